@@ -1,0 +1,145 @@
+//! What a peer, or we, did against RFC 6455.
+
+use std::fmt;
+
+use super::close::CloseCode;
+use super::frame::CONTROL_BYTES_MAX;
+
+/// Why the peer's bytes are not WebSocket, or more of it than the limits allow.
+///
+/// The connection is lost: answer with [`close_code`](Error::close_code) and drop it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// A reserved bit is set, and no extension was negotiated that would give it a meaning.
+    ReservedBits,
+    /// The opcode is none of those that RFC 6455 defines.
+    ReservedOpcode {
+        /// The opcode, 3 to 7 or 11 to 15.
+        opcode: u8,
+    },
+    /// A control frame without the final bit.
+    FragmentedControl,
+    /// A control frame with more than [`CONTROL_BYTES_MAX`] bytes of payload.
+    ControlTooLong,
+    /// A frame length with its top bit set.
+    LengthTopBit,
+    /// A client sent a frame without a mask.
+    Unmasked,
+    /// A server sent a frame with a mask.
+    Masked,
+    /// A continuation frame where no message is in progress.
+    UnexpectedContinuation,
+    /// A new message where the fragments of another are not complete.
+    InterleavedMessage,
+    /// A text message or a close reason that is not UTF-8.
+    InvalidUtf8,
+    /// A close payload of one byte, which cannot hold a code.
+    ClosePayloadOfOneByte,
+    /// A close code that must not appear in a frame.
+    BadCloseCode {
+        /// The code the peer sent.
+        code: u16,
+    },
+    /// A frame longer than [`Limits::frame_bytes_max`](super::Limits::frame_bytes_max).
+    FrameTooLong {
+        /// The payload length the header announced, in bytes.
+        bytes: u64,
+        /// The limit, in bytes.
+        max: usize,
+    },
+    /// A message longer than [`Limits::message_bytes_max`](super::Limits::message_bytes_max).
+    MessageTooLong {
+        /// The fragments so far and the one just announced, in bytes.
+        bytes: u64,
+        /// The limit, in bytes.
+        max: usize,
+    },
+}
+
+impl Error {
+    /// The close code that tells the peer: 1002, 1007 or 1009.
+    ///
+    /// Source: RFC 6455, section 7.4.1.
+    pub fn close_code(&self) -> u16 {
+        let code = match self {
+            Error::ReservedBits
+            | Error::ReservedOpcode { .. }
+            | Error::FragmentedControl
+            | Error::ControlTooLong
+            | Error::LengthTopBit
+            | Error::Unmasked
+            | Error::Masked
+            | Error::UnexpectedContinuation
+            | Error::InterleavedMessage
+            | Error::ClosePayloadOfOneByte
+            | Error::BadCloseCode { .. } => CloseCode::Protocol,
+            Error::InvalidUtf8 => CloseCode::Invalid,
+            Error::FrameTooLong { .. } | Error::MessageTooLong { .. } => CloseCode::Size,
+        };
+        code.into()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::ReservedBits => f.write_str("reserved bits are set"),
+            Error::ReservedOpcode { opcode } => write!(f, "opcode {opcode} is reserved"),
+            Error::FragmentedControl => f.write_str("control frame is fragmented"),
+            Error::ControlTooLong => {
+                write!(f, "control frame above {CONTROL_BYTES_MAX} bytes")
+            }
+            Error::LengthTopBit => f.write_str("frame length has its top bit set"),
+            Error::Unmasked => f.write_str("frame from a client is not masked"),
+            Error::Masked => f.write_str("frame from a server is masked"),
+            Error::UnexpectedContinuation => f.write_str("continuation of no message"),
+            Error::InterleavedMessage => f.write_str("new message inside a fragmented one"),
+            Error::InvalidUtf8 => f.write_str("text is not UTF-8"),
+            Error::ClosePayloadOfOneByte => f.write_str("close payload of one byte"),
+            Error::BadCloseCode { code } => write!(f, "close code {code} must not be sent"),
+            Error::FrameTooLong { bytes, max } => {
+                write!(f, "frame of {bytes} bytes, at most {max} are allowed")
+            }
+            Error::MessageTooLong { bytes, max } => {
+                write!(f, "message of {bytes} bytes, at most {max} are allowed")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Why a control frame of ours was not written. Nothing of it is in the output then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// The payload of a ping or pong is above [`CONTROL_BYTES_MAX`].
+    ControlTooLong {
+        /// Its length, in bytes.
+        bytes: usize,
+    },
+    /// The close code must not appear in a frame, such as 1005, 1006 and 1015.
+    BadCloseCode {
+        /// The code as given.
+        code: u16,
+    },
+}
+
+impl fmt::Display for EncodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EncodeError::ControlTooLong { bytes } => {
+                write!(
+                    f,
+                    "control payload of {bytes} bytes, at most {CONTROL_BYTES_MAX} fit"
+                )
+            }
+            EncodeError::BadCloseCode { code } => {
+                write!(f, "close code {code} must not be sent")
+            }
+        }
+    }
+}
+
+impl std::error::Error for EncodeError {}

@@ -1,0 +1,527 @@
+//! Frames: the header in both directions, and the mask.
+//!
+//! The header is parsed and written by hand, since one is on the path of every message;
+//! `tungstenite`'s `FrameHeader` is the oracle of the tests. Its opcodes are used as they are.
+//!
+//! Source: RFC 6455, sections 5.2 and 5.3.
+
+use super::error::{EncodeError, Error};
+use super::machine::Role;
+use super::message::Message;
+
+pub use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+
+/// Longest payload of a control frame, in bytes. Source: RFC 6455, section 5.5.
+pub const CONTROL_BYTES_MAX: usize = 125;
+
+/// Bytes of a header with a mask and a payload of at most [`SHORT_BYTES_MAX`].
+pub(super) const SHORT_MASKED_HEADER_BYTES: usize = 6;
+
+/// Longest payload whose length is in the second byte of the header.
+pub(super) const SHORT_BYTES_MAX: usize = 125;
+
+/// The longest header: two bytes, eight of length, four of mask.
+const HEADER_BYTES_MAX: usize = 14;
+
+/// Of the first byte: the frame is the last of its message.
+const FINAL: u8 = 0x80;
+/// Of the first byte: for extensions.
+const RESERVED: u8 = 0x70;
+/// Of the second byte: a mask follows the length.
+const MASKED: u8 = 0x80;
+
+/// First byte of an unfragmented text message.
+pub(super) const WHOLE_TEXT: u8 = FINAL | 1;
+/// First byte of an unfragmented binary message.
+pub(super) const WHOLE_BINARY: u8 = FINAL | 2;
+
+/// What is in front of a payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) is_final: bool,
+    pub(super) opcode: OpCode,
+    pub(super) mask: Option<[u8; 4]>,
+    pub(super) header_bytes: usize,
+    pub(super) payload_bytes: u64,
+}
+
+impl Header {
+    /// The header at the front of `input`, or `None` when more bytes are needed. Consumes nothing.
+    ///
+    /// What its first bytes show to be wrong is refused without waiting for the rest.
+    ///
+    /// # Errors
+    ///
+    /// All that a header alone can do wrong in a frame sent to `role`.
+    pub(super) fn parse(input: &[u8], role: Role) -> Result<Option<Header>, Error> {
+        let Some(&first) = input.first() else {
+            return Ok(None);
+        };
+        if first & RESERVED != 0 {
+            return Err(Error::ReservedBits);
+        }
+        let is_final = first & FINAL != 0;
+        let opcode = OpCode::from(first & 0x0f);
+        match opcode {
+            OpCode::Data(Data::Reserved(opcode)) | OpCode::Control(Control::Reserved(opcode)) => {
+                return Err(Error::ReservedOpcode { opcode });
+            }
+            OpCode::Control(_) if !is_final => return Err(Error::FragmentedControl),
+            OpCode::Control(_) | OpCode::Data(_) => {}
+        }
+
+        let Some(&second) = input.get(1) else {
+            return Ok(None);
+        };
+        match (role, second & MASKED != 0) {
+            (Role::Server, false) => return Err(Error::Unmasked),
+            (Role::Client, true) => return Err(Error::Masked),
+            (Role::Server, true) | (Role::Client, false) => {}
+        }
+        let short = second & !MASKED;
+        if matches!(opcode, OpCode::Control(_)) && usize::from(short) > CONTROL_BYTES_MAX {
+            return Err(Error::ControlTooLong);
+        }
+
+        let rest = &input[2..];
+        let length = match short {
+            126 => rest
+                .first_chunk()
+                .map(|bytes| (4, u64::from(u16::from_be_bytes(*bytes)))),
+            127 => rest
+                .first_chunk()
+                .map(|bytes| (10, u64::from_be_bytes(*bytes))),
+            short => Some((2, u64::from(short))),
+        };
+        if short == 127 && rest.first().is_some_and(|high| high & 0x80 != 0) {
+            return Err(Error::LengthTopBit);
+        }
+        let Some((mask_index, payload_bytes)) = length else {
+            return Ok(None);
+        };
+
+        let (mask, header_bytes) = match role {
+            Role::Client => (None, mask_index),
+            Role::Server => match input[mask_index..].first_chunk() {
+                Some(mask) => (Some(*mask), mask_index + 4),
+                None => return Ok(None),
+            },
+        };
+        Ok(Some(Header {
+            is_final,
+            opcode,
+            mask,
+            header_bytes,
+            payload_bytes,
+        }))
+    }
+}
+
+/// Masks or unmasks a payload in place, eight bytes at a time or as many as the compiler can.
+///
+/// Source: RFC 6455, section 5.3.
+#[inline]
+pub fn apply_mask(payload: &mut [u8], mask: [u8; 4]) {
+    let [a, b, c, d] = mask;
+    let word_mask = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
+    let (words, rest) = payload.as_chunks_mut::<8>();
+    for word in words {
+        *word = (u64::from_ne_bytes(*word) ^ word_mask).to_ne_bytes();
+    }
+    for (byte, key) in rest.iter_mut().zip([a, b, c, d, a, b, c]) {
+        *byte ^= key;
+    }
+}
+
+/// A mask for one frame of a client, from the thread's cryptographic generator.
+///
+/// Source: RFC 6455, section 10.3, which wants masks that nobody can predict.
+pub fn random_mask() -> [u8; 4] {
+    rand::random()
+}
+
+/// Appends a message as one frame, masked with `mask` where the sender is a client.
+#[inline]
+pub fn encode_message(mask: Option<[u8; 4]>, message: Message<'_>, out: &mut Vec<u8>) {
+    let opcode = match message {
+        Message::Text(_) => OpCode::Data(Data::Text),
+        Message::Binary(_) => OpCode::Data(Data::Binary),
+    };
+    encode_payload(opcode, mask, message.as_bytes(), out);
+}
+
+/// Appends a ping.
+///
+/// # Errors
+///
+/// [`EncodeError::ControlTooLong`] above [`CONTROL_BYTES_MAX`]. Nothing is written then.
+pub fn encode_ping(
+    mask: Option<[u8; 4]>,
+    payload: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
+    encode_control(Control::Ping, mask, payload, out)
+}
+
+/// Appends a pong, whose payload is that of the ping it answers.
+///
+/// # Errors
+///
+/// [`EncodeError::ControlTooLong`] above [`CONTROL_BYTES_MAX`]. Nothing is written then.
+pub fn encode_pong(
+    mask: Option<[u8; 4]>,
+    payload: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
+    encode_control(Control::Pong, mask, payload, out)
+}
+
+fn encode_control(
+    control: Control,
+    mask: Option<[u8; 4]>,
+    payload: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
+    if payload.len() > CONTROL_BYTES_MAX {
+        return Err(EncodeError::ControlTooLong {
+            bytes: payload.len(),
+        });
+    }
+    encode_payload(OpCode::Control(control), mask, payload, out);
+    Ok(())
+}
+
+/// Appends the header of an unfragmented frame, for callers that write the payload themselves,
+/// masked where there is a mask.
+#[inline]
+pub fn encode_header(
+    opcode: OpCode,
+    payload_bytes: usize,
+    mask: Option<[u8; 4]>,
+    out: &mut Vec<u8>,
+) {
+    let first = FINAL | u8::from(opcode);
+    let mask_bit = if mask.is_some() { MASKED } else { 0 };
+    if payload_bytes <= SHORT_BYTES_MAX {
+        out.extend_from_slice(&[first, mask_bit | payload_bytes as u8]);
+    } else if let Ok(bytes) = u16::try_from(payload_bytes) {
+        let [high, low] = bytes.to_be_bytes();
+        out.extend_from_slice(&[first, mask_bit | 126, high, low]);
+    } else {
+        let [a, b, c, d, e, f, g, h] = (payload_bytes as u64).to_be_bytes();
+        out.extend_from_slice(&[first, mask_bit | 127, a, b, c, d, e, f, g, h]);
+    }
+    if let Some(mask) = mask {
+        out.extend_from_slice(&mask);
+    }
+}
+
+#[inline]
+pub(super) fn encode_payload(
+    opcode: OpCode,
+    mask: Option<[u8; 4]>,
+    payload: &[u8],
+    out: &mut Vec<u8>,
+) {
+    out.reserve(HEADER_BYTES_MAX + payload.len());
+    encode_header(opcode, payload.len(), mask, out);
+    let start = out.len();
+    out.extend_from_slice(payload);
+    if let Some(mask) = mask {
+        apply_mask(&mut out[start..], mask);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use tungstenite::protocol::frame::FrameHeader;
+
+    use super::*;
+
+    const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+    #[test]
+    fn headers() {
+        let header = |is_final, opcode, mask, header_bytes, payload_bytes| {
+            Ok(Some(Header {
+                is_final,
+                opcode,
+                mask,
+                header_bytes,
+                payload_bytes,
+            }))
+        };
+        let text = OpCode::Data(Data::Text);
+        let ping = OpCode::Control(Control::Ping);
+        type Expected = Result<Option<Header>, Error>;
+        let cases: &[(&str, Role, &[u8], Expected)] = &[
+            ("nothing", Role::Server, b"", Ok(None)),
+            ("one byte", Role::Server, b"\x81", Ok(None)),
+            (
+                "mask incomplete",
+                Role::Server,
+                b"\x81\x85\x37\xfa\x21",
+                Ok(None),
+            ),
+            (
+                "masked",
+                Role::Server,
+                b"\x81\x85\x37\xfa\x21\x3d",
+                header(true, text, Some(MASK), 6, 5),
+            ),
+            (
+                "unmasked",
+                Role::Client,
+                b"\x01\x05",
+                header(false, text, None, 2, 5),
+            ),
+            (
+                "16 bits incomplete",
+                Role::Client,
+                b"\x81\x7e\x00",
+                Ok(None),
+            ),
+            (
+                "16 bits",
+                Role::Client,
+                b"\x81\x7e\x01\x00",
+                header(true, text, None, 4, 256),
+            ),
+            (
+                "longer form than needed",
+                Role::Client,
+                b"\x81\x7e\0\x01",
+                header(true, text, None, 4, 1),
+            ),
+            (
+                "64 bits incomplete",
+                Role::Client,
+                b"\x81\x7f\0\0\0\0\0\x01\0",
+                Ok(None),
+            ),
+            (
+                "64 bits",
+                Role::Client,
+                b"\x81\x7f\0\0\0\0\0\x01\0\0",
+                header(true, text, None, 10, 65536),
+            ),
+            (
+                "63 bits",
+                Role::Client,
+                b"\x81\x7f\x7f\xff\xff\xff\xff\xff\xff\xff",
+                header(true, text, None, 10, u64::MAX >> 1),
+            ),
+            (
+                "top bit, first byte of it",
+                Role::Client,
+                b"\x81\x7f\x80",
+                Err(Error::LengthTopBit),
+            ),
+            (
+                "top bit",
+                Role::Client,
+                b"\x81\x7f\xff\xff\xff\xff\xff\xff\xff\xff",
+                Err(Error::LengthTopBit),
+            ),
+            ("RSV1", Role::Server, b"\xc1", Err(Error::ReservedBits)),
+            ("RSV2", Role::Server, b"\xa1", Err(Error::ReservedBits)),
+            ("RSV3", Role::Server, b"\x91", Err(Error::ReservedBits)),
+            (
+                "opcode 3",
+                Role::Server,
+                b"\x83",
+                Err(Error::ReservedOpcode { opcode: 3 }),
+            ),
+            (
+                "opcode 7",
+                Role::Server,
+                b"\x87",
+                Err(Error::ReservedOpcode { opcode: 7 }),
+            ),
+            (
+                "opcode 11",
+                Role::Server,
+                b"\x8b",
+                Err(Error::ReservedOpcode { opcode: 11 }),
+            ),
+            (
+                "opcode 15",
+                Role::Server,
+                b"\x8f",
+                Err(Error::ReservedOpcode { opcode: 15 }),
+            ),
+            (
+                "fragmented ping",
+                Role::Server,
+                b"\x09",
+                Err(Error::FragmentedControl),
+            ),
+            (
+                "ping of 125",
+                Role::Client,
+                b"\x89\x7d",
+                header(true, ping, None, 2, 125),
+            ),
+            (
+                "ping of 126",
+                Role::Client,
+                b"\x89\x7e",
+                Err(Error::ControlTooLong),
+            ),
+            (
+                "ping of 64 bits",
+                Role::Client,
+                b"\x89\x7f",
+                Err(Error::ControlTooLong),
+            ),
+            (
+                "client forgot the mask",
+                Role::Server,
+                b"\x81\x05",
+                Err(Error::Unmasked),
+            ),
+            (
+                "server masked",
+                Role::Client,
+                b"\x81\x85",
+                Err(Error::Masked),
+            ),
+        ];
+        for (name, role, wire, expected) in cases {
+            assert_eq!(Header::parse(wire, *role), *expected, "{name}");
+        }
+    }
+
+    // Every pair of first bytes, with enough or not enough behind them, against tungstenite.
+    #[test]
+    fn headers_agree_with_tungstenite() {
+        let rest = [
+            0x00, 0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0a,
+        ];
+        for first in 0..=255 {
+            for second in 0..=255 {
+                for count in 0..=rest.len() {
+                    let wire = [&[first, second], &rest[..count]].concat();
+                    let role = if second & 0x80 != 0 {
+                        Role::Server
+                    } else {
+                        Role::Client
+                    };
+                    agree(&wire, Header::parse(&wire, role));
+                }
+            }
+        }
+    }
+
+    fn agree(wire: &[u8], ours: Result<Option<Header>, Error>) {
+        let mut cursor = Cursor::new(wire);
+        let theirs = FrameHeader::parse(&mut cursor);
+        match (ours, theirs) {
+            (Ok(Some(ours)), Ok(Some((theirs, payload_bytes)))) => {
+                assert_eq!(ours.is_final, theirs.is_final);
+                assert_eq!(ours.opcode, theirs.opcode);
+                assert_eq!(ours.mask, theirs.mask);
+                assert_eq!(ours.header_bytes as u64, cursor.position());
+                assert_eq!(ours.payload_bytes, payload_bytes);
+                assert!(!theirs.rsv1 && !theirs.rsv2 && !theirs.rsv3);
+            }
+            (Ok(None), Ok(None)) => {}
+            // The header alone does not trouble tungstenite with these.
+            (Err(Error::ReservedBits | Error::FragmentedControl | Error::ControlTooLong), _) => {}
+            // Known from the first byte, before the header is complete.
+            (Err(Error::ReservedOpcode { .. }), Err(_) | Ok(None)) => {}
+            (ours, theirs) => panic!("{wire:x?}: {ours:?} here, {theirs:?} there"),
+        }
+    }
+
+    #[test]
+    fn written_headers_agree_with_tungstenite() {
+        let opcodes = [
+            OpCode::Data(Data::Text),
+            OpCode::Data(Data::Binary),
+            OpCode::Control(Control::Ping),
+        ];
+        for opcode in opcodes {
+            for mask in [None, Some(MASK)] {
+                for length in [0, 1, 125, 126, 127, 65_535, 65_536, 1 << 20] {
+                    let header = FrameHeader {
+                        opcode,
+                        mask,
+                        ..FrameHeader::default()
+                    };
+                    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+                    encode_header(opcode, length, mask, &mut ours);
+                    header.format(length as u64, &mut theirs).unwrap();
+                    assert_eq!(ours, theirs, "{opcode} {length}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn masking_agrees_with_a_naive_loop_at_all_alignments() {
+        let original: Vec<u8> = (0..200_u8).collect();
+        for start in 0..16 {
+            for end in start..=original.len() {
+                let mut masked = original.clone();
+                apply_mask(&mut masked[start..end], MASK);
+                for (index, byte) in masked.iter().enumerate() {
+                    let key = if (start..end).contains(&index) {
+                        MASK[(index - start) % 4]
+                    } else {
+                        0
+                    };
+                    assert_eq!(*byte, original[index] ^ key, "{start}..{end} at {index}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn messages_are_written() {
+        let long = "x".repeat(126);
+        type Case<'c> = (&'c str, Option<[u8; 4]>, Message<'c>, &'c [u8]);
+        let cases: &[Case<'_>] = &[
+            ("empty", None, Message::Text(""), b"\x81\x00"),
+            ("text", None, Message::Text("Hello"), b"\x81\x05Hello"),
+            (
+                "binary",
+                None,
+                Message::Binary(b"\x00\xff"),
+                b"\x82\x02\x00\xff",
+            ),
+            // RFC 6455, section 5.7.
+            (
+                "masked",
+                Some(MASK),
+                Message::Text("Hello"),
+                b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58",
+            ),
+            (
+                "16 bits",
+                None,
+                Message::Text(&long),
+                &[b"\x81\x7e\x00\x7e", long.as_bytes()].concat(),
+            ),
+        ];
+        for (name, mask, message, expected) in cases {
+            let mut out = b"before".to_vec();
+            encode_message(*mask, *message, &mut out);
+            assert_eq!(out[6..], **expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn control_frames_have_a_length() {
+        let mut out = Vec::new();
+        encode_ping(None, b"hi", &mut out).unwrap();
+        encode_pong(Some([0; 4]), b"hi", &mut out).unwrap();
+        assert_eq!(out, b"\x89\x02hi\x8a\x82\0\0\0\0hi");
+
+        let refused = encode_ping(None, &[0; 126], &mut out);
+        assert_eq!(refused, Err(EncodeError::ControlTooLong { bytes: 126 }));
+        assert_eq!(out.len(), 12);
+    }
+}

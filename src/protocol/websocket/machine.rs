@@ -1,0 +1,1027 @@
+//! One direction of an open connection: frames in, events out.
+//!
+//! Theory. The machine is in one of four states, and only [`Machine::next_event`] moves it:
+//!
+//! | state | `partial` | is left by |
+//! |---|---|---|
+//! | between messages | none | a data frame that is not whole or not final; a close; an error |
+//! | within a frame | some, with its `frame` | the last payload byte |
+//! | between fragments | some, without | a continuation; control frames pass through |
+//! | ended | none | nothing: input is discarded |
+//!
+//! A message that lies whole and in one frame in the input never leaves the first state: it is
+//! unmasked and validated where it is, and the event borrows it. Anything else is unmasked and
+//! moved to the message's own buffer as it comes, so that no byte is looked at twice, and the
+//! event owns that buffer. It grows with what has arrived, never with what was announced.
+//!
+//! Source: RFC 6455, sections 5 and 8.1.
+
+use std::borrow::Cow;
+
+use super::close::{CloseCode, parse_close};
+use super::error::Error;
+use super::frame::{
+    Control, Data, Header, OpCode, SHORT_BYTES_MAX, SHORT_MASKED_HEADER_BYTES, WHOLE_BINARY,
+    WHOLE_TEXT, apply_mask,
+};
+use super::utf8::PartialText;
+
+/// Which end of the connection this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Frames come in masked and go out unmasked.
+    Server,
+    /// Frames come in unmasked and go out masked.
+    Client,
+}
+
+/// How much a peer may send in one piece. Above it: 1009.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest payload of one frame, in bytes. 1 MiB by default.
+    pub frame_bytes_max: usize,
+    /// Longest message over all its fragments, in bytes. 1 MiB by default.
+    pub message_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            frame_bytes_max: 1024 * 1024,
+            message_bytes_max: 1024 * 1024,
+        }
+    }
+}
+
+/// What the peer said.
+///
+/// Borrows from the input, never from the machine; a message that came in pieces is owned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event<'b> {
+    /// A text message.
+    Text(Cow<'b, str>),
+    /// A binary message.
+    Binary(Cow<'b, [u8]>),
+    /// A ping, to be answered with a pong of the same payload.
+    Ping(&'b [u8]),
+    /// A pong, asked for or not.
+    Pong(&'b [u8]),
+    /// A close, with code and reason where the peer gave them. The last event.
+    Close(Option<CloseCode>, &'b str),
+}
+
+/// The receiving half of one connection.
+///
+/// Owns heap bytes only while a message is incomplete. Limits are an argument, so that they are
+/// kept once for a route rather than in each connection.
+#[derive(Debug)]
+pub struct Machine {
+    partial: Option<Box<Partial>>,
+    role: Role,
+    is_ended: bool,
+}
+
+/// A message that is not complete.
+#[derive(Debug)]
+struct Partial {
+    content: Content,
+    /// The frame whose payload is still coming.
+    frame: Option<PartialFrame>,
+}
+
+#[derive(Debug)]
+enum Content {
+    Text(PartialText),
+    Binary(Vec<u8>),
+}
+
+#[derive(Debug)]
+struct PartialFrame {
+    rest_bytes: usize,
+    /// Rotated, so that it starts with the key of the next byte.
+    mask: Option<[u8; 4]>,
+    is_final: bool,
+}
+
+/// Payload is unmasked, validated and copied in blocks of this many bytes, while each is in the
+/// fastest cache.
+const BLOCK_BYTES: usize = 16 * 1024;
+
+/// The first reservation for a message that is incomplete, in bytes, where it announced as much.
+const RESERVE_BYTES_MIN: usize = 256;
+
+impl Machine {
+    /// A machine between messages, after the handshake.
+    pub fn new(role: Role) -> Machine {
+        Machine {
+            partial: None,
+            role,
+            is_ended: false,
+        }
+    }
+
+    /// The next event at the front of `input`, or `None` when more bytes are needed.
+    ///
+    /// Consumes from the front of `input` and unmasks in place. On `None` all is consumed but an
+    /// incomplete header or control frame (at most 130 bytes), untouched, which the caller
+    /// presents again in front of what it reads next. After a close or an error there are no
+    /// events any more; input is discarded.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] as soon as the bytes so far cannot become what RFC 6455 and `limits` allow, even
+    /// if the frame is not complete. The connection is then lost.
+    #[inline]
+    pub fn next_event<'b>(
+        &mut self,
+        input: &mut &'b mut [u8],
+        limits: &Limits,
+    ) -> Result<Option<Event<'b>>, Error> {
+        if let Some((kind, payload)) = self.short_message(input, limits) {
+            return match whole_message(kind, payload) {
+                Ok(event) => Ok(Some(event)),
+                Err(error) => {
+                    self.end(input);
+                    Err(error)
+                }
+            };
+        }
+        self.next_event_of_any_kind(input, limits)
+    }
+
+    /// Whether a close or an error has ended the input.
+    pub fn is_ended(&self) -> bool {
+        self.is_ended
+    }
+
+    /// Whether a message has begun and is not complete.
+    pub fn is_within_message(&self) -> bool {
+        self.partial.is_some()
+    }
+
+    /// Heap bytes held for an incomplete message; 0 between messages.
+    pub fn buffered_bytes(&self) -> usize {
+        self.partial
+            .as_ref()
+            .map_or(0, |partial| partial.content.capacity())
+    }
+
+    // The common case by itself: a whole short message to a server, nothing else in progress.
+    // Whatever is wrong with it is found by the long way.
+    #[inline]
+    fn short_message<'b>(
+        &self,
+        input: &mut &'b mut [u8],
+        limits: &Limits,
+    ) -> Option<(Data, &'b mut [u8])> {
+        let [first, second, a, b, c, d, ..] = **input else {
+            return None;
+        };
+        let length = usize::from(second ^ 0x80);
+        let kind = match first {
+            WHOLE_TEXT => Data::Text,
+            WHOLE_BINARY => Data::Binary,
+            _ => return None,
+        };
+        if length > SHORT_BYTES_MAX
+            || length > limits.frame_bytes_max.min(limits.message_bytes_max)
+            || self.partial.is_some()
+            || self.is_ended
+            || self.role == Role::Client
+        {
+            return None;
+        }
+        let frame = input.split_off_mut(..SHORT_MASKED_HEADER_BYTES + length)?;
+        let payload = &mut frame[SHORT_MASKED_HEADER_BYTES..];
+        apply_mask(payload, [a, b, c, d]);
+        Some((kind, payload))
+    }
+
+    #[inline(never)]
+    fn next_event_of_any_kind<'b>(
+        &mut self,
+        input: &mut &'b mut [u8],
+        limits: &Limits,
+    ) -> Result<Option<Event<'b>>, Error> {
+        if self.is_ended {
+            *input = &mut [];
+            return Ok(None);
+        }
+        let event = self.advance(input, limits);
+        if matches!(event, Err(_) | Ok(Some(Event::Close(..)))) {
+            self.end(input);
+        }
+        event
+    }
+
+    fn end(&mut self, input: &mut &mut [u8]) {
+        self.is_ended = true;
+        self.partial = None;
+        *input = &mut [];
+    }
+
+    fn advance<'b>(
+        &mut self,
+        input: &mut &'b mut [u8],
+        limits: &Limits,
+    ) -> Result<Option<Event<'b>>, Error> {
+        loop {
+            if let Some(partial) = &mut self.partial
+                && let Some(frame) = &mut partial.frame
+            {
+                frame.receive(input, &mut partial.content, limits)?;
+                if frame.rest_bytes != 0 {
+                    return Ok(None);
+                }
+                if frame.is_final {
+                    return self.finish_message();
+                }
+                partial.frame = None;
+            }
+
+            let Some(header) = Header::parse(input, self.role)? else {
+                return Ok(None);
+            };
+            match header.opcode {
+                OpCode::Control(control) => return control_frame(control, &header, input),
+                OpCode::Data(kind) => {
+                    let payload_bytes = self.check_data_frame(kind, &header, limits)?;
+                    let frame_bytes = payload_bytes.saturating_add(header.header_bytes);
+                    if header.is_final
+                        && self.partial.is_none()
+                        && let Some(frame) = input.split_off_mut(..frame_bytes)
+                    {
+                        let payload = &mut frame[header.header_bytes..];
+                        if let Some(mask) = header.mask {
+                            apply_mask(payload, mask);
+                        }
+                        return whole_message(kind, payload).map(Some);
+                    }
+                    self.begin_frame(kind, &header, payload_bytes);
+                    // There: `parse` has just read it.
+                    let _header = input.split_off_mut(..header.header_bytes);
+                }
+            }
+        }
+    }
+
+    // The payload's length, if this frame may come here and its message may grow so long.
+    fn check_data_frame(
+        &self,
+        kind: Data,
+        header: &Header,
+        limits: &Limits,
+    ) -> Result<usize, Error> {
+        match (kind, &self.partial) {
+            (Data::Continue, None) => return Err(Error::UnexpectedContinuation),
+            (Data::Text | Data::Binary, Some(_)) => return Err(Error::InterleavedMessage),
+            (Data::Continue, Some(_)) | (Data::Text | Data::Binary, None) => {}
+            (Data::Reserved(opcode), _) => return Err(Error::ReservedOpcode { opcode }),
+        }
+        let bytes = header.payload_bytes;
+        if bytes > limits.frame_bytes_max as u64 {
+            return Err(Error::FrameTooLong {
+                bytes,
+                max: limits.frame_bytes_max,
+            });
+        }
+        let earlier_bytes = self
+            .partial
+            .as_ref()
+            .map_or(0, |partial| partial.content.len());
+        let message_bytes = earlier_bytes as u64 + bytes;
+        if message_bytes > limits.message_bytes_max as u64 {
+            return Err(Error::MessageTooLong {
+                bytes: message_bytes,
+                max: limits.message_bytes_max,
+            });
+        }
+        // Fits: it is at most `frame_bytes_max`, a `usize`.
+        Ok(bytes as usize)
+    }
+
+    fn begin_frame(&mut self, kind: Data, header: &Header, payload_bytes: usize) {
+        let partial = self.partial.get_or_insert_with(|| {
+            let content = match kind {
+                Data::Text => Content::Text(PartialText::default()),
+                Data::Binary | Data::Continue | Data::Reserved(_) => Content::Binary(Vec::new()),
+            };
+            Box::new(Partial {
+                content,
+                frame: None,
+            })
+        });
+        partial.frame = Some(PartialFrame {
+            rest_bytes: payload_bytes,
+            mask: header.mask,
+            is_final: header.is_final,
+        });
+    }
+
+    fn finish_message<'b>(&mut self) -> Result<Option<Event<'b>>, Error> {
+        match self.partial.take().map(|partial| partial.content) {
+            Some(Content::Text(text)) => Ok(Some(Event::Text(Cow::Owned(text.finish()?)))),
+            Some(Content::Binary(bytes)) => Ok(Some(Event::Binary(Cow::Owned(bytes)))),
+            None => Ok(None),
+        }
+    }
+}
+
+impl PartialFrame {
+    // Moves what has come of the payload from `input` to the message's buffer.
+    fn receive(
+        &mut self,
+        input: &mut &mut [u8],
+        content: &mut Content,
+        limits: &Limits,
+    ) -> Result<(), Error> {
+        let count = self.rest_bytes.min(input.len());
+        let Some(payload) = input.split_off_mut(..count) else {
+            return Ok(());
+        };
+        content.reserve(self, count, limits);
+        for block in payload.chunks_mut(BLOCK_BYTES) {
+            if let Some(mask) = &mut self.mask {
+                apply_mask(block, *mask);
+                mask.rotate_left(block.len() % 4);
+            }
+            content.push(block)?;
+        }
+        self.rest_bytes -= count;
+        Ok(())
+    }
+}
+
+impl Content {
+    fn len(&self) -> usize {
+        match self {
+            Content::Text(text) => text.len(),
+            Content::Binary(bytes) => bytes.len(),
+        }
+    }
+
+    fn capacity(&self) -> usize {
+        match self {
+            Content::Text(text) => text.capacity(),
+            Content::Binary(bytes) => bytes.capacity(),
+        }
+    }
+
+    // Room for the next `count` bytes of `frame`. Doubles, so that growing costs a copy or two a
+    // byte however it arrives, but not beyond what the message can still become: what its last
+    // frame announced, or the limit where more fragments may follow.
+    fn reserve(&mut self, frame: &PartialFrame, count: usize, limits: &Limits) {
+        let (len, capacity) = (self.len(), self.capacity());
+        let needed = len + count;
+        if needed <= capacity {
+            return;
+        }
+        let possible = if frame.is_final {
+            len + frame.rest_bytes
+        } else {
+            limits.message_bytes_max
+        };
+        let wanted = (2 * capacity)
+            .max(RESERVE_BYTES_MIN)
+            .min(possible)
+            .max(needed);
+        match self {
+            Content::Text(text) => text.reserve_in_all(wanted),
+            Content::Binary(bytes) => bytes.reserve_exact(wanted - len),
+        }
+    }
+
+    fn push(&mut self, block: &[u8]) -> Result<(), Error> {
+        match self {
+            Content::Text(text) => text.push(block),
+            Content::Binary(bytes) => {
+                bytes.extend_from_slice(block);
+                Ok(())
+            }
+        }
+    }
+}
+
+// A control frame must be whole before it is anything: at most 125 bytes, and all at once.
+fn control_frame<'b>(
+    control: Control,
+    header: &Header,
+    input: &mut &'b mut [u8],
+) -> Result<Option<Event<'b>>, Error> {
+    let frame_bytes = header.header_bytes + header.payload_bytes as usize;
+    let Some(frame) = input.split_off_mut(..frame_bytes) else {
+        return Ok(None);
+    };
+    let payload = &mut frame[header.header_bytes..];
+    if let Some(mask) = header.mask {
+        apply_mask(payload, mask);
+    }
+    match control {
+        Control::Ping => Ok(Some(Event::Ping(payload))),
+        Control::Pong => Ok(Some(Event::Pong(payload))),
+        Control::Close => {
+            parse_close(payload).map(|(code, reason)| Some(Event::Close(code, reason)))
+        }
+        Control::Reserved(opcode) => Err(Error::ReservedOpcode { opcode }),
+    }
+}
+
+#[inline]
+fn whole_message(kind: Data, payload: &mut [u8]) -> Result<Event<'_>, Error> {
+    match kind {
+        Data::Text => match std::str::from_utf8(payload) {
+            Ok(text) => Ok(Event::Text(Cow::Borrowed(text))),
+            Err(_) => Err(Error::InvalidUtf8),
+        },
+        Data::Binary | Data::Continue | Data::Reserved(_) => {
+            Ok(Event::Binary(Cow::Borrowed(payload)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::mem;
+
+    use super::super::frame::{encode_message, encode_payload};
+    use super::super::message::Message;
+    use super::*;
+
+    const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+    const TEXT: u8 = 1;
+    const BINARY: u8 = 2;
+    const CONTINUATION: u8 = 0;
+    const CLOSE: u8 = 8;
+    const PING: u8 = 9;
+    const PONG: u8 = 10;
+    const FINAL: u8 = 0x80;
+
+    // A masked frame with any first byte, in the shortest form.
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        encode_payload(OpCode::Data(Data::Text), Some(MASK), payload, &mut out);
+        out[0] = first;
+        out
+    }
+
+    fn wire(frames: &[(u8, &[u8])]) -> Vec<u8> {
+        frames
+            .iter()
+            .flat_map(|(first, payload)| frame(*first, payload))
+            .collect()
+    }
+
+    // The same frames as a server sends them.
+    fn unmasked(frames: &[(u8, &[u8])]) -> Vec<u8> {
+        let mut out = Vec::new();
+        for (first, payload) in frames {
+            let start = out.len();
+            encode_payload(OpCode::Data(Data::Text), None, payload, &mut out);
+            out[start] = *first;
+        }
+        out
+    }
+
+    fn text(text: &str) -> Event<'_> {
+        Event::Text(Cow::Borrowed(text))
+    }
+
+    fn binary(bytes: &[u8]) -> Event<'_> {
+        Event::Binary(Cow::Borrowed(bytes))
+    }
+
+    fn into_owned(event: Event<'_>) -> Event<'static> {
+        match event {
+            Event::Text(text) => Event::Text(Cow::Owned(text.into_owned())),
+            Event::Binary(bytes) => Event::Binary(Cow::Owned(bytes.into_owned())),
+            Event::Ping(payload) => Event::Ping(payload.to_vec().leak()),
+            Event::Pong(payload) => Event::Pong(payload.to_vec().leak()),
+            Event::Close(code, reason) => Event::Close(code, reason.to_owned().leak()),
+        }
+    }
+
+    // A connection's reading side: what the machine leaves comes again before what is read next.
+    struct Reader {
+        machine: Machine,
+        limits: Limits,
+        kept: Vec<u8>,
+        events: Vec<Event<'static>>,
+        error: Option<Error>,
+    }
+
+    impl Reader {
+        fn new(role: Role, limits: Limits) -> Reader {
+            let machine = Machine::new(role);
+            Reader {
+                machine,
+                limits,
+                kept: Vec::new(),
+                events: Vec::new(),
+                error: None,
+            }
+        }
+
+        fn read(&mut self, bytes: &[u8]) {
+            let mut presented = mem::take(&mut self.kept);
+            presented.extend_from_slice(bytes);
+            let untouched = presented.clone();
+            let mut input = presented.as_mut_slice();
+            loop {
+                match self.machine.next_event(&mut input, &self.limits) {
+                    Ok(Some(event)) => self.events.push(into_owned(event)),
+                    Ok(None) => break,
+                    Err(error) => {
+                        assert_eq!(self.error, None, "an error comes once");
+                        self.error = Some(error);
+                    }
+                }
+            }
+            assert!(input.len() < 140, "{} bytes left", input.len());
+            assert!(
+                untouched.ends_with(input),
+                "what is presented again is as it was"
+            );
+            self.kept = input.to_vec();
+        }
+    }
+
+    fn read_in_pieces(role: Role, limits: Limits, wire: &[u8], cut: usize) -> Reader {
+        let mut reader = Reader::new(role, limits);
+        wire.chunks(cut).for_each(|piece| reader.read(piece));
+        reader
+    }
+
+    fn read_whole(wire: &[u8]) -> Reader {
+        read_in_pieces(Role::Server, Limits::default(), wire, wire.len())
+    }
+
+    #[test]
+    fn frames_become_events_or_errors() {
+        let close_normal = Event::Close(Some(CloseCode::Normal), "bye");
+        type Case<'c> = (&'c str, Vec<u8>, Vec<Event<'c>>, Option<Error>);
+        let long = "x".repeat(70_000);
+        let cases: Vec<Case<'_>> = vec![
+            ("nothing", vec![], vec![], None),
+            (
+                "text",
+                frame(FINAL | TEXT, b"Hello"),
+                vec![text("Hello")],
+                None,
+            ),
+            ("empty text", frame(FINAL | TEXT, b""), vec![text("")], None),
+            (
+                "125 bytes",
+                frame(FINAL | TEXT, &long.as_bytes()[..125]),
+                vec![text(&long[..125])],
+                None,
+            ),
+            (
+                "126 bytes",
+                frame(FINAL | TEXT, &long.as_bytes()[..126]),
+                vec![text(&long[..126])],
+                None,
+            ),
+            (
+                "70000 bytes",
+                frame(FINAL | TEXT, long.as_bytes()),
+                vec![text(&long)],
+                None,
+            ),
+            (
+                "binary",
+                frame(FINAL | BINARY, b"\xff\0"),
+                vec![binary(b"\xff\0")],
+                None,
+            ),
+            (
+                "ping",
+                frame(FINAL | PING, b"hi"),
+                vec![Event::Ping(b"hi")],
+                None,
+            ),
+            (
+                "pong unasked",
+                frame(FINAL | PONG, b""),
+                vec![Event::Pong(b"")],
+                None,
+            ),
+            (
+                "two in one read",
+                wire(&[(FINAL | TEXT, b"a"), (FINAL | BINARY, b"b")]),
+                vec![text("a"), binary(b"b")],
+                None,
+            ),
+            (
+                "fragments",
+                wire(&[(TEXT, b"Hel"), (CONTINUATION, b""), (FINAL, b"lo")]),
+                vec![text("Hello")],
+                None,
+            ),
+            (
+                "empty fragments",
+                wire(&[(TEXT, b""), (0, b""), (FINAL, b"")]),
+                vec![text("")],
+                None,
+            ),
+            (
+                "control frames between fragments",
+                wire(&[
+                    (BINARY, b"a"),
+                    (FINAL | PING, b"p"),
+                    (0, b"b"),
+                    (FINAL | PONG, b""),
+                    (FINAL, b"c"),
+                ]),
+                vec![Event::Ping(b"p"), Event::Pong(b""), binary(b"abc")],
+                None,
+            ),
+            (
+                "code point across fragments",
+                wire(&[(TEXT, b"\xe2"), (0, b"\x82"), (FINAL, b"\xac")]),
+                vec![text("€")],
+                None,
+            ),
+            (
+                "close",
+                frame(FINAL | CLOSE, b"\x03\xe8bye"),
+                vec![close_normal.clone()],
+                None,
+            ),
+            (
+                "close without a code",
+                frame(FINAL | CLOSE, b""),
+                vec![Event::Close(None, "")],
+                None,
+            ),
+            (
+                "nothing after a close",
+                wire(&[
+                    (FINAL | CLOSE, b"\x03\xe8bye"),
+                    (FINAL | TEXT, b"a"),
+                    (0x7f, b""),
+                ]),
+                vec![close_normal.clone()],
+                None,
+            ),
+            (
+                "close between fragments",
+                wire(&[(TEXT, b"a"), (FINAL | CLOSE, b"\x03\xe8bye"), (FINAL, b"b")]),
+                vec![close_normal],
+                None,
+            ),
+            (
+                "nothing after an error",
+                wire(&[(FINAL | TEXT, b"a"), (0xc1, b"b"), (FINAL | TEXT, b"c")]),
+                vec![text("a")],
+                Some(Error::ReservedBits),
+            ),
+            (
+                "continuation of nothing",
+                frame(FINAL, b"a"),
+                vec![],
+                Some(Error::UnexpectedContinuation),
+            ),
+            (
+                "continuation after the last",
+                wire(&[(TEXT, b"a"), (FINAL, b"b"), (0, b"c")]),
+                vec![text("ab")],
+                Some(Error::UnexpectedContinuation),
+            ),
+            (
+                "text within fragments",
+                wire(&[(TEXT, b"a"), (FINAL | TEXT, b"b")]),
+                vec![],
+                Some(Error::InterleavedMessage),
+            ),
+            (
+                "long binary within fragments",
+                wire(&[(BINARY, b"a"), (BINARY, long.as_bytes())]),
+                vec![],
+                Some(Error::InterleavedMessage),
+            ),
+            (
+                "fragmented ping",
+                frame(PING, b""),
+                vec![],
+                Some(Error::FragmentedControl),
+            ),
+            (
+                "long ping",
+                frame(FINAL | PING, &[0; 126]),
+                vec![],
+                Some(Error::ControlTooLong),
+            ),
+            (
+                "reserved opcode",
+                frame(FINAL | 3, b""),
+                vec![],
+                Some(Error::ReservedOpcode { opcode: 3 }),
+            ),
+            (
+                "unmasked",
+                b"\x81\x01a".to_vec(),
+                vec![],
+                Some(Error::Unmasked),
+            ),
+            (
+                "text not UTF-8",
+                frame(FINAL | TEXT, b"a\xffb"),
+                vec![],
+                Some(Error::InvalidUtf8),
+            ),
+            (
+                "long text not UTF-8",
+                frame(FINAL | TEXT, &[0xc3; 200]),
+                vec![],
+                Some(Error::InvalidUtf8),
+            ),
+            (
+                "text ends within a code point",
+                wire(&[(TEXT, b"a"), (FINAL, b"\xe2\x82")]),
+                vec![],
+                Some(Error::InvalidUtf8),
+            ),
+            (
+                "close of one byte",
+                frame(FINAL | CLOSE, b"\x03"),
+                vec![],
+                Some(Error::ClosePayloadOfOneByte),
+            ),
+            (
+                "close with 1005",
+                frame(FINAL | CLOSE, b"\x03\xed"),
+                vec![],
+                Some(Error::BadCloseCode { code: 1005 }),
+            ),
+            (
+                "close reason not UTF-8",
+                frame(FINAL | CLOSE, b"\x03\xe8\xff"),
+                vec![],
+                Some(Error::InvalidUtf8),
+            ),
+        ];
+        for (name, wire, events, error) in cases {
+            // The whole at once, and byte by byte.
+            for cut in [wire.len().max(1), 1] {
+                let reader = read_in_pieces(Role::Server, Limits::default(), &wire, cut);
+                assert_eq!(reader.events, events, "{name}, pieces of {cut} bytes");
+                assert_eq!(reader.error, error, "{name}, pieces of {cut} bytes");
+                assert_eq!(reader.machine.buffered_bytes(), 0, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_client_takes_unmasked_frames_only() {
+        let frames: &[(u8, &[u8])] = &[(FINAL | TEXT, b"Hello"), (TEXT, b"a"), (FINAL, b"b")];
+        for cut in 1..20 {
+            let reader = read_in_pieces(Role::Client, Limits::default(), &unmasked(frames), cut);
+            assert_eq!(reader.events, [text("Hello"), text("ab")]);
+            let reader = read_in_pieces(Role::Client, Limits::default(), &wire(frames), cut);
+            assert_eq!(
+                (reader.events.len(), reader.error),
+                (0, Some(Error::Masked))
+            );
+        }
+    }
+
+    #[test]
+    fn same_events_however_the_bytes_are_cut() {
+        let long = "κόσμε € 😀 ".repeat(20);
+        let (first, second) = long.as_bytes().split_at(101);
+        let frames: &[(u8, &[u8])] = &[
+            (FINAL | TEXT, "😀".as_bytes()),
+            (FINAL | TEXT, b""),
+            (FINAL | BINARY, "😀".as_bytes()),
+            (TEXT, first),
+            (FINAL | PING, b"between"),
+            (CONTINUATION, b""),
+            (FINAL, second),
+            (BINARY, first),
+            (FINAL | PONG, &[7; 125]),
+            (FINAL, second),
+            (FINAL | TEXT, long.as_bytes()),
+            (FINAL | BINARY, long.as_bytes()),
+            (FINAL | CLOSE, b"\x0f\xa0over"),
+            (FINAL | TEXT, b"late"),
+        ];
+        let expected = [
+            text("😀"),
+            text(""),
+            binary("😀".as_bytes()),
+            Event::Ping(b"between"),
+            text(&long),
+            Event::Pong(&[7; 125]),
+            binary(long.as_bytes()),
+            text(&long),
+            binary(long.as_bytes()),
+            Event::Close(Some(CloseCode::Library(4000)), "over"),
+        ];
+        for (role, wire) in [
+            (Role::Server, wire(frames)),
+            (Role::Client, unmasked(frames)),
+        ] {
+            for cut in 1..=wire.len() {
+                let reader = read_in_pieces(role, Limits::default(), &wire, cut);
+                assert_eq!(reader.events, expected, "{role:?}, pieces of {cut} bytes");
+            }
+            // And once at every place, so that both parts are long.
+            for place in 0..wire.len() {
+                let mut reader = Reader::new(role, Limits::default());
+                reader.read(&wire[..place]);
+                reader.read(&wire[place..]);
+                assert_eq!(reader.events, expected, "{role:?}, cut at {place}");
+            }
+        }
+    }
+
+    #[test]
+    fn whole_frames_are_borrowed_and_pieces_owned() {
+        for length in [0, 5, 125, 126, 70_000] {
+            let mut wire = Vec::new();
+            encode_message(Some(MASK), Message::Binary(&vec![1; length]), &mut wire);
+            let mut machine = Machine::new(Role::Server);
+            let mut input = wire.as_mut_slice();
+            let event = machine.next_event(&mut input, &Limits::default());
+            assert!(
+                matches!(event, Ok(Some(Event::Binary(Cow::Borrowed(_))))),
+                "{length}"
+            );
+            assert!(input.is_empty());
+        }
+        let reader = read_whole(&wire(&[(TEXT, b"a")]));
+        assert!(reader.machine.is_within_message());
+        assert!(reader.machine.buffered_bytes() > 0);
+    }
+
+    // The byte after which each text is refused, in one frame that announces more, and with each
+    // byte in a fragment of its own.
+    #[test]
+    fn invalid_text_is_refused_when_its_first_wrong_byte_arrives() {
+        let cases: &[(&str, &[u8], usize)] = &[
+            // Autobahn 6.4.1 to 6.4.4: above U+10FFFF is known from the second byte of four.
+            (
+                "above U+10FFFF",
+                b"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xf4\x90\x80\x80edited",
+                12,
+            ),
+            ("stray continuation", b"abc\x80def", 3),
+            ("overlong", b"abc\xc0\xafdef", 3),
+            ("surrogate", b"abc\xed\xa0\x80def", 4),
+            ("overlong four", b"\xf0\x80\x80\x80", 1),
+            ("latin-1", b"caf\xe9 au lait", 4),
+            ("ff", b"\xff", 0),
+        ];
+        for (name, payload, wrong) in cases {
+            let wire = frame(FINAL | TEXT, &[payload, b" and more".as_slice()].concat());
+            let header = wire.len() - payload.len() - " and more".len();
+            let mut reader = Reader::new(Role::Server, Limits::default());
+            reader.read(&wire[..header + wrong]);
+            assert_eq!(reader.error, None, "{name}: too early");
+            reader.read(&wire[header + wrong..=header + wrong]);
+            assert_eq!(reader.error, Some(Error::InvalidUtf8), "{name}: too late");
+
+            let mut reader = Reader::new(Role::Server, Limits::default());
+            for (index, byte) in payload[..=*wrong].iter().enumerate() {
+                assert_eq!(reader.error, None, "{name}: fragment {index}");
+                reader.read(&frame(
+                    if index == 0 { TEXT } else { CONTINUATION },
+                    &[*byte],
+                ));
+            }
+            assert_eq!(
+                reader.error,
+                Some(Error::InvalidUtf8),
+                "{name}: in fragments"
+            );
+        }
+    }
+
+    #[test]
+    fn limits_hold_from_the_header_on() {
+        let limits = Limits {
+            frame_bytes_max: 300,
+            message_bytes_max: 400,
+        };
+        let read = |wire: &[u8]| read_in_pieces(Role::Server, limits, wire, wire.len());
+
+        assert_eq!(read(&frame(FINAL | TEXT, &[b'a'; 300])).events.len(), 1);
+        let reader = read(&frame(FINAL | TEXT, &[b'a'; 301])[..8]);
+        assert_eq!(
+            reader.error,
+            Some(Error::FrameTooLong {
+                bytes: 301,
+                max: 300
+            })
+        );
+
+        let fragments = wire(&[(TEXT, &[b'a'; 300]), (FINAL, &[b'a'; 100])]);
+        assert_eq!(read(&fragments).events.len(), 1);
+        let fragments = wire(&[(TEXT, &[b'a'; 300]), (0, &[b'a'; 101])]);
+        let reader = read(&fragments[..fragments.len() - 101]);
+        assert_eq!(
+            reader.error,
+            Some(Error::MessageTooLong {
+                bytes: 401,
+                max: 400
+            })
+        );
+
+        let enormous = b"\x82\xff\x7f\xff\xff\xff\xff\xff\xff\xff\0\0\0\0";
+        let error = read_whole(enormous).error;
+        assert_eq!(
+            error,
+            Some(Error::FrameTooLong {
+                bytes: u64::MAX >> 1,
+                max: 1024 * 1024
+            })
+        );
+        assert_eq!(error.map(|error| error.close_code()), Some(1009));
+
+        // Short frames too, and control frames never.
+        let limits = Limits {
+            frame_bytes_max: 3,
+            message_bytes_max: 2,
+        };
+        let read = |wire: &[u8]| read_in_pieces(Role::Server, limits, wire, wire.len());
+        assert_eq!(read(&frame(FINAL | TEXT, b"ab")).events, [text("ab")]);
+        assert_eq!(
+            read(&frame(FINAL | PING, b"abcd")).events,
+            [Event::Ping(b"abcd")]
+        );
+        let error = read(&frame(FINAL | TEXT, b"abc")).error;
+        assert_eq!(error, Some(Error::MessageTooLong { bytes: 3, max: 2 }));
+        let error = read(&frame(FINAL | TEXT, b"abcd")).error;
+        assert_eq!(error, Some(Error::FrameTooLong { bytes: 4, max: 3 }));
+    }
+
+    #[test]
+    fn no_limit_is_a_limit_too() {
+        let limits = Limits {
+            frame_bytes_max: usize::MAX,
+            message_bytes_max: usize::MAX,
+        };
+        for first in [FINAL | TEXT, BINARY] {
+            let wire = [&[first, 0xff, 0x7f], [0xff; 7].as_slice(), &MASK, b"some"].concat();
+            let reader = read_in_pieces(Role::Server, limits, &wire, 1);
+            assert!(reader.machine.is_within_message() || reader.error.is_some());
+            assert!(reader.machine.buffered_bytes() < 1024);
+        }
+    }
+
+    #[test]
+    fn memory_follows_what_arrived_not_what_was_announced() {
+        let wire = frame(FINAL | BINARY, &vec![1; 1024 * 1024]);
+        let mut reader = Reader::new(Role::Server, Limits::default());
+        reader.read(&wire[..14]);
+        assert_eq!(reader.machine.buffered_bytes(), 0);
+        reader.read(&wire[14..15]);
+        assert!(reader.machine.buffered_bytes() <= 256);
+        let mut arrived = 15;
+        for piece in wire[15..wire.len() - 1].chunks(1000) {
+            reader.read(piece);
+            arrived += piece.len();
+            let buffered = reader.machine.buffered_bytes();
+            assert!(
+                buffered <= (2 * arrived).min(1024 * 1024),
+                "{buffered} for {arrived}"
+            );
+        }
+        reader.read(&wire[wire.len() - 1..]);
+        assert_eq!(reader.events.len(), 1);
+        assert_eq!(reader.machine.buffered_bytes(), 0);
+    }
+
+    #[test]
+    fn a_message_in_small_pieces_is_moved_a_few_times_only() {
+        let one_frame = frame(FINAL | TEXT, &[b'a'; 200_000]);
+        let mut fragments = frame(TEXT, b"a");
+        (0..200_000).for_each(|_| fragments.extend_from_slice(&frame(CONTINUATION, b"a")));
+        for (name, wire) in [("one frame", one_frame), ("fragments", fragments)] {
+            let mut reader = Reader::new(Role::Server, Limits::default());
+            let (mut capacity, mut moves_count) = (0, 0);
+            for piece in wire.chunks(7).take_while(|piece| piece.len() == 7) {
+                reader.read(piece);
+                let now = reader.machine.buffered_bytes();
+                if now > capacity {
+                    moves_count += 1;
+                    capacity = now;
+                }
+            }
+            assert!(moves_count <= 12, "{name}: moved {moves_count} times");
+        }
+    }
+
+    #[test]
+    fn an_idle_machine_is_small() {
+        assert!(size_of::<Machine>() <= 16, "{}", size_of::<Machine>());
+        assert!(size_of::<Event<'_>>() <= 32, "{}", size_of::<Event<'_>>());
+    }
+
+    #[test]
+    fn ended_is_told() {
+        let reader = read_whole(&frame(FINAL | CLOSE, b""));
+        assert!(reader.machine.is_ended());
+        assert!(!read_whole(&frame(FINAL | TEXT, b"")).machine.is_ended());
+    }
+}
