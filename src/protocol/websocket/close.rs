@@ -3,7 +3,7 @@
 //! Source: RFC 6455, sections 5.5.1 and 7.4.
 
 use super::error::{EncodeError, Error};
-use super::frame::{CONTROL_BYTES_MAX, Control, OpCode, encode_header, encode_payload};
+use super::frame::{CONTROL_BYTES_MAX, Control, encode_control};
 
 pub use tungstenite::protocol::frame::coding::CloseCode;
 
@@ -29,7 +29,7 @@ pub fn encode_close(
             return Err(EncodeError::BadCloseCode { code: code.into() });
         }
         Some(code) => encode_close_unchecked(mask, code.into(), reason, out),
-        None => encode_header(OpCode::Control(Control::Close), 0, mask, out),
+        None => encode_control(Control::Close, mask, &[], out),
     }
     Ok(())
 }
@@ -49,12 +49,7 @@ pub(super) fn encode_close_unchecked(
     let mut payload = [0; CONTROL_BYTES_MAX];
     payload[..2].copy_from_slice(&code.to_be_bytes());
     payload[2..2 + reason.len()].copy_from_slice(reason);
-    encode_payload(
-        OpCode::Control(Control::Close),
-        mask,
-        &payload[..2 + reason.len()],
-        out,
-    );
+    encode_control(Control::Close, mask, &payload[..2 + reason.len()], out);
 }
 
 /// Code and reason of a close payload.

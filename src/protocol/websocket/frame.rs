@@ -122,13 +122,20 @@ impl Header {
 /// Source: RFC 6455, section 5.3.
 #[inline]
 pub fn apply_mask(payload: &mut [u8], mask: [u8; 4]) {
-    let [a, b, c, d] = mask;
-    let word_mask = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
+    let half = u32::from_ne_bytes(mask);
+    let word = (u64::from(half) << 32) | u64::from(half);
     let (words, rest) = payload.as_chunks_mut::<8>();
-    for word in words {
-        *word = (u64::from_ne_bytes(*word) ^ word_mask).to_ne_bytes();
+    for bytes in words {
+        *bytes = (u64::from_ne_bytes(*bytes) ^ word).to_ne_bytes();
     }
-    for (byte, key) in rest.iter_mut().zip([a, b, c, d, a, b, c]) {
+    let rest = match rest.split_first_chunk_mut::<4>() {
+        Some((bytes, rest)) => {
+            *bytes = (u32::from_ne_bytes(*bytes) ^ half).to_ne_bytes();
+            rest
+        }
+        None => rest,
+    };
+    for (byte, key) in rest.iter_mut().zip(mask) {
         *byte ^= key;
     }
 }
@@ -143,11 +150,17 @@ pub fn random_mask() -> [u8; 4] {
 /// Appends a message as one frame, masked with `mask` where the sender is a client.
 #[inline]
 pub fn encode_message(mask: Option<[u8; 4]>, message: Message<'_>, out: &mut Vec<u8>) {
-    let opcode = match message {
-        Message::Text(_) => OpCode::Data(Data::Text),
-        Message::Binary(_) => OpCode::Data(Data::Binary),
+    let (first, payload) = match message {
+        Message::Text(text) => (WHOLE_TEXT, text.as_bytes()),
+        Message::Binary(bytes) => (WHOLE_BINARY, bytes),
     };
-    encode_payload(opcode, mask, message.as_bytes(), out);
+    // The common case by itself: a short message of a server.
+    if mask.is_none() && payload.len() <= SHORT_BYTES_MAX {
+        out.extend_from_slice(&[first, payload.len() as u8]);
+        out.extend_from_slice(payload);
+    } else {
+        encode_frame(first, mask, payload, out);
+    }
 }
 
 /// Appends a ping.
@@ -160,7 +173,7 @@ pub fn encode_ping(
     payload: &[u8],
     out: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
-    encode_control(Control::Ping, mask, payload, out)
+    encode_checked_control(Control::Ping, mask, payload, out)
 }
 
 /// Appends a pong, whose payload is that of the ping it answers.
@@ -173,10 +186,10 @@ pub fn encode_pong(
     payload: &[u8],
     out: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
-    encode_control(Control::Pong, mask, payload, out)
+    encode_checked_control(Control::Pong, mask, payload, out)
 }
 
-fn encode_control(
+fn encode_checked_control(
     control: Control,
     mask: Option<[u8; 4]>,
     payload: &[u8],
@@ -187,7 +200,7 @@ fn encode_control(
             bytes: payload.len(),
         });
     }
-    encode_payload(OpCode::Control(control), mask, payload, out);
+    encode_control(control, mask, payload, out);
     Ok(())
 }
 
@@ -200,7 +213,10 @@ pub fn encode_header(
     mask: Option<[u8; 4]>,
     out: &mut Vec<u8>,
 ) {
-    let first = FINAL | u8::from(opcode);
+    encode_header_from(FINAL | u8::from(opcode), payload_bytes, mask, out);
+}
+
+fn encode_header_from(first: u8, payload_bytes: usize, mask: Option<[u8; 4]>, out: &mut Vec<u8>) {
     let mask_bit = if mask.is_some() { MASKED } else { 0 };
     if payload_bytes <= SHORT_BYTES_MAX {
         out.extend_from_slice(&[first, mask_bit | payload_bytes as u8]);
@@ -216,20 +232,35 @@ pub fn encode_header(
     }
 }
 
-#[inline]
-pub(super) fn encode_payload(
-    opcode: OpCode,
-    mask: Option<[u8; 4]>,
-    payload: &[u8],
-    out: &mut Vec<u8>,
-) {
+/// Appends a frame with any first byte, its payload masked where there is a mask.
+pub(super) fn encode_frame(first: u8, mask: Option<[u8; 4]>, payload: &[u8], out: &mut Vec<u8>) {
     out.reserve(HEADER_BYTES_MAX + payload.len());
-    encode_header(opcode, payload.len(), mask, out);
+    encode_header_from(first, payload.len(), mask, out);
     let start = out.len();
     out.extend_from_slice(payload);
     if let Some(mask) = mask {
         apply_mask(&mut out[start..], mask);
     }
+}
+
+/// Appends a control frame whose payload is known to fit.
+pub(super) fn encode_control(
+    control: Control,
+    mask: Option<[u8; 4]>,
+    payload: &[u8],
+    out: &mut Vec<u8>,
+) {
+    debug_assert!(
+        payload.len() <= CONTROL_BYTES_MAX,
+        "control frame of {} bytes",
+        payload.len()
+    );
+    encode_frame(
+        FINAL | u8::from(OpCode::Control(control)),
+        mask,
+        payload,
+        out,
+    );
 }
 
 #[cfg(test)]

@@ -137,6 +137,10 @@ impl Machine {
         input: &mut &'b mut [u8],
         limits: &Limits,
     ) -> Result<Option<Event<'b>>, Error> {
+        // Every read ends here, and no state of the machine changes without bytes.
+        if input.is_empty() {
+            return Ok(None);
+        }
         if let Some((kind, payload)) = self.short_message(input, limits) {
             return match whole_message(kind, payload) {
                 Ok(event) => Ok(Some(event)),
@@ -443,7 +447,7 @@ fn whole_message(kind: Data, payload: &mut [u8]) -> Result<Event<'_>, Error> {
 mod tests {
     use std::mem;
 
-    use super::super::frame::{encode_message, encode_payload};
+    use super::super::frame::{encode_frame, encode_message};
     use super::super::message::Message;
     use super::*;
 
@@ -459,8 +463,7 @@ mod tests {
     // A masked frame with any first byte, in the shortest form.
     fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
-        encode_payload(OpCode::Data(Data::Text), Some(MASK), payload, &mut out);
-        out[0] = first;
+        encode_frame(first, Some(MASK), payload, &mut out);
         out
     }
 
@@ -475,9 +478,7 @@ mod tests {
     fn unmasked(frames: &[(u8, &[u8])]) -> Vec<u8> {
         let mut out = Vec::new();
         for (first, payload) in frames {
-            let start = out.len();
-            encode_payload(OpCode::Data(Data::Text), None, payload, &mut out);
-            out[start] = *first;
+            encode_frame(*first, None, payload, &mut out);
         }
         out
     }
