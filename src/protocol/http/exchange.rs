@@ -1,0 +1,198 @@
+//! The server's side of one HTTP/1.1 connection: whose turn it is, and what is still to come.
+//!
+//! ```text
+//!           head, no body              reply
+//!   Head ───────────────────▶ Reply ───────────▶ Head (keep-alive) or the end
+//!     │                        ▲   │
+//!     └─ head ─▶ Body ─ end ───┘   └── stream ──▶ Stream ── end ──▶ the same
+//! ```
+//!
+//! One request at a time: the next is looked at only when the answer to the one before is
+//! complete, so answers leave in order and pipelined input waits where it is, bounded by what one
+//! read may bring.
+//!
+//! Source: RFC 9112, sections 9.3 and 9.3.2.
+
+use super::{BodyDecoder, BodyFraming, Limits, ParsedHead, Status, Version, encode_chunk, encode_last_chunk};
+
+/// Whose turn it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The next request's head is awaited, or coming.
+    Head,
+    /// Its body is coming.
+    Body,
+    /// The application owes the answer.
+    Reply,
+    /// The application is sending a body piece by piece.
+    Stream,
+    /// Nothing will follow.
+    End,
+}
+
+/// One connection's exchange of requests and answers.
+#[derive(Debug)]
+pub struct Exchange {
+    phase: Phase,
+    keep_alive: bool,
+    is_http_10: bool,
+    is_head_request: bool,
+    /// The streamed body is chunked; else the end of the connection is its end.
+    is_chunked: bool,
+    /// Requests begun so far, which also names the one that is being handled.
+    request_count: u32,
+    requests_max: u32,
+    head: Vec<u8>,
+    body: Vec<u8>,
+    decoder: BodyDecoder,
+    received_body_bytes: u64,
+}
+
+impl Exchange {
+    /// The exchange of a new connection, which ends after `requests_max` requests.
+    pub fn new(requests_max: u32) -> Exchange {
+        Exchange {
+            phase: Phase::Head,
+            keep_alive: true,
+            is_http_10: false,
+            is_head_request: false,
+            is_chunked: false,
+            request_count: 0,
+            requests_max,
+            head: Vec::new(),
+            body: Vec::new(),
+            decoder: BodyDecoder::new(BodyFraming::None),
+            received_body_bytes: 0,
+        }
+    }
+
+    // ── what comes in ────────────────────────────────────────────────────────────────────────
+
+    /// A request's head is there: its answer is owed from here on.
+    pub fn begin(&mut self, parsed: &ParsedHead<'_>) {
+        self.request_count += 1;
+        self.keep_alive = self.keep_alive && parsed.keep_alive && self.request_count < self.requests_max;
+        self.is_http_10 = parsed.head.version == Version::Http10;
+        self.is_head_request = parsed.head.method == "HEAD";
+        self.phase = Phase::Reply;
+    }
+
+    /// Its body is still to come: keeps the head until it is there.
+    pub fn await_body(&mut self, head: &[u8], framing: BodyFraming) {
+        self.head = head.to_vec();
+        self.decoder = BodyDecoder::new(framing);
+        self.received_body_bytes = 0;
+        self.phase = Phase::Body;
+    }
+
+    /// Takes more of the body. Head and body of the request when it is complete.
+    ///
+    /// # Errors
+    ///
+    /// When the framing is broken, or the body is longer than `limits` allow.
+    pub fn receive_body(&mut self, input: &mut &[u8], limits: &Limits) -> Result<Option<(Vec<u8>, Vec<u8>)>, super::HttpError> {
+        let before = input.len();
+        let complete = self.decoder.collect(input, &mut self.body, limits)?;
+        self.received_body_bytes += (before - input.len()) as u64;
+        if !complete {
+            return Ok(None);
+        }
+        self.phase = Phase::Reply;
+        Ok(Some((std::mem::take(&mut self.head), std::mem::take(&mut self.body))))
+    }
+
+    // ── what the application orders ──────────────────────────────────────────────────────────
+
+    /// The head of a streamed answer was sent.
+    pub fn begin_stream(&mut self, is_chunked: bool) {
+        self.phase = Phase::Stream;
+        self.is_chunked = is_chunked;
+        self.keep_alive = self.keep_alive && is_chunked;
+    }
+
+    /// The answer is complete. Whether another request may follow.
+    pub fn complete(&mut self) -> bool {
+        self.phase = if self.keep_alive { Phase::Head } else { Phase::End };
+        self.keep_alive
+    }
+
+    /// The connection ends after the answer that is owed.
+    pub fn close_after(&mut self) {
+        self.keep_alive = false;
+    }
+
+    // ── what goes out ────────────────────────────────────────────────────────────────────────
+
+    /// Appends a piece of a streamed body. `false` when there is no such body.
+    pub fn encode_body(&self, bytes: &[u8], out: &mut Vec<u8>) -> bool {
+        if self.phase != Phase::Stream {
+            return false;
+        }
+        // An empty chunk would be the last.
+        if !bytes.is_empty() && !self.is_head_request {
+            if self.is_chunked {
+                encode_chunk(bytes, out);
+            } else {
+                out.extend_from_slice(bytes);
+            }
+        }
+        true
+    }
+
+    /// Appends what ends a streamed body.
+    pub fn encode_end(&self, out: &mut Vec<u8>) {
+        if self.phase == Phase::Stream && self.is_chunked && !self.is_head_request {
+            encode_last_chunk(out);
+        }
+    }
+
+    /// Appends an answer that refuses and ends the connection, where one can still be given: a
+    /// streamed body that is cut short must not look whole.
+    pub fn encode_failure(&mut self, status: Status, date: &[u8], out: &mut Vec<u8>) {
+        if !matches!(self.phase, Phase::Stream | Phase::End) {
+            super::encode_refusal(status, date, self.is_head_request, out);
+        }
+        self.phase = Phase::End;
+        self.keep_alive = false;
+    }
+
+    // ── what one may ask ─────────────────────────────────────────────────────────────────────
+
+    /// Whose turn it is.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Names the request that is being handled.
+    pub fn request(&self) -> u32 {
+        self.request_count
+    }
+
+    /// Whether an answer is owed or under way.
+    pub fn is_busy(&self) -> bool {
+        matches!(self.phase, Phase::Body | Phase::Reply | Phase::Stream)
+    }
+
+    /// Whether the connection stays open after the answer.
+    pub fn keeps_alive(&self) -> bool {
+        self.keep_alive
+    }
+
+    /// Whether the request being handled is HTTP/1.0.
+    pub fn is_http_10(&self) -> bool {
+        self.is_http_10
+    }
+
+    /// Whether the request being handled asks for the head of the answer only.
+    pub fn is_head_request(&self) -> bool {
+        self.is_head_request
+    }
+
+    /// How much one read may bring, in bytes: what is not a body's is kept until its turn comes.
+    pub fn read_bytes_max(&self) -> usize {
+        match self.phase {
+            Phase::Body => 64 * 1024,
+            Phase::Head | Phase::Reply | Phase::Stream | Phase::End => 16 * 1024,
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! How a connection ended: who, why, and with which words.
+
+use std::{fmt, io};
+
+use crate::protocol::{http::HttpError, websocket};
+
+/// Who ended a connection, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// The peer closed, in its protocol's own words or by ending the stream.
+    Peer,
+    /// The application closed it.
+    Local,
+    /// The reactor said goodbye while draining.
+    Drained,
+    /// A deadline passed.
+    TimedOut(Deadline),
+    /// The peer broke the WebSocket protocol.
+    Protocol(websocket::Error),
+    /// The peer broke HTTP.
+    Http(HttpError),
+    /// The peer did not read what was sent, and the route's policy is to close.
+    SlowConsumer,
+    /// A callback panicked.
+    Panicked,
+    /// The transport failed.
+    Io(io::ErrorKind),
+}
+
+/// What a connection waits for, each with a deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Deadline {
+    /// A connection to be made.
+    Connect,
+    /// A whole request head, or the answer to a handshake.
+    Head,
+    /// The rest of a request body.
+    Body,
+    /// The next request on a kept-alive connection.
+    KeepAlive,
+    /// The application's answer to a request it took with `reply_later`.
+    Reply,
+    /// Any bytes at all.
+    Idle,
+    /// Our next ping or heartbeat comment. Passing it is not an error.
+    Heartbeat,
+    /// Anything from the peer after our ping.
+    Pong,
+    /// The peer's taking of bytes that wait for it.
+    Write,
+    /// The end of a closing handshake, or of lingering.
+    Close,
+}
+
+impl fmt::Display for Deadline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Deadline::Connect => "connect",
+            Deadline::Head => "head",
+            Deadline::Body => "body",
+            Deadline::KeepAlive => "keep-alive",
+            Deadline::Reply => "reply",
+            Deadline::Idle => "idle",
+            Deadline::Heartbeat => "heartbeat",
+            Deadline::Pong => "pong",
+            Deadline::Write => "write",
+            Deadline::Close => "close",
+        })
+    }
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CloseReason::Peer => f.write_str("by peer"),
+            CloseReason::Local => f.write_str("by us"),
+            CloseReason::Drained => f.write_str("by us, draining"),
+            CloseReason::TimedOut(deadline) => write!(f, "{deadline} deadline passed"),
+            CloseReason::Protocol(error) => write!(f, "protocol error: {error}"),
+            CloseReason::Http(error) => write!(f, "bad request: {error}"),
+            CloseReason::SlowConsumer => f.write_str("slow consumer"),
+            CloseReason::Panicked => f.write_str("a callback panicked"),
+            CloseReason::Io(kind) => write!(f, "transport failed: {kind}"),
+        }
+    }
+}
+
+/// What `on_close` gets: who ended the connection, why, and the close code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Close {
+    /// Who, and why.
+    pub reason: CloseReason,
+    /// The close code: the peer's where the peer closed with one, else the one we sent; 1005 when
+    /// the peer sent none, 1006 when the connection ended without a closing handshake. Zero on
+    /// connections that are not WebSockets. Source: RFC 6455, section 7.4.
+    pub code: u16,
+    /// The words that came or went with the code; usually empty, at most 123 bytes.
+    pub text: Box<str>,
+    /// Whether both sides said goodbye before the stream ended.
+    pub was_clean: bool,
+}
+
+impl Close {
+    pub(crate) fn new(reason: CloseReason) -> Close {
+        Close { reason, code: 0, text: Box::default(), was_clean: false }
+    }
+}
+
+impl fmt::Display for Close {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.code != 0 {
+            write!(f, "{} ", self.code)?;
+        }
+        write!(f, "{}", self.reason)?;
+        if !self.text.is_empty() {
+            write!(f, ": {}", self.text)?;
+        }
+        Ok(())
+    }
+}
+
+/// What became of a message that was handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// Accepted into the connection's bounded queue, or already written.
+    Queued,
+    /// The queue is above its high watermark: the route's policy was applied and counted.
+    Full,
+    /// There is no such connection any more, or it is closing.
+    Gone,
+}
+
+impl Sent {
+    /// Whether the message was accepted.
+    pub fn is_queued(self) -> bool {
+        self == Sent::Queued
+    }
+}

@@ -1,0 +1,136 @@
+//! Every limit and every deadline, with safe defaults, in one place.
+
+use std::time::Duration;
+
+use crate::protocol::{http, websocket};
+
+/// What happens to a message for a connection whose queue is above its high watermark.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overflow {
+    /// End the connection: WebSocket close code 1013, the end of an event stream, a reset of a
+    /// raw connection. What was queued and not begun is dropped.
+    #[default]
+    Close,
+    /// Drop the message that does not fit.
+    DropNewest,
+    /// Drop queued messages from the oldest on until the queue is at the watermark.
+    DropOldest,
+    /// Keep only the latest message of each key, in the place of the older one; when there is no
+    /// older one of this key, drop the oldest. The key of a publication is its topic, that of
+    /// `send_keyed` is given.
+    LatestPerKey,
+}
+
+/// What may differ from route to route: queues, policies, deadlines and limits of its connections.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Above this many queued bytes a connection is a slow consumer. Each message counts its
+    /// bytes and [`QUEUED_MESSAGE_BYTES`]. The queue never holds more than this and one message.
+    pub queue_high_bytes: usize,
+    /// Below this many queued bytes a full queue counts as drained: `on_drain`.
+    pub queue_low_bytes: usize,
+    /// What happens above the high watermark.
+    pub overflow: Overflow,
+    /// WebSocket frame and message limits, in bytes.
+    pub websocket: websocket::Limits,
+    /// After this long without a byte from a WebSocket peer it is pinged.
+    pub ping_interval: Option<Duration>,
+    /// After a ping, a peer that sends nothing for this long is gone.
+    pub pong_timeout: Duration,
+    /// An event stream gets a comment after this long, so that proxies keep it open.
+    pub heartbeat_interval: Option<Duration>,
+    /// A raw connection on which nothing came for this long is closed.
+    pub idle_timeout: Option<Duration>,
+    /// A request that was taken with `reply_later` is answered 503 after this long.
+    pub reply_timeout: Duration,
+    /// A peer that takes none of the bytes that wait for it for this long is gone.
+    pub write_timeout: Duration,
+    /// From the first step of closing to the end of the socket, whatever the peer does.
+    pub close_timeout: Duration,
+}
+
+/// What a queued message counts beside its bytes, so that many tiny ones are bounded too.
+pub const QUEUED_MESSAGE_BYTES: usize = 64;
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            queue_high_bytes: 1024 * 1024,
+            queue_low_bytes: 256 * 1024,
+            overflow: Overflow::Close,
+            websocket: websocket::Limits::default(),
+            ping_interval: Some(Duration::from_secs(25)),
+            pong_timeout: Duration::from_secs(20),
+            heartbeat_interval: Some(Duration::from_secs(15)),
+            idle_timeout: None,
+            reply_timeout: Duration::from_secs(60),
+            write_timeout: Duration::from_secs(30),
+            close_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Limits and deadlines of a reactor. All are on by default.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Size of the one read buffer of the loop, in bytes; at least 64 KiB. Also the most that one
+    /// connection may leave unread while its reading is paused.
+    pub read_buffer_bytes: usize,
+    /// Read from one connection in one turn at the most, in bytes; the rest waits for the next.
+    pub read_budget_bytes: usize,
+    /// Connections accepted from one listener in one turn at the most.
+    pub accepts_per_turn: usize,
+    /// Ticks, and arrivals from other threads, run in one turn at the most.
+    pub ticks_per_turn: usize,
+    /// Accepting pauses while this many connections are open.
+    pub connections_max: usize,
+    /// The kernel's queue of unaccepted connections, per listener.
+    pub listen_backlog: u32,
+    /// Several processes may listen on one port and share its connections (`SO_REUSEPORT`; Unix).
+    pub reuse_port: bool,
+    /// How long accepting pauses when the process is out of descriptors.
+    pub accept_backoff: Duration,
+    /// Limits of HTTP heads and bodies.
+    pub http: http::Limits,
+    /// From the first moment of a connection, or the first byte of a later request, to the end of
+    /// its head.
+    pub head_timeout: Duration,
+    /// From the end of a head to the end of its body; each 16 KiB that come earn a second more.
+    pub body_timeout: Duration,
+    /// Between the end of an answer and the next request.
+    pub keep_alive_timeout: Duration,
+    /// Requests answered on one connection at the most.
+    pub requests_per_connection_max: u32,
+    /// For all addresses of a name together.
+    pub connect_timeout: Duration,
+    /// Names one member may subscribe to at the most.
+    pub subscriptions_max: usize,
+    /// A callback that takes longer is logged by name.
+    pub slow_callback: Duration,
+    /// What routes start from.
+    pub options: Options,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            read_buffer_bytes: 256 * 1024,
+            read_budget_bytes: 512 * 1024,
+            accepts_per_turn: 64,
+            ticks_per_turn: 1024,
+            connections_max: 1_000_000,
+            listen_backlog: 4096,
+            reuse_port: false,
+            accept_backoff: Duration::from_millis(500),
+            http: http::Limits::default(),
+            head_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            keep_alive_timeout: Duration::from_secs(30),
+            requests_per_connection_max: 100_000,
+            connect_timeout: Duration::from_secs(10),
+            subscriptions_max: 1000,
+            slow_callback: Duration::from_millis(100),
+            options: Options::default(),
+        }
+    }
+}

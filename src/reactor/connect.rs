@@ -1,0 +1,239 @@
+//! Connecting: names looked up off the loop, every address tried, one outcome.
+//!
+//! Addresses are tried in the order the system gives them. When one has neither failed nor
+//! succeeded after [`STAGGER`], the next is tried beside it, and the first to answer wins, so a
+//! dead first address costs a quarter of a second. Source: RFC 8305, section 5.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+use mio::Interest;
+
+use super::close::{CloseReason, Deadline};
+use super::connection::Flags;
+use super::core::Core;
+use super::handler::{Cx, Handler};
+use super::id::ConnId;
+use super::table::Source;
+use super::timers::TimerId;
+use super::transport::Transport;
+use crate::reactor::connection::Protocol;
+
+/// How long an address is given before the next one is tried beside it.
+pub const STAGGER: Duration = Duration::from_millis(250);
+
+/// One address being tried.
+pub(crate) struct Attempt {
+    pub(crate) transport: Transport,
+    pub(crate) target: ConnId,
+}
+
+/// The addresses of one connection to be made.
+pub(crate) struct Race {
+    left: VecDeque<SocketAddr>,
+    running: Vec<u32>,
+    error: io::ErrorKind,
+    stagger: Option<TimerId>,
+}
+
+impl<S: 'static> Core<S> {
+    /// Makes a connection to `HOST:PORT` or `unix:PATH` for `handler`, and returns its id at once.
+    ///
+    /// What is sent before it is made waits in its queue. The one outcome is `open` or `closed`.
+    pub(crate) fn connect(&mut self, address: &str, handler: Box<dyn Handler<S>>, options: u16, protocol: Protocol) -> io::Result<ConnId> {
+        let key = self.add_handler(handler);
+        if let Some(path) = address.strip_prefix("unix:") {
+            let id = self.table.insert(Transport::Pending, protocol, key, options)?;
+            self.table.wait(id, Deadline::Connect, self.table.config.connect_timeout);
+            match connect_unix(path) {
+                Ok(transport) => self.attempt(id, transport),
+                Err(error) => self.table.abort(id, CloseReason::Io(error.kind())),
+            }
+            return Ok(id);
+        }
+        let Some((host, port)) = address.rsplit_once(':') else {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("cannot connect to {address}: expected HOST:PORT or unix:PATH")));
+        };
+        let port: u16 = port
+            .parse()
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("cannot connect to {address}: the port is not a number from 0 to 65535")))?;
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let id = self.table.insert(Transport::Pending, protocol, key, options)?;
+        if self.table.registry.is_none() {
+            self.connect_in_memory(id, port);
+            return Ok(id);
+        }
+        self.table.wait(id, Deadline::Connect, self.table.config.connect_timeout);
+        match host.parse() {
+            Ok(ip) => self.race(id, vec![SocketAddr::new(ip, port)]),
+            Err(_) => self.look_up(id, host, port),
+        }
+        Ok(id)
+    }
+
+    // The system's resolver blocks for as long as it likes, so each look-up has a thread; there
+    // are as many as there are connections being made by name.
+    fn look_up(&mut self, id: ConnId, host: String, port: u16) {
+        let remote = self.remote();
+        let look_up = move || {
+            let found = (host.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<_>>);
+            // The reactor may have ended meanwhile; then nobody waits for the answer.
+            let _ = remote.run(move |cx| match found {
+                Ok(addresses) => cx.reactor.race(id, addresses),
+                Err(error) => cx.reactor.table.abort(id, CloseReason::Io(error.kind())),
+            });
+        };
+        if let Err(error) = std::thread::Builder::new().name("waterwheel-lookup".into()).spawn(look_up) {
+            self.table.abort(id, CloseReason::Io(error.kind()));
+        }
+    }
+
+    fn race(&mut self, id: ConnId, addresses: Vec<SocketAddr>) {
+        if self.table.open_mut(id).is_none() {
+            return;
+        }
+        let race = Race { left: addresses.into(), running: Vec::new(), error: io::ErrorKind::AddrNotAvailable, stagger: None };
+        self.races.insert(id, race);
+        self.next_address(id);
+    }
+
+    fn next_address(&mut self, id: ConnId) {
+        loop {
+            let Some(race) = self.races.get_mut(&id) else { return };
+            if let Some(timer) = race.stagger.take() {
+                self.timers.cancel(timer);
+            }
+            let Some(address) = race.left.pop_front() else {
+                if race.running.is_empty() {
+                    let error = race.error;
+                    self.races.remove(&id);
+                    self.table.abort(id, CloseReason::Io(error));
+                }
+                return;
+            };
+            match mio::net::TcpStream::connect(address) {
+                Ok(stream) => {
+                    self.attempt(id, Transport::Tcp(stream));
+                    let stagger = self.after(STAGGER, move |cx: &mut Cx<'_, S>| cx.reactor.next_address(id));
+                    if let Some(race) = self.races.get_mut(&id) {
+                        race.stagger = Some(stagger);
+                    }
+                    return;
+                }
+                Err(error) => race.error = error.kind(),
+            }
+        }
+    }
+
+    fn attempt(&mut self, target: ConnId, mut transport: Transport) {
+        let entry = self.table.sources.vacant_entry();
+        let index = entry.key();
+        if let Some(registry) = &self.table.registry
+            && let Err(error) = transport.register(registry, mio::Token(index), Interest::WRITABLE)
+        {
+            return self.table.abort(target, CloseReason::Io(error.kind()));
+        }
+        entry.insert(Source::Attempt(Box::new(Attempt { transport, target })));
+        match self.races.get_mut(&target) {
+            Some(race) => race.running.push(index as u32),
+            None => {
+                let race = Race { left: VecDeque::new(), running: vec![index as u32], error: io::ErrorKind::NotConnected, stagger: None };
+                self.races.insert(target, race);
+            }
+        }
+    }
+
+    /// The kernel says something of an attempt. Returns the connection when it is made.
+    pub(crate) fn attempt_ready(&mut self, index: u32) -> Option<ConnId> {
+        let Some(Source::Attempt(attempt)) = self.table.sources.get(index as usize) else { return None };
+        let target = attempt.target;
+        match outcome(&attempt.transport) {
+            Ok(false) => None,
+            Ok(true) => {
+                let Source::Attempt(attempt) = self.table.sources.remove(index as usize) else { return None };
+                self.end_race(target, index);
+                self.adopt(target, attempt.transport)
+            }
+            Err(error) => {
+                self.table.sources.remove(index as usize);
+                if let Some(race) = self.races.get_mut(&target) {
+                    race.running.retain(|running| *running != index);
+                    race.error = error.kind();
+                    if race.running.is_empty() || !race.left.is_empty() {
+                        self.next_address(target);
+                    }
+                }
+                None
+            }
+        }
+    }
+
+    /// Forgets what else was tried for a connection that is made, or gone.
+    pub(crate) fn end_race(&mut self, target: ConnId, winner: u32) {
+        let Some(race) = self.races.remove(&target) else { return };
+        if let Some(timer) = race.stagger {
+            self.timers.cancel(timer);
+        }
+        for index in race.running.into_iter().filter(|index| *index != winner) {
+            self.table.sources.remove(index as usize);
+        }
+    }
+
+    fn adopt(&mut self, id: ConnId, mut transport: Transport) -> Option<ConnId> {
+        if let Transport::Tcp(stream) = &transport {
+            // Not every system has it for every socket; then small messages may wait a little.
+            let _ = stream.set_nodelay(true);
+        }
+        if let Some(registry) = &self.table.registry
+            && let Err(error) = transport.reregister(registry, mio::Token(id.index as usize), Interest::READABLE)
+        {
+            self.table.abort(id, CloseReason::Io(error.kind()));
+            return None;
+        }
+        let connection = self.table.open_mut(id)?;
+        connection.transport = transport;
+        connection.flags.clear(Flags::BLOCKED);
+        connection.flags.set(Flags::READABLE);
+        self.table.wait_for_nothing(id);
+        self.table.stats.connected += 1;
+        self.table.flush(id);
+        Some(id)
+    }
+}
+
+/// Whether a non-blocking connect has come to its end, and how.
+fn outcome(transport: &Transport) -> io::Result<bool> {
+    let error = match transport {
+        Transport::Tcp(stream) => {
+            if let Some(error) = stream.take_error()? {
+                return Err(error);
+            }
+            match stream.peer_addr() {
+                Ok(_) => return Ok(true),
+                Err(error) => error,
+            }
+        }
+        #[cfg(unix)]
+        Transport::Unix(stream) => match stream.take_error()? {
+            Some(error) => return Err(error),
+            None => return Ok(true),
+        },
+        Transport::Memory(_) | Transport::Pending => return Ok(true),
+    };
+    match error.kind() {
+        io::ErrorKind::NotConnected => Ok(false),
+        _ => Err(error),
+    }
+}
+
+#[cfg(unix)]
+fn connect_unix(path: &str) -> io::Result<Transport> {
+    mio::net::UnixStream::connect(path).map(Transport::Unix)
+}
+
+#[cfg(not(unix))]
+fn connect_unix(_: &str) -> io::Result<Transport> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "Unix sockets need a Unix system"))
+}

@@ -1,0 +1,154 @@
+//! One connection: transport, protocol, write queue, lifecycle; small, and without heap of its own.
+//!
+//! ```text
+//!             close            peer's goodbye / nothing to wait for       flushed
+//!   Open ───────────▶ Closing ─────────────────────────────▶ Finishing ───────────▶ Done
+//!     │                                                          ▲                 on_close
+//!     ├── fail (peer broke the protocol, slow consumer, panic) ──┘                    │
+//!     └── abort (transport failed, deadline passed) ──────────▶ Done ──▶ removed ◀── Lingering
+//! ```
+//!
+//! *Open* takes messages. *Closing* has said goodbye and waits for the peer's (WebSocket only).
+//! *Finishing* has nothing left to say: its queue is flushed, then the stream is ended. In *Done*
+//! the connection is on the list of closings; `on_close` is called at the end of the turn, once.
+//! *Lingering* discards what still comes until the peer ends its side too, because closing a
+//! socket with unread bytes resets it and could destroy our last words on their way. From Closing
+//! on one absolute deadline holds for all of this; what moves the state is in `table.rs`, and
+//! nowhere else.
+
+use crate::protocol::{http, websocket};
+use crate::pubsub::Subscriptions;
+
+use super::close::{Close, Deadline};
+use super::deadlines::Tick;
+use super::transport::Transport;
+use super::write_queue::WriteQueue;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    Open,
+    Closing,
+    Finishing,
+    Done,
+    Lingering,
+}
+
+/// What the bytes of a connection mean.
+pub(crate) enum Protocol {
+    /// Whatever the application says.
+    Raw,
+    /// Requests and responses; the state of the exchange is on the heap, and short-lived.
+    Http(Box<http::Exchange>),
+    WebSocket(websocket::Machine),
+    /// Server-Sent Events going out, in chunks unless the client speaks HTTP/1.0.
+    EventStream { chunked: bool },
+}
+
+/// Facts about a connection's readiness, one bit each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Flags(u16);
+
+impl Flags {
+    /// The socket may have bytes for us.
+    pub(crate) const READABLE: Flags = Flags(1);
+    /// An end of stream, a hang-up or an error waits behind them.
+    pub(crate) const READ_CLOSED: Flags = Flags(1 << 1);
+    /// The end of stream has been read.
+    pub(crate) const AT_END: Flags = Flags(1 << 2);
+    /// Its end was told to the handler.
+    pub(crate) const END_TOLD: Flags = Flags(1 << 3);
+    /// On the list of those with bytes to flush.
+    pub(crate) const DIRTY: Flags = Flags(1 << 4);
+    /// The kernel took less than we had: writable interest is on.
+    pub(crate) const BLOCKED: Flags = Flags(1 << 5);
+    /// The queue went above the high watermark and is not below the low one yet.
+    pub(crate) const ABOVE_HIGH: Flags = Flags(1 << 6);
+    /// The application paused reading.
+    pub(crate) const PAUSED: Flags = Flags(1 << 7);
+    /// On the list of those to be read again in the next turn.
+    pub(crate) const STILL_READY: Flags = Flags(1 << 8);
+    /// A drained queue is to be told.
+    pub(crate) const DRAINED: Flags = Flags(1 << 9);
+    /// Closed only when the peer ends its side too, or the deadline passes.
+    pub(crate) const LINGERS: Flags = Flags(1 << 10);
+    /// The protocol waits for the application: nothing more is read (HTTP, later replies).
+    pub(crate) const HELD: Flags = Flags(1 << 11);
+    /// `on_open` was called for what the connection is now, so `on_close` is owed.
+    pub(crate) const OPENED: Flags = Flags(1 << 12);
+
+    #[inline]
+    pub(crate) fn has(self, flag: Flags) -> bool {
+        self.0 & flag.0 != 0
+    }
+
+    #[inline]
+    pub(crate) fn set(&mut self, flag: Flags) {
+        self.0 |= flag.0;
+    }
+
+    #[inline]
+    pub(crate) fn clear(&mut self, flag: Flags) {
+        self.0 &= !flag.0;
+    }
+
+    /// Clears a flag and tells whether it was set.
+    #[inline]
+    pub(crate) fn take(&mut self, flag: Flags) -> bool {
+        let was = self.has(flag);
+        self.clear(flag);
+        was
+    }
+}
+
+/// One connection. Its size is a promise, and a test.
+pub struct Connection {
+    pub(crate) transport: Transport,
+    pub(crate) protocol: Protocol,
+    pub(crate) queue: WriteQueue,
+    /// Bytes that were read and not consumed: the beginning of a head or a frame, or what came
+    /// while reading was paused. The next read goes behind them.
+    pub(crate) carry: Option<Box<Vec<u8>>>,
+    /// Who ended it and why; there from the first step of closing on.
+    pub(crate) close: Option<Box<Close>>,
+    pub(crate) generation: u32,
+    /// Index of its handler; [`NO_HANDLER`] once `on_close` was called.
+    pub(crate) handler: u32,
+    /// Which part of its handler it belongs to.
+    pub(crate) route: u16,
+    /// Index of its options.
+    pub(crate) options: u16,
+    pub(crate) flags: Flags,
+    pub(crate) life: Life,
+    /// What `deadline` is about.
+    pub(crate) wait: Option<Deadline>,
+    pub(crate) deadline: Tick,
+    pub(crate) write_deadline: Tick,
+    /// Where it is filed in `Deadlines`.
+    pub(crate) filed: Tick,
+    pub(crate) subscriptions: Subscriptions,
+    /// How its publications are encoded.
+    pub(crate) form: crate::pubsub::Form,
+    /// The last publication that was queued here; a member by name and by pattern gets it once.
+    pub(crate) last_publication: u32,
+}
+
+pub(crate) const NO_HANDLER: u32 = u32::MAX;
+
+impl Connection {
+    /// Whether the loop may read, parse and hand out now.
+    #[inline]
+    pub(crate) fn may_read(&self) -> bool {
+        !self.flags.has(Flags::PAUSED) && !self.flags.has(Flags::ABOVE_HIGH) && !self.flags.has(Flags::HELD)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_small() {
+        let size = size_of::<Connection>();
+        assert!(size <= 192, "{size} bytes");
+    }
+}

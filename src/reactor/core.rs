@@ -1,0 +1,458 @@
+//! What callbacks and the setup get as `reactor`: everything they may ask for.
+//!
+//! No method here calls user code. Sends, closes, publishes, subscriptions and ticks are queued or
+//! applied to plain data, and the turn carries them out; so callbacks never nest.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use slab::Slab;
+
+use crate::protocol::http;
+use crate::protocol::websocket::ToMessage;
+use crate::pubsub::{Encode, Encoded, Event, EventId, Form, Forms, Publication, TopicError, Topics};
+
+use super::close::{Close, CloseReason, Sent};
+use super::config::{Config, Options};
+use super::connect::Race;
+use super::connection::{Flags, Protocol};
+use super::drain::Drain;
+use super::handler::{Cx, Handler};
+use super::id::{ConnId, ListenerId};
+use super::listener::{self, Acceptor, Address, Listener};
+use super::memory::Net;
+use super::remote::{Mailbox, Remote};
+use super::stats::Stats;
+use super::table::{Source, Table};
+use super::timers::{TimerId, Timers};
+use super::transport::Peer;
+use super::write_queue::Keep;
+
+pub(crate) type Once<S> = Box<dyn FnOnce(&mut Cx<'_, S>)>;
+pub(crate) type OnClose<S> = Box<dyn FnOnce(&mut Cx<'_, S>, &Close)>;
+
+pub(crate) enum Timer<S> {
+    Once(Once<S>),
+    Periodic { period: u64, call: Box<dyn FnMut(&mut Cx<'_, S>)> },
+    /// Its callback is being called.
+    Running,
+}
+
+/// The time: the system's, or one that a simulation invents.
+pub(crate) enum Clock {
+    System(Instant),
+    Invented(u64),
+}
+
+impl Clock {
+    pub(crate) fn now(&self) -> u64 {
+        match self {
+            Clock::System(start) => start.elapsed().as_nanos() as u64,
+            Clock::Invented(now) => *now,
+        }
+    }
+}
+
+/// What a publication came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Its id: one sequence for all topics, assigned here.
+    pub id: EventId,
+    /// Into how many members' queues it was accepted.
+    pub delivered: usize,
+}
+
+/// Everything a callback may ask for: send, close, publish, subscribe, timers, ticks, listeners.
+pub struct Core<S> {
+    pub(crate) table: Table,
+    pub(crate) topics: Topics,
+    pub(crate) timers: Timers<Timer<S>>,
+    pub(crate) ticks: VecDeque<Once<S>>,
+    pub(crate) mailbox: Arc<Mailbox<S>>,
+    pub(crate) clock: Clock,
+    pub(crate) net: Option<Rc<Net>>,
+    pub(crate) races: HashMap<ConnId, Race>,
+    pub(crate) new_handlers: Vec<(u32, Box<dyn Handler<S>>)>,
+    pub(crate) freed_handlers: Vec<u32>,
+    pub(crate) on_close: HashMap<ConnId, Vec<OnClose<S>>>,
+    pub(crate) stopped: bool,
+    pub(crate) drain: Option<Drain>,
+    /// What is being called, for the log lines about slow callbacks and panics.
+    pub(crate) callback: &'static str,
+    #[cfg(all(unix, feature = "signals"))]
+    pub(crate) signals: Option<super::signals::Signals>,
+    handler_keys: Slab<()>,
+    forms: Forms,
+    scratch: Vec<u8>,
+    epoch: u64,
+    publication_number: u64,
+    hasher: RandomState,
+    started_unix: u64,
+    date: (u64, [u8; 29]),
+}
+
+impl<S: 'static> Core<S> {
+    pub(crate) fn new(table: Table, mailbox: Mailbox<S>, clock: Clock, net: Option<Rc<Net>>) -> Core<S> {
+        let system = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (started_unix, epoch) = match clock {
+            Clock::System(_) => {
+                let now = system(SystemTime::now());
+                (now.as_secs(), now.as_micros() as u64)
+            }
+            // A simulation is the same on every day.
+            Clock::Invented(_) => (1_000_000_000, 1),
+        };
+        Core {
+            table,
+            topics: Topics::new(),
+            timers: Timers::new(),
+            ticks: VecDeque::new(),
+            mailbox: Arc::new(mailbox),
+            clock,
+            net,
+            races: HashMap::new(),
+            new_handlers: Vec::new(),
+            freed_handlers: Vec::new(),
+            on_close: HashMap::new(),
+            stopped: false,
+            drain: None,
+            callback: "",
+            #[cfg(all(unix, feature = "signals"))]
+            signals: None,
+            handler_keys: Slab::new(),
+            forms: Forms::new(),
+            scratch: Vec::new(),
+            epoch,
+            publication_number: 0,
+            hasher: RandomState::new(),
+            started_unix,
+            date: (u64::MAX, [0; 29]),
+        }
+    }
+
+    // ── messages ─────────────────────────────────────────────────────────────────────────────
+
+    /// Sends a message to a connection: a WebSocket message, the data of an event, a chunk of a
+    /// streamed body, or plain bytes, as the connection's protocol has it.
+    ///
+    /// Accepts into a bounded queue; above its high watermark the route's
+    /// [`Overflow`](crate::Overflow) policy decides. Binary data for an event stream is refused
+    /// as `Gone`, since that protocol is text.
+    #[inline]
+    pub fn send(&mut self, id: ConnId, message: impl ToMessage) -> Sent {
+        self.table.send(id, message.to_message(), Keep::Message)
+    }
+
+    /// As [`send`](Self::send), for routes that keep only the latest message of each key.
+    pub fn send_keyed(&mut self, id: ConnId, key: u64, message: impl ToMessage) -> Sent {
+        self.table.send(id, message.to_message(), Keep::Keyed(key))
+    }
+
+    /// Closes a connection in its protocol's words, after what is queued.
+    pub fn close(&mut self, id: ConnId) -> Sent {
+        self.close_with(id, 1000, "")
+    }
+
+    /// Closes a WebSocket with a code and a reason of at most 123 bytes, after what is queued; a
+    /// longer reason is cut at a character. On other connections both are ignored.
+    ///
+    /// Codes that an application may use are 1000 to 1003, 1007 to 1014 and 3000 to 4999; others
+    /// go out as 1000. Source: RFC 6455, section 7.4.
+    pub fn close_with(&mut self, id: ConnId, code: u16, reason: &str) -> Sent {
+        self.table.close(id, CloseReason::Local, code, reason)
+    }
+
+    /// Ends a connection at once, without a goodbye and without flushing.
+    pub fn reset(&mut self, id: ConnId) {
+        self.table.abort(id, CloseReason::Local);
+    }
+
+    /// Stops reading from a connection. What the kernel buffered stays there.
+    pub fn pause(&mut self, id: ConnId) {
+        self.table.pause(id);
+    }
+
+    /// Goes on reading from a connection.
+    pub fn resume(&mut self, id: ConnId) {
+        self.table.resume(id);
+    }
+
+    /// Whether a connection still takes messages.
+    pub fn is_open(&self, id: ConnId) -> bool {
+        self.table.connection(id).is_some_and(|connection| connection.life == super::connection::Life::Open)
+    }
+
+    /// Bytes that wait for a connection's socket, with their overhead.
+    pub fn queued_bytes(&self, id: ConnId) -> usize {
+        self.table.connection(id).map_or(0, |connection| connection.queue.queued_bytes())
+    }
+
+    /// Where a connection's peer is. Asks the kernel.
+    pub fn peer(&self, id: ConnId) -> Peer {
+        self.table.connection(id).map_or(Peer::Unknown, |connection| connection.transport.peer())
+    }
+
+    /// How many connections there are, of every kind, lingering ones included.
+    pub fn connection_count(&self) -> usize {
+        self.table.connection_count
+    }
+
+    /// Calls `call` once when the connection has ended, after the route's own `on_close`.
+    ///
+    /// Never called when the connection is gone already.
+    pub fn on_close<R>(&mut self, id: ConnId, call: impl FnOnce(&mut Cx<'_, S>, &Close) -> R + 'static) {
+        if self.table.is_heard(id) {
+            self.on_close.entry(id).or_default().push(Box::new(move |cx, close| {
+                call(cx, close);
+            }));
+        }
+    }
+
+    // ── topics ───────────────────────────────────────────────────────────────────────────────
+
+    /// Publishes to the members of a topic and of the patterns that match it.
+    ///
+    /// Each wire form is encoded once, and its bytes are shared. A member by name and by pattern
+    /// gets it once.
+    pub fn publish<'e>(&mut self, topic: &str, event: impl Into<Event<'e>>) -> Published {
+        let event = event.into();
+        self.publication_number += 1;
+        self.table.stats.publications += 1;
+        let id = EventId { epoch: self.epoch, number: self.publication_number };
+        let publication = Publication { topic, id, event: &event };
+        let mut encoded = Encoded::default();
+        let mut delivered = 0;
+        let key = self.hasher.hash_one(topic);
+        let mark = self.publication_number as u32;
+        let Core { table, topics, forms, scratch, .. } = self;
+        for (member, form) in topics.members(topic) {
+            let member = ConnId::from_bits(member);
+            let Some(connection) = table.open_mut(member) else { continue };
+            if connection.last_publication == mark {
+                continue;
+            }
+            connection.last_publication = mark;
+            if table.send_shared(member, encoded.get(form, forms, &publication, scratch), key) == Sent::Queued {
+                delivered += 1;
+            }
+        }
+        self.table.stats.deliveries += delivered as u64;
+        Published { id, delivered }
+    }
+
+    /// Makes a connection a member of a topic, until it ends. `false` when it was one, or is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`TopicError`] when the name cannot be a topic's, or the connection has too many.
+    pub fn subscribe(&mut self, id: ConnId, topic: &str) -> Result<bool, TopicError> {
+        let max = self.table.config.subscriptions_max;
+        let Some(connection) = self.table.open_mut(id) else { return Ok(false) };
+        self.topics.subscribe(id.to_bits(), &mut connection.subscriptions, topic, connection.form, max)
+    }
+
+    /// Makes a connection a member of every topic that matches a glob pattern, now and later.
+    ///
+    /// # Errors
+    ///
+    /// As [`subscribe`](Self::subscribe).
+    pub fn subscribe_pattern(&mut self, id: ConnId, pattern: &str) -> Result<bool, TopicError> {
+        let max = self.table.config.subscriptions_max;
+        let Some(connection) = self.table.open_mut(id) else { return Ok(false) };
+        self.topics.subscribe_pattern(id.to_bits(), &mut connection.subscriptions, pattern, connection.form, max)
+    }
+
+    /// Ends a membership in a topic. `false` when there was none.
+    pub fn unsubscribe(&mut self, id: ConnId, topic: &str) -> bool {
+        let Some(connection) = self.table.connection_mut(id) else { return false };
+        self.topics.unsubscribe(id.to_bits(), &mut connection.subscriptions, topic)
+    }
+
+    /// Ends a membership by pattern. `false` when there was none.
+    pub fn unsubscribe_pattern(&mut self, id: ConnId, pattern: &str) -> bool {
+        let Some(connection) = self.table.connection_mut(id) else { return false };
+        self.topics.unsubscribe_pattern(id.to_bits(), &mut connection.subscriptions, pattern)
+    }
+
+    /// How many members a topic has by its name.
+    pub fn member_count(&self, topic: &str) -> usize {
+        self.topics.member_count(topic)
+    }
+
+    /// How many topics have members.
+    pub fn topic_count(&self) -> usize {
+        self.topics.topic_count()
+    }
+
+    /// Adds a way to put publications on the wire, for [`set_form`](Self::set_form).
+    ///
+    /// # Errors
+    ///
+    /// When there are sixteen already.
+    pub fn register_form(&mut self, encode: Encode) -> io::Result<Form> {
+        self.forms.register(encode).map_err(|_| io::Error::other("there are sixteen wire forms already"))
+    }
+
+    /// How publications are put on the wire for the subscriptions that this connection makes from
+    /// now on.
+    pub fn set_form(&mut self, id: ConnId, form: Form) {
+        if let Some(connection) = self.table.open_mut(id) {
+            connection.form = form;
+        }
+    }
+
+    // ── time ─────────────────────────────────────────────────────────────────────────────────
+
+    /// Time since the start of the reactor, as of the readiness that is being handled.
+    pub fn now(&self) -> Duration {
+        Duration::from_nanos(self.table.now)
+    }
+
+    /// Seconds since 1970, from the same clock.
+    pub fn unix_time(&self) -> u64 {
+        self.started_unix + self.table.now / 1_000_000_000
+    }
+
+    /// The date for response heads, formatted once a second. Source: RFC 9110, section 5.6.7.
+    pub(crate) fn date(&mut self) -> [u8; 29] {
+        let now = self.unix_time();
+        if self.date.0 != now {
+            self.date.0 = now;
+            http::format_date(now, &mut self.date.1);
+        }
+        self.date.1
+    }
+
+    /// Calls `call` once after `delay`.
+    pub fn after<R>(&mut self, delay: Duration, call: impl FnOnce(&mut Cx<'_, S>) -> R + 'static) -> TimerId {
+        let due = self.due_in(delay);
+        self.timers.insert(due, Timer::Once(Box::new(move |cx| {
+            call(cx);
+        })))
+    }
+
+    /// Calls `call` every `period`, the first time after one. It does not drift; when the loop was
+    /// late by whole periods they are left out. A panic in it does not end it.
+    pub fn every<R>(&mut self, period: Duration, mut call: impl FnMut(&mut Cx<'_, S>) -> R + 'static) -> TimerId {
+        let due = self.due_in(period);
+        let period = (period.as_nanos() as u64).max(1);
+        self.timers.insert(due, Timer::Periodic { period, call: Box::new(move |cx| {
+            call(cx);
+        }) })
+    }
+
+    fn due_in(&self, delay: Duration) -> u64 {
+        // From the clock and not from `now`: the callback that asks may have run for a while.
+        self.clock.now().saturating_add(u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    /// Cancels a timer. `false` when it has fired or was cancelled before.
+    pub fn cancel(&mut self, timer: TimerId) -> bool {
+        self.timers.cancel(timer).is_some()
+    }
+
+    /// Calls `call` in the next turn, before the poll, in the order asked for.
+    pub fn next_tick<R>(&mut self, call: impl FnOnce(&mut Cx<'_, S>) -> R + 'static) {
+        self.ticks.push_back(Box::new(move |cx| {
+            call(cx);
+        }));
+    }
+
+    /// A handle for other threads.
+    pub fn remote(&self) -> Remote<S> {
+        Remote { mailbox: Arc::clone(&self.mailbox) }
+    }
+
+    // ── the whole ────────────────────────────────────────────────────────────────────────────
+
+    /// Ends the loop after this callback, and with it every connection, without goodbyes.
+    pub fn stop(&mut self) {
+        self.stopped = true;
+    }
+
+    /// What the loop has counted.
+    pub fn stats(&self) -> &Stats {
+        &self.table.stats
+    }
+
+    /// The limits in force.
+    pub fn config(&self) -> &Config {
+        &self.table.config
+    }
+
+    // ── for roles ────────────────────────────────────────────────────────────────────────────
+
+    /// Adds a role. It can be named at once, and is called from the next callback on.
+    pub(crate) fn add_handler(&mut self, handler: Box<dyn Handler<S>>) -> u32 {
+        let key = self.handler_keys.insert(()) as u32;
+        self.new_handlers.push((key, handler));
+        key
+    }
+
+    pub(crate) fn free_handler(&mut self, key: u32) {
+        self.handler_keys.try_remove(key as usize);
+    }
+
+    pub(crate) fn add_options(&mut self, options: Options) -> u16 {
+        // Routes are made in setups, not by peers; beyond 65,535 they share the last.
+        if self.table.options.len() < usize::from(u16::MAX) {
+            self.table.options.push(Rc::new(options));
+        }
+        (self.table.options.len() - 1) as u16
+    }
+
+    /// Listens on `HOST:PORT` (port 0 picks one) or `unix:PATH` for `handler`.
+    pub(crate) fn listen(&mut self, address: &str, handler: Box<dyn Handler<S>>, options: u16) -> io::Result<ListenerId> {
+        let (acceptor, address) = match &self.net {
+            Some(_) => (Acceptor::Memory(VecDeque::new()), self.memory_address(address)),
+            None => listener::bind(address, &self.table.config)?,
+        };
+        let handler = self.add_handler(handler);
+        let generation = self.table.generation();
+        let mut listener = Box::new(Listener { acceptor, address, generation, handler, options });
+        let entry = self.table.sources.vacant_entry();
+        let index = entry.key();
+        if let Some(registry) = &self.table.registry {
+            listener.register(registry, mio::Token(index))?;
+        }
+        log::info!("listening on {}", listener.address);
+        entry.insert(Source::Listener(listener));
+        Ok(ListenerId(ConnId { index: index as u32, generation }))
+    }
+
+    /// Where a listener listens, with the real port. `None` when it is closed.
+    pub fn local_addr(&self, listener: ListenerId) -> Option<Address> {
+        match self.table.sources.get(listener.0.index as usize) {
+            Some(Source::Listener(found)) if found.generation == listener.0.generation => Some(found.address.clone()),
+            _ => None,
+        }
+    }
+
+    /// Stops listening; connections stay. `false` when it was closed before.
+    pub fn close_listener(&mut self, listener: ListenerId) -> bool {
+        let is_there = self.local_addr(listener).is_some();
+        if is_there {
+            self.table.sources.remove(listener.0.index as usize);
+        }
+        is_there
+    }
+
+    /// The application holds up its side: nothing more is read until it is released.
+    pub(crate) fn exchange(&mut self, id: ConnId) -> Option<&mut http::Exchange> {
+        match &mut self.table.open_mut(id)?.protocol {
+            Protocol::Http(exchange) => Some(exchange),
+            _ => None,
+        }
+    }
+
+    /// From here on `on_close` is owed.
+    pub(crate) fn mark_opened(&mut self, id: ConnId) {
+        if let Some(connection) = self.table.open_mut(id) {
+            connection.flags.set(Flags::OPENED);
+        }
+    }
+}

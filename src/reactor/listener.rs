@@ -1,0 +1,151 @@
+//! Sockets that accept.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+
+use mio::{Interest, Registry, Token};
+
+use super::config::Config;
+use super::transport::Transport;
+
+/// Where a listener listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Address {
+    /// An internet address, with the real port.
+    Inet(SocketAddr),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Address::Inet(address) => address.fmt(f),
+            Address::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+pub(crate) enum Acceptor {
+    Tcp(mio::net::TcpListener),
+    #[cfg(unix)]
+    Unix(mio::net::UnixListener),
+    /// Connections of a simulation that wait to be accepted.
+    Memory(std::collections::VecDeque<super::memory::MemoryStream>),
+}
+
+pub(crate) struct Listener {
+    pub(crate) acceptor: Acceptor,
+    pub(crate) address: Address,
+    pub(crate) generation: u32,
+    pub(crate) handler: u32,
+    pub(crate) options: u16,
+}
+
+impl Listener {
+    /// Accepts one connection; `WouldBlock` when there is none.
+    pub(crate) fn accept(&mut self) -> io::Result<Transport> {
+        match &mut self.acceptor {
+            Acceptor::Tcp(listener) => {
+                let (stream, _) = listener.accept()?;
+                // Linux hands the listener's setting on to what it accepts; others do not.
+                if !cfg!(target_os = "linux") {
+                    stream.set_nodelay(true)?;
+                }
+                Ok(Transport::Tcp(stream))
+            }
+            #[cfg(unix)]
+            Acceptor::Unix(listener) => Ok(Transport::Unix(listener.accept()?.0)),
+            Acceptor::Memory(waiting) => {
+                waiting.pop_front().map(Transport::Memory).ok_or_else(|| io::ErrorKind::WouldBlock.into())
+            }
+        }
+    }
+
+    pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        match &mut self.acceptor {
+            Acceptor::Tcp(listener) => registry.register(listener, token, Interest::READABLE),
+            #[cfg(unix)]
+            Acceptor::Unix(listener) => registry.register(listener, token, Interest::READABLE),
+            Acceptor::Memory(_) => Ok(()),
+        }
+    }
+}
+
+#[cfg(unix)]
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let (Acceptor::Unix(_), Address::Unix(path)) = (&self.acceptor, &self.address) {
+            // Somebody else may have removed it; then there is nothing to do.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Binds `address`: `HOST:PORT` (port 0 picks one), or `unix:PATH`.
+pub(crate) fn bind(address: &str, config: &Config) -> io::Result<(Acceptor, Address)> {
+    let result = match address.strip_prefix("unix:") {
+        Some(path) => bind_unix(path, config),
+        None => bind_tcp(address, config),
+    };
+    result.map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
+}
+
+fn bind_tcp(address: &str, config: &Config) -> io::Result<(Acceptor, Address)> {
+    let mut last = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
+    for address in address.to_socket_addrs()? {
+        match bind_one(address, config) {
+            Ok(listener) => {
+                let address = Address::Inet(listener.local_addr()?);
+                return Ok((Acceptor::Tcp(listener), address));
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn bind_one(address: SocketAddr, config: &Config) -> io::Result<mio::net::TcpListener> {
+    use socket2::{Domain, Protocol, Socket, Type};
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // On Windows this would let two processes steal each other's port.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    #[cfg(unix)]
+    if config.reuse_port {
+        socket.set_reuse_port(true)?;
+    }
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(config.listen_backlog.min(i32::MAX as u32) as i32)?;
+    Ok(mio::net::TcpListener::from_std(socket.into()))
+}
+
+#[cfg(unix)]
+fn bind_unix(path: &str, _: &Config) -> io::Result<(Acceptor, Address)> {
+    use std::os::unix::net::UnixStream;
+    // A socket file that nobody listens on was left by a process that is gone.
+    if UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+        std::fs::remove_file(path)?;
+    }
+    let listener = mio::net::UnixListener::bind(path)?;
+    Ok((Acceptor::Unix(listener), Address::Unix(path.into())))
+}
+
+#[cfg(not(unix))]
+fn bind_unix(_: &str, _: &Config) -> io::Result<(Acceptor, Address)> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "Unix sockets need a Unix system"))
+}
+
+/// Whether an error of `accept` says that the process or the system is out of something, rather
+/// than that one connection went away.
+pub(crate) fn is_exhausted(error: &io::Error) -> bool {
+    // EMFILE, ENFILE, ENOBUFS, ENOMEM: the same numbers on Linux; by kind elsewhere.
+    const EMFILE: i32 = 24;
+    const ENFILE: i32 = 23;
+    const WSAEMFILE: i32 = 10024;
+    matches!(error.raw_os_error(), Some(EMFILE | ENFILE | WSAEMFILE)) || error.kind() == io::ErrorKind::OutOfMemory
+}

@@ -1,0 +1,665 @@
+//! The loop: the only floor that waits.
+//!
+//! One turn, in this order:
+//!
+//! ```text
+//! arrivals (other threads) > ticks > timers and deadlines > flush > poll > dispatch > flush > closings
+//! ```
+//!
+//! Each step works off lists that the others filled; a callback only ever adds to them. Sends go
+//! to queues, which are flushed before and after the poll, save for a connection's own replies: those
+//! leave together at the end of its event, with one system call.
+//!
+//! Everything a turn may do is bounded (bytes read per connection, accepts, ticks), and what is
+//! left over goes on a list, so that the next poll does not wait and nobody starves.
+
+pub(crate) mod close;
+pub(crate) mod config;
+pub(crate) mod connect;
+pub(crate) mod connection;
+pub(crate) mod core;
+mod deadlines;
+mod drain;
+pub(crate) mod handler;
+pub(crate) mod id;
+pub(crate) mod listener;
+pub(crate) mod memory;
+pub(crate) mod remote;
+#[cfg(all(unix, feature = "signals"))]
+mod signals;
+pub(crate) mod sim;
+pub(crate) mod stats;
+pub(crate) mod stream;
+pub(crate) mod table;
+pub(crate) mod timers;
+pub(crate) mod transport;
+pub(crate) mod write_queue;
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll, Token, Waker};
+
+use self::close::{CloseReason, Deadline};
+use self::config::Config;
+use self::connection::{Flags, Life, NO_HANDLER, Protocol};
+use self::core::{Clock, Core, Timer};
+use self::handler::{Cx, Handler};
+use self::id::ConnId;
+use self::memory::Readiness;
+use self::remote::Mailbox;
+use self::table::{Source, Table};
+
+const WAKER: Token = Token(usize::MAX);
+#[cfg(all(unix, feature = "signals"))]
+const SIGNALS: Token = Token(usize::MAX - 1);
+
+/// Readiness reports taken from the kernel at once.
+const EVENTS: usize = 1024;
+
+/// On these systems a read that gives less than was asked for has emptied the socket, so that the
+/// next readiness is a new one.
+const SHORT_READ_MEANS_EMPTY: bool = cfg!(any(target_os = "linux", target_os = "android", target_vendor = "apple", target_os = "freebsd"));
+
+/// What a setup may return: nothing, or a result whose error ends `run` before it begins.
+pub trait SetupResult {
+    /// The error, where there is one.
+    fn into_result(self) -> io::Result<()>;
+}
+
+impl SetupResult for () {
+    fn into_result(self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<T> SetupResult for io::Result<T> {
+    fn into_result(self) -> io::Result<()> {
+        self.map(drop)
+    }
+}
+
+/// The whole machine: your state, the handlers, the read buffer and the loop.
+///
+/// Callbacks get its inner part, [`Core`], as `reactor`.
+pub struct Reactor<S> {
+    state: S,
+    core: Core<S>,
+    handlers: Vec<Option<Box<dyn Handler<S>>>>,
+    input: Box<[u8]>,
+    poll: Option<Poll>,
+    events: Events,
+}
+
+impl<S: 'static> Reactor<S> {
+    /// Runs a reactor with the default [`Config`] until it is stopped, and returns your state.
+    ///
+    /// # Errors
+    ///
+    /// What `setup` returns, before anything runs; later only when the kernel's poll fails.
+    pub fn run<R: SetupResult>(state: S, setup: impl FnOnce(&mut Core<S>) -> R) -> io::Result<S> {
+        Self::run_with(Config::default(), state, setup)
+    }
+
+    /// As [`run`](Self::run), with limits of your own.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    pub fn run_with<R: SetupResult>(config: Config, state: S, setup: impl FnOnce(&mut Core<S>) -> R) -> io::Result<S> {
+        let mut reactor = Self::new(config, state)?;
+        setup(&mut reactor.core).into_result()?;
+        while reactor.turn(None)? {}
+        Ok(reactor.into_state())
+    }
+
+    /// A reactor that waits for somebody to call [`turn`](Self::turn).
+    ///
+    /// # Errors
+    ///
+    /// When the kernel gives no poll.
+    pub fn new(config: Config, state: S) -> io::Result<Reactor<S>> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), WAKER)?;
+        let registry = poll.registry().try_clone()?;
+        let table = Table::new(config, Some(registry));
+        let core = Core::new(table, Mailbox::new(Some(waker)), Clock::System(Instant::now()), None);
+        Ok(Self::assemble(state, core, Some(poll)))
+    }
+
+    fn assemble(state: S, core: Core<S>, poll: Option<Poll>) -> Reactor<S> {
+        let input = vec![0; core.table.config.read_buffer_bytes.max(64 * 1024)].into_boxed_slice();
+        Reactor { state, core, handlers: Vec::new(), input, poll, events: Events::with_capacity(EVENTS) }
+    }
+
+    /// Your state.
+    pub fn state(&mut self) -> &mut S {
+        &mut self.state
+    }
+
+    /// What callbacks get as `reactor`: to set up, and between turns.
+    pub fn core(&mut self) -> &mut Core<S> {
+        &mut self.core
+    }
+
+    /// Ends the reactor and returns your state. Connections are closed without goodbyes.
+    pub fn into_state(self) -> S {
+        self.core.mailbox.close();
+        self.state
+    }
+
+    /// How long a poll may wait: `None` for ever, zero while there is something to do. For loops
+    /// that wait for several things.
+    pub fn next_wakeup(&self) -> Option<Duration> {
+        let core = &self.core;
+        let table = &core.table;
+        let busy = core.stopped
+            || !core.ticks.is_empty()
+            || core.mailbox.has_arrivals()
+            || !table.dirty.is_empty()
+            || !table.still_ready.is_empty()
+            || !table.drained.is_empty()
+            || !table.closings.is_empty()
+            || core.is_drained()
+            || core.net.as_ref().is_some_and(|net| !net.is_quiet());
+        if busy {
+            return Some(Duration::ZERO);
+        }
+        let due = [core.timers.next_due(), table.deadlines.next_due()].into_iter().flatten().min()?;
+        Some(Duration::from_nanos(due.saturating_sub(core.clock.now())))
+    }
+
+    /// One round of the loop, waiting at most `timeout` for readiness. `false` when the reactor
+    /// was stopped or has drained.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel's poll fails, other than by an interrupted call.
+    pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
+        let began = self.core.clock.now();
+        self.core.table.now = began;
+        self.run_arrivals();
+        self.run_ticks();
+        self.run_timers();
+        self.run_deadlines();
+        self.core.table.flush_dirty();
+        if self.core.stopped || self.core.is_drained() {
+            return Ok(false);
+        }
+        let wait = match (self.next_wakeup(), timeout) {
+            (Some(wakeup), Some(timeout)) => Some(wakeup.min(timeout)),
+            (wakeup, timeout) => wakeup.or(timeout),
+        };
+        let before_poll = self.core.clock.now();
+        self.core.table.stats.lag.record(Duration::from_nanos(before_poll - began));
+        if wait.is_none_or(|wait| !wait.is_zero()) {
+            self.core.table.nodes.give_back_memory();
+        }
+        self.poll_sources(wait)?;
+        let woke = self.core.clock.now();
+        self.core.table.now = woke;
+        self.dispatch();
+        self.core.table.flush_dirty();
+        self.run_drained();
+        self.run_closings();
+        self.core.table.stats.lag.record(Duration::from_nanos(self.core.clock.now() - woke));
+        Ok(!self.core.stopped)
+    }
+
+    // ── the steps of a turn ──────────────────────────────────────────────────────────────────
+
+    fn run_arrivals(&mut self) {
+        for arrival in self.core.mailbox.take() {
+            self.call("arrival", |cx| arrival(cx));
+            if self.core.stopped {
+                return;
+            }
+        }
+    }
+
+    fn run_ticks(&mut self) {
+        // Those that are queued meanwhile wait for the next turn, so a tick that queues itself for
+        // ever starves nobody.
+        for _ in 0..self.core.ticks.len().min(self.core.table.config.ticks_per_turn) {
+            let Some(tick) = self.core.ticks.pop_front() else { return };
+            self.call("tick", tick);
+            if self.core.stopped {
+                return;
+            }
+        }
+    }
+
+    fn run_timers(&mut self) {
+        let now = self.core.table.now;
+        // A timer that is set meanwhile waits for the next turn, also when it is due at once.
+        for _ in 0..self.core.timers.len() {
+            let Some((id, due)) = self.core.timers.peek_due(now) else { return };
+            let Some(timer) = self.core.timers.get_mut(id) else { return };
+            match std::mem::replace(timer, Timer::Running) {
+                Timer::Once(callback) => {
+                    self.core.timers.cancel(id);
+                    self.call("timer", callback);
+                }
+                Timer::Periodic { period, mut call } => {
+                    let late = now.saturating_sub(due) / period;
+                    self.core.timers.reschedule(id, due + (late + 1) * period);
+                    self.call("timer", |cx| call(cx));
+                    // It may have cancelled itself.
+                    if let Some(timer) = self.core.timers.get_mut(id) {
+                        *timer = Timer::Periodic { period, call };
+                    }
+                }
+                Timer::Running => return,
+            }
+            if self.core.stopped {
+                return;
+            }
+        }
+    }
+
+    fn run_deadlines(&mut self) {
+        while let Some((tick, ids)) = self.core.table.deadlines.pop_due(self.core.table.now) {
+            for id in ids {
+                match self.core.table.due(id, tick) {
+                    None => {}
+                    Some(Deadline::Write) => self.core.table.abort(id, CloseReason::TimedOut(Deadline::Write)),
+                    Some(Deadline::Close) => self.core.table.abort(id, CloseReason::TimedOut(Deadline::Close)),
+                    Some(Deadline::Connect) => self.core.table.abort(id, CloseReason::TimedOut(Deadline::Connect)),
+                    Some(deadline) => self.handle(id, "due", |handler, cx| handler.due(cx, id, deadline)),
+                }
+            }
+        }
+    }
+
+    fn poll_sources(&mut self, wait: Option<Duration>) -> io::Result<()> {
+        let Some(poll) = &mut self.poll else { return Ok(()) };
+        match poll.poll(&mut self.events, wait) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                self.events.clear();
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    fn dispatch(&mut self) {
+        let again = std::mem::take(&mut self.core.table.still_ready);
+        let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        for event in &events {
+            match event.token() {
+                WAKER => {}
+                #[cfg(all(unix, feature = "signals"))]
+                SIGNALS => self.core.take_signals(),
+                Token(index) => {
+                    let readiness = Readiness {
+                        readable: event.is_readable(),
+                        writable: event.is_writable(),
+                        read_closed: event.is_read_closed() || event.is_error(),
+                    };
+                    self.ready(index, readiness);
+                }
+            }
+        }
+        self.events = events;
+        // In a simulation, what happens meanwhile is for the next turn, as with the kernel.
+        let mut reports = Vec::new();
+        if let Some(net) = &self.core.net {
+            while let Some(report) = net.pop() {
+                reports.push(report);
+            }
+        }
+        for (index, readiness) in reports {
+            self.ready(index, readiness);
+        }
+        for index in again {
+            self.ready_again(index);
+        }
+    }
+
+    fn run_drained(&mut self) {
+        let drained = std::mem::take(&mut self.core.table.drained);
+        for id in drained {
+            if self.core.table.open_mut(id).is_some_and(|connection| connection.flags.take(Flags::DRAINED)) {
+                self.handle(id, "on_drain", |handler, cx| handler.drained(cx, id));
+            }
+        }
+    }
+
+    fn run_closings(&mut self) {
+        // A callback may close others; they get theirs in the same turn.
+        while !self.core.table.closings.is_empty() {
+            for id in std::mem::take(&mut self.core.table.closings) {
+                self.finish(id);
+            }
+        }
+        if !self.core.table.paused_listeners.is_empty() && self.core.table.connection_count < self.core.table.config.connections_max {
+            let paused = std::mem::take(&mut self.core.table.paused_listeners);
+            self.core.table.still_ready.extend(paused);
+        }
+    }
+
+    fn finish(&mut self, id: ConnId) {
+        let Some(connection) = self.core.table.connection_mut(id) else { return };
+        let Some(close) = connection.close.take() else { return };
+        let key = connection.handler;
+        let mut subscriptions = connection.subscriptions;
+        self.core.topics.leave_all(id.to_bits(), &mut subscriptions);
+        if let Some(connection) = self.core.table.connection_mut(id) {
+            connection.subscriptions = subscriptions;
+        }
+        if log::log_enabled!(log::Level::Debug) {
+            log::debug!("conn {id} {}: closed: {close}", self.core.peer(id));
+        }
+        self.handle(id, "on_close", |handler, cx| handler.closed(cx, id, &close));
+        for call in self.core.on_close.remove(&id).unwrap_or_default() {
+            self.call("on_close", |cx| call(cx, &close));
+        }
+        self.core.end_race(id, u32::MAX);
+        if key != NO_HANDLER && self.handlers.get(key as usize).is_some_and(|handler| handler.as_ref().is_some_and(|handler| handler.is_single())) {
+            self.handlers[key as usize] = None;
+            self.core.free_handler(key);
+        }
+        self.core.table.stats.closed += 1;
+        self.core.table.settle(id);
+    }
+
+    // ── one readiness ────────────────────────────────────────────────────────────────────────
+
+    #[inline]
+    fn ready(&mut self, index: usize, readiness: Readiness) {
+        match self.core.table.sources.get_mut(index) {
+            Some(Source::Connection(connection)) => {
+                let id = ConnId { index: index as u32, generation: connection.generation };
+                if readiness.readable {
+                    connection.flags.set(Flags::READABLE);
+                }
+                if readiness.read_closed {
+                    connection.flags.set(Flags::READABLE);
+                    connection.flags.set(Flags::READ_CLOSED);
+                }
+                if readiness.writable && connection.flags.has(Flags::BLOCKED) {
+                    self.core.table.flush(id);
+                }
+                if readiness.readable || readiness.read_closed {
+                    self.read(id);
+                }
+            }
+            Some(Source::Listener(_)) => self.accept(index as u32),
+            Some(Source::Attempt(_)) => {
+                if let Some(id) = self.core.attempt_ready(index as u32) {
+                    self.handle(id, "on_open", |handler, cx| handler.open(cx, id));
+                    self.read(id);
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn ready_again(&mut self, index: u32) {
+        match self.core.table.sources.get_mut(index as usize) {
+            Some(Source::Connection(connection)) => {
+                let id = ConnId { index, generation: connection.generation };
+                if connection.flags.take(Flags::STILL_READY) {
+                    self.read(id);
+                }
+            }
+            Some(Source::Listener(_)) => self.accept(index),
+            Some(Source::Attempt(_)) | None => {}
+        }
+    }
+
+    /// Reads and hands out what one connection has, within its budget.
+    fn read(&mut self, id: ConnId) {
+        let mut budget = self.core.table.config.read_budget_bytes;
+        self.core.table.set_cork(id);
+        loop {
+            let Some(connection) = self.core.table.connection_mut(id) else { break };
+            match connection.life {
+                Life::Open | Life::Closing => {}
+                Life::Finishing | Life::Lingering => {
+                    self.discard(id);
+                    break;
+                }
+                Life::Done => break,
+            }
+            if connection.life == Life::Open && !connection.may_read() {
+                break;
+            }
+            let mut length = 0;
+            let carry = connection.carry.take();
+            if let Some(carry) = &carry {
+                length = carry.len();
+                self.input[..length].copy_from_slice(carry);
+            }
+            let mut ended = connection.flags.has(Flags::AT_END);
+            let mut came = 0;
+            if connection.flags.has(Flags::READABLE) && length < self.input.len() {
+                let until = self.input.len().min(length + read_bytes_max(&connection.protocol));
+                match connection.transport.read(&mut self.input[length..until]) {
+                    Ok(0) => {
+                        connection.flags.clear(Flags::READABLE);
+                        connection.flags.set(Flags::AT_END);
+                        ended = true;
+                    }
+                    Ok(count) => {
+                        came = count;
+                        if SHORT_READ_MEANS_EMPTY && count < until - length && !connection.flags.has(Flags::READ_CLOSED) {
+                            connection.flags.clear(Flags::READABLE);
+                        }
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => connection.flags.clear(Flags::READABLE),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => {
+                        connection.carry = carry;
+                        self.core.table.abort(id, CloseReason::Io(error.kind()));
+                        break;
+                    }
+                }
+            }
+            length += came;
+            self.core.table.stats.received_bytes += came as u64;
+            let mut used = 0;
+            if length != 0 {
+                let input = &mut self.input[..length];
+                let mut consumed = 0;
+                Self::handle_with(&mut self.handlers, &mut self.core, &mut self.state, id, "receive", |handler, cx| {
+                    consumed = handler.receive(cx, id, input);
+                });
+                used = consumed.min(length);
+            }
+            let Some(connection) = self.core.table.connection_mut(id) else { break };
+            if used < length && matches!(connection.life, Life::Open | Life::Closing) {
+                let mut rest = carry.unwrap_or_default();
+                rest.clear();
+                rest.extend_from_slice(&self.input[used..length]);
+                connection.carry = Some(rest);
+            }
+            if ended {
+                self.end(id);
+                break;
+            }
+            if !connection.flags.has(Flags::READABLE) {
+                break;
+            }
+            budget = budget.saturating_sub(came.max(1));
+            if budget == 0 {
+                self.core.table.read_again(id);
+                break;
+            }
+        }
+        self.core.table.uncork();
+    }
+
+    /// The peer's end of stream has been read; told once, when what came before is handled.
+    fn end(&mut self, id: ConnId) {
+        let Some(connection) = self.core.table.connection_mut(id) else { return };
+        let stuck = !matches!(connection.life, Life::Open | Life::Closing) || connection.may_read();
+        if !stuck || connection.flags.has(Flags::END_TOLD) {
+            return;
+        }
+        connection.flags.set(Flags::END_TOLD);
+        self.handle(id, "on_end", |handler, cx| handler.end(cx, id));
+    }
+
+    /// After our last words: reads and throws away, until the peer ends its side too.
+    fn discard(&mut self, id: ConnId) {
+        let mut budget = self.core.table.config.read_budget_bytes;
+        loop {
+            let Some(connection) = self.core.table.connection_mut(id) else { return };
+            let lingers = connection.life == Life::Lingering;
+            if !connection.flags.has(Flags::READABLE) && !connection.flags.has(Flags::AT_END) {
+                return;
+            }
+            match connection.transport.read(&mut self.input) {
+                Ok(0) => {
+                    connection.flags.set(Flags::AT_END);
+                    connection.flags.clear(Flags::READABLE);
+                    if lingers {
+                        self.core.table.remove(id);
+                    }
+                    return;
+                }
+                Ok(count) => budget = budget.saturating_sub(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return connection.flags.clear(Flags::READABLE),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return self.core.table.abort(id, CloseReason::Io(error.kind())),
+            }
+            if budget == 0 {
+                return self.core.table.read_again(id);
+            }
+        }
+    }
+
+    fn accept(&mut self, index: u32) {
+        for _ in 0..self.core.table.config.accepts_per_turn {
+            let table = &mut self.core.table;
+            let is_full = table.config.connections_max <= table.connection_count;
+            let Some(Source::Listener(listener)) = table.sources.get_mut(index as usize) else { return };
+            if is_full {
+                return self.core.pause_accepting(index, "as many connections as allowed", false);
+            }
+            let (handler, options) = (listener.handler, listener.options);
+            let accepted = listener.accept().and_then(|transport| table.insert(transport, Protocol::Raw, handler, options));
+            match accepted {
+                Ok(id) => {
+                    table.stats.accepted += 1;
+                    self.handle(id, "on_open", |handler, cx| handler.open(cx, id));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if listener::is_exhausted(&error) => {
+                    return self.core.pause_accepting(index, "out of descriptors", true);
+                }
+                // One connection went away while it waited, or could not be watched; the next may be fine.
+                Err(error) => log::debug!("accept: {error}"),
+            }
+        }
+        self.core.table.still_ready.push(index);
+    }
+
+    // ── calling out ──────────────────────────────────────────────────────────────────────────
+
+    fn handle(&mut self, id: ConnId, event: &'static str, call: impl FnOnce(&mut dyn Handler<S>, &mut Cx<'_, S>)) {
+        Self::handle_with(&mut self.handlers, &mut self.core, &mut self.state, id, event, call);
+    }
+
+    /// Calls the handler of a connection; a panic ends the connection and nothing else.
+    #[inline]
+    fn handle_with(
+        handlers: &mut Vec<Option<Box<dyn Handler<S>>>>,
+        core: &mut Core<S>,
+        state: &mut S,
+        id: ConnId,
+        event: &'static str,
+        call: impl FnOnce(&mut dyn Handler<S>, &mut Cx<'_, S>),
+    ) {
+        if !core.new_handlers.is_empty() {
+            adopt_handlers(handlers, core);
+        }
+        let Some(connection) = core.table.connection(id) else { return };
+        let key = connection.handler as usize;
+        let Some(Some(handler)) = handlers.get_mut(key) else { return };
+        core.callback = event;
+        let before = core.table.now;
+        let outcome = {
+            let mut cx = Cx { state, reactor: core };
+            catch_unwind(AssertUnwindSafe(|| call(handler.as_mut(), &mut cx)))
+        };
+        if outcome.is_err() {
+            core.table.stats.panics += 1;
+            log::error!("conn {id} {}: {}: {} panicked", core.peer(id), handler.name(), core.callback);
+            core.table.fail(id, CloseReason::Panicked);
+        }
+        core.note_duration(before, || handler.name().to_owned());
+    }
+
+    /// Calls a closure that belongs to no connection.
+    fn call(&mut self, event: &'static str, call: impl FnOnce(&mut Cx<'_, S>)) {
+        let core = &mut self.core;
+        core.callback = event;
+        let before = core.table.now;
+        let mut cx = Cx { state: &mut self.state, reactor: core };
+        let outcome = catch_unwind(AssertUnwindSafe(|| call(&mut cx)));
+        if outcome.is_err() {
+            self.core.table.stats.panics += 1;
+            log::error!("a {event} panicked");
+        }
+        self.core.note_duration(before, || "reactor".to_owned());
+    }
+}
+
+fn adopt_handlers<S>(handlers: &mut Vec<Option<Box<dyn Handler<S>>>>, core: &mut Core<S>) {
+    for (key, handler) in core.new_handlers.drain(..) {
+        let key = key as usize;
+        if handlers.len() <= key {
+            handlers.resize_with(key + 1, || None);
+        }
+        handlers[key] = Some(handler);
+    }
+}
+
+/// How much one read may bring: little before the protocol has shown that it needs more, because
+/// what is not consumed yet is kept.
+fn read_bytes_max(protocol: &Protocol) -> usize {
+    match protocol {
+        Protocol::Raw | Protocol::WebSocket(_) => usize::MAX / 2,
+        Protocol::Http(exchange) => exchange.read_bytes_max(),
+        Protocol::EventStream { .. } => 4096,
+    }
+}
+
+impl<S: 'static> Core<S> {
+    fn note_duration(&mut self, before: u64, name: impl FnOnce() -> String) {
+        let now = self.clock.now();
+        let took = Duration::from_nanos(now - before);
+        self.table.now = now;
+        if self.table.config.slow_callback < took {
+            self.table.stats.slow_callbacks += 1;
+            log::warn!("{}: {} took {took:?}", name(), self.callback);
+        }
+    }
+
+    // The kernel keeps the rest in the backlog meanwhile, so that who waits is served later
+    // instead of being turned away. Readiness is edge-triggered: nothing spins.
+    fn pause_accepting(&mut self, index: u32, why: &str, backs_off: bool) {
+        self.table.stats.accept_pauses += 1;
+        if let Some(Source::Listener(listener)) = self.table.sources.get(index as usize) {
+            log::warn!("{}: accepting pauses at {} connections: {why}", listener.address, self.table.connection_count);
+        }
+        if backs_off {
+            let backoff = self.table.config.accept_backoff;
+            self.after(backoff, move |cx: &mut Cx<'_, S>| cx.reactor.table.still_ready.push(index));
+        } else {
+            self.table.paused_listeners.push(index);
+        }
+    }
+}
+
+#[cfg(unix)]
+impl<S> std::os::fd::AsRawFd for Reactor<S> {
+    /// The descriptor that becomes readable when there is something to do; with
+    /// [`next_wakeup`](Reactor::next_wakeup) this is all that another loop needs.
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.poll.as_ref().map_or(-1, std::os::fd::AsRawFd::as_raw_fd)
+    }
+}

@@ -1,0 +1,89 @@
+//! The one handle that other threads may hold.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::handler::Cx;
+
+pub(crate) type Arrival<S> = Box<dyn FnOnce(&mut Cx<'_, S>) + Send>;
+
+/// What other threads hand over, and the bell they ring.
+pub(crate) struct Mailbox<S> {
+    arrivals: Mutex<Vec<Arrival<S>>>,
+    /// The bell was rung and not heard yet: one system call a batch.
+    rung: AtomicBool,
+    closed: AtomicBool,
+    waker: Option<mio::Waker>,
+}
+
+impl<S> Mailbox<S> {
+    pub(crate) fn new(waker: Option<mio::Waker>) -> Mailbox<S> {
+        Mailbox { arrivals: Mutex::default(), rung: AtomicBool::new(false), closed: AtomicBool::new(false), waker }
+    }
+
+    pub(crate) fn has_arrivals(&self) -> bool {
+        self.rung.load(Ordering::Acquire)
+    }
+
+    /// Everything that has arrived, in the order of each thread.
+    pub(crate) fn take(&self) -> Vec<Arrival<S>> {
+        if !self.rung.swap(false, Ordering::AcqRel) {
+            return Vec::new();
+        }
+        std::mem::take(&mut *self.arrivals.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+/// Runs closures on the loop from any thread. `Send`, `Sync`, and cheap to clone.
+pub struct Remote<S> {
+    pub(crate) mailbox: Arc<Mailbox<S>>,
+}
+
+impl<S> Clone for Remote<S> {
+    fn clone(&self) -> Self {
+        Remote { mailbox: Arc::clone(&self.mailbox) }
+    }
+}
+
+/// The reactor has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gone;
+
+impl std::fmt::Display for Gone {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the reactor has ended")
+    }
+}
+
+impl std::error::Error for Gone {}
+
+impl<S> Remote<S> {
+    /// Has `call` run on the loop, after what this thread handed over before.
+    ///
+    /// Does not wait for it. The queue is not bounded: a thread that hands over faster than the
+    /// loop runs should count what it has under way.
+    ///
+    /// # Errors
+    ///
+    /// [`Gone`] when the reactor has ended; the closure is dropped.
+    pub fn run<R>(&self, call: impl FnOnce(&mut Cx<'_, S>) -> R + Send + 'static) -> Result<(), Gone> {
+        let mailbox = &*self.mailbox;
+        if mailbox.closed.load(Ordering::Acquire) {
+            return Err(Gone);
+        }
+        mailbox.arrivals.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(move |cx| {
+            call(cx);
+        }));
+        if !mailbox.rung.swap(true, Ordering::AcqRel)
+            && let Some(waker) = &mailbox.waker
+        {
+            waker.wake().map_err(|_| Gone)?;
+        }
+        Ok(())
+    }
+}

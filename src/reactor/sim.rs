@@ -1,0 +1,2 @@
+//! A simulation: the same program on memory streams and an invented clock.
+

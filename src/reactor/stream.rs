@@ -1,0 +1,144 @@
+//! Raw streams: the callbacks of connections whose bytes only the application understands.
+//!
+//! Shared by the server and the client side, which differ only in how a connection comes about.
+
+use super::close::{Close, CloseReason, Deadline, Sent};
+use super::core::Core;
+use super::handler::{Cx, Handler};
+use super::id::ConnId;
+
+/// What the callbacks of a raw stream get.
+pub struct Stream<'a, S> {
+    /// Your state.
+    pub state: &'a mut S,
+    /// Everything a callback may ask for.
+    pub reactor: &'a mut Core<S>,
+    /// The connection that this is about.
+    pub id: ConnId,
+}
+
+impl<S: 'static> Stream<'_, S> {
+    /// Sends bytes to this connection.
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> Sent {
+        self.reactor.send(self.id, bytes.as_ref())
+    }
+
+    /// Flushes what is queued and ends the stream.
+    pub fn close(&mut self) -> Sent {
+        self.reactor.close(self.id)
+    }
+}
+
+type OnStream<S> = Box<dyn FnMut(&mut Stream<'_, S>)>;
+type OnData<S> = Box<dyn FnMut(&mut Stream<'_, S>, &[u8])>;
+type OnClose<S> = Box<dyn FnMut(&mut Stream<'_, S>, &Close)>;
+
+/// The callbacks of one listener's, or one client's, raw streams.
+pub struct StreamHandlers<S> {
+    name: String,
+    single: bool,
+    on_open: Option<OnStream<S>>,
+    on_data: Option<OnData<S>>,
+    on_end: Option<OnStream<S>>,
+    on_drain: Option<OnStream<S>>,
+    on_close: Option<OnClose<S>>,
+}
+
+impl<S> StreamHandlers<S> {
+    pub(crate) fn new(name: String, single: bool) -> Self {
+        StreamHandlers { name, single, on_open: None, on_data: None, on_end: None, on_drain: None, on_close: None }
+    }
+
+    /// The connection was accepted or made.
+    pub fn on_open<R>(&mut self, mut call: impl FnMut(&mut Stream<'_, S>) -> R + 'static) {
+        self.on_open = Some(Box::new(move |stream| {
+            call(stream);
+        }));
+    }
+
+    /// Bytes came, in whatever pieces the network made of them.
+    pub fn on_data<R>(&mut self, mut call: impl FnMut(&mut Stream<'_, S>, &[u8]) -> R + 'static) {
+        self.on_data = Some(Box::new(move |stream, bytes| {
+            call(stream, bytes);
+        }));
+    }
+
+    /// The peer ended its side. Without this callback ours is ended too, after what is queued;
+    /// with it, that is for the callback to do.
+    pub fn on_end<R>(&mut self, mut call: impl FnMut(&mut Stream<'_, S>) -> R + 'static) {
+        self.on_end = Some(Box::new(move |stream| {
+            call(stream);
+        }));
+    }
+
+    /// The queue fell below the low watermark after it had been above the high one.
+    pub fn on_drain<R>(&mut self, mut call: impl FnMut(&mut Stream<'_, S>) -> R + 'static) {
+        self.on_drain = Some(Box::new(move |stream| {
+            call(stream);
+        }));
+    }
+
+    /// The connection has ended, or could not be made. Once, and last.
+    pub fn on_close<R>(&mut self, mut call: impl FnMut(&mut Stream<'_, S>, &Close) -> R + 'static) {
+        self.on_close = Some(Box::new(move |stream, close| {
+            call(stream, close);
+        }));
+    }
+}
+
+impl<S: 'static> StreamHandlers<S> {
+    fn restart_idle(cx: &mut Cx<'_, S>, id: ConnId) {
+        if let Some(timeout) = cx.reactor.table.options_of(id).and_then(|options| options.idle_timeout) {
+            cx.reactor.table.wait(id, Deadline::Idle, timeout);
+        }
+    }
+}
+
+impl<S: 'static> Handler<S> for StreamHandlers<S> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn open(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
+        Self::restart_idle(cx, id);
+        cx.reactor.mark_opened(id);
+        if let Some(call) = &mut self.on_open {
+            call(&mut Stream { state: cx.state, reactor: cx.reactor, id });
+        }
+    }
+
+    fn receive(&mut self, cx: &mut Cx<'_, S>, id: ConnId, input: &mut [u8]) -> usize {
+        Self::restart_idle(cx, id);
+        if let Some(call) = &mut self.on_data {
+            call(&mut Stream { state: cx.state, reactor: cx.reactor, id }, input);
+        }
+        input.len()
+    }
+
+    fn end(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
+        match &mut self.on_end {
+            Some(call) => call(&mut Stream { state: cx.state, reactor: cx.reactor, id }),
+            None => cx.reactor.table.finish(id, Close { was_clean: true, ..Close::new(CloseReason::Peer) }, false),
+        }
+    }
+
+    fn drained(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
+        if let Some(call) = &mut self.on_drain {
+            call(&mut Stream { state: cx.state, reactor: cx.reactor, id });
+        }
+    }
+
+    fn due(&mut self, cx: &mut Cx<'_, S>, id: ConnId, deadline: Deadline) {
+        cx.reactor.table.finish(id, Close::new(CloseReason::TimedOut(deadline)), true);
+    }
+
+    fn closed(&mut self, cx: &mut Cx<'_, S>, id: ConnId, close: &Close) {
+        if let Some(call) = &mut self.on_close {
+            call(&mut Stream { state: cx.state, reactor: cx.reactor, id }, close);
+        }
+    }
+
+    fn is_single(&self) -> bool {
+        self.single
+    }
+}

@@ -1,0 +1,838 @@
+//! The table of sources: everything that moves a connection's state, and knows no user code.
+//!
+//! Not generic, so it is compiled once; what callbacks ask for ends here as plain data on one of
+//! its lists (dirty, still ready, drained, closings), which the turn works off.
+
+use std::io::{self, IoSlice};
+use std::rc::Rc;
+use std::time::Duration;
+
+use mio::{Interest, Registry, Token};
+use slab::Slab;
+
+use crate::protocol::websocket::{self, Message};
+use crate::protocol::{event_stream, http};
+use crate::pubsub::{Form, Subscriptions};
+
+use super::close::{Close, CloseReason, Deadline, Sent};
+use super::config::{Config, Options, Overflow};
+use super::connect::Attempt;
+use super::connection::{Connection, Flags, Life, NO_HANDLER, Protocol};
+use super::deadlines::{Deadlines, Tick};
+use super::id::ConnId;
+use super::listener::Listener;
+use super::stats::Stats;
+use super::transport::Transport;
+use super::write_queue::{Bytes, Keep, Nodes, SLICES_MAX, WriteQueue};
+
+pub(crate) enum Source {
+    Connection(Connection),
+    Listener(Box<Listener>),
+    Attempt(Box<Attempt>),
+}
+
+/// Above this many bytes the replies of one event are written before the event is over.
+const CORK_BYTES: usize = 64 * 1024;
+
+/// From this many bytes on a payload is written from where it lies.
+const LARGE_BYTES: usize = 16 * 1024;
+
+pub(crate) struct Table {
+    pub(crate) sources: Slab<Source>,
+    pub(crate) config: Config,
+    pub(crate) options: Vec<Rc<Options>>,
+    pub(crate) stats: Stats,
+    /// Nanoseconds since the start of the reactor; read once a readiness.
+    pub(crate) now: u64,
+    /// `None` in a simulation, where readiness comes from memory.
+    pub(crate) registry: Option<Registry>,
+    pub(crate) dirty: Vec<ConnId>,
+    pub(crate) still_ready: Vec<u32>,
+    pub(crate) drained: Vec<ConnId>,
+    pub(crate) closings: Vec<ConnId>,
+    pub(crate) deadlines: Deadlines,
+    pub(crate) connection_count: usize,
+    /// Listeners that paused for lack of room or descriptors.
+    pub(crate) paused_listeners: Vec<u32>,
+    pub(crate) nodes: Nodes,
+    cork: Vec<u8>,
+    corked: Option<ConnId>,
+    next_generation: u32,
+}
+
+impl Table {
+    pub(crate) fn new(config: Config, registry: Option<Registry>) -> Table {
+        let options = vec![Rc::new(config.options.clone())];
+        Table {
+            sources: Slab::new(),
+            config,
+            options,
+            stats: Stats::default(),
+            now: 0,
+            registry,
+            dirty: Vec::new(),
+            still_ready: Vec::new(),
+            drained: Vec::new(),
+            closings: Vec::new(),
+            deadlines: Deadlines::default(),
+            connection_count: 0,
+            paused_listeners: Vec::new(),
+            nodes: Nodes::default(),
+            cork: Vec::new(),
+            corked: None,
+            next_generation: 0,
+        }
+    }
+
+    // ── in and out of the table ──────────────────────────────────────────────────────────────
+
+    pub(crate) fn generation(&mut self) -> u32 {
+        self.next_generation = self.next_generation.wrapping_add(1);
+        self.next_generation
+    }
+
+    /// Adds a connection and watches it.
+    pub(crate) fn insert(&mut self, transport: Transport, protocol: Protocol, handler: u32, options: u16) -> io::Result<ConnId> {
+        let generation = self.generation();
+        let entry = self.sources.vacant_entry();
+        let index = entry.key();
+        let mut connection = Connection {
+            transport,
+            protocol,
+            queue: WriteQueue::new(),
+            carry: None,
+            close: None,
+            generation,
+            handler,
+            route: 0,
+            options,
+            flags: Flags::default(),
+            life: Life::Open,
+            wait: None,
+            deadline: Tick::NEVER,
+            write_deadline: Tick::NEVER,
+            filed: Tick::NEVER,
+            subscriptions: Subscriptions::default(),
+            form: Form::RAW,
+            last_publication: 0,
+        };
+        register(&self.registry, &mut connection.transport, index, Interest::READABLE)?;
+        entry.insert(Source::Connection(connection));
+        self.connection_count += 1;
+        Ok(ConnId { index: index as u32, generation })
+    }
+
+    /// Removes a connection and closes its socket.
+    pub(crate) fn remove(&mut self, id: ConnId) {
+        let Some(connection) = self.connection_mut(id) else { return };
+        let mut queue = std::mem::replace(&mut connection.queue, WriteQueue::new());
+        queue.clear(&mut self.nodes);
+        self.sources.remove(id.index as usize);
+        self.connection_count -= 1;
+    }
+
+    #[inline]
+    pub(crate) fn connection(&self, id: ConnId) -> Option<&Connection> {
+        match self.sources.get(id.index as usize) {
+            Some(Source::Connection(connection)) if connection.generation == id.generation => Some(connection),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn connection_mut(&mut self, id: ConnId) -> Option<&mut Connection> {
+        match self.sources.get_mut(id.index as usize) {
+            Some(Source::Connection(connection)) if connection.generation == id.generation => Some(connection),
+            _ => None,
+        }
+    }
+
+    /// The connection, while it takes messages.
+    #[inline]
+    pub(crate) fn open_mut(&mut self, id: ConnId) -> Option<&mut Connection> {
+        self.connection_mut(id).filter(|connection| connection.life == Life::Open)
+    }
+
+    /// The connection, while the application may hear of it.
+    #[inline]
+    pub(crate) fn is_heard(&self, id: ConnId) -> bool {
+        self.connection(id).is_some_and(|connection| matches!(connection.life, Life::Open | Life::Closing))
+    }
+
+    /// Whether the loop may go on handing out what was read.
+    #[inline]
+    pub(crate) fn may_read(&self, id: ConnId) -> bool {
+        self.connection(id).is_some_and(|connection| {
+            matches!(connection.life, Life::Open | Life::Closing) && (connection.life == Life::Closing || connection.may_read())
+        })
+    }
+
+    pub(crate) fn options_of(&self, id: ConnId) -> Option<&Rc<Options>> {
+        self.connection(id).map(|connection| &self.options[usize::from(connection.options)])
+    }
+
+    // ── what the application orders: bytes ───────────────────────────────────────────────────
+
+    /// Queues one application message, in the words of the connection's protocol.
+    pub(crate) fn send(&mut self, id: ConnId, message: Message<'_>, keep: Keep) -> Sent {
+        match self.admit(id) {
+            Ok(()) => {}
+            Err(Sent::Full) if matches!(keep, Keep::Keyed(_)) && self.replaces(id) => {
+                let mut bytes = Vec::new();
+                return match self.encode(id, message, &mut bytes) {
+                    Ok(()) => self.replace(id, keep, Bytes::Owned(bytes)),
+                    Err(sent) => sent,
+                };
+            }
+            Err(sent) => return sent,
+        }
+        if self.corked == Some(id) {
+            if LARGE_BYTES <= message.as_bytes().len() && self.write_large(id, message) {
+                return Sent::Queued;
+            }
+            let mut cork = std::mem::take(&mut self.cork);
+            let encoded = self.encode(id, message, &mut cork);
+            self.cork = cork;
+            if let Err(sent) = encoded {
+                return sent;
+            }
+            if CORK_BYTES <= self.cork.len() {
+                self.spill_cork();
+            }
+            return Sent::Queued;
+        }
+        let mut bytes = Vec::with_capacity(message.as_bytes().len() + 14);
+        if let Err(sent) = self.encode(id, message, &mut bytes) {
+            return sent;
+        }
+        self.push(id, Bytes::Owned(bytes), keep);
+        Sent::Queued
+    }
+
+    /// Queues bytes that the stream cannot do without: heads, replies, control frames.
+    pub(crate) fn send_raw(&mut self, id: ConnId, bytes: &[u8]) {
+        if self.corked == Some(id) {
+            self.cork.extend_from_slice(bytes);
+            if CORK_BYTES <= self.cork.len() {
+                self.spill_cork();
+            }
+        } else {
+            self.push(id, Bytes::Owned(bytes.to_vec()), Keep::Always);
+        }
+    }
+
+    /// As [`send_raw`](Self::send_raw), without a copy where there is no cork.
+    pub(crate) fn send_owned(&mut self, id: ConnId, bytes: Vec<u8>) {
+        if self.corked == Some(id) && bytes.len() < LARGE_BYTES {
+            self.send_raw(id, &bytes);
+        } else {
+            self.uncork_into_queue(id);
+            self.push(id, Bytes::Owned(bytes), Keep::Always);
+        }
+    }
+
+    /// Queues shared bytes: a publication, in the form this member takes.
+    pub(crate) fn send_shared(&mut self, id: ConnId, bytes: Rc<[u8]>, key: u64) -> Sent {
+        match self.admit(id) {
+            Ok(()) => {}
+            Err(Sent::Full) if self.replaces(id) => return self.replace(id, Keep::Keyed(key), Bytes::Shared(bytes)),
+            Err(sent) => return sent,
+        }
+        if self.corked == Some(id) && bytes.len() < LARGE_BYTES {
+            self.cork.extend_from_slice(&bytes);
+            if CORK_BYTES <= self.cork.len() {
+                self.spill_cork();
+            }
+        } else {
+            self.uncork_into_queue(id);
+            self.push(id, Bytes::Shared(bytes), Keep::Keyed(key));
+        }
+        Sent::Queued
+    }
+
+    fn encode(&self, id: ConnId, message: Message<'_>, out: &mut Vec<u8>) -> Result<(), Sent> {
+        let Some(connection) = self.connection(id) else { return Err(Sent::Gone) };
+        match &connection.protocol {
+            Protocol::Raw => out.extend_from_slice(message.as_bytes()),
+            Protocol::WebSocket(machine) => machine.encode(message, out),
+            Protocol::EventStream { chunked } => {
+                let Message::Text(text) = message else { return Err(Sent::Gone) };
+                event_stream::encode_framed(*chunked, text, out);
+            }
+            Protocol::Http(exchange) => {
+                if !exchange.encode_body(message.as_bytes(), out) {
+                    return Err(Sent::Gone);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether one more message may be queued; applies the route's policy when not.
+    fn admit(&mut self, id: ConnId) -> Result<(), Sent> {
+        let Some(connection) = self.open_mut(id) else { return Err(Sent::Gone) };
+        let queued_bytes = connection.queue.queued_bytes();
+        let options = connection.options;
+        let options = &self.options[usize::from(options)];
+        let high_bytes = options.queue_high_bytes;
+        if queued_bytes <= high_bytes {
+            return Ok(());
+        }
+        match options.overflow {
+            Overflow::Close => {
+                self.stats.slow_consumers += 1;
+                self.fail(id, CloseReason::SlowConsumer);
+                Err(Sent::Full)
+            }
+            Overflow::DropNewest => {
+                self.stats.dropped += 1;
+                Err(Sent::Full)
+            }
+            Overflow::DropOldest => self.drop_oldest(id, high_bytes),
+            Overflow::LatestPerKey => Err(Sent::Full),
+        }
+    }
+
+    fn drop_oldest(&mut self, id: ConnId, high_bytes: usize) -> Result<(), Sent> {
+        let Table { sources, nodes, stats, .. } = self;
+        let Some(Source::Connection(connection)) = sources.get_mut(id.index as usize) else { return Err(Sent::Gone) };
+        stats.dropped += connection.queue.drop_oldest(nodes, high_bytes);
+        if connection.queue.queued_bytes() <= high_bytes {
+            return Ok(());
+        }
+        stats.dropped += 1;
+        Err(Sent::Full)
+    }
+
+    fn replaces(&self, id: ConnId) -> bool {
+        self.open(id).is_some() && self.options_of(id).is_some_and(|options| options.overflow == Overflow::LatestPerKey)
+    }
+
+    fn open(&self, id: ConnId) -> Option<&Connection> {
+        self.connection(id).filter(|connection| connection.life == Life::Open)
+    }
+
+    fn replace(&mut self, id: ConnId, keep: Keep, bytes: Bytes) -> Sent {
+        let Keep::Keyed(key) = keep else { return Sent::Full };
+        let high_bytes = self.options_of(id).map_or(0, |options| options.queue_high_bytes);
+        let Some(Source::Connection(connection)) = self.sources.get_mut(id.index as usize) else { return Sent::Gone };
+        self.stats.dropped += 1;
+        match connection.queue.replace(&mut self.nodes, key, bytes) {
+            Ok(()) => Sent::Queued,
+            Err(bytes) => {
+                self.stats.dropped -= 1;
+                match self.drop_oldest(id, high_bytes) {
+                    Ok(()) => {
+                        self.push(id, bytes, keep);
+                        Sent::Queued
+                    }
+                    Err(sent) => sent,
+                }
+            }
+        }
+    }
+
+    fn push(&mut self, id: ConnId, bytes: Bytes, keep: Keep) {
+        let Table { sources, nodes, options, dirty, .. } = self;
+        let Some(Source::Connection(connection)) = sources.get_mut(id.index as usize) else { return };
+        if connection.generation != id.generation {
+            return;
+        }
+        connection.queue.push(nodes, bytes, keep);
+        if options[usize::from(connection.options)].queue_high_bytes < connection.queue.queued_bytes() {
+            connection.flags.set(Flags::ABOVE_HIGH);
+        }
+        if !connection.flags.has(Flags::DIRTY) && !connection.flags.has(Flags::BLOCKED) {
+            connection.flags.set(Flags::DIRTY);
+            dirty.push(id);
+        }
+    }
+
+    // ── what goes out ────────────────────────────────────────────────────────────────────────
+
+    /// From here to [`uncork`](Self::uncork) the connection's own replies are gathered.
+    pub(crate) fn set_cork(&mut self, id: ConnId) {
+        debug_assert!(self.cork.is_empty());
+        self.corked = Some(id);
+    }
+
+    /// Writes what was gathered, with one system call; the kernel's refusal goes to the queue.
+    #[inline]
+    pub(crate) fn uncork(&mut self) {
+        if !self.cork.is_empty() {
+            self.spill_cork();
+        }
+        self.corked = None;
+    }
+
+    fn spill_cork(&mut self) {
+        let Some(id) = self.corked else { return };
+        let mut cork = std::mem::take(&mut self.cork);
+        self.write_now(id, &cork, &[]);
+        cork.clear();
+        if 4 * CORK_BYTES < cork.capacity() {
+            cork.shrink_to(CORK_BYTES);
+        }
+        self.cork = cork;
+    }
+
+    /// Before something else is queued for the corked connection: keeps the order.
+    fn uncork_into_queue(&mut self, id: ConnId) {
+        if self.corked == Some(id) && !self.cork.is_empty() {
+            self.spill_cork();
+        }
+    }
+
+    /// Writes cork, frame header and payload from where they lie. Not for all protocols: `false`
+    /// means that nothing was done.
+    fn write_large(&mut self, id: ConnId, message: Message<'_>) -> bool {
+        let Some(Protocol::WebSocket(machine)) = self.connection(id).map(|connection| &connection.protocol) else { return false };
+        if machine.masks() {
+            return false;
+        }
+        let mut cork = std::mem::take(&mut self.cork);
+        websocket::encode_message_header(message, &mut cork);
+        self.write_now(id, &cork, message.as_bytes());
+        cork.clear();
+        self.cork = cork;
+        true
+    }
+
+    fn write_now(&mut self, id: ConnId, first: &[u8], second: &[u8]) {
+        let Some(connection) = self.connection_mut(id) else { return };
+        let mut taken = 0;
+        if connection.queue.is_empty() && !connection.flags.has(Flags::BLOCKED) {
+            let result = if second.is_empty() {
+                connection.transport.write(first)
+            } else {
+                connection.transport.write_vectored(&[IoSlice::new(first), IoSlice::new(second)])
+            };
+            match result {
+                Ok(count) => taken = count,
+                Err(error) if is_again(&error) => {}
+                Err(error) => return self.abort(id, CloseReason::Io(error.kind())),
+            }
+        }
+        self.stats.sent_bytes += taken as u64;
+        let length = first.len() + second.len();
+        if taken == length {
+            return;
+        }
+        let mut rest = Vec::with_capacity(length - taken);
+        rest.extend_from_slice(&first[taken.min(first.len())..]);
+        rest.extend_from_slice(&second[taken.saturating_sub(first.len())..]);
+        self.push(id, Bytes::Owned(rest), Keep::Always);
+    }
+
+    /// Moves queued bytes to the kernel until it takes no more.
+    pub(crate) fn flush(&mut self, id: ConnId) {
+        let now = self.now;
+        loop {
+            let Table { sources, nodes, options, stats, registry, .. } = self;
+            let Some(Source::Connection(connection)) = sources.get_mut(id.index as usize) else { return };
+            if connection.generation != id.generation || matches!(connection.life, Life::Done | Life::Lingering) {
+                return;
+            }
+            if connection.queue.is_empty() {
+                if connection.flags.take(Flags::BLOCKED) {
+                    connection.write_deadline = Tick::NEVER;
+                    // A failure shows at the next operation on the socket.
+                    let _ = reregister(registry, &mut connection.transport, id.index as usize, Interest::READABLE);
+                }
+                return self.flushed(id);
+            }
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let (count, length) = connection.queue.gather(nodes, &mut slices);
+            let result = match count {
+                1 => connection.transport.write(&slices[0]),
+                _ => connection.transport.write_vectored(&slices[..count]),
+            };
+            let blocked = match result {
+                Ok(taken) => {
+                    stats.sent_bytes += taken as u64;
+                    connection.queue.advance(nodes, taken);
+                    if 0 < taken && connection.flags.has(Flags::BLOCKED) {
+                        connection.write_deadline = Tick::after(now, options[usize::from(connection.options)].write_timeout);
+                    }
+                    taken < length
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => false,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => true,
+                Err(error) => return self.abort(id, CloseReason::Io(error.kind())),
+            };
+            if blocked {
+                self.block(id);
+                return self.note_level(id);
+            }
+        }
+    }
+
+    fn block(&mut self, id: ConnId) {
+        let now = self.now;
+        let Table { sources, options, registry, .. } = self;
+        let Some(Source::Connection(connection)) = sources.get_mut(id.index as usize) else { return };
+        if connection.flags.has(Flags::BLOCKED) {
+            return;
+        }
+        connection.flags.set(Flags::BLOCKED);
+        connection.write_deadline = Tick::after(now, options[usize::from(connection.options)].write_timeout);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let result = reregister(registry, &mut connection.transport, id.index as usize, interest);
+        self.file(id);
+        if let Err(error) = result {
+            self.abort(id, CloseReason::Io(error.kind()));
+        }
+    }
+
+    fn flushed(&mut self, id: ConnId) {
+        self.note_level(id);
+        if self.connection(id).is_some_and(|connection| connection.life == Life::Finishing) {
+            self.finished(id);
+        }
+    }
+
+    /// Below the low watermark again: reading goes on, and the application is told.
+    fn note_level(&mut self, id: ConnId) {
+        let Table { sources, options, drained, .. } = self;
+        let Some(Source::Connection(connection)) = sources.get_mut(id.index as usize) else { return };
+        let low_bytes = options[usize::from(connection.options)].queue_low_bytes;
+        if connection.flags.has(Flags::ABOVE_HIGH) && connection.queue.queued_bytes() <= low_bytes {
+            connection.flags.clear(Flags::ABOVE_HIGH);
+            if !connection.flags.has(Flags::DRAINED) {
+                connection.flags.set(Flags::DRAINED);
+                drained.push(id);
+            }
+            self.read_again(id);
+        }
+    }
+
+    /// Flushes every connection that has something to say and is not blocked.
+    pub(crate) fn flush_dirty(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for id in dirty.drain(..) {
+            if self.connection_mut(id).is_some_and(|connection| connection.flags.take(Flags::DIRTY)) {
+                self.flush(id);
+            }
+        }
+        // Flushing queues nothing for others, but it may have closed; keep what came meanwhile.
+        if self.dirty.is_empty() {
+            self.dirty = dirty;
+        }
+    }
+
+    // ── what comes in ────────────────────────────────────────────────────────────────────────
+
+    /// Has the connection read, or what it left unread handed out, in the next turn.
+    pub(crate) fn read_again(&mut self, id: ConnId) {
+        let Some(connection) = self.connection_mut(id) else { return };
+        if !connection.flags.has(Flags::STILL_READY) {
+            connection.flags.set(Flags::STILL_READY);
+            self.still_ready.push(id.index);
+        }
+    }
+
+    pub(crate) fn pause(&mut self, id: ConnId) {
+        if let Some(connection) = self.open_mut(id) {
+            connection.flags.set(Flags::PAUSED);
+        }
+    }
+
+    pub(crate) fn resume(&mut self, id: ConnId) {
+        if self.open_mut(id).is_some_and(|connection| connection.flags.take(Flags::PAUSED)) {
+            self.read_again(id);
+        }
+    }
+
+    /// The protocol waits for the application: later input stays where it is.
+    pub(crate) fn hold(&mut self, id: ConnId) {
+        if let Some(connection) = self.open_mut(id) {
+            connection.flags.set(Flags::HELD);
+        }
+    }
+
+    pub(crate) fn release(&mut self, id: ConnId) {
+        if self.open_mut(id).is_some_and(|connection| connection.flags.take(Flags::HELD)) {
+            self.read_again(id);
+        }
+    }
+
+    // ── deadlines ────────────────────────────────────────────────────────────────────────────
+
+    /// Sets what the connection waits for; the deadline it had is forgotten.
+    pub(crate) fn wait(&mut self, id: ConnId, wait: Deadline, after: Duration) {
+        let due = Tick::after(self.now, after);
+        let Some(connection) = self.connection_mut(id) else { return };
+        // From the first step of closing on, one absolute deadline holds.
+        if connection.life != Life::Open {
+            return;
+        }
+        connection.wait = Some(wait);
+        connection.deadline = due;
+        self.file(id);
+    }
+
+    pub(crate) fn wait_for_nothing(&mut self, id: ConnId) {
+        if let Some(connection) = self.open_mut(id) {
+            connection.wait = None;
+            connection.deadline = Tick::NEVER;
+        }
+    }
+
+    #[inline]
+    pub(crate) fn file(&mut self, id: ConnId) {
+        let Some(connection) = self.connection_mut(id) else { return };
+        let due = connection.deadline.earlier(connection.write_deadline);
+        if due != Tick::NEVER && (connection.filed == Tick::NEVER || due < connection.filed) {
+            connection.filed = due;
+            self.deadlines.file(due, id);
+        }
+    }
+
+    /// What is due for a connection that came up in the bucket of `filed`; files it anew when
+    /// nothing is.
+    pub(crate) fn due(&mut self, id: ConnId, filed: Tick) -> Option<Deadline> {
+        let now = self.now;
+        let connection = self.connection_mut(id)?;
+        if connection.filed != filed {
+            return None;
+        }
+        connection.filed = Tick::NEVER;
+        let passed = |tick: Tick| tick != Tick::NEVER && tick.nanos() <= now;
+        let due = if passed(connection.write_deadline) {
+            connection.write_deadline = Tick::NEVER;
+            Some(Deadline::Write)
+        } else if passed(connection.deadline) {
+            connection.deadline = Tick::NEVER;
+            connection.wait.take()
+        } else {
+            None
+        };
+        self.file(id);
+        due
+    }
+
+    // ── the end ──────────────────────────────────────────────────────────────────────────────
+
+    fn begin_closing(&mut self, id: ConnId, life: Life, close: Close) {
+        let now = self.now;
+        let Table { sources, options, .. } = self;
+        let Some(Source::Connection(connection)) = sources.get_mut(id.index as usize) else { return };
+        let was_open = connection.life == Life::Open;
+        connection.life = life;
+        // The first cause stays.
+        if connection.close.is_none() {
+            connection.close = Some(Box::new(close));
+        }
+        if was_open {
+            connection.wait = Some(Deadline::Close);
+            connection.deadline = Tick::after(now, options[usize::from(connection.options)].close_timeout);
+            self.file(id);
+        }
+        if life == Life::Finishing && !self.is_dirty_or_blocked(id) {
+            self.mark_dirty(id);
+        }
+    }
+
+    fn is_dirty_or_blocked(&self, id: ConnId) -> bool {
+        self.connection(id).is_some_and(|connection| connection.flags.has(Flags::DIRTY) || connection.flags.has(Flags::BLOCKED))
+    }
+
+    fn mark_dirty(&mut self, id: ConnId) {
+        if let Some(connection) = self.connection_mut(id) {
+            connection.flags.set(Flags::DIRTY);
+            self.dirty.push(id);
+        }
+    }
+
+    /// Says goodbye for the application, in the words of the protocol, and waits for the peer's
+    /// where the protocol has one.
+    pub(crate) fn close(&mut self, id: ConnId, reason: CloseReason, code: u16, text: &str) -> Sent {
+        let Some(connection) = self.open_mut(id) else { return Sent::Gone };
+        let mut goodbye = Vec::new();
+        let (life, code) = match &mut connection.protocol {
+            Protocol::WebSocket(machine) => {
+                machine.encode_close(code, text, &mut goodbye);
+                (Life::Closing, code)
+            }
+            Protocol::EventStream { chunked } => {
+                if *chunked {
+                    http::encode_last_chunk(&mut goodbye);
+                }
+                connection.flags.set(Flags::LINGERS);
+                (Life::Finishing, 0)
+            }
+            Protocol::Http(exchange) => {
+                exchange.encode_end(&mut goodbye);
+                connection.flags.set(Flags::LINGERS);
+                (Life::Finishing, 0)
+            }
+            Protocol::Raw => {
+                connection.flags.set(Flags::LINGERS);
+                (Life::Finishing, 0)
+            }
+        };
+        if !goodbye.is_empty() {
+            self.send_raw(id, &goodbye);
+        }
+        let close = Close { code, text: text.into(), ..Close::new(reason) };
+        self.begin_closing(id, life, close);
+        Sent::Queued
+    }
+
+    /// Ends a connection for a fault: what was queued and not begun is dropped, the right status
+    /// or close code is said, and the peer's answer is not waited for.
+    pub(crate) fn fail(&mut self, id: ConnId, reason: CloseReason) {
+        let Some(connection) = self.connection_mut(id) else { return };
+        if !matches!(connection.life, Life::Open | Life::Closing) {
+            return;
+        }
+        let first = connection.life == Life::Open;
+        let mut goodbye = Vec::new();
+        let mut code = 0;
+        let mut abrupt = false;
+        connection.flags.set(Flags::LINGERS);
+        match &mut connection.protocol {
+            Protocol::WebSocket(machine) => {
+                code = close_code(reason);
+                if first {
+                    machine.encode_close(code, "", &mut goodbye);
+                }
+            }
+            // A stream that was cut short must not look whole: no last chunk.
+            Protocol::EventStream { .. } => {}
+            Protocol::Http(exchange) => exchange.encode_failure(status_of(reason), &mut goodbye),
+            Protocol::Raw => abrupt = reason == CloseReason::SlowConsumer,
+        }
+        if abrupt {
+            return self.abort(id, reason);
+        }
+        if reason == CloseReason::SlowConsumer || reason == CloseReason::Panicked {
+            let Table { sources, nodes, .. } = self;
+            if let Some(Source::Connection(connection)) = sources.get_mut(id.index as usize) {
+                connection.queue.drop_oldest(nodes, 0);
+            }
+        }
+        if !goodbye.is_empty() {
+            self.send_raw(id, &goodbye);
+        }
+        self.begin_closing(id, Life::Finishing, Close { code, ..Close::new(reason) });
+    }
+
+    /// The peer's goodbye came, or nothing is to be waited for: flush, then end the stream.
+    /// `close` is kept only when nobody began to close before.
+    pub(crate) fn finish(&mut self, id: ConnId, close: Close, lingers: bool) {
+        let Some(connection) = self.connection_mut(id) else { return };
+        if !matches!(connection.life, Life::Open | Life::Closing) {
+            return;
+        }
+        if lingers {
+            connection.flags.set(Flags::LINGERS);
+        }
+        let was_clean = close.was_clean;
+        self.begin_closing(id, Life::Finishing, close);
+        if let Some(close) = self.connection_mut(id).and_then(|connection| connection.close.as_mut()) {
+            close.was_clean |= was_clean;
+        }
+    }
+
+    /// Ends a connection whose transport is of no more use.
+    pub(crate) fn abort(&mut self, id: ConnId, reason: CloseReason) {
+        let Some(connection) = self.connection_mut(id) else { return };
+        match connection.life {
+            Life::Done => return,
+            Life::Lingering => return self.remove(id),
+            Life::Open | Life::Closing | Life::Finishing => {}
+        }
+        let code = if matches!(connection.protocol, Protocol::WebSocket(_)) { 1006 } else { 0 };
+        if connection.close.is_none() {
+            connection.close = Some(Box::new(Close { code, ..Close::new(reason) }));
+        }
+        connection.life = Life::Done;
+        connection.flags.clear(Flags::LINGERS);
+        connection.transport.reset_on_close();
+        self.closings.push(id);
+    }
+
+    fn finished(&mut self, id: ConnId) {
+        let Some(connection) = self.connection_mut(id) else { return };
+        connection.life = Life::Done;
+        if connection.flags.has(Flags::LINGERS) && !connection.flags.has(Flags::AT_END) {
+            // A failure means that the peer is gone, which is what lingering waits for.
+            if connection.transport.shutdown_write().is_err() {
+                connection.flags.clear(Flags::LINGERS);
+            }
+        } else {
+            connection.flags.clear(Flags::LINGERS);
+        }
+        self.closings.push(id);
+    }
+
+    /// After `on_close`: lingers or removes.
+    pub(crate) fn settle(&mut self, id: ConnId) {
+        let Some(connection) = self.connection_mut(id) else { return };
+        if !connection.flags.has(Flags::LINGERS) {
+            return self.remove(id);
+        }
+        connection.life = Life::Lingering;
+        connection.handler = NO_HANDLER;
+        connection.protocol = Protocol::Raw;
+        connection.carry = None;
+        if connection.wait.is_none() {
+            let options = connection.options;
+            let due = Tick::after(self.now, self.options[usize::from(options)].close_timeout);
+            if let Some(connection) = self.connection_mut(id) {
+                connection.wait = Some(Deadline::Close);
+                connection.deadline = due;
+            }
+            self.file(id);
+        }
+        self.read_again(id);
+    }
+}
+
+/// The close code that tells a WebSocket peer. Source: RFC 6455, section 7.4.1; 1013 is IANA's.
+fn close_code(reason: CloseReason) -> u16 {
+    match reason {
+        CloseReason::Protocol(error) => error.close_code(),
+        CloseReason::SlowConsumer => 1013,
+        CloseReason::Panicked => 1011,
+        CloseReason::Drained => 1001,
+        CloseReason::TimedOut(_) => 1001,
+        CloseReason::Peer | CloseReason::Local | CloseReason::Http(_) | CloseReason::Io(_) => 1000,
+    }
+}
+
+/// The status that tells an HTTP client.
+fn status_of(reason: CloseReason) -> http::Status {
+    match reason {
+        CloseReason::Http(error) => error.status(),
+        CloseReason::TimedOut(Deadline::Reply) => http::Status::SERVICE_UNAVAILABLE,
+        CloseReason::TimedOut(_) => http::Status::REQUEST_TIMEOUT,
+        CloseReason::Drained | CloseReason::SlowConsumer => http::Status::SERVICE_UNAVAILABLE,
+        CloseReason::Panicked | CloseReason::Peer | CloseReason::Local | CloseReason::Protocol(_) | CloseReason::Io(_) => {
+            http::Status::INTERNAL_SERVER_ERROR
+        }
+    }
+}
+
+pub(crate) fn is_again(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+fn register(registry: &Option<Registry>, transport: &mut Transport, index: usize, interest: Interest) -> io::Result<()> {
+    match (registry, transport) {
+        (_, Transport::Memory(stream)) => {
+            stream.register(index);
+            Ok(())
+        }
+        (Some(registry), transport) => transport.register(registry, Token(index), interest),
+        (None, _) => Ok(()),
+    }
+}
+
+fn reregister(registry: &Option<Registry>, transport: &mut Transport, index: usize, interest: Interest) -> io::Result<()> {
+    match registry {
+        Some(registry) => transport.reregister(registry, Token(index), interest),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,267 @@
+//! Bytes that wait for a socket: a linked list of nodes in one slab of the loop.
+//!
+//! A connection holds head and tail, so an idle one owns nothing and a publish to a thousand
+//! members allocates no list. A node is one message (or one run of the connection's own replies);
+//! its bytes are its own, or shared with every other member a publication went to.
+
+use std::io::IoSlice;
+use std::rc::Rc;
+
+use slab::Slab;
+
+use super::config::QUEUED_MESSAGE_BYTES;
+
+const NONE: u32 = u32::MAX;
+
+/// At most this many buffers go into one vectored write; kernels take 1024.
+pub(crate) const SLICES_MAX: usize = 64;
+
+pub(crate) enum Bytes {
+    Owned(Vec<u8>),
+    Shared(Rc<[u8]>),
+}
+
+impl Bytes {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Bytes::Owned(bytes) => bytes,
+            Bytes::Shared(bytes) => bytes,
+        }
+    }
+}
+
+/// Whether a policy may drop a message, and what it replaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// Never dropped: handshakes, replies, control frames, whatever the stream breaks without.
+    Always,
+    /// A whole message without a key.
+    Message,
+    /// A whole message, of which only the latest matters.
+    Keyed(u64),
+}
+
+struct Node {
+    bytes: Bytes,
+    keep: Keep,
+    next: u32,
+}
+
+/// The nodes of every connection.
+#[derive(Default)]
+pub(crate) struct Nodes(Slab<Node>);
+
+impl Nodes {
+    /// Gives memory back after a burst; called when the loop goes to sleep.
+    pub(crate) fn give_back_memory(&mut self) {
+        if 4096 < self.0.capacity() && self.0.is_empty() {
+            self.0 = Slab::new();
+        }
+    }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// One connection's queue: 20 bytes.
+#[derive(Debug)]
+pub(crate) struct WriteQueue {
+    head: u32,
+    tail: u32,
+    /// Bytes of the head node that the kernel has taken.
+    written: u32,
+    /// Messages with their overhead, as the watermarks count them.
+    queued_bytes: u64,
+}
+
+impl WriteQueue {
+    pub(crate) const fn new() -> Self {
+        WriteQueue { head: NONE, tail: NONE, written: 0, queued_bytes: 0 }
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.head == NONE
+    }
+
+    #[inline]
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.queued_bytes as usize
+    }
+
+    pub(crate) fn push(&mut self, nodes: &mut Nodes, bytes: Bytes, keep: Keep) {
+        let length = bytes.as_slice().len();
+        if length == 0 {
+            return;
+        }
+        self.queued_bytes += (length + QUEUED_MESSAGE_BYTES) as u64;
+        let index = nodes.0.insert(Node { bytes, keep, next: NONE }) as u32;
+        if self.is_empty() {
+            self.head = index;
+        } else {
+            nodes.0[self.tail as usize].next = index;
+        }
+        self.tail = index;
+    }
+
+    /// Fills `slices` from the front of the queue and returns how many, with their length.
+    pub(crate) fn gather<'n>(&self, nodes: &'n Nodes, slices: &mut [IoSlice<'n>; SLICES_MAX]) -> (usize, usize) {
+        let (mut count, mut length, mut index, mut skip) = (0, 0, self.head, self.written as usize);
+        while index != NONE && count < SLICES_MAX {
+            let node = &nodes.0[index as usize];
+            let bytes = &node.bytes.as_slice()[skip..];
+            skip = 0;
+            slices[count] = IoSlice::new(bytes);
+            length += bytes.len();
+            count += 1;
+            index = node.next;
+        }
+        (count, length)
+    }
+
+    /// Drops `taken` bytes from the front: the kernel has them.
+    pub(crate) fn advance(&mut self, nodes: &mut Nodes, mut taken: usize) {
+        while 0 < taken {
+            let node = &nodes.0[self.head as usize];
+            let left = node.bytes.as_slice().len() - self.written as usize;
+            if taken < left {
+                self.written += taken as u32;
+                return;
+            }
+            taken -= left;
+            self.pop(nodes);
+        }
+    }
+
+    /// Drops everything.
+    pub(crate) fn clear(&mut self, nodes: &mut Nodes) {
+        while !self.is_empty() {
+            self.pop(nodes);
+        }
+    }
+
+    /// Drops messages, oldest first, until at most `bytes` are queued; what has been begun, and
+    /// what the stream needs, stays. Returns how many went.
+    pub(crate) fn drop_oldest(&mut self, nodes: &mut Nodes, bytes: usize) -> u64 {
+        let (mut dropped, mut before, mut index) = (0, NONE, self.head);
+        while index != NONE && bytes < self.queued_bytes() {
+            let node = &nodes.0[index as usize];
+            let next = node.next;
+            if node.keep == Keep::Always || (index == self.head && self.written != 0) {
+                before = index;
+            } else {
+                self.unlink(nodes, before, index);
+                dropped += 1;
+            }
+            index = next;
+        }
+        dropped
+    }
+
+    /// Puts `bytes` in the place of a queued message with the same key. Gives them back when there
+    /// is none, or when it has been begun.
+    ///
+    /// Linear in the queue. It is asked for only above the high watermark, of routes that chose it.
+    pub(crate) fn replace(&mut self, nodes: &mut Nodes, key: u64, bytes: Bytes) -> Result<(), Bytes> {
+        let mut index = self.head;
+        while index != NONE {
+            let node = &mut nodes.0[index as usize];
+            if node.keep == Keep::Keyed(key) && !(index == self.head && self.written != 0) {
+                self.queued_bytes -= node.bytes.as_slice().len() as u64;
+                self.queued_bytes += bytes.as_slice().len() as u64;
+                node.bytes = bytes;
+                return Ok(());
+            }
+            index = node.next;
+        }
+        Err(bytes)
+    }
+
+    fn pop(&mut self, nodes: &mut Nodes) {
+        self.unlink(nodes, NONE, self.head);
+        self.written = 0;
+    }
+
+    fn unlink(&mut self, nodes: &mut Nodes, before: u32, index: u32) {
+        let node = nodes.0.remove(index as usize);
+        self.queued_bytes -= (node.bytes.as_slice().len() + QUEUED_MESSAGE_BYTES) as u64;
+        if before == NONE {
+            self.head = node.next;
+        } else {
+            nodes.0[before as usize].next = node.next;
+        }
+        if node.next == NONE {
+            self.tail = before;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owned(text: &str) -> Bytes {
+        Bytes::Owned(text.as_bytes().to_vec())
+    }
+
+    fn contents(queue: &WriteQueue, nodes: &Nodes) -> String {
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let (count, length) = queue.gather(nodes, &mut slices);
+        let text: String = slices[..count].iter().map(|slice| str::from_utf8(slice).unwrap()).collect();
+        assert_eq!(text.len(), length);
+        text
+    }
+
+    #[test]
+    fn bytes_leave_in_order_however_the_kernel_takes_them() {
+        for step in 1..=9 {
+            let (mut nodes, mut queue) = (Nodes::default(), WriteQueue::new());
+            queue.push(&mut nodes, owned("abc"), Keep::Message);
+            queue.push(&mut nodes, owned(""), Keep::Message);
+            queue.push(&mut nodes, Bytes::Shared(Rc::from(&b"defg"[..])), Keep::Always);
+            queue.push(&mut nodes, owned("hi"), Keep::Keyed(1));
+            let mut taken = String::new();
+            while !queue.is_empty() {
+                let left = contents(&queue, &nodes);
+                let now = step.min(left.len());
+                taken.push_str(&left[..now]);
+                queue.advance(&mut nodes, now);
+            }
+            assert_eq!(taken, "abcdefghi");
+            assert_eq!((queue.queued_bytes(), nodes.len()), (0, 0));
+        }
+    }
+
+    #[test]
+    fn the_oldest_go_but_not_what_is_begun_or_needed() {
+        let (mut nodes, mut queue) = (Nodes::default(), WriteQueue::new());
+        for (text, keep) in [("begun", Keep::Message), ("head", Keep::Always), ("old", Keep::Message), ("new", Keep::Message)] {
+            queue.push(&mut nodes, owned(text), keep);
+        }
+        queue.advance(&mut nodes, 2);
+        let limit = queue.queued_bytes() - 1;
+        assert_eq!(queue.drop_oldest(&mut nodes, limit), 1);
+        assert_eq!(contents(&queue, &nodes), "gunheadnew");
+        assert_eq!(queue.drop_oldest(&mut nodes, 0), 1);
+        assert_eq!(contents(&queue, &nodes), "gunhead");
+        queue.push(&mut nodes, owned("!"), Keep::Message);
+        assert_eq!(contents(&queue, &nodes), "gunhead!");
+        queue.clear(&mut nodes);
+        assert_eq!((queue.queued_bytes(), nodes.len()), (0, 0));
+    }
+
+    #[test]
+    fn the_latest_of_a_key_takes_the_place_of_the_older() {
+        let (mut nodes, mut queue) = (Nodes::default(), WriteQueue::new());
+        queue.push(&mut nodes, owned("a1"), Keep::Keyed(1));
+        queue.push(&mut nodes, owned("b1"), Keep::Keyed(2));
+        assert!(queue.replace(&mut nodes, 2, owned("b22")).is_ok());
+        assert!(queue.replace(&mut nodes, 3, owned("c")).is_err());
+        assert_eq!(contents(&queue, &nodes), "a1b22");
+        queue.advance(&mut nodes, 1);
+        assert!(queue.replace(&mut nodes, 1, owned("a2")).is_err(), "begun");
+        assert_eq!(queue.queued_bytes(), 5 + 2 * QUEUED_MESSAGE_BYTES);
+    }
+}

@@ -1,0 +1,8 @@
+//! What accepted connections are for: HTTP with routes, WebSockets, event streams, raw streams.
+
+pub(crate) mod reply;
+pub(crate) mod request;
+pub(crate) mod router;
+pub(crate) mod site;
+pub(crate) mod tcp;
+pub(crate) mod websocket;

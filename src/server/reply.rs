@@ -1,0 +1,203 @@
+//! Answers to requests: status, headers, body.
+
+use std::borrow::Cow;
+
+use crate::protocol::http::{self, ResponseHead, Status};
+use crate::reactor::close::{CloseReason, Close, Deadline, Sent};
+use crate::reactor::core::Core;
+use crate::reactor::id::ConnId;
+
+/// An answer to a request.
+///
+/// Made from a text, a status, both, or piece by piece:
+///
+/// ```
+/// # use waterwheel::{Reply, Status};
+/// let short: Reply = "Hello".into();
+/// let refused: Reply = Status::NOT_FOUND.into();
+/// let page = Reply::new(Status::OK).content_type("text/html; charset=utf-8").body("<h1>Hello</h1>");
+/// let moved = Reply::new(Status::FOUND).header("Location", "/elsewhere")?;
+/// # Ok::<(), waterwheel::HeaderError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Reply {
+    pub(crate) status: Status,
+    pub(crate) content_type: Cow<'static, str>,
+    pub(crate) headers: Vec<(Cow<'static, str>, String)>,
+    pub(crate) body: Cow<'static, [u8]>,
+}
+
+/// A header name or value that must not go out: it could end the header and begin another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeaderError;
+
+impl std::fmt::Display for HeaderError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a header name must be a token, and its value free of control characters")
+    }
+}
+
+impl std::error::Error for HeaderError {}
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+impl Reply {
+    /// An answer without a body.
+    pub fn new(status: Status) -> Reply {
+        Reply { status, content_type: Cow::Borrowed(TEXT), headers: Vec::new(), body: Cow::Borrowed(&[]) }
+    }
+
+    /// A JSON answer; `text` is taken as it is.
+    pub fn json(text: impl Into<String>) -> Reply {
+        Reply::new(Status::OK).content_type("application/json").body(text.into().into_bytes())
+    }
+
+    /// Sets the status.
+    pub fn status(mut self, status: Status) -> Reply {
+        self.status = status;
+        self
+    }
+
+    /// Sets the content type; text in UTF-8 unless set.
+    pub fn content_type(mut self, content_type: &'static str) -> Reply {
+        self.content_type = Cow::Borrowed(content_type);
+        self
+    }
+
+    /// Sets the body.
+    pub fn body(mut self, body: impl Into<Body>) -> Reply {
+        self.body = body.into().0;
+        self
+    }
+
+    /// Adds a header. `Content-Length`, `Transfer-Encoding`, `Connection` and `Date` are not for
+    /// the application, and refused too.
+    ///
+    /// # Errors
+    ///
+    /// [`HeaderError`] for a name that is not a token, a control character in the value, or one
+    /// of the names above. Source: RFC 9110, section 5.5.
+    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Result<Reply, HeaderError> {
+        let value = value.into();
+        let ours = ["content-length", "transfer-encoding", "connection", "date"];
+        if !http::is_header(name, &value) || ours.iter().any(|ours| ours.eq_ignore_ascii_case(name)) {
+            return Err(HeaderError);
+        }
+        self.headers.push((Cow::Borrowed(name), value));
+        Ok(self)
+    }
+}
+
+/// The body of an answer, owned or static.
+pub struct Body(Cow<'static, [u8]>);
+
+impl From<&'static str> for Body {
+    fn from(text: &'static str) -> Body {
+        Body(Cow::Borrowed(text.as_bytes()))
+    }
+}
+
+impl From<String> for Body {
+    fn from(text: String) -> Body {
+        Body(Cow::Owned(text.into_bytes()))
+    }
+}
+
+impl From<Vec<u8>> for Body {
+    fn from(bytes: Vec<u8>) -> Body {
+        Body(Cow::Owned(bytes))
+    }
+}
+
+impl From<&'static [u8]> for Body {
+    fn from(bytes: &'static [u8]) -> Body {
+        Body(Cow::Borrowed(bytes))
+    }
+}
+
+impl From<&'static str> for Reply {
+    fn from(text: &'static str) -> Reply {
+        Reply::new(Status::OK).body(text)
+    }
+}
+
+impl From<String> for Reply {
+    fn from(text: String) -> Reply {
+        Reply::new(Status::OK).body(text)
+    }
+}
+
+impl From<Status> for Reply {
+    fn from(status: Status) -> Reply {
+        let reply = Reply::new(status);
+        if status.has_body() { reply.body(format!("{status}\n")) } else { reply }
+    }
+}
+
+impl<B: Into<Body>> From<(Status, B)> for Reply {
+    fn from((status, body): (Status, B)) -> Reply {
+        Reply::new(status).body(body)
+    }
+}
+
+/// The right to answer a request later: `Copy`, and gone when the client is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Responder {
+    pub(crate) id: ConnId,
+    pub(crate) request: u32,
+}
+
+impl Responder {
+    /// The connection of the client that waits.
+    pub fn id(&self) -> ConnId {
+        self.id
+    }
+}
+
+impl<S: 'static> Core<S> {
+    /// Answers a request that was taken with `reply_later`. `Gone` when the client is, or when the
+    /// request was answered before.
+    pub fn reply(&mut self, responder: Responder, reply: impl Into<Reply>) -> Sent {
+        let owed = self.exchange(responder.id).is_some_and(|exchange| {
+            exchange.phase() == http::Phase::Reply && exchange.request() == responder.request
+        });
+        if !owed {
+            return Sent::Gone;
+        }
+        self.respond(responder.id, reply.into());
+        Sent::Queued
+    }
+
+    pub(crate) fn respond(&mut self, id: ConnId, reply: Reply) {
+        let date = self.table.date();
+        let Some(exchange) = self.exchange(id) else { return };
+        let head = ResponseHead {
+            status: reply.status,
+            is_http_10: exchange.is_http_10(),
+            keep_alive: exchange.keeps_alive(),
+            date: &date,
+            content_type: (!reply.body.is_empty()).then_some(&reply.content_type),
+            length: reply.status.has_body().then_some(reply.body.len() as u64),
+            is_chunked: false,
+        };
+        let body: &[u8] = if exchange.is_head_request() || !reply.status.has_body() { &[] } else { &reply.body };
+        let mut out = Vec::with_capacity(256 + body.len());
+        let headers = reply.headers.iter().map(|(name, value)| (name.as_ref(), value.as_str()));
+        head.encode(headers, &mut out);
+        out.extend_from_slice(body);
+        self.table.send_owned(id, out);
+        self.complete(id);
+    }
+
+    /// The answer to the request being handled is complete: the next one, or the end.
+    pub(crate) fn complete(&mut self, id: ConnId) {
+        let keep_alive_timeout = self.table.config.keep_alive_timeout;
+        let Some(exchange) = self.exchange(id) else { return };
+        if exchange.complete() {
+            self.table.wait(id, Deadline::KeepAlive, keep_alive_timeout);
+            self.table.release(id);
+        } else {
+            self.table.finish(id, Close { was_clean: true, ..Close::new(CloseReason::Local) }, true);
+        }
+    }
+}

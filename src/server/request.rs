@@ -1,0 +1,263 @@
+//! What an HTTP callback gets: the request, and the ways to answer it.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use crate::protocol::http::{self, Headers, Phase, RequestHead, ResponseHead, Status, form};
+use crate::pubsub::{Form, TopicError};
+use crate::reactor::close::{Deadline, Sent};
+use crate::reactor::connection::Protocol;
+use crate::reactor::core::Core;
+use crate::reactor::id::ConnId;
+use crate::reactor::transport::Peer;
+
+use super::reply::{HeaderError, Reply, Responder};
+use super::router::{Parameters, Pattern};
+
+/// A request whose body is there, within its limit, and the ways to answer it.
+///
+/// What it lends (`form`, `query`, `header`, `body`) borrows from the input and not from the
+/// request, so that it can be used while `reactor` and `state` are.
+pub struct Request<'a, 'i, S> {
+    /// Your state.
+    pub state: &'a mut S,
+    /// Everything a callback may ask for.
+    pub reactor: &'a mut Core<S>,
+    /// The connection it came on.
+    pub id: ConnId,
+    pub(crate) head: &'i RequestHead<'i>,
+    pub(crate) pattern: &'a Pattern,
+    pub(crate) parameters: Parameters<'i>,
+    pub(crate) body: &'i [u8],
+    /// Headers that every answer to it gets, such as those of cross-origin sharing.
+    pub(crate) extra_headers: &'a [(&'static str, String)],
+    pub(crate) is_answered: bool,
+}
+
+impl<'i, S: 'static> Request<'_, 'i, S> {
+    // ── what was asked ───────────────────────────────────────────────────────────────────────
+
+    /// The method, such as `GET`.
+    pub fn method(&self) -> &'i str {
+        self.head.method
+    }
+
+    /// The path, as it came, without the query.
+    pub fn path(&self) -> &'i str {
+        self.head.path()
+    }
+
+    /// The whole query, as it came, without the question mark.
+    pub fn query_string(&self) -> Option<&'i str> {
+        self.head.query()
+    }
+
+    /// A parameter of the query, decoded; the first of its name. `None` also for one that is not
+    /// UTF-8.
+    pub fn query(&self, name: &str) -> Option<Cow<'i, str>> {
+        form::value(self.head.query()?, name)
+    }
+
+    /// All parameters of the query with a name, decoded.
+    pub fn queries(&self, name: &'i str) -> impl Iterator<Item = Cow<'i, str>> + use<'i, S> {
+        form::pairs(self.head.query().unwrap_or_default()).filter_map(move |(key, value)| (key == name).then_some(value))
+    }
+
+    /// A `:name` of the route's path, decoded.
+    pub fn param(&self, name: &str) -> Option<Cow<'i, str>> {
+        self.pattern.value(&self.parameters, name)
+    }
+
+    /// A field of a form body (`application/x-www-form-urlencoded`), decoded.
+    pub fn form(&self, name: &str) -> Option<Cow<'i, str>> {
+        form::value(str::from_utf8(self.body).ok()?, name)
+    }
+
+    /// The headers.
+    pub fn headers(&self) -> Headers<'i> {
+        self.head.headers
+    }
+
+    /// The first header with a name, whatever its case. `None` also for one that is not text.
+    pub fn header(&self, name: &str) -> Option<&'i str> {
+        self.head.headers.first(name)
+    }
+
+    /// The body.
+    pub fn body(&self) -> &'i [u8] {
+        self.body
+    }
+
+    /// The body as text; `None` when it is not UTF-8.
+    pub fn text(&self) -> Option<&'i str> {
+        str::from_utf8(self.body).ok()
+    }
+
+    /// Where the client is. Asks the kernel.
+    pub fn peer(&self) -> Peer {
+        self.reactor.peer(self.id)
+    }
+
+    // ── the answer ───────────────────────────────────────────────────────────────────────────
+
+    /// Answers. The second answer to one request is `Gone`.
+    pub fn reply(&mut self, reply: impl Into<Reply>) -> Sent {
+        if std::mem::replace(&mut self.is_answered, true) {
+            return Sent::Gone;
+        }
+        let mut reply = reply.into();
+        reply.headers.extend(self.extra_headers.iter().map(|(name, value)| (Cow::Borrowed(*name), value.clone())));
+        self.reactor.respond(self.id, reply);
+        Sent::Queued
+    }
+
+    /// Takes the request, to be answered by [`Core::reply`] from a timer or another event, within
+    /// the route's `reply_timeout`.
+    ///
+    /// A client that ends its side meanwhile counts as gone: `on_close` is called, and the
+    /// responder is stale.
+    pub fn reply_later(&mut self) -> Responder {
+        self.is_answered = true;
+        let timeout = self.reactor.table.options_of(self.id).map_or(Duration::from_secs(60), |options| options.reply_timeout);
+        self.reactor.table.hold(self.id);
+        self.reactor.table.wait(self.id, Deadline::Reply, timeout);
+        let request = self.reactor.exchange(self.id).map_or(0, |exchange| exchange.request());
+        Responder { id: self.id, request }
+    }
+
+    /// Answers with a stream of Server-Sent Events: what is published to the topics it subscribes
+    /// to, and what is sent to its id.
+    ///
+    /// Source: WHATWG HTML, section 9.2.
+    pub fn event_stream(&mut self) -> EventStream<'_, S> {
+        let id = self.id;
+        let chunked = self.begin_stream("text/event-stream", &[("Cache-Control", "no-cache, no-transform"), ("X-Accel-Buffering", "no")]);
+        if let Some(chunked) = chunked {
+            let is_head = self.reactor.exchange(id).is_some_and(|exchange| exchange.is_head_request());
+            if is_head {
+                self.reactor.complete(id);
+            } else {
+                self.reactor.begin_events(id, chunked);
+            }
+        }
+        EventStream { reactor: self.reactor, id }
+    }
+
+    /// Answers with a body that is sent piece by piece: `reactor.send(id, ..)` each, then
+    /// `reactor.finish_body(id)`.
+    ///
+    /// Chunked, or until the end of the connection for HTTP/1.0.
+    pub fn stream(&mut self, content_type: &'static str) -> ConnId {
+        let id = self.id;
+        if self.begin_stream(content_type, &[]).is_some() {
+            self.reactor.table.wait_for_nothing(id);
+            self.reactor.table.hold(id);
+            self.reactor.mark_opened(id);
+        }
+        id
+    }
+
+    fn begin_stream(&mut self, content_type: &str, headers: &[(&str, &str)]) -> Option<bool> {
+        if std::mem::replace(&mut self.is_answered, true) {
+            return None;
+        }
+        let date = self.reactor.table.date();
+        let exchange = self.reactor.exchange(self.id)?;
+        let chunked = !exchange.is_http_10();
+        exchange.begin_stream(chunked);
+        let head = ResponseHead {
+            status: Status::OK,
+            is_http_10: exchange.is_http_10(),
+            keep_alive: exchange.keeps_alive(),
+            date: &date,
+            content_type: Some(content_type),
+            length: None,
+            is_chunked: chunked,
+        };
+        let mut out = Vec::with_capacity(256);
+        let extra = self.extra_headers.iter().map(|(name, value)| (*name, value.as_str()));
+        head.encode(headers.iter().copied().chain(extra), &mut out);
+        self.reactor.table.send_raw(self.id, &out);
+        Some(chunked)
+    }
+
+    /// Whether a header may go out: see [`Reply::header`].
+    ///
+    /// # Errors
+    ///
+    /// [`HeaderError`] when it may not.
+    pub fn check_header(name: &str, value: &str) -> Result<(), HeaderError> {
+        if http::is_header(name, value) { Ok(()) } else { Err(HeaderError) }
+    }
+}
+
+/// An event stream that has begun.
+pub struct EventStream<'a, S> {
+    pub(crate) reactor: &'a mut Core<S>,
+    /// The connection that carries it.
+    pub id: ConnId,
+}
+
+impl<S: 'static> EventStream<'_, S> {
+    /// Makes the stream a member of a topic. Returns its id.
+    ///
+    /// A name that cannot be a topic's, or one too many, is logged and left out; use
+    /// [`Core::subscribe`] to learn of it.
+    pub fn subscribe(self, topic: &str) -> ConnId {
+        let outcome = self.reactor.subscribe(self.id, topic);
+        self.log(topic, outcome)
+    }
+
+    /// Makes the stream a member of all topics that match a pattern. As
+    /// [`subscribe`](Self::subscribe) otherwise.
+    pub fn subscribe_pattern(self, pattern: &str) -> ConnId {
+        let outcome = self.reactor.subscribe_pattern(self.id, pattern);
+        self.log(pattern, outcome)
+    }
+
+    fn log(self, name: &str, outcome: Result<bool, TopicError>) -> ConnId {
+        if let Err(error) = outcome {
+            log::warn!("conn {}: cannot subscribe to {name:?}: {error}", self.id);
+        }
+        self.id
+    }
+}
+
+impl<S: 'static> Core<S> {
+    fn begin_events(&mut self, id: ConnId, chunked: bool) {
+        let Some(connection) = self.table.open_mut(id) else { return };
+        connection.protocol = Protocol::EventStream { chunked };
+        connection.form = if chunked { Form::EVENT_STREAM } else { Form::EVENT_STREAM_UNCHUNKED };
+        self.mark_opened(id);
+        // A first byte at once: some proxies and browsers report nothing before it.
+        self.send_comment(id);
+        self.restart_heartbeat(id);
+    }
+
+    pub(crate) fn restart_heartbeat(&mut self, id: ConnId) {
+        match self.table.options_of(id).and_then(|options| options.heartbeat_interval) {
+            Some(interval) => self.table.wait(id, Deadline::Heartbeat, interval),
+            None => self.table.wait_for_nothing(id),
+        }
+    }
+
+    pub(crate) fn send_comment(&mut self, id: ConnId) {
+        let Some(Protocol::EventStream { chunked }) = self.table.connection(id).map(|connection| &connection.protocol) else { return };
+        let bytes: &[u8] = if *chunked { b"3\r\n:\n\n\r\n" } else { b":\n\n" };
+        self.table.send_raw(id, bytes);
+    }
+
+    /// Ends a body that was sent piece by piece. `Gone` when there is no such body.
+    pub fn finish_body(&mut self, id: ConnId) -> Sent {
+        let mut out = Vec::new();
+        match self.exchange(id) {
+            Some(exchange) if exchange.phase() == Phase::Stream => exchange.encode_end(&mut out),
+            _ => return Sent::Gone,
+        }
+        if !out.is_empty() {
+            self.table.send_raw(id, &out);
+        }
+        self.complete(id);
+        Sent::Queued
+    }
+}

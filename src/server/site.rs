@@ -1,0 +1,481 @@
+//! HTTP with routes: requests, upgrades and streams on one listener.
+//!
+//! One object per listener holds the routes and their callbacks; a connection knows its route by
+//! a number. The state of its exchange is in the connection, the rules are in `protocol::http`;
+//! what is decided here is which callback a request belongs to, and who may ask.
+
+use std::borrow::Cow;
+use std::io;
+
+use crate::protocol::http::{self, Exchange, HeaderStorage, HttpError, ParsedHead, Phase, RequestHead, Status, upgrade};
+use crate::reactor::close::{Close, CloseReason, Deadline};
+use crate::reactor::config::Options;
+use crate::reactor::connection::{Flags, Protocol};
+use crate::reactor::core::Core;
+use crate::reactor::handler::{Cx, Handler};
+use crate::reactor::id::{ConnId, ListenerId};
+
+use super::reply::Reply;
+use super::request::Request;
+use super::router::{Parameters, Pattern};
+use super::websocket::{Handshake, WebSocketRoute, upgrade_required};
+
+type OnRequest<S> = Box<dyn FnMut(&mut Request<'_, '_, S>)>;
+type Guard<S> = Box<dyn FnMut(&mut Request<'_, '_, S>) -> Result<(), Reply>>;
+
+enum Endpoint<S> {
+    Request { method: Cow<'static, str>, call: OnRequest<S> },
+    WebSocket(Box<WebSocketRoute<S>>),
+}
+
+struct Route<S> {
+    pattern: Pattern,
+    endpoint: Endpoint<S>,
+}
+
+/// Which pages may use a site from a browser. Requests without an `Origin` do not come from a
+/// page of another site, and are allowed unless that is changed.
+///
+/// Source: RFC 6455, section 10.2; Fetch, "CORS protocol".
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Origins {
+    /// Pages of any origin.
+    #[default]
+    Any,
+    /// Pages of the site itself, and of the origins listed, such as `https://example.org`.
+    Listed {
+        /// The other origins.
+        origins: Vec<String>,
+        /// Whether a request without an origin is allowed.
+        absent: bool,
+    },
+}
+
+impl Origins {
+    /// Whether a request may be served, given its `Origin` and `Host`.
+    pub fn allow(&self, origin: Option<&str>, host: Option<&str>) -> bool {
+        match (self, origin) {
+            (Origins::Any, _) => true,
+            (Origins::Listed { absent, .. }, None) => *absent,
+            (Origins::Listed { origins, .. }, Some(origin)) => {
+                let same = || {
+                    let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+                    authority.zip(host).is_some_and(|(authority, host)| authority.eq_ignore_ascii_case(host))
+                };
+                same() || origins.iter().any(|listed| listed.trim_end_matches('/').eq_ignore_ascii_case(origin))
+            }
+        }
+    }
+}
+
+/// The routes of one listener, or of several that share them by being set up alike.
+pub struct Site<S> {
+    name: String,
+    routes: Vec<Route<S>>,
+    options: Options,
+    options_index: u16,
+    origins: Origins,
+    guard: Option<Guard<S>>,
+    limits: http::Limits,
+}
+
+impl<S: 'static> Site<S> {
+    fn new(name: String, options: Options, limits: http::Limits) -> Site<S> {
+        Site { name, routes: Vec::new(), options, options_index: 0, origins: Origins::Any, guard: None, limits }
+    }
+
+    /// Limits, watermarks, policy and deadlines of this listener's connections; they start as the
+    /// reactor's, and WebSocket routes made from now on start as these.
+    pub fn options(&mut self) -> &mut Options {
+        &mut self.options
+    }
+
+    /// Which pages may use this site. Refused requests get 403, allowed ones the headers of
+    /// cross-origin sharing.
+    pub fn origins(&mut self, origins: Origins) {
+        self.origins = origins;
+    }
+
+    /// May refuse any request before its route sees it, upgrades too.
+    pub fn guard(&mut self, guard: impl FnMut(&mut Request<'_, '_, S>) -> Result<(), Reply> + 'static) {
+        self.guard = Some(Box::new(guard));
+    }
+
+    /// A route for GET, and for HEAD, which gets the same answer without its body.
+    ///
+    /// `path` is made of literal segments, `:name` for one segment, and `*` at the end for the
+    /// rest; routes are tried in the order they were added.
+    pub fn get<R>(&mut self, path: &str, call: impl FnMut(&mut Request<'_, '_, S>) -> R + 'static) {
+        self.method("GET", path, call);
+    }
+
+    /// A route for POST; see [`get`](Self::get).
+    pub fn post<R>(&mut self, path: &str, call: impl FnMut(&mut Request<'_, '_, S>) -> R + 'static) {
+        self.method("POST", path, call);
+    }
+
+    /// A route for one method, or for every one that is named nowhere else where `method` is `*`.
+    pub fn method<R>(&mut self, method: &'static str, path: &str, mut call: impl FnMut(&mut Request<'_, '_, S>) -> R + 'static) {
+        let call: OnRequest<S> = Box::new(move |request| {
+            call(request);
+        });
+        self.routes.push(Route { pattern: Pattern::new(path), endpoint: Endpoint::Request { method: Cow::Borrowed(method), call } });
+    }
+
+    /// A route for WebSockets; see [`get`](Self::get) for its path. `setup` names the callbacks
+    /// and runs once.
+    pub fn websocket(&mut self, path: &str, setup: impl FnOnce(&mut WebSocketRoute<S>)) {
+        let mut route = WebSocketRoute::new(self.options.clone());
+        setup(&mut route);
+        self.routes.push(Route { pattern: Pattern::new(path), endpoint: Endpoint::WebSocket(Box::new(route)) });
+    }
+
+    // ── requests ─────────────────────────────────────────────────────────────────────────────
+
+    fn receive_requests(&mut self, cx: &mut Cx<'_, S>, id: ConnId, input: &[u8]) -> usize {
+        let mut rest = input;
+        loop {
+            let Some(connection) = cx.reactor.table.open_mut(id) else { return input.len() };
+            let Protocol::Http(exchange) = &mut connection.protocol else { break };
+            let outcome = match exchange.phase() {
+                Phase::Head if rest.is_empty() => break,
+                Phase::Head => self.receive_head(cx, id, &mut rest),
+                Phase::Body => self.receive_body(cx, id, &mut rest),
+                // The next request is looked at when the answer to this one is complete.
+                Phase::Reply | Phase::Stream => break,
+                Phase::End => return input.len(),
+            };
+            match outcome {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    self.refuse(cx, id, error);
+                    return input.len();
+                }
+            }
+        }
+        input.len() - rest.len()
+    }
+
+    /// `Ok(true)` when a request was begun, `Ok(false)` when more bytes are needed.
+    fn receive_head(&mut self, cx: &mut Cx<'_, S>, id: ConnId, rest: &mut &[u8]) -> Result<bool, HttpError> {
+        let mut storage = HeaderStorage::new();
+        let input = *rest;
+        let Some(parsed) = http::parse_request_head(input, &mut storage, &self.limits)? else {
+            // From the first byte of a request on, its head has a deadline. The first request's
+            // has run since the connection was made.
+            let is_waiting = cx.reactor.table.connection(id).is_some_and(|connection| connection.wait == Some(Deadline::KeepAlive));
+            if is_waiting {
+                let timeout = cx.reactor.table.config.head_timeout;
+                cx.reactor.table.wait(id, Deadline::Head, timeout);
+            }
+            return Ok(false);
+        };
+        *rest = &input[parsed.bytes..];
+        cx.reactor.table.stats.requests += 1;
+        cx.reactor.table.wait_for_nothing(id);
+        if cx.reactor.is_draining()
+            && let Some(exchange) = cx.reactor.exchange(id)
+        {
+            exchange.close_after();
+        }
+        let Some(exchange) = cx.reactor.exchange(id) else { return Ok(false) };
+        exchange.begin(&parsed);
+        match parsed.body.length() {
+            Some(0) => self.handle(cx, id, &parsed, &[]),
+            Some(length) if length <= rest.len() as u64 => {
+                parsed.body.check(&self.limits)?;
+                let (body, after) = rest.split_at(length as usize);
+                *rest = after;
+                self.handle(cx, id, &parsed, body);
+            }
+            _ => {
+                parsed.body.check(&self.limits)?;
+                exchange.await_body(&input[..parsed.bytes], parsed.body);
+                if parsed.expects_continue {
+                    cx.reactor.table.send_raw(id, b"HTTP/1.1 100 Continue\r\n\r\n");
+                }
+                let timeout = cx.reactor.table.config.body_timeout;
+                cx.reactor.table.wait(id, Deadline::Body, timeout);
+            }
+        }
+        Ok(true)
+    }
+
+    fn receive_body(&mut self, cx: &mut Cx<'_, S>, id: ConnId, rest: &mut &[u8]) -> Result<bool, HttpError> {
+        let Some(exchange) = cx.reactor.exchange(id) else { return Ok(false) };
+        let Some((head, body)) = exchange.receive_body(rest, &self.limits)? else { return Ok(false) };
+        let mut storage = HeaderStorage::new();
+        // It was parsed before, and is now parsed again instead of being kept taken apart.
+        if let Some(parsed) = http::parse_request_head(&head, &mut storage, &self.limits)? {
+            self.handle(cx, id, &parsed, &body);
+        }
+        Ok(true)
+    }
+
+    fn handle(&mut self, cx: &mut Cx<'_, S>, id: ConnId, parsed: &ParsedHead<'_>, body: &[u8]) {
+        let head = &parsed.head;
+        let mut headers = Vec::new();
+        if let Err(reply) = self.admit(head, &mut headers) {
+            return cx.reactor.respond(id, reply);
+        }
+        let upgrade = match upgrade::check(parsed) {
+            Ok(upgrade) => upgrade,
+            Err(refusal) => return cx.reactor.respond(id, refused(refusal, headers)),
+        };
+        let Site { routes, guard, .. } = self;
+        let wants_upgrade = upgrade.is_some();
+        let (found, allowed) = find(routes, head, wants_upgrade);
+        let none = Pattern::new("*");
+        if let Some(guard) = guard {
+            let (pattern, parameters) = match &found {
+                Some((index, parameters)) => (&routes[*index].pattern, *parameters),
+                None => (&none, Parameters::default()),
+            };
+            let mut request = Request { state: cx.state, reactor: cx.reactor, id, head, pattern, parameters, body, extra_headers: &headers, is_answered: false };
+            if let Err(mut reply) = guard(&mut request) {
+                reply.headers.extend(headers.into_iter().map(|(name, value)| (Cow::Borrowed(name), value)));
+                return cx.reactor.respond(id, reply);
+            }
+        }
+        let Some((index, parameters)) = found else {
+            let mut reply = not_found(head, &allowed);
+            reply.headers.extend(headers.into_iter().map(|(name, value)| (Cow::Borrowed(name), value)));
+            return cx.reactor.respond(id, reply);
+        };
+        let Route { pattern, endpoint } = &mut routes[index];
+        let pattern = &*pattern;
+        let mut request = Request { state: cx.state, reactor: cx.reactor, id, head, pattern, parameters, body, extra_headers: &headers, is_answered: false };
+        match (endpoint, upgrade) {
+            (Endpoint::Request { call, .. }, _) => {
+                request.reactor.callback = "request";
+                call(&mut request);
+                if !request.is_answered {
+                    log::error!("conn {id}: {} {} was neither answered nor taken for later", head.method, pattern.as_str());
+                    request.reply(Status::INTERNAL_SERVER_ERROR);
+                }
+            }
+            (Endpoint::WebSocket(route), Some(upgrade)) => {
+                if request.reactor.is_draining() {
+                    return cx.reactor.respond(id, draining());
+                }
+                if let Some(before_open) = &mut route.before_open {
+                    let outcome = before_open(&mut request);
+                    if request.is_answered {
+                        return;
+                    }
+                    if let Err(reply) = outcome {
+                        request.reply(reply);
+                        return;
+                    }
+                }
+                if let Some(connection) = cx.reactor.table.open_mut(id) {
+                    connection.route = index as u16;
+                }
+                let mut handshake = Handshake { head, pattern, parameters, subprotocol: None };
+                route.open(cx, id, &upgrade, &mut handshake, &headers);
+            }
+            (Endpoint::WebSocket(_), None) => {
+                request.reply(upgrade_required());
+            }
+        }
+    }
+
+    /// Whether the page that asks may; the headers of cross-origin sharing for its answer.
+    fn admit(&self, head: &RequestHead<'_>, headers: &mut Vec<(&'static str, String)>) -> Result<(), Reply> {
+        let origin = head.headers.first("origin");
+        if !self.origins.allow(origin, head.headers.first("host")) {
+            log::warn!("{}: refused a request from origin {:?}", self.name, origin.unwrap_or("(none)"));
+            return Err((Status::FORBIDDEN, "this origin is not allowed\n").into());
+        }
+        if let (Some(origin), Origins::Listed { .. }) = (origin, &self.origins) {
+            headers.push(("Access-Control-Allow-Origin", origin.to_owned()));
+            headers.push(("Vary", "Origin".to_owned()));
+        }
+        if let (Some(_), Origins::Any) = (origin, &self.origins) {
+            headers.push(("Access-Control-Allow-Origin", "*".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn refuse(&self, cx: &mut Cx<'_, S>, id: ConnId, error: HttpError) {
+        if error == HttpError::TlsOnPlainPort {
+            cx.reactor.table.stats.tls_on_plain_port += 1;
+        }
+        log::debug!("conn {id} {}: {error}", cx.reactor.peer(id));
+        cx.reactor.table.fail(id, CloseReason::Http(error));
+    }
+
+    fn websocket_mut<'s>(&'s mut self, cx: &Cx<'_, S>, id: ConnId) -> Option<&'s mut WebSocketRoute<S>> {
+        let connection = cx.reactor.table.connection(id)?;
+        if !matches!(connection.protocol, Protocol::WebSocket(_)) {
+            return None;
+        }
+        match self.routes.get_mut(usize::from(connection.route)).map(|route| &mut route.endpoint) {
+            Some(Endpoint::WebSocket(route)) => Some(route),
+            Some(Endpoint::Request { .. }) | None => None,
+        }
+    }
+}
+
+/// The route for a request; where there is none, the methods its path has.
+fn find<'h, S>(routes: &[Route<S>], head: &RequestHead<'h>, wants_upgrade: bool) -> (Option<(usize, Parameters<'h>)>, Vec<String>) {
+    let mut allowed: Vec<String> = Vec::new();
+    let mut plain_websocket = None;
+    for (index, route) in routes.iter().enumerate() {
+        let Some(parameters) = route.pattern.matches(head.path()) else { continue };
+        match &route.endpoint {
+            Endpoint::WebSocket(_) if wants_upgrade => return (Some((index, parameters)), allowed),
+            Endpoint::WebSocket(_) if head.method == "GET" => plain_websocket = plain_websocket.or(Some((index, parameters))),
+            Endpoint::WebSocket(_) => {}
+            Endpoint::Request { method, .. } => {
+                let fits = *method == head.method || *method == "*" || (*method == "GET" && head.method == "HEAD");
+                if fits {
+                    return (Some((index, parameters)), allowed);
+                }
+                if !allowed.iter().any(|known| known == method.as_ref()) {
+                    allowed.push(method.to_string());
+                }
+            }
+        }
+    }
+    (plain_websocket, allowed)
+}
+
+fn not_found(head: &RequestHead<'_>, allowed: &[String]) -> Reply {
+    if allowed.is_empty() && head.path() != "*" {
+        return Status::NOT_FOUND.into();
+    }
+    let mut methods = allowed.join(", ");
+    if allowed.iter().any(|method| method == "GET") {
+        methods.push_str(", HEAD");
+    }
+    methods.push_str(if methods.is_empty() { "OPTIONS" } else { ", OPTIONS" });
+    let mut reply: Reply = if head.method == "OPTIONS" { Status::NO_CONTENT.into() } else { Status::METHOD_NOT_ALLOWED.into() };
+    reply.headers.push((Cow::Borrowed("Allow"), methods.clone()));
+    if head.method == "OPTIONS" && head.headers.first("access-control-request-method").is_some() {
+        reply.headers.push((Cow::Borrowed("Access-Control-Allow-Methods"), methods));
+        if let Some(names) = head.headers.first("access-control-request-headers") {
+            reply.headers.push((Cow::Borrowed("Access-Control-Allow-Headers"), names.to_owned()));
+        }
+        reply.headers.push((Cow::Borrowed("Access-Control-Max-Age"), "600".to_owned()));
+    }
+    reply
+}
+
+fn refused(refusal: upgrade::Refusal, headers: Vec<(&'static str, String)>) -> Reply {
+    let mut reply = if refusal.status() == Status::UPGRADE_REQUIRED { upgrade_required() } else { refusal.status().into() };
+    reply = reply.body(format!("{refusal}\n"));
+    reply.headers.extend(headers.into_iter().map(|(name, value)| (Cow::Borrowed(name), value)));
+    reply
+}
+
+fn draining() -> Reply {
+    let mut reply: Reply = Status::SERVICE_UNAVAILABLE.into();
+    reply.headers.push((Cow::Borrowed("Retry-After"), "1".to_owned()));
+    reply
+}
+
+impl<S: 'static> Handler<S> for Site<S> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn open(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
+        let config = &cx.reactor.table.config;
+        let (requests_max, timeout) = (config.requests_per_connection_max, config.head_timeout);
+        if let Some(connection) = cx.reactor.table.open_mut(id) {
+            connection.protocol = Protocol::Http(Box::new(Exchange::new(requests_max)));
+            connection.options = self.options_index;
+        }
+        cx.reactor.table.wait(id, Deadline::Head, timeout);
+    }
+
+    #[inline]
+    fn receive(&mut self, cx: &mut Cx<'_, S>, id: ConnId, input: &mut [u8]) -> usize {
+        if let Some(route) = self.websocket_mut(cx, id) {
+            return route.receive(cx, id, input);
+        }
+        match cx.reactor.table.connection(id).map(|connection| &connection.protocol) {
+            Some(Protocol::Http(_)) => {}
+            // What a client says on an event stream means nothing.
+            Some(Protocol::EventStream { .. } | Protocol::Raw | Protocol::WebSocket(_)) | None => return input.len(),
+        }
+        let used = self.receive_requests(cx, id, input);
+        // Bytes behind an upgrade request are the WebSocket's first.
+        match self.websocket_mut(cx, id) {
+            Some(route) if used < input.len() => used + route.receive(cx, id, &mut input[used..]),
+            _ => used,
+        }
+    }
+
+    fn end(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
+        let Some(connection) = cx.reactor.table.connection(id) else { return };
+        let reason = CloseReason::Peer;
+        match &connection.protocol {
+            // Without a close frame: abnormal. Source: RFC 6455, section 7.1.5.
+            Protocol::WebSocket(_) => cx.reactor.table.finish(id, Close { code: 1006, ..Close::new(reason) }, false),
+            Protocol::EventStream { .. } | Protocol::Raw | Protocol::Http(_) => cx.reactor.table.finish(id, Close::new(reason), false),
+        }
+    }
+
+    fn drained(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
+        if let Some(route) = self.websocket_mut(cx, id) {
+            route.drained(cx, id);
+        }
+    }
+
+    fn due(&mut self, cx: &mut Cx<'_, S>, id: ConnId, deadline: Deadline) {
+        if let Some(route) = self.websocket_mut(cx, id) {
+            return route.due(cx, id, deadline);
+        }
+        match deadline {
+            Deadline::Heartbeat => {
+                cx.reactor.send_comment(id);
+                cx.reactor.restart_heartbeat(id);
+            }
+            Deadline::Head | Deadline::KeepAlive => {
+                // Who has sent nothing has asked nothing: there is nothing to answer.
+                let has_begun = cx.reactor.table.connection(id).is_some_and(|connection| connection.carry.is_some());
+                if deadline == Deadline::Head && has_begun {
+                    cx.reactor.table.fail(id, CloseReason::TimedOut(deadline));
+                } else {
+                    cx.reactor.table.finish(id, Close::new(CloseReason::TimedOut(deadline)), true);
+                }
+            }
+            Deadline::Body | Deadline::Reply | Deadline::Connect | Deadline::Idle | Deadline::Pong | Deadline::Write | Deadline::Close => {
+                cx.reactor.table.fail(id, CloseReason::TimedOut(deadline));
+            }
+        }
+    }
+
+    fn closed(&mut self, cx: &mut Cx<'_, S>, id: ConnId, close: &Close) {
+        let is_opened = cx.reactor.table.connection(id).is_some_and(|connection| connection.flags.has(Flags::OPENED));
+        if is_opened && let Some(route) = self.websocket_mut(cx, id) {
+            route.closed(cx, id, close);
+        }
+    }
+}
+
+impl<S: 'static> Core<S> {
+    /// Listens on `HOST:PORT` (port 0 picks one) or `unix:PATH` for HTTP/1.1; `setup` adds the
+    /// routes and runs once.
+    ///
+    /// # Errors
+    ///
+    /// When the address cannot be listened on; the message names it.
+    pub fn http(&mut self, address: &str, setup: impl FnOnce(&mut Site<S>)) -> io::Result<ListenerId> {
+        let config = self.config();
+        let mut site = Site::new(format!("http {address}"), config.options.clone(), config.http);
+        setup(&mut site);
+        site.options_index = self.add_options(site.options.clone());
+        for route in &mut site.routes {
+            if let Endpoint::WebSocket(route) = &mut route.endpoint {
+                route.options_index = self.add_options(route.options.clone());
+            }
+        }
+        let options = site.options_index;
+        self.listen(address, Box::new(site), options)
+    }
+}

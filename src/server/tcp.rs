@@ -1,0 +1,21 @@
+//! Raw streams that are accepted.
+
+use std::io;
+
+use crate::reactor::core::Core;
+use crate::reactor::id::ListenerId;
+use crate::reactor::stream::StreamHandlers;
+
+impl<S: 'static> Core<S> {
+    /// Listens on `HOST:PORT` (port 0 picks one) or `unix:PATH` for raw streams; `setup` names the
+    /// callbacks and runs once.
+    ///
+    /// # Errors
+    ///
+    /// When the address cannot be listened on; the message names it.
+    pub fn stream(&mut self, address: &str, setup: impl FnOnce(&mut StreamHandlers<S>)) -> io::Result<ListenerId> {
+        let mut handlers = StreamHandlers::new(format!("stream {address}"), false);
+        setup(&mut handlers);
+        self.listen(address, Box::new(handlers), 0)
+    }
+}
