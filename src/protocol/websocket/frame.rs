@@ -150,16 +150,29 @@ pub fn random_mask() -> [u8; 4] {
 /// Appends a message as one frame, masked with `mask` where the sender is a client.
 #[inline]
 pub fn encode_message(mask: Option<[u8; 4]>, message: Message<'_>, out: &mut Vec<u8>) {
-    let (first, payload) = match message {
-        Message::Text(text) => (WHOLE_TEXT, text.as_bytes()),
-        Message::Binary(bytes) => (WHOLE_BINARY, bytes),
-    };
+    let (first, payload) = message_frame(message);
     // The common case by itself: a short message of a server.
     if mask.is_none() && payload.len() <= SHORT_BYTES_MAX {
         out.extend_from_slice(&[first, payload.len() as u8]);
         out.extend_from_slice(payload);
     } else {
         encode_frame(first, mask, payload, out);
+    }
+}
+
+/// Appends the unmasked header of a message, for a server that writes the payload from where it
+/// lies.
+pub fn encode_message_header(message: Message<'_>, out: &mut Vec<u8>) {
+    let (first, payload) = message_frame(message);
+    encode_header_from(first, payload.len(), None, out);
+}
+
+// The first byte of a message in one frame, and its payload.
+#[inline]
+fn message_frame(message: Message<'_>) -> (u8, &[u8]) {
+    match message {
+        Message::Text(text) => (WHOLE_TEXT, text.as_bytes()),
+        Message::Binary(bytes) => (WHOLE_BINARY, bytes),
     }
 }
 
@@ -541,6 +554,15 @@ mod tests {
             let mut out = b"before".to_vec();
             encode_message(*mask, *message, &mut out);
             assert_eq!(out[6..], **expected, "{name}");
+            if mask.is_none() {
+                let mut out = Vec::new();
+                encode_message_header(*message, &mut out);
+                assert_eq!(
+                    [&out, message.as_bytes()].concat(),
+                    *expected,
+                    "{name}, header"
+                );
+            }
         }
     }
 

@@ -18,12 +18,13 @@
 
 use std::borrow::Cow;
 
-use super::close::{CloseCode, parse_close};
+use super::close::{CloseCode, encode_close, parse_close};
 use super::error::Error;
 use super::frame::{
     Control, Data, Header, OpCode, SHORT_BYTES_MAX, SHORT_MASKED_HEADER_BYTES, WHOLE_BINARY,
-    WHOLE_TEXT, apply_mask,
+    WHOLE_TEXT, apply_mask, encode_control, encode_message, random_mask,
 };
+use super::message::Message;
 use super::utf8::PartialText;
 
 /// Which end of the connection this is.
@@ -151,6 +152,44 @@ impl Machine {
             };
         }
         self.next_event_of_any_kind(input, limits)
+    }
+
+    /// Appends a message as one frame, masked where this end is a client.
+    #[inline]
+    pub fn encode(&self, message: Message<'_>, out: &mut Vec<u8>) {
+        encode_message(self.mask(), message, out);
+    }
+
+    /// Appends a close with `code` and `reason`. Says nothing about what comes in: the caller goes
+    /// on with [`next_event`](Machine::next_event) until the peer's close.
+    ///
+    /// A code that must not be sent, such as 1005 and 1006, makes a close without one; a long
+    /// reason is cut as in [`encode_close`].
+    pub fn encode_close(&self, code: u16, reason: &str, out: &mut Vec<u8>) {
+        let mask = self.mask();
+        if encode_close(mask, Some(code.into()), reason, out).is_err() {
+            encode_control(Control::Close, mask, &[], out);
+        }
+    }
+
+    /// Appends the answer to a close of the peer: its own code, or none where it gave none.
+    ///
+    /// Source: RFC 6455, section 5.5.1.
+    pub fn encode_close_reply(&self, code: Option<u16>, out: &mut Vec<u8>) {
+        // 1005 means just that no code was given.
+        self.encode_close(code.unwrap_or(CloseCode::Status.into()), "", out);
+    }
+
+    /// The mask of the next frame to send: a new one for a client, none for a server.
+    #[inline]
+    pub fn mask(&self) -> Option<[u8; 4]> {
+        self.masks().then(random_mask)
+    }
+
+    /// Whether this end masks what it sends, as a client does.
+    #[inline]
+    pub fn masks(&self) -> bool {
+        self.role == Role::Client
     }
 
     /// Whether a close or an error has ended the input.
@@ -447,8 +486,7 @@ fn whole_message(kind: Data, payload: &mut [u8]) -> Result<Event<'_>, Error> {
 mod tests {
     use std::mem;
 
-    use super::super::frame::{encode_frame, encode_message};
-    use super::super::message::Message;
+    use super::super::frame::encode_frame;
     use super::*;
 
     const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
@@ -1017,6 +1055,38 @@ mod tests {
     fn an_idle_machine_is_small() {
         assert!(size_of::<Machine>() <= 16, "{}", size_of::<Machine>());
         assert!(size_of::<Event<'_>>() <= 32, "{}", size_of::<Event<'_>>());
+    }
+
+    #[test]
+    fn what_one_end_writes_the_other_reads() {
+        let closes = [
+            (1000, Some(CloseCode::Normal)),
+            (4321, Some(CloseCode::Library(4321))),
+        ];
+        let roles = [(Role::Server, Role::Client), (Role::Client, Role::Server)];
+        for (role, peer) in roles {
+            let machine = Machine::new(role);
+            let mut wire = Vec::new();
+            machine.encode(Message::Text("Hello"), &mut wire);
+            machine.encode(Message::Binary(&[1; 300]), &mut wire);
+            let reader = read_in_pieces(peer, Limits::default(), &wire, 100);
+            assert_eq!(reader.events, [text("Hello"), binary(&[1; 300])]);
+
+            for (code, expected) in
+                closes
+                    .into_iter()
+                    .chain([(1005, None), (1006, None), (0, None)])
+            {
+                let mut wire = Vec::new();
+                machine.encode_close(code, "", &mut wire);
+                let reader = read_in_pieces(peer, Limits::default(), &wire, 100);
+                assert_eq!(reader.events, [Event::Close(expected, "")]);
+                let mut reply = Vec::new();
+                machine.encode_close_reply(expected.map(u16::from), &mut reply);
+                let reader = read_in_pieces(peer, Limits::default(), &reply, 100);
+                assert_eq!(reader.events, [Event::Close(expected, "")]);
+            }
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub use close::{CLOSE_REASON_BYTES_MAX, CloseCode, encode_close};
 pub use error::{EncodeError, Error};
 pub use frame::{
     CONTROL_BYTES_MAX, Control, Data, OpCode, apply_mask, encode_header, encode_message,
-    encode_ping, encode_pong, random_mask,
+    encode_message_header, encode_ping, encode_pong, random_mask,
 };
 pub use machine::{Event, Limits, Machine, Role};
 pub use message::{Message, ToMessage};
