@@ -13,7 +13,9 @@
 //!
 //! Source: RFC 9112, sections 9.3 and 9.3.2.
 
-use super::{BodyDecoder, BodyFraming, Limits, ParsedHead, Status, Version, encode_chunk, encode_last_chunk};
+use super::{
+    BodyDecoder, BodyFraming, Limits, ParsedHead, Status, Version, encode_chunk, encode_last_chunk,
+};
 
 /// Whose turn it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +73,8 @@ impl Exchange {
     /// A request's head is there: its answer is owed from here on.
     pub fn begin(&mut self, parsed: &ParsedHead<'_>) {
         self.request_count += 1;
-        self.keep_alive = self.keep_alive && parsed.keep_alive && self.request_count < self.requests_max;
+        self.keep_alive =
+            self.keep_alive && parsed.keep_alive && self.request_count < self.requests_max;
         self.is_http_10 = parsed.head.version == Version::Http10;
         self.is_head_request = parsed.head.method == "HEAD";
         self.phase = Phase::Reply;
@@ -90,7 +93,11 @@ impl Exchange {
     /// # Errors
     ///
     /// When the framing is broken, or the body is longer than `limits` allow.
-    pub fn receive_body(&mut self, input: &mut &[u8], limits: &Limits) -> Result<Option<(Vec<u8>, Vec<u8>)>, super::HttpError> {
+    pub fn receive_body(
+        &mut self,
+        input: &mut &[u8],
+        limits: &Limits,
+    ) -> Result<Option<(Vec<u8>, Vec<u8>)>, super::HttpError> {
         let before = input.len();
         let complete = self.decoder.collect(input, &mut self.body, limits)?;
         self.received_body_bytes += (before - input.len()) as u64;
@@ -98,7 +105,10 @@ impl Exchange {
             return Ok(None);
         }
         self.phase = Phase::Reply;
-        Ok(Some((std::mem::take(&mut self.head), std::mem::take(&mut self.body))))
+        Ok(Some((
+            std::mem::take(&mut self.head),
+            std::mem::take(&mut self.body),
+        )))
     }
 
     // ── what the application orders ──────────────────────────────────────────────────────────
@@ -112,7 +122,11 @@ impl Exchange {
 
     /// The answer is complete. Whether another request may follow.
     pub fn complete(&mut self) -> bool {
-        self.phase = if self.keep_alive { Phase::Head } else { Phase::End };
+        self.phase = if self.keep_alive {
+            Phase::Head
+        } else {
+            Phase::End
+        };
         self.keep_alive
     }
 
@@ -166,6 +180,11 @@ impl Exchange {
     /// Names the request that is being handled.
     pub fn request(&self) -> u32 {
         self.request_count
+    }
+
+    /// How much of the body has come, in bytes with their framing.
+    pub fn body_bytes(&self) -> u64 {
+        self.received_body_bytes
     }
 
     /// Whether an answer is owed or under way.

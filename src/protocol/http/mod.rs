@@ -1,1 +1,74 @@
-//! Being written.
+//! HTTP/1.1: heads, bodies, answers, forms, and the upgrade to WebSocket.
+//!
+//! Pure: bytes in, heads and body pieces out, bytes out; no socket, no clock, no log.
+//!
+//! * [`parse_request_head`] takes a whole request head off the front of what was read and decides
+//!   everything that its bytes decide: the framing of the body, whether the connection persists,
+//!   and whether the request must be refused. [`parse_response_head`] is its mirror for clients.
+//! * [`BodyDecoder`] takes the body off piece by piece, [`Exchange`] keeps requests and answers in
+//!   order.
+//! * [`ResponseHead`] and `encode_…` write what goes out, and refuse what would split a header.
+//! * [`form`] is queries and form bodies, [`upgrade`] the handshake of WebSocket.
+//!
+//! Strict where leniency has been used to smuggle requests past a proxy: bare line feeds, folded
+//! headers, spaces before a colon, two lengths, any coding but `chunked` are errors. Which error
+//! does not depend on how the bytes were cut: the first byte that cannot belong to a head decides.
+//!
+//! What needs a clock (slow heads and bodies) or a queue (order of pipelined answers) is left to
+//! the roles.
+//!
+//! Source: RFC 9110 and RFC 9112.
+
+mod body;
+mod date;
+mod encode;
+mod error;
+mod exchange;
+pub mod form;
+mod framing;
+mod head;
+mod headers;
+mod request;
+mod response;
+mod status;
+mod target;
+pub mod upgrade;
+
+pub use body::{BodyChunk, BodyDecoder, OVERHEAD_BYTES_MAX};
+pub use date::format_date;
+pub use encode::{
+    ResponseHead, encode_chunk, encode_continue, encode_last_chunk, encode_refusal, is_header,
+};
+pub use error::{EncodeError, HttpError};
+pub use exchange::{Exchange, Phase};
+pub use framing::BodyFraming;
+pub use head::Version;
+pub use headers::{HEADER_LINES_MAX, HeaderStorage, Headers};
+pub use request::{ParsedHead, RequestHead, parse_request_head};
+pub use response::{ParsedResponse, parse_response_head};
+pub use status::Status;
+pub use target::Target;
+
+/// How much of HTTP a peer may send before it is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest head, in bytes, with its request line and its empty line. Above it: 431.
+    pub head_bytes_max: usize,
+    /// Most header lines in a head, at most [`HEADER_LINES_MAX`]. Above it: 431.
+    pub header_lines_max: usize,
+    /// Longest request target, in bytes. RFC 9110 recommends to support 8000. Above it: 414.
+    pub target_bytes_max: usize,
+    /// Longest body that is collected, in bytes. Above it: 413.
+    pub body_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            head_bytes_max: 16 * 1024,
+            header_lines_max: 100,
+            target_bytes_max: 8 * 1024,
+            body_bytes_max: 1024 * 1024,
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! Message bodies, taken off the input piece by piece.
+//!
+//! Chunk sizes, extensions and trailers are read byte by byte and strictly: a size is hexadecimal
+//! digits only, every line ends with CR LF. Extensions and trailers are bounded and dropped; no
+//! role here has a use for them, and each is a place where two readers may disagree.
+//!
+//! Source: RFC 9112, sections 6 and 7.1.
+
+use super::Limits;
+use super::error::HttpError;
+use super::framing::BodyFraming;
+use super::headers::{is_token_byte, is_value_byte};
+
+/// Most bytes of chunk extensions and trailers in one body.
+pub const OVERHEAD_BYTES_MAX: usize = 8 * 1024;
+
+/// A piece of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyChunk<'b> {
+    /// The next bytes of it, never none.
+    Data(&'b [u8]),
+    /// There are no more.
+    End,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// So many bytes are left, and nothing comes behind them.
+    Length,
+    /// Everything is body.
+    UntilClose,
+    /// In a chunk's size; the flag tells whether it has a digit.
+    Size {
+        has_digit: bool,
+    },
+    /// In the blanks before an extension.
+    Blank,
+    Extension,
+    SizeLineFeed,
+    /// So many bytes of a chunk are left.
+    Data,
+    DataReturn,
+    DataLineFeed,
+    TrailerStart,
+    TrailerName,
+    TrailerValue,
+    TrailerLineFeed,
+    LastLineFeed,
+    End,
+}
+
+/// Where one body's reader is.
+#[derive(Clone, Debug)]
+pub struct BodyDecoder {
+    state: State,
+    overhead_bytes: u16,
+    /// Of the body, or of the chunk; its size while that is being read.
+    left: u64,
+}
+
+impl BodyDecoder {
+    /// The reader of a body that is framed like this.
+    pub fn new(framing: BodyFraming) -> BodyDecoder {
+        let (state, left) = match framing {
+            BodyFraming::None => (State::End, 0),
+            BodyFraming::Length(length) => (State::Length, length),
+            BodyFraming::Chunked => (State::Size { has_digit: false }, 0),
+            BodyFraming::UntilClose => (State::UntilClose, 0),
+        };
+        BodyDecoder {
+            state,
+            overhead_bytes: 0,
+            left,
+        }
+    }
+
+    /// The next piece off the front of `input`, or `None` when more bytes are needed. Behind the
+    /// end it is [`BodyChunk::End`] for ever, and `input` is left alone.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError::BadChunk`] and [`HttpError::ChunkOverhead`]; the connection is lost.
+    pub fn next_chunk<'b>(
+        &mut self,
+        input: &mut &'b [u8],
+    ) -> Result<Option<BodyChunk<'b>>, HttpError> {
+        loop {
+            match self.state {
+                State::End => return Ok(Some(BodyChunk::End)),
+                State::Length | State::Data if self.left == 0 => {
+                    self.state = if self.state == State::Data {
+                        State::DataReturn
+                    } else {
+                        State::End
+                    };
+                }
+                _ if input.is_empty() => return Ok(None),
+                State::UntilClose => return Ok(Some(BodyChunk::Data(std::mem::take(input)))),
+                State::Length | State::Data => {
+                    let length = usize::try_from(self.left)
+                        .unwrap_or(usize::MAX)
+                        .min(input.len());
+                    let (data, rest) = input.split_at(length);
+                    *input = rest;
+                    self.left -= length as u64;
+                    return Ok(Some(BodyChunk::Data(data)));
+                }
+                _ => {
+                    self.state = self.after(input[0])?;
+                    *input = &input[1..];
+                }
+            }
+        }
+    }
+
+    /// Appends what `input` brings to `body`. Whether the body is complete.
+    ///
+    /// # Errors
+    ///
+    /// As [`next_chunk`](Self::next_chunk), and [`HttpError::BodyTooLong`] before `body` gets
+    /// longer than `limits` allow.
+    pub fn collect(
+        &mut self,
+        input: &mut &[u8],
+        body: &mut Vec<u8>,
+        limits: &Limits,
+    ) -> Result<bool, HttpError> {
+        while let Some(chunk) = self.next_chunk(input)? {
+            match chunk {
+                BodyChunk::End => return Ok(true),
+                BodyChunk::Data(data) if limits.body_bytes_max - body.len() < data.len() => {
+                    return Err(HttpError::BodyTooLong);
+                }
+                BodyChunk::Data(data) => body.extend_from_slice(data),
+            }
+        }
+        Ok(false)
+    }
+
+    /// The connection ended here.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError::Truncated`] when the body is not complete.
+    pub fn finish(&self) -> Result<(), HttpError> {
+        match self.state {
+            State::End | State::UntilClose => Ok(()),
+            State::Length if self.left == 0 => Ok(()),
+            _ => Err(HttpError::Truncated),
+        }
+    }
+
+    /// The state behind one byte of what is not data.
+    fn after(&mut self, byte: u8) -> Result<State, HttpError> {
+        match (self.state, byte) {
+            (State::Size { .. }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
+                let digit = char::from(byte).to_digit(16).unwrap_or_default();
+                let size = self
+                    .left
+                    .checked_mul(16)
+                    .and_then(|size| size.checked_add(digit.into()));
+                self.left = size.ok_or(HttpError::BadChunk)?;
+                // Zeros in front would make a size of any length.
+                self.count_overhead()?;
+                Ok(State::Size { has_digit: true })
+            }
+            (State::Size { has_digit: true }, b'\r') => Ok(State::SizeLineFeed),
+            (State::Size { has_digit: true } | State::Blank, b' ' | b'\t') => {
+                self.count_overhead()?;
+                Ok(State::Blank)
+            }
+            (State::Size { has_digit: true } | State::Blank, b';') => Ok(State::Extension),
+            (State::Extension, b'\r') => Ok(State::SizeLineFeed),
+            (State::Extension, _) if is_value_byte(byte) => {
+                self.count_overhead()?;
+                Ok(State::Extension)
+            }
+            (State::SizeLineFeed, b'\n') if self.left == 0 => Ok(State::TrailerStart),
+            (State::SizeLineFeed, b'\n') => {
+                // What a chunk of at least one byte cost is paid for by its data.
+                self.overhead_bytes = self.overhead_bytes.saturating_sub(16);
+                Ok(State::Data)
+            }
+            (State::DataReturn, b'\r') => Ok(State::DataLineFeed),
+            (State::DataLineFeed, b'\n') => Ok(State::Size { has_digit: false }),
+            (State::TrailerStart, b'\r') => Ok(State::LastLineFeed),
+            (State::TrailerStart | State::TrailerName, _) if is_token_byte(byte) => {
+                self.count_overhead()?;
+                Ok(State::TrailerName)
+            }
+            (State::TrailerName, b':') => Ok(State::TrailerValue),
+            (State::TrailerValue, b'\r') => Ok(State::TrailerLineFeed),
+            (State::TrailerValue, _) if is_value_byte(byte) => {
+                self.count_overhead()?;
+                Ok(State::TrailerValue)
+            }
+            (State::TrailerLineFeed, b'\n') => Ok(State::TrailerStart),
+            (State::LastLineFeed, b'\n') => Ok(State::End),
+            _ => Err(HttpError::BadChunk),
+        }
+    }
+
+    fn count_overhead(&mut self) -> Result<(), HttpError> {
+        self.overhead_bytes += 1;
+        if OVERHEAD_BYTES_MAX < usize::from(self.overhead_bytes) {
+            return Err(HttpError::ChunkOverhead);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The body and what is left behind it, in one go; every cut must give the same.
+    fn collect(framing: BodyFraming, input: &[u8]) -> Result<Option<(Vec<u8>, usize)>, HttpError> {
+        let limits = Limits {
+            body_bytes_max: 64,
+            ..Limits::default()
+        };
+        let run = |step: usize| {
+            let mut decoder = BodyDecoder::new(framing);
+            let (mut body, mut taken) = (Vec::new(), 0);
+            for piece in input.chunks(step) {
+                let mut rest = piece;
+                let complete = decoder.collect(&mut rest, &mut body, &limits)?;
+                taken += piece.len() - rest.len();
+                if complete {
+                    return Ok(Some((body, input.len() - taken)));
+                }
+                assert!(rest.is_empty());
+            }
+            assert!(decoder.finish().is_err() || framing == BodyFraming::UntilClose);
+            Ok(None)
+        };
+        let at_once = run(input.len().max(1));
+        for step in 1..input.len() {
+            assert_eq!(run(step), at_once, "{step} bytes at a time");
+        }
+        at_once
+    }
+
+    #[test]
+    fn bodies_with_a_length() {
+        let five = BodyFraming::Length(5);
+        assert_eq!(collect(five, b"hello"), Ok(Some((b"hello".to_vec(), 0))));
+        assert_eq!(collect(five, b"hello!!"), Ok(Some((b"hello".to_vec(), 2))));
+        assert_eq!(collect(five, b"hell"), Ok(None));
+        assert_eq!(
+            collect(BodyFraming::Length(65), &[0; 65]),
+            Err(HttpError::BodyTooLong)
+        );
+    }
+
+    #[test]
+    fn bodies_in_chunks() {
+        let cases: &[(&str, Result<Option<(&str, usize)>, HttpError>)] = &[
+            ("0\r\n\r\n", Ok(Some(("", 0)))),
+            ("5\r\nhello\r\n0\r\n\r\nGET", Ok(Some(("hello", 3)))),
+            ("0005\r\nhello\r\n00\r\n\r\n", Ok(Some(("hello", 0)))),
+            (
+                "A\r\n0123456789\r\n1\r\na\r\n0\r\n\r\n",
+                Ok(Some(("0123456789a", 0))),
+            ),
+            ("2;x=y\r\nab\r\n0;z\r\n\r\n", Ok(Some(("ab", 0)))),
+            ("2 ; x\r\nab\r\n0\r\n\r\n", Ok(Some(("ab", 0)))),
+            ("0\r\nA: b\r\nC:\r\n\r\n", Ok(Some(("", 0)))),
+            ("5\r\nhel", Ok(None)),
+            ("", Ok(None)),
+            ("\r\n", Err(HttpError::BadChunk)),
+            ("5\nhello", Err(HttpError::BadChunk)),
+            ("0x5\r\nhello", Err(HttpError::BadChunk)),
+            ("+5\r\nhello", Err(HttpError::BadChunk)),
+            (" 5\r\nhello", Err(HttpError::BadChunk)),
+            ("5 \r\nhello", Err(HttpError::BadChunk)),
+            ("5\r\nhelloX", Err(HttpError::BadChunk)),
+            ("5\r\nhello\n0", Err(HttpError::BadChunk)),
+            ("5\rX", Err(HttpError::BadChunk)),
+            ("5;a\nb\r\n", Err(HttpError::BadChunk)),
+            ("11111111111111111\r\n", Err(HttpError::BadChunk)),
+            ("0\r\n A: b\r\n\r\n", Err(HttpError::BadChunk)),
+            ("0\r\nA b\r\n\r\n", Err(HttpError::BadChunk)),
+            ("0\r\nA: \u{1}\r\n\r\n", Err(HttpError::BadChunk)),
+        ];
+        for (input, expected) in cases {
+            let expected =
+                expected.map(|body| body.map(|(body, left)| (body.as_bytes().to_vec(), left)));
+            assert_eq!(
+                collect(BodyFraming::Chunked, input.as_bytes()),
+                expected,
+                "{input:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_not_body_is_bounded() {
+        let long = "x".repeat(OVERHEAD_BYTES_MAX + 1);
+        for input in [
+            format!("5;{long}"),
+            format!("0\r\n{long}"),
+            format!("0\r\nA: {long}"),
+            "0".repeat(9000),
+        ] {
+            let mut decoder = BodyDecoder::new(BodyFraming::Chunked);
+            assert_eq!(
+                decoder.next_chunk(&mut input.as_bytes()),
+                Err(HttpError::ChunkOverhead)
+            );
+        }
+        let many = "1\r\nx\r\n".repeat(65);
+        let outcome = collect(BodyFraming::Chunked, many.as_bytes());
+        assert_eq!(outcome, Err(HttpError::BodyTooLong));
+        // Small chunks as such are no fault.
+        let mut decoder = BodyDecoder::new(BodyFraming::Chunked);
+        let many = "1\r\nx\r\n".repeat(100_000);
+        let complete = decoder.collect(&mut many.as_bytes(), &mut Vec::new(), &Limits::default());
+        assert_eq!(complete, Ok(false));
+    }
+
+    #[test]
+    fn a_body_until_the_end_of_the_connection() {
+        let mut decoder = BodyDecoder::new(BodyFraming::UntilClose);
+        let mut body = Vec::new();
+        assert_eq!(
+            decoder.collect(&mut &b"abc"[..], &mut body, &Limits::default()),
+            Ok(false)
+        );
+        assert_eq!((body, decoder.finish()), (b"abc".to_vec(), Ok(())));
+    }
+}

@@ -1,0 +1,239 @@
+//! What a server writes: response heads, chunks, and answers that end a connection.
+
+use std::io::Write;
+
+use super::headers::{is_token, is_value_byte};
+use super::status::Status;
+
+/// The head of an answer. Framing, date and connection are fields, because they follow from what
+/// is known about the answer; other headers come beside it.
+#[derive(Clone, Copy, Debug)]
+pub struct ResponseHead<'a> {
+    /// The status.
+    pub status: Status,
+    /// Whether the request was HTTP/1.0, which must be told when the connection stays.
+    pub is_http_10: bool,
+    /// Whether the connection stays open after the answer.
+    pub keep_alive: bool,
+    /// The current time as [`format_date`](super::format_date) writes it.
+    pub date: &'a [u8],
+    /// The media type of the body.
+    pub content_type: Option<&'a str>,
+    /// The length of the body in bytes, where it is known. Not written where the status has none.
+    pub length: Option<u64>,
+    /// Whether the body comes in chunks.
+    pub is_chunked: bool,
+}
+
+impl ResponseHead<'_> {
+    /// Appends the head with its empty line. Headers that [`is_header`] refuses are left out: a
+    /// caller that wants to know asks before.
+    ///
+    /// Source: RFC 9112, sections 4, 6 and 9.3.
+    pub fn encode<'x>(&self, headers: impl Iterator<Item = (&'x str, &'x str)>, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"HTTP/1.1 ");
+        put_number(self.status.code().into(), out);
+        out.push(b' ');
+        out.extend_from_slice(self.status.reason().as_bytes());
+        put_header("Date", self.date, out);
+        if let Some(content_type) = self.content_type {
+            put_header("Content-Type", content_type.as_bytes(), out);
+        }
+        match self.length {
+            _ if self.is_chunked => put_header("Transfer-Encoding", b"chunked", out),
+            Some(length) if self.status.has_body() => {
+                put_header("Content-Length", b"", out);
+                put_number(length, out);
+            }
+            Some(_) | None => {}
+        }
+        match (self.keep_alive, self.is_http_10) {
+            (false, _) => put_header("Connection", b"close", out),
+            (true, true) => put_header("Connection", b"keep-alive", out),
+            (true, false) => {}
+        }
+        for (name, value) in headers.filter(|(name, value)| is_header(name, value)) {
+            put_header(name, value.as_bytes(), out);
+        }
+        out.extend_from_slice(b"\r\n\r\n");
+    }
+}
+
+/// Ends the line before, so that the last one is ended by whoever ends the head.
+pub(super) fn put_header(name: &str, value: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+}
+
+fn put_number(number: u64, out: &mut Vec<u8>) {
+    // Writing to memory fails only where memory ends, which aborts.
+    let _ = write!(out, "{number}");
+}
+
+/// Whether a header may be sent: its name a token, its value free of what would end the line.
+///
+/// Source: RFC 9110, sections 5.5 and 5.6.2.
+pub fn is_header(name: &str, value: &str) -> bool {
+    is_token(name.as_bytes()) && value.bytes().all(is_value_byte)
+}
+
+/// Appends one chunk. Nothing for no bytes, because an empty chunk is the last.
+pub fn encode_chunk(data: &[u8], out: &mut Vec<u8>) {
+    if !data.is_empty() {
+        let _ = write!(out, "{:x}\r\n", data.len());
+        out.extend_from_slice(data);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Appends the end of a body in chunks.
+pub fn encode_last_chunk(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"0\r\n\r\n");
+}
+
+/// Appends the interim answer which asks for the body. Source: RFC 9110, section 15.2.1.
+pub fn encode_continue(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+}
+
+/// Appends an answer that says no more than its status and ends the connection. After HEAD its
+/// body is left out.
+pub fn encode_refusal(status: Status, date: &[u8], is_head_request: bool, out: &mut Vec<u8>) {
+    let body = format!("{status}\n");
+    let head = ResponseHead {
+        status,
+        is_http_10: false,
+        keep_alive: false,
+        date,
+        content_type: Some("text/plain; charset=utf-8"),
+        length: Some(body.len() as u64),
+        is_chunked: false,
+    };
+    // The next one may find room at once; a crowd that waits a second finds it too.
+    let retry = (status == Status::SERVICE_UNAVAILABLE).then_some(("Retry-After", "1"));
+    head.encode(retry.into_iter(), out);
+    if !is_head_request {
+        out.extend_from_slice(body.as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: ResponseHead<'static> = ResponseHead {
+        status: Status::OK,
+        is_http_10: false,
+        keep_alive: true,
+        date: b"Sun, 06 Nov 1994 08:49:37 GMT",
+        content_type: None,
+        length: Some(12),
+        is_chunked: false,
+    };
+
+    fn encoded(head: ResponseHead<'_>, headers: &[(&str, &str)]) -> String {
+        let mut out = Vec::new();
+        head.encode(headers.iter().copied(), &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn heads() {
+        let start = "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+        let cases = [
+            (HEAD, "Content-Length: 12\r\n\r\n"),
+            (
+                ResponseHead {
+                    length: None,
+                    ..HEAD
+                },
+                "\r\n",
+            ),
+            (
+                ResponseHead {
+                    keep_alive: false,
+                    length: None,
+                    ..HEAD
+                },
+                "Connection: close\r\n\r\n",
+            ),
+            (
+                ResponseHead {
+                    is_http_10: true,
+                    ..HEAD
+                },
+                "Content-Length: 12\r\nConnection: keep-alive\r\n\r\n",
+            ),
+            (
+                ResponseHead {
+                    is_chunked: true,
+                    content_type: Some("a/b"),
+                    length: None,
+                    ..HEAD
+                },
+                "Content-Type: a/b\r\nTransfer-Encoding: chunked\r\n\r\n",
+            ),
+        ];
+        for (head, rest) in cases {
+            assert_eq!(encoded(head, &[]), format!("{start}{rest}"));
+        }
+    }
+
+    #[test]
+    fn a_status_without_a_body_has_no_length() {
+        let head = ResponseHead {
+            status: Status::NO_CONTENT,
+            length: Some(0),
+            ..HEAD
+        };
+        assert!(!encoded(head, &[]).contains("Content-Length"));
+    }
+
+    #[test]
+    fn a_header_cannot_be_split() {
+        let bad = [
+            ("A", "b\r\nC: d"),
+            ("A", "b\nc"),
+            ("A", "b\0"),
+            ("A\r\nB", "c"),
+            ("A:", "b"),
+            ("", "b"),
+            ("A b", "c"),
+        ];
+        for (name, value) in bad {
+            assert!(!is_header(name, value), "{name:?} {value:?}");
+        }
+        assert!(is_header("X-A", "caf\u{e9}\t1"));
+        assert_eq!(encoded(HEAD, &bad), encoded(HEAD, &[]));
+        assert!(encoded(HEAD, &[("X-A", "b")]).ends_with("\r\nX-A: b\r\n\r\n"));
+    }
+
+    #[test]
+    fn chunks() {
+        let mut out = Vec::new();
+        encode_chunk(b"", &mut out);
+        encode_chunk(&[b'x'; 26], &mut out);
+        encode_last_chunk(&mut out);
+        assert_eq!(
+            out,
+            [&b"1a\r\n"[..], &[b'x'; 26], b"\r\n0\r\n\r\n"].concat()
+        );
+    }
+
+    #[test]
+    fn refusals() {
+        let mut out = Vec::new();
+        encode_refusal(Status::SERVICE_UNAVAILABLE, HEAD.date, false, &mut out);
+        let text = String::from_utf8(out).unwrap();
+        assert!(
+            text.contains("Connection: close\r\n") && text.contains("Retry-After: 1\r\n"),
+            "{text}"
+        );
+        assert!(text.ends_with("Content-Length: 24\r\nConnection: close\r\nRetry-After: 1\r\n\r\n503 Service Unavailable\n"));
+        let mut out = Vec::new();
+        encode_refusal(Status::BAD_REQUEST, HEAD.date, true, &mut out);
+        assert!(out.ends_with(b"\r\n\r\n"));
+    }
+}
