@@ -1,0 +1,1110 @@
+//! Who is subscribed to what.
+//!
+//! A topic, or a pattern, is there as long as it has members. Three structures, each the size of
+//! what is subscribed now:
+//!
+//! ```text
+//!  caller's Subscriptions ─▶ node ─▶ node ─▶ node        the subscriptions of one member: a list
+//!                              │ ▲
+//!                              ▼ │
+//!  index: hash of name ─▶ topic: [entry entry entry …]   the members of one topic: dense
+//! ```
+//!
+//! A node knows its topic and where in it its entry is, an entry knows its node; so a subscription
+//! is ended in constant time from either side, by moving the last entry into its place. The head of
+//! a member's list, four bytes, is kept by the caller beside whatever the member is.
+//!
+//! A subscription costs a node of 12 bytes and an entry of 16, a topic another 24 to 32 and its
+//! name; a topic with one member has its entry inside.
+
+use std::hash::{BuildHasher, RandomState};
+use std::{fmt, iter, slice};
+
+use super::Form;
+use super::pattern;
+use super::slots::{Key, Slots, grow, shrink};
+
+/// Longest name of a topic or pattern, in bytes.
+pub const TOPIC_BYTES_MAX: usize = 256;
+
+/// Why a subscription was refused. Nothing has changed then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TopicError {
+    /// The name is empty.
+    Empty,
+    /// The name is above [`TOPIC_BYTES_MAX`].
+    TooLong {
+        /// Its length, in bytes.
+        bytes: usize,
+    },
+    /// The name has a control character, which could end a line of some protocol.
+    ControlCharacter,
+    /// The member has as many subscriptions as it may.
+    TooMany {
+        /// How many that is.
+        subscriptions_max: usize,
+    },
+    /// There are 2^31 subscriptions, and no more keys.
+    Full,
+}
+
+impl fmt::Display for TopicError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TopicError::Empty => f.write_str("the name of a topic is not empty"),
+            TopicError::TooLong { bytes } => write!(
+                f,
+                "the name of a topic has at most {TOPIC_BYTES_MAX} bytes, not {bytes}"
+            ),
+            TopicError::ControlCharacter => {
+                f.write_str("the name of a topic has no control characters")
+            }
+            TopicError::TooMany { subscriptions_max } => {
+                write!(
+                    f,
+                    "{subscriptions_max} subscriptions are all that one may have"
+                )
+            }
+            TopicError::Full => f.write_str("there is no room for another subscription"),
+        }
+    }
+}
+
+impl std::error::Error for TopicError {}
+
+/// Whether a name can be that of a topic or pattern: 1 to [`TOPIC_BYTES_MAX`] bytes without control
+/// characters. Subscribing checks this by itself, publishing does not.
+///
+/// # Errors
+///
+/// [`TopicError`] when it cannot.
+pub fn check_name(name: &str) -> Result<(), TopicError> {
+    if name.is_empty() {
+        return Err(TopicError::Empty);
+    }
+    if TOPIC_BYTES_MAX < name.len() {
+        return Err(TopicError::TooLong { bytes: name.len() });
+    }
+    if name.chars().any(char::is_control) {
+        return Err(TopicError::ControlCharacter);
+    }
+    Ok(())
+}
+
+/// The head of one member's subscriptions in a [`Topics`]: four bytes, which the caller keeps with
+/// the member. Empty by default.
+///
+/// It is `Copy` so that it can be taken out of a place that is borrowed otherwise and be put back.
+/// An old copy is of no use: `Topics` notices one whose subscription is gone or another member's,
+/// and stops there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Subscriptions(Option<Key>);
+
+impl Subscriptions {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+/// One subscription, in the list of its member.
+#[derive(Debug)]
+struct Node {
+    topic: TopicKey,
+    /// Where its entry is among the members of the topic.
+    entry_index: u32,
+    next: Option<Key>,
+}
+
+/// One subscription, in the array of its topic: what a publication walks over.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    member: u64,
+    node: Key,
+    form: Form,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Exact,
+    Pattern,
+}
+
+/// A key of one of the two [`Names`], with which of them in the lowest bit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct TopicKey(Key);
+
+impl TopicKey {
+    fn new(kind: Kind, key: Key) -> Option<TopicKey> {
+        Key::from_bits(key.to_bits() << 1 | u32::from(kind == Kind::Pattern)).map(TopicKey)
+    }
+
+    fn split(self) -> (Kind, Key) {
+        let bits = self.0.to_bits();
+        let kind = if bits & 1 == 0 {
+            Kind::Exact
+        } else {
+            Kind::Pattern
+        };
+        let key =
+            Key::from_bits(bits >> 1).expect("a key is not zero, and is above the lowest bit");
+        (kind, key)
+    }
+}
+
+#[derive(Debug)]
+struct Topic {
+    name: Box<str>,
+    members: Members,
+}
+
+/// The members of a topic, of which there is always one. Most topics of most programs are a single
+/// user's, so that one needs no allocation.
+#[derive(Debug)]
+enum Members {
+    One(Entry),
+    // In a box, a topic with one member is 16 bytes smaller; the way to a large array is no longer
+    // than the array.
+    #[expect(clippy::box_collection, reason = "as above")]
+    Many(Box<Vec<Entry>>),
+}
+
+impl Members {
+    fn as_slice(&self) -> &[Entry] {
+        match self {
+            Members::One(entry) => slice::from_ref(entry),
+            Members::Many(entries) => entries,
+        }
+    }
+
+    fn push(&mut self, entry: Entry) {
+        match self {
+            Members::One(first) => *self = Members::Many(Box::new(vec![*first, entry])),
+            Members::Many(entries) => {
+                grow(entries);
+                entries.push(entry);
+            }
+        }
+    }
+
+    /// Removes the entry at `index`, which is there, and is not the only one. Returns the entry
+    /// that has moved into its place.
+    fn swap_remove(&mut self, index: usize) -> Option<Entry> {
+        let Members::Many(entries) = self else {
+            return None;
+        };
+        entries.swap_remove(index);
+        let moved = entries.get(index).copied();
+        if let [last] = entries[..] {
+            *self = Members::One(last);
+        } else {
+            shrink(entries);
+        }
+        moved
+    }
+}
+
+/// Names with their topics: the exact ones, or the patterns.
+#[derive(Debug, Default)]
+struct Names {
+    topics: Slots<Topic>,
+    index: Index,
+}
+
+impl Names {
+    fn find(&self, hash: u32, name: &str) -> Option<Key> {
+        self.index.find(hash, |key| {
+            self.topics
+                .get(key)
+                .is_some_and(|topic| *topic.name == *name)
+        })
+    }
+
+    fn member_count(&self, key: Option<Key>) -> usize {
+        let topic = key.and_then(|key| self.topics.get(key));
+        topic.map_or(0, |topic| topic.members.as_slice().len())
+    }
+
+    /// Adds a member to a topic that was found, or to a new one at the next key.
+    fn add(&mut self, found: Option<Key>, hash: u32, name: &str, entry: Entry) {
+        match found.and_then(|key| self.topics.get_mut(key)) {
+            Some(topic) => topic.members.push(entry),
+            None => {
+                let members = Members::One(entry);
+                let name = name.into();
+                if let Some(key) = self.topics.insert(Topic { name, members }) {
+                    self.index.insert(hash, key);
+                }
+            }
+        }
+    }
+
+    /// Removes a member from a topic, and the topic with its last one. Returns the entry that has
+    /// moved into its place.
+    fn remove(&mut self, hasher: &RandomState, key: Key, entry_index: usize) -> Option<Entry> {
+        let topic = self.topics.get_mut(key)?;
+        if let Members::Many(_) = topic.members {
+            return topic.members.swap_remove(entry_index);
+        }
+        let topic = self.topics.remove(key)?;
+        self.index.remove(hash_name(hasher, &topic.name), key);
+        None
+    }
+}
+
+fn hash_name(hasher: &RandomState, name: &str) -> u32 {
+    hasher.hash_one(name) as u32
+}
+
+/// From the hash of a name to its topic: open addressing with linear probing.
+///
+/// Eight bytes a place and no copy of the name, where a `HashMap<Box<str>, _>` has 24 and one. Where
+/// a search begins rises with the hash, which is kept here, so growing needs to look at no name.
+#[derive(Debug, Default)]
+struct Index {
+    places: Vec<Option<(Key, u32)>>,
+    count: usize,
+}
+
+impl Index {
+    const PLACES_MIN: usize = 8;
+
+    fn home(&self, hash: u32) -> usize {
+        ((u64::from(hash) * self.places.len() as u64) >> 32) as usize
+    }
+
+    fn after(&self, place: usize) -> usize {
+        if place + 1 == self.places.len() {
+            0
+        } else {
+            place + 1
+        }
+    }
+
+    /// The place that holds what is searched.
+    fn position(&self, hash: u32, is_it: impl Fn(Key) -> bool) -> Option<usize> {
+        if self.places.is_empty() {
+            return None;
+        }
+        let mut place = self.home(hash);
+        // One place is always free, so this ends.
+        while let Some((key, other)) = self.places[place] {
+            if other == hash && is_it(key) {
+                return Some(place);
+            }
+            place = self.after(place);
+        }
+        None
+    }
+
+    fn find(&self, hash: u32, is_it: impl Fn(Key) -> bool) -> Option<Key> {
+        let place = self.position(hash, is_it)?;
+        self.places[place].map(|(key, _)| key)
+    }
+
+    fn insert(&mut self, hash: u32, key: Key) {
+        // At most four fifths full.
+        if self.places.len() * 4 < (self.count + 1) * 5 {
+            self.resize();
+        }
+        self.put(hash, key);
+        self.count += 1;
+    }
+
+    fn put(&mut self, hash: u32, key: Key) {
+        let mut place = self.home(hash);
+        while self.places[place].is_some() {
+            place = self.after(place);
+        }
+        self.places[place] = Some((key, hash));
+    }
+
+    fn remove(&mut self, hash: u32, key: Key) {
+        let Some(mut hole) = self.position(hash, |other| other == key) else {
+            return;
+        };
+        // Whatever a search passed the hole for moves into it, so that no search ends there early.
+        let mut place = self.after(hole);
+        while let Some((_, other)) = self.places[place] {
+            if self.distance(self.home(other), place) >= self.distance(hole, place) {
+                self.places[hole] = self.places[place];
+                hole = place;
+            }
+            place = self.after(place);
+        }
+        self.places[hole] = None;
+        self.count -= 1;
+        // Less than a fifth full.
+        if Self::PLACES_MIN < self.places.len() && self.count * 5 < self.places.len()
+            || self.count == 0
+        {
+            self.resize();
+        }
+    }
+
+    /// How many steps a search takes from one place to another.
+    fn distance(&self, from: usize, to: usize) -> usize {
+        if from <= to {
+            to - from
+        } else {
+            to + self.places.len() - from
+        }
+    }
+
+    /// Makes room for two thirds more than there is.
+    fn resize(&mut self) {
+        let places = match self.count {
+            0 if self.places.is_empty() => Self::PLACES_MIN,
+            0 => 0,
+            count => (count * 5 / 3).max(Self::PLACES_MIN),
+        };
+        let old = std::mem::replace(&mut self.places, vec![None; places]);
+        for (key, hash) in old.into_iter().flatten() {
+            self.put(hash, key);
+        }
+    }
+}
+
+/// Topics and patterns, and their members.
+///
+/// A member is any number, say the bits of a connection id, with a [`Subscriptions`] that the caller
+/// keeps for it and passes to each call about it. A member that is gone must have been made to
+/// [`leave_all`](Self::leave_all).
+#[derive(Debug, Default)]
+pub struct Topics {
+    exact: Names,
+    patterns: Names,
+    nodes: Slots<Node>,
+    hasher: RandomState,
+}
+
+impl Topics {
+    /// No topics.
+    pub fn new() -> Topics {
+        Topics::default()
+    }
+
+    /// Makes a member of a topic. `false` when it was one: it keeps the form it had.
+    ///
+    /// Linear in the subscriptions of this member.
+    ///
+    /// # Errors
+    ///
+    /// [`TopicError`] when the name cannot be a topic's (see [`check_name`]), or the member has
+    /// `subscriptions_max` subscriptions, patterns included.
+    pub fn subscribe(
+        &mut self,
+        member: u64,
+        list: &mut Subscriptions,
+        name: &str,
+        form: Form,
+        subscriptions_max: usize,
+    ) -> Result<bool, TopicError> {
+        self.join(Kind::Exact, member, list, name, form, subscriptions_max)
+    }
+
+    /// Makes a member of all topics that match a pattern, by the rule of [`pattern::matches`].
+    /// `false` when it was one by this very pattern.
+    ///
+    /// Any name will do; one without specials matches the topic of that name.
+    ///
+    /// # Errors
+    ///
+    /// As [`subscribe`](Self::subscribe).
+    pub fn subscribe_pattern(
+        &mut self,
+        member: u64,
+        list: &mut Subscriptions,
+        pattern: &str,
+        form: Form,
+        subscriptions_max: usize,
+    ) -> Result<bool, TopicError> {
+        self.join(
+            Kind::Pattern,
+            member,
+            list,
+            pattern,
+            form,
+            subscriptions_max,
+        )
+    }
+
+    /// Ends the membership in a topic. `false` when there was none.
+    ///
+    /// A pattern that matches the topic still does.
+    pub fn unsubscribe(&mut self, member: u64, list: &mut Subscriptions, name: &str) -> bool {
+        self.leave(Kind::Exact, member, list, name)
+    }
+
+    /// Ends the membership by a pattern. `false` when there was none.
+    pub fn unsubscribe_pattern(
+        &mut self,
+        member: u64,
+        list: &mut Subscriptions,
+        pattern: &str,
+    ) -> bool {
+        self.leave(Kind::Pattern, member, list, pattern)
+    }
+
+    /// Ends all memberships of a member, and empties its list. Linear in their number.
+    pub fn leave_all(&mut self, member: u64, list: &mut Subscriptions) {
+        let mut next = list.0.take();
+        while let Some(key) = next {
+            if !self.is_of(member, key) {
+                debug_assert!(false, "an old copy of the subscriptions of {member}");
+                return;
+            }
+            next = self.nodes.get(key).and_then(|node| node.next);
+            self.remove(key);
+        }
+    }
+
+    /// Who gets what is published to a topic, and in which form: its members, then those of each
+    /// pattern that matches.
+    ///
+    /// A member comes once for the topic and once for each such pattern. To deliver once, the
+    /// caller remembers with the member which publication it got last. The order is of no meaning.
+    ///
+    /// Linear in the number of distinct patterns, which are few in practice; if they are not: index
+    /// by literal prefix.
+    pub fn members(&self, topic: &str) -> impl Iterator<Item = (u64, Form)> {
+        let exact = self.find(Kind::Exact, topic);
+        let by_pattern = self
+            .patterns
+            .topics
+            .values()
+            .filter(move |it| pattern::matches(it.name.as_bytes(), topic.as_bytes()));
+        exact
+            .into_iter()
+            .chain(by_pattern)
+            .flat_map(|topic| topic.members.as_slice())
+            .map(|entry| (entry.member, entry.form))
+    }
+
+    /// Whether there is a pattern.
+    pub fn has_patterns(&self) -> bool {
+        self.pattern_count() != 0
+    }
+
+    /// How many distinct patterns have members.
+    pub fn pattern_count(&self) -> usize {
+        self.patterns.topics.len()
+    }
+
+    /// How many topics have members by their name.
+    pub fn topic_count(&self) -> usize {
+        self.exact.topics.len()
+    }
+
+    /// How many subscriptions there are, to topics and by patterns.
+    pub fn subscription_count(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// How many members a topic has by its name. Patterns are not looked at.
+    pub fn member_count(&self, topic: &str) -> usize {
+        self.find(Kind::Exact, topic)
+            .map_or(0, |topic| topic.members.as_slice().len())
+    }
+
+    /// The topics and patterns of a member, the latest first.
+    pub fn subscriptions_of(&self, list: Subscriptions) -> impl Iterator<Item = &str> {
+        self.nodes_of(list)
+            .filter_map(|(_, node)| self.topic(node.topic))
+            .map(|topic| &*topic.name)
+    }
+
+    fn join(
+        &mut self,
+        kind: Kind,
+        member: u64,
+        list: &mut Subscriptions,
+        name: &str,
+        form: Form,
+        subscriptions_max: usize,
+    ) -> Result<bool, TopicError> {
+        check_name(name)?;
+        debug_assert!(
+            list.0.is_none_or(|key| self.is_of(member, key)),
+            "not the list of {member}"
+        );
+        let hash = hash_name(&self.hasher, name);
+        let found = self.names(kind).find(hash, name);
+        let topic = found.and_then(|key| TopicKey::new(kind, key));
+        let mut count = 0;
+        for (_, node) in self.nodes_of(*list) {
+            if topic == Some(node.topic) {
+                return Ok(false);
+            }
+            count += 1;
+        }
+        if subscriptions_max <= count {
+            return Err(TopicError::TooMany { subscriptions_max });
+        }
+
+        let names = match kind {
+            Kind::Exact => &mut self.exact,
+            Kind::Pattern => &mut self.patterns,
+        };
+        let topic_key = found.or(names.topics.next_key());
+        let node = topic_key
+            .and_then(|key| TopicKey::new(kind, key))
+            .and_then(|topic| {
+                self.nodes.insert(Node {
+                    topic,
+                    entry_index: names.member_count(found) as u32,
+                    next: list.0,
+                })
+            })
+            .ok_or(TopicError::Full)?;
+        names.add(found, hash, name, Entry { member, node, form });
+        list.0 = Some(node);
+        Ok(true)
+    }
+
+    fn leave(&mut self, kind: Kind, member: u64, list: &mut Subscriptions, name: &str) -> bool {
+        let hash = hash_name(&self.hasher, name);
+        let found = self.names(kind).find(hash, name);
+        let Some(topic) = found.and_then(|key| TopicKey::new(kind, key)) else {
+            return false;
+        };
+        let mut before = None;
+        let mut nodes = self.nodes_of(*list);
+        let Some((key, next)) = nodes.find_map(|(key, node)| {
+            let is_it = node.topic == topic;
+            if !is_it {
+                before = Some(key);
+            }
+            is_it.then_some((key, node.next))
+        }) else {
+            return false;
+        };
+        drop(nodes);
+        if !self.is_of(member, key) {
+            debug_assert!(false, "not the list of {member}");
+            return false;
+        }
+        match before.and_then(|before| self.nodes.get_mut(before)) {
+            Some(before) => before.next = next,
+            None => list.0 = next,
+        }
+        self.remove(key);
+        true
+    }
+
+    /// Removes a node and its entry, and its topic with the last one. The list is the caller's.
+    fn remove(&mut self, key: Key) {
+        let Some(node) = self.nodes.remove(key) else {
+            return;
+        };
+        let (kind, topic_key) = node.topic.split();
+        let names = match kind {
+            Kind::Exact => &mut self.exact,
+            Kind::Pattern => &mut self.patterns,
+        };
+        let moved = names.remove(&self.hasher, topic_key, node.entry_index as usize);
+        if let Some(moved) = moved.and_then(|entry| self.nodes.get_mut(entry.node)) {
+            moved.entry_index = node.entry_index;
+        }
+    }
+
+    fn names(&self, kind: Kind) -> &Names {
+        match kind {
+            Kind::Exact => &self.exact,
+            Kind::Pattern => &self.patterns,
+        }
+    }
+
+    fn find(&self, kind: Kind, name: &str) -> Option<&Topic> {
+        let names = self.names(kind);
+        let key = names.find(hash_name(&self.hasher, name), name)?;
+        names.topics.get(key)
+    }
+
+    fn topic(&self, topic: TopicKey) -> Option<&Topic> {
+        let (kind, key) = topic.split();
+        self.names(kind).topics.get(key)
+    }
+
+    fn nodes_of(&self, list: Subscriptions) -> impl Iterator<Item = (Key, &Node)> {
+        let at = |key| self.nodes.get(key).map(|node| (key, node));
+        iter::successors(list.0.and_then(at), move |(_, node)| node.next.and_then(at))
+    }
+
+    /// Whether a node is there, and a subscription of this member.
+    fn is_of(&self, member: u64, key: Key) -> bool {
+        self.nodes.get(key).is_some_and(|node| {
+            let members = self.topic(node.topic).map(|topic| topic.members.as_slice());
+            members
+                .and_then(|entries| entries.get(node.entry_index as usize))
+                .is_some_and(|entry| entry.member == member && entry.node == key)
+        })
+    }
+
+    /// What is allocated, without the names, in bytes.
+    #[cfg(test)]
+    fn heap_bytes(&self) -> usize {
+        let of_names = |names: &Names| {
+            let entries: usize = names
+                .topics
+                .values()
+                .map(|topic| match &topic.members {
+                    Members::One(_) => 0,
+                    Members::Many(entries) => {
+                        size_of::<Vec<Entry>>() + entries.capacity() * size_of::<Entry>()
+                    }
+                })
+                .sum();
+            let index = names.index.places.capacity() * size_of::<Option<(Key, u32)>>();
+            entries + index + names.topics.heap_bytes()
+        };
+        of_names(&self.exact) + of_names(&self.patterns) + self.nodes.heap_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+    use crate::pubsub::tests::Xorshift;
+
+    const MAX: usize = 1000;
+
+    /// Topics together with the members and their lists.
+    #[derive(Default)]
+    struct House {
+        topics: Topics,
+        lists: BTreeMap<u64, Subscriptions>,
+    }
+
+    impl House {
+        fn subscribe(&mut self, member: u64, name: &str) -> Result<bool, TopicError> {
+            let list = self.lists.entry(member).or_default();
+            self.topics
+                .subscribe(member, list, name, Form::WEBSOCKET, MAX)
+        }
+
+        fn subscribe_pattern(&mut self, member: u64, pattern: &str) -> Result<bool, TopicError> {
+            let list = self.lists.entry(member).or_default();
+            self.topics
+                .subscribe_pattern(member, list, pattern, Form::RAW, MAX)
+        }
+
+        fn unsubscribe(&mut self, member: u64, name: &str) -> bool {
+            let list = self.lists.entry(member).or_default();
+            self.topics.unsubscribe(member, list, name)
+        }
+
+        fn unsubscribe_pattern(&mut self, member: u64, pattern: &str) -> bool {
+            let list = self.lists.entry(member).or_default();
+            self.topics.unsubscribe_pattern(member, list, pattern)
+        }
+
+        fn leave_all(&mut self, member: u64) {
+            let mut list = self.lists.remove(&member).unwrap_or_default();
+            self.topics.leave_all(member, &mut list);
+            assert!(list.is_empty());
+        }
+
+        fn members(&self, topic: &str) -> Vec<u64> {
+            self.topics
+                .members(topic)
+                .map(|(member, _)| member)
+                .collect()
+        }
+
+        fn subscriptions_of(&self, member: u64) -> Vec<&str> {
+            let list = self.lists.get(&member).copied().unwrap_or_default();
+            self.topics.subscriptions_of(list).collect()
+        }
+    }
+
+    #[test]
+    fn members_by_name_come_first_then_by_pattern() {
+        let mut house = House::default();
+        assert!(!house.topics.has_patterns());
+        assert_eq!(house.subscribe_pattern(7, "news.*"), Ok(true));
+        assert_eq!(house.subscribe_pattern(8, "*"), Ok(true));
+        assert_eq!(house.subscribe(7, "news.art"), Ok(true));
+        assert_eq!(house.subscribe(9, "news.art"), Ok(true));
+        assert!(house.topics.has_patterns());
+
+        let members: Vec<_> = house.topics.members("news.art").collect();
+        assert_eq!(
+            members,
+            [
+                (7, Form::WEBSOCKET),
+                (9, Form::WEBSOCKET),
+                (7, Form::RAW),
+                (8, Form::RAW)
+            ]
+        );
+        assert_eq!(house.members("news"), [8]);
+        assert_eq!(
+            house.members("news.*"),
+            [7, 8],
+            "a pattern is no topic, but matches its name"
+        );
+        assert_eq!(house.topics.member_count("news.art"), 2);
+        assert_eq!(house.topics.member_count("news.*"), 0);
+        assert_eq!(
+            (house.topics.topic_count(), house.topics.pattern_count()),
+            (1, 2)
+        );
+        assert_eq!(house.topics.subscription_count(), 4);
+        assert_eq!(house.subscriptions_of(7), ["news.art", "news.*"]);
+    }
+
+    #[test]
+    fn second_subscription_is_not_new_and_keeps_its_form() {
+        let mut house = House::default();
+        assert_eq!(house.subscribe(1, "a"), Ok(true));
+        let mut list = house.lists[&1];
+        assert_eq!(
+            house.topics.subscribe(1, &mut list, "a", Form::RAW, 1),
+            Ok(false)
+        );
+        assert_eq!(
+            house.topics.members("a").collect::<Vec<_>>(),
+            [(1, Form::WEBSOCKET)]
+        );
+        assert_eq!(list, house.lists[&1]);
+    }
+
+    #[test]
+    fn name_and_pattern_of_the_same_text_are_two() {
+        let mut house = House::default();
+        assert_eq!(house.subscribe(1, "a*"), Ok(true));
+        assert_eq!(house.subscribe_pattern(1, "a*"), Ok(true));
+        assert_eq!(house.members("a*"), [1, 1]);
+        assert!(house.unsubscribe(1, "a*"));
+        assert!(!house.unsubscribe(1, "a*"));
+        assert_eq!(house.members("a*"), [1]);
+        assert!(house.unsubscribe_pattern(1, "a*"));
+        assert!(!house.unsubscribe_pattern(1, "a*"));
+        assert_eq!(house.members("a*"), Vec::<u64>::new());
+    }
+
+    #[test]
+    fn names_that_are_refused_change_nothing() {
+        let longest = "é".repeat(TOPIC_BYTES_MAX / 2);
+        let too_long = format!("{longest}x");
+        let cases: &[(&str, Result<bool, TopicError>)] = &[
+            (&longest, Ok(true)),
+            (&too_long, Err(TopicError::TooLong { bytes: 257 })),
+            ("", Err(TopicError::Empty)),
+            (" ", Ok(true)),
+            ("日本/ünï code", Ok(true)),
+            ("a\nb", Err(TopicError::ControlCharacter)),
+            ("a\0", Err(TopicError::ControlCharacter)),
+            ("\x7f", Err(TopicError::ControlCharacter)),
+            ("\u{85}", Err(TopicError::ControlCharacter)),
+        ];
+        for (name, expected) in cases {
+            let mut house = House::default();
+            assert_eq!(house.subscribe(1, name), *expected, "{name:?}");
+            assert_eq!(house.subscribe_pattern(1, name), *expected, "{name:?}");
+            assert_eq!(
+                house.topics.subscription_count(),
+                if expected.is_ok() { 2 } else { 0 }
+            );
+        }
+    }
+
+    #[test]
+    fn subscriptions_of_one_member_are_limited() {
+        let mut topics = Topics::new();
+        let mut list = Subscriptions::default();
+        let refused = Err(TopicError::TooMany {
+            subscriptions_max: 2,
+        });
+        assert_eq!(
+            topics.subscribe(1, &mut list, "a", Form::RAW, 0),
+            Err(TopicError::TooMany {
+                subscriptions_max: 0
+            })
+        );
+        assert_eq!(topics.subscribe(1, &mut list, "a", Form::RAW, 2), Ok(true));
+        assert_eq!(
+            topics.subscribe_pattern(1, &mut list, "b", Form::RAW, 2),
+            Ok(true)
+        );
+        assert_eq!(topics.subscribe(1, &mut list, "c", Form::RAW, 2), refused);
+        assert_eq!(
+            topics.subscribe_pattern(1, &mut list, "c", Form::RAW, 2),
+            refused
+        );
+        assert_eq!(
+            topics.subscribe(1, &mut list, "a", Form::RAW, 2),
+            Ok(false),
+            "not one more"
+        );
+        assert_eq!(topics.member_count("c"), 0);
+        assert!(topics.unsubscribe(1, &mut list, "a"));
+        assert_eq!(topics.subscribe(1, &mut list, "c", Form::RAW, 2), Ok(true));
+    }
+
+    #[test]
+    fn what_was_never_subscribed_cannot_be_left() {
+        let mut house = House::default();
+        house.subscribe(1, "a").unwrap();
+        assert!(!house.unsubscribe(2, "a"));
+        assert!(!house.unsubscribe(1, "b"));
+        assert!(!house.unsubscribe_pattern(1, "a"));
+        house.leave_all(2);
+        assert_eq!(house.members("a"), [1]);
+    }
+
+    #[test]
+    fn topic_is_gone_with_its_last_member() {
+        let mut house = House::default();
+        for member in 1..=3 {
+            house.subscribe(member, "a").unwrap();
+            house.subscribe_pattern(member, "a*").unwrap();
+        }
+        house.leave_all(1);
+        house.unsubscribe(3, "a");
+        assert_eq!(house.members("a"), [2, 3, 2]);
+        house.leave_all(2);
+        assert_eq!(
+            (house.topics.topic_count(), house.topics.pattern_count()),
+            (0, 1)
+        );
+        house.leave_all(3);
+        assert_eq!(
+            (house.topics.topic_count(), house.topics.pattern_count()),
+            (0, 0)
+        );
+        assert_eq!(house.topics.heap_bytes(), 0);
+    }
+
+    #[test]
+    #[cfg_attr(debug_assertions, should_panic(expected = "old copy"))]
+    fn old_copy_of_a_list_cannot_end_what_is_not_its_own() {
+        let mut house = House::default();
+        house.subscribe(1, "a").unwrap();
+        let mut old = house.lists[&1];
+        house.leave_all(1);
+        house.subscribe(2, "b").unwrap();
+        house.topics.leave_all(1, &mut old);
+        assert_eq!(house.members("b"), [2]);
+    }
+
+    type Model = BTreeMap<(bool, String), BTreeSet<u64>>;
+
+    fn check(house: &House, model: &Model, names: &[String]) {
+        let count = |is_pattern| model.keys().filter(|(it, _)| *it == is_pattern).count();
+        assert_eq!(house.topics.topic_count(), count(false));
+        assert_eq!(house.topics.pattern_count(), count(true));
+        let subscriptions = model.values().map(BTreeSet::len).sum::<usize>();
+        assert_eq!(house.topics.subscription_count(), subscriptions);
+        for name in names {
+            let mut expected: Vec<u64> = Vec::new();
+            for ((is_pattern, it), members) in model {
+                let is_match = pattern::matches(it.as_bytes(), name.as_bytes());
+                if if *is_pattern { is_match } else { it == name } {
+                    expected.extend(members);
+                }
+            }
+            let mut members = house.members(name);
+            let by_name = model.get(&(false, name.clone())).map_or(0, BTreeSet::len);
+            assert_eq!(house.topics.member_count(name), by_name);
+            members[..by_name].sort_unstable();
+            assert!(members[..by_name].is_sorted() && members.len() == expected.len());
+            members.sort_unstable();
+            expected.sort_unstable();
+            assert_eq!(members, expected, "{name}");
+        }
+        for (member, list) in &house.lists {
+            let mut names: Vec<_> = house.topics.subscriptions_of(*list).collect();
+            let mut expected: Vec<_> = model
+                .iter()
+                .filter(|(_, members)| members.contains(member))
+                .map(|((_, name), _)| name.as_str())
+                .collect();
+            names.sort_unstable();
+            expected.sort_unstable();
+            assert_eq!(names, expected, "of {member}");
+        }
+    }
+
+    #[test]
+    fn same_as_a_map_of_sets() {
+        let mut random = Xorshift::new(11);
+        let names: Vec<String> = (0..60)
+            .map(|n| match n % 4 {
+                0 => format!("a{n}*"),
+                1 => "*".repeat(n),
+                _ => format!("a{n}"),
+            })
+            .collect();
+        let mut house = House::default();
+        let mut model = Model::new();
+        for round in 0..60_000 {
+            let member = random.below(200) as u64;
+            let name = &names[random.below(names.len())];
+            let is_pattern = random.below(4) == 0;
+            let key = (is_pattern, name.clone());
+            // Waves: many join for a while, then many leave.
+            let joins = if round / 10_000 % 2 == 0 { 70 } else { 35 };
+            match random.below(100) {
+                0 => {
+                    house.leave_all(member);
+                    model.retain(|_, members| {
+                        members.remove(&member);
+                        !members.is_empty()
+                    });
+                }
+                roll if roll < joins => {
+                    let is_new = if is_pattern {
+                        house.subscribe_pattern(member, name)
+                    } else {
+                        house.subscribe(member, name)
+                    };
+                    assert_eq!(is_new, Ok(model.entry(key).or_default().insert(member)));
+                }
+                _ => {
+                    let was = if is_pattern {
+                        house.unsubscribe_pattern(member, name)
+                    } else {
+                        house.unsubscribe(member, name)
+                    };
+                    let expected = model.get_mut(&key).is_some_and(|it| it.remove(&member));
+                    assert_eq!(was, expected);
+                    model.retain(|_, members| !members.is_empty());
+                }
+            }
+            if round % 500 == 0 {
+                check(&house, &model, &names);
+            }
+        }
+        check(&house, &model, &names);
+        for member in 0..200 {
+            house.leave_all(member);
+        }
+        assert_eq!(
+            (house.topics.subscription_count(), house.topics.heap_bytes()),
+            (0, 0)
+        );
+    }
+
+    #[test]
+    fn index_finds_what_is_there_through_collisions() {
+        // Few hashes for many keys, so that runs are long and go over the end.
+        let mut random = Xorshift::new(5);
+        let mut index = Index::default();
+        let mut model: Vec<(Key, u32)> = Vec::new();
+        for round in 0..20_000 {
+            let joins = if round / 4000 % 2 == 0 { 60 } else { 40 };
+            if model.is_empty() || random.below(100) < joins {
+                let key = Key::from_bits(round + 1).unwrap();
+                let hash = u32::MAX - (random.below(40) as u32) * 0x0100_0000;
+                index.insert(hash, key);
+                model.push((key, hash));
+            } else {
+                let (key, hash) = model.swap_remove(random.below(model.len()));
+                index.remove(hash, key);
+                assert_eq!(index.find(hash, |other| other == key), None);
+            }
+            assert_eq!(index.count, model.len());
+            if round % 100 == 0 {
+                for (key, hash) in &model {
+                    assert_eq!(index.find(*hash, |other| other == *key), Some(*key));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(size_of::<Subscriptions>(), 4);
+        assert_eq!(size_of::<Node>(), 12);
+        assert_eq!(size_of::<Entry>(), 16);
+        assert_eq!(size_of::<Topic>(), 32);
+        assert_eq!(size_of::<Option<(Key, u32)>>(), 8);
+        let mut nodes = Slots::default();
+        nodes.insert(Node {
+            topic: TopicKey(Key::from_bits(2).unwrap()),
+            entry_index: 0,
+            next: None,
+        });
+        assert_eq!(
+            nodes.heap_bytes() % 12,
+            0,
+            "a place is no larger than a node"
+        );
+    }
+
+    #[test]
+    fn a_subscription_costs_at_most_forty_bytes() {
+        // Right behind a growth, where the most is unused, and where tables usually are.
+        for count in [100_000, 600_000, 1_000_000] {
+            let mut topics = Topics::new();
+            let mut lists = vec![Subscriptions::default(); count];
+            for (member, list) in lists.iter_mut().enumerate() {
+                let new = topics.subscribe(member as u64, list, "all", Form::RAW, MAX);
+                assert_eq!(new, Ok(true));
+            }
+            let bytes = topics.heap_bytes() as f64 / count as f64;
+            assert!(bytes <= 40.0, "{bytes} for one of {count} in one topic");
+            for (member, list) in lists.iter_mut().enumerate() {
+                topics.leave_all(member as u64, list);
+            }
+            assert_eq!(topics.heap_bytes(), 0);
+        }
+    }
+
+    #[test]
+    fn join_and_close_a_hundred_thousand_times() {
+        let mut topics = Topics::new();
+        let mut standing = Subscriptions::default();
+        topics
+            .subscribe(u64::MAX, &mut standing, "room.7", Form::RAW, MAX)
+            .unwrap();
+        let mut most = 0;
+        for cycle in 0..100_000_u64 {
+            let mut list = Subscriptions::default();
+            let room = format!("room.{}", cycle % 100);
+            topics
+                .subscribe(cycle, &mut list, &room, Form::RAW, MAX)
+                .unwrap();
+            topics
+                .subscribe(cycle, &mut list, &format!("user.{cycle}"), Form::RAW, MAX)
+                .unwrap();
+            topics
+                .subscribe_pattern(cycle, &mut list, "room.*", Form::RAW, MAX)
+                .unwrap();
+            topics.leave_all(cycle, &mut list);
+            most = most.max(topics.heap_bytes());
+        }
+        assert!(most < 1000, "{most} bytes at the most");
+        assert_eq!(topics.subscription_count(), 1);
+        topics.leave_all(u64::MAX, &mut standing);
+        assert_eq!((topics.topic_count(), topics.heap_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn memory_comes_back_after_most_have_left() {
+        let mut topics = Topics::new();
+        let mut lists = vec![Subscriptions::default(); 100_000];
+        for (member, list) in lists.iter_mut().enumerate() {
+            let user = format!("user.{member}");
+            topics
+                .subscribe(member as u64, list, "all", Form::RAW, MAX)
+                .unwrap();
+            topics
+                .subscribe(member as u64, list, &user, Form::RAW, MAX)
+                .unwrap();
+        }
+        let full = topics.heap_bytes();
+        for (member, list) in lists.iter_mut().enumerate().skip(1000) {
+            topics.leave_all(member as u64, list);
+        }
+        let left = topics.heap_bytes();
+        assert!(left * 20 < full, "{left} of {full} bytes");
+        assert_eq!(topics.member_count("all"), 1000);
+        assert_eq!(topics.members("user.999").count(), 1);
+    }
+}
