@@ -1,6 +1,126 @@
 //! An event machine: one thread, one poll, one slab of non-blocking connections, your closures.
+//!
+//! ```no_run
+//! use waterwheel::Reactor;
+//!
+//! fn main() -> std::io::Result<()> {
+//!     Reactor::run((), |reactor| {
+//!         reactor.websocket("0.0.0.0:8080", |ws| {
+//!             ws.on_open(|ws, handshake| ws.send(format!("Hello Client, you connected to {}", handshake.path())));
+//!             ws.on_message(|ws, message| ws.send(format!("Pong: {message}")));
+//!             ws.on_close(|_, close| println!("Connection closed: {close}"));
+//!         })
+//!     })
+//! }
+//! ```
+//!
+//! # A guide in one page
+//!
+//! [`Reactor::run`] takes your state and a setup. The setup gets the reactor's inner part, a
+//! [`Core`], and asks it to listen: [`Core::websocket`] for WebSockets alone, [`Core::http`] for
+//! routes, event streams, later answers and WebSockets on one port, [`Core::stream`] for raw bytes.
+//! The closures given there are your callbacks. Each runs once per event, never inside another,
+//! and gets what it is about with three public fields: `state` (yours), `reactor` (everything a
+//! callback may ask for) and `id` (the connection).
+//!
+//! Ids are `Copy`, can be kept anywhere, and never dangle: on a connection that is gone an
+//! operation answers [`Sent::Gone`].
+//!
+//! ```no_run
+//! # use std::collections::HashSet;
+//! # use waterwheel::{ConnId, Reactor};
+//! #[derive(Default)]
+//! struct Chat { users: HashSet<ConnId> }
+//!
+//! Reactor::run(Chat::default(), |reactor| reactor.websocket("0.0.0.0:3000", |ws| {
+//!     ws.on_open(|ws, _| ws.state.users.insert(ws.id));
+//!     ws.on_close(|ws, _| ws.state.users.remove(&ws.id));
+//!     ws.on_message(|ws, message| for user in &ws.state.users { ws.reactor.send(*user, message); });
+//! }))?;
+//! # std::io::Result::Ok(())
+//! ```
+//!
+//! One port may serve all of it, and topics reach every transport with the same bytes in the same
+//! order:
+//!
+//! ```no_run
+//! # use std::time::Duration;
+//! # use waterwheel::{Event, Reactor, Status};
+//! Reactor::run((), |reactor| reactor.http("0.0.0.0:4567", |http| {
+//!     http.get("/", |request| request.reply("Hello world!"));
+//!     http.get("/chat", |request| request.event_stream().subscribe("chat"));
+//!     http.post("/message", |request| match request.form("message") {
+//!         Some(text) => {
+//!             request.reactor.publish("chat", Event::new("message").data(text));
+//!             request.reply("message sent")
+//!         }
+//!         None => request.reply(Status::BAD_REQUEST),
+//!     });
+//!     http.get("/later", |request| {
+//!         let responder = request.reply_later();
+//!         request.reactor.after(Duration::from_secs(2), move |cx| cx.reactor.reply(responder, "done"));
+//!     });
+//!     http.websocket("/ws", |ws| ws.on_message(|ws, message| ws.publish("chat", message)));
+//! }))?;
+//! # std::io::Result::Ok(())
+//! ```
+//!
+//! # What is promised
+//!
+//! * Callbacks never nest, so none of the above needs a `RefCell`.
+//! * `on_open` once, messages in wire order, `on_close` exactly once and last, with a [`Close`]
+//!   that says who ended it and why.
+//! * Memory for one client is bounded. Above the high watermark of its queue the route's
+//!   [`Overflow`] policy decides, and reading from it pauses; see [`Options`].
+//! * Every wait has a deadline, and every queue a limit: see [`Config`].
+//! * A panic in a callback ends that connection and nothing else. (Not under `panic = "abort"`.)
+//! * An idle loop makes no wake-ups.
+//!
+//! # Without the network
+//!
+//! [`Sim`] runs the same program on memory streams and an invented clock; [`websocket::Driver`] is
+//! the protocol alone, on any I/O.
+//!
+//! # From other threads, and inside other loops
+//!
+//! [`Remote`] runs closures on the loop from any thread. A [`Reactor`] made by [`Reactor::new`]
+//! runs a turn at a time, and says when it wants the next.
+//!
+//! # Features
+//!
+//! `hub` adds [`hub`]; `signals` adds `Core::drain_on_signals` on Unix; `program`, the default,
+//! adds what the binary needs. An embedder wants `default-features = false`.
+
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod client;
+#[cfg(feature = "hub")]
+pub mod hub;
 pub mod protocol;
 pub mod pubsub;
+mod reactor;
+mod server;
+
+pub use protocol::http::Status;
+pub use protocol::websocket;
+pub use protocol::websocket::{Message, ToMessage};
+pub use pubsub::{Event, EventId, Form, TopicError};
+pub use reactor::close::{Close, CloseReason, Deadline, Sent};
+pub use reactor::config::{Config, Options, Overflow, QUEUED_MESSAGE_BYTES};
+pub use reactor::core::{Core, Published};
+pub use reactor::handler::Cx;
+pub use reactor::id::{ConnId, ConnMap, ListenerId};
+pub use reactor::listener::Address;
+pub use reactor::memory::Faults;
+pub use reactor::remote::{Gone, Remote};
+pub use reactor::sim::{Received, Sim, SimSocket, SimStream};
+pub use reactor::stats::{Histogram, Stats};
+pub use reactor::stream::{Stream, StreamHandlers};
+pub use reactor::timers::TimerId;
+pub use reactor::transport::Peer;
+pub use reactor::{Reactor, SetupResult};
+pub use server::reply::{Body, HeaderError, Reply, Responder};
+pub use server::request::{EventStream, Request};
+pub use server::site::{Origins, Site};
+pub use server::websocket::{Handshake, WebSocketHandler, WebSocketRoute, Ws};

@@ -104,7 +104,12 @@ pub struct Close {
 
 impl Close {
     pub(crate) fn new(reason: CloseReason) -> Close {
-        Close { reason, code: 0, text: Box::default(), was_clean: false }
+        Close {
+            reason,
+            code: 0,
+            text: Box::default(),
+            was_clean: false,
+        }
     }
 }
 

@@ -42,11 +42,20 @@ impl<S: 'static> Core<S> {
     /// Makes a connection to `HOST:PORT` or `unix:PATH` for `handler`, and returns its id at once.
     ///
     /// What is sent before it is made waits in its queue. The one outcome is `open` or `closed`.
-    pub(crate) fn connect(&mut self, address: &str, handler: Box<dyn Handler<S>>, options: u16, protocol: Protocol) -> io::Result<ConnId> {
+    pub(crate) fn connect(
+        &mut self,
+        address: &str,
+        handler: Box<dyn Handler<S>>,
+        options: u16,
+        protocol: Protocol,
+    ) -> io::Result<ConnId> {
         let key = self.add_handler(handler);
         if let Some(path) = address.strip_prefix("unix:") {
-            let id = self.table.insert(Transport::Pending, protocol, key, options)?;
-            self.table.wait(id, Deadline::Connect, self.table.config.connect_timeout);
+            let id = self
+                .table
+                .insert(Transport::Pending, protocol, key, options)?;
+            self.table
+                .wait(id, Deadline::Connect, self.table.config.connect_timeout);
             match connect_unix(path) {
                 Ok(transport) => self.attempt(id, transport),
                 Err(error) => self.table.abort(id, CloseReason::Io(error.kind())),
@@ -54,18 +63,30 @@ impl<S: 'static> Core<S> {
             return Ok(id);
         }
         let Some((host, port)) = address.rsplit_once(':') else {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("cannot connect to {address}: expected HOST:PORT or unix:PATH")));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("cannot connect to {address}: expected HOST:PORT or unix:PATH"),
+            ));
         };
-        let port: u16 = port
-            .parse()
-            .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("cannot connect to {address}: the port is not a number from 0 to 65535")))?;
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let id = self.table.insert(Transport::Pending, protocol, key, options)?;
+        let port: u16 = port.parse().map_err(|_| {
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("cannot connect to {address}: the port is not a number from 0 to 65535"),
+            )
+        })?;
+        let host = host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned();
+        let id = self
+            .table
+            .insert(Transport::Pending, protocol, key, options)?;
         if self.table.registry.is_none() {
             self.connect_in_memory(id, port);
             return Ok(id);
         }
-        self.table.wait(id, Deadline::Connect, self.table.config.connect_timeout);
+        self.table
+            .wait(id, Deadline::Connect, self.table.config.connect_timeout);
         match host.parse() {
             Ok(ip) => self.race(id, vec![SocketAddr::new(ip, port)]),
             Err(_) => self.look_up(id, host, port),
@@ -78,14 +99,19 @@ impl<S: 'static> Core<S> {
     fn look_up(&mut self, id: ConnId, host: String, port: u16) {
         let remote = self.remote();
         let look_up = move || {
-            let found = (host.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<_>>);
+            let found = (host.as_str(), port)
+                .to_socket_addrs()
+                .map(Iterator::collect::<Vec<_>>);
             // The reactor may have ended meanwhile; then nobody waits for the answer.
             let _ = remote.run(move |cx| match found {
                 Ok(addresses) => cx.reactor.race(id, addresses),
                 Err(error) => cx.reactor.table.abort(id, CloseReason::Io(error.kind())),
             });
         };
-        if let Err(error) = std::thread::Builder::new().name("waterwheel-lookup".into()).spawn(look_up) {
+        if let Err(error) = std::thread::Builder::new()
+            .name("waterwheel-lookup".into())
+            .spawn(look_up)
+        {
             self.table.abort(id, CloseReason::Io(error.kind()));
         }
     }
@@ -94,14 +120,21 @@ impl<S: 'static> Core<S> {
         if self.table.open_mut(id).is_none() {
             return;
         }
-        let race = Race { left: addresses.into(), running: Vec::new(), error: io::ErrorKind::AddrNotAvailable, stagger: None };
+        let race = Race {
+            left: addresses.into(),
+            running: Vec::new(),
+            error: io::ErrorKind::AddrNotAvailable,
+            stagger: None,
+        };
         self.races.insert(id, race);
         self.next_address(id);
     }
 
     fn next_address(&mut self, id: ConnId) {
         loop {
-            let Some(race) = self.races.get_mut(&id) else { return };
+            let Some(race) = self.races.get_mut(&id) else {
+                return;
+            };
             if let Some(timer) = race.stagger.take() {
                 self.timers.cancel(timer);
             }
@@ -116,7 +149,9 @@ impl<S: 'static> Core<S> {
             match mio::net::TcpStream::connect(address) {
                 Ok(stream) => {
                     self.attempt(id, Transport::Tcp(stream));
-                    let stagger = self.after(STAGGER, move |cx: &mut Cx<'_, S>| cx.reactor.next_address(id));
+                    let stagger = self.after(STAGGER, move |cx: &mut Cx<'_, S>| {
+                        cx.reactor.next_address(id)
+                    });
                     if let Some(race) = self.races.get_mut(&id) {
                         race.stagger = Some(stagger);
                     }
@@ -139,7 +174,12 @@ impl<S: 'static> Core<S> {
         match self.races.get_mut(&target) {
             Some(race) => race.running.push(index as u32),
             None => {
-                let race = Race { left: VecDeque::new(), running: vec![index as u32], error: io::ErrorKind::NotConnected, stagger: None };
+                let race = Race {
+                    left: VecDeque::new(),
+                    running: vec![index as u32],
+                    error: io::ErrorKind::NotConnected,
+                    stagger: None,
+                };
                 self.races.insert(target, race);
             }
         }
@@ -147,12 +187,16 @@ impl<S: 'static> Core<S> {
 
     /// The kernel says something of an attempt. Returns the connection when it is made.
     pub(crate) fn attempt_ready(&mut self, index: u32) -> Option<ConnId> {
-        let Some(Source::Attempt(attempt)) = self.table.sources.get(index as usize) else { return None };
+        let Some(Source::Attempt(attempt)) = self.table.sources.get(index as usize) else {
+            return None;
+        };
         let target = attempt.target;
         match outcome(&attempt.transport) {
             Ok(false) => None,
             Ok(true) => {
-                let Source::Attempt(attempt) = self.table.sources.remove(index as usize) else { return None };
+                let Source::Attempt(attempt) = self.table.sources.remove(index as usize) else {
+                    return None;
+                };
                 self.end_race(target, index);
                 self.adopt(target, attempt.transport)
             }
@@ -170,9 +214,31 @@ impl<S: 'static> Core<S> {
         }
     }
 
+    /// As [`attempt`](Self::attempt), in a simulation: made already, and found so in the next turn.
+    pub(crate) fn attempt_in_memory(
+        &mut self,
+        target: ConnId,
+        stream: super::memory::MemoryStream,
+    ) {
+        self.attempt(target, Transport::Memory(stream));
+        if let (Some(race), Some(net)) = (self.races.get(&target), &self.net)
+            && let Some(index) = race.running.first()
+        {
+            net.notify(
+                *index as usize,
+                super::memory::Readiness {
+                    writable: true,
+                    ..Default::default()
+                },
+            );
+        }
+    }
+
     /// Forgets what else was tried for a connection that is made, or gone.
     pub(crate) fn end_race(&mut self, target: ConnId, winner: u32) {
-        let Some(race) = self.races.remove(&target) else { return };
+        let Some(race) = self.races.remove(&target) else {
+            return;
+        };
         if let Some(timer) = race.stagger {
             self.timers.cancel(timer);
         }
@@ -187,7 +253,8 @@ impl<S: 'static> Core<S> {
             let _ = stream.set_nodelay(true);
         }
         if let Some(registry) = &self.table.registry
-            && let Err(error) = transport.reregister(registry, mio::Token(id.index as usize), Interest::READABLE)
+            && let Err(error) =
+                transport.reregister(registry, mio::Token(id.index as usize), Interest::READABLE)
         {
             self.table.abort(id, CloseReason::Io(error.kind()));
             return None;
@@ -195,7 +262,11 @@ impl<S: 'static> Core<S> {
         let connection = self.table.open_mut(id)?;
         connection.transport = transport;
         connection.flags.clear(Flags::BLOCKED);
+        connection.write_deadline = super::deadlines::Tick::NEVER;
         connection.flags.set(Flags::READABLE);
+        if let Transport::Memory(stream) = &mut connection.transport {
+            stream.register(id.index as usize);
+        }
         self.table.wait_for_nothing(id);
         self.table.stats.connected += 1;
         self.table.flush(id);
@@ -235,5 +306,8 @@ fn connect_unix(path: &str) -> io::Result<Transport> {
 
 #[cfg(not(unix))]
 fn connect_unix(_: &str) -> io::Result<Transport> {
-    Err(io::Error::new(io::ErrorKind::Unsupported, "Unix sockets need a Unix system"))
+    Err(io::Error::new(
+        io::ErrorKind::Unsupported,
+        "Unix sockets need a Unix system",
+    ))
 }

@@ -41,7 +41,9 @@ pub(crate) enum Protocol {
     Http(Box<http::Exchange>),
     WebSocket(websocket::Machine),
     /// Server-Sent Events going out, in chunks unless the client speaks HTTP/1.0.
-    EventStream { chunked: bool },
+    EventStream {
+        chunked: bool,
+    },
 }
 
 /// Facts about a connection's readiness, one bit each.
@@ -138,7 +140,9 @@ impl Connection {
     /// Whether the loop may read, parse and hand out now.
     #[inline]
     pub(crate) fn may_read(&self) -> bool {
-        !self.flags.has(Flags::PAUSED) && !self.flags.has(Flags::ABOVE_HIGH) && !self.flags.has(Flags::HELD)
+        !self.flags.has(Flags::PAUSED)
+            && !self.flags.has(Flags::ABOVE_HIGH)
+            && !self.flags.has(Flags::HELD)
     }
 }
 

@@ -8,13 +8,15 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use slab::Slab;
 
 use crate::protocol::http;
 use crate::protocol::websocket::ToMessage;
-use crate::pubsub::{Encode, Encoded, Event, EventId, Form, Forms, Publication, TopicError, Topics};
+use crate::pubsub::{
+    Encode, Encoded, Event, EventId, Form, Forms, Publication, TopicError, Topics,
+};
 
 use super::close::{Close, CloseReason, Sent};
 use super::config::{Config, Options};
@@ -25,7 +27,7 @@ use super::handler::{Cx, Handler};
 use super::id::{ConnId, ListenerId};
 use super::listener::{self, Acceptor, Address, Listener};
 use super::memory::Net;
-use super::remote::{Mailbox, Remote};
+use super::remote::{Arrival, Mailbox, Remote};
 use super::stats::Stats;
 use super::table::{Source, Table};
 use super::timers::{TimerId, Timers};
@@ -37,7 +39,10 @@ pub(crate) type OnClose<S> = Box<dyn FnOnce(&mut Cx<'_, S>, &Close)>;
 
 pub(crate) enum Timer<S> {
     Once(Once<S>),
-    Periodic { period: u64, call: Box<dyn FnMut(&mut Cx<'_, S>)> },
+    Periodic {
+        period: u64,
+        call: Box<dyn FnMut(&mut Cx<'_, S>)>,
+    },
     /// Its callback is being called.
     Running,
 }
@@ -73,11 +78,12 @@ pub struct Core<S> {
     pub(crate) timers: Timers<Timer<S>>,
     pub(crate) ticks: VecDeque<Once<S>>,
     pub(crate) mailbox: Arc<Mailbox<S>>,
+    /// What came from other threads and waits for its turn.
+    pub(crate) arrivals: VecDeque<Arrival<S>>,
     pub(crate) clock: Clock,
     pub(crate) net: Option<Rc<Net>>,
     pub(crate) races: HashMap<ConnId, Race>,
     pub(crate) new_handlers: Vec<(u32, Box<dyn Handler<S>>)>,
-    pub(crate) freed_handlers: Vec<u32>,
     pub(crate) on_close: HashMap<ConnId, Vec<OnClose<S>>>,
     pub(crate) stopped: bool,
     pub(crate) drain: Option<Drain>,
@@ -91,32 +97,27 @@ pub struct Core<S> {
     epoch: u64,
     publication_number: u64,
     hasher: RandomState,
-    started_unix: u64,
-    date: (u64, [u8; 29]),
 }
 
 impl<S: 'static> Core<S> {
-    pub(crate) fn new(table: Table, mailbox: Mailbox<S>, clock: Clock, net: Option<Rc<Net>>) -> Core<S> {
-        let system = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let (started_unix, epoch) = match clock {
-            Clock::System(_) => {
-                let now = system(SystemTime::now());
-                (now.as_secs(), now.as_micros() as u64)
-            }
-            // A simulation is the same on every day.
-            Clock::Invented(_) => (1_000_000_000, 1),
-        };
+    pub(crate) fn new(
+        table: Table,
+        mailbox: Mailbox<S>,
+        clock: Clock,
+        net: Option<Rc<Net>>,
+        epoch: u64,
+    ) -> Core<S> {
         Core {
             table,
             topics: Topics::new(),
             timers: Timers::new(),
             ticks: VecDeque::new(),
             mailbox: Arc::new(mailbox),
+            arrivals: VecDeque::new(),
             clock,
             net,
             races: HashMap::new(),
             new_handlers: Vec::new(),
-            freed_handlers: Vec::new(),
             on_close: HashMap::new(),
             stopped: false,
             drain: None,
@@ -129,8 +130,6 @@ impl<S: 'static> Core<S> {
             epoch,
             publication_number: 0,
             hasher: RandomState::new(),
-            started_unix,
-            date: (u64::MAX, [0; 29]),
         }
     }
 
@@ -183,17 +182,23 @@ impl<S: 'static> Core<S> {
 
     /// Whether a connection still takes messages.
     pub fn is_open(&self, id: ConnId) -> bool {
-        self.table.connection(id).is_some_and(|connection| connection.life == super::connection::Life::Open)
+        self.table
+            .connection(id)
+            .is_some_and(|connection| connection.life == super::connection::Life::Open)
     }
 
     /// Bytes that wait for a connection's socket, with their overhead.
     pub fn queued_bytes(&self, id: ConnId) -> usize {
-        self.table.connection(id).map_or(0, |connection| connection.queue.queued_bytes())
+        self.table
+            .connection(id)
+            .map_or(0, |connection| connection.queue.queued_bytes())
     }
 
     /// Where a connection's peer is. Asks the kernel.
     pub fn peer(&self, id: ConnId) -> Peer {
-        self.table.connection(id).map_or(Peer::Unknown, |connection| connection.transport.peer())
+        self.table
+            .connection(id)
+            .map_or(Peer::Unknown, |connection| connection.transport.peer())
     }
 
     /// How many connections there are, of every kind, lingering ones included.
@@ -204,11 +209,18 @@ impl<S: 'static> Core<S> {
     /// Calls `call` once when the connection has ended, after the route's own `on_close`.
     ///
     /// Never called when the connection is gone already.
-    pub fn on_close<R>(&mut self, id: ConnId, call: impl FnOnce(&mut Cx<'_, S>, &Close) -> R + 'static) {
+    pub fn on_close<R>(
+        &mut self,
+        id: ConnId,
+        call: impl FnOnce(&mut Cx<'_, S>, &Close) -> R + 'static,
+    ) {
         if self.table.is_heard(id) {
-            self.on_close.entry(id).or_default().push(Box::new(move |cx, close| {
-                call(cx, close);
-            }));
+            self.on_close
+                .entry(id)
+                .or_default()
+                .push(Box::new(move |cx, close| {
+                    call(cx, close);
+                }));
         }
     }
 
@@ -222,21 +234,38 @@ impl<S: 'static> Core<S> {
         let event = event.into();
         self.publication_number += 1;
         self.table.stats.publications += 1;
-        let id = EventId { epoch: self.epoch, number: self.publication_number };
-        let publication = Publication { topic, id, event: &event };
+        let id = EventId {
+            epoch: self.epoch,
+            number: self.publication_number,
+        };
+        let publication = Publication {
+            topic,
+            id,
+            event: &event,
+        };
         let mut encoded = Encoded::default();
         let mut delivered = 0;
         let key = self.hasher.hash_one(topic);
         let mark = self.publication_number as u32;
-        let Core { table, topics, forms, scratch, .. } = self;
+        let Core {
+            table,
+            topics,
+            forms,
+            scratch,
+            ..
+        } = self;
         for (member, form) in topics.members(topic) {
             let member = ConnId::from_bits(member);
-            let Some(connection) = table.open_mut(member) else { continue };
+            let Some(connection) = table.open_mut(member) else {
+                continue;
+            };
             if connection.last_publication == mark {
                 continue;
             }
             connection.last_publication = mark;
-            if table.send_shared(member, encoded.get(form, forms, &publication, scratch), key) == Sent::Queued {
+            if table.send_shared(member, encoded.get(form, forms, &publication, scratch), key)
+                == Sent::Queued
+            {
                 delivered += 1;
             }
         }
@@ -251,8 +280,16 @@ impl<S: 'static> Core<S> {
     /// [`TopicError`] when the name cannot be a topic's, or the connection has too many.
     pub fn subscribe(&mut self, id: ConnId, topic: &str) -> Result<bool, TopicError> {
         let max = self.table.config.subscriptions_max;
-        let Some(connection) = self.table.open_mut(id) else { return Ok(false) };
-        self.topics.subscribe(id.to_bits(), &mut connection.subscriptions, topic, connection.form, max)
+        let Some(connection) = self.table.open_mut(id) else {
+            return Ok(false);
+        };
+        self.topics.subscribe(
+            id.to_bits(),
+            &mut connection.subscriptions,
+            topic,
+            connection.form,
+            max,
+        )
     }
 
     /// Makes a connection a member of every topic that matches a glob pattern, now and later.
@@ -262,20 +299,34 @@ impl<S: 'static> Core<S> {
     /// As [`subscribe`](Self::subscribe).
     pub fn subscribe_pattern(&mut self, id: ConnId, pattern: &str) -> Result<bool, TopicError> {
         let max = self.table.config.subscriptions_max;
-        let Some(connection) = self.table.open_mut(id) else { return Ok(false) };
-        self.topics.subscribe_pattern(id.to_bits(), &mut connection.subscriptions, pattern, connection.form, max)
+        let Some(connection) = self.table.open_mut(id) else {
+            return Ok(false);
+        };
+        self.topics.subscribe_pattern(
+            id.to_bits(),
+            &mut connection.subscriptions,
+            pattern,
+            connection.form,
+            max,
+        )
     }
 
     /// Ends a membership in a topic. `false` when there was none.
     pub fn unsubscribe(&mut self, id: ConnId, topic: &str) -> bool {
-        let Some(connection) = self.table.connection_mut(id) else { return false };
-        self.topics.unsubscribe(id.to_bits(), &mut connection.subscriptions, topic)
+        let Some(connection) = self.table.connection_mut(id) else {
+            return false;
+        };
+        self.topics
+            .unsubscribe(id.to_bits(), &mut connection.subscriptions, topic)
     }
 
     /// Ends a membership by pattern. `false` when there was none.
     pub fn unsubscribe_pattern(&mut self, id: ConnId, pattern: &str) -> bool {
-        let Some(connection) = self.table.connection_mut(id) else { return false };
-        self.topics.unsubscribe_pattern(id.to_bits(), &mut connection.subscriptions, pattern)
+        let Some(connection) = self.table.connection_mut(id) else {
+            return false;
+        };
+        self.topics
+            .unsubscribe_pattern(id.to_bits(), &mut connection.subscriptions, pattern)
     }
 
     /// How many members a topic has by its name.
@@ -294,7 +345,9 @@ impl<S: 'static> Core<S> {
     ///
     /// When there are sixteen already.
     pub fn register_form(&mut self, encode: Encode) -> io::Result<Form> {
-        self.forms.register(encode).map_err(|_| io::Error::other("there are sixteen wire forms already"))
+        self.forms
+            .register(encode)
+            .map_err(|_| io::Error::other("there are sixteen wire forms already"))
     }
 
     /// How publications are put on the wire for the subscriptions that this connection makes from
@@ -314,40 +367,49 @@ impl<S: 'static> Core<S> {
 
     /// Seconds since 1970, from the same clock.
     pub fn unix_time(&self) -> u64 {
-        self.started_unix + self.table.now / 1_000_000_000
-    }
-
-    /// The date for response heads, formatted once a second. Source: RFC 9110, section 5.6.7.
-    pub(crate) fn date(&mut self) -> [u8; 29] {
-        let now = self.unix_time();
-        if self.date.0 != now {
-            self.date.0 = now;
-            http::format_date(now, &mut self.date.1);
-        }
-        self.date.1
+        self.table.unix_time()
     }
 
     /// Calls `call` once after `delay`.
-    pub fn after<R>(&mut self, delay: Duration, call: impl FnOnce(&mut Cx<'_, S>) -> R + 'static) -> TimerId {
+    pub fn after<R>(
+        &mut self,
+        delay: Duration,
+        call: impl FnOnce(&mut Cx<'_, S>) -> R + 'static,
+    ) -> TimerId {
         let due = self.due_in(delay);
-        self.timers.insert(due, Timer::Once(Box::new(move |cx| {
-            call(cx);
-        })))
+        self.timers.insert(
+            due,
+            Timer::Once(Box::new(move |cx| {
+                call(cx);
+            })),
+        )
     }
 
     /// Calls `call` every `period`, the first time after one. It does not drift; when the loop was
     /// late by whole periods they are left out. A panic in it does not end it.
-    pub fn every<R>(&mut self, period: Duration, mut call: impl FnMut(&mut Cx<'_, S>) -> R + 'static) -> TimerId {
+    pub fn every<R>(
+        &mut self,
+        period: Duration,
+        mut call: impl FnMut(&mut Cx<'_, S>) -> R + 'static,
+    ) -> TimerId {
         let due = self.due_in(period);
         let period = (period.as_nanos() as u64).max(1);
-        self.timers.insert(due, Timer::Periodic { period, call: Box::new(move |cx| {
-            call(cx);
-        }) })
+        self.timers.insert(
+            due,
+            Timer::Periodic {
+                period,
+                call: Box::new(move |cx| {
+                    call(cx);
+                }),
+            },
+        )
     }
 
     fn due_in(&self, delay: Duration) -> u64 {
         // From the clock and not from `now`: the callback that asks may have run for a while.
-        self.clock.now().saturating_add(u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX))
+        self.clock
+            .now()
+            .saturating_add(u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX))
     }
 
     /// Cancels a timer. `false` when it has fired or was cancelled before.
@@ -364,7 +426,9 @@ impl<S: 'static> Core<S> {
 
     /// A handle for other threads.
     pub fn remote(&self) -> Remote<S> {
-        Remote { mailbox: Arc::clone(&self.mailbox) }
+        Remote {
+            mailbox: Arc::clone(&self.mailbox),
+        }
     }
 
     // ── the whole ────────────────────────────────────────────────────────────────────────────
@@ -406,14 +470,29 @@ impl<S: 'static> Core<S> {
     }
 
     /// Listens on `HOST:PORT` (port 0 picks one) or `unix:PATH` for `handler`.
-    pub(crate) fn listen(&mut self, address: &str, handler: Box<dyn Handler<S>>, options: u16) -> io::Result<ListenerId> {
+    pub(crate) fn listen(
+        &mut self,
+        address: &str,
+        handler: Box<dyn Handler<S>>,
+        options: u16,
+    ) -> io::Result<ListenerId> {
         let (acceptor, address) = match &self.net {
-            Some(_) => (Acceptor::Memory(VecDeque::new()), self.memory_address(address)),
+            Some(_) => (
+                Acceptor::Memory(VecDeque::new()),
+                self.memory_address(address),
+            ),
             None => listener::bind(address, &self.table.config)?,
         };
         let handler = self.add_handler(handler);
         let generation = self.table.generation();
-        let mut listener = Box::new(Listener { acceptor, address, generation, handler, options });
+        let mut listener = Box::new(Listener {
+            acceptor,
+            address,
+            generation,
+            handler,
+            options,
+            is_starved: false,
+        });
         let entry = self.table.sources.vacant_entry();
         let index = entry.key();
         if let Some(registry) = &self.table.registry {
@@ -421,13 +500,18 @@ impl<S: 'static> Core<S> {
         }
         log::info!("listening on {}", listener.address);
         entry.insert(Source::Listener(listener));
-        Ok(ListenerId(ConnId { index: index as u32, generation }))
+        Ok(ListenerId(ConnId {
+            index: index as u32,
+            generation,
+        }))
     }
 
     /// Where a listener listens, with the real port. `None` when it is closed.
     pub fn local_addr(&self, listener: ListenerId) -> Option<Address> {
         match self.table.sources.get(listener.0.index as usize) {
-            Some(Source::Listener(found)) if found.generation == listener.0.generation => Some(found.address.clone()),
+            Some(Source::Listener(found)) if found.generation == listener.0.generation => {
+                Some(found.address.clone())
+            }
             _ => None,
         }
     }
@@ -441,7 +525,7 @@ impl<S: 'static> Core<S> {
         is_there
     }
 
-    /// The application holds up its side: nothing more is read until it is released.
+    /// The state of a connection's HTTP exchange, while it has one.
     pub(crate) fn exchange(&mut self, id: ConnId) -> Option<&mut http::Exchange> {
         match &mut self.table.open_mut(id)?.protocol {
             Protocol::Http(exchange) => Some(exchange),

@@ -25,8 +25,17 @@ impl Tick {
     /// The first tick at which `after` has passed since `now` (nanoseconds).
     #[inline]
     pub(crate) fn after(now: u64, after: Duration) -> Tick {
-        let nanos = after.as_nanos().min(u128::from(u32::MAX) << (TICK_SHIFT - 1)) as u64;
+        let nanos = after
+            .as_nanos()
+            .min(u128::from(u32::MAX) << (TICK_SHIFT - 1)) as u64;
         Tick(((now + nanos) >> TICK_SHIFT) as u32 + 1)
+    }
+
+    pub(crate) fn later_by(self, time: Duration) -> Tick {
+        Tick(
+            self.0
+                .saturating_add((time.as_nanos() >> TICK_SHIFT) as u32),
+        )
     }
 
     pub(crate) fn nanos(self) -> u64 {
@@ -35,7 +44,11 @@ impl Tick {
 
     /// The earlier of two, where "never" is later than anything.
     pub(crate) fn earlier(self, other: Tick) -> Tick {
-        if self.0.wrapping_sub(1) <= other.0.wrapping_sub(1) { self } else { other }
+        if self.0.wrapping_sub(1) <= other.0.wrapping_sub(1) {
+            self
+        } else {
+            other
+        }
     }
 }
 
@@ -71,7 +84,10 @@ mod tests {
             for now in [0u64, 1, 999_999_999, 67_108_863, 67_108_864] {
                 let due = now + millis * 1_000_000;
                 let filed = Tick::after(now, Duration::from_millis(millis)).nanos();
-                assert!(due < filed && filed <= due + (1 << TICK_SHIFT), "{millis} ms at {now}");
+                assert!(
+                    due < filed && filed <= due + (1 << TICK_SHIFT),
+                    "{millis} ms at {now}"
+                );
             }
         }
     }
@@ -86,15 +102,24 @@ mod tests {
 
     #[test]
     fn buckets_come_up_in_order() {
-        let id = |index| ConnId { index, generation: 0 };
+        let id = |index| ConnId {
+            index,
+            generation: 0,
+        };
         let mut deadlines = Deadlines::default();
         deadlines.file(Tick(5), id(1));
         deadlines.file(Tick(3), id(2));
         deadlines.file(Tick(5), id(3));
         assert_eq!(deadlines.next_due(), Some(Tick(3).nanos()));
-        assert_eq!(deadlines.pop_due(Tick(4).nanos()), Some((Tick(3), vec![id(2)])));
+        assert_eq!(
+            deadlines.pop_due(Tick(4).nanos()),
+            Some((Tick(3), vec![id(2)]))
+        );
         assert_eq!(deadlines.pop_due(Tick(4).nanos()), None);
-        assert_eq!(deadlines.pop_due(Tick(5).nanos()), Some((Tick(5), vec![id(1), id(3)])));
+        assert_eq!(
+            deadlines.pop_due(Tick(5).nanos()),
+            Some((Tick(5), vec![id(1), id(3)]))
+        );
         assert_eq!(deadlines.next_due(), None);
     }
 }

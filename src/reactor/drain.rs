@@ -35,7 +35,10 @@ impl<S: 'static> Core<S> {
         let mut listeners = Vec::new();
         for (index, source) in &self.table.sources {
             match source {
-                Source::Connection(connection) => told.push(ConnId { index: index as u32, generation: connection.generation }),
+                Source::Connection(connection) => told.push(ConnId {
+                    index: index as u32,
+                    generation: connection.generation,
+                }),
                 Source::Listener(_) => listeners.push(index),
                 Source::Attempt(_) => {}
             }
@@ -45,8 +48,15 @@ impl<S: 'static> Core<S> {
         }
         log::info!("draining {} connections over {window:?}", told.len());
         let started = self.clock.now();
-        let deadline = started + (window + self.table.config.options.close_timeout).as_nanos() as u64;
-        self.drain = Some(Drain { started, window, told, told_count: 0, deadline });
+        let deadline =
+            started + (window + self.table.config.options.close_timeout).as_nanos() as u64;
+        self.drain = Some(Drain {
+            started,
+            window,
+            told,
+            told_count: 0,
+            deadline,
+        });
         self.every(STEP, |cx: &mut Cx<'_, S>| cx.reactor.drain_step());
         self.drain_step();
     }
@@ -58,23 +68,34 @@ impl<S: 'static> Core<S> {
 
     fn drain_step(&mut self) {
         let now = self.clock.now();
-        let Some(mut drain) = self.drain.take() else { return };
+        let Some(mut drain) = self.drain.take() else {
+            return;
+        };
         let elapsed = Duration::from_nanos(now - drain.started);
-        let share = if drain.window <= elapsed { 1.0 } else { elapsed.as_secs_f64() / drain.window.as_secs_f64() };
+        let share = if drain.window <= elapsed {
+            1.0
+        } else {
+            elapsed.as_secs_f64() / drain.window.as_secs_f64()
+        };
         let until = (drain.told.len() as f64 * share).ceil() as usize;
         for index in drain.told_count..until {
             self.say_goodbye(drain.told[index]);
         }
         drain.told_count = until.max(drain.told_count);
         if drain.deadline <= now && !self.stopped {
-            log::warn!("{} connections did not end in time", self.table.connection_count);
+            log::warn!(
+                "{} connections did not end in time",
+                self.table.connection_count
+            );
             self.stop();
         }
         self.drain = Some(drain);
     }
 
     fn say_goodbye(&mut self, id: ConnId) {
-        let Some(connection) = self.table.open_mut(id) else { return };
+        let Some(connection) = self.table.open_mut(id) else {
+            return;
+        };
         match &mut connection.protocol {
             // A request that is under way is answered first; its answer says `Connection: close`.
             Protocol::Http(exchange) if exchange.is_busy() => exchange.close_after(),
@@ -82,7 +103,8 @@ impl<S: 'static> Core<S> {
                 self.table.close(id, CloseReason::Drained, 0, "");
             }
             Protocol::WebSocket(_) => {
-                self.table.close(id, CloseReason::Drained, 1001, "going away");
+                self.table
+                    .close(id, CloseReason::Drained, 1001, "going away");
             }
         }
     }

@@ -23,7 +23,10 @@ impl ConnId {
     /// The id that [`to_bits`](Self::to_bits) made.
     #[inline]
     pub fn from_bits(bits: u64) -> ConnId {
-        ConnId { index: (bits & 0xffff_ffff) as u32, generation: (bits >> 32) as u32 }
+        ConnId {
+            index: (bits & 0xffff_ffff) as u32,
+            generation: (bits >> 32) as u32,
+        }
     }
 }
 
@@ -56,7 +59,10 @@ pub struct ConnMap<T> {
 
 impl<T> Default for ConnMap<T> {
     fn default() -> Self {
-        ConnMap { slots: Vec::new(), count: 0 }
+        ConnMap {
+            slots: Vec::new(),
+            count: 0,
+        }
     }
 }
 
@@ -117,7 +123,13 @@ impl<T> ConnMap<T> {
     pub fn iter(&self) -> impl Iterator<Item = (ConnId, &T)> {
         self.slots.iter().enumerate().filter_map(|(index, slot)| {
             let (generation, value) = slot.as_ref()?;
-            Some((ConnId { index: index as u32, generation: *generation }, value))
+            Some((
+                ConnId {
+                    index: index as u32,
+                    generation: *generation,
+                },
+                value,
+            ))
         })
     }
 }
@@ -146,6 +158,9 @@ mod tests {
         assert_eq!(map.remove(id(3, 1)), None);
         assert_eq!(map.get(id(3, 2)), Some(&"new"));
         assert_eq!(map.iter().collect::<Vec<_>>(), [(id(3, 2), &"new")]);
-        assert_eq!((map.remove(id(3, 2)), map.len(), map.is_empty()), (Some("new"), 0, true));
+        assert_eq!(
+            (map.remove(id(3, 2)), map.len(), map.is_empty()),
+            (Some("new"), 0, true)
+        );
     }
 }

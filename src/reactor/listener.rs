@@ -42,6 +42,8 @@ pub(crate) struct Listener {
     pub(crate) generation: u32,
     pub(crate) handler: u32,
     pub(crate) options: u16,
+    /// Accepting has paused, and nothing was accepted since.
+    pub(crate) is_starved: bool,
 }
 
 impl Listener {
@@ -58,9 +60,10 @@ impl Listener {
             }
             #[cfg(unix)]
             Acceptor::Unix(listener) => Ok(Transport::Unix(listener.accept()?.0)),
-            Acceptor::Memory(waiting) => {
-                waiting.pop_front().map(Transport::Memory).ok_or_else(|| io::ErrorKind::WouldBlock.into())
-            }
+            Acceptor::Memory(waiting) => waiting
+                .pop_front()
+                .map(Transport::Memory)
+                .ok_or_else(|| io::ErrorKind::WouldBlock.into()),
         }
     }
 
@@ -90,7 +93,9 @@ pub(crate) fn bind(address: &str, config: &Config) -> io::Result<(Acceptor, Addr
         Some(path) => bind_unix(path, config),
         None => bind_tcp(address, config),
     };
-    result.map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
+    result.map_err(|error| {
+        io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+    })
 }
 
 fn bind_tcp(address: &str, config: &Config) -> io::Result<(Acceptor, Address)> {
@@ -109,7 +114,11 @@ fn bind_tcp(address: &str, config: &Config) -> io::Result<(Acceptor, Address)> {
 
 fn bind_one(address: SocketAddr, config: &Config) -> io::Result<mio::net::TcpListener> {
     use socket2::{Domain, Protocol, Socket, Type};
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     // On Windows this would let two processes steal each other's port.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
@@ -128,7 +137,9 @@ fn bind_one(address: SocketAddr, config: &Config) -> io::Result<mio::net::TcpLis
 fn bind_unix(path: &str, _: &Config) -> io::Result<(Acceptor, Address)> {
     use std::os::unix::net::UnixStream;
     // A socket file that nobody listens on was left by a process that is gone.
-    if UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+    if UnixStream::connect(path)
+        .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    {
         std::fs::remove_file(path)?;
     }
     let listener = mio::net::UnixListener::bind(path)?;
@@ -137,7 +148,10 @@ fn bind_unix(path: &str, _: &Config) -> io::Result<(Acceptor, Address)> {
 
 #[cfg(not(unix))]
 fn bind_unix(_: &str, _: &Config) -> io::Result<(Acceptor, Address)> {
-    Err(io::Error::new(io::ErrorKind::Unsupported, "Unix sockets need a Unix system"))
+    Err(io::Error::new(
+        io::ErrorKind::Unsupported,
+        "Unix sockets need a Unix system",
+    ))
 }
 
 /// Whether an error of `accept` says that the process or the system is out of something, rather
@@ -147,5 +161,6 @@ pub(crate) fn is_exhausted(error: &io::Error) -> bool {
     const EMFILE: i32 = 24;
     const ENFILE: i32 = 23;
     const WSAEMFILE: i32 = 10024;
-    matches!(error.raw_os_error(), Some(EMFILE | ENFILE | WSAEMFILE)) || error.kind() == io::ErrorKind::OutOfMemory
+    matches!(error.raw_os_error(), Some(EMFILE | ENFILE | WSAEMFILE))
+        || error.kind() == io::ErrorKind::OutOfMemory
 }

@@ -37,7 +37,7 @@ pub(crate) mod write_queue;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mio::{Events, Poll, Token, Waker};
 
@@ -60,7 +60,12 @@ const EVENTS: usize = 1024;
 
 /// On these systems a read that gives less than was asked for has emptied the socket, so that the
 /// next readiness is a new one.
-const SHORT_READ_MEANS_EMPTY: bool = cfg!(any(target_os = "linux", target_os = "android", target_vendor = "apple", target_os = "freebsd"));
+const SHORT_READ_MEANS_EMPTY: bool = cfg!(any(
+    target_os = "linux",
+    target_os = "android",
+    target_vendor = "apple",
+    target_os = "freebsd"
+));
 
 /// What a setup may return: nothing, or a result whose error ends `run` before it begins.
 pub trait SetupResult {
@@ -107,7 +112,11 @@ impl<S: 'static> Reactor<S> {
     /// # Errors
     ///
     /// As [`run`](Self::run).
-    pub fn run_with<R: SetupResult>(config: Config, state: S, setup: impl FnOnce(&mut Core<S>) -> R) -> io::Result<S> {
+    pub fn run_with<R: SetupResult>(
+        config: Config,
+        state: S,
+        setup: impl FnOnce(&mut Core<S>) -> R,
+    ) -> io::Result<S> {
         let mut reactor = Self::new(config, state)?;
         setup(&mut reactor.core).into_result()?;
         while reactor.turn(None)? {}
@@ -123,14 +132,32 @@ impl<S: 'static> Reactor<S> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
         let registry = poll.registry().try_clone()?;
-        let table = Table::new(config, Some(registry));
-        let core = Core::new(table, Mailbox::new(Some(waker)), Clock::System(Instant::now()), None);
+        let started = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let table = Table::new(config, Some(registry), started.as_secs());
+        // Ids of an earlier run are not mistaken for ours.
+        let epoch = started.as_micros() as u64;
+        let core = Core::new(
+            table,
+            Mailbox::new(Some(waker)),
+            Clock::System(Instant::now()),
+            None,
+            epoch,
+        );
         Ok(Self::assemble(state, core, Some(poll)))
     }
 
     fn assemble(state: S, core: Core<S>, poll: Option<Poll>) -> Reactor<S> {
         let input = vec![0; core.table.config.read_buffer_bytes.max(64 * 1024)].into_boxed_slice();
-        Reactor { state, core, handlers: Vec::new(), input, poll, events: Events::with_capacity(EVENTS) }
+        Reactor {
+            state,
+            core,
+            handlers: Vec::new(),
+            input,
+            poll,
+            events: Events::with_capacity(EVENTS),
+        }
     }
 
     /// Your state.
@@ -156,6 +183,7 @@ impl<S: 'static> Reactor<S> {
         let table = &core.table;
         let busy = core.stopped
             || !core.ticks.is_empty()
+            || !core.arrivals.is_empty()
             || core.mailbox.has_arrivals()
             || !table.dirty.is_empty()
             || !table.still_ready.is_empty()
@@ -166,7 +194,10 @@ impl<S: 'static> Reactor<S> {
         if busy {
             return Some(Duration::ZERO);
         }
-        let due = [core.timers.next_due(), table.deadlines.next_due()].into_iter().flatten().min()?;
+        let due = [core.timers.next_due(), table.deadlines.next_due()]
+            .into_iter()
+            .flatten()
+            .min()?;
         Some(Duration::from_nanos(due.saturating_sub(core.clock.now())))
     }
 
@@ -192,7 +223,11 @@ impl<S: 'static> Reactor<S> {
             (wakeup, timeout) => wakeup.or(timeout),
         };
         let before_poll = self.core.clock.now();
-        self.core.table.stats.lag.record(Duration::from_nanos(before_poll - began));
+        self.core
+            .table
+            .stats
+            .lag
+            .record(Duration::from_nanos(before_poll - began));
         if wait.is_none_or(|wait| !wait.is_zero()) {
             self.core.table.nodes.give_back_memory();
         }
@@ -203,15 +238,28 @@ impl<S: 'static> Reactor<S> {
         self.core.table.flush_dirty();
         self.run_drained();
         self.run_closings();
-        self.core.table.stats.lag.record(Duration::from_nanos(self.core.clock.now() - woke));
+        self.core
+            .table
+            .stats
+            .lag
+            .record(Duration::from_nanos(self.core.clock.now() - woke));
         Ok(!self.core.stopped)
     }
 
     // ── the steps of a turn ──────────────────────────────────────────────────────────────────
 
     fn run_arrivals(&mut self) {
-        for arrival in self.core.mailbox.take() {
-            self.call("arrival", |cx| arrival(cx));
+        self.core.arrivals.extend(self.core.mailbox.take());
+        for _ in 0..self
+            .core
+            .arrivals
+            .len()
+            .min(self.core.table.config.ticks_per_turn)
+        {
+            let Some(arrival) = self.core.arrivals.pop_front() else {
+                return;
+            };
+            self.call("arrival", arrival);
             if self.core.stopped {
                 return;
             }
@@ -221,8 +269,15 @@ impl<S: 'static> Reactor<S> {
     fn run_ticks(&mut self) {
         // Those that are queued meanwhile wait for the next turn, so a tick that queues itself for
         // ever starves nobody.
-        for _ in 0..self.core.ticks.len().min(self.core.table.config.ticks_per_turn) {
-            let Some(tick) = self.core.ticks.pop_front() else { return };
+        for _ in 0..self
+            .core
+            .ticks
+            .len()
+            .min(self.core.table.config.ticks_per_turn)
+        {
+            let Some(tick) = self.core.ticks.pop_front() else {
+                return;
+            };
             self.call("tick", tick);
             if self.core.stopped {
                 return;
@@ -234,8 +289,12 @@ impl<S: 'static> Reactor<S> {
         let now = self.core.table.now;
         // A timer that is set meanwhile waits for the next turn, also when it is due at once.
         for _ in 0..self.core.timers.len() {
-            let Some((id, due)) = self.core.timers.peek_due(now) else { return };
-            let Some(timer) = self.core.timers.get_mut(id) else { return };
+            let Some((id, due)) = self.core.timers.peek_due(now) else {
+                return;
+            };
+            let Some(timer) = self.core.timers.get_mut(id) else {
+                return;
+            };
             match std::mem::replace(timer, Timer::Running) {
                 Timer::Once(callback) => {
                     self.core.timers.cancel(id);
@@ -263,17 +322,30 @@ impl<S: 'static> Reactor<S> {
             for id in ids {
                 match self.core.table.due(id, tick) {
                     None => {}
-                    Some(Deadline::Write) => self.core.table.abort(id, CloseReason::TimedOut(Deadline::Write)),
-                    Some(Deadline::Close) => self.core.table.abort(id, CloseReason::TimedOut(Deadline::Close)),
-                    Some(Deadline::Connect) => self.core.table.abort(id, CloseReason::TimedOut(Deadline::Connect)),
-                    Some(deadline) => self.handle(id, "due", |handler, cx| handler.due(cx, id, deadline)),
+                    Some(Deadline::Write) => self
+                        .core
+                        .table
+                        .abort(id, CloseReason::TimedOut(Deadline::Write)),
+                    Some(Deadline::Close) => self
+                        .core
+                        .table
+                        .abort(id, CloseReason::TimedOut(Deadline::Close)),
+                    Some(Deadline::Connect) => self
+                        .core
+                        .table
+                        .abort(id, CloseReason::TimedOut(Deadline::Connect)),
+                    Some(deadline) => {
+                        self.handle(id, "due", |handler, cx| handler.due(cx, id, deadline))
+                    }
                 }
             }
         }
     }
 
     fn poll_sources(&mut self, wait: Option<Duration>) -> io::Result<()> {
-        let Some(poll) = &mut self.poll else { return Ok(()) };
+        let Some(poll) = &mut self.poll else {
+            return Ok(());
+        };
         match poll.poll(&mut self.events, wait) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                 self.events.clear();
@@ -320,7 +392,12 @@ impl<S: 'static> Reactor<S> {
     fn run_drained(&mut self) {
         let drained = std::mem::take(&mut self.core.table.drained);
         for id in drained {
-            if self.core.table.open_mut(id).is_some_and(|connection| connection.flags.take(Flags::DRAINED)) {
+            if self
+                .core
+                .table
+                .open_mut(id)
+                .is_some_and(|connection| connection.flags.take(Flags::DRAINED))
+            {
                 self.handle(id, "on_drain", |handler, cx| handler.drained(cx, id));
             }
         }
@@ -333,15 +410,21 @@ impl<S: 'static> Reactor<S> {
                 self.finish(id);
             }
         }
-        if !self.core.table.paused_listeners.is_empty() && self.core.table.connection_count < self.core.table.config.connections_max {
+        if !self.core.table.paused_listeners.is_empty()
+            && self.core.table.connection_count < self.core.table.config.connections_max
+        {
             let paused = std::mem::take(&mut self.core.table.paused_listeners);
             self.core.table.still_ready.extend(paused);
         }
     }
 
     fn finish(&mut self, id: ConnId) {
-        let Some(connection) = self.core.table.connection_mut(id) else { return };
-        let Some(close) = connection.close.take() else { return };
+        let Some(connection) = self.core.table.connection_mut(id) else {
+            return;
+        };
+        let Some(close) = connection.close.take() else {
+            return;
+        };
         let key = connection.handler;
         let mut subscriptions = connection.subscriptions;
         self.core.topics.leave_all(id.to_bits(), &mut subscriptions);
@@ -356,7 +439,12 @@ impl<S: 'static> Reactor<S> {
             self.call("on_close", |cx| call(cx, &close));
         }
         self.core.end_race(id, u32::MAX);
-        if key != NO_HANDLER && self.handlers.get(key as usize).is_some_and(|handler| handler.as_ref().is_some_and(|handler| handler.is_single())) {
+        if key != NO_HANDLER
+            && self
+                .handlers
+                .get(key as usize)
+                .is_some_and(|handler| handler.as_ref().is_some_and(|handler| handler.is_single()))
+        {
             self.handlers[key as usize] = None;
             self.core.free_handler(key);
         }
@@ -370,7 +458,10 @@ impl<S: 'static> Reactor<S> {
     fn ready(&mut self, index: usize, readiness: Readiness) {
         match self.core.table.sources.get_mut(index) {
             Some(Source::Connection(connection)) => {
-                let id = ConnId { index: index as u32, generation: connection.generation };
+                let id = ConnId {
+                    index: index as u32,
+                    generation: connection.generation,
+                };
                 if readiness.readable {
                     connection.flags.set(Flags::READABLE);
                 }
@@ -399,7 +490,10 @@ impl<S: 'static> Reactor<S> {
     fn ready_again(&mut self, index: u32) {
         match self.core.table.sources.get_mut(index as usize) {
             Some(Source::Connection(connection)) => {
-                let id = ConnId { index, generation: connection.generation };
+                let id = ConnId {
+                    index,
+                    generation: connection.generation,
+                };
                 if connection.flags.take(Flags::STILL_READY) {
                     self.read(id);
                 }
@@ -414,7 +508,9 @@ impl<S: 'static> Reactor<S> {
         let mut budget = self.core.table.config.read_budget_bytes;
         self.core.table.set_cork(id);
         loop {
-            let Some(connection) = self.core.table.connection_mut(id) else { break };
+            let Some(connection) = self.core.table.connection_mut(id) else {
+                break;
+            };
             match connection.life {
                 Life::Open | Life::Closing => {}
                 Life::Finishing | Life::Lingering => {
@@ -424,6 +520,11 @@ impl<S: 'static> Reactor<S> {
                 Life::Done => break,
             }
             if connection.life == Life::Open && !connection.may_read() {
+                // Nobody reads while the application owes an answer; that the client has gone is
+                // noticed all the same.
+                if connection.flags.has(Flags::HELD) && connection.flags.has(Flags::READ_CLOSED) {
+                    self.tell_end(id);
+                }
                 break;
             }
             let mut length = 0;
@@ -435,7 +536,10 @@ impl<S: 'static> Reactor<S> {
             let mut ended = connection.flags.has(Flags::AT_END);
             let mut came = 0;
             if connection.flags.has(Flags::READABLE) && length < self.input.len() {
-                let until = self.input.len().min(length + read_bytes_max(&connection.protocol));
+                let until = self
+                    .input
+                    .len()
+                    .min(length + read_bytes_max(&connection.protocol));
                 match connection.transport.read(&mut self.input[length..until]) {
                     Ok(0) => {
                         connection.flags.clear(Flags::READABLE);
@@ -444,11 +548,16 @@ impl<S: 'static> Reactor<S> {
                     }
                     Ok(count) => {
                         came = count;
-                        if SHORT_READ_MEANS_EMPTY && count < until - length && !connection.flags.has(Flags::READ_CLOSED) {
+                        if SHORT_READ_MEANS_EMPTY
+                            && count < until - length
+                            && !connection.flags.has(Flags::READ_CLOSED)
+                        {
                             connection.flags.clear(Flags::READABLE);
                         }
                     }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => connection.flags.clear(Flags::READABLE),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        connection.flags.clear(Flags::READABLE)
+                    }
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) => {
                         connection.carry = carry;
@@ -463,12 +572,21 @@ impl<S: 'static> Reactor<S> {
             if length != 0 {
                 let input = &mut self.input[..length];
                 let mut consumed = 0;
-                Self::handle_with(&mut self.handlers, &mut self.core, &mut self.state, id, "receive", |handler, cx| {
-                    consumed = handler.receive(cx, id, input);
-                });
+                Self::handle_with(
+                    &mut self.handlers,
+                    &mut self.core,
+                    &mut self.state,
+                    id,
+                    "receive",
+                    |handler, cx| {
+                        consumed = handler.receive(cx, id, input);
+                    },
+                );
                 used = consumed.min(length);
             }
-            let Some(connection) = self.core.table.connection_mut(id) else { break };
+            let Some(connection) = self.core.table.connection_mut(id) else {
+                break;
+            };
             if used < length && matches!(connection.life, Life::Open | Life::Closing) {
                 let mut rest = carry.unwrap_or_default();
                 rest.clear();
@@ -491,22 +609,36 @@ impl<S: 'static> Reactor<S> {
         self.core.table.uncork();
     }
 
-    /// The peer's end of stream has been read; told once, when what came before is handled.
+    /// The peer's end of stream has been read; told when what came before is handled.
     fn end(&mut self, id: ConnId) {
-        let Some(connection) = self.core.table.connection_mut(id) else { return };
-        let stuck = !matches!(connection.life, Life::Open | Life::Closing) || connection.may_read();
-        if !stuck || connection.flags.has(Flags::END_TOLD) {
+        let Some(connection) = self.core.table.connection_mut(id) else {
             return;
+        };
+        let waits = connection.life == Life::Open
+            && !connection.may_read()
+            && !connection.flags.has(Flags::HELD);
+        if !waits {
+            self.tell_end(id);
         }
-        connection.flags.set(Flags::END_TOLD);
-        self.handle(id, "on_end", |handler, cx| handler.end(cx, id));
+    }
+
+    fn tell_end(&mut self, id: ConnId) {
+        let Some(connection) = self.core.table.connection_mut(id) else {
+            return;
+        };
+        if !connection.flags.has(Flags::END_TOLD) {
+            connection.flags.set(Flags::END_TOLD);
+            self.handle(id, "on_end", |handler, cx| handler.end(cx, id));
+        }
     }
 
     /// After our last words: reads and throws away, until the peer ends its side too.
     fn discard(&mut self, id: ConnId) {
         let mut budget = self.core.table.config.read_budget_bytes;
         loop {
-            let Some(connection) = self.core.table.connection_mut(id) else { return };
+            let Some(connection) = self.core.table.connection_mut(id) else {
+                return;
+            };
             let lingers = connection.life == Life::Lingering;
             if !connection.flags.has(Flags::READABLE) && !connection.flags.has(Flags::AT_END) {
                 return;
@@ -521,7 +653,9 @@ impl<S: 'static> Reactor<S> {
                     return;
                 }
                 Ok(count) => budget = budget.saturating_sub(count),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return connection.flags.clear(Flags::READABLE),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return connection.flags.clear(Flags::READABLE);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return self.core.table.abort(id, CloseReason::Io(error.kind())),
             }
@@ -535,13 +669,22 @@ impl<S: 'static> Reactor<S> {
         for _ in 0..self.core.table.config.accepts_per_turn {
             let table = &mut self.core.table;
             let is_full = table.config.connections_max <= table.connection_count;
-            let Some(Source::Listener(listener)) = table.sources.get_mut(index as usize) else { return };
+            let Some(Source::Listener(listener)) = table.sources.get_mut(index as usize) else {
+                return;
+            };
             if is_full {
-                return self.core.pause_accepting(index, "as many connections as allowed", false);
+                return self
+                    .core
+                    .pause_accepting(index, "as many connections as allowed", false);
             }
             let (handler, options) = (listener.handler, listener.options);
-            let accepted = listener.accept().and_then(|transport| table.insert(transport, Protocol::Raw, handler, options));
-            match accepted {
+            let accepted = listener.accept();
+            if accepted.is_ok() {
+                listener.is_starved = false;
+            }
+            match accepted
+                .and_then(|transport| table.insert(transport, Protocol::Raw, handler, options))
+            {
                 Ok(id) => {
                     table.stats.accepted += 1;
                     self.handle(id, "on_open", |handler, cx| handler.open(cx, id));
@@ -559,8 +702,20 @@ impl<S: 'static> Reactor<S> {
 
     // ── calling out ──────────────────────────────────────────────────────────────────────────
 
-    fn handle(&mut self, id: ConnId, event: &'static str, call: impl FnOnce(&mut dyn Handler<S>, &mut Cx<'_, S>)) {
-        Self::handle_with(&mut self.handlers, &mut self.core, &mut self.state, id, event, call);
+    fn handle(
+        &mut self,
+        id: ConnId,
+        event: &'static str,
+        call: impl FnOnce(&mut dyn Handler<S>, &mut Cx<'_, S>),
+    ) {
+        Self::handle_with(
+            &mut self.handlers,
+            &mut self.core,
+            &mut self.state,
+            id,
+            event,
+            call,
+        );
     }
 
     /// Calls the handler of a connection; a panic ends the connection and nothing else.
@@ -576,18 +731,30 @@ impl<S: 'static> Reactor<S> {
         if !core.new_handlers.is_empty() {
             adopt_handlers(handlers, core);
         }
-        let Some(connection) = core.table.connection(id) else { return };
+        let Some(connection) = core.table.connection(id) else {
+            return;
+        };
         let key = connection.handler as usize;
-        let Some(Some(handler)) = handlers.get_mut(key) else { return };
+        let Some(Some(handler)) = handlers.get_mut(key) else {
+            return;
+        };
         core.callback = event;
         let before = core.table.now;
         let outcome = {
-            let mut cx = Cx { state, reactor: core };
+            let mut cx = Cx {
+                state,
+                reactor: core,
+            };
             catch_unwind(AssertUnwindSafe(|| call(handler.as_mut(), &mut cx)))
         };
         if outcome.is_err() {
             core.table.stats.panics += 1;
-            log::error!("conn {id} {}: {}: {} panicked", core.peer(id), handler.name(), core.callback);
+            log::error!(
+                "conn {id} {}: {}: {} panicked",
+                core.peer(id),
+                handler.name(),
+                core.callback
+            );
             core.table.fail(id, CloseReason::Panicked);
         }
         core.note_duration(before, || handler.name().to_owned());
@@ -598,7 +765,10 @@ impl<S: 'static> Reactor<S> {
         let core = &mut self.core;
         core.callback = event;
         let before = core.table.now;
-        let mut cx = Cx { state: &mut self.state, reactor: core };
+        let mut cx = Cx {
+            state: &mut self.state,
+            reactor: core,
+        };
         let outcome = catch_unwind(AssertUnwindSafe(|| call(&mut cx)));
         if outcome.is_err() {
             self.core.table.stats.panics += 1;
@@ -643,12 +813,21 @@ impl<S: 'static> Core<S> {
     // instead of being turned away. Readiness is edge-triggered: nothing spins.
     fn pause_accepting(&mut self, index: u32, why: &str, backs_off: bool) {
         self.table.stats.accept_pauses += 1;
-        if let Some(Source::Listener(listener)) = self.table.sources.get(index as usize) {
-            log::warn!("{}: accepting pauses at {} connections: {why}", listener.address, self.table.connection_count);
+        // Said once until a connection is accepted again.
+        if let Some(Source::Listener(listener)) = self.table.sources.get_mut(index as usize)
+            && !std::mem::replace(&mut listener.is_starved, true)
+        {
+            log::warn!(
+                "{}: accepting pauses at {} connections: {why}",
+                listener.address,
+                self.table.connection_count
+            );
         }
         if backs_off {
             let backoff = self.table.config.accept_backoff;
-            self.after(backoff, move |cx: &mut Cx<'_, S>| cx.reactor.table.still_ready.push(index));
+            self.after(backoff, move |cx: &mut Cx<'_, S>| {
+                cx.reactor.table.still_ready.push(index)
+            });
         } else {
             self.table.paused_listeners.push(index);
         }
@@ -660,6 +839,8 @@ impl<S> std::os::fd::AsRawFd for Reactor<S> {
     /// The descriptor that becomes readable when there is something to do; with
     /// [`next_wakeup`](Reactor::next_wakeup) this is all that another loop needs.
     fn as_raw_fd(&self) -> std::os::fd::RawFd {
-        self.poll.as_ref().map_or(-1, std::os::fd::AsRawFd::as_raw_fd)
+        self.poll
+            .as_ref()
+            .map_or(-1, std::os::fd::AsRawFd::as_raw_fd)
     }
 }

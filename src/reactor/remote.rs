@@ -18,7 +18,12 @@ pub(crate) struct Mailbox<S> {
 
 impl<S> Mailbox<S> {
     pub(crate) fn new(waker: Option<mio::Waker>) -> Mailbox<S> {
-        Mailbox { arrivals: Mutex::default(), rung: AtomicBool::new(false), closed: AtomicBool::new(false), waker }
+        Mailbox {
+            arrivals: Mutex::default(),
+            rung: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            waker,
+        }
     }
 
     pub(crate) fn has_arrivals(&self) -> bool {
@@ -35,7 +40,10 @@ impl<S> Mailbox<S> {
 
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
-        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.arrivals
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
     }
 }
 
@@ -46,7 +54,9 @@ pub struct Remote<S> {
 
 impl<S> Clone for Remote<S> {
     fn clone(&self) -> Self {
-        Remote { mailbox: Arc::clone(&self.mailbox) }
+        Remote {
+            mailbox: Arc::clone(&self.mailbox),
+        }
     }
 }
 
@@ -71,14 +81,21 @@ impl<S> Remote<S> {
     /// # Errors
     ///
     /// [`Gone`] when the reactor has ended; the closure is dropped.
-    pub fn run<R>(&self, call: impl FnOnce(&mut Cx<'_, S>) -> R + Send + 'static) -> Result<(), Gone> {
+    pub fn run<R>(
+        &self,
+        call: impl FnOnce(&mut Cx<'_, S>) -> R + Send + 'static,
+    ) -> Result<(), Gone> {
         let mailbox = &*self.mailbox;
         if mailbox.closed.load(Ordering::Acquire) {
             return Err(Gone);
         }
-        mailbox.arrivals.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(move |cx| {
-            call(cx);
-        }));
+        mailbox
+            .arrivals
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Box::new(move |cx| {
+                call(cx);
+            }));
         if !mailbox.rung.swap(true, Ordering::AcqRel)
             && let Some(waker) = &mailbox.waker
         {

@@ -39,7 +39,9 @@ impl<S: 'static> Core<S> {
     }
 
     pub(crate) fn take_signals(&mut self) {
-        let Some(signals) = &mut self.signals else { return };
+        let Some(signals) = &mut self.signals else {
+            return;
+        };
         let mut buffer = [0; 16];
         let mut count = 0;
         while let Ok(read @ 1..) = signals.receiver.read(&mut buffer) {

@@ -1,2 +1,528 @@
 //! A simulation: the same program on memory streams and an invented clock.
+//!
+//! [`Sim`] runs the setup that [`Reactor::run`] would run, with every socket replaced by memory
+//! and time standing still until it is told to pass. A test of thirty seconds takes a millisecond,
+//! and one seed of faults is one run, on every machine.
+//!
+//! ```
+//! use std::time::Duration;
+//! use waterwheel::Sim;
+//!
+//! let mut sim = Sim::new((), |reactor| {
+//!     reactor.websocket("0.0.0.0:8080", |ws| {
+//!         ws.on_message(|ws, message| ws.send(format!("Pong: {message}")));
+//!     })
+//! });
+//! let alice = sim.websocket("/");
+//! alice.send("hi");
+//! sim.advance(Duration::from_secs(1));
+//! assert_eq!(alice.received(), ["Pong: hi"]);
+//! ```
 
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::protocol::websocket::{self, Machine, Role, ToMessage};
+
+use super::config::Config;
+use super::core::{Clock, Core};
+use super::id::ConnId;
+use super::listener::{Acceptor, Address};
+use super::memory::{Faults, MemoryStream, Net};
+use super::remote::Mailbox;
+use super::table::{Source, Table};
+use super::{Reactor, SetupResult};
+
+/// What a simulated socket takes before its peer has read, in bytes.
+const CAPACITY_BYTES: usize = 64 * 1024;
+
+/// Turns without time passing after which a simulation is told to be endless.
+const TURNS_MAX: usize = 100_000;
+
+/// A reactor without a kernel, and the world around it.
+pub struct Sim<S> {
+    reactor: Reactor<S>,
+    net: Rc<Net>,
+    capacity_bytes: usize,
+    running: bool,
+}
+
+impl<S: 'static> Sim<S> {
+    /// Runs `setup` as [`Reactor::run`] does.
+    ///
+    /// # Panics
+    ///
+    /// When `setup` fails: a simulation is a test.
+    pub fn new<R: SetupResult>(state: S, setup: impl FnOnce(&mut Core<S>) -> R) -> Sim<S> {
+        Self::with_config(Config::default(), state, setup)
+    }
+
+    /// As [`new`](Self::new), with limits of your own.
+    ///
+    /// # Panics
+    ///
+    /// As [`new`](Self::new).
+    pub fn with_config<R: SetupResult>(
+        config: Config,
+        state: S,
+        setup: impl FnOnce(&mut Core<S>) -> R,
+    ) -> Sim<S> {
+        let net = Rc::new(Net::default());
+        // A simulation is the same on every day.
+        let table = Table::new(config, None, 1_000_000_000);
+        let core = Core::new(
+            table,
+            Mailbox::new(None),
+            Clock::Invented(0),
+            Some(Rc::clone(&net)),
+            1,
+        );
+        let mut reactor = Reactor::assemble(state, core, None);
+        setup(&mut reactor.core)
+            .into_result()
+            .expect("the setup of a simulation succeeds");
+        Sim {
+            reactor,
+            net,
+            capacity_bytes: CAPACITY_BYTES,
+            running: true,
+        }
+    }
+
+    /// From now on things go wrong as `faults` say, by dice that `seed` determines.
+    pub fn faults(&mut self, seed: u64, faults: Faults) {
+        self.net.set_faults(seed, faults);
+    }
+
+    /// What sockets made from now on take before their peer has read, in bytes.
+    pub fn socket_bytes(&mut self, bytes: usize) {
+        self.capacity_bytes = bytes;
+    }
+
+    /// Your state.
+    pub fn state(&mut self) -> &mut S {
+        self.reactor.state()
+    }
+
+    /// What callbacks get as `reactor`.
+    pub fn reactor(&mut self) -> &mut Core<S> {
+        self.reactor.core()
+    }
+
+    /// Whether the reactor has neither been stopped nor drained.
+    pub fn is_running(&self) -> bool {
+        self.running
+    }
+
+    /// Runs turns until nothing is left to do at this moment.
+    ///
+    /// # Panics
+    ///
+    /// When that does not come about: something keeps the loop busy for ever.
+    pub fn settle(&mut self) {
+        for _ in 0..TURNS_MAX {
+            if !self.running || self.reactor.next_wakeup() != Some(Duration::ZERO) {
+                return;
+            }
+            self.turn();
+        }
+        panic!("the loop was still busy after {TURNS_MAX} turns");
+    }
+
+    /// Runs one turn.
+    pub fn turn(&mut self) {
+        if self.running {
+            // There is no poll that could fail.
+            self.running = self.reactor.turn(Some(Duration::ZERO)).unwrap_or(false);
+        }
+    }
+
+    /// Lets time pass, stopping at every moment at which something is due.
+    pub fn advance(&mut self, time: Duration) {
+        self.settle();
+        let end = self.now() + time.as_nanos() as u64;
+        while self.running {
+            let Some(wakeup) = self.reactor.next_wakeup() else {
+                break;
+            };
+            let due = self.now().saturating_add(wakeup.as_nanos() as u64);
+            if end < due {
+                break;
+            }
+            self.set_now(due);
+            self.turn();
+            self.settle();
+        }
+        self.set_now(end);
+    }
+
+    fn now(&self) -> u64 {
+        self.reactor.core.clock.now()
+    }
+
+    fn set_now(&mut self, now: u64) {
+        self.reactor.core.clock = Clock::Invented(now);
+        self.reactor.core.table.now = now;
+    }
+
+    /// Connects to the first listener.
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
+    pub fn connect(&mut self) -> SimStream {
+        let listener = self.first_listener(None).expect("the setup listens");
+        self.connect_to(listener)
+    }
+
+    /// Connects to the listener on `port`.
+    ///
+    /// # Panics
+    ///
+    /// When nothing listens there.
+    pub fn connect_port(&mut self, port: u16) -> SimStream {
+        let listener = self
+            .first_listener(Some(port))
+            .expect("the setup listens on this port");
+        self.connect_to(listener)
+    }
+
+    fn connect_to(&mut self, listener: usize) -> SimStream {
+        let (ours, theirs) = MemoryStream::pair(&self.net, self.capacity_bytes);
+        self.reactor.core.offer(listener, theirs);
+        self.settle();
+        SimStream {
+            stream: Rc::new(RefCell::new(Some(ours))),
+        }
+    }
+
+    fn first_listener(&self, port: Option<u16>) -> Option<usize> {
+        self.reactor.core.memory_listener(port)
+    }
+
+    /// Connects to the first listener and becomes a WebSocket on `path`.
+    ///
+    /// # Panics
+    ///
+    /// When the server refuses; use [`try_websocket`](Self::try_websocket) to test refusals.
+    pub fn websocket(&mut self, path: &str) -> SimSocket {
+        match self.try_websocket(path, &[]) {
+            Ok(socket) => socket,
+            Err(answer) => panic!("refused: {answer}"),
+        }
+    }
+
+    /// Connects to the first listener and asks to become a WebSocket on `path`, with further
+    /// headers.
+    ///
+    /// # Errors
+    ///
+    /// The server's answer, when it is not 101.
+    pub fn try_websocket(
+        &mut self,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<SimSocket, String> {
+        let stream = self.connect();
+        let mut request = format!(
+            "GET {path} HTTP/1.1\r\nHost: sim\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        );
+        for (name, value) in headers {
+            request.push_str(&format!("{name}: {value}\r\n"));
+        }
+        request.push_str("\r\n");
+        stream.write(&request);
+        self.settle();
+        let mut answer = stream.read();
+        while !answer.windows(4).any(|window| window == b"\r\n\r\n") && !stream.is_closed() {
+            let before = answer.len();
+            self.settle();
+            answer.extend(stream.read());
+            if answer.len() == before {
+                break;
+            }
+        }
+        let end = answer
+            .windows(4)
+            .position(|window| window == b"\r\n\r\n")
+            .map_or(answer.len(), |at| at + 4);
+        let head = String::from_utf8_lossy(&answer[..end]).into_owned();
+        if !head.starts_with("HTTP/1.1 101") {
+            return Err(String::from_utf8_lossy(&answer).into_owned());
+        }
+        let peer = SimPeer {
+            machine: Machine::new(Role::Client),
+            input: answer.split_off(end),
+            close: None,
+        };
+        Ok(SimSocket {
+            stream,
+            peer: Rc::new(RefCell::new(peer)),
+            head,
+        })
+    }
+}
+
+impl<S: 'static> Core<S> {
+    pub(crate) fn memory_address(&self, address: &str) -> Address {
+        let port = address
+            .rsplit_once(':')
+            .and_then(|(_, port)| port.parse().ok())
+            .unwrap_or(0);
+        Address::Inet(([127, 0, 0, 1], port).into())
+    }
+
+    fn memory_listener(&self, port: Option<u16>) -> Option<usize> {
+        self.table
+            .sources
+            .iter()
+            .find_map(|(index, source)| match source {
+                Source::Listener(listener) => match (&listener.address, port) {
+                    (_, None) => Some(index),
+                    (Address::Inet(address), Some(port)) => {
+                        (address.port() == port).then_some(index)
+                    }
+                    (Address::Unix(_), Some(_)) => None,
+                },
+                Source::Connection(_) | Source::Attempt(_) => None,
+            })
+    }
+
+    fn offer(&mut self, listener: usize, stream: MemoryStream) {
+        if let Some(Source::Listener(found)) = self.table.sources.get_mut(listener)
+            && let Acceptor::Memory(waiting) = &mut found.acceptor
+        {
+            waiting.push_back(stream);
+            self.table.still_ready.push(listener as u32);
+        }
+    }
+
+    /// A client of the same simulation: connects to one of its listeners.
+    pub(crate) fn connect_in_memory(&mut self, id: ConnId, port: u16) {
+        let Some(net) = self.net.clone() else { return };
+        let Some(listener) = self.memory_listener(Some(port)) else {
+            return self.table.abort(
+                id,
+                super::close::CloseReason::Io(std::io::ErrorKind::ConnectionRefused),
+            );
+        };
+        let (ours, theirs) = MemoryStream::pair(&net, CAPACITY_BYTES);
+        self.offer(listener, theirs);
+        self.attempt_in_memory(id, ours);
+    }
+}
+
+/// The client's end of a simulated stream; clones share it.
+#[derive(Clone)]
+pub struct SimStream {
+    /// `None` after it was closed.
+    stream: Rc<RefCell<Option<MemoryStream>>>,
+}
+
+impl SimStream {
+    /// Writes, as far as the other side takes it; returns how many bytes went.
+    pub fn write(&self, bytes: impl AsRef<[u8]>) -> usize {
+        self.stream
+            .borrow_mut()
+            .as_mut()
+            .and_then(|stream| stream.write(bytes.as_ref()).ok())
+            .unwrap_or(0)
+    }
+
+    /// Everything that has come.
+    pub fn read(&self) -> Vec<u8> {
+        let mut all = Vec::new();
+        let mut buffer = [0; 4096];
+        if let Some(stream) = self.stream.borrow_mut().as_mut() {
+            while let Ok(count @ 1..) = stream.read(&mut buffer) {
+                all.extend_from_slice(&buffer[..count]);
+            }
+        }
+        all
+    }
+
+    /// Everything that has come, as text.
+    pub fn read_text(&self) -> String {
+        String::from_utf8_lossy(&self.read()).into_owned()
+    }
+
+    /// Ends the client's side; the server's may go on.
+    pub fn finish(&self) {
+        if let Some(stream) = self.stream.borrow_mut().as_mut() {
+            stream.shutdown_write();
+        }
+    }
+
+    /// Closes.
+    pub fn close(&self) {
+        *self.stream.borrow_mut() = None;
+    }
+
+    /// Resets.
+    pub fn reset(&self) {
+        if let Some(mut stream) = self.stream.borrow_mut().take() {
+            stream.reset();
+        }
+    }
+
+    /// Whether the server has ended its side, or reset, and everything it sent was read.
+    pub fn is_closed(&self) -> bool {
+        self.stream
+            .borrow()
+            .as_ref()
+            .is_none_or(MemoryStream::is_at_end)
+    }
+}
+
+struct SimPeer {
+    machine: Machine,
+    input: Vec<u8>,
+    close: Option<(u16, String)>,
+}
+
+/// The client's end of a simulated WebSocket; clones share it.
+///
+/// Answers neither pings nor closes by itself, so that a test can play the peer that does not.
+#[derive(Clone)]
+pub struct SimSocket {
+    stream: SimStream,
+    peer: Rc<RefCell<SimPeer>>,
+    head: String,
+}
+
+/// What came on a simulated WebSocket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// A text message.
+    Text(String),
+    /// A binary message.
+    Binary(Vec<u8>),
+    /// A ping.
+    Ping(Vec<u8>),
+    /// A pong.
+    Pong(Vec<u8>),
+    /// A close, with its code (1005 for none) and reason.
+    Close(u16, String),
+}
+
+/// The mask of a simulated client: one run is like the other.
+const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+impl SimSocket {
+    /// The head of the server's answer to the handshake.
+    pub fn head(&self) -> &str {
+        &self.head
+    }
+
+    /// The stream beneath, for bytes that are not frames.
+    pub fn stream(&self) -> &SimStream {
+        &self.stream
+    }
+
+    /// Sends a message.
+    pub fn send(&self, message: impl ToMessage) {
+        let mut out = Vec::new();
+        websocket::encode_message(Some(MASK), message.to_message(), &mut out);
+        self.stream.write(out);
+    }
+
+    /// Sends a close with a code.
+    pub fn close(&self, code: u16) {
+        let mut out = Vec::new();
+        if websocket::encode_close(Some(MASK), Some(code.into()), "", &mut out).is_ok() {
+            self.stream.write(out);
+        }
+    }
+
+    /// Sends a pong, as the answer to a ping would be.
+    pub fn pong(&self) {
+        let mut out = Vec::new();
+        if websocket::encode_pong(Some(MASK), b"", &mut out).is_ok() {
+            self.stream.write(out);
+        }
+    }
+
+    /// Sends a ping.
+    pub fn ping(&self, payload: &[u8]) {
+        let mut out = Vec::new();
+        if websocket::encode_ping(Some(MASK), payload, &mut out).is_ok() {
+            self.stream.write(out);
+        }
+    }
+
+    /// Everything that has come since it was last asked for.
+    ///
+    /// # Panics
+    ///
+    /// When the server broke the protocol.
+    pub fn take_events(&self) -> Vec<Received> {
+        let mut peer = self.peer.borrow_mut();
+        let SimPeer {
+            machine,
+            input,
+            close,
+        } = &mut *peer;
+        input.extend(self.stream.read());
+        let limits = websocket::Limits {
+            frame_bytes_max: usize::MAX,
+            message_bytes_max: usize::MAX,
+        };
+        let mut events = Vec::new();
+        let mut rest = input.as_mut_slice();
+        while let Some(event) = machine
+            .next_event(&mut rest, &limits)
+            .expect("the server keeps to the protocol")
+        {
+            events.push(match event {
+                websocket::Event::Text(text) => Received::Text(text.into_owned()),
+                websocket::Event::Binary(bytes) => Received::Binary(bytes.into_owned()),
+                websocket::Event::Ping(payload) => Received::Ping(payload.to_vec()),
+                websocket::Event::Pong(payload) => Received::Pong(payload.to_vec()),
+                websocket::Event::Close(code, reason) => {
+                    let code = code.map_or(1005, u16::from);
+                    *close = Some((code, reason.to_owned()));
+                    Received::Close(code, reason.to_owned())
+                }
+            });
+        }
+        let left = rest.len();
+        input.drain(..input.len() - left);
+        events
+    }
+
+    /// The text messages that have come since it was last asked for.
+    ///
+    /// # Panics
+    ///
+    /// When the server broke the protocol.
+    pub fn received(&self) -> Vec<String> {
+        let texts = self
+            .take_events()
+            .into_iter()
+            .filter_map(|event| match event {
+                Received::Text(text) => Some(text),
+                Received::Binary(_)
+                | Received::Ping(_)
+                | Received::Pong(_)
+                | Received::Close(..) => None,
+            });
+        texts.collect()
+    }
+
+    /// The server's close code, once it was among what came.
+    pub fn close_code(&self) -> Option<u16> {
+        self.peer.borrow().close.as_ref().map(|(code, _)| *code)
+    }
+
+    /// Closes the stream without a word.
+    pub fn vanish(&self) {
+        self.stream.close();
+    }
+
+    /// Whether the server has ended the stream.
+    pub fn is_closed(&self) -> bool {
+        self.stream.is_closed()
+    }
+}

@@ -82,7 +82,11 @@ impl Histogram {
     /// The buckets that hold something: upper bound and count.
     pub fn buckets(&self) -> impl Iterator<Item = (Duration, u64)> {
         let bound = |bucket: usize| Duration::from_micros((1u64 << bucket) - 1);
-        self.counts.iter().enumerate().filter(|(_, count)| **count != 0).map(move |(bucket, count)| (bound(bucket), *count))
+        self.counts
+            .iter()
+            .enumerate()
+            .filter(|(_, count)| **count != 0)
+            .map(move |(bucket, count)| (bound(bucket), *count))
     }
 }
 
@@ -100,7 +104,10 @@ mod tests {
         let median = histogram.quantile(0.5).as_micros();
         assert!((500..=1000).contains(&median), "{median}");
         assert_eq!(histogram.quantile(1.0), Duration::from_micros(1000));
-        assert_eq!((histogram.count(), histogram.max()), (1000, Duration::from_micros(1000)));
+        assert_eq!(
+            (histogram.count(), histogram.max()),
+            (1000, Duration::from_micros(1000))
+        );
         histogram.record(Duration::from_secs(100_000));
         assert_eq!(histogram.count(), 1001);
     }

@@ -46,7 +46,15 @@ pub struct StreamHandlers<S> {
 
 impl<S> StreamHandlers<S> {
     pub(crate) fn new(name: String, single: bool) -> Self {
-        StreamHandlers { name, single, on_open: None, on_data: None, on_end: None, on_drain: None, on_close: None }
+        StreamHandlers {
+            name,
+            single,
+            on_open: None,
+            on_data: None,
+            on_end: None,
+            on_drain: None,
+            on_close: None,
+        }
     }
 
     /// The connection was accepted or made.
@@ -88,7 +96,12 @@ impl<S> StreamHandlers<S> {
 
 impl<S: 'static> StreamHandlers<S> {
     fn restart_idle(cx: &mut Cx<'_, S>, id: ConnId) {
-        if let Some(timeout) = cx.reactor.table.options_of(id).and_then(|options| options.idle_timeout) {
+        if let Some(timeout) = cx
+            .reactor
+            .table
+            .options_of(id)
+            .and_then(|options| options.idle_timeout)
+        {
             cx.reactor.table.wait(id, Deadline::Idle, timeout);
         }
     }
@@ -103,38 +116,73 @@ impl<S: 'static> Handler<S> for StreamHandlers<S> {
         Self::restart_idle(cx, id);
         cx.reactor.mark_opened(id);
         if let Some(call) = &mut self.on_open {
-            call(&mut Stream { state: cx.state, reactor: cx.reactor, id });
+            call(&mut Stream {
+                state: cx.state,
+                reactor: cx.reactor,
+                id,
+            });
         }
     }
 
     fn receive(&mut self, cx: &mut Cx<'_, S>, id: ConnId, input: &mut [u8]) -> usize {
         Self::restart_idle(cx, id);
         if let Some(call) = &mut self.on_data {
-            call(&mut Stream { state: cx.state, reactor: cx.reactor, id }, input);
+            call(
+                &mut Stream {
+                    state: cx.state,
+                    reactor: cx.reactor,
+                    id,
+                },
+                input,
+            );
         }
         input.len()
     }
 
     fn end(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
         match &mut self.on_end {
-            Some(call) => call(&mut Stream { state: cx.state, reactor: cx.reactor, id }),
-            None => cx.reactor.table.finish(id, Close { was_clean: true, ..Close::new(CloseReason::Peer) }, false),
+            Some(call) => call(&mut Stream {
+                state: cx.state,
+                reactor: cx.reactor,
+                id,
+            }),
+            None => cx.reactor.table.finish(
+                id,
+                Close {
+                    was_clean: true,
+                    ..Close::new(CloseReason::Peer)
+                },
+                false,
+            ),
         }
     }
 
     fn drained(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
         if let Some(call) = &mut self.on_drain {
-            call(&mut Stream { state: cx.state, reactor: cx.reactor, id });
+            call(&mut Stream {
+                state: cx.state,
+                reactor: cx.reactor,
+                id,
+            });
         }
     }
 
     fn due(&mut self, cx: &mut Cx<'_, S>, id: ConnId, deadline: Deadline) {
-        cx.reactor.table.finish(id, Close::new(CloseReason::TimedOut(deadline)), true);
+        cx.reactor
+            .table
+            .finish(id, Close::new(CloseReason::TimedOut(deadline)), true);
     }
 
     fn closed(&mut self, cx: &mut Cx<'_, S>, id: ConnId, close: &Close) {
         if let Some(call) = &mut self.on_close {
-            call(&mut Stream { state: cx.state, reactor: cx.reactor, id }, close);
+            call(
+                &mut Stream {
+                    state: cx.state,
+                    reactor: cx.reactor,
+                    id,
+                },
+                close,
+            );
         }
     }
 

@@ -58,10 +58,13 @@ pub(crate) struct Table {
     cork: Vec<u8>,
     corked: Option<ConnId>,
     next_generation: u32,
+    /// Seconds since 1970 at the start of the reactor.
+    started_unix: u64,
+    date: (u64, [u8; 29]),
 }
 
 impl Table {
-    pub(crate) fn new(config: Config, registry: Option<Registry>) -> Table {
+    pub(crate) fn new(config: Config, registry: Option<Registry>, started_unix: u64) -> Table {
         let options = vec![Rc::new(config.options.clone())];
         Table {
             sources: Slab::new(),
@@ -81,7 +84,24 @@ impl Table {
             cork: Vec::new(),
             corked: None,
             next_generation: 0,
+            started_unix,
+            date: (u64::MAX, [0; 29]),
         }
+    }
+
+    /// Seconds since 1970, from the reactor's clock.
+    pub(crate) fn unix_time(&self) -> u64 {
+        self.started_unix + self.now / 1_000_000_000
+    }
+
+    /// The date for response heads, formatted once a second. Source: RFC 9110, section 5.6.7.
+    pub(crate) fn date(&mut self) -> [u8; 29] {
+        let now = self.unix_time();
+        if self.date.0 != now {
+            self.date.0 = now;
+            http::format_date(now, &mut self.date.1);
+        }
+        self.date.1
     }
 
     // ── in and out of the table ──────────────────────────────────────────────────────────────
@@ -92,7 +112,13 @@ impl Table {
     }
 
     /// Adds a connection and watches it.
-    pub(crate) fn insert(&mut self, transport: Transport, protocol: Protocol, handler: u32, options: u16) -> io::Result<ConnId> {
+    pub(crate) fn insert(
+        &mut self,
+        transport: Transport,
+        protocol: Protocol,
+        handler: u32,
+        options: u16,
+    ) -> io::Result<ConnId> {
         let generation = self.generation();
         let entry = self.sources.vacant_entry();
         let index = entry.key();
@@ -116,15 +142,25 @@ impl Table {
             form: Form::RAW,
             last_publication: 0,
         };
-        register(&self.registry, &mut connection.transport, index, Interest::READABLE)?;
+        register(
+            &self.registry,
+            &mut connection.transport,
+            index,
+            Interest::READABLE,
+        )?;
         entry.insert(Source::Connection(connection));
         self.connection_count += 1;
-        Ok(ConnId { index: index as u32, generation })
+        Ok(ConnId {
+            index: index as u32,
+            generation,
+        })
     }
 
     /// Removes a connection and closes its socket.
     pub(crate) fn remove(&mut self, id: ConnId) {
-        let Some(connection) = self.connection_mut(id) else { return };
+        let Some(connection) = self.connection_mut(id) else {
+            return;
+        };
         let mut queue = std::mem::replace(&mut connection.queue, WriteQueue::new());
         queue.clear(&mut self.nodes);
         self.sources.remove(id.index as usize);
@@ -134,7 +170,9 @@ impl Table {
     #[inline]
     pub(crate) fn connection(&self, id: ConnId) -> Option<&Connection> {
         match self.sources.get(id.index as usize) {
-            Some(Source::Connection(connection)) if connection.generation == id.generation => Some(connection),
+            Some(Source::Connection(connection)) if connection.generation == id.generation => {
+                Some(connection)
+            }
             _ => None,
         }
     }
@@ -142,7 +180,9 @@ impl Table {
     #[inline]
     pub(crate) fn connection_mut(&mut self, id: ConnId) -> Option<&mut Connection> {
         match self.sources.get_mut(id.index as usize) {
-            Some(Source::Connection(connection)) if connection.generation == id.generation => Some(connection),
+            Some(Source::Connection(connection)) if connection.generation == id.generation => {
+                Some(connection)
+            }
             _ => None,
         }
     }
@@ -150,25 +190,20 @@ impl Table {
     /// The connection, while it takes messages.
     #[inline]
     pub(crate) fn open_mut(&mut self, id: ConnId) -> Option<&mut Connection> {
-        self.connection_mut(id).filter(|connection| connection.life == Life::Open)
+        self.connection_mut(id)
+            .filter(|connection| connection.life == Life::Open)
     }
 
     /// The connection, while the application may hear of it.
     #[inline]
     pub(crate) fn is_heard(&self, id: ConnId) -> bool {
-        self.connection(id).is_some_and(|connection| matches!(connection.life, Life::Open | Life::Closing))
-    }
-
-    /// Whether the loop may go on handing out what was read.
-    #[inline]
-    pub(crate) fn may_read(&self, id: ConnId) -> bool {
-        self.connection(id).is_some_and(|connection| {
-            matches!(connection.life, Life::Open | Life::Closing) && (connection.life == Life::Closing || connection.may_read())
-        })
+        self.connection(id)
+            .is_some_and(|connection| matches!(connection.life, Life::Open | Life::Closing))
     }
 
     pub(crate) fn options_of(&self, id: ConnId) -> Option<&Rc<Options>> {
-        self.connection(id).map(|connection| &self.options[usize::from(connection.options)])
+        self.connection(id)
+            .map(|connection| &self.options[usize::from(connection.options)])
     }
 
     // ── what the application orders: bytes ───────────────────────────────────────────────────
@@ -235,7 +270,9 @@ impl Table {
     pub(crate) fn send_shared(&mut self, id: ConnId, bytes: Rc<[u8]>, key: u64) -> Sent {
         match self.admit(id) {
             Ok(()) => {}
-            Err(Sent::Full) if self.replaces(id) => return self.replace(id, Keep::Keyed(key), Bytes::Shared(bytes)),
+            Err(Sent::Full) if self.replaces(id) => {
+                return self.replace(id, Keep::Keyed(key), Bytes::Shared(bytes));
+            }
             Err(sent) => return sent,
         }
         if self.corked == Some(id) && bytes.len() < LARGE_BYTES {
@@ -251,13 +288,24 @@ impl Table {
     }
 
     fn encode(&self, id: ConnId, message: Message<'_>, out: &mut Vec<u8>) -> Result<(), Sent> {
-        let Some(connection) = self.connection(id) else { return Err(Sent::Gone) };
+        let Some(connection) = self.connection(id) else {
+            return Err(Sent::Gone);
+        };
         match &connection.protocol {
             Protocol::Raw => out.extend_from_slice(message.as_bytes()),
             Protocol::WebSocket(machine) => machine.encode(message, out),
             Protocol::EventStream { chunked } => {
-                let Message::Text(text) = message else { return Err(Sent::Gone) };
-                event_stream::encode_framed(*chunked, text, out);
+                let Message::Text(text) = message else {
+                    return Err(Sent::Gone);
+                };
+                let mut event = Vec::with_capacity(text.len() + 16);
+                // Only names and ids can be refused, and there are none.
+                let _ = event_stream::encode(None, None, text, &mut event);
+                if *chunked {
+                    http::encode_chunk(&event, out);
+                } else {
+                    out.extend_from_slice(&event);
+                }
             }
             Protocol::Http(exchange) => {
                 if !exchange.encode_body(message.as_bytes(), out) {
@@ -270,7 +318,9 @@ impl Table {
 
     /// Whether one more message may be queued; applies the route's policy when not.
     fn admit(&mut self, id: ConnId) -> Result<(), Sent> {
-        let Some(connection) = self.open_mut(id) else { return Err(Sent::Gone) };
+        let Some(connection) = self.open_mut(id) else {
+            return Err(Sent::Gone);
+        };
         let queued_bytes = connection.queue.queued_bytes();
         let options = connection.options;
         let options = &self.options[usize::from(options)];
@@ -294,8 +344,15 @@ impl Table {
     }
 
     fn drop_oldest(&mut self, id: ConnId, high_bytes: usize) -> Result<(), Sent> {
-        let Table { sources, nodes, stats, .. } = self;
-        let Some(Source::Connection(connection)) = sources.get_mut(id.index as usize) else { return Err(Sent::Gone) };
+        let Table {
+            sources,
+            nodes,
+            stats,
+            ..
+        } = self;
+        let Some(Source::Connection(connection)) = sources.get_mut(id.index as usize) else {
+            return Err(Sent::Gone);
+        };
         stats.dropped += connection.queue.drop_oldest(nodes, high_bytes);
         if connection.queue.queued_bytes() <= high_bytes {
             return Ok(());
@@ -305,17 +362,27 @@ impl Table {
     }
 
     fn replaces(&self, id: ConnId) -> bool {
-        self.open(id).is_some() && self.options_of(id).is_some_and(|options| options.overflow == Overflow::LatestPerKey)
+        self.open(id).is_some()
+            && self
+                .options_of(id)
+                .is_some_and(|options| options.overflow == Overflow::LatestPerKey)
     }
 
     fn open(&self, id: ConnId) -> Option<&Connection> {
-        self.connection(id).filter(|connection| connection.life == Life::Open)
+        self.connection(id)
+            .filter(|connection| connection.life == Life::Open)
     }
 
     fn replace(&mut self, id: ConnId, keep: Keep, bytes: Bytes) -> Sent {
-        let Keep::Keyed(key) = keep else { return Sent::Full };
-        let high_bytes = self.options_of(id).map_or(0, |options| options.queue_high_bytes);
-        let Some(Source::Connection(connection)) = self.sources.get_mut(id.index as usize) else { return Sent::Gone };
+        let Keep::Keyed(key) = keep else {
+            return Sent::Full;
+        };
+        let high_bytes = self
+            .options_of(id)
+            .map_or(0, |options| options.queue_high_bytes);
+        let Some(Source::Connection(connection)) = self.sources.get_mut(id.index as usize) else {
+            return Sent::Gone;
+        };
         self.stats.dropped += 1;
         match connection.queue.replace(&mut self.nodes, key, bytes) {
             Ok(()) => Sent::Queued,
@@ -333,13 +400,23 @@ impl Table {
     }
 
     fn push(&mut self, id: ConnId, bytes: Bytes, keep: Keep) {
-        let Table { sources, nodes, options, dirty, .. } = self;
-        let Some(Source::Connection(connection)) = sources.get_mut(id.index as usize) else { return };
+        let Table {
+            sources,
+            nodes,
+            options,
+            dirty,
+            ..
+        } = self;
+        let Some(Source::Connection(connection)) = sources.get_mut(id.index as usize) else {
+            return;
+        };
         if connection.generation != id.generation {
             return;
         }
         connection.queue.push(nodes, bytes, keep);
-        if options[usize::from(connection.options)].queue_high_bytes < connection.queue.queued_bytes() {
+        if options[usize::from(connection.options)].queue_high_bytes
+            < connection.queue.queued_bytes()
+        {
             connection.flags.set(Flags::ABOVE_HIGH);
         }
         if !connection.flags.has(Flags::DIRTY) && !connection.flags.has(Flags::BLOCKED) {
@@ -386,7 +463,11 @@ impl Table {
     /// Writes cork, frame header and payload from where they lie. Not for all protocols: `false`
     /// means that nothing was done.
     fn write_large(&mut self, id: ConnId, message: Message<'_>) -> bool {
-        let Some(Protocol::WebSocket(machine)) = self.connection(id).map(|connection| &connection.protocol) else { return false };
+        let Some(Protocol::WebSocket(machine)) =
+            self.connection(id).map(|connection| &connection.protocol)
+        else {
+            return false;
+        };
         if machine.masks() {
             return false;
         }
@@ -399,13 +480,17 @@ impl Table {
     }
 
     fn write_now(&mut self, id: ConnId, first: &[u8], second: &[u8]) {
-        let Some(connection) = self.connection_mut(id) else { return };
+        let Some(connection) = self.connection_mut(id) else {
+            return;
+        };
         let mut taken = 0;
         if connection.queue.is_empty() && !connection.flags.has(Flags::BLOCKED) {
             let result = if second.is_empty() {
                 connection.transport.write(first)
             } else {
-                connection.transport.write_vectored(&[IoSlice::new(first), IoSlice::new(second)])
+                connection
+                    .transport
+                    .write_vectored(&[IoSlice::new(first), IoSlice::new(second)])
             };
             match result {
                 Ok(count) => taken = count,
@@ -428,16 +513,32 @@ impl Table {
     pub(crate) fn flush(&mut self, id: ConnId) {
         let now = self.now;
         loop {
-            let Table { sources, nodes, options, stats, registry, .. } = self;
-            let Some(Source::Connection(connection)) = sources.get_mut(id.index as usize) else { return };
-            if connection.generation != id.generation || matches!(connection.life, Life::Done | Life::Lingering) {
+            let Table {
+                sources,
+                nodes,
+                options,
+                stats,
+                registry,
+                ..
+            } = self;
+            let Some(Source::Connection(connection)) = sources.get_mut(id.index as usize) else {
+                return;
+            };
+            if connection.generation != id.generation
+                || matches!(connection.life, Life::Done | Life::Lingering)
+            {
                 return;
             }
             if connection.queue.is_empty() {
                 if connection.flags.take(Flags::BLOCKED) {
                     connection.write_deadline = Tick::NEVER;
                     // A failure shows at the next operation on the socket.
-                    let _ = reregister(registry, &mut connection.transport, id.index as usize, Interest::READABLE);
+                    let _ = reregister(
+                        registry,
+                        &mut connection.transport,
+                        id.index as usize,
+                        Interest::READABLE,
+                    );
                 }
                 return self.flushed(id);
             }
@@ -452,7 +553,10 @@ impl Table {
                     stats.sent_bytes += taken as u64;
                     connection.queue.advance(nodes, taken);
                     if 0 < taken && connection.flags.has(Flags::BLOCKED) {
-                        connection.write_deadline = Tick::after(now, options[usize::from(connection.options)].write_timeout);
+                        connection.write_deadline = Tick::after(
+                            now,
+                            options[usize::from(connection.options)].write_timeout,
+                        );
                     }
                     taken < length
                 }
@@ -469,15 +573,28 @@ impl Table {
 
     fn block(&mut self, id: ConnId) {
         let now = self.now;
-        let Table { sources, options, registry, .. } = self;
-        let Some(Source::Connection(connection)) = sources.get_mut(id.index as usize) else { return };
+        let Table {
+            sources,
+            options,
+            registry,
+            ..
+        } = self;
+        let Some(Source::Connection(connection)) = sources.get_mut(id.index as usize) else {
+            return;
+        };
         if connection.flags.has(Flags::BLOCKED) {
             return;
         }
         connection.flags.set(Flags::BLOCKED);
-        connection.write_deadline = Tick::after(now, options[usize::from(connection.options)].write_timeout);
+        connection.write_deadline =
+            Tick::after(now, options[usize::from(connection.options)].write_timeout);
         let interest = Interest::READABLE | Interest::WRITABLE;
-        let result = reregister(registry, &mut connection.transport, id.index as usize, interest);
+        let result = reregister(
+            registry,
+            &mut connection.transport,
+            id.index as usize,
+            interest,
+        );
         self.file(id);
         if let Err(error) = result {
             self.abort(id, CloseReason::Io(error.kind()));
@@ -486,16 +603,27 @@ impl Table {
 
     fn flushed(&mut self, id: ConnId) {
         self.note_level(id);
-        if self.connection(id).is_some_and(|connection| connection.life == Life::Finishing) {
+        if self
+            .connection(id)
+            .is_some_and(|connection| connection.life == Life::Finishing)
+        {
             self.finished(id);
         }
     }
 
     /// Below the low watermark again: reading goes on, and the application is told.
     fn note_level(&mut self, id: ConnId) {
-        let Table { sources, options, drained, .. } = self;
-        let Some(Source::Connection(connection)) = sources.get_mut(id.index as usize) else { return };
-        let low_bytes = options[usize::from(connection.options)].queue_low_bytes;
+        let Table {
+            sources,
+            options,
+            drained,
+            ..
+        } = self;
+        let Some(Source::Connection(connection)) = sources.get_mut(id.index as usize) else {
+            return;
+        };
+        let options = &options[usize::from(connection.options)];
+        let low_bytes = options.queue_low_bytes.min(options.queue_high_bytes);
         if connection.flags.has(Flags::ABOVE_HIGH) && connection.queue.queued_bytes() <= low_bytes {
             connection.flags.clear(Flags::ABOVE_HIGH);
             if !connection.flags.has(Flags::DRAINED) {
@@ -510,7 +638,10 @@ impl Table {
     pub(crate) fn flush_dirty(&mut self) {
         let mut dirty = std::mem::take(&mut self.dirty);
         for id in dirty.drain(..) {
-            if self.connection_mut(id).is_some_and(|connection| connection.flags.take(Flags::DIRTY)) {
+            if self
+                .connection_mut(id)
+                .is_some_and(|connection| connection.flags.take(Flags::DIRTY))
+            {
                 self.flush(id);
             }
         }
@@ -524,7 +655,9 @@ impl Table {
 
     /// Has the connection read, or what it left unread handed out, in the next turn.
     pub(crate) fn read_again(&mut self, id: ConnId) {
-        let Some(connection) = self.connection_mut(id) else { return };
+        let Some(connection) = self.connection_mut(id) else {
+            return;
+        };
         if !connection.flags.has(Flags::STILL_READY) {
             connection.flags.set(Flags::STILL_READY);
             self.still_ready.push(id.index);
@@ -538,7 +671,10 @@ impl Table {
     }
 
     pub(crate) fn resume(&mut self, id: ConnId) {
-        if self.open_mut(id).is_some_and(|connection| connection.flags.take(Flags::PAUSED)) {
+        if self
+            .open_mut(id)
+            .is_some_and(|connection| connection.flags.take(Flags::PAUSED))
+        {
             self.read_again(id);
         }
     }
@@ -551,7 +687,10 @@ impl Table {
     }
 
     pub(crate) fn release(&mut self, id: ConnId) {
-        if self.open_mut(id).is_some_and(|connection| connection.flags.take(Flags::HELD)) {
+        if self
+            .open_mut(id)
+            .is_some_and(|connection| connection.flags.take(Flags::HELD))
+        {
             self.read_again(id);
         }
     }
@@ -561,7 +700,9 @@ impl Table {
     /// Sets what the connection waits for; the deadline it had is forgotten.
     pub(crate) fn wait(&mut self, id: ConnId, wait: Deadline, after: Duration) {
         let due = Tick::after(self.now, after);
-        let Some(connection) = self.connection_mut(id) else { return };
+        let Some(connection) = self.connection_mut(id) else {
+            return;
+        };
         // From the first step of closing on, one absolute deadline holds.
         if connection.life != Life::Open {
             return;
@@ -569,6 +710,17 @@ impl Table {
         connection.wait = Some(wait);
         connection.deadline = due;
         self.file(id);
+    }
+
+    /// Puts off the deadline by whole seconds.
+    pub(crate) fn extend_wait(&mut self, id: ConnId, seconds: u32) {
+        if let Some(connection) = self.open_mut(id)
+            && connection.deadline != Tick::NEVER
+        {
+            connection.deadline = connection
+                .deadline
+                .later_by(Duration::from_secs(u64::from(seconds)));
+        }
     }
 
     pub(crate) fn wait_for_nothing(&mut self, id: ConnId) {
@@ -580,7 +732,9 @@ impl Table {
 
     #[inline]
     pub(crate) fn file(&mut self, id: ConnId) {
-        let Some(connection) = self.connection_mut(id) else { return };
+        let Some(connection) = self.connection_mut(id) else {
+            return;
+        };
         let due = connection.deadline.earlier(connection.write_deadline);
         if due != Tick::NEVER && (connection.filed == Tick::NEVER || due < connection.filed) {
             connection.filed = due;
@@ -615,8 +769,12 @@ impl Table {
 
     fn begin_closing(&mut self, id: ConnId, life: Life, close: Close) {
         let now = self.now;
-        let Table { sources, options, .. } = self;
-        let Some(Source::Connection(connection)) = sources.get_mut(id.index as usize) else { return };
+        let Table {
+            sources, options, ..
+        } = self;
+        let Some(Source::Connection(connection)) = sources.get_mut(id.index as usize) else {
+            return;
+        };
         let was_open = connection.life == Life::Open;
         connection.life = life;
         // The first cause stays.
@@ -625,7 +783,8 @@ impl Table {
         }
         if was_open {
             connection.wait = Some(Deadline::Close);
-            connection.deadline = Tick::after(now, options[usize::from(connection.options)].close_timeout);
+            connection.deadline =
+                Tick::after(now, options[usize::from(connection.options)].close_timeout);
             self.file(id);
         }
         if life == Life::Finishing && !self.is_dirty_or_blocked(id) {
@@ -634,7 +793,9 @@ impl Table {
     }
 
     fn is_dirty_or_blocked(&self, id: ConnId) -> bool {
-        self.connection(id).is_some_and(|connection| connection.flags.has(Flags::DIRTY) || connection.flags.has(Flags::BLOCKED))
+        self.connection(id).is_some_and(|connection| {
+            connection.flags.has(Flags::DIRTY) || connection.flags.has(Flags::BLOCKED)
+        })
     }
 
     fn mark_dirty(&mut self, id: ConnId) {
@@ -647,7 +808,9 @@ impl Table {
     /// Says goodbye for the application, in the words of the protocol, and waits for the peer's
     /// where the protocol has one.
     pub(crate) fn close(&mut self, id: ConnId, reason: CloseReason, code: u16, text: &str) -> Sent {
-        let Some(connection) = self.open_mut(id) else { return Sent::Gone };
+        let Some(connection) = self.open_mut(id) else {
+            return Sent::Gone;
+        };
         let mut goodbye = Vec::new();
         let (life, code) = match &mut connection.protocol {
             Protocol::WebSocket(machine) => {
@@ -674,7 +837,11 @@ impl Table {
         if !goodbye.is_empty() {
             self.send_raw(id, &goodbye);
         }
-        let close = Close { code, text: text.into(), ..Close::new(reason) };
+        let close = Close {
+            code,
+            text: text.into(),
+            ..Close::new(reason)
+        };
         self.begin_closing(id, life, close);
         Sent::Queued
     }
@@ -682,11 +849,17 @@ impl Table {
     /// Ends a connection for a fault: what was queued and not begun is dropped, the right status
     /// or close code is said, and the peer's answer is not waited for.
     pub(crate) fn fail(&mut self, id: ConnId, reason: CloseReason) {
-        let Some(connection) = self.connection_mut(id) else { return };
+        let Some(connection) = self.connection_mut(id) else {
+            return;
+        };
         if !matches!(connection.life, Life::Open | Life::Closing) {
             return;
         }
         let first = connection.life == Life::Open;
+        let date = self.date();
+        let Some(connection) = self.connection_mut(id) else {
+            return;
+        };
         let mut goodbye = Vec::new();
         let mut code = 0;
         let mut abrupt = false;
@@ -700,7 +873,9 @@ impl Table {
             }
             // A stream that was cut short must not look whole: no last chunk.
             Protocol::EventStream { .. } => {}
-            Protocol::Http(exchange) => exchange.encode_failure(status_of(reason), &mut goodbye),
+            Protocol::Http(exchange) => {
+                exchange.encode_failure(status_of(reason), &date, &mut goodbye)
+            }
             Protocol::Raw => abrupt = reason == CloseReason::SlowConsumer,
         }
         if abrupt {
@@ -715,13 +890,22 @@ impl Table {
         if !goodbye.is_empty() {
             self.send_raw(id, &goodbye);
         }
-        self.begin_closing(id, Life::Finishing, Close { code, ..Close::new(reason) });
+        self.begin_closing(
+            id,
+            Life::Finishing,
+            Close {
+                code,
+                ..Close::new(reason)
+            },
+        );
     }
 
     /// The peer's goodbye came, or nothing is to be waited for: flush, then end the stream.
     /// `close` is kept only when nobody began to close before.
     pub(crate) fn finish(&mut self, id: ConnId, close: Close, lingers: bool) {
-        let Some(connection) = self.connection_mut(id) else { return };
+        let Some(connection) = self.connection_mut(id) else {
+            return;
+        };
         if !matches!(connection.life, Life::Open | Life::Closing) {
             return;
         }
@@ -730,22 +914,34 @@ impl Table {
         }
         let was_clean = close.was_clean;
         self.begin_closing(id, Life::Finishing, close);
-        if let Some(close) = self.connection_mut(id).and_then(|connection| connection.close.as_mut()) {
+        if let Some(close) = self
+            .connection_mut(id)
+            .and_then(|connection| connection.close.as_mut())
+        {
             close.was_clean |= was_clean;
         }
     }
 
     /// Ends a connection whose transport is of no more use.
     pub(crate) fn abort(&mut self, id: ConnId, reason: CloseReason) {
-        let Some(connection) = self.connection_mut(id) else { return };
+        let Some(connection) = self.connection_mut(id) else {
+            return;
+        };
         match connection.life {
             Life::Done => return,
             Life::Lingering => return self.remove(id),
             Life::Open | Life::Closing | Life::Finishing => {}
         }
-        let code = if matches!(connection.protocol, Protocol::WebSocket(_)) { 1006 } else { 0 };
+        let code = if matches!(connection.protocol, Protocol::WebSocket(_)) {
+            1006
+        } else {
+            0
+        };
         if connection.close.is_none() {
-            connection.close = Some(Box::new(Close { code, ..Close::new(reason) }));
+            connection.close = Some(Box::new(Close {
+                code,
+                ..Close::new(reason)
+            }));
         }
         connection.life = Life::Done;
         connection.flags.clear(Flags::LINGERS);
@@ -754,7 +950,9 @@ impl Table {
     }
 
     fn finished(&mut self, id: ConnId) {
-        let Some(connection) = self.connection_mut(id) else { return };
+        let Some(connection) = self.connection_mut(id) else {
+            return;
+        };
         connection.life = Life::Done;
         if connection.flags.has(Flags::LINGERS) && !connection.flags.has(Flags::AT_END) {
             // A failure means that the peer is gone, which is what lingering waits for.
@@ -769,7 +967,9 @@ impl Table {
 
     /// After `on_close`: lingers or removes.
     pub(crate) fn settle(&mut self, id: ConnId) {
-        let Some(connection) = self.connection_mut(id) else { return };
+        let Some(connection) = self.connection_mut(id) else {
+            return;
+        };
         if !connection.flags.has(Flags::LINGERS) {
             return self.remove(id);
         }
@@ -809,17 +1009,27 @@ fn status_of(reason: CloseReason) -> http::Status {
         CloseReason::TimedOut(Deadline::Reply) => http::Status::SERVICE_UNAVAILABLE,
         CloseReason::TimedOut(_) => http::Status::REQUEST_TIMEOUT,
         CloseReason::Drained | CloseReason::SlowConsumer => http::Status::SERVICE_UNAVAILABLE,
-        CloseReason::Panicked | CloseReason::Peer | CloseReason::Local | CloseReason::Protocol(_) | CloseReason::Io(_) => {
-            http::Status::INTERNAL_SERVER_ERROR
-        }
+        CloseReason::Panicked
+        | CloseReason::Peer
+        | CloseReason::Local
+        | CloseReason::Protocol(_)
+        | CloseReason::Io(_) => http::Status::INTERNAL_SERVER_ERROR,
     }
 }
 
 pub(crate) fn is_again(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
 }
 
-fn register(registry: &Option<Registry>, transport: &mut Transport, index: usize, interest: Interest) -> io::Result<()> {
+fn register(
+    registry: &Option<Registry>,
+    transport: &mut Transport,
+    index: usize,
+    interest: Interest,
+) -> io::Result<()> {
     match (registry, transport) {
         (_, Transport::Memory(stream)) => {
             stream.register(index);
@@ -830,7 +1040,12 @@ fn register(registry: &Option<Registry>, transport: &mut Transport, index: usize
     }
 }
 
-fn reregister(registry: &Option<Registry>, transport: &mut Transport, index: usize, interest: Interest) -> io::Result<()> {
+fn reregister(
+    registry: &Option<Registry>,
+    transport: &mut Transport,
+    index: usize,
+    interest: Interest,
+) -> io::Result<()> {
     match registry {
         Some(registry) => transport.reregister(registry, Token(index), interest),
         None => Ok(()),

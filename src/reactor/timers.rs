@@ -25,13 +25,21 @@ struct Entry<T> {
 pub(crate) struct Timers<T> {
     entries: Slab<Entry<T>>,
     heap: Vec<u32>,
+    /// Most timers since memory was last given back.
+    high_water: usize,
     next_order: u64,
     next_generation: u32,
 }
 
 impl<T> Timers<T> {
     pub(crate) fn new() -> Self {
-        Timers { entries: Slab::new(), heap: Vec::new(), next_order: 0, next_generation: 0 }
+        Timers {
+            entries: Slab::new(),
+            heap: Vec::new(),
+            high_water: 0,
+            next_order: 0,
+            next_generation: 0,
+        }
     }
 
     pub(crate) fn insert(&mut self, due: u64, value: T) -> TimerId {
@@ -40,8 +48,15 @@ impl<T> Timers<T> {
         let heap_index = self.heap.len() as u32;
         let order = self.next_order;
         self.next_order += 1;
-        let index = self.entries.insert(Entry { due, order, heap_index, generation, value }) as u32;
+        let index = self.entries.insert(Entry {
+            due,
+            order,
+            heap_index,
+            generation,
+            value,
+        }) as u32;
         self.heap.push(index);
+        self.high_water = self.high_water.max(self.heap.len());
         self.sift_up(heap_index as usize);
         TimerId { index, generation }
     }
@@ -68,14 +83,22 @@ impl<T> Timers<T> {
 
     /// When the earliest timer is due.
     pub(crate) fn next_due(&self) -> Option<u64> {
-        self.heap.first().map(|index| self.entries[*index as usize].due)
+        self.heap
+            .first()
+            .map(|index| self.entries[*index as usize].due)
     }
 
     /// The earliest timer and when it was due, if that is not after `now`.
     pub(crate) fn peek_due(&self, now: u64) -> Option<(TimerId, u64)> {
         let index = *self.heap.first()?;
         let entry = &self.entries[index as usize];
-        (entry.due <= now).then_some((TimerId { index, generation: entry.generation }, entry.due))
+        (entry.due <= now).then_some((
+            TimerId {
+                index,
+                generation: entry.generation,
+            },
+            entry.due,
+        ))
     }
 
     /// What a timer holds; `None` when it is stale.
@@ -87,7 +110,9 @@ impl<T> Timers<T> {
     /// Makes a timer due at another time; nothing happens when it is stale.
     pub(crate) fn reschedule(&mut self, id: TimerId, due: u64) {
         let order = self.next_order;
-        let Some(entry) = self.entries.get_mut(id.index as usize) else { return };
+        let Some(entry) = self.entries.get_mut(id.index as usize) else {
+            return;
+        };
         if entry.generation != id.generation {
             return;
         }
@@ -103,16 +128,22 @@ impl<T> Timers<T> {
         self.heap.len()
     }
 
-    // A million timers that were cancelled should not be remembered by their table.
+    // A million timers that were cancelled should not be remembered by their table. Each time a
+    // quarter is left, so that it costs a constant for each timer; and when none is, because the
+    // slab can only drop its end.
     fn give_back_memory(&mut self) {
-        if 1024 < self.heap.capacity() && self.heap.len() < self.heap.capacity() / 4 {
+        if self.heap.len() <= self.high_water / 4 && 1024 < self.entries.capacity() {
+            self.high_water = self.heap.len();
             self.heap.shrink_to(self.heap.len() * 2);
             self.entries.shrink_to_fit();
         }
     }
 
     fn earlier(&self, a: usize, b: usize) -> bool {
-        let (a, b) = (&self.entries[self.heap[a] as usize], &self.entries[self.heap[b] as usize]);
+        let (a, b) = (
+            &self.entries[self.heap[a] as usize],
+            &self.entries[self.heap[b] as usize],
+        );
         (a.due, a.order) < (b.due, b.order)
     }
 
@@ -183,7 +214,9 @@ mod tests {
             timers.insert(due, name);
         }
         assert_eq!(timers.next_due(), Some(10));
-        let fired: Vec<_> = std::iter::from_fn(|| timers.pop_due(30)).map(|(_, _, name)| name).collect();
+        let fired: Vec<_> = std::iter::from_fn(|| timers.pop_due(30))
+            .map(|(_, _, name)| name)
+            .collect();
         assert_eq!(fired, ["a", "b1", "b2", "c"]);
         assert_eq!(timers.next_due(), Some(40));
     }
@@ -240,7 +273,9 @@ mod tests {
     #[test]
     fn a_million_cancelled_timers_give_their_memory_back() {
         let mut timers = Timers::new();
-        let ids: Vec<_> = (0..1_000_000).map(|due| timers.insert(due, [0u8; 16])).collect();
+        let ids: Vec<_> = (0..1_000_000)
+            .map(|due| timers.insert(due, [0u8; 16]))
+            .collect();
         for id in ids {
             assert!(timers.cancel(id).is_some());
         }

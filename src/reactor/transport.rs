@@ -103,7 +103,8 @@ impl Transport {
         match self {
             // A failure here means the socket is gone already.
             Transport::Tcp(stream) => {
-                let _ = socket2::SockRef::from(&*stream).set_linger(Some(std::time::Duration::ZERO));
+                let _ =
+                    socket2::SockRef::from(&*stream).set_linger(Some(std::time::Duration::ZERO));
             }
             #[cfg(unix)]
             Transport::Unix(_) => {}
@@ -112,7 +113,12 @@ impl Transport {
         }
     }
 
-    pub(crate) fn register(&mut self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
+    pub(crate) fn register(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        interest: Interest,
+    ) -> io::Result<()> {
         match self {
             Transport::Tcp(stream) => registry.register(stream, token, interest),
             #[cfg(unix)]
@@ -125,7 +131,12 @@ impl Transport {
         }
     }
 
-    pub(crate) fn reregister(&mut self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
+    pub(crate) fn reregister(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        interest: Interest,
+    ) -> io::Result<()> {
         match self {
             Transport::Tcp(stream) => registry.reregister(stream, token, interest),
             #[cfg(unix)]
@@ -141,16 +152,6 @@ impl Transport {
             Transport::Unix(_) => Peer::Unix,
             Transport::Memory(_) => Peer::Memory,
             Transport::Pending => Peer::Unknown,
-        }
-    }
-
-    /// The address the peer connected to.
-    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
-        match self {
-            Transport::Tcp(stream) => stream.local_addr().ok(),
-            #[cfg(unix)]
-            Transport::Unix(_) => None,
-            Transport::Memory(_) | Transport::Pending => None,
         }
     }
 }

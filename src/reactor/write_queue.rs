@@ -78,7 +78,12 @@ pub(crate) struct WriteQueue {
 
 impl WriteQueue {
     pub(crate) const fn new() -> Self {
-        WriteQueue { head: NONE, tail: NONE, written: 0, queued_bytes: 0 }
+        WriteQueue {
+            head: NONE,
+            tail: NONE,
+            written: 0,
+            queued_bytes: 0,
+        }
     }
 
     #[inline]
@@ -97,7 +102,11 @@ impl WriteQueue {
             return;
         }
         self.queued_bytes += (length + QUEUED_MESSAGE_BYTES) as u64;
-        let index = nodes.0.insert(Node { bytes, keep, next: NONE }) as u32;
+        let index = nodes.0.insert(Node {
+            bytes,
+            keep,
+            next: NONE,
+        }) as u32;
         if self.is_empty() {
             self.head = index;
         } else {
@@ -107,7 +116,11 @@ impl WriteQueue {
     }
 
     /// Fills `slices` from the front of the queue and returns how many, with their length.
-    pub(crate) fn gather<'n>(&self, nodes: &'n Nodes, slices: &mut [IoSlice<'n>; SLICES_MAX]) -> (usize, usize) {
+    pub(crate) fn gather<'n>(
+        &self,
+        nodes: &'n Nodes,
+        slices: &mut [IoSlice<'n>; SLICES_MAX],
+    ) -> (usize, usize) {
         let (mut count, mut length, mut index, mut skip) = (0, 0, self.head, self.written as usize);
         while index != NONE && count < SLICES_MAX {
             let node = &nodes.0[index as usize];
@@ -164,7 +177,12 @@ impl WriteQueue {
     /// is none, or when it has been begun.
     ///
     /// Linear in the queue. It is asked for only above the high watermark, of routes that chose it.
-    pub(crate) fn replace(&mut self, nodes: &mut Nodes, key: u64, bytes: Bytes) -> Result<(), Bytes> {
+    pub(crate) fn replace(
+        &mut self,
+        nodes: &mut Nodes,
+        key: u64,
+        bytes: Bytes,
+    ) -> Result<(), Bytes> {
         let mut index = self.head;
         while index != NONE {
             let node = &mut nodes.0[index as usize];
@@ -209,7 +227,10 @@ mod tests {
     fn contents(queue: &WriteQueue, nodes: &Nodes) -> String {
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         let (count, length) = queue.gather(nodes, &mut slices);
-        let text: String = slices[..count].iter().map(|slice| str::from_utf8(slice).unwrap()).collect();
+        let text: String = slices[..count]
+            .iter()
+            .map(|slice| str::from_utf8(slice).unwrap())
+            .collect();
         assert_eq!(text.len(), length);
         text
     }
@@ -220,7 +241,11 @@ mod tests {
             let (mut nodes, mut queue) = (Nodes::default(), WriteQueue::new());
             queue.push(&mut nodes, owned("abc"), Keep::Message);
             queue.push(&mut nodes, owned(""), Keep::Message);
-            queue.push(&mut nodes, Bytes::Shared(Rc::from(&b"defg"[..])), Keep::Always);
+            queue.push(
+                &mut nodes,
+                Bytes::Shared(Rc::from(&b"defg"[..])),
+                Keep::Always,
+            );
             queue.push(&mut nodes, owned("hi"), Keep::Keyed(1));
             let mut taken = String::new();
             while !queue.is_empty() {
@@ -237,7 +262,12 @@ mod tests {
     #[test]
     fn the_oldest_go_but_not_what_is_begun_or_needed() {
         let (mut nodes, mut queue) = (Nodes::default(), WriteQueue::new());
-        for (text, keep) in [("begun", Keep::Message), ("head", Keep::Always), ("old", Keep::Message), ("new", Keep::Message)] {
+        for (text, keep) in [
+            ("begun", Keep::Message),
+            ("head", Keep::Always),
+            ("old", Keep::Message),
+            ("new", Keep::Message),
+        ] {
             queue.push(&mut nodes, owned(text), keep);
         }
         queue.advance(&mut nodes, 2);

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::protocol::http::{self, ResponseHead, Status};
-use crate::reactor::close::{CloseReason, Close, Deadline, Sent};
+use crate::reactor::close::{Close, CloseReason, Deadline, Sent};
 use crate::reactor::core::Core;
 use crate::reactor::id::ConnId;
 
@@ -44,12 +44,19 @@ const TEXT: &str = "text/plain; charset=utf-8";
 impl Reply {
     /// An answer without a body.
     pub fn new(status: Status) -> Reply {
-        Reply { status, content_type: Cow::Borrowed(TEXT), headers: Vec::new(), body: Cow::Borrowed(&[]) }
+        Reply {
+            status,
+            content_type: Cow::Borrowed(TEXT),
+            headers: Vec::new(),
+            body: Cow::Borrowed(&[]),
+        }
     }
 
     /// A JSON answer; `text` is taken as it is.
     pub fn json(text: impl Into<String>) -> Reply {
-        Reply::new(Status::OK).content_type("application/json").body(text.into().into_bytes())
+        Reply::new(Status::OK)
+            .content_type("application/json")
+            .body(text.into().into_bytes())
     }
 
     /// Sets the status.
@@ -77,10 +84,15 @@ impl Reply {
     ///
     /// [`HeaderError`] for a name that is not a token, a control character in the value, or one
     /// of the names above. Source: RFC 9110, section 5.5.
-    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Result<Reply, HeaderError> {
+    pub fn header(
+        mut self,
+        name: &'static str,
+        value: impl Into<String>,
+    ) -> Result<Reply, HeaderError> {
         let value = value.into();
         let ours = ["content-length", "transfer-encoding", "connection", "date"];
-        if !http::is_header(name, &value) || ours.iter().any(|ours| ours.eq_ignore_ascii_case(name)) {
+        if !http::is_header(name, &value) || ours.iter().any(|ours| ours.eq_ignore_ascii_case(name))
+        {
             return Err(HeaderError);
         }
         self.headers.push((Cow::Borrowed(name), value));
@@ -130,7 +142,11 @@ impl From<String> for Reply {
 impl From<Status> for Reply {
     fn from(status: Status) -> Reply {
         let reply = Reply::new(status);
-        if status.has_body() { reply.body(format!("{status}\n")) } else { reply }
+        if status.has_body() {
+            reply.body(format!("{status}\n"))
+        } else {
+            reply
+        }
     }
 }
 
@@ -170,7 +186,9 @@ impl<S: 'static> Core<S> {
 
     pub(crate) fn respond(&mut self, id: ConnId, reply: Reply) {
         let date = self.table.date();
-        let Some(exchange) = self.exchange(id) else { return };
+        let Some(exchange) = self.exchange(id) else {
+            return;
+        };
         let head = ResponseHead {
             status: reply.status,
             is_http_10: exchange.is_http_10(),
@@ -180,9 +198,16 @@ impl<S: 'static> Core<S> {
             length: reply.status.has_body().then_some(reply.body.len() as u64),
             is_chunked: false,
         };
-        let body: &[u8] = if exchange.is_head_request() || !reply.status.has_body() { &[] } else { &reply.body };
+        let body: &[u8] = if exchange.is_head_request() || !reply.status.has_body() {
+            &[]
+        } else {
+            &reply.body
+        };
         let mut out = Vec::with_capacity(256 + body.len());
-        let headers = reply.headers.iter().map(|(name, value)| (name.as_ref(), value.as_str()));
+        let headers = reply
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_ref(), value.as_str()));
         head.encode(headers, &mut out);
         out.extend_from_slice(body);
         self.table.send_owned(id, out);
@@ -192,12 +217,21 @@ impl<S: 'static> Core<S> {
     /// The answer to the request being handled is complete: the next one, or the end.
     pub(crate) fn complete(&mut self, id: ConnId) {
         let keep_alive_timeout = self.table.config.keep_alive_timeout;
-        let Some(exchange) = self.exchange(id) else { return };
+        let Some(exchange) = self.exchange(id) else {
+            return;
+        };
         if exchange.complete() {
             self.table.wait(id, Deadline::KeepAlive, keep_alive_timeout);
             self.table.release(id);
         } else {
-            self.table.finish(id, Close { was_clean: true, ..Close::new(CloseReason::Local) }, true);
+            self.table.finish(
+                id,
+                Close {
+                    was_clean: true,
+                    ..Close::new(CloseReason::Local)
+                },
+                true,
+            );
         }
     }
 }

@@ -60,7 +60,8 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
 
     /// All parameters of the query with a name, decoded.
     pub fn queries(&self, name: &'i str) -> impl Iterator<Item = Cow<'i, str>> + use<'i, S> {
-        form::pairs(self.head.query().unwrap_or_default()).filter_map(move |(key, value)| (key == name).then_some(value))
+        form::pairs(self.head.query().unwrap_or_default())
+            .filter_map(move |(key, value)| (key == name).then_some(value))
     }
 
     /// A `:name` of the route's path, decoded.
@@ -106,7 +107,11 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
             return Sent::Gone;
         }
         let mut reply = reply.into();
-        reply.headers.extend(self.extra_headers.iter().map(|(name, value)| (Cow::Borrowed(*name), value.clone())));
+        reply.headers.extend(
+            self.extra_headers
+                .iter()
+                .map(|(name, value)| (Cow::Borrowed(*name), value.clone())),
+        );
         self.reactor.respond(self.id, reply);
         Sent::Queued
     }
@@ -118,11 +123,21 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
     /// responder is stale.
     pub fn reply_later(&mut self) -> Responder {
         self.is_answered = true;
-        let timeout = self.reactor.table.options_of(self.id).map_or(Duration::from_secs(60), |options| options.reply_timeout);
+        let timeout = self
+            .reactor
+            .table
+            .options_of(self.id)
+            .map_or(Duration::from_secs(60), |options| options.reply_timeout);
         self.reactor.table.hold(self.id);
         self.reactor.table.wait(self.id, Deadline::Reply, timeout);
-        let request = self.reactor.exchange(self.id).map_or(0, |exchange| exchange.request());
-        Responder { id: self.id, request }
+        let request = self
+            .reactor
+            .exchange(self.id)
+            .map_or(0, |exchange| exchange.request());
+        Responder {
+            id: self.id,
+            request,
+        }
     }
 
     /// Answers with a stream of Server-Sent Events: what is published to the topics it subscribes
@@ -131,16 +146,28 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
     /// Source: WHATWG HTML, section 9.2.
     pub fn event_stream(&mut self) -> EventStream<'_, S> {
         let id = self.id;
-        let chunked = self.begin_stream("text/event-stream", &[("Cache-Control", "no-cache, no-transform"), ("X-Accel-Buffering", "no")]);
+        let chunked = self.begin_stream(
+            "text/event-stream",
+            &[
+                ("Cache-Control", "no-cache, no-transform"),
+                ("X-Accel-Buffering", "no"),
+            ],
+        );
         if let Some(chunked) = chunked {
-            let is_head = self.reactor.exchange(id).is_some_and(|exchange| exchange.is_head_request());
+            let is_head = self
+                .reactor
+                .exchange(id)
+                .is_some_and(|exchange| exchange.is_head_request());
             if is_head {
                 self.reactor.complete(id);
             } else {
                 self.reactor.begin_events(id, chunked);
             }
         }
-        EventStream { reactor: self.reactor, id }
+        EventStream {
+            reactor: self.reactor,
+            id,
+        }
     }
 
     /// Answers with a body that is sent piece by piece: `reactor.send(id, ..)` each, then
@@ -175,7 +202,10 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
             is_chunked: chunked,
         };
         let mut out = Vec::with_capacity(256);
-        let extra = self.extra_headers.iter().map(|(name, value)| (*name, value.as_str()));
+        let extra = self
+            .extra_headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()));
         head.encode(headers.iter().copied().chain(extra), &mut out);
         self.reactor.table.send_raw(self.id, &out);
         Some(chunked)
@@ -187,7 +217,11 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
     ///
     /// [`HeaderError`] when it may not.
     pub fn check_header(name: &str, value: &str) -> Result<(), HeaderError> {
-        if http::is_header(name, value) { Ok(()) } else { Err(HeaderError) }
+        if http::is_header(name, value) {
+            Ok(())
+        } else {
+            Err(HeaderError)
+        }
     }
 }
 
@@ -225,9 +259,15 @@ impl<S: 'static> EventStream<'_, S> {
 
 impl<S: 'static> Core<S> {
     fn begin_events(&mut self, id: ConnId, chunked: bool) {
-        let Some(connection) = self.table.open_mut(id) else { return };
+        let Some(connection) = self.table.open_mut(id) else {
+            return;
+        };
         connection.protocol = Protocol::EventStream { chunked };
-        connection.form = if chunked { Form::EVENT_STREAM } else { Form::EVENT_STREAM_UNCHUNKED };
+        connection.form = if chunked {
+            Form::EVENT_STREAM
+        } else {
+            Form::EVENT_STREAM_UNCHUNKED
+        };
         self.mark_opened(id);
         // A first byte at once: some proxies and browsers report nothing before it.
         self.send_comment(id);
@@ -235,15 +275,29 @@ impl<S: 'static> Core<S> {
     }
 
     pub(crate) fn restart_heartbeat(&mut self, id: ConnId) {
-        match self.table.options_of(id).and_then(|options| options.heartbeat_interval) {
+        match self
+            .table
+            .options_of(id)
+            .and_then(|options| options.heartbeat_interval)
+        {
             Some(interval) => self.table.wait(id, Deadline::Heartbeat, interval),
             None => self.table.wait_for_nothing(id),
         }
     }
 
     pub(crate) fn send_comment(&mut self, id: ConnId) {
-        let Some(Protocol::EventStream { chunked }) = self.table.connection(id).map(|connection| &connection.protocol) else { return };
-        let bytes: &[u8] = if *chunked { b"3\r\n:\n\n\r\n" } else { b":\n\n" };
+        let Some(Protocol::EventStream { chunked }) = self
+            .table
+            .connection(id)
+            .map(|connection| &connection.protocol)
+        else {
+            return;
+        };
+        let bytes: &[u8] = if *chunked {
+            b"3\r\n:\n\n\r\n"
+        } else {
+            b":\n\n"
+        };
         self.table.send_raw(id, bytes);
     }
 

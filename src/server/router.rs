@@ -43,7 +43,10 @@ impl Pattern {
                 },
             })
             .collect();
-        Pattern { text: text.to_owned(), segments }
+        Pattern {
+            text: text.to_owned(),
+            segments,
+        }
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -74,12 +77,18 @@ impl Pattern {
         given.next().is_none().then_some(parameters)
     }
 
-    pub(crate) fn value<'p>(&self, parameters: &Parameters<'p>, name: &str) -> Option<Cow<'p, str>> {
+    pub(crate) fn value<'p>(
+        &self,
+        parameters: &Parameters<'p>,
+        name: &str,
+    ) -> Option<Cow<'p, str>> {
         let names = self.segments.iter().filter_map(|segment| match segment {
             Segment::Parameter(name) => Some(name),
             Segment::Literal(_) | Segment::Rest => None,
         });
-        let index = names.take(parameters.count).position(|parameter| parameter == name)?;
+        let index = names
+            .take(parameters.count)
+            .position(|parameter| parameter == name)?;
         form::decode_path(parameters.values[index])
     }
 }
@@ -115,7 +124,11 @@ mod tests {
             ("*", "/", true),
         ];
         for (pattern, path, expected) in cases {
-            assert_eq!(Pattern::new(pattern).matches(path).is_some(), expected, "{pattern} {path}");
+            assert_eq!(
+                Pattern::new(pattern).matches(path).is_some(),
+                expected,
+                "{pattern} {path}"
+            );
         }
     }
 

@@ -7,7 +7,9 @@
 use std::borrow::Cow;
 use std::io;
 
-use crate::protocol::http::{self, Exchange, HeaderStorage, HttpError, ParsedHead, Phase, RequestHead, Status, upgrade};
+use crate::protocol::http::{
+    self, Exchange, HeaderStorage, HttpError, ParsedHead, Phase, RequestHead, Status, upgrade,
+};
 use crate::reactor::close::{Close, CloseReason, Deadline};
 use crate::reactor::config::Options;
 use crate::reactor::connection::{Flags, Protocol};
@@ -20,11 +22,17 @@ use super::request::Request;
 use super::router::{Parameters, Pattern};
 use super::websocket::{Handshake, WebSocketRoute, upgrade_required};
 
+/// A body that comes at least this fast, in bytes per second, does not run out of time.
+const BODY_BYTES_PER_SECOND: u64 = 16 * 1024;
+
 type OnRequest<S> = Box<dyn FnMut(&mut Request<'_, '_, S>)>;
 type Guard<S> = Box<dyn FnMut(&mut Request<'_, '_, S>) -> Result<(), Reply>>;
 
 enum Endpoint<S> {
-    Request { method: Cow<'static, str>, call: OnRequest<S> },
+    Request {
+        method: Cow<'static, str>,
+        call: OnRequest<S>,
+    },
     WebSocket(Box<WebSocketRoute<S>>),
 }
 
@@ -60,10 +68,17 @@ impl Origins {
             (Origins::Listed { absent, .. }, None) => *absent,
             (Origins::Listed { origins, .. }, Some(origin)) => {
                 let same = || {
-                    let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-                    authority.zip(host).is_some_and(|(authority, host)| authority.eq_ignore_ascii_case(host))
+                    let authority = origin
+                        .strip_prefix("http://")
+                        .or_else(|| origin.strip_prefix("https://"));
+                    authority
+                        .zip(host)
+                        .is_some_and(|(authority, host)| authority.eq_ignore_ascii_case(host))
                 };
-                same() || origins.iter().any(|listed| listed.trim_end_matches('/').eq_ignore_ascii_case(origin))
+                same()
+                    || origins
+                        .iter()
+                        .any(|listed| listed.trim_end_matches('/').eq_ignore_ascii_case(origin))
             }
         }
     }
@@ -82,7 +97,15 @@ pub struct Site<S> {
 
 impl<S: 'static> Site<S> {
     fn new(name: String, options: Options, limits: http::Limits) -> Site<S> {
-        Site { name, routes: Vec::new(), options, options_index: 0, origins: Origins::Any, guard: None, limits }
+        Site {
+            name,
+            routes: Vec::new(),
+            options,
+            options_index: 0,
+            origins: Origins::Any,
+            guard: None,
+            limits,
+        }
     }
 
     /// Limits, watermarks, policy and deadlines of this listener's connections; they start as the
@@ -98,7 +121,10 @@ impl<S: 'static> Site<S> {
     }
 
     /// May refuse any request before its route sees it, upgrades too.
-    pub fn guard(&mut self, guard: impl FnMut(&mut Request<'_, '_, S>) -> Result<(), Reply> + 'static) {
+    pub fn guard(
+        &mut self,
+        guard: impl FnMut(&mut Request<'_, '_, S>) -> Result<(), Reply> + 'static,
+    ) {
         self.guard = Some(Box::new(guard));
     }
 
@@ -111,16 +137,31 @@ impl<S: 'static> Site<S> {
     }
 
     /// A route for POST; see [`get`](Self::get).
-    pub fn post<R>(&mut self, path: &str, call: impl FnMut(&mut Request<'_, '_, S>) -> R + 'static) {
+    pub fn post<R>(
+        &mut self,
+        path: &str,
+        call: impl FnMut(&mut Request<'_, '_, S>) -> R + 'static,
+    ) {
         self.method("POST", path, call);
     }
 
     /// A route for one method, or for every one that is named nowhere else where `method` is `*`.
-    pub fn method<R>(&mut self, method: &'static str, path: &str, mut call: impl FnMut(&mut Request<'_, '_, S>) -> R + 'static) {
+    pub fn method<R>(
+        &mut self,
+        method: &'static str,
+        path: &str,
+        mut call: impl FnMut(&mut Request<'_, '_, S>) -> R + 'static,
+    ) {
         let call: OnRequest<S> = Box::new(move |request| {
             call(request);
         });
-        self.routes.push(Route { pattern: Pattern::new(path), endpoint: Endpoint::Request { method: Cow::Borrowed(method), call } });
+        self.routes.push(Route {
+            pattern: Pattern::new(path),
+            endpoint: Endpoint::Request {
+                method: Cow::Borrowed(method),
+                call,
+            },
+        });
     }
 
     /// A route for WebSockets; see [`get`](Self::get) for its path. `setup` names the callbacks
@@ -128,7 +169,10 @@ impl<S: 'static> Site<S> {
     pub fn websocket(&mut self, path: &str, setup: impl FnOnce(&mut WebSocketRoute<S>)) {
         let mut route = WebSocketRoute::new(self.options.clone());
         setup(&mut route);
-        self.routes.push(Route { pattern: Pattern::new(path), endpoint: Endpoint::WebSocket(Box::new(route)) });
+        self.routes.push(Route {
+            pattern: Pattern::new(path),
+            endpoint: Endpoint::WebSocket(Box::new(route)),
+        });
     }
 
     // ── requests ─────────────────────────────────────────────────────────────────────────────
@@ -136,8 +180,12 @@ impl<S: 'static> Site<S> {
     fn receive_requests(&mut self, cx: &mut Cx<'_, S>, id: ConnId, input: &[u8]) -> usize {
         let mut rest = input;
         loop {
-            let Some(connection) = cx.reactor.table.open_mut(id) else { return input.len() };
-            let Protocol::Http(exchange) = &mut connection.protocol else { break };
+            let Some(connection) = cx.reactor.table.open_mut(id) else {
+                return input.len();
+            };
+            let Protocol::Http(exchange) = &mut connection.protocol else {
+                break;
+            };
             let outcome = match exchange.phase() {
                 Phase::Head if rest.is_empty() => break,
                 Phase::Head => self.receive_head(cx, id, &mut rest),
@@ -159,13 +207,22 @@ impl<S: 'static> Site<S> {
     }
 
     /// `Ok(true)` when a request was begun, `Ok(false)` when more bytes are needed.
-    fn receive_head(&mut self, cx: &mut Cx<'_, S>, id: ConnId, rest: &mut &[u8]) -> Result<bool, HttpError> {
+    fn receive_head(
+        &mut self,
+        cx: &mut Cx<'_, S>,
+        id: ConnId,
+        rest: &mut &[u8],
+    ) -> Result<bool, HttpError> {
         let mut storage = HeaderStorage::new();
         let input = *rest;
         let Some(parsed) = http::parse_request_head(input, &mut storage, &self.limits)? else {
             // From the first byte of a request on, its head has a deadline. The first request's
             // has run since the connection was made.
-            let is_waiting = cx.reactor.table.connection(id).is_some_and(|connection| connection.wait == Some(Deadline::KeepAlive));
+            let is_waiting = cx
+                .reactor
+                .table
+                .connection(id)
+                .is_some_and(|connection| connection.wait == Some(Deadline::KeepAlive));
             if is_waiting {
                 let timeout = cx.reactor.table.config.head_timeout;
                 cx.reactor.table.wait(id, Deadline::Head, timeout);
@@ -180,7 +237,9 @@ impl<S: 'static> Site<S> {
         {
             exchange.close_after();
         }
-        let Some(exchange) = cx.reactor.exchange(id) else { return Ok(false) };
+        let Some(exchange) = cx.reactor.exchange(id) else {
+            return Ok(false);
+        };
         exchange.begin(&parsed);
         match parsed.body.length() {
             Some(0) => self.handle(cx, id, &parsed, &[]),
@@ -194,7 +253,9 @@ impl<S: 'static> Site<S> {
                 parsed.body.check(&self.limits)?;
                 exchange.await_body(&input[..parsed.bytes], parsed.body);
                 if parsed.expects_continue {
-                    cx.reactor.table.send_raw(id, b"HTTP/1.1 100 Continue\r\n\r\n");
+                    cx.reactor
+                        .table
+                        .send_raw(id, b"HTTP/1.1 100 Continue\r\n\r\n");
                 }
                 let timeout = cx.reactor.table.config.body_timeout;
                 cx.reactor.table.wait(id, Deadline::Body, timeout);
@@ -203,9 +264,22 @@ impl<S: 'static> Site<S> {
         Ok(true)
     }
 
-    fn receive_body(&mut self, cx: &mut Cx<'_, S>, id: ConnId, rest: &mut &[u8]) -> Result<bool, HttpError> {
-        let Some(exchange) = cx.reactor.exchange(id) else { return Ok(false) };
-        let Some((head, body)) = exchange.receive_body(rest, &self.limits)? else { return Ok(false) };
+    fn receive_body(
+        &mut self,
+        cx: &mut Cx<'_, S>,
+        id: ConnId,
+        rest: &mut &[u8],
+    ) -> Result<bool, HttpError> {
+        let Some(exchange) = cx.reactor.exchange(id) else {
+            return Ok(false);
+        };
+        let before = exchange.body_bytes() / BODY_BYTES_PER_SECOND;
+        let complete = exchange.receive_body(rest, &self.limits)?;
+        let earned = exchange.body_bytes() / BODY_BYTES_PER_SECOND - before;
+        let Some((head, body)) = complete else {
+            cx.reactor.table.extend_wait(id, earned as u32);
+            return Ok(false);
+        };
         let mut storage = HeaderStorage::new();
         // It was parsed before, and is now parsed again instead of being kept taken apart.
         if let Some(parsed) = http::parse_request_head(&head, &mut storage, &self.limits)? {
@@ -233,26 +307,58 @@ impl<S: 'static> Site<S> {
                 Some((index, parameters)) => (&routes[*index].pattern, *parameters),
                 None => (&none, Parameters::default()),
             };
-            let mut request = Request { state: cx.state, reactor: cx.reactor, id, head, pattern, parameters, body, extra_headers: &headers, is_answered: false };
+            let mut request = Request {
+                state: cx.state,
+                reactor: cx.reactor,
+                id,
+                head,
+                pattern,
+                parameters,
+                body,
+                extra_headers: &headers,
+                is_answered: false,
+            };
             if let Err(mut reply) = guard(&mut request) {
-                reply.headers.extend(headers.into_iter().map(|(name, value)| (Cow::Borrowed(name), value)));
+                reply.headers.extend(
+                    headers
+                        .into_iter()
+                        .map(|(name, value)| (Cow::Borrowed(name), value)),
+                );
                 return cx.reactor.respond(id, reply);
             }
         }
         let Some((index, parameters)) = found else {
             let mut reply = not_found(head, &allowed);
-            reply.headers.extend(headers.into_iter().map(|(name, value)| (Cow::Borrowed(name), value)));
+            reply.headers.extend(
+                headers
+                    .into_iter()
+                    .map(|(name, value)| (Cow::Borrowed(name), value)),
+            );
             return cx.reactor.respond(id, reply);
         };
         let Route { pattern, endpoint } = &mut routes[index];
         let pattern = &*pattern;
-        let mut request = Request { state: cx.state, reactor: cx.reactor, id, head, pattern, parameters, body, extra_headers: &headers, is_answered: false };
+        let mut request = Request {
+            state: cx.state,
+            reactor: cx.reactor,
+            id,
+            head,
+            pattern,
+            parameters,
+            body,
+            extra_headers: &headers,
+            is_answered: false,
+        };
         match (endpoint, upgrade) {
             (Endpoint::Request { call, .. }, _) => {
                 request.reactor.callback = "request";
                 call(&mut request);
                 if !request.is_answered {
-                    log::error!("conn {id}: {} {} was neither answered nor taken for later", head.method, pattern.as_str());
+                    log::error!(
+                        "conn {id}: {} {} was neither answered nor taken for later",
+                        head.method,
+                        pattern.as_str()
+                    );
                     request.reply(Status::INTERNAL_SERVER_ERROR);
                 }
             }
@@ -273,7 +379,12 @@ impl<S: 'static> Site<S> {
                 if let Some(connection) = cx.reactor.table.open_mut(id) {
                     connection.route = index as u16;
                 }
-                let mut handshake = Handshake { head, pattern, parameters, subprotocol: None };
+                let mut handshake = Handshake {
+                    head,
+                    pattern,
+                    parameters,
+                    subprotocol: None,
+                };
                 route.open(cx, id, &upgrade, &mut handshake, &headers);
             }
             (Endpoint::WebSocket(_), None) => {
@@ -283,10 +394,18 @@ impl<S: 'static> Site<S> {
     }
 
     /// Whether the page that asks may; the headers of cross-origin sharing for its answer.
-    fn admit(&self, head: &RequestHead<'_>, headers: &mut Vec<(&'static str, String)>) -> Result<(), Reply> {
+    fn admit(
+        &self,
+        head: &RequestHead<'_>,
+        headers: &mut Vec<(&'static str, String)>,
+    ) -> Result<(), Reply> {
         let origin = head.headers.first("origin");
         if !self.origins.allow(origin, head.headers.first("host")) {
-            log::warn!("{}: refused a request from origin {:?}", self.name, origin.unwrap_or("(none)"));
+            log::warn!(
+                "{}: refused a request from origin {:?}",
+                self.name,
+                origin.unwrap_or("(none)")
+            );
             return Err((Status::FORBIDDEN, "this origin is not allowed\n").into());
         }
         if let (Some(origin), Origins::Listed { .. }) = (origin, &self.origins) {
@@ -307,12 +426,20 @@ impl<S: 'static> Site<S> {
         cx.reactor.table.fail(id, CloseReason::Http(error));
     }
 
-    fn websocket_mut<'s>(&'s mut self, cx: &Cx<'_, S>, id: ConnId) -> Option<&'s mut WebSocketRoute<S>> {
+    fn websocket_mut<'s>(
+        &'s mut self,
+        cx: &Cx<'_, S>,
+        id: ConnId,
+    ) -> Option<&'s mut WebSocketRoute<S>> {
         let connection = cx.reactor.table.connection(id)?;
         if !matches!(connection.protocol, Protocol::WebSocket(_)) {
             return None;
         }
-        match self.routes.get_mut(usize::from(connection.route)).map(|route| &mut route.endpoint) {
+        match self
+            .routes
+            .get_mut(usize::from(connection.route))
+            .map(|route| &mut route.endpoint)
+        {
             Some(Endpoint::WebSocket(route)) => Some(route),
             Some(Endpoint::Request { .. }) | None => None,
         }
@@ -320,17 +447,27 @@ impl<S: 'static> Site<S> {
 }
 
 /// The route for a request; where there is none, the methods its path has.
-fn find<'h, S>(routes: &[Route<S>], head: &RequestHead<'h>, wants_upgrade: bool) -> (Option<(usize, Parameters<'h>)>, Vec<String>) {
+fn find<'h, S>(
+    routes: &[Route<S>],
+    head: &RequestHead<'h>,
+    wants_upgrade: bool,
+) -> (Option<(usize, Parameters<'h>)>, Vec<String>) {
     let mut allowed: Vec<String> = Vec::new();
     let mut plain_websocket = None;
     for (index, route) in routes.iter().enumerate() {
-        let Some(parameters) = route.pattern.matches(head.path()) else { continue };
+        let Some(parameters) = route.pattern.matches(head.path()) else {
+            continue;
+        };
         match &route.endpoint {
             Endpoint::WebSocket(_) if wants_upgrade => return (Some((index, parameters)), allowed),
-            Endpoint::WebSocket(_) if head.method == "GET" => plain_websocket = plain_websocket.or(Some((index, parameters))),
+            Endpoint::WebSocket(_) if head.method == "GET" => {
+                plain_websocket = plain_websocket.or(Some((index, parameters)))
+            }
             Endpoint::WebSocket(_) => {}
             Endpoint::Request { method, .. } => {
-                let fits = *method == head.method || *method == "*" || (*method == "GET" && head.method == "HEAD");
+                let fits = *method == head.method
+                    || *method == "*"
+                    || (*method == "GET" && head.method == "HEAD");
                 if fits {
                     return (Some((index, parameters)), allowed);
                 }
@@ -351,29 +488,61 @@ fn not_found(head: &RequestHead<'_>, allowed: &[String]) -> Reply {
     if allowed.iter().any(|method| method == "GET") {
         methods.push_str(", HEAD");
     }
-    methods.push_str(if methods.is_empty() { "OPTIONS" } else { ", OPTIONS" });
-    let mut reply: Reply = if head.method == "OPTIONS" { Status::NO_CONTENT.into() } else { Status::METHOD_NOT_ALLOWED.into() };
-    reply.headers.push((Cow::Borrowed("Allow"), methods.clone()));
-    if head.method == "OPTIONS" && head.headers.first("access-control-request-method").is_some() {
-        reply.headers.push((Cow::Borrowed("Access-Control-Allow-Methods"), methods));
+    methods.push_str(if methods.is_empty() {
+        "OPTIONS"
+    } else {
+        ", OPTIONS"
+    });
+    let mut reply: Reply = if head.method == "OPTIONS" {
+        Status::NO_CONTENT.into()
+    } else {
+        Status::METHOD_NOT_ALLOWED.into()
+    };
+    reply
+        .headers
+        .push((Cow::Borrowed("Allow"), methods.clone()));
+    if head.method == "OPTIONS"
+        && head
+            .headers
+            .first("access-control-request-method")
+            .is_some()
+    {
+        reply
+            .headers
+            .push((Cow::Borrowed("Access-Control-Allow-Methods"), methods));
         if let Some(names) = head.headers.first("access-control-request-headers") {
-            reply.headers.push((Cow::Borrowed("Access-Control-Allow-Headers"), names.to_owned()));
+            reply.headers.push((
+                Cow::Borrowed("Access-Control-Allow-Headers"),
+                names.to_owned(),
+            ));
         }
-        reply.headers.push((Cow::Borrowed("Access-Control-Max-Age"), "600".to_owned()));
+        reply
+            .headers
+            .push((Cow::Borrowed("Access-Control-Max-Age"), "600".to_owned()));
     }
     reply
 }
 
 fn refused(refusal: upgrade::Refusal, headers: Vec<(&'static str, String)>) -> Reply {
-    let mut reply = if refusal.status() == Status::UPGRADE_REQUIRED { upgrade_required() } else { refusal.status().into() };
+    let mut reply = if refusal.status() == Status::UPGRADE_REQUIRED {
+        upgrade_required()
+    } else {
+        refusal.status().into()
+    };
     reply = reply.body(format!("{refusal}\n"));
-    reply.headers.extend(headers.into_iter().map(|(name, value)| (Cow::Borrowed(name), value)));
+    reply.headers.extend(
+        headers
+            .into_iter()
+            .map(|(name, value)| (Cow::Borrowed(name), value)),
+    );
     reply
 }
 
 fn draining() -> Reply {
     let mut reply: Reply = Status::SERVICE_UNAVAILABLE.into();
-    reply.headers.push((Cow::Borrowed("Retry-After"), "1".to_owned()));
+    reply
+        .headers
+        .push((Cow::Borrowed("Retry-After"), "1".to_owned()));
     reply
 }
 
@@ -397,10 +566,17 @@ impl<S: 'static> Handler<S> for Site<S> {
         if let Some(route) = self.websocket_mut(cx, id) {
             return route.receive(cx, id, input);
         }
-        match cx.reactor.table.connection(id).map(|connection| &connection.protocol) {
+        match cx
+            .reactor
+            .table
+            .connection(id)
+            .map(|connection| &connection.protocol)
+        {
             Some(Protocol::Http(_)) => {}
             // What a client says on an event stream means nothing.
-            Some(Protocol::EventStream { .. } | Protocol::Raw | Protocol::WebSocket(_)) | None => return input.len(),
+            Some(Protocol::EventStream { .. } | Protocol::Raw | Protocol::WebSocket(_)) | None => {
+                return input.len();
+            }
         }
         let used = self.receive_requests(cx, id, input);
         // Bytes behind an upgrade request are the WebSocket's first.
@@ -411,12 +587,23 @@ impl<S: 'static> Handler<S> for Site<S> {
     }
 
     fn end(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
-        let Some(connection) = cx.reactor.table.connection(id) else { return };
+        let Some(connection) = cx.reactor.table.connection(id) else {
+            return;
+        };
         let reason = CloseReason::Peer;
         match &connection.protocol {
             // Without a close frame: abnormal. Source: RFC 6455, section 7.1.5.
-            Protocol::WebSocket(_) => cx.reactor.table.finish(id, Close { code: 1006, ..Close::new(reason) }, false),
-            Protocol::EventStream { .. } | Protocol::Raw | Protocol::Http(_) => cx.reactor.table.finish(id, Close::new(reason), false),
+            Protocol::WebSocket(_) => cx.reactor.table.finish(
+                id,
+                Close {
+                    code: 1006,
+                    ..Close::new(reason)
+                },
+                false,
+            ),
+            Protocol::EventStream { .. } | Protocol::Raw | Protocol::Http(_) => {
+                cx.reactor.table.finish(id, Close::new(reason), false)
+            }
         }
     }
 
@@ -437,21 +624,37 @@ impl<S: 'static> Handler<S> for Site<S> {
             }
             Deadline::Head | Deadline::KeepAlive => {
                 // Who has sent nothing has asked nothing: there is nothing to answer.
-                let has_begun = cx.reactor.table.connection(id).is_some_and(|connection| connection.carry.is_some());
+                let has_begun = cx
+                    .reactor
+                    .table
+                    .connection(id)
+                    .is_some_and(|connection| connection.carry.is_some());
                 if deadline == Deadline::Head && has_begun {
                     cx.reactor.table.fail(id, CloseReason::TimedOut(deadline));
                 } else {
-                    cx.reactor.table.finish(id, Close::new(CloseReason::TimedOut(deadline)), true);
+                    cx.reactor
+                        .table
+                        .finish(id, Close::new(CloseReason::TimedOut(deadline)), true);
                 }
             }
-            Deadline::Body | Deadline::Reply | Deadline::Connect | Deadline::Idle | Deadline::Pong | Deadline::Write | Deadline::Close => {
+            Deadline::Body
+            | Deadline::Reply
+            | Deadline::Connect
+            | Deadline::Idle
+            | Deadline::Pong
+            | Deadline::Write
+            | Deadline::Close => {
                 cx.reactor.table.fail(id, CloseReason::TimedOut(deadline));
             }
         }
     }
 
     fn closed(&mut self, cx: &mut Cx<'_, S>, id: ConnId, close: &Close) {
-        let is_opened = cx.reactor.table.connection(id).is_some_and(|connection| connection.flags.has(Flags::OPENED));
+        let is_opened = cx
+            .reactor
+            .table
+            .connection(id)
+            .is_some_and(|connection| connection.flags.has(Flags::OPENED));
         if is_opened && let Some(route) = self.websocket_mut(cx, id) {
             route.closed(cx, id, close);
         }
@@ -465,9 +668,17 @@ impl<S: 'static> Core<S> {
     /// # Errors
     ///
     /// When the address cannot be listened on; the message names it.
-    pub fn http(&mut self, address: &str, setup: impl FnOnce(&mut Site<S>)) -> io::Result<ListenerId> {
+    pub fn http(
+        &mut self,
+        address: &str,
+        setup: impl FnOnce(&mut Site<S>),
+    ) -> io::Result<ListenerId> {
         let config = self.config();
-        let mut site = Site::new(format!("http {address}"), config.options.clone(), config.http);
+        let mut site = Site::new(
+            format!("http {address}"),
+            config.options.clone(),
+            config.http,
+        );
         setup(&mut site);
         site.options_index = self.add_options(site.options.clone());
         for route in &mut site.routes {

@@ -13,7 +13,11 @@ impl<S: 'static> Core<S> {
     /// # Errors
     ///
     /// When the address cannot be listened on; the message names it.
-    pub fn stream(&mut self, address: &str, setup: impl FnOnce(&mut StreamHandlers<S>)) -> io::Result<ListenerId> {
+    pub fn stream(
+        &mut self,
+        address: &str,
+        setup: impl FnOnce(&mut StreamHandlers<S>),
+    ) -> io::Result<ListenerId> {
         let mut handlers = StreamHandlers::new(format!("stream {address}"), false);
         setup(&mut handlers);
         self.listen(address, Box::new(handlers), 0)

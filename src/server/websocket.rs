@@ -82,7 +82,13 @@ impl<S: 'static> Ws<'_, S> {
 impl<S: 'static> Core<S> {
     /// Sends a ping of at most 125 bytes; longer payloads are cut. Source: RFC 6455, section 5.5.2.
     pub fn send_ping(&mut self, id: ConnId, payload: &[u8]) -> Sent {
-        let Some(Protocol::WebSocket(machine)) = self.table.open_mut(id).map(|connection| &connection.protocol) else { return Sent::Gone };
+        let Some(Protocol::WebSocket(machine)) = self
+            .table
+            .open_mut(id)
+            .map(|connection| &connection.protocol)
+        else {
+            return Sent::Gone;
+        };
         let mut out = Vec::new();
         let payload = &payload[..payload.len().min(websocket::CONTROL_BYTES_MAX)];
         if websocket::encode_ping(machine.mask(), payload, &mut out).is_err() {
@@ -197,7 +203,15 @@ struct Closures<S> {
 
 impl<S> Default for Closures<S> {
     fn default() -> Self {
-        Closures { on_open: None, on_message: None, on_ping: None, on_pong: None, on_drain: None, on_error: None, on_close: None }
+        Closures {
+            on_open: None,
+            on_message: None,
+            on_ping: None,
+            on_pong: None,
+            on_drain: None,
+            on_error: None,
+            on_close: None,
+        }
     }
 }
 
@@ -259,7 +273,14 @@ pub struct WebSocketRoute<S> {
 
 impl<S: 'static> WebSocketRoute<S> {
     pub(crate) fn new(options: Options) -> Self {
-        WebSocketRoute { subprotocols: Vec::new(), options, options_index: 0, before_open: None, closures: Closures::default(), object: None }
+        WebSocketRoute {
+            subprotocols: Vec::new(),
+            options,
+            options_index: 0,
+            before_open: None,
+            closures: Closures::default(),
+            object: None,
+        }
     }
 
     #[inline]
@@ -283,19 +304,28 @@ impl<S: 'static> WebSocketRoute<S> {
 
     /// May refuse a client before the upgrade, with any answer; the other callbacks never hear of
     /// it then.
-    pub fn before_open(&mut self, call: impl FnMut(&mut Request<'_, '_, S>) -> Result<(), Reply> + 'static) {
+    pub fn before_open(
+        &mut self,
+        call: impl FnMut(&mut Request<'_, '_, S>) -> Result<(), Reply> + 'static,
+    ) {
         self.before_open = Some(Box::new(call));
     }
 
     /// The handshake is done.
-    pub fn on_open<R>(&mut self, mut call: impl FnMut(&mut Ws<'_, S>, &Handshake<'_>) -> R + 'static) {
+    pub fn on_open<R>(
+        &mut self,
+        mut call: impl FnMut(&mut Ws<'_, S>, &Handshake<'_>) -> R + 'static,
+    ) {
         self.closures.on_open = Some(Box::new(move |ws, handshake| {
             call(ws, handshake);
         }));
     }
 
     /// A whole message came.
-    pub fn on_message<R>(&mut self, mut call: impl FnMut(&mut Ws<'_, S>, Message<'_>) -> R + 'static) {
+    pub fn on_message<R>(
+        &mut self,
+        mut call: impl FnMut(&mut Ws<'_, S>, Message<'_>) -> R + 'static,
+    ) {
         self.closures.on_message = Some(Box::new(move |ws, message| {
             call(ws, message);
         }));
@@ -323,7 +353,10 @@ impl<S: 'static> WebSocketRoute<S> {
     }
 
     /// The peer broke the protocol, a deadline passed or the transport failed; `on_close` follows.
-    pub fn on_error<R>(&mut self, mut call: impl FnMut(&mut Ws<'_, S>, &CloseReason) -> R + 'static) {
+    pub fn on_error<R>(
+        &mut self,
+        mut call: impl FnMut(&mut Ws<'_, S>, &CloseReason) -> R + 'static,
+    ) {
         self.closures.on_error = Some(Box::new(move |ws, reason| {
             call(ws, reason);
         }));
@@ -344,8 +377,14 @@ impl<S: 'static> WebSocketRoute<S> {
     // ── what the site asks ───────────────────────────────────────────────────────────────────
 
     /// Answers 101 and opens.
-    pub(crate) fn open(&mut self, cx: &mut Cx<'_, S>, id: ConnId, upgrade: &upgrade::Upgrade<'_>, handshake: &mut Handshake<'_>, headers: &[(&'static str, String)])
-    where
+    pub(crate) fn open(
+        &mut self,
+        cx: &mut Cx<'_, S>,
+        id: ConnId,
+        upgrade: &upgrade::Upgrade<'_>,
+        handshake: &mut Handshake<'_>,
+        headers: &[(&'static str, String)],
+    ) where
         S: 'static,
     {
         let known = |offered: &&str| self.subprotocols.iter().any(|known| known == offered);
@@ -355,15 +394,29 @@ impl<S: 'static> WebSocketRoute<S> {
         upgrade::encode_accept(upgrade.key(), agreed.as_deref(), extra, &mut out);
         cx.reactor.table.send_raw(id, &out);
         let options = self.options_index;
-        let Some(connection) = cx.reactor.table.open_mut(id) else { return };
+        let Some(connection) = cx.reactor.table.open_mut(id) else {
+            return;
+        };
         connection.protocol = Protocol::WebSocket(websocket::Machine::new(Role::Server));
         connection.form = Form::WEBSOCKET;
         connection.options = options;
         cx.reactor.mark_opened(id);
         restart_ping(cx.reactor, id, self.options.ping_interval);
-        let handshake = Handshake { subprotocol: agreed.as_deref(), head: handshake.head, pattern: handshake.pattern, parameters: handshake.parameters };
+        let handshake = Handshake {
+            subprotocol: agreed.as_deref(),
+            head: handshake.head,
+            pattern: handshake.pattern,
+            parameters: handshake.parameters,
+        };
         cx.reactor.callback = "on_open";
-        self.callbacks().on_open(&mut Ws { state: cx.state, reactor: cx.reactor, id }, &handshake);
+        self.callbacks().on_open(
+            &mut Ws {
+                state: cx.state,
+                reactor: cx.reactor,
+                id,
+            },
+            &handshake,
+        );
     }
 
     /// Hands out what is in `input`; returns how much was consumed.
@@ -374,14 +427,18 @@ impl<S: 'static> WebSocketRoute<S> {
         restart_ping(cx.reactor, id, self.options.ping_interval);
         cx.reactor.callback = "on_message";
         loop {
-            let Some(connection) = cx.reactor.table.connection_mut(id) else { return length };
+            let Some(connection) = cx.reactor.table.connection_mut(id) else {
+                return length;
+            };
             let life = connection.life;
             match life {
                 Life::Open if !connection.may_read() => break,
                 Life::Open | Life::Closing => {}
                 Life::Finishing | Life::Done | Life::Lingering => return length,
             }
-            let Protocol::WebSocket(machine) = &mut connection.protocol else { break };
+            let Protocol::WebSocket(machine) = &mut connection.protocol else {
+                break;
+            };
             let event = match machine.next_event(&mut rest, &self.options.websocket) {
                 Ok(Some(event)) => event,
                 Ok(None) => break,
@@ -395,7 +452,14 @@ impl<S: 'static> WebSocketRoute<S> {
                 Event::Binary(bytes) => self.message(cx, id, life, Message::Binary(&bytes)),
                 Event::Ping(payload) => self.ping(cx, id, life, payload),
                 Event::Pong(payload) => {
-                    self.callbacks().on_pong(&mut Ws { state: cx.state, reactor: cx.reactor, id }, payload);
+                    self.callbacks().on_pong(
+                        &mut Ws {
+                            state: cx.state,
+                            reactor: cx.reactor,
+                            id,
+                        },
+                        payload,
+                    );
                 }
                 Event::Close(code, reason) => {
                     close_received(cx.reactor, id, code.map(u16::from), reason);
@@ -411,7 +475,14 @@ impl<S: 'static> WebSocketRoute<S> {
         cx.reactor.table.stats.messages += 1;
         // What comes after our own goodbye is too late. Source: RFC 6455, section 5.5.1.
         if life == Life::Open {
-            self.callbacks().on_message(&mut Ws { state: cx.state, reactor: cx.reactor, id }, message);
+            self.callbacks().on_message(
+                &mut Ws {
+                    state: cx.state,
+                    reactor: cx.reactor,
+                    id,
+                },
+                message,
+            );
         }
     }
 
@@ -422,17 +493,30 @@ impl<S: 'static> WebSocketRoute<S> {
             let _ = websocket::encode_pong(None, payload, &mut out);
             cx.reactor.table.send_raw(id, &out);
         }
-        self.callbacks().on_ping(&mut Ws { state: cx.state, reactor: cx.reactor, id }, payload);
+        self.callbacks().on_ping(
+            &mut Ws {
+                state: cx.state,
+                reactor: cx.reactor,
+                id,
+            },
+            payload,
+        );
     }
 
     pub(crate) fn drained(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
-        self.callbacks().on_drain(&mut Ws { state: cx.state, reactor: cx.reactor, id });
+        self.callbacks().on_drain(&mut Ws {
+            state: cx.state,
+            reactor: cx.reactor,
+            id,
+        });
     }
 
     pub(crate) fn due(&mut self, cx: &mut Cx<'_, S>, id: ConnId, deadline: Deadline) {
         if deadline == Deadline::Heartbeat {
             cx.reactor.send_ping(id, b"");
-            cx.reactor.table.wait(id, Deadline::Pong, self.options.pong_timeout);
+            cx.reactor
+                .table
+                .wait(id, Deadline::Pong, self.options.pong_timeout);
         } else {
             // Who did not answer a ping will not answer a goodbye.
             cx.reactor.table.abort(id, CloseReason::TimedOut(deadline));
@@ -440,8 +524,15 @@ impl<S: 'static> WebSocketRoute<S> {
     }
 
     pub(crate) fn closed(&mut self, cx: &mut Cx<'_, S>, id: ConnId, close: &Close) {
-        let is_error = matches!(close.reason, CloseReason::Protocol(_) | CloseReason::Io(_) | CloseReason::TimedOut(_));
-        let mut ws = Ws { state: cx.state, reactor: cx.reactor, id };
+        let is_error = matches!(
+            close.reason,
+            CloseReason::Protocol(_) | CloseReason::Io(_) | CloseReason::TimedOut(_)
+        );
+        let mut ws = Ws {
+            state: cx.state,
+            reactor: cx.reactor,
+            id,
+        };
         if is_error {
             self.callbacks().on_error(&mut ws, &close.reason);
         }
@@ -461,17 +552,29 @@ fn restart_ping<S: 'static>(reactor: &mut Core<S>, id: ConnId, interval: Option<
 /// The peer's close came: answers it, unless it is the answer to ours, and ends the stream.
 ///
 /// Source: RFC 6455, section 5.5.1.
-pub(crate) fn close_received<S: 'static>(reactor: &mut Core<S>, id: ConnId, code: Option<u16>, reason: &str) {
-    let Some(connection) = reactor.table.connection_mut(id) else { return };
+pub(crate) fn close_received<S: 'static>(
+    reactor: &mut Core<S>,
+    id: ConnId,
+    code: Option<u16>,
+    reason: &str,
+) {
+    let Some(connection) = reactor.table.connection_mut(id) else {
+        return;
+    };
     if connection.life == Life::Open
-        && let Protocol::WebSocket(machine) = &mut connection.protocol
+        && let Protocol::WebSocket(machine) = &connection.protocol
     {
         let mut out = Vec::with_capacity(8);
         machine.encode_close_reply(code, &mut out);
         reactor.table.send_raw(id, &out);
     }
     // 1005: no code was given. Source: RFC 6455, section 7.1.5.
-    let close = Close { code: code.unwrap_or(1005), text: reason.into(), was_clean: true, ..Close::new(CloseReason::Peer) };
+    let close = Close {
+        code: code.unwrap_or(1005),
+        text: reason.into(),
+        was_clean: true,
+        ..Close::new(CloseReason::Peer)
+    };
     reactor.table.finish(id, close, false);
 }
 
@@ -482,7 +585,11 @@ impl<S: 'static> Core<S> {
     /// # Errors
     ///
     /// When the address cannot be listened on; the message names it.
-    pub fn websocket(&mut self, address: &str, setup: impl FnOnce(&mut WebSocketRoute<S>)) -> io::Result<ListenerId> {
+    pub fn websocket(
+        &mut self,
+        address: &str,
+        setup: impl FnOnce(&mut WebSocketRoute<S>),
+    ) -> io::Result<ListenerId> {
         self.http(address, |site: &mut Site<S>| {
             site.websocket("*", setup);
         })

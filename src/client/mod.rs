@@ -1,0 +1,3 @@
+//! Connections that are made: raw streams.
+
+pub(crate) mod tcp;

@@ -1,0 +1,29 @@
+//! Raw streams that are made.
+
+use std::io;
+
+use crate::reactor::connection::Protocol;
+use crate::reactor::core::Core;
+use crate::reactor::id::ConnId;
+use crate::reactor::stream::StreamHandlers;
+
+impl<S: 'static> Core<S> {
+    /// Connects to `HOST:PORT` or `unix:PATH` for a raw stream; `setup` names its callbacks.
+    ///
+    /// Returns at once. Names are looked up off the loop and every address is tried, within
+    /// `connect_timeout`; the one outcome is `on_open` or `on_close`. What is sent before that
+    /// waits in the queue.
+    ///
+    /// # Errors
+    ///
+    /// When `address` is not of that form. Everything else comes with `on_close`.
+    pub fn connect_stream(
+        &mut self,
+        address: &str,
+        setup: impl FnOnce(&mut StreamHandlers<S>),
+    ) -> io::Result<ConnId> {
+        let mut handlers = StreamHandlers::new(format!("stream to {address}"), true);
+        setup(&mut handlers);
+        self.connect(address, Box::new(handlers), 0, Protocol::Raw)
+    }
+}
