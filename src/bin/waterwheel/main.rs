@@ -1,1 +1,83 @@
-fn main(){}
+//! The program: the hub, and a bare echo server.
+
+mod arguments;
+mod echo;
+mod serve;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use waterwheel::{Address, Config};
+
+use self::arguments::{Command, HELP};
+
+/// Descriptors that are not for connections: standard streams, the poll, listeners, the resolver.
+const RESERVED_DESCRIPTORS: u64 = 16;
+
+fn main() -> ExitCode {
+    let command = match arguments::parse(lexopt::Parser::from_env()) {
+        Ok(command) => command,
+        Err(why) => {
+            eprintln!("waterwheel: {why}");
+            eprintln!("waterwheel --help tells what there is.");
+            return ExitCode::from(2);
+        }
+    };
+    let outcome = match command {
+        Command::Help => {
+            say(HELP);
+            Ok(())
+        }
+        Command::Version => {
+            say(concat!("waterwheel ", env!("CARGO_PKG_VERSION"), "\n"));
+            Ok(())
+        }
+        Command::Serve(options) => serve::run(&options),
+        Command::Echo(options) => echo::run(&options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("waterwheel: {error}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// Writes to standard output; who closed it does not want to know.
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+fn say_listening(address: &Address) {
+    match address {
+        Address::Inet(address) => say(&format!("listening on http://{address}\n")),
+        address => say(&format!("listening on {address}\n")),
+    }
+}
+
+fn start_log(level: log::LevelFilter) {
+    env_logger::Builder::new()
+        .filter_level(level)
+        .format_target(false)
+        .init();
+}
+
+/// Raises the limit of open descriptors as far as it goes, and allows as many connections as that
+/// leaves, or as many as were asked for.
+fn config(connections_max: Option<usize>) -> Config {
+    let descriptors = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024);
+    let room = descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(1);
+    let room = usize::try_from(room).unwrap_or(usize::MAX);
+    if let Some(wanted) = connections_max.filter(|wanted| room < *wanted) {
+        log::warn!(
+            "--max-connections {wanted}: this process may have {descriptors} descriptors, so there is room for {room}"
+        );
+    }
+    log::info!("room for {} connections", connections_max.unwrap_or(room));
+    Config {
+        connections_max: connections_max.unwrap_or(room),
+        ..Config::default()
+    }
+}

@@ -1,0 +1,48 @@
+//! `waterwheel echo`: every message comes back, to its sender or to all.
+
+use std::io;
+use std::time::Duration;
+
+use waterwheel::{Config, Reactor, websocket};
+
+use crate::arguments::Echo;
+
+/// The longest message, in bytes: conformance suites and benchmarks send large ones.
+const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+pub fn run(options: &Echo) -> io::Result<()> {
+    crate::start_log(options.log);
+    let mut config = Config {
+        ..crate::config(options.max_connections)
+    };
+    config.http.body_bytes_max = MESSAGE_BYTES_MAX;
+    config.options.websocket = websocket::Limits {
+        frame_bytes_max: MESSAGE_BYTES_MAX,
+        message_bytes_max: MESSAGE_BYTES_MAX,
+    };
+    let to_all = options.to_all;
+    Reactor::run_with(config, (), |reactor| {
+        for address in &options.listen {
+            let listener = reactor.http(address, |site| {
+                site.websocket("*", |ws| {
+                    if to_all {
+                        ws.on_open(|ws, _| ws.subscribe("all"));
+                        ws.on_message(|ws, message| ws.publish("all", message));
+                    } else {
+                        ws.on_message(|ws, message| ws.send(message));
+                    }
+                });
+                site.method("*", "*", |request| {
+                    let body = request.body().to_vec();
+                    request.reply((waterwheel::Status::OK, body))
+                });
+            })?;
+            if let Some(address) = reactor.local_addr(listener) {
+                crate::say_listening(&address);
+            }
+        }
+        #[cfg(unix)]
+        reactor.drain_on_signals(Duration::ZERO)?;
+        io::Result::Ok(())
+    })
+}

@@ -1,0 +1,170 @@
+//! Topics for every transport: WebSocket, Server-Sent Events and POST on one site.
+//!
+//! [`mount`] adds the hub's routes to a [`Site`](crate::Site):
+//!
+//! | route | what |
+//! |---|---|
+//! | `GET /` | the demo page |
+//! | `GET /ws` | each text message is a topic or a pattern; what is published arrives as it is. With subprotocol [`SUBPROTOCOL`]: JSON both ways |
+//! | `GET /events?topic=a&topic=b.*` | Server-Sent Events |
+//! | `POST /publish?topic=a` | the body is the message; answers its id and how many got it |
+//! | `GET /healthz`, `GET /readyz` | alive; ready, which ends when draining begins |
+//!
+//! Who may: anyone may subscribe to a topic by its name. Publishing and patterns need the token,
+//! unless the hub is open. Pages of other origins are refused unless they are listed, and a hub on
+//! a loopback address answers only to loopback names, so that no website can drive a hub on its
+//! reader's own machine.
+
+mod access;
+mod envelope;
+mod socket;
+
+use crate::protocol::http::Status;
+use crate::pubsub::{self, Event};
+use crate::reactor::core::Core;
+use crate::server::reply::Reply;
+use crate::server::request::Request;
+use crate::server::site::{Origins, Site};
+
+pub use self::access::Access;
+pub use self::envelope::SUBPROTOCOL;
+
+/// The demo page: one file, nothing external.
+const PAGE: &str = include_str!("page.html");
+
+/// Adds the hub's routes to a site.
+pub fn mount<S: 'static>(site: &mut Site<S>, access: &Access) {
+    site.origins(Origins::Listed {
+        origins: access.origins.clone(),
+        absent: true,
+    });
+    let names = access.clone();
+    site.guard(move |request| names.check_host(request.header("host")));
+
+    site.get("/", |request| request.reply(page()));
+    site.get("/healthz", |request| request.reply("ok\n"));
+    site.get("/readyz", |request| match request.reactor.is_draining() {
+        false => request.reply("ready\n"),
+        true => request.reply((Status::SERVICE_UNAVAILABLE, "draining\n")),
+    });
+    let rights = access.clone();
+    site.get("/events", move |request| events(request, &rights));
+    let rights = access.clone();
+    site.post("/publish", move |request| {
+        let reply = publish(request, &rights);
+        request.reply(reply)
+    });
+    let rights = access.clone();
+    site.websocket("/ws", move |ws| socket::set_up(ws, rights));
+}
+
+fn page() -> Reply {
+    const POLICY: &str = "default-src 'none'; connect-src 'self' ws: wss:; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'";
+    let reply = Reply::new(Status::OK)
+        .content_type("text/html; charset=utf-8")
+        .body(PAGE);
+    let headers = [
+        ("Content-Security-Policy", POLICY),
+        ("X-Content-Type-Options", "nosniff"),
+        ("Cache-Control", "no-cache"),
+    ];
+    headers.into_iter().fold(reply, |reply, (name, value)| {
+        reply.header(name, value).expect("a constant header")
+    })
+}
+
+fn events<S: 'static>(request: &mut Request<'_, '_, S>, access: &Access) {
+    let topics: Vec<_> = request.queries("topic").collect();
+    if topics.is_empty() {
+        request.reply((Status::BAD_REQUEST, "say which: /events?topic=NAME\n"));
+        return;
+    }
+    for topic in &topics {
+        if let Err(error) = pubsub::check_name(topic) {
+            request.reply((Status::BAD_REQUEST, format!("topic {topic:?}: {error}\n")));
+            return;
+        }
+        if pubsub::pattern::is_pattern(topic)
+            && !access.allows(access::token_of(request).as_deref())
+        {
+            request.reply(unauthorized("a pattern"));
+            return;
+        }
+    }
+    if request.reactor.config().subscriptions_max < topics.len() {
+        request.reply((Status::BAD_REQUEST, "too many topics\n"));
+        return;
+    }
+    let id = request.event_stream().id;
+    for topic in &topics {
+        // Checked above; the stream may be gone already, which is no error of the request.
+        let _ = join(request.reactor, id, topic);
+    }
+}
+
+/// Subscribes to a topic, or to a pattern where the name is one.
+fn join<S: 'static>(
+    reactor: &mut Core<S>,
+    id: crate::ConnId,
+    name: &str,
+) -> Result<bool, pubsub::TopicError> {
+    if pubsub::pattern::is_pattern(name) {
+        reactor.subscribe_pattern(id, name)
+    } else {
+        reactor.subscribe(id, name)
+    }
+}
+
+fn publish<S: 'static>(request: &mut Request<'_, '_, S>, access: &Access) -> Reply {
+    if !access.allows(access::token_of(request).as_deref()) {
+        return unauthorized("publishing");
+    }
+    let bad = |why: String| Reply::from((Status::BAD_REQUEST, why));
+    let Some(topic) = request.query("topic") else {
+        return bad("say where: /publish?topic=NAME\n".into());
+    };
+    if let Err(error) = pubsub::check_name(&topic) {
+        return bad(format!("topic {topic:?}: {error}\n"));
+    }
+    let Some(text) = request.text() else {
+        return bad("the message is not UTF-8 text\n".into());
+    };
+    let name = request.query("event");
+    if name
+        .as_ref()
+        .is_some_and(|name| name.contains(['\r', '\n', '\0']))
+    {
+        return bad("the event name has a line end in it\n".into());
+    }
+    let mut event = match &name {
+        Some(name) => Event::new(name.as_ref()),
+        None => Event::message(""),
+    };
+    let is_json = request.header("content-type").is_some_and(|value| {
+        let kind = value.split(';').next().unwrap_or_default().trim();
+        kind.eq_ignore_ascii_case("application/json")
+    });
+    event = if is_json {
+        if let Err(error) = envelope::check_json(text) {
+            return bad(format!("the message is not JSON: {error}\n"));
+        }
+        event.json(text.trim())
+    } else {
+        event.data(text)
+    };
+    let published = request.reactor.publish(&topic, event);
+    Reply::json(format!(
+        "{{\"id\":\"{}\",\"delivered\":{}}}\n",
+        published.id, published.delivered
+    ))
+}
+
+fn unauthorized(what: &str) -> Reply {
+    let reply = Reply::from((
+        Status::UNAUTHORIZED,
+        format!("{what} needs a token: `Authorization: Bearer TOKEN`, or `?token=TOKEN`\n"),
+    ));
+    reply
+        .header("WWW-Authenticate", "Bearer")
+        .expect("a constant header")
+}

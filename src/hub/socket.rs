@@ -1,0 +1,167 @@
+//! The hub's WebSocket: topics as plain text, or the JSON envelope.
+
+use crate::protocol::websocket::Message;
+use crate::pubsub::{self, Event, Form};
+use crate::reactor::close::Close;
+use crate::reactor::id::ConnMap;
+use crate::server::websocket::{Handshake, WebSocketHandler, WebSocketRoute, Ws};
+
+use super::access::{self, Access};
+use super::envelope::{self, Command, SUBPROTOCOL};
+use super::join;
+
+/// What the hub knows of a client.
+#[derive(Clone, Copy, Debug, Default)]
+struct Client {
+    speaks_json: bool,
+    /// Holds the token, or needs none.
+    is_trusted: bool,
+}
+
+struct Sockets {
+    access: Access,
+    /// Only those that differ from the default.
+    clients: ConnMap<Client>,
+    /// The envelope, once a client has asked for it.
+    form: Option<Form>,
+}
+
+pub(super) fn set_up<S: 'static>(ws: &mut WebSocketRoute<S>, access: Access) {
+    ws.subprotocols([SUBPROTOCOL]);
+    ws.handler(Sockets {
+        access,
+        clients: ConnMap::default(),
+        form: None,
+    });
+}
+
+impl<S: 'static> WebSocketHandler<S> for Sockets {
+    fn on_open(&mut self, ws: &mut Ws<'_, S>, handshake: &Handshake<'_>) {
+        let token = access::token_of_handshake(handshake);
+        let is_trusted = self.access.allows(token.as_deref());
+        let speaks_json = handshake.subprotocol() == Some(SUBPROTOCOL);
+        if speaks_json {
+            let form = match self.form {
+                Some(form) => form,
+                None => match ws.reactor.register_form(envelope::encode) {
+                    Ok(form) => *self.form.insert(form),
+                    Err(error) => {
+                        log::error!("{error}");
+                        ws.close_with(1011, "no room for another wire form");
+                        return;
+                    }
+                },
+            };
+            ws.reactor.set_form(ws.id, form);
+        }
+        if speaks_json || is_trusted {
+            self.clients.insert(
+                ws.id,
+                Client {
+                    speaks_json,
+                    is_trusted,
+                },
+            );
+        }
+    }
+
+    fn on_message(&mut self, ws: &mut Ws<'_, S>, message: Message<'_>) {
+        let client = self.clients.get(ws.id).copied().unwrap_or_default();
+        let Message::Text(text) = message else {
+            ws.close_with(1003, "this socket is text only");
+            return;
+        };
+        if client.speaks_json {
+            self.command(ws, client, text);
+        } else {
+            subscribe_plainly(ws, client, text);
+        }
+    }
+
+    fn on_close(&mut self, ws: &mut Ws<'_, S>, _: &Close) {
+        self.clients.remove(ws.id);
+    }
+}
+
+/// The plain socket has no words for an error, so it is closed with one.
+fn subscribe_plainly<S: 'static>(ws: &mut Ws<'_, S>, client: Client, name: &str) {
+    if pubsub::pattern::is_pattern(name) && !client.is_trusted {
+        ws.close_with(1008, "a pattern needs a token: /ws?token=TOKEN");
+        return;
+    }
+    if let Err(error) = join(ws.reactor, ws.id, name) {
+        ws.close_with(1008, &error.to_string());
+    }
+}
+
+impl Sockets {
+    fn command<S: 'static>(&mut self, ws: &mut Ws<'_, S>, client: Client, text: &str) {
+        match self.carry_out(ws, client, text) {
+            Ok(Some(answer)) => {
+                ws.send(answer);
+            }
+            Ok(None) => {}
+            Err(why) => {
+                ws.send(envelope::error(&why, text));
+            }
+        }
+    }
+
+    fn carry_out<S: 'static>(
+        &mut self,
+        ws: &mut Ws<'_, S>,
+        client: Client,
+        text: &str,
+    ) -> Result<Option<String>, String> {
+        const NEEDS_TOKEN: &str = "this needs a token: {\"auth\":\"TOKEN\"}";
+        match envelope::parse(text)? {
+            Command::Subscribe(name) => {
+                if pubsub::pattern::is_pattern(&name) && !client.is_trusted {
+                    return Err(NEEDS_TOKEN.into());
+                }
+                join(ws.reactor, ws.id, &name).map_err(|error| error.to_string())?;
+                Ok(Some(envelope::subscribed(&name)))
+            }
+            Command::Unsubscribe(name) => {
+                let was = if pubsub::pattern::is_pattern(&name) {
+                    ws.reactor.unsubscribe_pattern(ws.id, &name)
+                } else {
+                    ws.reactor.unsubscribe(ws.id, &name)
+                };
+                if was {
+                    Ok(None)
+                } else {
+                    Err("not subscribed".into())
+                }
+            }
+            Command::Publish { topic, event, data } => {
+                if !client.is_trusted {
+                    return Err(NEEDS_TOKEN.into());
+                }
+                pubsub::check_name(&topic).map_err(|error| error.to_string())?;
+                let event = match event {
+                    Some(name) if name.contains(['\r', '\n', '\0']) => {
+                        return Err("the event name has a line end in it".into());
+                    }
+                    Some(name) => Event::new(name),
+                    None => Event::message(""),
+                };
+                ws.publish(&topic, event.json(data));
+                Ok(None)
+            }
+            Command::Auth(token) => {
+                if !self.access.allows(Some(&token)) {
+                    return Err("wrong token".into());
+                }
+                self.clients.insert(
+                    ws.id,
+                    Client {
+                        is_trusted: true,
+                        ..client
+                    },
+                );
+                Ok(None)
+            }
+        }
+    }
+}
