@@ -1,0 +1,44 @@
+//! A reactor inside somebody else's loop: here the other loop is a plain `mio::Poll` with a timer
+//! of its own, which watches the reactor's descriptor. `cargo run --example embed`.
+
+#[cfg(unix)]
+fn main() -> std::io::Result<()> {
+    use std::os::fd::AsRawFd;
+    use std::time::{Duration, Instant};
+
+    use mio::unix::SourceFd;
+    use mio::{Events, Interest, Poll, Token};
+    use waterwheel::{Config, Reactor};
+
+    let mut reactor = Reactor::new(Config::default(), ())?;
+    reactor.core().websocket("127.0.0.1:8082", |ws| {
+        ws.on_message(|ws, message| ws.send(message))
+    })?;
+
+    let mut poll = Poll::new()?;
+    let descriptor = reactor.as_raw_fd();
+    poll.registry()
+        .register(&mut SourceFd(&descriptor), Token(0), Interest::READABLE)?;
+
+    let mut events = Events::with_capacity(16);
+    let mut next_line = Instant::now();
+    loop {
+        if next_line <= Instant::now() {
+            println!("{} connections", reactor.core().connection_count());
+            next_line += Duration::from_secs(1);
+        }
+        let until_line = next_line.saturating_duration_since(Instant::now());
+        let wait = reactor
+            .next_wakeup()
+            .map_or(until_line, |wakeup| wakeup.min(until_line));
+        poll.poll(&mut events, Some(wait))?;
+        if !reactor.turn(Some(Duration::ZERO))? {
+            return Ok(());
+        }
+    }
+}
+
+#[cfg(not(unix))]
+fn main() {
+    println!("this example needs a pollable descriptor, which only Unix systems have");
+}
