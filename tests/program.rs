@@ -1,0 +1,353 @@
+//! The program as its users run it: real processes, real sockets, a client that is not ours.
+
+#![cfg(all(unix, feature = "program"))]
+
+mod support;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::thread;
+
+use support::{Http, Server, has};
+use tungstenite::protocol::frame::coding::CloseCode;
+use tungstenite::{Message, WebSocket};
+
+/// A `curl -N` on an event stream. Dropped, it is killed.
+struct Curl {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+}
+
+impl Curl {
+    fn listen(url: &str) -> Curl {
+        let mut child = Command::new("curl")
+            .args(["-sN", url])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        Curl { child, lines }
+    }
+
+    /// The data of the next event that has some.
+    fn next(&mut self) -> Option<String> {
+        loop {
+            let mut line = String::new();
+            if self.lines.read_line(&mut line).unwrap() == 0 {
+                return None;
+            }
+            if let Some(data) = line.trim_end().strip_prefix("data: ") {
+                return Some(data.to_owned());
+            }
+        }
+    }
+}
+
+impl Drop for Curl {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Publishes until so many members get it.
+fn publish_until_delivered(http: &mut Http, topic: &str, members: usize) {
+    let expected = format!("\"delivered\":{members}}}");
+    loop {
+        let (status, answer) = http.request("POST", &format!("/publish?topic={topic}"), b"begin");
+        assert_eq!(status, 200, "{answer}");
+        if answer.trim_end().ends_with(&expected) {
+            return;
+        }
+    }
+}
+
+fn next_text(client: &mut WebSocket<TcpStream>) -> String {
+    loop {
+        if let Message::Text(text) = client.read().unwrap() {
+            return text.as_str().to_owned();
+        }
+    }
+}
+
+#[test]
+fn ten_thousand_publishes_reach_all_in_one_order() {
+    if !has("curl") {
+        return;
+    }
+    const COUNT: usize = 10_000;
+    let server = Server::start(&[]);
+    let curls = [(); 2].map(|()| Curl::listen(&server.url("/events?topic=chat")));
+    let mut plain = server.websocket("/ws");
+    plain.send(Message::text("chat")).unwrap();
+    let mut http = Http::new(server.connect());
+    publish_until_delivered(&mut http, "chat", 3);
+
+    let readers = thread::spawn(move || {
+        let numbers = |mut next: Box<dyn FnMut() -> String>| {
+            let mut text = next();
+            while text == "begin" {
+                text = next();
+            }
+            let mut all = vec![text];
+            while all.len() < COUNT {
+                all.push(next());
+            }
+            all
+        };
+        let from_socket = numbers(Box::new(move || next_text(&mut plain)));
+        let from_curls = curls.map(|mut curl| numbers(Box::new(move || curl.next().unwrap())));
+        (from_socket, from_curls)
+    });
+    for number in 0..COUNT {
+        let body = number.to_string();
+        let (status, answer) = http.request("POST", "/publish?topic=chat", body.as_bytes());
+        assert_eq!(status, 200, "{answer}");
+        assert!(answer.contains("\"delivered\":3"), "{number}: {answer}");
+    }
+    let (from_socket, from_curls) = readers.join().unwrap();
+    let expected: Vec<_> = (0..COUNT).map(|number| number.to_string()).collect();
+    assert!(from_socket == expected);
+    assert!(from_curls.iter().all(|numbers| *numbers == expected));
+}
+
+#[test]
+fn term_says_goodbye_and_ends_with_success() {
+    if !has("curl") {
+        return;
+    }
+    let server = Server::start(&["--drain-window", "1"]);
+    let mut curl = Curl::listen(&server.url("/events?topic=chat"));
+    let mut plain = server.websocket("/ws");
+    plain.send(Message::text("chat")).unwrap();
+    let mut http = Http::new(server.connect());
+    publish_until_delivered(&mut http, "chat", 2);
+
+    server.terminate();
+    let close = loop {
+        match plain.read().unwrap() {
+            Message::Close(close) => break close.unwrap(),
+            message => assert_eq!(message, Message::text("begin")),
+        }
+    };
+    assert_eq!(close.code, CloseCode::Away);
+    // The peer's answer is written on the next call.
+    let _ = plain.flush();
+    while let Some(data) = curl.next() {
+        assert_eq!(data, "begin");
+    }
+    // With 18 it would say that the body was cut short.
+    assert_eq!(curl.child.wait().unwrap().code(), Some(0));
+    let (status, log) = server.ended();
+    assert_eq!(status.code(), Some(0), "{log}");
+}
+
+#[test]
+fn a_second_term_ends_at_once() {
+    let server = Server::start(&["--drain-window", "3600"]);
+    let mut client = server.websocket("/ws");
+    client.send(Message::text("chat")).unwrap();
+    let mut http = Http::new(server.connect());
+    publish_until_delivered(&mut http, "chat", 1);
+    server.terminate();
+    // Draining has begun when nothing accepts any more.
+    while TcpStream::connect(server.address).is_ok() {
+        thread::yield_now();
+    }
+    server.terminate();
+    // Within this hour.
+    let (status, log) = server.ended();
+    assert!(status.success(), "{log}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn out_of_descriptors_it_rests_and_serves_those_who_come_later() {
+    let server = Server::start_with_descriptors(64, &[]);
+    let mut clients: Vec<_> = (0..200).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client
+            .write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .unwrap();
+    }
+    let answered = |client: &mut TcpStream| {
+        let mut answer = [0; 15];
+        client.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200 OK");
+    };
+    answered(&mut clients[0]);
+    // Two seconds in which two hundred clients want something. This is a measurement of work, not
+    // of time: a slower machine gives the same or less.
+    let before = server.processor_ticks();
+    thread::sleep(std::time::Duration::from_secs(2));
+    let ticks = server.processor_ticks() - before;
+    assert!(ticks < 10, "{ticks} ticks of 10 ms in 2 s");
+    // Each who leaves makes room for the next.
+    for mut client in clients.into_iter().skip(1) {
+        answered(&mut client);
+    }
+    let (status, answer) = Http::new(server.connect()).request("GET", "/healthz", b"");
+    assert_eq!((status, answer.as_str()), (200, "ok\n"));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_client_that_stops_reading_costs_its_limit_and_no_more() {
+    const MESSAGES: usize = 100;
+    const BYTES: usize = 1024 * 1024;
+    let server = Server::start(&["--log", "debug"]);
+    let mut stopped = server.websocket("/ws");
+    stopped.send(Message::text("chat")).unwrap();
+    let mut reader = server.websocket("/ws");
+    reader.send(Message::text("chat")).unwrap();
+    let mut http = Http::new(server.connect());
+    publish_until_delivered(&mut http, "chat", 2);
+
+    let reading = thread::spawn(move || {
+        let mut count = 0;
+        while count < MESSAGES {
+            let text = next_text(&mut reader);
+            if text != "begin" {
+                assert_eq!(text.len(), BYTES);
+                assert!(text.starts_with(&format!("{count:03}")));
+                count += 1;
+            }
+        }
+        reader
+    });
+    let before = server.resident_bytes();
+    let mut most = before;
+    for number in 0..MESSAGES {
+        let mut body = format!("{number:03}").into_bytes();
+        body.resize(BYTES, b'x');
+        let (status, answer) = http.request("POST", "/publish?topic=chat", &body);
+        assert_eq!(status, 200, "{answer}");
+        most = most.max(server.resident_bytes());
+    }
+    let reader = reading.join().unwrap();
+    // The queue's limit is 1 MiB and one message; the message that is being received, the one that
+    // is being published and the queue of the reader come on top. 100 MB would be seen.
+    let growth = most - before;
+    assert!(growth < 16 * 1024 * 1024, "{growth} bytes");
+    // The stopped client, should it wake up: what was begun, and then why.
+    let close = loop {
+        match stopped.read().unwrap() {
+            Message::Close(close) => break close.unwrap(),
+            message => assert!(message.is_text()),
+        }
+    };
+    assert_eq!(u16::from(close.code), 1013);
+    let _ = stopped.flush();
+    drop((stopped, reader, http));
+    server.terminate();
+    let (_, log) = server.ended();
+    assert!(log.contains("1013"), "{log}");
+    assert!(!log.contains("xxxx"), "a payload in the log");
+}
+
+#[test]
+fn a_port_in_use_is_a_sentence_and_exit_code_1() {
+    let server = Server::start(&[]);
+    let output = Command::new(env!("CARGO_BIN_EXE_waterwheel"))
+        .args(["--listen", &server.address.to_string()])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        error.contains(&format!("cannot listen on {}", server.address)),
+        "{error}"
+    );
+    assert!(
+        !error.contains("panicked") && output.stdout.is_empty(),
+        "{error}"
+    );
+}
+
+#[test]
+fn nobody_publishes_to_strangers_by_accident() {
+    let output = Command::new(env!("CARGO_BIN_EXE_waterwheel"))
+        .args(["--listen", "0.0.0.0:0"])
+        .env_remove("WATERWHEEL_PUBLISH_TOKEN")
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        error.contains("--publish-token") && error.contains("--open"),
+        "{error}"
+    );
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn words_it_does_not_know_are_named_and_exit_code_2() {
+    for (words, named) in [
+        (&["--lissen", "x"][..], "--lissen"),
+        (&["--drain-window", "soon"], "soon"),
+        (&["--max-connections", "0"], "--max-connections"),
+        (&["echo", "--to", "nobody"], "nobody"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_waterwheel"))
+            .args(words)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2), "{words:?}");
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(error.contains(named), "{error}");
+    }
+}
+
+#[test]
+fn a_unix_socket_serves_the_same() {
+    use std::os::unix::net::UnixStream;
+    let path = std::env::temp_dir().join(format!("waterwheel-{}.sock", std::process::id()));
+    let listen = format!("unix:{}", path.display());
+    let server = Server::start(&["--listen", &listen]);
+    let mut stream = UnixStream::connect(&path).unwrap();
+    stream
+        .write_all(b"POST /publish?topic=a HTTP/1.1\r\nHost: whatever\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi")
+        .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    server.terminate();
+    let (status, log) = server.ended();
+    assert!(status.success(), "{log}");
+    assert!(!path.exists());
+}
+
+#[test]
+fn echo_gives_back_what_it_gets() {
+    let server = Server::start(&["echo"]);
+    let mut client = server.websocket("/any/path?at=all");
+    for length in [0, 1, 125, 126, 65_535, 65_536, 3_000_000] {
+        let text = "é".repeat(length / 2);
+        client.send(Message::text(&text)).unwrap();
+        assert_eq!(client.read().unwrap(), Message::text(text));
+        let bytes = vec![0xff; length];
+        client.send(Message::binary(bytes.clone())).unwrap();
+        assert_eq!(client.read().unwrap(), Message::binary(bytes));
+    }
+    let mut http = Http::new(server.connect());
+    for method in ["GET", "POST", "PUT", "DELETE"] {
+        let answer = http.request(method, "/x", b"the body");
+        assert_eq!(answer, (200, "the body".to_owned()), "{method}");
+    }
+}
+
+#[test]
+fn echo_to_all_reaches_every_client() {
+    let server = Server::start(&["echo", "--to", "all"]);
+    let mut clients: Vec<_> = (0..10).map(|_| server.websocket("/")).collect();
+    for client in &mut clients {
+        // Its own message comes back when it is a member.
+        support::round_trip(client, "here");
+    }
+    clients[3].send(Message::text("to all")).unwrap();
+    for client in &mut clients {
+        while next_text(client) != "to all" {}
+    }
+}

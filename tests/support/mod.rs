@@ -1,0 +1,211 @@
+//! A server process to test against, and the little that the tests ask of it.
+
+#![allow(dead_code)] // each test binary uses its part
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use tungstenite::{Message, WebSocket};
+
+/// After this long a test gives up on what it waits for. Nothing is asserted about how long
+/// things take.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The program, running. Dropped, it is killed.
+pub struct Server {
+    pub child: Child,
+    pub address: SocketAddr,
+}
+
+impl Server {
+    /// Starts the program with these words, listening on a free port of its own.
+    pub fn start(words: &[&str]) -> Server {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_waterwheel"));
+        command.args(words);
+        Server::spawn(command)
+    }
+
+    /// As [`start`](Self::start), with at most so many open descriptors.
+    pub fn start_with_descriptors(max: u32, words: &[&str]) -> Server {
+        let mut command = Command::new("bash");
+        command
+            .arg("-c")
+            .arg(format!("ulimit -n {max} && exec \"$0\" \"$@\""))
+            .arg(env!("CARGO_BIN_EXE_waterwheel"))
+            .args(words);
+        Server::spawn(command)
+    }
+
+    /// Runs a command that becomes the program.
+    pub fn spawn(mut command: Command) -> Server {
+        command.args(["--listen", "127.0.0.1:0"]);
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let address = lines
+            .map(Result::unwrap)
+            .find_map(|line| Some(line.strip_prefix("listening on http://")?.to_owned()));
+        let Some(address) = address else {
+            child.kill().unwrap();
+            let mut errors = String::new();
+            let _ = child.stderr.take().unwrap().read_to_string(&mut errors);
+            panic!("it did not listen: {errors}");
+        };
+        Server {
+            address: address.parse().unwrap(),
+            child,
+        }
+    }
+
+    pub fn url(&self, target: &str) -> String {
+        format!("http://{}{target}", self.address)
+    }
+
+    /// Asks it to end, by TERM.
+    pub fn terminate(&self) {
+        let id = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-TERM", &id])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    /// How it ended, and what it logged.
+    pub fn ended(mut self) -> (ExitStatus, String) {
+        let mut errors = String::new();
+        let mut stderr = self.child.stderr.take().unwrap();
+        stderr.read_to_string(&mut errors).unwrap();
+        (self.child.wait().unwrap(), errors)
+    }
+
+    /// Resident memory, in bytes.
+    #[cfg(target_os = "linux")]
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .unwrap();
+        line.split_whitespace()
+            .nth(1)
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+            * 1024
+    }
+
+    /// Processor time it has used, in clock ticks of 10 ms.
+    #[cfg(target_os = "linux")]
+    pub fn processor_ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let fields: Vec<_> = stat
+            .rsplit(')')
+            .next()
+            .unwrap()
+            .split_whitespace()
+            .collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    }
+
+    /// A connected, blocking stream.
+    pub fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream
+    }
+
+    /// A WebSocket client that shares no code with the server.
+    pub fn websocket(&self, target: &str) -> WebSocket<TcpStream> {
+        let request = format!("ws://{}{target}", self.address);
+        tungstenite::client(request, self.connect()).unwrap().0
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A keep-alive HTTP client: one request, one answer.
+pub struct Http {
+    stream: BufReader<TcpStream>,
+}
+
+impl Http {
+    pub fn new(stream: TcpStream) -> Http {
+        Http {
+            stream: BufReader::new(stream),
+        }
+    }
+
+    /// Status and body of the answer.
+    pub fn request(&mut self, method: &str, target: &str, body: &[u8]) -> (u16, String) {
+        let head = format!(
+            "{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        let stream = self.stream.get_mut();
+        stream.write_all(&[head.as_bytes(), body].concat()).unwrap();
+        self.answer()
+    }
+
+    fn answer(&mut self) -> (u16, String) {
+        let mut status = None;
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            self.stream.read_line(&mut line).unwrap();
+            let line = line.trim_end();
+            if line.is_empty() {
+                break;
+            }
+            if status.is_none() {
+                status = Some(line.split(' ').nth(1).unwrap().parse().unwrap());
+            }
+            if let Some(value) = line.strip_prefix("Content-Length: ") {
+                length = value.parse().unwrap();
+            }
+        }
+        let mut body = vec![0; length];
+        self.stream.read_exact(&mut body).unwrap();
+        (status.unwrap(), String::from_utf8(body).unwrap())
+    }
+}
+
+/// Sends a message and waits for the same one to come back, so that everything sent before it has
+/// been seen by the server.
+pub fn round_trip(client: &mut WebSocket<TcpStream>, text: &str) {
+    client.send(Message::text(text)).unwrap();
+    assert_eq!(client.read().unwrap(), Message::text(text));
+}
+
+/// Whether a program is there. Where it is not, says so; in CI that is a failure.
+pub fn has(program: &str) -> bool {
+    let found = Command::new("sh")
+        .args(["-c", &format!("command -v {program}")])
+        .stdout(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    if !found {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "{program} is not installed"
+        );
+        eprintln!("skipped: {program} is not installed");
+    }
+    found
+}
