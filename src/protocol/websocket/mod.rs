@@ -14,6 +14,7 @@
 //! Source: RFC 6455.
 
 mod close;
+mod driver;
 mod error;
 mod frame;
 mod machine;
@@ -21,6 +22,7 @@ mod message;
 mod utf8;
 
 pub use close::{CLOSE_REASON_BYTES_MAX, CloseCode, encode_close};
+pub use driver::{Driver, DriverError};
 pub use error::{EncodeError, Error};
 pub use frame::{
     CONTROL_BYTES_MAX, Control, Data, OpCode, apply_mask, encode_header, encode_message,

@@ -1,0 +1,36 @@
+//! websocket-driver's echo, one plain blocking thread per client: `cargo run --example driver_echo`.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use waterwheel::websocket::{Driver, Event, Limits};
+
+fn serve(mut socket: TcpStream) -> io::Result<()> {
+    socket.set_read_timeout(Some(Duration::from_secs(30)))?;
+    let mut driver = Driver::server(Limits::default());
+    let mut bytes = [0; 4096];
+    while !driver.is_ended() {
+        let count = socket.read(&mut bytes)?;
+        if count == 0 {
+            break;
+        }
+        driver.receive(&mut bytes[..count], |driver, event| match event {
+            Event::Text(text) => driver.text(text),
+            Event::Binary(bytes) => driver.binary(bytes),
+            Event::Close(..) => println!("Connection closed."),
+            Event::Ping(_) | Event::Pong(_) => {}
+        });
+        socket.write_all(&driver.take_output())?;
+    }
+    Ok(())
+}
+
+fn main() -> io::Result<()> {
+    for socket in TcpListener::bind("127.0.0.1:8083")?.incoming() {
+        let socket = socket?;
+        thread::spawn(|| serve(socket));
+    }
+    Ok(())
+}
