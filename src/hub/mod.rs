@@ -1,6 +1,6 @@
 //! Topics for every transport: WebSocket, Server-Sent Events and POST on one site.
 //!
-//! [`mount`] adds the hub's routes to a [`Site`](crate::Site):
+//! [`mount`] adds the hub's routes to a [`Site`]:
 //!
 //! | route | what |
 //! |---|---|

@@ -16,7 +16,7 @@
 
 /// Whether a name is to be taken as a pattern: it has one of `*`, `?`, `[` or `\`.
 ///
-/// Where this is `false`, [`matches`] is equality. A topic that has such a byte in its name is
+/// Where this is `false`, [`matches()`] is equality. A topic that has such a byte in its name is
 /// subscribed to by a pattern that escapes it, so `a\*` is a pattern.
 pub fn is_pattern(name: &str) -> bool {
     name.bytes()

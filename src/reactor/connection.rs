@@ -109,6 +109,10 @@ pub struct Connection {
     pub(crate) queue: WriteQueue,
     /// Bytes that were read and not consumed: the beginning of a head or a frame, or what came
     /// while reading was paused. The next read goes behind them.
+    #[expect(
+        clippy::box_collection,
+        reason = "a pointer where most have nothing to keep"
+    )]
     pub(crate) carry: Option<Box<Vec<u8>>>,
     /// Who ended it and why; there from the first step of closing on.
     pub(crate) close: Option<Box<Close>>,

@@ -58,6 +58,11 @@ impl Net {
         self.ready.borrow_mut().pop_front()
     }
 
+    /// How many reports wait.
+    pub(crate) fn len(&self) -> usize {
+        self.ready.borrow().len()
+    }
+
     pub(crate) fn is_quiet(&self) -> bool {
         self.ready.borrow().is_empty()
     }

@@ -375,14 +375,11 @@ impl<S: 'static> Reactor<S> {
         }
         self.events = events;
         // In a simulation, what happens meanwhile is for the next turn, as with the kernel.
-        let mut reports = Vec::new();
-        if let Some(net) = &self.core.net {
-            while let Some(report) = net.pop() {
-                reports.push(report);
+        let reports = self.core.net.as_ref().map_or(0, |net| net.len());
+        for _ in 0..reports {
+            if let Some((index, readiness)) = self.core.net.as_ref().and_then(|net| net.pop()) {
+                self.ready(index, readiness);
             }
-        }
-        for (index, readiness) in reports {
-            self.ready(index, readiness);
         }
         for index in again {
             self.ready_again(index);
@@ -507,10 +504,7 @@ impl<S: 'static> Reactor<S> {
     fn read(&mut self, id: ConnId) {
         let mut budget = self.core.table.config.read_budget_bytes;
         self.core.table.set_cork(id);
-        loop {
-            let Some(connection) = self.core.table.connection_mut(id) else {
-                break;
-            };
+        while let Some(connection) = self.core.table.connection_mut(id) {
             match connection.life {
                 Life::Open | Life::Closing => {}
                 Life::Finishing | Life::Lingering => {

@@ -34,7 +34,8 @@ pub fn decode_path(encoded: &str) -> Option<Cow<'_, str>> {
 }
 
 fn decode(encoded: &str, plus_is_space: bool) -> Option<Cow<'_, str>> {
-    if !encoded.contains('%') && !(plus_is_space && encoded.contains('+')) {
+    let is_plain = |byte| byte != b'%' && (byte != b'+' || !plus_is_space);
+    if encoded.bytes().all(is_plain) {
         return Some(Cow::Borrowed(encoded));
     }
     let mut decoded = Vec::with_capacity(encoded.len());

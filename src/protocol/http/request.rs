@@ -271,7 +271,7 @@ mod tests {
         });
         match (&at_once, &cut) {
             (Some(Ok(_)), Some((Ok(_), end))) => {
-                assert_eq!(describe(&input[..*end]).is_some(), true)
+                assert!(describe(&input[..*end]).is_some())
             }
             (Some(Err(error)), Some((Err(cut), _))) => {
                 assert_eq!(error, cut, "{:?}", String::from_utf8_lossy(input));

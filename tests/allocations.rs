@@ -1,0 +1,78 @@
+//! What the work costs in allocations: a count, which is the same on every machine.
+
+use allocation_counter::measure;
+use waterwheel::{Config, Core, Options, Sim, SimSocket};
+
+const MEMBERS: usize = 1000;
+
+fn hall(reactor: &mut Core<()>) {
+    reactor
+        .websocket("0.0.0.0:80", |ws| {
+            ws.on_open(|ws, _| ws.subscribe("hall"));
+            ws.on_message(|ws, message| ws.send(message));
+        })
+        .unwrap();
+}
+
+fn config() -> Config {
+    Config {
+        options: Options {
+            ping_interval: None,
+            ..Options::default()
+        },
+        ..Config::default()
+    }
+}
+
+fn full_hall() -> (Sim<()>, Vec<SimSocket>) {
+    let mut sim = Sim::with_config(config(), (), hall);
+    let members: Vec<_> = (0..MEMBERS).map(|_| sim.websocket("/")).collect();
+    sim.settle();
+    assert_eq!(sim.reactor().member_count("hall"), MEMBERS);
+    (sim, members)
+}
+
+// W9
+#[test]
+fn a_publish_allocates_the_same_for_a_thousand_members_as_for_one() {
+    let (mut sim, members) = full_hall();
+    let message = "x".repeat(1024);
+    let mut cost_of = |publishes: std::ops::Range<usize>| {
+        let costs = publishes.map(|index| {
+            let cost = measure(|| {
+                assert_eq!(sim.reactor().publish("hall", &message).delivered, MEMBERS);
+            });
+            sim.settle();
+            if index % 20 == 19 {
+                for member in &members {
+                    assert_eq!(member.stream().read().len(), 20 * (4 + 1024));
+                }
+            }
+            cost.count_total
+        });
+        costs.max().unwrap()
+    };
+    // The first ones find out how much room queues need.
+    let at_first = cost_of(0..20);
+    let later = cost_of(20..1000);
+    assert!(at_first <= 32, "{at_first} allocations for a publish");
+    assert!(later <= 4, "{later} allocations for a publish");
+}
+
+#[test]
+fn an_echo_of_a_small_message_allocates_nothing_of_its_own() {
+    let mut sim = Sim::with_config(config(), (), hall);
+    let client = sim.websocket("/");
+    let mut echo = || {
+        client.send("hello");
+        let cost = measure(|| sim.settle());
+        assert_eq!(client.received(), ["hello"]);
+        cost.count_total
+    };
+    for _ in 0..10 {
+        echo();
+    }
+    let most = (0..1000).map(|_| echo()).max();
+    // The one is what the simulated kernel keeps for the peer.
+    assert_eq!(most, Some(1));
+}

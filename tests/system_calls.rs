@@ -1,0 +1,83 @@
+//! What an echo costs in system calls, counted by `strace`: a count, which is the same on every
+//! machine.
+
+#![cfg(all(target_os = "linux", feature = "program"))]
+
+mod support;
+
+use std::collections::HashMap;
+use std::process::Command;
+
+use support::{Server, has, round_trip};
+
+/// Calls of each kind in one run of `waterwheel echo` with so many round trips.
+fn calls_of(round_trips: usize) -> Option<HashMap<String, u64>> {
+    let path = std::env::temp_dir().join(format!(
+        "waterwheel-calls-{}-{round_trips}",
+        std::process::id()
+    ));
+    let mut command = Command::new("strace");
+    command
+        .args(["-c", "-f", "-o"])
+        .arg(&path)
+        .args([env!("CARGO_BIN_EXE_waterwheel"), "echo"]);
+    let server = Server::spawn(command);
+    let mut client = server.websocket("/");
+    for _ in 0..round_trips {
+        round_trip(&mut client, "a small message");
+    }
+    drop(client);
+    end_traced(&server);
+    server.ended();
+    let table = std::fs::read_to_string(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let mut calls = HashMap::new();
+    for line in table.lines() {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        if let [_, _, _, count, .., name] = fields[..]
+            && let Ok(count) = count.parse()
+        {
+            calls.insert(name.to_owned(), count);
+        }
+    }
+    Some(calls)
+}
+
+/// Ends the traced program, not the tracer, which would detach.
+fn end_traced(server: &Server) {
+    let tracer = server.child.id();
+    let children = format!("/proc/{tracer}/task/{tracer}/children");
+    let child = std::fs::read_to_string(children).unwrap();
+    let status = Command::new("kill")
+        .args(["-TERM", child.trim()])
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+#[test]
+fn an_echo_is_one_wait_one_read_and_one_write() {
+    const MORE: u64 = 1000;
+    if !has("strace") {
+        return;
+    }
+    let (Some(few), Some(many)) = (calls_of(100), calls_of(100 + MORE as usize)) else {
+        return;
+    };
+    let extra = |name: &str| {
+        let count = |calls: &HashMap<String, u64>| calls.get(name).copied().unwrap_or_default();
+        count(&many).saturating_sub(count(&few))
+    };
+    let reads = extra("read") + extra("recvfrom") + extra("recvmsg") + extra("readv");
+    let writes = extra("write") + extra("sendto") + extra("sendmsg") + extra("writev");
+    let waits = extra("epoll_wait") + extra("epoll_pwait");
+    let all: u64 = many
+        .keys()
+        .filter(|name| *name != "total")
+        .map(|name| extra(name))
+        .sum();
+    assert_eq!((reads, writes), (MORE, MORE));
+    // A wait may find nothing once, when the other side is quicker.
+    assert!(waits <= MORE + 10, "{waits} waits");
+    assert!(all <= 3 * MORE + 20, "{all} calls: {many:?}");
+}
