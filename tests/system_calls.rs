@@ -7,15 +7,14 @@ mod support;
 
 use std::collections::HashMap;
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 use support::{Server, has, round_trip};
 
-/// Calls of each kind in one run of `waterwheel echo` with so many round trips.
-fn calls_of(round_trips: usize) -> Option<HashMap<String, u64>> {
-    let path = std::env::temp_dir().join(format!(
-        "waterwheel-calls-{}-{round_trips}",
-        std::process::id()
-    ));
+/// Calls of each kind in one run of `waterwheel echo` with so many round trips, and then a rest.
+fn calls_of(name: &str, round_trips: usize, rest: Duration) -> HashMap<String, u64> {
+    let path = std::env::temp_dir().join(format!("waterwheel-{}-{name}", std::process::id()));
     let mut command = Command::new("strace");
     command
         .args(["-c", "-f", "-o"])
@@ -26,6 +25,7 @@ fn calls_of(round_trips: usize) -> Option<HashMap<String, u64>> {
     for _ in 0..round_trips {
         round_trip(&mut client, "a small message");
     }
+    thread::sleep(rest);
     drop(client);
     end_traced(&server);
     server.ended();
@@ -40,7 +40,7 @@ fn calls_of(round_trips: usize) -> Option<HashMap<String, u64>> {
             calls.insert(name.to_owned(), count);
         }
     }
-    Some(calls)
+    calls
 }
 
 /// Ends the traced program, not the tracer, which would detach.
@@ -61,9 +61,8 @@ fn an_echo_is_one_wait_one_read_and_one_write() {
     if !has("strace") {
         return;
     }
-    let (Some(few), Some(many)) = (calls_of(100), calls_of(100 + MORE as usize)) else {
-        return;
-    };
+    let few = calls_of("few", 100, Duration::ZERO);
+    let many = calls_of("many", 100 + MORE as usize, Duration::ZERO);
     let extra = |name: &str| {
         let count = |calls: &HashMap<String, u64>| calls.get(name).copied().unwrap_or_default();
         count(&many).saturating_sub(count(&few))
@@ -80,4 +79,19 @@ fn an_echo_is_one_wait_one_read_and_one_write() {
     // A wait may find nothing once, when the other side is quicker.
     assert!(waits <= MORE + 10, "{waits} waits");
     assert!(all <= 3 * MORE + 20, "{all} calls: {many:?}");
+}
+
+// R7
+#[test]
+fn an_idle_loop_makes_no_calls() {
+    if !has("strace") {
+        return;
+    }
+    // Less than the shortest deadline of an idle connection, which is a ping.
+    let total = |name, rest| calls_of(name, 10, rest)["total"];
+    let (busy, idle) = (
+        total("busy", Duration::ZERO),
+        total("idle", Duration::from_secs(3)),
+    );
+    assert!(idle <= busy + 2, "{idle} calls, {busy} without the rest");
 }

@@ -27,7 +27,8 @@ pub struct Options {
     /// Above this many queued bytes a connection is a slow consumer. Each message counts its
     /// bytes and [`QUEUED_MESSAGE_BYTES`]. The queue never holds more than this and one message.
     pub queue_high_bytes: usize,
-    /// Below this many queued bytes a full queue counts as drained: `on_drain`.
+    /// Below this many queued bytes a queue that was above the high watermark, or over which reading
+    /// was paused, counts as drained: `on_drain`.
     pub queue_low_bytes: usize,
     /// What happens above the high watermark.
     pub overflow: Overflow,

@@ -63,8 +63,9 @@ impl Flags {
     pub(crate) const DIRTY: Flags = Flags(1 << 4);
     /// The kernel took less than we had: writable interest is on.
     pub(crate) const BLOCKED: Flags = Flags(1 << 5);
-    /// The queue went above the high watermark and is not below the low one yet.
-    pub(crate) const ABOVE_HIGH: Flags = Flags(1 << 6);
+    /// When the queue is below the low watermark, that is to be told: it was above the high one, or
+    /// reading was paused over it.
+    pub(crate) const FULL: Flags = Flags(1 << 6);
     /// The application paused reading.
     pub(crate) const PAUSED: Flags = Flags(1 << 7);
     /// On the list of those to be read again in the next turn.
@@ -77,6 +78,10 @@ impl Flags {
     pub(crate) const HELD: Flags = Flags(1 << 11);
     /// `on_open` was called for what the connection is now, so `on_close` is owed.
     pub(crate) const OPENED: Flags = Flags(1 << 12);
+    /// Not read until the queue is below the low watermark: another reply would be the end of a
+    /// peer that only takes its time. Where messages are dropped instead, reading goes on, or the
+    /// pongs of a slow peer would not be seen.
+    pub(crate) const CHOKED: Flags = Flags(1 << 13);
 
     #[inline]
     pub(crate) fn has(self, flag: Flags) -> bool {
@@ -145,7 +150,7 @@ impl Connection {
     #[inline]
     pub(crate) fn may_read(&self) -> bool {
         !self.flags.has(Flags::PAUSED)
-            && !self.flags.has(Flags::ABOVE_HIGH)
+            && !self.flags.has(Flags::CHOKED)
             && !self.flags.has(Flags::HELD)
     }
 }

@@ -171,6 +171,11 @@ impl<S: 'static> Core<S> {
     }
 
     /// Stops reading from a connection. What the kernel buffered stays there.
+    ///
+    /// A proxy pauses its source while its sink is behind, and goes on in the sink's `on_drain`.
+    /// For replies to a connection itself that is not needed: while its queue is above the high
+    /// watermark, and the policy is [`Overflow::Close`](super::config::Overflow::Close), it is not
+    /// read.
     pub fn pause(&mut self, id: ConnId) {
         self.table.pause(id);
     }

@@ -414,10 +414,12 @@ impl Table {
             return;
         }
         connection.queue.push(nodes, bytes, keep);
-        if options[usize::from(connection.options)].queue_high_bytes
-            < connection.queue.queued_bytes()
-        {
-            connection.flags.set(Flags::ABOVE_HIGH);
+        let options = &options[usize::from(connection.options)];
+        if options.queue_high_bytes < connection.queue.queued_bytes() {
+            connection.flags.set(Flags::FULL);
+            if options.overflow == Overflow::Close {
+                connection.flags.set(Flags::CHOKED);
+            }
         }
         if !connection.flags.has(Flags::DIRTY) && !connection.flags.has(Flags::BLOCKED) {
             connection.flags.set(Flags::DIRTY);
@@ -624,8 +626,9 @@ impl Table {
         };
         let options = &options[usize::from(connection.options)];
         let low_bytes = options.queue_low_bytes.min(options.queue_high_bytes);
-        if connection.flags.has(Flags::ABOVE_HIGH) && connection.queue.queued_bytes() <= low_bytes {
-            connection.flags.clear(Flags::ABOVE_HIGH);
+        if connection.flags.has(Flags::FULL) && connection.queue.queued_bytes() <= low_bytes {
+            connection.flags.clear(Flags::FULL);
+            connection.flags.clear(Flags::CHOKED);
             if !connection.flags.has(Flags::DRAINED) {
                 connection.flags.set(Flags::DRAINED);
                 drained.push(id);
@@ -665,8 +668,14 @@ impl Table {
     }
 
     pub(crate) fn pause(&mut self, id: ConnId) {
+        let low_bytes = self
+            .options_of(id)
+            .map_or(0, |options| options.queue_low_bytes);
         if let Some(connection) = self.open_mut(id) {
             connection.flags.set(Flags::PAUSED);
+            if low_bytes < connection.queue.queued_bytes() {
+                connection.flags.set(Flags::FULL);
+            }
         }
     }
 

@@ -1,0 +1,317 @@
+//! What needs a kernel: sockets, names, threads, somebody else's poll; with peers that are not
+//! ours.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use tungstenite::{Message, WebSocket};
+use waterwheel::{Address, Core, Reactor, Remote};
+
+/// After this long a test gives up. Nothing is asserted about how long things take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Runs a reactor in a thread of its own; `setup` gives what the test wants to know of it. It is
+/// stopped, and its state returned, by [`Running::stop`].
+struct Running<S: 'static> {
+    remote: Remote<S>,
+    thread: thread::JoinHandle<std::io::Result<S>>,
+}
+
+fn start<S: Send + 'static, T: Send + 'static>(
+    state: S,
+    setup: impl FnOnce(&mut Core<S>) -> T + Send + 'static,
+) -> (Running<S>, T) {
+    let (sender, receiver) = mpsc::channel();
+    let thread = thread::spawn(move || {
+        Reactor::run(state, |reactor| {
+            let told = setup(reactor);
+            sender.send((reactor.remote(), told)).unwrap();
+        })
+    });
+    let (remote, told) = receiver.recv_timeout(PATIENCE).unwrap();
+    (Running { remote, thread }, told)
+}
+
+impl<S: 'static> Running<S> {
+    fn stop(self) -> S {
+        let _ = self.remote.run(|cx| cx.reactor.stop());
+        self.thread.join().unwrap().unwrap()
+    }
+}
+
+fn port<S: 'static>(reactor: &Core<S>, listener: waterwheel::ListenerId) -> SocketAddr {
+    match reactor.local_addr(listener) {
+        Some(Address::Inet(address)) => address,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn websocket(address: SocketAddr, path: &str) -> WebSocket<TcpStream> {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    tungstenite::client(format!("ws://{address}{path}"), stream)
+        .unwrap()
+        .0
+}
+
+// W1, W2
+#[test]
+fn another_implementation_gets_back_what_it_sends() {
+    let (running, address) = start(Vec::new(), |reactor| {
+        let listener = reactor.websocket("127.0.0.1:0", |ws| {
+            ws.on_open(|ws, handshake| ws.state.push(format!("open {}", handshake.path())));
+            ws.on_message(|ws, message| ws.send(message));
+            ws.on_close(|ws, close| ws.state.push(close.to_string()));
+        });
+        port(reactor, listener.unwrap())
+    });
+    let mut client = websocket(address, "/chat/room");
+    for length in [0, 1, 125, 126, 127, 65_535, 65_536, 1_000_000] {
+        let text = "a".repeat(length);
+        client.send(Message::text(&text)).unwrap();
+        client.send(Message::Ping("p".into())).unwrap();
+        assert_eq!(client.read().unwrap(), Message::text(text));
+        assert_eq!(client.read().unwrap(), Message::Pong("p".into()));
+    }
+    client.close(None).unwrap();
+    while client.read().is_ok() {}
+    let seen = running.stop();
+    assert_eq!(seen[0], "open /chat/room");
+    assert_eq!(seen.len(), 2, "{seen:?}");
+}
+
+// C1
+#[test]
+fn a_raw_stream_comes_back_whole() {
+    const BYTES: usize = 64 * 1024 * 1024;
+    let (running, address) = start((), |reactor| {
+        let listener = reactor.stream("127.0.0.1:0", |stream| {
+            stream.on_data(|stream, bytes| {
+                stream.send(bytes);
+                // Reading waits until the client has taken what is queued.
+                if 512 * 1024 < stream.reactor.queued_bytes(stream.id) {
+                    stream.reactor.pause(stream.id);
+                }
+            });
+            stream.on_drain(|stream| stream.reactor.resume(stream.id));
+        });
+        port(reactor, listener.unwrap())
+    });
+    let mut client = TcpStream::connect(address).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut sender = client.try_clone().unwrap();
+    let byte = |index: usize| (index * 31 + index / 257) as u8;
+    let sending = thread::spawn(move || {
+        for start in (0..BYTES).step_by(1 << 16) {
+            let block: Vec<_> = (start..start + (1 << 16)).map(byte).collect();
+            sender.write_all(&block).unwrap();
+        }
+        sender.shutdown(std::net::Shutdown::Write).unwrap();
+    });
+    let mut count = 0;
+    let mut block = vec![0; 1 << 16];
+    loop {
+        let length = client.read(&mut block).unwrap();
+        if length == 0 {
+            break;
+        }
+        let same = block[..length].iter().zip(count..);
+        assert!(same.into_iter().all(|(came, index)| *came == byte(index)));
+        count += length;
+    }
+    assert_eq!(count, BYTES);
+    sending.join().unwrap();
+    running.stop();
+}
+
+// C3
+#[cfg(unix)]
+#[test]
+fn a_unix_socket_serves_and_is_a_client() {
+    let path = std::env::temp_dir().join(format!("waterwheel-loopback-{}", std::process::id()));
+    let address = format!("unix:{}", path.display());
+    let listen = address.clone();
+    let (running, ()) = start(String::new(), move |reactor| {
+        reactor
+            .stream(&listen, |stream| {
+                stream.on_data(|stream, bytes| stream.send(bytes));
+            })
+            .unwrap();
+        reactor
+            .connect_stream(&address, |stream| {
+                stream.on_open(|stream| stream.send("over a file"));
+                stream.on_data(|stream, bytes| {
+                    stream.state.push_str(str::from_utf8(bytes).unwrap());
+                    if stream.state.len() == "over a file".len() {
+                        stream.reactor.stop();
+                    }
+                });
+            })
+            .unwrap();
+    });
+    let state = running.thread.join().unwrap().unwrap();
+    assert_eq!(state, "over a file");
+    assert!(!path.exists());
+}
+
+/// How an attempt to connect ended: opened, or why not.
+fn outcome_of(address: String) -> Vec<String> {
+    let (running, ()) = start(Vec::new(), move |reactor| {
+        reactor
+            .connect_stream(&address, |stream| {
+                stream.on_open(|stream| {
+                    stream.state.push("open".to_owned());
+                    stream.close()
+                });
+                stream.on_close(|stream, close| {
+                    stream.state.push(format!("{:?}", close.reason));
+                    stream.reactor.stop();
+                });
+            })
+            .unwrap();
+    });
+    running.thread.join().unwrap().unwrap()
+}
+
+// C5
+#[test]
+fn a_connect_has_one_outcome() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let accepting = thread::spawn(move || {
+        for _ in 0..2 {
+            let (mut stream, _) = listener.accept().unwrap();
+            assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0);
+        }
+    });
+    // The name has an IPv6 address too on most machines, at which nobody listens.
+    for host in ["127.0.0.1", "localhost"] {
+        let seen = outcome_of(format!("{host}:{port}"));
+        assert_eq!(seen.len(), 2, "{seen:?}");
+        assert_eq!(seen[0], "open");
+    }
+    accepting.join().unwrap();
+    // A port that was just given back.
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let seen = outcome_of(format!("127.0.0.1:{port}"));
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    assert!(seen[0].contains("ConnectionRefused"), "{seen:?}");
+    let seen = outcome_of("no-such-host.invalid:80".to_owned());
+    assert_eq!(seen.len(), 1, "{seen:?}");
+}
+
+// R5
+#[test]
+fn what_other_threads_hand_over_runs_in_their_order() {
+    const THREADS: usize = 8;
+    const CALLS: usize = 10_000;
+    let (running, ()) = start(vec![0; THREADS], |_| ());
+    let threads: Vec<_> = (0..THREADS)
+        .map(|index| {
+            let remote = running.remote.clone();
+            thread::spawn(move || {
+                for call in 0..CALLS {
+                    let handed = remote.run(move |cx| {
+                        assert_eq!(cx.state[index], call);
+                        cx.state[index] += 1;
+                    });
+                    assert!(handed.is_ok());
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    let remote = running.remote.clone();
+    assert_eq!(running.stop(), [CALLS; THREADS]);
+    assert!(remote.run(|_| ()).is_err());
+}
+
+// C2
+#[test]
+fn peers_that_reset_are_told_of_once() {
+    const CLIENTS: usize = 200;
+    let (running, address) = start((0, 0), |reactor| {
+        let listener = reactor.stream("127.0.0.1:0", |stream| {
+            stream.on_open(|stream| stream.state.0 += 1);
+            stream.on_data(|stream, bytes| stream.send(bytes));
+            stream.on_close(|stream, _| {
+                stream.state.1 += 1;
+                if stream.state.1 == CLIENTS {
+                    stream.reactor.stop();
+                }
+            });
+        });
+        port(reactor, listener.unwrap())
+    });
+    for index in 0..CLIENTS {
+        let client =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        client.connect(&address.into()).unwrap();
+        if index % 3 == 0 {
+            (&client).write_all(b"x").unwrap();
+        }
+        if index % 2 == 0 {
+            // Closed with this, a socket is reset.
+            client.set_linger(Some(Duration::ZERO)).unwrap();
+        }
+    }
+    assert_eq!(running.thread.join().unwrap().unwrap(), (CLIENTS, CLIENTS));
+}
+
+#[test]
+fn a_port_that_is_taken_is_an_error_that_names_it() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let error = Reactor::run((), |reactor| reactor.websocket(&address, |_| ())).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+    assert!(error.to_string().contains(&address), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_reactor_lives_inside_another_loop() {
+    use std::os::fd::AsRawFd;
+
+    use mio::unix::SourceFd;
+    use mio::{Events, Interest, Poll, Token};
+
+    let mut reactor = Reactor::new(waterwheel::Config::default(), 0).unwrap();
+    let listener = reactor.core().stream("127.0.0.1:0", |stream| {
+        stream.on_data(|stream, bytes| {
+            *stream.state += bytes.len();
+            stream.send(bytes);
+            stream
+                .reactor
+                .after(Duration::from_millis(1), |cx| cx.reactor.stop());
+        });
+    });
+    let address = port(reactor.core(), listener.unwrap());
+    let client = thread::spawn(move || {
+        let mut client = TcpStream::connect(address).unwrap();
+        client.write_all(b"hello").unwrap();
+        let mut answer = [0; 5];
+        client.read_exact(&mut answer).unwrap();
+        answer
+    });
+    let mut poll = Poll::new().unwrap();
+    let descriptor = reactor.as_raw_fd();
+    poll.registry()
+        .register(&mut SourceFd(&descriptor), Token(0), Interest::READABLE)
+        .unwrap();
+    let mut events = Events::with_capacity(4);
+    while reactor.turn(Some(Duration::ZERO)).unwrap() {
+        poll.poll(&mut events, reactor.next_wakeup().or(Some(PATIENCE)))
+            .unwrap();
+    }
+    assert_eq!(&client.join().unwrap(), b"hello");
+    assert_eq!(reactor.into_state(), 5);
+}
