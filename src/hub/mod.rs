@@ -59,7 +59,9 @@ pub fn mount<S: 'static>(site: &mut Site<S>, access: &Access) {
 }
 
 fn page() -> Reply {
-    const POLICY: &str = "default-src 'none'; connect-src 'self' ws: wss:; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'";
+    // `'self'` covers the WebSocket too (CSP level 3), so the page talks to its own hub alone.
+    const POLICY: &str = "default-src 'none'; connect-src 'self'; img-src data:; style-src 'unsafe-inline'; \
+                          script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
     let reply = Reply::new(Status::OK)
         .content_type("text/html; charset=utf-8")
         .body(PAGE);
