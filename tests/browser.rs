@@ -1,0 +1,77 @@
+//! The hub's demo page in a real browser: Chromium, driven by `tests/browser/page.mjs`.
+//!
+//! Where the browser, Node.js or the driver is not installed, the test says so and is skipped;
+//! with `CI=true` it fails instead.
+#![cfg(feature = "program")]
+
+use std::env;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What `playwright-core` asks for.
+const NODE_MAJOR_MIN: u32 = 20;
+
+#[test]
+fn demo_page_shows_both_transports_and_is_back_after_the_server_is() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser");
+    let chromium = match installed(&directory) {
+        Ok(chromium) => chromium,
+        Err(missing) => {
+            assert_ne!(env::var("CI").as_deref(), Ok("true"), "{missing}");
+            // Not `eprintln`, which is only shown when a test fails.
+            let _ = writeln!(io::stderr(), "skipped the browser test: {missing}");
+            return;
+        }
+    };
+    let status = Command::new("node")
+        .arg(directory.join("page.mjs"))
+        .arg(env!("CARGO_BIN_EXE_waterwheel"))
+        .arg(chromium)
+        .status()
+        .expect("node runs, as its version was asked above");
+    assert!(status.success(), "tests/browser/page.mjs: {status}");
+}
+
+/// The browser's path when all is there, or what is not and how to get it.
+fn installed(directory: &Path) -> Result<PathBuf, String> {
+    let node = Command::new("node").arg("--version").output();
+    let major = node
+        .ok()
+        .and_then(|output| major(&String::from_utf8_lossy(&output.stdout)));
+    if major.is_none_or(|major| major < NODE_MAJOR_MIN) {
+        return Err(format!(
+            "Node.js {NODE_MAJOR_MIN} or later is missing: https://nodejs.org"
+        ));
+    }
+    let Some(chromium) = ["chromium", "chromium-browser", "google-chrome"]
+        .into_iter()
+        .find_map(in_path)
+    else {
+        return Err("Chromium is missing: apt-get install chromium".to_owned());
+    };
+    if !directory.join("node_modules/playwright-core").is_dir() {
+        return Err(
+            "tests/browser/node_modules is missing: npm ci --prefix tests/browser".to_owned(),
+        );
+    }
+    Ok(chromium)
+}
+
+/// `20` of `v20.20.2`.
+fn major(version: &str) -> Option<u32> {
+    version
+        .trim()
+        .strip_prefix('v')?
+        .split('.')
+        .next()?
+        .parse()
+        .ok()
+}
+
+fn in_path(program: &str) -> Option<PathBuf> {
+    let directories = env::var_os("PATH")?;
+    env::split_paths(&directories)
+        .map(|directory| directory.join(program))
+        .find(|path| path.is_file())
+}

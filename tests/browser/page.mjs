@@ -1,0 +1,218 @@
+// The demo page in a real browser: node page.mjs WATERWHEEL CHROMIUM
+//
+// Prints nothing when all is well, and ends with a status other than 0 when something is not.
+// With WATERWHEEL_SCREENSHOT=PATH a picture of the page is left there.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { createInterface } from "node:readline";
+import { chromium } from "playwright-core";
+
+const [program, browserPath] = process.argv.slice(2);
+const DEADLINE_MS = 60_000;
+const HOSTILE = `<img src=x onerror="window.wasHacked = true"><script>window.wasHacked = true</script>`;
+
+// ---- The server, which can die and come back at the same address.
+
+class Server {
+  static async start(address) {
+    const server = new Server();
+    server.process = spawn(program, ["--listen", address, "--drain-window", "0", "--log", "warn"], { stdio: ["ignore", "pipe", "inherit"] });
+    server.ended = once(server.process, "exit");
+    process.once("exit", () => server.process.kill("SIGKILL"));
+    const lines = createInterface({ input: server.process.stdout });
+    const died = server.ended.then(([code]) => { throw new Error(`the server ended with status ${code}`); });
+    died.catch(() => {});
+    const [line] = await Promise.race([once(lines, "line"), died]);
+    server.url = line.match(/^listening on (http:\/\/\S+)$/)[1];
+    return server;
+  }
+
+  get address() {
+    return new URL(this.url).host;
+  }
+
+  async end(signal) {
+    this.process.kill(signal);
+    await this.ended;
+  }
+
+  // Posts as curl does, and returns the id and how many got it.
+  async publish(topic, body, type = "application/x-www-form-urlencoded") {
+    return this.post(`${this.url}/publish?topic=${encodeURIComponent(topic)}`, body, type);
+  }
+
+  async post(url, body, type = "application/x-www-form-urlencoded") {
+    const response = await fetch(url, { method: "POST", body, headers: { "content-type": type } });
+    assert.equal(response.status, 200, await response.clone().text());
+    return response.json();
+  }
+}
+
+// ---- What the page shows. Each is a condition with the page's deadline, never a pause.
+
+const connected = page =>
+  page.waitForFunction(() =>
+    ["ws", "es"].every(transport => document.getElementById(`${transport}-state`).textContent === "connected")
+    && [...document.querySelectorAll("#topics li")].every(row => row.dataset.state === "subscribed"));
+
+const disconnected = page =>
+  page.waitForFunction(() =>
+    ["ws", "es"].every(transport => /connecting/.test(document.getElementById(`${transport}-state`).textContent))
+    && document.getElementById("chat-send").disabled);
+
+const chatShows = (page, text) =>
+  page.waitForFunction(text => [...document.querySelectorAll("#chat-log .data")].some(node => node.textContent === text), text);
+
+// One publication, once on each of these transports.
+async function liveShows(page, id, text, kinds = ["EventSource", "WebSocket"]) {
+  await page.waitForFunction(([id, count]) => {
+    const lines = [...document.querySelectorAll("#live-log li")];
+    return count <= lines.filter(line => line.querySelector(".when").title === id).length;
+  }, [id, kinds.length]);
+  const lines = await page.$$eval("#live-log li", (lines, id) =>
+    lines.filter(line => line.querySelector(".when").title === id)
+      .map(line => [line.querySelector(".kind").textContent, line.querySelector(".data").textContent]), id);
+  assert.deepEqual(lines.sort(), kinds.map(kind => [kind, text]));
+}
+
+async function arrivesOnBoth(server, page, text) {
+  const { id } = await server.publish("chat", text);
+  await liveShows(page, id, text);
+  await chatShows(page, text);
+}
+
+// ---- The story.
+
+async function check(browser, server) {
+  const context = await browser.newContext({ viewport: { width: 1200, height: 800 } });
+  const page = await context.newPage();
+  page.setDefaultTimeout(DEADLINE_MS);
+  const errors = [];
+  const foreign = [];
+  const note = address => {
+    const { protocol, host } = new URL(address);
+    if (protocol !== "data:" && host !== server.address) foreign.push(address);
+  };
+  page.on("console", message => { if (["error", "warning"].includes(message.type())) errors.push(message.text()); });
+  page.on("pageerror", error => errors.push(String(error)));
+  context.on("request", request => note(request.url()));
+  page.on("websocket", socket => note(socket.url()));
+
+  const response = await page.goto(server.url);
+  const policy = response.headers()["content-security-policy"].split("; ");
+  for (const directive of ["default-src 'none'", "connect-src 'self'"]) assert(policy.includes(directive), directive);
+  await connected(page);
+
+  // What the page tells a newcomer to type is what is published here.
+  const line = await page.inputValue("#curl");
+  assert.equal(line, `curl -d hello '${server.url}/publish?topic=chat'`);
+  const { id, delivered } = await server.post(line.match(/'(.*)'/)[1], "hello");
+  assert.equal(delivered, 2);
+  await liveShows(page, id, "hello");
+  await chatShows(page, "hello");
+  assert.equal(await page.textContent("#ws-count"), "1 message");
+  assert.equal(await page.textContent("#es-count"), "1 message");
+
+  // What the reader writes comes back to the page that sent it.
+  await page.fill("#chat-nick", "ada");
+  await page.fill("#chat-text", "said in the page");
+  await page.press("#chat-text", "Enter");
+  await chatShows(page, "said in the page");
+  assert.equal(await page.inputValue("#chat-text"), "");
+  assert.equal(await page.textContent("#chat-log li:last-child .nick"), "ada");
+
+  // Another topic joins the stream without a loss or a double on the one that is there.
+  await page.selectOption("#topic-transport", "es");
+  await page.fill("#topic-name", "news.*");
+  await page.click("#topic-add");
+  await connected(page);
+  const news = await server.publish("news.today", "rain");
+  await liveShows(page, news.id, "rain", ["EventSource"]);
+  await arrivesOnBoth(server, page, "still here");
+
+  // Strangers' words stay text, in every place.
+  await arrivesOnBoth(server, page, HOSTILE);
+  await server.publish("chat", JSON.stringify({ nick: HOSTILE, text: `as JSON ${HOSTILE}` }), "application/json");
+  await chatShows(page, `as JSON ${HOSTILE}`);
+  await page.fill("#topic-name", HOSTILE);
+  await page.click("#topic-add");
+  await connected(page);
+  assert.equal(await page.textContent("#topics li:last-child span"), HOSTILE);
+  await page.click("#topics li:last-child button");
+  await connected(page);
+  assert.equal(await page.locator("main img, main script").count(), 0);
+  assert.equal(await page.evaluate(() => window.wasHacked), undefined);
+  assert.deepEqual(errors, []);
+
+  // A server that dies, and one that says goodbye: the page says so, and is back with the next.
+  for (const signal of ["SIGKILL", "SIGTERM"]) {
+    await server.end(signal);
+    await disconnected(page);
+    // The browser itself notes each failed attempt.
+    server = await Server.start(server.address);
+    await connected(page);
+    await arrivesOnBoth(server, page, `back after ${signal}`);
+    assert.deepEqual(errors.splice(0).filter(text => !/net::ERR_|status of 503|WebSocket connection to/.test(text)), []);
+  }
+
+  // A network that comes back is no reason to leave a link that works.
+  const states = await page.evaluate(() => {
+    dispatchEvent(new Event("online"));
+    return [...document.querySelectorAll("output")].map(output => output.textContent);
+  });
+  assert.deepEqual(states, ["connected", "connected"]);
+  await arrivesOnBoth(server, page, "the last");
+  assert.deepEqual(errors, []);
+  assert.deepEqual(foreign, []);
+  await context.close();
+  return server;
+}
+
+async function photograph(browser, server, path) {
+  const context = await browser.newContext({ viewport: { width: 1200, height: 800 }, locale: "en-GB" });
+  const page = await context.newPage();
+  page.setDefaultTimeout(DEADLINE_MS);
+  await page.goto(server.url);
+  await connected(page);
+  await page.fill("#topic-name", "orders.*");
+  await page.click("#topic-add");
+  await connected(page);
+  const say = (nick, text) => server.publish("chat", JSON.stringify({ nick, text }), "application/json");
+  await arrivesOnBoth(server, page, "hello");
+  await say("bob", "hello, terminal! who is there?");
+  await page.fill("#chat-nick", "ada");
+  await page.fill("#chat-text", "me too, from the page");
+  await page.press("#chat-text", "Enter");
+  await chatShows(page, "me too, from the page");
+  await server.publish("orders.4711", JSON.stringify({ state: "paid", total: 42.5 }), "application/json");
+  await say("bob", "order 4711 is paid, see on the right");
+  await server.publish("orders.4711", JSON.stringify({ state: "shipped" }), "application/json");
+  await arrivesOnBoth(server, page, "<b>markup</b> stays text");
+  await page.fill("#chat-text", "and nobody pressed reload");
+  await page.press("#chat-text", "Enter");
+  await chatShows(page, "and nobody pressed reload");
+  await page.waitForFunction(() => {
+    const counts = ["ws", "es"].map(transport => parseInt(document.getElementById(`${transport}-count`).textContent));
+    return counts[0] === 8 && counts[1] === 6 && document.querySelectorAll("#live-log li").length === 14;
+  });
+  await page.locator("#chat-text").blur();
+  await page.screenshot({ path });
+  await context.close();
+}
+
+const watchdog = setTimeout(() => { throw new Error("the browser test did not come to its end"); }, 4 * DEADLINE_MS);
+let server = await Server.start("127.0.0.1:0");
+const browser = await chromium.launch({ executablePath: browserPath, args: ["--headless", "--no-sandbox", "--disable-gpu"] });
+server = await check(browser, server);
+await server.end("SIGTERM");
+const path = process.env.WATERWHEEL_SCREENSHOT;
+if (path) {
+  // The address that a newcomer sees.
+  server = await Server.start("127.0.0.1:8080");
+  await photograph(browser, server, path);
+  await server.end("SIGTERM");
+}
+await browser.close();
+clearTimeout(watchdog);
