@@ -599,7 +599,12 @@ impl<S: 'static> Core<S> {
 /// The answer to a request for a WebSocket path that is not an upgrade.
 pub(crate) fn upgrade_required() -> Reply {
     let reply = Reply::new(Status::UPGRADE_REQUIRED).body("this is a WebSocket\n");
-    let headers = [("Sec-WebSocket-Version", "13"), ("Upgrade", "websocket")];
+    // A header that is for this hop only is named in `Connection`. Source: RFC 9110, section 7.8.
+    let headers = [
+        ("Sec-WebSocket-Version", "13"),
+        ("Upgrade", "websocket"),
+        ("Connection", "Upgrade"),
+    ];
     headers.into_iter().fold(reply, |mut reply, (name, value)| {
         reply.headers.push((Cow::Borrowed(name), value.to_owned()));
         reply
