@@ -122,6 +122,8 @@ impl Exchange {
 
     /// The answer is complete. Whether another request may follow.
     pub fn complete(&mut self) -> bool {
+        // What goes wrong from here on is not about that request.
+        self.is_head_request = false;
         self.phase = if self.keep_alive {
             Phase::Head
         } else {
