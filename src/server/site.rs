@@ -183,6 +183,10 @@ impl<S: 'static> Site<S> {
             let Some(connection) = cx.reactor.table.open_mut(id) else {
                 return input.len();
             };
+            // One read may bring hundreds of requests, and each answer may be large.
+            if !connection.may_read() {
+                break;
+            }
             let Protocol::Http(exchange) = &mut connection.protocol else {
                 break;
             };
