@@ -278,14 +278,15 @@ impl<S: 'static> Core<S> {
         Published { id, delivered }
     }
 
-    /// Makes a connection a member of a topic, until it ends. `false` when it was one, or is gone.
+    /// Makes a connection a member of a topic, until it ends. `false` when it was one, is gone, or
+    /// speaks HTTP and has not become a WebSocket or an event stream.
     ///
     /// # Errors
     ///
     /// [`TopicError`] when the name cannot be a topic's, or the connection has too many.
     pub fn subscribe(&mut self, id: ConnId, topic: &str) -> Result<bool, TopicError> {
         let max = self.table.config.subscriptions_max;
-        let Some(connection) = self.table.open_mut(id) else {
+        let Some(connection) = self.table.member_mut(id) else {
             return Ok(false);
         };
         self.topics.subscribe(
@@ -304,7 +305,7 @@ impl<S: 'static> Core<S> {
     /// As [`subscribe`](Self::subscribe).
     pub fn subscribe_pattern(&mut self, id: ConnId, pattern: &str) -> Result<bool, TopicError> {
         let max = self.table.config.subscriptions_max;
-        let Some(connection) = self.table.open_mut(id) else {
+        let Some(connection) = self.table.member_mut(id) else {
             return Ok(false);
         };
         self.topics.subscribe_pattern(

@@ -194,6 +194,13 @@ impl Table {
             .filter(|connection| connection.life == Life::Open)
     }
 
+    /// The connection, while it takes publications. HTTP frames its bodies by itself, and bytes
+    /// between two answers would be taken for the second.
+    pub(crate) fn member_mut(&mut self, id: ConnId) -> Option<&mut Connection> {
+        self.open_mut(id)
+            .filter(|connection| !matches!(connection.protocol, Protocol::Http(_)))
+    }
+
     /// The connection, while the application may hear of it.
     #[inline]
     pub(crate) fn is_heard(&self, id: ConnId) -> bool {
