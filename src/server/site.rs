@@ -464,10 +464,10 @@ fn find<'h, S>(
         };
         match &route.endpoint {
             Endpoint::WebSocket(_) if wants_upgrade => return (Some((index, parameters)), allowed),
-            Endpoint::WebSocket(_) if head.method == "GET" => {
+            Endpoint::WebSocket(_) if matches!(head.method, "GET" | "HEAD") => {
                 plain_websocket = plain_websocket.or(Some((index, parameters)))
             }
-            Endpoint::WebSocket(_) => {}
+            Endpoint::WebSocket(_) => allow("GET", &mut allowed),
             Endpoint::Request { method, .. } => {
                 let fits = *method == head.method
                     || *method == "*"
@@ -475,17 +475,23 @@ fn find<'h, S>(
                 if fits {
                     return (Some((index, parameters)), allowed);
                 }
-                if !allowed.iter().any(|known| known == method.as_ref()) {
-                    allowed.push(method.to_string());
-                }
+                allow(method, &mut allowed);
             }
         }
     }
     (plain_websocket, allowed)
 }
 
+fn allow(method: &str, allowed: &mut Vec<String>) {
+    if !allowed.iter().any(|known| known == method) {
+        allowed.push(method.to_owned());
+    }
+}
+
 fn not_found(head: &RequestHead<'_>, allowed: &[String]) -> Reply {
-    if allowed.is_empty() && head.path() != "*" {
+    // Neither names a path that could be missing.
+    let is_about_the_server = head.path() == "*" || head.method == "CONNECT";
+    if allowed.is_empty() && !is_about_the_server {
         return Status::NOT_FOUND.into();
     }
     let mut methods = allowed.join(", ");
