@@ -90,14 +90,20 @@ impl Reply {
         value: impl Into<String>,
     ) -> Result<Reply, HeaderError> {
         let value = value.into();
-        let ours = ["content-length", "transfer-encoding", "connection", "date"];
-        if !http::is_header(name, &value) || ours.iter().any(|ours| ours.eq_ignore_ascii_case(name))
-        {
-            return Err(HeaderError);
-        }
+        check_header(name, &value)?;
         self.headers.push((Cow::Borrowed(name), value));
         Ok(self)
     }
+}
+
+/// Whether the application may set a header.
+pub(crate) fn check_header(name: &str, value: &str) -> Result<(), HeaderError> {
+    let ours = ["content-length", "transfer-encoding", "connection", "date"];
+    let is_ours = ours.iter().any(|ours| ours.eq_ignore_ascii_case(name));
+    if is_ours || !http::is_header(name, value) {
+        return Err(HeaderError);
+    }
+    Ok(())
 }
 
 /// The body of an answer, owned or static.

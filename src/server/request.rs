@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use crate::protocol::http::{self, Headers, Phase, RequestHead, ResponseHead, Status, form};
+use crate::protocol::http::{Headers, Phase, RequestHead, ResponseHead, Status, form};
 use crate::pubsub::{Form, TopicError};
 use crate::reactor::close::{Deadline, Sent};
 use crate::reactor::connection::Protocol;
@@ -11,7 +11,7 @@ use crate::reactor::core::Core;
 use crate::reactor::id::ConnId;
 use crate::reactor::transport::Peer;
 
-use super::reply::{HeaderError, Reply, Responder};
+use super::reply::{self, HeaderError, Reply, Responder};
 use super::router::{Parameters, Pattern};
 
 /// A request whose body is there, within its limit, and the ways to answer it.
@@ -217,11 +217,7 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
     ///
     /// [`HeaderError`] when it may not.
     pub fn check_header(name: &str, value: &str) -> Result<(), HeaderError> {
-        if http::is_header(name, value) {
-            Ok(())
-        } else {
-            Err(HeaderError)
-        }
+        reply::check_header(name, value)
     }
 }
 

@@ -26,8 +26,8 @@ pub struct ResponseHead<'a> {
 }
 
 impl ResponseHead<'_> {
-    /// Appends the head with its empty line. Headers that [`is_header`] refuses are left out: a
-    /// caller that wants to know asks before.
+    /// Appends the head with its empty line. Headers that [`is_header`] refuses are left out, the
+    /// media type too: a caller that wants to know asks before.
     ///
     /// Source: RFC 9112, sections 4, 6 and 9.3.
     pub fn encode<'x>(&self, headers: impl Iterator<Item = (&'x str, &'x str)>, out: &mut Vec<u8>) {
@@ -36,7 +36,8 @@ impl ResponseHead<'_> {
         out.push(b' ');
         out.extend_from_slice(self.status.reason().as_bytes());
         put_header("Date", self.date, out);
-        if let Some(content_type) = self.content_type {
+        let is_safe = |value: &&str| is_header("Content-Type", value);
+        if let Some(content_type) = self.content_type.filter(is_safe) {
             put_header("Content-Type", content_type.as_bytes(), out);
         }
         match self.length {
