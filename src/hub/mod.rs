@@ -39,7 +39,7 @@ pub fn mount<S: 'static>(site: &mut Site<S>, access: &Access) {
         absent: true,
     });
     let names = access.clone();
-    site.guard(move |request| names.check_host(request.header("host")));
+    site.guard(move |request| names.check_host(request.host()));
 
     site.get("/", |request| request.reply(page()));
     site.get("/healthz", |request| request.reply("ok\n"));

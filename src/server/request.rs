@@ -84,6 +84,12 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
         self.head.headers.first(name)
     }
 
+    /// Host and port that the client asks for: the target's where it names them, else those of the
+    /// `Host` header. Source: RFC 9112, section 3.2.2.
+    pub fn host(&self) -> Option<&'i str> {
+        self.head.host()
+    }
+
     /// The body.
     pub fn body(&self) -> &'i [u8] {
         self.body

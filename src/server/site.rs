@@ -404,7 +404,7 @@ impl<S: 'static> Site<S> {
         headers: &mut Vec<(&'static str, String)>,
     ) -> Result<(), Reply> {
         let origin = head.headers.first("origin");
-        if !self.origins.allow(origin, head.headers.first("host")) {
+        if !self.origins.allow(origin, head.host()) {
             log::warn!(
                 "{}: refused a request from origin {:?}",
                 self.name,
