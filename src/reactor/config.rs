@@ -46,7 +46,8 @@ pub struct Options {
     pub reply_timeout: Duration,
     /// A peer that takes none of the bytes that wait for it for this long is gone.
     pub write_timeout: Duration,
-    /// From the first step of closing to the end of the socket, whatever the peer does.
+    /// From the first step of closing to the end of the socket, whatever the peer does. Of HTTP,
+    /// from the end of the last answer.
     pub close_timeout: Duration,
 }
 

@@ -13,7 +13,8 @@
 //! the connection is on the list of closings; `on_close` is called at the end of the turn, once.
 //! *Lingering* discards what still comes until the peer ends its side too, because closing a
 //! socket with unread bytes resets it and could destroy our last words on their way. From Closing
-//! on one absolute deadline holds for all of this; what moves the state is in `table.rs`, and
+//! on one absolute deadline holds for all of this, except that the last answer of an HTTP
+//! connection may take as long as its bytes are taken. What moves the state is in `table.rs`, and
 //! nowhere else.
 
 use crate::protocol::{http, websocket};

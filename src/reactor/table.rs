@@ -930,11 +930,17 @@ impl Table {
         }
         let was_clean = close.was_clean;
         self.begin_closing(id, Life::Finishing, close);
-        if let Some(close) = self
-            .connection_mut(id)
-            .and_then(|connection| connection.close.as_mut())
-        {
+        let Some(connection) = self.connection_mut(id) else {
+            return;
+        };
+        if let Some(close) = &mut connection.close {
             close.was_clean |= was_clean;
+        }
+        // The last answer may be large and its client slow: as long as bytes are taken the write
+        // deadline is the one that holds, and that of closing begins behind the last of them.
+        if matches!(connection.protocol, Protocol::Http(_)) {
+            connection.wait = None;
+            connection.deadline = Tick::NEVER;
         }
     }
 

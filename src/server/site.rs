@@ -632,6 +632,11 @@ impl<S: 'static> Handler<S> for Site<S> {
                 cx.reactor.send_comment(id);
                 cx.reactor.restart_heartbeat(id);
             }
+            // The answer is still on its way, and has a deadline of its own.
+            Deadline::KeepAlive if 0 < cx.reactor.queued_bytes(id) => {
+                let timeout = cx.reactor.table.config.keep_alive_timeout;
+                cx.reactor.table.wait(id, Deadline::KeepAlive, timeout);
+            }
             Deadline::Head | Deadline::KeepAlive => {
                 // Who has sent nothing has asked nothing: there is nothing to answer.
                 let has_begun = cx
