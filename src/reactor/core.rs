@@ -99,6 +99,13 @@ pub struct Core<S> {
     hasher: RandomState,
 }
 
+impl<S> Drop for Core<S> {
+    // However the reactor ends, threads that still hold a `Remote` are told.
+    fn drop(&mut self) {
+        self.mailbox.close();
+    }
+}
+
 impl<S: 'static> Core<S> {
     pub(crate) fn new(
         table: Table,

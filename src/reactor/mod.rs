@@ -172,7 +172,6 @@ impl<S: 'static> Reactor<S> {
 
     /// Ends the reactor and returns your state. Connections are closed without goodbyes.
     pub fn into_state(self) -> S {
-        self.core.mailbox.close();
         self.state
     }
 

@@ -1,7 +1,7 @@
 //! The one handle that other threads may hold.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::handler::Cx;
 
@@ -9,19 +9,18 @@ pub(crate) type Arrival<S> = Box<dyn FnOnce(&mut Cx<'_, S>) + Send>;
 
 /// What other threads hand over, and the bell they ring.
 pub(crate) struct Mailbox<S> {
-    arrivals: Mutex<Vec<Arrival<S>>>,
+    /// `None` when the reactor has ended.
+    arrivals: Mutex<Option<Vec<Arrival<S>>>>,
     /// The bell was rung and not heard yet: one system call a batch.
     rung: AtomicBool,
-    closed: AtomicBool,
     waker: Option<mio::Waker>,
 }
 
 impl<S> Mailbox<S> {
     pub(crate) fn new(waker: Option<mio::Waker>) -> Mailbox<S> {
         Mailbox {
-            arrivals: Mutex::default(),
+            arrivals: Mutex::new(Some(Vec::new())),
             rung: AtomicBool::new(false),
-            closed: AtomicBool::new(false),
             waker,
         }
     }
@@ -35,15 +34,21 @@ impl<S> Mailbox<S> {
         if !self.rung.swap(false, Ordering::AcqRel) {
             return Vec::new();
         }
-        std::mem::take(&mut *self.arrivals.lock().unwrap_or_else(PoisonError::into_inner))
+        self.arrivals()
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
     }
 
+    /// Takes nothing more, and drops what was not run. Dropping may run code of the application,
+    /// which may hand over again: not under the lock.
     pub(crate) fn close(&self) {
-        self.closed.store(true, Ordering::Release);
-        self.arrivals
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+        let arrivals = self.arrivals().take();
+        drop(arrivals);
+    }
+
+    fn arrivals(&self) -> MutexGuard<'_, Option<Vec<Arrival<S>>>> {
+        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -86,16 +91,13 @@ impl<S> Remote<S> {
         call: impl FnOnce(&mut Cx<'_, S>) -> R + Send + 'static,
     ) -> Result<(), Gone> {
         let mailbox = &*self.mailbox;
-        if mailbox.closed.load(Ordering::Acquire) {
-            return Err(Gone);
+        let arrival: Arrival<S> = Box::new(move |cx| {
+            call(cx);
+        });
+        match &mut *mailbox.arrivals() {
+            Some(arrivals) => arrivals.push(arrival),
+            None => return Err(Gone),
         }
-        mailbox
-            .arrivals
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(Box::new(move |cx| {
-                call(cx);
-            }));
         if !mailbox.rung.swap(true, Ordering::AcqRel)
             && let Some(waker) = &mailbox.waker
         {
