@@ -287,8 +287,9 @@ impl<S: 'static> Reactor<S> {
     fn run_timers(&mut self) {
         let now = self.core.table.now;
         // A timer that is set meanwhile waits for the next turn, also when it is due at once.
-        for _ in 0..self.core.timers.len() {
-            let Some((id, due)) = self.core.timers.peek_due(now) else {
+        let mark = self.core.timers.mark();
+        loop {
+            let Some((id, due)) = self.core.timers.peek_due(now, mark) else {
                 return;
             };
             let Some(timer) = self.core.timers.get_mut(id) else {

@@ -88,11 +88,18 @@ impl<T> Timers<T> {
             .map(|index| self.entries[*index as usize].due)
     }
 
-    /// The earliest timer and when it was due, if that is not after `now`.
-    pub(crate) fn peek_due(&self, now: u64) -> Option<(TimerId, u64)> {
+    /// Tells the timers that have been set from those that will be.
+    pub(crate) fn mark(&self) -> u64 {
+        self.next_order
+    }
+
+    /// The earliest timer and when it was due, if that is not after `now` and it was set before
+    /// `mark`.
+    pub(crate) fn peek_due(&self, now: u64, mark: u64) -> Option<(TimerId, u64)> {
         let index = *self.heap.first()?;
         let entry = &self.entries[index as usize];
-        (entry.due <= now).then_some((
+        // One that was set later comes after all that were due as early, so none is passed over.
+        (entry.due <= now && entry.order < mark).then_some((
             TimerId {
                 index,
                 generation: entry.generation,
@@ -124,7 +131,8 @@ impl<T> Timers<T> {
         self.sift_up(place);
     }
 
-    pub(crate) fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.heap.len()
     }
 
@@ -187,7 +195,7 @@ mod tests {
 
     impl<T> Timers<T> {
         fn pop_due(&mut self, now: u64) -> Option<(TimerId, u64, T)> {
-            let (id, due) = self.peek_due(now)?;
+            let (id, due) = self.peek_due(now, u64::MAX)?;
             self.cancel(id).map(|value| (id, due, value))
         }
     }
@@ -198,13 +206,13 @@ mod tests {
         let tick = timers.insert(10, "tick");
         timers.insert(15, "other");
         timers.reschedule(tick, 20);
-        assert_eq!(timers.peek_due(30).map(|(_, due)| due), Some(15));
+        assert_eq!(timers.peek_due(30, u64::MAX).map(|(_, due)| due), Some(15));
         timers.reschedule(tick, 5);
-        assert_eq!(timers.peek_due(30), Some((tick, 5)));
+        assert_eq!(timers.peek_due(30, u64::MAX), Some((tick, 5)));
         assert_eq!(timers.get_mut(tick), Some(&mut "tick"));
         timers.cancel(tick);
         timers.reschedule(tick, 1);
-        assert_eq!(timers.peek_due(30).map(|(_, due)| due), Some(15));
+        assert_eq!(timers.peek_due(30, u64::MAX).map(|(_, due)| due), Some(15));
     }
 
     #[test]
