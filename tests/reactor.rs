@@ -1,0 +1,820 @@
+//! The loop: timers, ticks, other threads, panics, connections and their deadlines, on the
+//! invented clock of a simulation. The few that need a real reactor say why.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::panic::resume_unwind;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use waterwheel::{
+    Close, CloseReason, Config, ConnId, Core, Faults, Gone, Overflow, Peer, Reactor, Received,
+    Sent, Sim, SimSocket, SimStream, TimerId,
+};
+
+const fn millis(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+const fn secs(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+type Log = Vec<String>;
+
+// ── run, stop, timers, ticks ─────────────────────────────────────────────────────────────────
+
+// R1. Real: `Sim` has no `run`.
+#[test]
+fn run_ends_at_stop_and_returns_the_state() {
+    let state = Reactor::run(Vec::new(), |reactor| {
+        reactor.after(millis(1), |cx| {
+            cx.state.push("timer");
+            cx.reactor.stop();
+        });
+        reactor.next_tick(|cx| cx.state.push("tick"));
+    });
+    assert_eq!(state.unwrap(), ["tick", "timer"]);
+}
+
+// R1
+#[test]
+fn a_setup_that_fails_ends_run_before_anything_ran() {
+    let ran = Rc::new(RefCell::new(false));
+    let seen = Rc::clone(&ran);
+    let outcome = Reactor::run((), |reactor| -> io::Result<()> {
+        reactor.next_tick(move |_| *seen.borrow_mut() = true);
+        Err(io::Error::other("no"))
+    });
+    assert_eq!(outcome.unwrap_err().to_string(), "no");
+    assert!(!*ran.borrow());
+}
+
+// R1, rule 10
+#[test]
+fn stop_ends_after_this_callback_and_at_its_time() {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+        reactor.after(millis(50), |cx| {
+            cx.reactor.stop();
+            cx.reactor.next_tick(|cx| cx.state.push("tick".into()));
+            cx.state.push("stopped".into());
+        });
+        reactor.after(millis(50), |cx| cx.state.push("second timer".into()));
+    });
+    sim.advance(millis(49));
+    assert!(sim.is_running());
+    sim.advance(millis(1));
+    assert!(!sim.is_running());
+    sim.advance(secs(1));
+    assert_eq!(*sim.state(), ["stopped"]);
+}
+
+// R2
+#[test]
+fn timers_fire_by_time_and_then_in_the_order_they_were_set() {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+        for (name, delay) in [("d", 30), ("a", 10), ("b", 20), ("c", 20)] {
+            reactor.after(millis(delay), move |cx| {
+                let now = cx.reactor.now().as_millis();
+                cx.state.push(format!("{name} at {now}"));
+            });
+        }
+    });
+    sim.advance(secs(1));
+    assert_eq!(*sim.state(), ["a at 10", "b at 20", "c at 20", "d at 30"]);
+}
+
+// R2
+#[test]
+fn a_cancelled_timer_never_fires_and_its_id_is_stale() {
+    let mut sim = Sim::new((0, None::<TimerId>), |_| {});
+    let once = sim.reactor().after(millis(10), |cx| cx.state.0 += 1);
+    let fired = sim.reactor().after(millis(5), |cx| cx.state.0 += 10);
+    assert!(sim.reactor().cancel(once));
+    assert!(!sim.reactor().cancel(once), "cancelled before");
+    sim.advance(secs(1));
+    assert_eq!(sim.state().0, 10);
+    assert!(!sim.reactor().cancel(fired), "fired before");
+    // Its place in the table may be taken by another, which the stale id must not reach.
+    sim.reactor().after(millis(1), |cx| cx.state.0 += 100);
+    assert!(!sim.reactor().cancel(fired));
+    assert!(!sim.reactor().cancel(once));
+    sim.advance(secs(1));
+    assert_eq!(sim.state().0, 110);
+}
+
+// R2
+#[test]
+fn a_timer_may_cancel_itself_and_another_that_is_due_as_well() {
+    let mut sim = Sim::new((Log::new(), Vec::new()), |_| {});
+    let periodic = sim.reactor().every(millis(10), |cx| {
+        cx.state.0.push("periodic".into());
+        match cx.state.0.len() {
+            // Rearmed already: at 30 ms this one comes second.
+            2 => {
+                let second = cx
+                    .reactor
+                    .after(millis(10), |cx| cx.state.0.push("late".into()));
+                cx.state.1.push(second);
+            }
+            3 => {
+                for timer in &cx.state.1 {
+                    assert!(cx.reactor.cancel(*timer));
+                    assert!(!cx.reactor.cancel(*timer));
+                }
+            }
+            _ => {}
+        }
+    });
+    sim.state().1.push(periodic);
+    sim.advance(secs(1));
+    assert_eq!(sim.state().0, ["periodic"; 3]);
+    assert_eq!(sim.reactor().stats().panics, 0);
+}
+
+// R2
+#[test]
+fn a_timer_that_is_set_in_a_timer_waits_for_the_next_turn() {
+    let mut sim = Sim::new(0, |reactor: &mut Core<u32>| {
+        fn again(cx: &mut waterwheel::Cx<'_, u32>) {
+            *cx.state += 1;
+            if *cx.state < 5 {
+                cx.reactor.after(Duration::ZERO, again);
+            }
+        }
+        reactor.after(Duration::ZERO, again);
+        for _ in 0..10 {
+            reactor.after(secs(1), |_| {});
+        }
+    });
+    for turn in 1..=5 {
+        sim.turn();
+        assert_eq!(*sim.state(), turn);
+    }
+}
+
+// R3
+#[test]
+fn a_periodic_timer_neither_drifts_nor_ends_with_a_panic() {
+    let mut sim = Sim::new(Vec::new(), |reactor: &mut Core<Vec<u128>>| {
+        reactor.every(millis(10), |cx| {
+            cx.state.push(cx.reactor.now().as_micros());
+            assert!(cx.state.len() % 3 != 0, "each third call");
+        });
+    });
+    // Steps that are no multiple of the period.
+    while sim.reactor().now() < secs(10) {
+        sim.advance(millis(7));
+    }
+    sim.state().truncate(1000);
+    let expected: Vec<u128> = (1..=1000).map(|n| n * 10_000).collect();
+    assert_eq!(*sim.state(), expected);
+    assert_eq!(sim.reactor().stats().panics, 333);
+}
+
+// R3. Real: only there can the loop be late.
+#[test]
+fn periods_that_were_missed_are_left_out() {
+    let mut reactor = Reactor::new(Config::default(), Vec::new()).unwrap();
+    let began = Instant::now();
+    reactor.core().every(millis(5), |cx| {
+        cx.state.push(cx.reactor.now());
+        if cx.state.len() == 1 {
+            while cx.state[0] + millis(23) > cx.reactor.now() && cx.state.len() < 2 {
+                // Keeps the loop busy for more than four periods.
+                let busy = Instant::now();
+                while busy.elapsed() < millis(23) {}
+                cx.state.push(Duration::ZERO);
+            }
+            cx.state.pop();
+        }
+    });
+    while reactor.state().len() < 3 {
+        reactor.turn(None).unwrap();
+    }
+    let whole_periods = began.elapsed().as_millis() / 5;
+    // Three calls, and at least four periods passed within the first: had they been made up for,
+    // the third call would have come before the sixth period.
+    assert!(6 <= whole_periods, "{whole_periods}");
+    assert!(reactor.state()[2] >= millis(30), "{:?}", reactor.state());
+}
+
+// R4
+#[test]
+fn ticks_run_in_order_and_those_they_queue_in_the_next_turn() {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+        for name in ["a", "b", "c"] {
+            reactor.next_tick(move |cx| {
+                cx.state.push(name.into());
+                cx.reactor
+                    .next_tick(move |cx| cx.state.push(format!("{name} again")));
+            });
+        }
+    });
+    sim.turn();
+    assert_eq!(*sim.state(), ["a", "b", "c"]);
+    sim.turn();
+    assert_eq!(sim.state()[3..], ["a again", "b again", "c again"]);
+}
+
+fn tick_for_ever(cx: &mut waterwheel::Cx<'_, u64>) {
+    *cx.state += 1;
+    cx.reactor.next_tick(tick_for_ever);
+}
+
+// R4, rule 7
+#[test]
+fn a_tick_that_queues_itself_for_ever_starves_neither_sockets_nor_timers() {
+    let mut sim = Sim::new(0, |reactor: &mut Core<u64>| {
+        reactor
+            .stream("0.0.0.0:1", |stream| {
+                stream.on_data(|stream, bytes| stream.send(bytes))
+            })
+            .unwrap();
+        reactor.after(Duration::ZERO, |cx| *cx.state += 1_000_000);
+    });
+    let client = sim.connect();
+    sim.reactor().next_tick(tick_for_ever);
+    client.write("hello");
+    sim.turn();
+    assert_eq!(client.read_text(), "hello");
+    sim.turn();
+    assert_eq!(*sim.state(), 1_000_002);
+}
+
+// R4, rule 7
+#[test]
+fn a_turn_runs_no_more_ticks_than_its_budget() {
+    let config = Config {
+        ticks_per_turn: 10,
+        ..Config::default()
+    };
+    let mut sim = Sim::with_config(config, Vec::new(), |reactor: &mut Core<Vec<u32>>| {
+        for n in 0..25 {
+            reactor.next_tick(move |cx| cx.state.push(n));
+        }
+    });
+    for done in [10, 20, 25] {
+        sim.turn();
+        assert_eq!(sim.state().len(), done);
+    }
+    assert!(sim.state().is_sorted());
+}
+
+// ── other threads ────────────────────────────────────────────────────────────────────────────
+
+// R5
+#[test]
+fn what_threads_hand_over_runs_once_and_in_the_order_of_each() {
+    const THREADS: usize = 8;
+    const CALLS: usize = 5000;
+    let mut sim = Sim::new(Vec::new(), |_| {});
+    let threads: Vec<_> = (0..THREADS)
+        .map(|thread| {
+            let remote = sim.reactor().remote();
+            thread::spawn(move || {
+                for call in 0..CALLS {
+                    let handed = remote.run(move |cx: &mut waterwheel::Cx<'_, Vec<_>>| {
+                        cx.state.push((thread, call));
+                    });
+                    handed.unwrap();
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    sim.settle();
+    for thread in 0..THREADS {
+        let calls: Vec<usize> = sim
+            .state()
+            .iter()
+            .filter(|(by, _)| *by == thread)
+            .map(|(_, call)| *call)
+            .collect();
+        assert_eq!(calls, (0..CALLS).collect::<Vec<_>>(), "thread {thread}");
+    }
+    assert_eq!(sim.state().len(), THREADS * CALLS);
+}
+
+// R5. Real: the waker is the kernel's.
+#[test]
+fn a_remote_wakes_a_loop_that_sleeps_for_ever() {
+    let mut threads = Vec::new();
+    let state = Reactor::run(0, |reactor: &mut Core<u32>| {
+        let remote = reactor.remote();
+        threads.push(thread::spawn(move || {
+            for _ in 0..1000 {
+                remote.run(|cx| *cx.state += 1).unwrap();
+            }
+            remote.run(|cx| cx.reactor.stop()).unwrap();
+        }));
+    });
+    assert_eq!(state.unwrap(), 1000);
+    for thread in threads {
+        thread.join().unwrap();
+    }
+}
+
+// R5
+#[test]
+fn a_remote_whose_reactor_has_ended_says_so_and_drops_the_closure() {
+    let mut remotes = Vec::new();
+    Reactor::run((), |reactor| {
+        remotes.push(("run", reactor.remote()));
+        reactor.stop();
+    })
+    .unwrap();
+    let mut reactor = Reactor::new(Config::default(), ()).unwrap();
+    remotes.push(("into_state", reactor.core().remote()));
+    reactor.into_state();
+    let mut reactor = Reactor::new(Config::default(), ()).unwrap();
+    remotes.push(("dropped", reactor.core().remote()));
+    drop(reactor);
+    let mut sim = Sim::new((), |_| {});
+    remotes.push(("simulation", sim.reactor().remote()));
+    drop(sim);
+    for (name, remote) in remotes {
+        let witness = Arc::new(());
+        let held = Arc::clone(&witness);
+        assert_eq!(remote.run(move |_| drop(held)), Err(Gone), "{name}");
+        assert_eq!(Arc::strong_count(&witness), 1, "{name}");
+    }
+}
+
+// R5
+#[test]
+fn closures_that_were_handed_over_and_never_ran_are_dropped_with_the_reactor() {
+    let witness = Arc::new(());
+    let held = Arc::clone(&witness);
+    let mut sim = Sim::new((), |_| {});
+    let remote = sim.reactor().remote();
+    remote.run(move |_| drop(held)).unwrap();
+    drop(sim);
+    assert_eq!(Arc::strong_count(&witness), 1);
+}
+
+// ── panics, nesting, order ───────────────────────────────────────────────────────────────────
+
+// R8, rule 6
+#[test]
+fn a_panic_ends_its_connection_with_1011_and_nothing_else() {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+        reactor.websocket("0.0.0.0:80", |ws| {
+            ws.on_message(|ws, message| {
+                assert!(message.as_text() != Some("boom"), "as ordered");
+                ws.send(message)
+            });
+            ws.on_close(|ws, close| ws.state.push(format!("{close}")));
+        })
+    });
+    let (calm, doomed) = (sim.websocket("/"), sim.websocket("/"));
+    doomed.send("boom");
+    sim.settle();
+    assert_eq!(doomed.take_events(), [Received::Close(1011, String::new())]);
+    assert!(doomed.is_closed());
+    calm.send("still here");
+    sim.settle();
+    assert_eq!(calm.received(), ["still here"]);
+    assert_eq!(sim.reactor().stats().panics, 1);
+    assert_eq!(*sim.state(), ["1011 a callback panicked"]);
+}
+
+// R8, rule 6
+#[test]
+fn no_callback_can_end_the_loop_by_a_panic() {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+        reactor
+            .stream("0.0.0.0:1", |stream| {
+                stream.on_data(|_, _| panic!("on_data"));
+                stream.on_end(|_| panic!("on_end"));
+                stream.on_close(|stream, close| {
+                    stream.state.push(format!("{close}"));
+                    panic!("on_close");
+                });
+            })
+            .unwrap();
+        reactor
+            .stream("0.0.0.0:2", |stream| {
+                stream.on_open(|_| panic!("on_open"));
+                stream.on_close(|stream, close| stream.state.push(format!("{close}")));
+            })
+            .unwrap();
+        reactor.next_tick(|_| panic!("tick"));
+        reactor.after(millis(1), |_| panic!("timer"));
+        let remote = reactor.remote();
+        remote.run(|_| panic!("arrival")).unwrap();
+    });
+    sim.advance(millis(1));
+    assert_eq!(sim.reactor().stats().panics, 3);
+    let data = sim.connect_port(1);
+    data.write("x");
+    sim.settle();
+    assert_eq!(sim.reactor().stats().panics, 5, "on_data and its on_close");
+    assert!(data.is_closed());
+    let end = sim.connect_port(1);
+    end.finish();
+    sim.settle();
+    assert_eq!(sim.reactor().stats().panics, 7, "on_end and its on_close");
+    let open = sim.connect_port(2);
+    sim.settle();
+    assert!(open.is_closed());
+    assert_eq!(sim.reactor().stats().panics, 8);
+    assert_eq!(*sim.state(), vec!["a callback panicked"; 3]);
+    assert!(sim.is_running());
+    drop((data, end, open));
+    sim.settle();
+    assert_eq!(sim.reactor().connection_count(), 0);
+}
+
+#[derive(Default)]
+struct Room {
+    members: Vec<ConnId>,
+    log: Log,
+}
+
+// R11, rule 1
+#[test]
+fn overflow_within_a_broadcast_closes_after_the_callback_has_returned() {
+    let mut config = Config::default();
+    config.options.queue_high_bytes = 4096;
+    config.options.queue_low_bytes = 1024;
+    let mut sim = Sim::with_config(config, Room::default(), |reactor: &mut Core<Room>| {
+        reactor.stream("0.0.0.0:1", |stream| {
+            stream.on_open(|stream| stream.state.members.push(stream.id));
+            stream.on_data(|stream, _| {
+                stream.state.log.push("broadcast begins".into());
+                for round in 0..4 {
+                    for (n, member) in stream.state.members.iter().enumerate() {
+                        let sent = stream.reactor.send(*member, [b'x'; 4096]);
+                        stream.state.log.push(format!("{round}: {n} {sent:?}"));
+                    }
+                }
+                stream.state.log.push("broadcast ends".into());
+            });
+            stream.on_close(|stream, close| {
+                let gone = stream.id;
+                let n = stream.state.members.iter().position(|id| *id == gone);
+                stream.state.log.push(format!("close of {n:?}: {close}"));
+            });
+        })
+    });
+    let talker = sim.connect();
+    sim.socket_bytes(1024);
+    let slow = sim.connect();
+    talker.write("go");
+    sim.settle();
+    let log = &sim.state().log;
+    let of_slow: Vec<_> = log.iter().filter(|line| line.contains(": 1 ")).collect();
+    assert_eq!(
+        of_slow,
+        ["0: 1 Queued", "1: 1 Full", "2: 1 Gone", "3: 1 Gone"]
+    );
+    let ends = log.iter().position(|line| line == "broadcast ends");
+    let closes = log.iter().position(|line| line.starts_with("close"));
+    assert!(ends.unwrap() < closes.unwrap(), "{log:?}");
+    assert_eq!(log.last().unwrap(), "close of Some(1): slow consumer");
+    assert!(slow.is_closed());
+    assert_eq!(sim.reactor().stats().slow_consumers, 1);
+}
+
+// R11, rule 1
+#[test]
+fn closing_resetting_and_publishing_call_nobody_back_at_once() {
+    let mut sim = Sim::new(Room::default(), |reactor: &mut Core<Room>| {
+        reactor.websocket("0.0.0.0:80", |ws| {
+            ws.on_open(|ws, _| {
+                ws.state.members.push(ws.id);
+                ws.subscribe("room").unwrap();
+            });
+            ws.on_message(|ws, _| {
+                ws.state.log.push("begins".into());
+                ws.publish("room", "news");
+                ws.reactor
+                    .on_close(ws.state.members[1], |cx, _| cx.state.log.push("own".into()));
+                ws.reactor.reset(ws.state.members[1]);
+                ws.reactor.next_tick(|cx| cx.state.log.push("tick".into()));
+                ws.close();
+                ws.state.log.push("ends".into());
+            });
+            ws.on_close(|ws, _| {
+                ws.state.log.push("close begins".into());
+                // Another one ends in the callback of the first.
+                ws.reactor.reset(ws.state.members[2]);
+                ws.state.log.push("close ends".into());
+            });
+        })
+    });
+    let sockets: Vec<SimSocket> = (0..3).map(|_| sim.websocket("/")).collect();
+    sockets[0].send("go");
+    sim.turn();
+    let expected = [
+        "begins",
+        "ends",
+        "close begins",
+        "close ends",
+        "own",
+        "close begins",
+        "close ends",
+    ];
+    assert_eq!(sim.state().log, expected);
+    sim.turn();
+    assert_eq!(sim.state().log.last().unwrap(), "tick");
+}
+
+// Rule 2
+#[test]
+fn a_connection_opens_once_hears_in_order_and_closes_last() {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+        reactor.stream("0.0.0.0:1", |stream| {
+            stream.on_open(|stream| stream.state.push("open".into()));
+            stream.on_data(|stream, bytes| {
+                let text = String::from_utf8_lossy(bytes).into_owned();
+                stream.state.push(text)
+            });
+            stream.on_end(|stream| {
+                stream.state.push("end".into());
+                stream.close()
+            });
+            stream.on_close(|stream, close| stream.state.push(format!("close {close}")));
+        })
+    });
+    let client = sim.connect();
+    client.write("a");
+    sim.settle();
+    client.write("b");
+    client.finish();
+    sim.settle();
+    sim.advance(secs(100));
+    assert_eq!(*sim.state(), ["open", "a", "b", "end", "close by us"]);
+}
+
+// ── stale ids ────────────────────────────────────────────────────────────────────────────────
+
+// W8 for every operation
+#[test]
+fn a_stale_id_does_nothing_also_when_its_place_is_taken() {
+    let mut sim = Sim::new(Room::default(), |reactor: &mut Core<Room>| {
+        reactor.websocket("0.0.0.0:80", |ws| {
+            ws.on_open(|ws, _| ws.state.members.push(ws.id));
+            ws.on_message(|ws, message| ws.send(message));
+        })
+    });
+    sim.websocket("/").vanish();
+    sim.settle();
+    let alive = sim.websocket("/");
+    let (stale, id) = (sim.state().members[0], sim.state().members[1]);
+    let places = |id: ConnId| id.to_bits() & 0xffff_ffff;
+    assert_eq!(places(stale), places(id), "the place is taken");
+    let reactor = sim.reactor();
+    assert_eq!(reactor.send(stale, "x"), Sent::Gone);
+    assert_eq!(reactor.send_keyed(stale, 1, "x"), Sent::Gone);
+    assert_eq!(reactor.send_ping(stale, b""), Sent::Gone);
+    assert_eq!(reactor.close(stale), Sent::Gone);
+    assert_eq!(reactor.close_with(stale, 4000, "x"), Sent::Gone);
+    assert_eq!(reactor.finish_body(stale), Sent::Gone);
+    assert_eq!(reactor.subscribe(stale, "t"), Ok(false));
+    assert_eq!(reactor.subscribe_pattern(stale, "t*"), Ok(false));
+    assert!(!reactor.unsubscribe(stale, "t"));
+    assert_eq!(reactor.queued_bytes(stale), 0);
+    assert_eq!(reactor.peer(stale), Peer::Unknown);
+    assert!(!reactor.is_open(stale));
+    reactor.reset(stale);
+    reactor.pause(stale);
+    reactor.resume(stale);
+    reactor.on_close(stale, |cx, _| cx.state.log.push("never".into()));
+    assert!(reactor.is_open(id));
+    alive.send("hi");
+    sim.settle();
+    assert_eq!(alive.received(), ["hi"]);
+    alive.vanish();
+    sim.settle();
+    assert!(sim.state().log.is_empty());
+}
+
+// ── exactly one close ────────────────────────────────────────────────────────────────────────
+
+#[derive(Default)]
+struct Lives {
+    open: HashMap<ConnId, bool>,
+    opens: usize,
+    closes: usize,
+    reasons: HashMap<&'static str, usize>,
+    /// What must not be. An assertion in a callback would be caught as any panic there.
+    wrong: Log,
+}
+
+impl Lives {
+    fn expect(&mut self, is_right: bool, what: &str) {
+        if !is_right {
+            self.wrong.push(what.to_owned());
+        }
+    }
+
+    fn open(&mut self, id: ConnId) {
+        let before = self.open.insert(id, true);
+        self.expect(before.is_none(), "opened twice");
+        self.opens += 1;
+    }
+
+    fn alive(&mut self, id: ConnId) {
+        let is_alive = self.open.get(&id) == Some(&true);
+        self.expect(is_alive, "heard of while not open");
+    }
+
+    fn close(&mut self, id: ConnId, close: &Close) {
+        let before = self.open.insert(id, false);
+        self.expect(before == Some(true), "closed twice, or never opened");
+        self.closes += 1;
+        let reason = match close.reason {
+            CloseReason::Peer => "peer",
+            CloseReason::Local => "local",
+            CloseReason::Drained => "drained",
+            CloseReason::TimedOut(_) => "timed out",
+            CloseReason::Protocol(_) => "protocol",
+            CloseReason::SlowConsumer => "slow consumer",
+            CloseReason::Panicked => "panicked",
+            CloseReason::Io(_) => "io",
+            _ => "other",
+        };
+        *self.reasons.entry(reason).or_default() += 1;
+    }
+}
+
+fn lives(reactor: &mut Core<Lives>) -> io::Result<()> {
+    reactor.websocket("0.0.0.0:80", |ws| {
+        ws.on_open(|ws, _| {
+            ws.state.open(ws.id);
+            ws.subscribe("all").unwrap();
+        });
+        ws.on_message(|ws, message| {
+            ws.state.alive(ws.id);
+            match message.as_text() {
+                Some("boom") => resume_unwind(Box::new("as ordered, and without a word")),
+                Some("close") => drop(ws.close_with(4000, "asked to")),
+                Some("reset") => ws.reactor.reset(ws.id),
+                Some("pause") => ws.reactor.pause(ws.id),
+                Some("all") => {
+                    for _ in 0..3 {
+                        ws.publish("all", "x".repeat(3000));
+                    }
+                }
+                _ => drop(ws.send(message)),
+            }
+        });
+        ws.on_ping(|ws, _| ws.state.alive(ws.id));
+        ws.on_pong(|ws, _| ws.state.alive(ws.id));
+        ws.on_drain(|ws| ws.state.alive(ws.id));
+        ws.on_error(|ws, _| ws.state.alive(ws.id));
+        ws.on_close(|ws, close| {
+            ws.state.close(ws.id, close);
+            ws.state.expect(close.code != 0, "no code");
+        });
+    })?;
+    reactor.stream("0.0.0.0:1", |stream| {
+        stream.on_open(|stream| stream.state.open(stream.id));
+        stream.on_data(|stream, bytes| {
+            stream.state.alive(stream.id);
+            match bytes.first() {
+                Some(b'!') => resume_unwind(Box::new("as ordered, and without a word")),
+                Some(b'c') => drop(stream.close()),
+                Some(b'p') => stream.reactor.pause(stream.id),
+                _ => drop(stream.send(bytes)),
+            }
+        });
+        stream.on_drain(|stream| stream.state.alive(stream.id));
+        stream.on_close(|stream, close| stream.state.close(stream.id, close));
+    })?;
+    Ok(())
+}
+
+/// Dice of the tests themselves.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, count: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 20) % count
+    }
+}
+
+const UPGRADE: &str = "GET / HTTP/1.1\r\nHost: sim\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0x80 | opcode];
+    match payload.len() {
+        length @ 0..126 => bytes.push(0x80 | length as u8),
+        length => {
+            bytes.push(0x80 | 126);
+            bytes.extend((length as u16).to_be_bytes());
+        }
+    }
+    // A mask of zeros: the payload stays readable.
+    bytes.extend([0; 4]);
+    bytes.extend(payload);
+    bytes
+}
+
+fn live_and_die(seed: u64) -> Lives {
+    let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    let mut config = Config::default();
+    config.options.queue_high_bytes = 4096;
+    config.options.queue_low_bytes = 1024;
+    config.options.idle_timeout = Some(secs(20));
+    config.options.overflow = [Overflow::Close, Overflow::DropOldest][dice.below(2) as usize];
+    let mut sim = Sim::with_config(config, Lives::default(), lives);
+    sim.faults(
+        seed,
+        Faults {
+            short_reads_percent: 20,
+            short_writes_percent: 20,
+            refused_writes_percent: 10,
+            resets_percent: dice.below(3) as u8,
+        },
+    );
+    let mut clients: Vec<SimStream> = Vec::new();
+    for _ in 0..3 + dice.below(3) {
+        sim.socket_bytes([700, 64 * 1024][dice.below(2) as usize]);
+        let port = [1, 80][dice.below(2) as usize];
+        let client = sim.connect_port(port);
+        if port == 80 {
+            client.write(UPGRADE);
+        }
+        clients.push(client);
+    }
+    for _ in 0..20 {
+        let client = &clients[dice.below(clients.len() as u64) as usize];
+        match dice.below(16) {
+            0 => client.finish(),
+            1 => client.close(),
+            2 => client.reset(),
+            3 => drop(client.write(frame(1, b"boom"))),
+            4 => drop(client.write(frame(1, b"close"))),
+            5 => drop(client.write(frame(1, b"reset"))),
+            6 => drop(client.write(frame(1, b"pause"))),
+            7 => drop(client.write(frame(8, &[0x03, 0xe8]))),
+            8 => drop(client.write(frame(3, b"reserved"))),
+            9 => drop(client.write(["!", "c", "p"][dice.below(3) as usize])),
+            10 => sim.advance(secs(1 + dice.below(30))),
+            11 => drop(client.read()),
+            12 => drop(client.write(frame(9, b"ping"))),
+            _ => drop(client.write(frame(1, b"all"))),
+        }
+        if dice.below(2) == 0 {
+            sim.settle();
+        }
+    }
+    if dice.below(4) == 0 {
+        sim.reactor().drain(secs(1));
+    }
+    // Everybody who is left goes, or is silent until a deadline passes.
+    if dice.below(2) == 0 {
+        clients.clear();
+    }
+    sim.advance(secs(120));
+    for id in sim.state().open.keys().copied().collect::<Vec<_>>() {
+        // Who paused cannot be heard to go.
+        sim.reactor().resume(id);
+    }
+    clients.clear();
+    sim.advance(secs(120));
+    assert_eq!(sim.reactor().connection_count(), 0, "seed {seed}");
+    assert_eq!(sim.reactor().topic_count(), 0, "seed {seed}");
+    std::mem::take(sim.state())
+}
+
+// C2, rule 2
+#[test]
+fn every_connection_that_opened_closes_once_however_it_ends() {
+    let mut total = Lives::default();
+    for seed in 0..2500 {
+        let lives = live_and_die(seed);
+        assert_eq!(lives.opens, lives.closes, "seed {seed}");
+        assert!(lives.wrong.is_empty(), "seed {seed}: {:?}", lives.wrong);
+        total.opens += lives.opens;
+        for (reason, count) in lives.reasons {
+            *total.reasons.entry(reason).or_default() += count;
+        }
+    }
+    assert!(5000 < total.opens, "{}", total.opens);
+    for reason in [
+        "peer",
+        "local",
+        "drained",
+        "timed out",
+        "protocol",
+        "slow consumer",
+        "panicked",
+        "io",
+    ] {
+        let count = total.reasons.get(reason).copied().unwrap_or_default();
+        assert!(10 < count, "{reason}: {count}");
+    }
+}
