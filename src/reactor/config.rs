@@ -36,11 +36,12 @@ pub struct Options {
     pub websocket: websocket::Limits,
     /// After this long without a byte from a WebSocket peer it is pinged.
     pub ping_interval: Option<Duration>,
-    /// After a ping, a peer that sends nothing for this long is gone.
+    /// After a ping, a peer that sends nothing for this long is gone. Not while it is not read:
+    /// paused, or above its high watermark, where `write_timeout` holds.
     pub pong_timeout: Duration,
     /// An event stream gets a comment after this long, so that proxies keep it open.
     pub heartbeat_interval: Option<Duration>,
-    /// A raw connection on which nothing came for this long is closed.
+    /// A raw connection on which nothing came for this long is closed. Not while it is paused.
     pub idle_timeout: Option<Duration>,
     /// A request that was taken with `reply_later` is answered 503 after this long.
     pub reply_timeout: Duration,

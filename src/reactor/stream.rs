@@ -168,6 +168,9 @@ impl<S: 'static> Handler<S> for StreamHandlers<S> {
     }
 
     fn due(&mut self, cx: &mut Cx<'_, S>, id: ConnId, deadline: Deadline) {
+        if deadline == Deadline::Idle && !cx.reactor.table.may_read(id) {
+            return Self::restart_idle(cx, id);
+        }
         cx.reactor
             .table
             .finish(id, Close::new(CloseReason::TimedOut(deadline)), true);

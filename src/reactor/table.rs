@@ -674,6 +674,11 @@ impl Table {
         }
     }
 
+    /// Whether what the peer sends is read now. While it is not, silence is no sign of its death.
+    pub(crate) fn may_read(&self, id: ConnId) -> bool {
+        self.connection(id).is_some_and(Connection::may_read)
+    }
+
     pub(crate) fn pause(&mut self, id: ConnId) {
         let low_bytes = self
             .options_of(id)

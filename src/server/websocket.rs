@@ -512,7 +512,10 @@ impl<S: 'static> WebSocketRoute<S> {
     }
 
     pub(crate) fn due(&mut self, cx: &mut Cx<'_, S>, id: ConnId, deadline: Deadline) {
-        if deadline == Deadline::Heartbeat {
+        // The pong of a peer that is not read, because the application paused it or because it is
+        // above its high watermark, may be there all the same. Should it be dead, then the pings
+        // fail in the end, or the write deadline passes.
+        if deadline == Deadline::Heartbeat || !cx.reactor.table.may_read(id) {
             cx.reactor.send_ping(id, b"");
             cx.reactor
                 .table
