@@ -1,0 +1,856 @@
+//! Connections: bytes, ends, deadlines, pauses and goodbyes, on the invented clock of a simulation.
+
+use std::collections::HashMap;
+use std::io;
+use std::panic::resume_unwind;
+use std::time::Duration;
+
+use waterwheel::{
+    Close, CloseReason, Config, ConnId, Core, Faults, ListenerId, Overflow, Received, Sent, Sim,
+    SimSocket, SimStream,
+};
+
+/// A deadline of a connection passes at most this much late, and never early.
+const LATE: Duration = Duration::from_millis(70);
+
+const fn millis(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+const fn secs(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+type Log = Vec<String>;
+
+/// What a stream server hears, as lines; it answers nothing.
+fn log_stream(reactor: &mut Core<Log>) -> io::Result<ListenerId> {
+    reactor.stream("0.0.0.0:1", |stream| {
+        stream.on_open(|stream| stream.state.push("open".into()));
+        stream.on_data(|stream, bytes| {
+            let text = String::from_utf8_lossy(bytes).into_owned();
+            stream.state.push(text)
+        });
+        stream.on_close(|stream, close| stream.state.push(format!("close {close}")));
+    })
+}
+
+// ── bytes ────────────────────────────────────────────────────────────────────────────────────
+
+fn echo(reactor: &mut Core<Log>) -> io::Result<ListenerId> {
+    reactor.stream("0.0.0.0:1", |stream| {
+        stream.on_data(|stream, bytes| stream.send(bytes));
+        stream.on_close(|stream, close| stream.state.push(format!("close {close}")));
+    })
+}
+
+/// Bytes whose order can be told.
+fn pattern(length: usize) -> Vec<u8> {
+    (0..length as u64)
+        .map(|n| (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8)
+        .collect()
+}
+
+// C1
+#[test]
+fn megabytes_come_back_whole_through_short_reads_and_writes() {
+    for seed in 0..4 {
+        let mut sim = Sim::new(Log::new(), echo);
+        sim.socket_bytes([300, 5000, 64 * 1024, 1024 * 1024][seed as usize]);
+        let client = sim.connect();
+        sim.faults(
+            seed,
+            Faults {
+                short_reads_percent: 30,
+                short_writes_percent: 30,
+                refused_writes_percent: 20,
+                resets_percent: 0,
+            },
+        );
+        let sent = pattern(if seed == 0 { 100_000 } else { 2_000_000 });
+        let (mut written, mut back) = (0, Vec::new());
+        while back.len() < sent.len() {
+            let before = (written, back.len());
+            for _ in 0..20 {
+                written += client.write(&sent[written..]);
+                sim.settle();
+                back.extend(client.read());
+                sim.settle();
+            }
+            assert_ne!(before, (written, back.len()), "stuck, seed {seed}");
+        }
+        assert!(back == sent, "seed {seed}");
+        client.finish();
+        sim.settle();
+        assert!(client.is_closed());
+        assert_eq!(*sim.state(), ["close by peer"]);
+        let stats = sim.reactor().stats();
+        assert_eq!(stats.received_bytes, sent.len() as u64);
+        assert_eq!(stats.sent_bytes, sent.len() as u64);
+    }
+}
+
+// C1
+#[test]
+fn a_half_closed_peer_gets_its_answer_before_the_end() {
+    let mut sim = Sim::new(Log::new(), echo);
+    sim.socket_bytes(1000);
+    let client = sim.connect();
+    client.write([b'x'; 1000]);
+    sim.settle();
+    client.write([b'y'; 1000]);
+    client.finish();
+    sim.settle();
+    assert!(sim.state().is_empty(), "not before what is queued has gone");
+    assert_eq!(client.read(), [b'x'; 1000]);
+    sim.settle();
+    assert_eq!(client.read(), [b'y'; 1000]);
+    sim.settle();
+    assert!(client.is_closed());
+    assert_eq!(*sim.state(), ["close by peer"]);
+}
+
+// C1
+#[test]
+fn with_on_end_our_side_stays_open_until_the_application_ends_it() {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+        reactor.stream("0.0.0.0:1", |stream| {
+            stream.on_end(|stream| {
+                let id = stream.id;
+                stream.reactor.after(secs(60), move |cx| {
+                    cx.reactor.send(id, "late answer");
+                    cx.reactor.close(id)
+                });
+            });
+            stream.on_close(|stream, close| stream.state.push(format!("close {close}")));
+        })
+    });
+    let client = sim.connect();
+    client.finish();
+    sim.advance(secs(59));
+    assert!(!client.is_closed());
+    sim.advance(secs(1));
+    assert_eq!(client.read_text(), "late answer");
+    assert!(client.is_closed());
+    assert_eq!(*sim.state(), ["close by us"]);
+}
+
+// C1
+#[test]
+fn what_is_sent_before_close_arrives_and_what_is_sent_after_is_gone() {
+    let mut sim = Sim::new(Vec::new(), |reactor: &mut Core<Vec<Sent>>| {
+        reactor.stream("0.0.0.0:1", |stream| {
+            stream.on_open(|stream| {
+                let before = stream.send("all of it");
+                let close = stream.close();
+                let after = stream.send("too late");
+                let again = stream.close();
+                *stream.state = vec![before, close, after, again];
+            });
+        })
+    });
+    let client = sim.connect();
+    assert_eq!(client.read_text(), "all of it");
+    assert!(client.is_closed());
+    let expected = [Sent::Queued, Sent::Queued, Sent::Gone, Sent::Gone];
+    assert_eq!(*sim.state(), expected);
+}
+
+// C1, C5
+#[test]
+fn a_client_of_the_same_program_has_one_outcome() {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| -> io::Result<()> {
+        echo(reactor)?;
+        for port in [1, 2] {
+            reactor.connect_stream(&format!("127.0.0.1:{port}"), move |client| {
+                client.on_open(move |client| {
+                    client.state.push(format!("{port} open"));
+                    client.send("hi")
+                });
+                client.on_data(move |client, bytes| {
+                    let text = String::from_utf8_lossy(bytes).into_owned();
+                    client.state.push(format!("{port} {text}"));
+                    client.close()
+                });
+                client.on_close(move |client, close| {
+                    client.state.push(format!("{port} close {close}"))
+                });
+            })?;
+        }
+        Ok(())
+    });
+    sim.advance(secs(100));
+    let of = |port: &str, log: &Log| -> Log {
+        log.iter()
+            .filter(|line| line.starts_with(port))
+            .cloned()
+            .collect()
+    };
+    let log = sim.state().clone();
+    assert_eq!(of("1", &log), ["1 open", "1 hi", "1 close by us"]);
+    assert_eq!(
+        of("2", &log),
+        ["2 close transport failed: connection refused"]
+    );
+    assert_eq!(of("close", &log), ["close by peer"]);
+    assert_eq!(sim.reactor().connection_count(), 0);
+}
+
+// ── budgets and pauses ───────────────────────────────────────────────────────────────────────
+
+// C7, rule 7
+#[test]
+fn a_flood_on_one_connection_does_not_delay_another() {
+    let config = Config {
+        read_buffer_bytes: 64 * 1024,
+        read_budget_bytes: 64 * 1024,
+        ..Config::default()
+    };
+    let mut sim = Sim::with_config(config, 0, |reactor: &mut Core<usize>| {
+        reactor.stream("0.0.0.0:1", |stream| {
+            stream.on_data(|stream, bytes| match bytes {
+                b"hello" => drop(stream.send(bytes)),
+                flood => *stream.state += flood.len(),
+            });
+        })
+    });
+    sim.socket_bytes(4 * 1024 * 1024);
+    let (flood, polite) = (sim.connect(), sim.connect());
+    flood.write(vec![0; 4 * 1024 * 1024]);
+    polite.write("hello");
+    sim.turn();
+    assert_eq!(polite.read_text(), "hello");
+    assert_eq!(*sim.state(), 64 * 1024, "what one turn may read");
+    sim.settle();
+    assert_eq!(*sim.state(), 4 * 1024 * 1024);
+}
+
+// Rule 7
+#[test]
+fn a_turn_accepts_no_more_than_its_budget_and_the_rest_later() {
+    let config = Config {
+        accepts_per_turn: 2,
+        connections_max: 4,
+        ..Config::default()
+    };
+    let mut sim = Sim::with_config(config, Log::new(), log_stream);
+    let mut clients: Vec<SimStream> = (0..6).map(|_| sim.connect()).collect();
+    assert_eq!(sim.state().len(), 4, "as many as allowed");
+    assert_eq!(sim.reactor().connection_count(), 4);
+    assert!(0 < sim.reactor().stats().accept_pauses);
+    assert!(!clients[5].is_closed(), "it waits");
+    clients.drain(..2);
+    sim.settle();
+    let opens = sim.state().iter().filter(|line| *line == "open").count();
+    assert_eq!(opens, 6, "served when others have left");
+}
+
+// C7
+#[test]
+fn a_paused_connection_hears_nothing_until_it_is_resumed_and_then_all_of_it() {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+        reactor.stream("0.0.0.0:1", |stream| {
+            stream.on_open(|stream| {
+                let id = stream.id;
+                stream.reactor.pause(id);
+                stream
+                    .reactor
+                    .after(secs(300), move |cx| cx.reactor.resume(id));
+            });
+            stream.on_data(|stream, bytes| {
+                let text = String::from_utf8_lossy(bytes).into_owned();
+                stream.state.push(text)
+            });
+            stream.on_close(|stream, close| stream.state.push(format!("close {close}")));
+        })
+    });
+    let client = sim.connect();
+    client.write("a");
+    sim.advance(secs(1));
+    client.write("b");
+    client.finish();
+    sim.advance(secs(298));
+    assert!(sim.state().is_empty());
+    sim.advance(secs(1));
+    assert_eq!(*sim.state(), ["ab", "close by peer"]);
+}
+
+// C7
+#[test]
+fn a_socket_that_pauses_within_a_message_gets_the_next_ones_after_resume() {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+        reactor.websocket("0.0.0.0:80", |ws| {
+            ws.on_message(|ws, message| {
+                ws.state.push(message.to_string());
+                let id = ws.id;
+                ws.reactor.pause(id);
+                ws.reactor.after(secs(1), move |cx| cx.reactor.resume(id));
+            });
+            ws.on_close(|ws, close| ws.state.push(format!("close {close}")));
+        })
+    });
+    let client = sim.websocket("/");
+    for text in ["1", "2", "3"] {
+        client.send(text);
+    }
+    client.close(1000);
+    sim.settle();
+    for heard in 1..=3 {
+        assert_eq!(sim.state().len(), heard);
+        sim.advance(secs(1));
+    }
+    assert_eq!(*sim.state(), ["1", "2", "3", "close 1000 by peer"]);
+}
+
+// C7: the pong of a peer that may not be heard is no reason to end it.
+#[test]
+fn a_paused_socket_is_not_blamed_for_its_silence() {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+        reactor.websocket("0.0.0.0:80", |ws| {
+            ws.on_open(|ws, _| ws.reactor.pause(ws.id));
+            ws.on_message(|ws, message| ws.state.push(message.to_string()));
+            ws.on_close(|ws, close| ws.state.push(format!("close {close}")));
+        })
+    });
+    let mut id = None;
+    let client = sim.websocket("/");
+    client.send("patience");
+    for _ in 0..300 {
+        sim.advance(secs(1));
+        for event in client.take_events() {
+            assert_eq!(event, Received::Ping(Vec::new()));
+            client.pong();
+        }
+        id = id.or_else(|| the_only_connection(&mut sim));
+    }
+    assert!(sim.state().is_empty(), "{:?}", sim.state());
+    sim.reactor().resume(id.unwrap());
+    sim.settle();
+    assert_eq!(*sim.state(), ["patience"]);
+    // Heard again, it is held to its deadline again.
+    sim.advance(secs(46));
+    assert_eq!(sim.state()[1..], ["close 1006 pong deadline passed"]);
+}
+
+// C7, C8
+#[test]
+fn a_paused_stream_is_not_idle() {
+    let mut config = Config::default();
+    config.options.idle_timeout = Some(secs(10));
+    let mut sim = Sim::with_config(config, Log::new(), log_stream);
+    let client = sim.connect();
+    let id = the_only_connection(&mut sim).unwrap();
+    sim.reactor().pause(id);
+    client.write("waits");
+    sim.advance(secs(100));
+    sim.reactor().resume(id);
+    sim.settle();
+    assert_eq!(*sim.state(), ["open", "waits"]);
+    sim.advance(secs(10) + LATE);
+    assert_eq!(sim.state()[2..], ["close idle deadline passed"]);
+}
+
+/// The id of the only open connection, found without help of the application.
+fn the_only_connection<S: 'static>(sim: &mut Sim<S>) -> Option<ConnId> {
+    (0..16u64)
+        .flat_map(|index| (0..16u64).map(move |generation| (generation << 32) | index))
+        .map(ConnId::from_bits)
+        .find(|id| sim.reactor().is_open(*id))
+}
+
+// ── deadlines ────────────────────────────────────────────────────────────────────────────────
+
+// C8
+#[test]
+fn an_idle_stream_is_closed_at_its_deadline_and_a_byte_puts_it_off() {
+    let mut config = Config::default();
+    config.options.idle_timeout = Some(secs(10));
+    let mut sim = Sim::with_config(config, Log::new(), log_stream);
+    let client = sim.connect();
+    sim.advance(secs(9));
+    client.write("x");
+    sim.advance(secs(10));
+    assert!(!client.is_closed());
+    sim.advance(LATE);
+    assert!(client.is_closed());
+    assert_eq!(*sim.state(), ["open", "x", "close idle deadline passed"]);
+}
+
+// C8
+#[test]
+fn a_connection_that_does_not_finish_its_head_has_ten_seconds() {
+    let cases = [
+        ("silent", "", ""),
+        ("slow", "GET / HTTP/1.1\r\nHost: sim\r\n", "HTTP/1.1 408"),
+    ];
+    for (name, head, answer) in cases {
+        let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+            reactor.websocket("0.0.0.0:80", |ws| {
+                ws.on_open(|ws, _| ws.state.push("open".into()));
+                ws.on_close(|ws, _| ws.state.push("close".into()));
+            })
+        });
+        let client = sim.connect();
+        // A byte now and then does not put it off.
+        client.write(head);
+        for _ in 0..9 {
+            sim.advance(secs(1));
+            client.write(if head.is_empty() { "" } else { "x" });
+        }
+        sim.advance(secs(1));
+        assert!(!client.is_closed(), "{name}");
+        sim.advance(LATE);
+        let came = client.read_text();
+        assert!(came.starts_with(answer), "{name}: {came:?}");
+        assert_eq!(came.is_empty(), answer.is_empty(), "{name}: {came:?}");
+        assert!(client.is_closed(), "{name}");
+        // It lingers for our last words, but not for ever.
+        sim.advance(secs(10) + LATE);
+        assert_eq!(sim.reactor().connection_count(), 0, "{name}");
+        assert!(sim.state().is_empty(), "{name}: {:?}", sim.state());
+    }
+}
+
+// C8
+#[test]
+fn a_peer_that_takes_nothing_for_thirty_seconds_is_gone() {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+        reactor.stream("0.0.0.0:1", |stream| {
+            stream.on_open(|stream| stream.send([0; 100_000]));
+            stream.on_close(|stream, close| stream.state.push(format!("close {close}")));
+        })
+    });
+    sim.socket_bytes(10_000);
+    let (slow, stalled) = (sim.connect(), sim.connect());
+    // Who takes something now and then is slow, and stays.
+    let mut read = 0;
+    sim.advance(secs(29));
+    read += slow.read().len();
+    sim.advance(secs(1));
+    assert!(!stalled.is_closed());
+    sim.advance(LATE);
+    assert!(stalled.is_closed());
+    assert_eq!(*sim.state(), ["close write deadline passed"]);
+    while read < 100_000 {
+        sim.advance(secs(20));
+        let came = slow.read().len();
+        assert_ne!(came, 0);
+        read += came;
+    }
+    assert!(!slow.is_closed());
+    // And with nothing waiting there is no deadline.
+    sim.advance(secs(3600));
+    assert!(!slow.is_closed());
+}
+
+// C8, W7 for streams
+#[test]
+fn a_stream_that_is_closed_is_gone_ten_seconds_later_whatever_the_peer_does() {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+        reactor.stream("0.0.0.0:1", |stream| {
+            stream.on_open(|stream| {
+                stream.send([0; 50_000]);
+                stream.close()
+            });
+            stream.on_close(|stream, close| stream.state.push(format!("close {close}")));
+        })
+    });
+    // One takes nothing; one takes all and does not end its side; one is as it should be.
+    sim.socket_bytes(10_000);
+    let stuck = sim.connect();
+    sim.socket_bytes(100_000);
+    let (open, polite) = (sim.connect(), sim.connect());
+    polite.read();
+    polite.finish();
+    sim.settle();
+    assert_eq!(sim.reactor().connection_count(), 2);
+    sim.advance(secs(10));
+    assert_eq!(sim.reactor().connection_count(), 2);
+    sim.advance(LATE);
+    assert_eq!(sim.reactor().connection_count(), 0);
+    assert_eq!(*sim.state(), vec!["close by us"; 3]);
+    drop((stuck, open));
+}
+
+// ── the polite end ───────────────────────────────────────────────────────────────────────────
+
+fn rooms(reactor: &mut Core<Log>) -> io::Result<()> {
+    reactor.http("0.0.0.0:80", |http| {
+        http.get("/later", |request| {
+            let responder = request.reply_later();
+            request
+                .reactor
+                .after(secs(2), move |cx| cx.reactor.reply(responder, "done"));
+        });
+        http.get("/events", |request| {
+            request.event_stream().subscribe("news")
+        });
+        http.websocket("/ws", |ws| {
+            ws.on_close(|ws, close| {
+                ws.state
+                    .push(format!("{close}, clean: {}", close.was_clean))
+            });
+        });
+    })?;
+    Ok(())
+}
+
+/// Answers a goodbye that has come; tells whether one had.
+fn answer_goodbye(socket: &SimSocket) -> bool {
+    let goodbye = Received::Close(1001, "going away".into());
+    let told = socket.take_events().contains(&goodbye);
+    if told {
+        socket.close(1001);
+    }
+    told
+}
+
+// R9, O3, rule 10
+#[test]
+fn a_drain_says_goodbye_evenly_over_its_window_and_ends_when_all_have_gone() {
+    let mut sim = Sim::new(Log::new(), rooms);
+    let sockets: Vec<SimSocket> = (0..20).map(|_| sim.websocket("/ws")).collect();
+    sim.advance(secs(1));
+    sim.reactor().drain(secs(10));
+    assert!(sim.reactor().is_draining());
+    let mut told = 0;
+    for second in 1..=10 {
+        sim.advance(secs(1));
+        told += sockets
+            .iter()
+            .filter(|socket| answer_goodbye(socket))
+            .count();
+        assert!(told.abs_diff(2 * second) <= 1, "{told} in {second} s");
+        assert!(sim.is_running());
+        sim.settle();
+    }
+    assert_eq!(told, 20);
+    assert!(!sim.is_running());
+    assert_eq!(
+        *sim.state(),
+        vec!["1001 by us, draining: going away, clean: true"; 20]
+    );
+}
+
+// O3, rule 10
+#[test]
+fn a_drain_closes_the_listeners_and_lets_answers_under_way_finish() {
+    let mut listener = None;
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+        rooms(reactor).unwrap();
+        listener = Some(reactor.stream("0.0.0.0:9", |_| {}).unwrap());
+    });
+    let waiting = sim.connect_port(80);
+    waiting.write("GET /later HTTP/1.1\r\nHost: sim\r\n\r\n");
+    let events = sim.connect_port(80);
+    events.write("GET /events HTTP/1.1\r\nHost: sim\r\n\r\n");
+    let idle = sim.connect_port(80);
+    sim.settle();
+    assert!(sim.reactor().local_addr(listener.unwrap()).is_some());
+    sim.reactor().drain(secs(1));
+    assert!(sim.reactor().local_addr(listener.unwrap()).is_none());
+    sim.advance(secs(1) + millis(20));
+    assert!(idle.is_closed(), "it has asked for nothing");
+    let stream = events.read_text();
+    assert!(stream.ends_with("0\r\n\r\n"), "{stream}");
+    assert!(events.is_closed());
+    assert!(!waiting.is_closed());
+    assert_eq!(waiting.read_text(), "");
+    sim.advance(secs(1));
+    let answer = waiting.read_text();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(
+        answer.to_lowercase().contains("connection: close"),
+        "{answer}"
+    );
+    assert!(answer.ends_with("done"), "{answer}");
+    for client in [&waiting, &events, &idle] {
+        assert!(client.is_closed());
+        client.close();
+    }
+    sim.advance(millis(20));
+    assert!(!sim.is_running());
+}
+
+// O3, rule 10
+#[test]
+fn a_drain_waits_for_the_silent_until_the_close_deadline_and_no_longer() {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| rooms(reactor));
+    let silent = sim.websocket("/ws");
+    sim.reactor().drain(secs(5));
+    sim.advance(secs(1));
+    // A second order changes nothing.
+    sim.reactor().drain(secs(3600));
+    sim.advance(secs(9));
+    assert!(
+        sim.is_running(),
+        "the goodbye is ten seconds old at the most"
+    );
+    sim.advance(millis(20) + LATE);
+    assert!(!sim.is_running());
+    assert_eq!(
+        *sim.state(),
+        ["1001 by us, draining: going away, clean: false"]
+    );
+    drop(silent);
+}
+
+// O3, rule 10
+#[test]
+fn a_drain_ends_a_close_deadline_after_its_window_whatever_is_under_way() {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+        reactor.http("0.0.0.0:80", |http| {
+            http.get("/never", |request| request.reply_later())
+        })
+    });
+    let waiting = sim.connect();
+    waiting.write("GET /never HTTP/1.1\r\nHost: sim\r\n\r\n");
+    sim.settle();
+    sim.reactor().drain(secs(5));
+    sim.advance(secs(14));
+    assert!(sim.is_running());
+    sim.advance(secs(1) + millis(20));
+    assert!(!sim.is_running());
+}
+
+// Rule 10
+#[test]
+fn a_drain_of_nobody_ends_at_once_and_stop_ends_any_drain() {
+    let mut sim = Sim::new(Log::new(), rooms);
+    sim.reactor().drain(secs(100));
+    sim.turn();
+    assert!(!sim.is_running());
+    let mut sim = Sim::new(Log::new(), rooms);
+    let _client = sim.websocket("/ws");
+    sim.reactor().drain(secs(100));
+    sim.turn();
+    assert!(sim.is_running());
+    sim.reactor().stop();
+    sim.turn();
+    assert!(!sim.is_running());
+}
+
+// ── exactly one close ────────────────────────────────────────────────────────────────────────
+
+#[derive(Default)]
+struct Lives {
+    open: HashMap<ConnId, bool>,
+    opens: usize,
+    closes: usize,
+    reasons: HashMap<&'static str, usize>,
+    /// What must not be. An assertion in a callback would be caught as any panic there.
+    wrong: Log,
+}
+
+impl Lives {
+    fn expect(&mut self, is_right: bool, what: &str) {
+        if !is_right {
+            self.wrong.push(what.to_owned());
+        }
+    }
+
+    fn open(&mut self, id: ConnId) {
+        let before = self.open.insert(id, true);
+        self.expect(before.is_none(), "opened twice");
+        self.opens += 1;
+    }
+
+    fn alive(&mut self, id: ConnId) {
+        let is_alive = self.open.get(&id) == Some(&true);
+        self.expect(is_alive, "heard of while not open");
+    }
+
+    fn close(&mut self, id: ConnId, close: &Close) {
+        let before = self.open.insert(id, false);
+        self.expect(before == Some(true), "closed twice, or never opened");
+        self.closes += 1;
+        let reason = match close.reason {
+            CloseReason::Peer => "peer",
+            CloseReason::Local => "local",
+            CloseReason::Drained => "drained",
+            CloseReason::TimedOut(_) => "timed out",
+            CloseReason::Protocol(_) => "protocol",
+            CloseReason::SlowConsumer => "slow consumer",
+            CloseReason::Panicked => "panicked",
+            CloseReason::Io(_) => "io",
+            _ => "other",
+        };
+        *self.reasons.entry(reason).or_default() += 1;
+    }
+}
+
+fn lives(reactor: &mut Core<Lives>) -> io::Result<()> {
+    reactor.websocket("0.0.0.0:80", |ws| {
+        ws.on_open(|ws, _| {
+            ws.state.open(ws.id);
+            ws.subscribe("all").unwrap();
+        });
+        ws.on_message(|ws, message| {
+            ws.state.alive(ws.id);
+            match message.as_text() {
+                Some("boom") => resume_unwind(Box::new("as ordered, and without a word")),
+                Some("close") => drop(ws.close_with(4000, "asked to")),
+                Some("reset") => ws.reactor.reset(ws.id),
+                Some("pause") => ws.reactor.pause(ws.id),
+                Some("all") => {
+                    for _ in 0..3 {
+                        ws.publish("all", "x".repeat(3000));
+                    }
+                }
+                _ => drop(ws.send(message)),
+            }
+        });
+        ws.on_ping(|ws, _| ws.state.alive(ws.id));
+        ws.on_pong(|ws, _| ws.state.alive(ws.id));
+        ws.on_drain(|ws| ws.state.alive(ws.id));
+        ws.on_error(|ws, _| ws.state.alive(ws.id));
+        ws.on_close(|ws, close| {
+            ws.state.close(ws.id, close);
+            ws.state.expect(close.code != 0, "no code");
+        });
+    })?;
+    reactor.stream("0.0.0.0:1", |stream| {
+        stream.on_open(|stream| stream.state.open(stream.id));
+        stream.on_data(|stream, bytes| {
+            stream.state.alive(stream.id);
+            match bytes.first() {
+                Some(b'!') => resume_unwind(Box::new("as ordered, and without a word")),
+                Some(b'c') => drop(stream.close()),
+                Some(b'p') => stream.reactor.pause(stream.id),
+                _ => drop(stream.send(bytes)),
+            }
+        });
+        stream.on_drain(|stream| stream.state.alive(stream.id));
+        stream.on_close(|stream, close| stream.state.close(stream.id, close));
+    })?;
+    Ok(())
+}
+
+/// Dice of the tests themselves.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, count: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 20) % count
+    }
+}
+
+const UPGRADE: &str = "GET / HTTP/1.1\r\nHost: sim\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0x80 | opcode];
+    match payload.len() {
+        length @ 0..126 => bytes.push(0x80 | length as u8),
+        length => {
+            bytes.push(0x80 | 126);
+            bytes.extend((length as u16).to_be_bytes());
+        }
+    }
+    // A mask of zeros: the payload stays readable.
+    bytes.extend([0; 4]);
+    bytes.extend(payload);
+    bytes
+}
+
+fn live_and_die(seed: u64) -> Lives {
+    let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    let mut config = Config::default();
+    config.options.queue_high_bytes = 4096;
+    config.options.queue_low_bytes = 1024;
+    config.options.idle_timeout = Some(secs(20));
+    config.options.overflow = [Overflow::Close, Overflow::DropOldest][dice.below(2) as usize];
+    let mut sim = Sim::with_config(config, Lives::default(), lives);
+    sim.faults(
+        seed,
+        Faults {
+            short_reads_percent: 20,
+            short_writes_percent: 20,
+            refused_writes_percent: 10,
+            resets_percent: dice.below(3) as u8,
+        },
+    );
+    let mut clients: Vec<SimStream> = Vec::new();
+    for _ in 0..3 + dice.below(3) {
+        sim.socket_bytes([700, 64 * 1024][dice.below(2) as usize]);
+        let port = [1, 80][dice.below(2) as usize];
+        let client = sim.connect_port(port);
+        if port == 80 {
+            client.write(UPGRADE);
+        }
+        clients.push(client);
+    }
+    for _ in 0..20 {
+        let client = &clients[dice.below(clients.len() as u64) as usize];
+        match dice.below(16) {
+            0 => client.finish(),
+            1 => client.close(),
+            2 => client.reset(),
+            3 => drop(client.write(frame(1, b"boom"))),
+            4 => drop(client.write(frame(1, b"close"))),
+            5 => drop(client.write(frame(1, b"reset"))),
+            6 => drop(client.write(frame(1, b"pause"))),
+            7 => drop(client.write(frame(8, &[0x03, 0xe8]))),
+            8 => drop(client.write(frame(3, b"reserved"))),
+            9 => drop(client.write(["!", "c", "p"][dice.below(3) as usize])),
+            10 => sim.advance(secs(1 + dice.below(30))),
+            11 => drop(client.read()),
+            12 => drop(client.write(frame(9, b"ping"))),
+            _ => drop(client.write(frame(1, b"all"))),
+        }
+        if dice.below(2) == 0 {
+            sim.settle();
+        }
+    }
+    if dice.below(4) == 0 {
+        sim.reactor().drain(secs(1));
+    }
+    // Everybody who is left goes, or is silent until a deadline passes.
+    if dice.below(2) == 0 {
+        clients.clear();
+    }
+    sim.advance(secs(120));
+    clients.clear();
+    for _ in 0..10 {
+        // Who is paused cannot be heard to go, and what it said may pause it again.
+        for id in sim.state().open.keys().copied().collect::<Vec<_>>() {
+            sim.reactor().resume(id);
+        }
+        sim.advance(secs(60));
+    }
+    assert_eq!(sim.reactor().connection_count(), 0, "seed {seed}");
+    assert_eq!(sim.reactor().topic_count(), 0, "seed {seed}");
+    std::mem::take(sim.state())
+}
+
+// C2, rule 2
+#[test]
+fn every_connection_that_opened_closes_once_however_it_ends() {
+    let mut total = Lives::default();
+    for seed in 0..2500 {
+        let lives = live_and_die(seed);
+        assert_eq!(lives.opens, lives.closes, "seed {seed}");
+        assert!(lives.wrong.is_empty(), "seed {seed}: {:?}", lives.wrong);
+        total.opens += lives.opens;
+        for (reason, count) in lives.reasons {
+            *total.reasons.entry(reason).or_default() += count;
+        }
+    }
+    assert!(5000 < total.opens, "{}", total.opens);
+    for reason in [
+        "peer",
+        "local",
+        "drained",
+        "timed out",
+        "protocol",
+        "slow consumer",
+        "panicked",
+        "io",
+    ] {
+        let count = total.reasons.get(reason).copied().unwrap_or_default();
+        assert!(10 < count, "{reason}: {count}");
+    }
+}
