@@ -86,6 +86,12 @@
 //! [`Remote`] runs closures on the loop from any thread. A [`Reactor`] made by [`Reactor::new`]
 //! runs a turn at a time, and says when it wants the next.
 //!
+//! # Platforms
+//!
+//! Tested on Linux; compiles for macOS and Windows. Windows has no Unix sockets (`unix:PATH` is an
+//! error of kind `Unsupported`), no `Core::drain_on_signals`, no [`Config::reuse_port`], and its
+//! [`Reactor`] has no descriptor to watch from another loop.
+//!
 //! # Features
 //!
 //! `hub` adds the module of that name; `signals` adds `Core::drain_on_signals` on Unix; `program`, the default,

@@ -15,7 +15,8 @@ use super::transport::Transport;
 pub enum Address {
     /// An internet address, with the real port.
     Inet(SocketAddr),
-    /// A Unix socket.
+    /// A Unix socket. On other systems listening on one, or connecting to one, is an error of kind
+    /// [`Unsupported`](io::ErrorKind::Unsupported).
     Unix(PathBuf),
 }
 

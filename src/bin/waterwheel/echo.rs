@@ -1,7 +1,6 @@
 //! `waterwheel echo`: every message comes back, to its sender or to all.
 
 use std::io;
-use std::time::Duration;
 
 use waterwheel::{Config, Reactor, websocket};
 
@@ -42,7 +41,7 @@ pub fn run(options: &Echo) -> io::Result<()> {
             }
         }
         #[cfg(unix)]
-        reactor.drain_on_signals(Duration::ZERO)?;
+        reactor.drain_on_signals(std::time::Duration::ZERO)?;
         io::Result::Ok(())
     })
 }
