@@ -94,7 +94,7 @@
 //!
 //! # Features
 //!
-//! `hub` adds the module of that name; `signals` adds `Core::drain_on_signals` on Unix; `program`, the default,
+//! `hub` adds the module `hub`; `signals` adds `Core::drain_on_signals` on Unix; `program`, the default,
 //! adds what the binary needs. An embedder wants `default-features = false`.
 
 #![forbid(unsafe_code)]
