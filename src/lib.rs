@@ -108,6 +108,7 @@ pub mod pubsub;
 mod reactor;
 mod server;
 
+pub use client::websocket::{WebSocketClient, WebSocketClientId};
 pub use protocol::http::Status;
 pub use protocol::websocket;
 pub use protocol::websocket::{Message, ToMessage};
@@ -125,8 +126,9 @@ pub use reactor::stats::{Histogram, Stats};
 pub use reactor::stream::{Stream, StreamHandlers};
 pub use reactor::timers::TimerId;
 pub use reactor::transport::Peer;
+pub use reactor::websocket::{Handshake, WebSocketCallbacks, WebSocketHandler, Ws};
 pub use reactor::{Reactor, SetupResult};
 pub use server::reply::{Body, HeaderError, Reply, Responder};
 pub use server::request::{EventStream, Request};
 pub use server::site::{Origins, Site};
-pub use server::websocket::{Handshake, WebSocketHandler, WebSocketRoute, Ws};
+pub use server::websocket::WebSocketRoute;

@@ -1,3 +1,4 @@
-//! Connections that are made: raw streams.
+//! Connections that are made: WebSockets and raw streams.
 
 pub(crate) mod tcp;
+pub(crate) mod websocket;

@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 
 use crate::protocol::http::Status;
+use crate::reactor::websocket::Handshake;
 use crate::server::reply::Reply;
 use crate::server::request::Request;
-use crate::server::websocket::Handshake;
 
 /// The rights on one listener.
 #[derive(Clone, Debug, Default)]

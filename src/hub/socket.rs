@@ -4,7 +4,8 @@ use crate::protocol::websocket::Message;
 use crate::pubsub::{self, Event, Form};
 use crate::reactor::close::Close;
 use crate::reactor::id::ConnMap;
-use crate::server::websocket::{Handshake, WebSocketHandler, WebSocketRoute, Ws};
+use crate::reactor::websocket::{Handshake, WebSocketHandler, Ws};
+use crate::server::websocket::WebSocketRoute;
 
 use super::access::{self, Access};
 use super::envelope::{self, Command, SUBPROTOCOL};

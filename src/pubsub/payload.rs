@@ -297,13 +297,16 @@ impl Form {
     pub const EVENT_STREAM: Form = Form(2);
     /// The same event without the chunk, for HTTP/1.0.
     pub const EVENT_STREAM_UNCHUNKED: Form = Form(3);
+    /// The WebSocket frame as a client sends it, masked; all members share one mask.
+    pub const WEBSOCKET_MASKED: Form = Form(4);
 }
 
-const BUILT_IN: [Encode; 4] = [
+const BUILT_IN: [Encode; 5] = [
     encode_raw,
     encode_websocket,
     encode_event_stream_chunk,
     encode_event_stream,
+    encode_websocket_masked,
 ];
 
 /// Wire forms that can be registered, beside the ones that are built in.
@@ -407,6 +410,11 @@ fn encode_raw(publication: &Publication<'_>, out: &mut Vec<u8>) {
 
 fn encode_websocket(publication: &Publication<'_>, out: &mut Vec<u8>) {
     websocket::encode_message(None, publication.event.payload.to_message(), out);
+}
+
+fn encode_websocket_masked(publication: &Publication<'_>, out: &mut Vec<u8>) {
+    let mask = Some(websocket::random_mask());
+    websocket::encode_message(mask, publication.event.payload.to_message(), out);
 }
 
 fn encode_event_stream(publication: &Publication<'_>, out: &mut Vec<u8>) {

@@ -2,7 +2,8 @@
 
 use std::{fmt, io};
 
-use crate::protocol::{http::HttpError, websocket};
+use crate::protocol::http::{self, HttpError};
+use crate::protocol::websocket;
 
 /// Who ended a connection, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub enum CloseReason {
     Protocol(websocket::Error),
     /// The peer broke HTTP.
     Http(HttpError),
+    /// The server did not agree to a WebSocket.
+    Upgrade(http::upgrade::ResponseError),
     /// The peer did not read what was sent, and the route's policy is to close.
     SlowConsumer,
     /// A callback panicked.
@@ -79,7 +82,8 @@ impl fmt::Display for CloseReason {
             CloseReason::Drained => f.write_str("by us, draining"),
             CloseReason::TimedOut(deadline) => write!(f, "{deadline} deadline passed"),
             CloseReason::Protocol(error) => write!(f, "protocol error: {error}"),
-            CloseReason::Http(error) => write!(f, "bad request: {error}"),
+            CloseReason::Http(error) => write!(f, "not HTTP/1.1: {error}"),
+            CloseReason::Upgrade(error) => error.fmt(f),
             CloseReason::SlowConsumer => f.write_str("slow consumer"),
             CloseReason::Panicked => f.write_str("a callback panicked"),
             CloseReason::Io(kind) => write!(f, "transport failed: {kind}"),

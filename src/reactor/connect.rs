@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use mio::Interest;
@@ -33,6 +33,7 @@ pub(crate) struct Attempt {
 /// The addresses of one connection to be made.
 pub(crate) struct Race {
     left: VecDeque<SocketAddr>,
+    from: Option<IpAddr>,
     running: Vec<u32>,
     error: io::ErrorKind,
     stagger: Option<TimerId>,
@@ -50,6 +51,22 @@ impl<S: 'static> Core<S> {
         protocol: Protocol,
     ) -> io::Result<ConnId> {
         let key = self.add_handler(handler);
+        let made = self.connect_for(key, address, None, options, protocol);
+        if made.is_err() {
+            self.free_handler(key);
+        }
+        made
+    }
+
+    /// As [`connect`](Self::connect), for a handler that is there already, and from an address.
+    pub(crate) fn connect_for(
+        &mut self,
+        key: u32,
+        address: &str,
+        from: Option<IpAddr>,
+        options: u16,
+        protocol: Protocol,
+    ) -> io::Result<ConnId> {
         if let Some(path) = address.strip_prefix("unix:") {
             let id = self
                 .table
@@ -88,15 +105,15 @@ impl<S: 'static> Core<S> {
         self.table
             .wait(id, Deadline::Connect, self.table.config.connect_timeout);
         match host.parse() {
-            Ok(ip) => self.race(id, vec![SocketAddr::new(ip, port)]),
-            Err(_) => self.look_up(id, host, port),
+            Ok(ip) => self.race(id, vec![SocketAddr::new(ip, port)], from),
+            Err(_) => self.look_up(id, host, port, from),
         }
         Ok(id)
     }
 
     // The system's resolver blocks for as long as it likes, so each look-up has a thread; there
     // are as many as there are connections being made by name.
-    fn look_up(&mut self, id: ConnId, host: String, port: u16) {
+    fn look_up(&mut self, id: ConnId, host: String, port: u16, from: Option<IpAddr>) {
         let remote = self.remote();
         let look_up = move || {
             let found = (host.as_str(), port)
@@ -104,7 +121,7 @@ impl<S: 'static> Core<S> {
                 .map(Iterator::collect::<Vec<_>>);
             // The reactor may have ended meanwhile; then nobody waits for the answer.
             let _ = remote.run(move |cx| match found {
-                Ok(addresses) => cx.reactor.race(id, addresses),
+                Ok(addresses) => cx.reactor.race(id, addresses, from),
                 Err(error) => cx.reactor.table.abort(id, CloseReason::Io(error.kind())),
             });
         };
@@ -116,12 +133,13 @@ impl<S: 'static> Core<S> {
         }
     }
 
-    fn race(&mut self, id: ConnId, addresses: Vec<SocketAddr>) {
+    fn race(&mut self, id: ConnId, addresses: Vec<SocketAddr>, from: Option<IpAddr>) {
         if self.table.open_mut(id).is_none() {
             return;
         }
         let race = Race {
             left: addresses.into(),
+            from,
             running: Vec::new(),
             error: io::ErrorKind::AddrNotAvailable,
             stagger: None,
@@ -146,7 +164,7 @@ impl<S: 'static> Core<S> {
                 }
                 return;
             };
-            match mio::net::TcpStream::connect(address) {
+            match connect_tcp(address, race.from) {
                 Ok(stream) => {
                     self.attempt(id, Transport::Tcp(stream));
                     let stagger = self.after(STAGGER, move |cx: &mut Cx<'_, S>| {
@@ -176,6 +194,7 @@ impl<S: 'static> Core<S> {
             None => {
                 let race = Race {
                     left: VecDeque::new(),
+                    from: None,
                     running: vec![index as u32],
                     error: io::ErrorKind::NotConnected,
                     stagger: None,
@@ -297,6 +316,38 @@ fn outcome(transport: &Transport) -> io::Result<bool> {
         io::ErrorKind::NotConnected => Ok(false),
         _ => Err(error),
     }
+}
+
+/// Begins to connect, from an address where one is asked for; its port is the system's choice.
+fn connect_tcp(address: SocketAddr, from: Option<IpAddr>) -> io::Result<mio::net::TcpStream> {
+    use socket2::{Domain, Protocol, Socket, Type};
+
+    let Some(from) = from else {
+        return mio::net::TcpStream::connect(address);
+    };
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SocketAddr::new(from, 0).into())?;
+    match socket.connect(&address.into()) {
+        Ok(()) => {}
+        Err(error) if is_under_way(&error) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(mio::net::TcpStream::from_std(socket.into()))
+}
+
+fn is_under_way(error: &io::Error) -> bool {
+    /// `EINPROGRESS` on Linux and on systems of BSD's family.
+    const EINPROGRESS: [i32; 2] = [115, 36];
+    error.kind() == io::ErrorKind::WouldBlock
+        || cfg!(unix)
+            && error
+                .raw_os_error()
+                .is_some_and(|code| EINPROGRESS.contains(&code))
 }
 
 #[cfg(unix)]

@@ -41,10 +41,19 @@ pub(crate) enum Protocol {
     /// Requests and responses; the state of the exchange is on the heap, and short-lived.
     Http(Box<http::Exchange>),
     WebSocket(websocket::Machine),
+    /// Our request for a WebSocket, and the wait for its answer.
+    Upgrade(Box<Upgrade>),
     /// Server-Sent Events going out, in chunks unless the client speaks HTTP/1.0.
     EventStream {
         chunked: bool,
     },
+}
+
+/// What a client asked for, and the key that the answer must match.
+pub(crate) struct Upgrade {
+    pub(crate) host: String,
+    pub(crate) target: String,
+    pub(crate) key: String,
 }
 
 /// Facts about a connection's readiness, one bit each.

@@ -102,6 +102,7 @@ impl<S: 'static> Core<S> {
             Protocol::Http(_) | Protocol::EventStream { .. } | Protocol::Raw => {
                 self.table.close(id, CloseReason::Drained, 0, "");
             }
+            Protocol::Upgrade(_) => self.table.abort(id, CloseReason::Drained),
             Protocol::WebSocket(_) => {
                 self.table
                     .close(id, CloseReason::Drained, 1001, "going away");

@@ -33,6 +33,7 @@ pub(crate) mod stream;
 pub(crate) mod table;
 pub(crate) mod timers;
 pub(crate) mod transport;
+pub(crate) mod websocket;
 pub(crate) mod write_queue;
 
 use std::io;
@@ -788,7 +789,7 @@ fn read_bytes_max(protocol: &Protocol) -> usize {
     match protocol {
         Protocol::Raw | Protocol::WebSocket(_) => usize::MAX / 2,
         Protocol::Http(exchange) => exchange.read_bytes_max(),
-        Protocol::EventStream { .. } => 4096,
+        Protocol::Upgrade(_) | Protocol::EventStream { .. } => 4096,
     }
 }
 

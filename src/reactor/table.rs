@@ -319,6 +319,8 @@ impl Table {
                     return Err(Sent::Gone);
                 }
             }
+            // A frame before the answer would be a guess that there will be one.
+            Protocol::Upgrade(_) => return Err(Sent::Gone),
         }
         Ok(())
     }
@@ -854,6 +856,10 @@ impl Table {
                 connection.flags.set(Flags::LINGERS);
                 (Life::Finishing, 0)
             }
+            Protocol::Upgrade(_) => {
+                self.abort(id, reason);
+                return Sent::Queued;
+            }
         };
         if !goodbye.is_empty() {
             self.send_raw(id, &goodbye);
@@ -898,6 +904,7 @@ impl Table {
                 exchange.encode_failure(status_of(reason), &date, &mut goodbye)
             }
             Protocol::Raw => abrupt = reason == CloseReason::SlowConsumer,
+            Protocol::Upgrade(_) => abrupt = true,
         }
         if abrupt {
             return self.abort(id, reason);
@@ -959,10 +966,9 @@ impl Table {
             Life::Lingering => return self.remove(id),
             Life::Open | Life::Closing | Life::Finishing => {}
         }
-        let code = if matches!(connection.protocol, Protocol::WebSocket(_)) {
-            1006
-        } else {
-            0
+        let code = match connection.protocol {
+            Protocol::WebSocket(_) | Protocol::Upgrade(_) => 1006,
+            _ => 0,
         };
         if connection.close.is_none() {
             connection.close = Some(Box::new(Close {
@@ -1025,7 +1031,11 @@ fn close_code(reason: CloseReason) -> u16 {
         CloseReason::Panicked => 1011,
         CloseReason::Drained => 1001,
         CloseReason::TimedOut(_) => 1001,
-        CloseReason::Peer | CloseReason::Local | CloseReason::Http(_) | CloseReason::Io(_) => 1000,
+        CloseReason::Peer
+        | CloseReason::Local
+        | CloseReason::Http(_)
+        | CloseReason::Upgrade(_)
+        | CloseReason::Io(_) => 1000,
     }
 }
 
@@ -1040,6 +1050,7 @@ fn status_of(reason: CloseReason) -> http::Status {
         | CloseReason::Peer
         | CloseReason::Local
         | CloseReason::Protocol(_)
+        | CloseReason::Upgrade(_)
         | CloseReason::Io(_) => http::Status::INTERNAL_SERVER_ERROR,
     }
 }

@@ -16,11 +16,12 @@ use crate::reactor::connection::{Flags, Protocol};
 use crate::reactor::core::Core;
 use crate::reactor::handler::{Cx, Handler};
 use crate::reactor::id::{ConnId, ListenerId};
+use crate::reactor::websocket::{Handshake, end_received};
 
 use super::reply::Reply;
 use super::request::Request;
 use super::router::{Parameters, Pattern};
-use super::websocket::{Handshake, WebSocketRoute, upgrade_required};
+use super::websocket::{WebSocketRoute, upgrade_required};
 
 /// A body that comes at least this fast, in bytes per second, does not run out of time.
 const BODY_BYTES_PER_SECOND: u64 = 16 * 1024;
@@ -383,13 +384,14 @@ impl<S: 'static> Site<S> {
                 if let Some(connection) = cx.reactor.table.open_mut(id) {
                     connection.route = index as u16;
                 }
-                let mut handshake = Handshake {
-                    head,
-                    pattern,
-                    parameters,
+                let handshake = Handshake {
+                    path: head.path(),
+                    query: head.query(),
+                    headers: head.headers,
                     subprotocol: None,
+                    parameter: &|name| pattern.value(&parameters, name),
                 };
-                route.open(cx, id, &upgrade, &mut handshake, &headers);
+                route.open(cx, id, &upgrade, handshake, &headers);
             }
             (Endpoint::WebSocket(_), None) => {
                 request.reply(upgrade_required());
@@ -574,7 +576,7 @@ impl<S: 'static> Handler<S> for Site<S> {
     #[inline]
     fn receive(&mut self, cx: &mut Cx<'_, S>, id: ConnId, input: &mut [u8]) -> usize {
         if let Some(route) = self.websocket_mut(cx, id) {
-            return route.receive(cx, id, input);
+            return route.callbacks.receive(cx, id, input);
         }
         match cx
             .reactor
@@ -584,14 +586,16 @@ impl<S: 'static> Handler<S> for Site<S> {
         {
             Some(Protocol::Http(_)) => {}
             // What a client says on an event stream means nothing.
-            Some(Protocol::EventStream { .. } | Protocol::Raw | Protocol::WebSocket(_)) | None => {
+            Some(_) | None => {
                 return input.len();
             }
         }
         let used = self.receive_requests(cx, id, input);
         // Bytes behind an upgrade request are the WebSocket's first.
         match self.websocket_mut(cx, id) {
-            Some(route) if used < input.len() => used + route.receive(cx, id, &mut input[used..]),
+            Some(route) if used < input.len() => {
+                used + route.callbacks.receive(cx, id, &mut input[used..])
+            }
             _ => used,
         }
     }
@@ -602,30 +606,20 @@ impl<S: 'static> Handler<S> for Site<S> {
         };
         let reason = CloseReason::Peer;
         match &connection.protocol {
-            // Without a close frame: abnormal. Source: RFC 6455, section 7.1.5.
-            Protocol::WebSocket(_) => cx.reactor.table.finish(
-                id,
-                Close {
-                    code: 1006,
-                    ..Close::new(reason)
-                },
-                false,
-            ),
-            Protocol::EventStream { .. } | Protocol::Raw | Protocol::Http(_) => {
-                cx.reactor.table.finish(id, Close::new(reason), false)
-            }
+            Protocol::WebSocket(_) => end_received(cx.reactor, id),
+            _ => cx.reactor.table.finish(id, Close::new(reason), false),
         }
     }
 
     fn drained(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
         if let Some(route) = self.websocket_mut(cx, id) {
-            route.drained(cx, id);
+            route.callbacks.drained(cx, id);
         }
     }
 
     fn due(&mut self, cx: &mut Cx<'_, S>, id: ConnId, deadline: Deadline) {
         if let Some(route) = self.websocket_mut(cx, id) {
-            return route.due(cx, id, deadline);
+            return route.callbacks.due(cx, id, deadline);
         }
         match deadline {
             Deadline::Heartbeat => {
@@ -671,7 +665,7 @@ impl<S: 'static> Handler<S> for Site<S> {
             .connection(id)
             .is_some_and(|connection| connection.flags.has(Flags::OPENED));
         if is_opened && let Some(route) = self.websocket_mut(cx, id) {
-            route.closed(cx, id, close);
+            route.callbacks.closed(cx, id, close);
         }
     }
 }
@@ -698,7 +692,7 @@ impl<S: 'static> Core<S> {
         site.options_index = self.add_options(site.options.clone());
         for route in &mut site.routes {
             if let Endpoint::WebSocket(route) = &mut route.endpoint {
-                route.options_index = self.add_options(route.options.clone());
+                route.options_index = self.add_options(route.callbacks.options.clone());
             }
         }
         let options = site.options_index;

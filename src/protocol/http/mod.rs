@@ -33,6 +33,7 @@ mod response;
 mod status;
 mod target;
 pub mod upgrade;
+mod url;
 
 pub use body::{BodyChunk, BodyDecoder, OVERHEAD_BYTES_MAX};
 pub use date::format_date;
@@ -48,6 +49,7 @@ pub use request::{ParsedHead, RequestHead, parse_request_head};
 pub use response::{ParsedResponse, parse_response_head};
 pub use status::Status;
 pub use target::Target;
+pub use url::{UrlError, WebSocketUrl};
 
 /// How much of HTTP a peer may send before it is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

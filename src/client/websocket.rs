@@ -1,0 +1,324 @@
+//! WebSockets that are made: the request, the answer, and then the same as on a server.
+
+use std::io;
+use std::ops::{Deref, DerefMut};
+
+use crate::protocol::http::{
+    HeaderStorage, HttpError, ParsedResponse, Status, WebSocketUrl, is_header, parse_response_head,
+    upgrade,
+};
+use crate::protocol::websocket::Role;
+use crate::reactor::close::{Close, CloseReason, Deadline};
+use crate::reactor::connection::{Protocol, Upgrade};
+use crate::reactor::core::Core;
+use crate::reactor::handler::{Cx, Handler};
+use crate::reactor::id::ConnId;
+use crate::reactor::websocket::{Handshake, WebSocketCallbacks, end_received};
+
+/// The callbacks, the options and the request of a WebSocket client.
+///
+/// The callbacks are those of [`WebSocketCallbacks`], as on a server. `on_close` is the one outcome
+/// of a connection that never opened, too: its reason says why.
+pub struct WebSocketClient<S> {
+    name: String,
+    is_single: bool,
+    subprotocols: Vec<String>,
+    headers: Vec<(String, String)>,
+    options_index: u16,
+    callbacks: WebSocketCallbacks<S>,
+}
+
+impl<S> Deref for WebSocketClient<S> {
+    type Target = WebSocketCallbacks<S>;
+
+    fn deref(&self) -> &WebSocketCallbacks<S> {
+        &self.callbacks
+    }
+}
+
+impl<S> DerefMut for WebSocketClient<S> {
+    fn deref_mut(&mut self) -> &mut WebSocketCallbacks<S> {
+        &mut self.callbacks
+    }
+}
+
+/// Names the callbacks that many connections of a client share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct WebSocketClientId {
+    handler: u32,
+    options: u16,
+}
+
+impl<S: 'static> WebSocketClient<S> {
+    /// The subprotocols to offer, the one liked best first.
+    ///
+    /// # Panics
+    ///
+    /// When a name is not a token (RFC 9110, section 5.6.2): they are the program's own words.
+    pub fn subprotocols<'n>(&mut self, names: impl IntoIterator<Item = &'n str>) {
+        self.subprotocols = names.into_iter().map(str::to_owned).collect();
+        for name in &self.subprotocols {
+            assert!(
+                is_header(name, ""),
+                "the subprotocol {name:?} is not a token"
+            );
+        }
+    }
+
+    /// A header for the request, such as `Authorization`.
+    ///
+    /// # Errors
+    ///
+    /// When name or value could end the line.
+    pub fn header(&mut self, name: &str, value: &str) -> io::Result<()> {
+        if !is_header(name, value) {
+            let why = format!("the header {name:?} would not stay one line");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
+        self.headers.push((name.to_owned(), value.to_owned()));
+        Ok(())
+    }
+
+    fn ask(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
+        let Some(Protocol::Upgrade(wanted)) =
+            cx.reactor.table.connection(id).map(|found| &found.protocol)
+        else {
+            return;
+        };
+        let mut out = Vec::with_capacity(256);
+        let subprotocols: Vec<_> = self.subprotocols.iter().map(String::as_str).collect();
+        let headers = self
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()));
+        let encoded = upgrade::encode_request(
+            &wanted.host,
+            &wanted.target,
+            &wanted.key,
+            &subprotocols,
+            headers,
+            &mut out,
+        );
+        debug_assert_eq!(encoded, Ok(()), "checked when they were given");
+        cx.reactor.table.send_raw(id, &out);
+        let head_timeout = cx.reactor.config().head_timeout;
+        cx.reactor.table.wait(id, Deadline::Head, head_timeout);
+    }
+
+    /// Takes the answer off the front of what came; how much of it that was.
+    fn receive_answer(&mut self, cx: &mut Cx<'_, S>, id: ConnId, input: &[u8]) -> usize {
+        let limits = cx.reactor.config().http;
+        let mut used = 0;
+        loop {
+            let mut storage = HeaderStorage::new();
+            match parse_response_head(&input[used..], false, &mut storage, &limits) {
+                Ok(None) => return used,
+                Ok(Some(parsed)) => {
+                    used += parsed.bytes;
+                    let is_interim = parsed.status.is_informational()
+                        && parsed.status != Status::SWITCHING_PROTOCOLS;
+                    if !is_interim {
+                        self.take_answer(cx, id, &parsed);
+                        return used;
+                    }
+                }
+                Err(error) => {
+                    cx.reactor.table.abort(id, CloseReason::Http(error));
+                    return input.len();
+                }
+            }
+        }
+    }
+
+    fn take_answer(&mut self, cx: &mut Cx<'_, S>, id: ConnId, parsed: &ParsedResponse<'_>) {
+        let Some(connection) = cx.reactor.table.open_mut(id) else {
+            return;
+        };
+        let waiting = std::mem::replace(&mut connection.protocol, Protocol::Raw);
+        let Protocol::Upgrade(wanted) = waiting else {
+            connection.protocol = waiting;
+            return;
+        };
+        let subprotocols: Vec<_> = self.subprotocols.iter().map(String::as_str).collect();
+        match upgrade::check_response(parsed, &wanted.key, &subprotocols) {
+            Ok(subprotocol) => {
+                let (path, query) = match wanted.target.split_once('?') {
+                    Some((path, query)) => (path, Some(query)),
+                    None => (wanted.target.as_str(), None),
+                };
+                let handshake = Handshake {
+                    path,
+                    query,
+                    headers: parsed.headers,
+                    subprotocol,
+                    parameter: &|_| None,
+                };
+                self.callbacks
+                    .open(cx, id, Role::Client, self.options_index, &handshake);
+            }
+            Err(error) => {
+                if let Some(connection) = cx.reactor.table.open_mut(id) {
+                    connection.protocol = Protocol::Upgrade(wanted);
+                }
+                cx.reactor.table.abort(id, CloseReason::Upgrade(error));
+            }
+        }
+    }
+}
+
+impl<S: 'static> Handler<S> for WebSocketClient<S> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn open(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
+        self.ask(cx, id);
+    }
+
+    #[inline]
+    fn receive(&mut self, cx: &mut Cx<'_, S>, id: ConnId, input: &mut [u8]) -> usize {
+        let mut used = 0;
+        let protocol = |cx: &Cx<'_, S>| match cx.reactor.table.connection(id)?.protocol {
+            Protocol::WebSocket(_) => Some(true),
+            Protocol::Upgrade(_) => Some(false),
+            _ => None,
+        };
+        if protocol(cx) == Some(false) {
+            used = self.receive_answer(cx, id, input);
+        }
+        // Bytes behind the answer are the WebSocket's first.
+        match protocol(cx) {
+            Some(true) if used < input.len() => {
+                used + self.callbacks.receive(cx, id, &mut input[used..])
+            }
+            Some(_) => used,
+            None => input.len(),
+        }
+    }
+
+    fn end(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
+        let is_upgraded = matches!(
+            cx.reactor.table.connection(id).map(|found| &found.protocol),
+            Some(Protocol::WebSocket(_))
+        );
+        if is_upgraded {
+            end_received(cx.reactor, id);
+        } else {
+            cx.reactor
+                .table
+                .abort(id, CloseReason::Http(HttpError::Truncated));
+        }
+    }
+
+    fn drained(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
+        self.callbacks.drained(cx, id);
+    }
+
+    fn due(&mut self, cx: &mut Cx<'_, S>, id: ConnId, deadline: Deadline) {
+        self.callbacks.due(cx, id, deadline);
+    }
+
+    fn closed(&mut self, cx: &mut Cx<'_, S>, id: ConnId, close: &Close) {
+        self.callbacks.closed(cx, id, close);
+    }
+
+    fn is_single(&self) -> bool {
+        self.is_single
+    }
+}
+
+impl<S: 'static> Core<S> {
+    /// Connects to a `ws://` URL; `setup` names the callbacks and what to ask for.
+    ///
+    /// Returns at once. Names are looked up off the loop and every address is tried, within
+    /// `connect_timeout`; the answer must come within `head_timeout`. The one outcome is `on_open`
+    /// or `on_close`. Nothing can be sent before `on_open`.
+    ///
+    /// # Errors
+    ///
+    /// When `url` is not one. Everything else comes with `on_close`.
+    pub fn connect_websocket(
+        &mut self,
+        url: &str,
+        setup: impl FnOnce(&mut WebSocketClient<S>),
+    ) -> io::Result<ConnId> {
+        let url = parse(url)?;
+        let (client, options) =
+            self.build_client(format!("websocket to {}", url.host), true, setup);
+        let protocol = upgrade_to(&url);
+        self.connect(&url.address(), Box::new(client), options, protocol)
+    }
+
+    /// Callbacks for many connections, which [`connect_websocket_of`](Self::connect_websocket_of)
+    /// makes; `setup` runs once. They stay until the reactor ends.
+    pub fn websocket_client(
+        &mut self,
+        setup: impl FnOnce(&mut WebSocketClient<S>),
+    ) -> WebSocketClientId {
+        let (client, options) = self.build_client("websocket client".to_owned(), false, setup);
+        WebSocketClientId {
+            handler: self.add_handler(Box::new(client)),
+            options,
+        }
+    }
+
+    /// As [`connect_websocket`](Self::connect_websocket), with callbacks that are there already.
+    /// `from` is the address to connect from; the system chooses where it is `None`.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect_websocket`](Self::connect_websocket).
+    pub fn connect_websocket_of(
+        &mut self,
+        client: WebSocketClientId,
+        url: &str,
+        from: Option<std::net::IpAddr>,
+    ) -> io::Result<ConnId> {
+        let url = parse(url)?;
+        let protocol = upgrade_to(&url);
+        self.connect_for(
+            client.handler,
+            &url.address(),
+            from,
+            client.options,
+            protocol,
+        )
+    }
+
+    fn build_client(
+        &mut self,
+        name: String,
+        is_single: bool,
+        setup: impl FnOnce(&mut WebSocketClient<S>),
+    ) -> (WebSocketClient<S>, u16) {
+        let mut client = WebSocketClient {
+            name,
+            is_single,
+            subprotocols: Vec::new(),
+            headers: Vec::new(),
+            options_index: 0,
+            callbacks: WebSocketCallbacks::new(self.config().options.clone()),
+        };
+        setup(&mut client);
+        client.options_index = self.add_options(client.callbacks.options.clone());
+        let options = client.options_index;
+        (client, options)
+    }
+}
+
+fn parse(url: &str) -> io::Result<WebSocketUrl<'_>> {
+    WebSocketUrl::parse(url).map_err(|error| {
+        io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("cannot connect to {url}: {error}"),
+        )
+    })
+}
+
+fn upgrade_to(url: &WebSocketUrl<'_>) -> Protocol {
+    Protocol::Upgrade(Box::new(Upgrade {
+        host: url.host.to_owned(),
+        target: url.target(),
+        key: upgrade::random_key(),
+    }))
+}

@@ -1,0 +1,570 @@
+//! A WebSocket after its handshake, whichever side began it: callbacks, pings, close.
+//!
+//! Shared by the server and the client role, which differ only in how a connection becomes one.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use crate::protocol::http::{Headers, form};
+use crate::protocol::websocket::{self, Event, Machine, Message, Role, ToMessage};
+use crate::pubsub::{self, Form, TopicError};
+
+use super::close::{Close, CloseReason, Deadline, Sent};
+use super::config::Options;
+use super::connection::{Life, Protocol};
+use super::core::{Core, Published};
+use super::handler::Cx;
+use super::id::ConnId;
+use super::transport::Peer;
+
+/// What the callbacks of a WebSocket get.
+///
+/// The fields are disjoint, so that looping over your state while sending compiles.
+pub struct Ws<'a, S> {
+    /// Your state.
+    pub state: &'a mut S,
+    /// Everything a callback may ask for.
+    pub reactor: &'a mut Core<S>,
+    /// The connection that this is about.
+    pub id: ConnId,
+}
+
+impl<S: 'static> Ws<'_, S> {
+    /// Sends a message to this peer.
+    #[inline]
+    pub fn send(&mut self, message: impl ToMessage) -> Sent {
+        self.reactor.send(self.id, message)
+    }
+
+    /// Closes with code 1000, after what is queued.
+    pub fn close(&mut self) -> Sent {
+        self.reactor.close(self.id)
+    }
+
+    /// Closes with a code and a reason, after what is queued; see [`Core::close_with`].
+    pub fn close_with(&mut self, code: u16, reason: &str) -> Sent {
+        self.reactor.close_with(self.id, code, reason)
+    }
+
+    /// Sends a ping of at most 125 bytes; longer payloads are cut. The loop pings by itself too.
+    pub fn ping(&mut self, payload: &[u8]) -> Sent {
+        self.reactor.send_ping(self.id, payload)
+    }
+
+    /// Makes this connection a member of a topic.
+    ///
+    /// # Errors
+    ///
+    /// As [`Core::subscribe`].
+    pub fn subscribe(&mut self, topic: &str) -> Result<bool, TopicError> {
+        self.reactor.subscribe(self.id, topic)
+    }
+
+    /// Ends its membership in a topic.
+    pub fn unsubscribe(&mut self, topic: &str) -> bool {
+        self.reactor.unsubscribe(self.id, topic)
+    }
+
+    /// Publishes to a topic, also to this connection where it is a member.
+    pub fn publish<'e>(&mut self, topic: &str, event: impl Into<pubsub::Event<'e>>) -> Published {
+        self.reactor.publish(topic, event)
+    }
+
+    /// Where the peer is. Asks the kernel.
+    pub fn peer(&self) -> Peer {
+        self.reactor.peer(self.id)
+    }
+}
+
+impl<S: 'static> Core<S> {
+    /// Sends a ping of at most 125 bytes; longer payloads are cut. Source: RFC 6455, section 5.5.2.
+    pub fn send_ping(&mut self, id: ConnId, payload: &[u8]) -> Sent {
+        let Some(Protocol::WebSocket(machine)) = self
+            .table
+            .open_mut(id)
+            .map(|connection| &connection.protocol)
+        else {
+            return Sent::Gone;
+        };
+        let mut out = Vec::new();
+        let payload = &payload[..payload.len().min(websocket::CONTROL_BYTES_MAX)];
+        if websocket::encode_ping(machine.mask(), payload, &mut out).is_err() {
+            return Sent::Gone;
+        }
+        self.table.send_raw(id, &out);
+        Sent::Queued
+    }
+}
+
+/// What was said when a connection became a WebSocket.
+pub struct Handshake<'h> {
+    pub(crate) path: &'h str,
+    pub(crate) query: Option<&'h str>,
+    pub(crate) headers: Headers<'h>,
+    pub(crate) subprotocol: Option<&'h str>,
+    /// Looks up a `:name` of the route's path.
+    pub(crate) parameter: &'h dyn Fn(&str) -> Option<Cow<'h, str>>,
+}
+
+impl<'h> Handshake<'h> {
+    /// The path that was asked for, as it came, without the query.
+    pub fn path(&self) -> &'h str {
+        self.path
+    }
+
+    /// A parameter of the query, decoded.
+    pub fn query(&self, name: &str) -> Option<Cow<'h, str>> {
+        form::value(self.query?, name)
+    }
+
+    /// A `:name` of the route's path, decoded. A client has none.
+    pub fn param(&self, name: &str) -> Option<Cow<'h, str>> {
+        (self.parameter)(name)
+    }
+
+    /// The peer's headers: the client's request, or the server's answer.
+    pub fn headers(&self) -> Headers<'h> {
+        self.headers
+    }
+
+    /// The first of the peer's headers with a name, whatever its case.
+    pub fn header(&self, name: &str) -> Option<&'h str> {
+        self.headers.first(name)
+    }
+
+    /// The origin of the page that opened it, where a browser did.
+    pub fn origin(&self) -> Option<&'h str> {
+        self.header("origin")
+    }
+
+    /// The subprotocol that was agreed on.
+    pub fn subprotocol(&self) -> Option<&'h str> {
+        self.subprotocol
+    }
+}
+
+/// The same callbacks as [`WebSocketCallbacks`], as methods of a type with state of its own.
+pub trait WebSocketHandler<S>: 'static {
+    /// The handshake is done.
+    fn on_open(&mut self, ws: &mut Ws<'_, S>, handshake: &Handshake<'_>) {
+        let _ = (ws, handshake);
+    }
+
+    /// A whole message came.
+    fn on_message(&mut self, ws: &mut Ws<'_, S>, message: Message<'_>) {
+        let _ = (ws, message);
+    }
+
+    /// A ping came. It has been answered.
+    fn on_ping(&mut self, ws: &mut Ws<'_, S>, payload: &[u8]) {
+        let _ = (ws, payload);
+    }
+
+    /// A pong came.
+    fn on_pong(&mut self, ws: &mut Ws<'_, S>, payload: &[u8]) {
+        let _ = (ws, payload);
+    }
+
+    /// The queue fell below the low watermark after it had been above the high one.
+    fn on_drain(&mut self, ws: &mut Ws<'_, S>) {
+        let _ = ws;
+    }
+
+    /// The peer broke the protocol, a deadline passed or the transport failed; `on_close` follows.
+    fn on_error(&mut self, ws: &mut Ws<'_, S>, reason: &CloseReason) {
+        let _ = (ws, reason);
+    }
+
+    /// The connection has ended. Once, and last.
+    fn on_close(&mut self, ws: &mut Ws<'_, S>, close: &Close) {
+        let _ = (ws, close);
+    }
+}
+
+type OnOpen<S> = Box<dyn FnMut(&mut Ws<'_, S>, &Handshake<'_>)>;
+type OnMessage<S> = Box<dyn FnMut(&mut Ws<'_, S>, Message<'_>)>;
+type OnPing<S> = Box<dyn FnMut(&mut Ws<'_, S>, &[u8])>;
+type OnDrain<S> = Box<dyn FnMut(&mut Ws<'_, S>)>;
+type OnError<S> = Box<dyn FnMut(&mut Ws<'_, S>, &CloseReason)>;
+type OnClose<S> = Box<dyn FnMut(&mut Ws<'_, S>, &Close)>;
+
+/// Callbacks as closures.
+struct Closures<S> {
+    on_open: Option<OnOpen<S>>,
+    on_message: Option<OnMessage<S>>,
+    on_ping: Option<OnPing<S>>,
+    on_pong: Option<OnPing<S>>,
+    on_drain: Option<OnDrain<S>>,
+    on_error: Option<OnError<S>>,
+    on_close: Option<OnClose<S>>,
+}
+
+impl<S> Default for Closures<S> {
+    fn default() -> Self {
+        Closures {
+            on_open: None,
+            on_message: None,
+            on_ping: None,
+            on_pong: None,
+            on_drain: None,
+            on_error: None,
+            on_close: None,
+        }
+    }
+}
+
+impl<S: 'static> WebSocketHandler<S> for Closures<S> {
+    fn on_open(&mut self, ws: &mut Ws<'_, S>, handshake: &Handshake<'_>) {
+        if let Some(call) = &mut self.on_open {
+            call(ws, handshake);
+        }
+    }
+
+    #[inline]
+    fn on_message(&mut self, ws: &mut Ws<'_, S>, message: Message<'_>) {
+        if let Some(call) = &mut self.on_message {
+            call(ws, message);
+        }
+    }
+
+    fn on_ping(&mut self, ws: &mut Ws<'_, S>, payload: &[u8]) {
+        if let Some(call) = &mut self.on_ping {
+            call(ws, payload);
+        }
+    }
+
+    fn on_pong(&mut self, ws: &mut Ws<'_, S>, payload: &[u8]) {
+        if let Some(call) = &mut self.on_pong {
+            call(ws, payload);
+        }
+    }
+
+    fn on_drain(&mut self, ws: &mut Ws<'_, S>) {
+        if let Some(call) = &mut self.on_drain {
+            call(ws);
+        }
+    }
+
+    fn on_error(&mut self, ws: &mut Ws<'_, S>, reason: &CloseReason) {
+        if let Some(call) = &mut self.on_error {
+            call(ws, reason);
+        }
+    }
+
+    fn on_close(&mut self, ws: &mut Ws<'_, S>, close: &Close) {
+        if let Some(call) = &mut self.on_close {
+            call(ws, close);
+        }
+    }
+}
+
+/// The callbacks of the WebSockets of one route, or of one client, and their options.
+pub struct WebSocketCallbacks<S> {
+    pub(crate) options: Options,
+    closures: Closures<S>,
+    /// In the place of the closures, where there is one.
+    object: Option<Box<dyn WebSocketHandler<S>>>,
+}
+
+impl<S: 'static> WebSocketCallbacks<S> {
+    pub(crate) fn new(options: Options) -> Self {
+        WebSocketCallbacks {
+            options,
+            closures: Closures::default(),
+            object: None,
+        }
+    }
+
+    #[inline]
+    fn receiver(&mut self) -> &mut dyn WebSocketHandler<S> {
+        match &mut self.object {
+            Some(object) => object.as_mut(),
+            None => &mut self.closures,
+        }
+    }
+
+    /// Limits, watermarks, policy and deadlines; they start as the reactor's.
+    pub fn options(&mut self) -> &mut Options {
+        &mut self.options
+    }
+
+    /// The handshake is done.
+    pub fn on_open<R>(
+        &mut self,
+        mut call: impl FnMut(&mut Ws<'_, S>, &Handshake<'_>) -> R + 'static,
+    ) {
+        self.closures.on_open = Some(Box::new(move |ws, handshake| {
+            call(ws, handshake);
+        }));
+    }
+
+    /// A whole message came.
+    pub fn on_message<R>(
+        &mut self,
+        mut call: impl FnMut(&mut Ws<'_, S>, Message<'_>) -> R + 'static,
+    ) {
+        self.closures.on_message = Some(Box::new(move |ws, message| {
+            call(ws, message);
+        }));
+    }
+
+    /// A ping came. It has been answered.
+    pub fn on_ping<R>(&mut self, mut call: impl FnMut(&mut Ws<'_, S>, &[u8]) -> R + 'static) {
+        self.closures.on_ping = Some(Box::new(move |ws, payload| {
+            call(ws, payload);
+        }));
+    }
+
+    /// A pong came.
+    pub fn on_pong<R>(&mut self, mut call: impl FnMut(&mut Ws<'_, S>, &[u8]) -> R + 'static) {
+        self.closures.on_pong = Some(Box::new(move |ws, payload| {
+            call(ws, payload);
+        }));
+    }
+
+    /// The queue fell below the low watermark after it had been above the high one.
+    pub fn on_drain<R>(&mut self, mut call: impl FnMut(&mut Ws<'_, S>) -> R + 'static) {
+        self.closures.on_drain = Some(Box::new(move |ws| {
+            call(ws);
+        }));
+    }
+
+    /// The peer broke the protocol, a deadline passed or the transport failed; `on_close` follows.
+    pub fn on_error<R>(
+        &mut self,
+        mut call: impl FnMut(&mut Ws<'_, S>, &CloseReason) -> R + 'static,
+    ) {
+        self.closures.on_error = Some(Box::new(move |ws, reason| {
+            call(ws, reason);
+        }));
+    }
+
+    /// The connection has ended. Once, and last.
+    pub fn on_close<R>(&mut self, mut call: impl FnMut(&mut Ws<'_, S>, &Close) -> R + 'static) {
+        self.closures.on_close = Some(Box::new(move |ws, close| {
+            call(ws, close);
+        }));
+    }
+
+    /// Gives all callbacks to one object, instead of closures.
+    pub fn handler(&mut self, handler: impl WebSocketHandler<S>) {
+        self.object = Some(Box::new(handler));
+    }
+
+    // ── what the roles ask ───────────────────────────────────────────────────────────────────
+
+    /// The handshake is done: from here on the bytes are frames.
+    pub(crate) fn open(
+        &mut self,
+        cx: &mut Cx<'_, S>,
+        id: ConnId,
+        role: Role,
+        options: u16,
+        handshake: &Handshake<'_>,
+    ) {
+        let Some(connection) = cx.reactor.table.open_mut(id) else {
+            return;
+        };
+        connection.protocol = Protocol::WebSocket(Machine::new(role));
+        connection.form = match role {
+            Role::Server => Form::WEBSOCKET,
+            Role::Client => Form::WEBSOCKET_MASKED,
+        };
+        connection.options = options;
+        cx.reactor.mark_opened(id);
+        restart_ping(cx.reactor, id, self.options.ping_interval);
+        cx.reactor.callback = "on_open";
+        self.receiver().on_open(
+            &mut Ws {
+                state: cx.state,
+                reactor: cx.reactor,
+                id,
+            },
+            handshake,
+        );
+    }
+
+    /// Hands out what is in `input`; returns how much was consumed.
+    #[inline]
+    pub(crate) fn receive(&mut self, cx: &mut Cx<'_, S>, id: ConnId, input: &mut [u8]) -> usize {
+        let length = input.len();
+        let mut rest = input;
+        restart_ping(cx.reactor, id, self.options.ping_interval);
+        cx.reactor.callback = "on_message";
+        loop {
+            let Some(connection) = cx.reactor.table.connection_mut(id) else {
+                return length;
+            };
+            let life = connection.life;
+            match life {
+                Life::Open if !connection.may_read() => break,
+                Life::Open | Life::Closing => {}
+                Life::Finishing | Life::Done | Life::Lingering => return length,
+            }
+            let Protocol::WebSocket(machine) = &mut connection.protocol else {
+                break;
+            };
+            let event = match machine.next_event(&mut rest, &self.options.websocket) {
+                Ok(Some(event)) => event,
+                Ok(None) => break,
+                Err(error) => {
+                    cx.reactor.table.fail(id, CloseReason::Protocol(error));
+                    return length;
+                }
+            };
+            match event {
+                Event::Text(text) => self.message(cx, id, life, Message::Text(&text)),
+                Event::Binary(bytes) => self.message(cx, id, life, Message::Binary(&bytes)),
+                Event::Ping(payload) => self.ping(cx, id, life, payload),
+                Event::Pong(payload) => {
+                    self.receiver().on_pong(
+                        &mut Ws {
+                            state: cx.state,
+                            reactor: cx.reactor,
+                            id,
+                        },
+                        payload,
+                    );
+                }
+                Event::Close(code, reason) => {
+                    close_received(cx.reactor, id, code.map(u16::from), reason);
+                    return length;
+                }
+            }
+        }
+        length - rest.len()
+    }
+
+    #[inline]
+    fn message(&mut self, cx: &mut Cx<'_, S>, id: ConnId, life: Life, message: Message<'_>) {
+        cx.reactor.table.stats.messages += 1;
+        // What comes after our own goodbye is too late. Source: RFC 6455, section 5.5.1.
+        if life == Life::Open {
+            self.receiver().on_message(
+                &mut Ws {
+                    state: cx.state,
+                    reactor: cx.reactor,
+                    id,
+                },
+                message,
+            );
+        }
+    }
+
+    fn ping(&mut self, cx: &mut Cx<'_, S>, id: ConnId, life: Life, payload: &[u8]) {
+        if life == Life::Open {
+            let mut out = Vec::with_capacity(payload.len() + 6);
+            let mask = match cx.reactor.table.connection(id).map(|found| &found.protocol) {
+                Some(Protocol::WebSocket(machine)) => machine.mask(),
+                _ => None,
+            };
+            // The payload of a ping that was received fits into a pong.
+            let _ = websocket::encode_pong(mask, payload, &mut out);
+            cx.reactor.table.send_raw(id, &out);
+        }
+        self.receiver().on_ping(
+            &mut Ws {
+                state: cx.state,
+                reactor: cx.reactor,
+                id,
+            },
+            payload,
+        );
+    }
+
+    pub(crate) fn drained(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
+        self.receiver().on_drain(&mut Ws {
+            state: cx.state,
+            reactor: cx.reactor,
+            id,
+        });
+    }
+
+    pub(crate) fn due(&mut self, cx: &mut Cx<'_, S>, id: ConnId, deadline: Deadline) {
+        // The pong of a peer that is not read, because the application paused it or because it is
+        // above its high watermark, may be there all the same. Should it be dead, then the pings
+        // fail in the end, or the write deadline passes.
+        if deadline == Deadline::Heartbeat || !cx.reactor.table.may_read(id) {
+            cx.reactor.send_ping(id, b"");
+            cx.reactor
+                .table
+                .wait(id, Deadline::Pong, self.options.pong_timeout);
+        } else {
+            // Who did not answer a ping will not answer a goodbye.
+            cx.reactor.table.abort(id, CloseReason::TimedOut(deadline));
+        }
+    }
+
+    pub(crate) fn closed(&mut self, cx: &mut Cx<'_, S>, id: ConnId, close: &Close) {
+        let is_error = matches!(
+            close.reason,
+            CloseReason::Protocol(_)
+                | CloseReason::Http(_)
+                | CloseReason::Upgrade(_)
+                | CloseReason::Io(_)
+                | CloseReason::TimedOut(_)
+        );
+        let mut ws = Ws {
+            state: cx.state,
+            reactor: cx.reactor,
+            id,
+        };
+        if is_error {
+            self.receiver().on_error(&mut ws, &close.reason);
+        }
+        self.receiver().on_close(&mut ws, close);
+    }
+}
+
+/// Something came, or the handshake is done: the next ping is an interval away.
+#[inline]
+fn restart_ping<S: 'static>(reactor: &mut Core<S>, id: ConnId, interval: Option<Duration>) {
+    match interval {
+        Some(interval) => reactor.table.wait(id, Deadline::Heartbeat, interval),
+        None => reactor.table.wait_for_nothing(id),
+    }
+}
+
+/// The peer's close came: answers it, unless it is the answer to ours, and ends the stream.
+///
+/// Source: RFC 6455, section 5.5.1.
+pub(crate) fn close_received<S: 'static>(
+    reactor: &mut Core<S>,
+    id: ConnId,
+    code: Option<u16>,
+    reason: &str,
+) {
+    let Some(connection) = reactor.table.connection_mut(id) else {
+        return;
+    };
+    if connection.life == Life::Open
+        && let Protocol::WebSocket(machine) = &connection.protocol
+    {
+        let mut out = Vec::with_capacity(8);
+        machine.encode_close_reply(code, &mut out);
+        reactor.table.send_raw(id, &out);
+    }
+    // The server ends the stream first, so that it is the one who waits for stray segments.
+    // Source: RFC 6455, section 7.1.1.
+    let is_client = reactor
+        .table
+        .connection(id)
+        .is_some_and(|found| matches!(&found.protocol, Protocol::WebSocket(m) if m.masks()));
+    // 1005: no code was given. Source: RFC 6455, section 7.1.5.
+    let close = Close {
+        code: code.unwrap_or(1005),
+        text: reason.into(),
+        was_clean: true,
+        ..Close::new(CloseReason::Peer)
+    };
+    reactor.table.finish(id, close, is_client);
+}
+
+/// The stream ended without a close frame: abnormal. Source: RFC 6455, section 7.1.5.
+pub(crate) fn end_received<S: 'static>(reactor: &mut Core<S>, id: ConnId) {
+    let close = Close {
+        code: 1006,
+        ..Close::new(CloseReason::Peer)
+    };
+    reactor.table.finish(id, close, false);
+}
