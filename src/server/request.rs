@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use crate::protocol::http::{Headers, Phase, RequestHead, ResponseHead, Status, form};
+use crate::protocol::event_stream;
+use crate::protocol::http::{self, Headers, Phase, RequestHead, ResponseHead, Status, form};
 use crate::pubsub::{Form, TopicError};
 use crate::reactor::close::{Deadline, Sent};
 use crate::reactor::connection::Protocol;
@@ -251,6 +252,17 @@ impl<S: 'static> EventStream<'_, S> {
         self.log(pattern, outcome)
     }
 
+    /// Tells the client how long to wait before it connects again once the stream has ended; a
+    /// browser that is told nothing waits some three seconds.
+    ///
+    /// Source: WHATWG HTML, section 9.2.6.
+    pub fn retry(self, delay: Duration) -> Self {
+        let mut line = Vec::new();
+        event_stream::encode_retry(delay, &mut line);
+        self.reactor.send_to_stream(self.id, &line);
+        self
+    }
+
     fn log(self, name: &str, outcome: Result<bool, TopicError>) -> ConnId {
         if let Err(error) = outcome {
             log::warn!("conn {}: cannot subscribe to {name:?}: {error}", self.id);
@@ -288,6 +300,11 @@ impl<S: 'static> Core<S> {
     }
 
     pub(crate) fn send_comment(&mut self, id: ConnId) {
+        self.send_to_stream(id, b":\n\n");
+    }
+
+    /// Sends lines of an event stream to a connection that is one.
+    fn send_to_stream(&mut self, id: ConnId, lines: &[u8]) {
         let Some(Protocol::EventStream { chunked }) = self
             .table
             .connection(id)
@@ -295,12 +312,13 @@ impl<S: 'static> Core<S> {
         else {
             return;
         };
-        let bytes: &[u8] = if *chunked {
-            b"3\r\n:\n\n\r\n"
+        if *chunked {
+            let mut chunk = Vec::with_capacity(lines.len() + 8);
+            http::encode_chunk(lines, &mut chunk);
+            self.table.send_raw(id, &chunk);
         } else {
-            b":\n\n"
-        };
-        self.table.send_raw(id, bytes);
+            self.table.send_raw(id, lines);
+        }
     }
 
     /// Ends a body that was sent piece by piece. `Gone` when there is no such body.
