@@ -233,14 +233,18 @@ impl<S: 'static> Sim<S> {
             request.push_str(&format!("{name}: {value}\r\n"));
         }
         request.push_str("\r\n");
-        stream.write(&request);
-        self.settle();
-        let mut answer = stream.read();
-        while !answer.windows(4).any(|window| window == b"\r\n\r\n") && !stream.is_closed() {
-            let before = answer.len();
+        let mut answer = Vec::new();
+        let mut rest = request.as_bytes();
+        // With faults it takes some rounds; with nothing left to do there is no answer to come.
+        for _ in 0..TURNS_MAX {
+            let before = (rest.len(), answer.len());
+            rest = &rest[stream.write(rest)..];
             self.settle();
             answer.extend(stream.read());
-            if answer.len() == before {
+            self.settle();
+            let is_whole = answer.windows(4).any(|window| window == b"\r\n\r\n");
+            let is_stuck = rest.is_empty() && before == (rest.len(), answer.len());
+            if is_whole || is_stuck || stream.is_closed() {
                 break;
             }
         }
@@ -255,6 +259,7 @@ impl<S: 'static> Sim<S> {
         let peer = SimPeer {
             machine: Machine::new(Role::Client),
             input: answer.split_off(end),
+            output: Vec::new(),
             close: None,
         };
         Ok(SimSocket {
@@ -379,12 +384,16 @@ impl SimStream {
 struct SimPeer {
     machine: Machine,
     input: Vec<u8>,
+    /// What the stream has not taken yet.
+    output: Vec<u8>,
     close: Option<(u16, String)>,
 }
 
 /// The client's end of a simulated WebSocket; clones share it.
 ///
 /// Answers neither pings nor closes by itself, so that a test can play the peer that does not.
+/// What the server does not take at once waits, and goes before anything else that is sent or
+/// when it is asked what came.
 #[derive(Clone)]
 pub struct SimSocket {
     stream: SimStream,
@@ -423,33 +432,45 @@ impl SimSocket {
 
     /// Sends a message.
     pub fn send(&self, message: impl ToMessage) {
-        let mut out = Vec::new();
-        websocket::encode_message(Some(MASK), message.to_message(), &mut out);
-        self.stream.write(out);
+        self.put(|out| websocket::encode_message(Some(MASK), message.to_message(), out));
     }
 
-    /// Sends a close with a code.
+    /// Sends a close with a code, unless it is one that must not be sent.
     pub fn close(&self, code: u16) {
-        let mut out = Vec::new();
-        if websocket::encode_close(Some(MASK), Some(code.into()), "", &mut out).is_ok() {
-            self.stream.write(out);
-        }
+        self.put(|out| {
+            let _ = websocket::encode_close(Some(MASK), Some(code.into()), "", out);
+        });
     }
 
     /// Sends a pong, as the answer to a ping would be.
     pub fn pong(&self) {
-        let mut out = Vec::new();
-        if websocket::encode_pong(Some(MASK), b"", &mut out).is_ok() {
-            self.stream.write(out);
-        }
+        self.put(|out| {
+            let _ = websocket::encode_pong(Some(MASK), b"", out);
+        });
     }
 
-    /// Sends a ping.
+    /// Sends a ping, unless its payload is too long for one.
     pub fn ping(&self, payload: &[u8]) {
-        let mut out = Vec::new();
-        if websocket::encode_ping(Some(MASK), payload, &mut out).is_ok() {
-            self.stream.write(out);
-        }
+        self.put(|out| {
+            let _ = websocket::encode_ping(Some(MASK), payload, out);
+        });
+    }
+
+    /// Sends bytes as they are, behind what was sent before: for frames that must not be.
+    pub fn send_bytes(&self, bytes: impl AsRef<[u8]>) {
+        self.put(|out| out.extend_from_slice(bytes.as_ref()));
+    }
+
+    /// How many bytes the server has not taken yet.
+    pub fn unsent_bytes(&self) -> usize {
+        self.peer.borrow().output.len()
+    }
+
+    fn put(&self, encode: impl FnOnce(&mut Vec<u8>)) {
+        let output = &mut self.peer.borrow_mut().output;
+        encode(output);
+        let taken = self.stream.write(&*output);
+        output.drain(..taken);
     }
 
     /// Everything that has come since it was last asked for.
@@ -458,11 +479,13 @@ impl SimSocket {
     ///
     /// When the server broke the protocol.
     pub fn take_events(&self) -> Vec<Received> {
+        self.put(|_| {});
         let mut peer = self.peer.borrow_mut();
         let SimPeer {
             machine,
             input,
             close,
+            ..
         } = &mut *peer;
         input.extend(self.stream.read());
         let limits = websocket::Limits {
