@@ -837,7 +837,16 @@ impl Table {
         let mut goodbye = Vec::new();
         let (life, code) = match &mut connection.protocol {
             Protocol::WebSocket(machine) => {
-                machine.encode_close(code, text, &mut goodbye);
+                // With a code that must not be sent the reason could not be sent either.
+                let mask = machine.mask();
+                let code =
+                    match websocket::encode_close(mask, Some(code.into()), text, &mut goodbye) {
+                        Ok(()) => code,
+                        Err(_) => {
+                            machine.encode_close(1000, text, &mut goodbye);
+                            1000
+                        }
+                    };
                 (Life::Closing, code)
             }
             Protocol::EventStream { chunked } => {
