@@ -870,15 +870,21 @@ impl Table {
                 return Sent::Queued;
             }
         };
+        // From here on it is read, whatever the application paused: the peer's goodbye may be there
+        // already, and would not be reported again.
+        let was_paused = !connection.may_read();
         if !goodbye.is_empty() {
             self.send_raw(id, &goodbye);
         }
         let close = Close {
             code,
-            text: text.into(),
+            text: websocket::cut_reason(text).into(),
             ..Close::new(reason)
         };
         self.begin_closing(id, life, close);
+        if was_paused {
+            self.read_again(id);
+        }
         Sent::Queued
     }
 

@@ -41,15 +41,20 @@ pub(super) fn encode_close_unchecked(
     reason: &str,
     out: &mut Vec<u8>,
 ) {
-    let mut end = reason.len().min(CLOSE_REASON_BYTES_MAX);
-    while !reason.is_char_boundary(end) {
-        end -= 1;
-    }
-    let reason = &reason.as_bytes()[..end];
+    let reason = cut_reason(reason).as_bytes();
     let mut payload = [0; CONTROL_BYTES_MAX];
     payload[..2].copy_from_slice(&code.to_be_bytes());
     payload[2..2 + reason.len()].copy_from_slice(reason);
     encode_control(Control::Close, mask, &payload[..2 + reason.len()], out);
+}
+
+/// As much of a reason as a close frame holds, cut at a code point.
+pub(crate) fn cut_reason(reason: &str) -> &str {
+    let mut end = reason.len().min(CLOSE_REASON_BYTES_MAX);
+    while !reason.is_char_boundary(end) {
+        end -= 1;
+    }
+    &reason[..end]
 }
 
 /// Code and reason of a close payload.

@@ -21,6 +21,7 @@ mod machine;
 mod message;
 mod utf8;
 
+pub(crate) use close::cut_reason;
 pub use close::{CLOSE_REASON_BYTES_MAX, CloseCode, encode_close};
 pub use driver::{Driver, DriverError};
 pub use error::{EncodeError, Error};
