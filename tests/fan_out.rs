@@ -1,0 +1,150 @@
+//! Topics and their members, over every transport.
+
+use std::io;
+
+use waterwheel::{Core, Event, Faults, ListenerId, Sim, SimSocket, SimStream};
+
+type Log = Vec<String>;
+
+fn topics(reactor: &mut Core<Log>) -> io::Result<ListenerId> {
+    reactor.http("0.0.0.0:80", |http| {
+        http.websocket("/:topic", |ws| {
+            ws.on_open(|ws, handshake| {
+                let topic = handshake.param("topic").unwrap_or_default();
+                ws.reactor.subscribe_pattern(ws.id, &topic).unwrap();
+                ws.subscribe(&topic).unwrap();
+            });
+            ws.on_message(|ws, message| {
+                let delivered = ws.publish("news", message).delivered;
+                ws.state.push(delivered.to_string());
+            });
+        });
+        http.get("/events", |request| {
+            request.event_stream().subscribe("news")
+        });
+    })
+}
+
+// P1
+#[test]
+fn who_leaves_is_a_member_no_more() {
+    let mut sim = Sim::new(Log::new(), topics);
+    for round in 0..2000 {
+        let client = sim.websocket("/news");
+        assert_eq!(sim.reactor().member_count("news"), 1, "{round}");
+        match round % 3 {
+            0 => client.vanish(),
+            1 => client.stream().reset(),
+            _ => client.close(1000),
+        }
+        sim.settle();
+        assert_eq!(sim.reactor().topic_count(), 0, "{round}");
+    }
+    assert_eq!(sim.reactor().publish("news", "x").delivered, 0);
+    assert_eq!(sim.reactor().connection_count(), 0);
+}
+
+// P1
+#[test]
+fn a_closing_member_gets_no_more_and_one_by_name_and_pattern_gets_it_once() {
+    let mut sim = Sim::new(Log::new(), topics);
+    let (stays, goes) = (sim.websocket("/news"), sim.websocket("/new*"));
+    sim.reactor().publish("news", "1");
+    sim.settle();
+    assert_eq!(
+        (stays.received(), goes.received()),
+        (vec!["1".into()], vec!["1".into()])
+    );
+    goes.close(1000);
+    sim.settle();
+    assert_eq!(sim.reactor().publish("news", "2").delivered, 1);
+    sim.settle();
+    assert_eq!(stays.received(), ["2"]);
+    assert!(goes.received().is_empty());
+}
+
+/// The data lines of an event stream, chunk sizes and comments left out.
+fn data(stream: &SimStream) -> Vec<String> {
+    let text = stream.read_text();
+    text.lines()
+        .filter_map(|line| {
+            line.strip_prefix("data: ")
+                .or_else(|| line.strip_prefix("data:"))
+        })
+        .map(str::to_owned)
+        .collect()
+}
+
+// P2, rule 4
+#[test]
+fn every_member_of_every_transport_gets_one_order() {
+    let mut sim = Sim::new(Log::new(), topics);
+    sim.socket_bytes(1 << 20);
+    let publishers: Vec<SimSocket> = (0..3).map(|_| sim.websocket("/none")).collect();
+    let sockets: Vec<SimSocket> = (0..25).map(|_| sim.websocket("/news")).collect();
+    let streams: Vec<SimStream> = (0..25)
+        .map(|_| {
+            let stream = sim.connect();
+            stream.write("GET /events HTTP/1.1\r\nHost: sim\r\n\r\n");
+            stream
+        })
+        .collect();
+    sim.settle();
+    sim.faults(
+        7,
+        Faults {
+            short_reads_percent: 30,
+            short_writes_percent: 30,
+            refused_writes_percent: 20,
+            resets_percent: 0,
+        },
+    );
+    for n in 0..300 {
+        publishers[n % 3].send(format!("{n}"));
+        if n % 7 == 0 {
+            sim.settle();
+        }
+    }
+    while publishers
+        .iter()
+        .any(|publisher| publisher.unsent_bytes() != 0)
+    {
+        publishers
+            .iter()
+            .for_each(|publisher| drop(publisher.take_events()));
+        sim.settle();
+    }
+    sim.settle();
+    assert_eq!(*sim.state(), vec!["50"; 300]);
+    let reference = sockets[0].received();
+    assert_eq!(reference.len(), 300);
+    for publisher in 0..3 {
+        let of = reference.iter().filter_map(|n| n.parse::<usize>().ok());
+        assert!(of.filter(|n| n % 3 == publisher).is_sorted());
+    }
+    for socket in &sockets[1..] {
+        assert_eq!(socket.received(), reference);
+    }
+    for stream in &streams {
+        assert_eq!(data(stream), reference);
+    }
+}
+
+// W9, rule 4: the bytes are the same for everybody, and told once.
+#[test]
+fn a_publication_is_one_frame_for_all() {
+    let mut sim = Sim::new(Log::new(), topics);
+    let clients: Vec<SimSocket> = (0..100).map(|_| sim.websocket("/news")).collect();
+    let published = sim
+        .reactor()
+        .publish("news", Event::message("x".repeat(1000)));
+    assert_eq!(published.delivered, 100);
+    sim.settle();
+    let frames: Vec<Vec<u8>> = clients
+        .iter()
+        .map(|client| client.stream().read())
+        .collect();
+    assert_eq!(frames[0].len(), 1004);
+    assert!(frames.iter().all(|frame| *frame == frames[0]));
+    assert_eq!(sim.reactor().stats().deliveries, 100);
+}
