@@ -22,6 +22,7 @@ use super::close::{Close, CloseReason, Sent};
 use super::config::{Config, Options};
 use super::connect::Race;
 use super::connection::{Flags, Protocol};
+use super::deadlines::nanos;
 use super::drain::Drain;
 use super::handler::{Cx, Handler};
 use super::id::{ConnId, ListenerId};
@@ -54,9 +55,10 @@ pub(crate) enum Clock {
 }
 
 impl Clock {
+    #[inline]
     pub(crate) fn now(&self) -> u64 {
         match self {
-            Clock::System(start) => start.elapsed().as_nanos() as u64,
+            Clock::System(start) => nanos(start.elapsed()),
             Clock::Invented(now) => *now,
         }
     }
@@ -406,7 +408,7 @@ impl<S: 'static> Core<S> {
         mut call: impl FnMut(&mut Cx<'_, S>) -> R + 'static,
     ) -> TimerId {
         let due = self.due_in(period);
-        let period = (period.as_nanos() as u64).max(1);
+        let period = nanos(period).max(1);
         self.timers.insert(
             due,
             Timer::Periodic {
@@ -420,9 +422,7 @@ impl<S: 'static> Core<S> {
 
     fn due_in(&self, delay: Duration) -> u64 {
         // From the clock and not from `now`: the callback that asks may have run for a while.
-        self.clock
-            .now()
-            .saturating_add(u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX))
+        self.clock.now().saturating_add(nanos(delay))
     }
 
     /// Cancels a timer. `false` when it has fired or was cancelled before.

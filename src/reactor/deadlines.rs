@@ -13,6 +13,15 @@ use std::time::Duration;
 
 use super::id::ConnId;
 
+/// A duration in nanoseconds, up to 584 years. `Duration::as_nanos` counts in 128 bits.
+#[inline]
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    duration
+        .as_secs()
+        .saturating_mul(1_000_000_000)
+        .saturating_add(u64::from(duration.subsec_nanos()))
+}
+
 /// A moment, in ticks since the start of the reactor; zero is "never".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Tick(pub(crate) u32);
@@ -25,17 +34,12 @@ impl Tick {
     /// The first tick at which `after` has passed since `now` (nanoseconds).
     #[inline]
     pub(crate) fn after(now: u64, after: Duration) -> Tick {
-        let nanos = after
-            .as_nanos()
-            .min(u128::from(u32::MAX) << (TICK_SHIFT - 1)) as u64;
-        Tick(((now + nanos) >> TICK_SHIFT) as u32 + 1)
+        let latest = u64::from(u32::MAX) << (TICK_SHIFT - 1);
+        Tick(((now + nanos(after).min(latest)) >> TICK_SHIFT) as u32 + 1)
     }
 
     pub(crate) fn later_by(self, time: Duration) -> Tick {
-        Tick(
-            self.0
-                .saturating_add((time.as_nanos() >> TICK_SHIFT) as u32),
-        )
+        Tick(self.0.saturating_add((nanos(time) >> TICK_SHIFT) as u32))
     }
 
     pub(crate) fn nanos(self) -> u64 {

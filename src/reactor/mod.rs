@@ -95,7 +95,8 @@ pub struct Reactor<S> {
     handlers: Vec<Option<Box<dyn Handler<S>>>>,
     input: Box<[u8]>,
     poll: Option<Poll>,
-    events: Events,
+    /// Away while they are handed out.
+    events: Option<Events>,
 }
 
 impl<S: 'static> Reactor<S> {
@@ -120,7 +121,10 @@ impl<S: 'static> Reactor<S> {
     ) -> io::Result<S> {
         let mut reactor = Self::new(config, state)?;
         setup(&mut reactor.core).into_result()?;
-        while reactor.turn(None)? {}
+        let mut goes_on = reactor.turn(None)?;
+        while goes_on {
+            goes_on = reactor.go_round(None)?;
+        }
         Ok(reactor.into_state())
     }
 
@@ -157,7 +161,7 @@ impl<S: 'static> Reactor<S> {
             handlers: Vec::new(),
             input,
             poll,
-            events: Events::with_capacity(EVENTS),
+            events: Some(Events::with_capacity(EVENTS)),
         }
     }
 
@@ -179,6 +183,10 @@ impl<S: 'static> Reactor<S> {
     /// How long a poll may wait: `None` for ever, zero while there is something to do. For loops
     /// that wait for several things.
     pub fn next_wakeup(&self) -> Option<Duration> {
+        self.wait_from(self.core.clock.now())
+    }
+
+    fn wait_from(&self, now: u64) -> Option<Duration> {
         let core = &self.core;
         let table = &core.table;
         let busy = core.stopped
@@ -194,11 +202,11 @@ impl<S: 'static> Reactor<S> {
         if busy {
             return Some(Duration::ZERO);
         }
-        let due = [core.timers.next_due(), table.deadlines.next_due()]
-            .into_iter()
-            .flatten()
-            .min()?;
-        Some(Duration::from_nanos(due.saturating_sub(core.clock.now())))
+        let due = match (core.timers.next_due(), table.deadlines.next_due()) {
+            (Some(timer), Some(deadline)) => timer.min(deadline),
+            (timer, deadline) => timer.or(deadline)?,
+        };
+        Some(Duration::from_nanos(due.saturating_sub(now)))
     }
 
     /// One round of the loop, waiting at most `timeout` for readiness. `false` when the reactor
@@ -208,26 +216,31 @@ impl<S: 'static> Reactor<S> {
     ///
     /// When the kernel's poll fails, other than by an interrupted call.
     pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
-        let began = self.core.clock.now();
-        self.core.table.now = began;
+        self.core.table.now = self.core.clock.now();
+        self.go_round(timeout)
+    }
+
+    // As `turn`, where no time has passed since the end of the last one. The clock is read after
+    // the poll and after each callback, and nowhere else: on a small message it would be the
+    // largest cost.
+    fn go_round(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
+        let began = self.core.table.now;
         self.run_arrivals();
         self.run_ticks();
         self.run_timers();
         self.run_deadlines();
-        self.core.table.flush_dirty();
+        self.flush();
         if self.core.stopped || self.core.is_drained() {
             return Ok(false);
         }
-        let wait = match (self.next_wakeup(), timeout) {
+        let before_poll = self.core.table.now;
+        if before_poll != began {
+            self.core.table.stats.lag.record(before_poll - began);
+        }
+        let wait = match (self.wait_from(before_poll), timeout) {
             (Some(wakeup), Some(timeout)) => Some(wakeup.min(timeout)),
             (wakeup, timeout) => wakeup.or(timeout),
         };
-        let before_poll = self.core.clock.now();
-        self.core
-            .table
-            .stats
-            .lag
-            .record(Duration::from_nanos(before_poll - began));
         if wait.is_none_or(|wait| !wait.is_zero()) {
             self.core.table.nodes.give_back_memory();
         }
@@ -235,21 +248,26 @@ impl<S: 'static> Reactor<S> {
         let woke = self.core.clock.now();
         self.core.table.now = woke;
         self.dispatch();
-        self.core.table.flush_dirty();
+        self.flush();
         self.run_drained();
         self.run_closings();
-        self.core
-            .table
-            .stats
-            .lag
-            .record(Duration::from_nanos(self.core.clock.now() - woke));
+        self.core.table.stats.lag.record(self.core.table.now - woke);
         Ok(!self.core.stopped)
     }
 
     // ── the steps of a turn ──────────────────────────────────────────────────────────────────
 
+    fn flush(&mut self) {
+        if !self.core.table.dirty.is_empty() {
+            self.core.table.flush_dirty();
+            self.core.table.now = self.core.clock.now();
+        }
+    }
+
     fn run_arrivals(&mut self) {
-        self.core.arrivals.extend(self.core.mailbox.take());
+        if self.core.mailbox.has_arrivals() {
+            self.core.arrivals.extend(self.core.mailbox.take());
+        }
         for _ in 0..self
             .core
             .arrivals
@@ -347,9 +365,12 @@ impl<S: 'static> Reactor<S> {
         let Some(poll) = &mut self.poll else {
             return Ok(());
         };
-        match poll.poll(&mut self.events, wait) {
+        let events = self
+            .events
+            .get_or_insert_with(|| Events::with_capacity(EVENTS));
+        match poll.poll(events, wait) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                self.events.clear();
+                events.clear();
                 Ok(())
             }
             result => result,
@@ -358,7 +379,9 @@ impl<S: 'static> Reactor<S> {
 
     fn dispatch(&mut self) {
         let again = std::mem::take(&mut self.core.table.still_ready);
-        let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        let Some(events) = self.events.take() else {
+            return;
+        };
         for event in &events {
             match event.token() {
                 WAKER => {}
@@ -374,7 +397,7 @@ impl<S: 'static> Reactor<S> {
                 }
             }
         }
-        self.events = events;
+        self.events = Some(events);
         // In a simulation, what happens meanwhile is for the next turn, as with the kernel.
         let reports = self.core.net.as_ref().map_or(0, |net| net.len());
         for _ in 0..reports {
@@ -794,12 +817,14 @@ fn read_bytes_max(protocol: &Protocol) -> usize {
 }
 
 impl<S: 'static> Core<S> {
+    #[inline]
     fn note_duration(&mut self, before: u64, name: impl FnOnce() -> String) {
         let now = self.clock.now();
-        let took = Duration::from_nanos(now - before);
         self.table.now = now;
-        if self.table.config.slow_callback < took {
+        let took = now - before;
+        if self.table.slow_callback_nanos < took {
             self.table.stats.slow_callbacks += 1;
+            let took = Duration::from_nanos(took);
             log::warn!("{}: {} took {took:?}", name(), self.callback);
         }
     }

@@ -18,7 +18,7 @@ use super::close::{Close, CloseReason, Deadline, Sent};
 use super::config::{Config, Options, Overflow};
 use super::connect::Attempt;
 use super::connection::{Connection, Flags, Life, NO_HANDLER, Protocol};
-use super::deadlines::{Deadlines, Tick};
+use super::deadlines::{Deadlines, Tick, nanos};
 use super::id::ConnId;
 use super::listener::Listener;
 use super::stats::Stats;
@@ -40,6 +40,7 @@ const LARGE_BYTES: usize = 16 * 1024;
 pub(crate) struct Table {
     pub(crate) sources: Slab<Source>,
     pub(crate) config: Config,
+    pub(crate) slow_callback_nanos: u64,
     pub(crate) options: Vec<Rc<Options>>,
     pub(crate) stats: Stats,
     /// Nanoseconds since the start of the reactor; read once a readiness.
@@ -68,6 +69,7 @@ impl Table {
         let options = vec![Rc::new(config.options.clone())];
         Table {
             sources: Slab::new(),
+            slow_callback_nanos: nanos(config.slow_callback),
             config,
             options,
             stats: Stats::default(),
@@ -216,7 +218,25 @@ impl Table {
     // ── what the application orders: bytes ───────────────────────────────────────────────────
 
     /// Queues one application message, in the words of the connection's protocol.
+    #[inline]
     pub(crate) fn send(&mut self, id: ConnId, message: Message<'_>, keep: Keep) -> Sent {
+        // A reply to who is being read, short, and nobody is behind: the common case by itself.
+        if self.corked == Some(id)
+            && message.as_bytes().len() < LARGE_BYTES
+            && self.cork.len() < CORK_BYTES
+            && let Some(Source::Connection(connection)) = self.sources.get(id.index as usize)
+            && connection.generation == id.generation
+            && connection.life == Life::Open
+            && connection.queue.is_empty()
+            && let Protocol::WebSocket(machine) = &connection.protocol
+        {
+            machine.encode(message, &mut self.cork);
+            return Sent::Queued;
+        }
+        self.send_any(id, message, keep)
+    }
+
+    fn send_any(&mut self, id: ConnId, message: Message<'_>, keep: Keep) -> Sent {
         match self.admit(id) {
             Ok(()) => {}
             Err(Sent::Full) if matches!(keep, Keep::Keyed(_)) && self.replaces(id) => {
@@ -721,6 +741,7 @@ impl Table {
     // ── deadlines ────────────────────────────────────────────────────────────────────────────
 
     /// Sets what the connection waits for; the deadline it had is forgotten.
+    #[inline]
     pub(crate) fn wait(&mut self, id: ConnId, wait: Deadline, after: Duration) {
         let due = Tick::after(self.now, after);
         let Some(connection) = self.connection_mut(id) else {
@@ -732,7 +753,10 @@ impl Table {
         }
         connection.wait = Some(wait);
         connection.deadline = due;
-        self.file(id);
+        // Filed already at an earlier moment, it will be asked again then.
+        if connection.filed == Tick::NEVER || due < connection.filed {
+            self.file(id);
+        }
     }
 
     /// Puts off the deadline by whole seconds.
