@@ -237,7 +237,7 @@ impl Table {
     }
 
     fn send_any(&mut self, id: ConnId, message: Message<'_>, keep: Keep) -> Sent {
-        match self.admit(id) {
+        match self.admit(id, keep) {
             Ok(()) => {}
             Err(Sent::Full) if matches!(keep, Keep::Keyed(_)) && self.replaces(id) => {
                 let mut bytes = Vec::new();
@@ -295,7 +295,7 @@ impl Table {
 
     /// Queues shared bytes: a publication, in the form this member takes.
     pub(crate) fn send_shared(&mut self, id: ConnId, bytes: Rc<[u8]>, key: u64) -> Sent {
-        match self.admit(id) {
+        match self.admit(id, Keep::Keyed(key)) {
             Ok(()) => {}
             Err(Sent::Full) if self.replaces(id) => {
                 return self.replace(id, Keep::Keyed(key), Bytes::Shared(bytes));
@@ -346,7 +346,7 @@ impl Table {
     }
 
     /// Whether one more message may be queued; applies the route's policy when not.
-    fn admit(&mut self, id: ConnId) -> Result<(), Sent> {
+    fn admit(&mut self, id: ConnId, keep: Keep) -> Result<(), Sent> {
         let Some(connection) = self.open_mut(id) else {
             return Err(Sent::Gone);
         };
@@ -367,8 +367,9 @@ impl Table {
                 self.stats.dropped += 1;
                 Err(Sent::Full)
             }
-            Overflow::DropOldest => self.drop_oldest(id, high_bytes),
-            Overflow::LatestPerKey => Err(Sent::Full),
+            // For the caller to put in the place of an older one.
+            Overflow::LatestPerKey if matches!(keep, Keep::Keyed(_)) => Err(Sent::Full),
+            Overflow::DropOldest | Overflow::LatestPerKey => self.drop_oldest(id, high_bytes),
         }
     }
 
@@ -406,25 +407,28 @@ impl Table {
         let Keep::Keyed(key) = keep else {
             return Sent::Full;
         };
+        self.uncork_into_queue(id);
         let high_bytes = self
             .options_of(id)
             .map_or(0, |options| options.queue_high_bytes);
         let Some(Source::Connection(connection)) = self.sources.get_mut(id.index as usize) else {
             return Sent::Gone;
         };
-        self.stats.dropped += 1;
-        match connection.queue.replace(&mut self.nodes, key, bytes) {
-            Ok(()) => Sent::Queued,
-            Err(bytes) => {
-                self.stats.dropped -= 1;
-                match self.drop_oldest(id, high_bytes) {
-                    Ok(()) => {
-                        self.push(id, bytes, keep);
-                        Sent::Queued
-                    }
-                    Err(sent) => sent,
-                }
+        let replaced = connection
+            .queue
+            .replace(&mut self.nodes, key, bytes, high_bytes);
+        match replaced {
+            Ok(dropped) => {
+                self.stats.dropped += dropped;
+                Sent::Queued
             }
+            Err(bytes) => match self.drop_oldest(id, high_bytes) {
+                Ok(()) => {
+                    self.push(id, bytes, keep);
+                    Sent::Queued
+                }
+                Err(sent) => sent,
+            },
         }
     }
 

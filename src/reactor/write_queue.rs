@@ -158,11 +158,15 @@ impl WriteQueue {
     /// Drops messages, oldest first, until at most `bytes` are queued; what has been begun, and
     /// what the stream needs, stays. Returns how many went.
     pub(crate) fn drop_oldest(&mut self, nodes: &mut Nodes, bytes: usize) -> u64 {
+        self.drop_oldest_but(nodes, bytes, NONE)
+    }
+
+    fn drop_oldest_but(&mut self, nodes: &mut Nodes, bytes: usize, spared: u32) -> u64 {
         let (mut dropped, mut before, mut index) = (0, NONE, self.head);
         while index != NONE && bytes < self.queued_bytes() {
             let node = &nodes.0[index as usize];
             let next = node.next;
-            if node.keep == Keep::Always || (index == self.head && self.written != 0) {
+            if node.keep == Keep::Always || index == spared || self.has_begun(index) {
                 before = index;
             } else {
                 self.unlink(nodes, before, index);
@@ -173,8 +177,12 @@ impl WriteQueue {
         dropped
     }
 
-    /// Puts `bytes` in the place of a queued message with the same key. Gives them back when there
-    /// is none, or when it has been begun.
+    /// Puts `bytes` in the place of the last queued message with the same key and drops the others
+    /// of this key, so that nothing older comes after it. Where the new message is larger, the
+    /// oldest of other keys go until the queue holds at most `high_bytes` and this one. Returns how
+    /// many went.
+    ///
+    /// Gives the bytes back when there is no such message, or when it has been begun.
     ///
     /// Linear in the queue. It is asked for only above the high watermark, of routes that chose it.
     pub(crate) fn replace(
@@ -182,19 +190,41 @@ impl WriteQueue {
         nodes: &mut Nodes,
         key: u64,
         bytes: Bytes,
-    ) -> Result<(), Bytes> {
-        let mut index = self.head;
+        high_bytes: usize,
+    ) -> Result<u64, Bytes> {
+        let (mut dropped, mut before, mut index) = (0, NONE, self.head);
+        let mut found = None;
         while index != NONE {
-            let node = &mut nodes.0[index as usize];
-            if node.keep == Keep::Keyed(key) && !(index == self.head && self.written != 0) {
-                self.queued_bytes -= node.bytes.as_slice().len() as u64;
-                self.queued_bytes += bytes.as_slice().len() as u64;
-                node.bytes = bytes;
-                return Ok(());
+            let node = &nodes.0[index as usize];
+            let next = node.next;
+            if node.keep == Keep::Keyed(key) && !self.has_begun(index) {
+                let earlier = found.replace((before, index));
+                if let Some((before_found, older)) = earlier {
+                    self.unlink(nodes, before_found, older);
+                    dropped += 1;
+                    if before == older {
+                        before = before_found;
+                        found = Some((before, index));
+                    }
+                }
             }
-            index = node.next;
+            before = index;
+            index = next;
         }
-        Err(bytes)
+        let Some((_, index)) = found else {
+            return Err(bytes);
+        };
+        let length = bytes.as_slice().len();
+        let node = &mut nodes.0[index as usize];
+        self.queued_bytes -= node.bytes.as_slice().len() as u64;
+        self.queued_bytes += length as u64;
+        node.bytes = bytes;
+        let limit = high_bytes + length + QUEUED_MESSAGE_BYTES;
+        Ok(1 + dropped + self.drop_oldest_but(nodes, limit, index))
+    }
+
+    fn has_begun(&self, index: u32) -> bool {
+        index == self.head && self.written != 0
     }
 
     fn pop(&mut self, nodes: &mut Nodes) {
@@ -284,14 +314,62 @@ mod tests {
 
     #[test]
     fn the_latest_of_a_key_takes_the_place_of_the_older() {
+        const HIGH: usize = 1000;
         let (mut nodes, mut queue) = (Nodes::default(), WriteQueue::new());
         queue.push(&mut nodes, owned("a1"), Keep::Keyed(1));
         queue.push(&mut nodes, owned("b1"), Keep::Keyed(2));
-        assert!(queue.replace(&mut nodes, 2, owned("b22")).is_ok());
-        assert!(queue.replace(&mut nodes, 3, owned("c")).is_err());
+        assert_eq!(
+            queue.replace(&mut nodes, 2, owned("b22"), HIGH).ok(),
+            Some(1)
+        );
+        assert!(queue.replace(&mut nodes, 3, owned("c"), HIGH).is_err());
         assert_eq!(contents(&queue, &nodes), "a1b22");
         queue.advance(&mut nodes, 1);
-        assert!(queue.replace(&mut nodes, 1, owned("a2")).is_err(), "begun");
+        let begun = queue.replace(&mut nodes, 1, owned("a2"), HIGH);
+        assert!(begun.is_err());
         assert_eq!(queue.queued_bytes(), 5 + 2 * QUEUED_MESSAGE_BYTES);
+    }
+
+    #[test]
+    fn nothing_of_a_key_comes_after_its_latest() {
+        let (mut nodes, mut queue) = (Nodes::default(), WriteQueue::new());
+        for (text, key) in [
+            ("a1", 1),
+            ("a2", 1),
+            ("b1", 2),
+            ("a3", 1),
+            ("c1", 3),
+            ("b2", 2),
+        ] {
+            queue.push(&mut nodes, owned(text), Keep::Keyed(key));
+        }
+        assert_eq!(
+            queue.replace(&mut nodes, 1, owned("a4"), 1000).ok(),
+            Some(3)
+        );
+        assert_eq!(contents(&queue, &nodes), "b1a4c1b2");
+        assert_eq!(
+            queue.replace(&mut nodes, 2, owned("b3"), 1000).ok(),
+            Some(2)
+        );
+        assert_eq!(contents(&queue, &nodes), "a4c1b3");
+        // The head has been begun: its key has one more place.
+        queue.advance(&mut nodes, 1);
+        queue.push(&mut nodes, owned("a5"), Keep::Keyed(1));
+        assert_eq!(
+            queue.replace(&mut nodes, 1, owned("a6"), 1000).ok(),
+            Some(1)
+        );
+        assert_eq!(contents(&queue, &nodes), "4c1b3a6");
+        // A larger one makes room for itself, but not among what has begun.
+        assert_eq!(
+            queue.replace(&mut nodes, 3, owned("large"), 0).ok(),
+            Some(3)
+        );
+        assert_eq!(contents(&queue, &nodes), "4large");
+        queue.push(&mut nodes, owned("!"), Keep::Message);
+        assert_eq!(contents(&queue, &nodes), "4large!");
+        queue.clear(&mut nodes);
+        assert_eq!((queue.queued_bytes(), nodes.len()), (0, 0));
     }
 }
