@@ -1,0 +1,604 @@
+//! What happens to messages for a peer that does not read, and to everybody else meanwhile.
+
+use std::time::Duration;
+
+use waterwheel::{
+    Close, CloseReason, Config, ConnId, Core, Faults, Overflow, QUEUED_MESSAGE_BYTES, Received,
+    Sent, Sim, SimSocket,
+};
+
+const HIGH: usize = 20_000;
+const LOW: usize = 5_000;
+
+/// Enough for the answer to the handshake, and for little else.
+const SLOW_SOCKET_BYTES: usize = 500;
+
+/// What the messages of these tests count, frame header and overhead included.
+const MESSAGE_BYTES: usize = 1000;
+const COUNTED_BYTES: usize = MESSAGE_BYTES + 4 + QUEUED_MESSAGE_BYTES;
+
+const fn secs(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+#[derive(Default)]
+struct Room {
+    members: Vec<ConnId>,
+    drains: Vec<ConnId>,
+    closes: Vec<(ConnId, Close)>,
+}
+
+/// A room whose members get what is published to "news", and their own messages back.
+fn room(overflow: Overflow) -> Sim<Room> {
+    Sim::with_config(
+        Config::default(),
+        Room::default(),
+        move |reactor: &mut Core<Room>| {
+            reactor.websocket("0.0.0.0:80", move |ws| {
+                let options = ws.options();
+                options.queue_high_bytes = HIGH;
+                options.queue_low_bytes = LOW;
+                options.overflow = overflow;
+                ws.on_open(|ws, _| {
+                    ws.state.members.push(ws.id);
+                    ws.subscribe("news")
+                });
+                ws.on_message(|ws, message| ws.send(message));
+                ws.on_drain(|ws| ws.state.drains.push(ws.id));
+                ws.on_close(|ws, close| ws.state.closes.push((ws.id, close.clone())));
+            })
+        },
+    )
+}
+
+/// A member that takes little before it reads, and its id.
+fn slow(sim: &mut Sim<Room>) -> (SimSocket, ConnId) {
+    sim.socket_bytes(SLOW_SOCKET_BYTES);
+    let socket = sim.websocket("/");
+    sim.socket_bytes(1024 * 1024);
+    (socket, *sim.state().members.last().unwrap())
+}
+
+/// The nth message: its number, filled up.
+fn message(n: usize) -> String {
+    format!("{n:<MESSAGE_BYTES$}")
+}
+
+fn numbers(texts: &[String]) -> Vec<usize> {
+    texts
+        .iter()
+        .map(|text| text.trim_end().parse().unwrap())
+        .collect()
+}
+
+/// Reads until nothing more comes.
+fn read_all(sim: &mut Sim<Room>, socket: &SimSocket) -> Vec<Received> {
+    let mut events = Vec::new();
+    loop {
+        sim.settle();
+        let unread = sim.reactor().stats().sent_bytes;
+        events.extend(socket.take_events());
+        sim.settle();
+        if unread == sim.reactor().stats().sent_bytes && socket.unsent_bytes() == 0 {
+            events.extend(socket.take_events());
+            return events;
+        }
+    }
+}
+
+fn texts(events: &[Received]) -> Vec<String> {
+    let text = |event: &Received| match event {
+        Received::Text(text) => Some(text.clone()),
+        _ => None,
+    };
+    events.iter().filter_map(text).collect()
+}
+
+/// Publishes `count` messages with a turn after each; the most that waited for `id`.
+fn publish(sim: &mut Sim<Room>, id: ConnId, count: usize) -> usize {
+    let mut most = 0;
+    for n in 0..count {
+        sim.reactor().publish("news", message(n));
+        most = most.max(sim.reactor().queued_bytes(id));
+        sim.settle();
+        most = most.max(sim.reactor().queued_bytes(id));
+    }
+    most
+}
+
+// ── the four policies ────────────────────────────────────────────────────────────────────────
+
+// C6, rule 3: the default.
+#[test]
+fn close_ends_the_slow_with_1013_and_the_others_lose_nothing() {
+    let mut sim = room(Overflow::Close);
+    let fast: Vec<SimSocket> = (0..10).map(|_| sim.websocket("/")).collect();
+    let (stopped, id) = slow(&mut sim);
+    let (mut got, mut most) = (vec![Vec::new(); 10], 0);
+    for n in 0..1000 {
+        sim.reactor().publish("news", message(n));
+        most = most.max(sim.reactor().queued_bytes(id));
+        sim.settle();
+        for (client, got) in fast.iter().zip(&mut got) {
+            got.extend(client.received());
+        }
+    }
+    for got in &got {
+        assert_eq!(numbers(got), (0..1000).collect::<Vec<_>>());
+    }
+    assert!(HIGH < most && most <= HIGH + COUNTED_BYTES, "{most}");
+    assert_eq!(sim.reactor().send(id, "x"), Sent::Gone);
+    // What was begun is finished, the rest was dropped, and the goodbye comes behind it.
+    let events = read_all(&mut sim, &stopped);
+    assert_eq!(
+        events,
+        [
+            Received::Text(message(0)),
+            Received::Close(1013, String::new())
+        ]
+    );
+    assert!(stopped.is_closed());
+    let [(closed, close)] = &sim.state().closes[..] else {
+        panic!("{:?}", sim.state().closes)
+    };
+    assert_eq!((*closed, close.code), (id, 1013));
+    assert_eq!(close.reason, CloseReason::SlowConsumer);
+    assert!(!close.was_clean);
+    assert_eq!(sim.reactor().stats().slow_consumers, 1);
+}
+
+// C6
+#[test]
+fn close_resets_a_raw_stream() {
+    let mut config = Config::default();
+    config.options.queue_high_bytes = HIGH;
+    let mut sim = Sim::with_config(config, Vec::new(), |reactor: &mut Core<Vec<String>>| {
+        reactor.stream("0.0.0.0:1", |stream| {
+            stream.on_open(|stream| {
+                let sent: Vec<Sent> = (0..5).map(|_| stream.send([0; 12_000])).collect();
+                stream.state.push(format!("{sent:?}"));
+            });
+            stream.on_close(|stream, close| stream.state.push(close.to_string()));
+        })
+    });
+    let client = sim.connect();
+    assert!(client.is_closed());
+    assert!(client.read().is_empty());
+    assert_eq!(
+        *sim.state(),
+        ["[Queued, Queued, Full, Gone, Gone]", "slow consumer"]
+    );
+    assert_eq!(sim.reactor().connection_count(), 0);
+}
+
+// C6
+#[test]
+fn drop_newest_keeps_what_waits_and_counts_what_it_refuses() {
+    let mut sim = room(Overflow::DropNewest);
+    let (stopped, id) = slow(&mut sim);
+    let sent: Vec<Sent> = (0..100)
+        .map(|n| {
+            let sent = sim.reactor().send(id, message(n));
+            sim.settle();
+            sent
+        })
+        .collect();
+    let kept = sent.iter().take_while(|sent| sent.is_queued()).count();
+    assert_eq!(kept, HIGH / COUNTED_BYTES + 1);
+    assert!(sent[kept..].iter().all(|sent| *sent == Sent::Full));
+    assert_eq!(sim.reactor().stats().dropped, (100 - kept) as u64);
+    assert!(sim.reactor().queued_bytes(id) <= HIGH + COUNTED_BYTES);
+    let events = read_all(&mut sim, &stopped);
+    assert_eq!(numbers(&texts(&events)), (0..kept).collect::<Vec<_>>());
+    // Drained, it takes messages again.
+    assert_eq!(sim.state().drains, [id]);
+    assert_eq!(sim.reactor().send(id, message(7)), Sent::Queued);
+    assert_eq!(texts(&read_all(&mut sim, &stopped)), [message(7)]);
+    assert!(sim.state().closes.is_empty());
+}
+
+// C6
+#[test]
+fn drop_oldest_keeps_the_newest_and_what_has_begun() {
+    let mut sim = room(Overflow::DropOldest);
+    let (stopped, id) = slow(&mut sim);
+    let most = publish(&mut sim, id, 100);
+    assert!(HIGH < most && most <= HIGH + COUNTED_BYTES, "{most}");
+    let got = numbers(&texts(&read_all(&mut sim, &stopped)));
+    let kept = got.len();
+    assert_eq!(got[0], 0, "it had begun");
+    assert_eq!(got[1..], (101 - kept..100).collect::<Vec<_>>());
+    assert!(HIGH / COUNTED_BYTES <= kept, "{kept}");
+    assert_eq!(sim.reactor().stats().dropped, (100 - kept) as u64);
+    assert!(sim.state().closes.is_empty());
+}
+
+// C6
+#[test]
+fn latest_per_key_puts_the_new_in_the_place_of_the_old() {
+    let mut sim = room(Overflow::LatestPerKey);
+    let (stopped, id) = slow(&mut sim);
+    let price =
+        |key: u64, version: usize| format!("{:<MESSAGE_BYTES$}", format!("{key}={version}"));
+    for version in 0..50 {
+        for key in 0..10 {
+            let sent = sim.reactor().send_keyed(id, key, price(key, version));
+            assert_eq!(sent, Sent::Queued, "key {key} version {version}");
+            sim.settle();
+            assert!(sim.reactor().queued_bytes(id) <= HIGH + COUNTED_BYTES);
+        }
+    }
+    let texts = texts(&read_all(&mut sim, &stopped));
+    let got: Vec<&str> = texts.iter().map(|text| text.trim_end()).collect();
+    assert_eq!(got[0], "0=0", "it had begun");
+    for key in 0..10 {
+        let of_key = got
+            .iter()
+            .filter(|text| text.starts_with(&format!("{key}=")));
+        assert_eq!(*of_key.last().unwrap(), format!("{key}=49"));
+    }
+    let delivered = got.len() as u64;
+    assert_eq!(sim.reactor().stats().dropped, 500 - delivered);
+    assert!(sim.state().closes.is_empty());
+}
+
+// C6: the key of a publication is its topic.
+#[test]
+fn latest_per_key_knows_publications_by_their_topic() {
+    let mut sim = room(Overflow::LatestPerKey);
+    let (stopped, id) = slow(&mut sim);
+    sim.reactor().subscribe(id, "weather").unwrap();
+    sim.reactor().publish("weather", "old weather");
+    for n in 0..100 {
+        sim.reactor().publish("news", message(n));
+        sim.settle();
+    }
+    sim.reactor().publish("weather", "new weather");
+    let texts = texts(&read_all(&mut sim, &stopped));
+    assert_eq!(texts[0], "old weather", "it had begun");
+    assert!(texts.contains(&"new weather".to_owned()));
+    assert!(texts.contains(&message(99)));
+    assert!(texts.len() < 30, "{}", texts.len());
+}
+
+// C6, rule 3: dropped, and so counted and told.
+#[test]
+fn latest_per_key_drops_the_oldest_for_a_message_without_a_key() {
+    let mut sim = room(Overflow::LatestPerKey);
+    let (stopped, id) = slow(&mut sim);
+    for n in 0..100 {
+        assert_eq!(sim.reactor().send(id, message(n)), Sent::Queued, "{n}");
+        sim.settle();
+    }
+    let got = numbers(&texts(&read_all(&mut sim, &stopped)));
+    assert_eq!(got.last(), Some(&99));
+    assert_eq!(sim.reactor().stats().dropped, 100 - got.len() as u64);
+}
+
+// C6, rule 11: the queue is bounded also when every key grows.
+#[test]
+fn latest_per_key_is_bounded_when_the_new_is_larger_than_the_old() {
+    let mut sim = room(Overflow::LatestPerKey);
+    let (stopped, id) = slow(&mut sim);
+    sim.reactor().send_keyed(id, 1_000_000, message(0));
+    let mut keys = 0;
+    while sim.reactor().queued_bytes(id) <= HIGH {
+        sim.reactor().send_keyed(id, keys, "small");
+        sim.settle();
+        keys += 1;
+    }
+    assert!(200 < keys, "{keys}");
+    let large = "x".repeat(15_000);
+    for key in 0..keys {
+        let sent = sim.reactor().send_keyed(id, key, format!("{key} {large}"));
+        assert_eq!(sent, Sent::Queued);
+        let queued = sim.reactor().queued_bytes(id);
+        assert!(
+            queued <= HIGH + 15_000 + COUNTED_BYTES,
+            "{queued} after {key}"
+        );
+    }
+    let texts = texts(&read_all(&mut sim, &stopped));
+    // The latest was not the one that had to go.
+    assert!(texts.last().unwrap().starts_with(&format!("{} ", keys - 1)));
+}
+
+// C6, rule 3: never silence. With dice, since the policies meet partly written messages.
+#[test]
+fn every_message_is_delivered_or_counted_and_the_order_stays() {
+    let dropping = [
+        Overflow::DropNewest,
+        Overflow::DropOldest,
+        Overflow::LatestPerKey,
+    ];
+    for seed in 1..=150u64 {
+        let mut random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let mut below = move |count: u64| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            (random >> 20) % count
+        };
+        let overflow = dropping[seed as usize % 3];
+        let mut sim = room(overflow);
+        let (client, id) = slow(&mut sim);
+        sim.faults(
+            seed,
+            Faults {
+                short_reads_percent: 30,
+                short_writes_percent: 30,
+                refused_writes_percent: 30,
+                resets_percent: 0,
+            },
+        );
+        let mut got = Vec::new();
+        for n in 1..=300 {
+            // The sixth stands for no key.
+            let key = below(6);
+            let text = format!("{key} {n} {}", "x".repeat(below(3000) as usize));
+            let sent = match key {
+                5 => sim.reactor().send(id, text),
+                _ => sim.reactor().send_keyed(id, key, text),
+            };
+            let is_told = sent.is_queued() || overflow == Overflow::DropNewest;
+            assert!(is_told, "seed {seed}: {sent:?}");
+            match below(4) {
+                0 => sim.settle(),
+                1 => got.extend(client.received()),
+                _ => {}
+            }
+        }
+        got.extend(texts(&read_all(&mut sim, &client)));
+        let got: Vec<(usize, usize)> = got
+            .iter()
+            .map(|text| {
+                let mut words = text.split(' ').map(|word| word.parse().unwrap_or(0));
+                (words.next().unwrap(), words.next().unwrap())
+            })
+            .collect();
+        let dropped = sim.reactor().stats().dropped;
+        assert_eq!(got.len() as u64 + dropped, 300, "seed {seed}, {overflow:?}");
+        assert!(0 < dropped, "seed {seed}: nothing to see");
+        for key in 0..6 {
+            let of_key = || got.iter().filter(|(of, _)| *of == key).map(|(_, n)| *n);
+            assert!(of_key().is_sorted(), "seed {seed}, {overflow:?}: {got:?}");
+        }
+        if overflow != Overflow::DropNewest {
+            let newest = got.iter().map(|(_, n)| *n).max();
+            assert_eq!(newest, Some(300), "seed {seed}, {overflow:?}");
+        }
+        if overflow != Overflow::LatestPerKey {
+            assert!(got.iter().map(|(_, n)| n).is_sorted(), "seed {seed}");
+        }
+        assert!(sim.state().closes.is_empty(), "seed {seed}");
+    }
+}
+
+// ── watermarks ───────────────────────────────────────────────────────────────────────────────
+
+// C6
+#[test]
+fn on_drain_comes_once_when_the_queue_has_fallen_to_the_low_watermark() {
+    let mut sim = room(Overflow::DropNewest);
+    let (client, id) = slow(&mut sim);
+    for round in 1..=3 {
+        // Below the high watermark nothing is to be told.
+        for n in 0..HIGH / COUNTED_BYTES {
+            sim.reactor().send(id, message(n));
+        }
+        sim.settle();
+        assert!(sim.reactor().queued_bytes(id) <= HIGH);
+        read_all(&mut sim, &client);
+        assert_eq!(sim.state().drains.len(), round - 1);
+        for n in 0..30 {
+            sim.reactor().send(id, message(n));
+        }
+        sim.settle();
+        let (mut drained_at, mut before) = (None, usize::MAX);
+        while sim.reactor().queued_bytes(id) != 0 {
+            client.take_events();
+            sim.settle();
+            let queued = sim.reactor().queued_bytes(id);
+            if drained_at.is_none() && sim.state().drains.len() == round {
+                drained_at = Some((before, queued));
+            }
+            before = queued;
+        }
+        read_all(&mut sim, &client);
+        let (above, below) = drained_at.unwrap();
+        assert!(
+            LOW < above && below <= LOW,
+            "told between {above} and {below}"
+        );
+        assert_eq!(sim.state().drains, vec![id; round]);
+    }
+}
+
+// C6: for producers that fill up to the watermark and go on at `on_drain`.
+#[test]
+fn a_producer_that_waits_for_on_drain_loses_nothing() {
+    const COUNT: usize = 1000;
+    fn produce(reactor: &mut Core<usize>, next: &mut usize, id: ConnId) {
+        while *next < COUNT && reactor.send(id, message(*next)).is_queued() {
+            *next += 1;
+        }
+    }
+    let mut sim = Sim::new(0, |reactor: &mut Core<usize>| {
+        reactor.websocket("0.0.0.0:80", |ws| {
+            ws.options().queue_high_bytes = HIGH;
+            ws.options().queue_low_bytes = LOW;
+            ws.options().overflow = Overflow::DropNewest;
+            ws.on_open(|ws, _| {
+                // Not within its own event: a tick, as a producer elsewhere would be.
+                let id = ws.id;
+                ws.reactor
+                    .next_tick(move |cx| produce(cx.reactor, cx.state, id));
+            });
+            ws.on_drain(|ws| produce(ws.reactor, ws.state, ws.id));
+        })
+    });
+    sim.socket_bytes(3000);
+    let client = sim.websocket("/");
+    let mut got = Vec::new();
+    while got.len() < COUNT {
+        let before = (got.len(), sim.reactor().stats().sent_bytes);
+        sim.settle();
+        got.extend(client.received());
+        sim.settle();
+        assert_ne!(
+            before,
+            (got.len(), sim.reactor().stats().sent_bytes),
+            "stuck"
+        );
+    }
+    assert_eq!(numbers(&got), (0..COUNT).collect::<Vec<_>>());
+}
+
+// C6
+#[test]
+fn a_message_longer_than_the_watermark_goes_through_alone() {
+    for overflow in [
+        Overflow::Close,
+        Overflow::DropNewest,
+        Overflow::DropOldest,
+        Overflow::LatestPerKey,
+    ] {
+        let mut sim = room(overflow);
+        let (client, id) = slow(&mut sim);
+        let long = "x".repeat(10 * HIGH);
+        assert_eq!(sim.reactor().send(id, &long), Sent::Queued, "{overflow:?}");
+        sim.settle();
+        let queued = sim.reactor().queued_bytes(id);
+        assert!(
+            queued <= long.len() + 10 + QUEUED_MESSAGE_BYTES,
+            "{overflow:?}"
+        );
+        assert_eq!(texts(&read_all(&mut sim, &client)), [long], "{overflow:?}");
+        assert_eq!(sim.state().drains, [id], "{overflow:?}");
+        assert!(sim.state().closes.is_empty(), "{overflow:?}");
+    }
+}
+
+// C6, rule 11
+#[test]
+fn many_tiny_messages_are_bounded_by_what_they_cost() {
+    let mut sim = room(Overflow::DropNewest);
+    let (_client, id) = slow(&mut sim);
+    let taken = (0..HIGH)
+        .filter(|_| sim.reactor().send(id, "x").is_queued())
+        .count();
+    assert_eq!(taken, HIGH / (3 + QUEUED_MESSAGE_BYTES) + 1);
+}
+
+// ── what comes in ────────────────────────────────────────────────────────────────────────────
+
+// Rule 3: a client that pipelines into an echo is slowed, not closed.
+#[test]
+fn an_echo_to_a_client_that_does_not_read_pauses_and_loses_nothing() {
+    let mut sim = room(Overflow::Close);
+    let (client, id) = slow(&mut sim);
+    for n in 0..500 {
+        client.send(message(n));
+        sim.settle();
+        let queued = sim.reactor().queued_bytes(id);
+        // Its replies to one event are gathered before they are queued.
+        assert!(queued <= HIGH + COUNTED_BYTES + 64 * 1024, "{queued}");
+    }
+    assert!(400 * MESSAGE_BYTES < client.unsent_bytes(), "it is slowed");
+    assert!(sim.reactor().stats().messages < 100);
+    let mut got = Vec::new();
+    while got.len() < 500 {
+        let events = texts(&read_all(&mut sim, &client));
+        assert!(!events.is_empty(), "stuck at {}", got.len());
+        got.extend(events);
+    }
+    assert_eq!(numbers(&got), (0..500).collect::<Vec<_>>());
+    assert!(sim.state().closes.is_empty());
+}
+
+// Rule 11: pongs are never dropped, so pings must not be read without end.
+#[test]
+fn a_flood_of_pings_without_reading_is_bounded() {
+    let mut sim = room(Overflow::DropOldest);
+    let (client, id) = slow(&mut sim);
+    for _ in 0..20_000 {
+        client.ping(&[7; 125]);
+    }
+    for _ in 0..1000 {
+        sim.settle();
+        client.ping(b"");
+        let queued = sim.reactor().queued_bytes(id);
+        assert!(queued <= 2 * HIGH + 64 * 1024 + COUNTED_BYTES, "{queued}");
+    }
+    let pongs = read_all(&mut sim, &client);
+    assert_eq!(pongs.len(), 21_000, "and all are answered when it reads");
+}
+
+// C6: what a callback sends to its own connection obeys the same policy.
+#[test]
+fn a_burst_of_own_replies_is_bounded_and_told() {
+    for overflow in [Overflow::Close, Overflow::DropNewest, Overflow::DropOldest] {
+        let mut sim = Sim::new(Vec::new(), move |reactor: &mut Core<Vec<Sent>>| {
+            reactor.websocket("0.0.0.0:80", move |ws| {
+                ws.options().queue_high_bytes = HIGH;
+                ws.options().overflow = overflow;
+                ws.on_message(|ws, _| {
+                    for n in 0..10_000 {
+                        let sent = ws.send(message(n));
+                        ws.state.push(sent);
+                    }
+                    assert!(ws.reactor.queued_bytes(ws.id) <= HIGH + 64 * 1024 + COUNTED_BYTES);
+                })
+            })
+        });
+        sim.socket_bytes(SLOW_SOCKET_BYTES);
+        let client = sim.websocket("/");
+        client.send("go");
+        sim.settle();
+        let queued = sim.state().iter().filter(|sent| sent.is_queued()).count();
+        assert!(queued < 200, "{overflow:?}: {queued}");
+        assert!(sim.state().contains(&Sent::Full), "{overflow:?}");
+        assert_eq!(sim.reactor().stats().panics, 0, "{overflow:?}");
+        let is_closing = sim.state().contains(&Sent::Gone);
+        assert_eq!(is_closing, overflow == Overflow::Close, "{overflow:?}");
+    }
+}
+
+// W6, C6: dropping is for those who are slow, and being slow is not being dead.
+#[test]
+fn a_slow_member_of_a_dropping_route_stays_for_hours() {
+    let mut sim = room(Overflow::DropOldest);
+    let (slow, id) = slow(&mut sim);
+    let mut got = Vec::new();
+    for n in 0..3600 {
+        // It takes 500 bytes a second of a thousand that are published.
+        sim.reactor().publish("news", message(n));
+        sim.advance(secs(1));
+        for event in slow.take_events() {
+            match event {
+                Received::Ping(_) => slow.pong(),
+                Received::Text(text) => got.push(text),
+                other => panic!("{other:?} at {n}"),
+            }
+        }
+    }
+    assert!(sim.state().closes.is_empty(), "{:?}", sim.state().closes);
+    assert!(sim.reactor().is_open(id));
+    let got = numbers(&got);
+    assert!(got.is_sorted(), "in order");
+    assert!(1000 < got.len() && 3500 < *got.last().unwrap());
+}
+
+// Rule 4: nobody waits for the slow, and topics lose them with their connection.
+#[test]
+fn a_slow_member_that_is_closed_is_a_member_no_more() {
+    let mut sim = room(Overflow::Close);
+    let (stopped, id) = slow(&mut sim);
+    publish(&mut sim, id, 30);
+    assert_eq!(sim.reactor().publish("news", "x").delivered, 0);
+    sim.advance(secs(11));
+    assert!(stopped.is_closed());
+    assert_eq!(sim.reactor().member_count("news"), 0);
+    assert_eq!(sim.state().closes.len(), 1);
+    assert_eq!(sim.reactor().connection_count(), 0);
+}
