@@ -90,7 +90,8 @@ impl Flags {
     pub(crate) const OPENED: Flags = Flags(1 << 12);
     /// Not read until the queue is below the low watermark: another reply would be the end of a
     /// peer that only takes its time. Where messages are dropped instead, reading goes on, or the
-    /// pongs of a slow peer would not be seen.
+    /// pongs of a slow peer would not be seen; but not for one that provokes without end what
+    /// cannot be dropped.
     pub(crate) const CHOKED: Flags = Flags(1 << 13);
 
     #[inline]

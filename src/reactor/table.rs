@@ -450,7 +450,9 @@ impl Table {
         let options = &options[usize::from(connection.options)];
         if options.queue_high_bytes < connection.queue.queued_bytes() {
             connection.flags.set(Flags::FULL);
-            if options.overflow == Overflow::Close {
+            // Where messages are dropped, it takes pongs and replies, which are not, to get far above.
+            let far = options.queue_high_bytes.saturating_mul(2);
+            if options.overflow == Overflow::Close || far < connection.queue.queued_bytes() {
                 connection.flags.set(Flags::CHOKED);
             }
         }
