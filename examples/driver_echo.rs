@@ -1,14 +1,13 @@
 //! websocket-driver's echo, one plain blocking thread per client: `cargo run --example driver_echo`.
 
 use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::thread;
 use std::time::Duration;
 
 use waterwheel::websocket::{Driver, Event, Limits};
 
-fn serve(mut socket: TcpStream) -> io::Result<()> {
-    socket.set_read_timeout(Some(Duration::from_secs(30)))?;
+pub fn serve(mut socket: impl Read + Write) -> io::Result<()> {
     let mut driver = Driver::server(Limits::default());
     let mut bytes = [0; 4096];
     while !driver.is_ended() {
@@ -30,6 +29,7 @@ fn serve(mut socket: TcpStream) -> io::Result<()> {
 fn main() -> io::Result<()> {
     for socket in TcpListener::bind("127.0.0.1:8083")?.incoming() {
         let socket = socket?;
+        socket.set_read_timeout(Some(Duration::from_secs(30)))?;
         thread::spawn(|| serve(socket));
     }
     Ok(())

@@ -1,22 +1,25 @@
 //! Rack's `async.callback`: the answer comes from a timer, and the loop goes on meanwhile.
 //! `cargo run --example later`, then `curl localhost:4568/later`.
 
+use std::io;
 use std::time::Duration;
 
-use waterwheel::Reactor;
+use waterwheel::{Core, ListenerId, Reactor};
 
-fn main() -> std::io::Result<()> {
-    Reactor::run((), |reactor| {
-        reactor.http("0.0.0.0:4568", |http| {
-            http.get("/later", |request| {
-                let responder = request.reply_later();
-                request.reactor.after(Duration::from_secs(2), move |cx| {
-                    cx.reactor.reply(responder, "done")
-                });
-                request
-                    .reactor
-                    .on_close(responder.id(), |_, close| println!("gone: {close}"));
+pub fn setup(reactor: &mut Core<()>) -> io::Result<ListenerId> {
+    reactor.http("0.0.0.0:4568", |http| {
+        http.get("/later", |request| {
+            let responder = request.reply_later();
+            request.reactor.after(Duration::from_secs(2), move |cx| {
+                cx.reactor.reply(responder, "done")
             });
-        })
+            request
+                .reactor
+                .on_close(responder.id(), |_, close| println!("gone: {close}"));
+        });
     })
+}
+
+fn main() -> io::Result<()> {
+    Reactor::run((), setup)
 }

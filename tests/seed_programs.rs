@@ -1,0 +1,200 @@
+//! The programs of `examples/`, run without a socket.
+
+use std::io::{self, Read, Write};
+use std::time::Duration;
+
+use waterwheel::websocket::{self, Limits, Machine, Role};
+use waterwheel::{Received, Sim, SimSocket, SimStream};
+
+// Each is a whole program, of which `main` stays unused here.
+#[allow(dead_code)]
+#[path = "../examples/chat.rs"]
+mod chat;
+#[allow(dead_code)]
+#[path = "../examples/driver_echo.rs"]
+mod driver_echo;
+#[allow(dead_code)]
+#[path = "../examples/echo.rs"]
+mod echo;
+#[allow(dead_code)]
+#[path = "../examples/later.rs"]
+mod later;
+#[allow(dead_code)]
+#[path = "../examples/sse_chat.rs"]
+mod sse_chat;
+
+const fn secs(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+fn request<S: 'static>(sim: &mut Sim<S>, request: &str) -> SimStream {
+    let stream = sim.connect();
+    stream.write(request);
+    sim.settle();
+    stream
+}
+
+// R12, W2: seed 1
+#[test]
+fn echo_greets_answers_and_survives_a_client_that_closes_or_does_not_read() {
+    let mut sim = Sim::new((), echo::setup);
+    sim.socket_bytes(1000);
+    let deaf = sim.websocket("/deaf");
+    for _ in 0..100 {
+        deaf.send("x".repeat(500));
+        sim.settle();
+    }
+    let client = sim.websocket("/chat");
+    client.send("hi");
+    client.ping(b"?");
+    client.close(1000);
+    sim.settle();
+    let expected = [
+        Received::Text("Hello Client, you connected to /chat".into()),
+        Received::Text("Pong: hi".into()),
+        Received::Pong(b"?".to_vec()),
+        Received::Close(1000, String::new()),
+    ];
+    assert_eq!(client.take_events(), expected);
+    assert!(client.is_closed());
+    // The original ends when it sends on a closing socket, and keeps everything for the deaf.
+    assert!(sim.is_running() && !deaf.is_closed());
+}
+
+// R12: seed 4
+#[test]
+fn chat_tells_everybody_and_forgets_who_has_left() {
+    let mut sim = Sim::new(chat::Chat::default(), chat::setup);
+    let clients: Vec<SimSocket> = (0..3).map(|_| sim.websocket("/")).collect();
+    clients[0].send("hello");
+    sim.settle();
+    for client in &clients {
+        assert_eq!(client.received(), ["hello"]);
+    }
+    clients[1].close(1000);
+    clients[2].vanish();
+    sim.settle();
+    assert_eq!(sim.state().users.len(), 1);
+    clients[0].send("alone");
+    sim.settle();
+    assert_eq!(clients[0].received(), ["alone"]);
+}
+
+// R12, S4: seed 3
+#[test]
+fn sse_chat_brings_one_post_to_every_stream_with_its_newlines() {
+    let mut sim = Sim::new((), sse_chat::setup);
+    let streams: Vec<SimStream> = (0..2)
+        .map(|_| request(&mut sim, "GET /chat HTTP/1.1\r\nHost: sim\r\n\r\n"))
+        .collect();
+    for stream in &streams {
+        let head = stream.read_text();
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        assert!(
+            head.contains("\r\nContent-Type: text/event-stream\r\n"),
+            "{head}"
+        );
+    }
+    let post = |sim: &mut Sim<()>, body: &str| {
+        let length = body.len();
+        let head = format!("POST /message HTTP/1.1\r\nHost: sim\r\nContent-Length: {length}");
+        request(sim, &format!("{head}\r\n\r\n{body}")).read_text()
+    };
+    let answer = post(&mut sim, "message=one%0Atwo+%C3%A9");
+    assert!(answer.ends_with("message sent"), "{answer}");
+    for stream in &streams {
+        let came = stream.read_text();
+        assert!(
+            came.contains("event: message\ndata: one\ndata: two é\n\n"),
+            "{came:?}"
+        );
+    }
+    let answer = post(&mut sim, "massage=typo");
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert_eq!(sim.reactor().member_count("chat"), 2);
+    streams[0].close();
+    sim.settle();
+    assert_eq!(sim.reactor().member_count("chat"), 1, "pruned");
+}
+
+// R12, H5: seed 7
+#[test]
+fn later_answers_after_two_seconds_and_notices_who_has_gone() {
+    const LATER: &str = "GET /later HTTP/1.1\r\nHost: sim\r\n\r\n";
+    let mut sim = Sim::new((), later::setup);
+    let (waits, leaves) = (request(&mut sim, LATER), request(&mut sim, LATER));
+    sim.advance(secs(1));
+    assert_eq!(waits.read_text(), "");
+    leaves.close();
+    sim.settle();
+    assert_eq!(sim.reactor().connection_count(), 1);
+    sim.advance(secs(1));
+    let answer = waits.read_text();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert!(answer.ends_with("\r\n\r\ndone"), "{answer}");
+}
+
+/// A blocking socket: what was said is read in pieces, what is answered is kept.
+struct Blocking {
+    input: Vec<u8>,
+    read: usize,
+    piece: usize,
+    output: Vec<u8>,
+}
+
+impl Read for &mut Blocking {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let rest = &self.input[self.read..];
+        let count = rest.len().min(self.piece).min(buffer.len());
+        buffer[..count].copy_from_slice(&rest[..count]);
+        self.read += count;
+        Ok(count)
+    }
+}
+
+impl Write for &mut Blocking {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.output.extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+// R12, W12: seed 6
+#[test]
+fn driver_echo_needs_no_loop() {
+    let client = Machine::new(Role::Client);
+    let mut input = b"GET / HTTP/1.1\r\nHost: sim\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        .to_vec();
+    client.encode(websocket::Message::Text("hello"), &mut input);
+    client.encode(websocket::Message::Binary(&[1, 2]), &mut input);
+    client.encode_close(1000, "", &mut input);
+    for piece in [1, 7, 4096] {
+        let mut socket = Blocking {
+            input: input.clone(),
+            read: 0,
+            piece,
+            output: Vec::new(),
+        };
+        driver_echo::serve(&mut socket).unwrap();
+        let output = &mut socket.output;
+        let head = output.windows(4).position(|window| window == b"\r\n\r\n");
+        let mut frames = output.split_off(head.unwrap() + 4);
+        assert!(output.starts_with(b"HTTP/1.1 101 "), "pieces of {piece}");
+        let (mut machine, limits) = (Machine::new(Role::Client), Limits::default());
+        let (mut rest, mut events) = (frames.as_mut_slice(), Vec::new());
+        while let Some(event) = machine.next_event(&mut rest, &limits).unwrap() {
+            events.push(format!("{event:?}"));
+        }
+        let expected = [
+            r#"Text("hello")"#,
+            "Binary([1, 2])",
+            r#"Close(Some(Normal), "")"#,
+        ];
+        assert_eq!(events, expected, "pieces of {piece}");
+    }
+}
