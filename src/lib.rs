@@ -100,6 +100,11 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+// The code of the README is compiled, and run where that ends. Not everywhere is there all it shows.
+#[cfg(all(doctest, unix, feature = "hub"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod client;
 #[cfg(feature = "hub")]
 pub mod hub;
