@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use support::{Answer, answer, answers, answers_to, get, post};
 use waterwheel::{
-    CloseReason, Config, Deadline, Origins, Reply, Request, Responder, Sent, Sim, SimStream, Site,
-    Status,
+    CloseReason, Config, Deadline, Faults, Origins, Reply, Request, Responder, Sent, Sim,
+    SimStream, Site, Status,
 };
 
 const HOST: &str = "Host: h\r\n";
@@ -91,12 +91,15 @@ const SLACK: Duration = Duration::from_millis(70);
 /// Writes all of it, however little the socket takes at once.
 fn write_all<S: 'static>(sim: &mut Sim<S>, stream: &SimStream, bytes: &[u8]) {
     let mut rest = bytes;
-    while !rest.is_empty() {
-        let count = stream.write(rest);
-        rest = &rest[count..];
+    // A write that faults refuse finds room later.
+    for _ in 0..100 + 10 * bytes.len() {
+        rest = &rest[stream.write(rest)..];
         sim.settle();
-        assert!(count != 0 || rest.is_empty(), "the server reads no more");
+        if rest.is_empty() {
+            return;
+        }
     }
+    panic!("the server reads no more");
 }
 
 /// Everything that comes, also what waits until there is room for it.
@@ -655,6 +658,15 @@ fn what_is_not_allowed_is_refused_and_the_connection_ends() {
     assert!(notes.is_empty(), "a route was called: {notes:?}");
 }
 
+// H1
+#[test]
+fn tls_on_a_plain_port_is_counted() {
+    let mut sim = server();
+    exchange(&mut sim, &[b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"]);
+    exchange(&mut sim, &[b"nonsense\r\n\r\n"]);
+    assert_eq!(sim.reactor().stats().tls_on_plain_port, 1);
+}
+
 // ── HTTP/1.0, HEAD, answers without a body ───────────────────────────────────────────────────
 
 // H1
@@ -937,6 +949,58 @@ fn pipelined_requests_wait_while_their_client_does_not_read() {
     let all = answers(&bytes);
     assert_eq!(all.len(), 100, "none is lost");
     assert!(all.iter().all(|answer| answer.body.len() == PAGE_BYTES));
+}
+
+// H1
+#[test]
+fn what_is_pipelined_behind_a_later_reply_is_not_read_without_a_limit() {
+    let mut sim = server();
+    let stream = sim.connect();
+    stream.write(get("/later"));
+    sim.settle();
+    let mut sent = 0;
+    loop {
+        let count = stream.write([b'x'; 32 * 1024]);
+        sent += count;
+        sim.settle();
+        if count == 0 {
+            break;
+        }
+        assert!(sent < 1024 * 1024, "it takes everything");
+    }
+    let read = sim.reactor().stats().received_bytes;
+    assert!(read < 64 * 1024, "{read} bytes of it were read");
+}
+
+// H1, R12
+#[test]
+fn a_network_that_reads_and_writes_in_bits_changes_no_answer() {
+    let requests = [
+        get("/note/a"),
+        post("/echo", &"b".repeat(3000)),
+        format!(
+            "POST /echo HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n"
+        ),
+        get("/nowhere"),
+        get("/note/c"),
+        "nonsense\r\n\r\n".to_owned(),
+    ]
+    .concat();
+    let expected = exchange(&mut server(), &[requests.as_bytes()]);
+    assert_eq!(answers(&expected.0).len(), 6);
+    for seed in 1..=100 {
+        let mut sim = server();
+        sim.socket_bytes(1000);
+        let faults = Faults {
+            short_reads_percent: 50,
+            short_writes_percent: 50,
+            refused_writes_percent: 30,
+            ..Faults::default()
+        };
+        sim.faults(seed, faults);
+        let seen = exchange(&mut sim, &[requests.as_bytes()]);
+        assert_eq!(seen, expected, "seed {seed}");
+    }
 }
 
 // ── deadlines ────────────────────────────────────────────────────────────────────────────────
@@ -1954,6 +2018,14 @@ fn an_upgrade_is_accepted_or_refused_with_the_status_that_says_why() {
                 "{name}"
             );
             assert_eq!(answered.header("upgrade"), Some("websocket"), "{name}");
+            let options = answered
+                .headers
+                .iter()
+                .filter(|(name, _)| name == "connection");
+            assert!(
+                options.clone().any(|(_, value)| value == "Upgrade"),
+                "{name}"
+            );
         }
         assert_same_when_cut(&mut sim, name, request.as_bytes());
     }
