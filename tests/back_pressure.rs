@@ -232,10 +232,9 @@ fn latest_per_key_puts_the_new_in_the_place_of_the_old() {
     let got: Vec<&str> = texts.iter().map(|text| text.trim_end()).collect();
     assert_eq!(got[0], "0=0", "it had begun");
     for key in 0..10 {
-        let of_key = got
-            .iter()
-            .filter(|text| text.starts_with(&format!("{key}=")));
-        assert_eq!(*of_key.last().unwrap(), format!("{key}=49"));
+        let is_of_key = |text: &&&str| text.starts_with(&format!("{key}="));
+        let last = got.iter().rfind(is_of_key);
+        assert_eq!(last, Some(&format!("{key}=49").as_str()));
     }
     let delivered = got.len() as u64;
     assert_eq!(sim.reactor().stats().dropped, 500 - delivered);
