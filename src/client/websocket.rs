@@ -301,6 +301,7 @@ impl<S: 'static> Core<S> {
         };
         setup(&mut client);
         client.options_index = self.add_options(client.callbacks.options.clone());
+        client.callbacks.seal();
         let options = client.options_index;
         (client, options)
     }

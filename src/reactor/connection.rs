@@ -94,9 +94,18 @@ impl Flags {
     /// cannot be dropped.
     pub(crate) const CHOKED: Flags = Flags(1 << 13);
 
+    /// Any of these, and the connection is not read.
+    pub(crate) const UNREAD: Flags = Flags(Self::PAUSED.0 | Self::CHOKED.0 | Self::HELD.0);
+
     #[inline]
     pub(crate) fn has(self, flag: Flags) -> bool {
         self.0 & flag.0 != 0
+    }
+
+    /// Whether at least one of several is set.
+    #[inline]
+    pub(crate) fn has_any(self, flags: Flags) -> bool {
+        self.0 & flags.0 != 0
     }
 
     #[inline]
@@ -160,9 +169,7 @@ impl Connection {
     /// Whether the loop may read, parse and hand out now.
     #[inline]
     pub(crate) fn may_read(&self) -> bool {
-        !self.flags.has(Flags::PAUSED)
-            && !self.flags.has(Flags::CHOKED)
-            && !self.flags.has(Flags::HELD)
+        !self.flags.has_any(Flags::UNREAD)
     }
 }
 

@@ -8,7 +8,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use slab::Slab;
 
@@ -18,11 +18,11 @@ use crate::pubsub::{
     Encode, Encoded, Event, EventId, Form, Forms, Publication, TopicError, Topics,
 };
 
+use super::clock::{Clock, nanos};
 use super::close::{Close, CloseReason, Sent};
 use super::config::{Config, Options};
 use super::connect::Race;
 use super::connection::{Flags, Protocol};
-use super::deadlines::nanos;
 use super::drain::Drain;
 use super::handler::{Cx, Handler};
 use super::id::{ConnId, ListenerId};
@@ -46,22 +46,6 @@ pub(crate) enum Timer<S> {
     },
     /// Its callback is being called.
     Running,
-}
-
-/// The time: the system's, or one that a simulation invents.
-pub(crate) enum Clock {
-    System(Instant),
-    Invented(u64),
-}
-
-impl Clock {
-    #[inline]
-    pub(crate) fn now(&self) -> u64 {
-        match self {
-            Clock::System(start) => nanos(start.elapsed()),
-            Clock::Invented(now) => *now,
-        }
-    }
 }
 
 /// What a publication came to.

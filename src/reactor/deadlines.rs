@@ -11,16 +11,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::clock::nanos;
 use super::id::ConnId;
-
-/// A duration in nanoseconds, up to 584 years. `Duration::as_nanos` counts in 128 bits.
-#[inline]
-pub(crate) fn nanos(duration: Duration) -> u64 {
-    duration
-        .as_secs()
-        .saturating_mul(1_000_000_000)
-        .saturating_add(u64::from(duration.subsec_nanos()))
-}
 
 /// A moment, in ticks since the start of the reactor; zero is "never".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,10 +24,20 @@ impl Tick {
     pub(crate) const NEVER: Tick = Tick(0);
 
     /// The first tick at which `after` has passed since `now` (nanoseconds).
-    #[inline]
     pub(crate) fn after(now: u64, after: Duration) -> Tick {
-        let latest = u64::from(u32::MAX) << (TICK_SHIFT - 1);
-        Tick(((now + nanos(after).min(latest)) >> TICK_SHIFT) as u32 + 1)
+        Tick::after_nanos(now, Tick::bounded_nanos(after))
+    }
+
+    /// As [`after`](Self::after), for a time that [`bounded_nanos`](Self::bounded_nanos) has made
+    /// a number.
+    #[inline]
+    pub(crate) fn after_nanos(now: u64, after: u64) -> Tick {
+        Tick(((now + after) >> TICK_SHIFT) as u32 + 1)
+    }
+
+    /// A time in nanoseconds, at most half of what ticks can count.
+    pub(crate) fn bounded_nanos(time: Duration) -> u64 {
+        nanos(time).min(u64::from(u32::MAX) << (TICK_SHIFT - 1))
     }
 
     pub(crate) fn later_by(self, time: Duration) -> Tick {
@@ -56,25 +58,45 @@ impl Tick {
     }
 }
 
-#[derive(Default)]
 pub(crate) struct Deadlines {
     buckets: BTreeMap<Tick, Vec<ConnId>>,
+    /// When the earliest comes up, in nanoseconds; `u64::MAX` without any. Asked every turn.
+    next_due: u64,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Deadlines {
+            buckets: BTreeMap::new(),
+            next_due: u64::MAX,
+        }
+    }
 }
 
 impl Deadlines {
     pub(crate) fn file(&mut self, at: Tick, id: ConnId) {
         self.buckets.entry(at).or_default().push(id);
+        self.next_due = self.next_due.min(at.nanos());
     }
 
-    /// When the earliest bucket comes up, in nanoseconds.
-    pub(crate) fn next_due(&self) -> Option<u64> {
-        self.buckets.first_key_value().map(|(tick, _)| tick.nanos())
+    /// When the earliest bucket comes up, in nanoseconds; `u64::MAX` when there is none.
+    #[inline]
+    pub(crate) fn next_due(&self) -> u64 {
+        self.next_due
     }
 
     /// The earliest bucket that has come up at `now`, with its connections.
+    #[inline]
     pub(crate) fn pop_due(&mut self, now: u64) -> Option<(Tick, Vec<ConnId>)> {
-        let bucket = self.buckets.first_entry()?;
-        (bucket.key().nanos() <= now).then(|| bucket.remove_entry())
+        if now < self.next_due {
+            return None;
+        }
+        let bucket = self.buckets.pop_first();
+        self.next_due = self
+            .buckets
+            .first_key_value()
+            .map_or(u64::MAX, |(tick, _)| tick.nanos());
+        bucket
     }
 }
 
@@ -114,7 +136,7 @@ mod tests {
         deadlines.file(Tick(5), id(1));
         deadlines.file(Tick(3), id(2));
         deadlines.file(Tick(5), id(3));
-        assert_eq!(deadlines.next_due(), Some(Tick(3).nanos()));
+        assert_eq!(deadlines.next_due(), Tick(3).nanos());
         assert_eq!(
             deadlines.pop_due(Tick(4).nanos()),
             Some((Tick(3), vec![id(2)]))
@@ -124,6 +146,6 @@ mod tests {
             deadlines.pop_due(Tick(5).nanos()),
             Some((Tick(5), vec![id(1), id(3)]))
         );
-        assert_eq!(deadlines.next_due(), None);
+        assert_eq!(deadlines.next_due(), u64::MAX);
     }
 }

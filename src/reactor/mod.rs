@@ -13,6 +13,7 @@
 //! Everything a turn may do is bounded (bytes read per connection, accepts, ticks), and what is
 //! left over goes on a list, so that the next poll does not wait and nobody starves.
 
+pub(crate) mod clock;
 pub(crate) mod close;
 pub(crate) mod config;
 pub(crate) mod connect;
@@ -38,14 +39,15 @@ pub(crate) mod write_queue;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mio::{Events, Poll, Token, Waker};
 
+use self::clock::Clock;
 use self::close::{CloseReason, Deadline};
 use self::config::Config;
 use self::connection::{Flags, Life, NO_HANDLER, Protocol};
-use self::core::{Clock, Core, Timer};
+use self::core::{Core, Timer};
 use self::handler::{Cx, Handler};
 use self::id::ConnId;
 use self::memory::Readiness;
@@ -146,7 +148,7 @@ impl<S: 'static> Reactor<S> {
         let core = Core::new(
             table,
             Mailbox::new(Some(waker)),
-            Clock::System(Instant::now()),
+            Clock::system(),
             None,
             epoch,
         );
@@ -202,11 +204,10 @@ impl<S: 'static> Reactor<S> {
         if busy {
             return Some(Duration::ZERO);
         }
-        let due = match (core.timers.next_due(), table.deadlines.next_due()) {
-            (Some(timer), Some(deadline)) => timer.min(deadline),
-            (timer, deadline) => timer.or(deadline)?,
-        };
-        Some(Duration::from_nanos(due.saturating_sub(now)))
+        match core.timers.next_due().min(table.deadlines.next_due()) {
+            u64::MAX => None,
+            due => Some(Duration::from_nanos(due.saturating_sub(now))),
+        }
     }
 
     /// One round of the loop, waiting at most `timeout` for readiness. `false` when the reactor
@@ -238,18 +239,19 @@ impl<S: 'static> Reactor<S> {
             self.core.table.stats.lag.record(before_poll - began);
         }
         let wait = match (self.wait_from(before_poll), timeout) {
+            (wakeup, None) => wakeup,
             (Some(wakeup), Some(timeout)) => Some(wakeup.min(timeout)),
-            (wakeup, timeout) => wakeup.or(timeout),
+            (None, timeout) => timeout,
         };
-        if wait.is_none_or(|wait| !wait.is_zero()) {
-            self.core.table.nodes.give_back_memory();
-        }
+        self.core.table.nodes.give_back_memory();
         self.poll_sources(wait)?;
         let woke = self.core.clock.now();
         self.core.table.now = woke;
         self.dispatch();
         self.flush();
-        self.run_drained();
+        if !self.core.table.drained.is_empty() {
+            self.run_drained();
+        }
         self.run_closings();
         self.core.table.stats.lag.record(self.core.table.now - woke);
         Ok(!self.core.stopped)
@@ -305,6 +307,9 @@ impl<S: 'static> Reactor<S> {
 
     fn run_timers(&mut self) {
         let now = self.core.table.now;
+        if now < self.core.timers.next_due() {
+            return;
+        }
         // A timer that is set meanwhile waits for the next turn, also when it is due at once.
         let mark = self.core.timers.mark();
         loop {
@@ -378,7 +383,11 @@ impl<S: 'static> Reactor<S> {
     }
 
     fn dispatch(&mut self) {
-        let again = std::mem::take(&mut self.core.table.still_ready);
+        let again = if self.core.table.still_ready.is_empty() {
+            Vec::new()
+        } else {
+            std::mem::take(&mut self.core.table.still_ready)
+        };
         let Some(events) = self.events.take() else {
             return;
         };
@@ -405,8 +414,10 @@ impl<S: 'static> Reactor<S> {
                 self.ready(index, readiness);
             }
         }
-        for index in again {
-            self.ready_again(index);
+        if !again.is_empty() {
+            for index in again {
+                self.ready_again(index);
+            }
         }
     }
 
@@ -475,7 +486,7 @@ impl<S: 'static> Reactor<S> {
 
     // ── one readiness ────────────────────────────────────────────────────────────────────────
 
-    #[inline]
+    #[inline(always)]
     fn ready(&mut self, index: usize, readiness: Readiness) {
         match self.core.table.sources.get_mut(index) {
             Some(Source::Connection(connection)) => {
@@ -483,17 +494,17 @@ impl<S: 'static> Reactor<S> {
                     index: index as u32,
                     generation: connection.generation,
                 };
-                if readiness.readable {
+                let is_readable = readiness.readable || readiness.read_closed;
+                if is_readable {
                     connection.flags.set(Flags::READABLE);
                 }
                 if readiness.read_closed {
-                    connection.flags.set(Flags::READABLE);
                     connection.flags.set(Flags::READ_CLOSED);
                 }
                 if readiness.writable && connection.flags.has(Flags::BLOCKED) {
                     self.core.table.flush(id);
                 }
-                if readiness.readable || readiness.read_closed {
+                if is_readable {
                     self.read(id);
                 }
             }
@@ -545,6 +556,7 @@ impl<S: 'static> Reactor<S> {
                 }
                 break;
             }
+            let key = connection.handler;
             let mut length = 0;
             let carry = connection.carry.take();
             if let Some(carry) = &carry {
@@ -594,7 +606,7 @@ impl<S: 'static> Reactor<S> {
                     &mut self.handlers,
                     &mut self.core,
                     &mut self.state,
-                    id,
+                    (id, key),
                     "receive",
                     |handler, cx| {
                         consumed = handler.receive(cx, id, input);
@@ -726,11 +738,15 @@ impl<S: 'static> Reactor<S> {
         event: &'static str,
         call: impl FnOnce(&mut dyn Handler<S>, &mut Cx<'_, S>),
     ) {
+        let Some(connection) = self.core.table.connection(id) else {
+            return;
+        };
+        let key = connection.handler;
         Self::handle_with(
             &mut self.handlers,
             &mut self.core,
             &mut self.state,
-            id,
+            (id, key),
             event,
             call,
         );
@@ -742,18 +758,14 @@ impl<S: 'static> Reactor<S> {
         handlers: &mut Vec<Option<Box<dyn Handler<S>>>>,
         core: &mut Core<S>,
         state: &mut S,
-        id: ConnId,
+        (id, key): (ConnId, u32),
         event: &'static str,
         call: impl FnOnce(&mut dyn Handler<S>, &mut Cx<'_, S>),
     ) {
         if !core.new_handlers.is_empty() {
             adopt_handlers(handlers, core);
         }
-        let Some(connection) = core.table.connection(id) else {
-            return;
-        };
-        let key = connection.handler as usize;
-        let Some(Some(handler)) = handlers.get_mut(key) else {
+        let Some(Some(handler)) = handlers.get_mut(key as usize) else {
             return;
         };
         core.callback = event;
@@ -808,9 +820,13 @@ fn adopt_handlers<S>(handlers: &mut Vec<Option<Box<dyn Handler<S>>>>, core: &mut
 
 /// How much one read may bring: little before the protocol has shown that it needs more, because
 /// what is not consumed yet is kept.
+#[inline]
 fn read_bytes_max(protocol: &Protocol) -> usize {
+    if let Protocol::WebSocket(_) = protocol {
+        return usize::MAX / 2;
+    }
     match protocol {
-        Protocol::Raw | Protocol::WebSocket(_) => usize::MAX / 2,
+        Protocol::WebSocket(_) | Protocol::Raw => usize::MAX / 2,
         Protocol::Http(exchange) => exchange.read_bytes_max(),
         Protocol::Upgrade(_) | Protocol::EventStream { .. } => 4096,
     }

@@ -25,8 +25,9 @@ use std::time::Duration;
 
 use crate::protocol::websocket::{self, Machine, Role, ToMessage};
 
+use super::clock::Clock;
 use super::config::Config;
-use super::core::{Clock, Core};
+use super::core::Core;
 use super::id::ConnId;
 use super::listener::{Acceptor, Address};
 use super::memory::{Faults, MemoryStream, Net};

@@ -40,7 +40,12 @@ pub struct Stats {
     pub lag: Histogram,
 }
 
-/// Durations by powers of two of microseconds; constant size, no allocation.
+/// The longest duration of a bucket.
+fn bound(bucket: usize) -> Duration {
+    Duration::from_nanos((1u64 << (10 + bucket)) - 1)
+}
+
+/// Durations by powers of two of 1024 ns; constant size, no allocation.
 #[derive(Clone, Debug, Default)]
 pub struct Histogram {
     counts: [u64; 32],
@@ -50,8 +55,7 @@ pub struct Histogram {
 impl Histogram {
     #[inline]
     pub(crate) fn record(&mut self, nanos: u64) {
-        let micros = (nanos / 1000).min(u64::from(u32::MAX)) as u32;
-        let bucket = (u32::BITS - micros.leading_zeros()).min(31) as usize;
+        let bucket = (u64::BITS - (nanos >> 10).leading_zeros()).min(31) as usize;
         self.counts[bucket] += 1;
         self.max_nanos = self.max_nanos.max(nanos);
     }
@@ -74,7 +78,7 @@ impl Histogram {
         for (bucket, count) in self.counts.iter().enumerate() {
             seen += count;
             if wanted <= seen && seen != 0 {
-                return Duration::from_micros((1u64 << bucket) - 1).min(self.max());
+                return bound(bucket).min(self.max());
             }
         }
         self.max()
@@ -82,12 +86,11 @@ impl Histogram {
 
     /// The buckets that hold something: upper bound and count.
     pub fn buckets(&self) -> impl Iterator<Item = (Duration, u64)> {
-        let bound = |bucket: usize| Duration::from_micros((1u64 << bucket) - 1);
         self.counts
             .iter()
             .enumerate()
             .filter(|(_, count)| **count != 0)
-            .map(move |(bucket, count)| (bound(bucket), *count))
+            .map(|(bucket, count)| (bound(bucket), *count))
     }
 }
 

@@ -14,11 +14,12 @@ use crate::protocol::websocket::{self, Message};
 use crate::protocol::{event_stream, http};
 use crate::pubsub::{Form, Subscriptions};
 
+use super::clock::nanos;
 use super::close::{Close, CloseReason, Deadline, Sent};
 use super::config::{Config, Options, Overflow};
 use super::connect::Attempt;
 use super::connection::{Connection, Flags, Life, NO_HANDLER, Protocol};
-use super::deadlines::{Deadlines, Tick, nanos};
+use super::deadlines::{Deadlines, Tick};
 use super::id::ConnId;
 use super::listener::Listener;
 use super::stats::Stats;
@@ -57,7 +58,7 @@ pub(crate) struct Table {
     pub(crate) paused_listeners: Vec<u32>,
     pub(crate) nodes: Nodes,
     cork: Vec<u8>,
-    corked: Option<ConnId>,
+    corked: ConnId,
     next_generation: u32,
     /// Seconds since 1970 at the start of the reactor.
     started_unix: u64,
@@ -84,7 +85,7 @@ impl Table {
             paused_listeners: Vec::new(),
             nodes: Nodes::default(),
             cork: Vec::new(),
-            corked: None,
+            corked: ConnId::NONE,
             next_generation: 0,
             started_unix,
             date: (u64::MAX, [0; 29]),
@@ -221,7 +222,7 @@ impl Table {
     #[inline]
     pub(crate) fn send(&mut self, id: ConnId, message: Message<'_>, keep: Keep) -> Sent {
         // A reply to who is being read, short, and nobody is behind: the common case by itself.
-        if self.corked == Some(id)
+        if self.corked == id
             && message.as_bytes().len() < LARGE_BYTES
             && self.cork.len() < CORK_BYTES
             && let Some(Source::Connection(connection)) = self.sources.get(id.index as usize)
@@ -248,7 +249,7 @@ impl Table {
             }
             Err(sent) => return sent,
         }
-        if self.corked == Some(id) {
+        if self.corked == id {
             if LARGE_BYTES <= message.as_bytes().len() && self.write_large(id, message) {
                 return Sent::Queued;
             }
@@ -273,7 +274,7 @@ impl Table {
 
     /// Queues bytes that the stream cannot do without: heads, replies, control frames.
     pub(crate) fn send_raw(&mut self, id: ConnId, bytes: &[u8]) {
-        if self.corked == Some(id) {
+        if self.corked == id {
             self.cork.extend_from_slice(bytes);
             if CORK_BYTES <= self.cork.len() {
                 self.spill_cork();
@@ -285,7 +286,7 @@ impl Table {
 
     /// As [`send_raw`](Self::send_raw), without a copy where there is no cork.
     pub(crate) fn send_owned(&mut self, id: ConnId, bytes: Vec<u8>) {
-        if self.corked == Some(id) && bytes.len() < LARGE_BYTES {
+        if self.corked == id && bytes.len() < LARGE_BYTES {
             self.send_raw(id, &bytes);
         } else {
             self.uncork_into_queue(id);
@@ -302,7 +303,7 @@ impl Table {
             }
             Err(sent) => return sent,
         }
-        if self.corked == Some(id) && bytes.len() < LARGE_BYTES {
+        if self.corked == id && bytes.len() < LARGE_BYTES {
             self.cork.extend_from_slice(&bytes);
             if CORK_BYTES <= self.cork.len() {
                 self.spill_cork();
@@ -467,20 +468,46 @@ impl Table {
     /// From here to [`uncork`](Self::uncork) the connection's own replies are gathered.
     pub(crate) fn set_cork(&mut self, id: ConnId) {
         debug_assert!(self.cork.is_empty());
-        self.corked = Some(id);
+        self.corked = id;
     }
 
     /// Writes what was gathered, with one system call; the kernel's refusal goes to the queue.
     #[inline]
     pub(crate) fn uncork(&mut self) {
-        if !self.cork.is_empty() {
-            self.spill_cork();
+        if !self.cork.is_empty() && !self.write_cork() {
+            self.spill_cork_slowly();
         }
-        self.corked = None;
+        self.corked = ConnId::NONE;
     }
 
     fn spill_cork(&mut self) {
-        let Some(id) = self.corked else { return };
+        if !self.write_cork() {
+            self.spill_cork_slowly();
+        }
+    }
+
+    /// Nobody is behind and the kernel takes it all: the common case by itself.
+    #[inline(always)]
+    fn write_cork(&mut self) -> bool {
+        let id = self.corked;
+        if let Some(Source::Connection(connection)) = self.sources.get_mut(id.index as usize)
+            && connection.generation == id.generation
+            && connection.queue.is_empty()
+            && !connection.flags.has(Flags::BLOCKED)
+            && let Ok(taken) = connection.transport.write(&self.cork)
+        {
+            self.stats.sent_bytes += taken as u64;
+            if taken == self.cork.len() && taken <= CORK_BYTES {
+                self.cork.clear();
+                return true;
+            }
+            self.cork.drain(..taken);
+        }
+        false
+    }
+
+    fn spill_cork_slowly(&mut self) {
+        let id = self.corked;
         let mut cork = std::mem::take(&mut self.cork);
         self.write_now(id, &cork, &[]);
         cork.clear();
@@ -492,7 +519,7 @@ impl Table {
 
     /// Before something else is queued for the corked connection: keeps the order.
     fn uncork_into_queue(&mut self, id: ConnId) {
-        if self.corked == Some(id) && !self.cork.is_empty() {
+        if self.corked == id && !self.cork.is_empty() {
             self.spill_cork();
         }
     }
@@ -747,9 +774,14 @@ impl Table {
     // ── deadlines ────────────────────────────────────────────────────────────────────────────
 
     /// Sets what the connection waits for; the deadline it had is forgotten.
-    #[inline]
     pub(crate) fn wait(&mut self, id: ConnId, wait: Deadline, after: Duration) {
-        let due = Tick::after(self.now, after);
+        self.wait_nanos(id, wait, Tick::bounded_nanos(after));
+    }
+
+    /// As [`wait`](Self::wait), for a time from [`Tick::bounded_nanos`].
+    #[inline]
+    pub(crate) fn wait_nanos(&mut self, id: ConnId, wait: Deadline, after: u64) {
+        let due = Tick::after_nanos(self.now, after);
         let Some(connection) = self.connection_mut(id) else {
             return;
         };
@@ -759,7 +791,6 @@ impl Table {
         }
         connection.wait = Some(wait);
         connection.deadline = due;
-        // Filed already at an earlier moment, it will be asked again then.
         if connection.filed == Tick::NEVER || due < connection.filed {
             self.file(id);
         }

@@ -81,11 +81,13 @@ impl<T> Timers<T> {
         Some(entry.value)
     }
 
-    /// When the earliest timer is due.
-    pub(crate) fn next_due(&self) -> Option<u64> {
-        self.heap
-            .first()
-            .map(|index| self.entries[*index as usize].due)
+    /// When the earliest timer is due; `u64::MAX` when there is none.
+    #[inline]
+    pub(crate) fn next_due(&self) -> u64 {
+        match self.heap.first() {
+            Some(index) => self.entries[*index as usize].due,
+            None => u64::MAX,
+        }
     }
 
     /// Tells the timers that have been set from those that will be.
@@ -221,12 +223,12 @@ mod tests {
         for (due, name) in [(30, "c"), (10, "a"), (20, "b1"), (20, "b2"), (40, "d")] {
             timers.insert(due, name);
         }
-        assert_eq!(timers.next_due(), Some(10));
+        assert_eq!(timers.next_due(), 10);
         let fired: Vec<_> = std::iter::from_fn(|| timers.pop_due(30))
             .map(|(_, _, name)| name)
             .collect();
         assert_eq!(fired, ["a", "b1", "b2", "c"]);
-        assert_eq!(timers.next_due(), Some(40));
+        assert_eq!(timers.next_due(), 40);
     }
 
     #[test]
@@ -241,7 +243,7 @@ mod tests {
         assert_eq!(timers.pop_due(2).map(|(id, ..)| id), Some(second));
         assert_eq!(timers.cancel(second), None);
         assert!(timers.cancel(third).is_some());
-        assert_eq!((timers.len(), timers.next_due()), (0, None));
+        assert_eq!((timers.len(), timers.next_due()), (0, u64::MAX));
     }
 
     #[test]

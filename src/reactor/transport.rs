@@ -52,7 +52,7 @@ impl std::fmt::Display for Peer {
 }
 
 impl Transport {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Transport::Tcp(stream) => stream.read(buffer),
@@ -63,7 +63,7 @@ impl Transport {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Transport::Tcp(stream) => stream.write(bytes),

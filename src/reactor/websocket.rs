@@ -3,7 +3,6 @@
 //! Shared by the server and the client role, which differ only in how a connection becomes one.
 
 use std::borrow::Cow;
-use std::time::Duration;
 
 use crate::protocol::http::{Headers, form};
 use crate::protocol::websocket::{self, Event, Machine, Message, Role, ToMessage};
@@ -13,6 +12,7 @@ use super::close::{Close, CloseReason, Deadline, Sent};
 use super::config::Options;
 use super::connection::{Life, Protocol};
 use super::core::{Core, Published};
+use super::deadlines::Tick;
 use super::handler::Cx;
 use super::id::ConnId;
 use super::transport::Peer;
@@ -261,6 +261,8 @@ impl<S: 'static> WebSocketHandler<S> for Closures<S> {
 /// The callbacks of the WebSockets of one route, or of one client, and their options.
 pub struct WebSocketCallbacks<S> {
     pub(crate) options: Options,
+    /// The interval of pings, as the deadlines count it.
+    ping_nanos: Option<u64>,
     closures: Closures<S>,
     /// In the place of the closures, where there is one.
     object: Option<Box<dyn WebSocketHandler<S>>>,
@@ -270,6 +272,7 @@ impl<S: 'static> WebSocketCallbacks<S> {
     pub(crate) fn new(options: Options) -> Self {
         WebSocketCallbacks {
             options,
+            ping_nanos: None,
             closures: Closures::default(),
             object: None,
         }
@@ -351,6 +354,11 @@ impl<S: 'static> WebSocketCallbacks<S> {
         self.object = Some(Box::new(handler));
     }
 
+    /// Nothing more will be set; what a message needs of the options is made ready.
+    pub(crate) fn seal(&mut self) {
+        self.ping_nanos = self.options.ping_interval.map(Tick::bounded_nanos);
+    }
+
     // ── what the roles ask ───────────────────────────────────────────────────────────────────
 
     /// The handshake is done: from here on the bytes are frames.
@@ -372,7 +380,7 @@ impl<S: 'static> WebSocketCallbacks<S> {
         };
         connection.options = options;
         cx.reactor.mark_opened(id);
-        restart_ping(cx.reactor, id, self.options.ping_interval);
+        self.restart_ping(cx.reactor, id);
         cx.reactor.callback = "on_open";
         self.receiver().on_open(
             &mut Ws {
@@ -384,18 +392,42 @@ impl<S: 'static> WebSocketCallbacks<S> {
         );
     }
 
-    /// Hands out what is in `input`; returns how much was consumed.
+    /// Something came, or the handshake is done: the next ping is an interval away.
     #[inline]
+    fn restart_ping(&self, reactor: &mut Core<S>, id: ConnId) {
+        match self.ping_nanos {
+            Some(after) => reactor.table.wait_nanos(id, Deadline::Heartbeat, after),
+            None => reactor.table.wait_for_nothing(id),
+        }
+    }
+
+    /// Hands out what is in `input`; returns how much was consumed.
+    #[inline(always)]
     pub(crate) fn receive(&mut self, cx: &mut Cx<'_, S>, id: ConnId, input: &mut [u8]) -> usize {
         let length = input.len();
         let mut rest = input;
-        restart_ping(cx.reactor, id, self.options.ping_interval);
+        self.restart_ping(cx.reactor, id);
         cx.reactor.callback = "on_message";
-        loop {
+        while !rest.is_empty() {
             let Some(connection) = cx.reactor.table.connection_mut(id) else {
                 return length;
             };
             let life = connection.life;
+            if life == Life::Open
+                && connection.may_read()
+                && let Protocol::WebSocket(machine) = &mut connection.protocol
+                && let Some(message) =
+                    machine.next_short_message(&mut rest, &self.options.websocket)
+            {
+                match message {
+                    Ok(message) => self.message(cx, id, life, message),
+                    Err(error) => {
+                        cx.reactor.table.fail(id, CloseReason::Protocol(error));
+                        return length;
+                    }
+                }
+                continue;
+            }
             match life {
                 Life::Open if !connection.may_read() => break,
                 Life::Open | Life::Closing => {}
@@ -513,15 +545,6 @@ impl<S: 'static> WebSocketCallbacks<S> {
             self.receiver().on_error(&mut ws, &close.reason);
         }
         self.receiver().on_close(&mut ws, close);
-    }
-}
-
-/// Something came, or the handshake is done: the next ping is an interval away.
-#[inline]
-fn restart_ping<S: 'static>(reactor: &mut Core<S>, id: ConnId, interval: Option<Duration>) {
-    match interval {
-        Some(interval) => reactor.table.wait(id, Deadline::Heartbeat, interval),
-        None => reactor.table.wait_for_nothing(id),
     }
 }
 

@@ -53,8 +53,9 @@ pub(crate) struct Nodes(Slab<Node>);
 
 impl Nodes {
     /// Gives memory back after a burst; called when the loop goes to sleep.
+    #[inline]
     pub(crate) fn give_back_memory(&mut self) {
-        if 4096 < self.0.capacity() && self.0.is_empty() {
+        if self.0.is_empty() && 4096 < self.0.capacity() {
             self.0 = Slab::new();
         }
     }

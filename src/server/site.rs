@@ -693,6 +693,7 @@ impl<S: 'static> Core<S> {
         for route in &mut site.routes {
             if let Endpoint::WebSocket(route) = &mut route.endpoint {
                 route.options_index = self.add_options(route.callbacks.options.clone());
+                route.callbacks.seal();
             }
         }
         let options = site.options_index;

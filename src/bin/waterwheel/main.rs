@@ -64,10 +64,36 @@ fn start_log(level: log::LevelFilter) {
         .init();
 }
 
+/// Raises the limit of open descriptors as far as it goes; how far that is.
+#[cfg(unix)]
+fn raise_descriptor_limit() -> u64 {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return 1024;
+    };
+    // macOS says that there is no limit, and refuses all above this one.
+    let most = if cfg!(target_vendor = "apple") {
+        hard.min(10_240)
+    } else {
+        hard
+    };
+    match setrlimit(Resource::RLIMIT_NOFILE, most, hard) {
+        Ok(()) => most,
+        Err(_) => soft,
+    }
+}
+
+/// Windows has no such limit for sockets.
+#[cfg(not(unix))]
+fn raise_descriptor_limit() -> u64 {
+    1_000_000
+}
+
 /// Raises the limit of open descriptors as far as it goes, and allows as many connections as that
 /// leaves, or as many as were asked for.
 fn config(connections_max: Option<usize>) -> Config {
-    let descriptors = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024);
+    let descriptors = raise_descriptor_limit();
     let room = descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(1);
     let room = usize::try_from(room).unwrap_or(usize::MAX);
     if let Some(wanted) = connections_max.filter(|wanted| room < *wanted) {

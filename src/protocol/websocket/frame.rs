@@ -148,12 +148,14 @@ pub fn random_mask() -> [u8; 4] {
 }
 
 /// Appends a message as one frame, masked with `mask` where the sender is a client.
-#[inline]
+#[inline(always)]
 pub fn encode_message(mask: Option<[u8; 4]>, message: Message<'_>, out: &mut Vec<u8>) {
     let (first, payload) = message_frame(message);
     // The common case by itself: a short message of a server.
     if mask.is_none() && payload.len() <= SHORT_BYTES_MAX {
-        out.extend_from_slice(&[first, payload.len() as u8]);
+        out.reserve(2 + SHORT_BYTES_MAX);
+        out.push(first);
+        out.push(payload.len() as u8);
         out.extend_from_slice(payload);
     } else {
         encode_frame(first, mask, payload, out);

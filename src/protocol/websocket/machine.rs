@@ -142,16 +142,34 @@ impl Machine {
         if input.is_empty() {
             return Ok(None);
         }
-        if let Some((kind, payload)) = self.short_message(input, limits) {
-            return match whole_message(kind, payload) {
-                Ok(event) => Ok(Some(event)),
-                Err(error) => {
-                    self.end(input);
-                    Err(error)
-                }
-            };
+        match self.next_short_message(input, limits) {
+            Some(Ok(Message::Text(text))) => Ok(Some(Event::Text(Cow::Borrowed(text)))),
+            Some(Ok(Message::Binary(bytes))) => Ok(Some(Event::Binary(Cow::Borrowed(bytes)))),
+            Some(Err(error)) => Err(error),
+            None => self.next_event_of_any_kind(input, limits),
         }
-        self.next_event_of_any_kind(input, limits)
+    }
+
+    /// The common case by itself: a whole message of at most 125 bytes to a server, at the front
+    /// of `input`, with nothing else in progress. `None` where [`next_event`](Self::next_event)
+    /// must look.
+    #[inline(always)]
+    pub(crate) fn next_short_message<'b>(
+        &mut self,
+        input: &mut &'b mut [u8],
+        limits: &Limits,
+    ) -> Option<Result<Message<'b>, Error>> {
+        let (kind, payload) = self.short_message(input, limits)?;
+        match kind {
+            Data::Text => match std::str::from_utf8(payload) {
+                Ok(text) => Some(Ok(Message::Text(text))),
+                Err(_) => {
+                    self.end(input);
+                    Some(Err(Error::InvalidUtf8))
+                }
+            },
+            Data::Binary | Data::Continue | Data::Reserved(_) => Some(Ok(Message::Binary(payload))),
+        }
     }
 
     /// Appends a message as one frame, masked where this end is a client.
@@ -209,9 +227,8 @@ impl Machine {
             .map_or(0, |partial| partial.content.capacity())
     }
 
-    // The common case by itself: a whole short message to a server, nothing else in progress.
     // Whatever is wrong with it is found by the long way.
-    #[inline]
+    #[inline(always)]
     fn short_message<'b>(
         &self,
         input: &mut &'b mut [u8],

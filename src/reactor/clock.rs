@@ -1,0 +1,94 @@
+//! The time: the kernel's, which only goes forward, or an invented one.
+
+use std::time::Duration;
+
+/// A duration in nanoseconds, up to 584 years. `Duration::as_nanos` counts in 128 bits.
+#[inline]
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    duration
+        .as_secs()
+        .saturating_mul(1_000_000_000)
+        .saturating_add(u64::from(duration.subsec_nanos()))
+}
+
+/// Tells nanoseconds since the start of the reactor.
+pub(crate) enum Clock {
+    /// The kernel's monotonic clock, with its value at the start.
+    System(Start),
+    /// A simulation's: it stands still until it is told to go on.
+    Invented(u64),
+}
+
+impl Clock {
+    pub(crate) fn system() -> Clock {
+        Clock::System(start())
+    }
+
+    #[inline]
+    pub(crate) fn now(&self) -> u64 {
+        match self {
+            Clock::System(start) => since(start),
+            Clock::Invented(now) => *now,
+        }
+    }
+}
+
+#[cfg(unix)]
+type Start = u64;
+
+#[cfg(unix)]
+fn start() -> Start {
+    since(&0)
+}
+
+#[cfg(unix)]
+#[inline]
+fn since(start: &Start) -> u64 {
+    use nix::time::{ClockId, clock_gettime};
+
+    // POSIX knows no error for this clock.
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |now| {
+        now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
+    });
+    now.saturating_sub(*start)
+}
+
+#[cfg(not(unix))]
+type Start = std::time::Instant;
+
+#[cfg(not(unix))]
+fn start() -> Start {
+    std::time::Instant::now()
+}
+
+#[cfg(not(unix))]
+fn since(start: &Start) -> u64 {
+    nanos(start.elapsed())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_system_clock_goes_forward_as_the_standard_one_does() {
+        let clock = Clock::system();
+        let before = clock.now();
+        let standard = std::time::Instant::now();
+        while standard.elapsed() < Duration::from_millis(2) {}
+        let after = clock.now();
+        assert!(before + 2_000_000 <= after, "{before} {after}");
+        assert!(after <= nanos(standard.elapsed()) + 1_000_000_000);
+    }
+
+    #[test]
+    fn durations_are_counted_in_nanoseconds() {
+        for (duration, expected) in [
+            (Duration::ZERO, 0),
+            (Duration::new(1, 5), 1_000_000_005),
+            (Duration::MAX, u64::MAX),
+        ] {
+            assert_eq!(nanos(duration), expected);
+        }
+    }
+}
