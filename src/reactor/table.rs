@@ -486,7 +486,7 @@ impl Table {
         }
     }
 
-    /// Nobody is behind and the kernel takes it all: the common case by itself.
+    /// Nobody is behind and the socket takes bytes: the common case by itself.
     #[inline(always)]
     fn write_cork(&mut self) -> bool {
         let id = self.corked;
@@ -497,11 +497,15 @@ impl Table {
             && let Ok(taken) = connection.transport.write(&self.cork)
         {
             self.stats.sent_bytes += taken as u64;
-            if taken == self.cork.len() && taken <= CORK_BYTES {
-                self.cork.clear();
-                return true;
+            if taken != self.cork.len() {
+                let rest = Bytes::Owned(self.cork[taken..].to_vec());
+                self.push(id, rest, Keep::Always);
             }
-            self.cork.drain(..taken);
+            self.cork.clear();
+            if 4 * CORK_BYTES < self.cork.capacity() {
+                self.cork.shrink_to(CORK_BYTES);
+            }
+            return true;
         }
         false
     }
