@@ -10,6 +10,7 @@ waterwheel: browsers hear of backend changes at once
 
   waterwheel [serve] [OPTIONS]   the hub: WebSocket, Server-Sent Events, POST /publish
   waterwheel echo [OPTIONS]      a bare echo server, for benchmarks and conformance suites
+  waterwheel bench LOAD [OPTIONS]  load for servers; `waterwheel bench --help` tells which
 
 Options of serve:
   --listen ADDR            HOST:PORT (port 0 picks one) or unix:PATH; may be given several times
@@ -31,12 +32,16 @@ Options of echo:
   --help, --version
 ";
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub enum Command {
     Help,
     Version,
     Serve(Serve),
     Echo(Echo),
+    #[cfg(feature = "bench")]
+    BenchHelp,
+    #[cfg(feature = "bench")]
+    Bench(crate::bench::arguments::Bench),
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -100,11 +105,20 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
                 allow_origin.push(origin(&text(&mut parser, "--allow-origin")?)?)
             }
             Arg::Long("to") if !serves => to_all = to(&text(&mut parser, "--to")?)?,
+            #[cfg(feature = "bench")]
+            Arg::Value(word) if is_echo.is_none() && word == "bench" => {
+                let bench = crate::bench::arguments::parse(&mut parser)?;
+                return Ok(bench.map_or(Command::BenchHelp, Command::Bench));
+            }
             Arg::Value(word) if is_echo.is_none() => {
                 is_echo = Some(match word.to_str() {
                     Some("serve") => false,
                     Some("echo") => true,
-                    _ => return Err(format!("{word:?} is not a command; expected serve or echo")),
+                    _ => {
+                        return Err(format!(
+                            "{word:?} is not a command; expected serve, echo or bench"
+                        ));
+                    }
                 });
             }
             other => return Err(other.unexpected().to_string()),
@@ -140,7 +154,7 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
     }))
 }
 
-fn text(parser: &mut Parser, option: &str) -> Result<String, String> {
+pub fn text(parser: &mut Parser, option: &str) -> Result<String, String> {
     let value = parser
         .value()
         .map_err(|_| format!("{option} needs a value"))?;
@@ -216,7 +230,7 @@ fn seconds(value: &str) -> Result<Duration, String> {
     }
 }
 
-fn level(value: &str) -> Result<LevelFilter, String> {
+pub fn level(value: &str) -> Result<LevelFilter, String> {
     value.parse().map_err(|_| {
         format!("--log: expected off, error, warn, info, debug or trace, got {value:?}")
     })
@@ -281,7 +295,7 @@ mod tests {
             ("echo --to nobody", ["--to", "sender or all", "\"nobody\""]),
             ("echo --publish-token x", ["--publish-token", "", ""]),
             ("serve --to all", ["--to", "", ""]),
-            ("frobnicate", ["frobnicate", "serve", "echo"]),
+            ("frobnicate", ["frobnicate", "serve", "bench"]),
             ("--listen", ["--listen", "needs a value", ""]),
         ];
         for (words, parts) in cases {

@@ -1,6 +1,8 @@
-//! The program: the hub, and a bare echo server.
+//! The program: the hub, a bare echo server, and the load tool.
 
 mod arguments;
+#[cfg(feature = "bench")]
+mod bench;
 mod echo;
 mod serve;
 
@@ -34,6 +36,13 @@ fn main() -> ExitCode {
         }
         Command::Serve(options) => serve::run(&options),
         Command::Echo(options) => echo::run(&options),
+        #[cfg(feature = "bench")]
+        Command::BenchHelp => {
+            say(bench::arguments::HELP);
+            Ok(())
+        }
+        #[cfg(feature = "bench")]
+        Command::Bench(options) => return bench::run(options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

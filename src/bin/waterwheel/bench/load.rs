@@ -1,0 +1,454 @@
+//! The phases that every kind of load goes through, and what is measured of each.
+//!
+//! ```text
+//!   Opening ──▶ WarmUp ──▶ Measuring ──▶ Draining ──▶ Closing
+//!      all are open  warmup      seconds     all has come,    gone, or nobody
+//!                                            or nothing more  waits any longer
+//! ```
+//!
+//! Only what happens in *Measuring* counts for the figures; the processor time of the server is
+//! read at its two ends. *Draining* sends nothing and waits for what is owed, so that a loss is
+//! told from an answer that was only late.
+
+use std::io::{self, IsTerminal, Write};
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use serde_json::Value;
+use waterwheel::{Close, ConnId, Core, Cx};
+
+use super::meter::{LATENCY, Latencies};
+use super::problems::{Kind, Problems, tell_close};
+use super::process::{Process, ProcessorTime};
+use super::report::{Report, rounded};
+
+/// Connections that are being made at the same time at the most.
+const AT_ONCE: usize = 256;
+
+/// What is owed by the server may be this long in coming, since the last that came.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// When all has come, this long for what nobody waits for.
+const GRACE: Duration = Duration::from_millis(100);
+
+/// Rates over time have this many points.
+const POINTS: u32 = 50;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    Opening,
+    WarmUp,
+    Measuring,
+    Draining,
+    Closing,
+}
+
+/// What is asked for, whatever the kind of load.
+pub struct Plan {
+    /// With an address in the place of a name.
+    pub url: String,
+    /// `HOST:PORT`, for sentences.
+    pub address: String,
+    pub connections: usize,
+    pub connect_rate: Option<f64>,
+    /// Connect from several addresses of the loopback network, each of which has all the ports.
+    pub spreads: bool,
+    pub warmup: Duration,
+    pub seconds: Duration,
+    pub process: Option<Process>,
+    pub shows_progress: bool,
+}
+
+impl Plan {
+    /// Where the connection of this number connects from.
+    pub fn source(&self, number: usize) -> Option<IpAddr> {
+        /// Below the ports that a system gives to one address.
+        const PER_ADDRESS: usize = 20_000;
+        /// Addresses that churn takes in turn.
+        const ADDRESSES: usize = 200;
+        let last = match self.spreads {
+            true if self.connections <= ADDRESSES => number % ADDRESSES,
+            true => number / PER_ADDRESS,
+            false => return None,
+        };
+        Some(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1 + last as u8)))
+    }
+}
+
+/// What the watched processes and the counters said at one moment.
+#[derive(Clone, Copy, Default)]
+struct Mark {
+    at: Duration,
+    done: u64,
+    server: Option<ProcessorTime>,
+    own: ProcessorTime,
+}
+
+/// One run, as far as all kinds have it in common.
+pub struct Run {
+    pub plan: Plan,
+    pub phase: Phase,
+    pub latencies: Latencies,
+    pub problems: Problems,
+    /// What is counted per second: messages, deliveries, rounds.
+    pub done: u64,
+    /// Connections that are open.
+    pub open: usize,
+    started: usize,
+    opened: usize,
+    began: Mark,
+    ended: Mark,
+    open_took: Duration,
+    /// Rates in the course of the window.
+    series: Vec<f64>,
+    last_sample: (Duration, u64),
+    last_progress: (Duration, u64),
+    drained_at: Option<Duration>,
+    last_done: (Duration, u64),
+}
+
+impl Run {
+    pub fn new(plan: Plan) -> Run {
+        Run {
+            plan,
+            phase: Phase::Opening,
+            latencies: Latencies::new(),
+            problems: Problems::default(),
+            done: 0,
+            open: 0,
+            started: 0,
+            opened: 0,
+            began: Mark::default(),
+            ended: Mark::default(),
+            open_took: Duration::ZERO,
+            series: Vec::new(),
+            last_sample: Default::default(),
+            last_progress: Default::default(),
+            drained_at: None,
+            last_done: Default::default(),
+        }
+    }
+
+    /// Whether messages are to be sent.
+    #[inline]
+    pub fn is_sending(&self) -> bool {
+        matches!(self.phase, Phase::WarmUp | Phase::Measuring)
+    }
+
+    /// Counts one, and its latency while that is measured.
+    #[inline]
+    pub fn count(&mut self, latency_nanos: u64) {
+        self.done += 1;
+        if self.phase == Phase::Measuring {
+            self.latencies.record(latency_nanos);
+        }
+    }
+
+    fn mark(&mut self, at: Duration) -> Mark {
+        let server = match self.plan.process.as_ref().map(Process::processor_time) {
+            Some(Ok(time)) => Some(time),
+            Some(Err(why)) => {
+                self.problems.add(Kind::Machine, || {
+                    format!("{why} any more: the server's figures are missing")
+                });
+                None
+            }
+            None => None,
+        };
+        Mark {
+            at,
+            done: self.done,
+            server,
+            own: Process::own().processor_time().unwrap_or_default(),
+        }
+    }
+
+    /// How long the window was, in seconds.
+    pub fn elapsed(&self) -> f64 {
+        self.ended.at.saturating_sub(self.began.at).as_secs_f64()
+    }
+
+    /// Adds rates, latencies, processor time and errors; `what` is counted, as in `messages`.
+    pub fn report(&mut self, what: &Counted, report: &mut Report) {
+        let done = self.ended.done - self.began.done;
+        let elapsed = self.elapsed();
+        let own = self.ended.own.since(self.began.own);
+        let server = match (self.began.server, self.ended.server) {
+            (Some(began), Some(ended)) => Some(ended.since(began)),
+            _ => None,
+        };
+        let seconds =
+            |of: fn(ProcessorTime) -> f64| server.map_or(Value::Null, |server| rounded(of(server)));
+        report.figure("connections_opened", self.opened);
+        report.figure("open_s", rounded(self.open_took.as_secs_f64()));
+        report.figure("connects_per_s", self.connects_per_second());
+        report.figure("elapsed_s", rounded(elapsed));
+        report.figure(what.count, done);
+        report.figure(what.per_second, rounded(done as f64 / elapsed));
+        self.latencies.report(&LATENCY, report);
+        report.figure("server_cpu_s", seconds(ProcessorTime::total_seconds));
+        report.figure("server_user_s", seconds(|time| time.user_seconds));
+        report.figure("server_system_s", seconds(|time| time.system_seconds));
+        report.figure(
+            what.per_cpu_second,
+            server.map_or(Value::Null, |time| {
+                rounded(done as f64 / time.total_seconds())
+            }),
+        );
+        report.figure("load_cpu_s", rounded(own.total_seconds()));
+        report.figure("load_cpu_share", rounded(own.total_seconds() / elapsed));
+        report.detail("series_interval_s", rounded(self.interval().as_secs_f64()));
+        report.detail(
+            "series",
+            self.series.iter().copied().map(rounded).collect::<Vec<_>>(),
+        );
+    }
+
+    /// Adds the errors, which the last phase may still have brought.
+    pub fn report_problems(&self, report: &mut Report) {
+        report.figure("errors", self.problems.count());
+        report.detail("problems", self.problems.to_json());
+    }
+
+    fn connects_per_second(&self) -> Value {
+        match self.open_took {
+            Duration::ZERO => Value::Null,
+            took => rounded(self.opened as f64 / took.as_secs_f64()),
+        }
+    }
+
+    fn interval(&self) -> Duration {
+        (self.plan.seconds / POINTS).max(Duration::from_millis(50))
+    }
+
+    fn show_progress(&mut self, now: Duration) {
+        let (before, done) = std::mem::replace(&mut self.last_progress, (now, self.done));
+        let rate = (self.done - done) as f64 / (now - before).as_secs_f64().max(1e-9);
+        let left = match self.phase {
+            Phase::Measuring => (self.began.at + self.plan.seconds).saturating_sub(now),
+            _ => Duration::ZERO,
+        };
+        let phase = match self.phase {
+            Phase::Opening => "opening",
+            Phase::WarmUp => "warming up",
+            Phase::Measuring => "measuring",
+            Phase::Draining => "waiting for the rest",
+            Phase::Closing => "closing",
+        };
+        eprint!(
+            "\r\x1b[K{phase}: {} connections, {rate:.0}/s, {} errors, {:.0} s left",
+            self.open,
+            self.problems.count(),
+            left.as_secs_f64().ceil()
+        );
+        // Nobody reads it when this fails.
+        let _ = io::stderr().flush();
+    }
+}
+
+/// Names of what a kind of load counts.
+pub struct Counted {
+    pub count: &'static str,
+    pub per_second: &'static str,
+    pub per_cpu_second: &'static str,
+}
+
+pub const MESSAGES: Counted = Counted {
+    count: "messages",
+    per_second: "messages_per_s",
+    per_cpu_second: "messages_per_cpu_s",
+};
+
+/// A kind of load: the state of its reactor.
+pub trait Load: Sized + 'static {
+    fn run(&mut self) -> &mut Run;
+
+    /// Begins to make the connection of this number.
+    ///
+    /// # Errors
+    ///
+    /// When that cannot even begin.
+    fn connect(state: &mut Self, reactor: &mut Core<Self>, number: usize) -> io::Result<()>;
+
+    /// Everything is open. Calls [`warm_up`], at once or later.
+    fn opened(cx: &mut Cx<'_, Self>) {
+        warm_up(cx);
+    }
+
+    /// Begins to send.
+    fn begin(cx: &mut Cx<'_, Self>);
+
+    /// Whether all has come that was sent for.
+    fn is_settled(&self) -> bool;
+
+    /// Nothing more is waited for: counts what is missing.
+    fn judge(&mut self);
+
+    /// The connections that are to be closed.
+    fn connections(&self) -> Vec<ConnId>;
+}
+
+/// Shows progress on a terminal, and begins to open connections.
+pub fn start<L: Load>(state: &mut L, reactor: &mut Core<L>) {
+    if state.run().plan.shows_progress && io::stderr().is_terminal() {
+        reactor.every(Duration::from_millis(250), |cx| {
+            let now = cx.reactor.now();
+            cx.state.run().show_progress(now);
+        });
+    }
+    if state.run().plan.connect_rate.is_some() {
+        reactor.every(Duration::from_millis(10), |cx| {
+            if cx.state.run().phase == Phase::Opening {
+                open_more(cx.state, cx.reactor);
+            }
+        });
+    }
+    open_more(state, reactor);
+}
+
+/// Begins to make as many connections as may be in the making now.
+pub fn open_more<L: Load>(state: &mut L, reactor: &mut Core<L>) {
+    loop {
+        let run = state.run();
+        let allowed = match run.plan.connect_rate {
+            Some(rate) => (1.0 + rate * reactor.now().as_secs_f64()) as usize,
+            None => usize::MAX,
+        };
+        let wanted = run.plan.connections.min(allowed).min(run.opened + AT_ONCE);
+        if wanted <= run.started {
+            return;
+        }
+        let number = run.started;
+        run.started += 1;
+        if let Err(error) = L::connect(state, reactor, number) {
+            state
+                .run()
+                .problems
+                .add(Kind::NotOpened, || error.to_string());
+            return reactor.stop();
+        }
+    }
+}
+
+/// A connection is open.
+pub fn opened<L: Load>(state: &mut L, reactor: &mut Core<L>) {
+    let run = state.run();
+    run.opened += 1;
+    run.open += 1;
+    if run.phase != Phase::Opening {
+        return;
+    }
+    if run.opened == run.plan.connections {
+        run.open_took = reactor.now();
+        L::opened(&mut Cx { state, reactor });
+    } else {
+        open_more(state, reactor);
+    }
+}
+
+/// A connection is gone, or was never made.
+pub fn closed<L: Load>(state: &mut L, reactor: &mut Core<L>, was_open: bool, close: &Close) {
+    let run = state.run();
+    run.open -= usize::from(was_open);
+    if run.phase == Phase::Closing {
+        if run.open == 0 {
+            reactor.stop();
+        }
+        return;
+    }
+    let kind = if was_open {
+        Kind::Closed
+    } else {
+        Kind::NotOpened
+    };
+    let (opened, wanted) = (run.opened, run.plan.connections);
+    let sentence = || {
+        let why = tell_close(&run.plan.address, close);
+        match run.phase {
+            Phase::Opening if opened != 0 => format!("{why} ({opened} of {wanted} were open)"),
+            _ => why,
+        }
+    };
+    run.problems.add(kind, sentence);
+    // There is nothing to measure with fewer, or without any.
+    if run.phase == Phase::Opening || run.open == 0 {
+        reactor.stop();
+    }
+}
+
+/// Begins to send, and to measure when that is warm.
+pub fn warm_up<L: Load>(cx: &mut Cx<'_, L>) {
+    let run = cx.state.run();
+    run.phase = Phase::WarmUp;
+    let warmup = run.plan.warmup;
+    L::begin(cx);
+    cx.reactor.after(warmup, measure);
+}
+
+fn measure<L: Load>(cx: &mut Cx<'_, L>) {
+    let now = cx.reactor.now();
+    let run = cx.state.run();
+    run.phase = Phase::Measuring;
+    run.began = run.mark(now);
+    run.last_sample = (now, run.done);
+    let (seconds, interval) = (run.plan.seconds, run.interval());
+    cx.reactor.every(interval, |cx| {
+        let now = cx.reactor.now();
+        let run = cx.state.run();
+        if run.phase == Phase::Measuring {
+            let (before, done) = std::mem::replace(&mut run.last_sample, (now, run.done));
+            let rate = (run.done - done) as f64 / (now - before).as_secs_f64();
+            run.series.push(rate);
+        }
+    });
+    cx.reactor.after(seconds, drain);
+}
+
+fn drain<L: Load>(cx: &mut Cx<'_, L>) {
+    let now = cx.reactor.now();
+    let run = cx.state.run();
+    run.phase = Phase::Draining;
+    run.ended = run.mark(now);
+    run.last_done = (now, run.done);
+    cx.reactor
+        .every(Duration::from_millis(10), look_whether_drained);
+}
+
+fn look_whether_drained<L: Load>(cx: &mut Cx<'_, L>) {
+    let now = cx.reactor.now();
+    let is_settled = cx.state.is_settled();
+    let run = cx.state.run();
+    if run.phase != Phase::Draining {
+        return;
+    }
+    if run.last_done.1 != run.done {
+        run.last_done = (now, run.done);
+    }
+    if is_settled {
+        run.drained_at.get_or_insert(now);
+    }
+    let is_over = run.drained_at.is_some_and(|at| GRACE < now - at);
+    if is_over || PATIENCE < now - run.last_done.0 {
+        close(cx);
+    }
+}
+
+fn close<L: Load>(cx: &mut Cx<'_, L>) {
+    cx.state.judge();
+    cx.state.run().phase = Phase::Closing;
+    for id in cx.state.connections() {
+        cx.reactor.close(id);
+    }
+    if cx.state.run().open == 0 {
+        cx.reactor.stop();
+    }
+    // Who does not answer our goodbye is not waited for.
+    cx.reactor.after(PATIENCE, |cx| cx.reactor.stop());
+}
+
+/// Wipes the line of progress, before anything else is written.
+pub fn end_progress(plan: &Plan) {
+    if plan.shows_progress && io::stderr().is_terminal() {
+        eprint!("\r\x1b[K");
+    }
+}

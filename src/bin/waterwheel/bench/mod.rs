@@ -1,0 +1,171 @@
+//! `waterwheel bench`: the load tool, on the library's own client and reactor.
+
+#![expect(dead_code, reason = "the loads to come use it")]
+
+pub mod arguments;
+mod echo;
+mod load;
+mod meter;
+mod problems;
+mod process;
+mod report;
+mod sequence;
+
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use waterwheel::protocol::http::WebSocketUrl;
+use waterwheel::{Config, websocket};
+
+use self::arguments::{Bench, Mode};
+use self::load::{Plan, Run};
+use self::process::Process;
+use self::report::Report;
+
+/// Descriptors that are not for connections: standard streams, the poll, what reads `/proc`.
+const RESERVED_DESCRIPTORS: u64 = 32;
+
+/// How long each address of a name is tried.
+const TRIED_FOR: Duration = Duration::from_secs(3);
+
+/// Runs a load and prints what came out. Fails when anything was wrong.
+pub fn run(bench: Bench) -> ExitCode {
+    crate::start_log(bench.log);
+    match measure(bench) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(why) => {
+            eprintln!("waterwheel: {why}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// Whether all was well.
+fn measure(bench: Bench) -> Result<bool, String> {
+    let descriptors = raise_descriptors(bench.mode.connections())?;
+    let target = resolve(&bench.url)?;
+    let process = bench.pid.map(Process::of_id);
+    if let Some(process) = &process {
+        process.processor_time().map_err(|why| {
+            format!("{why}: it is the id of the server's process, which must run on this machine")
+        })?;
+    }
+    let mut report = Report::default();
+    report.parameter("mode", bench.mode.name());
+    report.parameter("url", bench.url.as_str());
+    report.parameter("connections", bench.mode.connections());
+    report.parameter("seconds", bench.seconds.as_secs_f64());
+    report.parameter("warmup", bench.warmup.as_secs_f64());
+    report.parameter("connect_rate", bench.connect_rate);
+    report.parameter("pid", bench.pid);
+    report.parameter("descriptors", descriptors);
+    let plan = Plan {
+        url: target.url,
+        spreads: bench.mode.spreads() && target.is_loopback,
+        address: target.address,
+        connections: bench.mode.connections(),
+        connect_rate: bench.connect_rate,
+        warmup: bench.warmup,
+        seconds: bench.seconds,
+        process,
+        shows_progress: true,
+    };
+    let run = Run::new(plan);
+    let run = match bench.mode {
+        Mode::Echo { options, .. } => echo::run(run, options, &mut report),
+    }
+    .map_err(|error| error.to_string())?;
+    load::end_progress(&run.plan);
+    run.report_problems(&mut report);
+    crate::say(&match bench.json {
+        true => report.to_json(),
+        false => report.to_table(),
+    });
+    eprint!("{}", run.problems);
+    Ok(run.problems.count() == 0)
+}
+
+/// Raises the limit of descriptors, and says how far.
+fn raise_descriptors(connections: usize) -> Result<u64, String> {
+    let descriptors = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024);
+    let wanted = connections as u64 + RESERVED_DESCRIPTORS;
+    if descriptors < wanted {
+        return Err(format!(
+            "{connections} connections need {wanted} descriptors, and this process may have {descriptors}: \
+             raise the hard limit (`ulimit -Hn`, or LimitNOFILE in systemd), \
+             or share them among several processes of at most {} each",
+            descriptors.saturating_sub(RESERVED_DESCRIPTORS)
+        ));
+    }
+    Ok(descriptors)
+}
+
+/// What a URL leads to.
+struct Target {
+    url: String,
+    address: String,
+    is_loopback: bool,
+}
+
+/// Looks up the name once, instead of for each connection.
+fn resolve(url: &str) -> Result<Target, String> {
+    let parsed = WebSocketUrl::parse(url)
+        .map_err(|error| format!("--url: expected ws://HOST:PORT/PATH, got {url:?}: {error}"))?;
+    let name = parsed.address();
+    let addresses: Vec<SocketAddr> = name
+        .to_socket_addrs()
+        .map_err(|error| format!("--url {url}: {name} has no address: {error}"))?
+        .collect();
+    let address = match addresses[..] {
+        [] => return Err(format!("--url {url}: {name} has no address")),
+        [address] => address,
+        // A name often has an address of each family, and the server listens on one of them.
+        [first, ..] => *addresses
+            .iter()
+            .find(|address| TcpStream::connect_timeout(address, TRIED_FOR).is_ok())
+            .unwrap_or(&first),
+    };
+    Ok(Target {
+        url: format!("ws://{address}{}", parsed.target()),
+        address: address.to_string(),
+        is_loopback: address.is_ipv4() && address.ip().is_loopback(),
+    })
+}
+
+/// Limits that are not in the way of a load, with messages of so many bytes.
+fn config(size: usize) -> Config {
+    let message_bytes_max = (2 * size).max(64 * 1024 * 1024);
+    let mut config = Config::default();
+    config.options.websocket = websocket::Limits {
+        frame_bytes_max: message_bytes_max,
+        message_bytes_max,
+    };
+    config.options.queue_high_bytes = usize::MAX / 2;
+    // A busy server may be silent for long; what it owes is looked after by the load itself.
+    config.options.ping_interval = None;
+    config.slow_callback = Duration::from_secs(1);
+    config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_resolved_once_and_keeps_its_path() {
+        let target = resolve("ws://127.0.0.1:9/a?b=c").ok().unwrap();
+        assert_eq!(target.url, "ws://127.0.0.1:9/a?b=c");
+        assert_eq!(target.address, "127.0.0.1:9");
+        assert!(target.is_loopback);
+        let error = resolve("127.0.0.1:9").err().unwrap();
+        assert!(error.contains("ws://HOST:PORT"), "{error}");
+    }
+
+    #[test]
+    fn too_many_connections_are_a_sentence() {
+        let error = raise_descriptors(usize::MAX / 2).unwrap_err();
+        assert!(error.contains("several processes"), "{error}");
+    }
+}
