@@ -4,14 +4,18 @@ use std::time::Duration;
 
 use lexopt::{Arg, Parser};
 use log::LevelFilter;
+use waterwheel::protocol::http::WebSocketUrl;
 
-use super::echo;
+use super::fan_out::{Publishing, Subscription};
+use super::{echo, fan_out, payload};
 use crate::arguments::{level, text};
 
 pub const HELP: &str = "\
 waterwheel bench: load for servers, and what they make of it
 
   waterwheel bench echo [OPTIONS]      messages go out and must come back
+  waterwheel bench fan-out [OPTIONS]   what few publish must reach all, once and in order
+  waterwheel bench sse [OPTIONS]       the same for Server-Sent Events
 
 Options of all:
   --url URL                ws://HOST:PORT/PATH of the server
@@ -30,6 +34,18 @@ Options of echo:
                            back; latencies count from when a message was due
   --binary                 binary messages instead of text
   --verify                 check every byte of every reply, and the order
+
+Options of fan-out and sse, against `waterwheel serve` or, plainly, a server that sends what it gets to all:
+  --subscribers N          [100]
+  --publishers P           [1]
+  --size BYTES             of each message, 32 or more [64]
+  --in-flight K            of each publisher: published and not yet received by all [1]
+  --rate R|max             open loop: messages per second of all publishers together [max]
+  --protocol plain|waterwheel
+                           what fan-out is against [plain]; sse is against waterwheel
+  --publish-by post|json   with waterwheel: `POST /publish`, or a WebSocket with the JSON envelope [post]
+  --topic NAME             with waterwheel [bench]
+  --token TOKEN            with waterwheel, where publishing needs one
 
 Anything wrong (a connection lost, a reply that is missing or differs) is said, and the exit code is 1.
 ";
@@ -56,26 +72,29 @@ pub enum Mode {
         connections: usize,
         options: echo::Options,
     },
+    FanOut(fan_out::Options),
+    Sse(fan_out::Options),
 }
 
 impl Mode {
     pub fn name(&self) -> &'static str {
         match self {
             Mode::Echo { .. } => "echo",
+            Mode::FanOut(_) => "fan-out",
+            Mode::Sse(_) => "sse",
         }
     }
 
     pub fn connections(&self) -> usize {
         match self {
             Mode::Echo { connections, .. } => *connections,
+            Mode::FanOut(options) | Mode::Sse(options) => options.subscribers + options.publishers,
         }
     }
 
     /// Whether one address has too few ports for it.
     pub fn spreads(&self) -> bool {
-        match self {
-            Mode::Echo { connections, .. } => 20_000 < *connections,
-        }
+        20_000 < self.connections()
     }
 }
 
@@ -95,6 +114,13 @@ struct Words {
     rate: Option<f64>,
     binary: bool,
     verify: bool,
+    subscribers: Option<usize>,
+    publishers: Option<usize>,
+    in_flight: Option<usize>,
+    speaks_waterwheel: bool,
+    publishing: Option<Publishing>,
+    topic: Option<String>,
+    token: Option<String>,
 }
 
 const COMMON: [&str; 7] = [
@@ -108,17 +134,46 @@ const COMMON: [&str; 7] = [
 ];
 
 /// The kinds of load, and which options each has beside the common ones.
-const MODES: [(&str, &[&str]); 1] = [(
-    "echo",
-    &[
-        "connections",
-        "size",
-        "pipeline",
-        "rate",
-        "binary",
-        "verify",
-    ],
-)];
+const MODES: [(&str, &[&str]); 3] = [
+    (
+        "echo",
+        &[
+            "connections",
+            "size",
+            "pipeline",
+            "rate",
+            "binary",
+            "verify",
+        ],
+    ),
+    (
+        "fan-out",
+        &[
+            "subscribers",
+            "publishers",
+            "size",
+            "rate",
+            "in-flight",
+            "protocol",
+            "publish-by",
+            "topic",
+            "token",
+        ],
+    ),
+    (
+        "sse",
+        &[
+            "subscribers",
+            "publishers",
+            "size",
+            "rate",
+            "in-flight",
+            "publish-by",
+            "topic",
+            "token",
+        ],
+    ),
+];
 
 /// What is to be measured; `None` when only the help is asked for.
 ///
@@ -178,7 +233,17 @@ impl Words {
             "connections" => self.connections = Some(count(option, parser)?),
             "size" => self.size = Some(number(option, &text(parser, option)?, 1, 1 << 30)?),
             "pipeline" => self.pipeline = Some(count(option, parser)?),
-            "rate" => self.rate = Some(rate(option, &text(parser, option)?)?),
+            "rate" => self.rate = rate_or_max(option, &text(parser, option)?)?,
+            "subscribers" => self.subscribers = Some(count(option, parser)?),
+            "publishers" => {
+                let value = text(parser, option)?;
+                self.publishers = Some(number(option, &value, 1, payload::PUBLISHERS_MAX)?);
+            }
+            "in-flight" => self.in_flight = Some(count(option, parser)?),
+            "protocol" => self.speaks_waterwheel = protocol(option, &text(parser, option)?)?,
+            "publish-by" => self.publishing = Some(publishing(option, &text(parser, option)?)?),
+            "topic" => self.topic = Some(word(option, text(parser, option)?)?),
+            "token" => self.token = Some(word(option, text(parser, option)?)?),
             "connect-rate" => self.connect_rate = Some(rate(option, &text(parser, option)?)?),
             "seconds" => self.seconds = Some(seconds(option, &text(parser, option)?, 0.01)?),
             "warmup" => self.warmup = Some(seconds(option, &text(parser, option)?, 0.0)?),
@@ -188,9 +253,12 @@ impl Words {
     }
 
     fn into_bench(self, mode: &str) -> Result<Bench, String> {
-        let Some(url) = self.url else {
+        let Some(url) = self.url.clone() else {
             return Err(format!("bench {mode} needs --url ws://HOST:PORT/"));
         };
+        WebSocketUrl::parse(&url).map_err(|error| {
+            format!("--url: expected ws://HOST:PORT/PATH, got {url:?}: {error}")
+        })?;
         let connections = self.connections.unwrap_or(100);
         let mode = match mode {
             "echo" => {
@@ -208,6 +276,11 @@ impl Words {
                     },
                 }
             }
+            "fan-out" if self.speaks_waterwheel => {
+                Mode::FanOut(self.fan_out(Subscription::WebSocket, Publishing::Post)?)
+            }
+            "fan-out" => Mode::FanOut(self.fan_out(Subscription::Connected, Publishing::Plain)?),
+            "sse" => Mode::Sse(self.fan_out(Subscription::EventStream, Publishing::Post)?),
             _ => return Err(format!("bench {mode:?}: expected {}", names())),
         };
         Ok(Bench {
@@ -221,6 +294,79 @@ impl Words {
             log: self.log.unwrap_or(LevelFilter::Warn),
         })
     }
+}
+
+impl Words {
+    fn fan_out(
+        &self,
+        subscription: Subscription,
+        publishing: Publishing,
+    ) -> Result<fan_out::Options, String> {
+        if self.rate.is_some() && self.in_flight.is_some() {
+            return Err("--rate: an open loop has no --in-flight".to_owned());
+        }
+        let publishing = match self.publishing {
+            Some(_) if subscription == Subscription::Connected => {
+                return Err("--publish-by: only with --protocol waterwheel".to_owned());
+            }
+            Some(publishing) => publishing,
+            None => publishing,
+        };
+        let size = self.size.unwrap_or(64);
+        if size < payload::HEADER_BYTES {
+            let least = payload::HEADER_BYTES;
+            return Err(format!(
+                "--size: expected at least {least}, which tell one message from another, got \"{size}\""
+            ));
+        }
+        Ok(fan_out::Options {
+            subscribers: self.subscribers.unwrap_or(100),
+            publishers: self.publishers.unwrap_or(1),
+            size,
+            rate: self.rate,
+            in_flight: self.in_flight.unwrap_or(1),
+            subscription,
+            publishing,
+            topic: self.topic.clone().unwrap_or_else(|| "bench".to_owned()),
+            token: self.token.clone(),
+        })
+    }
+}
+
+fn rate_or_max(option: &str, value: &str) -> Result<Option<f64>, String> {
+    match value {
+        "max" => Ok(None),
+        value => rate(option, value).map(Some),
+    }
+}
+
+fn protocol(option: &str, value: &str) -> Result<bool, String> {
+    match value {
+        "plain" => Ok(false),
+        "waterwheel" => Ok(true),
+        _ => Err(format!(
+            "{option}: expected plain or waterwheel, got {value:?}"
+        )),
+    }
+}
+
+fn publishing(option: &str, value: &str) -> Result<Publishing, String> {
+    match value {
+        "post" => Ok(Publishing::Post),
+        "json" => Ok(Publishing::Json),
+        _ => Err(format!("{option}: expected post or json, got {value:?}")),
+    }
+}
+
+/// What can stand in a URL, a header and JSON as it is.
+fn word(option: &str, value: String) -> Result<String, String> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    if value.is_empty() || !value.bytes().all(is_plain) {
+        return Err(format!(
+            "{option}: expected letters, digits, `-`, `.`, `_` or `~`, got {value:?}"
+        ));
+    }
+    Ok(value)
 }
 
 fn count(option: &str, parser: &mut Parser) -> Result<usize, String> {
@@ -278,6 +424,10 @@ mod tests {
                 ["--connections", "from 1", "\"many\""],
             ),
             ("echo --rate 0", ["--rate", "above 0", "\"0\""]),
+            (
+                "echo --url h:1",
+                ["--url", "ws://HOST:PORT/PATH", "\"h:1\""],
+            ),
             ("echo --rate NaN", ["--rate", "above 0", "\"NaN\""]),
             ("echo --seconds -1", ["--seconds", "from 0.01", "\"-1\""]),
             ("echo --warmup long", ["--warmup", "from 0", "\"long\""]),
@@ -287,6 +437,31 @@ mod tests {
                 ["--rate", "open loop", "--pipeline"],
             ),
             ("echo --shout", ["echo", "no option", "--shout"]),
+            (
+                "fan-out --pipeline 1",
+                ["fan-out", "no option", "--pipeline"],
+            ),
+            (
+                "fan-out --protocol smoke",
+                ["--protocol", "plain or waterwheel", "\"smoke\""],
+            ),
+            (
+                "fan-out --url ws://h/ --size 31",
+                ["--size", "at least 32", "\"31\""],
+            ),
+            (
+                "fan-out --url ws://h/ --publish-by post",
+                ["--publish-by", "only with", "waterwheel"],
+            ),
+            ("fan-out --topic a*", ["--topic", "letters", "\"a*\""]),
+            (
+                "sse --publish-by mail",
+                ["--publish-by", "post or json", "\"mail\""],
+            ),
+            (
+                "sse --url ws://h/ --rate 1 --in-flight 2",
+                ["--rate", "open loop", "--in-flight"],
+            ),
         ];
         for (words, parts) in cases {
             let error = parse_words(words).unwrap_err();
@@ -303,7 +478,10 @@ mod tests {
         let Mode::Echo {
             connections,
             options,
-        } = &bench.mode;
+        } = &bench.mode
+        else {
+            panic!()
+        };
         assert_eq!(
             (*connections, options.rate, options.verify, options.size),
             (100, Some(1000.0), true, 20)

@@ -9,7 +9,6 @@
 //! from any other. Without, replies are counted and their lengths checked.
 
 use std::io;
-use std::time::Duration;
 
 use serde_json::Value;
 use waterwheel::{Close, ConnId, ConnMap, Core, Cx, Message, Reactor, WebSocketClientId, Ws};
@@ -17,6 +16,7 @@ use waterwheel::{Close, ConnId, ConnMap, Core, Cx, Message, Reactor, WebSocketCl
 use super::load::{self, Load, MESSAGES, Phase, Run};
 use super::problems::Kind;
 use super::report::{Report, rounded};
+use super::schedule::{Schedule, Wait};
 use super::sequence::{Place, Sequence};
 
 /// Hexadecimal digits of a message's number, where it is long enough.
@@ -24,9 +24,6 @@ const NUMBER_BYTES: usize = 8;
 
 /// Messages of an open loop that are sent before replies are looked at again.
 const BURST: u64 = 4096;
-
-/// A wait of the system is in whole milliseconds; what is due sooner is waited for awake.
-const AWAKE: Duration = Duration::from_millis(2);
 
 #[derive(Debug, PartialEq)]
 pub struct Options {
@@ -62,11 +59,8 @@ struct Echo {
     numbered: String,
     sent: u64,
     settled: u64,
-    /// When the first message of an open loop was due.
-    begun_at: u64,
-    /// The next one.
-    next: u64,
-    late_max: u64,
+    /// Of an open loop.
+    schedule: Option<Schedule>,
 }
 
 impl Echo {
@@ -89,9 +83,7 @@ impl Echo {
             text,
             sent: 0,
             settled: 0,
-            begun_at: 0,
-            next: 0,
-            late_max: 0,
+            schedule: options.rate.map(Schedule::new),
             run,
             options,
         }
@@ -122,7 +114,7 @@ impl Echo {
         if !reactor.send(id, message).is_queued() {
             return;
         }
-        if self.options.rate.is_none() {
+        if self.schedule.is_none() {
             let place = place(connection, connection.sent, self.options.pipeline);
             self.sent_at[place] = now;
         }
@@ -163,15 +155,14 @@ impl Echo {
         let Some(connection) = self.connections.get(id) else {
             return;
         };
-        let sent_at = match self.options.rate {
-            Some(rate) => {
-                let index = number * self.ids.len() as u64 + u64::from(connection.number);
-                due(self.begun_at, index, rate)
+        let sent_at = match &self.schedule {
+            Some(schedule) => {
+                schedule.due(number * self.ids.len() as u64 + u64::from(connection.number))
             }
             None => self.sent_at[place(connection, number, self.options.pipeline)],
         };
         self.run.count(now.saturating_sub(sent_at));
-        if self.options.rate.is_none() && self.run.is_sending() {
+        if self.schedule.is_none() && self.run.is_sending() {
             // More than one where others were passed over.
             while self.has_room(id) {
                 self.send(reactor, id, now);
@@ -237,34 +228,28 @@ impl Echo {
         Some(number)
     }
 
-    /// Sends what is due in an open loop, and returns at the next.
+    /// Sends what is due in an open loop, and returns when the next is.
     fn keep_rate(cx: &mut Cx<'_, Self>) {
-        let Some(rate) = cx.state.options.rate else {
-            return;
-        };
         if !cx.state.run.is_sending() {
             return;
         }
         let now = cx.reactor.now().as_nanos() as u64;
-        let last = cx.state.next + BURST;
-        while cx.state.next < last {
-            let due = due(cx.state.begun_at, cx.state.next, rate);
-            if now < due {
+        for _ in 0..BURST {
+            let schedule = cx.state.schedule.as_mut();
+            let Some((index, due)) = schedule.and_then(|schedule| schedule.take(now)) else {
                 break;
-            }
-            cx.state.late_max = cx.state.late_max.max(now - due);
-            let index = cx.state.next % cx.state.ids.len() as u64;
-            let id = cx.state.ids[index as usize];
-            cx.state.next += 1;
+            };
+            let id = cx.state.ids[(index % cx.state.ids.len() as u64) as usize];
             cx.state.send(cx.reactor, id, due);
         }
-        let due = due(cx.state.begun_at, cx.state.next, rate);
-        let wait = Duration::from_nanos(due.saturating_sub(now));
-        match wait.checked_sub(AWAKE) {
-            Some(asleep) => {
-                cx.reactor.after(asleep, Self::keep_rate);
+        let Some(schedule) = &cx.state.schedule else {
+            return;
+        };
+        match schedule.wait(now) {
+            Wait::Awake => cx.reactor.next_tick(Self::keep_rate),
+            Wait::Asleep(wait) => {
+                cx.reactor.after(wait, Self::keep_rate);
             }
-            None => cx.reactor.next_tick(Self::keep_rate),
         }
     }
 }
@@ -281,12 +266,6 @@ fn place(connection: &Connection, number: u64, pipeline: usize) -> usize {
         _ => number as u32 % pipeline as u32,
     };
     connection.number as usize * pipeline + index as usize
-}
-
-/// When a message of an open loop is due, in nanoseconds.
-#[inline]
-fn due(begun_at: u64, index: u64, rate: f64) -> u64 {
-    begun_at + (index as f64 * 1e9 / rate) as u64
 }
 
 /// The last eight hexadecimal digits of a number, the lowest first, so that a short message has
@@ -346,8 +325,8 @@ impl Load for Echo {
 
     fn begin(cx: &mut Cx<'_, Self>) {
         let now = cx.reactor.now().as_nanos() as u64;
-        if cx.state.options.rate.is_some() {
-            cx.state.begun_at = now;
+        if let Some(schedule) = &mut cx.state.schedule {
+            schedule.begin(now);
             return Self::keep_rate(cx);
         }
         for number in 0..cx.state.ids.len() {
@@ -420,8 +399,9 @@ pub fn run(run: Run, options: Options, report: &mut Report) -> io::Result<Run> {
     echo.run.report(&MESSAGES, report);
     report.figure("sent_total", echo.sent);
     report.figure("received_total", echo.run.done);
-    if echo.options.rate.is_some() {
-        report.figure("sent_late_max_us", rounded(echo.late_max as f64 / 1000.0));
+    if let Some(schedule) = &echo.schedule {
+        let late_max = rounded(schedule.late_max as f64 / 1000.0);
+        report.figure("sent_late_max_us", late_max);
     }
     if echo.run.phase < Phase::Closing && echo.run.problems.count() == 0 {
         let why = || "the run ended before its time".to_owned();

@@ -1,14 +1,18 @@
 //! `waterwheel bench`: the load tool, on the library's own client and reactor.
 
-#![expect(dead_code, reason = "the loads to come use it")]
-
 pub mod arguments;
+mod deliveries;
 mod echo;
+mod events;
+mod fan_out;
 mod load;
 mod meter;
+mod payload;
+mod post;
 mod problems;
 mod process;
 mod report;
+mod schedule;
 mod sequence;
 
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -75,6 +79,7 @@ fn measure(bench: Bench) -> Result<bool, String> {
     let run = Run::new(plan);
     let run = match bench.mode {
         Mode::Echo { options, .. } => echo::run(run, options, &mut report),
+        Mode::FanOut(options) | Mode::Sse(options) => fan_out::run(run, options, &mut report),
     }
     .map_err(|error| error.to_string())?;
     load::end_progress(&run.plan);

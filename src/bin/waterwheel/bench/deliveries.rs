@@ -1,0 +1,221 @@
+//! Who has got what: each message of each publisher is owed to every subscriber, once and in order.
+
+use super::payload::Stamp;
+use super::problems::{Kind, Problems};
+use super::sequence::{Place, Sequence};
+
+/// All that was published and delivered.
+pub struct Deliveries {
+    subscribers: usize,
+    /// One for each subscriber and publisher.
+    sequences: Vec<Sequence>,
+    publishers: Vec<Published>,
+    /// What came and could not be read, and so is missing from its sequence.
+    unreadable: u64,
+    pub delivered: u64,
+    pub expected: u64,
+}
+
+/// One publisher.
+#[derive(Clone)]
+struct Published {
+    count: u64,
+    /// To how many subscribers each message that is under way is still owed; by its number.
+    owed: Vec<u32>,
+    /// Earlier ones were given up: nothing waits for them.
+    base: u64,
+}
+
+impl Deliveries {
+    /// `in_flight` messages of each publisher at a time, where they wait for each other.
+    pub fn new(subscribers: usize, publishers: usize, in_flight: usize) -> Deliveries {
+        let published = Published {
+            count: 0,
+            owed: vec![0; in_flight],
+            base: 0,
+        };
+        Deliveries {
+            subscribers,
+            sequences: vec![Sequence::default(); subscribers * publishers],
+            publishers: vec![published; publishers],
+            unreadable: 0,
+            delivered: 0,
+            expected: 0,
+        }
+    }
+
+    /// How many a publisher has published, which is the number of its next message.
+    pub fn published(&self, publisher: usize) -> u64 {
+        self.publishers[publisher].count
+    }
+
+    pub fn published_total(&self) -> u64 {
+        self.publishers
+            .iter()
+            .map(|publisher| publisher.count)
+            .sum()
+    }
+
+    /// Whether a publisher may have one more message under way.
+    #[inline]
+    pub fn has_room(&self, publisher: usize) -> bool {
+        let published = &self.publishers[publisher];
+        published.owed[place(published, published.count)] == 0
+    }
+
+    /// A publisher has published its next message.
+    pub fn publish(&mut self, publisher: usize) {
+        let published = &mut self.publishers[publisher];
+        let place = place(published, published.count);
+        published.owed[place] = self.subscribers as u32;
+        published.count += 1;
+        self.expected += self.subscribers as u64;
+    }
+
+    /// What a publisher has under way is not waited for any more.
+    pub fn give_up(&mut self, publisher: usize) {
+        let published = &mut self.publishers[publisher];
+        published.owed.fill(0);
+        published.base = published.count;
+    }
+
+    /// A message came to a subscriber. Whether it was one that was owed.
+    #[inline]
+    pub fn take(&mut self, subscriber: usize, stamp: &Stamp, problems: &mut Problems) -> bool {
+        let publisher = stamp.publisher as usize;
+        let number = stamp.number;
+        if self.publishers.len() <= publisher || self.publishers[publisher].count <= number {
+            problems.add(Kind::Altered, || {
+                format!("subscriber {subscriber} got message {number} of publisher {publisher}, which was not sent")
+            });
+            return false;
+        }
+        let sequence = &mut self.sequences[subscriber * self.publishers.len() + publisher];
+        match sequence.take(number) {
+            Place::Next | Place::Ahead(_) => {}
+            Place::Late => problems.add(Kind::Reordered, || {
+                format!("subscriber {subscriber} got message {number} of publisher {publisher} after a later one")
+            }),
+            Place::Again => {
+                problems.add(Kind::Duplicated, || {
+                    format!("subscriber {subscriber} got message {number} of publisher {publisher} again")
+                });
+                return false;
+            }
+        }
+        self.delivered += 1;
+        let published = &mut self.publishers[publisher];
+        let is_under_way =
+            published.base <= number && published.count <= number + published.owed.len() as u64;
+        if is_under_way {
+            let place = place(published, number);
+            published.owed[place] = published.owed[place].saturating_sub(1);
+        }
+        true
+    }
+
+    /// Something came to a subscriber that is no message of ours.
+    pub fn take_unreadable(&mut self, subscriber: usize, bytes: &[u8], problems: &mut Problems) {
+        self.unreadable += 1;
+        problems.add(Kind::Altered, || {
+            let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(48)]);
+            format!(
+                "subscriber {subscriber} got {} bytes that were not sent: {shown:?}",
+                bytes.len()
+            )
+        });
+    }
+
+    /// Whether all has come that was published.
+    pub fn is_complete(&self) -> bool {
+        self.delivered + self.unreadable == self.expected
+    }
+
+    /// Nothing more is waited for: counts what is missing.
+    pub fn judge(&self, problems: &mut Problems) {
+        let mut missing_total = 0;
+        let mut first = None;
+        for (index, sequence) in self.sequences.iter().enumerate() {
+            let subscriber = index / self.publishers.len();
+            let publisher = index % self.publishers.len();
+            let missing = sequence.missing_of(self.publishers[publisher].count);
+            missing_total += missing;
+            if missing != 0 {
+                first.get_or_insert((subscriber, publisher, missing));
+            }
+        }
+        // What came altered is counted as that.
+        let lost = missing_total.saturating_sub(self.unreadable);
+        problems.add_many(Kind::Lost, lost, || match first {
+            Some((subscriber, publisher, missing)) => format!(
+                "subscriber {subscriber} never got {missing} messages of publisher {publisher}"
+            ),
+            None => "messages never came".to_owned(),
+        });
+    }
+}
+
+#[inline]
+fn place(published: &Published, number: u64) -> usize {
+    match published.owed.len() {
+        1 => 0,
+        length => (number % length as u64) as usize,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stamp(publisher: u32, number: u64) -> Stamp {
+        Stamp {
+            is_probe: false,
+            publisher,
+            number,
+            sent_at: 0,
+        }
+    }
+
+    #[test]
+    fn a_publisher_waits_until_all_have_got_its_oldest() {
+        let mut deliveries = Deliveries::new(2, 1, 2);
+        let mut problems = Problems::default();
+        deliveries.publish(0);
+        deliveries.publish(0);
+        assert!(!deliveries.has_room(0));
+        deliveries.take(0, &stamp(0, 0), &mut problems);
+        deliveries.take(0, &stamp(0, 1), &mut problems);
+        assert!(!deliveries.has_room(0));
+        deliveries.take(1, &stamp(0, 0), &mut problems);
+        assert!(deliveries.has_room(0));
+        deliveries.publish(0);
+        assert!(!deliveries.has_room(0));
+        deliveries.give_up(0);
+        assert!(deliveries.has_room(0) && !deliveries.is_complete());
+        // A late one of those that were given up frees no place of a later one.
+        deliveries.publish(0);
+        deliveries.publish(0);
+        deliveries.take(1, &stamp(0, 1), &mut problems);
+        assert!(!deliveries.has_room(0));
+        assert_eq!(problems.count(), 0);
+    }
+
+    #[test]
+    fn what_is_wrong_is_counted_as_what_it_is() {
+        let mut deliveries = Deliveries::new(1, 1, 10);
+        let mut problems = Problems::default();
+        for _ in 0..6 {
+            deliveries.publish(0);
+        }
+        // 1 comes altered, 2 after 3, 3 again, 5 never; 7 was not sent.
+        for number in [0, 3, 2, 3, 4, 7] {
+            deliveries.take(0, &stamp(0, number), &mut problems);
+        }
+        deliveries.take_unreadable(0, b"what", &mut problems);
+        deliveries.judge(&mut problems);
+        let counts = [Kind::Altered, Kind::Reordered, Kind::Duplicated, Kind::Lost]
+            .map(|kind| problems.count_of(kind));
+        assert_eq!(counts, [2, 1, 1, 1]);
+        assert_eq!((deliveries.delivered, deliveries.expected), (4, 6));
+    }
+}

@@ -1,0 +1,650 @@
+//! `bench fan-out` and `bench sse`: what a few publish must reach all, once and in order.
+//!
+//! Closed loop: each publisher has so many messages under way, and publishes the next when the
+//! oldest has reached every subscriber. Open loop: message `i` of the run is due at `i / rate` and
+//! is published by publisher `i % publishers`; latencies count from when it was due.
+//!
+//! Who has subscribed is not known from outside, so first probes are published until every
+//! subscriber has got one.
+
+use std::io;
+use std::time::Duration;
+
+use waterwheel::protocol::http::WebSocketUrl;
+use waterwheel::{
+    Close, ConnId, ConnMap, Core, Cx, Message, Reactor, StreamHandlers, WebSocketClient,
+    WebSocketClientId,
+};
+
+use super::deliveries::Deliveries;
+use super::events::{Came, EventSource};
+use super::load::{self, Counted, Load, Phase, Run};
+use super::payload::{HEADER_BYTES, Stamp, filling};
+use super::post::Poster;
+use super::problems::Kind;
+use super::report::{Report, rounded};
+use super::schedule::{Schedule, Wait};
+
+/// Messages of an open loop that are published before deliveries are looked at again.
+const BURST: usize = 256;
+
+/// Between probes, and how many there are at the most: ten seconds.
+const PROBE_INTERVAL: Duration = Duration::from_millis(50);
+const PROBES_MAX: u64 = 200;
+
+/// A publisher of which nothing came for this long does not wait any more.
+const STUCK: Duration = Duration::from_secs(1);
+
+/// A message a publisher has at a time, where the rate decides.
+const OPEN_LOOP: usize = 1;
+
+const DELIVERIES: Counted = Counted {
+    count: "deliveries",
+    per_second: "deliveries_per_s",
+    per_cpu_second: "deliveries_per_cpu_s",
+};
+
+/// How a subscriber subscribes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subscription {
+    /// By being connected: the server sends what it gets to all.
+    Connected,
+    /// Over the hub's WebSocket.
+    WebSocket,
+    /// Over the hub's event streams.
+    EventStream,
+}
+
+/// How a publisher publishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Publishing {
+    /// Messages on a WebSocket.
+    Plain,
+    /// The hub's `POST /publish`.
+    Post,
+    /// The hub's JSON envelope.
+    Json,
+}
+
+impl Publishing {
+    pub fn name(self) -> &'static str {
+        match self {
+            Publishing::Plain => "plain",
+            Publishing::Post => "post",
+            Publishing::Json => "json",
+        }
+    }
+}
+
+#[derive(Debug, PartialEq)]
+pub struct Options {
+    pub subscribers: usize,
+    pub publishers: usize,
+    pub size: usize,
+    /// Messages a second of all publishers together; a closed loop without.
+    pub rate: Option<f64>,
+    /// Of each publisher, in a closed loop.
+    pub in_flight: usize,
+    pub subscription: Subscription,
+    pub publishing: Publishing,
+    pub topic: String,
+    pub token: Option<String>,
+}
+
+#[derive(Clone, Copy)]
+enum Role {
+    Subscriber(usize),
+    Publisher(usize),
+}
+
+struct Member {
+    role: Role,
+    is_open: bool,
+    /// Another one has taken its place.
+    is_retired: bool,
+}
+
+struct Publisher {
+    id: Option<ConnId>,
+    poster: Option<Poster>,
+    last_delivery: Duration,
+}
+
+/// The callbacks of WebSockets.
+#[derive(Clone, Copy)]
+struct Clients {
+    subscriber: WebSocketClientId,
+    publisher: WebSocketClientId,
+}
+
+struct FanOut {
+    run: Run,
+    options: Options,
+    clients: Option<Clients>,
+    members: ConnMap<Member>,
+    ids: Vec<ConnId>,
+    publishers: Vec<Publisher>,
+    sources: Vec<EventSource>,
+    deliveries: Deliveries,
+    schedule: Option<Schedule>,
+    filling: String,
+    /// The message that is being published, and how it is wrapped.
+    text: String,
+    envelope: String,
+    probed: Vec<bool>,
+    probed_count: usize,
+    probes: u64,
+    /// What the server said it delivered.
+    acknowledged: u64,
+    /// Answers to probes that are not there yet.
+    probes_unanswered: Vec<u64>,
+}
+
+impl FanOut {
+    fn new(run: Run, options: Options) -> FanOut {
+        let in_flight = match options.rate {
+            Some(_) => OPEN_LOOP,
+            None => options.in_flight,
+        };
+        let poster = || {
+            let target = format!("{}/publish?topic={}", base(&run.plan.url), options.topic);
+            Poster::new(&run.plan.address, &target, options.token.as_deref())
+        };
+        let publishers = (0..options.publishers)
+            .map(|_| Publisher {
+                id: None,
+                poster: (options.publishing == Publishing::Post).then(poster),
+                last_delivery: Duration::ZERO,
+            })
+            .collect();
+        let sources = match options.subscription {
+            Subscription::EventStream => options.subscribers,
+            Subscription::Connected | Subscription::WebSocket => 0,
+        };
+        FanOut {
+            clients: None,
+            members: ConnMap::default(),
+            ids: Vec::new(),
+            publishers,
+            sources: (0..sources).map(|_| EventSource::new()).collect(),
+            deliveries: Deliveries::new(options.subscribers, options.publishers, in_flight),
+            schedule: options.rate.map(Schedule::new),
+            filling: filling(options.size - HEADER_BYTES),
+            text: String::with_capacity(options.size),
+            envelope: String::new(),
+            probed: vec![false; options.subscribers],
+            probed_count: 0,
+            probes: 0,
+            acknowledged: 0,
+            probes_unanswered: vec![0; options.publishers],
+            run,
+            options,
+        }
+    }
+
+    // ── subscribers ──────────────────────────────────────────────────────────────────────────
+
+    /// A message came to a subscriber.
+    #[inline]
+    fn deliver(&mut self, reactor: &mut Core<Self>, subscriber: usize, bytes: &[u8]) {
+        let bytes = match self.options.publishing {
+            // A JSON string without anything to escape.
+            Publishing::Json => bytes
+                .strip_prefix(b"\"")
+                .and_then(|bytes| bytes.strip_suffix(b"\""))
+                .unwrap_or(bytes),
+            Publishing::Plain | Publishing::Post => bytes,
+        };
+        let Some(stamp) = Stamp::read(bytes, &self.filling) else {
+            let problems = &mut self.run.problems;
+            return self.deliveries.take_unreadable(subscriber, bytes, problems);
+        };
+        if stamp.is_probe {
+            return self.probed(reactor, subscriber);
+        }
+        if !self
+            .deliveries
+            .take(subscriber, &stamp, &mut self.run.problems)
+        {
+            return;
+        }
+        let now = reactor.now();
+        self.run
+            .count((now.as_nanos() as u64).saturating_sub(stamp.sent_at));
+        let publisher = stamp.publisher as usize;
+        self.publishers[publisher].last_delivery = now;
+        if self.schedule.is_none() {
+            self.publish_where_there_is_room(reactor, publisher);
+        }
+    }
+
+    fn probed(&mut self, reactor: &mut Core<Self>, subscriber: usize) {
+        if std::mem::replace(&mut self.probed[subscriber], true) {
+            return;
+        }
+        self.probed_count += 1;
+        if self.probed_count == self.options.subscribers && self.run.phase == Phase::Opening {
+            load::warm_up(&mut Cx {
+                state: self,
+                reactor,
+            });
+        }
+    }
+
+    // ── publishers ───────────────────────────────────────────────────────────────────────────
+
+    fn publish_where_there_is_room(&mut self, reactor: &mut Core<Self>, publisher: usize) {
+        while self.run.is_sending() && self.deliveries.has_room(publisher) {
+            let now = reactor.now().as_nanos() as u64;
+            if !self.publish(reactor, publisher, now) {
+                return;
+            }
+        }
+    }
+
+    /// Publishes the next message. Whether it went out.
+    fn publish(&mut self, reactor: &mut Core<Self>, publisher: usize, sent_at: u64) -> bool {
+        let stamp = Stamp {
+            is_probe: false,
+            publisher: publisher as u32,
+            number: self.deliveries.published(publisher),
+            sent_at,
+        };
+        let is_sent = self.send(reactor, &stamp);
+        if is_sent {
+            self.deliveries.publish(publisher);
+        }
+        is_sent
+    }
+
+    fn send(&mut self, reactor: &mut Core<Self>, stamp: &Stamp) -> bool {
+        stamp.write(&self.filling, &mut self.text);
+        let publisher = &mut self.publishers[stamp.publisher as usize];
+        let Some(id) = publisher.id else {
+            return false;
+        };
+        let sent = match (&mut publisher.poster, self.options.publishing) {
+            (Some(poster), _) => reactor.send(id, poster.request(&self.text)),
+            (None, Publishing::Json) => {
+                self.envelope.clear();
+                let parts = ["{\"publish\":\"", &self.options.topic, "\",\"data\":\""];
+                self.envelope.extend(parts);
+                self.envelope.push_str(&self.text);
+                self.envelope.push_str("\"}");
+                reactor.send(id, Message::Text(&self.envelope))
+            }
+            (None, _) => reactor.send(id, Message::Text(&self.text)),
+        };
+        sent.is_queued()
+    }
+
+    fn probe(cx: &mut Cx<'_, Self>) {
+        let fan_out = &mut *cx.state;
+        if fan_out.run.phase != Phase::Opening {
+            return;
+        }
+        if PROBES_MAX <= fan_out.probes {
+            let (got, all) = (fan_out.probed_count, fan_out.options.subscribers);
+            fan_out.run.problems.add(Kind::Lost, || {
+                format!(
+                    "{got} of {all} subscribers got anything in ten seconds: \
+                     does the server send what it gets to all?"
+                )
+            });
+            return cx.reactor.stop();
+        }
+        // Each publisher in turn, so that all are known to get through.
+        let publisher = (fan_out.probes % fan_out.publishers.len() as u64) as usize;
+        let stamp = Stamp {
+            is_probe: true,
+            publisher: publisher as u32,
+            number: fan_out.probes,
+            sent_at: 0,
+        };
+        fan_out.probes += 1;
+        fan_out.probes_unanswered[publisher] += 1;
+        fan_out.send(cx.reactor, &stamp);
+        cx.reactor.after(PROBE_INTERVAL, Self::probe);
+    }
+
+    /// Answers to what a publisher posted.
+    fn answered(&mut self, reactor: &mut Core<Self>, publisher: usize, mut bytes: &[u8]) {
+        loop {
+            let Some(poster) = &mut self.publishers[publisher].poster else {
+                return;
+            };
+            match poster.next_answer(&mut bytes) {
+                Ok(None) => return,
+                Ok(Some(answer)) => {
+                    match self.probes_unanswered[publisher].checked_sub(1) {
+                        Some(rest) => self.probes_unanswered[publisher] = rest,
+                        None => self.acknowledged += answer.delivered,
+                    }
+                    if !answer.keeps {
+                        return self.replace(reactor, publisher);
+                    }
+                }
+                Err(why) => {
+                    self.run.problems.add(Kind::Refused, || why);
+                    return reactor.stop();
+                }
+            }
+        }
+    }
+
+    /// The server ends a publisher's connection after an answer, as it may: makes another.
+    fn replace(&mut self, reactor: &mut Core<Self>, publisher: usize) {
+        let old = self.publishers[publisher].id.take();
+        if let Some(member) = old.and_then(|id| self.members.get_mut(id)) {
+            member.is_retired = true;
+        }
+        if let Err(error) = Self::connect_publisher(self, reactor, publisher) {
+            let why = || error.to_string();
+            self.run.problems.add(Kind::NotOpened, why);
+        }
+    }
+
+    /// A publisher of which nothing comes any more goes on all the same.
+    fn look_who_is_stuck(cx: &mut Cx<'_, Self>) {
+        let now = cx.reactor.now();
+        for publisher in 0..cx.state.publishers.len() {
+            if STUCK < now.saturating_sub(cx.state.publishers[publisher].last_delivery) {
+                cx.state.publishers[publisher].last_delivery = now;
+                cx.state.deliveries.give_up(publisher);
+                cx.state.publish_where_there_is_room(cx.reactor, publisher);
+            }
+        }
+    }
+
+    /// Publishes what is due in an open loop, and returns when the next is.
+    fn keep_rate(cx: &mut Cx<'_, Self>) {
+        if !cx.state.run.is_sending() {
+            return;
+        }
+        let now = cx.reactor.now().as_nanos() as u64;
+        for _ in 0..BURST {
+            let schedule = cx.state.schedule.as_mut();
+            let Some((index, due)) = schedule.and_then(|schedule| schedule.take(now)) else {
+                break;
+            };
+            let publisher = (index % cx.state.publishers.len() as u64) as usize;
+            cx.state.publish(cx.reactor, publisher, due);
+        }
+        match cx
+            .state
+            .schedule
+            .as_ref()
+            .map(|schedule| schedule.wait(now))
+        {
+            None => {}
+            Some(Wait::Awake) => cx.reactor.next_tick(Self::keep_rate),
+            Some(Wait::Asleep(wait)) => {
+                cx.reactor.after(wait, Self::keep_rate);
+            }
+        }
+    }
+
+    // ── connections ──────────────────────────────────────────────────────────────────────────
+
+    fn add(&mut self, id: ConnId, role: Role) {
+        let member = Member {
+            role,
+            is_open: false,
+            is_retired: false,
+        };
+        self.members.insert(id, member);
+        self.ids.push(id);
+    }
+
+    fn connect_subscriber(&mut self, reactor: &mut Core<Self>, number: usize) -> io::Result<()> {
+        let plan = &self.run.plan;
+        let from = plan.source(number);
+        let id = match (self.options.subscription, self.clients) {
+            (Subscription::EventStream, _) => {
+                let target = format!("{}/events?topic={}", base(&plan.url), self.options.topic);
+                let request = EventSource::request(&plan.address, &target);
+                reactor.connect_stream(&plan.address, |stream| {
+                    stream.on_open(move |stream| stream.send(&request));
+                    stream.on_data(move |stream, bytes| {
+                        Self::read_events(stream.state, stream.reactor, number, bytes);
+                    });
+                    stream.on_close(|stream, close| {
+                        Self::closed(stream.state, stream.reactor, stream.id, close);
+                    });
+                })?
+            }
+            (Subscription::Connected, Some(clients)) => {
+                reactor.connect_websocket_of(clients.subscriber, &plan.url, from)?
+            }
+            (Subscription::WebSocket, Some(clients)) => {
+                let url = self.hub_url();
+                reactor.connect_websocket_of(clients.subscriber, &url, from)?
+            }
+            (_, None) => return Ok(()),
+        };
+        self.add(id, Role::Subscriber(number));
+        Ok(())
+    }
+
+    fn connect_publisher(&mut self, reactor: &mut Core<Self>, publisher: usize) -> io::Result<()> {
+        let id = match (self.options.publishing, self.clients) {
+            (Publishing::Post, _) => {
+                let set_up = |stream: &mut StreamHandlers<Self>| {
+                    stream.on_open(|stream| {
+                        Self::opened(stream.state, stream.reactor, stream.id);
+                    });
+                    stream.on_data(move |stream, bytes| {
+                        stream.state.answered(stream.reactor, publisher, bytes);
+                    });
+                    stream.on_close(|stream, close| {
+                        Self::closed(stream.state, stream.reactor, stream.id, close);
+                    });
+                };
+                reactor.connect_stream(&self.run.plan.address, set_up)?
+            }
+            (Publishing::Json, Some(clients)) => {
+                let mut url = self.hub_url();
+                if let Some(token) = &self.options.token {
+                    url.push_str("?token=");
+                    url.push_str(token);
+                }
+                reactor.connect_websocket_of(clients.publisher, &url, None)?
+            }
+            (Publishing::Plain, Some(clients)) => {
+                reactor.connect_websocket_of(clients.publisher, &self.run.plan.url, None)?
+            }
+            (_, None) => return Ok(()),
+        };
+        self.add(id, Role::Publisher(publisher));
+        self.publishers[publisher].id = Some(id);
+        Ok(())
+    }
+
+    fn hub_url(&self) -> String {
+        let plan = &self.run.plan;
+        format!("ws://{}{}/ws", plan.address, base(&plan.url))
+    }
+
+    fn read_events(&mut self, reactor: &mut Core<Self>, subscriber: usize, bytes: &[u8]) {
+        let mut source = std::mem::replace(&mut self.sources[subscriber], EventSource::new());
+        let id = self.ids[subscriber];
+        let outcome = source.read(bytes, |came| match came {
+            Came::Opened => Self::opened(self, reactor, id),
+            Came::Event(event) => self.deliver(reactor, subscriber, event.data.as_bytes()),
+        });
+        self.sources[subscriber] = source;
+        if let Err(why) = outcome
+            && self.run.phase != Phase::Closing
+        {
+            self.run.problems.add(Kind::Refused, || why);
+            if self.run.phase == Phase::Opening {
+                reactor.stop();
+            }
+        }
+    }
+
+    fn opened(state: &mut Self, reactor: &mut Core<Self>, id: ConnId) {
+        let Some(member) = state.members.get_mut(id) else {
+            return;
+        };
+        member.is_open = true;
+        if let Role::Publisher(publisher) = member.role
+            && let Some(poster) = &mut state.publishers[publisher].poster
+        {
+            let unanswered = poster.restart();
+            if !unanswered.is_empty() {
+                reactor.send(id, unanswered);
+            }
+            // One that takes the place of another was counted then.
+            if state.run.phase != Phase::Opening || state.probes != 0 {
+                return;
+            }
+        }
+        load::opened(state, reactor);
+    }
+
+    fn closed(state: &mut Self, reactor: &mut Core<Self>, id: ConnId, close: &Close) {
+        let Some(member) = state.members.get_mut(id) else {
+            return;
+        };
+        if !member.is_retired {
+            let was_open = std::mem::take(&mut member.is_open);
+            load::closed(state, reactor, was_open, close);
+        }
+    }
+}
+
+/// The path of a URL that the hub's own are under: without a slash at its end.
+fn base(url: &str) -> &str {
+    let rest = WebSocketUrl::parse(url).map_or("", |parsed| parsed.rest);
+    let path = rest.split('?').next().unwrap_or_default();
+    let path = path.strip_suffix("/ws").unwrap_or(path);
+    path.trim_end_matches('/')
+}
+
+impl Load for FanOut {
+    fn run(&mut self) -> &mut Run {
+        &mut self.run
+    }
+
+    fn connect(state: &mut Self, reactor: &mut Core<Self>, number: usize) -> io::Result<()> {
+        match number.checked_sub(state.options.subscribers) {
+            None => state.connect_subscriber(reactor, number),
+            Some(publisher) => state.connect_publisher(reactor, publisher),
+        }
+    }
+
+    fn opened(cx: &mut Cx<'_, Self>) {
+        Self::probe(cx);
+    }
+
+    fn begin(cx: &mut Cx<'_, Self>) {
+        let now = cx.reactor.now();
+        if let Some(schedule) = &mut cx.state.schedule {
+            schedule.begin(now.as_nanos() as u64);
+            return Self::keep_rate(cx);
+        }
+        for publisher in 0..cx.state.publishers.len() {
+            cx.state.publishers[publisher].last_delivery = now;
+            cx.state.publish_where_there_is_room(cx.reactor, publisher);
+        }
+        cx.reactor.every(STUCK / 2, Self::look_who_is_stuck);
+    }
+
+    fn is_settled(&self) -> bool {
+        self.deliveries.is_complete()
+    }
+
+    fn judge(&mut self) {
+        self.deliveries.judge(&mut self.run.problems);
+    }
+
+    fn connections(&self) -> Vec<ConnId> {
+        self.ids.clone()
+    }
+}
+
+fn set_up(client: &mut WebSocketClient<FanOut>, topic: Option<String>) {
+    client.on_open(move |ws, _| {
+        if let Some(topic) = &topic {
+            ws.send(topic);
+        }
+        FanOut::opened(ws.state, ws.reactor, ws.id);
+    });
+    client.on_close(|ws, close| FanOut::closed(ws.state, ws.reactor, ws.id, close));
+}
+
+/// Runs it, and tells what came out.
+///
+/// # Errors
+///
+/// When the system gives no poll.
+pub fn run(run: Run, options: Options, report: &mut Report) -> io::Result<Run> {
+    report.parameter("subscribers", options.subscribers);
+    report.parameter("publishers", options.publishers);
+    report.parameter("size", options.size);
+    match options.rate {
+        Some(rate) => report.parameter("rate", rounded(rate)),
+        None => report.parameter("in_flight", options.in_flight),
+    }
+    report.parameter("publishing", options.publishing.name());
+    let config = super::config(options.size);
+    let fan_out = FanOut::new(run, options);
+    let mut fan_out = Reactor::run_with(config, fan_out, |reactor| {
+        reactor.next_tick(|cx| {
+            let options = &cx.state.options;
+            let topic = match options.subscription {
+                Subscription::WebSocket => Some(options.topic.clone()),
+                Subscription::Connected | Subscription::EventStream => None,
+            };
+            let speaks_json = options.publishing == Publishing::Json;
+            let subscriber = cx.reactor.websocket_client(|ws| {
+                set_up(ws, topic);
+                ws.on_message(|ws, message| {
+                    let member = ws.state.members.get(ws.id).map(|member| member.role);
+                    if let Some(Role::Subscriber(subscriber)) = member {
+                        ws.state.deliver(ws.reactor, subscriber, message.as_bytes());
+                    }
+                });
+            });
+            let publisher = cx.reactor.websocket_client(|ws| {
+                set_up(ws, None);
+                if speaks_json {
+                    ws.subprotocols(["waterwheel.v1.json"]);
+                    // It is not subscribed: what comes is an error.
+                    ws.on_message(|ws, message| {
+                        let why = || format!("the server answered a publisher: {message}");
+                        ws.state.run.problems.add(Kind::Refused, why);
+                        ws.reactor.stop();
+                    });
+                }
+            });
+            cx.state.clients = Some(Clients {
+                subscriber,
+                publisher,
+            });
+            load::start(cx.state, cx.reactor);
+        });
+    })?;
+    fan_out.run.report(&DELIVERIES, report);
+    let deliveries = &fan_out.deliveries;
+    report.figure("published_total", deliveries.published_total());
+    report.figure("delivered_total", deliveries.delivered);
+    report.figure("expected_total", deliveries.expected);
+    if fan_out.options.publishing == Publishing::Post {
+        report.figure("acknowledged_total", fan_out.acknowledged);
+    }
+    if let Some(schedule) = &fan_out.schedule {
+        let late_max = rounded(schedule.late_max as f64 / 1000.0);
+        report.figure("sent_late_max_us", late_max);
+    }
+    for (key, kind) in [
+        ("lost", Kind::Lost),
+        ("duplicated", Kind::Duplicated),
+        ("reordered", Kind::Reordered),
+        ("altered", Kind::Altered),
+    ] {
+        report.figure(key, fan_out.run.problems.count_of(kind));
+    }
+    Ok(fan_out.run)
+}

@@ -1,0 +1,168 @@
+//! What a fan-out message says: who published it, which of theirs it is, and when.
+//!
+//! ```text
+//!   m 00a0 000000002f 00000001f4c2d b71c ABCDEF...
+//!   │ │    │          │             │    └ the same in all messages
+//!   │ │    │          │             └ check of all before it
+//!   │ │    │          └ nanoseconds on the clock of the load
+//!   │ │    └ number among those of the publisher
+//!   │ └ publisher
+//!   └ m: message, p: probe
+//! ```
+//!
+//! Hexadecimal and without the blanks, so that it is text in any protocol, and needs no escapes in
+//! JSON. The check tells a number that was changed on its way from one that was sent.
+
+/// Of all that stands before the filling.
+pub const HEADER_BYTES: usize = 32;
+
+const CHECKED_BYTES: usize = 28;
+const MESSAGE: u8 = b'm';
+const PROBE: u8 = b'p';
+
+/// Publishers that can be told apart.
+pub const PUBLISHERS_MAX: usize = 1 << 16;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// Sent to find out who is subscribed, and not counted.
+    pub is_probe: bool,
+    pub publisher: u32,
+    pub number: u64,
+    /// Nanoseconds.
+    pub sent_at: u64,
+}
+
+/// The part that all messages of a length have in common.
+pub fn filling(bytes: usize) -> String {
+    // Letters and digits alone; a period that is no power of two shows what was shifted.
+    let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012345678";
+    letters
+        .iter()
+        .cycle()
+        .take(bytes)
+        .map(|byte| char::from(*byte))
+        .collect()
+}
+
+impl Stamp {
+    /// Makes `text` the message with this stamp.
+    pub fn write(&self, filling: &str, text: &mut String) {
+        let mut header = [0; HEADER_BYTES];
+        header[0] = if self.is_probe { PROBE } else { MESSAGE };
+        write_digits(u64::from(self.publisher), &mut header[1..5]);
+        write_digits(self.number, &mut header[5..15]);
+        write_digits(self.sent_at, &mut header[15..CHECKED_BYTES]);
+        let check = check(&header);
+        write_digits(check, &mut header[CHECKED_BYTES..]);
+        text.clear();
+        text.push_str(str::from_utf8(&header).expect("digits and a letter"));
+        text.push_str(filling);
+    }
+
+    /// What a message that came says, when it is one of ours and unchanged.
+    #[inline]
+    pub fn read(message: &[u8], filling: &str) -> Option<Stamp> {
+        let (header, rest) = message.split_first_chunk::<HEADER_BYTES>()?;
+        if rest != filling.as_bytes() {
+            return None;
+        }
+        let is_probe = match header[0] {
+            MESSAGE => false,
+            PROBE => true,
+            _ => return None,
+        };
+        if read_digits(&header[CHECKED_BYTES..])? != check(header) {
+            return None;
+        }
+        Some(Stamp {
+            is_probe,
+            publisher: read_digits(&header[1..5])? as u32,
+            number: read_digits(&header[5..15])?,
+            sent_at: read_digits(&header[15..CHECKED_BYTES])?,
+        })
+    }
+}
+
+fn write_digits(number: u64, out: &mut [u8]) {
+    let mut rest = number;
+    for byte in out.iter_mut().rev() {
+        *byte = b"0123456789abcdef"[(rest & 15) as usize];
+        rest >>= 4;
+    }
+}
+
+#[inline]
+fn read_digits(digits: &[u8]) -> Option<u64> {
+    let mut number = 0;
+    for digit in digits {
+        let value = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            _ => return None,
+        };
+        number = (number << 4) | u64::from(value);
+    }
+    Some(number)
+}
+
+/// Sixteen bits that any change of what stands before them changes, most likely.
+#[inline]
+fn check(header: &[u8; HEADER_BYTES]) -> u64 {
+    let mut sum = 0_u64;
+    for bytes in header[..CHECKED_BYTES].chunks_exact(4) {
+        let word = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        sum = (sum.rotate_left(5) ^ u64::from(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+    sum >> 48
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STAMP: Stamp = Stamp {
+        is_probe: false,
+        publisher: 0xa0,
+        number: 0x2f,
+        sent_at: 0x1f4c2d,
+    };
+
+    #[test]
+    fn what_is_written_is_read() {
+        for bytes in [0, 1, 1000] {
+            let filling = filling(bytes);
+            for stamp in [
+                STAMP,
+                Stamp {
+                    is_probe: true,
+                    publisher: 0xffff,
+                    number: (1 << 40) - 1,
+                    sent_at: (1 << 52) - 1,
+                },
+            ] {
+                let mut text = "before".to_owned();
+                stamp.write(&filling, &mut text);
+                assert_eq!(text.len(), HEADER_BYTES + bytes);
+                assert_eq!(Stamp::read(text.as_bytes(), &filling), Some(stamp));
+            }
+        }
+    }
+
+    #[test]
+    fn any_byte_that_is_changed_is_noticed() {
+        let filling = filling(10);
+        let mut text = String::new();
+        STAMP.write(&filling, &mut text);
+        for index in 0..text.len() {
+            for change in [1, 2, 0x20] {
+                let mut bytes = text.clone().into_bytes();
+                bytes[index] ^= change;
+                assert_eq!(Stamp::read(&bytes, &filling), None, "{index} {change}");
+            }
+        }
+        for length in 0..text.len() {
+            assert_eq!(Stamp::read(&text.as_bytes()[..length], &filling), None);
+        }
+    }
+}
