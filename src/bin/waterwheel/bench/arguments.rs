@@ -7,13 +7,15 @@ use log::LevelFilter;
 use waterwheel::protocol::http::WebSocketUrl;
 
 use super::fan_out::{Publishing, Subscription};
-use super::{echo, fan_out, payload};
+use super::{churn, echo, fan_out, idle, payload};
 use crate::arguments::{level, text};
 
 pub const HELP: &str = "\
 waterwheel bench: load for servers, and what they make of it
 
   waterwheel bench echo [OPTIONS]      messages go out and must come back
+  waterwheel bench idle [OPTIONS]      connections that are held, and what they cost the server
+  waterwheel bench churn [OPTIONS]     connect, upgrade, one message there and back, close; and again
   waterwheel bench fan-out [OPTIONS]   what few publish must reach all, once and in order
   waterwheel bench sse [OPTIONS]       the same for Server-Sent Events
 
@@ -34,6 +36,16 @@ Options of echo:
                            back; latencies count from when a message was due
   --binary                 binary messages instead of text
   --verify                 check every byte of every reply, and the order
+
+Options of idle, which has --hold instead of --seconds and --warmup:
+  --connections N          [100]
+  --hold S                 how long they are held [5]
+  --send TEXT              what each sends once; nothing when empty [hello]
+  --expect echo|nothing    what comes back to that [echo]
+
+Options of churn:
+  --connections N          at once [50]
+  --size BYTES             of the message [20]
 
 Options of fan-out and sse, against `waterwheel serve` or, plainly, a server that sends what it gets to all:
   --subscribers N          [100]
@@ -72,6 +84,11 @@ pub enum Mode {
         connections: usize,
         options: echo::Options,
     },
+    Idle {
+        connections: usize,
+        options: idle::Options,
+    },
+    Churn(churn::Options),
     FanOut(fan_out::Options),
     Sse(fan_out::Options),
 }
@@ -80,6 +97,8 @@ impl Mode {
     pub fn name(&self) -> &'static str {
         match self {
             Mode::Echo { .. } => "echo",
+            Mode::Idle { .. } => "idle",
+            Mode::Churn(_) => "churn",
             Mode::FanOut(_) => "fan-out",
             Mode::Sse(_) => "sse",
         }
@@ -87,14 +106,15 @@ impl Mode {
 
     pub fn connections(&self) -> usize {
         match self {
-            Mode::Echo { connections, .. } => *connections,
+            Mode::Echo { connections, .. } | Mode::Idle { connections, .. } => *connections,
+            Mode::Churn(options) => options.connections,
             Mode::FanOut(options) | Mode::Sse(options) => options.subscribers + options.publishers,
         }
     }
 
     /// Whether one address has too few ports for it.
     pub fn spreads(&self) -> bool {
-        20_000 < self.connections()
+        matches!(self, Mode::Churn(_)) || 20_000 < self.connections()
     }
 }
 
@@ -121,23 +141,19 @@ struct Words {
     publishing: Option<Publishing>,
     topic: Option<String>,
     token: Option<String>,
+    send: Option<String>,
+    expects_nothing: bool,
 }
 
-const COMMON: [&str; 7] = [
-    "url",
-    "pid",
-    "seconds",
-    "warmup",
-    "connect-rate",
-    "json",
-    "log",
-];
+const COMMON: [&str; 5] = ["url", "pid", "connect-rate", "json", "log"];
 
 /// The kinds of load, and which options each has beside the common ones.
-const MODES: [(&str, &[&str]); 3] = [
+const MODES: [(&str, &[&str]); 5] = [
     (
         "echo",
         &[
+            "seconds",
+            "warmup",
             "connections",
             "size",
             "pipeline",
@@ -146,9 +162,13 @@ const MODES: [(&str, &[&str]); 3] = [
             "verify",
         ],
     ),
+    ("idle", &["connections", "hold", "send", "expect"]),
+    ("churn", &["seconds", "warmup", "connections", "size"]),
     (
         "fan-out",
         &[
+            "seconds",
+            "warmup",
             "subscribers",
             "publishers",
             "size",
@@ -163,6 +183,8 @@ const MODES: [(&str, &[&str]); 3] = [
     (
         "sse",
         &[
+            "seconds",
+            "warmup",
             "subscribers",
             "publishers",
             "size",
@@ -246,6 +268,10 @@ impl Words {
             "token" => self.token = Some(word(option, text(parser, option)?)?),
             "connect-rate" => self.connect_rate = Some(rate(option, &text(parser, option)?)?),
             "seconds" => self.seconds = Some(seconds(option, &text(parser, option)?, 0.01)?),
+            // What idle measures is how it holds.
+            "hold" => self.seconds = Some(seconds(option, &text(parser, option)?, 0.01)?),
+            "send" => self.send = Some(text(parser, option)?),
+            "expect" => self.expects_nothing = expectation(option, &text(parser, option)?)?,
             "warmup" => self.warmup = Some(seconds(option, &text(parser, option)?, 0.0)?),
             _ => return Err(format!("{option} is not known")),
         }
@@ -260,6 +286,11 @@ impl Words {
             format!("--url: expected ws://HOST:PORT/PATH, got {url:?}: {error}")
         })?;
         let connections = self.connections.unwrap_or(100);
+        let warmup = match mode {
+            // Nothing has to become warm.
+            "idle" => Duration::ZERO,
+            _ => Duration::from_secs(1),
+        };
         let mode = match mode {
             "echo" => {
                 if self.rate.is_some() && self.pipeline.is_some() {
@@ -276,6 +307,17 @@ impl Words {
                     },
                 }
             }
+            "idle" => Mode::Idle {
+                connections,
+                options: idle::Options {
+                    send: self.send.unwrap_or_else(|| "hello".to_owned()),
+                    expects_echo: !self.expects_nothing,
+                },
+            },
+            "churn" => Mode::Churn(churn::Options {
+                connections: self.connections.unwrap_or(50),
+                size: self.size.unwrap_or(20),
+            }),
             "fan-out" if self.speaks_waterwheel => {
                 Mode::FanOut(self.fan_out(Subscription::WebSocket, Publishing::Post)?)
             }
@@ -288,7 +330,7 @@ impl Words {
             url,
             pid: self.pid,
             seconds: self.seconds.unwrap_or(Duration::from_secs(5)),
-            warmup: self.warmup.unwrap_or(Duration::from_secs(1)),
+            warmup: self.warmup.unwrap_or(warmup),
             connect_rate: self.connect_rate,
             json: self.json,
             log: self.log.unwrap_or(LevelFilter::Warn),
@@ -367,6 +409,15 @@ fn word(option: &str, value: String) -> Result<String, String> {
         ));
     }
     Ok(value)
+}
+
+/// Whether nothing comes back.
+fn expectation(option: &str, value: &str) -> Result<bool, String> {
+    match value {
+        "echo" => Ok(false),
+        "nothing" => Ok(true),
+        _ => Err(format!("{option}: expected echo or nothing, got {value:?}")),
+    }
 }
 
 fn count(option: &str, parser: &mut Parser) -> Result<usize, String> {

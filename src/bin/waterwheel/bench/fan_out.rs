@@ -291,7 +291,7 @@ impl FanOut {
                      does the server send what it gets to all?"
                 )
             });
-            return cx.reactor.stop();
+            return load::give_up(&mut fan_out.run, cx.reactor);
         }
         // Each publisher in turn, so that all are known to get through.
         let publisher = (fan_out.probes % fan_out.publishers.len() as u64) as usize;
@@ -326,7 +326,7 @@ impl FanOut {
                 }
                 Err(why) => {
                     self.run.problems.add(Kind::Refused, || why);
-                    return reactor.stop();
+                    return load::give_up(&mut self.run, reactor);
                 }
             }
         }
@@ -478,7 +478,7 @@ impl FanOut {
         {
             self.run.problems.add(Kind::Refused, || why);
             if self.run.phase == Phase::Opening {
-                reactor.stop();
+                load::give_up(&mut self.run, reactor);
             }
         }
     }
@@ -615,7 +615,7 @@ pub fn run(run: Run, options: Options, report: &mut Report) -> io::Result<Run> {
                     ws.on_message(|ws, message| {
                         let why = || format!("the server answered a publisher: {message}");
                         ws.state.run.problems.add(Kind::Refused, why);
-                        ws.reactor.stop();
+                        load::give_up(&mut ws.state.run, ws.reactor);
                     });
                 }
             });
@@ -626,7 +626,7 @@ pub fn run(run: Run, options: Options, report: &mut Report) -> io::Result<Run> {
             load::start(cx.state, cx.reactor);
         });
     })?;
-    fan_out.run.report(&DELIVERIES, report);
+    fan_out.run.report(Some(&DELIVERIES), report);
     let deliveries = &fan_out.deliveries;
     report.figure("published_total", deliveries.published_total());
     report.figure("delivered_total", deliveries.delivered);

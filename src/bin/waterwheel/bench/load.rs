@@ -50,6 +50,8 @@ pub struct Plan {
     /// `HOST:PORT`, for sentences.
     pub address: String,
     pub connections: usize,
+    /// Whether all are open before anything else happens.
+    pub opens_first: bool,
     pub connect_rate: Option<f64>,
     /// Connect from several addresses of the loopback network, each of which has all the ports.
     pub spreads: bool,
@@ -66,10 +68,10 @@ impl Plan {
         const PER_ADDRESS: usize = 20_000;
         /// Addresses that churn takes in turn.
         const ADDRESSES: usize = 200;
-        let last = match self.spreads {
-            true if self.connections <= ADDRESSES => number % ADDRESSES,
-            true => number / PER_ADDRESS,
-            false => return None,
+        let last = match (self.spreads, self.opens_first) {
+            (false, _) => return None,
+            (true, true) => number / PER_ADDRESS,
+            (true, false) => number % ADDRESSES,
         };
         Some(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1 + last as u8)))
     }
@@ -135,11 +137,16 @@ impl Run {
         matches!(self.phase, Phase::WarmUp | Phase::Measuring)
     }
 
+    #[inline]
+    pub fn is_measuring(&self) -> bool {
+        self.phase == Phase::Measuring
+    }
+
     /// Counts one, and its latency while that is measured.
     #[inline]
     pub fn count(&mut self, latency_nanos: u64) {
         self.done += 1;
-        if self.phase == Phase::Measuring {
+        if self.is_measuring() {
             self.latencies.record(latency_nanos);
         }
     }
@@ -163,15 +170,15 @@ impl Run {
         }
     }
 
-    /// How long the window was, in seconds.
-    pub fn elapsed(&self) -> f64 {
-        self.ended.at.saturating_sub(self.began.at).as_secs_f64()
+    /// Whether the run came to its end, so that there are figures.
+    pub fn is_measured(&self) -> bool {
+        self.began.at < self.ended.at
     }
 
-    /// Adds rates, latencies, processor time and errors; `what` is counted, as in `messages`.
-    pub fn report(&mut self, what: &Counted, report: &mut Report) {
+    /// Adds rates, latencies and processor time; `what` is counted, where something is.
+    pub fn report(&mut self, what: Option<&Counted>, report: &mut Report) {
         let done = self.ended.done - self.began.done;
-        let elapsed = self.elapsed();
+        let elapsed = self.ended.at.saturating_sub(self.began.at).as_secs_f64();
         let own = self.ended.own.since(self.began.own);
         let server = match (self.began.server, self.ended.server) {
             (Some(began), Some(ended)) => Some(ended.since(began)),
@@ -179,42 +186,39 @@ impl Run {
         };
         let seconds =
             |of: fn(ProcessorTime) -> f64| server.map_or(Value::Null, |server| rounded(of(server)));
-        report.figure("connections_opened", self.opened);
-        report.figure("open_s", rounded(self.open_took.as_secs_f64()));
-        report.figure("connects_per_s", self.connects_per_second());
+        if self.plan.opens_first {
+            report.figure("connections_opened", self.opened);
+            report.figure("open_s", rounded(self.open_took.as_secs_f64()));
+            let per_second = self.opened as f64 / self.open_took.as_secs_f64();
+            report.figure("connects_per_s", rounded(per_second));
+        }
         report.figure("elapsed_s", rounded(elapsed));
-        report.figure(what.count, done);
-        report.figure(what.per_second, rounded(done as f64 / elapsed));
-        self.latencies.report(&LATENCY, report);
+        if let Some(what) = what {
+            report.figure(what.count, done);
+            report.figure(what.per_second, rounded(done as f64 / elapsed));
+            self.latencies.report(&LATENCY, report);
+        }
         report.figure("server_cpu_s", seconds(ProcessorTime::total_seconds));
         report.figure("server_user_s", seconds(|time| time.user_seconds));
         report.figure("server_system_s", seconds(|time| time.system_seconds));
-        report.figure(
-            what.per_cpu_second,
-            server.map_or(Value::Null, |time| {
-                rounded(done as f64 / time.total_seconds())
-            }),
-        );
+        if let Some(what) = what {
+            let per_cpu_second = |time: ProcessorTime| rounded(done as f64 / time.total_seconds());
+            let per_cpu_second = server.map_or(Value::Null, per_cpu_second);
+            report.figure(what.per_cpu_second, per_cpu_second);
+        }
         report.figure("load_cpu_s", rounded(own.total_seconds()));
         report.figure("load_cpu_share", rounded(own.total_seconds() / elapsed));
-        report.detail("series_interval_s", rounded(self.interval().as_secs_f64()));
-        report.detail(
-            "series",
-            self.series.iter().copied().map(rounded).collect::<Vec<_>>(),
-        );
+        if what.is_some() {
+            let series: Vec<_> = self.series.iter().copied().map(rounded).collect();
+            report.detail("series_interval_s", rounded(self.interval().as_secs_f64()));
+            report.detail("series", series);
+        }
     }
 
     /// Adds the errors, which the last phase may still have brought.
     pub fn report_problems(&self, report: &mut Report) {
         report.figure("errors", self.problems.count());
         report.detail("problems", self.problems.to_json());
-    }
-
-    fn connects_per_second(&self) -> Value {
-        match self.open_took {
-            Duration::ZERO => Value::Null,
-            took => rounded(self.opened as f64 / took.as_secs_f64()),
-        }
     }
 
     fn interval(&self) -> Duration {
@@ -303,7 +307,11 @@ pub fn start<L: Load>(state: &mut L, reactor: &mut Core<L>) {
             }
         });
     }
-    open_more(state, reactor);
+    if state.run().plan.opens_first {
+        open_more(state, reactor);
+    } else {
+        L::opened(&mut Cx { state, reactor });
+    }
 }
 
 /// Begins to make as many connections as may be in the making now.
@@ -321,11 +329,9 @@ pub fn open_more<L: Load>(state: &mut L, reactor: &mut Core<L>) {
         let number = run.started;
         run.started += 1;
         if let Err(error) = L::connect(state, reactor, number) {
-            state
-                .run()
-                .problems
-                .add(Kind::NotOpened, || error.to_string());
-            return reactor.stop();
+            let run = state.run();
+            run.problems.add(Kind::NotOpened, || error.to_string());
+            return give_up(run, reactor);
         }
     }
 }
@@ -372,8 +378,16 @@ pub fn closed<L: Load>(state: &mut L, reactor: &mut Core<L>, was_open: bool, clo
     run.problems.add(kind, sentence);
     // There is nothing to measure with fewer, or without any.
     if run.phase == Phase::Opening || run.open == 0 {
-        reactor.stop();
+        give_up(run, reactor);
     }
+}
+
+/// Ends the run before its time; the figures are of what there was.
+pub fn give_up<L: Load>(run: &mut Run, reactor: &mut Core<L>) {
+    if run.phase == Phase::Measuring {
+        run.ended = run.mark(reactor.now());
+    }
+    reactor.stop();
 }
 
 /// Begins to send, and to measure when that is warm.

@@ -60,15 +60,6 @@ impl Latencies {
         report.figure(keys.max, micros(self.histogram.max() as f64));
         report.figure(keys.mean, micros(self.histogram.mean()));
     }
-
-    /// Percentiles and their latencies in microseconds, for a curve.
-    pub fn curve(&mut self) -> Vec<(f64, f64)> {
-        self.settle();
-        self.histogram
-            .iter_quantiles(10)
-            .map(|step| (step.percentile(), step.value_iterated_to() as f64 / 1000.0))
-            .collect()
-    }
 }
 
 /// Names of the figures of one histogram.
@@ -87,4 +78,16 @@ pub const LATENCY: LatencyKeys = LatencyKeys {
     ],
     max: "latency_max_us",
     mean: "latency_mean_us",
+};
+
+/// From the beginning of a connection to the first byte of its answer.
+pub const FIRST_BYTE: LatencyKeys = LatencyKeys {
+    percentiles: [
+        "first_byte_p50_us",
+        "first_byte_p90_us",
+        "first_byte_p99_us",
+        "first_byte_p99_9_us",
+    ],
+    max: "first_byte_max_us",
+    mean: "first_byte_mean_us",
 };

@@ -1,10 +1,12 @@
 //! `waterwheel bench`: the load tool, on the library's own client and reactor.
 
 pub mod arguments;
+mod churn;
 mod deliveries;
 mod echo;
 mod events;
 mod fan_out;
+mod idle;
 mod load;
 mod meter;
 mod payload;
@@ -70,6 +72,7 @@ fn measure(bench: Bench) -> Result<bool, String> {
         spreads: bench.mode.spreads() && target.is_loopback,
         address: target.address,
         connections: bench.mode.connections(),
+        opens_first: !matches!(bench.mode, Mode::Churn(_)),
         connect_rate: bench.connect_rate,
         warmup: bench.warmup,
         seconds: bench.seconds,
@@ -79,15 +82,18 @@ fn measure(bench: Bench) -> Result<bool, String> {
     let run = Run::new(plan);
     let run = match bench.mode {
         Mode::Echo { options, .. } => echo::run(run, options, &mut report),
+        Mode::Idle { options, .. } => idle::run(run, options, &mut report),
+        Mode::Churn(options) => churn::run(run, options, &mut report),
         Mode::FanOut(options) | Mode::Sse(options) => fan_out::run(run, options, &mut report),
     }
     .map_err(|error| error.to_string())?;
     load::end_progress(&run.plan);
     run.report_problems(&mut report);
-    crate::say(&match bench.json {
-        true => report.to_json(),
-        false => report.to_table(),
-    });
+    if bench.json {
+        crate::say(&report.to_json());
+    } else if run.is_measured() {
+        crate::say(&report.to_table());
+    }
     eprint!("{}", run.problems);
     Ok(run.problems.count() == 0)
 }

@@ -1,0 +1,199 @@
+//! `bench churn`: connect, upgrade, one message there and back, close; and again.
+
+use std::io;
+
+use waterwheel::{
+    Close, ConnId, ConnMap, Core, Cx, Message, Reactor, WebSocketCallbacks, WebSocketClientId,
+};
+
+use super::load::{self, Counted, Load, Run};
+use super::meter::{FIRST_BYTE, Latencies};
+use super::payload::filling;
+use super::problems::{Kind, tell_close};
+use super::report::Report;
+
+/// So many that could not be made are enough to know.
+const FAILURES_MAX: u64 = 100;
+
+const ROUNDS: Counted = Counted {
+    count: "rounds",
+    per_second: "rounds_per_s",
+    per_cpu_second: "rounds_per_cpu_s",
+};
+
+#[derive(Debug, PartialEq)]
+pub struct Options {
+    /// At once.
+    pub connections: usize,
+    pub size: usize,
+}
+
+struct Connection {
+    begun_at: u64,
+    is_open: bool,
+    has_reply: bool,
+}
+
+struct Churn {
+    run: Run,
+    options: Options,
+    client: Option<WebSocketClientId>,
+    connections: ConnMap<Connection>,
+    /// Begun so far, which chooses the address of the next.
+    begun: usize,
+    under_way: usize,
+    first_byte: Latencies,
+    text: String,
+}
+
+impl Churn {
+    fn begin_one(&mut self, reactor: &mut Core<Self>) {
+        let Some(client) = self.client else {
+            return;
+        };
+        let from = self.run.plan.source(self.begun);
+        self.begun += 1;
+        match reactor.connect_websocket_of(client, &self.run.plan.url, from) {
+            Ok(id) => {
+                self.under_way += 1;
+                let connection = Connection {
+                    begun_at: reactor.now().as_nanos() as u64,
+                    is_open: false,
+                    has_reply: false,
+                };
+                self.connections.insert(id, connection);
+            }
+            Err(error) => {
+                let why = || error.to_string();
+                self.run.problems.add(Kind::NotOpened, why);
+                load::give_up(&mut self.run, reactor);
+            }
+        }
+    }
+
+    fn opened(&mut self, reactor: &mut Core<Self>, id: ConnId) {
+        let now = reactor.now().as_nanos() as u64;
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        connection.is_open = true;
+        self.run.open += 1;
+        if self.run.is_measuring() {
+            let waited = now.saturating_sub(connection.begun_at);
+            self.first_byte.record(waited);
+        }
+        reactor.send(id, &self.text);
+    }
+
+    fn receive(&mut self, reactor: &mut Core<Self>, id: ConnId, message: Message<'_>) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        if std::mem::replace(&mut connection.has_reply, true) {
+            self.run.problems.add(Kind::Duplicated, || {
+                "a second reply came to one message: does the server send to all?".to_owned()
+            });
+        }
+        if message.as_bytes() != self.text.as_bytes() {
+            self.run.problems.add(Kind::Altered, || {
+                format!("{:?} came back as {message:?}", self.text)
+            });
+        }
+        reactor.close(id);
+    }
+
+    fn closed(&mut self, reactor: &mut Core<Self>, id: ConnId, close: &Close) {
+        let Some(connection) = self.connections.remove(id) else {
+            return;
+        };
+        self.under_way -= 1;
+        self.run.open -= usize::from(connection.is_open);
+        if connection.has_reply && close.was_clean {
+            let now = reactor.now().as_nanos() as u64;
+            self.run.count(now.saturating_sub(connection.begun_at));
+        } else {
+            let kind = match connection.is_open {
+                true => Kind::Closed,
+                false => Kind::NotOpened,
+            };
+            let address = &self.run.plan.address;
+            self.run.problems.add(kind, || tell_close(address, close));
+            // Whoever refuses does so at once, and would be asked again and again.
+            if FAILURES_MAX <= self.run.problems.count_of(Kind::NotOpened) {
+                return load::give_up(&mut self.run, reactor);
+            }
+        }
+        if self.run.is_sending() {
+            self.begin_one(reactor);
+        }
+    }
+}
+
+impl Load for Churn {
+    fn run(&mut self) -> &mut Run {
+        &mut self.run
+    }
+
+    fn connect(_: &mut Self, _: &mut Core<Self>, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn begin(cx: &mut Cx<'_, Self>) {
+        for _ in 0..cx.state.options.connections {
+            cx.state.begin_one(cx.reactor);
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        self.under_way == 0
+    }
+
+    fn judge(&mut self) {
+        let under_way = self.under_way as u64;
+        self.run.problems.add_many(Kind::Lost, under_way, || {
+            format!("{under_way} rounds never came to their end")
+        });
+    }
+
+    fn connections(&self) -> Vec<ConnId> {
+        self.connections.iter().map(|(id, _)| id).collect()
+    }
+}
+
+fn set_up(ws: &mut WebSocketCallbacks<Churn>) {
+    ws.on_open(|ws, _| ws.state.opened(ws.reactor, ws.id));
+    ws.on_message(|ws, message| ws.state.receive(ws.reactor, ws.id, message));
+    ws.on_close(|ws, close| ws.state.closed(ws.reactor, ws.id, close));
+}
+
+/// Runs it, and tells what came out.
+///
+/// # Errors
+///
+/// When the system gives no poll.
+pub fn run(run: Run, options: Options, report: &mut Report) -> io::Result<Run> {
+    report.parameter("size", options.size);
+    let config = super::config(options.size);
+    let churn = Churn {
+        run,
+        client: None,
+        connections: ConnMap::default(),
+        begun: 0,
+        under_way: 0,
+        first_byte: Latencies::new(),
+        text: filling(options.size),
+        options,
+    };
+    let mut churn = Reactor::run_with(config, churn, |reactor| {
+        let client = reactor.websocket_client(|ws| set_up(ws));
+        reactor.next_tick(move |cx| {
+            cx.state.client = Some(client);
+            load::start(cx.state, cx.reactor);
+        });
+    })?;
+    churn.run.report(Some(&ROUNDS), report);
+    churn.first_byte.report(&FIRST_BYTE, report);
+    report.figure("rounds_total", churn.run.done);
+    report.figure("connections_begun", churn.begun);
+    Ok(churn.run)
+}

@@ -1,0 +1,230 @@
+//! `bench idle`: connections that are opened and held, and what they cost the server.
+//!
+//! The server's memory is read before the first connection, when all are open, and when each has
+//! sent one message: a server may take its buffers only then. Pings are answered by the library.
+
+use std::io;
+use std::time::Duration;
+
+use serde_json::Value;
+use waterwheel::{
+    Close, ConnId, ConnMap, Core, Cx, Message, Reactor, WebSocketCallbacks, WebSocketClientId, Ws,
+};
+
+use super::load::{self, Load, Run};
+use super::problems::Kind;
+use super::process::Process;
+use super::report::{Report, rounded};
+
+/// After the last connection or reply the server may still tidy up.
+const SETTLES: Duration = Duration::from_millis(300);
+
+/// How long replies to the one message of each may take, since the last that came.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Messages sent in one go, so that the server is not flooded.
+const BATCH: usize = 256;
+
+#[derive(Debug, PartialEq)]
+pub struct Options {
+    /// What each connection sends once; nothing is sent when it is empty.
+    pub send: String,
+    /// Whether the same comes back.
+    pub expects_echo: bool,
+}
+
+struct Idle {
+    run: Run,
+    options: Options,
+    client: Option<WebSocketClientId>,
+    /// Whether each is open.
+    is_open: ConnMap<bool>,
+    ids: Vec<ConnId>,
+    sent: usize,
+    replies: usize,
+    pings: u64,
+    last_reply: Duration,
+    /// Resident bytes of the server: before, with all, and after one message each.
+    memory: [Option<u64>; 3],
+}
+
+impl Idle {
+    fn resident_bytes(&mut self) -> Option<u64> {
+        match self
+            .run
+            .plan
+            .process
+            .as_ref()
+            .map(Process::resident_bytes)?
+        {
+            Ok(bytes) => Some(bytes),
+            Err(why) => {
+                self.run.problems.add(Kind::Machine, || {
+                    format!("{why} any more: the server's figures are missing")
+                });
+                None
+            }
+        }
+    }
+
+    /// All are open, and have been for a moment.
+    fn all_are_open(cx: &mut Cx<'_, Self>) {
+        cx.state.memory[1] = cx.state.resident_bytes();
+        if cx.state.options.send.is_empty() {
+            return load::warm_up(cx);
+        }
+        cx.state.last_reply = cx.reactor.now();
+        Self::send_batch(cx);
+    }
+
+    fn send_batch(cx: &mut Cx<'_, Self>) {
+        let last = cx.state.ids.len().min(cx.state.sent + BATCH);
+        for id in &cx.state.ids[cx.state.sent..last] {
+            cx.reactor.send(*id, &cx.state.options.send);
+        }
+        cx.state.sent = last;
+        if last < cx.state.ids.len() {
+            cx.reactor.next_tick(Self::send_batch);
+        } else {
+            Self::await_replies(cx);
+        }
+    }
+
+    fn await_replies(cx: &mut Cx<'_, Self>) {
+        let all = match cx.state.options.expects_echo {
+            true => cx.state.ids.len(),
+            false => 0,
+        };
+        let silence = cx.reactor.now().saturating_sub(cx.state.last_reply);
+        if cx.state.replies < all && silence < PATIENCE {
+            cx.reactor.after(SETTLES / 10, Self::await_replies);
+            return;
+        }
+        let missing = all.saturating_sub(cx.state.replies);
+        cx.state
+            .run
+            .problems
+            .add_many(Kind::Lost, missing as u64, || {
+                format!(
+                    "{missing} of {all} connections got no reply to their one message: \
+                 for a server that does not echo, --expect nothing"
+                )
+            });
+        cx.reactor.after(SETTLES, |cx| {
+            cx.state.memory[2] = cx.state.resident_bytes();
+            load::warm_up(cx);
+        });
+    }
+
+    fn receive(&mut self, now: Duration, message: Message<'_>) {
+        self.last_reply = now;
+        self.replies += 1;
+        if self.options.expects_echo && message.as_bytes() != self.options.send.as_bytes() {
+            let wanted = &self.options.send;
+            self.run.problems.add(Kind::Altered, || {
+                format!("{wanted:?} came back as {message:?}")
+            });
+        }
+    }
+
+    /// What each connection costs the server at one of the moments, above what it had before.
+    fn bytes_each(&self, moment: usize) -> Value {
+        match (self.memory[0], self.memory[moment]) {
+            (Some(before), Some(then)) => {
+                rounded((then as f64 - before as f64) / self.ids.len() as f64)
+            }
+            _ => Value::Null,
+        }
+    }
+}
+
+impl Load for Idle {
+    fn run(&mut self) -> &mut Run {
+        &mut self.run
+    }
+
+    fn connect(state: &mut Self, reactor: &mut Core<Self>, number: usize) -> io::Result<()> {
+        let Some(client) = state.client else {
+            return Ok(());
+        };
+        let plan = &state.run.plan;
+        let id = reactor.connect_websocket_of(client, &plan.url, plan.source(number))?;
+        state.is_open.insert(id, false);
+        state.ids.push(id);
+        Ok(())
+    }
+
+    fn opened(cx: &mut Cx<'_, Self>) {
+        cx.reactor.after(SETTLES, Self::all_are_open);
+    }
+
+    fn begin(_: &mut Cx<'_, Self>) {}
+
+    fn is_settled(&self) -> bool {
+        true
+    }
+
+    fn judge(&mut self) {}
+
+    fn connections(&self) -> Vec<ConnId> {
+        self.ids.clone()
+    }
+}
+
+fn set_up(ws: &mut WebSocketCallbacks<Idle>) {
+    ws.on_open(|ws, _| {
+        ws.state.is_open.insert(ws.id, true);
+        load::opened(ws.state, ws.reactor);
+    });
+    ws.on_message(|ws, message| ws.state.receive(ws.reactor.now(), message));
+    ws.on_ping(|ws, _| ws.state.pings += 1);
+    ws.on_close(|ws: &mut Ws<'_, Idle>, close: &Close| {
+        let was_open = ws.state.is_open.insert(ws.id, false) == Some(true);
+        load::closed(ws.state, ws.reactor, was_open, close);
+    });
+}
+
+/// Runs it, and tells what came out.
+///
+/// # Errors
+///
+/// When the system gives no poll.
+pub fn run(run: Run, options: Options, report: &mut Report) -> io::Result<Run> {
+    report.parameter("send", options.send.as_str());
+    report.parameter("expects_echo", options.expects_echo);
+    let config = super::config(options.send.len());
+    let mut idle = Idle {
+        run,
+        options,
+        client: None,
+        is_open: ConnMap::default(),
+        ids: Vec::new(),
+        sent: 0,
+        replies: 0,
+        pings: 0,
+        last_reply: Duration::ZERO,
+        memory: [None; 3],
+    };
+    idle.memory[0] = idle.resident_bytes();
+    let mut idle = Reactor::run_with(config, idle, |reactor| {
+        let client = reactor.websocket_client(|ws| set_up(ws));
+        reactor.next_tick(move |cx| {
+            cx.state.client = Some(client);
+            load::start(cx.state, cx.reactor);
+        });
+    })?;
+    idle.run.report(None, report);
+    report.figure("pings", idle.pings);
+    report.figure("replies", idle.replies);
+    let keys = [
+        "server_bytes_before",
+        "server_bytes_open",
+        "server_bytes_after_message",
+    ];
+    for (key, bytes) in keys.into_iter().zip(idle.memory) {
+        report.figure(key, bytes);
+    }
+    report.figure("bytes_per_connection", idle.bytes_each(1));
+    report.figure("bytes_per_connection_after_message", idle.bytes_each(2));
+    Ok(idle.run)
+}
