@@ -100,7 +100,7 @@ fn measure(bench: Bench) -> Result<bool, String> {
 
 /// Raises the limit of descriptors, and says how far.
 fn raise_descriptors(connections: usize) -> Result<u64, String> {
-    let descriptors = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024);
+    let descriptors = crate::raise_descriptor_limit();
     let wanted = connections as u64 + RESERVED_DESCRIPTORS;
     if descriptors < wanted {
         return Err(format!(
