@@ -854,3 +854,21 @@ fn every_connection_that_opened_closes_once_however_it_ends() {
         assert!(10 < count, "{reason}: {count}");
     }
 }
+
+// C2, rule 2: also those whom a stop ends are told of.
+#[test]
+fn a_stop_closes_everybody_who_is_there() {
+    let mut sim = Sim::new(Vec::new(), |reactor| {
+        reactor
+            .websocket("0.0.0.0:80", |ws| {
+                ws.on_message(|ws, _| ws.reactor.stop());
+                ws.on_close(|ws, close| ws.state.push(close.reason));
+            })
+            .unwrap();
+    });
+    let clients = [(); 3].map(|()| sim.websocket("/"));
+    clients[1].send("stop");
+    sim.settle();
+    assert!(!sim.is_running());
+    assert_eq!(*sim.state(), [waterwheel::CloseReason::Local; 3]);
+}

@@ -38,6 +38,7 @@ pub fn mount<S: 'static>(site: &mut Site<S>, access: &Access) {
         origins: access.origins.clone(),
         absent: true,
     });
+    site.origins_option = "--allow-origin";
     let names = access.clone();
     site.guard(move |request| names.check_host(request.host()));
 

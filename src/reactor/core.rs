@@ -430,7 +430,8 @@ impl<S: 'static> Core<S> {
 
     // ── the whole ────────────────────────────────────────────────────────────────────────────
 
-    /// Ends the loop after this callback, and with it every connection, without goodbyes.
+    /// Ends the loop after this callback, and with it every connection, without goodbyes. Each
+    /// gets its `on_close`.
     pub fn stop(&mut self) {
         self.stopped = true;
     }

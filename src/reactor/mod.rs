@@ -232,6 +232,7 @@ impl<S: 'static> Reactor<S> {
         self.run_deadlines();
         self.flush();
         if self.core.stopped || self.core.is_drained() {
+            self.end_all();
             return Ok(false);
         }
         let before_poll = self.core.table.now;
@@ -254,7 +255,20 @@ impl<S: 'static> Reactor<S> {
         }
         self.run_closings();
         self.core.table.stats.lag.record(self.core.table.now - woke);
+        if self.core.stopped {
+            self.end_all();
+        }
         Ok(!self.core.stopped)
+    }
+
+    /// The loop ends: `on_close` is owed to everybody who is still there.
+    fn end_all(&mut self) {
+        let reason = match self.core.is_draining() {
+            true => CloseReason::Drained,
+            false => CloseReason::Local,
+        };
+        self.core.table.end_all(reason);
+        self.run_closings();
     }
 
     // ── the steps of a turn ──────────────────────────────────────────────────────────────────

@@ -352,13 +352,19 @@ impl Table {
             return Err(Sent::Gone);
         };
         let queued_bytes = connection.queue.queued_bytes();
+        let connection_is_http = matches!(connection.protocol, Protocol::Http(_));
         let options = connection.options;
         let options = &self.options[usize::from(options)];
         let high_bytes = options.queue_high_bytes;
         if queued_bytes <= high_bytes {
             return Ok(());
         }
-        match options.overflow {
+        // A body with a hole in it would look whole.
+        let overflow = match connection_is_http {
+            true => Overflow::Close,
+            false => options.overflow,
+        };
+        match overflow {
             Overflow::Close => {
                 self.stats.slow_consumers += 1;
                 self.fail(id, CloseReason::SlowConsumer);
@@ -1060,6 +1066,33 @@ impl Table {
         connection.flags.clear(Flags::LINGERS);
         connection.transport.reset_on_close();
         self.closings.push(id);
+    }
+
+    /// Every connection ends here, because the loop does; each is on the list of closings then.
+    pub(crate) fn end_all(&mut self, reason: CloseReason) {
+        for (index, source) in &mut self.sources {
+            let Source::Connection(connection) = source else {
+                continue;
+            };
+            connection.flags.clear(Flags::LINGERS);
+            if !matches!(connection.life, Life::Done | Life::Lingering) {
+                connection.life = Life::Done;
+                let code = match connection.protocol {
+                    Protocol::WebSocket(_) | Protocol::Upgrade(_) => 1006,
+                    _ => 0,
+                };
+                connection.close.get_or_insert_with(|| {
+                    Box::new(Close {
+                        code,
+                        ..Close::new(reason)
+                    })
+                });
+                self.closings.push(ConnId {
+                    index: index as u32,
+                    generation: connection.generation,
+                });
+            }
+        }
     }
 
     fn finished(&mut self, id: ConnId) {

@@ -92,6 +92,8 @@ pub struct Site<S> {
     options: Options,
     options_index: u16,
     origins: Origins,
+    /// What log lines call the way to allow an origin.
+    pub(crate) origins_option: &'static str,
     guard: Option<Guard<S>>,
     limits: http::Limits,
 }
@@ -104,6 +106,7 @@ impl<S: 'static> Site<S> {
             options,
             options_index: 0,
             origins: Origins::Any,
+            origins_option: "`Site::origins`",
             guard: None,
             limits,
         }
@@ -146,7 +149,8 @@ impl<S: 'static> Site<S> {
         self.method("POST", path, call);
     }
 
-    /// A route for one method, or for every one that is named nowhere else where `method` is `*`.
+    /// A route for one method, or for every one where `method` is `*`. Of several routes that fit,
+    /// the one that was added first is taken.
     pub fn method<R>(
         &mut self,
         method: &'static str,
@@ -408,15 +412,19 @@ impl<S: 'static> Site<S> {
         let origin = head.headers.first("origin");
         if !self.origins.allow(origin, head.host()) {
             log::warn!(
-                "{}: refused a request from origin {:?}",
+                "{}: refused a request from origin {:?}; {} allows it",
                 self.name,
-                origin.unwrap_or("(none)")
+                origin.unwrap_or("(none)"),
+                self.origins_option
             );
             return Err((Status::FORBIDDEN, "this origin is not allowed\n").into());
         }
-        if let (Some(origin), Origins::Listed { .. }) = (origin, &self.origins) {
-            headers.push(("Access-Control-Allow-Origin", origin.to_owned()));
+        if let Origins::Listed { .. } = &self.origins {
+            // Of an answer to nobody in particular too: a cache must not give it to another page.
             headers.push(("Vary", "Origin".to_owned()));
+            if let Some(origin) = origin {
+                headers.push(("Access-Control-Allow-Origin", origin.to_owned()));
+            }
         }
         if let (Some(_), Origins::Any) = (origin, &self.origins) {
             headers.push(("Access-Control-Allow-Origin", "*".to_owned()));
@@ -427,6 +435,12 @@ impl<S: 'static> Site<S> {
     fn refuse(&self, cx: &mut Cx<'_, S>, id: ConnId, error: HttpError) {
         if error == HttpError::TlsOnPlainPort {
             cx.reactor.table.stats.tls_on_plain_port += 1;
+            if cx.reactor.table.stats.tls_on_plain_port == 1 {
+                log::warn!(
+                    "{}: somebody speaks TLS, which this port does not",
+                    self.name
+                );
+            }
         }
         log::debug!("conn {id} {}: {error}", cx.reactor.peer(id));
         cx.reactor.table.fail(id, CloseReason::Http(error));

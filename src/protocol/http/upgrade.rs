@@ -107,7 +107,8 @@ pub fn check<'h>(parsed: &ParsedHead<'h>) -> Result<Option<Upgrade<'h>>, Refusal
     let key = only(headers, "sec-websocket-key")
         .filter(|key| is_key(key))
         .ok_or(Refusal::Key)?;
-    if parsed.body != BodyFraming::None {
+    let has_length = headers.contains("content-length");
+    if has_length || parsed.body != BodyFraming::None {
         return Err(Refusal::Body);
     }
     Ok(Some(Upgrade { key, headers }))
@@ -342,6 +343,7 @@ mod tests {
             (KEY, "dGhlIHNhbXBsZSBub25jZR==", Err(Refusal::Key)),
             (KEY, "dGhlIHNhbXBsZSBub25jZ-==", Err(Refusal::Key)),
             ("Host: h", "Host: h\nContent-Length: 1", Err(Refusal::Body)),
+            ("Host: h", "Host: h\nContent-Length: 0", Err(Refusal::Body)),
             (
                 "Host: h",
                 "Host: h\nTransfer-Encoding: chunked",
