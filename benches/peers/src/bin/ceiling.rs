@@ -44,6 +44,10 @@ struct Connection {
     carry_bytes: u8,
     /// The head while it is incomplete; later, what the kernel did not take. Nothing is read
     /// while something waits here after the handshake.
+    #[expect(
+        clippy::box_collection,
+        reason = "one word in each connection, not three"
+    )]
     waiting: Option<Box<Vec<u8>>>,
 }
 

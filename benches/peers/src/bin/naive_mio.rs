@@ -20,7 +20,7 @@ const READ_BUFFER_BYTES: usize = 4096;
 const LISTENER: Token = Token(usize::MAX);
 
 enum Connection {
-    Shakes(MidHandshake<ServerHandshake<TcpStream, NoCallback>>),
+    Shakes(Box<MidHandshake<ServerHandshake<TcpStream, NoCallback>>>),
     Open(Box<WebSocket<TcpStream>>),
 }
 
@@ -94,7 +94,7 @@ impl Connections {
         match outcome {
             Ok(socket) => self.places[index] = Some(Connection::Open(Box::new(socket))),
             Err(HandshakeError::Interrupted(handshake)) => {
-                self.places[index] = Some(Connection::Shakes(handshake));
+                self.places[index] = Some(Connection::Shakes(Box::new(handshake)));
             }
             Err(HandshakeError::Failure(_)) => self.end(index),
         }
