@@ -80,9 +80,7 @@ impl<S: 'static> WebSocketClient<S> {
     }
 
     fn ask(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
-        let Some(Protocol::Upgrade(wanted)) =
-            cx.reactor.table.connection(id).map(|found| &found.protocol)
-        else {
+        let Some(Protocol::Upgrade(wanted)) = protocol(cx, id) else {
             return;
         };
         let mut out = Vec::with_capacity(256);
@@ -177,31 +175,25 @@ impl<S: 'static> Handler<S> for WebSocketClient<S> {
 
     #[inline]
     fn receive(&mut self, cx: &mut Cx<'_, S>, id: ConnId, input: &mut [u8]) -> usize {
-        let mut used = 0;
-        let protocol = |cx: &Cx<'_, S>| match cx.reactor.table.connection(id)?.protocol {
-            Protocol::WebSocket(_) => Some(true),
-            Protocol::Upgrade(_) => Some(false),
-            _ => None,
-        };
-        if protocol(cx) == Some(false) {
-            used = self.receive_answer(cx, id, input);
-        }
-        // Bytes behind the answer are the WebSocket's first.
-        match protocol(cx) {
-            Some(true) if used < input.len() => {
-                used + self.callbacks.receive(cx, id, &mut input[used..])
+        match protocol(cx, id) {
+            Some(Protocol::WebSocket(_)) => self.callbacks.receive(cx, id, input),
+            Some(Protocol::Upgrade(_)) => {
+                let used = self.receive_answer(cx, id, input);
+                // Bytes behind the answer are the WebSocket's first.
+                match protocol(cx, id) {
+                    Some(Protocol::WebSocket(_)) if used < input.len() => {
+                        used + self.callbacks.receive(cx, id, &mut input[used..])
+                    }
+                    Some(Protocol::WebSocket(_) | Protocol::Upgrade(_)) => used,
+                    _ => input.len(),
+                }
             }
-            Some(_) => used,
-            None => input.len(),
+            _ => input.len(),
         }
     }
 
     fn end(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
-        let is_upgraded = matches!(
-            cx.reactor.table.connection(id).map(|found| &found.protocol),
-            Some(Protocol::WebSocket(_))
-        );
-        if is_upgraded {
+        if matches!(protocol(cx, id), Some(Protocol::WebSocket(_))) {
             end_received(cx.reactor, id);
         } else {
             cx.reactor
@@ -305,6 +297,11 @@ impl<S: 'static> Core<S> {
         let options = client.options_index;
         (client, options)
     }
+}
+
+#[inline]
+fn protocol<'c, S: 'static>(cx: &'c Cx<'_, S>, id: ConnId) -> Option<&'c Protocol> {
+    cx.reactor.table.connection(id).map(|found| &found.protocol)
 }
 
 fn parse(url: &str) -> io::Result<WebSocketUrl<'_>> {

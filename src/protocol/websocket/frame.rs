@@ -14,6 +14,9 @@ pub use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 /// Longest payload of a control frame, in bytes. Source: RFC 6455, section 5.5.
 pub const CONTROL_BYTES_MAX: usize = 125;
 
+/// Bytes of a header without a mask and a payload of at most [`SHORT_BYTES_MAX`].
+pub(super) const SHORT_HEADER_BYTES: usize = 2;
+
 /// Bytes of a header with a mask and a payload of at most [`SHORT_BYTES_MAX`].
 pub(super) const SHORT_MASKED_HEADER_BYTES: usize = 6;
 
@@ -151,14 +154,25 @@ pub fn random_mask() -> [u8; 4] {
 #[inline(always)]
 pub fn encode_message(mask: Option<[u8; 4]>, message: Message<'_>, out: &mut Vec<u8>) {
     let (first, payload) = message_frame(message);
-    // The common case by itself: a short message of a server.
-    if mask.is_none() && payload.len() <= SHORT_BYTES_MAX {
-        out.reserve(2 + SHORT_BYTES_MAX);
-        out.push(first);
-        out.push(payload.len() as u8);
-        out.extend_from_slice(payload);
-    } else {
-        encode_frame(first, mask, payload, out);
+    // The common case by itself: a short message.
+    if SHORT_BYTES_MAX < payload.len() {
+        return encode_frame(first, mask, payload, out);
+    }
+    let second = payload.len() as u8;
+    out.reserve(HEADER_BYTES_MAX + SHORT_BYTES_MAX);
+    out.push(first);
+    match mask {
+        None => {
+            out.push(second);
+            out.extend_from_slice(payload);
+        }
+        Some(mask) => {
+            out.push(MASKED | second);
+            out.extend_from_slice(&mask);
+            let start = out.len();
+            out.extend_from_slice(payload);
+            apply_mask(&mut out[start..], mask);
+        }
     }
 }
 

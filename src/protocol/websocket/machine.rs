@@ -21,8 +21,8 @@ use std::borrow::Cow;
 use super::close::{CloseCode, encode_close, parse_close};
 use super::error::Error;
 use super::frame::{
-    Control, Data, Header, OpCode, SHORT_BYTES_MAX, SHORT_MASKED_HEADER_BYTES, WHOLE_BINARY,
-    WHOLE_TEXT, apply_mask, encode_control, encode_message, random_mask,
+    Control, Data, Header, OpCode, SHORT_BYTES_MAX, SHORT_HEADER_BYTES, SHORT_MASKED_HEADER_BYTES,
+    WHOLE_BINARY, WHOLE_TEXT, apply_mask, encode_control, encode_message, random_mask,
 };
 use super::message::Message;
 use super::utf8::PartialText;
@@ -150,7 +150,7 @@ impl Machine {
         }
     }
 
-    /// The common case by itself: a whole message of at most 125 bytes to a server, at the front
+    /// The common case by itself: a whole message of at most 125 bytes, at the front
     /// of `input`, with nothing else in progress. `None` where [`next_event`](Self::next_event)
     /// must look.
     #[inline(always)]
@@ -237,7 +237,10 @@ impl Machine {
         let [first, second, a, b, c, d, ..] = **input else {
             return None;
         };
-        let length = usize::from(second ^ 0x80);
+        let (header_bytes, length) = match self.role {
+            Role::Server => (SHORT_MASKED_HEADER_BYTES, usize::from(second ^ 0x80)),
+            Role::Client => (SHORT_HEADER_BYTES, usize::from(second)),
+        };
         let kind = match first {
             WHOLE_TEXT => Data::Text,
             WHOLE_BINARY => Data::Binary,
@@ -247,13 +250,14 @@ impl Machine {
             || length > limits.frame_bytes_max.min(limits.message_bytes_max)
             || self.partial.is_some()
             || self.is_ended
-            || self.role == Role::Client
         {
             return None;
         }
-        let frame = input.split_off_mut(..SHORT_MASKED_HEADER_BYTES + length)?;
-        let payload = &mut frame[SHORT_MASKED_HEADER_BYTES..];
-        apply_mask(payload, [a, b, c, d]);
+        let frame = input.split_off_mut(..header_bytes + length)?;
+        let payload = &mut frame[header_bytes..];
+        if self.role == Role::Server {
+            apply_mask(payload, [a, b, c, d]);
+        }
         Some((kind, payload))
     }
 
