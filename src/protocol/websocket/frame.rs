@@ -5,6 +5,10 @@
 //!
 //! Source: RFC 6455, sections 5.2 and 5.3.
 
+use std::cell::RefCell;
+
+use rand::Rng;
+
 use super::error::{EncodeError, Error};
 use super::machine::Role;
 use super::message::Message;
@@ -143,11 +147,42 @@ pub fn apply_mask(payload: &mut [u8], mask: [u8; 4]) {
     }
 }
 
+/// Masks that are drawn at once: asking the generator for each costs more than the mask.
+const MASKS: usize = 64;
+
+/// Masks of the thread that were drawn and not used yet.
+struct Masks {
+    masks: [[u8; 4]; MASKS],
+    next: usize,
+}
+
+thread_local! {
+    static DRAWN: RefCell<Masks> = const {
+        RefCell::new(Masks {
+            masks: [[0; 4]; MASKS],
+            next: MASKS,
+        })
+    };
+}
+
+impl Masks {
+    #[inline]
+    fn take(&mut self) -> [u8; 4] {
+        if self.next == MASKS {
+            rand::rng().fill_bytes(self.masks.as_flattened_mut());
+            self.next = 0;
+        }
+        self.next += 1;
+        self.masks[self.next - 1]
+    }
+}
+
 /// A mask for one frame of a client, from the thread's cryptographic generator.
 ///
 /// Source: RFC 6455, section 10.3, which wants masks that nobody can predict.
+#[inline]
 pub fn random_mask() -> [u8; 4] {
-    rand::random()
+    DRAWN.with_borrow_mut(Masks::take)
 }
 
 /// Appends a message as one frame, masked with `mask` where the sender is a client.
@@ -301,6 +336,14 @@ mod tests {
     use super::*;
 
     const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+    #[test]
+    fn a_mask_is_used_once() {
+        let masks: Vec<_> = (0..3 * MASKS).map(|_| random_mask()).collect();
+        // Two may be equal by chance, not more.
+        let drawn: std::collections::HashSet<_> = masks.iter().collect();
+        assert!(masks.len() - 2 <= drawn.len(), "{masks:?}");
+    }
 
     #[test]
     fn headers() {
