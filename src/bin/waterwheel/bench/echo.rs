@@ -36,7 +36,7 @@ pub struct Options {
 }
 
 struct Connection {
-    number: u32,
+    id: ConnId,
     is_open: bool,
     sent: u64,
     /// Came back, or will never.
@@ -47,9 +47,9 @@ struct Echo {
     run: Run,
     options: Options,
     client: Option<WebSocketClientId>,
-    connections: ConnMap<Connection>,
-    /// By number.
-    ids: Vec<ConnId>,
+    /// The number of each connection.
+    numbers: ConnMap<u32>,
+    connections: Vec<Connection>,
     sequences: Vec<Sequence>,
     /// When what is outstanding was sent, `pipeline` for each connection.
     sent_at: Vec<u64>,
@@ -75,8 +75,8 @@ impl Echo {
         };
         Echo {
             client: None,
-            connections: ConnMap::default(),
-            ids: Vec::with_capacity(connections),
+            numbers: ConnMap::default(),
+            connections: Vec::with_capacity(connections),
             sequences: vec![Sequence::default(); if options.verify { connections } else { 0 }],
             sent_at: vec![0; outstanding],
             numbered: String::with_capacity(text.len()),
@@ -89,20 +89,24 @@ impl Echo {
         }
     }
 
-    /// Sends the next message of a connection, at a time.
     #[inline]
-    fn send(&mut self, reactor: &mut Core<Self>, id: ConnId, now: u64) {
-        let Some(connection) = self.connections.get_mut(id) else {
-            return;
-        };
+    fn connection(&mut self, id: ConnId) -> Option<&mut Connection> {
+        let number = *self.numbers.get(id)?;
+        self.connections.get_mut(number as usize)
+    }
+
+    /// Sends the next message of a connection, at a time. Whether it went out.
+    #[inline]
+    fn send(&mut self, reactor: &mut Core<Self>, number: usize, now: u64) -> bool {
+        let connection = &mut self.connections[number];
         let text = match self.options.verify {
             false => &self.text,
             true => {
                 self.numbered.clear();
                 let digits = digits(connection.sent);
                 let shown = NUMBER_BYTES.min(self.text.len());
-                self.numbered
-                    .push_str(str::from_utf8(&digits[..shown]).unwrap_or_default());
+                let digits = str::from_utf8(&digits[..shown]).unwrap_or_default();
+                self.numbered.push_str(digits);
                 self.numbered.push_str(&self.text[shown..]);
                 &self.numbered
             }
@@ -111,99 +115,103 @@ impl Echo {
             true => Message::Binary(text.as_bytes()),
             false => Message::Text(text),
         };
-        if !reactor.send(id, message).is_queued() {
-            return;
+        if !reactor.send(connection.id, message).is_queued() {
+            return false;
         }
         if self.schedule.is_none() {
-            let place = place(connection, connection.sent, self.options.pipeline);
+            let place = place(number, connection.sent, self.options.pipeline);
             self.sent_at[place] = now;
         }
         connection.sent += 1;
         self.sent += 1;
+        true
     }
 
     #[inline]
     fn receive(&mut self, reactor: &mut Core<Self>, id: ConnId, message: Message<'_>) {
-        let now = reactor.now().as_nanos() as u64;
-        let Some(connection) = self.connections.get_mut(id) else {
+        let Some(number) = self.numbers.get(id).map(|number| *number as usize) else {
             return;
         };
+        let now = reactor.now().as_nanos() as u64;
         let bytes = message.as_bytes();
         if bytes.len() != self.text.len() || message.is_text() == self.options.binary {
-            let wanted = kind_of(self.options.binary);
-            let found = kind_of(!message.is_text());
-            let (size, length) = (self.text.len(), bytes.len());
-            self.run.problems.add(Kind::WrongLength, || {
-                format!("{size} bytes of {wanted} came back as {length} bytes of {found}")
-            });
+            self.note_length(message);
         }
-        let mut number = connection.settled;
-        if self.options.verify {
-            match self.verify(id, bytes) {
-                Some(found) => number = found,
-                None => return,
-            }
-        } else if connection.settled == connection.sent {
-            self.run.problems.add(Kind::Duplicated, || {
-                "a reply came for which nothing was sent: does the server send to all?".to_owned()
-            });
-            return;
-        } else {
-            connection.settled += 1;
-            self.settled += 1;
-        }
-        let Some(connection) = self.connections.get(id) else {
+        let index = match self.options.verify {
+            false => self.count_reply(number),
+            true => self.verify(number, bytes),
+        };
+        let Some(index) = index else {
             return;
         };
         let sent_at = match &self.schedule {
-            Some(schedule) => {
-                schedule.due(number * self.ids.len() as u64 + u64::from(connection.number))
-            }
-            None => self.sent_at[place(connection, number, self.options.pipeline)],
+            Some(schedule) => schedule.due(index * self.connections.len() as u64 + number as u64),
+            None => self.sent_at[place(number, index, self.options.pipeline)],
         };
         self.run.count(now.saturating_sub(sent_at));
         if self.schedule.is_none() && self.run.is_sending() {
             // More than one where others were passed over.
-            while self.has_room(id) {
-                self.send(reactor, id, now);
-            }
+            while self.has_room(number) && self.send(reactor, number, now) {}
         }
     }
 
-    fn has_room(&self, id: ConnId) -> bool {
-        self.connections.get(id).is_some_and(|connection| {
-            connection.is_open
-                && connection.sent - connection.settled < self.options.pipeline as u64
-        })
+    #[inline]
+    fn has_room(&self, number: usize) -> bool {
+        let connection = &self.connections[number];
+        connection.sent - connection.settled < self.options.pipeline as u64
     }
 
-    /// The number of the message that came back, when it is one that is waited for.
-    fn verify(&mut self, id: ConnId, bytes: &[u8]) -> Option<u64> {
-        let connection = self.connections.get_mut(id)?;
-        let shown = NUMBER_BYTES.min(self.text.len()).min(bytes.len());
-        let sequence = &mut self.sequences[connection.number as usize];
-        let expected = sequence.next();
-        let problems = &mut self.run.problems;
-        let who = connection.number;
-        let number = match bytes[..shown] == digits(expected)[..shown] {
-            true => Some(expected),
-            false => read_number(&bytes[..shown], expected),
-        };
-        let is_ours = number.is_some_and(|number| number < connection.sent);
-        if !is_ours || bytes.get(shown..) != self.text.as_bytes().get(shown..) {
-            problems.add(Kind::Altered, || {
-                format!("connection {who}: message {expected} came back with other bytes")
-            });
-        }
-        // What cannot be read stands for what was to come.
-        let number = number.filter(|_| is_ours).unwrap_or(expected);
-        if connection.sent <= number {
-            problems.add(Kind::Duplicated, || {
-                format!("connection {who}: a reply came for which nothing was sent")
+    #[cold]
+    fn note_length(&mut self, message: Message<'_>) {
+        let wanted = kind_of(self.options.binary);
+        let found = kind_of(!message.is_text());
+        let (size, length) = (self.text.len(), message.as_bytes().len());
+        self.run.problems.add(Kind::WrongLength, || {
+            format!("{size} bytes of {wanted} came back as {length} bytes of {found}")
+        });
+    }
+
+    /// The index of the message that came back, when one is waited for: they come in order.
+    #[inline]
+    fn count_reply(&mut self, number: usize) -> Option<u64> {
+        let connection = &mut self.connections[number];
+        if connection.settled == connection.sent {
+            self.run.problems.add(Kind::Duplicated, || {
+                "a reply came for which nothing was sent: does the server send to all?".to_owned()
             });
             return None;
         }
-        match sequence.take(number) {
+        connection.settled += 1;
+        self.settled += 1;
+        Some(connection.settled - 1)
+    }
+
+    /// The index of the message that came back, when it is one that is waited for.
+    fn verify(&mut self, number: usize, bytes: &[u8]) -> Option<u64> {
+        let connection = &mut self.connections[number];
+        let shown = NUMBER_BYTES.min(self.text.len()).min(bytes.len());
+        let sequence = &mut self.sequences[number];
+        let expected = sequence.next();
+        let problems = &mut self.run.problems;
+        let index = match bytes[..shown] == digits(expected)[..shown] {
+            true => Some(expected),
+            false => read_number(&bytes[..shown], expected),
+        };
+        let is_ours = index.is_some_and(|index| index < connection.sent);
+        if !is_ours || bytes.get(shown..) != self.text.as_bytes().get(shown..) {
+            problems.add(Kind::Altered, || {
+                format!("connection {number}: message {expected} came back with other bytes")
+            });
+        }
+        // What cannot be read stands for what was to come.
+        let index = index.filter(|_| is_ours).unwrap_or(expected);
+        if connection.sent <= index {
+            problems.add(Kind::Duplicated, || {
+                format!("connection {number}: a reply came for which nothing was sent")
+            });
+            return None;
+        }
+        match sequence.take(index) {
             Place::Next => connection.settled += 1,
             // Those that were passed over are not waited for.
             Place::Ahead(passed) => {
@@ -212,20 +220,20 @@ impl Echo {
             }
             Place::Late => {
                 problems.add(Kind::Reordered, || {
-                    format!("connection {who}: message {number} came back after a later one")
+                    format!("connection {number}: message {index} came back after a later one")
                 });
                 self.run.done += 1;
                 return None;
             }
             Place::Again => {
                 problems.add(Kind::Duplicated, || {
-                    format!("connection {who}: message {number} came back again")
+                    format!("connection {number}: message {index} came back again")
                 });
                 return None;
             }
         }
         self.settled += 1;
-        Some(number)
+        Some(index)
     }
 
     /// Sends what is due in an open loop, and returns when the next is.
@@ -239,8 +247,8 @@ impl Echo {
             let Some((index, due)) = schedule.and_then(|schedule| schedule.take(now)) else {
                 break;
             };
-            let id = cx.state.ids[(index % cx.state.ids.len() as u64) as usize];
-            cx.state.send(cx.reactor, id, due);
+            let number = (index % cx.state.connections.len() as u64) as usize;
+            cx.state.send(cx.reactor, number, due);
         }
         let Some(schedule) = &cx.state.schedule else {
             return;
@@ -259,13 +267,11 @@ fn kind_of(is_binary: bool) -> &'static str {
 }
 
 #[inline]
-fn place(connection: &Connection, number: u64, pipeline: usize) -> usize {
-    let index = match pipeline {
-        1 => 0,
-        // Numbers wrap where nobody sees it.
-        _ => number as u32 % pipeline as u32,
-    };
-    connection.number as usize * pipeline + index as usize
+fn place(number: usize, index: u64, pipeline: usize) -> usize {
+    match pipeline {
+        1 => number,
+        _ => number * pipeline + (index % pipeline as u64) as usize,
+    }
 }
 
 /// The last eight hexadecimal digits of a number, the lowest first, so that a short message has
@@ -313,13 +319,13 @@ impl Load for Echo {
             state.run.plan.source(number),
         )?;
         let connection = Connection {
-            number: number as u32,
+            id,
             is_open: false,
             sent: 0,
             settled: 0,
         };
-        state.connections.insert(id, connection);
-        state.ids.push(id);
+        state.numbers.insert(id, number as u32);
+        state.connections.push(connection);
         Ok(())
     }
 
@@ -329,10 +335,9 @@ impl Load for Echo {
             schedule.begin(now);
             return Self::keep_rate(cx);
         }
-        for number in 0..cx.state.ids.len() {
-            let id = cx.state.ids[number];
+        for number in 0..cx.state.connections.len() {
             for _ in 0..cx.state.options.pipeline {
-                cx.state.send(cx.reactor, id, now);
+                cx.state.send(cx.reactor, number, now);
             }
         }
     }
@@ -342,10 +347,9 @@ impl Load for Echo {
     }
 
     fn judge(&mut self) {
-        for (_, connection) in self.connections.iter() {
-            let number = connection.number;
+        for (number, connection) in self.connections.iter().enumerate() {
             let missing = match self.options.verify {
-                true => self.sequences[number as usize].missing_of(connection.sent),
+                true => self.sequences[number].missing_of(connection.sent),
                 false => connection.sent - connection.settled,
             };
             self.run.problems.add_many(Kind::Lost, missing, || {
@@ -355,12 +359,12 @@ impl Load for Echo {
     }
 
     fn connections(&self) -> Vec<ConnId> {
-        self.ids.clone()
+        self.connections.iter().map(|found| found.id).collect()
     }
 }
 
 fn on_close(ws: &mut Ws<'_, Echo>, close: &Close) {
-    let connection = ws.state.connections.get_mut(ws.id);
+    let connection = ws.state.connection(ws.id);
     let was_open = connection.is_some_and(|connection| std::mem::take(&mut connection.is_open));
     load::closed(ws.state, ws.reactor, was_open, close);
 }
@@ -383,7 +387,7 @@ pub fn run(run: Run, options: Options, report: &mut Report) -> io::Result<Run> {
     let mut echo = Reactor::run_with(config, echo, |reactor| {
         let client = reactor.websocket_client(|ws| {
             ws.on_open(|ws, _| {
-                if let Some(connection) = ws.state.connections.get_mut(ws.id) {
+                if let Some(connection) = ws.state.connection(ws.id) {
                     connection.is_open = true;
                 }
                 load::opened(ws.state, ws.reactor);
