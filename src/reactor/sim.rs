@@ -189,10 +189,25 @@ impl<S: 'static> Sim<S> {
         self.connect_to(listener)
     }
 
+    /// Connects to the first listener, which does not run: a client that waits in its backlog.
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
+    pub fn dial(&mut self) -> SimStream {
+        let listener = self.first_listener(None).expect("the setup listens");
+        self.dial_to(listener)
+    }
+
     fn connect_to(&mut self, listener: usize) -> SimStream {
+        let client = self.dial_to(listener);
+        self.settle();
+        client
+    }
+
+    fn dial_to(&mut self, listener: usize) -> SimStream {
         let (ours, theirs) = MemoryStream::pair(&self.net, self.capacity_bytes);
         self.reactor.core.offer(listener, theirs);
-        self.settle();
         SimStream {
             stream: Rc::new(RefCell::new(Some(ours))),
         }
