@@ -1,5 +1,7 @@
 //! What the work costs in allocations: a count, which is the same on every machine.
 
+use std::time::Duration;
+
 use allocation_counter::measure;
 use waterwheel::{Config, Core, Options, Sim, SimSocket};
 
@@ -75,4 +77,30 @@ fn an_echo_of_a_small_message_allocates_nothing_of_its_own() {
     let most = (0..1000).map(|_| echo()).max();
     // The one is what the simulated kernel keeps for the peer.
     assert_eq!(most, Some(1));
+}
+
+#[test]
+fn memory_is_given_back_when_everybody_has_gone() {
+    let mut sim = Sim::with_config(config(), (), hall);
+    let mut visit = |count: usize| {
+        let left = measure(|| {
+            let clients: Vec<_> = (0..count).map(|_| sim.websocket("/")).collect();
+            assert_eq!(sim.reactor().publish("hall", "news").delivered, count);
+            sim.settle();
+            for client in &clients {
+                assert_eq!(client.received(), ["news"]);
+                client.vanish();
+            }
+            sim.settle();
+            drop(clients);
+            assert_eq!(sim.reactor().connection_count(), 0);
+            sim.advance(Duration::from_secs(60));
+        });
+        left.bytes_current
+    };
+    // What is kept for the next ones.
+    let by_few = visit(100);
+    let by_many = visit(20_000);
+    assert!(by_few < 100_000, "{by_few} bytes");
+    assert!(by_many < 100_000, "{by_many} bytes");
 }

@@ -12,6 +12,8 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::rc::Rc;
 
+use super::table::BURST;
+
 /// What a poll says of one source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Readiness {
@@ -65,6 +67,14 @@ impl Net {
 
     pub(crate) fn is_quiet(&self) -> bool {
         self.ready.borrow().is_empty()
+    }
+
+    /// Gives memory back after a burst of reports.
+    pub(crate) fn give_back_memory(&self) {
+        let mut ready = self.ready.borrow_mut();
+        if ready.is_empty() && BURST < ready.capacity() {
+            *ready = VecDeque::new();
+        }
     }
 
     // xorshift64: good enough dice, and the same on every machine.

@@ -244,7 +244,7 @@ impl<S: 'static> Reactor<S> {
             (Some(wakeup), Some(timeout)) => Some(wakeup.min(timeout)),
             (None, timeout) => timeout,
         };
-        self.core.table.nodes.give_back_memory();
+        self.core.table.give_back_memory();
         self.poll_sources(wait)?;
         let woke = self.core.clock.now();
         self.core.table.now = woke;

@@ -124,6 +124,9 @@ impl<S: 'static> Sim<S> {
     pub fn settle(&mut self) {
         for _ in 0..TURNS_MAX {
             if !self.running || self.reactor.next_wakeup() != Some(Duration::ZERO) {
+                // Here the loop would go to sleep.
+                self.reactor.core.table.give_back_memory();
+                self.net.give_back_memory();
                 return;
             }
             self.turn();

@@ -38,6 +38,9 @@ const CORK_BYTES: usize = 64 * 1024;
 /// From this many bytes on a payload is written from where it lies.
 const LARGE_BYTES: usize = 16 * 1024;
 
+/// A list that has had room for more than this is not kept when it is empty.
+pub(crate) const BURST: usize = 4096;
+
 pub(crate) struct Table {
     pub(crate) sources: Slab<Source>,
     pub(crate) config: Config,
@@ -54,6 +57,8 @@ pub(crate) struct Table {
     pub(crate) closings: Vec<ConnId>,
     pub(crate) deadlines: Deadlines,
     pub(crate) connection_count: usize,
+    /// Most sources since memory was last given back.
+    sources_high_water: usize,
     /// Listeners that paused for lack of room or descriptors.
     pub(crate) paused_listeners: Vec<u32>,
     pub(crate) nodes: Nodes,
@@ -82,6 +87,7 @@ impl Table {
             closings: Vec::new(),
             deadlines: Deadlines::default(),
             connection_count: 0,
+            sources_high_water: 0,
             paused_listeners: Vec::new(),
             nodes: Nodes::default(),
             cork: Vec::new(),
@@ -153,6 +159,7 @@ impl Table {
         )?;
         entry.insert(Source::Connection(connection));
         self.connection_count += 1;
+        self.sources_high_water = self.sources_high_water.max(self.sources.len());
         Ok(ConnId {
             index: index as u32,
             generation,
@@ -168,6 +175,21 @@ impl Table {
         queue.clear(&mut self.nodes);
         self.sources.remove(id.index as usize);
         self.connection_count -= 1;
+    }
+
+    /// Gives back what a burst has taken; called when the loop goes to sleep.
+    pub(crate) fn give_back_memory(&mut self) {
+        self.nodes.give_back_memory();
+        give_back(&mut self.dirty);
+        give_back(&mut self.drained);
+        give_back(&mut self.closings);
+        give_back(&mut self.still_ready);
+        // Looks at every place, so only each time a quarter is left: a constant for each source. A
+        // connection near the end holds all before it, and their places are taken again.
+        if self.sources.len() <= self.sources_high_water / 4 && BURST < self.sources.capacity() {
+            self.sources_high_water = self.sources.len();
+            self.sources.shrink_to_fit();
+        }
     }
 
     #[inline]
@@ -1165,6 +1187,12 @@ fn status_of(reason: CloseReason) -> http::Status {
         | CloseReason::Protocol(_)
         | CloseReason::Upgrade(_)
         | CloseReason::Io(_) => http::Status::INTERNAL_SERVER_ERROR,
+    }
+}
+
+fn give_back<T>(list: &mut Vec<T>) {
+    if BURST < list.capacity() && list.is_empty() {
+        *list = Vec::new();
     }
 }
 

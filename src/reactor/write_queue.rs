@@ -10,6 +10,7 @@ use std::rc::Rc;
 use slab::Slab;
 
 use super::config::QUEUED_MESSAGE_BYTES;
+use super::table::BURST;
 
 const NONE: u32 = u32::MAX;
 
@@ -55,7 +56,7 @@ impl Nodes {
     /// Gives memory back after a burst; called when the loop goes to sleep.
     #[inline]
     pub(crate) fn give_back_memory(&mut self) {
-        if self.0.is_empty() && 4096 < self.0.capacity() {
+        if self.0.is_empty() && BURST < self.0.capacity() {
             self.0 = Slab::new();
         }
     }
