@@ -1,0 +1,188 @@
+//! One reactor with a million WebSockets, in memory: how long each step takes, and what a
+//! connection costs the server.
+//!
+//! `cargo bench --bench million [-- COUNT]`; 1,000,000 connections where no count is given. Prints a
+//! table, and at the end one line of JSON.
+//!
+//! Bytes are counted exactly, by the allocator (as requested, without its own overhead), not
+//! estimated from resident pages. Not counted as the server's are the two ends of each stream and
+//! the client's handle, which stand for the kernel's socket and for the peer; they are allocated
+//! in one place, [`dial`], and counted there by themselves. Resident memory is told beside it, for
+//! the whole process: with the clients, and with what the allocator keeps of what was freed. The
+//! clock of the simulation stands still but for the last step.
+
+use std::time::{Duration, Instant};
+
+use allocation_counter::measure;
+use waterwheel::{ConnId, Core, Sim, SimStream};
+
+const COUNT: usize = 1_000_000;
+
+/// Clients that come, or go, at the same time.
+const BATCH: usize = 1000;
+
+const REQUEST: &[u8] =
+    b"GET /ws HTTP/1.1\r\nHost: example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+      Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+      Origin: https://example.com\r\nUser-Agent: million\r\n\r\n";
+
+/// A close with code 1000, masked with zeros.
+const GOODBYE: &[u8] = b"\x88\x82\0\0\0\0\x03\xe8";
+
+const MESSAGE_BYTES: usize = 64;
+
+type Ids = Vec<ConnId>;
+
+fn setup(reactor: &mut Core<Ids>) {
+    reactor
+        .websocket("0.0.0.0:80", |ws| {
+            ws.on_open(|ws, _| ws.state.push(ws.id));
+        })
+        .expect("memory can be listened on");
+}
+
+struct Bench {
+    sim: Sim<Ids>,
+    clients: Vec<SimStream>,
+    count: usize,
+    /// What is allocated now and was not at the start, in bytes: all of it, and of that the streams.
+    heap_bytes: i64,
+    stream_bytes: i64,
+    json: String,
+}
+
+impl Bench {
+    /// Runs one step and says what it took. The bytes are told where the step leaves nothing in
+    /// the streams.
+    fn step(&mut self, name: &str, is_quiet: bool, run: impl FnOnce(&mut Bench)) {
+        let began = Instant::now();
+        let change = measure(|| run(self)).bytes_current;
+        let seconds = began.elapsed().as_secs_f64();
+        self.heap_bytes += change;
+        let each = (self.heap_bytes - self.stream_bytes) as f64 / self.count as f64;
+        let resident = resident_bytes() as f64 / f64::from(1 << 20);
+        if is_quiet {
+            println!("{name:<10} {seconds:>9.3} s {each:>9.1} bytes {resident:>9.0} MiB");
+            self.json += &format!(
+                ",\"{name}\":{{\"seconds\":{seconds:.3},\"bytes_per_connection\":{each:.1}}}"
+            );
+        } else {
+            println!("{name:<10} {seconds:>9.3} s {:>15} {resident:>9.0} MiB", "");
+            self.json += &format!(",\"{name}\":{{\"seconds\":{seconds:.3}}}");
+        }
+    }
+
+    /// The clients connect, and become WebSockets.
+    fn open(&mut self) {
+        while self.clients.len() < self.count {
+            let first = self.clients.len();
+            let last = self.count.min(first + BATCH);
+            self.stream_bytes += dial(&mut self.sim, &mut self.clients, last);
+            for client in &self.clients[first..last] {
+                assert_eq!(client.write(REQUEST), REQUEST.len());
+            }
+            self.sim.settle();
+            for client in &self.clients[first..last] {
+                assert!(client.read().starts_with(b"HTTP/1.1 101 "));
+            }
+        }
+        assert_eq!(self.sim.state().len(), self.count);
+    }
+
+    fn subscribe(&mut self) {
+        let ids = std::mem::take(self.sim.state());
+        for id in &ids {
+            assert_eq!(self.sim.reactor().subscribe(*id, "all"), Ok(true));
+        }
+        *self.sim.state() = ids;
+    }
+
+    fn publish(&mut self) {
+        let message = "x".repeat(MESSAGE_BYTES);
+        let published = self.sim.reactor().publish("all", &message);
+        assert_eq!(published.delivered, self.count);
+    }
+
+    fn read(&mut self) {
+        for client in &self.clients {
+            let frame = client.read();
+            assert_eq!(frame.len(), 2 + MESSAGE_BYTES);
+            assert_eq!(frame[..3], [0x81, MESSAGE_BYTES as u8, b'x']);
+        }
+    }
+
+    /// The clients say goodbye, read the server's, and close.
+    fn close(&mut self) {
+        for batch in self.clients.chunks(BATCH) {
+            for client in batch {
+                assert_eq!(client.write(GOODBYE), GOODBYE.len());
+            }
+            self.sim.settle();
+            for client in batch {
+                assert_eq!(client.read(), b"\x88\x02\x03\xe8");
+                assert!(client.is_closed());
+                client.close();
+            }
+            self.sim.settle();
+        }
+        // What is left of the streams is the handles of the clients.
+        self.clients.clear();
+        self.stream_bytes = 0;
+        assert_eq!(self.sim.reactor().connection_count(), 0);
+    }
+}
+
+/// Connects clients until there are `count`; returns what their streams take, in bytes.
+fn dial(sim: &mut Sim<Ids>, clients: &mut Vec<SimStream>, count: usize) -> i64 {
+    let cost = measure(|| {
+        while clients.len() < count {
+            clients.push(sim.dial());
+        }
+    });
+    cost.bytes_current
+}
+
+/// Zero where the system does not tell.
+fn resident_bytes() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm")
+        .ok()
+        .and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
+    pages.unwrap_or(0) * 4096
+}
+
+fn main() {
+    let words = std::env::args().skip(1).filter(|word| word != "--bench");
+    let count = match words.map(|word| word.parse()).next() {
+        None => COUNT,
+        Some(Ok(count @ 1..)) => count,
+        Some(_) => {
+            eprintln!("million: the number of connections is expected");
+            std::process::exit(2);
+        }
+    };
+    let mut bench = Bench {
+        sim: Sim::new(Vec::with_capacity(count), setup),
+        clients: Vec::with_capacity(count),
+        count,
+        heap_bytes: 0,
+        stream_bytes: 0,
+        json: String::new(),
+    };
+    println!("{count} connections");
+    println!(
+        "{:<10} {:>11} {:>15} {:>13}",
+        "step", "time", "server, each", "resident"
+    );
+    bench.step("open", true, Bench::open);
+    bench.step("subscribe", true, Bench::subscribe);
+    bench.step("publish", true, Bench::publish);
+    bench.step("flush", false, |bench| bench.sim.settle());
+    bench.step("read", true, Bench::read);
+    bench.step("close", true, Bench::close);
+    bench.step("rest", true, |bench| {
+        bench.sim.advance(Duration::from_secs(60))
+    });
+    println!("{} bytes are left", bench.heap_bytes);
+    bench.json += &format!(",\"left_bytes\":{}", bench.heap_bytes);
+    println!("{{\"connections\":{count}{}}}", bench.json);
+}
