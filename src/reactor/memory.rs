@@ -201,9 +201,11 @@ impl MemoryStream {
         if net.happens(net.faults.get().short_reads_percent) {
             count = net.some_of(count);
         }
-        for (to, from) in buffer.iter_mut().zip(end.inbox.drain(..count)) {
-            *to = from;
-        }
+        let (first, second) = end.inbox.as_slices();
+        let until = count.min(first.len());
+        buffer[..until].copy_from_slice(&first[..until]);
+        buffer[until..count].copy_from_slice(&second[..count - until]);
+        end.inbox.drain(..count);
         if end.inbox.is_empty() {
             end.inbox = VecDeque::new();
         }
