@@ -1,0 +1,119 @@
+//! Fixed work for callgrind: `instructions CASE ROUNDS`. `benches/instructions/run` counts it.
+//!
+//! One seed, no clock, no sockets: the same rounds are the same instructions. Only what runs within
+//! [`serve`] is to be counted: the server, and beneath it the memory that stands for the kernel's
+//! sockets; not the clients.
+
+use waterwheel::{Core, Sim, SimStream};
+
+/// An unmasked and a masked frame with 20 bytes of text. The mask is zeros, which takes no less to
+/// undo.
+const MESSAGE: &[u8] = b"\x81\x94\0\0\0\0abcdefghijklmnopqrst";
+const REPLY_BYTES: usize = 22;
+
+const REQUEST: &[u8] = b"GET /ws HTTP/1.1\r\nHost: sim\r\nConnection: Upgrade\r\n\
+      Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+      Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+const CONNECTIONS: usize = 100;
+
+/// Name, and messages outstanding on each connection.
+const ECHOES: [(&str, usize); 2] = [("echo/1_outstanding", 1), ("echo/16_outstanding", 16)];
+
+/// Name, and members of the topic.
+const FAN_OUTS: [(&str, usize); 2] = [("fan_out/100_members", 100), ("fan_out/1000_members", 1000)];
+
+const PUBLISHED_BYTES: usize = 64;
+
+fn setup(reactor: &mut Core<()>) {
+    reactor
+        .websocket("0.0.0.0:80", |ws| {
+            ws.on_open(|ws, _| ws.subscribe("all"));
+            ws.on_message(|ws, message| ws.send(message));
+        })
+        .expect("memory can be listened on");
+}
+
+/// Where callgrind counts, by this name.
+#[inline(never)]
+fn serve(sim: &mut Sim<()>, publication: Option<&str>) {
+    if let Some(text) = publication {
+        sim.reactor().publish("all", text);
+    }
+    sim.settle();
+}
+
+fn open(count: usize) -> (Sim<()>, Vec<SimStream>) {
+    let mut sim = Sim::new((), setup);
+    let clients: Vec<_> = (0..count).map(|_| sim.connect()).collect();
+    for client in &clients {
+        assert_eq!(client.write(REQUEST), REQUEST.len());
+    }
+    sim.settle();
+    for client in &clients {
+        assert!(client.read().starts_with(b"HTTP/1.1 101 "));
+    }
+    (sim, clients)
+}
+
+fn echo(outstanding: usize, rounds: usize) -> usize {
+    let (mut sim, clients) = open(CONNECTIONS);
+    let messages = MESSAGE.repeat(outstanding);
+    for _ in 0..rounds {
+        for client in &clients {
+            assert_eq!(client.write(&messages), messages.len());
+        }
+        serve(&mut sim, None);
+        for client in &clients {
+            assert_eq!(client.read().len(), outstanding * REPLY_BYTES);
+        }
+    }
+    rounds * CONNECTIONS * outstanding
+}
+
+fn fan_out(members: usize, rounds: usize) -> usize {
+    let (mut sim, clients) = open(members);
+    let text = "x".repeat(PUBLISHED_BYTES);
+    for _ in 0..rounds {
+        serve(&mut sim, Some(&text));
+        for client in &clients {
+            assert_eq!(client.read().len(), 2 + PUBLISHED_BYTES);
+        }
+    }
+    rounds * members
+}
+
+fn main() {
+    let words: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|word| word != "--bench")
+        .collect();
+    let (case, rounds) = match &words[..] {
+        [] => return println!("instructions: counted by benches/instructions/run"),
+        [word] if word == "--list" => {
+            for (name, _) in ECHOES.iter().chain(&FAN_OUTS) {
+                println!("{name}");
+            }
+            return;
+        }
+        [case, rounds] => (case.as_str(), rounds.parse().unwrap_or(0)),
+        _ => ("", 0),
+    };
+    let named = |cases: &[(&str, usize)]| {
+        cases
+            .iter()
+            .find(|(name, _)| *name == case)
+            .map(|(_, n)| *n)
+    };
+    let messages = match (named(&ECHOES), named(&FAN_OUTS)) {
+        _ if rounds == 0 => None,
+        (Some(outstanding), _) => Some(echo(outstanding, rounds)),
+        (_, Some(members)) => Some(fan_out(members, rounds)),
+        (None, None) => None,
+    };
+    let Some(messages) = messages else {
+        eprintln!("usage: instructions CASE ROUNDS | --list");
+        std::process::exit(2);
+    };
+    println!("{messages}");
+}
