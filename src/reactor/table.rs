@@ -638,11 +638,16 @@ impl Table {
                 }
                 return self.flushed(id);
             }
-            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let (count, length) = connection.queue.gather(nodes, &mut slices);
-            let result = match count {
-                1 => connection.transport.write(&slices[0]),
-                _ => connection.transport.write_vectored(&slices[..count]),
+            let (length, result) = match connection.queue.only(nodes) {
+                Some(bytes) => (bytes.len(), connection.transport.write(bytes)),
+                None => {
+                    let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+                    let (count, length) = connection.queue.gather(nodes, &mut slices);
+                    (
+                        length,
+                        connection.transport.write_vectored(&slices[..count]),
+                    )
+                }
             };
             let blocked = match result {
                 Ok(taken) => {
