@@ -872,3 +872,30 @@ fn a_stop_closes_everybody_who_is_there() {
     assert!(!sim.is_running());
     assert_eq!(*sim.state(), [waterwheel::CloseReason::Local; 3]);
 }
+
+// "Later clients are served when others leave", however they leave.
+#[test]
+fn the_end_of_lingering_makes_room() {
+    let config = Config {
+        connections_max: 1,
+        ..Config::default()
+    };
+    let mut sim = Sim::with_config(config, (), |reactor| {
+        reactor
+            .http("0.0.0.0:80", |site| {
+                site.get("/", |request| request.reply("hi"))
+            })
+            .unwrap();
+    });
+    let refused = sim.connect();
+    refused.write("BAD / HTTP/1.1\r\n\r\n");
+    sim.settle();
+    assert!(refused.read_text().starts_with("HTTP/1.1 400"));
+    let waiting = sim.connect();
+    waiting.write("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+    sim.settle();
+    assert_eq!(waiting.read_text(), "");
+    // The refused one never closes its side.
+    sim.advance(Duration::from_secs(11));
+    assert!(waiting.read_text().ends_with("hi"));
+}

@@ -34,9 +34,10 @@ pub struct Options {
     pub overflow: Overflow,
     /// WebSocket frame and message limits, in bytes.
     pub websocket: websocket::Limits,
-    /// After this long without a byte from a WebSocket peer it is pinged.
+    /// After this long without a whole frame from a WebSocket peer it is pinged. Each 16 KiB of a
+    /// message that is coming earn a second more.
     pub ping_interval: Option<Duration>,
-    /// After a ping, a peer that sends nothing for this long is gone. Not while it is not read:
+    /// After a ping, a peer that sends no whole frame for this long is gone. Not while it is not read:
     /// paused, or above its high watermark, where `write_timeout` holds.
     pub pong_timeout: Duration,
     /// An event stream gets a comment after this long, so that proxies keep it open.
@@ -81,6 +82,9 @@ pub struct Config {
     pub read_buffer_bytes: usize,
     /// Read from one connection in one turn at the most, in bytes; the rest waits for the next.
     pub read_budget_bytes: usize,
+    /// Messages of one connection are handed out for this long in one turn at the most; the rest
+    /// waits for the next. Looked at between messages.
+    pub read_time_budget: Duration,
     /// Connections accepted from one listener in one turn at the most.
     pub accepts_per_turn: usize,
     /// Ticks, and arrivals from other threads, run in one turn at the most.
@@ -119,6 +123,7 @@ impl Default for Config {
         Config {
             read_buffer_bytes: 256 * 1024,
             read_budget_bytes: 512 * 1024,
+            read_time_budget: Duration::from_millis(5),
             accepts_per_turn: 64,
             ticks_per_turn: 1024,
             connections_max: 1_000_000,

@@ -213,14 +213,14 @@ impl<S: 'static> Core<S> {
         match outcome(&attempt.transport) {
             Ok(false) => None,
             Ok(true) => {
-                let Source::Attempt(attempt) = self.table.sources.remove(index as usize) else {
+                let Some(Source::Attempt(attempt)) = self.table.vacate(index as usize) else {
                     return None;
                 };
                 self.end_race(target, index);
                 self.adopt(target, attempt.transport)
             }
             Err(error) => {
-                self.table.sources.remove(index as usize);
+                self.table.vacate(index as usize);
                 if let Some(race) = self.races.get_mut(&target) {
                     race.running.retain(|running| *running != index);
                     race.error = error.kind();
@@ -262,7 +262,7 @@ impl<S: 'static> Core<S> {
             self.timers.cancel(timer);
         }
         for index in race.running.into_iter().filter(|index| *index != winner) {
-            self.table.sources.remove(index as usize);
+            self.table.vacate(index as usize);
         }
     }
 

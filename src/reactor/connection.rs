@@ -94,8 +94,11 @@ impl Flags {
     /// cannot be dropped.
     pub(crate) const CHOKED: Flags = Flags(1 << 13);
 
+    /// It has had its share of this turn; the rest of what was read waits for the next.
+    pub(crate) const SPENT: Flags = Flags(1 << 14);
     /// Any of these, and the connection is not read.
-    pub(crate) const UNREAD: Flags = Flags(Self::PAUSED.0 | Self::CHOKED.0 | Self::HELD.0);
+    pub(crate) const UNREAD: Flags =
+        Flags(Self::PAUSED.0 | Self::CHOKED.0 | Self::HELD.0 | Self::SPENT.0);
 
     #[inline]
     pub(crate) fn has(self, flag: Flags) -> bool {
@@ -160,7 +163,7 @@ pub struct Connection {
     /// How its publications are encoded.
     pub(crate) form: crate::pubsub::Form,
     /// The last publication that was queued here; a member by name and by pattern gets it once.
-    pub(crate) last_publication: u32,
+    pub(crate) last_publication: u64,
 }
 
 pub(crate) const NO_HANDLER: u32 = u32::MAX;

@@ -26,7 +26,7 @@ use super::connection::{Flags, Protocol};
 use super::drain::Drain;
 use super::handler::{Cx, Handler};
 use super::id::{ConnId, ListenerId};
-use super::listener::{self, Acceptor, Address, Listener};
+use super::listener::{self, Accepting, Acceptor, Address, Listener};
 use super::memory::Net;
 use super::remote::{Arrival, Mailbox, Remote};
 use super::stats::Stats;
@@ -47,6 +47,10 @@ pub(crate) enum Timer<S> {
     /// Its callback is being called.
     Running,
 }
+
+/// Messages, requests, deliveries by eights and looks at patterns between two readings of the
+/// clock.
+const STEPS_PER_CLOCK: u32 = 64;
 
 /// What a publication came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -244,7 +248,7 @@ impl<S: 'static> Core<S> {
         let mut encoded = Encoded::default();
         let mut delivered = 0;
         let key = self.hasher.hash_one(topic);
-        let mark = self.publication_number as u32;
+        let mark = self.publication_number;
         let Core {
             table,
             topics,
@@ -268,7 +272,24 @@ impl<S: 'static> Core<S> {
             }
         }
         self.table.stats.deliveries += delivered as u64;
+        let steps = delivered / 8 + self.topics.pattern_count();
+        self.table.spend(u32::try_from(steps).unwrap_or(u32::MAX));
         Published { id, delivered }
+    }
+
+    /// Looks at the clock when enough has been done for the connection that is being read: beyond
+    /// its time in this turn, the rest of what it sent waits for the next, and others come first.
+    #[inline]
+    pub(crate) fn check_budget(&mut self, id: ConnId) {
+        self.table.spend(1);
+        if STEPS_PER_CLOCK <= self.table.spent {
+            self.table.spent = 0;
+            if self.table.read_time_nanos < self.clock.now() - self.table.now
+                && let Some(connection) = self.table.connection_mut(id)
+            {
+                connection.flags.set(Flags::SPENT);
+            }
+        }
     }
 
     /// Makes a connection a member of a topic, until it ends. `false` when it was one, is gone, or
@@ -278,6 +299,7 @@ impl<S: 'static> Core<S> {
     ///
     /// [`TopicError`] when the name cannot be a topic's, or the connection has too many.
     pub fn subscribe(&mut self, id: ConnId, topic: &str) -> Result<bool, TopicError> {
+        self.table.spend(4);
         let max = self.table.config.subscriptions_max;
         let Some(connection) = self.table.member_mut(id) else {
             return Ok(false);
@@ -297,6 +319,7 @@ impl<S: 'static> Core<S> {
     ///
     /// As [`subscribe`](Self::subscribe).
     pub fn subscribe_pattern(&mut self, id: ConnId, pattern: &str) -> Result<bool, TopicError> {
+        self.table.spend(4);
         let max = self.table.config.subscriptions_max;
         let Some(connection) = self.table.member_mut(id) else {
             return Ok(false);
@@ -490,6 +513,7 @@ impl<S: 'static> Core<S> {
             handler,
             options,
             is_starved: false,
+            accepting: Accepting::Ready,
         });
         let entry = self.table.sources.vacant_entry();
         let index = entry.key();
@@ -518,7 +542,7 @@ impl<S: 'static> Core<S> {
     pub fn close_listener(&mut self, listener: ListenerId) -> bool {
         let is_there = self.local_addr(listener).is_some();
         if is_there {
-            self.table.sources.remove(listener.0.index as usize);
+            self.table.vacate(listener.0.index as usize);
         }
         is_there
     }

@@ -40,11 +40,11 @@ impl<S: 'static> Core<S> {
                     generation: connection.generation,
                 }),
                 Source::Listener(_) => listeners.push(index),
-                Source::Attempt(_) => {}
+                Source::Attempt(_) | Source::Gone => {}
             }
         }
         for index in listeners {
-            self.table.sources.remove(index);
+            self.table.vacate(index);
         }
         log::info!("draining {} connections over {window:?}", told.len());
         let started = self.clock.now();

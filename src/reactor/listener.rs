@@ -37,6 +37,19 @@ pub(crate) enum Acceptor {
     Memory(std::collections::VecDeque<super::memory::MemoryStream>),
 }
 
+/// Whether a listener accepts when the kernel says that somebody waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Accepting {
+    /// Yes.
+    Ready,
+    /// It does in the next turn, anyway.
+    Queued,
+    /// No: there are as many connections as allowed.
+    Full,
+    /// No: descriptors have run out, and a timer will try again.
+    BackingOff,
+}
+
 pub(crate) struct Listener {
     pub(crate) acceptor: Acceptor,
     pub(crate) address: Address,
@@ -45,6 +58,7 @@ pub(crate) struct Listener {
     pub(crate) options: u16,
     /// Accepting has paused, and nothing was accepted since.
     pub(crate) is_starved: bool,
+    pub(crate) accepting: Accepting,
 }
 
 impl Listener {
@@ -158,10 +172,14 @@ fn bind_unix(_: &str, _: &Config) -> io::Result<(Acceptor, Address)> {
 /// Whether an error of `accept` says that the process or the system is out of something, rather
 /// than that one connection went away.
 pub(crate) fn is_exhausted(error: &io::Error) -> bool {
-    // EMFILE, ENFILE, ENOBUFS, ENOMEM: the same numbers on Linux; by kind elsewhere.
+    // EMFILE and ENFILE have the same numbers on all Unix systems, ENOBUFS has not; ENOMEM is told
+    // by its kind.
     const EMFILE: i32 = 24;
     const ENFILE: i32 = 23;
+    const ENOBUFS: i32 = if cfg!(target_os = "linux") { 105 } else { 55 };
     const WSAEMFILE: i32 = 10024;
-    matches!(error.raw_os_error(), Some(EMFILE | ENFILE | WSAEMFILE))
-        || error.kind() == io::ErrorKind::OutOfMemory
+    matches!(
+        error.raw_os_error(),
+        Some(EMFILE | ENFILE | ENOBUFS | WSAEMFILE)
+    ) || error.kind() == io::ErrorKind::OutOfMemory
 }

@@ -49,7 +49,8 @@ use self::config::Config;
 use self::connection::{Flags, Life, NO_HANDLER, Protocol};
 use self::core::{Core, Timer};
 use self::handler::{Cx, Handler};
-use self::id::ConnId;
+use self::id::{ConnId, ListenerId};
+use self::listener::Accepting;
 use self::memory::Readiness;
 use self::remote::Mailbox;
 use self::table::{Source, Table};
@@ -254,6 +255,7 @@ impl<S: 'static> Reactor<S> {
             self.run_drained();
         }
         self.run_closings();
+        self.core.table.free_vacated();
         self.core.table.stats.lag.record(self.core.table.now - woke);
         if self.core.stopped {
             self.end_all();
@@ -456,12 +458,6 @@ impl<S: 'static> Reactor<S> {
                 self.finish(id);
             }
         }
-        if !self.core.table.paused_listeners.is_empty()
-            && self.core.table.connection_count < self.core.table.config.connections_max
-        {
-            let paused = std::mem::take(&mut self.core.table.paused_listeners);
-            self.core.table.still_ready.extend(paused);
-        }
     }
 
     fn finish(&mut self, id: ConnId) {
@@ -522,14 +518,16 @@ impl<S: 'static> Reactor<S> {
                     self.read(id);
                 }
             }
-            Some(Source::Listener(_)) => self.accept(index as u32),
+            Some(Source::Listener(listener)) if listener.accepting == Accepting::Ready => {
+                self.accept(index as u32);
+            }
             Some(Source::Attempt(_)) => {
                 if let Some(id) = self.core.attempt_ready(index as u32) {
                     self.handle(id, "on_open", |handler, cx| handler.open(cx, id));
                     self.read(id);
                 }
             }
-            None => {}
+            Some(Source::Listener(_) | Source::Gone) | None => {}
         }
     }
 
@@ -545,13 +543,14 @@ impl<S: 'static> Reactor<S> {
                 }
             }
             Some(Source::Listener(_)) => self.accept(index),
-            Some(Source::Attempt(_)) | None => {}
+            Some(Source::Attempt(_) | Source::Gone) | None => {}
         }
     }
 
     /// Reads and hands out what one connection has, within its budget.
     fn read(&mut self, id: ConnId) {
         let mut budget = self.core.table.config.read_budget_bytes;
+        self.core.table.spent = 0;
         self.core.table.set_cork(id);
         while let Some(connection) = self.core.table.connection_mut(id) {
             match connection.life {
@@ -637,6 +636,12 @@ impl<S: 'static> Reactor<S> {
                 rest.extend_from_slice(&self.input[used..length]);
                 connection.carry = Some(rest);
             }
+            if connection.flags.has(Flags::SPENT) {
+                // An end of stream behind it is told when its turn comes.
+                connection.flags.clear(Flags::SPENT);
+                self.core.table.read_again(id);
+                break;
+            }
             if ended {
                 self.end(id);
                 break;
@@ -710,6 +715,9 @@ impl<S: 'static> Reactor<S> {
     }
 
     fn accept(&mut self, index: u32) {
+        if let Some(Source::Listener(listener)) = self.core.table.sources.get_mut(index as usize) {
+            listener.accepting = Accepting::Ready;
+        }
         for _ in 0..self.core.table.config.accepts_per_turn {
             let table = &mut self.core.table;
             let is_full = table.config.connections_max <= table.connection_count;
@@ -741,7 +749,7 @@ impl<S: 'static> Reactor<S> {
                 Err(error) => log::debug!("accept: {error}"),
             }
         }
-        self.core.table.still_ready.push(index);
+        self.core.table.accept_again(index);
     }
 
     // ── calling out ──────────────────────────────────────────────────────────────────────────
@@ -873,12 +881,24 @@ impl<S: 'static> Core<S> {
                 self.table.connection_count
             );
         }
+        let Some(Source::Listener(listener)) = self.table.sources.get_mut(index as usize) else {
+            return;
+        };
         if backs_off {
+            listener.accepting = Accepting::BackingOff;
+            let id = ListenerId(ConnId {
+                index,
+                generation: listener.generation,
+            });
             let backoff = self.table.config.accept_backoff;
             self.after(backoff, move |cx: &mut Cx<'_, S>| {
-                cx.reactor.table.still_ready.push(index)
+                // It may have been closed, and its place taken.
+                if cx.reactor.local_addr(id).is_some() {
+                    cx.reactor.table.accept_again(index);
+                }
             });
         } else {
+            listener.accepting = Accepting::Full;
             self.table.paused_listeners.push(index);
         }
     }

@@ -310,7 +310,7 @@ impl<S: 'static> Core<S> {
                     }
                     (Address::Unix(_), Some(_)) => None,
                 },
-                Source::Connection(_) | Source::Attempt(_) => None,
+                Source::Connection(_) | Source::Attempt(_) | Source::Gone => None,
             })
     }
 

@@ -21,7 +21,7 @@ use super::connect::Attempt;
 use super::connection::{Connection, Flags, Life, NO_HANDLER, Protocol};
 use super::deadlines::{Deadlines, Tick};
 use super::id::ConnId;
-use super::listener::Listener;
+use super::listener::{Accepting, Listener};
 use super::stats::Stats;
 use super::transport::Transport;
 use super::write_queue::{Bytes, Keep, Nodes, SLICES_MAX, WriteQueue};
@@ -30,6 +30,8 @@ pub(crate) enum Source {
     Connection(Connection),
     Listener(Box<Listener>),
     Attempt(Box<Attempt>),
+    /// It ended in this turn.
+    Gone,
 }
 
 /// Above this many bytes the replies of one event are written before the event is over.
@@ -45,6 +47,9 @@ pub(crate) struct Table {
     pub(crate) sources: Slab<Source>,
     pub(crate) config: Config,
     pub(crate) slow_callback_nanos: u64,
+    pub(crate) read_time_nanos: u64,
+    /// Steps of work since the clock was looked at for the connection that is being read.
+    pub(crate) spent: u32,
     pub(crate) options: Vec<Rc<Options>>,
     pub(crate) stats: Stats,
     /// Nanoseconds since the start of the reactor; read once a readiness.
@@ -59,8 +64,10 @@ pub(crate) struct Table {
     pub(crate) connection_count: usize,
     /// Most sources since memory was last given back.
     sources_high_water: usize,
-    /// Listeners that paused for lack of room or descriptors.
+    /// Listeners that paused until a connection ends.
     pub(crate) paused_listeners: Vec<u32>,
+    /// Places to be freed at the end of the turn.
+    vacated: Vec<usize>,
     pub(crate) nodes: Nodes,
     cork: Vec<u8>,
     corked: ConnId,
@@ -76,6 +83,8 @@ impl Table {
         Table {
             sources: Slab::new(),
             slow_callback_nanos: nanos(config.slow_callback),
+            read_time_nanos: nanos(config.read_time_budget),
+            spent: 0,
             config,
             options,
             stats: Stats::default(),
@@ -89,6 +98,7 @@ impl Table {
             connection_count: 0,
             sources_high_water: 0,
             paused_listeners: Vec::new(),
+            vacated: Vec::new(),
             nodes: Nodes::default(),
             cork: Vec::new(),
             corked: ConnId::NONE,
@@ -166,6 +176,26 @@ impl Table {
         })
     }
 
+    #[inline]
+    pub(crate) fn spend(&mut self, steps: u32) {
+        self.spent = self.spent.saturating_add(steps);
+    }
+
+    /// Removes a source now, and frees its place at the end of the turn: what the kernel said of
+    /// it in the same breath must not be taken for somebody else's who came meanwhile.
+    pub(crate) fn vacate(&mut self, index: usize) -> Option<Source> {
+        let source = self.sources.get_mut(index)?;
+        let gone = std::mem::replace(source, Source::Gone);
+        self.vacated.push(index);
+        Some(gone)
+    }
+
+    pub(crate) fn free_vacated(&mut self) {
+        for index in self.vacated.drain(..) {
+            self.sources.remove(index);
+        }
+    }
+
     /// Removes a connection and closes its socket.
     pub(crate) fn remove(&mut self, id: ConnId) {
         let Some(connection) = self.connection_mut(id) else {
@@ -173,8 +203,23 @@ impl Table {
         };
         let mut queue = std::mem::replace(&mut connection.queue, WriteQueue::new());
         queue.clear(&mut self.nodes);
-        self.sources.remove(id.index as usize);
+        self.vacate(id.index as usize);
         self.connection_count -= 1;
+        if !self.paused_listeners.is_empty() {
+            for index in std::mem::take(&mut self.paused_listeners) {
+                self.accept_again(index);
+            }
+        }
+    }
+
+    /// Has a listener accept in the next turn.
+    pub(crate) fn accept_again(&mut self, index: u32) {
+        if let Some(Source::Listener(listener)) = self.sources.get_mut(index as usize)
+            && listener.accepting != Accepting::Queued
+        {
+            listener.accepting = Accepting::Queued;
+            self.still_ready.push(index);
+        }
     }
 
     /// Gives back what a burst has taken; called when the loop goes to sleep.
@@ -184,6 +229,7 @@ impl Table {
         give_back(&mut self.drained);
         give_back(&mut self.closings);
         give_back(&mut self.still_ready);
+        give_back(&mut self.vacated);
         // Looks at every place, so only each time a quarter is left: a constant for each source. A
         // connection near the end holds all before it, and their places are taken again.
         if self.sources.len() <= self.sources_high_water / 4 && BURST < self.sources.capacity() {
@@ -375,12 +421,23 @@ impl Table {
         };
         let queued_bytes = connection.queue.queued_bytes();
         let connection_is_http = matches!(connection.protocol, Protocol::Http(_));
-        let options = connection.options;
-        let options = &self.options[usize::from(options)];
-        let high_bytes = options.queue_high_bytes;
+        let is_blocked = connection.flags.has(Flags::BLOCKED);
+        let options_index = connection.options;
+        let high_bytes = self.options[usize::from(options_index)].queue_high_bytes;
         if queued_bytes <= high_bytes {
             return Ok(());
         }
+        // Nobody is slow whom nothing was offered yet: a burst within one turn may be this large.
+        if !is_blocked && self.corked != id {
+            self.flush(id);
+            let Some(connection) = self.open_mut(id) else {
+                return Err(Sent::Gone);
+            };
+            if connection.queue.queued_bytes() <= high_bytes {
+                return Ok(());
+            }
+        }
+        let options = &self.options[usize::from(options_index)];
         // A body with a hole in it would look whole.
         let overflow = match connection_is_http {
             true => Overflow::Close,

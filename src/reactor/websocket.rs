@@ -96,6 +96,9 @@ impl<S: 'static> Core<S> {
     }
 }
 
+/// A message that is coming earns a second for each so many bytes.
+const BYTES_PER_SECOND_MIN: usize = 16 * 1024;
+
 /// What was said when a connection became a WebSocket.
 pub struct Handshake<'h> {
     pub(crate) path: &'h str,
@@ -406,7 +409,7 @@ impl<S: 'static> WebSocketCallbacks<S> {
     pub(crate) fn receive(&mut self, cx: &mut Cx<'_, S>, id: ConnId, input: &mut [u8]) -> usize {
         let length = input.len();
         let mut rest = input;
-        self.restart_ping(cx.reactor, id);
+        let mut heard = false;
         cx.reactor.callback = "on_message";
         while !rest.is_empty() {
             let Some(connection) = cx.reactor.table.connection_mut(id) else {
@@ -420,7 +423,11 @@ impl<S: 'static> WebSocketCallbacks<S> {
                     machine.next_short_message(&mut rest, &self.options.websocket)
             {
                 match message {
-                    Ok(message) => self.message(cx, id, life, message),
+                    Ok(message) => {
+                        heard = true;
+                        self.message(cx, id, life, message);
+                        cx.reactor.check_budget(id);
+                    }
                     Err(error) => {
                         cx.reactor.table.fail(id, CloseReason::Protocol(error));
                         return length;
@@ -438,12 +445,22 @@ impl<S: 'static> WebSocketCallbacks<S> {
             };
             let event = match machine.next_event(&mut rest, &self.options.websocket) {
                 Ok(Some(event)) => event,
-                Ok(None) => break,
+                Ok(None) if heard => break,
+                Ok(None) => {
+                    // A message that is coming is no sign of life by itself, or one byte a second
+                    // would keep a connection for ever; what comes of it earns time as a body does.
+                    let after = machine.received_bytes();
+                    let before = after.saturating_sub(length - rest.len());
+                    let seconds = after / BYTES_PER_SECOND_MIN - before / BYTES_PER_SECOND_MIN;
+                    cx.reactor.table.extend_wait(id, seconds as u32);
+                    return length - rest.len();
+                }
                 Err(error) => {
                     cx.reactor.table.fail(id, CloseReason::Protocol(error));
                     return length;
                 }
             };
+            heard = true;
             match event {
                 Event::Text(text) => self.message(cx, id, life, Message::Text(&text)),
                 Event::Binary(bytes) => self.message(cx, id, life, Message::Binary(&bytes)),
@@ -463,6 +480,10 @@ impl<S: 'static> WebSocketCallbacks<S> {
                     return length;
                 }
             }
+            cx.reactor.check_budget(id);
+        }
+        if heard {
+            self.restart_ping(cx.reactor, id);
         }
         length - rest.len()
     }

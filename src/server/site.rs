@@ -204,7 +204,7 @@ impl<S: 'static> Site<S> {
                 Phase::End => return input.len(),
             };
             match outcome {
-                Ok(true) => {}
+                Ok(true) => cx.reactor.check_budget(id),
                 Ok(false) => break,
                 Err(error) => {
                     self.refuse(cx, id, error);

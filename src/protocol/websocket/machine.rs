@@ -220,6 +220,13 @@ impl Machine {
         self.partial.is_some()
     }
 
+    /// Bytes that have come of an incomplete message; 0 between messages.
+    pub fn received_bytes(&self) -> usize {
+        self.partial
+            .as_ref()
+            .map_or(0, |partial| partial.content.len())
+    }
+
     /// Heap bytes held for an incomplete message; 0 between messages.
     pub fn buffered_bytes(&self) -> usize {
         self.partial
