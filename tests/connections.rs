@@ -890,7 +890,7 @@ fn the_end_of_lingering_makes_room() {
     let refused = sim.connect();
     refused.write("BAD / HTTP/1.1\r\n\r\n");
     sim.settle();
-    assert!(refused.read_text().starts_with("HTTP/1.1 400"));
+    assert!(refused.read_text().starts_with("HTTP/1.1 501"));
     let waiting = sim.connect();
     waiting.write("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
     sim.settle();

@@ -105,6 +105,12 @@ impl Flags {
         self.0 & flag.0 != 0
     }
 
+    /// Whether it is open, has something to read, and nothing else about it.
+    #[inline]
+    pub(crate) fn is_only_readable(self) -> bool {
+        self.0 == Self::READABLE.0 | Self::OPENED.0
+    }
+
     /// Whether at least one of several is set.
     #[inline]
     pub(crate) fn has_any(self, flags: Flags) -> bool {

@@ -1,14 +1,13 @@
 //! Handles: small `Copy` ids with a generation, which never dangle.
 
 use std::fmt;
-use std::hash::{Hash, Hasher};
 
 /// Names one connection, for as long as it lives and never after.
 ///
 /// Eight bytes, `Copy`, and safe to keep anywhere: when the connection is gone, every operation
 /// on its id answers [`Sent::Gone`](crate::Sent::Gone), also when its place in the table has been
 /// taken by another one since.
-#[derive(Clone, Copy, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId {
     pub(crate) index: u32,
     pub(crate) generation: u32,
@@ -34,20 +33,6 @@ impl ConnId {
             index: (bits & 0xffff_ffff) as u32,
             generation: (bits >> 32) as u32,
         }
-    }
-}
-
-// As one number, which is one comparison: `send` asks each time who is being read.
-impl PartialEq for ConnId {
-    #[inline]
-    fn eq(&self, other: &ConnId) -> bool {
-        self.to_bits() == other.to_bits()
-    }
-}
-
-impl Hash for ConnId {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.to_bits().hash(state);
     }
 }
 

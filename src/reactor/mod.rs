@@ -71,6 +71,16 @@ const SHORT_READ_MEANS_EMPTY: bool = cfg!(any(
     target_os = "freebsd"
 ));
 
+/// What came of the short way to read.
+enum Read {
+    /// All that there was to do.
+    Done,
+    /// Nothing: the connection is not of that kind.
+    Not,
+    /// A read, whose result is not of that kind.
+    Otherwise(io::Result<usize>),
+}
+
 /// What a setup may return: nothing, or a result whose error ends `run` before it begins.
 pub trait SetupResult {
     /// The error, where there is one.
@@ -549,9 +559,76 @@ impl<S: 'static> Reactor<S> {
 
     /// Reads and hands out what one connection has, within its budget.
     fn read(&mut self, id: ConnId) {
-        let mut budget = self.core.table.config.read_budget_bytes;
         self.core.table.spent = 0;
         self.core.table.set_cork(id);
+        match self.read_once(id) {
+            Read::Done => {}
+            Read::Not => self.read_on(id, None),
+            Read::Otherwise(result) => self.read_on(id, Some(result)),
+        }
+        self.core.table.uncork();
+    }
+
+    /// The common case by itself: a WebSocket with nothing else about it, and one read that empties
+    /// its socket.
+    #[inline(always)]
+    fn read_once(&mut self, id: ConnId) -> Read {
+        let Some(connection) = self.core.table.connection_mut(id) else {
+            return Read::Done;
+        };
+        let is_plain = connection.flags.is_only_readable()
+            && connection.life == Life::Open
+            && connection.carry.is_none()
+            && matches!(connection.protocol, Protocol::WebSocket(_));
+        if !is_plain || !SHORT_READ_MEANS_EMPTY {
+            return Read::Not;
+        }
+        let count = match connection.transport.read(&mut self.input) {
+            Ok(count) if count != 0 && count < self.input.len() => count,
+            result => return Read::Otherwise(result),
+        };
+        connection.flags.clear(Flags::READABLE);
+        let key = connection.handler;
+        self.core.table.stats.received_bytes += count as u64;
+        let used = self.hand_out((id, key), count);
+        let Some(connection) = self.core.table.connection_mut(id) else {
+            return Read::Done;
+        };
+        if used < count && matches!(connection.life, Life::Open | Life::Closing) {
+            connection.carry = Some(Box::new(self.input[used..count].to_vec()));
+        }
+        if connection.flags.take(Flags::SPENT) {
+            self.core.table.read_again(id);
+        }
+        Read::Done
+    }
+
+    /// Gives the handler the first so many bytes of the input buffer; how many it consumed.
+    #[inline(always)]
+    fn hand_out(&mut self, to: (ConnId, u32), length: usize) -> usize {
+        let input = &mut self.input[..length];
+        let mut consumed = 0;
+        Self::handle_with(
+            &mut self.handlers,
+            &mut self.core,
+            &mut self.state,
+            to,
+            "receive",
+            |handler, cx| consumed = handler.receive(cx, to.0, input),
+        );
+        consumed.min(length)
+    }
+
+    // Not inlined: the copy above is the one that counts.
+    #[inline(never)]
+    fn hand_out_on(&mut self, to: (ConnId, u32), length: usize) -> usize {
+        self.hand_out(to, length)
+    }
+
+    /// Reads until the socket is empty or the budget is spent. `first` is what a read has brought
+    /// already.
+    fn read_on(&mut self, id: ConnId, mut first: Option<io::Result<usize>>) {
+        let mut budget = self.core.table.config.read_budget_bytes;
         while let Some(connection) = self.core.table.connection_mut(id) {
             match connection.life {
                 Life::Open | Life::Closing => {}
@@ -583,7 +660,10 @@ impl<S: 'static> Reactor<S> {
                     .input
                     .len()
                     .min(length + read_bytes_max(&connection.protocol));
-                match connection.transport.read(&mut self.input[length..until]) {
+                let result = first
+                    .take()
+                    .unwrap_or_else(|| connection.transport.read(&mut self.input[length..until]));
+                match result {
                     Ok(0) => {
                         connection.flags.clear(Flags::READABLE);
                         connection.flags.set(Flags::AT_END);
@@ -613,19 +693,7 @@ impl<S: 'static> Reactor<S> {
             self.core.table.stats.received_bytes += came as u64;
             let mut used = 0;
             if length != 0 {
-                let input = &mut self.input[..length];
-                let mut consumed = 0;
-                Self::handle_with(
-                    &mut self.handlers,
-                    &mut self.core,
-                    &mut self.state,
-                    (id, key),
-                    "receive",
-                    |handler, cx| {
-                        consumed = handler.receive(cx, id, input);
-                    },
-                );
-                used = consumed.min(length);
+                used = self.hand_out_on((id, key), length);
             }
             let Some(connection) = self.core.table.connection_mut(id) else {
                 break;
@@ -655,7 +723,6 @@ impl<S: 'static> Reactor<S> {
                 break;
             }
         }
-        self.core.table.uncork();
     }
 
     /// The peer's end of stream has been read; told when what came before is handled.
@@ -775,7 +842,7 @@ impl<S: 'static> Reactor<S> {
     }
 
     /// Calls the handler of a connection; a panic ends the connection and nothing else.
-    #[inline]
+    #[inline(always)]
     fn handle_with(
         handlers: &mut Vec<Option<Box<dyn Handler<S>>>>,
         core: &mut Core<S>,
