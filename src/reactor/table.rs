@@ -40,8 +40,12 @@ const CORK_BYTES: usize = 64 * 1024;
 /// From this many bytes on a payload is written from where it lies.
 const LARGE_BYTES: usize = 16 * 1024;
 
-/// A list that has had room for more than this is not kept when it is empty.
+/// A list that has had room for more than this is not kept for ever when it is empty.
 pub(crate) const BURST: usize = 4096;
+
+/// So long after the last burst of messages, in nanoseconds, what it took is given back; later where
+/// nothing wakes the loop.
+const BURST_KEPT_NANOS: u64 = 1_000_000_000;
 
 pub(crate) struct Table {
     pub(crate) sources: Slab<Source>,
@@ -62,6 +66,8 @@ pub(crate) struct Table {
     pub(crate) closings: Vec<ConnId>,
     pub(crate) deadlines: Deadlines,
     pub(crate) connection_count: usize,
+    /// The last poll after a burst of messages.
+    burst_at: u64,
     /// Most sources since memory was last given back.
     sources_high_water: usize,
     /// Listeners that paused until a connection ends.
@@ -96,6 +102,7 @@ impl Table {
             closings: Vec::new(),
             deadlines: Deadlines::default(),
             connection_count: 0,
+            burst_at: 0,
             sources_high_water: 0,
             paused_listeners: Vec::new(),
             vacated: Vec::new(),
@@ -222,14 +229,21 @@ impl Table {
         }
     }
 
-    /// Gives back what a burst has taken; called when the loop goes to sleep.
+    /// Gives back what a burst has taken; called before each poll.
     pub(crate) fn give_back_memory(&mut self) {
-        self.nodes.give_back_memory();
-        give_back(&mut self.dirty);
-        give_back(&mut self.drained);
-        give_back(&mut self.closings);
-        give_back(&mut self.still_ready);
-        give_back(&mut self.vacated);
+        if BURST < self.nodes.take_most() {
+            self.burst_at = self.now;
+        }
+        // A topic with many members has a burst at each publication: to take the memory anew costs
+        // as much as the publication itself.
+        if BURST_KEPT_NANOS <= self.now - self.burst_at {
+            self.nodes.give_back_memory();
+            give_back(&mut self.dirty);
+            give_back(&mut self.drained);
+            give_back(&mut self.closings);
+            give_back(&mut self.still_ready);
+            give_back(&mut self.vacated);
+        }
         // Looks at every place, so only each time a quarter is left: a constant for each source. A
         // connection near the end holds all before it, and their places are taken again.
         if self.sources.len() <= self.sources_high_water / 4 && BURST < self.sources.capacity() {

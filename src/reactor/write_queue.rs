@@ -50,20 +50,29 @@ struct Node {
 
 /// The nodes of every connection.
 #[derive(Default)]
-pub(crate) struct Nodes(Slab<Node>);
+pub(crate) struct Nodes {
+    slab: Slab<Node>,
+    /// Most nodes since it was last asked for.
+    most: usize,
+}
 
 impl Nodes {
-    /// Gives memory back after a burst; called when the loop goes to sleep.
+    /// How many nodes there were at a time, at the most, since this was last asked.
     #[inline]
+    pub(crate) fn take_most(&mut self) -> usize {
+        std::mem::replace(&mut self.most, self.slab.len())
+    }
+
+    /// Gives memory back after a burst.
     pub(crate) fn give_back_memory(&mut self) {
-        if self.0.is_empty() && BURST < self.0.capacity() {
-            self.0 = Slab::new();
+        if self.slab.is_empty() && BURST < self.slab.capacity() {
+            self.slab = Slab::new();
         }
     }
 
     #[cfg(test)]
     fn len(&self) -> usize {
-        self.0.len()
+        self.slab.len()
     }
 }
 
@@ -104,15 +113,16 @@ impl WriteQueue {
             return;
         }
         self.queued_bytes += (length + QUEUED_MESSAGE_BYTES) as u64;
-        let index = nodes.0.insert(Node {
+        let index = nodes.slab.insert(Node {
             bytes,
             keep,
             next: NONE,
         }) as u32;
+        nodes.most = nodes.most.max(nodes.slab.len());
         if self.is_empty() {
             self.head = index;
         } else {
-            nodes.0[self.tail as usize].next = index;
+            nodes.slab[self.tail as usize].next = index;
         }
         self.tail = index;
     }
@@ -121,7 +131,7 @@ impl WriteQueue {
     /// many costs more than all else about a publication to one member.
     #[inline]
     pub(crate) fn only<'n>(&self, nodes: &'n Nodes) -> Option<&'n [u8]> {
-        let node = nodes.0.get(self.head as usize)?;
+        let node = nodes.slab.get(self.head as usize)?;
         (node.next == NONE).then(|| &node.bytes.as_slice()[self.written as usize..])
     }
 
@@ -133,7 +143,7 @@ impl WriteQueue {
     ) -> (usize, usize) {
         let (mut count, mut length, mut index, mut skip) = (0, 0, self.head, self.written as usize);
         while index != NONE && count < SLICES_MAX {
-            let node = &nodes.0[index as usize];
+            let node = &nodes.slab[index as usize];
             let bytes = &node.bytes.as_slice()[skip..];
             skip = 0;
             slices[count] = IoSlice::new(bytes);
@@ -147,7 +157,7 @@ impl WriteQueue {
     /// Drops `taken` bytes from the front: the kernel has them.
     pub(crate) fn advance(&mut self, nodes: &mut Nodes, mut taken: usize) {
         while 0 < taken {
-            let node = &nodes.0[self.head as usize];
+            let node = &nodes.slab[self.head as usize];
             let left = node.bytes.as_slice().len() - self.written as usize;
             if taken < left {
                 self.written += taken as u32;
@@ -174,7 +184,7 @@ impl WriteQueue {
     fn drop_oldest_but(&mut self, nodes: &mut Nodes, bytes: usize, spared: u32) -> u64 {
         let (mut dropped, mut before, mut index) = (0, NONE, self.head);
         while index != NONE && bytes < self.queued_bytes() {
-            let node = &nodes.0[index as usize];
+            let node = &nodes.slab[index as usize];
             let next = node.next;
             if node.keep == Keep::Always || index == spared || self.has_begun(index) {
                 before = index;
@@ -205,7 +215,7 @@ impl WriteQueue {
         let (mut dropped, mut before, mut index) = (0, NONE, self.head);
         let mut found = None;
         while index != NONE {
-            let node = &nodes.0[index as usize];
+            let node = &nodes.slab[index as usize];
             let next = node.next;
             if node.keep == Keep::Keyed(key) && !self.has_begun(index) {
                 let earlier = found.replace((before, index));
@@ -225,7 +235,7 @@ impl WriteQueue {
             return Err(bytes);
         };
         let length = bytes.as_slice().len();
-        let node = &mut nodes.0[index as usize];
+        let node = &mut nodes.slab[index as usize];
         self.queued_bytes -= node.bytes.as_slice().len() as u64;
         self.queued_bytes += length as u64;
         node.bytes = bytes;
@@ -243,12 +253,12 @@ impl WriteQueue {
     }
 
     fn unlink(&mut self, nodes: &mut Nodes, before: u32, index: u32) {
-        let node = nodes.0.remove(index as usize);
+        let node = nodes.slab.remove(index as usize);
         self.queued_bytes -= (node.bytes.as_slice().len() + QUEUED_MESSAGE_BYTES) as u64;
         if before == NONE {
             self.head = node.next;
         } else {
-            nodes.0[before as usize].next = node.next;
+            nodes.slab[before as usize].next = node.next;
         }
         if node.next == NONE {
             self.tail = before;
