@@ -2,7 +2,8 @@
 //! connection costs the server.
 //!
 //! `cargo bench --bench million [-- COUNT]`; 1,000,000 connections where no count is given. Prints a
-//! table, and at the end one line of JSON.
+//! table, and at the end one line of JSON; fails when a connection takes more than it may, or when
+//! memory is not given back.
 //!
 //! Bytes are counted exactly, by the allocator (as requested, without its own overhead), not
 //! estimated from resident pages. Not counted as the server's are the two ends of each stream and
@@ -30,6 +31,12 @@ const REQUEST: &[u8] =
 const GOODBYE: &[u8] = b"\x88\x82\0\0\0\0\x03\xe8";
 
 const MESSAGE_BYTES: usize = 64;
+
+/// A connection with one subscription takes at most this, in bytes on the server's side.
+const EACH_BYTES_MAX: f64 = 400.0;
+
+/// At most this is left when all have gone, in bytes: what the next ones begin with.
+const LEFT_BYTES_MAX: i64 = 100_000;
 
 type Ids = Vec<ConnId>;
 
@@ -59,7 +66,7 @@ impl Bench {
         let change = measure(|| run(self)).bytes_current;
         let seconds = began.elapsed().as_secs_f64();
         self.heap_bytes += change;
-        let each = (self.heap_bytes - self.stream_bytes) as f64 / self.count as f64;
+        let each = self.each_bytes();
         let resident = resident_bytes() as f64 / f64::from(1 << 20);
         if is_quiet {
             println!("{name:<10} {seconds:>9.3} s {each:>9.1} bytes {resident:>9.0} MiB");
@@ -70,6 +77,10 @@ impl Bench {
             println!("{name:<10} {seconds:>9.3} s {:>15} {resident:>9.0} MiB", "");
             self.json += &format!(",\"{name}\":{{\"seconds\":{seconds:.3}}}");
         }
+    }
+
+    fn each_bytes(&self) -> f64 {
+        (self.heap_bytes - self.stream_bytes) as f64 / self.count as f64
     }
 
     /// The clients connect, and become WebSockets.
@@ -175,6 +186,7 @@ fn main() {
     );
     bench.step("open", true, Bench::open);
     bench.step("subscribe", true, Bench::subscribe);
+    let each = bench.each_bytes();
     bench.step("publish", true, Bench::publish);
     bench.step("flush", false, |bench| bench.sim.settle());
     bench.step("read", true, Bench::read);
@@ -185,4 +197,10 @@ fn main() {
     println!("{} bytes are left", bench.heap_bytes);
     bench.json += &format!(",\"left_bytes\":{}", bench.heap_bytes);
     println!("{{\"connections\":{count}{}}}", bench.json);
+    if EACH_BYTES_MAX < each || LEFT_BYTES_MAX < bench.heap_bytes {
+        eprintln!(
+            "million: at most {EACH_BYTES_MAX} bytes for each and {LEFT_BYTES_MAX} in the end"
+        );
+        std::process::exit(1);
+    }
 }

@@ -550,6 +550,26 @@ fn a_connection_opens_once_hears_in_order_and_closes_last() {
     assert_eq!(*sim.state(), ["open", "a", "b", "end", "close by us"]);
 }
 
+#[test]
+fn who_dials_waits_until_the_loop_runs_and_is_served_then() {
+    let mut sim = Sim::new(0, |reactor| {
+        reactor.websocket("0.0.0.0:80", |ws| ws.on_open(|ws, _| *ws.state += 1))
+    });
+    let clients: Vec<_> = (0..100).map(|_| sim.dial()).collect();
+    assert_eq!(sim.reactor().connection_count(), 0);
+    for client in &clients {
+        client.write(
+            "GET / HTTP/1.1\r\nHost: sim\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        );
+    }
+    sim.settle();
+    assert_eq!((*sim.state(), sim.reactor().connection_count()), (100, 100));
+    for client in &clients {
+        assert!(client.read_text().starts_with("HTTP/1.1 101 "));
+    }
+}
+
 // ── stale ids ────────────────────────────────────────────────────────────────────────────────
 
 // W8 for every operation
