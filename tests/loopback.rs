@@ -157,6 +157,60 @@ fn a_unix_socket_serves_and_is_a_client() {
     assert!(!path.exists());
 }
 
+/// A path in the directory for temporary files that no other test has.
+#[cfg(unix)]
+fn temporary(name: &str) -> std::path::PathBuf {
+    std::env::temp_dir().join(format!("waterwheel-{name}-{}", std::process::id()))
+}
+
+#[cfg(unix)]
+fn listen_on(path: &std::path::Path) -> std::io::Result<Reactor<()>> {
+    let mut reactor = Reactor::new(waterwheel::Config::default(), ())?;
+    let address = format!("unix:{}", path.display());
+    reactor.core().stream(&address, |_| {})?;
+    Ok(reactor)
+}
+
+// C3. Connecting to a file that is no socket is refused just as to one that nobody listens on: it
+// was taken for one and removed.
+#[cfg(unix)]
+#[test]
+fn a_file_that_is_no_socket_is_not_replaced_by_one() {
+    let path = temporary("notes");
+    std::fs::write(&path, "precious").unwrap();
+    let error = listen_on(&path).err().unwrap().to_string();
+    assert!(error.contains("exists and is not a socket"), "{error}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+    std::fs::remove_file(path).unwrap();
+}
+
+// C3
+#[cfg(unix)]
+#[test]
+fn a_socket_that_nobody_listens_on_is_replaced() {
+    let path = temporary("left");
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    assert!(path.exists());
+    let reactor = listen_on(&path).unwrap();
+    std::os::unix::net::UnixStream::connect(&path).unwrap();
+    drop(reactor);
+    assert!(!path.exists());
+}
+
+// C3. The file of whoever has taken over the path was removed with the listener.
+#[cfg(unix)]
+#[test]
+fn a_listener_removes_its_own_file_only() {
+    let path = temporary("taken-over");
+    let first = listen_on(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let second = listen_on(&path).unwrap();
+    drop(first);
+    std::os::unix::net::UnixStream::connect(&path).unwrap();
+    drop(second);
+    assert!(!path.exists());
+}
+
 /// How an attempt to connect ended: opened, or why not.
 fn outcome_of(address: String) -> Vec<String> {
     let (running, ()) = start(Vec::new(), move |reactor| {

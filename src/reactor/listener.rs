@@ -31,8 +31,9 @@ impl std::fmt::Display for Address {
 
 pub(crate) enum Acceptor {
     Tcp(mio::net::TcpListener),
+    /// With its file, where that could be told.
     #[cfg(unix)]
-    Unix(mio::net::UnixListener),
+    Unix(mio::net::UnixListener, Option<FileId>),
     /// Connections of a simulation that wait to be accepted.
     Memory(std::collections::VecDeque<super::memory::MemoryStream>),
 }
@@ -74,7 +75,7 @@ impl Listener {
                 Ok(Transport::Tcp(stream))
             }
             #[cfg(unix)]
-            Acceptor::Unix(listener) => Ok(Transport::Unix(listener.accept()?.0)),
+            Acceptor::Unix(listener, _) => Ok(Transport::Unix(listener.accept()?.0)),
             Acceptor::Memory(waiting) => waiting
                 .pop_front()
                 .map(Transport::Memory)
@@ -86,7 +87,7 @@ impl Listener {
         match &mut self.acceptor {
             Acceptor::Tcp(listener) => registry.register(listener, token, Interest::READABLE),
             #[cfg(unix)]
-            Acceptor::Unix(listener) => registry.register(listener, token, Interest::READABLE),
+            Acceptor::Unix(listener, _) => registry.register(listener, token, Interest::READABLE),
             Acceptor::Memory(_) => Ok(()),
         }
     }
@@ -95,10 +96,35 @@ impl Listener {
 #[cfg(unix)]
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let (Acceptor::Unix(_), Address::Unix(path)) = (&self.acceptor, &self.address) {
-            // Somebody else may have removed it; then there is nothing to do.
+        let (Acceptor::Unix(_, Some(file)), Address::Unix(path)) = (&self.acceptor, &self.address)
+        else {
+            return;
+        };
+        // Somebody else may have removed it, and may listen there now. The number is still ours:
+        // it is given to no other file while the socket is open.
+        if FileId::of(path).is_ok_and(|now| now == *file) {
             let _ = std::fs::remove_file(path);
         }
+    }
+}
+
+/// Which file it is, whatever it is called.
+#[cfg(unix)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+#[cfg(unix)]
+impl FileId {
+    fn of(path: &std::path::Path) -> io::Result<FileId> {
+        use std::os::unix::fs::MetadataExt;
+        let metadata = std::fs::symlink_metadata(path)?;
+        Ok(FileId {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        })
     }
 }
 
@@ -150,15 +176,24 @@ fn bind_one(address: SocketAddr, config: &Config) -> io::Result<mio::net::TcpLis
 
 #[cfg(unix)]
 fn bind_unix(path: &str, _: &Config) -> io::Result<(Acceptor, Address)> {
+    use std::os::unix::fs::FileTypeExt;
     use std::os::unix::net::UnixStream;
-    // A socket file that nobody listens on was left by a process that is gone.
-    if UnixStream::connect(path)
-        .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
-    {
-        std::fs::remove_file(path)?;
+    if let Ok(metadata) = std::fs::symlink_metadata(path) {
+        // Linux refuses a connection to a file of any kind as to a socket that nobody listens on.
+        if !metadata.file_type().is_socket() {
+            let why = format!("{path} exists and is not a socket");
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
+        }
+        // A socket file that nobody listens on was left by a process that is gone.
+        if UnixStream::connect(path)
+            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+        {
+            std::fs::remove_file(path)?;
+        }
     }
     let listener = mio::net::UnixListener::bind(path)?;
-    Ok((Acceptor::Unix(listener), Address::Unix(path.into())))
+    let file = FileId::of(path.as_ref()).ok();
+    Ok((Acceptor::Unix(listener, file), Address::Unix(path.into())))
 }
 
 #[cfg(not(unix))]
