@@ -267,6 +267,58 @@ fn a_port_in_use_is_a_sentence_and_exit_code_1() {
 }
 
 #[test]
+fn nothing_is_announced_before_all_is_there() {
+    let server = Server::start(&[]);
+    let taken = server.address.to_string();
+    for command in ["serve", "echo"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_waterwheel"))
+            .args([command, "--listen", "127.0.0.1:0", "--listen", &taken])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(said, "", "{command}: of a listener that is gone");
+    }
+}
+
+// Nobody reads what it says, so it stands where it says the first word of listening. A signal there
+// killed it, since the handlers came later.
+#[test]
+fn who_hears_that_it_listens_may_end_it_by_a_signal() {
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+    for command in ["serve", "echo"] {
+        let path = std::env::temp_dir().join(format!(
+            "waterwheel-early-{command}-{}.sock",
+            std::process::id()
+        ));
+        let (mut ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        while theirs.write(&[b'.'; 1024]).is_ok() {}
+        theirs.set_nonblocking(false).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_waterwheel"))
+            .args([command, "--listen", &format!("unix:{}", path.display())])
+            .stdin(Stdio::null())
+            .stdout(Stdio::from(OwnedFd::from(theirs)))
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        while UnixStream::connect(&path).is_err() {
+            assert!(child.try_wait().unwrap().is_none(), "{command} ended early");
+            thread::yield_now();
+        }
+        let id = child.id().to_string();
+        let killed = Command::new("kill").args(["-TERM", &id]).status();
+        assert!(killed.unwrap().success());
+        let mut said = String::new();
+        ours.read_to_string(&mut said).unwrap();
+        assert!(said.trim_start_matches('.').starts_with("listening on "));
+        let status = child.wait().unwrap();
+        assert!(status.success(), "{command}: {status}");
+    }
+}
+
+#[test]
 fn nobody_publishes_to_strangers_by_accident() {
     let output = Command::new(env!("CARGO_BIN_EXE_waterwheel"))
         .args(["--listen", "0.0.0.0:0"])

@@ -21,8 +21,12 @@ pub fn run(options: &Echo) -> io::Result<()> {
     };
     let to_all = options.to_all;
     Reactor::run_with(config, (), |reactor| {
+        // Before anybody is told of a listener, who may then end the program by a signal.
+        #[cfg(unix)]
+        reactor.drain_on_signals(std::time::Duration::ZERO)?;
+        let mut bound = Vec::new();
         for address in &options.listen {
-            let listener = reactor.http(address, |site| {
+            bound.push(reactor.http(address, |site| {
                 site.websocket("*", |ws| {
                     if to_all {
                         ws.on_open(|ws, _| ws.subscribe("all"));
@@ -35,13 +39,9 @@ pub fn run(options: &Echo) -> io::Result<()> {
                     let body = request.body().to_vec();
                     request.reply((waterwheel::Status::OK, body))
                 });
-            })?;
-            if let Some(address) = reactor.local_addr(listener) {
-                crate::say_listening(&address);
-            }
+            })?);
         }
-        #[cfg(unix)]
-        reactor.drain_on_signals(std::time::Duration::ZERO)?;
+        crate::say_listening(reactor, &bound);
         io::Result::Ok(())
     })
 }

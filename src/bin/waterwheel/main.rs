@@ -9,7 +9,7 @@ mod serve;
 use std::io::Write;
 use std::process::ExitCode;
 
-use waterwheel::{Address, Config};
+use waterwheel::{Address, Config, Core, ListenerId};
 
 use self::arguments::{Command, HELP};
 
@@ -59,11 +59,15 @@ fn say(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-fn say_listening(address: &Address) {
-    match address {
-        Address::Inet(address) => say(&format!("listening on http://{address}\n")),
-        address => say(&format!("listening on {address}\n")),
-    }
+/// A line for each listener, in one piece: whoever has read one may rely on all.
+fn say_listening<S: 'static>(reactor: &Core<S>, listeners: &[ListenerId]) {
+    let lines = listeners
+        .iter()
+        .filter_map(|listener| match reactor.local_addr(*listener)? {
+            Address::Inet(address) => Some(format!("listening on http://{address}\n")),
+            address => Some(format!("listening on {address}\n")),
+        });
+    say(&lines.collect::<String>());
 }
 
 fn start_log(level: log::LevelFilter) {

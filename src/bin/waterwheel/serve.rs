@@ -16,14 +16,14 @@ pub fn run(options: &Serve) -> io::Result<()> {
     }
     let config = crate::config(options.max_connections);
     Reactor::run_with(config, (), |reactor| {
-        for (address, access) in &listeners {
-            let listener = reactor.http(address, |site| hub::mount(site, access))?;
-            if let Some(address) = reactor.local_addr(listener) {
-                crate::say_listening(&address);
-            }
-        }
+        // Before anybody is told of a listener, who may then end the program by a signal.
         #[cfg(unix)]
         reactor.drain_on_signals(options.drain_window)?;
+        let mut bound = Vec::new();
+        for (address, access) in &listeners {
+            bound.push(reactor.http(address, |site| hub::mount(site, access))?);
+        }
+        crate::say_listening(reactor, &bound);
         io::Result::Ok(())
     })
 }
