@@ -334,6 +334,25 @@ fn nobody_publishes_to_strangers_by_accident() {
     assert!(output.stdout.is_empty());
 }
 
+// A name that has no address was said to be one that strangers reach.
+#[test]
+fn a_name_without_an_address_is_what_is_wrong() {
+    for listen in ["nosuchhost.invalid:80", "*:0"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_waterwheel"))
+            .args(["--listen", listen])
+            .env_remove("WATERWHEEL_PUBLISH_TOKEN")
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            error.contains(&format!("cannot listen on {listen}: ")),
+            "{error}"
+        );
+        assert!(!error.contains("publish"), "{error}");
+    }
+}
+
 #[test]
 fn words_it_does_not_know_are_named_and_exit_code_2() {
     for (words, named) in [
