@@ -606,6 +606,56 @@ fn deeply_nested_json_is_a_value_like_others() {
     assert_eq!(published(&ask(&mut sim, &request)), (2, 1));
 }
 
+// Each listener had a wire form of its own, and there was none for the seventeenth.
+#[test]
+fn the_envelope_is_spoken_on_any_number_of_listeners() {
+    const LISTENERS: u16 = 20;
+    let mut sim = Sim::new((), |reactor| {
+        for port in 1..=LISTENERS {
+            let access = Access {
+                open: true,
+                ..Access::default()
+            };
+            reactor.http(&format!("0.0.0.0:{port}"), |site| hub::mount(site, &access))?;
+        }
+        std::io::Result::Ok(())
+    });
+    // Masked with zeros.
+    let subscribe = b"\x81\x91\0\0\0\0{\"subscribe\":\"t\"}";
+    let streams: Vec<_> = (1..=LISTENERS)
+        .map(|port| {
+            let stream = sim.connect_port(port);
+            stream.write(with(
+                &get("/ws"),
+                &format!(
+                    "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+                     Sec-WebSocket-Protocol: {SUBPROTOCOL}"
+                ),
+            ));
+            stream.write(subscribe);
+            sim.settle();
+            let answer = stream.read();
+            assert!(
+                answer.ends_with(b"\r\n\r\n\x81\x12{\"subscribed\":\"t\"}"),
+                "port {port}: {}",
+                answer.escape_ascii()
+            );
+            stream
+        })
+        .collect();
+    sim.reactor().publish("t", "hi");
+    sim.settle();
+    for stream in streams {
+        let said = stream.read();
+        assert!(
+            said.ends_with(b"\"data\":\"hi\"}"),
+            "{}",
+            said.escape_ascii()
+        );
+    }
+}
+
 #[test]
 fn more_subscriptions_than_allowed_are_an_error_of_the_envelope() {
     let mut sim = Sim::with_config(

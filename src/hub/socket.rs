@@ -1,7 +1,7 @@
 //! The hub's WebSocket: topics as plain text, or the JSON envelope.
 
 use crate::protocol::websocket::Message;
-use crate::pubsub::{self, Event, Form};
+use crate::pubsub::{self, Event};
 use crate::reactor::close::Close;
 use crate::reactor::id::ConnMap;
 use crate::reactor::websocket::{Handshake, WebSocketHandler, Ws};
@@ -23,8 +23,6 @@ struct Sockets {
     access: Access,
     /// Only those that differ from the default.
     clients: ConnMap<Client>,
-    /// The envelope, once a client has asked for it.
-    form: Option<Form>,
 }
 
 pub(super) fn set_up<S: 'static>(ws: &mut WebSocketRoute<S>, access: Access) {
@@ -32,7 +30,6 @@ pub(super) fn set_up<S: 'static>(ws: &mut WebSocketRoute<S>, access: Access) {
     ws.handler(Sockets {
         access,
         clients: ConnMap::default(),
-        form: None,
     });
 }
 
@@ -42,18 +39,14 @@ impl<S: 'static> WebSocketHandler<S> for Sockets {
         let is_trusted = self.access.allows(token.as_deref());
         let speaks_json = handshake.subprotocol() == Some(SUBPROTOCOL);
         if speaks_json {
-            let form = match self.form {
-                Some(form) => form,
-                None => match ws.reactor.register_form(envelope::encode) {
-                    Ok(form) => *self.form.insert(form),
-                    Err(error) => {
-                        log::error!("{error}");
-                        ws.close_with(1011, "no room for another wire form");
-                        return;
-                    }
-                },
-            };
-            ws.reactor.set_form(ws.id, form);
+            match ws.reactor.register_form(SUBPROTOCOL, envelope::encode) {
+                Ok(form) => ws.reactor.set_form(ws.id, form),
+                Err(error) => {
+                    log::error!("{error}");
+                    ws.close_with(1011, "no room for another wire form");
+                    return;
+                }
+            }
         }
         if speaks_json || is_trusted {
             self.clients.insert(

@@ -329,7 +329,7 @@ impl std::error::Error for FormsFull {}
 /// The encoders of all forms.
 #[derive(Clone, Debug, Default)]
 pub struct Forms {
-    registered: Vec<Encode>,
+    registered: Vec<(&'static str, Encode)>,
 }
 
 impl Forms {
@@ -338,17 +338,22 @@ impl Forms {
         Forms::default()
     }
 
-    /// Adds a form. Register once and keep it: the same encoder again is another form.
+    /// Adds a form, or finds the one that has been added by this name, whose encoder stays. Listeners
+    /// that are set up alike thus share a form, and one encoding of each publication.
     ///
     /// # Errors
     ///
     /// [`FormsFull`] above [`FORMS_MAX`].
-    pub fn register(&mut self, encode: Encode) -> Result<Form, FormsFull> {
-        if self.registered.len() == FORMS_MAX {
+    pub fn register(&mut self, name: &'static str, encode: Encode) -> Result<Form, FormsFull> {
+        let known = self.registered.iter().position(|(it, _)| *it == name);
+        let index = known.unwrap_or(self.registered.len());
+        if index == FORMS_MAX {
             return Err(FormsFull);
         }
-        self.registered.push(encode);
-        Ok(Form((BUILT_IN.len() + self.registered.len() - 1) as u8))
+        if known.is_none() {
+            self.registered.push((name, encode));
+        }
+        Ok(Form((BUILT_IN.len() + index) as u8))
     }
 
     /// The encoder of a form; of a form that was registered elsewhere, the one of [`Form::RAW`].
@@ -357,7 +362,7 @@ impl Forms {
         let registered = || self.registered.get(index.wrapping_sub(BUILT_IN.len()));
         *BUILT_IN
             .get(index)
-            .or_else(registered)
+            .or_else(|| registered().map(|(_, encode)| encode))
             .unwrap_or(&BUILT_IN[0])
     }
 }
@@ -577,7 +582,7 @@ mod tests {
     #[test]
     fn each_form_is_encoded_once_and_shared() {
         let mut forms = Forms::new();
-        let form = forms.register(encode_counted).unwrap();
+        let form = forms.register("counted", encode_counted).unwrap();
         let event = Event::message("x".repeat(200_000));
         let publication = Publication {
             topic: "chat",
@@ -603,10 +608,15 @@ mod tests {
     #[test]
     fn sixteen_forms_and_not_one_more() {
         let mut forms = Forms::new();
-        let registered: Vec<_> = (0..FORMS_MAX)
-            .map(|_| forms.register(encode_counted).unwrap())
-            .collect();
-        assert_eq!(forms.register(encode_raw), Err(FormsFull));
+        let names = [
+            "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p",
+        ];
+        assert_eq!(names.len(), FORMS_MAX);
+        let registered = names.map(|name| forms.register(name, encode_counted).unwrap());
+        assert_eq!(forms.register("q", encode_raw), Err(FormsFull));
+        let again = names.map(|name| forms.register(name, encode_raw).unwrap());
+        assert_eq!(again, registered);
+        assert_ne!(registered[0], registered[1]);
         let last = *registered.last().unwrap();
         assert_eq!(&*encoded(last, &forms, &"hi".into()), b"1f:10@chat");
         assert_eq!(

@@ -361,14 +361,15 @@ impl<S: 'static> Core<S> {
         self.topics.topic_count()
     }
 
-    /// Adds a way to put publications on the wire, for [`set_form`](Self::set_form).
+    /// Adds a way to put publications on the wire, for [`set_form`](Self::set_form), or finds the
+    /// one that has been added by this name, whose encoder stays.
     ///
     /// # Errors
     ///
     /// When there are sixteen already.
-    pub fn register_form(&mut self, encode: Encode) -> io::Result<Form> {
+    pub fn register_form(&mut self, name: &'static str, encode: Encode) -> io::Result<Form> {
         self.forms
-            .register(encode)
+            .register(name, encode)
             .map_err(|_| io::Error::other("there are sixteen wire forms already"))
     }
 
