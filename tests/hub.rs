@@ -5,6 +5,7 @@
 #[path = "support/answer.rs"]
 mod support;
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -1203,6 +1204,70 @@ fn pages_of_other_origins_are_refused_on_every_route() {
 }
 
 // ── the rest ─────────────────────────────────────────────────────────────────────────────────
+
+/// Lines of the log that have a name in them which only one test uses.
+struct Lines(Mutex<Vec<String>>);
+
+impl log::Log for Lines {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        let line = format!("{} {}", record.level(), record.args());
+        self.0.lock().unwrap().push(line);
+    }
+
+    fn flush(&self) {}
+}
+
+static LINES: Lines = Lines(Mutex::new(Vec::new()));
+
+// Each refusal was a line, so that strangers could fill the log, and, where nobody reads the pipe it
+// goes to, stop the hub.
+#[test]
+fn refusals_are_a_line_a_minute_with_their_number() {
+    let _ = log::set_logger(&LINES);
+    log::set_max_level(log::LevelFilter::Warn);
+    let access = Access {
+        is_loopback: true,
+        ..Access::default()
+    };
+    let mut sim = Sim::new((), move |reactor| {
+        reactor.http("127.0.0.1:4711", |site| hub::mount(site, &access))
+    });
+    let by_host = "GET / HTTP/1.1\r\nHost: minute.example.org\r\n\r\n";
+    let by_origin = with(
+        "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "Origin: http://minute.example.org",
+    );
+    for (request, name) in [
+        (by_host, "for host \"minute.example.org\""),
+        (&by_origin, "origin \"http://minute.example.org\""),
+    ] {
+        let said = || {
+            let lines = LINES.0.lock().unwrap();
+            let lines = lines.iter().filter(|line| line.contains(name));
+            lines.cloned().collect::<Vec<_>>()
+        };
+        refuse(&mut sim, request, 100);
+        assert_eq!(said().len(), 1, "{:?}", said());
+        assert!(said()[0].starts_with("WARN ") && !said()[0].contains("more"));
+        sim.advance(seconds(59));
+        refuse(&mut sim, request, 10);
+        assert_eq!(said().len(), 1, "{:?}", said());
+        sim.advance(seconds(1));
+        refuse(&mut sim, request, 2);
+        assert_eq!(said().len(), 2, "{:?}", said());
+        assert!(said()[1].ends_with("; 109 more since the last line"));
+    }
+}
+
+fn refuse(sim: &mut Sim<()>, request: &str, count: usize) {
+    for _ in 0..count {
+        assert_eq!(ask(sim, request).status, 403);
+    }
+}
 
 #[test]
 fn the_page_is_whole_in_itself() {

@@ -24,6 +24,7 @@ use crate::pubsub::{self, Event};
 use crate::reactor::core::Core;
 use crate::server::reply::Reply;
 use crate::server::request::Request;
+use crate::server::seldom::{Seldom, shown};
 use crate::server::site::{Origins, Site};
 
 pub use self::access::Access;
@@ -40,7 +41,8 @@ pub fn mount<S: 'static>(site: &mut Site<S>, access: &Access) {
     });
     site.origins_option = "--allow-origin";
     let names = access.clone();
-    site.guard(move |request| names.check_host(request.host()));
+    let mut refused_host = Seldom::default();
+    site.guard(move |request| check_host(request, &names, &mut refused_host));
 
     site.get("/", |request| request.reply(page()));
     site.get("/healthz", |request| request.reply("ok\n"));
@@ -57,6 +59,27 @@ pub fn mount<S: 'static>(site: &mut Site<S>, access: &Access) {
     });
     let rights = access.clone();
     site.websocket("/ws", move |ws| socket::set_up(ws, rights));
+}
+
+fn check_host<S: 'static>(
+    request: &Request<'_, '_, S>,
+    access: &Access,
+    refused_host: &mut Seldom,
+) -> Result<(), Reply> {
+    let Some(host) = request.host().filter(|host| !access.serves(host)) else {
+        return Ok(());
+    };
+    if let Some(untold) = refused_host.is_due(request.reactor.now()) {
+        let host = shown(host);
+        log::warn!(
+            "refused a request for host {host:?} on a loopback address; --allow-origin http://{host} allows it{untold}"
+        );
+    }
+    Err((
+        Status::FORBIDDEN,
+        "this name is not served on a loopback address\n",
+    )
+        .into())
 }
 
 fn page() -> Reply {

@@ -3,6 +3,7 @@
 pub(crate) mod reply;
 pub(crate) mod request;
 pub(crate) mod router;
+pub(crate) mod seldom;
 pub(crate) mod site;
 pub(crate) mod tcp;
 pub(crate) mod websocket;

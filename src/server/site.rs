@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::io;
+use std::time::Duration;
 
 use crate::protocol::http::{
     self, Exchange, HeaderStorage, HttpError, ParsedHead, Phase, RequestHead, Status, upgrade,
@@ -21,6 +22,7 @@ use crate::reactor::websocket::{Handshake, end_received};
 use super::reply::Reply;
 use super::request::Request;
 use super::router::{Parameters, Pattern};
+use super::seldom::{Seldom, shown};
 use super::websocket::{WebSocketRoute, upgrade_required};
 
 /// A body that comes at least this fast, in bytes per second, does not run out of time.
@@ -95,6 +97,8 @@ pub struct Site<S> {
     /// What log lines call the way to allow an origin.
     pub(crate) origins_option: &'static str,
     guard: Option<Guard<S>>,
+    /// The line about a refused origin.
+    refused_origin: Seldom,
     limits: http::Limits,
 }
 
@@ -108,6 +112,7 @@ impl<S: 'static> Site<S> {
             origins: Origins::Any,
             origins_option: "`Site::origins`",
             guard: None,
+            refused_origin: Seldom::default(),
             limits,
         }
     }
@@ -300,7 +305,7 @@ impl<S: 'static> Site<S> {
     fn handle(&mut self, cx: &mut Cx<'_, S>, id: ConnId, parsed: &ParsedHead<'_>, body: &[u8]) {
         let head = &parsed.head;
         let mut headers = Vec::new();
-        if let Err(reply) = self.admit(head, &mut headers) {
+        if let Err(reply) = self.admit(head, cx.reactor.now(), &mut headers) {
             return cx.reactor.respond(id, reply);
         }
         let upgrade = match upgrade::check(parsed) {
@@ -405,18 +410,21 @@ impl<S: 'static> Site<S> {
 
     /// Whether the page that asks may; the headers of cross-origin sharing for its answer.
     fn admit(
-        &self,
+        &mut self,
         head: &RequestHead<'_>,
+        now: Duration,
         headers: &mut Vec<(&'static str, String)>,
     ) -> Result<(), Reply> {
         let origin = head.headers.first("origin");
         if !self.origins.allow(origin, head.host()) {
-            log::warn!(
-                "{}: refused a request from origin {:?}; {} allows it",
-                self.name,
-                origin.unwrap_or("(none)"),
-                self.origins_option
-            );
+            if let Some(untold) = self.refused_origin.is_due(now) {
+                log::warn!(
+                    "{}: refused a request from origin {:?}; {} allows it{untold}",
+                    self.name,
+                    shown(origin.unwrap_or("(none)")),
+                    self.origins_option
+                );
+            }
             return Err((Status::FORBIDDEN, "this origin is not allowed\n").into());
         }
         if let Origins::Listed { .. } = &self.origins {
