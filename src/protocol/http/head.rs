@@ -84,6 +84,10 @@ pub(super) fn first_fault(
 
 /// Tells a version that we do not speak from something that is no version. `rest` is where
 /// `httparse` expected one of ours.
+///
+/// RFC 9110, section 2.5, would have HTTP/1.2 served as 1.1. `httparse` takes the two versions that
+/// there are and no other, and what it lends borrows from the input, in which the version cannot be
+/// changed; so that would need a parser of first lines of our own, for a version that nobody speaks.
 pub(super) fn version_fault(rest: &[u8], malformed: HttpError) -> HttpError {
     let wrong_index = rest
         .iter()
