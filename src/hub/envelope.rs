@@ -111,6 +111,11 @@ pub(crate) fn error(why: &str, about: &str) -> String {
     format!("{{\"error\":{},\"about\":{about}}}", quoted(why))
 }
 
+/// What to say an error is about when a publication failed later.
+pub(crate) fn about_publish(topic: &str) -> String {
+    format!("{{\"publish\":{}}}", quoted(topic))
+}
+
 fn quoted(text: &str) -> String {
     let mut json = Vec::with_capacity(text.len() + 2);
     push_string(text, &mut json);

@@ -14,14 +14,19 @@
 //! unless the hub is open. Pages of other origins are refused unless they are listed, and a hub on
 //! a loopback address answers only to loopback names, so that no website can drive a hub on its
 //! reader's own machine.
+//!
+//! Several reactors, each on a core of its own, are one hub with a [`Federation`].
 
 mod access;
 mod envelope;
+mod federation;
 mod socket;
+
+use std::borrow::Cow;
 
 use crate::protocol::http::Status;
 use crate::pubsub::{self, Event};
-use crate::reactor::core::Core;
+use crate::reactor::core::{Core, Published};
 use crate::server::reply::Reply;
 use crate::server::request::Request;
 use crate::server::seldom::{Seldom, shown};
@@ -29,12 +34,19 @@ use crate::server::site::{Origins, Site};
 
 pub use self::access::Access;
 pub use self::envelope::SUBPROTOCOL;
+pub use self::federation::{Behind, Federation, Seat};
 
 /// The demo page: one file, nothing external.
 const PAGE: &str = include_str!("page.html");
 
 /// Adds the hub's routes to a site.
+///
+/// They publish to the members of this reactor; [`Seat::mount`] is for those of several.
 pub fn mount<S: 'static>(site: &mut Site<S>, access: &Access) {
+    mount_at(site, access, None);
+}
+
+fn mount_at<S: 'static>(site: &mut Site<S>, access: &Access, seat: Option<&Seat<S>>) {
     site.origins(Origins::Listed {
         origins: access.origins.clone(),
         absent: true,
@@ -52,13 +64,12 @@ pub fn mount<S: 'static>(site: &mut Site<S>, access: &Access) {
     });
     let rights = access.clone();
     site.get("/events", move |request| events(request, &rights));
-    let rights = access.clone();
+    let (rights, post_seat) = (access.clone(), seat.cloned());
     site.post("/publish", move |request| {
-        let reply = publish(request, &rights);
-        request.reply(reply)
+        publish(request, &rights, post_seat.as_ref())
     });
-    let rights = access.clone();
-    site.websocket("/ws", move |ws| socket::set_up(ws, rights));
+    let (rights, seat) = (access.clone(), seat.cloned());
+    site.websocket("/ws", move |ws| socket::set_up(ws, rights, seat));
 }
 
 fn check_host<S: 'static>(
@@ -141,11 +152,42 @@ fn join<S: 'static>(
     }
 }
 
-fn publish<S: 'static>(request: &mut Request<'_, '_, S>, access: &Access) -> Reply {
-    if !access.allows(access::token_of(request).as_deref()) {
-        return unauthorized("publishing");
+fn publish<S: 'static>(request: &mut Request<'_, '_, S>, access: &Access, seat: Option<&Seat<S>>) {
+    let (topic, event) = match publication(request, access) {
+        Ok(publication) => publication,
+        Err(reply) => {
+            request.reply(reply);
+            return;
+        }
+    };
+    let Some(seat) = seat else {
+        let published = request.reactor.publish(&topic, event);
+        request.reply(told(published));
+        return;
+    };
+    let responder = request.reply_later();
+    let outcome = seat.publish(request.reactor, &topic, event, move |cx, outcome| {
+        let reply = outcome.map_or_else(|gone| unavailable(&gone), told);
+        cx.reactor.reply(responder, reply)
+    });
+    if let Err(behind) = outcome {
+        request.reactor.reply(responder, unavailable(&behind));
     }
-    let bad = |why: String| Reply::from((Status::BAD_REQUEST, why));
+}
+
+/// What is to be published, and where.
+///
+/// # Errors
+///
+/// The answer to a request that may not or cannot.
+fn publication<'i, S: 'static>(
+    request: &Request<'_, 'i, S>,
+    access: &Access,
+) -> Result<(Cow<'i, str>, Event<'i>), Reply> {
+    if !access.allows(access::token_of(request).as_deref()) {
+        return Err(unauthorized("publishing"));
+    }
+    let bad = |why: String| Err(Reply::from((Status::BAD_REQUEST, why)));
     let Some(topic) = request.query("topic") else {
         return bad("say where: /publish?topic=NAME\n".into());
     };
@@ -162,8 +204,8 @@ fn publish<S: 'static>(request: &mut Request<'_, '_, S>, access: &Access) -> Rep
     {
         return bad("the event name has a line end in it\n".into());
     }
-    let mut event = match &name {
-        Some(name) => Event::new(name.as_ref()),
+    let mut event = match name {
+        Some(name) => Event::new(name),
         None => Event::message(""),
     };
     let is_json = request.header("content-type").is_some_and(|value| {
@@ -178,11 +220,20 @@ fn publish<S: 'static>(request: &mut Request<'_, '_, S>, access: &Access) -> Rep
     } else {
         event.data(text)
     };
-    let published = request.reactor.publish(&topic, event);
+    Ok((topic, event))
+}
+
+/// The answer to who published.
+fn told(published: Published) -> Reply {
     Reply::json(format!(
         "{{\"id\":\"{}\",\"delivered\":{}}}\n",
         published.id, published.delivered
     ))
+}
+
+fn unavailable(why: &dyn std::fmt::Display) -> Reply {
+    let reply = Reply::from((Status::SERVICE_UNAVAILABLE, format!("{why}\n")));
+    reply.header("Retry-After", "1").expect("a constant header")
 }
 
 fn unauthorized(what: &str) -> Reply {

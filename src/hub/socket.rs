@@ -3,12 +3,15 @@
 use crate::protocol::websocket::Message;
 use crate::pubsub::{self, Event};
 use crate::reactor::close::Close;
+use crate::reactor::handler::Cx;
 use crate::reactor::id::ConnMap;
+use crate::reactor::remote::Gone;
 use crate::reactor::websocket::{Handshake, WebSocketHandler, Ws};
 use crate::server::websocket::WebSocketRoute;
 
 use super::access::{self, Access};
 use super::envelope::{self, Command, SUBPROTOCOL};
+use super::federation::Seat;
 use super::join;
 
 /// What the hub knows of a client.
@@ -19,21 +22,28 @@ struct Client {
     is_trusted: bool,
 }
 
-struct Sockets {
+struct Sockets<S: 'static> {
     access: Access,
+    /// Where other reactors are of the same hub.
+    seat: Option<Seat<S>>,
     /// Only those that differ from the default.
     clients: ConnMap<Client>,
 }
 
-pub(super) fn set_up<S: 'static>(ws: &mut WebSocketRoute<S>, access: Access) {
+pub(super) fn set_up<S: 'static>(
+    ws: &mut WebSocketRoute<S>,
+    access: Access,
+    seat: Option<Seat<S>>,
+) {
     ws.subprotocols([SUBPROTOCOL]);
     ws.handler(Sockets {
         access,
+        seat,
         clients: ConnMap::default(),
     });
 }
 
-impl<S: 'static> WebSocketHandler<S> for Sockets {
+impl<S: 'static> WebSocketHandler<S> for Sockets<S> {
     fn on_open(&mut self, ws: &mut Ws<'_, S>, handshake: &Handshake<'_>) {
         let token = access::token_of_handshake(handshake);
         let is_trusted = self.access.allows(token.as_deref());
@@ -88,8 +98,8 @@ fn subscribe_plainly<S: 'static>(ws: &mut Ws<'_, S>, client: Client, name: &str)
     }
 }
 
-impl Sockets {
-    fn command<S: 'static>(&mut self, ws: &mut Ws<'_, S>, client: Client, text: &str) {
+impl<S: 'static> Sockets<S> {
+    fn command(&mut self, ws: &mut Ws<'_, S>, client: Client, text: &str) {
         match self.carry_out(ws, client, text) {
             Ok(Some(answer)) => {
                 ws.send(answer);
@@ -101,7 +111,7 @@ impl Sockets {
         }
     }
 
-    fn carry_out<S: 'static>(
+    fn carry_out(
         &mut self,
         ws: &mut Ws<'_, S>,
         client: Client,
@@ -140,7 +150,7 @@ impl Sockets {
                     Some(name) => Event::new(name),
                     None => Event::message(""),
                 };
-                ws.publish(&topic, event.json(data));
+                self.publish(ws, &topic, event.json(data))?;
                 Ok(None)
             }
             Command::Auth(token) => {
@@ -157,5 +167,30 @@ impl Sockets {
                 Ok(None)
             }
         }
+    }
+    fn publish(&self, ws: &mut Ws<'_, S>, topic: &str, event: Event<'_>) -> Result<(), String> {
+        let Some(seat) = &self.seat else {
+            ws.publish(topic, event);
+            return Ok(());
+        };
+        let id = ws.id;
+        // One that publishes faster than all reactors take it is slowed down before it is refused.
+        let is_paused = seat.is_half_full(ws.reactor);
+        let about = envelope::about_publish(topic);
+        let done = move |cx: &mut Cx<'_, S>, outcome: Result<_, Gone>| {
+            if let Err(gone) = outcome {
+                cx.reactor
+                    .send(id, envelope::error(&gone.to_string(), &about));
+            }
+            if is_paused {
+                cx.reactor.resume(id);
+            }
+        };
+        seat.publish(ws.reactor, topic, event, done)
+            .map_err(|behind| behind.to_string())?;
+        if is_paused {
+            ws.reactor.pause(id);
+        }
+        Ok(())
     }
 }

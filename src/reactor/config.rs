@@ -112,6 +112,9 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// Names one member may subscribe to at the most.
     pub subscriptions_max: usize,
+    /// Publications of this reactor that not all reactors of its federation have taken, in bytes;
+    /// each counts 256 more than it has. Above it publishing is refused. See `hub::Federation`.
+    pub federation_bytes_max: usize,
     /// A callback that takes longer is logged by name.
     pub slow_callback: Duration,
     /// What routes start from.
@@ -137,6 +140,7 @@ impl Default for Config {
             requests_per_connection_max: 100_000,
             connect_timeout: Duration::from_secs(10),
             subscriptions_max: 1000,
+            federation_bytes_max: 16 * 1024 * 1024,
             slow_callback: Duration::from_millis(100),
             options: Options::default(),
         }

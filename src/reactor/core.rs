@@ -8,6 +8,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use slab::Slab;
@@ -52,6 +53,27 @@ pub(crate) enum Timer<S> {
 /// clock.
 const STEPS_PER_CLOCK: u32 = 64;
 
+/// Where the numbers of publications come from.
+enum Numbers {
+    Own(u64),
+    /// Several reactors are one hub.
+    Shared(Arc<AtomicU64>),
+}
+
+impl Numbers {
+    #[inline]
+    fn next(&mut self) -> u64 {
+        match self {
+            Numbers::Own(last) => {
+                *last += 1;
+                *last
+            }
+            // One place in memory has one order of changes, so what one thread gets here ascends.
+            Numbers::Shared(last) => last.fetch_add(1, Ordering::Relaxed) + 1,
+        }
+    }
+}
+
 /// What a publication came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Published {
@@ -85,7 +107,9 @@ pub struct Core<S> {
     forms: Forms,
     scratch: Vec<u8>,
     epoch: u64,
-    publication_number: u64,
+    numbers: Numbers,
+    /// Tells this publication from the one before, with each member that it was queued to.
+    publication_mark: u64,
     hasher: RandomState,
 }
 
@@ -125,7 +149,8 @@ impl<S: 'static> Core<S> {
             forms: Forms::new(),
             scratch: Vec::new(),
             epoch,
-            publication_number: 0,
+            numbers: Numbers::Own(0),
+            publication_mark: 0,
             hasher: RandomState::new(),
         }
     }
@@ -234,21 +259,31 @@ impl<S: 'static> Core<S> {
     /// gets it once.
     pub fn publish<'e>(&mut self, topic: &str, event: impl Into<Event<'e>>) -> Published {
         let event = event.into();
-        self.publication_number += 1;
+        let id = self.next_event_id();
+        let delivered = self.deliver(topic, id, &event);
+        Published { id, delivered }
+    }
+
+    /// The place in the sequence of what is published next.
+    #[inline]
+    pub(crate) fn next_event_id(&mut self) -> EventId {
         self.table.stats.publications += 1;
-        let id = EventId {
+        EventId {
             epoch: self.epoch,
-            number: self.publication_number,
-        };
-        let publication = Publication {
-            topic,
-            id,
-            event: &event,
-        };
+            number: self.numbers.next(),
+        }
+    }
+
+    /// Queues a publication that has its id to the members that are here, and returns to how many.
+    #[inline]
+    pub(crate) fn deliver(&mut self, topic: &str, id: EventId, event: &Event<'_>) -> usize {
+        let publication = Publication { topic, id, event };
         let mut encoded = Encoded::default();
         let mut delivered = 0;
         let key = self.hasher.hash_one(topic);
-        let mark = self.publication_number;
+        // Zero is the mark of a connection to which nothing was published yet.
+        self.publication_mark += 1;
+        let mark = self.publication_mark;
         let Core {
             table,
             topics,
@@ -274,7 +309,24 @@ impl<S: 'static> Core<S> {
         self.table.stats.deliveries += delivered as u64;
         let steps = delivered / 8 + self.topics.pattern_count();
         self.table.spend(u32::try_from(steps).unwrap_or(u32::MAX));
-        Published { id, delivered }
+        delivered
+    }
+
+    /// Takes the ids of publications from a sequence that other reactors take them from too.
+    #[cfg(feature = "hub")]
+    pub(crate) fn share_sequence(&mut self, epoch: u64, numbers: Arc<AtomicU64>) {
+        // What was published here before keeps its ids for itself.
+        if let Numbers::Own(last) = self.numbers {
+            numbers.fetch_max(last, Ordering::Relaxed);
+        }
+        self.epoch = epoch;
+        self.numbers = Numbers::Shared(numbers);
+    }
+
+    /// Which run of the hub the ids of publications belong to.
+    #[cfg(feature = "hub")]
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// Looks at the clock when enough has been done for the connection that is being read: beyond

@@ -1,0 +1,60 @@
+//! A hub on every core: as many reactors as there are cores, on one port, in one federation. The
+//! hub's own routes and one of ours publish to the members of all. `cargo run --example many_cores`,
+//! then `curl -N 'http://127.0.0.1:8083/events?topic=chat'` a few times, and
+//! `curl -d hello http://127.0.0.1:8083/say`.
+
+use std::{io, thread};
+
+use waterwheel::hub::{Access, Federation};
+use waterwheel::{Config, Core, ListenerId, Reactor, Status};
+
+fn main() -> io::Result<()> {
+    let cores = thread::available_parallelism()?.get();
+    let federation = Federation::new(cores);
+    let run = || {
+        let config = Config {
+            reuse_port: true,
+            ..Config::default()
+        };
+        Reactor::run_with(config, (), |reactor| setup(reactor, &federation))
+    };
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..cores).map(|_| scope.spawn(run)).collect();
+        for thread in threads {
+            thread.join().expect("a reactor catches panics")?;
+        }
+        Ok(())
+    })
+}
+
+pub fn setup(reactor: &mut Core<()>, federation: &Federation<()>) -> io::Result<ListenerId> {
+    let seat = federation.join(reactor)?;
+    let access = Access {
+        is_loopback: true,
+        ..Access::default()
+    };
+    reactor.http("127.0.0.1:8083", |site| {
+        seat.mount(site, &access);
+        site.post("/say", move |request| {
+            let Some(text) = request.text() else {
+                request.reply(Status::BAD_REQUEST);
+                return;
+            };
+            let responder = request.reply_later();
+            let begun = seat.publish(request.reactor, "chat", text, move |cx, outcome| {
+                cx.reactor.reply(
+                    responder,
+                    match outcome {
+                        Ok(published) => format!("{} heard it\n", published.delivered).into(),
+                        Err(_) => waterwheel::Reply::from(Status::SERVICE_UNAVAILABLE),
+                    },
+                )
+            });
+            if begun.is_err() {
+                request
+                    .reactor
+                    .reply(responder, Status::SERVICE_UNAVAILABLE);
+            }
+        });
+    })
+}

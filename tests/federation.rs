@@ -1,0 +1,457 @@
+//! Several reactors that are one hub, each in a simulation of its own, all on one thread: who runs
+//! when is for the test to say.
+
+#![cfg(feature = "hub")]
+
+#[path = "support/answer.rs"]
+mod support;
+
+#[allow(dead_code)]
+#[path = "../examples/many_cores.rs"]
+mod many_cores;
+
+use std::collections::{BTreeMap, HashSet};
+
+use serde_json::{Value, json};
+use support::{Answer, answer, answers, get, post};
+use waterwheel::hub::{Access, Behind, Federation, SUBPROTOCOL, Seat};
+use waterwheel::{Config, EventId, Gone, Published, Sim, SimSocket, SimStream};
+
+/// What `done` was told.
+type Log = Vec<Result<Published, Gone>>;
+
+struct House {
+    sims: Vec<Sim<Log>>,
+    seats: Vec<Seat<Log>>,
+    federation: Federation<Log>,
+}
+
+fn house(count: usize) -> House {
+    house_with(count, &Config::default())
+}
+
+fn house_with(count: usize, config: &Config) -> House {
+    let federation = Federation::new(count);
+    let mut seats = Vec::new();
+    let access = Access {
+        open: true,
+        ..Access::default()
+    };
+    let sims = (0..count).map(|_| {
+        Sim::with_config(config.clone(), Log::new(), |reactor| {
+            let seat = federation.join(reactor)?;
+            let listener = reactor.http("0.0.0.0:80", |site| seat.mount(site, &access));
+            seats.push(seat);
+            listener
+        })
+    });
+    House {
+        sims: sims.collect(),
+        seats,
+        federation,
+    }
+}
+
+impl House {
+    /// Runs all until nothing is left to do on any.
+    fn settle(&mut self) {
+        // To the home, to the others, and back to the publisher; what is paused goes on then.
+        for _ in 0..500 {
+            self.sims.iter_mut().for_each(Sim::settle);
+        }
+    }
+
+    fn plain(&mut self, at: usize, topic: &str) -> SimSocket {
+        let socket = self.sims[at].websocket("/ws");
+        socket.send(topic);
+        self.sims[at].settle();
+        socket
+    }
+
+    fn envelope(&mut self, at: usize, topic: &str) -> SimSocket {
+        let headers = [("Sec-WebSocket-Protocol", SUBPROTOCOL)];
+        let socket = self.sims[at].try_websocket("/ws", &headers).unwrap();
+        socket.send(json!({ "subscribe": topic }).to_string());
+        self.sims[at].settle();
+        assert_eq!(
+            socket.received(),
+            [json!({"subscribed": topic}).to_string()]
+        );
+        socket
+    }
+
+    /// Asks, and runs that reactor alone.
+    fn ask(&mut self, at: usize, request: &str) -> SimStream {
+        let stream = self.sims[at].connect();
+        assert_eq!(stream.write(request), request.len());
+        self.sims[at].settle();
+        stream
+    }
+
+    fn post(&mut self, at: usize, topic: &str, body: &str) -> Answer {
+        let stream = self.ask(at, &post(&format!("/publish?topic={topic}"), body));
+        self.settle();
+        answer(&stream.read())
+    }
+
+    fn publish(&mut self, at: usize, topic: &str, text: &str) -> Result<(), Behind> {
+        let done = |cx: &mut waterwheel::Cx<'_, Log>, outcome| cx.state.push(outcome);
+        self.seats[at].publish(self.sims[at].reactor(), topic, text, done)
+    }
+}
+
+fn published(answer: &Answer) -> (EventId, u64) {
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let value: Value = serde_json::from_str(answer.text()).unwrap();
+    let id = value["id"].as_str().unwrap().parse().unwrap();
+    (id, value["delivered"].as_u64().unwrap())
+}
+
+/// Topics of which each reactor of a few is the home of some.
+fn topics() -> Vec<String> {
+    (0..40).map(|number| format!("topic.{number}")).collect()
+}
+
+#[test]
+fn a_publication_on_one_reactor_reaches_the_members_of_all_and_counts_them() {
+    for topic in topics() {
+        let mut house = house(3);
+        let plain = [0, 1, 2].map(|at| house.plain(at, &topic));
+        let json = house.envelope(1, &topic);
+        let stream = house.ask(2, &get(&format!("/events?topic={topic}")));
+        let pattern = house.plain(0, "topic.*");
+        let elsewhere = house.plain(1, "elsewhere");
+        for at in 0..3 {
+            let number = at as u64 + 1;
+            let (id, delivered) = published(&house.post(at, &topic, "hello"));
+            assert_eq!((id.number, delivered), (number, 6));
+            for socket in plain.iter().chain([&pattern]) {
+                assert_eq!(socket.received(), ["hello"]);
+            }
+            let expected = json!({"topic": topic, "id": id.to_string(), "data": "hello"});
+            let received: Value = serde_json::from_str(&json.received()[0]).unwrap();
+            assert_eq!(received, expected);
+            let events = stream.read_text();
+            assert!(
+                events.contains(&format!("id: {id}\ndata: hello\n\n")),
+                "{events}"
+            );
+        }
+        assert_eq!(elsewhere.take_events(), []);
+    }
+}
+
+#[test]
+fn a_federation_of_one_is_a_hub() {
+    let mut house = house(1);
+    let member = house.plain(0, "news");
+    let (id, delivered) = published(&house.post(0, "news", "hello"));
+    assert_eq!((id.number, delivered), (1, 1));
+    assert_eq!(member.received(), ["hello"]);
+}
+
+#[test]
+fn members_on_all_reactors_get_the_messages_of_a_topic_in_one_order_of_ascending_ids() {
+    const TOPICS: [&str; 5] = ["a", "b", "c", "d", "e"];
+    for seed in 1..=40_u64 {
+        // One call from another reactor a turn: as many interleavings as there can be.
+        let config = Config {
+            ticks_per_turn: 1,
+            ..Config::default()
+        };
+        let mut house = house_with(3, &config);
+        let members: Vec<_> = (0..3)
+            .flat_map(|at| TOPICS.map(|topic| (at, topic)))
+            .map(|(at, topic)| (topic, house.envelope(at, topic)))
+            .collect();
+        let mut dice = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut roll = |sides: usize| {
+            dice ^= dice << 13;
+            dice ^= dice >> 7;
+            dice ^= dice << 17;
+            (dice >> 11) as usize % sides
+        };
+        let mut count = BTreeMap::new();
+        for round in 0..300 {
+            let at = roll(3);
+            if roll(2) == 0 {
+                house.sims[at].turn();
+            } else {
+                let topic = TOPICS[roll(TOPICS.len())];
+                let text = format!("{at}:{round}");
+                house.publish(at, topic, &text).unwrap();
+                *count.entry(topic).or_insert(0) += 1;
+            }
+        }
+        house.settle();
+        let mut by_topic: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
+        let mut ids = HashSet::new();
+        for (topic, member) in &members {
+            let received = member.received();
+            let received: Vec<Value> = received
+                .iter()
+                .map(|text| serde_json::from_str(text).unwrap())
+                .collect();
+            let first = by_topic.entry(topic).or_insert_with(|| received.clone());
+            assert_eq!(*first, received, "seed {seed}, topic {topic}");
+        }
+        for (topic, received) in by_topic {
+            assert_eq!(received.len(), count.get(topic).copied().unwrap_or(0));
+            let numbers: Vec<u64> = received
+                .iter()
+                .map(|value| value["id"].as_str().unwrap().parse::<EventId>().unwrap())
+                .map(|id| id.number)
+                .collect();
+            assert!(numbers.is_sorted(), "seed {seed}: {numbers:?}");
+            ids.extend(numbers);
+            // What one publisher said stays in its order.
+            for at in 0..3 {
+                let own = received.iter().filter_map(|value| {
+                    let (from, round) = value["data"].as_str()?.split_once(':')?;
+                    (from == at.to_string()).then(|| round.parse::<u32>().unwrap())
+                });
+                assert!(own.is_sorted(), "seed {seed}");
+            }
+        }
+        let total: usize = count.values().sum();
+        assert_eq!(ids.len(), total, "no id twice");
+        let outcomes: Log = house
+            .sims
+            .iter_mut()
+            .flat_map(|sim| sim.state().drain(..))
+            .collect();
+        assert_eq!(outcomes.len(), total);
+        assert!(
+            outcomes
+                .iter()
+                .all(|outcome| outcome.unwrap().delivered == 3)
+        );
+    }
+}
+
+#[test]
+fn while_a_reactor_is_behind_publishing_is_refused_and_nobody_gets_what_was() {
+    let config = Config {
+        federation_bytes_max: 3000,
+        ..Config::default()
+    };
+    let mut house = house_with(2, &config);
+    let members = [0, 1].map(|at| house.plain(at, "news"));
+    // The other reactor stands still.
+    let mut waiting = Vec::new();
+    let refused = loop {
+        let number = waiting.len();
+        assert!(number < 20, "it was never refused");
+        let stream = house.ask(0, &post("/publish?topic=news", &number.to_string()));
+        let bytes = stream.read();
+        if !bytes.is_empty() {
+            break answer(&bytes);
+        }
+        waiting.push(stream);
+    };
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert_eq!(house.publish(0, "news", "no"), Err(Behind));
+    // 256 and the bytes of its topic and its text.
+    assert_eq!(waiting.len(), 3000_usize.div_ceil(256 + 4 + 1));
+    // The others may still begin something.
+    assert_eq!(house.publish(1, "elsewhere", "yes"), Ok(()));
+    house.settle();
+    for stream in &waiting {
+        assert_eq!(published(&answer(&stream.read())).1, 2);
+    }
+    let expected: Vec<_> = (0..waiting.len())
+        .map(|number| number.to_string())
+        .collect();
+    for member in &members {
+        assert_eq!(member.received(), expected);
+    }
+    assert_eq!(published(&house.post(0, "news", "again")).1, 2);
+}
+
+#[test]
+fn a_client_of_the_envelope_that_publishes_fast_is_slowed_and_loses_nothing() {
+    let config = Config {
+        federation_bytes_max: 2000,
+        ..Config::default()
+    };
+    let mut house = house_with(2, &config);
+    let publisher = house.envelope(0, "answers");
+    let members = [0, 1].map(|at| house.plain(at, "news"));
+    for number in 0..500 {
+        publisher.send(json!({"publish": "news", "data": number}).to_string());
+    }
+    house.sims[0].settle();
+    house.settle();
+    let expected: Vec<_> = (0..500).map(|number| number.to_string()).collect();
+    for member in &members {
+        assert_eq!(member.received(), expected);
+    }
+    assert_eq!(publisher.take_events(), [], "no errors");
+}
+
+#[test]
+fn an_ended_reactor_has_no_members_and_topics_at_home_there_cannot_be_published_to() {
+    let mut house = house(2);
+    let topics = topics();
+    let members: Vec<_> = topics.iter().map(|topic| house.plain(0, topic)).collect();
+    let json = house.envelope(0, "answers");
+    let _there: Vec<_> = topics.iter().map(|topic| house.plain(1, topic)).collect();
+    // Some of it is on its way when the other ends.
+    let under_way = house.ask(0, &post("/publish?topic=topic.0", "last words"));
+    house.sims.pop();
+    house.settle();
+    let mut lost = match answer(&under_way.read()).status {
+        200 => {
+            assert_eq!(members[0].received(), ["last words"]);
+            0
+        }
+        status => {
+            assert_eq!((status, members[0].take_events().len()), (503, 0));
+            1
+        }
+    };
+    for (topic, member) in topics.iter().zip(&members).skip(1) {
+        let answer = house.post(0, topic, "hello");
+        json.send(json!({"publish": topic, "data": 1}).to_string());
+        house.settle();
+        if answer.status == 200 {
+            assert_eq!(published(&answer).1, 1);
+            assert_eq!(member.received(), ["hello", "1"]);
+            assert_eq!(json.take_events(), []);
+        } else {
+            lost += 1;
+            assert_eq!(answer.status, 503);
+            assert_eq!(answer.text(), "the reactor has ended\n");
+            assert_eq!(member.take_events(), []);
+            let error = json!({"error": "the reactor has ended", "about": {"publish": topic}});
+            let received: Value = serde_json::from_str(&json.received()[0]).unwrap();
+            assert_eq!(received, error);
+        }
+    }
+    assert!(
+        (1..topics.len()).contains(&lost),
+        "{lost} of {}",
+        topics.len()
+    );
+}
+
+#[test]
+fn a_publisher_that_ends_before_its_answer_harms_nobody() {
+    let mut house = house(2);
+    let member = house.plain(1, "news");
+    house.publish(0, "news", "one").unwrap();
+    house.sims.remove(0);
+    house.settle();
+    // Where the other was its home, it went there before.
+    assert_eq!(member.received(), ["one"]);
+}
+
+#[test]
+fn a_client_that_leaves_before_its_answer_harms_nobody() {
+    let mut house = house(2);
+    let member = house.plain(1, "news");
+    let stream = house.ask(0, &post("/publish?topic=news", "one"));
+    stream.reset();
+    house.settle();
+    assert_eq!(member.received(), ["one"]);
+    assert_eq!(published(&house.post(0, "news", "two")).1, 1);
+}
+
+#[test]
+fn answers_to_requests_on_one_connection_keep_their_order() {
+    let mut house = house(2);
+    let topics = topics();
+    let _members: Vec<_> = topics.iter().map(|topic| house.plain(1, topic)).collect();
+    let requests = topics
+        .iter()
+        .map(|topic| post(&format!("/publish?topic={topic}"), "x"));
+    let all = requests.collect::<Vec<_>>().join(&get("/healthz"));
+    let stream = house.ask(0, &all);
+    house.settle();
+    let answers = answers(&stream.read());
+    assert_eq!(answers.len(), 2 * topics.len() - 1);
+    for (index, answer) in answers.iter().enumerate() {
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.text() == "ok\n", index % 2 == 1, "{index}");
+    }
+}
+
+#[test]
+fn a_publish_of_one_reactor_stays_there_and_its_id_is_nobody_elses() {
+    let mut house = house(2);
+    let members = [0, 1].map(|at| house.plain(at, "news"));
+    let first = house.sims[0].reactor().publish("news", "here");
+    let second = house.sims[1].reactor().publish("news", "there");
+    let (third, _) = published(&house.post(0, "news", "everywhere"));
+    assert_eq!((first.delivered, second.delivered), (1, 1));
+    let ids = [first.id, second.id, third];
+    assert!(ids.is_sorted_by(|one, next| one < next), "{ids:?}");
+    assert_eq!(members[0].received(), ["here", "everywhere"]);
+    assert_eq!(members[1].received(), ["there", "everywhere"]);
+}
+
+#[test]
+fn a_federation_has_as_many_seats_as_it_was_made_with() {
+    let house = house(2);
+    let mut late = Sim::new(Log::new(), |_| {});
+    let error = house.federation.join(late.reactor()).err().unwrap();
+    assert_eq!(error.to_string(), "all 2 seats of the federation are taken");
+    assert_eq!(late.reactor().publish("news", "alone").id.number, 1);
+}
+
+#[test]
+fn before_all_have_joined_topics_at_home_with_the_missing_fail() {
+    let federation = Federation::<Log>::new(2);
+    let mut sim = Sim::new(Log::new(), |_| {});
+    let seat = federation.join(sim.reactor()).unwrap();
+    for topic in topics() {
+        let done = |cx: &mut waterwheel::Cx<'_, Log>, outcome| cx.state.push(outcome);
+        seat.publish(sim.reactor(), &topic, "x", done).unwrap();
+    }
+    sim.settle();
+    let lost = sim
+        .state()
+        .iter()
+        .filter(|outcome| outcome.is_err())
+        .count();
+    assert!((1..topics().len()).contains(&lost), "{lost}");
+    assert_eq!(sim.state().len(), topics().len());
+}
+
+#[test]
+fn a_call_for_all_runs_on_each_reactor_once() {
+    let mut house = house(3);
+    house.federation.run_on_all(|cx| {
+        cx.state.push(Err(Gone));
+        cx.reactor.stop();
+    });
+    house.settle();
+    for sim in &mut house.sims {
+        assert_eq!(*sim.state(), [Err(Gone)]);
+        assert!(!sim.is_running());
+    }
+}
+
+#[test]
+fn the_example_speaks_to_all_its_reactors() {
+    let federation = Federation::new(2);
+    let mut sims =
+        [(), ()].map(|()| Sim::new((), |reactor| many_cores::setup(reactor, &federation)));
+    let request = get("/events?topic=chat").replace("Host: h", "Host: localhost");
+    let listeners = [0, 1].map(|at| {
+        let stream = sims[at].connect();
+        stream.write(&request);
+        sims[at].settle();
+        stream
+    });
+    let stream = sims[0].connect();
+    stream.write(post("/say", "hello").replace("Host: h", "Host: localhost"));
+    for _ in 0..4 {
+        sims.iter_mut().for_each(Sim::settle);
+    }
+    assert_eq!(answer(&stream.read()).text(), "2 heard it\n");
+    for listener in listeners {
+        assert!(listener.read_text().contains("data: hello\n"));
+    }
+}
