@@ -11,6 +11,7 @@ waterwheel: browsers hear of backend changes at once
   waterwheel [serve] [OPTIONS]   the hub: WebSocket, Server-Sent Events, POST /publish
   waterwheel echo [OPTIONS]      a bare echo server, for benchmarks and conformance suites
   waterwheel bench LOAD [OPTIONS]  load for servers; `waterwheel bench --help` tells which
+  waterwheel doctor [OPTIONS]    what stands between this machine and very many connections
 
 Options of serve:
   --listen ADDR            HOST:PORT (port 0 picks one) or unix:PATH; may be given several times
@@ -21,6 +22,7 @@ Options of serve:
   --allow-origin ORIGIN    pages of this origin may use the hub too, such as https://example.org;
                            may be given several times
   --max-connections N      [as many as descriptors allow]
+  --reactors N             threads that share the connections, for several cores; Unix only [1]
   --log LEVEL              off, error, warn, info, debug or trace [info]
 
 Options of echo:
@@ -28,6 +30,9 @@ Options of echo:
   --to sender|all          who gets a message back [sender]
   --max-connections N      as above
   --log LEVEL              as above [warn]
+
+Options of doctor:
+  --connections N          how many it shall hold [1000000]
 
   --help, --version
 ";
@@ -42,6 +47,7 @@ pub enum Command {
     BenchHelp,
     #[cfg(feature = "bench")]
     Bench(crate::bench::arguments::Bench),
+    Doctor(Doctor),
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -52,6 +58,7 @@ pub struct Serve {
     pub drain_window: Duration,
     pub allow_origin: Vec<String>,
     pub max_connections: Option<usize>,
+    pub reactors: usize,
     pub log: LevelFilter,
 }
 
@@ -62,6 +69,14 @@ pub struct Echo {
     pub max_connections: Option<usize>,
     pub log: LevelFilter,
 }
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct Doctor {
+    pub connections: u64,
+}
+
+/// As many threads as any machine has use for.
+const REACTORS_MAX: usize = 1024;
 
 /// The longest drain window, in seconds: a day.
 const DRAIN_WINDOW_MAX: u64 = 86_400;
@@ -80,6 +95,7 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
     let mut drain_window = Duration::from_secs(10);
     let mut allow_origin = Vec::new();
     let mut max_connections = None;
+    let mut reactors = 1;
     let mut log = None;
     while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
         let serves = is_echo != Some(true);
@@ -88,7 +104,10 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
             Arg::Long("version") | Arg::Short('V') => return Ok(Command::Version),
             Arg::Long("listen") => listen.push(address(&text(&mut parser, "--listen")?)?),
             Arg::Long("max-connections") => {
-                max_connections = Some(count(&text(&mut parser, "--max-connections")?)?)
+                max_connections = Some(count(
+                    "--max-connections",
+                    &text(&mut parser, "--max-connections")?,
+                )?)
             }
             Arg::Long("log") => log = Some(level(&text(&mut parser, "--log")?)?),
             Arg::Long("publish-token") if serves => {
@@ -104,11 +123,17 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
             Arg::Long("allow-origin") if serves => {
                 allow_origin.push(origin(&text(&mut parser, "--allow-origin")?)?)
             }
+            Arg::Long("reactors") if serves => {
+                reactors = reactor_count(&text(&mut parser, "--reactors")?)?
+            }
             Arg::Long("to") if !serves => to_all = to(&text(&mut parser, "--to")?)?,
             #[cfg(feature = "bench")]
             Arg::Value(word) if is_echo.is_none() && word == "bench" => {
                 let bench = crate::bench::arguments::parse(&mut parser)?;
                 return Ok(bench.map_or(Command::BenchHelp, Command::Bench));
+            }
+            Arg::Value(word) if is_echo.is_none() && word == "doctor" => {
+                return doctor(&mut parser);
             }
             Arg::Value(word) if is_echo.is_none() => {
                 is_echo = Some(match word.to_str() {
@@ -116,7 +141,7 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
                     Some("echo") => true,
                     _ => {
                         return Err(format!(
-                            "{word:?} is not a command; expected serve, echo or bench"
+                            "{word:?} is not a command; expected serve, echo, bench or doctor"
                         ));
                     }
                 });
@@ -138,10 +163,20 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
     if listen.is_empty() {
         listen.push(default_address()?);
     }
+    if 1 < reactors && listen.iter().all(|address| address.starts_with("unix:")) {
+        return Err(format!(
+            "--reactors {reactors}: a Unix socket cannot be shared, and there is no other listener"
+        ));
+    }
     if publish_token.is_none()
         && let Some(given) = environment("WATERWHEEL_PUBLISH_TOKEN")?
     {
         publish_token = Some(token("WATERWHEEL_PUBLISH_TOKEN", given)?);
+    }
+    if let Some(connections) = max_connections.filter(|count| *count < reactors) {
+        return Err(format!(
+            "--max-connections {connections}: fewer than --reactors {reactors}, of which each takes some"
+        ));
     }
     Ok(Command::Serve(Serve {
         listen,
@@ -150,6 +185,7 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
         drain_window,
         allow_origin,
         max_connections,
+        reactors,
         log: log.unwrap_or(LevelFilter::Info),
     }))
 }
@@ -210,13 +246,39 @@ fn token(option: &str, value: String) -> Result<String, String> {
     Ok(value)
 }
 
-fn count(value: &str) -> Result<usize, String> {
+fn count(option: &str, value: &str) -> Result<usize, String> {
     match value.parse() {
         Ok(0) | Err(_) => Err(format!(
-            "--max-connections: expected a number above 0, got {value:?}"
+            "{option}: expected a number above 0, got {value:?}"
         )),
         Ok(count) => Ok(count),
     }
+}
+
+fn reactor_count(value: &str) -> Result<usize, String> {
+    match value.parse() {
+        Ok(count @ 2..=REACTORS_MAX) if !cfg!(unix) => Err(format!(
+            "--reactors {count}: sharing a port needs a Unix system"
+        )),
+        Ok(count @ 1..=REACTORS_MAX) => Ok(count),
+        _ => Err(format!(
+            "--reactors: expected a number from 1 to {REACTORS_MAX}, got {value:?}"
+        )),
+    }
+}
+
+fn doctor(parser: &mut Parser) -> Result<Command, String> {
+    let mut connections = 1_000_000;
+    while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
+        match argument {
+            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
+            Arg::Long("connections") => {
+                connections = count("--connections", &text(parser, "--connections")?)? as u64;
+            }
+            other => return Err(other.unexpected().to_string()),
+        }
+    }
+    Ok(Command::Doctor(Doctor { connections }))
 }
 
 fn seconds(value: &str) -> Result<Duration, String> {
@@ -287,6 +349,22 @@ mod tests {
                 "--max-connections 0",
                 ["--max-connections", "above 0", "\"0\""],
             ),
+            ("--reactors 0", ["--reactors", "1 to 1024", "\"0\""]),
+            ("--reactors many", ["--reactors", "1 to 1024", "\"many\""]),
+            (
+                "--max-connections 3 --reactors 4",
+                ["--max-connections 3", "--reactors 4", "fewer"],
+            ),
+            ("echo --reactors 2", ["--reactors", "", ""]),
+            (
+                "--reactors 2 --listen unix:a.sock",
+                ["--reactors 2", "Unix socket", "no other listener"],
+            ),
+            (
+                "doctor --connections all",
+                ["--connections", "above 0", "\"all\""],
+            ),
+            ("doctor --listen :1", ["--listen", "", ""]),
             ("--log loud", ["--log", "debug", "\"loud\""]),
             (
                 "--allow-origin example.org",
@@ -295,7 +373,7 @@ mod tests {
             ("echo --to nobody", ["--to", "sender or all", "\"nobody\""]),
             ("echo --publish-token x", ["--publish-token", "", ""]),
             ("serve --to all", ["--to", "", ""]),
-            ("frobnicate", ["frobnicate", "serve", "bench"]),
+            ("frobnicate", ["frobnicate", "serve", "doctor"]),
             ("--listen", ["--listen", "needs a value", ""]),
         ];
         for (words, parts) in cases {
@@ -318,6 +396,10 @@ mod tests {
         assert_eq!(
             (serve.listen.len(), serve.open, serve.drain_window),
             (2, true, Duration::from_millis(500))
+        );
+        assert_eq!(
+            parse_words("doctor --connections 5"),
+            Ok(Command::Doctor(Doctor { connections: 5 }))
         );
         let Ok(Command::Echo(echo)) = parse_words("echo --to all") else {
             panic!()

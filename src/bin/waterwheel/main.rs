@@ -1,8 +1,9 @@
-//! The program: the hub, a bare echo server, and the load tool.
+//! The program: the hub, a bare echo server, the load tool, and the doctor.
 
 mod arguments;
 #[cfg(feature = "bench")]
 mod bench;
+mod doctor;
 mod echo;
 mod serve;
 
@@ -13,7 +14,8 @@ use waterwheel::{Address, Config, Core, ListenerId};
 
 use self::arguments::{Command, HELP};
 
-/// Descriptors that are not for connections: standard streams, the poll, listeners, the resolver.
+/// Descriptors of a reactor that are not for connections: standard streams, the poll, signals,
+/// listeners, the resolver.
 const RESERVED_DESCRIPTORS: u64 = 16;
 
 fn main() -> ExitCode {
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         }
         #[cfg(feature = "bench")]
         Command::Bench(options) => return bench::run(options),
+        Command::Doctor(options) => return doctor::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -104,19 +107,21 @@ fn raise_descriptor_limit() -> u64 {
 }
 
 /// Raises the limit of open descriptors as far as it goes, and allows as many connections as that
-/// leaves, or as many as were asked for.
-fn config(connections_max: Option<usize>) -> Config {
+/// leaves beside what so many reactors need for themselves, or as many as were asked for.
+fn config(connections_max: Option<usize>, reactors: usize) -> Config {
     let descriptors = raise_descriptor_limit();
-    let room = descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(1);
+    let reserved = RESERVED_DESCRIPTORS * reactors as u64;
+    let room = descriptors.saturating_sub(reserved).max(1);
     let room = usize::try_from(room).unwrap_or(usize::MAX);
     if let Some(wanted) = connections_max.filter(|wanted| room < *wanted) {
         log::warn!(
             "--max-connections {wanted}: this process may have {descriptors} descriptors, so there is room for {room}"
         );
     }
-    log::info!("room for {} connections", connections_max.unwrap_or(room));
+    let connections = connections_max.unwrap_or(room);
+    log::info!("room for {connections} connections");
     Config {
-        connections_max: connections_max.unwrap_or(room),
+        connections_max: connections,
         ..Config::default()
     }
 }

@@ -1,0 +1,5 @@
+use crate::arguments::Doctor;
+use std::process::ExitCode;
+pub fn run(_options: &Doctor) -> ExitCode {
+    ExitCode::SUCCESS
+}
