@@ -84,7 +84,8 @@
 //! # From other threads, and inside other loops
 //!
 //! [`Remote`] runs closures on the loop from any thread. A [`Reactor`] made by [`Reactor::new`]
-//! runs a turn at a time, and says when it wants the next.
+//! runs a turn at a time, and says when it wants the next. Several reactors, one a core, are one
+//! hub with a `hub::Federation`.
 //!
 //! # Platforms
 //!

@@ -422,3 +422,26 @@ fn echo_to_all_reaches_every_client() {
         while next_text(client) != "to all" {}
     }
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn the_doctor_says_a_line_for_each_limit_and_ends_with_what_they_come_to() {
+    for connections in ["1", "18446744073709551615"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_waterwheel"))
+            .args(["doctor", "--connections", connections])
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let words: Vec<_> = text
+            .lines()
+            .take_while(|line| !line.is_empty())
+            .map(|line| line.split(' ').next().unwrap())
+            .collect();
+        assert_eq!(words.len(), 12, "{text}");
+        let is_fine = words.iter().all(|word| *word == "ok");
+        assert_eq!(output.status.code(), Some(i32::from(!is_fine)), "{text}");
+        if connections != "1" {
+            assert!(words.contains(&"low"), "{text}");
+        }
+    }
+}

@@ -8,6 +8,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+#[cfg(feature = "hub")]
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -57,6 +58,7 @@ const STEPS_PER_CLOCK: u32 = 64;
 enum Numbers {
     Own(u64),
     /// Several reactors are one hub.
+    #[cfg(feature = "hub")]
     Shared(Arc<AtomicU64>),
 }
 
@@ -68,6 +70,7 @@ impl Numbers {
                 *last += 1;
                 *last
             }
+            #[cfg(feature = "hub")]
             // One place in memory has one order of changes, so what one thread gets here ascends.
             Numbers::Shared(last) => last.fetch_add(1, Ordering::Relaxed) + 1,
         }
