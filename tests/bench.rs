@@ -1,0 +1,640 @@
+//! `waterwheel bench`: that its figures are those of the server, and that nothing wrong escapes it.
+
+#![cfg(all(feature = "bench", feature = "program"))]
+
+mod support;
+
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use serde_json::Value;
+use support::Server;
+use waterwheel::{Address, ConnId, Core, Message, Reactor, Remote};
+
+/// What a run of the load tool came to.
+struct Outcome {
+    code: Option<i32>,
+    report: Value,
+    errors: String,
+}
+
+impl Outcome {
+    fn number(&self, key: &str) -> f64 {
+        let value = &self.report[key];
+        value
+            .as_f64()
+            .unwrap_or_else(|| panic!("{key} is {value}: {}", self.errors))
+    }
+
+    /// How many of a kind were counted.
+    fn problems(&self, kind: &str) -> u64 {
+        let problems = self.report["problems"].as_array().unwrap();
+        let of_kind = |problem: &&Value| problem["kind"] == kind;
+        problems
+            .iter()
+            .find(of_kind)
+            .map_or(0, |problem| problem["count"].as_u64().unwrap())
+    }
+
+    fn assert_well(&self) {
+        assert_eq!((self.code, self.errors.as_str()), (Some(0), ""));
+        assert_eq!(self.number("errors"), 0.0);
+    }
+}
+
+fn bench(words: &[&str]) -> Outcome {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_waterwheel"));
+    command.arg("bench").args(words).arg("--json");
+    finish(&mut command)
+}
+
+fn finish(command: &mut Command) -> Outcome {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    Outcome {
+        code: output.status.code(),
+        report: serde_json::from_slice(&output.stdout).unwrap_or_default(),
+        errors: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// A moment that is enough for thousands of messages, and not for a person to wait.
+const SHORT: [&str; 4] = ["--seconds", "0.5", "--warmup", "0.1"];
+
+fn url(server: &Server) -> String {
+    format!("ws://{}/", server.address)
+}
+
+// ── a server that does one thing wrong, once ─────────────────────────────────────────────────
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    Nothing,
+    Drop,
+    Duplicate,
+    Reorder,
+    Alter,
+    /// The server ends.
+    Stop,
+}
+
+/// Which message is the wrong one.
+const WRONG: u64 = 500;
+
+#[derive(Default)]
+struct Counters {
+    received: AtomicU64,
+    sent: AtomicU64,
+    faults: AtomicU64,
+}
+
+struct State {
+    fault: Fault,
+    to_all: bool,
+    counters: Arc<Counters>,
+    connections: Vec<ConnId>,
+    held: Option<(ConnId, String)>,
+}
+
+impl State {
+    fn send(&mut self, reactor: &mut Core<Self>, id: ConnId, text: &str) {
+        // Probes of a fan-out are left alone.
+        let is_counted = !text.starts_with('p') || !self.to_all;
+        if is_counted && self.counters.sent.fetch_add(1, Ordering::Relaxed) == WRONG {
+            self.counters.faults.fetch_add(1, Ordering::Relaxed);
+            match self.fault {
+                Fault::Nothing => {}
+                Fault::Drop => return,
+                Fault::Duplicate => {
+                    reactor.send(id, text);
+                }
+                Fault::Reorder => {
+                    self.held = Some((id, text.to_owned()));
+                    return;
+                }
+                Fault::Alter => {
+                    let (rest, last) = text.split_at(text.len() - 1);
+                    let other = if last == "x" { "y" } else { "x" };
+                    reactor.send(id, format!("{rest}{other}"));
+                    return;
+                }
+                Fault::Stop => return reactor.stop(),
+            }
+        }
+        reactor.send(id, text);
+        if let Some((_, held)) = self.held.take_if(|(held_for, _)| *held_for == id) {
+            reactor.send(id, held);
+        }
+    }
+}
+
+struct Wrong {
+    url: String,
+    counters: Arc<Counters>,
+    remote: Remote<State>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Wrong {
+    fn start(fault: Fault, to_all: bool) -> Wrong {
+        let counters = Arc::new(Counters::default());
+        let state = State {
+            fault,
+            to_all,
+            counters: Arc::clone(&counters),
+            connections: Vec::new(),
+            held: None,
+        };
+        let (tell, told) = mpsc::channel();
+        let serve = move || {
+            let setup = |reactor: &mut Core<State>| {
+                let listener = reactor.websocket("127.0.0.1:0", |ws| {
+                    ws.on_open(|ws, _| ws.state.connections.push(ws.id));
+                    ws.on_message(|ws, message| {
+                        let Message::Text(text) = message else {
+                            panic!("the load sends text")
+                        };
+                        ws.state.counters.received.fetch_add(1, Ordering::Relaxed);
+                        match ws.state.to_all {
+                            false => ws.state.send(ws.reactor, ws.id, text),
+                            true => {
+                                for index in 0..ws.state.connections.len() {
+                                    let id = ws.state.connections[index];
+                                    ws.state.send(ws.reactor, id, text);
+                                }
+                            }
+                        }
+                    });
+                })?;
+                let Some(Address::Inet(address)) = reactor.local_addr(listener) else {
+                    panic!("it listens on TCP")
+                };
+                tell.send((address, reactor.remote())).unwrap();
+                std::io::Result::Ok(())
+            };
+            Reactor::run(state, setup).unwrap();
+        };
+        let thread = std::thread::spawn(serve);
+        let (address, remote) = told.recv().unwrap();
+        Wrong {
+            url: format!("ws://{address}/"),
+            counters,
+            remote,
+            thread: Some(thread),
+        }
+    }
+
+    fn faults(&self) -> u64 {
+        self.counters.faults.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Wrong {
+    fn drop(&mut self) {
+        // It may have stopped by itself.
+        let _ = self.remote.run(|cx| cx.reactor.stop());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+// ── each load ────────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn echo_in_a_closed_loop_counts_what_comes_back() {
+    let server = Server::start(&["echo"]);
+    let url = url(&server);
+    let pid = server.child.id().to_string();
+    for more in [
+        &["--pipeline", "4"][..],
+        &["--verify", "--pipeline", "7", "--size", "3"],
+        &["--verify", "--binary", "--size", "100000"],
+    ] {
+        let words = [
+            &["echo", "--url", &url, "--pid", &pid, "--connections", "10"],
+            more,
+            &SHORT,
+        ]
+        .concat();
+        let outcome = bench(&words);
+        outcome.assert_well();
+        assert!(0.0 < outcome.number("messages"), "{words:?}");
+        assert_eq!(
+            outcome.number("sent_total"),
+            outcome.number("received_total")
+        );
+        assert!(outcome.number("latency_p50_us") <= outcome.number("latency_p99_us"));
+        assert!(outcome.number("latency_p99_us") <= outcome.number("latency_max_us"));
+        if cfg!(target_os = "linux") {
+            assert!(0.0 <= outcome.number("server_cpu_s"));
+        }
+    }
+}
+
+#[test]
+fn at_a_fixed_rate_sent_and_received_are_the_servers_own_counts() {
+    let server = Wrong::start(Fault::Nothing, false);
+    let outcome = bench(
+        &[
+            &[
+                "echo",
+                "--url",
+                &server.url,
+                "--rate",
+                "3000",
+                "--connections",
+                "7",
+                "--verify",
+            ],
+            &SHORT[..],
+        ]
+        .concat(),
+    );
+    outcome.assert_well();
+    let counters = &server.counters;
+    let received = counters.received.load(Ordering::Relaxed) as f64;
+    let sent = counters.sent.load(Ordering::Relaxed) as f64;
+    assert!(0.0 < received);
+    assert_eq!(outcome.number("sent_total"), received);
+    assert_eq!(outcome.number("received_total"), sent);
+}
+
+#[test]
+fn idle_counts_connections_and_the_memory_they_take() {
+    let server = Server::start(&["echo"]);
+    let url = url(&server);
+    let pid = server.child.id().to_string();
+    let outcome = bench(&[
+        "idle",
+        "--url",
+        &url,
+        "--connections",
+        "300",
+        "--connect-rate",
+        "3000",
+        "--hold",
+        "0.2",
+        "--pid",
+        &pid,
+    ]);
+    outcome.assert_well();
+    assert_eq!(outcome.number("connections_opened"), 300.0);
+    assert_eq!(outcome.number("replies"), 300.0);
+    for key in [
+        "server_bytes_before",
+        "server_bytes_open",
+        "server_bytes_after_message",
+    ] {
+        assert!(100_000.0 < outcome.number(key), "{key}");
+    }
+    let nothing = bench(&["idle", "--url", &url, "--hold", "0.1", "--send", ""]);
+    nothing.assert_well();
+    assert_eq!(nothing.number("replies"), 0.0);
+}
+
+#[test]
+fn churn_goes_round_and_round() {
+    let server = Server::start(&["echo"]);
+    let url = url(&server);
+    let outcome = bench(&[&["churn", "--url", &url, "--connections", "5"], &SHORT[..]].concat());
+    outcome.assert_well();
+    assert!(0.0 < outcome.number("rounds"));
+    assert_eq!(
+        outcome.number("rounds_total"),
+        outcome.number("connections_begun")
+    );
+    assert!(outcome.number("first_byte_p50_us") <= outcome.number("latency_max_us"));
+}
+
+#[test]
+fn fan_out_reaches_everybody_by_every_way() {
+    let echo = Server::start(&["echo", "--to", "all"]);
+    let hub = Server::start(&["serve", "--publish-token", "secret"]);
+    let (echo_url, hub_url) = (url(&echo), url(&hub));
+    let token = ["--token", "secret"];
+    let cases: [&[&str]; 6] = [
+        &["fan-out", "--url", &echo_url, "--in-flight", "8"],
+        &[
+            "fan-out",
+            "--url",
+            &echo_url,
+            "--publishers",
+            "3",
+            "--rate",
+            "200",
+        ],
+        &[
+            "fan-out",
+            "--url",
+            &hub_url,
+            "--protocol",
+            "waterwheel",
+            "--publishers",
+            "2",
+            token[0],
+            token[1],
+        ],
+        &[
+            "fan-out",
+            "--url",
+            &hub_url,
+            "--protocol",
+            "waterwheel",
+            "--publish-by",
+            "json",
+            token[0],
+            token[1],
+        ],
+        &[
+            "sse",
+            "--url",
+            &hub_url,
+            "--in-flight",
+            "4",
+            token[0],
+            token[1],
+        ],
+        &[
+            "sse", "--url", &hub_url, "--rate", "100", "--size", "5000", token[0], token[1],
+        ],
+    ];
+    for words in cases {
+        let outcome = bench(&[words, &["--subscribers", "20"], &SHORT].concat());
+        outcome.assert_well();
+        assert!(0.0 < outcome.number("deliveries"), "{words:?}");
+        let published = outcome.number("published_total");
+        assert_eq!(
+            outcome.number("delivered_total"),
+            20.0 * published,
+            "{words:?}"
+        );
+        if outcome.report["publishing"] == "post" {
+            assert_eq!(
+                outcome.number("acknowledged_total"),
+                20.0 * published,
+                "{words:?}"
+            );
+        }
+    }
+}
+
+// ── what is wrong with the server ────────────────────────────────────────────────────────────
+
+/// Each fault, the kind it is counted as, and words of its sentence.
+const FAULTS: [(Fault, &str, &str); 4] = [
+    (Fault::Drop, "lost", "never"),
+    (Fault::Duplicate, "duplicated", "again"),
+    (Fault::Reorder, "reordered", "after a later one"),
+    (Fault::Alter, "altered", "bytes"),
+];
+
+fn assert_caught(outcome: &Outcome, server: &Wrong, kind: &str, words: &str) {
+    assert_eq!(server.faults(), 1, "{kind}: the server never came so far");
+    assert_eq!(outcome.code, Some(1), "{kind}");
+    assert_eq!(outcome.problems(kind), 1, "{}", outcome.errors);
+    assert_eq!(outcome.number("errors"), 1.0, "{}", outcome.errors);
+    assert!(outcome.errors.contains(words), "{kind}: {}", outcome.errors);
+}
+
+#[test]
+fn one_wrong_reply_is_caught_and_called_what_it_is() {
+    for (fault, kind, words) in FAULTS {
+        let server = Wrong::start(fault, false);
+        let load = [
+            "echo",
+            "--url",
+            &server.url,
+            "--connections",
+            "5",
+            "--pipeline",
+            "8",
+            "--verify",
+        ];
+        let outcome = bench(&[&load, &SHORT[..]].concat());
+        assert_caught(&outcome, &server, kind, words);
+    }
+}
+
+#[test]
+fn one_wrong_delivery_is_caught_and_called_what_it_is() {
+    for (fault, kind, words) in FAULTS {
+        let server = Wrong::start(fault, true);
+        let load = [
+            "fan-out",
+            "--url",
+            &server.url,
+            "--subscribers",
+            "10",
+            "--rate",
+            "1000",
+        ];
+        let outcome = bench(&[&load, &SHORT[..]].concat());
+        assert_caught(&outcome, &server, kind, words);
+        assert_eq!(outcome.number(kind), 1.0);
+    }
+}
+
+// Without --verify, replies are counted.
+#[test]
+fn a_reply_too_few_or_too_many_is_caught_by_counting() {
+    for (fault, kind) in [(Fault::Drop, "lost"), (Fault::Duplicate, "duplicated")] {
+        let server = Wrong::start(fault, false);
+        let load = [
+            "echo",
+            "--url",
+            &server.url,
+            "--connections",
+            "2",
+            "--pipeline",
+            "8",
+        ];
+        let outcome = bench(&[&load, &SHORT[..]].concat());
+        assert_eq!(
+            (outcome.code, outcome.problems(kind)),
+            (Some(1), 1),
+            "{}",
+            outcome.errors
+        );
+    }
+}
+
+// A publisher whose message is lost goes on, so that one loss is not the end of all figures.
+#[test]
+fn a_lost_delivery_does_not_stop_a_closed_loop() {
+    let server = Wrong::start(Fault::Drop, true);
+    let load = [
+        "fan-out",
+        "--url",
+        &server.url,
+        "--subscribers",
+        "10",
+        "--seconds",
+        "2.5",
+        "--warmup",
+        "0",
+    ];
+    let outcome = bench(&load);
+    assert_caught(&outcome, &server, "lost", "never");
+    assert!((WRONG / 10 + 2) as f64 <= outcome.number("published_total"));
+}
+
+#[test]
+fn a_server_that_ends_half_way_is_a_sentence() {
+    let server = Wrong::start(Fault::Stop, false);
+    let load = [
+        "echo",
+        "--url",
+        &server.url,
+        "--connections",
+        "3",
+        "--seconds",
+        "600",
+        "--warmup",
+        "0",
+    ];
+    let outcome = bench(&load);
+    assert_eq!(outcome.code, Some(1));
+    assert_eq!(outcome.problems("closed"), 3, "{}", outcome.errors);
+    assert!(
+        outcome.errors.contains("a connection"),
+        "{}",
+        outcome.errors
+    );
+    assert!(WRONG as f64 <= outcome.number("messages"));
+}
+
+#[test]
+fn a_server_that_answers_the_sender_alone_is_no_fan_out() {
+    let server = Server::start(&["echo"]);
+    let outcome = bench(&["fan-out", "--url", &url(&server), "--subscribers", "3"]);
+    assert_eq!(outcome.code, Some(1));
+    assert!(
+        outcome.errors.contains("0 of 3 subscribers"),
+        "{}",
+        outcome.errors
+    );
+    assert!(outcome.errors.contains("to all"), "{}", outcome.errors);
+}
+
+#[test]
+fn what_refuses_is_a_sentence() {
+    let hub = Server::start(&["serve", "--publish-token", "secret"]);
+    let hub_url = url(&hub);
+    // Nobody listens on the first port.
+    let refused = "ws://127.0.0.1:1/";
+    let cases: [(&[&str], &str); 5] = [
+        (&["echo", "--url", refused], "refuses connections"),
+        (&["churn", "--url", refused], "refuses connections"),
+        (&["sse", "--url", refused], "refuses connections"),
+        (&["echo", "--url", &hub_url], "did not agree to a WebSocket"),
+        (
+            &["fan-out", "--url", &hub_url, "--protocol", "waterwheel"],
+            "answered 401 to a POST: publishing needs a token",
+        ),
+    ];
+    for (words, sentence) in cases {
+        let outcome = bench(words);
+        assert_eq!(outcome.code, Some(1), "{words:?}");
+        assert!(
+            outcome.errors.contains(sentence),
+            "{words:?}: {}",
+            outcome.errors
+        );
+    }
+}
+
+#[test]
+fn words_that_make_no_sense_are_exit_code_2() {
+    for (words, sentence) in [
+        (&["echo", "--url", "127.0.0.1:9"][..], "ws://HOST:PORT"),
+        (&["echo", "--url", "wss://h/"], "wss://"),
+        (&["echo"], "needs --url"),
+        (&["storm"], "expected echo, idle, churn, fan-out, sse"),
+    ] {
+        let outcome = bench(words);
+        assert_eq!(outcome.code, Some(2), "{words:?}");
+        assert!(
+            outcome.errors.contains(sentence),
+            "{words:?}: {}",
+            outcome.errors
+        );
+    }
+}
+
+// ── what is wrong with the machine ───────────────────────────────────────────────────────────
+
+/// A process that does nothing until it is killed.
+#[cfg(target_os = "linux")]
+fn bystander() -> Child {
+    Command::new("cat")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_process_that_is_not_there_is_a_sentence() {
+    let mut gone = bystander();
+    let pid = gone.id().to_string();
+    gone.kill().unwrap();
+    gone.wait().unwrap();
+    let outcome = bench(&["echo", "--url", "ws://127.0.0.1:1/", "--pid", &pid]);
+    assert_eq!(outcome.code, Some(1));
+    let sentence = format!("--pid {pid}: there is no such process");
+    assert!(outcome.errors.contains(&sentence), "{}", outcome.errors);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_process_that_ends_meanwhile_costs_its_figures_and_no_others() {
+    let server = Wrong::start(Fault::Nothing, false);
+    let mut watched = bystander();
+    let pid = watched.id().to_string();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_waterwheel"));
+    command.args([
+        "bench",
+        "echo",
+        "--url",
+        &server.url,
+        "--pid",
+        &pid,
+        "--connections",
+        "2",
+        "--json",
+    ]);
+    command.args(["--seconds", "1", "--warmup", "0.5"]);
+    let load = std::thread::spawn(move || finish(&mut command));
+    // It has looked at the process before it sends.
+    while server.counters.received.load(Ordering::Relaxed) == 0 {
+        std::thread::yield_now();
+    }
+    watched.kill().unwrap();
+    watched.wait().unwrap();
+    let outcome = load.join().unwrap();
+    assert_eq!(outcome.code, Some(1));
+    assert!(
+        outcome.errors.contains("no such process any more"),
+        "{}",
+        outcome.errors
+    );
+    assert_eq!(outcome.report["messages_per_cpu_s"], Value::Null);
+    assert!(0.0 < outcome.number("messages"));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn too_few_descriptors_are_a_sentence() {
+    let mut command = Command::new("bash");
+    let words = "ulimit -n 50 && exec \"$0\" bench echo --url ws://127.0.0.1:1/ --connections 40";
+    command.args(["-c", words, env!("CARGO_BIN_EXE_waterwheel")]);
+    let outcome = finish(&mut command);
+    assert_eq!(outcome.code, Some(1));
+    for part in ["need 72 descriptors", "may have 50", "ulimit -Hn"] {
+        assert!(outcome.errors.contains(part), "{}", outcome.errors);
+    }
+}
