@@ -335,16 +335,20 @@ impl Table {
             if LARGE_BYTES <= message.as_bytes().len() && self.write_large(id, message) {
                 return Sent::Queued;
             }
-            let mut cork = std::mem::take(&mut self.cork);
-            let encoded = self.encode(id, message, &mut cork);
-            self.cork = cork;
-            if let Err(sent) = encoded {
-                return sent;
+            if message.as_bytes().len() < CORK_BYTES || !self.masks(id) {
+                let mut cork = std::mem::take(&mut self.cork);
+                let encoded = self.encode(id, message, &mut cork);
+                self.cork = cork;
+                if let Err(sent) = encoded {
+                    return sent;
+                }
+                if CORK_BYTES <= self.cork.len() {
+                    self.spill_cork();
+                }
+                return Sent::Queued;
             }
-            if CORK_BYTES <= self.cork.len() {
-                self.spill_cork();
-            }
-            return Sent::Queued;
+            // What is masked is a copy already: the kernel's refusal needs no other.
+            self.uncork_into_queue(id);
         }
         let mut bytes = Vec::with_capacity(message.as_bytes().len() + 14);
         if let Err(sent) = self.encode(id, message, &mut bytes) {
@@ -395,6 +399,12 @@ impl Table {
             self.push(id, Bytes::Shared(bytes), Keep::Keyed(key));
         }
         Sent::Queued
+    }
+
+    fn masks(&self, id: ConnId) -> bool {
+        self.connection(id).is_some_and(
+            |found| matches!(&found.protocol, Protocol::WebSocket(machine) if machine.masks()),
+        )
     }
 
     fn encode(&self, id: ConnId, message: Message<'_>, out: &mut Vec<u8>) -> Result<(), Sent> {
