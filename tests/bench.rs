@@ -381,6 +381,31 @@ fn fan_out_reaches_everybody_by_every_way() {
     }
 }
 
+#[cfg(feature = "plot")]
+#[test]
+fn a_plot_is_two_pictures_in_one_file() {
+    let server = Server::start(&["echo"]);
+    let path = std::env::temp_dir().join(format!("waterwheel-{}.svg", std::process::id()));
+    let url = url(&server);
+    let load = ["echo", "--url", &url, "--plot", path.to_str().unwrap()];
+    bench(&[&load, &SHORT[..]].concat()).assert_well();
+    let svg = std::fs::read_to_string(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert!(svg.contains("latency in µs") && svg.contains("over time"));
+}
+
+#[cfg(not(feature = "plot"))]
+#[test]
+fn a_plot_that_cannot_be_drawn_is_said_before_the_run() {
+    let outcome = bench(&["echo", "--url", "ws://127.0.0.1:1/", "--plot", "a.svg"]);
+    assert_eq!(outcome.code, Some(2));
+    assert!(
+        outcome.errors.contains("--features plot"),
+        "{}",
+        outcome.errors
+    );
+}
+
 // ── what is wrong with the server ────────────────────────────────────────────────────────────
 
 /// Each fault, the kind it is counted as, and words of its sentence.

@@ -26,6 +26,7 @@ Options of all:
   --warmup S               how long to run before that [1]
   --connect-rate R         connections begun per second at the most [as many as the server takes]
   --json                   one JSON object on standard output
+  --plot FILE.svg          draw the latencies and the rate over time (with the feature `plot`)
   --log LEVEL              off, error, warn, info, debug or trace [warn]
 
 Options of echo:
@@ -37,7 +38,7 @@ Options of echo:
   --binary                 binary messages instead of text
   --verify                 check every byte of every reply, and the order
 
-Options of idle, which has --hold instead of --seconds and --warmup:
+Options of idle, which has no --seconds, --warmup and --plot:
   --connections N          [100]
   --hold S                 how long they are held [5]
   --send TEXT              what each sends once; nothing when empty [hello]
@@ -75,6 +76,9 @@ pub struct Bench {
     pub warmup: Duration,
     pub connect_rate: Option<f64>,
     pub json: bool,
+    /// Where to draw.
+    #[cfg(feature = "plot")]
+    pub plot: Option<std::path::PathBuf>,
     pub log: LevelFilter,
 }
 
@@ -127,6 +131,7 @@ struct Words {
     warmup: Option<Duration>,
     connect_rate: Option<f64>,
     json: bool,
+    plot: Option<String>,
     log: Option<LevelFilter>,
     connections: Option<usize>,
     size: Option<usize>,
@@ -154,6 +159,7 @@ const MODES: [(&str, &[&str]); 5] = [
         &[
             "seconds",
             "warmup",
+            "plot",
             "connections",
             "size",
             "pipeline",
@@ -163,12 +169,16 @@ const MODES: [(&str, &[&str]); 5] = [
         ],
     ),
     ("idle", &["connections", "hold", "send", "expect"]),
-    ("churn", &["seconds", "warmup", "connections", "size"]),
+    (
+        "churn",
+        &["seconds", "warmup", "plot", "connections", "size"],
+    ),
     (
         "fan-out",
         &[
             "seconds",
             "warmup",
+            "plot",
             "subscribers",
             "publishers",
             "size",
@@ -185,6 +195,7 @@ const MODES: [(&str, &[&str]); 5] = [
         &[
             "seconds",
             "warmup",
+            "plot",
             "subscribers",
             "publishers",
             "size",
@@ -244,6 +255,13 @@ impl Words {
         let option = &format!("--{name}");
         match name {
             "json" => self.json = true,
+            "plot" if cfg!(feature = "plot") => self.plot = Some(text(parser, option)?),
+            "plot" => {
+                return Err(
+                    "--plot: this program was built without it; build with `--features plot`"
+                        .to_owned(),
+                );
+            }
             "binary" => self.binary = true,
             "verify" => self.verify = true,
             "url" => self.url = Some(text(parser, option)?),
@@ -333,6 +351,8 @@ impl Words {
             warmup: self.warmup.unwrap_or(warmup),
             connect_rate: self.connect_rate,
             json: self.json,
+            #[cfg(feature = "plot")]
+            plot: self.plot.map(Into::into),
             log: self.log.unwrap_or(LevelFilter::Warn),
         })
     }

@@ -215,6 +215,24 @@ impl Run {
         }
     }
 
+    /// Draws latencies and rates.
+    #[cfg(feature = "plot")]
+    pub fn plot(&mut self, path: &std::path::Path, title: &str) -> Result<(), String> {
+        let interval = self.interval().as_secs_f64();
+        let rates = self
+            .series
+            .iter()
+            .zip(1..)
+            .map(|(rate, index)| (f64::from(index) * interval, *rate))
+            .collect();
+        let pictures = super::plot::Pictures {
+            title,
+            latencies: self.latencies.curve(),
+            rates,
+        };
+        super::plot::draw(path, &pictures)
+    }
+
     /// Adds the errors, which the last phase may still have brought.
     pub fn report_problems(&self, report: &mut Report) {
         report.figure("errors", self.problems.count());

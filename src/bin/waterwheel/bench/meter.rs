@@ -60,6 +60,16 @@ impl Latencies {
         report.figure(keys.max, micros(self.histogram.max() as f64));
         report.figure(keys.mean, micros(self.histogram.mean()));
     }
+
+    /// Shares of all that were at least as quick, and their latencies in microseconds.
+    #[cfg(feature = "plot")]
+    pub fn curve(&mut self) -> Vec<(f64, f64)> {
+        self.settle();
+        self.histogram
+            .iter_quantiles(10)
+            .map(|step| (step.quantile(), step.value_iterated_to() as f64 / 1000.0))
+            .collect()
+    }
 }
 
 /// Names of the figures of one histogram.

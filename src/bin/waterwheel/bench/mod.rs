@@ -10,6 +10,8 @@ mod idle;
 mod load;
 mod meter;
 mod payload;
+#[cfg(feature = "plot")]
+mod plot;
 mod post;
 mod problems;
 mod process;
@@ -79,6 +81,8 @@ fn measure(bench: Bench) -> Result<bool, String> {
         process,
         shows_progress: true,
     };
+    #[cfg(feature = "plot")]
+    let title = bench.mode.name();
     let run = Run::new(plan);
     let run = match bench.mode {
         Mode::Echo { options, .. } => echo::run(run, options, &mut report),
@@ -95,6 +99,12 @@ fn measure(bench: Bench) -> Result<bool, String> {
         crate::say(&report.to_table());
     }
     eprint!("{}", run.problems);
+    #[cfg(feature = "plot")]
+    if let Some(path) = &bench.plot {
+        let mut run = run;
+        run.plot(path, title)?;
+        return Ok(run.problems.count() == 0);
+    }
     Ok(run.problems.count() == 0)
 }
 
