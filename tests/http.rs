@@ -1830,6 +1830,7 @@ fn pages_of_other_origins_are_refused_unless_they_are_listed() {
         for request in [get("/"), post("/publish", "x")] {
             let answered = ask(&mut sim, &with_origin(&request, origin));
             assert_eq!(answered.status, status, "{origin:?}");
+            assert_eq!(answered.closes(), status == 403, "{origin:?}");
             let allowed = (status == 200).then_some(origin);
             assert_eq!(answered.header("access-control-allow-origin"), allowed);
             assert_eq!(answered.header("vary"), allowed.map(|_| "Origin"));
@@ -2008,9 +2009,13 @@ fn an_upgrade_is_accepted_or_refused_with_the_status_that_says_why() {
     ];
     let mut sim = server();
     for (name, request, status) in cases {
-        let (bytes, _) = exchange(&mut sim, &[request.as_bytes()]);
+        let (bytes, is_closed) = exchange(&mut sim, &[request.as_bytes()]);
         let answered = answer(&bytes);
         assert_eq!(answered.status, status, "{name}");
+        assert_eq!(is_closed, status == 400 || name == "HTTP/1.0", "{name}");
+        let mut options = answered.headers.iter();
+        let says_close = options.any(|(name, value)| name == "connection" && value == "close");
+        assert_eq!(says_close, is_closed, "{name}");
         if status == 426 {
             assert_eq!(
                 answered.header("sec-websocket-version"),

@@ -123,13 +123,14 @@ impl<S: 'static> Site<S> {
         &mut self.options
     }
 
-    /// Which pages may use this site. Refused requests get 403, allowed ones the headers of
-    /// cross-origin sharing.
+    /// Which pages may use this site. Refused requests get 403 and the end of the connection,
+    /// allowed ones the headers of cross-origin sharing.
     pub fn origins(&mut self, origins: Origins) {
         self.origins = origins;
     }
 
-    /// May refuse any request before its route sees it, upgrades too.
+    /// May refuse any request before its route sees it, upgrades too. With status 400 or 403 that
+    /// ends the connection.
     pub fn guard(
         &mut self,
         guard: impl FnMut(&mut Request<'_, '_, S>) -> Result<(), Reply> + 'static,
@@ -306,11 +307,11 @@ impl<S: 'static> Site<S> {
         let head = &parsed.head;
         let mut headers = Vec::new();
         if let Err(reply) = self.admit(head, cx.reactor.now(), &mut headers) {
-            return cx.reactor.respond(id, reply);
+            return turn_away(cx, id, reply);
         }
         let upgrade = match upgrade::check(parsed) {
             Ok(upgrade) => upgrade,
-            Err(refusal) => return cx.reactor.respond(id, refused(refusal, headers)),
+            Err(refusal) => return turn_away(cx, id, refused(refusal, headers)),
         };
         let Site { routes, guard, .. } = self;
         let wants_upgrade = upgrade.is_some();
@@ -338,7 +339,7 @@ impl<S: 'static> Site<S> {
                         .into_iter()
                         .map(|(name, value)| (Cow::Borrowed(name), value)),
                 );
-                return cx.reactor.respond(id, reply);
+                return turn_away(cx, id, reply);
             }
         }
         let Some((index, parameters)) = found else {
@@ -555,6 +556,18 @@ fn not_found(head: &RequestHead<'_>, allowed: &[String]) -> Reply {
             .push((Cow::Borrowed("Access-Control-Max-Age"), "600".to_owned()));
     }
     reply
+}
+
+/// Refuses a request that no route has seen. Who sends what must not be, or what it must not, has
+/// nothing more to ask for on this connection; with another status, such as 401 or 426, it may know
+/// what to do next.
+fn turn_away<S: 'static>(cx: &mut Cx<'_, S>, id: ConnId, reply: Reply) {
+    if matches!(reply.status, Status::BAD_REQUEST | Status::FORBIDDEN)
+        && let Some(exchange) = cx.reactor.exchange(id)
+    {
+        exchange.close_after();
+    }
+    cx.reactor.respond(id, reply);
 }
 
 fn refused(refusal: upgrade::Refusal, headers: Vec<(&'static str, String)>) -> Reply {
