@@ -468,6 +468,12 @@ fn an_error_tells_its_code_to_the_peer_and_to_on_close() {
         ),
         ("without a mask", vec![0x81, 1, b'x'], 1002, Error::Unmasked),
         (
+            "one byte with a length of 16 bits",
+            vec![0x81, 0xfe, 0, 1, 0, 0, 0, 0, b'x'],
+            1002,
+            Error::LengthNotMinimal,
+        ),
+        (
             "continuation of nothing",
             frame(0x80, b"x"),
             1002,

@@ -277,6 +277,8 @@ fn both_refuse_the_same_damage() {
         let (there, theirs) = seen_there(PeerRole::Server, &wire);
         match (ours, theirs) {
             (None, None) => assert_eq!(here, there, "seed {seed}"),
+            // Tungstenite takes a length in more bytes than it needs, and goes on behind it.
+            (Some(Error::LengthNotMinimal), _) => assert!(there.starts_with(&here), "seed {seed}"),
             (Some(_), Some(_)) => assert_eq!(here, there, "seed {seed}"),
             (None, Some(theirs)) => panic!("seed {seed}: only there {theirs}"),
             // Tungstenite answers a bad close code, but does not call it an error, and it looks

@@ -24,6 +24,8 @@ pub enum Error {
     ControlTooLong,
     /// A frame length with its top bit set.
     LengthTopBit,
+    /// A frame length in more bytes than it needs. Source: RFC 6455, section 5.2.
+    LengthNotMinimal,
     /// A client sent a frame without a mask.
     Unmasked,
     /// A server sent a frame with a mask.
@@ -68,6 +70,7 @@ impl Error {
             | Error::FragmentedControl
             | Error::ControlTooLong
             | Error::LengthTopBit
+            | Error::LengthNotMinimal
             | Error::Unmasked
             | Error::Masked
             | Error::UnexpectedContinuation
@@ -91,6 +94,7 @@ impl fmt::Display for Error {
                 write!(f, "control frame above {CONTROL_BYTES_MAX} bytes")
             }
             Error::LengthTopBit => f.write_str("frame length has its top bit set"),
+            Error::LengthNotMinimal => f.write_str("frame length in more bytes than it needs"),
             Error::Unmasked => f.write_str("frame from a client is not masked"),
             Error::Masked => f.write_str("frame from a server is masked"),
             Error::UnexpectedContinuation => f.write_str("continuation of no message"),

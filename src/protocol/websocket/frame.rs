@@ -103,6 +103,14 @@ impl Header {
         if short == 127 && rest.first().is_some_and(|high| high & 0x80 != 0) {
             return Err(Error::LengthTopBit);
         }
+        let is_longer_than_needed = match short {
+            126 => matches!(rest, [0, 0..=125, ..]),
+            127 => rest.starts_with(&[0; 6]),
+            _ => false,
+        };
+        if is_longer_than_needed {
+            return Err(Error::LengthNotMinimal);
+        }
         let Some((mask_index, payload_bytes)) = length else {
             return Ok(None);
         };
@@ -393,22 +401,46 @@ mod tests {
                 header(true, text, None, 4, 256),
             ),
             (
-                "longer form than needed",
+                "16 bits, the least",
                 Role::Client,
-                b"\x81\x7e\0\x01",
-                header(true, text, None, 4, 1),
+                b"\x81\x7e\0\x7e",
+                header(true, text, None, 4, 126),
+            ),
+            (
+                "16 bits for 125",
+                Role::Client,
+                b"\x81\x7e\0\x7d",
+                Err(Error::LengthNotMinimal),
+            ),
+            (
+                "16 bits for nothing, the mask not there yet",
+                Role::Server,
+                b"\x81\xfe\0\0",
+                Err(Error::LengthNotMinimal),
+            ),
+            (
+                "64 bits, the least",
+                Role::Client,
+                b"\x81\x7f\0\0\0\0\0\x01\0\0",
+                header(true, text, None, 10, 65536),
+            ),
+            (
+                "64 bits for 65535",
+                Role::Client,
+                b"\x81\x7f\0\0\0\0\0\0\xff\xff",
+                Err(Error::LengthNotMinimal),
+            ),
+            (
+                "64 bits for what fits 16, once that shows",
+                Role::Client,
+                b"\x81\x7f\0\0\0\0\0\0",
+                Err(Error::LengthNotMinimal),
             ),
             (
                 "64 bits incomplete",
                 Role::Client,
                 b"\x81\x7f\0\0\0\0\0\x01\0",
                 Ok(None),
-            ),
-            (
-                "64 bits",
-                Role::Client,
-                b"\x81\x7f\0\0\0\0\0\x01\0\0",
-                header(true, text, None, 10, 65536),
             ),
             (
                 "63 bits",
@@ -533,6 +565,8 @@ mod tests {
             (Ok(None), Ok(None)) => {}
             // The header alone does not trouble tungstenite with these.
             (Err(Error::ReservedBits | Error::FragmentedControl | Error::ControlTooLong), _) => {}
+            // It takes a length in any form.
+            (Err(Error::LengthNotMinimal), Ok(_)) => {}
             // Known from the first byte, before the header is complete.
             (Err(Error::ReservedOpcode { .. }), Err(_) | Ok(None)) => {}
             (ours, theirs) => panic!("{wire:x?}: {ours:?} here, {theirs:?} there"),
