@@ -353,6 +353,16 @@ fn a_name_without_an_address_is_what_is_wrong() {
     }
 }
 
+// It was refused as no token.
+#[test]
+fn an_empty_token_in_the_environment_is_none() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_waterwheel"));
+    command.env("WATERWHEEL_PUBLISH_TOKEN", "");
+    let server = Server::spawn(command);
+    let answer = Http::new(server.connect()).request("POST", "/publish?topic=t", b"x");
+    assert_eq!(answer.0, 200, "{}", answer.1);
+}
+
 #[test]
 fn words_it_does_not_know_are_named_and_exit_code_2() {
     for (words, named) in [

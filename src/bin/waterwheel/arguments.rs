@@ -1,5 +1,6 @@
 //! Words on the command line and in the environment.
 
+use std::env::VarError;
 use std::time::Duration;
 
 use lexopt::{Arg, Parser, ValueExt};
@@ -200,10 +201,16 @@ pub fn text(parser: &mut Parser, option: &str) -> Result<String, String> {
 }
 
 fn environment(name: &str) -> Result<Option<String>, String> {
-    match std::env::var(name) {
+    variable(name, std::env::var(name))
+}
+
+/// Files for systemd and containers set a variable to nothing where it is not wanted.
+fn variable(name: &str, found: Result<String, VarError>) -> Result<Option<String>, String> {
+    match found {
+        Ok(value) if value.is_empty() => Ok(None),
         Ok(value) => Ok(Some(value)),
-        Err(std::env::VarError::NotPresent) => Ok(None),
-        Err(std::env::VarError::NotUnicode(_)) => Err(format!("{name}: expected text in UTF-8")),
+        Err(VarError::NotPresent) => Ok(None),
+        Err(VarError::NotUnicode(_)) => Err(format!("{name}: expected text in UTF-8")),
     }
 }
 
@@ -381,6 +388,27 @@ mod tests {
             for part in parts {
                 assert!(error.contains(part), "{words}: {error}");
             }
+        }
+    }
+
+    #[test]
+    fn an_empty_variable_counts_as_unset() {
+        let cases = [
+            (Err(VarError::NotPresent), Ok(None)),
+            (Ok(""), Ok(None)),
+            (Ok("8080"), Ok(Some("8080"))),
+            (Ok(" "), Ok(Some(" "))),
+            (
+                Err(VarError::NotUnicode("x".into())),
+                Err("PORT: expected text in UTF-8"),
+            ),
+        ];
+        for (found, expected) in cases {
+            let expected = expected.map(|value| value.map(str::to_owned));
+            assert_eq!(
+                variable("PORT", found.map(str::to_owned)),
+                expected.map_err(str::to_owned)
+            );
         }
     }
 
