@@ -2,14 +2,15 @@
 //! invented clock of a simulation. The few that need a real reactor say why.
 
 use std::cell::RefCell;
-use std::io;
+use std::io::{self, Write};
+use std::net::TcpStream;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use waterwheel::{
-    Config, ConnId, Core, Gone, Peer, Reactor, Received, Sent, Sim, SimSocket, TimerId,
+    Address, Config, ConnId, Core, Gone, Peer, Reactor, Received, Sent, Sim, SimSocket, TimerId,
 };
 
 const fn millis(count: u64) -> Duration {
@@ -679,16 +680,62 @@ fn a_slow_callback_is_logged_by_name_and_shows_in_the_histogram() {
 fn a_panic_is_logged_with_its_connection_its_route_and_its_event() {
     listen_to_the_log();
     let mut sim = Sim::new((), |reactor: &mut Core<()>| {
-        reactor.websocket("0.0.0.0:4242", |ws| {
-            ws.on_message(|_, _| panic!("the payload is nobody's business: {}", "secret"))
+        reactor.http("127.0.0.1:4242", |site| {
+            site.get("/well", |request| request.reply("well"));
+            site.get("/rooms/:room", |_| -> () { panic!("no {}", "secret") });
+            site.websocket("/quiet", |_| ());
+            site.websocket("/loud", |ws| {
+                ws.on_message(|_, _| panic!("the payload is nobody's business: {}", "secret"))
+            });
         })
     });
-    sim.websocket("/").send("secret");
+    sim.websocket("/quiet");
+    sim.websocket("/loud").send("secret");
     sim.settle();
-    let lines = logged("4242: on_message panicked");
-    assert_eq!(lines.len(), 1, "{lines:?}");
-    assert!(lines[0].starts_with("ERROR conn "), "{lines:?}");
-    assert!(!lines[0].contains("secret"), "{lines:?}");
+    let requests = ["/well", "/rooms/secret"]
+        .map(|path| format!("GET {path} HTTP/1.1\r\nHost: sim\r\n\r\n"))
+        .concat();
+    sim.connect().write(requests);
+    sim.settle();
+    for what in [
+        "http 127.0.0.1:4242 websocket /loud: on_message panicked",
+        "http 127.0.0.1:4242 GET /rooms/:room: request panicked",
+    ] {
+        let lines = logged(what);
+        assert_eq!(lines.len(), 1, "{:?}", logged("panicked"));
+        assert!(lines[0].starts_with("ERROR conn "), "{lines:?}");
+        assert!(!lines[0].contains("secret"), "{lines:?}");
+    }
+}
+
+// R10. Real: port 0 is a number only there, and a callback takes time.
+#[test]
+fn a_slow_callback_is_logged_with_the_real_port_and_its_route() {
+    listen_to_the_log();
+    let config = Config {
+        slow_callback: millis(2),
+        ..Config::default()
+    };
+    let mut reactor = Reactor::new(config, ()).unwrap();
+    let listener = reactor.core().http("127.0.0.1:0", |site| {
+        site.get("/fast", |request| request.reply("fast"));
+        site.get("/slow", |request| {
+            work_for(millis(5));
+            request.reply("slow")
+        });
+    });
+    let Some(Address::Inet(address)) = reactor.core().local_addr(listener.unwrap()) else {
+        panic!("it listens")
+    };
+    let mut client = TcpStream::connect(address).unwrap();
+    client
+        .write_all(b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .unwrap();
+    while reactor.core().stats().requests == 0 {
+        reactor.turn(None).unwrap();
+    }
+    let lines = logged(&format!("http {address} GET /slow: request took"));
+    assert_eq!(lines.len(), 1, "{:?}", logged("took"));
 }
 
 // R7, rule 8. Real: it is the kernel that would be asked.

@@ -9,7 +9,7 @@ use crate::protocol::http::{
 };
 use crate::protocol::websocket::Role;
 use crate::reactor::close::{Close, CloseReason, Deadline};
-use crate::reactor::connection::{Protocol, Upgrade};
+use crate::reactor::connection::{Connection, Protocol, Upgrade};
 use crate::reactor::core::Core;
 use crate::reactor::handler::{Cx, Handler};
 use crate::reactor::id::ConnId;
@@ -165,8 +165,8 @@ impl<S: 'static> WebSocketClient<S> {
 }
 
 impl<S: 'static> Handler<S> for WebSocketClient<S> {
-    fn name(&self) -> &str {
-        &self.name
+    fn name(&self, _: Option<&Connection>) -> String {
+        self.name.clone()
     }
 
     fn open(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {

@@ -546,12 +546,13 @@ impl<S: 'static> Core<S> {
         (self.table.options.len() - 1) as u16
     }
 
-    /// Listens on `HOST:PORT` (port 0 picks one) or `unix:PATH` for `handler`.
+    /// Listens on `HOST:PORT` (port 0 picks one) or `unix:PATH` for the handler that is made for the
+    /// real address.
     pub(crate) fn listen(
         &mut self,
         address: &str,
-        handler: Box<dyn Handler<S>>,
         options: u16,
+        handler: impl FnOnce(&Address) -> Box<dyn Handler<S>>,
     ) -> io::Result<ListenerId> {
         let (acceptor, address) = match &self.net {
             Some(_) => (
@@ -560,7 +561,7 @@ impl<S: 'static> Core<S> {
             ),
             None => listener::bind(address, &self.table.config)?,
         };
-        let handler = self.add_handler(handler);
+        let handler = self.add_handler(handler(&address));
         let generation = self.table.generation();
         let mut listener = Box::new(Listener {
             acceptor,

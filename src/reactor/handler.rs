@@ -1,6 +1,7 @@
 //! What the reactor asks of a role, and what every callback gets.
 
 use super::close::{Close, Deadline};
+use super::connection::Connection;
 use super::core::Core;
 use super::id::ConnId;
 
@@ -18,8 +19,9 @@ pub struct Cx<'a, S> {
 ///
 /// The loop calls these one at a time; nothing that they ask of [`Core`] calls back.
 pub trait Handler<S> {
-    /// What log lines call it, such as `http 127.0.0.1:8080`.
-    fn name(&self) -> &str;
+    /// What log lines call it for a connection, such as `http 127.0.0.1:8080 GET /chat`. Made when
+    /// something is logged, and not before.
+    fn name(&self, connection: Option<&Connection>) -> String;
 
     /// A connection was accepted or made.
     fn open(&mut self, cx: &mut Cx<'_, S>, id: ConnId);

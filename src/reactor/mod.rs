@@ -871,12 +871,12 @@ impl<S: 'static> Reactor<S> {
             log::error!(
                 "conn {id} {}: {}: {} panicked",
                 core.peer(id),
-                handler.name(),
+                handler.name(core.table.connection(id)),
                 core.callback
             );
             core.table.fail(id, CloseReason::Panicked);
         }
-        core.note_duration(before, || handler.name().to_owned());
+        core.note_duration(before, |core| handler.name(core.table.connection(id)));
     }
 
     /// Calls a closure that belongs to no connection.
@@ -893,7 +893,7 @@ impl<S: 'static> Reactor<S> {
             self.core.table.stats.panics += 1;
             log::error!("a {event} panicked");
         }
-        self.core.note_duration(before, || "reactor".to_owned());
+        self.core.note_duration(before, |_| "reactor".to_owned());
     }
 }
 
@@ -923,14 +923,14 @@ fn read_bytes_max(protocol: &Protocol) -> usize {
 
 impl<S: 'static> Core<S> {
     #[inline]
-    fn note_duration(&mut self, before: u64, name: impl FnOnce() -> String) {
+    fn note_duration(&mut self, before: u64, name: impl FnOnce(&Self) -> String) {
         let now = self.clock.now();
         self.table.now = now;
         let took = now - before;
         if self.table.slow_callback_nanos < took {
             self.table.stats.slow_callbacks += 1;
             let took = Duration::from_nanos(took);
-            log::warn!("{}: {} took {took:?}", name(), self.callback);
+            log::warn!("{}: {} took {took:?}", name(self), self.callback);
         }
     }
 

@@ -3,6 +3,7 @@
 //! Shared by the server and the client side, which differ only in how a connection comes about.
 
 use super::close::{Close, CloseReason, Deadline, Sent};
+use super::connection::Connection;
 use super::core::Core;
 use super::handler::{Cx, Handler};
 use super::id::ConnId;
@@ -35,7 +36,7 @@ type OnClose<S> = Box<dyn FnMut(&mut Stream<'_, S>, &Close)>;
 
 /// The callbacks of one listener's, or one client's, raw streams.
 pub struct StreamHandlers<S> {
-    name: String,
+    pub(crate) name: String,
     single: bool,
     on_open: Option<OnStream<S>>,
     on_data: Option<OnData<S>>,
@@ -108,8 +109,8 @@ impl<S: 'static> StreamHandlers<S> {
 }
 
 impl<S: 'static> Handler<S> for StreamHandlers<S> {
-    fn name(&self) -> &str {
-        &self.name
+    fn name(&self, _: Option<&Connection>) -> String {
+        self.name.clone()
     }
 
     fn open(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {

@@ -13,7 +13,7 @@ use crate::protocol::http::{
 };
 use crate::reactor::close::{Close, CloseReason, Deadline};
 use crate::reactor::config::Options;
-use crate::reactor::connection::{Flags, Protocol};
+use crate::reactor::connection::{Connection, Flags, Protocol};
 use crate::reactor::core::Core;
 use crate::reactor::handler::{Cx, Handler};
 use crate::reactor::id::{ConnId, ListenerId};
@@ -89,7 +89,10 @@ impl Origins {
 
 /// The routes of one listener, or of several that share them by being set up alike.
 pub struct Site<S> {
+    /// `http` and the real address.
     name: String,
+    /// The route of the request that is being handled, for log lines.
+    asked: Option<usize>,
     routes: Vec<Route<S>>,
     options: Options,
     options_index: u16,
@@ -103,9 +106,10 @@ pub struct Site<S> {
 }
 
 impl<S: 'static> Site<S> {
-    fn new(name: String, options: Options, limits: http::Limits) -> Site<S> {
+    fn new(options: Options, limits: http::Limits) -> Site<S> {
         Site {
-            name,
+            name: String::new(),
+            asked: None,
             routes: Vec::new(),
             options,
             options_index: 0,
@@ -190,6 +194,7 @@ impl<S: 'static> Site<S> {
 
     fn receive_requests(&mut self, cx: &mut Cx<'_, S>, id: ConnId, input: &[u8]) -> usize {
         let mut rest = input;
+        self.asked = None;
         loop {
             let Some(connection) = cx.reactor.table.open_mut(id) else {
                 return input.len();
@@ -313,9 +318,10 @@ impl<S: 'static> Site<S> {
             Ok(upgrade) => upgrade,
             Err(refusal) => return turn_away(cx, id, refused(refusal, headers)),
         };
-        let Site { routes, guard, .. } = self;
         let wants_upgrade = upgrade.is_some();
-        let (found, allowed) = find(routes, head, wants_upgrade);
+        let (found, allowed) = find(&self.routes, head, wants_upgrade);
+        self.asked = found.as_ref().map(|(index, _)| *index);
+        let Site { routes, guard, .. } = self;
         let none = Pattern::new("*");
         if let Some(guard) = guard {
             let (pattern, parameters) = match &found {
@@ -594,8 +600,21 @@ fn draining() -> Reply {
 }
 
 impl<S: 'static> Handler<S> for Site<S> {
-    fn name(&self) -> &str {
-        &self.name
+    fn name(&self, connection: Option<&Connection>) -> String {
+        let route = match connection {
+            Some(connection) if matches!(connection.protocol, Protocol::WebSocket(_)) => {
+                Some(usize::from(connection.route))
+            }
+            _ => self.asked,
+        };
+        match route.and_then(|index| self.routes.get(index)) {
+            Some(Route {
+                pattern,
+                endpoint: Endpoint::Request { method, .. },
+            }) => format!("{} {method} {}", self.name, pattern.as_str()),
+            Some(Route { pattern, .. }) => format!("{} websocket {}", self.name, pattern.as_str()),
+            None => self.name.clone(),
+        }
     }
 
     fn open(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
@@ -718,11 +737,7 @@ impl<S: 'static> Core<S> {
         setup: impl FnOnce(&mut Site<S>),
     ) -> io::Result<ListenerId> {
         let config = self.config();
-        let mut site = Site::new(
-            format!("http {address}"),
-            config.options.clone(),
-            config.http,
-        );
+        let mut site = Site::new(config.options.clone(), config.http);
         setup(&mut site);
         site.options_index = self.add_options(site.options.clone());
         for route in &mut site.routes {
@@ -732,6 +747,9 @@ impl<S: 'static> Core<S> {
             }
         }
         let options = site.options_index;
-        self.listen(address, Box::new(site), options)
+        self.listen(address, options, |address| {
+            site.name = format!("http {address}");
+            Box::new(site)
+        })
     }
 }

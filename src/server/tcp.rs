@@ -18,8 +18,11 @@ impl<S: 'static> Core<S> {
         address: &str,
         setup: impl FnOnce(&mut StreamHandlers<S>),
     ) -> io::Result<ListenerId> {
-        let mut handlers = StreamHandlers::new(format!("stream {address}"), false);
+        let mut handlers = StreamHandlers::new(String::new(), false);
         setup(&mut handlers);
-        self.listen(address, Box::new(handlers), 0)
+        self.listen(address, 0, |address| {
+            handlers.name = format!("stream {address}");
+            Box::new(handlers)
+        })
     }
 }
