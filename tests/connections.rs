@@ -376,6 +376,31 @@ fn an_idle_stream_is_closed_at_its_deadline_and_a_byte_puts_it_off() {
     assert_eq!(*sim.state(), ["open", "x", "close idle deadline passed"]);
 }
 
+// C8, R9
+#[test]
+fn raw_listeners_and_raw_clients_have_options_of_their_own() {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+        reactor.stream("0.0.0.0:1", |stream| {
+            stream.options().idle_timeout = Some(secs(10));
+            stream.on_close(|stream, close| stream.state.push(format!("server: {close}")));
+        })?;
+        reactor.stream("0.0.0.0:2", |_| ())?;
+        reactor.connect_stream("127.0.0.1:2", |stream| {
+            stream.options().idle_timeout = Some(secs(20));
+            stream.on_close(|stream, close| stream.state.push(format!("client: {close}")));
+        })
+    });
+    let hasty = sim.connect_port(1);
+    let patient = sim.connect_port(2);
+    sim.advance(secs(10) + LATE);
+    assert!(hasty.is_closed());
+    assert_eq!(*sim.state(), ["server: idle deadline passed"]);
+    sim.advance(secs(10) + LATE);
+    assert_eq!(sim.state()[1..], ["client: idle deadline passed"]);
+    sim.advance(secs(1000));
+    assert!(!patient.is_closed());
+}
+
 // C8
 #[test]
 fn a_connection_that_does_not_finish_its_head_has_ten_seconds() {

@@ -22,8 +22,11 @@ impl<S: 'static> Core<S> {
         address: &str,
         setup: impl FnOnce(&mut StreamHandlers<S>),
     ) -> io::Result<ConnId> {
-        let mut handlers = StreamHandlers::new(format!("stream to {address}"), true);
+        let options = self.config().options.clone();
+        let name = format!("stream to {address}");
+        let mut handlers = StreamHandlers::new(name, true, options);
         setup(&mut handlers);
-        self.connect(address, Box::new(handlers), 0, Protocol::Raw)
+        let options = self.add_options(handlers.options().clone());
+        self.connect(address, Box::new(handlers), options, Protocol::Raw)
     }
 }

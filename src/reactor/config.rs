@@ -22,7 +22,7 @@ pub enum Overflow {
 }
 
 /// What may differ from route to route: queues, policies, deadlines and limits of its connections.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Above this many queued bytes a connection is a slow consumer. Each message counts its
     /// bytes and [`QUEUED_MESSAGE_BYTES`]. The queue never holds more than this and one message.

@@ -539,7 +539,17 @@ impl<S: 'static> Core<S> {
     }
 
     pub(crate) fn add_options(&mut self, options: Options) -> u16 {
-        // Routes are made in setups, not by peers; beyond 65,535 they share the last.
+        // A client that connects again and again has the same ones each time.
+        let known = self
+            .table
+            .options
+            .iter()
+            .position(|known| **known == options);
+        if let Some(known) = known {
+            return known as u16;
+        }
+        // They are made by the program, not by peers; beyond 65,535 different ones they share the
+        // last.
         if self.table.options.len() < usize::from(u16::MAX) {
             self.table.options.push(Rc::new(options));
         }
@@ -617,5 +627,24 @@ impl<S: 'static> Core<S> {
         if let Some(connection) = self.table.open_mut(id) {
             connection.flags.set(Flags::OPENED);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reactor::sim::Sim;
+
+    // A client that connects again for ever has options like the time before.
+    #[test]
+    fn options_that_are_alike_are_kept_once() {
+        let mut sim = Sim::new((), |_: &mut Core<()>| ());
+        let mut hasty = Options::default();
+        hasty.write_timeout = Duration::from_secs(1);
+        let reactor = sim.reactor();
+        let first = reactor.add_options(hasty.clone());
+        assert_eq!(reactor.add_options(hasty), first);
+        assert_eq!(reactor.add_options(Options::default()), 0);
+        assert_eq!(reactor.table.options.len(), 2);
     }
 }

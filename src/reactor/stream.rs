@@ -3,6 +3,7 @@
 //! Shared by the server and the client side, which differ only in how a connection comes about.
 
 use super::close::{Close, CloseReason, Deadline, Sent};
+use super::config::Options;
 use super::connection::Connection;
 use super::core::Core;
 use super::handler::{Cx, Handler};
@@ -38,6 +39,7 @@ type OnClose<S> = Box<dyn FnMut(&mut Stream<'_, S>, &Close)>;
 pub struct StreamHandlers<S> {
     pub(crate) name: String,
     single: bool,
+    options: Options,
     on_open: Option<OnStream<S>>,
     on_data: Option<OnData<S>>,
     on_end: Option<OnStream<S>>,
@@ -46,16 +48,22 @@ pub struct StreamHandlers<S> {
 }
 
 impl<S> StreamHandlers<S> {
-    pub(crate) fn new(name: String, single: bool) -> Self {
+    pub(crate) fn new(name: String, single: bool, options: Options) -> Self {
         StreamHandlers {
             name,
             single,
+            options,
             on_open: None,
             on_data: None,
             on_end: None,
             on_drain: None,
             on_close: None,
         }
+    }
+
+    /// Watermarks, policy and deadlines of these connections; they start as the reactor's.
+    pub fn options(&mut self) -> &mut Options {
+        &mut self.options
     }
 
     /// The connection was accepted or made.

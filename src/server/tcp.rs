@@ -18,9 +18,11 @@ impl<S: 'static> Core<S> {
         address: &str,
         setup: impl FnOnce(&mut StreamHandlers<S>),
     ) -> io::Result<ListenerId> {
-        let mut handlers = StreamHandlers::new(String::new(), false);
+        let options = self.config().options.clone();
+        let mut handlers = StreamHandlers::new(String::new(), false, options);
         setup(&mut handlers);
-        self.listen(address, 0, |address| {
+        let options = self.add_options(handlers.options().clone());
+        self.listen(address, options, |address| {
             handlers.name = format!("stream {address}");
             Box::new(handlers)
         })
