@@ -339,6 +339,7 @@ impl<S: 'static> Site<S> {
                 extra_headers: &headers,
                 is_answered: false,
             };
+            request.reactor.callback = "guard";
             if let Err(mut reply) = guard(&mut request) {
                 reply.headers.extend(
                     headers
@@ -388,6 +389,7 @@ impl<S: 'static> Site<S> {
                     return cx.reactor.respond(id, draining());
                 }
                 if let Some(before_open) = &mut route.before_open {
+                    request.reactor.callback = "before_open";
                     let outcome = before_open(&mut request);
                     if request.is_answered {
                         return;
