@@ -638,6 +638,34 @@ fn a_drain_ends_a_close_deadline_after_its_window_whatever_is_under_way() {
     assert!(!sim.is_running());
 }
 
+// R11
+#[test]
+fn the_longest_times_there_are_are_no_arithmetic() {
+    let mut config = Config::default();
+    config.options.close_timeout = Duration::MAX;
+    config.options.write_timeout = Duration::MAX;
+    config.head_timeout = Duration::MAX;
+    let mut sim = Sim::with_config(config, 0, |reactor: &mut Core<u32>| {
+        reactor.websocket("0.0.0.0:80", |ws| ws.options().ping_interval = None)?;
+        reactor.after(Duration::MAX, |cx| *cx.state += 1);
+        reactor.every(Duration::MAX, |cx| *cx.state += 1);
+        std::io::Result::Ok(())
+    });
+    let clients = [(); 3].map(|()| sim.websocket("/"));
+    sim.reactor().drain(Duration::MAX);
+    sim.advance(secs(1000));
+    // The first goodbye is said at once, the others in their share of the window.
+    let goodbyes = clients.iter().filter(|client| {
+        let _ = client.take_events();
+        client.close_code() == Some(1001)
+    });
+    assert_eq!(goodbyes.count(), 1);
+    assert!(sim.is_running());
+    sim.reactor().stop();
+    sim.advance(Duration::MAX);
+    assert_eq!(*sim.state(), 0);
+}
+
 // Rule 10
 #[test]
 fn a_drain_of_nobody_ends_at_once_and_stop_ends_any_drain() {

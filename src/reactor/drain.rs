@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::clock::nanos;
 use super::close::CloseReason;
 use super::connection::Protocol;
 use super::core::Core;
@@ -48,8 +49,10 @@ impl<S: 'static> Core<S> {
         }
         log::info!("draining {} connections over {window:?}", told.len());
         let started = self.clock.now();
-        let deadline =
-            started + (window + self.table.config.options.close_timeout).as_nanos() as u64;
+        let close_timeout = nanos(self.table.config.options.close_timeout);
+        let deadline = started
+            .saturating_add(nanos(window))
+            .saturating_add(close_timeout);
         self.drain = Some(Drain {
             started,
             window,

@@ -352,7 +352,8 @@ impl<S: 'static> Reactor<S> {
                 }
                 Timer::Periodic { period, mut call } => {
                     let late = now.saturating_sub(due) / period;
-                    self.core.timers.reschedule(id, due + (late + 1) * period);
+                    let behind = (late + 1).saturating_mul(period);
+                    self.core.timers.reschedule(id, due.saturating_add(behind));
                     self.call("timer", |cx| call(cx));
                     // It may have cancelled itself.
                     if let Some(timer) = self.core.timers.get_mut(id) {

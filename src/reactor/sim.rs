@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use crate::protocol::websocket::{self, Machine, Role, ToMessage};
 
-use super::clock::Clock;
+use super::clock::{Clock, nanos};
 use super::config::Config;
 use super::core::Core;
 use super::id::ConnId;
@@ -145,12 +145,12 @@ impl<S: 'static> Sim<S> {
     /// Lets time pass, stopping at every moment at which something is due.
     pub fn advance(&mut self, time: Duration) {
         self.settle();
-        let end = self.now() + time.as_nanos() as u64;
+        let end = self.now().saturating_add(nanos(time));
         while self.running {
             let Some(wakeup) = self.reactor.next_wakeup() else {
                 break;
             };
-            let due = self.now().saturating_add(wakeup.as_nanos() as u64);
+            let due = self.now().saturating_add(nanos(wakeup));
             if end < due {
                 break;
             }
