@@ -76,6 +76,8 @@ pub(crate) struct Table {
     vacated: Vec<usize>,
     pub(crate) nodes: Nodes,
     cork: Vec<u8>,
+    /// Short messages of one queue, side by side for one write.
+    together: Vec<u8>,
     corked: ConnId,
     next_generation: u32,
     /// Seconds since 1970 at the start of the reactor.
@@ -108,6 +110,7 @@ impl Table {
             vacated: Vec::new(),
             nodes: Nodes::default(),
             cork: Vec::new(),
+            together: Vec::new(),
             corked: ConnId::NONE,
             next_generation: 0,
             started_unix,
@@ -696,6 +699,7 @@ impl Table {
                 options,
                 stats,
                 registry,
+                together,
                 ..
             } = self;
             let Some(Source::Connection(connection)) = sources.get_mut(id.index as usize) else {
@@ -721,6 +725,9 @@ impl Table {
             }
             let (length, result) = match connection.queue.only(nodes) {
                 Some(bytes) => (bytes.len(), connection.transport.write(bytes)),
+                None if 1 < connection.queue.copy(nodes, together) => {
+                    (together.len(), connection.transport.write(together))
+                }
                 None => {
                     let mut slices = [IoSlice::new(&[]); SLICES_MAX];
                     let (count, length) = connection.queue.gather(nodes, &mut slices);
