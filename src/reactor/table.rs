@@ -76,6 +76,8 @@ pub(crate) struct Table {
     vacated: Vec<usize>,
     pub(crate) nodes: Nodes,
     cork: Vec<u8>,
+    /// Buffers of large messages, for the next ones.
+    pub(crate) spare: websocket::Spare,
     /// Short messages of one queue, side by side for one write.
     together: Vec<u8>,
     corked: ConnId,
@@ -111,6 +113,7 @@ impl Table {
             nodes: Nodes::default(),
             cork: Vec::new(),
             together: Vec::new(),
+            spare: websocket::Spare::new(),
             corked: ConnId::NONE,
             next_generation: 0,
             started_unix,
@@ -237,6 +240,9 @@ impl Table {
         if BURST < self.nodes.take_most() {
             self.burst_at = self.now;
         }
+        if self.spare.is_used() {
+            self.burst_at = self.now;
+        }
         // A topic with many members has a burst at each publication: to take the memory anew costs
         // as much as the publication itself.
         if BURST_KEPT_NANOS <= self.now - self.burst_at {
@@ -246,6 +252,9 @@ impl Table {
             give_back(&mut self.closings);
             give_back(&mut self.still_ready);
             give_back(&mut self.vacated);
+            if !self.spare.is_empty() {
+                self.spare = websocket::Spare::new();
+            }
         }
         // Looks at every place, so only each time a quarter is left: a constant for each source. A
         // connection near the end holds all before it, and their places are taken again.

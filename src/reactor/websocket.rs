@@ -440,16 +440,25 @@ impl<S: 'static> WebSocketCallbacks<S> {
                 Life::Open | Life::Closing => {}
                 Life::Finishing | Life::Done | Life::Lingering => return length,
             }
-            let Protocol::WebSocket(machine) = &mut connection.protocol else {
+            let mut spare = std::mem::take(&mut cx.reactor.table.spare);
+            let Some(Protocol::WebSocket(machine)) = cx
+                .reactor
+                .table
+                .connection_mut(id)
+                .map(|found| &mut found.protocol)
+            else {
                 break;
             };
-            let event = match machine.next_event(&mut rest, &self.options.websocket) {
+            let outcome = machine.next_event_with(&mut rest, &self.options.websocket, &mut spare);
+            let received_bytes = machine.received_bytes();
+            cx.reactor.table.spare = spare;
+            let event = match outcome {
                 Ok(Some(event)) => event,
                 Ok(None) if heard => break,
                 Ok(None) => {
                     // A message that is coming is no sign of life by itself, or one byte a second
                     // would keep a connection for ever; what comes of it earns time as a body does.
-                    let after = machine.received_bytes();
+                    let after = received_bytes;
                     let before = after.saturating_sub(length - rest.len());
                     let seconds = after / BYTES_PER_SECOND_MIN - before / BYTES_PER_SECOND_MIN;
                     cx.reactor.table.extend_wait(id, seconds as u32);
@@ -462,8 +471,18 @@ impl<S: 'static> WebSocketCallbacks<S> {
             };
             heard = true;
             match event {
-                Event::Text(text) => self.message(cx, id, life, Message::Text(&text)),
-                Event::Binary(bytes) => self.message(cx, id, life, Message::Binary(&bytes)),
+                Event::Text(text) => {
+                    self.message(cx, id, life, Message::Text(&text));
+                    if let Cow::Owned(text) = text {
+                        cx.reactor.table.spare.give(text.into_bytes());
+                    }
+                }
+                Event::Binary(bytes) => {
+                    self.message(cx, id, life, Message::Binary(&bytes));
+                    if let Cow::Owned(bytes) = bytes {
+                        cx.reactor.table.spare.give(bytes);
+                    }
+                }
                 Event::Ping(payload) => self.ping(cx, id, life, payload),
                 Event::Pong(payload) => {
                     self.receiver().on_pong(

@@ -25,6 +25,7 @@ use super::frame::{
     WHOLE_BINARY, WHOLE_TEXT, apply_mask, encode_control, encode_message, random_mask,
 };
 use super::message::Message;
+use super::spare::{SPARE_BYTES_MIN, Spare};
 use super::utf8::PartialText;
 
 /// Which end of the connection this is.
@@ -138,6 +139,22 @@ impl Machine {
         input: &mut &'b mut [u8],
         limits: &Limits,
     ) -> Result<Option<Event<'b>>, Error> {
+        self.next_event_with(input, limits, &mut Spare::new())
+    }
+
+    /// As [`next_event`](Self::next_event), with buffers of large messages that are used again: what
+    /// an owned event holds may be [given back](Spare::give).
+    ///
+    /// # Errors
+    ///
+    /// As [`next_event`](Self::next_event).
+    #[inline]
+    pub fn next_event_with<'b>(
+        &mut self,
+        input: &mut &'b mut [u8],
+        limits: &Limits,
+        spare: &mut Spare,
+    ) -> Result<Option<Event<'b>>, Error> {
         // Every read ends here, and no state of the machine changes without bytes.
         if input.is_empty() {
             return Ok(None);
@@ -146,7 +163,7 @@ impl Machine {
             Some(Ok(Message::Text(text))) => Ok(Some(Event::Text(Cow::Borrowed(text)))),
             Some(Ok(Message::Binary(bytes))) => Ok(Some(Event::Binary(Cow::Borrowed(bytes)))),
             Some(Err(error)) => Err(error),
-            None => self.next_event_of_any_kind(input, limits),
+            None => self.next_event_of_any_kind(input, limits, spare),
         }
     }
 
@@ -273,12 +290,13 @@ impl Machine {
         &mut self,
         input: &mut &'b mut [u8],
         limits: &Limits,
+        spare: &mut Spare,
     ) -> Result<Option<Event<'b>>, Error> {
         if self.is_ended {
             *input = &mut [];
             return Ok(None);
         }
-        let event = self.advance(input, limits);
+        let event = self.advance(input, limits, spare);
         if matches!(event, Err(_) | Ok(Some(Event::Close(..)))) {
             self.end(input);
         }
@@ -295,6 +313,7 @@ impl Machine {
         &mut self,
         input: &mut &'b mut [u8],
         limits: &Limits,
+        spare: &mut Spare,
     ) -> Result<Option<Event<'b>>, Error> {
         loop {
             if let Some(partial) = &mut self.partial
@@ -328,7 +347,7 @@ impl Machine {
                         }
                         return whole_message(kind, payload).map(Some);
                     }
-                    self.begin_frame(kind, &header, payload_bytes);
+                    self.begin_frame(kind, &header, payload_bytes, spare);
                     // There: `parse` has just read it.
                     let _header = input.split_off_mut(..header.header_bytes);
                 }
@@ -371,11 +390,22 @@ impl Machine {
         Ok(bytes as usize)
     }
 
-    fn begin_frame(&mut self, kind: Data, header: &Header, payload_bytes: usize) {
+    fn begin_frame(
+        &mut self,
+        kind: Data,
+        header: &Header,
+        payload_bytes: usize,
+        spare: &mut Spare,
+    ) {
         let partial = self.partial.get_or_insert_with(|| {
+            let buffer = if SPARE_BYTES_MIN <= payload_bytes {
+                spare.take()
+            } else {
+                Vec::new()
+            };
             let content = match kind {
-                Data::Text => Content::Text(PartialText::default()),
-                Data::Binary | Data::Continue | Data::Reserved(_) => Content::Binary(Vec::new()),
+                Data::Text => Content::Text(PartialText::with_buffer(buffer)),
+                Data::Binary | Data::Continue | Data::Reserved(_) => Content::Binary(buffer),
             };
             Box::new(Partial {
                 content,

@@ -19,6 +19,7 @@ mod error;
 mod frame;
 mod machine;
 mod message;
+mod spare;
 mod utf8;
 
 pub(crate) use close::cut_reason;
@@ -31,3 +32,4 @@ pub use frame::{
 };
 pub use machine::{Event, Limits, Machine, Role};
 pub use message::{Message, ToMessage};
+pub use spare::Spare;

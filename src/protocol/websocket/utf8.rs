@@ -17,6 +17,14 @@ pub(super) struct PartialText {
 }
 
 impl PartialText {
+    /// No text yet, to be collected in this empty buffer.
+    pub(super) fn with_buffer(buffer: Vec<u8>) -> PartialText {
+        PartialText {
+            text: String::from_utf8(buffer).unwrap_or_default(),
+            ..PartialText::default()
+        }
+    }
+
     /// Appends the next piece of the message.
     ///
     /// # Errors
