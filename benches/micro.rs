@@ -157,7 +157,7 @@ mod event_stream {
 
 mod topic {
     use super::*;
-    use waterwheel::pubsub::{Form, Subscriptions, Topics, pattern};
+    use waterwheel::pubsub::{Form, Limits, Subscriptions, Topics, pattern};
 
     const NAME: &str = "orders/eu/de/4711/state";
 
@@ -168,6 +168,11 @@ mod topic {
         });
     }
 
+    const ONE: Limits = Limits {
+        subscriptions_max: 1,
+        patterns_max: 1,
+    };
+
     /// One topic among many, with one member.
     #[divan::bench(args = [1, 1000, 100_000])]
     fn find_among_topics(bencher: Bencher<'_, '_>, count: usize) {
@@ -175,7 +180,7 @@ mod topic {
         for member in 0..count {
             let mut list = Subscriptions::default();
             let name = format!("orders/{member}");
-            let joined = topics.subscribe(member as u64, &mut list, &name, Form::RAW, 1);
+            let joined = topics.subscribe(member as u64, &mut list, &name, Form::RAW, ONE);
             assert_eq!(joined, Ok(true));
         }
         let name = format!("orders/{}", count / 2);
@@ -189,7 +194,7 @@ mod topic {
         for member in 0..count {
             let mut list = Subscriptions::default();
             let name = format!("orders/*/{member}/*");
-            let joined = topics.subscribe_pattern(member as u64, &mut list, &name, Form::RAW, 1);
+            let joined = topics.subscribe_pattern(member as u64, &mut list, &name, Form::RAW, ONE);
             assert_eq!(joined, Ok(true));
         }
         bencher.bench_local(|| assert_eq!(topics.members(black_box("orders/eu/de/x")).count(), 0));
@@ -199,11 +204,11 @@ mod topic {
     fn subscribe_and_unsubscribe(bencher: Bencher<'_, '_>) {
         let mut topics = Topics::new();
         let mut others = Subscriptions::default();
-        let joined = topics.subscribe(1, &mut others, "news", Form::RAW, 1);
+        let joined = topics.subscribe(1, &mut others, "news", Form::RAW, ONE);
         assert_eq!(joined, Ok(true));
         let mut list = Subscriptions::default();
         bencher.bench_local(|| {
-            let joined = topics.subscribe(2, &mut list, black_box("news"), Form::RAW, 1);
+            let joined = topics.subscribe(2, &mut list, black_box("news"), Form::RAW, ONE);
             assert_eq!(joined, Ok(true));
             assert!(topics.unsubscribe(2, &mut list, black_box("news")));
         });

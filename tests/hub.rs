@@ -687,6 +687,37 @@ fn more_subscriptions_than_allowed_are_an_error_of_the_envelope() {
     assert_eq!(refused.status, 400);
 }
 
+// Each publication is compared to every pattern, so there is a limit of their own.
+#[test]
+fn more_patterns_than_allowed_are_refused_on_every_transport() {
+    let mut sim = open();
+    let socket = envelope(&mut sim);
+    let plain = sim.websocket("/ws");
+    for n in 0..32 {
+        let name = format!("{n}*");
+        let said = say(&mut sim, &socket, json!({"subscribe": name}));
+        assert_eq!(said, [json!({"subscribed": name})]);
+        plain.send(name);
+    }
+    sim.settle();
+    assert_eq!(plain.take_events(), []);
+    let said = say(&mut sim, &socket, json!({"subscribe": "32*"}));
+    assert_eq!(said[0]["error"], "32 patterns are all that one may have");
+    let said = say(&mut sim, &socket, json!({"subscribe": "32"}));
+    assert_eq!(said, [json!({"subscribed": "32"})]);
+    plain.send("32*");
+    sim.settle();
+    plain.take_events();
+    assert_eq!(plain.close_code(), Some(1008));
+
+    let events = |count| {
+        let topics: Vec<_> = (0..count).map(|n| format!("topic={n}*")).collect();
+        get(&format!("/events?topic=a&{}", topics.join("&")))
+    };
+    assert_eq!(ask(&mut sim, &events(33)).status, 400);
+    assert_eq!(ask(&mut sim, &events(32)).status, 200);
+}
+
 // ── event streams ────────────────────────────────────────────────────────────────────────────
 
 #[test]

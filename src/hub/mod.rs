@@ -128,8 +128,14 @@ fn events<S: 'static>(request: &mut Request<'_, '_, S>, access: &Access) {
             return;
         }
     }
-    if request.reactor.config().subscriptions_max < topics.len() {
+    let config = request.reactor.config();
+    if config.subscriptions_max < topics.len() {
         request.reply((Status::BAD_REQUEST, "too many topics\n"));
+        return;
+    }
+    let patterns = topics.iter().filter(|it| pubsub::pattern::is_pattern(it));
+    if config.patterns_max < patterns.count() {
+        request.reply((Status::BAD_REQUEST, "too many patterns\n"));
         return;
     }
     let id = request.event_stream().id;

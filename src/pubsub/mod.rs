@@ -15,7 +15,7 @@ pub use payload::{
     Encode, Encoded, Event, EventId, EventIdError, FORMS_MAX, Form, Forms, FormsFull, Payload,
     Publication,
 };
-pub use topics::{Subscriptions, TOPIC_BYTES_MAX, TopicError, Topics, check_name};
+pub use topics::{Limits, Subscriptions, TOPIC_BYTES_MAX, TopicError, Topics, check_name};
 
 #[cfg(test)]
 mod tests {

@@ -12,7 +12,7 @@ use std::num::NonZeroU32;
 const SLOTS_MAX: usize = (1 << 31) - 1;
 
 /// Where a value is: its index plus one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key(NonZeroU32);
 
 impl Key {

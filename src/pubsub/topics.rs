@@ -16,7 +16,12 @@
 //!
 //! A subscription costs a node of 12 bytes and an entry of 16, a topic another 24 to 32 and its
 //! name; a topic with one member has its entry inside.
+//!
+//! Whether a member is in a topic is told by walking its list, which most often has a few nodes. A
+//! member with more than [`WALK_MAX`] subscriptions has an index of them beside its list, so that
+//! what it sends costs the same however many it has.
 
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::{fmt, iter, slice};
 
@@ -26,6 +31,18 @@ use super::slots::{Key, Slots, grow, shrink};
 
 /// Longest name of a topic or pattern, in bytes.
 pub const TOPIC_BYTES_MAX: usize = 256;
+
+/// Longest list that is walked, in subscriptions.
+const WALK_MAX: usize = 32;
+
+/// What one member may have at the most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Subscriptions, to topics and by patterns.
+    pub subscriptions_max: usize,
+    /// Of these, by patterns. Each publication is compared to every pattern there is.
+    pub patterns_max: usize,
+}
 
 /// Why a subscription was refused. Nothing has changed then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +61,11 @@ pub enum TopicError {
     TooMany {
         /// How many that is.
         subscriptions_max: usize,
+    },
+    /// The member has as many patterns as it may.
+    TooManyPatterns {
+        /// How many that is.
+        patterns_max: usize,
     },
     /// There are 2^31 subscriptions, and no more keys.
     Full,
@@ -65,6 +87,9 @@ impl fmt::Display for TopicError {
                     f,
                     "{subscriptions_max} subscriptions are all that one may have"
                 )
+            }
+            TopicError::TooManyPatterns { patterns_max } => {
+                write!(f, "{patterns_max} patterns are all that one may have")
             }
             TopicError::Full => f.write_str("there is no room for another subscription"),
         }
@@ -132,7 +157,7 @@ enum Kind {
 }
 
 /// A key of one of the two [`Names`], with which of them in the lowest bit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct TopicKey(Key);
 
 impl TopicKey {
@@ -151,6 +176,36 @@ impl TopicKey {
             Key::from_bits(bits >> 1).expect("a key is not zero, and is above the lowest bit");
         (kind, key)
     }
+
+    fn is_pattern(self) -> bool {
+        self.split().0 == Kind::Pattern
+    }
+}
+
+/// The subscriptions of a member that has many.
+#[derive(Debug, Default)]
+struct Many {
+    nodes: HashMap<TopicKey, Key>,
+    pattern_count: usize,
+}
+
+impl Many {
+    fn insert(&mut self, topic: TopicKey, node: Key) {
+        self.nodes.insert(topic, node);
+        self.pattern_count += usize::from(topic.is_pattern());
+    }
+
+    fn remove(&mut self, topic: TopicKey) {
+        self.nodes.remove(&topic);
+        self.pattern_count -= usize::from(topic.is_pattern());
+    }
+}
+
+/// What a member has, and the one of its subscriptions that is asked about.
+struct Held {
+    node: Option<Key>,
+    subscription_count: usize,
+    pattern_count: usize,
 }
 
 #[derive(Debug)]
@@ -175,6 +230,13 @@ impl Members {
         match self {
             Members::One(entry) => slice::from_ref(entry),
             Members::Many(entries) => entries,
+        }
+    }
+
+    fn get_mut(&mut self, index: usize) -> Option<&mut Entry> {
+        match self {
+            Members::One(entry) => slice::from_mut(entry).get_mut(index),
+            Members::Many(entries) => entries.get_mut(index),
         }
     }
 
@@ -376,7 +438,12 @@ pub struct Topics {
     exact: Names,
     patterns: Names,
     nodes: Slots<Node>,
+    /// Of each member with many subscriptions.
+    many: HashMap<u64, Many>,
     hasher: RandomState,
+    /// How many nodes were looked at.
+    #[cfg(test)]
+    steps: std::cell::Cell<usize>,
 }
 
 impl Topics {
@@ -387,21 +454,19 @@ impl Topics {
 
     /// Makes a member of a topic. `false` when it was one: it keeps the form it had.
     ///
-    /// Linear in the subscriptions of this member.
-    ///
     /// # Errors
     ///
-    /// [`TopicError`] when the name cannot be a topic's (see [`check_name`]), or the member has
-    /// `subscriptions_max` subscriptions, patterns included.
+    /// [`TopicError`] when the name cannot be a topic's (see [`check_name`]), or the member has as
+    /// much as `limits` allow.
     pub fn subscribe(
         &mut self,
         member: u64,
         list: &mut Subscriptions,
         name: &str,
         form: Form,
-        subscriptions_max: usize,
+        limits: Limits,
     ) -> Result<bool, TopicError> {
-        self.join(Kind::Exact, member, list, name, form, subscriptions_max)
+        self.join(Kind::Exact, member, list, name, form, limits)
     }
 
     /// Makes a member of all topics that match a pattern, by the rule of [`pattern::matches`].
@@ -418,16 +483,9 @@ impl Topics {
         list: &mut Subscriptions,
         pattern: &str,
         form: Form,
-        subscriptions_max: usize,
+        limits: Limits,
     ) -> Result<bool, TopicError> {
-        self.join(
-            Kind::Pattern,
-            member,
-            list,
-            pattern,
-            form,
-            subscriptions_max,
-        )
+        self.join(Kind::Pattern, member, list, pattern, form, limits)
     }
 
     /// Ends the membership in a topic. `false` when there was none.
@@ -449,6 +507,7 @@ impl Topics {
 
     /// Ends all memberships of a member, and empties its list. Linear in their number.
     pub fn leave_all(&mut self, member: u64, list: &mut Subscriptions) {
+        self.forget_many(member);
         let mut next = list.0.take();
         while let Some(key) = next {
             if !self.is_of(member, key) {
@@ -508,7 +567,7 @@ impl Topics {
             .map_or(0, |topic| topic.members.as_slice().len())
     }
 
-    /// The topics and patterns of a member, the latest first.
+    /// The topics and patterns of a member, in no order.
     pub fn subscriptions_of(&self, list: Subscriptions) -> impl Iterator<Item = &str> {
         self.nodes_of(list)
             .filter_map(|(_, node)| self.topic(node.topic))
@@ -522,7 +581,7 @@ impl Topics {
         list: &mut Subscriptions,
         name: &str,
         form: Form,
-        subscriptions_max: usize,
+        limits: Limits,
     ) -> Result<bool, TopicError> {
         check_name(name)?;
         debug_assert!(
@@ -532,35 +591,86 @@ impl Topics {
         let hash = hash_name(&self.hasher, name);
         let found = self.names(kind).find(hash, name);
         let topic = found.and_then(|key| TopicKey::new(kind, key));
-        let mut count = 0;
-        for (_, node) in self.nodes_of(*list) {
-            if topic == Some(node.topic) {
-                return Ok(false);
-            }
-            count += 1;
+        let held = self.held(member, *list, topic);
+        if held.node.is_some() {
+            return Ok(false);
         }
-        if subscriptions_max <= count {
+        let Limits {
+            subscriptions_max,
+            patterns_max,
+        } = limits;
+        if subscriptions_max <= held.subscription_count {
             return Err(TopicError::TooMany { subscriptions_max });
+        }
+        if kind == Kind::Pattern && patterns_max <= held.pattern_count {
+            return Err(TopicError::TooManyPatterns { patterns_max });
         }
 
         let names = match kind {
             Kind::Exact => &mut self.exact,
             Kind::Pattern => &mut self.patterns,
         };
-        let topic_key = found.or(names.topics.next_key());
-        let node = topic_key
+        let topic = found
+            .or(names.topics.next_key())
             .and_then(|key| TopicKey::new(kind, key))
-            .and_then(|topic| {
-                self.nodes.insert(Node {
-                    topic,
-                    entry_index: names.member_count(found) as u32,
-                    next: list.0,
-                })
-            })
             .ok_or(TopicError::Full)?;
+        let node = Node {
+            topic,
+            entry_index: names.member_count(found) as u32,
+            next: list.0,
+        };
+        let node = self.nodes.insert(node).ok_or(TopicError::Full)?;
         names.add(found, hash, name, Entry { member, node, form });
         list.0 = Some(node);
+        if let Some(many) = self.many.get_mut(&member) {
+            many.insert(topic, node);
+        } else if WALK_MAX <= held.subscription_count {
+            self.index(member, *list);
+        }
         Ok(true)
+    }
+
+    /// Makes the index of a member that has many subscriptions now.
+    fn index(&mut self, member: u64, list: Subscriptions) {
+        let mut many = Many::default();
+        for (key, node) in self.nodes_of(list) {
+            many.insert(node.topic, key);
+        }
+        self.many.insert(member, many);
+    }
+
+    fn forget_many(&mut self, member: u64) {
+        // Most programs have no such member.
+        if self.many.is_empty() || self.many.remove(&member).is_none() {
+            return;
+        }
+        if self.many.len() <= self.many.capacity() / 4 {
+            self.many.shrink_to(self.many.len() * 2);
+        }
+    }
+
+    /// What a member has, and whether a topic is among it. At most [`WALK_MAX`] steps.
+    fn held(&self, member: u64, list: Subscriptions, topic: Option<TopicKey>) -> Held {
+        if let Some(many) = self.many.get(&member) {
+            return Held {
+                node: topic.and_then(|topic| many.nodes.get(&topic).copied()),
+                subscription_count: many.nodes.len(),
+                pattern_count: many.pattern_count,
+            };
+        }
+        let mut held = Held {
+            node: None,
+            subscription_count: 0,
+            pattern_count: 0,
+        };
+        for (key, node) in self.nodes_of(list) {
+            if topic == Some(node.topic) {
+                held.node = Some(key);
+            }
+            held.subscription_count += 1;
+            held.pattern_count += usize::from(node.topic.is_pattern());
+        }
+        held
     }
 
     fn leave(&mut self, kind: Kind, member: u64, list: &mut Subscriptions, name: &str) -> bool {
@@ -569,28 +679,60 @@ impl Topics {
         let Some(topic) = found.and_then(|key| TopicKey::new(kind, key)) else {
             return false;
         };
-        let mut before = None;
-        let mut nodes = self.nodes_of(*list);
-        let Some((key, next)) = nodes.find_map(|(key, node)| {
-            let is_it = node.topic == topic;
-            if !is_it {
-                before = Some(key);
-            }
-            is_it.then_some((key, node.next))
-        }) else {
+        let (Some(key), Some(first)) = (self.held(member, *list, Some(topic)).node, list.0) else {
             return false;
         };
-        drop(nodes);
-        if !self.is_of(member, key) {
+        if !self.is_of(member, key) || !self.is_of(member, first) {
             debug_assert!(false, "not the list of {member}");
             return false;
         }
-        match before.and_then(|before| self.nodes.get_mut(before)) {
-            Some(before) => before.next = next,
-            None => list.0 = next,
+        if let Some(many) = self.many.get_mut(&member) {
+            many.remove(topic);
         }
-        self.remove(key);
+        // The list goes one way, so what is in front of a node is not known. It is the first node
+        // that is taken out, after it has changed places with the one that leaves.
+        self.swap(member, first, key);
+        list.0 = self.nodes.get(first).and_then(|node| node.next);
+        self.remove(first);
+        // Far below the length at which it is made, so that it is not made at every other call.
+        if self
+            .many
+            .get(&member)
+            .is_some_and(|many| many.nodes.len() <= WALK_MAX / 2)
+        {
+            self.forget_many(member);
+        }
         true
+    }
+
+    /// Gives the subscription of a node to another one of the same list, and the other way round.
+    fn swap(&mut self, member: u64, first: Key, other: Key) {
+        let (Some(a), Some(b)) = (self.nodes.get(first), self.nodes.get(other)) else {
+            return;
+        };
+        let (a, b) = ((a.topic, a.entry_index), (b.topic, b.entry_index));
+        for (key, (topic, entry_index)) in [(first, b), (other, a)] {
+            if let Some(node) = self.nodes.get_mut(key) {
+                (node.topic, node.entry_index) = (topic, entry_index);
+            }
+            let (kind, topic_key) = topic.split();
+            let names = match kind {
+                Kind::Exact => &mut self.exact,
+                Kind::Pattern => &mut self.patterns,
+            };
+            let topic_found = names.topics.get_mut(topic_key);
+            if let Some(entry) = topic_found.and_then(|it| it.members.get_mut(entry_index as usize))
+            {
+                entry.node = key;
+            }
+        }
+        let moved = self
+            .many
+            .get_mut(&member)
+            .and_then(|many| many.nodes.get_mut(&a.0));
+        if let Some(node) = moved {
+            *node = other;
+        }
     }
 
     /// Removes a node and its entry, and its topic with the last one. The list is the caller's.
@@ -628,7 +770,11 @@ impl Topics {
     }
 
     fn nodes_of(&self, list: Subscriptions) -> impl Iterator<Item = (Key, &Node)> {
-        let at = |key| self.nodes.get(key).map(|node| (key, node));
+        let at = |key| {
+            #[cfg(test)]
+            self.steps.update(|steps| steps + 1);
+            self.nodes.get(key).map(|node| (key, node))
+        };
         iter::successors(list.0.and_then(at), move |(_, node)| node.next.and_then(at))
     }
 
@@ -659,7 +805,13 @@ impl Topics {
             let index = names.index.places.capacity() * size_of::<Option<(Key, u32)>>();
             entries + index + names.topics.heap_bytes()
         };
-        of_names(&self.exact) + of_names(&self.patterns) + self.nodes.heap_bytes()
+        let of_many: usize = self
+            .many
+            .values()
+            .map(|many| many.nodes.capacity() * 9)
+            .sum();
+        let many = self.many.capacity() * (size_of::<(u64, Many)>() + 1) + of_many;
+        of_names(&self.exact) + of_names(&self.patterns) + self.nodes.heap_bytes() + many
     }
 }
 
@@ -670,7 +822,10 @@ mod tests {
     use super::*;
     use crate::pubsub::tests::Xorshift;
 
-    const MAX: usize = 1000;
+    const MAX: Limits = Limits {
+        subscriptions_max: 1000,
+        patterns_max: 1000,
+    };
 
     /// Topics together with the members and their lists.
     #[derive(Default)]
@@ -763,7 +918,7 @@ mod tests {
         assert_eq!(house.subscribe(1, "a"), Ok(true));
         let mut list = house.lists[&1];
         assert_eq!(
-            house.topics.subscribe(1, &mut list, "a", Form::RAW, 1),
+            house.topics.subscribe(1, &mut list, "a", Form::RAW, MAX),
             Ok(false)
         );
         assert_eq!(
@@ -815,35 +970,119 @@ mod tests {
 
     #[test]
     fn subscriptions_of_one_member_are_limited() {
-        let mut topics = Topics::new();
-        let mut list = Subscriptions::default();
-        let refused = Err(TopicError::TooMany {
-            subscriptions_max: 2,
-        });
-        assert_eq!(
-            topics.subscribe(1, &mut list, "a", Form::RAW, 0),
-            Err(TopicError::TooMany {
-                subscriptions_max: 0
-            })
+        let limits = |subscriptions_max| Limits {
+            subscriptions_max,
+            patterns_max: 1000,
+        };
+        // Walked, and looked up.
+        for max in [2, WALK_MAX - 1, WALK_MAX, WALK_MAX + 1, 1000] {
+            let mut topics = Topics::new();
+            let mut list = Subscriptions::default();
+            let refused = Err(TopicError::TooMany {
+                subscriptions_max: max,
+            });
+            assert_eq!(
+                topics.subscribe(1, &mut list, "a", Form::RAW, limits(0)),
+                Err(TopicError::TooMany {
+                    subscriptions_max: 0
+                })
+            );
+            let mut subscribe =
+                |list: &mut _, name: &str| topics.subscribe(1, list, name, Form::RAW, limits(max));
+            for n in 1..max {
+                assert_eq!(subscribe(&mut list, &format!("a{n}")), Ok(true));
+            }
+            let by_pattern = topics.subscribe_pattern(1, &mut list, "b", Form::RAW, limits(max));
+            assert_eq!(by_pattern, Ok(true));
+            let by_pattern = topics.subscribe_pattern(1, &mut list, "c", Form::RAW, limits(max));
+            assert_eq!(by_pattern, refused);
+            let mut subscribe =
+                |list: &mut _, name: &str| topics.subscribe(1, list, name, Form::RAW, limits(max));
+            assert_eq!(subscribe(&mut list, "c"), refused);
+            assert_eq!(subscribe(&mut list, "a1"), Ok(false), "not one more");
+            assert_eq!(topics.member_count("c"), 0);
+            assert!(topics.unsubscribe(1, &mut list, "a1"));
+            let again = topics.subscribe(1, &mut list, "c", Form::RAW, limits(max));
+            assert_eq!(again, Ok(true));
+        }
+    }
+
+    #[test]
+    fn patterns_of_one_member_are_limited() {
+        let limits = Limits {
+            subscriptions_max: 1000,
+            patterns_max: 2,
+        };
+        let refused = Err(TopicError::TooManyPatterns { patterns_max: 2 });
+        // Walked, and looked up.
+        for others in [0, WALK_MAX - 1, 2 * WALK_MAX] {
+            let mut topics = Topics::new();
+            let mut list = Subscriptions::default();
+            for n in 0..others {
+                let name = format!("a{n}");
+                let joined = topics.subscribe(1, &mut list, &name, Form::RAW, limits);
+                assert_eq!(joined, Ok(true));
+            }
+            for (pattern, expected) in [
+                ("a*", Ok(true)),
+                ("b*", Ok(true)),
+                ("c*", refused),
+                ("b*", Ok(false)),
+            ] {
+                let joined = topics.subscribe_pattern(1, &mut list, pattern, Form::RAW, limits);
+                assert_eq!(joined, expected, "{pattern}, {others}");
+            }
+            let joined = topics.subscribe(1, &mut list, "c", Form::RAW, limits);
+            assert_eq!(joined, Ok(true), "a topic");
+            assert!(topics.unsubscribe_pattern(1, &mut list, "a*"));
+            let joined = topics.subscribe_pattern(1, &mut list, "c*", Form::RAW, limits);
+            assert_eq!(joined, Ok(true), "in the place of another");
+            let mut other = Subscriptions::default();
+            let joined = topics.subscribe_pattern(2, &mut other, "a*", Form::RAW, limits);
+            assert_eq!(joined, Ok(true), "of another member");
+        }
+    }
+
+    // A member with a thousand topics that went on to ask for the first of them had its whole list
+    // walked each time.
+    #[test]
+    fn what_a_member_asks_for_costs_the_same_however_much_it_has() {
+        let mut house = House::default();
+        for n in 0..1000 {
+            house.subscribe(1, &format!("t{n}")).unwrap();
+            house.subscribe(2, &format!("u{n}")).unwrap();
+        }
+        let most = std::cell::Cell::new(0);
+        let measure = |house: &mut House, ask: &dyn Fn(&mut House)| {
+            house.topics.steps.set(0);
+            ask(house);
+            most.set(most.get().max(house.topics.steps.get()));
+        };
+        for n in 0..1000 {
+            let (name, other) = (format!("t{n}"), format!("u{n}"));
+            measure(&mut house, &|house| {
+                assert_eq!(house.subscribe(1, &name), Ok(false));
+            });
+            measure(&mut house, &|house| {
+                assert!(!house.unsubscribe(1, &other), "has members, not this one");
+            });
+            measure(&mut house, &|house| assert!(house.unsubscribe(1, &name)));
+            measure(&mut house, &|house| {
+                assert_eq!(house.subscribe(1, &name), Ok(true));
+            });
+        }
+        assert!(most.get() <= 2 * WALK_MAX, "{most:?} steps");
+        for n in 0..1000 {
+            measure(&mut house, &|house| {
+                assert!(house.unsubscribe(1, &format!("t{n}")));
+            });
+        }
+        assert!(
+            most.get() <= 2 * WALK_MAX,
+            "{most:?} steps on the way to none"
         );
-        assert_eq!(topics.subscribe(1, &mut list, "a", Form::RAW, 2), Ok(true));
-        assert_eq!(
-            topics.subscribe_pattern(1, &mut list, "b", Form::RAW, 2),
-            Ok(true)
-        );
-        assert_eq!(topics.subscribe(1, &mut list, "c", Form::RAW, 2), refused);
-        assert_eq!(
-            topics.subscribe_pattern(1, &mut list, "c", Form::RAW, 2),
-            refused
-        );
-        assert_eq!(
-            topics.subscribe(1, &mut list, "a", Form::RAW, 2),
-            Ok(false),
-            "not one more"
-        );
-        assert_eq!(topics.member_count("c"), 0);
-        assert!(topics.unsubscribe(1, &mut list, "a"));
-        assert_eq!(topics.subscribe(1, &mut list, "c", Form::RAW, 2), Ok(true));
+        assert!(house.subscriptions_of(1).is_empty());
+        assert_eq!(house.subscriptions_of(2).len(), 1000);
     }
 
     #[test]
@@ -932,6 +1171,13 @@ mod tests {
 
     #[test]
     fn same_as_a_map_of_sets() {
+        // Many with a few subscriptions each, and a few with many.
+        for members in [200, 5] {
+            assert_same_as_a_map_of_sets(members);
+        }
+    }
+
+    fn assert_same_as_a_map_of_sets(members: usize) {
         let mut random = Xorshift::new(11);
         let names: Vec<String> = (0..60)
             .map(|n| match n % 4 {
@@ -943,7 +1189,7 @@ mod tests {
         let mut house = House::default();
         let mut model = Model::new();
         for round in 0..60_000 {
-            let member = random.below(200) as u64;
+            let member = random.below(members) as u64;
             let name = &names[random.below(names.len())];
             let is_pattern = random.below(4) == 0;
             let key = (is_pattern, name.clone());
@@ -981,7 +1227,7 @@ mod tests {
             }
         }
         check(&house, &model, &names);
-        for member in 0..200 {
+        for member in 0..members as u64 {
             house.leave_all(member);
         }
         assert_eq!(

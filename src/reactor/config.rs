@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::protocol::{http, websocket};
+use crate::pubsub;
 
 /// What happens to a message for a connection whose queue is above its high watermark.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -112,6 +113,8 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// Names one member may subscribe to at the most.
     pub subscriptions_max: usize,
+    /// Of these, patterns at the most. Each publication is compared to every pattern there is.
+    pub patterns_max: usize,
     /// Publications of this reactor that not all reactors of its federation have taken, in bytes;
     /// each counts 256 more than it has. Above it publishing is refused. See `hub::Federation`.
     pub federation_bytes_max: usize,
@@ -119,6 +122,15 @@ pub struct Config {
     pub slow_callback: Duration,
     /// What routes start from.
     pub options: Options,
+}
+
+impl Config {
+    pub(crate) fn subscription_limits(&self) -> pubsub::Limits {
+        pubsub::Limits {
+            subscriptions_max: self.subscriptions_max,
+            patterns_max: self.patterns_max,
+        }
+    }
 }
 
 impl Default for Config {
@@ -140,6 +152,7 @@ impl Default for Config {
             requests_per_connection_max: 100_000,
             connect_timeout: Duration::from_secs(10),
             subscriptions_max: 1000,
+            patterns_max: 32,
             federation_bytes_max: 16 * 1024 * 1024,
             slow_callback: Duration::from_millis(100),
             options: Options::default(),

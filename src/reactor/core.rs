@@ -355,7 +355,7 @@ impl<S: 'static> Core<S> {
     /// [`TopicError`] when the name cannot be a topic's, or the connection has too many.
     pub fn subscribe(&mut self, id: ConnId, topic: &str) -> Result<bool, TopicError> {
         self.table.spend(4);
-        let max = self.table.config.subscriptions_max;
+        let limits = self.table.config.subscription_limits();
         let Some(connection) = self.table.member_mut(id) else {
             return Ok(false);
         };
@@ -364,7 +364,7 @@ impl<S: 'static> Core<S> {
             &mut connection.subscriptions,
             topic,
             connection.form,
-            max,
+            limits,
         )
     }
 
@@ -375,7 +375,7 @@ impl<S: 'static> Core<S> {
     /// As [`subscribe`](Self::subscribe).
     pub fn subscribe_pattern(&mut self, id: ConnId, pattern: &str) -> Result<bool, TopicError> {
         self.table.spend(4);
-        let max = self.table.config.subscriptions_max;
+        let limits = self.table.config.subscription_limits();
         let Some(connection) = self.table.member_mut(id) else {
             return Ok(false);
         };
@@ -384,7 +384,7 @@ impl<S: 'static> Core<S> {
             &mut connection.subscriptions,
             pattern,
             connection.form,
-            max,
+            limits,
         )
     }
 
