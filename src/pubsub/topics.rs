@@ -524,6 +524,8 @@ impl Topics {
     ///
     /// A member comes once for the topic and once for each such pattern. To deliver once, the
     /// caller remembers with the member which publication it got last. The order is of no meaning.
+    /// A name above [`TOPIC_BYTES_MAX`] has no members, not by a pattern either: with both lengths
+    /// bounded, so are the steps of a match.
     ///
     /// Linear in the number of distinct patterns, which are few in practice; if they are not: index
     /// by literal prefix.
@@ -533,6 +535,7 @@ impl Topics {
             .patterns
             .topics
             .values()
+            .filter(move |_| topic.len() <= TOPIC_BYTES_MAX)
             .filter(move |it| pattern::matches(it.name.as_bytes(), topic.as_bytes()));
         exact
             .into_iter()
@@ -910,6 +913,15 @@ mod tests {
         );
         assert_eq!(house.topics.subscription_count(), 4);
         assert_eq!(house.subscriptions_of(7), ["news.art", "news.*"]);
+    }
+
+    // Publishing does not check the name, so a long one was compared to every pattern.
+    #[test]
+    fn a_name_that_no_topic_can_have_has_no_members() {
+        let mut house = House::default();
+        house.subscribe_pattern(1, "a*").unwrap();
+        assert_eq!(house.members(&"a".repeat(TOPIC_BYTES_MAX)), [1]);
+        assert!(house.members(&"a".repeat(TOPIC_BYTES_MAX + 1)).is_empty());
     }
 
     #[test]
