@@ -107,21 +107,60 @@ fn raise_descriptor_limit() -> u64 {
 }
 
 /// Raises the limit of open descriptors as far as it goes, and allows as many connections as that
-/// leaves beside what so many reactors need for themselves, or as many as were asked for.
+/// leaves beside what so many reactors need for themselves, or as many as were asked for where those
+/// are fewer.
 fn config(connections_max: Option<usize>, reactors: usize) -> Config {
     let descriptors = raise_descriptor_limit();
-    let reserved = RESERVED_DESCRIPTORS * reactors as u64;
-    let room = descriptors.saturating_sub(reserved).max(1);
-    let room = usize::try_from(room).unwrap_or(usize::MAX);
-    if let Some(wanted) = connections_max.filter(|wanted| room < *wanted) {
+    let room = room(descriptors, reactors);
+    let wanted = connections_max.unwrap_or(room);
+    if room < wanted {
         log::warn!(
-            "--max-connections {wanted}: this process may have {descriptors} descriptors, so there is room for {room}"
+            "--max-connections {wanted}: this process may have {descriptors} descriptors, so it will be {room}"
         );
     }
-    let connections = connections_max.unwrap_or(room);
-    log::info!("room for {connections} connections");
+    let connections_max = wanted.min(room);
+    log::info!("room for {connections_max} connections");
     Config {
-        connections_max: connections,
+        connections_max,
         ..Config::default()
+    }
+}
+
+/// How many connections so many descriptors are enough for.
+fn room(descriptors: u64, reactors: usize) -> usize {
+    let reserved = RESERVED_DESCRIPTORS.saturating_mul(reactors as u64);
+    let room = descriptors.saturating_sub(reserved).max(1);
+    usize::try_from(room).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_are_kept_for_what_is_no_connection() {
+        let cases = [
+            (20_000, 1, 19_984),
+            (20_000, 2, 19_968),
+            (17, 1, 1),
+            (16, 1, 1),
+            (0, 1, 1),
+        ];
+        for (descriptors, reactors, expected) in cases {
+            assert_eq!(
+                room(descriptors, reactors),
+                expected,
+                "{descriptors} descriptors"
+            );
+        }
+        assert!(room(u64::MAX, 1) > 1_000_000_000);
+    }
+
+    #[test]
+    fn fewer_connections_than_there_is_room_for_are_as_asked_and_more_are_not() {
+        let all = config(None, 1).connections_max;
+        assert_eq!(config(Some(1), 1).connections_max, 1);
+        assert_eq!(config(Some(all), 1).connections_max, all);
+        assert_eq!(config(Some(all + 1), 1).connections_max, all);
     }
 }
