@@ -111,6 +111,12 @@ pub struct Config {
     pub requests_per_connection_max: u32,
     /// For all addresses of a name together.
     pub connect_timeout: Duration,
+    /// An address that has not answered for this long does not keep the next one from being tried
+    /// beside it. Source: RFC 8305, section 5.
+    pub connect_stagger: Duration,
+    /// Names looked up at once at the most, each in a thread; the others wait, within their
+    /// `connect_timeout`.
+    pub lookups_max: usize,
     /// Names one member may subscribe to at the most.
     pub subscriptions_max: usize,
     /// Of these, patterns at the most. Each publication is compared to every pattern there is.
@@ -151,6 +157,8 @@ impl Default for Config {
             keep_alive_timeout: Duration::from_secs(30),
             requests_per_connection_max: 100_000,
             connect_timeout: Duration::from_secs(10),
+            connect_stagger: Duration::from_millis(250),
+            lookups_max: 4,
             subscriptions_max: 1000,
             patterns_max: 32,
             federation_bytes_max: 16 * 1024 * 1024,

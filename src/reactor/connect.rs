@@ -1,13 +1,13 @@
 //! Connecting: names looked up off the loop, every address tried, one outcome.
 //!
 //! Addresses are tried in the order the system gives them. When one has neither failed nor
-//! succeeded after [`STAGGER`], the next is tried beside it, and the first to answer wins, so a
-//! dead first address costs a quarter of a second. Source: RFC 8305, section 5.
+//! succeeded after [`Config::connect_stagger`](super::config::Config::connect_stagger), the next is
+//! tried beside it, and the first to answer wins, so a dead first address costs a quarter of a
+//! second. Source: RFC 8305, section 5.
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::time::Duration;
+use std::net::{IpAddr, SocketAddr};
 
 use mio::Interest;
 
@@ -16,13 +16,11 @@ use super::connection::Flags;
 use super::core::Core;
 use super::handler::{Cx, Handler};
 use super::id::ConnId;
+use super::lookup::Lookup;
 use super::table::Source;
 use super::timers::TimerId;
 use super::transport::Transport;
 use crate::reactor::connection::Protocol;
-
-/// How long an address is given before the next one is tried beside it.
-pub const STAGGER: Duration = Duration::from_millis(250);
 
 /// One address being tried.
 pub(crate) struct Attempt {
@@ -106,34 +104,17 @@ impl<S: 'static> Core<S> {
             .wait(id, Deadline::Connect, self.table.config.connect_timeout);
         match host.parse() {
             Ok(ip) => self.race(id, vec![SocketAddr::new(ip, port)], from),
-            Err(_) => self.look_up(id, host, port, from),
+            Err(_) => self.look_up(Lookup {
+                id,
+                host,
+                port,
+                from,
+            }),
         }
         Ok(id)
     }
 
-    // The system's resolver blocks for as long as it likes, so each look-up has a thread; there
-    // are as many as there are connections being made by name.
-    fn look_up(&mut self, id: ConnId, host: String, port: u16, from: Option<IpAddr>) {
-        let remote = self.remote();
-        let look_up = move || {
-            let found = (host.as_str(), port)
-                .to_socket_addrs()
-                .map(Iterator::collect::<Vec<_>>);
-            // The reactor may have ended meanwhile; then nobody waits for the answer.
-            let _ = remote.run(move |cx| match found {
-                Ok(addresses) => cx.reactor.race(id, addresses, from),
-                Err(error) => cx.reactor.table.abort(id, CloseReason::Io(error.kind())),
-            });
-        };
-        if let Err(error) = std::thread::Builder::new()
-            .name("waterwheel-lookup".into())
-            .spawn(look_up)
-        {
-            self.table.abort(id, CloseReason::Io(error.kind()));
-        }
-    }
-
-    fn race(&mut self, id: ConnId, addresses: Vec<SocketAddr>, from: Option<IpAddr>) {
+    pub(crate) fn race(&mut self, id: ConnId, addresses: Vec<SocketAddr>, from: Option<IpAddr>) {
         if self.table.open_mut(id).is_none() {
             return;
         }
@@ -167,7 +148,8 @@ impl<S: 'static> Core<S> {
             match connect_tcp(address, race.from) {
                 Ok(stream) => {
                     self.attempt(id, Transport::Tcp(stream));
-                    let stagger = self.after(STAGGER, move |cx: &mut Cx<'_, S>| {
+                    let stagger = self.table.config.connect_stagger;
+                    let stagger = self.after(stagger, move |cx: &mut Cx<'_, S>| {
                         cx.reactor.next_address(id)
                     });
                     if let Some(race) = self.races.get_mut(&id) {
@@ -361,4 +343,153 @@ fn connect_unix(_: &str) -> io::Result<Transport> {
         io::ErrorKind::Unsupported,
         "Unix sockets need a Unix system",
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::reactor::clock::{Clock, nanos};
+    use crate::reactor::config::{Config, Options};
+    use crate::reactor::stream::{Stream, StreamHandlers};
+    use crate::reactor::{Duration, Reactor};
+
+    const MILLIS: fn(u64) -> Duration = Duration::from_millis;
+
+    /// A reactor on real sockets and an invented clock, which tries these addresses.
+    fn racing(addresses: Vec<SocketAddr>) -> Reactor<Vec<String>> {
+        let mut reactor = Reactor::new(Config::default(), Vec::new()).unwrap();
+        reactor.core.clock = Clock::Invented(0);
+        reactor.core.lookups.resolve = Arc::new(move |_, _| Ok(addresses.clone()));
+        let mut handlers = StreamHandlers::new(String::new(), true, Options::default());
+        handlers.on_open(|stream: &mut Stream<'_, Vec<String>>| stream.state.push("open".into()));
+        handlers.on_close(|stream: &mut Stream<'_, Vec<String>>, close| {
+            stream.state.push(format!("{:?}", close.reason))
+        });
+        let handlers = Box::new(handlers);
+        let made = reactor.core.connect("name:80", handlers, 0, Protocol::Raw);
+        made.unwrap();
+        reactor
+    }
+
+    /// Turns until something is so; gives up after a minute and a half.
+    fn until(reactor: &mut Reactor<Vec<String>>, done: impl Fn(&Reactor<Vec<String>>) -> bool) {
+        for _ in 0..9000 {
+            if done(reactor) {
+                return;
+            }
+            reactor.turn(Some(MILLIS(10))).unwrap();
+        }
+        panic!("it does not come about: {:?}", reactor.state);
+    }
+
+    fn at(reactor: &mut Reactor<Vec<String>>, time: Duration) {
+        reactor.core.clock = Clock::Invented(nanos(time));
+        reactor.turn(Some(Duration::ZERO)).unwrap();
+    }
+
+    /// How many addresses are being tried, and how many are left.
+    fn tried(reactor: &Reactor<Vec<String>>) -> Option<(usize, usize)> {
+        let race = reactor.core.races.values().next()?;
+        Some((race.running.len(), race.left.len()))
+    }
+
+    fn attempt_count(reactor: &Reactor<Vec<String>>) -> usize {
+        let sources = reactor.core.table.sources.iter();
+        sources
+            .filter(|(_, source)| matches!(source, Source::Attempt(_)))
+            .count()
+    }
+
+    fn live() -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    /// An address that says nothing, as a machine that is switched off: its queue is full, and
+    /// what comes then is dropped.
+    #[cfg(target_os = "linux")]
+    fn dead() -> (socket2::Socket, Vec<std::net::TcpStream>, SocketAddr) {
+        use socket2::{Domain, Socket, Type};
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let any: SocketAddr = ([127, 0, 0, 1], 0).into();
+        listener.bind(&any.into()).unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        let client = std::net::TcpStream::connect(address).unwrap();
+        (listener, vec![client], address)
+    }
+
+    // C5
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn beside_an_address_that_is_silent_the_next_is_tried_and_wins() {
+        let (_listener, _clients, dead) = dead();
+        let (live, address) = live();
+        let mut reactor = racing(vec![dead, address, dead]);
+        until(&mut reactor, |reactor| tried(reactor) == Some((1, 2)));
+        at(&mut reactor, MILLIS(249));
+        assert_eq!(tried(&reactor), Some((1, 2)));
+        at(&mut reactor, MILLIS(250));
+        until(&mut reactor, |reactor| !reactor.state.is_empty());
+        assert_eq!(reactor.state, ["open"]);
+        let _accepted = live.accept().unwrap();
+        // The attempt that lost is forgotten, and with it its deadline.
+        assert_eq!((tried(&reactor), attempt_count(&reactor)), (None, 0));
+        at(&mut reactor, MILLIS(60_000));
+        assert_eq!(reactor.state, ["open"]);
+    }
+
+    // C5
+    #[test]
+    fn a_refusal_is_not_waited_for() {
+        let refusing = socket2::Socket::new(
+            socket2::Domain::IPV4,
+            socket2::Type::STREAM,
+            Some(socket2::Protocol::TCP),
+        );
+        let refusing = refusing.unwrap();
+        let any: SocketAddr = ([127, 0, 0, 1], 0).into();
+        refusing.bind(&any.into()).unwrap();
+        let refused = refusing.local_addr().unwrap().as_socket().unwrap();
+        let (_live, address) = live();
+        // The clock stands still.
+        let mut reactor = racing(vec![refused, refused, address]);
+        until(&mut reactor, |reactor| !reactor.state.is_empty());
+        assert_eq!(reactor.state, ["open"]);
+        let mut reactor = racing(vec![refused, refused]);
+        until(&mut reactor, |reactor| !reactor.state.is_empty());
+        assert_eq!(reactor.state, ["Io(ConnectionRefused)"]);
+        assert_eq!((tried(&reactor), attempt_count(&reactor)), (None, 0));
+    }
+
+    // C5, C8
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn all_addresses_together_have_the_connect_timeout() {
+        let (_listener, _clients, dead) = dead();
+        let mut reactor = racing(vec![dead; 3]);
+        until(&mut reactor, |reactor| tried(reactor) == Some((1, 2)));
+        for time in [250, 500, 9_900] {
+            at(&mut reactor, MILLIS(time));
+        }
+        assert_eq!(tried(&reactor), Some((3, 0)));
+        assert!(reactor.state.is_empty(), "{:?}", reactor.state);
+        at(&mut reactor, MILLIS(10_100));
+        assert_eq!(reactor.state, ["TimedOut(Connect)"]);
+        reactor.turn(Some(Duration::ZERO)).unwrap();
+        assert_eq!((tried(&reactor), attempt_count(&reactor)), (None, 0));
+        assert_eq!(reactor.core.connection_count(), 0);
+    }
+
+    // C5
+    #[test]
+    fn a_name_without_an_address_ends_in_one_close() {
+        let mut reactor = racing(Vec::new());
+        until(&mut reactor, |reactor| !reactor.state.is_empty());
+        assert_eq!(reactor.state, ["Io(AddrNotAvailable)"]);
+    }
 }

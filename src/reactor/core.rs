@@ -29,6 +29,7 @@ use super::drain::Drain;
 use super::handler::{Cx, Handler};
 use super::id::{ConnId, ListenerId};
 use super::listener::{self, Accepting, Acceptor, Address, Listener};
+use super::lookup::Lookups;
 use super::memory::Net;
 use super::remote::{Arrival, Mailbox, Remote};
 use super::stats::Stats;
@@ -98,6 +99,7 @@ pub struct Core<S> {
     pub(crate) clock: Clock,
     pub(crate) net: Option<Rc<Net>>,
     pub(crate) races: HashMap<ConnId, Race>,
+    pub(crate) lookups: Lookups,
     pub(crate) new_handlers: Vec<(u32, Box<dyn Handler<S>>)>,
     pub(crate) on_close: HashMap<ConnId, Vec<OnClose<S>>>,
     pub(crate) stopped: bool,
@@ -141,6 +143,7 @@ impl<S: 'static> Core<S> {
             clock,
             net,
             races: HashMap::new(),
+            lookups: Lookups::default(),
             new_handlers: Vec::new(),
             on_close: HashMap::new(),
             stopped: false,

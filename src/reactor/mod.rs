@@ -24,6 +24,7 @@ mod drain;
 pub(crate) mod handler;
 pub(crate) mod id;
 pub(crate) mod listener;
+mod lookup;
 pub(crate) mod memory;
 pub(crate) mod remote;
 #[cfg(all(unix, feature = "signals"))]

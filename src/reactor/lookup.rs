@@ -1,0 +1,225 @@
+//! Names, looked up off the loop.
+//!
+//! The system's resolver blocks for as long as it likes, so each look-up has a thread. At most
+//! [`Config::lookups_max`](super::config::Config::lookups_max) run at once, the others wait in their
+//! order; a resolver that hangs costs those who wait their `connect_timeout`, and no more threads.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+
+use super::close::CloseReason;
+use super::core::Core;
+use super::id::ConnId;
+use super::table::BURST;
+
+/// What knows the addresses of names.
+pub(crate) type Resolve = Arc<dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync>;
+
+/// At this many that wait, those whose connection has gone meanwhile are thrown away.
+const SWEEP_MIN: usize = 64;
+
+/// A connection to be made by name.
+pub(crate) struct Lookup {
+    pub(crate) id: ConnId,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) from: Option<IpAddr>,
+}
+
+/// The look-ups that run, and those that wait.
+pub(crate) struct Lookups {
+    pub(crate) resolve: Resolve,
+    running_count: usize,
+    waiting: VecDeque<Lookup>,
+    sweep_at: usize,
+}
+
+impl Default for Lookups {
+    fn default() -> Self {
+        let system = |host: &str, port| (host, port).to_socket_addrs().map(Iterator::collect);
+        Lookups {
+            resolve: Arc::new(system),
+            running_count: 0,
+            waiting: VecDeque::new(),
+            sweep_at: SWEEP_MIN,
+        }
+    }
+}
+
+impl<S: 'static> Core<S> {
+    /// Has a name looked up for a connection; [`race`](Self::race) is next, or its end.
+    pub(crate) fn look_up(&mut self, lookup: Lookup) {
+        let Core { lookups, table, .. } = self;
+        lookups.waiting.push_back(lookup);
+        // Twice as many as connections at the most, without a search for each that ends.
+        if lookups.sweep_at <= lookups.waiting.len() {
+            lookups
+                .waiting
+                .retain(|lookup| table.open_mut(lookup.id).is_some());
+            lookups.sweep_at = SWEEP_MIN.max(2 * lookups.waiting.len());
+        }
+        self.start_lookups();
+    }
+
+    fn start_lookups(&mut self) {
+        let max = self.table.config.lookups_max.max(1);
+        while self.lookups.running_count < max {
+            let Some(lookup) = self.lookups.waiting.pop_front() else {
+                if BURST < self.lookups.waiting.capacity() {
+                    self.lookups.waiting = VecDeque::new();
+                }
+                return;
+            };
+            let id = lookup.id;
+            if self.table.open_mut(id).is_none() {
+                continue;
+            }
+            match self.start_lookup(lookup) {
+                Ok(()) => self.lookups.running_count += 1,
+                Err(error) => self.table.abort(id, CloseReason::Io(error.kind())),
+            }
+        }
+    }
+
+    fn start_lookup(&mut self, lookup: Lookup) -> io::Result<()> {
+        let remote = self.remote();
+        let resolve = Arc::clone(&self.lookups.resolve);
+        let look_up = move || {
+            let found = resolve(&lookup.host, lookup.port);
+            // The reactor may have ended meanwhile; then nobody waits for the answer.
+            let _ = remote.run(move |cx| cx.reactor.looked_up(&lookup, found));
+        };
+        std::thread::Builder::new()
+            .name("waterwheel-lookup".into())
+            .spawn(look_up)
+            .map(drop)
+    }
+
+    fn looked_up(&mut self, lookup: &Lookup, found: io::Result<Vec<SocketAddr>>) {
+        self.lookups.running_count -= 1;
+        match found {
+            Ok(addresses) => self.race(lookup.id, addresses, lookup.from),
+            Err(error) => self.table.abort(lookup.id, CloseReason::Io(error.kind())),
+        }
+        self.start_lookups();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::mpsc::{self, Receiver, Sender};
+
+    use super::*;
+    use crate::reactor::clock::{Clock, nanos};
+    use crate::reactor::config::{Config, Options};
+    use crate::reactor::connection::Protocol;
+    use crate::reactor::stream::StreamHandlers;
+    use crate::reactor::{Duration, Reactor};
+
+    /// A resolver that says which name it was asked for, and then waits to be let go.
+    fn slow_resolver(lookups_max: usize) -> (Reactor<Vec<String>>, Receiver<String>, Sender<()>) {
+        let config = Config {
+            lookups_max,
+            ..Config::default()
+        };
+        let mut reactor = Reactor::new(config, Vec::new()).unwrap();
+        reactor.core.clock = Clock::Invented(0);
+        let (started, names) = mpsc::channel();
+        let (let_go, gate) = mpsc::channel();
+        let gate = Mutex::new(gate);
+        reactor.core.lookups.resolve = Arc::new(move |host, _| {
+            let _ = started.send(host.to_owned());
+            let _ = gate.lock().unwrap().recv();
+            Err(io::ErrorKind::NotFound.into())
+        });
+        (reactor, names, let_go)
+    }
+
+    fn connect(reactor: &mut Reactor<Vec<String>>, host: &str) -> ConnId {
+        let mut handlers = StreamHandlers::new(String::new(), true, Options::default());
+        let name = host.to_owned();
+        handlers.on_close(move |stream: &mut crate::Stream<'_, Vec<String>>, close| {
+            stream.state.push(format!("{name}: {}", close.reason))
+        });
+        let address = format!("{host}:80");
+        reactor
+            .core
+            .connect(&address, Box::new(handlers), 0, Protocol::Raw)
+            .unwrap()
+    }
+
+    /// Turns until something is so; gives up after a minute and a half.
+    fn until(reactor: &mut Reactor<Vec<String>>, done: impl Fn(&Reactor<Vec<String>>) -> bool) {
+        for _ in 0..9000 {
+            if done(reactor) {
+                return;
+            }
+            reactor.turn(Some(Duration::from_millis(10))).unwrap();
+        }
+        panic!("it does not come about: {:?}", reactor.state);
+    }
+
+    // C5
+    #[test]
+    fn so_many_names_are_looked_up_at_once_and_the_others_in_their_order() {
+        let (mut reactor, names, let_go) = slow_resolver(2);
+        let ids = ["a", "b", "c", "d", "e"].map(|host| connect(&mut reactor, host));
+        let mut first = [names.recv().unwrap(), names.recv().unwrap()];
+        first.sort();
+        assert_eq!(first, ["a", "b"]);
+        assert_eq!(reactor.core.lookups.running_count, 2);
+        assert_eq!(reactor.core.lookups.waiting.len(), 3);
+        // Who has gone meanwhile is not looked up any more.
+        reactor.core.reset(ids[3]);
+        let_go.send(()).unwrap();
+        until(&mut reactor, |reactor| {
+            reactor.core.lookups.waiting.len() == 2
+        });
+        assert_eq!(names.recv().unwrap(), "c");
+        assert_eq!(reactor.core.lookups.running_count, 2);
+        drop(let_go);
+        until(&mut reactor, |reactor| reactor.state.len() == 5);
+        assert_eq!(names.recv().unwrap(), "e");
+        assert!(names.try_recv().is_err());
+        assert_eq!(reactor.core.lookups.running_count, 0);
+    }
+
+    // C5, C8
+    #[test]
+    fn a_resolver_that_hangs_costs_the_connect_timeout_and_its_late_answer_is_nothing() {
+        let (mut reactor, names, let_go) = slow_resolver(1);
+        connect(&mut reactor, "hangs");
+        connect(&mut reactor, "waits");
+        assert_eq!(names.recv().unwrap(), "hangs");
+        reactor.core.clock = Clock::Invented(nanos(Duration::from_millis(9_900)));
+        reactor.turn(Some(Duration::ZERO)).unwrap();
+        assert!(reactor.state.is_empty(), "{:?}", reactor.state);
+        reactor.core.clock = Clock::Invented(nanos(Duration::from_millis(10_100)));
+        reactor.turn(Some(Duration::ZERO)).unwrap();
+        reactor.state.sort();
+        let ends = ["hangs", "waits"].map(|host| format!("{host}: connect deadline passed"));
+        assert_eq!(reactor.state, ends);
+        drop(let_go);
+        until(&mut reactor, |reactor| {
+            reactor.core.lookups.running_count == 0
+        });
+        assert_eq!(reactor.state, ends);
+        assert!(names.try_recv().is_err());
+    }
+
+    // Rule 2
+    #[test]
+    fn connections_that_gave_up_do_not_wait_for_ever() {
+        let (mut reactor, _, let_go) = slow_resolver(1);
+        for _ in 0..10 * SWEEP_MIN {
+            let id = connect(&mut reactor, "hangs");
+            reactor.core.reset(id);
+        }
+        let waiting = reactor.core.lookups.waiting.len();
+        assert!(waiting < SWEEP_MIN, "{waiting} wait");
+        drop(let_go);
+    }
+}
