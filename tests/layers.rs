@@ -92,6 +92,17 @@ fn the_hub_stands_on_the_server() {
     );
 }
 
+/// The words above are whole paths; an import in one group would hide them.
+#[test]
+fn imports_say_the_whole_path() {
+    let groups = ["crate::{", "crate as", "crate::*", "super::super"];
+    assert_free_of(
+        "src",
+        &groups,
+        "hides what is used from the other tests here",
+    );
+}
+
 #[test]
 fn only_the_program_prints_and_exits() {
     for folder in [

@@ -201,11 +201,14 @@ pub fn has(program: &str) -> bool {
         .status()
         .is_ok_and(|status| status.success());
     if !found {
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "{program} is not installed"
-        );
-        eprintln!("skipped: {program} is not installed");
+        skip(&format!("{program} is not installed"));
     }
     found
+}
+
+/// Says that a test is skipped, and why. In CI, where everything is to be there, that is a failure.
+pub fn skip(why: &str) {
+    assert!(std::env::var_os("CI").is_none(), "{why}");
+    // Not `eprintln`, which is only shown when a test fails.
+    let _ = writeln!(std::io::stderr(), "skipped: {why}");
 }
