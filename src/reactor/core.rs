@@ -346,6 +346,7 @@ impl<S: 'static> Core<S> {
                 && let Some(connection) = self.table.connection_mut(id)
             {
                 connection.flags.set(Flags::SPENT);
+                self.table.unplain(id);
             }
         }
     }
@@ -642,8 +643,10 @@ mod tests {
     #[test]
     fn options_that_are_alike_are_kept_once() {
         let mut sim = Sim::new((), |_: &mut Core<()>| ());
-        let mut hasty = Options::default();
-        hasty.write_timeout = Duration::from_secs(1);
+        let hasty = Options {
+            write_timeout: Duration::from_secs(1),
+            ..Options::default()
+        };
         let reactor = sim.reactor();
         let first = reactor.add_options(hasty.clone());
         assert_eq!(reactor.add_options(hasty), first);

@@ -578,13 +578,17 @@ impl<S: 'static> Reactor<S> {
         let Some(connection) = self.core.table.connection_mut(id) else {
             return Read::Done;
         };
+        let Protocol::WebSocket(machine) = &connection.protocol else {
+            return Read::Not;
+        };
         let is_plain = connection.flags.is_only_readable()
             && connection.life == Life::Open
             && connection.carry.is_none()
-            && matches!(connection.protocol, Protocol::WebSocket(_));
+            && machine.is_between_messages();
         if !is_plain || !SHORT_READ_MEANS_EMPTY {
             return Read::Not;
         }
+        let role = machine.role();
         let count = match connection.transport.read(&mut self.input) {
             Ok(count) if count != 0 && count < self.input.len() => count,
             result => return Read::Otherwise(result),
@@ -592,6 +596,7 @@ impl<S: 'static> Reactor<S> {
         connection.flags.clear(Flags::READABLE);
         let key = connection.handler;
         self.core.table.stats.received_bytes += count as u64;
+        self.core.table.set_plain(role);
         let used = self.hand_out((id, key), count);
         let Some(connection) = self.core.table.connection_mut(id) else {
             return Read::Done;

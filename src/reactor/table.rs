@@ -10,7 +10,7 @@ use std::time::Duration;
 use mio::{Interest, Registry, Token};
 use slab::Slab;
 
-use crate::protocol::websocket::{self, Message};
+use crate::protocol::websocket::{self, Message, Role};
 use crate::protocol::{event_stream, http};
 use crate::pubsub::{Form, Subscriptions};
 
@@ -76,6 +76,9 @@ pub(crate) struct Table {
     vacated: Vec<usize>,
     pub(crate) nodes: Nodes,
     cork: Vec<u8>,
+    /// The corked connection is a WebSocket of this role, open, read, and nothing waits for it:
+    /// so it was when it was corked, and whatever changes that says so.
+    plain: Option<Role>,
     /// Buffers of large messages, for the next ones.
     pub(crate) spare: websocket::Spare,
     /// Short messages of one queue, side by side for one write.
@@ -113,6 +116,7 @@ impl Table {
             nodes: Nodes::default(),
             cork: Vec::new(),
             together: Vec::new(),
+            plain: None,
             spare: websocket::Spare::new(),
             corked: ConnId::NONE,
             next_generation: 0,
@@ -315,17 +319,17 @@ impl Table {
     /// Queues one application message, in the words of the connection's protocol.
     #[inline]
     pub(crate) fn send(&mut self, id: ConnId, message: Message<'_>, keep: Keep) -> Sent {
-        // A reply to who is being read, short, and nobody is behind: the common case by itself.
-        if self.corked == id
+        // A short reply to who is being read: the common case by itself.
+        if let Some(role) = self.plain
+            && self.corked == id
             && message.as_bytes().len() < LARGE_BYTES
             && self.cork.len() < CORK_BYTES
-            && let Some(Source::Connection(connection)) = self.sources.get(id.index as usize)
-            && connection.generation == id.generation
-            && connection.life == Life::Open
-            && connection.queue.is_empty()
-            && let Protocol::WebSocket(machine) = &connection.protocol
         {
-            machine.encode(message, &mut self.cork);
+            let mask = match role {
+                Role::Server => None,
+                Role::Client => Some(websocket::random_mask()),
+            };
+            websocket::encode_message(mask, message, &mut self.cork);
             return Sent::Queued;
         }
         self.send_any(id, message, keep)
@@ -555,6 +559,7 @@ impl Table {
     }
 
     fn push(&mut self, id: ConnId, bytes: Bytes, keep: Keep) {
+        self.unplain(id);
         let Table {
             sources,
             nodes,
@@ -592,6 +597,26 @@ impl Table {
         self.corked = id;
     }
 
+    /// The corked connection is a WebSocket of this role with nothing else about it.
+    #[inline]
+    pub(crate) fn set_plain(&mut self, role: Role) {
+        self.plain = Some(role);
+    }
+
+    /// The role of a connection that is being read and has nothing else about it.
+    #[inline]
+    pub(crate) fn plain(&self, id: ConnId) -> Option<Role> {
+        if self.corked == id { self.plain } else { None }
+    }
+
+    /// Something else is about the connection from here on.
+    #[inline]
+    pub(crate) fn unplain(&mut self, id: ConnId) {
+        if self.corked == id {
+            self.plain = None;
+        }
+    }
+
     /// Writes what was gathered, with one system call; the kernel's refusal goes to the queue.
     #[inline]
     pub(crate) fn uncork(&mut self) {
@@ -599,6 +624,7 @@ impl Table {
             self.spill_cork_slowly();
         }
         self.corked = ConnId::NONE;
+        self.plain = None;
     }
 
     fn spill_cork(&mut self) {
@@ -869,6 +895,7 @@ impl Table {
     }
 
     pub(crate) fn pause(&mut self, id: ConnId) {
+        self.unplain(id);
         let low_bytes = self
             .options_of(id)
             .map_or(0, |options| options.queue_low_bytes);
@@ -891,6 +918,7 @@ impl Table {
 
     /// The protocol waits for the application: later input stays where it is.
     pub(crate) fn hold(&mut self, id: ConnId) {
+        self.unplain(id);
         if let Some(connection) = self.open_mut(id) {
             connection.flags.set(Flags::HELD);
         }
@@ -986,6 +1014,7 @@ impl Table {
     // ── the end ──────────────────────────────────────────────────────────────────────────────
 
     fn begin_closing(&mut self, id: ConnId, life: Life, close: Close) {
+        self.unplain(id);
         let now = self.now;
         let Table {
             sources, options, ..
@@ -1168,6 +1197,7 @@ impl Table {
 
     /// Ends a connection whose transport is of no more use.
     pub(crate) fn abort(&mut self, id: ConnId, reason: CloseReason) {
+        self.unplain(id);
         let Some(connection) = self.connection_mut(id) else {
             return;
         };
@@ -1220,6 +1250,7 @@ impl Table {
     }
 
     fn finished(&mut self, id: ConnId) {
+        self.unplain(id);
         let Some(connection) = self.connection_mut(id) else {
             return;
         };

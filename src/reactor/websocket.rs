@@ -266,6 +266,8 @@ pub struct WebSocketCallbacks<S> {
     pub(crate) options: Options,
     /// The interval of pings, as the deadlines count it.
     ping_nanos: Option<u64>,
+    /// The longest message that goes the short way.
+    short_bytes_max: usize,
     closures: Closures<S>,
     /// In the place of the closures, where there is one.
     object: Option<Box<dyn WebSocketHandler<S>>>,
@@ -276,6 +278,7 @@ impl<S: 'static> WebSocketCallbacks<S> {
         WebSocketCallbacks {
             options,
             ping_nanos: None,
+            short_bytes_max: 0,
             closures: Closures::default(),
             object: None,
         }
@@ -359,6 +362,7 @@ impl<S: 'static> WebSocketCallbacks<S> {
 
     /// Nothing more will be set; what a message needs of the options is made ready.
     pub(crate) fn seal(&mut self) {
+        self.short_bytes_max = self.options.websocket.short_bytes_max();
         self.ping_nanos = self.options.ping_interval.map(Tick::bounded_nanos);
     }
 
@@ -411,30 +415,26 @@ impl<S: 'static> WebSocketCallbacks<S> {
         let mut rest = input;
         let mut heard = false;
         cx.reactor.callback = "on_message";
+        // Short messages, one after the other, as long as nothing else comes up.
+        while let Some(role) = cx.reactor.table.plain(id)
+            && let Some(message) =
+                websocket::next_short_message(role, &mut rest, self.short_bytes_max)
+        {
+            heard = true;
+            match message {
+                Ok(message) => self.message(cx, id, Life::Open, message),
+                Err(error) => {
+                    cx.reactor.table.fail(id, CloseReason::Protocol(error));
+                    return length;
+                }
+            }
+            cx.reactor.check_budget(id);
+        }
         while !rest.is_empty() {
             let Some(connection) = cx.reactor.table.connection_mut(id) else {
                 return length;
             };
             let life = connection.life;
-            if life == Life::Open
-                && connection.may_read()
-                && let Protocol::WebSocket(machine) = &mut connection.protocol
-                && let Some(message) =
-                    machine.next_short_message(&mut rest, &self.options.websocket)
-            {
-                match message {
-                    Ok(message) => {
-                        heard = true;
-                        self.message(cx, id, life, message);
-                        cx.reactor.check_budget(id);
-                    }
-                    Err(error) => {
-                        cx.reactor.table.fail(id, CloseReason::Protocol(error));
-                        return length;
-                    }
-                }
-                continue;
-            }
             match life {
                 Life::Open if !connection.may_read() => break,
                 Life::Open | Life::Closing => {}

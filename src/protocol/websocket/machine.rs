@@ -46,6 +46,16 @@ pub struct Limits {
     pub message_bytes_max: usize,
 }
 
+impl Limits {
+    /// The longest payload that goes the short way.
+    #[inline]
+    pub(crate) fn short_bytes_max(&self) -> usize {
+        SHORT_BYTES_MAX
+            .min(self.frame_bytes_max)
+            .min(self.message_bytes_max)
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Limits {
@@ -176,17 +186,25 @@ impl Machine {
         input: &mut &'b mut [u8],
         limits: &Limits,
     ) -> Option<Result<Message<'b>, Error>> {
-        let (kind, payload) = self.short_message(input, limits)?;
-        match kind {
-            Data::Text => match std::str::from_utf8(payload) {
-                Ok(text) => Some(Ok(Message::Text(text))),
-                Err(_) => {
-                    self.end(input);
-                    Some(Err(Error::InvalidUtf8))
-                }
-            },
-            Data::Binary | Data::Continue | Data::Reserved(_) => Some(Ok(Message::Binary(payload))),
+        if !self.is_between_messages() {
+            return None;
         }
+        let message = next_short_message(self.role, input, limits.short_bytes_max())?;
+        if message.is_err() {
+            self.end(input);
+        }
+        Some(message)
+    }
+
+    /// Which end of the connection this is.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Whether the next byte begins a frame that begins a message, or a control frame.
+    #[inline]
+    pub(crate) fn is_between_messages(&self) -> bool {
+        self.partial.is_none() && !self.is_ended
     }
 
     /// Appends a message as one frame, masked where this end is a client.
@@ -249,40 +267,6 @@ impl Machine {
         self.partial
             .as_ref()
             .map_or(0, |partial| partial.content.capacity())
-    }
-
-    // Whatever is wrong with it is found by the long way.
-    #[inline(always)]
-    fn short_message<'b>(
-        &self,
-        input: &mut &'b mut [u8],
-        limits: &Limits,
-    ) -> Option<(Data, &'b mut [u8])> {
-        let [first, second, a, b, c, d, ..] = **input else {
-            return None;
-        };
-        let (header_bytes, length) = match self.role {
-            Role::Server => (SHORT_MASKED_HEADER_BYTES, usize::from(second ^ 0x80)),
-            Role::Client => (SHORT_HEADER_BYTES, usize::from(second)),
-        };
-        let kind = match first {
-            WHOLE_TEXT => Data::Text,
-            WHOLE_BINARY => Data::Binary,
-            _ => return None,
-        };
-        if length > SHORT_BYTES_MAX
-            || length > limits.frame_bytes_max.min(limits.message_bytes_max)
-            || self.partial.is_some()
-            || self.is_ended
-        {
-            return None;
-        }
-        let frame = input.split_off_mut(..header_bytes + length)?;
-        let payload = &mut frame[header_bytes..];
-        if self.role == Role::Server {
-            apply_mask(payload, [a, b, c, d]);
-        }
-        Some((kind, payload))
     }
 
     #[inline(never)]
@@ -425,6 +409,39 @@ impl Machine {
             Some(Content::Binary(bytes)) => Ok(Some(Event::Binary(Cow::Owned(bytes)))),
             None => Ok(None),
         }
+    }
+}
+
+/// A whole message of at most `short_bytes_max` bytes at the front of `input`, for a machine that
+/// is between messages and stays so. `None` where the machine must look: whatever is wrong with a
+/// frame is found by the long way.
+#[inline(always)]
+pub(crate) fn next_short_message<'b>(
+    role: Role,
+    input: &mut &'b mut [u8],
+    short_bytes_max: usize,
+) -> Option<Result<Message<'b>, Error>> {
+    let [first, second, a, b, c, d, ..] = **input else {
+        return None;
+    };
+    let (header_bytes, length) = match role {
+        Role::Server => (SHORT_MASKED_HEADER_BYTES, usize::from(second ^ 0x80)),
+        Role::Client => (SHORT_HEADER_BYTES, usize::from(second)),
+    };
+    if length > short_bytes_max || (first != WHOLE_TEXT && first != WHOLE_BINARY) {
+        return None;
+    }
+    let frame = input.split_off_mut(..header_bytes + length)?;
+    let payload = &mut frame[header_bytes..];
+    if role == Role::Server {
+        apply_mask(payload, [a, b, c, d]);
+    }
+    if first == WHOLE_BINARY {
+        return Some(Ok(Message::Binary(payload)));
+    }
+    match std::str::from_utf8(payload) {
+        Ok(text) => Some(Ok(Message::Text(text))),
+        Err(_) => Some(Err(Error::InvalidUtf8)),
     }
 }
 

@@ -30,6 +30,7 @@ pub use frame::{
     CONTROL_BYTES_MAX, Control, Data, OpCode, apply_mask, encode_header, encode_message,
     encode_message_header, encode_ping, encode_pong, random_mask,
 };
+pub(crate) use machine::next_short_message;
 pub use machine::{Event, Limits, Machine, Role};
 pub use message::{Message, ToMessage};
 pub use spare::Spare;
