@@ -145,6 +145,20 @@ fn term_says_goodbye_and_ends_with_success() {
 }
 
 #[test]
+fn int_is_as_good_as_term() {
+    let server = Server::start(&["--drain-window", "0"]);
+    let mut client = server.websocket("/ws");
+    server.signal("-INT");
+    match client.read().unwrap() {
+        Message::Close(Some(close)) => assert_eq!(close.code, CloseCode::Away),
+        message => panic!("{message:?}"),
+    }
+    let _ = client.flush();
+    let (status, log) = server.ended();
+    assert_eq!(status.code(), Some(0), "{log}");
+}
+
+#[test]
 fn a_second_term_ends_at_once() {
     let server = Server::start(&["--drain-window", "3600"]);
     let mut client = server.websocket("/ws");
@@ -243,7 +257,8 @@ fn a_client_that_stops_reading_costs_its_limit_and_no_more() {
     drop((stopped, reader, http));
     server.terminate();
     let (_, log) = server.ended();
-    assert!(log.contains("1013"), "{log}");
+    let told = |line: &str| line.contains(": closed: 1013 slow consumer");
+    assert!(log.lines().any(told), "{log}");
     assert!(!log.contains("xxxx"), "a payload in the log");
 }
 
@@ -335,6 +350,83 @@ fn nobody_publishes_to_strangers_by_accident() {
 }
 
 // A name that has no address was said to be one that strangers reach.
+#[test]
+fn port_and_token_may_come_from_the_environment() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_waterwheel"));
+    command
+        .env("PORT", "0")
+        .env("WATERWHEEL_PUBLISH_TOKEN", "open-sesame");
+    let server = Server::run(command);
+    let mut http = Http::new(server.connect());
+    let (status, answer) = http.request("POST", "/publish?topic=a", b"hi");
+    assert_eq!(status, 401, "{answer}");
+    let (status, answer) = http.request("POST", "/publish?topic=a&token=open-sesame", b"hi");
+    assert_eq!(status, 200, "{answer}");
+    server.terminate();
+    let (status, log) = server.ended();
+    assert!(status.success(), "{log}");
+    assert!(log.contains("listening on 0.0.0.0:"), "{log}");
+    assert!(!log.contains("sesame"), "{log}");
+}
+
+#[test]
+fn a_port_that_is_none_is_named_and_exit_code_2() {
+    let output = Command::new(env!("CARGO_BIN_EXE_waterwheel"))
+        .env("PORT", "http")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        error.contains("PORT") && error.contains("\"http\""),
+        "{error}"
+    );
+}
+
+#[test]
+fn pages_of_an_allowed_origin_are_served_and_others_are_not() {
+    let server = Server::start(&["--allow-origin", "https://example.org"]);
+    let ask = |origin: &str| {
+        let mut stream = server.connect();
+        let request = format!(
+            "GET /healthz HTTP/1.1\r\nHost: localhost\r\nOrigin: {origin}\r\nConnection: close\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let allowed = ask("https://example.org");
+    assert!(allowed.starts_with("HTTP/1.1 200"), "{allowed}");
+    assert!(
+        allowed.contains("Access-Control-Allow-Origin: https://example.org\r\n"),
+        "{allowed}"
+    );
+    let refused = ask("https://example.net");
+    assert!(refused.starts_with("HTTP/1.1 403"), "{refused}");
+}
+
+#[test]
+fn above_max_connections_clients_wait_until_one_leaves() {
+    let server = Server::start(&["--max-connections", "1"]);
+    let mut first = Http::new(server.connect());
+    assert_eq!(first.request("GET", "/healthz", b"").0, 200);
+    let mut second = server.connect();
+    second
+        .write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    // Whatever it says of the second, it has said before it answers this.
+    assert_eq!(first.request("GET", "/healthz", b"").0, 200);
+    drop(first);
+    let mut answer = String::new();
+    second.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    server.terminate();
+    let (_, log) = server.ended();
+    assert!(log.contains("room for 1 connections"), "{log}");
+    assert!(log.contains("accepting pauses at 1 connections"), "{log}");
+}
+
 #[test]
 fn a_name_without_an_address_is_what_is_wrong() {
     for listen in ["nosuchhost.invalid:80", "*:0"] {

@@ -38,9 +38,14 @@ impl Server {
         Server::spawn(command)
     }
 
-    /// Runs a command that becomes the program.
+    /// Runs a command that becomes the program, listening on a free port of its own.
     pub fn spawn(mut command: Command) -> Server {
         command.args(["--listen", "127.0.0.1:0"]);
+        Server::run(command)
+    }
+
+    /// Runs a command that becomes the program, and listens on some address.
+    pub fn run(mut command: Command) -> Server {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -57,10 +62,11 @@ impl Server {
             let _ = child.stderr.take().unwrap().read_to_string(&mut errors);
             panic!("it did not listen: {errors}");
         };
-        Server {
-            address: address.parse().unwrap(),
-            child,
+        let mut address: SocketAddr = address.parse().unwrap();
+        if address.ip().is_unspecified() {
+            address.set_ip([127, 0, 0, 1].into());
         }
+        Server { address, child }
     }
 
     pub fn url(&self, target: &str) -> String {
@@ -69,10 +75,14 @@ impl Server {
 
     /// Asks it to end, by TERM.
     pub fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    pub fn signal(&self, signal: &str) {
         let id = self.child.id().to_string();
         assert!(
             Command::new("kill")
-                .args(["-TERM", &id])
+                .args([signal, &id])
                 .status()
                 .unwrap()
                 .success()
