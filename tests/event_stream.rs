@@ -41,6 +41,11 @@ fn chat() -> Sim<Notes> {
                 let stream = request.event_stream();
                 stream.retry(Duration::from_millis(2500)).subscribe("chat")
             });
+            site.get("/both", |request| {
+                let mut stream = request.event_stream();
+                stream.subscribe("chat");
+                stream.subscribe("news");
+            });
             site.get("/pattern", |request| {
                 request.event_stream().subscribe_pattern("cha*")
             });
@@ -285,6 +290,18 @@ fn a_stream_may_say_how_long_to_wait_before_connecting_again() {
     sim.reactor().publish("chat", "news");
     sim.settle();
     assert_eq!(reader.text(), ":\n\nretry: 2500\n\nid: 1:1\ndata: news\n\n");
+}
+
+// S3
+#[test]
+fn a_stream_may_be_a_member_of_several_topics() {
+    let mut sim = chat();
+    let mut reader = Reader::open(&mut sim, "/both");
+    for topic in ["news", "chat", "other"] {
+        sim.reactor().publish(topic, topic);
+    }
+    sim.settle();
+    assert_eq!(reader.data(), ["news", "chat"]);
 }
 
 // S4

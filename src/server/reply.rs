@@ -90,20 +90,24 @@ impl Reply {
         value: impl Into<String>,
     ) -> Result<Reply, HeaderError> {
         let value = value.into();
-        check_header(name, &value)?;
+        Reply::check_header(name, &value)?;
         self.headers.push((Cow::Borrowed(name), value));
         Ok(self)
     }
-}
 
-/// Whether the application may set a header.
-pub(crate) fn check_header(name: &str, value: &str) -> Result<(), HeaderError> {
-    let ours = ["content-length", "transfer-encoding", "connection", "date"];
-    let is_ours = ours.iter().any(|ours| ours.eq_ignore_ascii_case(name));
-    if is_ours || !http::is_header(name, value) {
-        return Err(HeaderError);
+    /// Whether [`header`](Self::header) would add a header.
+    ///
+    /// # Errors
+    ///
+    /// [`HeaderError`] when it would not.
+    pub fn check_header(name: &str, value: &str) -> Result<(), HeaderError> {
+        let ours = ["content-length", "transfer-encoding", "connection", "date"];
+        let is_ours = ours.iter().any(|ours| ours.eq_ignore_ascii_case(name));
+        if is_ours || !http::is_header(name, value) {
+            return Err(HeaderError);
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// The body of an answer, owned or static.

@@ -12,7 +12,7 @@ use crate::reactor::core::Core;
 use crate::reactor::id::ConnId;
 use crate::reactor::transport::Peer;
 
-use super::reply::{self, HeaderError, Reply, Responder};
+use super::reply::{Reply, Responder};
 use super::router::{Parameters, Pattern};
 
 /// A request whose body is there, within its limit, and the ways to answer it.
@@ -217,15 +217,6 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
         self.reactor.table.send_raw(self.id, &out);
         Some(chunked)
     }
-
-    /// Whether a header may go out: see [`Reply::header`].
-    ///
-    /// # Errors
-    ///
-    /// [`HeaderError`] when it may not.
-    pub fn check_header(name: &str, value: &str) -> Result<(), HeaderError> {
-        reply::check_header(name, value)
-    }
 }
 
 /// An event stream that has begun.
@@ -236,18 +227,19 @@ pub struct EventStream<'a, S> {
 }
 
 impl<S: 'static> EventStream<'_, S> {
-    /// Makes the stream a member of a topic. Returns its id.
+    /// Makes the stream a member of a topic; several calls, of several topics. Returns its id, which
+    /// a route's callback can return while the stream itself is borrowed from the request.
     ///
     /// A name that cannot be a topic's, or one too many, is logged and left out; use
     /// [`Core::subscribe`] to learn of it.
-    pub fn subscribe(self, topic: &str) -> ConnId {
+    pub fn subscribe(&mut self, topic: &str) -> ConnId {
         let outcome = self.reactor.subscribe(self.id, topic);
         self.log(topic, outcome)
     }
 
     /// Makes the stream a member of all topics that match a pattern. As
     /// [`subscribe`](Self::subscribe) otherwise.
-    pub fn subscribe_pattern(self, pattern: &str) -> ConnId {
+    pub fn subscribe_pattern(&mut self, pattern: &str) -> ConnId {
         let outcome = self.reactor.subscribe_pattern(self.id, pattern);
         self.log(pattern, outcome)
     }
@@ -263,7 +255,7 @@ impl<S: 'static> EventStream<'_, S> {
         self
     }
 
-    fn log(self, name: &str, outcome: Result<bool, TopicError>) -> ConnId {
+    fn log(&self, name: &str, outcome: Result<bool, TopicError>) -> ConnId {
         if let Err(error) = outcome {
             log::warn!("conn {}: cannot subscribe to {name:?}: {error}", self.id);
         }
