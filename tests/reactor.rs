@@ -758,3 +758,52 @@ fn a_loop_with_nothing_due_waits_for_ever() {
     reactor.core().next_tick(|_| {});
     assert_eq!(reactor.next_wakeup(), Some(Duration::ZERO));
 }
+
+#[test]
+fn a_simulation_has_as_many_listeners_as_the_setup() {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+        for name in ["first", "second"] {
+            reactor.websocket("127.0.0.1:0", move |ws| {
+                ws.on_message(move |ws, message| ws.send(format!("{name}: {message}")));
+            })?;
+        }
+        reactor.stream("unix:/run/third.sock", |stream| {
+            stream.on_data(|stream, bytes| stream.send(bytes));
+        })?;
+        reactor.connect_stream("unix:/run/third.sock", |stream| {
+            stream.on_open(|stream| stream.send("over a file"));
+            stream.on_data(|stream, bytes| {
+                let text = String::from_utf8_lossy(bytes).into_owned();
+                stream.state.push(text);
+            });
+        })?;
+        reactor.connect_stream("unix:/run/nobody.sock", |stream| {
+            stream.on_close(|stream, close| stream.state.push(close.reason.to_string()));
+        })
+    });
+    sim.settle();
+    sim.state().sort();
+    assert_eq!(
+        *sim.state(),
+        ["over a file", "transport failed: connection refused"]
+    );
+    for (port, name) in [(49_152, "first"), (49_153, "second")] {
+        let socket = sim.websocket_port(port, "/");
+        socket.send("hi");
+        sim.settle();
+        assert_eq!(socket.received(), [format!("{name}: hi")]);
+    }
+}
+
+#[test]
+fn a_simulated_listener_says_where_it_is() {
+    let mut sim = Sim::new((), |_: &mut Core<()>| ());
+    let mut at = |address: &str| {
+        let listener = sim.reactor().stream(address, |_| ()).unwrap();
+        sim.reactor().local_addr(listener).unwrap().to_string()
+    };
+    assert_eq!(at("127.0.0.1:0"), "127.0.0.1:49152");
+    assert_eq!(at("127.0.0.1:49153"), "127.0.0.1:49153");
+    assert_eq!(at("[::1]:0"), "127.0.0.1:49154");
+    assert_eq!(at("unix:/run/w.sock"), "unix:/run/w.sock");
+}

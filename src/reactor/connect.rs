@@ -16,6 +16,7 @@ use super::connection::Flags;
 use super::core::Core;
 use super::handler::{Cx, Handler};
 use super::id::ConnId;
+use super::listener::Address;
 use super::lookup::Lookup;
 use super::table::Source;
 use super::timers::TimerId;
@@ -69,6 +70,10 @@ impl<S: 'static> Core<S> {
             let id = self
                 .table
                 .insert(Transport::Pending, protocol, key, options)?;
+            if self.table.registry.is_none() {
+                self.connect_in_memory(id, &Address::Unix(path.into()));
+                return Ok(id);
+            }
             self.table
                 .wait(id, Deadline::Connect, self.table.config.connect_timeout);
             match connect_unix(path) {
@@ -97,7 +102,7 @@ impl<S: 'static> Core<S> {
             .table
             .insert(Transport::Pending, protocol, key, options)?;
         if self.table.registry.is_none() {
-            self.connect_in_memory(id, port);
+            self.connect_in_memory(id, &Address::Inet(([127, 0, 0, 1], port).into()));
             return Ok(id);
         }
         self.table

@@ -38,6 +38,9 @@ use super::{Reactor, SetupResult};
 /// What a simulated socket takes before its peer has read, in bytes.
 const CAPACITY_BYTES: usize = 64 * 1024;
 
+/// A listener that asks for any port gets one from here on.
+const FIRST_PORT: u16 = 49_152;
+
 /// Turns without time passing after which a simulation is told to be endless.
 const TURNS_MAX: usize = 100_000;
 
@@ -176,7 +179,7 @@ impl<S: 'static> Sim<S> {
     ///
     /// When there is none.
     pub fn connect(&mut self) -> SimStream {
-        let listener = self.first_listener(None).expect("the setup listens");
+        let listener = self.first_listener();
         self.connect_to(listener)
     }
 
@@ -187,7 +190,9 @@ impl<S: 'static> Sim<S> {
     /// When nothing listens there.
     pub fn connect_port(&mut self, port: u16) -> SimStream {
         let listener = self
-            .first_listener(Some(port))
+            .reactor
+            .core
+            .memory_listener(|address| port_of(address) == Some(port))
             .expect("the setup listens on this port");
         self.connect_to(listener)
     }
@@ -198,7 +203,7 @@ impl<S: 'static> Sim<S> {
     ///
     /// When there is none.
     pub fn dial(&mut self) -> SimStream {
-        let listener = self.first_listener(None).expect("the setup listens");
+        let listener = self.first_listener();
         self.dial_to(listener)
     }
 
@@ -216,8 +221,9 @@ impl<S: 'static> Sim<S> {
         }
     }
 
-    fn first_listener(&self, port: Option<u16>) -> Option<usize> {
-        self.reactor.core.memory_listener(port)
+    fn first_listener(&self) -> usize {
+        let first = self.reactor.core.memory_listener(|_| true);
+        first.expect("the setup listens")
     }
 
     /// Connects to the first listener and becomes a WebSocket on `path`.
@@ -226,7 +232,22 @@ impl<S: 'static> Sim<S> {
     ///
     /// When the server refuses; use [`try_websocket`](Self::try_websocket) to test refusals.
     pub fn websocket(&mut self, path: &str) -> SimSocket {
-        match self.try_websocket(path, &[]) {
+        let stream = self.connect();
+        self.become_websocket(stream, path)
+    }
+
+    /// Connects to the listener on `port` and becomes a WebSocket on `path`.
+    ///
+    /// # Panics
+    ///
+    /// When nothing listens there, or the server refuses.
+    pub fn websocket_port(&mut self, port: u16, path: &str) -> SimSocket {
+        let stream = self.connect_port(port);
+        self.become_websocket(stream, path)
+    }
+
+    fn become_websocket(&mut self, stream: SimStream, path: &str) -> SimSocket {
+        match self.shake_hands(stream, path, &[]) {
             Ok(socket) => socket,
             Err(answer) => panic!("refused: {answer}"),
         }
@@ -244,6 +265,15 @@ impl<S: 'static> Sim<S> {
         headers: &[(&str, &str)],
     ) -> Result<SimSocket, String> {
         let stream = self.connect();
+        self.shake_hands(stream, path, headers)
+    }
+
+    fn shake_hands(
+        &mut self,
+        stream: SimStream,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<SimSocket, String> {
         let mut request = format!(
             "GET {path} HTTP/1.1\r\nHost: sim\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
@@ -289,27 +319,45 @@ impl<S: 'static> Sim<S> {
     }
 }
 
+fn port_of(address: &Address) -> Option<u16> {
+    match address {
+        Address::Inet(address) => Some(address.port()),
+        Address::Unix(_) => None,
+    }
+}
+
 impl<S: 'static> Core<S> {
+    /// Where a simulated listener is: a Unix socket at its path, all others on one machine.
     pub(crate) fn memory_address(&self, address: &str) -> Address {
+        if let Some(path) = address.strip_prefix("unix:") {
+            return Address::Unix(path.into());
+        }
         let port = address
             .rsplit_once(':')
             .and_then(|(_, port)| port.parse().ok())
             .unwrap_or(0);
+        let port = match port {
+            0 => self.free_memory_port(),
+            port => port,
+        };
         Address::Inet(([127, 0, 0, 1], port).into())
     }
 
-    fn memory_listener(&self, port: Option<u16>) -> Option<usize> {
+    fn free_memory_port(&self) -> u16 {
+        let is_free = |port: &u16| {
+            let taken = self.memory_listener(|address| port_of(address) == Some(*port));
+            taken.is_none()
+        };
+        let mut ports = FIRST_PORT..=u16::MAX;
+        ports.find(is_free).expect("a simulation has fewer ports")
+    }
+
+    fn memory_listener(&self, is_it: impl Fn(&Address) -> bool) -> Option<usize> {
         self.table
             .sources
             .iter()
             .find_map(|(index, source)| match source {
-                Source::Listener(listener) => match (&listener.address, port) {
-                    (_, None) => Some(index),
-                    (Address::Inet(address), Some(port)) => {
-                        (address.port() == port).then_some(index)
-                    }
-                    (Address::Unix(_), Some(_)) => None,
-                },
+                Source::Listener(listener) => is_it(&listener.address).then_some(index),
                 Source::Connection(_) | Source::Attempt(_) | Source::Gone => None,
             })
     }
@@ -323,10 +371,15 @@ impl<S: 'static> Core<S> {
         }
     }
 
-    /// A client of the same simulation: connects to one of its listeners.
-    pub(crate) fn connect_in_memory(&mut self, id: ConnId, port: u16) {
+    /// A client of the same simulation: connects to the one of its listeners that is at `target`,
+    /// whatever its host.
+    pub(crate) fn connect_in_memory(&mut self, id: ConnId, target: &Address) {
         let Some(net) = self.net.clone() else { return };
-        let Some(listener) = self.memory_listener(Some(port)) else {
+        let is_it = |address: &Address| match (address, target) {
+            (Address::Inet(address), Address::Inet(target)) => address.port() == target.port(),
+            (address, target) => address == target,
+        };
+        let Some(listener) = self.memory_listener(is_it) else {
             return self.table.abort(
                 id,
                 super::close::CloseReason::Io(std::io::ErrorKind::ConnectionRefused),
