@@ -1778,6 +1778,44 @@ fn a_header_that_would_split_the_answer_is_an_error() {
     );
 }
 
+#[test]
+fn a_guard_refuses_or_answers_before_the_route_and_for_paths_without_one() {
+    let mut sim = Sim::new(Notes::default(), |reactor| {
+        reactor.http("0.0.0.0:80", |site: &mut Site<Notes>| {
+            site.guard(|request| match request.query("who").as_deref() {
+                Some("stranger") => Err((Status::UNAUTHORIZED, "who are you?").into()),
+                Some("known") => {
+                    request.reply("at the door");
+                    Ok(())
+                }
+                _ => Ok(()),
+            });
+            site.get("/", |request| {
+                request.state.note("called");
+                request.reply("inside")
+            });
+        })
+    });
+    let cases = [
+        ("/", 200, "inside"),
+        ("/?who=stranger", 401, "who are you?"),
+        ("/?who=known", 200, "at the door"),
+        ("/nowhere?who=known", 200, "at the door"),
+        ("/nowhere", 404, "404 Not Found\n"),
+    ];
+    for (target, status, text) in cases {
+        let stream = sim.connect();
+        stream.write(get(target).repeat(2));
+        sim.settle();
+        let answers = answers_to(&[], &stream.read());
+        assert_eq!(answers.len(), 2, "{target}");
+        for answer in answers {
+            assert_eq!((answer.status, answer.text()), (status, text), "{target}");
+        }
+    }
+    assert_eq!(sim.state().lines, ["called"; 2]);
+}
+
 // ── origins ──────────────────────────────────────────────────────────────────────────────────
 
 fn site_with_origins(absent: bool) -> Sim<Notes> {
@@ -1806,7 +1844,6 @@ fn with_origin(request: &str, origin: &str) -> String {
     request.replacen("\r\n\r\n", &format!("\r\nOrigin: {origin}\r\n\r\n"), 1)
 }
 
-// H9
 #[test]
 fn pages_of_other_origins_are_refused_unless_they_are_listed() {
     let mut sim = site_with_origins(true);
@@ -1863,7 +1900,6 @@ fn pages_of_other_origins_are_refused_unless_they_are_listed() {
     assert!(refused.is_err_and(|answer| answer.starts_with("HTTP/1.1 403")));
 }
 
-// H9
 #[test]
 fn whether_a_request_without_an_origin_is_served_is_configurable() {
     for (absent, status) in [(true, 200), (false, 403)] {
@@ -1875,7 +1911,6 @@ fn whether_a_request_without_an_origin_is_served_is_configurable() {
     }
 }
 
-// H9
 #[test]
 fn a_target_that_names_its_host_overrides_the_header() {
     let mut sim = site_with_origins(true);
@@ -1885,7 +1920,6 @@ fn a_target_that_names_its_host_overrides_the_header() {
     assert_eq!(ask(&mut sim, request).status, 200);
 }
 
-// H9
 #[test]
 fn a_preflight_is_answered_with_what_the_page_may_do() {
     let mut sim = site_with_origins(true);
@@ -1911,7 +1945,6 @@ fn a_preflight_is_answered_with_what_the_page_may_do() {
     assert_eq!(refused.header("access-control-allow-methods"), None);
 }
 
-// H9
 #[test]
 fn a_site_for_any_origin_says_so() {
     let mut sim = server();

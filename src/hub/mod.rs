@@ -27,10 +27,11 @@ use std::borrow::Cow;
 use crate::protocol::http::Status;
 use crate::pubsub::{self, Event};
 use crate::reactor::core::{Core, Published};
+use crate::server::origins::Origins;
 use crate::server::reply::Reply;
 use crate::server::request::Request;
 use crate::server::seldom::{Seldom, shown};
-use crate::server::site::{Origins, Site};
+use crate::server::site::Site;
 
 pub use self::access::Access;
 pub use self::envelope::SUBPROTOCOL;
@@ -51,7 +52,7 @@ fn mount_at<S: 'static>(site: &mut Site<S>, access: &Access, seat: Option<&Seat<
         origins: access.origins.clone(),
         absent: true,
     });
-    site.origins_option = "--allow-origin";
+    site.gate.option = "--allow-origin";
     let names = access.clone();
     let mut refused_host = Seldom::default();
     site.guard(move |request| check_host(request, &names, &mut refused_host));

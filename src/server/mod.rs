@@ -1,5 +1,6 @@
 //! What accepted connections are for: HTTP with routes, WebSockets, event streams, raw streams.
 
+pub(crate) mod origins;
 pub(crate) mod reply;
 pub(crate) mod request;
 pub(crate) mod router;

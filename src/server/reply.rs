@@ -95,6 +95,14 @@ impl Reply {
         Ok(self)
     }
 
+    /// Adds headers that are known to be good.
+    pub(crate) fn with_extra(mut self, headers: &[(&'static str, String)]) -> Reply {
+        let headers = headers.iter();
+        self.headers
+            .extend(headers.map(|(name, value)| (Cow::Borrowed(*name), value.clone())));
+        self
+    }
+
     /// Whether [`header`](Self::header) would add a header.
     ///
     /// # Errors

@@ -113,12 +113,7 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
         if std::mem::replace(&mut self.is_answered, true) {
             return Sent::Gone;
         }
-        let mut reply = reply.into();
-        reply.headers.extend(
-            self.extra_headers
-                .iter()
-                .map(|(name, value)| (Cow::Borrowed(*name), value.clone())),
-        );
+        let reply = reply.into().with_extra(self.extra_headers);
         self.reactor.respond(self.id, reply);
         Sent::Queued
     }

@@ -6,7 +6,6 @@
 
 use std::borrow::Cow;
 use std::io;
-use std::time::Duration;
 
 use crate::protocol::http::{
     self, Exchange, HeaderStorage, HttpError, ParsedHead, Phase, RequestHead, Status, upgrade,
@@ -19,10 +18,10 @@ use crate::reactor::handler::{Cx, Handler};
 use crate::reactor::id::{ConnId, ListenerId};
 use crate::reactor::websocket::{Handshake, end_received};
 
+use super::origins::{Gate, Origins, preflight};
 use super::reply::Reply;
 use super::request::Request;
 use super::router::{Parameters, Pattern};
-use super::seldom::{Seldom, shown};
 use super::websocket::{WebSocketRoute, upgrade_required};
 
 /// A body that comes at least this fast, in bytes per second, does not run out of time.
@@ -44,49 +43,6 @@ struct Route<S> {
     endpoint: Endpoint<S>,
 }
 
-/// Which pages may use a site from a browser. Requests without an `Origin` do not come from a
-/// page of another site, and are allowed unless that is changed.
-///
-/// Source: RFC 6455, section 10.2; Fetch, "CORS protocol".
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Origins {
-    /// Pages of any origin.
-    #[default]
-    Any,
-    /// Pages of the site itself, and of the origins listed, such as `https://example.org`.
-    Listed {
-        /// The other origins.
-        origins: Vec<String>,
-        /// Whether a request without an origin is allowed.
-        absent: bool,
-    },
-}
-
-impl Origins {
-    /// Whether a request may be served, given its `Origin` and `Host`.
-    pub fn allow(&self, origin: Option<&str>, host: Option<&str>) -> bool {
-        match (self, origin) {
-            (Origins::Any, _) => true,
-            (Origins::Listed { absent, .. }, None) => *absent,
-            (Origins::Listed { origins, .. }, Some(origin)) => {
-                let same = || {
-                    let authority = origin
-                        .strip_prefix("http://")
-                        .or_else(|| origin.strip_prefix("https://"));
-                    authority
-                        .zip(host)
-                        .is_some_and(|(authority, host)| authority.eq_ignore_ascii_case(host))
-                };
-                same()
-                    || origins
-                        .iter()
-                        .any(|listed| listed.trim_end_matches('/').eq_ignore_ascii_case(origin))
-            }
-        }
-    }
-}
-
 /// The routes of one listener, or of several that share them by being set up alike.
 pub struct Site<S> {
     /// `http` and the real address.
@@ -96,12 +52,10 @@ pub struct Site<S> {
     routes: Vec<Route<S>>,
     options: Options,
     options_index: u16,
-    origins: Origins,
-    /// What log lines call the way to allow an origin.
-    pub(crate) origins_option: &'static str,
+    pub(crate) gate: Gate,
     guard: Option<Guard<S>>,
-    /// The line about a refused origin.
-    refused_origin: Seldom,
+    /// The pattern of a request that no route is for.
+    nowhere: Pattern,
     limits: http::Limits,
 }
 
@@ -113,10 +67,9 @@ impl<S: 'static> Site<S> {
             routes: Vec::new(),
             options,
             options_index: 0,
-            origins: Origins::Any,
-            origins_option: "`Site::origins`",
+            gate: Gate::default(),
             guard: None,
-            refused_origin: Seldom::default(),
+            nowhere: Pattern::new("*"),
             limits,
         }
     }
@@ -130,7 +83,7 @@ impl<S: 'static> Site<S> {
     /// Which pages may use this site. Refused requests get 403 and the end of the connection,
     /// allowed ones the headers of cross-origin sharing.
     pub fn origins(&mut self, origins: Origins) {
-        self.origins = origins;
+        self.gate.origins = origins;
     }
 
     /// May refuse any request before its route sees it, upgrades too. With status 400 or 403 that
@@ -310,56 +263,23 @@ impl<S: 'static> Site<S> {
 
     fn handle(&mut self, cx: &mut Cx<'_, S>, id: ConnId, parsed: &ParsedHead<'_>, body: &[u8]) {
         let head = &parsed.head;
-        let mut headers = Vec::new();
-        if let Err(reply) = self.admit(head, cx.reactor.now(), &mut headers) {
-            return turn_away(cx, id, reply);
-        }
+        let headers = match self.gate.admit(head, &self.name, cx.reactor.now()) {
+            Ok(headers) => headers,
+            Err(reply) => return turn_away(cx, id, reply),
+        };
         let upgrade = match upgrade::check(parsed) {
             Ok(upgrade) => upgrade,
-            Err(refusal) => return turn_away(cx, id, refused(refusal, headers)),
+            Err(refusal) => return turn_away(cx, id, refused(refusal).with_extra(&headers)),
         };
-        let wants_upgrade = upgrade.is_some();
-        let (found, allowed) = find(&self.routes, head, wants_upgrade);
+        let (found, allowed) = find(&self.routes, head, upgrade.is_some());
         self.asked = found.as_ref().map(|(index, _)| *index);
-        let Site { routes, guard, .. } = self;
-        let none = Pattern::new("*");
-        if let Some(guard) = guard {
-            let (pattern, parameters) = match &found {
-                Some((index, parameters)) => (&routes[*index].pattern, *parameters),
-                None => (&none, Parameters::default()),
-            };
-            let mut request = Request {
-                state: cx.state,
-                reactor: cx.reactor,
-                id,
-                head,
-                pattern,
-                parameters,
-                body,
-                extra_headers: &headers,
-                is_answered: false,
-            };
-            request.reactor.callback = "guard";
-            if let Err(mut reply) = guard(&mut request) {
-                reply.headers.extend(
-                    headers
-                        .into_iter()
-                        .map(|(name, value)| (Cow::Borrowed(name), value)),
-                );
-                return turn_away(cx, id, reply);
+        let (pattern, parameters, endpoint) = match found {
+            Some((index, parameters)) => {
+                let Route { pattern, endpoint } = &mut self.routes[index];
+                (&*pattern, parameters, Some((index, endpoint)))
             }
-        }
-        let Some((index, parameters)) = found else {
-            let mut reply = not_found(head, &allowed);
-            reply.headers.extend(
-                headers
-                    .into_iter()
-                    .map(|(name, value)| (Cow::Borrowed(name), value)),
-            );
-            return cx.reactor.respond(id, reply);
+            None => (&self.nowhere, Parameters::default(), None),
         };
-        let Route { pattern, endpoint } = &mut routes[index];
-        let pattern = &*pattern;
         let mut request = Request {
             state: cx.state,
             reactor: cx.reactor,
@@ -371,82 +291,28 @@ impl<S: 'static> Site<S> {
             extra_headers: &headers,
             is_answered: false,
         };
-        match (endpoint, upgrade) {
-            (Endpoint::Request { call, .. }, _) => {
-                request.reactor.callback = "request";
-                call(&mut request);
-                if !request.is_answered {
-                    log::error!(
-                        "conn {id}: {} {} was neither answered nor taken for later",
-                        head.method,
-                        pattern.as_str()
-                    );
-                    request.reply(Status::INTERNAL_SERVER_ERROR);
-                }
+        if let Some(guard) = &mut self.guard {
+            request.reactor.callback = "guard";
+            let outcome = guard(&mut request);
+            if request.is_answered {
+                return;
             }
-            (Endpoint::WebSocket(route), Some(upgrade)) => {
-                if request.reactor.is_draining() {
-                    return cx.reactor.respond(id, draining());
-                }
-                if let Some(before_open) = &mut route.before_open {
-                    request.reactor.callback = "before_open";
-                    let outcome = before_open(&mut request);
-                    if request.is_answered {
-                        return;
-                    }
-                    if let Err(reply) = outcome {
-                        request.reply(reply);
-                        return;
-                    }
-                }
-                if let Some(connection) = cx.reactor.table.open_mut(id) {
-                    connection.route = index as u16;
-                }
-                let handshake = Handshake {
-                    path: head.path(),
-                    query: head.query(),
-                    headers: head.headers,
-                    subprotocol: None,
-                    parameter: &|name| pattern.value(&parameters, name),
-                };
-                route.open(cx, id, &upgrade, handshake, &headers);
-            }
-            (Endpoint::WebSocket(_), None) => {
-                request.reply(upgrade_required());
+            if let Err(reply) = outcome {
+                return turn_away(cx, id, reply.with_extra(&headers));
             }
         }
-    }
-
-    /// Whether the page that asks may; the headers of cross-origin sharing for its answer.
-    fn admit(
-        &mut self,
-        head: &RequestHead<'_>,
-        now: Duration,
-        headers: &mut Vec<(&'static str, String)>,
-    ) -> Result<(), Reply> {
-        let origin = head.headers.first("origin");
-        if !self.origins.allow(origin, head.host()) {
-            if let Some(untold) = self.refused_origin.is_due(now) {
-                log::warn!(
-                    "{}: refused a request from origin {:?}; {} allows it{untold}",
-                    self.name,
-                    shown(origin.unwrap_or("(none)")),
-                    self.origins_option
-                );
+        match endpoint {
+            None => {
+                request.reply(not_found(head, &allowed));
             }
-            return Err((Status::FORBIDDEN, "this origin is not allowed\n").into());
+            Some((_, Endpoint::Request { call, .. })) => answer(&mut request, call),
+            Some((index, Endpoint::WebSocket(route))) => match upgrade {
+                Some(upgrade) => open_websocket(request, route, index as u16, &upgrade),
+                None => {
+                    request.reply(upgrade_required());
+                }
+            },
         }
-        if let Origins::Listed { .. } = &self.origins {
-            // Of an answer to nobody in particular too: a cache must not give it to another page.
-            headers.push(("Vary", "Origin".to_owned()));
-            if let Some(origin) = origin {
-                headers.push(("Access-Control-Allow-Origin", origin.to_owned()));
-            }
-        }
-        if let (Some(_), Origins::Any) = (origin, &self.origins) {
-            headers.push(("Access-Control-Allow-Origin", "*".to_owned()));
-        }
-        Ok(())
     }
 
     fn refuse(&self, cx: &mut Cx<'_, S>, id: ConnId, error: HttpError) {
@@ -481,6 +347,65 @@ impl<S: 'static> Site<S> {
             Some(Endpoint::Request { .. }) | None => None,
         }
     }
+}
+
+fn answer<S: 'static>(request: &mut Request<'_, '_, S>, call: &mut OnRequest<S>) {
+    request.reactor.callback = "request";
+    call(request);
+    if !request.is_answered {
+        log::error!(
+            "conn {}: {} {} was neither answered nor taken for later",
+            request.id,
+            request.method(),
+            request.pattern.as_str()
+        );
+        request.reply(Status::INTERNAL_SERVER_ERROR);
+    }
+}
+
+fn open_websocket<S: 'static>(
+    mut request: Request<'_, '_, S>,
+    route: &mut WebSocketRoute<S>,
+    index: u16,
+    upgrade: &upgrade::Upgrade<'_>,
+) {
+    if request.reactor.is_draining() {
+        request.reply(draining());
+        return;
+    }
+    if let Some(before_open) = &mut route.before_open {
+        request.reactor.callback = "before_open";
+        let outcome = before_open(&mut request);
+        if request.is_answered {
+            return;
+        }
+        if let Err(reply) = outcome {
+            request.reply(reply);
+            return;
+        }
+    }
+    let Request {
+        state,
+        reactor,
+        id,
+        head,
+        pattern,
+        parameters,
+        extra_headers,
+        ..
+    } = request;
+    if let Some(connection) = reactor.table.open_mut(id) {
+        connection.route = index;
+    }
+    let handshake = Handshake {
+        path: head.path(),
+        query: head.query(),
+        headers: head.headers,
+        subprotocol: None,
+        parameter: &|name| pattern.value(&parameters, name),
+    };
+    let cx = &mut Cx { state, reactor };
+    route.open(cx, id, upgrade, handshake, extra_headers);
 }
 
 /// The route for a request; where there is none, the methods its path has.
@@ -536,34 +461,13 @@ fn not_found(head: &RequestHead<'_>, allowed: &[String]) -> Reply {
     } else {
         ", OPTIONS"
     });
-    let mut reply: Reply = if head.method == "OPTIONS" {
+    let reply: Reply = if head.method == "OPTIONS" {
         Status::NO_CONTENT.into()
     } else {
         Status::METHOD_NOT_ALLOWED.into()
     };
-    reply
-        .headers
-        .push((Cow::Borrowed("Allow"), methods.clone()));
-    if head.method == "OPTIONS"
-        && head
-            .headers
-            .first("access-control-request-method")
-            .is_some()
-    {
-        reply
-            .headers
-            .push((Cow::Borrowed("Access-Control-Allow-Methods"), methods));
-        if let Some(names) = head.headers.first("access-control-request-headers") {
-            reply.headers.push((
-                Cow::Borrowed("Access-Control-Allow-Headers"),
-                names.to_owned(),
-            ));
-        }
-        reply
-            .headers
-            .push((Cow::Borrowed("Access-Control-Max-Age"), "600".to_owned()));
-    }
-    reply
+    let shared = preflight(head, &methods);
+    reply.with_extra(&[("Allow", methods)]).with_extra(&shared)
 }
 
 /// Refuses a request that no route has seen. Who sends what must not be, or what it must not, has
@@ -578,27 +482,18 @@ fn turn_away<S: 'static>(cx: &mut Cx<'_, S>, id: ConnId, reply: Reply) {
     cx.reactor.respond(id, reply);
 }
 
-fn refused(refusal: upgrade::Refusal, headers: Vec<(&'static str, String)>) -> Reply {
-    let mut reply = if refusal.status() == Status::UPGRADE_REQUIRED {
+fn refused(refusal: upgrade::Refusal) -> Reply {
+    let reply = if refusal.status() == Status::UPGRADE_REQUIRED {
         upgrade_required()
     } else {
         refusal.status().into()
     };
-    reply = reply.body(format!("{refusal}\n"));
-    reply.headers.extend(
-        headers
-            .into_iter()
-            .map(|(name, value)| (Cow::Borrowed(name), value)),
-    );
-    reply
+    reply.body(format!("{refusal}\n"))
 }
 
 fn draining() -> Reply {
-    let mut reply: Reply = Status::SERVICE_UNAVAILABLE.into();
-    reply
-        .headers
-        .push((Cow::Borrowed("Retry-After"), "1".to_owned()));
-    reply
+    let reply: Reply = Status::SERVICE_UNAVAILABLE.into();
+    reply.with_extra(&[("Retry-After", "1".to_owned())])
 }
 
 impl<S: 'static> Handler<S> for Site<S> {

@@ -1,6 +1,5 @@
 //! WebSockets that are accepted.
 
-use std::borrow::Cow;
 use std::io;
 use std::ops::{Deref, DerefMut};
 
@@ -118,8 +117,5 @@ pub(crate) fn upgrade_required() -> Reply {
         ("Upgrade", "websocket"),
         ("Connection", "Upgrade"),
     ];
-    headers.into_iter().fold(reply, |mut reply, (name, value)| {
-        reply.headers.push((Cow::Borrowed(name), value.to_owned()));
-        reply
-    })
+    reply.with_extra(&headers.map(|(name, value)| (name, value.to_owned())))
 }
