@@ -204,16 +204,10 @@ fn publication<'i, S: 'static>(
     let Some(text) = request.text() else {
         return bad("the message is not UTF-8 text\n".into());
     };
-    let name = request.query("event");
-    if name
-        .as_ref()
-        .is_some_and(|name| name.contains(['\r', '\n', '\0']))
-    {
-        return bad("the event name has a line end in it\n".into());
-    }
-    let mut event = match name {
-        Some(name) => Event::new(name),
+    let mut event = match request.query("event").map(Event::try_new) {
         None => Event::message(""),
+        Some(Ok(event)) => event,
+        Some(Err(error)) => return bad(format!("{error}\n")),
     };
     let is_json = request.header("content-type").is_some_and(|value| {
         let kind = value.split(';').next().unwrap_or_default().trim();

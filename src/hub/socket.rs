@@ -144,10 +144,7 @@ impl<S: 'static> Sockets<S> {
                 }
                 pubsub::check_name(&topic).map_err(|error| error.to_string())?;
                 let event = match event {
-                    Some(name) if name.contains(['\r', '\n', '\0']) => {
-                        return Err("the event name has a line end in it".into());
-                    }
-                    Some(name) => Event::new(name),
+                    Some(name) => Event::try_new(name).map_err(|error| error.to_string())?,
                     None => Event::message(""),
                 };
                 self.publish(ws, &topic, event.json(data))?;
