@@ -24,7 +24,7 @@
 //! callback may ask for) and `id` (the connection).
 //!
 //! Ids are `Copy`, can be kept anywhere, and never dangle: on a connection that is gone an
-//! operation answers [`Sent::Gone`].
+//! operation answers [`Sent::Gone`]. [`ConnMap`] keeps something for each connection, by its id.
 //!
 //! ```no_run
 //! # use std::collections::HashSet;
@@ -65,6 +65,12 @@
 //! # std::io::Result::Ok(())
 //! ```
 //!
+//! Callbacks that share more than closures can hold are one object: a [`WebSocketHandler`], given to
+//! [`WebSocketCallbacks::handler`].
+//!
+//! The other side is the same with `connect` in its name: [`Core::connect_websocket`] and
+//! [`Core::connect_stream`] return an id at once, and the one outcome is `on_open` or `on_close`.
+//!
 //! # What is promised
 //!
 //! * Callbacks never nest, so none of the above needs a `RefCell`.
@@ -95,7 +101,8 @@
 //!
 //! # Features
 //!
-//! `hub` adds the module `hub`; `signals` adds `Core::drain_on_signals` on Unix; `program`, the default,
+//! `hub` adds the module `hub`, whose `mount` gives a [`Site`] the routes of the program: topics over
+//! WebSocket, event streams and POST. `signals` adds `Core::drain_on_signals` on Unix; `program`, the default,
 //! adds what the binary needs. An embedder wants `default-features = false`.
 
 #![forbid(unsafe_code)]

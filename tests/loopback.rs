@@ -327,6 +327,22 @@ fn a_port_that_is_taken_is_an_error_that_names_it() {
     assert!(error.to_string().contains(&address), "{error}");
 }
 
+#[test]
+fn an_address_that_is_none_is_told_what_was_expected() {
+    for address in [
+        "8080",
+        "localhost",
+        ":80",
+        "localhost:http",
+        "localhost:65536",
+    ] {
+        let error = Reactor::run((), |reactor| reactor.websocket(address, |_| ())).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+        let expected = format!("cannot listen on {address}: expected HOST:PORT or unix:PATH");
+        assert_eq!(error.to_string(), expected);
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn a_reactor_lives_inside_another_loop() {

@@ -220,7 +220,7 @@ impl<S: 'static> Handler<S> for WebSocketClient<S> {
 }
 
 impl<S: 'static> Core<S> {
-    /// Connects to a `ws://` URL; `setup` names the callbacks and what to ask for.
+    /// Connects to a `ws://` URL, or the same with `http://`; `setup` names the callbacks and what to ask for.
     ///
     /// Returns at once. Names are looked up off the loop and every address is tried, within
     /// `connect_timeout`; the answer must come within `head_timeout`. The one outcome is `on_open`

@@ -140,6 +140,13 @@ pub(crate) fn bind(address: &str, config: &Config) -> io::Result<(Acceptor, Addr
 }
 
 fn bind_tcp(address: &str, config: &Config) -> io::Result<(Acceptor, Address)> {
+    let is_one = address
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    if !is_one {
+        let why = "expected HOST:PORT or unix:PATH";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    }
     let mut last = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
     for address in address.to_socket_addrs()? {
         match bind_one(address, config) {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::target::is_host;
 
-/// A `ws://` URL, taken apart.
+/// A `ws://` or `http://` URL, taken apart.
 ///
 /// Source: RFC 6455, section 3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,9 +19,9 @@ pub struct WebSocketUrl<'u> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UrlError {
-    /// It does not begin with `ws://`.
+    /// It begins neither with `ws://` nor with `http://`.
     Scheme,
-    /// `wss://`, which needs TLS.
+    /// `wss://` or `https://`, which need TLS.
     Tls,
     /// The host is empty, has a user name, or its port is none.
     Host,
@@ -34,8 +34,8 @@ pub enum UrlError {
 impl fmt::Display for UrlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            UrlError::Scheme => "a URL must begin with ws://",
-            UrlError::Tls => "wss:// is not spoken yet, only ws://",
+            UrlError::Scheme => "a URL must begin with ws:// or http://",
+            UrlError::Tls => "wss:// and https:// need TLS, which is not spoken yet",
             UrlError::Host => "the host must be a name or address with an optional port",
             UrlError::Target => "path and query must be visible ASCII",
             UrlError::Fragment => "a WebSocket URL has no fragment",
