@@ -115,7 +115,7 @@ fn another_implementation_understands_our_client() {
     });
     assert_eq!(log[0], "open /path a");
     assert_eq!(log[1].len(), "message ".len() + 100_000);
-    assert_eq!(log[2..], ["close 1005 by peer"]);
+    assert_eq!(log[2..], ["close 1005 closed by peer"]);
 }
 
 #[test]

@@ -83,7 +83,7 @@ fn megabytes_come_back_whole_through_short_reads_and_writes() {
         client.finish();
         sim.settle();
         assert!(client.is_closed());
-        assert_eq!(*sim.state(), ["close by peer"]);
+        assert_eq!(*sim.state(), ["close closed by peer"]);
         let stats = sim.reactor().stats();
         assert_eq!(stats.received_bytes, sent.len() as u64);
         assert_eq!(stats.sent_bytes, sent.len() as u64);
@@ -107,7 +107,7 @@ fn a_half_closed_peer_gets_its_answer_before_the_end() {
     assert_eq!(client.read(), [b'y'; 1000]);
     sim.settle();
     assert!(client.is_closed());
-    assert_eq!(*sim.state(), ["close by peer"]);
+    assert_eq!(*sim.state(), ["close closed by peer"]);
 }
 
 // C1
@@ -132,7 +132,7 @@ fn with_on_end_our_side_stays_open_until_the_application_ends_it() {
     sim.advance(secs(1));
     assert_eq!(client.read_text(), "late answer");
     assert!(client.is_closed());
-    assert_eq!(*sim.state(), ["close by us"]);
+    assert_eq!(*sim.state(), ["close closed by us"]);
 }
 
 // C1
@@ -187,12 +187,12 @@ fn a_client_of_the_same_program_has_one_outcome() {
             .collect()
     };
     let log = sim.state().clone();
-    assert_eq!(of("1", &log), ["1 open", "1 hi", "1 close by us"]);
+    assert_eq!(of("1", &log), ["1 open", "1 hi", "1 close closed by us"]);
     assert_eq!(
         of("2", &log),
         ["2 close transport failed: connection refused"]
     );
-    assert_eq!(of("close", &log), ["close by peer"]);
+    assert_eq!(of("close", &log), ["close closed by peer"]);
     assert_eq!(sim.reactor().connection_count(), 0);
 }
 
@@ -272,7 +272,7 @@ fn a_paused_connection_hears_nothing_until_it_is_resumed_and_then_all_of_it() {
     sim.advance(secs(298));
     assert!(sim.state().is_empty());
     sim.advance(secs(1));
-    assert_eq!(*sim.state(), ["ab", "close by peer"]);
+    assert_eq!(*sim.state(), ["ab", "close closed by peer"]);
 }
 
 // C7
@@ -299,7 +299,7 @@ fn a_socket_that_pauses_within_a_message_gets_the_next_ones_after_resume() {
         assert_eq!(sim.state().len(), heard);
         sim.advance(secs(1));
     }
-    assert_eq!(*sim.state(), ["1", "2", "3", "close 1000 by peer"]);
+    assert_eq!(*sim.state(), ["1", "2", "3", "close 1000 closed by peer"]);
 }
 
 // C7: the pong of a peer that may not be heard is no reason to end it.
@@ -493,7 +493,7 @@ fn a_stream_that_is_closed_is_gone_ten_seconds_later_whatever_the_peer_does() {
     assert_eq!(sim.reactor().connection_count(), 2);
     sim.advance(LATE);
     assert_eq!(sim.reactor().connection_count(), 0);
-    assert_eq!(*sim.state(), vec!["close by us"; 3]);
+    assert_eq!(*sim.state(), vec!["close closed by us"; 3]);
     drop((stuck, open));
 }
 
@@ -553,7 +553,7 @@ fn a_drain_says_goodbye_evenly_over_its_window_and_ends_when_all_have_gone() {
     assert!(!sim.is_running());
     assert_eq!(
         *sim.state(),
-        vec!["1001 by us, draining: going away, clean: true"; 20]
+        vec!["1001 closed by us, draining: going away, clean: true"; 20]
     );
 }
 
@@ -615,7 +615,7 @@ fn a_drain_waits_for_the_silent_until_the_close_deadline_and_no_longer() {
     assert!(!sim.is_running());
     assert_eq!(
         *sim.state(),
-        ["1001 by us, draining: going away, clean: false"]
+        ["1001 closed by us, draining: going away, clean: false"]
     );
     drop(silent);
 }

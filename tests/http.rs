@@ -58,7 +58,7 @@ fn routes(site: &mut Site<Notes>) {
         let responder = request.reply_later();
         request.state.responders.push(responder);
         request.reactor.on_close(responder.id(), |cx, close| {
-            cx.state.note(format!("closed {}", close.reason));
+            cx.state.note(close.reason.to_string());
         });
     });
     site.get("/note/:what", |request| {
@@ -1293,10 +1293,7 @@ fn a_reply_that_never_comes_is_503_after_the_deadline() {
     assert!(failed.status == 503 && failed.closes() && failed.is_whole);
     assert!(stream.is_closed());
     let reason = CloseReason::TimedOut(Deadline::Reply);
-    assert_eq!(
-        sim.state().lines,
-        ["later".to_owned(), format!("closed {reason}")]
-    );
+    assert_eq!(sim.state().lines, ["later".to_owned(), reason.to_string()]);
     let responder = sim.state().responders[0];
     assert_eq!(sim.reactor().reply(responder, "late"), Sent::Gone);
     sim.settle();
@@ -1352,7 +1349,7 @@ fn streaming() -> Sim<Notes> {
                 let count = request.param("count").and_then(|count| count.parse().ok());
                 let id = request.stream("text/plain");
                 request.reactor.on_close(id, |cx, close| {
-                    cx.state.note(format!("closed {}", close.reason));
+                    cx.state.note(close.reason.to_string());
                 });
                 let mut left: u32 = count.unwrap_or(u32::MAX);
                 request.reactor.every(seconds(1), move |cx| {

@@ -257,7 +257,7 @@ fn a_client_that_stops_reading_costs_its_limit_and_no_more() {
     drop((stopped, reader, http));
     server.terminate();
     let (_, log) = server.ended();
-    let told = |line: &str| line.contains(": closed: 1013 slow consumer");
+    let told = |line: &str| line.contains(": ended: 1013 slow consumer");
     assert!(log.lines().any(told), "{log}");
     assert!(!log.contains("xxxx"), "a payload in the log");
 }

@@ -548,7 +548,10 @@ fn a_connection_opens_once_hears_in_order_and_closes_last() {
     client.finish();
     sim.settle();
     sim.advance(secs(100));
-    assert_eq!(*sim.state(), ["open", "a", "b", "end", "close by us"]);
+    assert_eq!(
+        *sim.state(),
+        ["open", "a", "b", "end", "close closed by us"]
+    );
 }
 
 #[test]

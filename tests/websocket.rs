@@ -110,7 +110,7 @@ fn text_binary_pings_and_a_clean_close() {
         "text ",
         &ping,
         "pong []",
-        "close 4001 by peer: bye, clean",
+        "close 4001 closed by peer: bye, clean",
     ];
     assert_eq!(*sim.state(), expected);
 }
@@ -124,19 +124,19 @@ fn on_close_tells_who_ended_it_with_which_code_and_whether_it_was_clean() {
             "the peer, with a code",
             |_, client| client.close(1000),
             Some(1000),
-            "close 1000 by peer, clean",
+            "close 1000 closed by peer, clean",
         ),
         (
             "the peer, without a code",
             |_, client| client.send_bytes(frame(0x88, &[])),
             Some(1005),
-            "close 1005 by peer, clean",
+            "close 1005 closed by peer, clean",
         ),
         (
             "the peer, without a word",
             |_, client| client.stream().finish(),
             None,
-            "close 1006 by peer, not clean",
+            "close 1006 closed by peer, not clean",
         ),
         (
             "the network",
@@ -151,7 +151,7 @@ fn on_close_tells_who_ended_it_with_which_code_and_whether_it_was_clean() {
                 client.close(4002);
             },
             Some(4002),
-            "close 4002 by us: enough, clean",
+            "close 4002 closed by us: enough, clean",
         ),
         (
             "the application, and the peer only hangs up",
@@ -160,7 +160,7 @@ fn on_close_tells_who_ended_it_with_which_code_and_whether_it_was_clean() {
                 client.stream().finish();
             },
             Some(1000),
-            "close 1000 by us, not clean",
+            "close 1000 closed by us, not clean",
         ),
         (
             "the application, with a code that must not be sent",
@@ -169,7 +169,7 @@ fn on_close_tells_who_ended_it_with_which_code_and_whether_it_was_clean() {
                 client.close(1000);
             },
             Some(1000),
-            "close 1000 by us: why, clean",
+            "close 1000 closed by us: why, clean",
         ),
         (
             "the application, abruptly",
@@ -178,7 +178,7 @@ fn on_close_tells_who_ended_it_with_which_code_and_whether_it_was_clean() {
                 sim.reactor().reset(id);
             },
             None,
-            "close 1006 by us, not clean",
+            "close 1006 closed by us, not clean",
         ),
     ];
     for (name, act, code, expected) in cases {
@@ -282,7 +282,7 @@ fn one_object_may_take_all_callbacks() {
     sim.settle();
     assert_eq!(a.received(), ["welcome to /a", "1 x"]);
     assert_eq!(b.received(), ["welcome to /b", "2 y"]);
-    assert_eq!(*sim.state(), ["2 1000 by peer"]);
+    assert_eq!(*sim.state(), ["2 1000 closed by peer"]);
 }
 
 // ── however the bytes come ───────────────────────────────────────────────────────────────────
@@ -330,7 +330,7 @@ fn a_session_in_one_piece_loses_nothing() {
         "text fragé🦀ments".into(),
         format!("binary {:?}", [9; 200]),
         format!("pong {:?}", b"pong"),
-        "close 1001 by peer: leaving, clean".into(),
+        "close 1001 closed by peer: leaving, clean".into(),
     ];
     assert_eq!(heard, expected);
     let head = got
@@ -399,7 +399,10 @@ fn short_reads_and_writes_change_nothing() {
             }
         }
         assert!(got == expected, "seed {seed}: {} events", got.len());
-        assert_eq!(sim.state().last().unwrap(), "close 4999 by peer, clean");
+        assert_eq!(
+            sim.state().last().unwrap(),
+            "close 4999 closed by peer, clean"
+        );
         assert_eq!(sim.state().len(), 1 + 40 + 1 + 1, "seed {seed}");
     }
 }
@@ -573,7 +576,7 @@ fn an_application_refuses_binary_with_1003() {
     );
     client.close(1003);
     sim.settle();
-    assert_eq!(*sim.state(), ["1003 by us: text only"]);
+    assert_eq!(*sim.state(), ["1003 closed by us: text only"]);
 }
 
 // W5, rule 11
@@ -667,7 +670,7 @@ fn a_panic_in_any_callback_of_a_socket_gets_1011_and_its_on_close() {
         assert_eq!(client.close_code(), Some(code), "{doomed}");
         assert_eq!(sim.state().len(), 1, "{doomed}");
         let reason = match doomed {
-            "on_close" => "1000 by peer",
+            "on_close" => "1000 closed by peer",
             _ => "1011 a callback panicked",
         };
         assert_eq!(*sim.state(), [reason], "{doomed}");
@@ -924,7 +927,11 @@ fn closing_a_paused_socket_hears_its_answer() {
         }
         assert_eq!(client.take_events(), [Received::Close(1000, String::new())]);
         assert!(client.is_closed(), "{before}");
-        assert_eq!(sim.state()[1..], ["close 1000 by us, clean"], "{before}");
+        assert_eq!(
+            sim.state()[1..],
+            ["close 1000 closed by us, clean"],
+            "{before}"
+        );
     }
 }
 
@@ -980,6 +987,6 @@ fn a_drain_closes_sockets_with_1001_and_takes_no_new_ones() {
     assert!(!sim.is_running());
     assert_eq!(
         sim.state()[1..],
-        ["close 1001 by us, draining: going away, clean"]
+        ["close 1001 closed by us, draining: going away, clean"]
     );
 }

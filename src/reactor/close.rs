@@ -77,9 +77,9 @@ impl fmt::Display for Deadline {
 impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            CloseReason::Peer => f.write_str("by peer"),
-            CloseReason::Local => f.write_str("by us"),
-            CloseReason::Drained => f.write_str("by us, draining"),
+            CloseReason::Peer => f.write_str("closed by peer"),
+            CloseReason::Local => f.write_str("closed by us"),
+            CloseReason::Drained => f.write_str("closed by us, draining"),
             CloseReason::TimedOut(deadline) => write!(f, "{deadline} deadline passed"),
             CloseReason::Protocol(error) => write!(f, "protocol error: {error}"),
             CloseReason::Http(error) => write!(f, "not HTTP/1.1: {error}"),

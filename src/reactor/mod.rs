@@ -374,18 +374,9 @@ impl<S: 'static> Reactor<S> {
             for id in ids {
                 match self.core.table.due(id, tick) {
                     None => {}
-                    Some(Deadline::Write) => self
-                        .core
-                        .table
-                        .abort(id, CloseReason::TimedOut(Deadline::Write)),
-                    Some(Deadline::Close) => self
-                        .core
-                        .table
-                        .abort(id, CloseReason::TimedOut(Deadline::Close)),
-                    Some(Deadline::Connect) => self
-                        .core
-                        .table
-                        .abort(id, CloseReason::TimedOut(Deadline::Connect)),
+                    Some(deadline @ (Deadline::Write | Deadline::Close | Deadline::Connect)) => {
+                        self.core.table.abort(id, CloseReason::TimedOut(deadline))
+                    }
                     Some(deadline) => {
                         self.handle(id, "due", |handler, cx| handler.due(cx, id, deadline))
                     }
@@ -486,7 +477,7 @@ impl<S: 'static> Reactor<S> {
             connection.subscriptions = subscriptions;
         }
         if log::log_enabled!(log::Level::Debug) {
-            log::debug!("conn {id} {}: closed: {close}", self.core.peer(id));
+            log::debug!("conn {id} {}: ended: {close}", self.core.peer(id));
         }
         self.handle(id, "on_close", |handler, cx| handler.closed(cx, id, &close));
         for call in self.core.on_close.remove(&id).unwrap_or_default() {
