@@ -14,7 +14,7 @@
 //! *Lingering* discards what still comes until the peer ends its side too, because closing a
 //! socket with unread bytes resets it and could destroy our last words on their way. From Closing
 //! on one absolute deadline holds for all of this, except that the last answer of an HTTP
-//! connection may take as long as its bytes are taken. What moves the state is in `table.rs`, and
+//! connection may take as long as its bytes are taken. What moves the state is in `closing.rs`, and
 //! nowhere else.
 
 use crate::protocol::{http, websocket};

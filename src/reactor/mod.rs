@@ -15,6 +15,7 @@
 
 pub(crate) mod clock;
 pub(crate) mod close;
+mod closing;
 pub(crate) mod config;
 pub(crate) mod connect;
 pub(crate) mod connection;
@@ -35,6 +36,7 @@ pub(crate) mod stream;
 pub(crate) mod table;
 pub(crate) mod timers;
 pub(crate) mod transport;
+mod waiting;
 pub(crate) mod websocket;
 pub(crate) mod write_queue;
 
