@@ -356,7 +356,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::reactor::clock::{Clock, nanos};
+    use crate::reactor::clock::Clock;
     use crate::reactor::config::{Config, Options};
     use crate::reactor::stream::{Stream, StreamHandlers};
     use crate::reactor::{Duration, Reactor};
@@ -390,8 +390,9 @@ mod tests {
         panic!("it does not come about: {:?}", reactor.state);
     }
 
+    #[cfg(target_os = "linux")]
     fn at(reactor: &mut Reactor<Vec<String>>, time: Duration) {
-        reactor.core.clock = Clock::Invented(nanos(time));
+        reactor.core.clock = Clock::Invented(crate::reactor::clock::nanos(time));
         reactor.turn(Some(Duration::ZERO)).unwrap();
     }
 
