@@ -339,8 +339,9 @@ impl<S: 'static> Core<S> {
     /// its time in this turn, the rest of what it sent waits for the next, and others come first.
     #[inline]
     pub(crate) fn check_budget(&mut self, id: ConnId) {
-        self.table.spend(1);
-        if STEPS_PER_CLOCK <= self.table.spent {
+        if self.table.spent < STEPS_PER_CLOCK {
+            self.table.spent += 1;
+        } else {
             self.table.spent = 0;
             if self.table.read_time_nanos < self.clock.now() - self.table.now
                 && let Some(connection) = self.table.connection_mut(id)

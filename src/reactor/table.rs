@@ -321,8 +321,7 @@ impl Table {
         // A short reply to who is being read: the common case by itself.
         if let Some(role) = self.plain
             && self.corked == id
-            && message.as_bytes().len() < LARGE_BYTES
-            && self.cork.len() < CORK_BYTES
+            && message.as_bytes().len() + self.cork.len() < LARGE_BYTES
         {
             let mask = match role {
                 Role::Server => None,

@@ -269,8 +269,9 @@ pub struct WebSocketCallbacks<S> {
     /// The longest message that goes the short way.
     short_bytes_max: usize,
     closures: Closures<S>,
-    /// In the place of the closures, where there is one.
-    object: Option<Box<dyn WebSocketHandler<S>>>,
+    /// Who is called: the closures, or an object in their place; settled by `seal`.
+    receiver: Box<dyn WebSocketHandler<S>>,
+    has_object: bool,
 }
 
 impl<S: 'static> WebSocketCallbacks<S> {
@@ -280,16 +281,14 @@ impl<S: 'static> WebSocketCallbacks<S> {
             ping_nanos: None,
             short_bytes_max: 0,
             closures: Closures::default(),
-            object: None,
+            receiver: Box::new(Closures::default()),
+            has_object: false,
         }
     }
 
     #[inline]
     fn receiver(&mut self) -> &mut dyn WebSocketHandler<S> {
-        match &mut self.object {
-            Some(object) => object.as_mut(),
-            None => &mut self.closures,
-        }
+        self.receiver.as_mut()
     }
 
     /// Limits, watermarks, policy and deadlines; they start as the reactor's.
@@ -357,11 +356,15 @@ impl<S: 'static> WebSocketCallbacks<S> {
 
     /// Gives all callbacks to one object, instead of closures.
     pub fn handler(&mut self, handler: impl WebSocketHandler<S>) {
-        self.object = Some(Box::new(handler));
+        self.receiver = Box::new(handler);
+        self.has_object = true;
     }
 
     /// Nothing more will be set; what a message needs of the options is made ready.
     pub(crate) fn seal(&mut self) {
+        if !self.has_object {
+            self.receiver = Box::new(std::mem::take(&mut self.closures));
+        }
         self.short_bytes_max = self.options.websocket.short_bytes_max();
         self.ping_nanos = self.options.ping_interval.map(Tick::bounded_nanos);
     }
@@ -413,23 +416,25 @@ impl<S: 'static> WebSocketCallbacks<S> {
     pub(crate) fn receive(&mut self, cx: &mut Cx<'_, S>, id: ConnId, input: &mut [u8]) -> usize {
         let length = input.len();
         let mut rest = input;
-        let mut heard = false;
+        let mut count = 0;
         cx.reactor.callback = "on_message";
         // Short messages, one after the other, as long as nothing else comes up.
         while let Some(role) = cx.reactor.table.plain(id)
             && let Some(message) =
                 websocket::next_short_message(role, &mut rest, self.short_bytes_max)
         {
-            heard = true;
             match message {
-                Ok(message) => self.message(cx, id, Life::Open, message),
+                Ok(message) => self.hand_out(cx, id, message),
                 Err(error) => {
                     cx.reactor.table.fail(id, CloseReason::Protocol(error));
                     return length;
                 }
             }
+            count += 1;
             cx.reactor.check_budget(id);
         }
+        let mut heard = count != 0;
+        cx.reactor.table.stats.messages += count;
         while !rest.is_empty() {
             let Some(connection) = cx.reactor.table.connection_mut(id) else {
                 return length;
@@ -512,15 +517,20 @@ impl<S: 'static> WebSocketCallbacks<S> {
         cx.reactor.table.stats.messages += 1;
         // What comes after our own goodbye is too late. Source: RFC 6455, section 5.5.1.
         if life == Life::Open {
-            self.receiver().on_message(
-                &mut Ws {
-                    state: cx.state,
-                    reactor: cx.reactor,
-                    id,
-                },
-                message,
-            );
+            self.hand_out(cx, id, message);
         }
+    }
+
+    #[inline]
+    fn hand_out(&mut self, cx: &mut Cx<'_, S>, id: ConnId, message: Message<'_>) {
+        self.receiver().on_message(
+            &mut Ws {
+                state: cx.state,
+                reactor: cx.reactor,
+                id,
+            },
+            message,
+        );
     }
 
     fn ping(&mut self, cx: &mut Cx<'_, S>, id: ConnId, life: Life, payload: &[u8]) {
