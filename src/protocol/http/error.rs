@@ -61,7 +61,7 @@ pub enum HttpError {
     /// More than [`OVERHEAD_BYTES_MAX`](super::OVERHEAD_BYTES_MAX) of chunk extensions and
     /// trailers.
     ChunkOverhead,
-    /// The connection ended inside a body.
+    /// The connection ended inside a head or a body.
     Truncated,
 }
 
@@ -125,7 +125,7 @@ impl fmt::Display for HttpError {
             HttpError::BodyTooLong => "a body above the limit",
             HttpError::BadChunk => "a malformed chunk",
             HttpError::ChunkOverhead => "chunk extensions and trailers above the limit",
-            HttpError::Truncated => "the end of the connection inside a body",
+            HttpError::Truncated => "the end of the connection inside a message",
         })
     }
 }

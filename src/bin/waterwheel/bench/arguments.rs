@@ -60,7 +60,8 @@ Options of fan-out and sse, against `waterwheel serve` or, plainly, a server tha
   --topic NAME             with waterwheel [bench]
   --token TOKEN            with waterwheel, where publishing needs one
 
-Anything wrong (a connection lost, a reply that is missing or differs) is said, and the exit code is 1.
+Anything wrong (a connection lost, a reply that is missing or of another length; with --verify, and in
+fan-out and sse, also one that differs or is out of order) is said, and the exit code is 1.
 ";
 
 /// The most that a number of connections or messages may be, and the longest run in seconds.

@@ -98,6 +98,10 @@ pub struct Run {
     pub open: usize,
     started: usize,
     opened: usize,
+    /// When a connection was begun or came open last.
+    last_opening: Duration,
+    /// The run ends before its time; what is closed now is closed by us.
+    has_given_up: bool,
     began: Mark,
     ended: Mark,
     open_took: Duration,
@@ -120,6 +124,8 @@ impl Run {
             open: 0,
             started: 0,
             opened: 0,
+            last_opening: Duration::ZERO,
+            has_given_up: false,
             began: Mark::default(),
             ended: Mark::default(),
             open_took: Duration::ZERO,
@@ -310,6 +316,10 @@ pub trait Load: Sized + 'static {
     fn connections(&self) -> Vec<ConnId>;
 }
 
+/// After this long without an answer to any connection nobody answers; more than the handshake of
+/// a WebSocket has, which says it better.
+const OPENING_PATIENCE: Duration = Duration::from_secs(12);
+
 /// Shows progress on a terminal, and begins to open connections.
 pub fn start<L: Load>(state: &mut L, reactor: &mut Core<L>) {
     if state.run().plan.shows_progress && io::stderr().is_terminal() {
@@ -318,6 +328,7 @@ pub fn start<L: Load>(state: &mut L, reactor: &mut Core<L>) {
             cx.state.run().show_progress(now);
         });
     }
+    reactor.every(Duration::from_secs(1), look_whether_answered);
     if state.run().plan.connect_rate.is_some() {
         reactor.every(Duration::from_millis(10), |cx| {
             if cx.state.run().phase == Phase::Opening {
@@ -346,6 +357,7 @@ pub fn open_more<L: Load>(state: &mut L, reactor: &mut Core<L>) {
         }
         let number = run.started;
         run.started += 1;
+        run.last_opening = reactor.now();
         if let Err(error) = L::connect(state, reactor, number) {
             let run = state.run();
             run.problems.add(Kind::NotOpened, || error.to_string());
@@ -359,6 +371,7 @@ pub fn opened<L: Load>(state: &mut L, reactor: &mut Core<L>) {
     let run = state.run();
     run.opened += 1;
     run.open += 1;
+    run.last_opening = reactor.now();
     if run.phase != Phase::Opening {
         return;
     }
@@ -374,6 +387,9 @@ pub fn opened<L: Load>(state: &mut L, reactor: &mut Core<L>) {
 pub fn closed<L: Load>(state: &mut L, reactor: &mut Core<L>, was_open: bool, close: &Close) {
     let run = state.run();
     run.open -= usize::from(was_open);
+    if run.has_given_up {
+        return;
+    }
     if run.phase == Phase::Closing {
         if run.open == 0 {
             reactor.stop();
@@ -405,7 +421,23 @@ pub fn give_up<L: Load>(run: &mut Run, reactor: &mut Core<L>) {
     if run.phase == Phase::Measuring {
         run.ended = run.mark(reactor.now());
     }
+    run.has_given_up = true;
     reactor.stop();
+}
+
+/// An event stream has no handshake with a deadline of its own.
+fn look_whether_answered<L: Load>(cx: &mut Cx<'_, L>) {
+    let now = cx.reactor.now();
+    let run = cx.state.run();
+    let is_waiting = run.phase == Phase::Opening && run.opened < run.started;
+    if is_waiting && OPENING_PATIENCE < now - run.last_opening {
+        let (address, opened, wanted) = (&run.plan.address, run.opened, run.plan.connections);
+        let sentence = format!(
+            "{address} takes connections and does not answer ({opened} of {wanted} were open)"
+        );
+        run.problems.add(Kind::NotOpened, || sentence);
+        give_up(run, cx.reactor);
+    }
 }
 
 /// Begins to send, and to measure when that is warm.

@@ -146,6 +146,11 @@ pub fn tell_close(address: &str, close: &Close) -> String {
                 "{address} takes connections and does not answer the handshake: is it a WebSocket server?"
             )
         }
+        CloseReason::Http(error) => {
+            format!(
+                "{address} did not answer the handshake as a WebSocket server does ({error}): is it one, and is the path right?"
+            )
+        }
         CloseReason::Upgrade(error) => {
             format!("the server at {address} did not agree to a WebSocket: {error}")
         }
