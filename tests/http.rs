@@ -1830,6 +1830,12 @@ fn site_with_origins(absent: bool) -> Sim<Notes> {
                 request.reply("hello")
             });
             site.post("/publish", |request| request.reply("published"));
+            site.get("/later", |request| {
+                let responder = request.reply_later();
+                request
+                    .reactor
+                    .next_tick(move |cx| cx.reactor.reply(responder, "at last"));
+            });
             site.get("/events", |request| request.event_stream().subscribe("t"));
             site.get("/ticks", |request| request.stream("text/plain"));
             site.websocket("/ws", |_| {});
@@ -1940,6 +1946,19 @@ fn a_preflight_is_answered_with_what_the_page_may_do() {
     let refused = ask(&mut sim, &preflight("https://evil.example.org"));
     assert_eq!(refused.status, 403);
     assert_eq!(refused.header("access-control-allow-methods"), None);
+}
+
+// H5, H9
+#[test]
+fn an_answer_that_comes_later_may_be_read_by_the_page_that_asked() {
+    let mut sim = site_with_origins(true);
+    let origin = "https://app.example.org";
+    let answered = ask(&mut sim, &with_origin(&get("/later"), origin));
+    assert_eq!(answered.body, b"at last");
+    assert_eq!(answered.header("access-control-allow-origin"), Some(origin));
+    assert_eq!(answered.header("vary"), Some("Origin"));
+    let answered = ask(&mut sim, &get("/later"));
+    assert_eq!(answered.header("access-control-allow-origin"), None);
 }
 
 #[test]

@@ -192,13 +192,17 @@ impl<S: 'static> Core<S> {
     /// Answers a request that was taken with `reply_later`. `Gone` when the client is, or when the
     /// request was answered before.
     pub fn reply(&mut self, responder: Responder, reply: impl Into<Reply>) -> Sent {
-        let owed = self.exchange(responder.id).is_some_and(|exchange| {
-            exchange.phase() == http::Phase::Reply && exchange.request() == responder.request
-        });
-        if !owed {
-            return Sent::Gone;
-        }
-        self.respond(responder.id, reply.into());
+        let headers = match self.exchange(responder.id) {
+            Some(exchange)
+                if exchange.phase() == http::Phase::Reply
+                    && exchange.request() == responder.request =>
+            {
+                exchange.take_owed_headers()
+            }
+            _ => return Sent::Gone,
+        };
+        let reply = reply.into().with_extra(&headers);
+        self.respond(responder.id, reply);
         Sent::Queued
     }
 

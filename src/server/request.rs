@@ -132,10 +132,11 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
             .map_or(Duration::from_secs(60), |options| options.reply_timeout);
         self.reactor.table.hold(self.id);
         self.reactor.table.wait(self.id, Deadline::Reply, timeout);
-        let request = self
-            .reactor
-            .exchange(self.id)
-            .map_or(0, |exchange| exchange.request());
+        let headers = self.extra_headers;
+        let request = self.reactor.exchange(self.id).map_or(0, |exchange| {
+            exchange.owe_headers(headers);
+            exchange.request()
+        });
         Responder {
             id: self.id,
             request,

@@ -148,7 +148,7 @@ impl<S: 'static> Site<S> {
     fn receive_requests(&mut self, cx: &mut Cx<'_, S>, id: ConnId, input: &[u8]) -> usize {
         let mut rest = input;
         self.asked = None;
-        loop {
+        while !cx.reactor.stopped {
             let Some(connection) = cx.reactor.table.open_mut(id) else {
                 return input.len();
             };

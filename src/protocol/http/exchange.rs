@@ -48,6 +48,8 @@ pub struct Exchange {
     body: Vec<u8>,
     decoder: BodyDecoder,
     received_body_bytes: u64,
+    /// Headers that the answer gets whenever it comes.
+    owed_headers: Vec<(&'static str, String)>,
 }
 
 impl Exchange {
@@ -65,6 +67,7 @@ impl Exchange {
             body: Vec::new(),
             decoder: BodyDecoder::new(BodyFraming::None),
             received_body_bytes: 0,
+            owed_headers: Vec::new(),
         }
     }
 
@@ -124,12 +127,23 @@ impl Exchange {
     pub fn complete(&mut self) -> bool {
         // What goes wrong from here on is not about that request.
         self.is_head_request = false;
+        self.owed_headers = Vec::new();
         self.phase = if self.keep_alive {
             Phase::Head
         } else {
             Phase::End
         };
         self.keep_alive
+    }
+
+    /// Keeps headers for an answer that comes later, such as those of cross-origin sharing.
+    pub fn owe_headers(&mut self, headers: &[(&'static str, String)]) {
+        self.owed_headers = headers.to_vec();
+    }
+
+    /// The headers that were kept.
+    pub fn take_owed_headers(&mut self) -> Vec<(&'static str, String)> {
+        std::mem::take(&mut self.owed_headers)
     }
 
     /// The connection ends after the answer that is owed.
