@@ -6,7 +6,7 @@
 #[path = "support/answer.rs"]
 mod support;
 
-#[allow(dead_code)]
+#[allow(dead_code, reason = "a whole program, whose `main` is not called here")]
 #[path = "../examples/many_cores.rs"]
 mod many_cores;
 

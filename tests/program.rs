@@ -192,8 +192,8 @@ fn out_of_descriptors_it_rests_and_serves_those_who_come_later() {
         assert_eq!(&answer, b"HTTP/1.1 200 OK");
     };
     answered(&mut clients[0]);
-    // Two seconds in which two hundred clients want something. This is a measurement of work, not
-    // of time: a slower machine gives the same or less.
+    // Two seconds in which two hundred clients want something. Nothing is waited for: this is the
+    // window in which work is counted, and a slower machine does the same or less in it.
     let before = server.processor_ticks();
     thread::sleep(std::time::Duration::from_secs(2));
     let ticks = server.processor_ticks() - before;

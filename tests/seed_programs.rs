@@ -6,20 +6,19 @@ use std::time::Duration;
 use waterwheel::websocket::{self, Limits, Machine, Role};
 use waterwheel::{Received, Sim, SimSocket, SimStream};
 
-// Each is a whole program, of which `main` stays unused here.
-#[allow(dead_code)]
+#[allow(dead_code, reason = "a whole program, whose `main` is not called here")]
 #[path = "../examples/chat.rs"]
 mod chat;
-#[allow(dead_code)]
+#[allow(dead_code, reason = "a whole program, whose `main` is not called here")]
 #[path = "../examples/driver_echo.rs"]
 mod driver_echo;
-#[allow(dead_code)]
+#[allow(dead_code, reason = "a whole program, whose `main` is not called here")]
 #[path = "../examples/echo.rs"]
 mod echo;
-#[allow(dead_code)]
+#[allow(dead_code, reason = "a whole program, whose `main` is not called here")]
 #[path = "../examples/later.rs"]
 mod later;
-#[allow(dead_code)]
+#[allow(dead_code, reason = "a whole program, whose `main` is not called here")]
 #[path = "../examples/sse_chat.rs"]
 mod sse_chat;
 

@@ -25,6 +25,7 @@ fn calls_of(name: &str, round_trips: usize, rest: Duration) -> HashMap<String, u
     for _ in 0..round_trips {
         round_trip(&mut client, "a small message");
     }
+    // Nothing is waited for: in this time there should be no call, which only time can show.
     thread::sleep(rest);
     drop(client);
     end_traced(&server);

@@ -1,6 +1,6 @@
 //! A server process to test against, and the little that the tests ask of it.
 
-#![allow(dead_code)] // each test binary uses its part
+#![allow(dead_code, reason = "each test file uses its own part")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
