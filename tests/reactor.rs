@@ -52,6 +52,35 @@ fn a_setup_that_fails_ends_run_before_anything_ran() {
 }
 
 // R1, rule 10
+// Rule 10
+#[test]
+fn nothing_that_has_come_already_is_handed_out_after_a_stop() {
+    for kind in ["short", "long"] {
+        let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+            reactor.websocket("0.0.0.0:80", |ws| {
+                ws.on_message(|ws, message| {
+                    ws.state.push(message.to_string()[..4].to_owned());
+                    ws.reactor.stop();
+                });
+                ws.on_close(|ws, _| ws.state.push("close".into()));
+            })
+        });
+        let clients = [(); 2].map(|()| sim.websocket("/"));
+        let message = if kind == "short" {
+            "stop".to_owned()
+        } else {
+            "stop".repeat(100)
+        };
+        for client in &clients {
+            for _ in 0..3 {
+                client.send(&message);
+            }
+        }
+        sim.settle();
+        assert_eq!(*sim.state(), ["stop", "close", "close"], "{kind}");
+    }
+}
+
 #[test]
 fn stop_ends_after_this_callback_and_at_its_time() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {

@@ -518,6 +518,7 @@ impl<S: 'static> Core<S> {
     /// gets its `on_close`.
     pub fn stop(&mut self) {
         self.stopped = true;
+        self.table.unplain_all();
     }
 
     /// What the loop has counted.

@@ -184,15 +184,15 @@ fn bind_one(address: SocketAddr, config: &Config) -> io::Result<mio::net::TcpLis
 #[cfg(unix)]
 fn bind_unix(path: &str, _: &Config) -> io::Result<(Acceptor, Address)> {
     use std::os::unix::fs::FileTypeExt;
-    use std::os::unix::net::UnixStream;
     if let Ok(metadata) = std::fs::symlink_metadata(path) {
         // Linux refuses a connection to a file of any kind as to a socket that nobody listens on.
         if !metadata.file_type().is_socket() {
             let why = format!("{path} exists and is not a socket");
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
         }
-        // A socket file that nobody listens on was left by a process that is gone.
-        if UnixStream::connect(path)
+        // A socket file that nobody listens on was left by a process that is gone. One whose queue
+        // is full is not waited for.
+        if mio::net::UnixStream::connect(path)
             .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
         {
             std::fs::remove_file(path)?;

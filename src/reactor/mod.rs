@@ -355,6 +355,9 @@ impl<S: 'static> Reactor<S> {
     fn run_deadlines(&mut self) {
         while let Some((tick, ids)) = self.core.table.deadlines.pop_due(self.core.table.now) {
             for id in ids {
+                if self.core.stopped {
+                    return;
+                }
                 match self.core.table.due(id, tick) {
                     None => {}
                     Some(deadline @ (Deadline::Write | Deadline::Close | Deadline::Connect)) => {
@@ -394,6 +397,9 @@ impl<S: 'static> Reactor<S> {
             return;
         };
         for event in &events {
+            if self.core.stopped {
+                break;
+            }
             match event.token() {
                 WAKER => {}
                 #[cfg(all(unix, feature = "signals"))]
@@ -412,20 +418,27 @@ impl<S: 'static> Reactor<S> {
         // In a simulation, what happens meanwhile is for the next turn, as with the kernel.
         let reports = self.core.net.as_ref().map_or(0, |net| net.len());
         for _ in 0..reports {
+            if self.core.stopped {
+                break;
+            }
             if let Some((index, readiness)) = self.core.net.as_ref().and_then(|net| net.pop()) {
                 self.ready(index, readiness);
             }
         }
-        if !again.is_empty() {
-            for index in again {
-                self.ready_again(index);
+        for index in again {
+            if self.core.stopped {
+                break;
             }
+            self.ready_again(index);
         }
     }
 
     fn run_drained(&mut self) {
         let drained = std::mem::take(&mut self.core.table.drained);
         for id in drained {
+            if self.core.stopped {
+                return;
+            }
             if self
                 .core
                 .table

@@ -353,11 +353,7 @@ impl<S: 'static> Reactor<S> {
 
 /// How much one read may bring: little before the protocol has shown that it needs more, because
 /// what is not consumed yet is kept.
-#[inline]
 fn read_bytes_max(protocol: &Protocol) -> usize {
-    if let Protocol::WebSocket(_) = protocol {
-        return usize::MAX / 2;
-    }
     match protocol {
         Protocol::WebSocket(_) | Protocol::Raw => usize::MAX / 2,
         Protocol::Http(exchange) => exchange.read_bytes_max(),

@@ -200,10 +200,14 @@ impl Table {
     /// Removes a source now, and frees its place at the end of the turn: what the kernel said of
     /// it in the same breath must not be taken for somebody else's who came meanwhile.
     pub(crate) fn vacate(&mut self, index: usize) -> Option<Source> {
-        let source = self.sources.get_mut(index)?;
-        let gone = std::mem::replace(source, Source::Gone);
-        self.vacated.push(index);
-        Some(gone)
+        match std::mem::replace(self.sources.get_mut(index)?, Source::Gone) {
+            // Vacated before; its place is freed once.
+            Source::Gone => None,
+            source => {
+                self.vacated.push(index);
+                Some(source)
+            }
+        }
     }
 
     pub(crate) fn free_vacated(&mut self) {
@@ -613,6 +617,11 @@ impl Table {
         if self.corked == id {
             self.plain = None;
         }
+    }
+
+    /// No message is handed out any more the short way, because none is.
+    pub(crate) fn unplain_all(&mut self) {
+        self.plain = None;
     }
 
     /// Writes what was gathered, with one system call; the kernel's refusal goes to the queue.

@@ -435,7 +435,7 @@ impl<S: 'static> WebSocketCallbacks<S> {
         }
         let mut heard = count != 0;
         cx.reactor.table.stats.messages += count;
-        while !rest.is_empty() {
+        while !rest.is_empty() && !cx.reactor.stopped {
             let Some(connection) = cx.reactor.table.connection_mut(id) else {
                 return length;
             };
