@@ -6,6 +6,7 @@
 //!
 //! A publication is: [`Topics::members`], and for each of them [`Encoded::get`].
 
+mod names;
 pub mod pattern;
 mod payload;
 mod slots;

@@ -22,12 +22,13 @@
 //! what it sends costs the same however many it has.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
-use std::{fmt, iter, slice};
+use std::hash::RandomState;
+use std::{fmt, iter};
 
 use super::Form;
+use super::names::{Entry, Names, Topic, hash_name};
 use super::pattern;
-use super::slots::{Key, Slots, grow, shrink};
+use super::slots::{Key, Slots};
 
 /// Longest name of a topic or pattern, in bytes.
 pub const TOPIC_BYTES_MAX: usize = 256;
@@ -142,14 +143,6 @@ struct Node {
     next: Option<Key>,
 }
 
-/// One subscription, in the array of its topic: what a publication walks over.
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    member: u64,
-    node: Key,
-    form: Form,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Exact,
@@ -206,226 +199,6 @@ struct Held {
     node: Option<Key>,
     subscription_count: usize,
     pattern_count: usize,
-}
-
-#[derive(Debug)]
-struct Topic {
-    name: Box<str>,
-    members: Members,
-}
-
-/// The members of a topic, of which there is always one. Most topics of most programs are a single
-/// user's, so that one needs no allocation.
-#[derive(Debug)]
-enum Members {
-    One(Entry),
-    // In a box, a topic with one member is 16 bytes smaller; the way to a large array is no longer
-    // than the array.
-    #[expect(clippy::box_collection, reason = "as above")]
-    Many(Box<Vec<Entry>>),
-}
-
-impl Members {
-    fn as_slice(&self) -> &[Entry] {
-        match self {
-            Members::One(entry) => slice::from_ref(entry),
-            Members::Many(entries) => entries,
-        }
-    }
-
-    fn get_mut(&mut self, index: usize) -> Option<&mut Entry> {
-        match self {
-            Members::One(entry) => slice::from_mut(entry).get_mut(index),
-            Members::Many(entries) => entries.get_mut(index),
-        }
-    }
-
-    fn push(&mut self, entry: Entry) {
-        match self {
-            Members::One(first) => *self = Members::Many(Box::new(vec![*first, entry])),
-            Members::Many(entries) => {
-                grow(entries);
-                entries.push(entry);
-            }
-        }
-    }
-
-    /// Removes the entry at `index`, which is there, and is not the only one. Returns the entry
-    /// that has moved into its place.
-    fn swap_remove(&mut self, index: usize) -> Option<Entry> {
-        let Members::Many(entries) = self else {
-            return None;
-        };
-        entries.swap_remove(index);
-        let moved = entries.get(index).copied();
-        if let [last] = entries[..] {
-            *self = Members::One(last);
-        } else {
-            shrink(entries);
-        }
-        moved
-    }
-}
-
-/// Names with their topics: the exact ones, or the patterns.
-#[derive(Debug, Default)]
-struct Names {
-    topics: Slots<Topic>,
-    index: Index,
-}
-
-impl Names {
-    fn find(&self, hash: u32, name: &str) -> Option<Key> {
-        self.index.find(hash, |key| {
-            self.topics
-                .get(key)
-                .is_some_and(|topic| *topic.name == *name)
-        })
-    }
-
-    fn member_count(&self, key: Option<Key>) -> usize {
-        let topic = key.and_then(|key| self.topics.get(key));
-        topic.map_or(0, |topic| topic.members.as_slice().len())
-    }
-
-    /// Adds a member to a topic that was found, or to a new one at the next key.
-    fn add(&mut self, found: Option<Key>, hash: u32, name: &str, entry: Entry) {
-        match found.and_then(|key| self.topics.get_mut(key)) {
-            Some(topic) => topic.members.push(entry),
-            None => {
-                let members = Members::One(entry);
-                let name = name.into();
-                if let Some(key) = self.topics.insert(Topic { name, members }) {
-                    self.index.insert(hash, key);
-                }
-            }
-        }
-    }
-
-    /// Removes a member from a topic, and the topic with its last one. Returns the entry that has
-    /// moved into its place.
-    fn remove(&mut self, hasher: &RandomState, key: Key, entry_index: usize) -> Option<Entry> {
-        let topic = self.topics.get_mut(key)?;
-        if let Members::Many(_) = topic.members {
-            return topic.members.swap_remove(entry_index);
-        }
-        let topic = self.topics.remove(key)?;
-        self.index.remove(hash_name(hasher, &topic.name), key);
-        None
-    }
-}
-
-fn hash_name(hasher: &RandomState, name: &str) -> u32 {
-    hasher.hash_one(name) as u32
-}
-
-/// From the hash of a name to its topic: open addressing with linear probing.
-///
-/// Eight bytes a place and no copy of the name, where a `HashMap<Box<str>, _>` has 24 and one. Where
-/// a search begins rises with the hash, which is kept here, so growing needs to look at no name.
-#[derive(Debug, Default)]
-struct Index {
-    places: Vec<Option<(Key, u32)>>,
-    count: usize,
-}
-
-impl Index {
-    const PLACES_MIN: usize = 8;
-
-    fn home(&self, hash: u32) -> usize {
-        ((u64::from(hash) * self.places.len() as u64) >> 32) as usize
-    }
-
-    fn after(&self, place: usize) -> usize {
-        if place + 1 == self.places.len() {
-            0
-        } else {
-            place + 1
-        }
-    }
-
-    /// The place that holds what is searched.
-    fn position(&self, hash: u32, is_it: impl Fn(Key) -> bool) -> Option<usize> {
-        if self.places.is_empty() {
-            return None;
-        }
-        let mut place = self.home(hash);
-        // One place is always free, so this ends.
-        while let Some((key, other)) = self.places[place] {
-            if other == hash && is_it(key) {
-                return Some(place);
-            }
-            place = self.after(place);
-        }
-        None
-    }
-
-    fn find(&self, hash: u32, is_it: impl Fn(Key) -> bool) -> Option<Key> {
-        let place = self.position(hash, is_it)?;
-        self.places[place].map(|(key, _)| key)
-    }
-
-    fn insert(&mut self, hash: u32, key: Key) {
-        // At most four fifths full.
-        if self.places.len() * 4 < (self.count + 1) * 5 {
-            self.resize();
-        }
-        self.put(hash, key);
-        self.count += 1;
-    }
-
-    fn put(&mut self, hash: u32, key: Key) {
-        let mut place = self.home(hash);
-        while self.places[place].is_some() {
-            place = self.after(place);
-        }
-        self.places[place] = Some((key, hash));
-    }
-
-    fn remove(&mut self, hash: u32, key: Key) {
-        let Some(mut hole) = self.position(hash, |other| other == key) else {
-            return;
-        };
-        // Whatever a search passed the hole for moves into it, so that no search ends there early.
-        let mut place = self.after(hole);
-        while let Some((_, other)) = self.places[place] {
-            if self.distance(self.home(other), place) >= self.distance(hole, place) {
-                self.places[hole] = self.places[place];
-                hole = place;
-            }
-            place = self.after(place);
-        }
-        self.places[hole] = None;
-        self.count -= 1;
-        // Less than a fifth full.
-        if Self::PLACES_MIN < self.places.len() && self.count * 5 < self.places.len()
-            || self.count == 0
-        {
-            self.resize();
-        }
-    }
-
-    /// How many steps a search takes from one place to another.
-    fn distance(&self, from: usize, to: usize) -> usize {
-        if from <= to {
-            to - from
-        } else {
-            to + self.places.len() - from
-        }
-    }
-
-    /// Makes room for two thirds more than there is.
-    fn resize(&mut self) {
-        let places = match self.count {
-            0 if self.places.is_empty() => Self::PLACES_MIN,
-            0 => 0,
-            count => (count * 5 / 3).max(Self::PLACES_MIN),
-        };
-        let old = std::mem::replace(&mut self.places, vec![None; places]);
-        for (key, hash) in old.into_iter().flatten() {
-            self.put(hash, key);
-        }
-    }
 }
 
 /// Topics and patterns, and their members.
@@ -794,27 +567,13 @@ impl Topics {
     /// What is allocated, without the names, in bytes.
     #[cfg(test)]
     fn heap_bytes(&self) -> usize {
-        let of_names = |names: &Names| {
-            let entries: usize = names
-                .topics
-                .values()
-                .map(|topic| match &topic.members {
-                    Members::One(_) => 0,
-                    Members::Many(entries) => {
-                        size_of::<Vec<Entry>>() + entries.capacity() * size_of::<Entry>()
-                    }
-                })
-                .sum();
-            let index = names.index.places.capacity() * size_of::<Option<(Key, u32)>>();
-            entries + index + names.topics.heap_bytes()
-        };
         let of_many: usize = self
             .many
             .values()
             .map(|many| many.nodes.capacity() * 9)
             .sum();
         let many = self.many.capacity() * (size_of::<(u64, Many)>() + 1) + of_many;
-        of_names(&self.exact) + of_names(&self.patterns) + self.nodes.heap_bytes() + many
+        self.exact.heap_bytes() + self.patterns.heap_bytes() + self.nodes.heap_bytes() + many
     }
 }
 
@@ -1246,33 +1005,6 @@ mod tests {
             (house.topics.subscription_count(), house.topics.heap_bytes()),
             (0, 0)
         );
-    }
-
-    #[test]
-    fn index_finds_what_is_there_through_collisions() {
-        // Few hashes for many keys, so that runs are long and go over the end.
-        let mut random = Xorshift::new(5);
-        let mut index = Index::default();
-        let mut model: Vec<(Key, u32)> = Vec::new();
-        for round in 0..20_000 {
-            let joins = if round / 4000 % 2 == 0 { 60 } else { 40 };
-            if model.is_empty() || random.below(100) < joins {
-                let key = Key::from_bits(round + 1).unwrap();
-                let hash = u32::MAX - (random.below(40) as u32) * 0x0100_0000;
-                index.insert(hash, key);
-                model.push((key, hash));
-            } else {
-                let (key, hash) = model.swap_remove(random.below(model.len()));
-                index.remove(hash, key);
-                assert_eq!(index.find(hash, |other| other == key), None);
-            }
-            assert_eq!(index.count, model.len());
-            if round % 100 == 0 {
-                for (key, hash) in &model {
-                    assert_eq!(index.find(*hash, |other| other == *key), Some(*key));
-                }
-            }
-        }
     }
 
     #[test]
