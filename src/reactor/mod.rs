@@ -29,6 +29,7 @@ mod lookup;
 pub(crate) mod memory;
 mod readiness;
 pub(crate) mod remote;
+mod sending;
 #[cfg(all(unix, feature = "signals"))]
 mod signals;
 pub(crate) mod sim;
