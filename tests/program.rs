@@ -177,6 +177,23 @@ fn a_second_term_ends_at_once() {
 }
 
 #[test]
+fn too_few_descriptors_are_said_before_anything_is_announced() {
+    let output = Command::new("bash")
+        .args(["-c", "ulimit -n 40 && exec \"$0\" \"$@\""])
+        .arg(env!("CARGO_BIN_EXE_waterwheel"))
+        .args(["--listen", "127.0.0.1:0", "--reactors", "8"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        error.contains("ulimit -n") && error.contains("136"),
+        "{error}"
+    );
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
 #[cfg(target_os = "linux")]
 fn out_of_descriptors_it_rests_and_serves_those_who_come_later() {
     let server = Server::start_with_descriptors(64, &[]);
@@ -462,6 +479,8 @@ fn words_it_does_not_know_are_named_and_exit_code_2() {
         (&["--drain-window", "soon"], "soon"),
         (&["--max-connections", "0"], "--max-connections"),
         (&["echo", "--to", "nobody"], "nobody"),
+        (&["doctor", "--connections", "99999999999"], "100000000"),
+        (&["bench", "ecko"], "waterwheel bench --help"),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_waterwheel"))
             .args(words)

@@ -79,6 +79,9 @@ pub struct Doctor {
 /// As many threads as any machine has use for.
 const REACTORS_MAX: usize = 1024;
 
+/// More than any machine has had.
+const DOCTOR_CONNECTIONS_MAX: u64 = 100_000_000;
+
 /// The longest drain window, in seconds: a day.
 const DRAIN_WINDOW_MAX: u64 = 86_400;
 
@@ -262,6 +265,15 @@ fn count(option: &str, value: &str) -> Result<usize, String> {
     }
 }
 
+fn doctor_count(value: &str) -> Result<u64, String> {
+    match value.parse() {
+        Ok(count @ 1..=DOCTOR_CONNECTIONS_MAX) => Ok(count),
+        _ => Err(format!(
+            "--connections: expected a number above 0, at most {DOCTOR_CONNECTIONS_MAX}, got {value:?}"
+        )),
+    }
+}
+
 fn reactor_count(value: &str) -> Result<usize, String> {
     match value.parse() {
         Ok(count @ 2..=REACTORS_MAX) if !cfg!(unix) => Err(format!(
@@ -280,7 +292,7 @@ fn doctor(parser: &mut Parser) -> Result<Command, String> {
         match argument {
             Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
             Arg::Long("connections") => {
-                connections = count("--connections", &text(parser, "--connections")?)? as u64;
+                connections = doctor_count(&text(parser, "--connections")?)?;
             }
             other => return Err(other.unexpected().to_string()),
         }

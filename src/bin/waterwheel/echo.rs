@@ -11,7 +11,7 @@ const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 pub fn run(options: &Echo) -> io::Result<()> {
     crate::start_log(options.log);
-    let mut config = crate::config(options.max_connections, 1);
+    let mut config = crate::config(options.max_connections, 1)?;
     config.http.body_bytes_max = MESSAGE_BYTES_MAX;
     config.options.websocket = websocket::Limits {
         frame_bytes_max: MESSAGE_BYTES_MAX,

@@ -7,7 +7,7 @@ mod doctor;
 mod echo;
 mod serve;
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use waterwheel::{Address, Config, Core, ListenerId};
@@ -23,7 +23,11 @@ fn main() -> ExitCode {
         Ok(command) => command,
         Err(why) => {
             eprintln!("waterwheel: {why}");
-            eprintln!("waterwheel --help tells what there is.");
+            let of_bench = std::env::args_os()
+                .nth(1)
+                .is_some_and(|word| word == "bench");
+            let mode = if of_bench { "bench " } else { "" };
+            eprintln!("waterwheel {mode}--help tells what there is.");
             return ExitCode::from(2);
         }
     };
@@ -109,8 +113,19 @@ fn raise_descriptor_limit() -> u64 {
 /// Raises the limit of open descriptors as far as it goes, and allows as many connections as that
 /// leaves beside what so many reactors need for themselves, or as many as were asked for where those
 /// are fewer.
-fn config(connections_max: Option<usize>, reactors: usize) -> Config {
+///
+/// # Errors
+///
+/// When there is no descriptor left for a connection.
+fn config(connections_max: Option<usize>, reactors: usize) -> io::Result<Config> {
     let descriptors = raise_descriptor_limit();
+    let needed = reserved(reactors).saturating_add(reactors as u64);
+    if descriptors < needed {
+        return Err(io::Error::other(format!(
+            "this needs {needed} descriptors, and the process may have {descriptors}: raise the limit \
+             (ulimit -n, or LimitNOFILE in a systemd unit)"
+        )));
+    }
     let room = room(descriptors, reactors);
     let wanted = connections_max.unwrap_or(room);
     if room < wanted {
@@ -120,16 +135,20 @@ fn config(connections_max: Option<usize>, reactors: usize) -> Config {
     }
     let connections_max = wanted.min(room);
     log::info!("room for {connections_max} connections");
-    Config {
+    Ok(Config {
         connections_max,
         ..Config::default()
-    }
+    })
+}
+
+/// What so many reactors need for themselves.
+fn reserved(reactors: usize) -> u64 {
+    RESERVED_DESCRIPTORS.saturating_mul(reactors as u64)
 }
 
 /// How many connections so many descriptors are enough for.
 fn room(descriptors: u64, reactors: usize) -> usize {
-    let reserved = RESERVED_DESCRIPTORS.saturating_mul(reactors as u64);
-    let room = descriptors.saturating_sub(reserved).max(1);
+    let room = descriptors.saturating_sub(reserved(reactors)).max(1);
     usize::try_from(room).unwrap_or(usize::MAX)
 }
 
@@ -158,9 +177,9 @@ mod tests {
 
     #[test]
     fn fewer_connections_than_there_is_room_for_are_as_asked_and_more_are_not() {
-        let all = config(None, 1).connections_max;
-        assert_eq!(config(Some(1), 1).connections_max, 1);
-        assert_eq!(config(Some(all), 1).connections_max, all);
-        assert_eq!(config(Some(all + 1), 1).connections_max, all);
+        let all = config(None, 1).unwrap().connections_max;
+        assert_eq!(config(Some(1), 1).unwrap().connections_max, 1);
+        assert_eq!(config(Some(all), 1).unwrap().connections_max, all);
+        assert_eq!(config(Some(all + 1), 1).unwrap().connections_max, all);
     }
 }

@@ -18,7 +18,7 @@ pub fn run(options: &Serve) -> io::Result<()> {
         let access = access(options, address, &place)?;
         listeners.push((place, access));
     }
-    let config = crate::config(options.max_connections, options.reactors);
+    let config = crate::config(options.max_connections, options.reactors)?;
     if 1 < options.reactors {
         return run_many(options, listeners, &config);
     }
