@@ -547,7 +547,7 @@ fn echo_to_all_reaches_every_client() {
 #[test]
 #[cfg(target_os = "linux")]
 fn the_doctor_says_a_line_for_each_limit_and_ends_with_what_they_come_to() {
-    for connections in ["1", "18446744073709551615"] {
+    for connections in ["1", "100000000"] {
         let output = Command::new(env!("CARGO_BIN_EXE_waterwheel"))
             .args(["doctor", "--connections", connections])
             .output()
