@@ -541,7 +541,8 @@ impl<S: 'static> Reactor<S> {
             };
             catch_unwind(AssertUnwindSafe(|| call(handler.as_mut(), &mut cx)))
         };
-        if outcome.is_err() {
+        // By value: nothing is left to be dropped on the way that all take.
+        if let Err(_panic) = outcome {
             core.table.stats.panics += 1;
             log::error!(
                 "conn {id} {}: {}: {} panicked",
@@ -551,7 +552,9 @@ impl<S: 'static> Reactor<S> {
             );
             core.table.fail(id, CloseReason::Panicked);
         }
-        core.note_duration(before, |core| handler.name(core.table.connection(id)));
+        if let Some(took) = core.slow_since(before) {
+            core.note_slow(took, &handler.name(core.table.connection(id)));
+        }
     }
 
     /// Calls a closure that belongs to no connection.
@@ -568,7 +571,9 @@ impl<S: 'static> Reactor<S> {
             self.core.table.stats.panics += 1;
             log::error!("a {event} panicked");
         }
-        self.core.note_duration(before, |_| "reactor".to_owned());
+        if let Some(took) = self.core.slow_since(before) {
+            self.core.note_slow(took, "reactor");
+        }
     }
 }
 
@@ -583,16 +588,19 @@ fn adopt_handlers<S>(handlers: &mut Vec<Option<Box<dyn Handler<S>>>>, core: &mut
 }
 
 impl<S: 'static> Core<S> {
+    /// The time passes on; how much since `before`, where it is more than a callback may take.
     #[inline]
-    fn note_duration(&mut self, before: u64, name: impl FnOnce(&Self) -> String) {
+    fn slow_since(&mut self, before: u64) -> Option<Duration> {
         let now = self.clock.now();
         self.table.now = now;
         let took = now - before;
-        if self.table.slow_callback_nanos < took {
-            self.table.stats.slow_callbacks += 1;
-            let took = Duration::from_nanos(took);
-            log::warn!("{}: {} took {took:?}", name(self), self.callback);
-        }
+        (self.table.slow_callback_nanos < took).then(|| Duration::from_nanos(took))
+    }
+
+    #[cold]
+    fn note_slow(&mut self, took: Duration, name: &str) {
+        self.table.stats.slow_callbacks += 1;
+        log::warn!("{name}: {} took {took:?}", self.callback);
     }
 }
 

@@ -122,6 +122,10 @@ impl<S: 'static> Reactor<S> {
         self.core.table.stats.received_bytes += count as u64;
         self.core.table.set_plain(role);
         let used = self.hand_out((id, key), count);
+        // Still with nothing else about it, and nothing is left: the common case by itself.
+        if used == count && self.core.table.plain().is_some() {
+            return Read::Done;
+        }
         let Some(connection) = self.core.table.connection_mut(id) else {
             return Read::Done;
         };

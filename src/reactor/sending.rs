@@ -314,10 +314,10 @@ impl Table {
         self.plain = Some(role);
     }
 
-    /// The role of a connection that is being read and has nothing else about it.
+    /// The role of the corked connection, where it has nothing else about it.
     #[inline]
-    pub(crate) fn plain(&self, id: ConnId) -> Option<Role> {
-        if self.corked == id { self.plain } else { None }
+    pub(crate) fn plain(&self) -> Option<Role> {
+        self.plain
     }
 
     /// Something else is about the connection from here on.

@@ -411,30 +411,67 @@ impl<S: 'static> WebSocketCallbacks<S> {
         }
     }
 
-    /// Hands out what is in `input`; returns how much was consumed.
+    /// Hands out what is in `input`, of which there is some; returns how much was consumed.
     #[inline(always)]
     pub(crate) fn receive(&mut self, cx: &mut Cx<'_, S>, id: ConnId, input: &mut [u8]) -> usize {
         let length = input.len();
         let mut rest = input;
-        let mut count = 0;
         cx.reactor.callback = "on_message";
-        // Short messages, one after the other, as long as nothing else comes up.
-        while let Some(role) = cx.reactor.table.plain(id)
-            && let Some(message) =
-                websocket::next_short_message(role, &mut rest, self.short_bytes_max)
-        {
+        let count = match cx.reactor.table.plain() {
+            // Twice the same, each with its role for a constant.
+            Some(Role::Server) => self.receive_short(cx, id, Role::Server, &mut rest),
+            Some(Role::Client) => self.receive_short(cx, id, Role::Client, &mut rest),
+            None => 0,
+        };
+        cx.reactor.table.stats.messages += count;
+        if !rest.is_empty() {
+            return length - rest.len() + self.receive_any(cx, id, rest, count != 0);
+        }
+        self.restart_ping(cx.reactor, id);
+        length
+    }
+
+    /// Hands out short messages, one after the other, as long as nothing else comes up; returns how
+    /// many there were.
+    #[inline(always)]
+    fn receive_short(
+        &mut self,
+        cx: &mut Cx<'_, S>,
+        id: ConnId,
+        role: Role,
+        rest: &mut &mut [u8],
+    ) -> u64 {
+        let mut count = 0;
+        while let Some(message) = websocket::next_short_message(role, rest, self.short_bytes_max) {
             match message {
                 Ok(message) => self.hand_out(cx, id, message),
                 Err(error) => {
                     cx.reactor.table.fail(id, CloseReason::Protocol(error));
-                    return length;
+                    *rest = &mut [];
+                    break;
                 }
             }
             count += 1;
             cx.reactor.check_budget(id);
+            if cx.reactor.table.plain().is_none() {
+                break;
+            }
         }
-        let mut heard = count != 0;
-        cx.reactor.table.stats.messages += count;
+        count
+    }
+
+    /// As [`receive`](Self::receive), for messages of every kind. `heard` says whether the peer has
+    /// given a sign of life already.
+    #[inline(never)]
+    fn receive_any(
+        &mut self,
+        cx: &mut Cx<'_, S>,
+        id: ConnId,
+        input: &mut [u8],
+        mut heard: bool,
+    ) -> usize {
+        let length = input.len();
+        let mut rest = input;
         while !rest.is_empty() && !cx.reactor.stopped {
             let Some(connection) = cx.reactor.table.connection_mut(id) else {
                 return length;

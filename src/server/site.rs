@@ -145,6 +145,8 @@ impl<S: 'static> Site<S> {
 
     // ── requests ─────────────────────────────────────────────────────────────────────────────
 
+    // Not inlined: it takes kilobytes of stack.
+    #[inline(never)]
     fn receive_requests(&mut self, cx: &mut Cx<'_, S>, id: ConnId, input: &[u8]) -> usize {
         let mut rest = input;
         self.asked = None;

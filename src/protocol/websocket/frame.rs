@@ -203,15 +203,14 @@ pub fn encode_message(mask: Option<[u8; 4]>, message: Message<'_>, out: &mut Vec
     }
     let second = payload.len() as u8;
     out.reserve(HEADER_BYTES_MAX + SHORT_BYTES_MAX);
-    out.push(first);
     match mask {
         None => {
-            out.push(second);
+            out.extend_from_slice(&[first, second]);
             out.extend_from_slice(payload);
         }
         Some(mask) => {
-            out.push(MASKED | second);
-            out.extend_from_slice(&mask);
+            let [a, b, c, d] = mask;
+            out.extend_from_slice(&[first, MASKED | second, a, b, c, d]);
             let start = out.len();
             out.extend_from_slice(payload);
             apply_mask(&mut out[start..], mask);
