@@ -3,6 +3,8 @@
 //! Edge-triggered; one shared buffer; one recv and one send a readiness. Frames are streamed
 //! through: unmasked in the buffer, their headers shortened in place, and sent back, without
 //! message assembly, UTF-8 checks, limits or deadlines. A ping becomes a pong, a close is echoed.
+//! With `--to all`, what came within one wait is gathered in one buffer, which then goes to each
+//! connection with one send; a frame must come whole, and control frames get no answer.
 //! It shows what the kernel costs; it is not a server that one could use.
 
 #![forbid(unsafe_code)]
@@ -62,10 +64,12 @@ struct Server {
     /// By descriptor.
     connections: Vec<Option<Connection>>,
     buffer: Box<[u8]>,
+    /// What goes to all after this wait, where it does.
+    to_all: Option<Vec<u8>>,
 }
 
 fn main() -> io::Result<()> {
-    let arguments = arguments(false);
+    let arguments = arguments(true);
     let listener = listen(arguments.port)?;
     let epoll = epoll::create(CreateFlags::CLOEXEC)?;
     let token = EventData::new_u64(listener.as_raw_fd() as u64);
@@ -75,6 +79,7 @@ fn main() -> io::Result<()> {
         listener,
         connections: Vec::new(),
         buffer: vec![0; CARRY_BYTES + BUFFER_BYTES].into(),
+        to_all: arguments.to_all.then(Vec::new),
     };
     let mut events: Vec<Event> = Vec::with_capacity(EVENTS);
     loop {
@@ -88,13 +93,14 @@ fn main() -> io::Result<()> {
                 server.accept()?;
             } else if let Some(Some(connection)) = server.connections.get_mut(descriptor)
                 && matches!(
-                    connection.advance(&mut server.buffer, event.flags),
+                    connection.advance(&mut server.buffer, &mut server.to_all, event.flags),
                     Ok(Fate::Ends) | Err(_)
                 )
             {
                 server.connections[descriptor] = None;
             }
         }
+        server.send_to_all();
     }
 }
 
@@ -134,8 +140,30 @@ impl Server {
     }
 }
 
+impl Server {
+    fn send_to_all(&mut self) {
+        let Some(bytes) = self.to_all.as_mut().filter(|bytes| !bytes.is_empty()) else {
+            return;
+        };
+        for slot in &mut self.connections {
+            if let Some(connection) = slot
+                && connection.is_open
+                && connection.send(bytes).is_err()
+            {
+                *slot = None;
+            }
+        }
+        bytes.clear();
+    }
+}
+
 impl Connection {
-    fn advance(&mut self, buffer: &mut [u8], ready: EventFlags) -> io::Result<Fate> {
+    fn advance(
+        &mut self,
+        buffer: &mut [u8],
+        to_all: &mut Option<Vec<u8>>,
+        ready: EventFlags,
+    ) -> io::Result<Fate> {
         if self.is_open && self.waiting.is_some() && !self.flush()? {
             return Ok(Fate::Stays);
         }
@@ -156,9 +184,9 @@ impl Connection {
             self.carry_bytes = 0;
             let end = CARRY_BYTES + count;
             if !self.is_open {
-                self.shake_hands(buffer, end)?;
+                self.shake_hands(buffer, to_all, end)?;
             } else {
-                self.echo(buffer, start, end)?;
+                self.take(buffer, to_all, start, end)?;
             }
             if self.is_open && self.waiting.is_some() {
                 return Ok(Fate::Stays);
@@ -175,7 +203,12 @@ impl Connection {
         })
     }
 
-    fn shake_hands(&mut self, buffer: &mut [u8], end: usize) -> io::Result<()> {
+    fn shake_hands(
+        &mut self,
+        buffer: &mut [u8],
+        to_all: &mut Option<Vec<u8>>,
+        end: usize,
+    ) -> io::Result<()> {
         let mut head = self.waiting.take().unwrap_or_default();
         head.extend_from_slice(&buffer[CARRY_BYTES..end]);
         let Some(bytes) = head_bytes(&head) else {
@@ -194,7 +227,52 @@ impl Connection {
         }
         // Frames that came with the head are not longer than what was received with its end.
         buffer[CARRY_BYTES..CARRY_BYTES + rest.len()].copy_from_slice(rest);
-        self.echo(buffer, CARRY_BYTES, CARRY_BYTES + rest.len())
+        self.take(buffer, to_all, CARRY_BYTES, CARRY_BYTES + rest.len())
+    }
+
+    fn take(
+        &mut self,
+        buffer: &mut [u8],
+        to_all: &mut Option<Vec<u8>>,
+        read: usize,
+        end: usize,
+    ) -> io::Result<()> {
+        match to_all {
+            None => self.echo(buffer, read, end),
+            Some(out) => self.gather(&mut buffer[read..end], out),
+        }
+    }
+
+    /// Appends the messages in `input` to what goes to all.
+    fn gather(&mut self, mut input: &mut [u8], out: &mut Vec<u8>) -> io::Result<()> {
+        while !input.is_empty() {
+            let Some(header) = Header::parse(input) else {
+                self.carry[..input.len()].copy_from_slice(input);
+                self.carry_bytes = input.len() as u8;
+                return Ok(());
+            };
+            let payload_bytes = header.payload_bytes as usize;
+            let (head, rest) = input.split_at_mut(header.bytes);
+            let (payload, rest) = rest
+                .split_at_mut_checked(payload_bytes)
+                .ok_or(ErrorKind::InvalidData)?;
+            match header.first & OPCODE {
+                CLOSE => {
+                    self.is_closing = true;
+                    return Ok(());
+                }
+                opcode if opcode < CLOSE => {
+                    let mut mask = header.mask;
+                    unmask(payload, &mut mask);
+                    out.extend_from_slice(&[header.first, header.second & 0x7f]);
+                    out.extend_from_slice(&head[2..header.bytes - MASK_BYTES]);
+                    out.extend_from_slice(payload);
+                }
+                _ => {}
+            }
+            input = rest;
+        }
+        Ok(())
     }
 
     /// Sends back the frames in `buffer[read..end]`.
