@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
@@ -22,6 +22,14 @@ struct Outcome {
 }
 
 impl Outcome {
+    fn of(output: Output) -> Outcome {
+        Outcome {
+            code: output.status.code(),
+            report: serde_json::from_slice(&output.stdout).unwrap_or_default(),
+            errors: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
     fn number(&self, key: &str) -> f64 {
         let value = &self.report[key];
         value
@@ -52,12 +60,7 @@ fn bench(words: &[&str]) -> Outcome {
 }
 
 fn finish(command: &mut Command) -> Outcome {
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    Outcome {
-        code: output.status.code(),
-        report: serde_json::from_slice(&output.stdout).unwrap_or_default(),
-        errors: String::from_utf8(output.stderr).unwrap(),
-    }
+    Outcome::of(command.stdin(Stdio::null()).output().unwrap())
 }
 
 /// A moment that is enough for thousands of messages, and not for a person to wait.
@@ -649,6 +652,44 @@ fn a_process_that_ends_meanwhile_costs_its_figures_and_no_others() {
     );
     assert_eq!(outcome.report["messages_per_cpu_s"], Value::Null);
     assert!(0.0 < outcome.number("messages"));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_interrupt_ends_the_measuring_and_another_process_is_not_the_servers() {
+    let server = Wrong::start(Fault::Nothing, false);
+    let mut watched = bystander();
+    let pid = watched.id().to_string();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_waterwheel"));
+    command.args(["bench", "echo", "--url", &server.url, "--pid", &pid]);
+    command.args(["--connections", "2", "--seconds", "600", "--warmup", "0"]);
+    command.args(["--json"]).stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let load = command.spawn().unwrap();
+    // Enough for processor time that is seen.
+    while server.counters.received.load(Ordering::Relaxed) < 50_000 {
+        std::thread::yield_now();
+    }
+    let id = load.id().to_string();
+    let kill = Command::new("kill").args(["-INT", &id]).status();
+    assert!(kill.unwrap().success());
+    let outcome = Outcome::of(load.wait_with_output().unwrap());
+    watched.kill().unwrap();
+    watched.wait().unwrap();
+    assert_eq!(outcome.code, Some(1), "{}", outcome.errors);
+    assert!(
+        outcome.errors.contains("interrupted: the figures are of"),
+        "{}",
+        outcome.errors
+    );
+    let sentence = format!("--pid {pid}: it has used no processor time");
+    assert!(outcome.errors.contains(&sentence), "{}", outcome.errors);
+    assert_eq!(outcome.number("errors"), 1.0);
+    assert!(50_000.0 <= outcome.number("sent_total"));
+    assert_eq!(
+        outcome.number("sent_total"),
+        outcome.number("received_total")
+    );
 }
 
 #[cfg(target_os = "linux")]

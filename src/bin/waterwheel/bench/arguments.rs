@@ -61,7 +61,8 @@ Options of fan-out and sse, against `waterwheel serve` or, plainly, a server tha
   --token TOKEN            with waterwheel, where publishing needs one
 
 Anything wrong (a connection lost, a reply that is missing or of another length; with --verify, and in
-fan-out and sse, also one that differs or is out of order) is said, and the exit code is 1.
+fan-out and sse, also one that differs or is out of order) is said, and the exit code is 1. An interrupt
+(Ctrl-C) ends the measuring, and the figures are of what there was; a second one ends the program.
 ";
 
 /// The most that a number of connections or messages may be, and the longest run in seconds.

@@ -12,9 +12,13 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
 use waterwheel::{Close, ConnId, Core, Cx};
 
 use super::meter::{LATENCY, Latencies};
@@ -30,6 +34,15 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// When all has come, this long for what nobody waits for.
 const GRACE: Duration = Duration::from_millis(100);
+
+/// A server that has used no processor time while the load has used so much is another process.
+const LOAD_SECONDS_MIN: f64 = 0.1;
+
+/// How often it is looked whether a signal came.
+const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// The exit code of a program that a signal ends.
+const INTERRUPTED: i32 = 130;
 
 /// Rates over time have this many points.
 const POINTS: u32 = 50;
@@ -190,6 +203,15 @@ impl Run {
             (Some(began), Some(ended)) => Some(ended.since(began)),
             _ => None,
         };
+        if let (Some(process), Some(time)) = (&self.plan.process, server)
+            && what.is_some()
+            && time.total_seconds() == 0.0
+            && LOAD_SECONDS_MIN <= own.total_seconds()
+        {
+            self.problems.add(Kind::Machine, || {
+                process.fault("it has used no processor time: is it the server's process?")
+            });
+        }
         let seconds =
             |of: fn(ProcessorTime) -> f64| server.map_or(Value::Null, |server| rounded(of(server)));
         if self.plan.opens_first {
@@ -320,8 +342,11 @@ pub trait Load: Sized + 'static {
 /// a WebSocket has, which says it better.
 const OPENING_PATIENCE: Duration = Duration::from_secs(12);
 
-/// Shows progress on a terminal, and begins to open connections.
+/// Shows progress on a terminal, heeds signals, and begins to open connections.
 pub fn start<L: Load>(state: &mut L, reactor: &mut Core<L>) {
+    if let Err(error) = heed_signals(reactor) {
+        log::warn!("a signal will end the run without figures: {error}");
+    }
     if state.run().plan.shows_progress && io::stderr().is_terminal() {
         reactor.every(Duration::from_millis(250), |cx| {
             let now = cx.reactor.now();
@@ -340,6 +365,47 @@ pub fn start<L: Load>(state: &mut L, reactor: &mut Core<L>) {
         open_more(state, reactor);
     } else {
         L::opened(&mut Cx { state, reactor });
+    }
+}
+
+/// The first signal ends the measuring, and the figures are of what there was until then; a second
+/// one ends the program.
+fn heed_signals<L: Load>(reactor: &mut Core<L>) -> io::Result<()> {
+    let came = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        flag::register_conditional_shutdown(signal, INTERRUPTED, Arc::clone(&came))?;
+        flag::register(signal, Arc::clone(&came))?;
+    }
+    let mut was_heeded = false;
+    reactor.every(SIGNAL_INTERVAL, move |cx| {
+        if came.load(Ordering::Relaxed) && !was_heeded {
+            was_heeded = true;
+            end_early(cx);
+        }
+    });
+    Ok(())
+}
+
+fn end_early<L: Load>(cx: &mut Cx<'_, L>) {
+    let now = cx.reactor.now();
+    let run = cx.state.run();
+    match run.phase {
+        Phase::Opening | Phase::WarmUp => {
+            let (opened, wanted) = (run.opened, run.plan.connections);
+            let sentence = format!(
+                "interrupted before anything was measured ({opened} of {wanted} connections were open)"
+            );
+            run.problems.add(Kind::Interrupted, || sentence);
+            give_up(run, cx.reactor);
+        }
+        Phase::Measuring => {
+            let measured = (now - run.began.at).as_secs_f64();
+            end_progress(&run.plan);
+            eprintln!("waterwheel: interrupted: the figures are of {measured:.1} s");
+            drain(cx);
+        }
+        Phase::Draining => close(cx),
+        Phase::Closing => cx.reactor.stop(),
     }
 }
 
@@ -471,6 +537,10 @@ fn measure<L: Load>(cx: &mut Cx<'_, L>) {
 fn drain<L: Load>(cx: &mut Cx<'_, L>) {
     let now = cx.reactor.now();
     let run = cx.state.run();
+    // A signal may have ended it before its time.
+    if run.phase != Phase::Measuring {
+        return;
+    }
     run.phase = Phase::Draining;
     run.ended = run.mark(now);
     run.last_done = (now, run.done);

@@ -26,6 +26,8 @@ pub enum Kind {
     Refused,
     /// The process that was watched, or the machine.
     Machine,
+    /// A signal ended the run before there was anything to measure.
+    Interrupted,
 }
 
 impl Kind {
@@ -40,6 +42,7 @@ impl Kind {
             Kind::Reordered => "reordered",
             Kind::Refused => "refused",
             Kind::Machine => "machine",
+            Kind::Interrupted => "interrupted",
         }
     }
 }

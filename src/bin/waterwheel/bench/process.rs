@@ -71,7 +71,8 @@ impl Process {
         })
     }
 
-    fn fault(&self, why: &str) -> String {
+    /// A sentence about this process.
+    pub fn fault(&self, why: &str) -> String {
         format!("--pid {}: {why}", self.name)
     }
 }

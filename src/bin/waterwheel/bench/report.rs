@@ -67,7 +67,7 @@ impl Report {
         let width = rows().map(|row| row.key.len()).max().unwrap_or_default();
         let mut table = String::new();
         for row in rows() {
-            let label = row.key.replace('_', " ");
+            let label = row.key.replace("p99_9", "p99.9").replace('_', " ");
             let text = row.text.as_deref().unwrap_or_default();
             // Writing to a string succeeds.
             let _ = writeln!(table, "{label:<width$}  {text}");
