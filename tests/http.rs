@@ -660,11 +660,14 @@ fn what_is_not_allowed_is_refused_and_the_connection_ends() {
 
 // H1
 #[test]
-fn tls_on_a_plain_port_is_counted() {
+fn who_speaks_tls_or_sends_proxy_headers_is_counted() {
     let mut sim = server();
     exchange(&mut sim, &[b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"]);
     exchange(&mut sim, &[b"nonsense\r\n\r\n"]);
-    assert_eq!(sim.reactor().stats().tls_on_plain_port, 1);
+    exchange(&mut sim, &[b"PROXY TCP4 1.1.1.1 2.2.2.2 1 2\r\n"]);
+    exchange(&mut sim, &[b"\r\n\r\n\x00\r\nQUIT\n"]);
+    let stats = sim.reactor().stats();
+    assert_eq!((stats.tls_on_plain_port, stats.proxy_headers), (1, 2));
 }
 
 // ── HTTP/1.0, HEAD, answers without a body ───────────────────────────────────────────────────
@@ -1320,6 +1323,12 @@ fn the_second_answer_to_one_request_is_gone() {
                 ];
                 request.state.sent.extend(sent);
             });
+            site.get("/after", |request| {
+                request.reply("now");
+                let responder = request.reply_later();
+                let sent = request.reactor.reply(responder, "then");
+                request.state.sent.push(sent);
+            });
             site.get("/never", |_| ());
             site.get("/panic", |_| panic!("of a test"));
         })
@@ -1329,6 +1338,15 @@ fn the_second_answer_to_one_request_is_gone() {
     sim.state().sent.clear();
     assert_eq!(ask(&mut sim, &get("/both")).text(), "then");
     assert_eq!(sim.state().sent, [Sent::Gone, Sent::Queued, Sent::Gone]);
+    sim.state().sent.clear();
+
+    // The connection goes on, and nothing is owed on it.
+    let stream = sim.connect();
+    stream.write(get("/after").repeat(2));
+    sim.advance(seconds(61));
+    let all = answers(&stream.read());
+    assert!(all.len() == 2 && all.iter().all(|answer| answer.text() == "now"));
+    assert_eq!(sim.state().sent, [Sent::Gone, Sent::Gone]);
 
     // Who neither answers nor takes it for later has forgotten it: the client need not wait.
     let (bytes, is_closed) = exchange(&mut sim, &[get("/never").as_bytes()]);
@@ -1836,6 +1854,9 @@ fn site_with_origins(absent: bool) -> Sim<Notes> {
                     .reactor
                     .next_tick(move |cx| cx.reactor.reply(responder, "at last"));
             });
+            site.get("/never", |request| request.reply_later());
+            site.get("/panic", |_| panic!("of a test"));
+            site.get("/forgotten", |_| ());
             site.get("/events", |request| request.event_stream().subscribe("t"));
             site.get("/ticks", |request| request.stream("text/plain"));
             site.websocket("/ws", |_| {});
@@ -1958,6 +1979,28 @@ fn an_answer_that_comes_later_may_be_read_by_the_page_that_asked() {
     assert_eq!(answered.header("access-control-allow-origin"), Some(origin));
     assert_eq!(answered.header("vary"), Some("Origin"));
     let answered = ask(&mut sim, &get("/later"));
+    assert_eq!(answered.header("access-control-allow-origin"), None);
+}
+
+// H5, H9
+#[test]
+fn a_failure_of_ours_may_be_read_by_the_page_that_asked() {
+    let mut sim = site_with_origins(true);
+    let origin = "https://app.example.org";
+    for (path, status) in [("/never", 503), ("/panic", 500), ("/forgotten", 500)] {
+        let stream = sim.connect();
+        stream.write(with_origin(&get(path), origin));
+        sim.advance(seconds(61));
+        let failed = answer(&stream.read());
+        assert_eq!(failed.status, status, "{path}");
+        assert_eq!(
+            failed.header("access-control-allow-origin"),
+            Some(origin),
+            "{path}"
+        );
+    }
+    // What is no request is nobody's.
+    let answered = ask(&mut sim, &with_origin("nonsense\r\n", origin));
     assert_eq!(answered.header("access-control-allow-origin"), None);
 }
 

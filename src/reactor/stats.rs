@@ -34,6 +34,8 @@ pub struct Stats {
     pub slow_callbacks: u64,
     /// TLS handshakes that arrived on a port without TLS.
     pub tls_on_plain_port: u64,
+    /// Headers of the PROXY protocol, which no port here reads.
+    pub proxy_headers: u64,
     /// Times accepting paused for lack of descriptors or room.
     pub accept_pauses: u64,
     /// How long each turn was busy between two polls.

@@ -192,17 +192,13 @@ impl<S: 'static> Core<S> {
     /// Answers a request that was taken with `reply_later`. `Gone` when the client is, or when the
     /// request was answered before.
     pub fn reply(&mut self, responder: Responder, reply: impl Into<Reply>) -> Sent {
-        let headers = match self.exchange(responder.id) {
+        match self.exchange(responder.id) {
             Some(exchange)
                 if exchange.phase() == http::Phase::Reply
-                    && exchange.request() == responder.request =>
-            {
-                exchange.take_owed_headers()
-            }
+                    && exchange.request() == responder.request => {}
             _ => return Sent::Gone,
-        };
-        let reply = reply.into().with_extra(&headers);
-        self.respond(responder.id, reply);
+        }
+        self.respond(responder.id, reply.into());
         Sent::Queued
     }
 
@@ -211,6 +207,7 @@ impl<S: 'static> Core<S> {
         let Some(exchange) = self.exchange(id) else {
             return;
         };
+        let owed = exchange.take_owed_headers();
         let head = ResponseHead {
             status: reply.status,
             is_http_10: exchange.is_http_10(),
@@ -226,11 +223,12 @@ impl<S: 'static> Core<S> {
             &reply.body
         };
         let mut out = Vec::with_capacity(256 + body.len());
-        let headers = reply
+        let own = reply
             .headers
             .iter()
             .map(|(name, value)| (name.as_ref(), value.as_str()));
-        head.encode(headers, &mut out);
+        let owed = owed.iter().map(|(name, value)| (*name, value.as_str()));
+        head.encode(own.chain(owed), &mut out);
         out.extend_from_slice(body);
         self.table.send_owned(id, out);
         self.complete(id);

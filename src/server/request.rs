@@ -30,8 +30,6 @@ pub struct Request<'a, 'i, S> {
     pub(crate) pattern: &'a Pattern,
     pub(crate) parameters: Parameters<'i>,
     pub(crate) body: &'i [u8],
-    /// Headers that every answer to it gets, such as those of cross-origin sharing.
-    pub(crate) extra_headers: &'a [(&'static str, String)],
     pub(crate) is_answered: bool,
 }
 
@@ -113,8 +111,7 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
         if std::mem::replace(&mut self.is_answered, true) {
             return Sent::Gone;
         }
-        let reply = reply.into().with_extra(self.extra_headers);
-        self.reactor.respond(self.id, reply);
+        self.reactor.respond(self.id, reply.into());
         Sent::Queued
     }
 
@@ -122,9 +119,17 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
     /// the route's `reply_timeout`.
     ///
     /// A client that ends its side meanwhile counts as gone: `on_close` is called, and the
-    /// responder is stale.
+    /// responder is stale. After an answer it is stale from the start.
     pub fn reply_later(&mut self) -> Responder {
-        self.is_answered = true;
+        let exchange = self.reactor.exchange(self.id);
+        let request = exchange.map_or(0, |exchange| exchange.request());
+        let responder = Responder {
+            id: self.id,
+            request,
+        };
+        if std::mem::replace(&mut self.is_answered, true) {
+            return responder;
+        }
         let timeout = self
             .reactor
             .table
@@ -132,15 +137,7 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
             .map_or(Duration::from_secs(60), |options| options.reply_timeout);
         self.reactor.table.hold(self.id);
         self.reactor.table.wait(self.id, Deadline::Reply, timeout);
-        let headers = self.extra_headers;
-        let request = self.reactor.exchange(self.id).map_or(0, |exchange| {
-            exchange.owe_headers(headers);
-            exchange.request()
-        });
-        Responder {
-            id: self.id,
-            request,
-        }
+        responder
     }
 
     /// Answers with a stream of Server-Sent Events: what is published to the topics it subscribes
@@ -194,6 +191,7 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
         let date = self.reactor.table.date();
         let exchange = self.reactor.exchange(self.id)?;
         let chunked = !exchange.is_http_10();
+        let owed = exchange.take_owed_headers();
         exchange.begin_stream(chunked);
         let head = ResponseHead {
             status: Status::OK,
@@ -205,11 +203,8 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
             is_chunked: chunked,
         };
         let mut out = Vec::with_capacity(256);
-        let extra = self
-            .extra_headers
-            .iter()
-            .map(|(name, value)| (*name, value.as_str()));
-        head.encode(headers.iter().copied().chain(extra), &mut out);
+        let owed = owed.iter().map(|(name, value)| (*name, value.as_str()));
+        head.encode(headers.iter().copied().chain(owed), &mut out);
         self.reactor.table.send_raw(self.id, &out);
         Some(chunked)
     }

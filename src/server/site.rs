@@ -265,13 +265,17 @@ impl<S: 'static> Site<S> {
 
     fn handle(&mut self, cx: &mut Cx<'_, S>, id: ConnId, parsed: &ParsedHead<'_>, body: &[u8]) {
         let head = &parsed.head;
-        let headers = match self.gate.admit(head, &self.name, cx.reactor.now()) {
-            Ok(headers) => headers,
+        match self.gate.admit(head, &self.name, cx.reactor.now()) {
+            Ok(headers) => {
+                if let Some(exchange) = cx.reactor.exchange(id) {
+                    exchange.owe_headers(headers);
+                }
+            }
             Err(reply) => return turn_away(cx, id, reply),
-        };
+        }
         let upgrade = match upgrade::check(parsed) {
             Ok(upgrade) => upgrade,
-            Err(refusal) => return turn_away(cx, id, refused(refusal).with_extra(&headers)),
+            Err(refusal) => return turn_away(cx, id, refused(refusal)),
         };
         let (found, allowed) = find(&self.routes, head, upgrade.is_some());
         self.asked = found.as_ref().map(|(index, _)| *index);
@@ -290,17 +294,16 @@ impl<S: 'static> Site<S> {
             pattern,
             parameters,
             body,
-            extra_headers: &headers,
             is_answered: false,
         };
         if let Some(guard) = &mut self.guard {
             request.reactor.callback = "guard";
             let outcome = guard(&mut request);
-            if request.is_answered {
+            if request.is_answered || request.reactor.stopped {
                 return;
             }
             if let Err(reply) = outcome {
-                return turn_away(cx, id, reply.with_extra(&headers));
+                return turn_away(cx, id, reply);
             }
         }
         match endpoint {
@@ -318,13 +321,22 @@ impl<S: 'static> Site<S> {
     }
 
     fn refuse(&self, cx: &mut Cx<'_, S>, id: ConnId, error: HttpError) {
-        if error == HttpError::TlsOnPlainPort {
-            cx.reactor.table.stats.tls_on_plain_port += 1;
-            if cx.reactor.table.stats.tls_on_plain_port == 1 {
-                log::warn!(
-                    "{}: somebody speaks TLS, which this port does not",
-                    self.name
-                );
+        let stats = &mut cx.reactor.table.stats;
+        let misdirected = match error {
+            HttpError::TlsOnPlainPort => Some((
+                &mut stats.tls_on_plain_port,
+                "somebody speaks TLS, which this port does not",
+            )),
+            HttpError::ProxyHeader => Some((
+                &mut stats.proxy_headers,
+                "a proxy sends PROXY headers, which this port does not read",
+            )),
+            _ => None,
+        };
+        if let Some((count, why)) = misdirected {
+            *count += 1;
+            if *count == 1 {
+                log::warn!("{}: {why}", self.name);
             }
         }
         log::debug!("conn {id} {}: {error}", cx.reactor.peer(id));
@@ -354,7 +366,7 @@ impl<S: 'static> Site<S> {
 fn answer<S: 'static>(request: &mut Request<'_, '_, S>, call: &mut OnRequest<S>) {
     request.reactor.callback = "request";
     call(request);
-    if !request.is_answered {
+    if !request.is_answered && !request.reactor.stopped {
         log::error!(
             "conn {}: {} {} was neither answered nor taken for later",
             request.id,
@@ -378,7 +390,7 @@ fn open_websocket<S: 'static>(
     if let Some(before_open) = &mut route.before_open {
         request.reactor.callback = "before_open";
         let outcome = before_open(&mut request);
-        if request.is_answered {
+        if request.is_answered || request.reactor.stopped {
             return;
         }
         if let Err(reply) = outcome {
@@ -393,9 +405,11 @@ fn open_websocket<S: 'static>(
         head,
         pattern,
         parameters,
-        extra_headers,
         ..
     } = request;
+    let headers = reactor
+        .exchange(id)
+        .map_or_else(Vec::new, |exchange| exchange.take_owed_headers());
     if let Some(connection) = reactor.table.open_mut(id) {
         connection.route = index;
     }
@@ -407,7 +421,7 @@ fn open_websocket<S: 'static>(
         parameter: &|name| pattern.value(&parameters, name),
     };
     let cx = &mut Cx { state, reactor };
-    route.open(cx, id, upgrade, handshake, extra_headers);
+    route.open(cx, id, upgrade, handshake, &headers);
 }
 
 /// The route for a request; where there is none, the methods its path has.

@@ -101,7 +101,13 @@ pub fn encode_continue(out: &mut Vec<u8>) {
 
 /// Appends an answer that says no more than its status and ends the connection. After HEAD its
 /// body is left out.
-pub fn encode_refusal(status: Status, date: &[u8], is_head_request: bool, out: &mut Vec<u8>) {
+pub fn encode_refusal<'h>(
+    status: Status,
+    date: &[u8],
+    headers: impl Iterator<Item = (&'h str, &'h str)>,
+    is_head_request: bool,
+    out: &mut Vec<u8>,
+) {
     let body = format!("{status}\n");
     let head = ResponseHead {
         status,
@@ -114,7 +120,7 @@ pub fn encode_refusal(status: Status, date: &[u8], is_head_request: bool, out: &
     };
     // The next one may find room at once; a crowd that waits a second finds it too.
     let retry = (status == Status::SERVICE_UNAVAILABLE).then_some(("Retry-After", "1"));
-    head.encode(retry.into_iter(), out);
+    head.encode(retry.into_iter().chain(headers), out);
     if !is_head_request {
         out.extend_from_slice(body.as_bytes());
     }
@@ -226,7 +232,13 @@ mod tests {
     #[test]
     fn refusals() {
         let mut out = Vec::new();
-        encode_refusal(Status::SERVICE_UNAVAILABLE, HEAD.date, false, &mut out);
+        encode_refusal(
+            Status::SERVICE_UNAVAILABLE,
+            HEAD.date,
+            std::iter::empty(),
+            false,
+            &mut out,
+        );
         let text = String::from_utf8(out).unwrap();
         assert!(
             text.contains("Connection: close\r\n") && text.contains("Retry-After: 1\r\n"),
@@ -234,7 +246,13 @@ mod tests {
         );
         assert!(text.ends_with("Content-Length: 24\r\nConnection: close\r\nRetry-After: 1\r\n\r\n503 Service Unavailable\n"));
         let mut out = Vec::new();
-        encode_refusal(Status::BAD_REQUEST, HEAD.date, true, &mut out);
+        encode_refusal(
+            Status::BAD_REQUEST,
+            HEAD.date,
+            std::iter::empty(),
+            true,
+            &mut out,
+        );
         assert!(out.ends_with(b"\r\n\r\n"));
     }
 }

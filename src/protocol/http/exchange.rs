@@ -48,7 +48,7 @@ pub struct Exchange {
     body: Vec<u8>,
     decoder: BodyDecoder,
     received_body_bytes: u64,
-    /// Headers that the answer gets whenever it comes.
+    /// Headers that the answer gets whenever it comes, and whoever gives it.
     owed_headers: Vec<(&'static str, String)>,
 }
 
@@ -136,12 +136,12 @@ impl Exchange {
         self.keep_alive
     }
 
-    /// Keeps headers for an answer that comes later, such as those of cross-origin sharing.
-    pub fn owe_headers(&mut self, headers: &[(&'static str, String)]) {
-        self.owed_headers = headers.to_vec();
+    /// Keeps headers for the answer to this request, such as those of cross-origin sharing.
+    pub fn owe_headers(&mut self, headers: Vec<(&'static str, String)>) {
+        self.owed_headers = headers;
     }
 
-    /// The headers that were kept.
+    /// The headers that were kept: they are in the answer that is being made.
     pub fn take_owed_headers(&mut self) -> Vec<(&'static str, String)> {
         std::mem::take(&mut self.owed_headers)
     }
@@ -180,7 +180,9 @@ impl Exchange {
     /// streamed body that is cut short must not look whole.
     pub fn encode_failure(&mut self, status: Status, date: &[u8], out: &mut Vec<u8>) {
         if !matches!(self.phase, Phase::Stream | Phase::End) {
-            super::encode_refusal(status, date, self.is_head_request, out);
+            let owed = std::mem::take(&mut self.owed_headers);
+            let headers = owed.iter().map(|(name, value)| (*name, value.as_str()));
+            super::encode_refusal(status, date, headers, self.is_head_request, out);
         }
         self.phase = Phase::End;
         self.keep_alive = false;
