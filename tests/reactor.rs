@@ -51,7 +51,6 @@ fn a_setup_that_fails_ends_run_before_anything_ran() {
     assert!(!*ran.borrow());
 }
 
-// R1, rule 10
 // Rule 10
 #[test]
 fn nothing_that_has_come_already_is_handed_out_after_a_stop() {
@@ -81,6 +80,155 @@ fn nothing_that_has_come_already_is_handed_out_after_a_stop() {
     }
 }
 
+// Rule 10
+#[test]
+fn a_stop_is_the_last_that_is_heard_but_for_the_ends() {
+    type Setup = fn(&mut Core<Log>) -> io::Result<()>;
+    let on_streams: Setup = |reactor| {
+        reactor.stream("0.0.0.0:80", |stream| {
+            stream.on_data(|stream, _| {
+                stream.state.push("data".into());
+                stream.reactor.stop();
+            });
+            stream.on_end(|stream| stream.state.push("end".into()));
+            stream.on_close(|stream, _| stream.state.push("close".into()));
+        })?;
+        Ok(())
+    };
+    let on_accepting: Setup = |reactor| {
+        reactor.stream("0.0.0.0:80", |stream| {
+            stream.on_open(|stream| {
+                stream.state.push("open".into());
+                stream.reactor.stop();
+            });
+            stream.on_data(|stream, _| stream.state.push("data".into()));
+            stream.on_close(|stream, _| stream.state.push("close".into()));
+        })?;
+        Ok(())
+    };
+    let on_guard: Setup = |reactor| {
+        reactor.http("0.0.0.0:80", |site| {
+            site.guard(|request| {
+                request.state.push("guard".into());
+                request.reactor.stop();
+                Ok(())
+            });
+            site.get("/", |request| request.state.push("route".into()));
+            site.websocket("/ws", |ws| ws.on_open(|ws, _| ws.state.push("open".into())));
+        })?;
+        Ok(())
+    };
+    let on_upgrade: Setup = |reactor| {
+        reactor.websocket("0.0.0.0:80", |ws| {
+            ws.before_open(|request| {
+                request.state.push("before".into());
+                request.reactor.stop();
+                Ok(())
+            });
+            ws.on_open(|ws, _| ws.state.push("open".into()));
+        })?;
+        Ok(())
+    };
+    let get = "GET / HTTP/1.1\r\nHost: h\r\n\r\n".to_owned();
+    let upgrade = "GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                   Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    // More than the loop reads at once, so that reading must be given up in the middle.
+    let much = "x".repeat(1024 * 1024);
+    let cases: [(Setup, &str, &[&str]); 7] = [
+        (on_streams, "x", &["data", "close", "close"]),
+        (on_streams, &much, &["data", "close", "close"]),
+        // The second waits for a loop that accepts.
+        (on_accepting, "x", &["open", "close"]),
+        (on_guard, &get.repeat(3), &["guard"]),
+        (on_guard, &get.repeat(30_000), &["guard"]),
+        (on_guard, upgrade, &["guard"]),
+        (on_upgrade, upgrade, &["before"]),
+    ];
+    for (setup, said, expected) in cases {
+        let mut sim = Sim::new(Log::new(), setup);
+        sim.socket_bytes(2 * 1024 * 1024);
+        let clients = [(); 2].map(|()| sim.dial());
+        for client in &clients {
+            client.write(said);
+            client.finish();
+        }
+        sim.settle();
+        assert!(!sim.is_running());
+        assert_eq!(*sim.state(), expected, "{:.40}", said);
+    }
+}
+
+// Rule 10
+#[test]
+fn a_stop_is_before_the_ticks_timers_and_calls_that_are_due() {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+        let remote = reactor.remote();
+        remote
+            .run(|cx| {
+                cx.state.push("call".into());
+                cx.reactor.stop();
+            })
+            .unwrap();
+        remote.run(|cx| cx.state.push("call".into())).unwrap();
+        reactor.next_tick(|cx| cx.state.push("tick".into()));
+        reactor.after(Duration::ZERO, |cx| cx.state.push("timer".into()));
+        reactor.every(millis(1), |cx| cx.state.push("period".into()));
+    });
+    sim.advance(secs(1));
+    assert_eq!(*sim.state(), ["call"]);
+
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+        reactor.next_tick(|cx| cx.state.push("tick".into()));
+        reactor.stop();
+    });
+    sim.advance(secs(1));
+    assert!(sim.state().is_empty());
+}
+
+// Rule 10
+#[test]
+fn nobody_connects_when_the_loop_has_stopped() {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+        reactor.stream("0.0.0.0:80", |stream| {
+            stream.on_close(|stream, _| {
+                let again = stream.reactor.connect_stream("127.0.0.1:80", |_| ());
+                stream.state.push(again.unwrap_err().to_string());
+            });
+        })
+    });
+    let _client = sim.connect();
+    sim.reactor().stop();
+    sim.settle();
+    assert_eq!(
+        *sim.state(),
+        ["cannot connect to 127.0.0.1:80: the reactor has stopped"]
+    );
+}
+
+// C5: a missing socket fails at once, and every time.
+#[test]
+fn who_connects_again_at_once_in_vain_does_not_hold_the_loop() {
+    fn connect(reactor: &mut Core<u32>) {
+        let again = reactor.connect_stream("unix:nobody", |stream| {
+            stream.on_close(|stream, _| {
+                *stream.state += 1;
+                connect(stream.reactor);
+            });
+        });
+        again.unwrap();
+    }
+    let mut reactor = Reactor::new(Config::default(), 0).unwrap();
+    connect(reactor.core());
+    let mut before = 0;
+    for _ in 0..3 {
+        assert!(reactor.turn(Some(Duration::ZERO)).unwrap());
+        let so_far = *reactor.state();
+        assert!((1..100).contains(&(so_far - before)), "{so_far}");
+        before = so_far;
+    }
+}
+
+// R1, rule 10
 #[test]
 fn stop_ends_after_this_callback_and_at_its_time() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {

@@ -16,7 +16,7 @@ impl<S: 'static> Core<S> {
     ///
     /// # Errors
     ///
-    /// When `address` is not of that form. Everything else comes with `on_close`.
+    /// When `address` is not of that form, or the reactor was stopped. Everything else comes with `on_close`.
     pub fn connect_stream(
         &mut self,
         address: &str,

@@ -228,7 +228,7 @@ impl<S: 'static> Core<S> {
     ///
     /// # Errors
     ///
-    /// When `url` is not one. Everything else comes with `on_close`.
+    /// When `url` is not one, or the reactor was stopped. Everything else comes with `on_close`.
     pub fn connect_websocket(
         &mut self,
         url: &str,

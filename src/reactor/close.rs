@@ -1,5 +1,6 @@
 //! How a connection ended: who, why, and with which words.
 
+use std::fmt::Write;
 use std::{fmt, io};
 
 use crate::protocol::http::{self, HttpError};
@@ -117,14 +118,36 @@ impl Close {
     }
 }
 
+impl Close {
+    /// As it is displayed, but for the words, which may be a stranger's: for log lines.
+    pub(crate) fn without_text(&self) -> WithoutText<'_> {
+        WithoutText(self)
+    }
+}
+
+pub(crate) struct WithoutText<'c>(&'c Close);
+
+impl fmt::Display for WithoutText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.code != 0 {
+            write!(f, "{} ", self.0.code)?;
+        }
+        self.0.reason.fmt(f)
+    }
+}
+
+/// Code, reason and words; control characters in these are escaped, so that it stays one line.
 impl fmt::Display for Close {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.code != 0 {
-            write!(f, "{} ", self.code)?;
-        }
-        write!(f, "{}", self.reason)?;
+        self.without_text().fmt(f)?;
         if !self.text.is_empty() {
-            write!(f, ": {}", self.text)?;
+            f.write_str(": ")?;
+        }
+        for char in self.text.chars() {
+            match char.is_control() {
+                true => write!(f, "{}", char.escape_default())?,
+                false => f.write_char(char)?,
+            }
         }
         Ok(())
     }

@@ -66,6 +66,10 @@ impl<S: 'static> Core<S> {
         options: u16,
         protocol: Protocol,
     ) -> io::Result<ConnId> {
+        if self.stopped {
+            let why = format!("cannot connect to {address}: the reactor has stopped");
+            return Err(io::Error::other(why));
+        }
         if let Some(path) = address.strip_prefix("unix:") {
             let id = self
                 .table

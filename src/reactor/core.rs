@@ -515,7 +515,8 @@ impl<S: 'static> Core<S> {
     // ── the whole ────────────────────────────────────────────────────────────────────────────
 
     /// Ends the loop after this callback, and with it every connection, without goodbyes. Each
-    /// gets its `on_close`.
+    /// gets its `on_close`; nothing else that has come is handed out, and nothing can be connected
+    /// any more.
     pub fn stop(&mut self) {
         self.stopped = true;
         self.table.unplain_all();

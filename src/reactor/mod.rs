@@ -66,6 +66,9 @@ const SIGNALS: Token = Token(usize::MAX - 1);
 /// Readiness reports taken from the kernel at once.
 const EVENTS: usize = 1024;
 
+/// How deep ends that lead to others are followed in one turn.
+const CLOSING_ROUNDS: usize = 16;
+
 /// What a setup may return: nothing, or a result whose error ends `run` before it begins.
 pub trait SetupResult {
     /// The error, where there is one.
@@ -265,7 +268,10 @@ impl<S: 'static> Reactor<S> {
             false => CloseReason::Local,
         };
         self.core.table.end_all(reason);
-        self.run_closings();
+        // Nobody can connect any more, so that this has an end.
+        while !self.core.table.closings.is_empty() {
+            self.run_closings();
+        }
     }
 
     // ── the steps of a turn ──────────────────────────────────────────────────────────────────
@@ -452,8 +458,12 @@ impl<S: 'static> Reactor<S> {
     }
 
     fn run_closings(&mut self) {
-        // A callback may close others; they get theirs in the same turn.
-        while !self.core.table.closings.is_empty() {
+        // A callback may end others; they get theirs in the same turn. Not without end: who
+        // connects again at once, in vain, does not hold the loop.
+        for _ in 0..CLOSING_ROUNDS {
+            if self.core.table.closings.is_empty() {
+                return;
+            }
             for id in std::mem::take(&mut self.core.table.closings) {
                 self.finish(id);
             }
@@ -474,11 +484,12 @@ impl<S: 'static> Reactor<S> {
             connection.subscriptions = subscriptions;
         }
         if log::log_enabled!(log::Level::Debug) {
-            log::debug!("conn {id} {}: ended: {close}", self.core.peer(id));
+            let (peer, close) = (self.core.peer(id), close.without_text());
+            log::debug!("conn {id} {peer}: ended: {close}");
         }
-        self.handle(id, "on_close", |handler, cx| handler.closed(cx, id, &close));
+        self.handle_owed(id, "on_close", |handler, cx| handler.closed(cx, id, &close));
         for call in self.core.on_close.remove(&id).unwrap_or_default() {
-            self.call("on_close", |cx| call(cx, &close));
+            self.call_owed("on_close", |cx| call(cx, &close));
         }
         self.core.end_race(id, u32::MAX);
         if key != NO_HANDLER
@@ -496,7 +507,20 @@ impl<S: 'static> Reactor<S> {
 
     // ── calling out ──────────────────────────────────────────────────────────────────────────
 
+    /// Calls the handler of a connection, unless a callback has stopped the loop.
     fn handle(
+        &mut self,
+        id: ConnId,
+        event: &'static str,
+        call: impl FnOnce(&mut dyn Handler<S>, &mut Cx<'_, S>),
+    ) {
+        if !self.core.stopped {
+            self.handle_owed(id, event, call);
+        }
+    }
+
+    /// As [`handle`](Self::handle), whatever has happened: `on_close` is owed.
+    fn handle_owed(
         &mut self,
         id: ConnId,
         event: &'static str,
@@ -557,8 +581,15 @@ impl<S: 'static> Reactor<S> {
         }
     }
 
-    /// Calls a closure that belongs to no connection.
+    /// Calls a closure that belongs to no connection, unless a callback has stopped the loop.
     fn call(&mut self, event: &'static str, call: impl FnOnce(&mut Cx<'_, S>)) {
+        if !self.core.stopped {
+            self.call_owed(event, call);
+        }
+    }
+
+    /// As [`call`](Self::call), whatever has happened.
+    fn call_owed(&mut self, event: &'static str, call: impl FnOnce(&mut Cx<'_, S>)) {
         let core = &mut self.core;
         core.callback = event;
         let before = core.table.now;

@@ -60,7 +60,9 @@ impl<S: 'static> Reactor<S> {
             Some(Source::Attempt(_)) => {
                 if let Some(id) = self.core.attempt_ready(index as u32) {
                     self.handle(id, "on_open", |handler, cx| handler.open(cx, id));
-                    self.read(id);
+                    if !self.core.stopped {
+                        self.read(id);
+                    }
                 }
             }
             Some(Source::Listener(_) | Source::Gone) | None => {}
@@ -164,7 +166,9 @@ impl<S: 'static> Reactor<S> {
     /// already.
     fn read_on(&mut self, id: ConnId, mut first: Option<io::Result<usize>>) {
         let mut budget = self.core.table.config.read_budget_bytes;
-        while let Some(connection) = self.core.table.connection_mut(id) {
+        while !self.core.stopped
+            && let Some(connection) = self.core.table.connection_mut(id)
+        {
             match connection.life {
                 Life::Open | Life::Closing => {}
                 Life::Finishing | Life::Lingering => {
@@ -321,6 +325,9 @@ impl<S: 'static> Reactor<S> {
             listener.accepting = Accepting::Ready;
         }
         for _ in 0..self.core.table.config.accepts_per_turn {
+            if self.core.stopped {
+                return;
+            }
             let table = &mut self.core.table;
             let is_full = table.config.connections_max <= table.connection_count;
             let Some(Source::Listener(listener)) = table.sources.get_mut(index as usize) else {

@@ -14,10 +14,10 @@ use super::table::BURST;
 
 const NONE: u32 = u32::MAX;
 
-/// At most this many buffers go into one vectored write; kernels take 1024.
 /// Messages that are shorter than this in all are copied side by side and written at once.
 const TOGETHER_BYTES: usize = 16 * 1024;
 
+/// At most this many buffers go into one vectored write; kernels take 1024.
 pub(crate) const SLICES_MAX: usize = 64;
 
 pub(crate) enum Bytes {
