@@ -223,6 +223,80 @@ fn out_of_descriptors_it_rests_and_serves_those_who_come_later() {
     assert_eq!((status, answer.as_str()), (200, "ok\n"));
 }
 
+// C10, rule 8: the kernel gives out, not our own limit.
+#[test]
+#[cfg(target_os = "linux")]
+fn when_the_kernel_has_no_descriptors_it_backs_off_and_goes_on() {
+    if !has("prlimit") {
+        return;
+    }
+    let server = Server::start(&["--drain-window", "0"]);
+    let id = server.child.id().to_string();
+    let lower = Command::new("prlimit")
+        .args(["--nofile=32:32", "--pid", &id])
+        .status();
+    assert!(lower.unwrap().success());
+    let mut clients: Vec<_> = (0..32).map(|_| server.connect()).collect();
+    let is_served = |client: &mut TcpStream| {
+        client
+            .write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .unwrap();
+        let mut answer = [0; 15];
+        client.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200 OK");
+    };
+    // Who came first is served meanwhile. Nothing is waited for: this is the window in which work
+    // is counted.
+    clients[..10].iter_mut().for_each(is_served);
+    let before = server.processor_ticks();
+    thread::sleep(std::time::Duration::from_secs(1));
+    let ticks = server.processor_ticks() - before;
+    assert!(ticks < 5, "{ticks} ticks of 10 ms in 1 s");
+    // Those who leave make room for all the others.
+    drop(clients.drain(..20));
+    clients.iter_mut().for_each(is_served);
+    drop(clients);
+    server.terminate();
+    let (status, log) = server.ended();
+    assert!(status.success());
+    // Once until one is accepted again, which may be before all have left.
+    let lines = log
+        .lines()
+        .filter(|line| line.contains("out of descriptors"));
+    assert!((1..=3).contains(&lines.count()), "{log}");
+}
+
+// O6
+#[test]
+fn the_log_has_one_line_for_each_kind_of_misdirected_client_and_no_words_of_theirs() {
+    let server = Server::start(&["--log", "debug"]);
+    for said in [&b"\x16\x03\x01\x02\x00\x01"[..], b"PROXY TCP4 1.1.1.1 "] {
+        for _ in 0..2 {
+            let mut client = server.connect();
+            client.write_all(said).unwrap();
+            let mut answer = Vec::new();
+            client.read_to_end(&mut answer).unwrap();
+        }
+    }
+    let mut client = server.websocket("/ws");
+    let frame = tungstenite::protocol::CloseFrame {
+        code: CloseCode::Normal,
+        reason: "secret\nwords".into(),
+    };
+    client.close(Some(frame)).unwrap();
+    while client.read().is_ok() {}
+    server.terminate();
+    let (_, log) = server.ended();
+    for line in ["speaks TLS", "PROXY headers"] {
+        let warnings = log
+            .lines()
+            .filter(|found| found.contains("WARN") && found.contains(line));
+        assert_eq!(warnings.count(), 1, "{log}");
+    }
+    assert!(log.contains("ended: 1000 closed by peer\n"), "{log}");
+    assert!(!log.contains("secret") && !log.contains("words"), "{log}");
+}
+
 #[test]
 #[cfg(target_os = "linux")]
 fn a_client_that_stops_reading_costs_its_limit_and_no_more() {

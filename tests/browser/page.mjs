@@ -132,6 +132,7 @@ async function check(browser, server) {
   const news = await server.publish("news.today", "rain");
   await liveShows(page, news.id, "rain", ["EventSource"]);
   await arrivesOnBoth(server, page, "still here");
+  await arrivesOnBoth(server, page, "two\nlines");
 
   // Strangers' words stay text, in every place.
   await arrivesOnBoth(server, page, HOSTILE);
