@@ -667,7 +667,7 @@ fn an_interrupt_ends_the_measuring_and_another_process_is_not_the_servers() {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let load = command.spawn().unwrap();
     // Enough for processor time that is seen.
-    while server.counters.received.load(Ordering::Relaxed) < 50_000 {
+    while server.counters.received.load(Ordering::Relaxed) < 110_000 {
         std::thread::yield_now();
     }
     let id = load.id().to_string();
@@ -685,7 +685,8 @@ fn an_interrupt_ends_the_measuring_and_another_process_is_not_the_servers() {
     let sentence = format!("--pid {pid}: it has used no processor time");
     assert!(outcome.errors.contains(&sentence), "{}", outcome.errors);
     assert_eq!(outcome.number("errors"), 1.0);
-    assert!(50_000.0 <= outcome.number("sent_total"));
+    assert_eq!(outcome.report["interrupted"], true);
+    assert!(110_000.0 <= outcome.number("sent_total"));
     assert_eq!(
         outcome.number("sent_total"),
         outcome.number("received_total")

@@ -35,8 +35,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// When all has come, this long for what nobody waits for.
 const GRACE: Duration = Duration::from_millis(100);
 
-/// A server that has used no processor time while the load has used so much is another process.
-const LOAD_SECONDS_MIN: f64 = 0.1;
+/// A process that has used no processor time while so much was done is not the server's. Nobody
+/// does this in the 20 ms that the kernel's counting may hide.
+const DONE_MIN: u64 = 100_000;
 
 /// How often it is looked whether a signal came.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
@@ -115,6 +116,8 @@ pub struct Run {
     last_opening: Duration,
     /// The run ends before its time; what is closed now is closed by us.
     has_given_up: bool,
+    /// A signal ended the measuring before its time.
+    is_interrupted: bool,
     began: Mark,
     ended: Mark,
     open_took: Duration,
@@ -139,6 +142,7 @@ impl Run {
             opened: 0,
             last_opening: Duration::ZERO,
             has_given_up: false,
+            is_interrupted: false,
             began: Mark::default(),
             ended: Mark::default(),
             open_took: Duration::ZERO,
@@ -204,9 +208,8 @@ impl Run {
             _ => None,
         };
         if let (Some(process), Some(time)) = (&self.plan.process, server)
-            && what.is_some()
             && time.total_seconds() == 0.0
-            && LOAD_SECONDS_MIN <= own.total_seconds()
+            && DONE_MIN <= done
         {
             self.problems.add(Kind::Machine, || {
                 process.fault("it has used no processor time: is it the server's process?")
@@ -221,6 +224,7 @@ impl Run {
             report.figure("connects_per_s", rounded(per_second));
         }
         report.figure("elapsed_s", rounded(elapsed));
+        report.parameter("interrupted", self.is_interrupted);
         if let Some(what) = what {
             report.figure(what.count, done);
             report.figure(what.per_second, rounded(done as f64 / elapsed));
@@ -391,9 +395,9 @@ fn end_early<L: Load>(cx: &mut Cx<'_, L>) {
     let run = cx.state.run();
     match run.phase {
         Phase::Opening | Phase::WarmUp => {
-            let (opened, wanted) = (run.opened, run.plan.connections);
+            let (open, wanted) = (run.open, run.plan.connections);
             let sentence = format!(
-                "interrupted before anything was measured ({opened} of {wanted} connections were open)"
+                "interrupted before anything was measured ({open} of {wanted} connections were open)"
             );
             run.problems.add(Kind::Interrupted, || sentence);
             give_up(run, cx.reactor);
@@ -402,9 +406,14 @@ fn end_early<L: Load>(cx: &mut Cx<'_, L>) {
             let measured = (now - run.began.at).as_secs_f64();
             end_progress(&run.plan);
             eprintln!("waterwheel: interrupted: the figures are of {measured:.1} s");
+            run.is_interrupted = true;
             drain(cx);
         }
-        Phase::Draining => close(cx),
+        Phase::Draining => {
+            let sentence = "interrupted while answers were waited for: none is counted as lost";
+            run.problems.add(Kind::Interrupted, || sentence.to_owned());
+            end(cx);
+        }
         Phase::Closing => cx.reactor.stop(),
     }
 }
@@ -569,6 +578,10 @@ fn look_whether_drained<L: Load>(cx: &mut Cx<'_, L>) {
 
 fn close<L: Load>(cx: &mut Cx<'_, L>) {
     cx.state.judge();
+    end(cx);
+}
+
+fn end<L: Load>(cx: &mut Cx<'_, L>) {
     cx.state.run().phase = Phase::Closing;
     for id in cx.state.connections() {
         cx.reactor.close(id);

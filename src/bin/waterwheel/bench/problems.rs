@@ -26,7 +26,7 @@ pub enum Kind {
     Refused,
     /// The process that was watched, or the machine.
     Machine,
-    /// A signal ended the run before there was anything to measure.
+    /// A signal ended the run before anything was measured, or before all had come.
     Interrupted,
 }
 
