@@ -312,6 +312,19 @@ fn churn_goes_round_and_round() {
     assert!(outcome.number("first_byte_p50_us") <= outcome.number("latency_max_us"));
 }
 
+// The rate was taken and ignored.
+#[test]
+fn churn_begins_no_more_connections_a_second_than_it_may() {
+    let server = Server::start(&["echo"]);
+    let url = url(&server);
+    // One at once, and the next after a quarter of an hour.
+    let words = ["churn", "--url", &url, "--connect-rate", "0.001"];
+    let outcome = bench(&[&words, &SHORT[..]].concat());
+    outcome.assert_well();
+    assert_eq!(outcome.number("connections_begun"), 1.0);
+    assert_eq!(outcome.number("rounds_total"), 1.0);
+}
+
 #[test]
 fn fan_out_reaches_everybody_by_every_way() {
     let echo = Server::start(&["echo", "--to", "all"]);

@@ -1,4 +1,6 @@
 //! `bench churn`: connect, upgrade, one message there and back, close; and again.
+//!
+//! So many are under way at once, and with `--connect-rate` only so many are begun a second.
 
 use std::io;
 
@@ -47,10 +49,21 @@ struct Churn {
 }
 
 impl Churn {
-    fn begin_one(&mut self, reactor: &mut Core<Self>) {
+    /// Begins as many as have room, and as the rate allows now.
+    fn begin_more(&mut self, reactor: &mut Core<Self>) {
         let Some(client) = self.client else {
             return;
         };
+        while self.run.is_sending()
+            && !self.run.is_over()
+            && self.under_way < self.options.connections
+            && load::may_begin(self, reactor, |cx| cx.state.begin_more(cx.reactor))
+        {
+            self.begin_one(reactor, client);
+        }
+    }
+
+    fn begin_one(&mut self, reactor: &mut Core<Self>, client: WebSocketClientId) {
         let from = self.run.plan.source(self.begun);
         self.begun += 1;
         match reactor.connect_websocket_of(client, &self.run.plan.url, from) {
@@ -108,6 +121,12 @@ impl Churn {
         };
         self.under_way -= 1;
         self.run.open -= usize::from(connection.is_open);
+        if self.run.is_over() {
+            if self.under_way == 0 {
+                reactor.stop();
+            }
+            return;
+        }
         if connection.has_reply && close.was_clean {
             let now = reactor.now().as_nanos() as u64;
             self.run.count(now.saturating_sub(connection.begun_at));
@@ -123,9 +142,7 @@ impl Churn {
                 return load::give_up(&mut self.run, reactor);
             }
         }
-        if self.run.is_sending() {
-            self.begin_one(reactor);
-        }
+        self.begin_more(reactor);
     }
 }
 
@@ -139,9 +156,7 @@ impl Load for Churn {
     }
 
     fn begin(cx: &mut Cx<'_, Self>) {
-        for _ in 0..cx.state.options.connections {
-            cx.state.begin_one(cx.reactor);
-        }
+        cx.state.begin_more(cx.reactor);
     }
 
     fn is_settled(&self) -> bool {

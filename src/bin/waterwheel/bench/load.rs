@@ -25,6 +25,7 @@ use super::meter::{LATENCY, Latencies};
 use super::problems::{Kind, Problems, tell_close};
 use super::process::{Process, ProcessorTime};
 use super::report::{Report, rounded};
+use super::schedule::Pace;
 
 /// Connections that are being made at the same time at the most.
 const AT_ONCE: usize = 256;
@@ -112,6 +113,10 @@ pub struct Run {
     pub open: usize,
     started: usize,
     opened: usize,
+    /// Of connections that are begun.
+    pace: Option<Pace>,
+    /// A timer waits until the next may be begun.
+    is_pace_awaited: bool,
     /// When a connection was begun or came open last.
     last_opening: Duration,
     /// The run ends before its time; what is closed now is closed by us.
@@ -132,6 +137,8 @@ pub struct Run {
 impl Run {
     pub fn new(plan: Plan) -> Run {
         Run {
+            pace: plan.connect_rate.map(Pace::new),
+            is_pace_awaited: false,
             plan,
             phase: Phase::Opening,
             latencies: Latencies::new(),
@@ -158,6 +165,11 @@ impl Run {
     #[inline]
     pub fn is_sending(&self) -> bool {
         matches!(self.phase, Phase::WarmUp | Phase::Measuring)
+    }
+
+    /// Whether what is closed now is closed by us.
+    pub fn is_over(&self) -> bool {
+        self.has_given_up || self.phase == Phase::Closing
     }
 
     #[inline]
@@ -358,13 +370,6 @@ pub fn start<L: Load>(state: &mut L, reactor: &mut Core<L>) {
         });
     }
     reactor.every(Duration::from_secs(1), look_whether_answered);
-    if state.run().plan.connect_rate.is_some() {
-        reactor.every(Duration::from_millis(10), |cx| {
-            if cx.state.run().phase == Phase::Opening {
-                open_more(cx.state, cx.reactor);
-            }
-        });
-    }
     if state.run().plan.opens_first {
         open_more(state, reactor);
     } else {
@@ -422,14 +427,11 @@ fn end_early<L: Load>(cx: &mut Cx<'_, L>) {
 pub fn open_more<L: Load>(state: &mut L, reactor: &mut Core<L>) {
     loop {
         let run = state.run();
-        let allowed = match run.plan.connect_rate {
-            Some(rate) => (1.0 + rate * reactor.now().as_secs_f64()) as usize,
-            None => usize::MAX,
-        };
-        let wanted = run.plan.connections.min(allowed).min(run.opened + AT_ONCE);
-        if wanted <= run.started {
+        let has_room = run.started < run.plan.connections.min(run.opened + AT_ONCE);
+        if !has_room || !may_begin(state, reactor, |cx| open_more(cx.state, cx.reactor)) {
             return;
         }
+        let run = state.run();
         let number = run.started;
         run.started += 1;
         run.last_opening = reactor.now();
@@ -439,6 +441,27 @@ pub fn open_more<L: Load>(state: &mut L, reactor: &mut Core<L>) {
             return give_up(run, reactor);
         }
     }
+}
+
+/// Whether one more connection may be begun now. Where the rate forbids it, `again` is called when
+/// the next may.
+pub fn may_begin<L: Load>(state: &mut L, reactor: &mut Core<L>, again: fn(&mut Cx<'_, L>)) -> bool {
+    let now = reactor.now().as_nanos() as u64;
+    let run = state.run();
+    let Some(pace) = &mut run.pace else {
+        return true;
+    };
+    if pace.take(now) {
+        return true;
+    }
+    let wait = pace.wait(now);
+    if !std::mem::replace(&mut run.is_pace_awaited, true) {
+        reactor.after(wait, move |cx| {
+            cx.state.run().is_pace_awaited = false;
+            again(cx);
+        });
+    }
+    false
 }
 
 /// A connection is open.
