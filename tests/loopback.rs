@@ -2,7 +2,7 @@
 //! ours.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -212,10 +212,10 @@ fn a_listener_removes_its_own_file_only() {
 }
 
 /// How an attempt to connect ended: opened, or why not.
-fn outcome_of(address: String) -> Vec<String> {
+fn outcome_of(address: String, from: Option<IpAddr>) -> Vec<String> {
     let (running, ()) = start(Vec::new(), move |reactor| {
         reactor
-            .connect_stream(&address, |stream| {
+            .connect_stream_from(&address, from, |stream| {
                 stream.on_open(|stream| {
                     stream.state.push("open".to_owned());
                     stream.close()
@@ -243,7 +243,7 @@ fn a_connect_has_one_outcome() {
     });
     // The name has an IPv6 address too on most machines, at which nobody listens.
     for host in ["127.0.0.1", "localhost"] {
-        let seen = outcome_of(format!("{host}:{port}"));
+        let seen = outcome_of(format!("{host}:{port}"), None);
         assert_eq!(seen.len(), 2, "{seen:?}");
         assert_eq!(seen[0], "open");
     }
@@ -253,9 +253,43 @@ fn a_connect_has_one_outcome() {
     mute.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
         .unwrap();
     let address = mute.local_addr().unwrap().as_socket().unwrap();
-    let seen = outcome_of(address.to_string());
+    let seen = outcome_of(address.to_string(), None);
     assert_eq!(seen.len(), 1, "{seen:?}");
     assert!(seen[0].contains("ConnectionRefused"), "{seen:?}");
+}
+
+// C5. Only Linux has all of 127.0.0.0/8 by itself.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_stream_comes_from_the_address_that_is_asked_for() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    for from in [[127, 0, 0, 2], [127, 0, 0, 3]].map(IpAddr::from) {
+        let address = address.clone();
+        let (running, ()) = start((), move |reactor| {
+            let made = reactor.connect_stream_from(&address, Some(from), |_| {});
+            made.unwrap();
+        });
+        let (_stream, peer) = listener.accept().unwrap();
+        assert_eq!(peer.ip(), from);
+        running.stop();
+    }
+}
+
+// C5
+#[test]
+fn an_address_that_this_machine_does_not_have_is_an_outcome() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    // One of the documentation's, which nobody has. Source: RFC 5737.
+    let seen = outcome_of(address.clone(), Some([192, 0, 2, 1].into()));
+    assert_eq!(seen, ["Io(AddrNotAvailable)"]);
+    let of_another_family = outcome_of(address, Some(std::net::Ipv6Addr::LOCALHOST.into()));
+    assert_eq!(of_another_family.len(), 1, "{of_another_family:?}");
+    assert!(
+        of_another_family[0].starts_with("Io("),
+        "{of_another_family:?}"
+    );
 }
 
 // R5

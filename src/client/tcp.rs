@@ -1,6 +1,7 @@
 //! Raw streams that are made.
 
 use std::io;
+use std::net::IpAddr;
 
 use crate::reactor::connection::Protocol;
 use crate::reactor::core::Core;
@@ -22,11 +23,31 @@ impl<S: 'static> Core<S> {
         address: &str,
         setup: impl FnOnce(&mut StreamHandlers<S>),
     ) -> io::Result<ConnId> {
+        self.connect_stream_from(address, None, setup)
+    }
+
+    /// As [`connect_stream`](Self::connect_stream), with the address of this machine to connect
+    /// from; the system chooses where it is `None`, and always chooses the port. Each address has
+    /// ports of its own, so that several make more connections to one server than one can.
+    ///
+    /// A Unix socket and a simulation have no such address; there `from` means nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect_stream`](Self::connect_stream). When `from` is not this machine's, has no port
+    /// left, or is of another family than every address of the server, that comes with `on_close`.
+    pub fn connect_stream_from(
+        &mut self,
+        address: &str,
+        from: Option<IpAddr>,
+        setup: impl FnOnce(&mut StreamHandlers<S>),
+    ) -> io::Result<ConnId> {
         let options = self.config().options.clone();
         let name = format!("stream to {address}");
         let mut handlers = StreamHandlers::new(name, true, options);
         setup(&mut handlers);
         let options = self.add_options(handlers.options().clone());
-        self.connect(address, Box::new(handlers), options, Protocol::Raw)
+        let handlers = Box::new(handlers);
+        self.connect(address, from, handlers, options, Protocol::Raw)
     }
 }

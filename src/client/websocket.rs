@@ -238,7 +238,7 @@ impl<S: 'static> Core<S> {
         let (client, options) =
             self.build_client(format!("websocket to {}", url.host), true, setup);
         let protocol = upgrade_to(&url);
-        self.connect(&url.address(), Box::new(client), options, protocol)
+        self.connect(&url.address(), None, Box::new(client), options, protocol)
     }
 
     /// Callbacks for many connections, which [`connect_websocket_of`](Self::connect_websocket_of)

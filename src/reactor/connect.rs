@@ -39,25 +39,27 @@ pub(crate) struct Race {
 }
 
 impl<S: 'static> Core<S> {
-    /// Makes a connection to `HOST:PORT` or `unix:PATH` for `handler`, and returns its id at once.
+    /// Makes a connection to `HOST:PORT` or `unix:PATH` for `handler`, and returns its id at once;
+    /// from an address where one is asked for.
     ///
     /// What is sent before it is made waits in its queue. The one outcome is `open` or `closed`.
     pub(crate) fn connect(
         &mut self,
         address: &str,
+        from: Option<IpAddr>,
         handler: Box<dyn Handler<S>>,
         options: u16,
         protocol: Protocol,
     ) -> io::Result<ConnId> {
         let key = self.add_handler(handler);
-        let made = self.connect_for(key, address, None, options, protocol);
+        let made = self.connect_for(key, address, from, options, protocol);
         if made.is_err() {
             self.free_handler(key);
         }
         made
     }
 
-    /// As [`connect`](Self::connect), for a handler that is there already, and from an address.
+    /// As [`connect`](Self::connect), for a handler that is there already.
     pub(crate) fn connect_for(
         &mut self,
         key: u32,
@@ -378,7 +380,8 @@ mod tests {
             stream.state.push(format!("{:?}", close.reason))
         });
         let handlers = Box::new(handlers);
-        let made = reactor.core.connect("name:80", handlers, 0, Protocol::Raw);
+        let core = &mut reactor.core;
+        let made = core.connect("name:80", None, handlers, 0, Protocol::Raw);
         made.unwrap();
         reactor
     }

@@ -147,7 +147,7 @@ mod tests {
         let address = format!("{host}:80");
         reactor
             .core
-            .connect(&address, Box::new(handlers), 0, Protocol::Raw)
+            .connect(&address, None, Box::new(handlers), 0, Protocol::Raw)
             .unwrap()
     }
 

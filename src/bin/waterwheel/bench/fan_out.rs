@@ -403,7 +403,7 @@ impl FanOut {
             (Subscription::EventStream, _) => {
                 let target = format!("{}/events?topic={}", base(&plan.url), self.options.topic);
                 let request = EventSource::request(&plan.address, &target);
-                reactor.connect_stream(&plan.address, |stream| {
+                reactor.connect_stream_from(&plan.address, from, |stream| {
                     stream.on_open(move |stream| stream.send(&request));
                     stream.on_data(move |stream, bytes| {
                         Self::read_events(stream.state, stream.reactor, number, bytes);
@@ -427,6 +427,7 @@ impl FanOut {
     }
 
     fn connect_publisher(&mut self, reactor: &mut Core<Self>, publisher: usize) -> io::Result<()> {
+        let from = self.run.plan.source(self.options.subscribers + publisher);
         let id = match (self.options.publishing, self.clients) {
             (Publishing::Post, _) => {
                 let set_up = |stream: &mut StreamHandlers<Self>| {
@@ -440,7 +441,7 @@ impl FanOut {
                         Self::closed(stream.state, stream.reactor, stream.id, close);
                     });
                 };
-                reactor.connect_stream(&self.run.plan.address, set_up)?
+                reactor.connect_stream_from(&self.run.plan.address, from, set_up)?
             }
             (Publishing::Json, Some(clients)) => {
                 let mut url = self.hub_url();
@@ -448,10 +449,10 @@ impl FanOut {
                     url.push_str("?token=");
                     url.push_str(token);
                 }
-                reactor.connect_websocket_of(clients.publisher, &url, None)?
+                reactor.connect_websocket_of(clients.publisher, &url, from)?
             }
             (Publishing::Plain, Some(clients)) => {
-                reactor.connect_websocket_of(clients.publisher, &self.run.plan.url, None)?
+                reactor.connect_websocket_of(clients.publisher, &self.run.plan.url, from)?
             }
             (_, None) => return Ok(()),
         };

@@ -622,3 +622,38 @@ pub fn end_progress(plan: &Plan) {
         eprint!("\r\x1b[K");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(connections: usize) -> Plan {
+        Plan {
+            url: "ws://127.0.0.1:9/".to_owned(),
+            address: "127.0.0.1:9".to_owned(),
+            connections,
+            opens_first: true,
+            connect_rate: None,
+            spreads: false,
+            warmup: Duration::from_secs(1),
+            seconds: Duration::from_secs(5),
+            process: None,
+            shows_progress: false,
+        }
+    }
+
+    #[test]
+    fn no_address_has_more_connections_than_ports() {
+        let mut plan = plan(100_000);
+        assert_eq!(plan.source(99_999), None);
+        plan.spreads = true;
+        let sources = [0, 19_999, 20_000, 99_999].map(|number| plan.source(number));
+        let expected = [1, 1, 2, 5].map(|last| Some(IpAddr::from([127, 0, 0, last])));
+        assert_eq!(sources, expected);
+        // Churn leaves ports behind that are not free for a minute, at every address alike.
+        plan.opens_first = false;
+        let sources = [0, 1, 199, 200].map(|number| plan.source(number));
+        let expected = [1, 2, 200, 1].map(|last| Some(IpAddr::from([127, 0, 0, last])));
+        assert_eq!(sources, expected);
+    }
+}
