@@ -293,6 +293,12 @@ fn idle_counts_connections_and_the_memory_they_take() {
     ] {
         assert!(100_000.0 < outcome.number(key), "{key}");
     }
+    assert!(0.0 < outcome.number("open_p50_us"));
+    assert!(outcome.number("open_p50_us") <= outcome.number("open_max_us"));
+    let opened = outcome.report["series"].as_array().unwrap();
+    let opened: f64 = opened.iter().map(|rate| rate.as_f64().unwrap()).sum();
+    let opened = opened * outcome.number("series_interval_s");
+    assert_eq!(opened.round(), 300.0);
     let nothing = bench(&["idle", "--url", &url, "--hold", "0.1", "--send", ""]);
     nothing.assert_well();
     assert_eq!(nothing.number("replies"), 0.0);
@@ -403,11 +409,25 @@ fn a_plot_is_two_pictures_in_one_file() {
     let server = Server::start(&["echo"]);
     let path = std::env::temp_dir().join(format!("waterwheel-{}.svg", std::process::id()));
     let url = url(&server);
-    let load = ["echo", "--url", &url, "--plot", path.to_str().unwrap()];
-    bench(&[&load, &SHORT[..]].concat()).assert_well();
-    let svg = std::fs::read_to_string(&path).unwrap();
-    std::fs::remove_file(&path).unwrap();
-    assert!(svg.contains("latency in µs") && svg.contains("over time"));
+    let cases: [(&[&str], _, _); 2] = [
+        (
+            &["echo", "--seconds", "0.5", "--warmup", "0.1"],
+            "echo: latency in µs",
+            "messages per second, over time",
+        ),
+        (
+            &["idle", "--hold", "0.1"],
+            "time to open a connection in µs",
+            "connections opened per second, over time",
+        ),
+    ];
+    for (words, latencies, rates) in cases {
+        let plot = ["--url", &url, "--plot", path.to_str().unwrap()];
+        bench(&[words, &plot].concat()).assert_well();
+        let svg = std::fs::read_to_string(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert!(svg.contains(latencies) && svg.contains(rates), "{svg}");
+    }
 }
 
 #[cfg(not(feature = "plot"))]

@@ -38,7 +38,7 @@ Options of echo:
   --binary                 binary messages instead of text
   --verify                 check every byte of every reply, and the order
 
-Options of idle, which has no --seconds, --warmup and --plot:
+Options of idle, which has no --seconds and --warmup, and draws how its connections were opened:
   --connections N          [100]
   --hold S                 how long they are held [5]
   --send TEXT              what each sends once; nothing when empty [hello]
@@ -152,7 +152,7 @@ struct Words {
     expects_nothing: bool,
 }
 
-const COMMON: [&str; 5] = ["url", "pid", "connect-rate", "json", "log"];
+const COMMON: [&str; 6] = ["url", "pid", "connect-rate", "json", "plot", "log"];
 
 /// The kinds of load, and which options each has beside the common ones.
 const MODES: [(&str, &[&str]); 5] = [
@@ -161,7 +161,6 @@ const MODES: [(&str, &[&str]); 5] = [
         &[
             "seconds",
             "warmup",
-            "plot",
             "connections",
             "size",
             "pipeline",
@@ -171,16 +170,12 @@ const MODES: [(&str, &[&str]); 5] = [
         ],
     ),
     ("idle", &["connections", "hold", "send", "expect"]),
-    (
-        "churn",
-        &["seconds", "warmup", "plot", "connections", "size"],
-    ),
+    ("churn", &["seconds", "warmup", "connections", "size"]),
     (
         "fan-out",
         &[
             "seconds",
             "warmup",
-            "plot",
             "subscribers",
             "publishers",
             "size",
@@ -197,7 +192,6 @@ const MODES: [(&str, &[&str]); 5] = [
         &[
             "seconds",
             "warmup",
-            "plot",
             "subscribers",
             "publishers",
             "size",

@@ -2,6 +2,7 @@
 //!
 //! The server's memory is read before the first connection, when all are open, and when each has
 //! sent one message: a server may take its buffers only then. Pings are answered by the library.
+//! Latencies and rates are those of opening: from the beginning of each connection until it is open.
 
 use std::io;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use waterwheel::{
 };
 
 use super::load::{self, Load, Run};
+use super::meter::{OPEN, Series};
 use super::problems::Kind;
 use super::process::Process;
 use super::report::{Report, rounded};
@@ -33,13 +35,19 @@ pub struct Options {
     pub expects_echo: bool,
 }
 
+struct Connection {
+    begun_at: Duration,
+    is_open: bool,
+}
+
 struct Idle {
     run: Run,
     options: Options,
     client: Option<WebSocketClientId>,
-    /// Whether each is open.
-    is_open: ConnMap<bool>,
+    connections: ConnMap<Connection>,
     ids: Vec<ConnId>,
+    /// When each came open.
+    opened_at: Vec<Duration>,
     sent: usize,
     replies: usize,
     pings: u64,
@@ -64,6 +72,15 @@ impl Idle {
                 });
                 None
             }
+        }
+    }
+
+    fn count_opening(&mut self, id: ConnId, now: Duration) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.is_open = true;
+            let took = now.saturating_sub(connection.begun_at);
+            self.run.latencies.record(took.as_nanos() as u64);
+            self.opened_at.push(now);
         }
     }
 
@@ -149,7 +166,11 @@ impl Load for Idle {
         };
         let plan = &state.run.plan;
         let id = reactor.connect_websocket_of(client, &plan.url, plan.source(number))?;
-        state.is_open.insert(id, false);
+        let connection = Connection {
+            begun_at: reactor.now(),
+            is_open: false,
+        };
+        state.connections.insert(id, connection);
         state.ids.push(id);
         Ok(())
     }
@@ -173,13 +194,14 @@ impl Load for Idle {
 
 fn set_up(ws: &mut WebSocketCallbacks<Idle>) {
     ws.on_open(|ws, _| {
-        ws.state.is_open.insert(ws.id, true);
+        ws.state.count_opening(ws.id, ws.reactor.now());
         load::opened(ws.state, ws.reactor);
     });
     ws.on_message(|ws, message| ws.state.receive(ws.reactor.now(), message));
     ws.on_ping(|ws, _| ws.state.pings += 1);
     ws.on_close(|ws: &mut Ws<'_, Idle>, close: &Close| {
-        let was_open = ws.state.is_open.insert(ws.id, false) == Some(true);
+        let connection = ws.state.connections.get_mut(ws.id);
+        let was_open = connection.is_some_and(|found| std::mem::take(&mut found.is_open));
         load::closed(ws.state, ws.reactor, was_open, close);
     });
 }
@@ -197,7 +219,8 @@ pub fn run(run: Run, options: Options, report: &mut Report) -> io::Result<Run> {
         run,
         options,
         client: None,
-        is_open: ConnMap::default(),
+        connections: ConnMap::default(),
+        opened_at: Vec::new(),
         ids: Vec::new(),
         sent: 0,
         replies: 0,
@@ -213,7 +236,9 @@ pub fn run(run: Run, options: Options, report: &mut Report) -> io::Result<Run> {
             load::start(cx.state, cx.reactor);
         });
     })?;
+    idle.run.series = Series::of(&idle.opened_at);
     idle.run.report(None, report);
+    idle.run.latencies.report(&OPEN, report);
     report.figure("pings", idle.pings);
     report.figure("replies", idle.replies);
     let keys = [

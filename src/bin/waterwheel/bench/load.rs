@@ -21,7 +21,9 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use waterwheel::{Close, ConnId, Core, Cx};
 
-use super::meter::{LATENCY, Latencies};
+use super::meter::{LATENCY, Latencies, Series};
+#[cfg(feature = "plot")]
+use super::plot::{Captions, Pictures};
 use super::problems::{Kind, Problems, tell_close};
 use super::process::{Process, ProcessorTime};
 use super::report::{Report, rounded};
@@ -45,9 +47,6 @@ const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The exit code of a program that a signal ends.
 const INTERRUPTED: i32 = 130;
-
-/// Rates over time have this many points.
-const POINTS: u32 = 50;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
@@ -126,8 +125,8 @@ pub struct Run {
     began: Mark,
     ended: Mark,
     open_took: Duration,
-    /// Rates in the course of the window.
-    series: Vec<f64>,
+    /// In the course of the window; of a load that counts nothing, of its opening.
+    pub series: Series,
     last_sample: (Duration, u64),
     last_progress: (Duration, u64),
     drained_at: Option<Duration>,
@@ -153,7 +152,7 @@ impl Run {
             began: Mark::default(),
             ended: Mark::default(),
             open_took: Duration::ZERO,
-            series: Vec::new(),
+            series: Series::default(),
             last_sample: Default::default(),
             last_progress: Default::default(),
             drained_at: None,
@@ -252,27 +251,16 @@ impl Run {
         }
         report.figure("load_cpu_s", rounded(own.total_seconds()));
         report.figure("load_cpu_share", rounded(own.total_seconds() / elapsed));
-        if what.is_some() {
-            let series: Vec<_> = self.series.iter().copied().map(rounded).collect();
-            report.detail("series_interval_s", rounded(self.interval().as_secs_f64()));
-            report.detail("series", series);
-        }
+        self.series.report(report);
     }
 
     /// Draws latencies and rates.
     #[cfg(feature = "plot")]
-    pub fn plot(&mut self, path: &std::path::Path, title: &str) -> Result<(), String> {
-        let interval = self.interval().as_secs_f64();
-        let rates = self
-            .series
-            .iter()
-            .zip(1..)
-            .map(|(rate, index)| (f64::from(index) * interval, *rate))
-            .collect();
-        let pictures = super::plot::Pictures {
-            title,
+    pub fn plot(&mut self, path: &std::path::Path, captions: Captions) -> Result<(), String> {
+        let pictures = Pictures {
+            captions,
             latencies: self.latencies.curve(),
-            rates,
+            rates: self.series.curve(),
         };
         super::plot::draw(path, &pictures)
     }
@@ -281,10 +269,6 @@ impl Run {
     pub fn report_problems(&self, report: &mut Report) {
         report.figure("errors", self.problems.count());
         report.detail("problems", self.problems.to_json());
-    }
-
-    fn interval(&self) -> Duration {
-        (self.plan.seconds / POINTS).max(Duration::from_millis(50))
     }
 
     fn show_progress(&mut self, now: Duration) {
@@ -553,14 +537,16 @@ fn measure<L: Load>(cx: &mut Cx<'_, L>) {
     run.phase = Phase::Measuring;
     run.began = run.mark(now);
     run.last_sample = (now, run.done);
-    let (seconds, interval) = (run.plan.seconds, run.interval());
+    let seconds = run.plan.seconds;
+    run.series = Series::over(seconds);
+    let interval = run.series.interval;
     cx.reactor.every(interval, |cx| {
         let now = cx.reactor.now();
         let run = cx.state.run();
         if run.phase == Phase::Measuring {
             let (before, done) = std::mem::replace(&mut run.last_sample, (now, run.done));
             let rate = (run.done - done) as f64 / (now - before).as_secs_f64();
-            run.series.push(rate);
+            run.series.rates.push(rate);
         }
     });
     cx.reactor.after(seconds, drain);

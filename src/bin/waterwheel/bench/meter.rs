@@ -1,9 +1,17 @@
-//! Latencies and rates of the measured window.
+//! Latencies, and rates in the course of time.
+
+use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use serde_json::Value;
 
 use super::report::{Report, rounded};
+
+/// Rates over time have this many points at the most.
+const POINTS: u32 = 50;
+
+/// Each point of opening stands for so many connections on the average, so that it is no noise.
+const OPENED_EACH: u32 = 10;
 
 /// The percentiles that are reported, with their names.
 const PERCENTILES: [(&str, f64); 4] =
@@ -101,3 +109,89 @@ pub const FIRST_BYTE: LatencyKeys = LatencyKeys {
     max: "first_byte_max_us",
     mean: "first_byte_mean_us",
 };
+
+/// From the beginning of a connection until it is open.
+pub const OPEN: LatencyKeys = LatencyKeys {
+    percentiles: ["open_p50_us", "open_p90_us", "open_p99_us", "open_p99_9_us"],
+    max: "open_max_us",
+    mean: "open_mean_us",
+};
+
+/// How much was done per second, in one interval after the other.
+#[derive(Debug, Default, PartialEq)]
+pub struct Series {
+    pub interval: Duration,
+    pub rates: Vec<f64>,
+}
+
+impl Series {
+    /// Of a time that lies ahead.
+    pub fn over(time: Duration) -> Series {
+        Series {
+            interval: (time / POINTS).max(Duration::from_millis(50)),
+            rates: Vec::new(),
+        }
+    }
+
+    /// Of what happened at these times, until the last of them.
+    pub fn of(times: &[Duration]) -> Series {
+        let Some(end) = times.iter().max().filter(|end| !end.is_zero()) else {
+            return Series::default();
+        };
+        let points = (times.len() as u32 / OPENED_EACH).clamp(2, POINTS);
+        let interval = *end / points;
+        let mut counts = vec![0_u32; points as usize];
+        for time in times {
+            let index = time.as_nanos() * u128::from(points) / end.as_nanos();
+            // The last is at the very end.
+            counts[index.min(u128::from(points) - 1) as usize] += 1;
+        }
+        let rate = |count: u32| f64::from(count) / interval.as_secs_f64();
+        Series {
+            interval,
+            rates: counts.into_iter().map(rate).collect(),
+        }
+    }
+
+    pub fn report(&self, report: &mut Report) {
+        let rates: Vec<_> = self.rates.iter().copied().map(rounded).collect();
+        report.detail("series_interval_s", rounded(self.interval.as_secs_f64()));
+        report.detail("series", rates);
+    }
+
+    /// Seconds, and the rate until then.
+    #[cfg(feature = "plot")]
+    pub fn curve(&self) -> Vec<(f64, f64)> {
+        let interval = self.interval.as_secs_f64();
+        let ends = (1..).map(|index| f64::from(index) * interval);
+        ends.zip(self.rates.iter().copied()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_become_rates_of_equal_intervals() {
+        let times: Vec<_> = (1..=15)
+            .chain((16..=50).filter(|time| time % 2 == 0))
+            .map(Duration::from_secs)
+            .collect();
+        assert_eq!(times.len(), 33);
+        let series = Series::of(&times);
+        assert_eq!(series.interval, Duration::from_secs(50) / 3);
+        let counts = series
+            .rates
+            .iter()
+            .map(|rate| (rate * series.interval.as_secs_f64()).round());
+        assert_eq!(counts.collect::<Vec<_>>(), [16.0, 8.0, 9.0]);
+        assert_eq!(Series::of(&[]), Series::default());
+        assert_eq!(Series::of(&[Duration::ZERO]), Series::default());
+        let few = Series::of(&[Duration::from_secs(2); 4]);
+        assert_eq!(
+            (few.interval, few.rates),
+            (Duration::from_secs(1), vec![0.0, 4.0])
+        );
+    }
+}

@@ -82,7 +82,7 @@ fn measure(bench: Bench) -> Result<bool, String> {
         shows_progress: true,
     };
     #[cfg(feature = "plot")]
-    let title = bench.mode.name();
+    let captions = captions(&bench.mode);
     let run = Run::new(plan);
     let run = match bench.mode {
         Mode::Echo { options, .. } => echo::run(run, options, &mut report),
@@ -102,10 +102,22 @@ fn measure(bench: Bench) -> Result<bool, String> {
     #[cfg(feature = "plot")]
     if let Some(path) = &bench.plot {
         let mut run = run;
-        run.plot(path, title)?;
+        run.plot(path, captions)?;
         return Ok(run.problems.count() == 0);
     }
     Ok(run.problems.count() == 0)
+}
+
+#[cfg(feature = "plot")]
+fn captions(mode: &Mode) -> plot::Captions {
+    let (latencies, rates) = match mode {
+        Mode::Echo { .. } => ("echo: latency", "messages"),
+        Mode::Idle { .. } => ("idle: time to open a connection", "connections opened"),
+        Mode::Churn(_) => ("churn: latency of a round", "rounds"),
+        Mode::FanOut(_) => ("fan-out: latency", "deliveries"),
+        Mode::Sse(_) => ("sse: latency", "deliveries"),
+    };
+    plot::Captions { latencies, rates }
 }
 
 /// Raises the limit of descriptors, and says how far.

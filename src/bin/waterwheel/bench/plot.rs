@@ -10,8 +10,14 @@ const SIZE: (u32, u32) = (900, 760);
 
 const LINE: RGBColor = RGBColor(0x1f, 0x5f, 0x9f);
 
-pub struct Pictures<'t> {
-    pub title: &'t str,
+/// What the pictures show.
+pub struct Captions {
+    pub latencies: &'static str,
+    pub rates: &'static str,
+}
+
+pub struct Pictures {
+    pub captions: Captions,
     /// Shares of all that were at least as quick, and their latencies in microseconds.
     pub latencies: Vec<(f64, f64)>,
     /// Seconds, and what was counted per second until then.
@@ -23,13 +29,13 @@ pub struct Pictures<'t> {
 /// # Errors
 ///
 /// A sentence, when the file cannot be written.
-pub fn draw(path: &Path, pictures: &Pictures<'_>) -> Result<(), String> {
+pub fn draw(path: &Path, pictures: &Pictures) -> Result<(), String> {
     let mut svg = String::new();
     draw_svg(&mut svg, pictures).map_err(|error| format!("--plot: {error}"))?;
     std::fs::write(path, svg).map_err(|error| format!("--plot {}: {error}", path.display()))
 }
 
-fn draw_svg(svg: &mut String, pictures: &Pictures<'_>) -> Result<(), Box<dyn Error>> {
+fn draw_svg(svg: &mut String, pictures: &Pictures) -> Result<(), Box<dyn Error>> {
     let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
     root.fill(&WHITE)?;
     let (upper, lower) = root.split_vertically(SIZE.1 / 2);
@@ -46,7 +52,7 @@ fn draw_svg(svg: &mut String, pictures: &Pictures<'_>) -> Result<(), Box<dyn Err
     let range = lowest / 1.2..highest.max(lowest) * 1.2;
     let mut chart = ChartBuilder::on(&upper)
         .caption(
-            format!("{}: latency in µs by percentile", pictures.title),
+            format!("{} in µs by percentile", pictures.captions.latencies),
             ("sans-serif", 18),
         )
         .margin(12)
@@ -69,7 +75,10 @@ fn draw_svg(svg: &mut String, pictures: &Pictures<'_>) -> Result<(), Box<dyn Err
         .map(|(_, rate)| *rate)
         .fold(1.0, f64::max);
     let mut chart = ChartBuilder::on(&lower)
-        .caption("per second, over time in s", ("sans-serif", 18))
+        .caption(
+            format!("{} per second, over time in s", pictures.captions.rates),
+            ("sans-serif", 18),
+        )
         .margin(12)
         .x_label_area_size(32)
         .y_label_area_size(72)
@@ -117,14 +126,17 @@ mod tests {
     #[test]
     fn a_picture_of_nothing_is_a_picture_too() {
         let nothing = Pictures {
-            title: "echo",
+            captions: Captions {
+                latencies: "echo: latency",
+                rates: "messages",
+            },
             latencies: Vec::new(),
             rates: Vec::new(),
         };
         let mut svg = String::new();
         draw_svg(&mut svg, &nothing).unwrap();
         assert!(
-            svg.starts_with("<svg") && svg.contains("echo: latency"),
+            svg.starts_with("<svg") && svg.contains("echo: latency in µs"),
             "{svg}"
         );
     }
