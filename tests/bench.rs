@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::Server;
 use waterwheel::{Address, ConnId, Core, Message, Reactor, Remote};
 
@@ -393,7 +393,7 @@ fn fan_out_reaches_everybody_by_every_way() {
             20.0 * published,
             "{words:?}"
         );
-        if outcome.report["publishing"] == "post" {
+        if outcome.report["publish_by"] == "post" {
             assert_eq!(
                 outcome.number("acknowledged_total"),
                 20.0 * published,
@@ -605,6 +605,65 @@ fn what_refuses_is_a_sentence() {
             outcome.errors
         );
     }
+}
+
+#[test]
+fn json_has_every_parameter_and_never_the_token() {
+    // Nobody listens there, and the parameters are those of a run that comes to something.
+    let refused = "ws://127.0.0.1:1/";
+    let common = json!({"url": refused, "connect_rate": 5000.0, "pid": null, "interrupted": false});
+    let time = json!({"seconds": 5.0, "warmup": 1.0});
+    let cases = [
+        (
+            "echo --connections 3 --pipeline 2 --binary",
+            json!({"mode": "echo", "connections": 3, "size": 20, "rate": null, "pipeline": 2,
+                "binary": true, "verify": false}),
+        ),
+        (
+            "echo --rate 7 --verify",
+            json!({"mode": "echo", "rate": 7.0, "pipeline": null, "verify": true}),
+        ),
+        (
+            "churn --connections 2 --size 9",
+            json!({"mode": "churn", "connections": 2, "size": 9}),
+        ),
+        (
+            "fan-out --subscribers 3 --publishers 2",
+            json!({"mode": "fan-out", "subscribers": 3, "publishers": 2, "connections": 5,
+                "size": 64, "rate": null, "in_flight": 1, "protocol": "plain", "publish_by": null,
+                "topic": null, "token": false}),
+        ),
+        (
+            "fan-out --protocol waterwheel --publish-by json --topic news --token secret --rate 9",
+            json!({"rate": 9.0, "in_flight": null, "protocol": "waterwheel", "publish_by": "json",
+                "topic": "news", "token": true}),
+        ),
+        (
+            "sse --token secret",
+            json!({"mode": "sse", "protocol": "waterwheel", "publish_by": "post", "topic": "bench",
+                "token": true}),
+        ),
+    ];
+    let assert_parameters = |outcome: &Outcome, expected: &Value| {
+        for (key, value) in expected.as_object().unwrap() {
+            assert_eq!(outcome.report.get(key), Some(value), "{key}");
+        }
+    };
+    let run = |words: &str| {
+        let words: Vec<_> = words.split(' ').collect();
+        bench(&[&words[..], &["--url", refused, "--connect-rate", "5000"]].concat())
+    };
+    for (words, expected) in cases {
+        let outcome = run(words);
+        for expected in [&common, &time, &expected] {
+            assert_parameters(&outcome, expected);
+        }
+        assert!(!outcome.report.to_string().contains("secret"), "{words}");
+    }
+    let idle = run("idle --hold 3 --expect nothing");
+    assert_parameters(&idle, &common);
+    let own = json!({"mode": "idle", "hold": 3.0, "send": "hello", "expects_echo": false});
+    assert_parameters(&idle, &own);
 }
 
 #[test]

@@ -376,10 +376,9 @@ fn on_close(ws: &mut Ws<'_, Echo>, close: &Close) {
 /// When the system gives no poll.
 pub fn run(run: Run, options: Options, report: &mut Report) -> io::Result<Run> {
     report.parameter("size", options.size);
-    match options.rate {
-        Some(rate) => report.parameter("rate", rounded(rate)),
-        None => report.parameter("pipeline", options.pipeline),
-    }
+    report.parameter("rate", options.rate.map(rounded));
+    let pipeline = options.rate.is_none().then_some(options.pipeline);
+    report.parameter("pipeline", pipeline);
     report.parameter("binary", options.binary);
     report.parameter("verify", options.verify);
     let config = super::config(options.size);

@@ -67,11 +67,12 @@ pub enum Publishing {
 }
 
 impl Publishing {
-    pub fn name(self) -> &'static str {
+    /// What `--publish-by` calls it.
+    pub fn name(self) -> Option<&'static str> {
         match self {
-            Publishing::Plain => "plain",
-            Publishing::Post => "post",
-            Publishing::Json => "json",
+            Publishing::Plain => None,
+            Publishing::Post => Some("post"),
+            Publishing::Json => Some("json"),
         }
     }
 }
@@ -89,6 +90,28 @@ pub struct Options {
     pub publishing: Publishing,
     pub topic: String,
     pub token: Option<String>,
+}
+
+impl Options {
+    fn report(&self, report: &mut Report) {
+        report.parameter("subscribers", self.subscribers);
+        report.parameter("publishers", self.publishers);
+        report.parameter("size", self.size);
+        report.parameter("rate", self.rate.map(rounded));
+        let in_flight = self.rate.is_none().then_some(self.in_flight);
+        report.parameter("in_flight", in_flight);
+        let (protocol, topic) = match self.subscription {
+            Subscription::Connected => ("plain", None),
+            Subscription::WebSocket | Subscription::EventStream => {
+                ("waterwheel", Some(self.topic.as_str()))
+            }
+        };
+        report.parameter("protocol", protocol);
+        report.parameter("publish_by", self.publishing.name());
+        report.parameter("topic", topic);
+        // Only whether there is one: reports are passed on.
+        report.parameter("token", self.token.is_some());
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -581,14 +604,7 @@ fn set_up(client: &mut WebSocketClient<FanOut>, topic: Option<String>) {
 ///
 /// When the system gives no poll.
 pub fn run(run: Run, options: Options, report: &mut Report) -> io::Result<Run> {
-    report.parameter("subscribers", options.subscribers);
-    report.parameter("publishers", options.publishers);
-    report.parameter("size", options.size);
-    match options.rate {
-        Some(rate) => report.parameter("rate", rounded(rate)),
-        None => report.parameter("in_flight", options.in_flight),
-    }
-    report.parameter("publishing", options.publishing.name());
+    options.report(report);
     let config = super::config(options.size);
     let fan_out = FanOut::new(run, options);
     let mut fan_out = Reactor::run_with(config, fan_out, |reactor| {

@@ -64,8 +64,13 @@ fn measure(bench: Bench) -> Result<bool, String> {
     report.parameter("mode", bench.mode.name());
     report.parameter("url", bench.url.as_str());
     report.parameter("connections", bench.mode.connections());
-    report.parameter("seconds", bench.seconds.as_secs_f64());
-    report.parameter("warmup", bench.warmup.as_secs_f64());
+    match bench.mode {
+        Mode::Idle { .. } => report.parameter("hold", bench.seconds.as_secs_f64()),
+        _ => {
+            report.parameter("seconds", bench.seconds.as_secs_f64());
+            report.parameter("warmup", bench.warmup.as_secs_f64());
+        }
+    }
     report.parameter("connect_rate", bench.connect_rate);
     report.parameter("pid", bench.pid);
     report.parameter("descriptors", descriptors);
