@@ -10,6 +10,7 @@
 //! read at its two ends. *Draining* sends nothing and waits for what is owed, so that a loss is
 //! told from an answer that was only late.
 
+use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -72,6 +73,8 @@ pub struct Plan {
     pub warmup: Duration,
     pub seconds: Duration,
     pub process: Option<Process>,
+    /// Whether anything is counted in the measured time.
+    pub counts: bool,
     pub shows_progress: bool,
 }
 
@@ -128,7 +131,9 @@ pub struct Run {
     /// In the course of the window; of a load that counts nothing, of its opening.
     pub series: Series,
     last_sample: (Duration, u64),
-    last_progress: (Duration, u64),
+    /// When progress was shown last, and what was open and done until then.
+    last_progress: (Duration, usize, u64),
+    warm_up_began_at: Duration,
     drained_at: Option<Duration>,
     last_done: (Duration, u64),
 }
@@ -155,6 +160,7 @@ impl Run {
             series: Series::default(),
             last_sample: Default::default(),
             last_progress: Default::default(),
+            warm_up_began_at: Duration::ZERO,
             drained_at: None,
             last_done: Default::default(),
         }
@@ -272,27 +278,89 @@ impl Run {
     }
 
     fn show_progress(&mut self, now: Duration) {
-        let (before, done) = std::mem::replace(&mut self.last_progress, (now, self.done));
-        let rate = (self.done - done) as f64 / (now - before).as_secs_f64().max(1e-9);
-        let left = match self.phase {
-            Phase::Measuring => (self.began.at + self.plan.seconds).saturating_sub(now),
-            _ => Duration::ZERO,
-        };
-        let phase = match self.phase {
-            Phase::Opening => "opening",
-            Phase::WarmUp => "warming up",
-            Phase::Measuring => "measuring",
-            Phase::Draining => "waiting for the rest",
-            Phase::Closing => "closing",
-        };
-        eprint!(
-            "\r\x1b[K{phase}: {} connections, {rate:.0}/s, {} errors, {:.0} s left",
-            self.open,
-            self.problems.count(),
-            left.as_secs_f64().ceil()
-        );
+        eprint!("\r\x1b[K{}", self.progress(now));
         // Nobody reads it when this fails.
         let _ = io::stderr().flush();
+    }
+
+    /// What is so now, and how much of it since the last time.
+    fn progress(&mut self, now: Duration) -> Progress {
+        let this = (now, self.opened, self.done);
+        let (before, opened, done) = std::mem::replace(&mut self.last_progress, this);
+        let many = match self.phase {
+            Phase::Opening => Some((self.opened - opened) as u64),
+            Phase::WarmUp | Phase::Measuring | Phase::Draining | Phase::Closing => {
+                self.plan.counts.then_some(self.done - done)
+            }
+        };
+        let interval = now.saturating_sub(before).as_secs_f64().max(1e-9);
+        Progress {
+            phase: self.phase,
+            open: self.open,
+            wanted: self.plan.connections,
+            per_second: many.map(|many| many as f64 / interval),
+            errors: self.problems.count(),
+            left: self.left(now),
+        }
+    }
+
+    /// How long it takes until all is measured, where that can be known.
+    fn left(&self, now: Duration) -> Option<Duration> {
+        let Plan {
+            warmup, seconds, ..
+        } = self.plan;
+        match self.phase {
+            Phase::Opening => {
+                let missing = self.plan.connections.saturating_sub(self.opened);
+                let opening = match (missing, self.plan.connect_rate) {
+                    (0, _) => Duration::ZERO,
+                    (missing, Some(rate)) => Duration::from_secs_f64(missing as f64 / rate),
+                    // As fast as the server takes them.
+                    (_, None) => return None,
+                };
+                Some(opening + warmup + seconds)
+            }
+            Phase::WarmUp => {
+                let warm_at = self.warm_up_began_at + warmup;
+                Some(warm_at.saturating_sub(now) + seconds)
+            }
+            Phase::Measuring => Some((self.began.at + seconds).saturating_sub(now)),
+            // As soon as the server has answered.
+            Phase::Draining | Phase::Closing => None,
+        }
+    }
+}
+
+/// What the line on a terminal says.
+#[derive(Debug)]
+struct Progress {
+    phase: Phase,
+    open: usize,
+    wanted: usize,
+    /// Connections opened, then what is counted; nothing where nothing is.
+    per_second: Option<f64>,
+    errors: u64,
+    left: Option<Duration>,
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let open = self.open;
+        match self.phase {
+            Phase::Opening => write!(f, "opening: {open} of {} connections", self.wanted)?,
+            Phase::WarmUp => write!(f, "warming up: {open} connections")?,
+            Phase::Measuring => write!(f, "measuring: {open} connections")?,
+            Phase::Draining => write!(f, "waiting for the rest: {open} connections")?,
+            Phase::Closing => write!(f, "closing: {open} connections")?,
+        }
+        if let Some(per_second) = self.per_second {
+            write!(f, ", {per_second:.0}/s")?;
+        }
+        write!(f, ", {} errors", self.errors)?;
+        match self.left {
+            Some(left) => write!(f, ", {:.0} s left", left.as_secs_f64().ceil()),
+            None => Ok(()),
+        }
     }
 }
 
@@ -524,8 +592,10 @@ fn look_whether_answered<L: Load>(cx: &mut Cx<'_, L>) {
 
 /// Begins to send, and to measure when that is warm.
 pub fn warm_up<L: Load>(cx: &mut Cx<'_, L>) {
+    let now = cx.reactor.now();
     let run = cx.state.run();
     run.phase = Phase::WarmUp;
+    run.warm_up_began_at = now;
     let warmup = run.plan.warmup;
     L::begin(cx);
     cx.reactor.after(warmup, measure);
@@ -624,8 +694,77 @@ mod tests {
             warmup: Duration::from_secs(1),
             seconds: Duration::from_secs(5),
             process: None,
+            counts: true,
             shows_progress: false,
         }
+    }
+
+    /// What the line says at a time, in milliseconds.
+    fn line(run: &mut Run, now: u64) -> String {
+        run.progress(Duration::from_millis(now)).to_string()
+    }
+
+    #[test]
+    fn progress_is_of_what_the_phase_is_about() {
+        let mut run = Run::new(plan(1000));
+        (run.open, run.opened) = (120, 120);
+        assert_eq!(
+            line(&mut run, 250),
+            "opening: 120 of 1000 connections, 480/s, 0 errors"
+        );
+        (run.open, run.opened) = (130, 130);
+        assert_eq!(
+            line(&mut run, 500),
+            "opening: 130 of 1000 connections, 40/s, 0 errors"
+        );
+        // All are open, and the load is not ready: a fan-out looks who has subscribed.
+        (run.open, run.opened) = (1000, 1000);
+        let text = line(&mut run, 750);
+        assert!(text.ends_with("3480/s, 0 errors, 6 s left"), "{text}");
+
+        run.phase = Phase::WarmUp;
+        run.warm_up_began_at = Duration::from_millis(900);
+        run.done = 500;
+        run.problems.add(Kind::Lost, String::new);
+        assert_eq!(
+            line(&mut run, 1000),
+            "warming up: 1000 connections, 2000/s, 1 errors, 6 s left"
+        );
+        let text = line(&mut run, 1900);
+        assert!(text.ends_with(", 0/s, 1 errors, 5 s left"), "{text}");
+
+        run.phase = Phase::Measuring;
+        run.began.at = Duration::from_millis(1900);
+        run.done = 1500;
+        assert_eq!(
+            line(&mut run, 2900),
+            "measuring: 1000 connections, 1000/s, 1 errors, 4 s left"
+        );
+        run.phase = Phase::Draining;
+        assert_eq!(
+            line(&mut run, 6900),
+            "waiting for the rest: 1000 connections, 0/s, 1 errors"
+        );
+    }
+
+    #[test]
+    fn at_a_rate_it_is_known_how_long_opening_takes() {
+        let mut plan = plan(1000);
+        plan.connect_rate = Some(100.0);
+        plan.counts = false;
+        let mut run = Run::new(plan);
+        (run.open, run.opened) = (200, 200);
+        assert_eq!(
+            line(&mut run, 2000),
+            "opening: 200 of 1000 connections, 100/s, 0 errors, 14 s left"
+        );
+        // Nothing is counted while they are held.
+        run.phase = Phase::Measuring;
+        run.began.at = Duration::from_secs(11);
+        assert_eq!(
+            line(&mut run, 11_000),
+            "measuring: 200 connections, 0 errors, 5 s left"
+        );
     }
 
     #[test]

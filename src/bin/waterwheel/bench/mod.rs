@@ -64,12 +64,11 @@ fn measure(bench: Bench) -> Result<bool, String> {
     report.parameter("mode", bench.mode.name());
     report.parameter("url", bench.url.as_str());
     report.parameter("connections", bench.mode.connections());
-    match bench.mode {
-        Mode::Idle { .. } => report.parameter("hold", bench.seconds.as_secs_f64()),
-        _ => {
-            report.parameter("seconds", bench.seconds.as_secs_f64());
-            report.parameter("warmup", bench.warmup.as_secs_f64());
-        }
+    if matches!(bench.mode, Mode::Idle { .. }) {
+        report.parameter("hold", bench.seconds.as_secs_f64());
+    } else {
+        report.parameter("seconds", bench.seconds.as_secs_f64());
+        report.parameter("warmup", bench.warmup.as_secs_f64());
     }
     report.parameter("connect_rate", bench.connect_rate);
     report.parameter("pid", bench.pid);
@@ -84,6 +83,7 @@ fn measure(bench: Bench) -> Result<bool, String> {
         warmup: bench.warmup,
         seconds: bench.seconds,
         process,
+        counts: !matches!(bench.mode, Mode::Idle { .. }),
         shows_progress: true,
     };
     #[cfg(feature = "plot")]
