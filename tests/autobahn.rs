@@ -1,44 +1,104 @@
-//! `waterwheel echo` under the Autobahn cases, an independent judge of RFC 6455.
+//! A server and a client under the Autobahn cases, an independent judge of RFC 6455.
 //!
-//! They come from PyPI. Where they cannot be had the test says so and is skipped; in CI that is a
+//! They come from PyPI. Where they cannot be had the tests say so and are skipped; in CI that is a
 //! failure.
 
 #![cfg(all(unix, feature = "program"))]
 
+#[allow(dead_code, reason = "a whole program, whose `main` is not called here")]
+#[path = "../examples/autobahn_client.rs"]
+mod autobahn_client;
 mod support;
 
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::LazyLock;
 
-use support::{Server, has, skip};
+use support::{Server, skip};
 
 /// What the script ends with when the cases cannot be had.
 const CANNOT: i32 = 77;
 
 /// Groups 12 and 13 are about compression, which is not offered.
-#[test]
-fn autobahn_cases_all_pass_strictly() {
-    if !has("python3") {
-        return;
+const ALL: [&str; 5] = ["--strict", "-x", "12.*", "-x", "13.*"];
+
+/// Says why, where the cases cannot be had. They are installed once: the tests run side by side.
+fn can_run() -> bool {
+    static INSTALLED: LazyLock<Output> = LazyLock::new(|| script(&["--help"]).output().unwrap());
+    let can = INSTALLED.status.code() != Some(CANNOT);
+    if !can {
+        skip(String::from_utf8_lossy(&INSTALLED.stderr).trim_end());
     }
+    can
+}
+
+fn script(words: &[&str]) -> Command {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-    let server = Server::start(&["echo"]);
-    let url = format!("ws://{}", server.address);
-    let output = Command::new(root.join("tests/autobahn/run"))
-        .args([&url, "--strict", "-x", "12.*", "-x", "13.*"])
-        .env("CARGO_TARGET_DIR", target)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    if output.status.code() == Some(CANNOT) {
-        return skip(errors.trim_end());
+    let mut command = Command::new(root.join("tests/autobahn/run"));
+    command.args(words).env("CARGO_TARGET_DIR", target);
+    command
+}
+
+/// The cases, running. Dropped, they are ended.
+struct Cases {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+}
+
+impl Cases {
+    fn run(words: &[&str]) -> Cases {
+        let mut child = script(&[words, &ALL].concat())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        Cases { child, lines }
     }
-    assert_eq!(
-        said.lines().last(),
-        Some("301 passed, 0 failed, 0 skipped"),
-        "{said}{errors}"
-    );
-    assert!(output.status.success());
+
+    /// What comes before the verdicts when a client is waited for.
+    fn url(&mut self) -> String {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).unwrap();
+        let url = line.trim_end().strip_prefix("listening on ");
+        url.unwrap_or_else(|| panic!("{line}")).to_owned()
+    }
+
+    fn all_pass(mut self, count: u32) {
+        let mut said = String::new();
+        self.lines.read_to_string(&mut said).unwrap();
+        let expected = format!("{count} passed, 0 failed, 0 skipped");
+        assert_eq!(said.lines().last(), Some(&*expected), "{said}");
+        assert!(self.child.wait().unwrap().success());
+    }
+}
+
+impl Drop for Cases {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+// W1
+#[test]
+fn the_echo_server_passes_all_cases_strictly() {
+    if can_run() {
+        let server = Server::start(&["echo"]);
+        Cases::run(&[&format!("ws://{}", server.address)]).all_pass(301);
+    }
+}
+
+// K1
+#[test]
+fn a_client_passes_all_cases_strictly() {
+    if can_run() {
+        let mut cases = Cases::run(&["--serve"]);
+        let client = autobahn_client::run(&cases.url()).unwrap();
+        assert_eq!((client.count, client.run), (301, 301));
+        cases.all_pass(301);
+    }
 }

@@ -1,0 +1,58 @@
+//! A client under the Autobahn cases: `tests/autobahn/run --serve`, then
+//! `cargo run --example autobahn_client` with the address that it says.
+
+use std::{env, io};
+
+use waterwheel::{Config, ConnId, Core, Reactor, websocket};
+
+/// The longest message of the cases, in bytes.
+const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+#[derive(Default)]
+pub struct Cases {
+    url: String,
+    pub count: u32,
+    pub run: u32,
+}
+
+/// Runs every case that the server at `url` has, one after the other.
+pub fn run(url: &str) -> io::Result<Cases> {
+    let mut config = Config::default();
+    config.options.websocket = websocket::Limits {
+        frame_bytes_max: MESSAGE_BYTES_MAX,
+        message_bytes_max: MESSAGE_BYTES_MAX,
+    };
+    let cases = Cases {
+        url: url.to_owned(),
+        ..Cases::default()
+    };
+    Reactor::run_with(config, cases, |reactor| {
+        reactor.connect_websocket(&format!("{url}/getCaseCount"), |ws| {
+            ws.on_message(|ws, count| ws.state.count = count.to_string().parse().unwrap_or(0));
+            ws.on_close(|ws, close| {
+                println!("{} cases: {close}", ws.state.count);
+                next(ws.reactor, ws.state)
+            });
+        })
+    })
+}
+
+// The next case, or what is said behind the last.
+fn next(reactor: &mut Core<Cases>, cases: &mut Cases) -> io::Result<ConnId> {
+    let Cases { url, count, run } = cases;
+    if run == count {
+        let url = format!("{url}/updateReports?agent=waterwheel");
+        return reactor.connect_websocket(&url, |ws| ws.on_close(|ws, _| ws.reactor.stop()));
+    }
+    *run += 1;
+    let url = format!("{url}/runCase?case={run}&agent=waterwheel");
+    reactor.connect_websocket(&url, |ws| {
+        ws.on_message(|ws, message| ws.send(message));
+        ws.on_close(|ws, _| next(ws.reactor, ws.state));
+    })
+}
+
+fn main() -> io::Result<()> {
+    let url = env::args().nth(1);
+    run(url.as_deref().unwrap_or("ws://127.0.0.1:9001")).map(drop)
+}
