@@ -26,11 +26,15 @@ pub fn serve(mut socket: impl Read + Write) -> io::Result<()> {
     Ok(())
 }
 
-fn main() -> io::Result<()> {
-    for socket in TcpListener::bind("127.0.0.1:8083")?.incoming() {
+pub fn serve_all(listener: &TcpListener) -> io::Result<()> {
+    for socket in listener.incoming() {
         let socket = socket?;
         socket.set_read_timeout(Some(Duration::from_secs(30)))?;
         thread::spawn(|| serve(socket));
     }
     Ok(())
+}
+
+fn main() -> io::Result<()> {
+    serve_all(&TcpListener::bind("127.0.0.1:8083")?)
 }

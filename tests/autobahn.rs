@@ -1,4 +1,4 @@
-//! A server and a client under the Autobahn cases, an independent judge of RFC 6455.
+//! Servers and a client under the Autobahn cases, an independent judge of RFC 6455.
 //!
 //! They come from PyPI. Where they cannot be had the tests say so and are skipped; in CI that is a
 //! failure.
@@ -8,12 +8,17 @@
 #[allow(dead_code, reason = "a whole program, whose `main` is not called here")]
 #[path = "../examples/autobahn_client.rs"]
 mod autobahn_client;
+#[allow(dead_code, reason = "a whole program, whose `main` is not called here")]
+#[path = "../examples/driver_echo.rs"]
+mod driver_echo;
 mod support;
 
 use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::LazyLock;
+use std::thread;
 
 use support::{Server, skip};
 
@@ -100,5 +105,17 @@ fn a_client_passes_all_cases_strictly() {
         let client = autobahn_client::run(&cases.url()).unwrap();
         assert_eq!((client.count, client.run), (301, 301));
         cases.all_pass(301);
+    }
+}
+
+// W12: without group 9, whose messages of up to 16 MiB are longer than the example accepts
+#[test]
+fn the_protocol_alone_passes_the_cases_on_blocking_sockets_and_threads() {
+    if can_run() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("ws://{}", listener.local_addr().unwrap());
+        // Ends with the process.
+        thread::spawn(move || driver_echo::serve_all(&listener));
+        Cases::run(&[&url, "-x", "9.*"]).all_pass(247);
     }
 }
