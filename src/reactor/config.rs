@@ -83,8 +83,10 @@ pub struct Config {
     pub read_buffer_bytes: usize,
     /// Read from one connection in one turn at the most, in bytes; the rest waits for the next.
     pub read_budget_bytes: usize,
-    /// Messages of one connection are handed out for this long in one turn at the most; the rest
-    /// waits for the next. Looked at between messages.
+    /// Messages of one connection are handed out for this long in one turn; the rest waits for the
+    /// next. Looked at between messages. Where what goes out to many takes the loop longer than
+    /// that, the messages of a turn may take as long together, and 50 ms at the most: what they
+    /// lead to leaves with fewer writes.
     pub read_time_budget: Duration,
     /// Connections accepted from one listener in one turn at the most.
     pub accepts_per_turn: usize,

@@ -343,7 +343,9 @@ impl<S: 'static> Core<S> {
             self.table.spent += 1;
         } else {
             self.table.spent = 0;
-            if self.table.read_time_nanos < self.clock.now() - self.table.now
+            let now = self.clock.now();
+            if self.table.read_time_nanos < now - self.table.now
+                && self.table.flush_nanos < now - self.table.woke
                 && let Some(connection) = self.table.connection_mut(id)
             {
                 connection.flags.set(Flags::SPENT);

@@ -57,7 +57,7 @@ use self::handler::{Cx, Handler};
 use self::id::ConnId;
 use self::memory::Readiness;
 use self::remote::Mailbox;
-use self::table::Table;
+use self::table::{FLUSH_NANOS_MAX, Table};
 
 const WAKER: Token = Token(usize::MAX);
 #[cfg(all(unix, feature = "signals"))]
@@ -247,7 +247,9 @@ impl<S: 'static> Reactor<S> {
         self.poll_sources(wait)?;
         let woke = self.core.clock.now();
         self.core.table.now = woke;
+        self.core.table.woke = woke;
         self.dispatch();
+        self.core.table.flush_nanos = 0;
         self.flush();
         if !self.core.table.drained.is_empty() {
             self.run_drained();
@@ -278,8 +280,11 @@ impl<S: 'static> Reactor<S> {
 
     fn flush(&mut self) {
         if !self.core.table.dirty.is_empty() {
+            let before = self.core.table.now;
             self.core.table.flush_dirty();
-            self.core.table.now = self.core.clock.now();
+            let now = self.core.clock.now();
+            self.core.table.now = now;
+            self.core.table.flush_nanos = (now - before).min(FLUSH_NANOS_MAX);
         }
     }
 

@@ -39,6 +39,10 @@ pub(crate) const BURST: usize = 4096;
 /// nothing wakes the loop.
 const BURST_KEPT_NANOS: u64 = 1_000_000_000;
 
+/// What is handed out in a turn may take as long as what went out in the last one, or less of it
+/// would leave together, but not longer than this, in nanoseconds.
+pub(crate) const FLUSH_NANOS_MAX: u64 = 50_000_000;
+
 pub(crate) struct Table {
     pub(crate) sources: Slab<Source>,
     pub(crate) config: Config,
@@ -50,6 +54,10 @@ pub(crate) struct Table {
     pub(crate) stats: Stats,
     /// Nanoseconds since the start of the reactor; read once a readiness.
     pub(crate) now: u64,
+    /// When the last poll returned.
+    pub(crate) woke: u64,
+    /// How long the flush of the last turn took; at most [`FLUSH_NANOS_MAX`].
+    pub(crate) flush_nanos: u64,
     /// `None` in a simulation, where readiness comes from memory.
     pub(crate) registry: Option<Registry>,
     pub(crate) dirty: Vec<ConnId>,
@@ -94,6 +102,8 @@ impl Table {
             options,
             stats: Stats::default(),
             now: 0,
+            woke: 0,
+            flush_nanos: 0,
             registry,
             dirty: Vec::new(),
             still_ready: Vec::new(),
