@@ -100,6 +100,9 @@ impl Flags {
     pub(crate) const UNREAD: Flags =
         Flags(Self::PAUSED.0 | Self::CHOKED.0 | Self::HELD.0 | Self::SPENT.0);
 
+    /// Any of these, and there is no need to list it for the next flush.
+    pub(crate) const WAITS_TO_BE_FLUSHED: Flags = Flags(Self::DIRTY.0 | Self::BLOCKED.0);
+
     #[inline]
     pub(crate) fn has(self, flag: Flags) -> bool {
         self.0 & flag.0 != 0

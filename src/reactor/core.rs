@@ -297,21 +297,15 @@ impl<S: 'static> Core<S> {
             scratch,
             ..
         } = self;
-        for (member, form) in topics.members(topic) {
+        // By `for_each`, which goes through the lists one after the other instead of asking at each
+        // member which it is in.
+        topics.members(topic).for_each(|(member, form)| {
             let member = ConnId::from_bits(member);
-            let Some(connection) = table.open_mut(member) else {
-                continue;
-            };
-            if connection.last_publication == mark {
-                continue;
-            }
-            connection.last_publication = mark;
-            if table.send_shared(member, encoded.get(form, forms, &publication, scratch), key)
-                == Sent::Queued
-            {
+            let encode = || encoded.get(form, forms, &publication, scratch);
+            if table.send_publication(member, mark, key, encode) == Some(Sent::Queued) {
                 delivered += 1;
             }
-        }
+        });
         self.table.stats.deliveries += delivered as u64;
         let steps = delivered / 8 + self.topics.pattern_count();
         self.table.spend(u32::try_from(steps).unwrap_or(u32::MAX));

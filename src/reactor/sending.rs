@@ -12,7 +12,7 @@ use crate::protocol::websocket::{self, Message, Role};
 use crate::protocol::{event_stream, http};
 
 use super::close::{CloseReason, Sent};
-use super::config::Overflow;
+use super::config::{Options, Overflow};
 use super::connection::{Connection, Flags, Life, Protocol};
 use super::deadlines::Tick;
 use super::id::ConnId;
@@ -107,8 +107,48 @@ impl Table {
         }
     }
 
+    /// Queues a publication for a member, unless it has the one of this `mark` already or is not
+    /// open: then `None`.
+    #[inline]
+    pub(crate) fn send_publication(
+        &mut self,
+        id: ConnId,
+        mark: u64,
+        key: u64,
+        encode: impl FnOnce() -> Rc<[u8]>,
+    ) -> Option<Sent> {
+        let Table {
+            sources,
+            nodes,
+            options,
+            dirty,
+            corked,
+            ..
+        } = self;
+        let Some(Source::Connection(connection)) = sources.get_mut(id.index as usize) else {
+            return None;
+        };
+        let is_open = connection.generation == id.generation && connection.life == Life::Open;
+        if !is_open || std::mem::replace(&mut connection.last_publication, mark) == mark {
+            return None;
+        }
+        let bytes = encode();
+        // The common case by itself: one look-up for a member that has room and is not being read.
+        let options = &options[usize::from(connection.options)];
+        if *corked == id || options.queue_high_bytes < connection.queue.queued_bytes() {
+            return Some(self.send_shared(id, bytes, key));
+        }
+        connection
+            .queue
+            .push(nodes, Bytes::Shared(bytes), Keep::Keyed(key));
+        if connection.note_pushed(options) {
+            dirty.push(id);
+        }
+        Some(Sent::Queued)
+    }
+
     /// Queues shared bytes: a publication, in the form this member takes.
-    pub(crate) fn send_shared(&mut self, id: ConnId, bytes: Rc<[u8]>, key: u64) -> Sent {
+    fn send_shared(&mut self, id: ConnId, bytes: Rc<[u8]>, key: u64) -> Sent {
         match self.admit(id, Keep::Keyed(key)) {
             Ok(()) => {}
             Err(Sent::Full) if self.replaces(id) => {
@@ -285,17 +325,7 @@ impl Table {
             return;
         }
         connection.queue.push(nodes, bytes, keep);
-        let options = &options[usize::from(connection.options)];
-        if options.queue_high_bytes < connection.queue.queued_bytes() {
-            connection.flags.set(Flags::FULL);
-            // Where messages are dropped, it takes pongs and replies, which are not, to get far above.
-            let far = options.queue_high_bytes.saturating_mul(2);
-            if options.overflow == Overflow::Close || far < connection.queue.queued_bytes() {
-                connection.flags.set(Flags::CHOKED);
-            }
-        }
-        if !connection.flags.has(Flags::DIRTY) && !connection.flags.has(Flags::BLOCKED) {
-            connection.flags.set(Flags::DIRTY);
+        if connection.note_pushed(&options[usize::from(connection.options)]) {
             dirty.push(id);
         }
     }
@@ -590,6 +620,26 @@ impl Table {
         if self.dirty.is_empty() {
             self.dirty = dirty;
         }
+    }
+}
+
+impl Connection {
+    /// Something was queued: is it full now? Whether it is to be flushed that was not before.
+    #[inline]
+    fn note_pushed(&mut self, options: &Options) -> bool {
+        if options.queue_high_bytes < self.queue.queued_bytes() {
+            self.flags.set(Flags::FULL);
+            // Where messages are dropped, it takes pongs and replies, which are not, to get far above.
+            let far = options.queue_high_bytes.saturating_mul(2);
+            if options.overflow == Overflow::Close || far < self.queue.queued_bytes() {
+                self.flags.set(Flags::CHOKED);
+            }
+        }
+        if self.flags.has_any(Flags::WAITS_TO_BE_FLUSHED) {
+            return false;
+        }
+        self.flags.set(Flags::DIRTY);
+        true
     }
 }
 

@@ -110,6 +110,7 @@ impl WriteQueue {
         self.queued_bytes as usize
     }
 
+    #[inline]
     pub(crate) fn push(&mut self, nodes: &mut Nodes, bytes: Bytes, keep: Keep) {
         let length = bytes.as_slice().len();
         if length == 0 {
@@ -181,14 +182,19 @@ impl WriteQueue {
     /// Drops `taken` bytes from the front: the kernel has them.
     pub(crate) fn advance(&mut self, nodes: &mut Nodes, mut taken: usize) {
         while 0 < taken {
-            let node = &nodes.slab[self.head as usize];
-            let left = node.bytes.as_slice().len() - self.written as usize;
+            let length = nodes.slab[self.head as usize].bytes.as_slice().len();
+            let left = length - self.written as usize;
             if taken < left {
                 self.written += taken as u32;
                 return;
             }
             taken -= left;
-            self.pop(nodes);
+            self.written = 0;
+            self.queued_bytes -= (length + QUEUED_MESSAGE_BYTES) as u64;
+            self.head = nodes.slab.remove(self.head as usize).next;
+            if self.head == NONE {
+                self.tail = NONE;
+            }
         }
     }
 
