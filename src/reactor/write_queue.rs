@@ -242,6 +242,10 @@ impl WriteQueue {
         bytes: Bytes,
         high_bytes: usize,
     ) -> Result<u64, Bytes> {
+        // As in `push`: a node without bytes would never leave.
+        if bytes.as_slice().is_empty() {
+            return Ok(0);
+        }
         let (mut dropped, mut before, mut index) = (0, NONE, self.head);
         let mut found = None;
         while index != NONE {
@@ -413,6 +417,9 @@ mod tests {
             queue.replace(&mut nodes, 1, owned("a6"), 1000).ok(),
             Some(1)
         );
+        assert_eq!(contents(&queue, &nodes), "4c1b3a6");
+        // Nothing is no message, and would never be written.
+        assert_eq!(queue.replace(&mut nodes, 3, owned(""), 1000).ok(), Some(0));
         assert_eq!(contents(&queue, &nodes), "4c1b3a6");
         // A larger one makes room for itself, but not among what has begun.
         assert_eq!(
