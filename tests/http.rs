@@ -1944,6 +1944,18 @@ fn a_target_that_names_its_host_overrides_the_header() {
     assert_eq!(ask(&mut sim, request).status, 200);
 }
 
+// H9
+#[test]
+fn a_page_that_may_not_ask_is_told_before_its_body() {
+    let mut sim = site_with_origins(true);
+    let request = format!("POST /publish HTTP/1.1\r\n{HOST}Content-Length: 1000\r\n\r\n");
+    let stream = sim.connect();
+    stream.write(with_origin(&request, "https://evil.example.org"));
+    sim.settle();
+    let refused = answer(&stream.read());
+    assert!(refused.status == 403 && refused.closes());
+}
+
 #[test]
 fn a_preflight_is_answered_with_what_the_page_may_do() {
     let mut sim = site_with_origins(true);
@@ -1998,6 +2010,19 @@ fn a_failure_of_ours_may_be_read_by_the_page_that_asked() {
             Some(origin),
             "{path}"
         );
+    }
+    // What its body cannot be, and that its body never comes, is said to the page too.
+    let post = |length: usize| {
+        let request = format!("POST /publish HTTP/1.1\r\n{HOST}Content-Length: {length}\r\n\r\n");
+        with_origin(&request, origin)
+    };
+    for (request, status) in [(post(1 << 30), 413), (post(9), 408)] {
+        let stream = sim.connect();
+        stream.write(request);
+        sim.advance(seconds(120));
+        let failed = answer(&stream.read());
+        assert_eq!(failed.status, status);
+        assert_eq!(failed.header("access-control-allow-origin"), Some(origin));
     }
     // What is no request is nobody's.
     let answered = ask(&mut sim, &with_origin("nonsense\r\n", origin));

@@ -216,6 +216,18 @@ impl<S: 'static> Site<S> {
             return Ok(false);
         };
         exchange.begin(&parsed);
+        // Before its body: what a page may not ask for is not read.
+        match self.gate.admit(&parsed.head, &self.name, cx.reactor.now()) {
+            Ok(headers) => {
+                if let Some(exchange) = cx.reactor.exchange(id) {
+                    exchange.owe_headers(headers);
+                }
+            }
+            Err(reply) => {
+                turn_away(cx, id, reply);
+                return Ok(true);
+            }
+        }
         match parsed.body.length() {
             Some(0) => self.handle(cx, id, &parsed, &[]),
             Some(length) if length <= rest.len() as u64 => {
@@ -226,7 +238,9 @@ impl<S: 'static> Site<S> {
             }
             _ => {
                 parsed.body.check(&self.limits)?;
-                exchange.await_body(&input[..parsed.bytes], parsed.body);
+                if let Some(exchange) = cx.reactor.exchange(id) {
+                    exchange.await_body(&input[..parsed.bytes], parsed.body);
+                }
                 if parsed.expects_continue {
                     cx.reactor
                         .table
@@ -265,14 +279,6 @@ impl<S: 'static> Site<S> {
 
     fn handle(&mut self, cx: &mut Cx<'_, S>, id: ConnId, parsed: &ParsedHead<'_>, body: &[u8]) {
         let head = &parsed.head;
-        match self.gate.admit(head, &self.name, cx.reactor.now()) {
-            Ok(headers) => {
-                if let Some(exchange) = cx.reactor.exchange(id) {
-                    exchange.owe_headers(headers);
-                }
-            }
-            Err(reply) => return turn_away(cx, id, reply),
-        }
         let upgrade = match upgrade::check(parsed) {
             Ok(upgrade) => upgrade,
             Err(refusal) => return turn_away(cx, id, refused(refusal)),
