@@ -636,7 +636,49 @@ impl<S: 'static> Core<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::websocket::{Message, encode_message};
     use crate::reactor::sim::Sim;
+
+    /// How many messages are handed out in each turn when each takes a millisecond, of two clients
+    /// that have sent twelve each, and the last flush took so long.
+    fn turns(flush: Duration) -> Vec<usize> {
+        let mut sim = Sim::new(0, |reactor: &mut Core<usize>| {
+            reactor.websocket("0.0.0.0:80", |ws| {
+                ws.on_message(|ws, _| {
+                    *ws.state += 1;
+                    let later = ws.reactor.clock.now() + 1_000_000;
+                    ws.reactor.clock = Clock::Invented(later);
+                    // What a publication to hundreds counts.
+                    ws.reactor.table.spend(STEPS_PER_CLOCK);
+                });
+            })
+        });
+        let clients = [(); 2].map(|()| sim.websocket("/"));
+        let mut twelve = Vec::new();
+        for _ in 0..12 {
+            encode_message(Some([0; 4]), Message::Text("x"), &mut twelve);
+        }
+        for client in &clients {
+            client.send_bytes(&twelve);
+        }
+        sim.reactor().table.flush_nanos = nanos(flush);
+        let mut turns = Vec::new();
+        while *sim.state() < 24 {
+            let before = *sim.state();
+            sim.turn();
+            turns.push(*sim.state() - before);
+        }
+        turns
+    }
+
+    // Rule 3
+    #[test]
+    fn a_connection_has_five_milliseconds_of_a_turn_and_all_together_what_going_out_took() {
+        // Looked at after each: the sixth is the first that is beyond.
+        assert_eq!(turns(Duration::ZERO), [12, 12]);
+        assert_eq!(turns(Duration::from_millis(9)), [10 + 6, 2 + 6]);
+        assert_eq!(turns(Duration::from_millis(30)), [24]);
+    }
 
     // A client that connects again for ever has options like the time before.
     #[test]

@@ -284,7 +284,8 @@ impl<S: 'static> Reactor<S> {
             self.core.table.flush_dirty();
             let now = self.core.clock.now();
             self.core.table.now = now;
-            self.core.table.flush_nanos = (now - before).min(FLUSH_NANOS_MAX);
+            let flush_nanos = self.core.table.flush_nanos + (now - before);
+            self.core.table.flush_nanos = flush_nanos.min(FLUSH_NANOS_MAX);
         }
     }
 

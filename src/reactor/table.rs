@@ -56,7 +56,7 @@ pub(crate) struct Table {
     pub(crate) now: u64,
     /// When the last poll returned.
     pub(crate) woke: u64,
-    /// How long the flush of the last turn took; at most [`FLUSH_NANOS_MAX`].
+    /// How long flushing took since messages were last handed out; at most [`FLUSH_NANOS_MAX`].
     pub(crate) flush_nanos: u64,
     /// `None` in a simulation, where readiness comes from memory.
     pub(crate) registry: Option<Registry>,
