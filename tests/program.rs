@@ -232,8 +232,10 @@ fn when_the_kernel_has_no_descriptors_it_backs_off_and_goes_on() {
     }
     let server = Server::start(&["--drain-window", "0"]);
     let id = server.child.id().to_string();
+    let opened = std::fs::read_dir(format!("/proc/{id}/fd")).unwrap().count();
+    let limit = opened + 20;
     let lower = Command::new("prlimit")
-        .args(["--nofile=32:32", "--pid", &id])
+        .args([&format!("--nofile={limit}:{limit}"), "--pid", &id])
         .status();
     assert!(lower.unwrap().success());
     let mut clients: Vec<_> = (0..32).map(|_| server.connect()).collect();

@@ -21,6 +21,7 @@ const ROUNDS: Counted = Counted {
     count: "rounds",
     per_second: "rounds_per_s",
     per_cpu_second: "rounds_per_cpu_s",
+    visible_from: 10_000,
 };
 
 #[derive(Debug, PartialEq)]

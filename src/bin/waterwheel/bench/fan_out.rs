@@ -42,6 +42,7 @@ const DELIVERIES: Counted = Counted {
     count: "deliveries",
     per_second: "deliveries_per_s",
     per_cpu_second: "deliveries_per_cpu_s",
+    visible_from: 200_000,
 };
 
 /// How a subscriber subscribes.

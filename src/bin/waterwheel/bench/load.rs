@@ -39,10 +39,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// When all has come, this long for what nobody waits for.
 const GRACE: Duration = Duration::from_millis(100);
 
-/// A process that has used no processor time while so much was done is not the server's. Nobody
-/// does this in the 20 ms that the kernel's counting may hide.
-const DONE_MIN: u64 = 100_000;
-
 /// How often it is looked whether a signal came.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -123,7 +119,7 @@ pub struct Run {
     last_opening: Duration,
     /// The run ends before its time; what is closed now is closed by us.
     has_given_up: bool,
-    /// A signal ended the measuring before its time.
+    /// A signal ended the run before its time.
     is_interrupted: bool,
     began: Mark,
     ended: Mark,
@@ -226,7 +222,7 @@ impl Run {
         };
         if let (Some(process), Some(time)) = (&self.plan.process, server)
             && time.total_seconds() == 0.0
-            && DONE_MIN <= done
+            && what.is_some_and(|what| what.visible_from <= done)
         {
             self.problems.add(Kind::Machine, || {
                 process.fault("it has used no processor time: is it the server's process?")
@@ -369,12 +365,16 @@ pub struct Counted {
     pub count: &'static str,
     pub per_second: &'static str,
     pub per_cpu_second: &'static str,
+    /// From so many on, the process that did them has used more than the 20 ms of processor time
+    /// that the kernel's counting may hide.
+    pub visible_from: u64,
 }
 
 pub const MESSAGES: Counted = Counted {
     count: "messages",
     per_second: "messages_per_s",
     per_cpu_second: "messages_per_cpu_s",
+    visible_from: 100_000,
 };
 
 /// A kind of load: the state of its reactor.
@@ -450,6 +450,7 @@ fn heed_signals<L: Load>(reactor: &mut Core<L>) -> io::Result<()> {
 fn end_early<L: Load>(cx: &mut Cx<'_, L>) {
     let now = cx.reactor.now();
     let run = cx.state.run();
+    run.is_interrupted = true;
     match run.phase {
         Phase::Opening | Phase::WarmUp => {
             let (open, wanted) = (run.open, run.plan.connections);
@@ -463,7 +464,6 @@ fn end_early<L: Load>(cx: &mut Cx<'_, L>) {
             let measured = (now - run.began.at).as_secs_f64();
             end_progress(&run.plan);
             eprintln!("waterwheel: interrupted: the figures are of {measured:.1} s");
-            run.is_interrupted = true;
             drain(cx);
         }
         Phase::Draining => {
