@@ -218,7 +218,7 @@ mod topic {
 mod reactor {
     use super::*;
     use std::time::Duration;
-    use waterwheel::{Config, Core, Cx, Sim};
+    use waterwheel::{Config, Cx, Reactor, Sim};
 
     /// A request and its answer, by the number of routes; the last one answers.
     #[divan::bench(args = [1, 10, 100])]
@@ -273,7 +273,7 @@ mod reactor {
     const MILLION: u64 = 1_000_000;
 
     /// A timer goes off each microsecond, and is set again a second later.
-    fn set_again(reactor: &mut Core<u64>) {
+    fn set_again(reactor: &mut Reactor<u64>) {
         reactor.after(Duration::from_micros(MILLION), |cx: &mut Cx<'_, u64>| {
             *cx.state += 1;
             set_again(cx.reactor);

@@ -15,7 +15,7 @@
 use std::time::{Duration, Instant};
 
 use allocation_counter::measure;
-use waterwheel::{ConnId, Core, Sim, SimStream};
+use waterwheel::{ConnId, Reactor, Sim, SimStream};
 
 const COUNT: usize = 1_000_000;
 
@@ -40,7 +40,7 @@ const LEFT_BYTES_MAX: i64 = 100_000;
 
 type Ids = Vec<ConnId>;
 
-fn setup(reactor: &mut Core<Ids>) {
+fn setup(reactor: &mut Reactor<Ids>) {
     reactor
         .websocket("0.0.0.0:80", |ws| {
             ws.on_open(|ws, _| ws.state.push(ws.id));

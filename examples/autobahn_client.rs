@@ -3,7 +3,7 @@
 
 use std::{env, io};
 
-use waterwheel::{Config, ConnId, Core, Reactor, websocket};
+use waterwheel::{Config, ConnId, Reactor, websocket};
 
 /// The longest message of the cases, in bytes.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -38,7 +38,7 @@ pub fn run(url: &str) -> io::Result<Cases> {
 }
 
 // The next case, or what is said behind the last.
-fn next(reactor: &mut Core<Cases>, cases: &mut Cases) -> io::Result<ConnId> {
+fn next(reactor: &mut Reactor<Cases>, cases: &mut Cases) -> io::Result<ConnId> {
     let Cases { url, count, run } = cases;
     if run == count {
         let url = format!("{url}/updateReports?agent=waterwheel");

@@ -3,14 +3,14 @@
 use std::collections::HashSet;
 use std::io;
 
-use waterwheel::{ConnId, Core, ListenerId, Reactor};
+use waterwheel::{ConnId, ListenerId, Reactor};
 
 #[derive(Default)]
 pub struct Chat {
     pub users: HashSet<ConnId>,
 }
 
-pub fn setup(reactor: &mut Core<Chat>) -> io::Result<ListenerId> {
+pub fn setup(reactor: &mut Reactor<Chat>) -> io::Result<ListenerId> {
     reactor.websocket("0.0.0.0:3000", |ws| {
         ws.on_open(|ws, _| ws.state.users.insert(ws.id));
         ws.on_close(|ws, _| ws.state.users.remove(&ws.id));

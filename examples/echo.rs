@@ -2,9 +2,9 @@
 
 use std::io;
 
-use waterwheel::{Core, ListenerId, Reactor};
+use waterwheel::{ListenerId, Reactor};
 
-pub fn setup(reactor: &mut Core<()>) -> io::Result<ListenerId> {
+pub fn setup(reactor: &mut Reactor<()>) -> io::Result<ListenerId> {
     reactor.websocket("0.0.0.0:8080", |ws| {
         ws.on_open(|ws, handshake| {
             ws.send(format!(

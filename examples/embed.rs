@@ -8,15 +8,15 @@ fn main() -> std::io::Result<()> {
 
     use mio::unix::SourceFd;
     use mio::{Events, Interest, Poll, Token};
-    use waterwheel::{Config, Reactor};
+    use waterwheel::{Config, EventLoop};
 
-    let mut reactor = Reactor::new(Config::default(), ())?;
-    reactor.core().websocket("127.0.0.1:8082", |ws| {
+    let mut event_loop = EventLoop::new(Config::default(), ())?;
+    event_loop.reactor().websocket("127.0.0.1:8082", |ws| {
         ws.on_message(|ws, message| ws.send(message))
     })?;
 
     let mut poll = Poll::new()?;
-    let descriptor = reactor.as_raw_fd();
+    let descriptor = event_loop.as_raw_fd();
     poll.registry()
         .register(&mut SourceFd(&descriptor), Token(0), Interest::READABLE)?;
 
@@ -24,15 +24,15 @@ fn main() -> std::io::Result<()> {
     let mut next_line = Instant::now();
     loop {
         if next_line <= Instant::now() {
-            println!("{} connections", reactor.core().connection_count());
+            println!("{} connections", event_loop.reactor().connection_count());
             next_line += Duration::from_secs(1);
         }
         let until_line = next_line.saturating_duration_since(Instant::now());
-        let wait = reactor
+        let wait = event_loop
             .next_wakeup()
             .map_or(until_line, |wakeup| wakeup.min(until_line));
         poll.poll(&mut events, Some(wait))?;
-        if !reactor.turn(Some(Duration::ZERO))? {
+        if !event_loop.turn(Some(Duration::ZERO))? {
             return Ok(());
         }
     }

@@ -4,9 +4,9 @@
 use std::io;
 use std::time::Duration;
 
-use waterwheel::{Core, ListenerId, Reactor};
+use waterwheel::{ListenerId, Reactor};
 
-pub fn setup(reactor: &mut Core<()>) -> io::Result<ListenerId> {
+pub fn setup(reactor: &mut Reactor<()>) -> io::Result<ListenerId> {
     reactor.http("0.0.0.0:4568", |http| {
         http.get("/later", |request| {
             let responder = request.reply_later();

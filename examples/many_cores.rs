@@ -6,7 +6,7 @@
 use std::{io, thread};
 
 use waterwheel::hub::{Access, Federation};
-use waterwheel::{Config, Core, ListenerId, Reactor, Status};
+use waterwheel::{Config, ListenerId, Reactor, Status};
 
 fn main() -> io::Result<()> {
     let cores = thread::available_parallelism()?.get();
@@ -27,7 +27,7 @@ fn main() -> io::Result<()> {
     })
 }
 
-pub fn setup(reactor: &mut Core<()>, federation: &Federation<()>) -> io::Result<ListenerId> {
+pub fn setup(reactor: &mut Reactor<()>, federation: &Federation<()>) -> io::Result<ListenerId> {
     let seat = federation.join(reactor)?;
     let access = Access {
         is_loopback: true,

@@ -3,9 +3,9 @@
 
 use std::io;
 
-use waterwheel::{Core, Event, ListenerId, Reactor, Status};
+use waterwheel::{Event, ListenerId, Reactor, Status};
 
-pub fn setup(reactor: &mut Core<()>) -> io::Result<ListenerId> {
+pub fn setup(reactor: &mut Reactor<()>) -> io::Result<ListenerId> {
     reactor.http("0.0.0.0:4567", |http| {
         http.get("/chat", |request| request.event_stream().subscribe("chat"));
         http.post("/message", |request| match request.form("message") {

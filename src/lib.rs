@@ -16,9 +16,9 @@
 //!
 //! # A guide in one page
 //!
-//! [`Reactor::run`] takes your state and a setup. The setup gets the reactor's inner part, a
-//! [`Core`], and asks it to listen: [`Core::websocket`] for WebSockets alone, [`Core::http`] for
-//! routes, event streams, later answers and WebSockets on one port, [`Core::stream`] for raw bytes.
+//! [`Reactor::run`] takes your state and a setup. The setup gets the reactor, a
+//! [`Reactor`], and asks it to listen: [`Reactor::websocket`] for WebSockets alone, [`Reactor::http`] for
+//! routes, event streams, later answers and WebSockets on one port, [`Reactor::stream`] for raw bytes.
 //! The closures given there are your callbacks. Each runs once per event, never inside another,
 //! and gets what it is about with three public fields: `state` (yours), `reactor` (everything a
 //! callback may ask for) and `id` (the connection).
@@ -68,8 +68,8 @@
 //! Callbacks that share more than closures can hold are one object: a [`WebSocketHandler`], given to
 //! [`WebSocketCallbacks::handler`].
 //!
-//! The other side is the same with `connect` in its name: [`Core::connect_websocket`] and
-//! [`Core::connect_stream`] return an id at once, and the one outcome is `on_open` or `on_close`.
+//! The other side is the same with `connect` in its name: [`Reactor::connect_websocket`] and
+//! [`Reactor::connect_stream`] return an id at once, and the one outcome is `on_open` or `on_close`.
 //!
 //! # What is promised
 //!
@@ -89,20 +89,20 @@
 //!
 //! # From other threads, and inside other loops
 //!
-//! [`Remote`] runs closures on the loop from any thread. A [`Reactor`] made by [`Reactor::new`]
+//! [`Remote`] runs closures on the loop from any thread. An [`EventLoop`] made by [`EventLoop::new`]
 //! runs a turn at a time, and says when it wants the next. Several reactors, one a core, are one
 //! hub with a `hub::Federation`.
 //!
 //! # Platforms
 //!
 //! Tested on Linux; compiles for macOS and Windows. Windows has no Unix sockets (`unix:PATH` is an
-//! error of kind `Unsupported`), no `Core::drain_on_signals`, no [`Config::reuse_port`], and its
-//! [`Reactor`] has no descriptor to watch from another loop.
+//! error of kind `Unsupported`), no `Reactor::drain_on_signals`, no [`Config::reuse_port`], and its
+//! [`EventLoop`] has no descriptor to watch from another loop.
 //!
 //! # Features
 //!
 //! `hub` adds the module `hub`, whose `mount` gives a [`Site`] the routes of the program: topics over
-//! WebSocket, event streams and POST. `signals` adds `Core::drain_on_signals` on Unix; `program`, the default,
+//! WebSocket, event streams and POST. `signals` adds `Reactor::drain_on_signals` on Unix; `program`, the default,
 //! adds what the binary needs. An embedder wants `default-features = false`.
 
 #![forbid(unsafe_code)]
@@ -128,11 +128,11 @@ pub use protocol::websocket::{Message, ToMessage};
 pub use pubsub::{Event, EventId, Form, TopicError};
 pub use reactor::close::{Close, CloseReason, Deadline, Sent};
 pub use reactor::config::{Config, Options, Overflow, QUEUED_MESSAGE_BYTES};
-pub use reactor::core::{Core, Published};
 pub use reactor::handler::Cx;
 pub use reactor::id::{ConnId, ConnMap, ListenerId};
 pub use reactor::listener::Address;
 pub use reactor::memory::Faults;
+pub use reactor::reactor::{Published, Reactor};
 pub use reactor::remote::{Gone, Remote};
 pub use reactor::sim::{Received, Sim, SimSocket, SimStream};
 pub use reactor::stats::{Histogram, Stats};
@@ -140,7 +140,7 @@ pub use reactor::stream::{Stream, StreamHandlers};
 pub use reactor::timers::TimerId;
 pub use reactor::transport::Peer;
 pub use reactor::websocket::{Handshake, WebSocketCallbacks, WebSocketHandler, Ws};
-pub use reactor::{Reactor, SetupResult};
+pub use reactor::{EventLoop, SetupResult};
 pub use server::origins::Origins;
 pub use server::reply::{Body, HeaderError, Reply, Responder};
 pub use server::request::{EventStream, Request};

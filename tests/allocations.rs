@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use allocation_counter::measure;
-use waterwheel::{Config, Core, Options, Sim, SimSocket};
+use waterwheel::{Config, Options, Reactor, Sim, SimSocket};
 
 const MEMBERS: usize = 1000;
 
-fn hall(reactor: &mut Core<()>) {
+fn hall(reactor: &mut Reactor<()>) {
     reactor
         .websocket("0.0.0.0:80", |ws| {
             ws.on_open(|ws, _| ws.subscribe("hall"));

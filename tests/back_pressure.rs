@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use waterwheel::{
-    Close, CloseReason, Config, ConnId, Core, Faults, Overflow, QUEUED_MESSAGE_BYTES, Received,
+    Close, CloseReason, Config, ConnId, Faults, Overflow, QUEUED_MESSAGE_BYTES, Reactor, Received,
     Sent, Sim, SimSocket,
 };
 
@@ -33,7 +33,7 @@ fn room(overflow: Overflow) -> Sim<Room> {
     Sim::with_config(
         Config::default(),
         Room::default(),
-        move |reactor: &mut Core<Room>| {
+        move |reactor: &mut Reactor<Room>| {
             reactor.websocket("0.0.0.0:80", move |ws| {
                 let options = ws.options();
                 options.queue_high_bytes = HIGH;
@@ -152,7 +152,7 @@ fn close_ends_the_slow_with_1013_and_the_others_lose_nothing() {
 fn close_resets_a_raw_stream() {
     let mut config = Config::default();
     config.options.queue_high_bytes = HIGH;
-    let mut sim = Sim::with_config(config, Vec::new(), |reactor: &mut Core<Vec<String>>| {
+    let mut sim = Sim::with_config(config, Vec::new(), |reactor: &mut Reactor<Vec<String>>| {
         reactor.stream("0.0.0.0:1", |stream| {
             stream.on_open(|stream| {
                 let sent: Vec<Sent> = (0..5).map(|_| stream.send([0; 12_000])).collect();
@@ -418,12 +418,12 @@ fn on_drain_comes_once_when_the_queue_has_fallen_to_the_low_watermark() {
 #[test]
 fn a_producer_that_waits_for_on_drain_loses_nothing() {
     const COUNT: usize = 1000;
-    fn produce(reactor: &mut Core<usize>, next: &mut usize, id: ConnId) {
+    fn produce(reactor: &mut Reactor<usize>, next: &mut usize, id: ConnId) {
         while *next < COUNT && reactor.send(id, message(*next)).is_queued() {
             *next += 1;
         }
     }
-    let mut sim = Sim::new(0, |reactor: &mut Core<usize>| {
+    let mut sim = Sim::new(0, |reactor: &mut Reactor<usize>| {
         reactor.websocket("0.0.0.0:80", |ws| {
             ws.options().queue_high_bytes = HIGH;
             ws.options().queue_low_bytes = LOW;
@@ -544,7 +544,7 @@ fn a_flood_of_pings_without_reading_is_bounded() {
 #[test]
 fn a_burst_of_own_replies_is_bounded_and_told() {
     for overflow in [Overflow::Close, Overflow::DropNewest, Overflow::DropOldest] {
-        let mut sim = Sim::new(Vec::new(), move |reactor: &mut Core<Vec<Sent>>| {
+        let mut sim = Sim::new(Vec::new(), move |reactor: &mut Reactor<Vec<Sent>>| {
             reactor.websocket("0.0.0.0:80", move |ws| {
                 ws.options().queue_high_bytes = HIGH;
                 ws.options().overflow = overflow;

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 
 use serde_json::{Value, json};
 use support::Server;
-use waterwheel::{Address, ConnId, Core, Message, Reactor, Remote};
+use waterwheel::{Address, ConnId, Message, Reactor, Remote};
 
 /// What a run of the load tool came to.
 struct Outcome {
@@ -102,7 +102,7 @@ struct State {
 }
 
 impl State {
-    fn send(&mut self, reactor: &mut Core<Self>, id: ConnId, text: &str) {
+    fn send(&mut self, reactor: &mut Reactor<Self>, id: ConnId, text: &str) {
         // Probes of a fan-out are left alone.
         let is_counted = !text.starts_with('p') || !self.to_all;
         if is_counted && self.counters.sent.fetch_add(1, Ordering::Relaxed) == WRONG {
@@ -152,7 +152,7 @@ impl Wrong {
         };
         let (tell, told) = mpsc::channel();
         let serve = move || {
-            let setup = |reactor: &mut Core<State>| {
+            let setup = |reactor: &mut Reactor<State>| {
                 let listener = reactor.websocket("127.0.0.1:0", |ws| {
                     ws.on_open(|ws, _| ws.state.connections.push(ws.id));
                     ws.on_message(|ws, message| {

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use tungstenite::handshake::server::{Request, Response};
 use tungstenite::{Message, WebSocket};
-use waterwheel::{Core, Reactor, Sim};
+use waterwheel::{Reactor, Sim};
 
 type Log = Vec<String>;
 
 /// A client that tells what happens to it, and says `hello` when it is open.
-fn watch(reactor: &mut Core<Log>, url: &str) {
+fn watch(reactor: &mut Reactor<Log>, url: &str) {
     let made = reactor.connect_websocket(url, |ws| {
         ws.header("X-Token", "secret").unwrap();
         ws.subprotocols(["a", "b"]);

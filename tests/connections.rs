@@ -6,7 +6,7 @@ use std::panic::resume_unwind;
 use std::time::Duration;
 
 use waterwheel::{
-    Close, CloseReason, Config, ConnId, Core, Faults, ListenerId, Overflow, Received, Sent, Sim,
+    Close, CloseReason, Config, ConnId, Faults, ListenerId, Overflow, Reactor, Received, Sent, Sim,
     SimSocket, SimStream,
 };
 
@@ -24,7 +24,7 @@ const fn secs(count: u64) -> Duration {
 type Log = Vec<String>;
 
 /// What a stream server hears, as lines; it answers nothing.
-fn log_stream(reactor: &mut Core<Log>) -> io::Result<ListenerId> {
+fn log_stream(reactor: &mut Reactor<Log>) -> io::Result<ListenerId> {
     reactor.stream("0.0.0.0:1", |stream| {
         stream.on_open(|stream| stream.state.push("open".into()));
         stream.on_data(|stream, bytes| {
@@ -37,7 +37,7 @@ fn log_stream(reactor: &mut Core<Log>) -> io::Result<ListenerId> {
 
 // ── bytes ────────────────────────────────────────────────────────────────────────────────────
 
-fn echo(reactor: &mut Core<Log>) -> io::Result<ListenerId> {
+fn echo(reactor: &mut Reactor<Log>) -> io::Result<ListenerId> {
     reactor.stream("0.0.0.0:1", |stream| {
         stream.on_data(|stream, bytes| stream.send(bytes));
         stream.on_close(|stream, close| stream.state.push(format!("close {close}")));
@@ -113,7 +113,7 @@ fn a_half_closed_peer_gets_its_answer_before_the_end() {
 // C1
 #[test]
 fn with_on_end_our_side_stays_open_until_the_application_ends_it() {
-    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.stream("0.0.0.0:1", |stream| {
             stream.on_end(|stream| {
                 let id = stream.id;
@@ -138,7 +138,7 @@ fn with_on_end_our_side_stays_open_until_the_application_ends_it() {
 // C1
 #[test]
 fn what_is_sent_before_close_arrives_and_what_is_sent_after_is_gone() {
-    let mut sim = Sim::new(Vec::new(), |reactor: &mut Core<Vec<Sent>>| {
+    let mut sim = Sim::new(Vec::new(), |reactor: &mut Reactor<Vec<Sent>>| {
         reactor.stream("0.0.0.0:1", |stream| {
             stream.on_open(|stream| {
                 let before = stream.send("all of it");
@@ -159,7 +159,7 @@ fn what_is_sent_before_close_arrives_and_what_is_sent_after_is_gone() {
 // C1, C5
 #[test]
 fn a_client_of_the_same_program_has_one_outcome() {
-    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| -> io::Result<()> {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| -> io::Result<()> {
         echo(reactor)?;
         for port in [1, 2] {
             reactor.connect_stream(&format!("127.0.0.1:{port}"), move |client| {
@@ -206,7 +206,7 @@ fn a_flood_on_one_connection_does_not_delay_another() {
         read_budget_bytes: 64 * 1024,
         ..Config::default()
     };
-    let mut sim = Sim::with_config(config, 0, |reactor: &mut Core<usize>| {
+    let mut sim = Sim::with_config(config, 0, |reactor: &mut Reactor<usize>| {
         reactor.stream("0.0.0.0:1", |stream| {
             stream.on_data(|stream, bytes| match bytes {
                 b"hello" => drop(stream.send(bytes)),
@@ -248,7 +248,7 @@ fn a_turn_accepts_no_more_than_its_budget_and_the_rest_later() {
 // C7
 #[test]
 fn a_paused_connection_hears_nothing_until_it_is_resumed_and_then_all_of_it() {
-    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.stream("0.0.0.0:1", |stream| {
             stream.on_open(|stream| {
                 let id = stream.id;
@@ -278,7 +278,7 @@ fn a_paused_connection_hears_nothing_until_it_is_resumed_and_then_all_of_it() {
 // C7
 #[test]
 fn a_socket_that_pauses_within_a_message_gets_the_next_ones_after_resume() {
-    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.websocket("0.0.0.0:80", |ws| {
             ws.on_message(|ws, message| {
                 ws.state.push(message.to_string());
@@ -305,7 +305,7 @@ fn a_socket_that_pauses_within_a_message_gets_the_next_ones_after_resume() {
 // C7: the pong of a peer that may not be heard is no reason to end it.
 #[test]
 fn a_paused_socket_is_not_blamed_for_its_silence() {
-    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.websocket("0.0.0.0:80", |ws| {
             ws.on_open(|ws, _| ws.reactor.pause(ws.id));
             ws.on_message(|ws, message| ws.state.push(message.to_string()));
@@ -379,7 +379,7 @@ fn an_idle_stream_is_closed_at_its_deadline_and_a_byte_puts_it_off() {
 // C8, R9
 #[test]
 fn raw_listeners_and_raw_clients_have_options_of_their_own() {
-    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.stream("0.0.0.0:1", |stream| {
             stream.options().idle_timeout = Some(secs(10));
             stream.on_close(|stream, close| stream.state.push(format!("server: {close}")));
@@ -409,7 +409,7 @@ fn a_connection_that_does_not_finish_its_head_has_ten_seconds() {
         ("slow", "GET / HTTP/1.1\r\nHost: sim\r\n", "HTTP/1.1 408"),
     ];
     for (name, head, answer) in cases {
-        let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+        let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
             reactor.websocket("0.0.0.0:80", |ws| {
                 ws.on_open(|ws, _| ws.state.push("open".into()));
                 ws.on_close(|ws, _| ws.state.push("close".into()));
@@ -439,7 +439,7 @@ fn a_connection_that_does_not_finish_its_head_has_ten_seconds() {
 // C8
 #[test]
 fn a_peer_that_takes_nothing_for_thirty_seconds_is_gone() {
-    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.stream("0.0.0.0:1", |stream| {
             stream.on_open(|stream| stream.send([0; 100_000]));
             stream.on_close(|stream, close| stream.state.push(format!("close {close}")));
@@ -471,7 +471,7 @@ fn a_peer_that_takes_nothing_for_thirty_seconds_is_gone() {
 // C8, W7 for streams
 #[test]
 fn a_stream_that_is_closed_is_gone_ten_seconds_later_whatever_the_peer_does() {
-    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.stream("0.0.0.0:1", |stream| {
             stream.on_open(|stream| {
                 stream.send([0; 50_000]);
@@ -499,7 +499,7 @@ fn a_stream_that_is_closed_is_gone_ten_seconds_later_whatever_the_peer_does() {
 
 // ── the polite end ───────────────────────────────────────────────────────────────────────────
 
-fn rooms(reactor: &mut Core<Log>) -> io::Result<()> {
+fn rooms(reactor: &mut Reactor<Log>) -> io::Result<()> {
     reactor.http("0.0.0.0:80", |http| {
         http.get("/later", |request| {
             let responder = request.reply_later();
@@ -561,7 +561,7 @@ fn a_drain_says_goodbye_evenly_over_its_window_and_ends_when_all_have_gone() {
 #[test]
 fn a_drain_closes_the_listeners_and_lets_answers_under_way_finish() {
     let mut listener = None;
-    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         rooms(reactor).unwrap();
         listener = Some(reactor.stream("0.0.0.0:9", |_| {}).unwrap());
     });
@@ -600,7 +600,7 @@ fn a_drain_closes_the_listeners_and_lets_answers_under_way_finish() {
 // O3, rule 10
 #[test]
 fn a_drain_waits_for_the_silent_until_the_close_deadline_and_no_longer() {
-    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| rooms(reactor));
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| rooms(reactor));
     let silent = sim.websocket("/ws");
     sim.reactor().drain(secs(5));
     sim.advance(secs(1));
@@ -623,7 +623,7 @@ fn a_drain_waits_for_the_silent_until_the_close_deadline_and_no_longer() {
 // O3, rule 10
 #[test]
 fn a_drain_ends_a_close_deadline_after_its_window_whatever_is_under_way() {
-    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.http("0.0.0.0:80", |http| {
             http.get("/never", |request| request.reply_later())
         })
@@ -645,7 +645,7 @@ fn the_longest_times_there_are_are_no_arithmetic() {
     config.options.close_timeout = Duration::MAX;
     config.options.write_timeout = Duration::MAX;
     config.head_timeout = Duration::MAX;
-    let mut sim = Sim::with_config(config, 0, |reactor: &mut Core<u32>| {
+    let mut sim = Sim::with_config(config, 0, |reactor: &mut Reactor<u32>| {
         reactor.websocket("0.0.0.0:80", |ws| ws.options().ping_interval = None)?;
         reactor.after(Duration::MAX, |cx| *cx.state += 1);
         reactor.every(Duration::MAX, |cx| *cx.state += 1);
@@ -732,7 +732,7 @@ impl Lives {
     }
 }
 
-fn lives(reactor: &mut Core<Lives>) -> io::Result<()> {
+fn lives(reactor: &mut Reactor<Lives>) -> io::Result<()> {
     reactor.websocket("0.0.0.0:80", |ws| {
         ws.on_open(|ws, _| {
             ws.state.open(ws.id);

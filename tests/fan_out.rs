@@ -2,11 +2,11 @@
 
 use std::io;
 
-use waterwheel::{Core, Event, Faults, ListenerId, Sim, SimSocket, SimStream};
+use waterwheel::{Event, Faults, ListenerId, Reactor, Sim, SimSocket, SimStream};
 
 type Log = Vec<String>;
 
-fn topics(reactor: &mut Core<Log>) -> io::Result<ListenerId> {
+fn topics(reactor: &mut Reactor<Log>) -> io::Result<ListenerId> {
     reactor.http("0.0.0.0:80", |http| {
         http.websocket("/:topic", |ws| {
             ws.on_open(|ws, handshake| {

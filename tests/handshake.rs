@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use waterwheel::{Core, Reply, Sim, Status};
+use waterwheel::{Reactor, Reply, Sim, Status};
 
 type Log = Vec<String>;
 
@@ -13,7 +13,7 @@ const UPGRADE: &str = "GET /chat HTTP/1.1\r\nHost: sim\r\nConnection: Upgrade\r\
 // W2
 #[test]
 fn the_handshake_lends_path_query_parameters_and_headers() {
-    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.http("0.0.0.0:80", |http| {
             http.websocket("/rooms/:room", |ws| {
                 ws.on_open(|ws, handshake| {
@@ -43,7 +43,7 @@ fn the_handshake_lends_path_query_parameters_and_headers() {
 // W3
 #[test]
 fn before_open_refuses_with_any_answer_and_no_callback_hears_of_it() {
-    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.http("0.0.0.0:80", |http| {
             http.websocket("/ws", |ws| {
                 ws.before_open(|request| match request.query("token").as_deref() {
@@ -81,7 +81,7 @@ fn before_open_refuses_with_any_answer_and_no_callback_hears_of_it() {
 // W3: a refusal is an answer like any other, and the connection may ask again.
 #[test]
 fn a_refused_client_may_try_again_on_the_same_connection() {
-    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.http("0.0.0.0:80", |http| {
             http.websocket("/*", |ws| {
                 ws.before_open(|request| match request.path() {
@@ -115,7 +115,7 @@ fn the_first_offered_subprotocol_that_is_known_is_agreed_on() {
         ("names are not prefixes", &["xx, X"], None),
     ];
     for (name, offered, expected) in cases {
-        let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+        let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
             reactor.websocket("0.0.0.0:80", |ws| {
                 ws.subprotocols(["x", "y"]);
                 ws.on_open(|ws, handshake| ws.state.push(format!("{:?}", handshake.subprotocol())));
@@ -196,7 +196,7 @@ fn a_handshake_that_must_not_be_accepted_is_answered_by_its_fault() {
         ("no host", with("Host: sim\r\n", ""), 400),
     ];
     for (name, request, status) in cases {
-        let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+        let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
             reactor.websocket("0.0.0.0:80", |ws| {
                 ws.on_open(|ws, _| ws.state.push("open".into()))
             })

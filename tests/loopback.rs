@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use tungstenite::{Message, WebSocket};
-use waterwheel::{Address, Core, Reactor, Remote};
+use waterwheel::{Address, EventLoop, Reactor, Remote};
 
 /// After this long a test gives up. Nothing is asserted about how long things take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -22,7 +22,7 @@ struct Running<S: 'static> {
 
 fn start<S: Send + 'static, T: Send + 'static>(
     state: S,
-    setup: impl FnOnce(&mut Core<S>) -> T + Send + 'static,
+    setup: impl FnOnce(&mut Reactor<S>) -> T + Send + 'static,
 ) -> (Running<S>, T) {
     let (sender, receiver) = mpsc::channel();
     let thread = thread::spawn(move || {
@@ -42,7 +42,7 @@ impl<S: 'static> Running<S> {
     }
 }
 
-fn port<S: 'static>(reactor: &Core<S>, listener: waterwheel::ListenerId) -> SocketAddr {
+fn port<S: 'static>(reactor: &Reactor<S>, listener: waterwheel::ListenerId) -> SocketAddr {
     match reactor.local_addr(listener) {
         Some(Address::Inet(address)) => address,
         other => panic!("{other:?}"),
@@ -164,11 +164,11 @@ fn temporary(name: &str) -> std::path::PathBuf {
 }
 
 #[cfg(unix)]
-fn listen_on(path: &std::path::Path) -> std::io::Result<Reactor<()>> {
-    let mut reactor = Reactor::new(waterwheel::Config::default(), ())?;
+fn listen_on(path: &std::path::Path) -> std::io::Result<EventLoop<()>> {
+    let mut event_loop = EventLoop::new(waterwheel::Config::default(), ())?;
     let address = format!("unix:{}", path.display());
-    reactor.core().stream(&address, |_| {})?;
-    Ok(reactor)
+    event_loop.reactor().stream(&address, |_| {})?;
+    Ok(event_loop)
 }
 
 // C3. Connecting to a file that is no socket is refused just as to one that nobody listens on: it
@@ -191,9 +191,9 @@ fn a_socket_that_nobody_listens_on_is_replaced() {
     let path = temporary("left");
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     assert!(path.exists());
-    let reactor = listen_on(&path).unwrap();
+    let event_loop = listen_on(&path).unwrap();
     std::os::unix::net::UnixStream::connect(&path).unwrap();
-    drop(reactor);
+    drop(event_loop);
     assert!(!path.exists());
 }
 
@@ -385,8 +385,8 @@ fn a_reactor_lives_inside_another_loop() {
     use mio::unix::SourceFd;
     use mio::{Events, Interest, Poll, Token};
 
-    let mut reactor = Reactor::new(waterwheel::Config::default(), 0).unwrap();
-    let listener = reactor.core().stream("127.0.0.1:0", |stream| {
+    let mut event_loop = EventLoop::new(waterwheel::Config::default(), 0).unwrap();
+    let listener = event_loop.reactor().stream("127.0.0.1:0", |stream| {
         stream.on_data(|stream, bytes| {
             *stream.state += bytes.len();
             stream.send(bytes);
@@ -395,7 +395,7 @@ fn a_reactor_lives_inside_another_loop() {
                 .after(Duration::from_millis(1), |cx| cx.reactor.stop());
         });
     });
-    let address = port(reactor.core(), listener.unwrap());
+    let address = port(event_loop.reactor(), listener.unwrap());
     let client = thread::spawn(move || {
         let mut client = TcpStream::connect(address).unwrap();
         client.write_all(b"hello").unwrap();
@@ -404,15 +404,15 @@ fn a_reactor_lives_inside_another_loop() {
         answer
     });
     let mut poll = Poll::new().unwrap();
-    let descriptor = reactor.as_raw_fd();
+    let descriptor = event_loop.as_raw_fd();
     poll.registry()
         .register(&mut SourceFd(&descriptor), Token(0), Interest::READABLE)
         .unwrap();
     let mut events = Events::with_capacity(4);
-    while reactor.turn(Some(Duration::ZERO)).unwrap() {
-        poll.poll(&mut events, reactor.next_wakeup().or(Some(PATIENCE)))
+    while event_loop.turn(Some(Duration::ZERO)).unwrap() {
+        poll.poll(&mut events, event_loop.next_wakeup().or(Some(PATIENCE)))
             .unwrap();
     }
     assert_eq!(&client.join().unwrap(), b"hello");
-    assert_eq!(reactor.into_state(), 5);
+    assert_eq!(event_loop.into_state(), 5);
 }

@@ -10,7 +10,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use waterwheel::{
-    Address, Config, ConnId, Core, Gone, Peer, Reactor, Received, Sent, Sim, SimSocket, TimerId,
+    Address, Config, ConnId, EventLoop, Gone, Peer, Reactor, Received, Sent, Sim, SimSocket,
+    TimerId,
 };
 
 const fn millis(count: u64) -> Duration {
@@ -55,7 +56,7 @@ fn a_setup_that_fails_ends_run_before_anything_ran() {
 #[test]
 fn nothing_that_has_come_already_is_handed_out_after_a_stop() {
     for kind in ["short", "long"] {
-        let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+        let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
             reactor.websocket("0.0.0.0:80", |ws| {
                 ws.on_message(|ws, message| {
                     ws.state.push(message.to_string()[..4].to_owned());
@@ -83,7 +84,7 @@ fn nothing_that_has_come_already_is_handed_out_after_a_stop() {
 // Rule 10
 #[test]
 fn a_stop_is_the_last_that_is_heard_but_for_the_ends() {
-    type Setup = fn(&mut Core<Log>) -> io::Result<()>;
+    type Setup = fn(&mut Reactor<Log>) -> io::Result<()>;
     let on_streams: Setup = |reactor| {
         reactor.stream("0.0.0.0:80", |stream| {
             stream.on_data(|stream, _| {
@@ -161,7 +162,7 @@ fn a_stop_is_the_last_that_is_heard_but_for_the_ends() {
 // Rule 10
 #[test]
 fn a_stop_is_before_the_ticks_timers_and_calls_that_are_due() {
-    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         let remote = reactor.remote();
         remote
             .run(|cx| {
@@ -177,7 +178,7 @@ fn a_stop_is_before_the_ticks_timers_and_calls_that_are_due() {
     sim.advance(secs(1));
     assert_eq!(*sim.state(), ["call"]);
 
-    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.next_tick(|cx| cx.state.push("tick".into()));
         reactor.stop();
     });
@@ -188,7 +189,7 @@ fn a_stop_is_before_the_ticks_timers_and_calls_that_are_due() {
 // Rule 10
 #[test]
 fn nobody_connects_when_the_loop_has_stopped() {
-    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.stream("0.0.0.0:80", |stream| {
             stream.on_close(|stream, _| {
                 let again = stream.reactor.connect_stream("127.0.0.1:80", |_| ());
@@ -208,7 +209,7 @@ fn nobody_connects_when_the_loop_has_stopped() {
 // C5: a missing socket fails at once, and every time.
 #[test]
 fn who_connects_again_at_once_in_vain_does_not_hold_the_loop() {
-    fn connect(reactor: &mut Core<u32>) {
+    fn connect(reactor: &mut Reactor<u32>) {
         let again = reactor.connect_stream("unix:nobody", |stream| {
             stream.on_close(|stream, _| {
                 *stream.state += 1;
@@ -217,12 +218,12 @@ fn who_connects_again_at_once_in_vain_does_not_hold_the_loop() {
         });
         again.unwrap();
     }
-    let mut reactor = Reactor::new(Config::default(), 0).unwrap();
-    connect(reactor.core());
+    let mut event_loop = EventLoop::new(Config::default(), 0).unwrap();
+    connect(event_loop.reactor());
     let mut before = 0;
     for _ in 0..3 {
-        assert!(reactor.turn(Some(Duration::ZERO)).unwrap());
-        let so_far = *reactor.state();
+        assert!(event_loop.turn(Some(Duration::ZERO)).unwrap());
+        let so_far = *event_loop.state();
         assert!((1..100).contains(&(so_far - before)), "{so_far}");
         before = so_far;
     }
@@ -231,7 +232,7 @@ fn who_connects_again_at_once_in_vain_does_not_hold_the_loop() {
 // R1, rule 10
 #[test]
 fn stop_ends_after_this_callback_and_at_its_time() {
-    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.after(millis(50), |cx| {
             cx.reactor.stop();
             cx.reactor.next_tick(|cx| cx.state.push("tick".into()));
@@ -250,7 +251,7 @@ fn stop_ends_after_this_callback_and_at_its_time() {
 // R2
 #[test]
 fn timers_fire_by_time_and_then_in_the_order_they_were_set() {
-    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         for (name, delay) in [("d", 30), ("a", 10), ("b", 20), ("c", 20)] {
             reactor.after(millis(delay), move |cx| {
                 let now = cx.reactor.now().as_millis();
@@ -313,7 +314,7 @@ fn a_timer_may_cancel_itself_and_another_that_is_due_as_well() {
 // R2
 #[test]
 fn a_timer_that_is_set_in_a_timer_waits_for_the_next_turn() {
-    let mut sim = Sim::new(0, |reactor: &mut Core<u32>| {
+    let mut sim = Sim::new(0, |reactor: &mut Reactor<u32>| {
         fn again(cx: &mut waterwheel::Cx<'_, u32>) {
             *cx.state += 1;
             if *cx.state < 5 {
@@ -334,7 +335,7 @@ fn a_timer_that_is_set_in_a_timer_waits_for_the_next_turn() {
 // R3
 #[test]
 fn a_periodic_timer_neither_drifts_nor_ends_with_a_panic() {
-    let mut sim = Sim::new(Vec::new(), |reactor: &mut Core<Vec<u128>>| {
+    let mut sim = Sim::new(Vec::new(), |reactor: &mut Reactor<Vec<u128>>| {
         reactor.every(millis(10), |cx| {
             cx.state.push(cx.reactor.now().as_micros());
             assert!(cx.state.len() % 3 != 0, "each third call");
@@ -353,9 +354,9 @@ fn a_periodic_timer_neither_drifts_nor_ends_with_a_panic() {
 // R3. Real: only there can the loop be late.
 #[test]
 fn periods_that_were_missed_are_left_out() {
-    let mut reactor = Reactor::new(Config::default(), Vec::new()).unwrap();
+    let mut event_loop = EventLoop::new(Config::default(), Vec::new()).unwrap();
     let began = Instant::now();
-    reactor.core().every(millis(5), |cx| {
+    event_loop.reactor().every(millis(5), |cx| {
         cx.state.push(cx.reactor.now());
         if cx.state.len() == 1 {
             while cx.state[0] + millis(23) > cx.reactor.now() && cx.state.len() < 2 {
@@ -367,20 +368,24 @@ fn periods_that_were_missed_are_left_out() {
             cx.state.pop();
         }
     });
-    while reactor.state().len() < 3 {
-        reactor.turn(None).unwrap();
+    while event_loop.state().len() < 3 {
+        event_loop.turn(None).unwrap();
     }
     let whole_periods = began.elapsed().as_millis() / 5;
     // Three calls, and at least four periods passed within the first: had they been made up for,
     // the third call would have come before the sixth period.
     assert!(6 <= whole_periods, "{whole_periods}");
-    assert!(reactor.state()[2] >= millis(30), "{:?}", reactor.state());
+    assert!(
+        event_loop.state()[2] >= millis(30),
+        "{:?}",
+        event_loop.state()
+    );
 }
 
 // R4
 #[test]
 fn ticks_run_in_order_and_those_they_queue_in_the_next_turn() {
-    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         for name in ["a", "b", "c"] {
             reactor.next_tick(move |cx| {
                 cx.state.push(name.into());
@@ -403,7 +408,7 @@ fn tick_for_ever(cx: &mut waterwheel::Cx<'_, u64>) {
 // R4, rule 7
 #[test]
 fn a_tick_that_queues_itself_for_ever_starves_neither_sockets_nor_timers() {
-    let mut sim = Sim::new(0, |reactor: &mut Core<u64>| {
+    let mut sim = Sim::new(0, |reactor: &mut Reactor<u64>| {
         reactor
             .stream("0.0.0.0:1", |stream| {
                 stream.on_data(|stream, bytes| stream.send(bytes))
@@ -427,7 +432,7 @@ fn a_turn_runs_no_more_ticks_than_its_budget() {
         ticks_per_turn: 10,
         ..Config::default()
     };
-    let mut sim = Sim::with_config(config, Vec::new(), |reactor: &mut Core<Vec<u32>>| {
+    let mut sim = Sim::with_config(config, Vec::new(), |reactor: &mut Reactor<Vec<u32>>| {
         for n in 0..25 {
             reactor.next_tick(move |cx| cx.state.push(n));
         }
@@ -480,7 +485,7 @@ fn what_threads_hand_over_runs_once_and_in_the_order_of_each() {
 #[test]
 fn a_remote_wakes_a_loop_that_sleeps_for_ever() {
     let mut threads = Vec::new();
-    let state = Reactor::run(0, |reactor: &mut Core<u32>| {
+    let state = Reactor::run(0, |reactor: &mut Reactor<u32>| {
         let remote = reactor.remote();
         threads.push(thread::spawn(move || {
             for _ in 0..1000 {
@@ -504,12 +509,12 @@ fn a_remote_whose_reactor_has_ended_says_so_and_drops_the_closure() {
         reactor.stop();
     })
     .unwrap();
-    let mut reactor = Reactor::new(Config::default(), ()).unwrap();
-    remotes.push(("into_state", reactor.core().remote()));
-    reactor.into_state();
-    let mut reactor = Reactor::new(Config::default(), ()).unwrap();
-    remotes.push(("dropped", reactor.core().remote()));
-    drop(reactor);
+    let mut event_loop = EventLoop::new(Config::default(), ()).unwrap();
+    remotes.push(("into_state", event_loop.reactor().remote()));
+    event_loop.into_state();
+    let mut event_loop = EventLoop::new(Config::default(), ()).unwrap();
+    remotes.push(("dropped", event_loop.reactor().remote()));
+    drop(event_loop);
     let mut sim = Sim::new((), |_| {});
     remotes.push(("simulation", sim.reactor().remote()));
     drop(sim);
@@ -538,7 +543,7 @@ fn closures_that_were_handed_over_and_never_ran_are_dropped_with_the_reactor() {
 // R8, rule 6
 #[test]
 fn a_panic_ends_its_connection_with_1011_and_nothing_else() {
-    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.websocket("0.0.0.0:80", |ws| {
             ws.on_message(|ws, message| {
                 assert!(message.as_text() != Some("boom"), "as ordered");
@@ -562,7 +567,7 @@ fn a_panic_ends_its_connection_with_1011_and_nothing_else() {
 // R8, rule 6
 #[test]
 fn no_callback_can_end_the_loop_by_a_panic() {
-    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor
             .stream("0.0.0.0:1", |stream| {
                 stream.on_data(|_, _| panic!("on_data"));
@@ -618,7 +623,7 @@ fn overflow_within_a_broadcast_closes_after_the_callback_has_returned() {
     let mut config = Config::default();
     config.options.queue_high_bytes = 4096;
     config.options.queue_low_bytes = 1024;
-    let mut sim = Sim::with_config(config, Room::default(), |reactor: &mut Core<Room>| {
+    let mut sim = Sim::with_config(config, Room::default(), |reactor: &mut Reactor<Room>| {
         reactor.stream("0.0.0.0:1", |stream| {
             stream.on_open(|stream| stream.state.members.push(stream.id));
             stream.on_data(|stream, _| {
@@ -660,7 +665,7 @@ fn overflow_within_a_broadcast_closes_after_the_callback_has_returned() {
 // R11, rule 1
 #[test]
 fn closing_resetting_and_publishing_call_nobody_back_at_once() {
-    let mut sim = Sim::new(Room::default(), |reactor: &mut Core<Room>| {
+    let mut sim = Sim::new(Room::default(), |reactor: &mut Reactor<Room>| {
         reactor.websocket("0.0.0.0:80", |ws| {
             ws.on_open(|ws, _| {
                 ws.state.members.push(ws.id);
@@ -704,7 +709,7 @@ fn closing_resetting_and_publishing_call_nobody_back_at_once() {
 // Rule 2
 #[test]
 fn a_connection_opens_once_hears_in_order_and_closes_last() {
-    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.stream("0.0.0.0:1", |stream| {
             stream.on_open(|stream| stream.state.push("open".into()));
             stream.on_data(|stream, bytes| {
@@ -756,7 +761,7 @@ fn who_dials_waits_until_the_loop_runs_and_is_served_then() {
 // W8 for every operation
 #[test]
 fn a_stale_id_does_nothing_also_when_its_place_is_taken() {
-    let mut sim = Sim::new(Room::default(), |reactor: &mut Core<Room>| {
+    let mut sim = Sim::new(Room::default(), |reactor: &mut Reactor<Room>| {
         reactor.websocket("0.0.0.0:80", |ws| {
             ws.on_open(|ws, _| ws.state.members.push(ws.id));
             ws.on_message(|ws, message| ws.send(message));
@@ -842,13 +847,13 @@ fn a_slow_callback_is_logged_by_name_and_shows_in_the_histogram() {
         slow_callback: millis(2),
         ..Config::default()
     };
-    let mut reactor = Reactor::new(config, ()).unwrap();
-    reactor.core().next_tick(|_| work_for(millis(5)));
-    reactor.turn(Some(Duration::ZERO)).unwrap();
-    let stats = reactor.core().stats();
+    let mut event_loop = EventLoop::new(config, ()).unwrap();
+    event_loop.reactor().next_tick(|_| work_for(millis(5)));
+    event_loop.turn(Some(Duration::ZERO)).unwrap();
+    let stats = event_loop.reactor().stats();
     assert!(1 <= stats.slow_callbacks);
     assert!(millis(5) <= stats.lag.max(), "{:?}", stats.lag);
-    let lines = logged("reactor: tick took");
+    let lines = logged("event_loop: tick took");
     assert!(
         lines.iter().any(|line| line.starts_with("WARN")),
         "{lines:?}"
@@ -859,7 +864,7 @@ fn a_slow_callback_is_logged_by_name_and_shows_in_the_histogram() {
 #[test]
 fn a_panic_is_logged_with_its_connection_its_route_and_its_event() {
     listen_to_the_log();
-    let mut sim = Sim::new((), |reactor: &mut Core<()>| {
+    let mut sim = Sim::new((), |reactor: &mut Reactor<()>| {
         reactor.http("127.0.0.1:4242", |site| {
             site.get("/well", |request| request.reply("well"));
             site.get("/rooms/:room", |_| -> () { panic!("no {}", "secret") });
@@ -896,23 +901,23 @@ fn a_slow_callback_is_logged_with_the_real_port_and_its_route() {
         slow_callback: millis(2),
         ..Config::default()
     };
-    let mut reactor = Reactor::new(config, ()).unwrap();
-    let listener = reactor.core().http("127.0.0.1:0", |site| {
+    let mut event_loop = EventLoop::new(config, ()).unwrap();
+    let listener = event_loop.reactor().http("127.0.0.1:0", |site| {
         site.get("/fast", |request| request.reply("fast"));
         site.get("/slow", |request| {
             work_for(millis(5));
             request.reply("slow")
         });
     });
-    let Some(Address::Inet(address)) = reactor.core().local_addr(listener.unwrap()) else {
+    let Some(Address::Inet(address)) = event_loop.reactor().local_addr(listener.unwrap()) else {
         panic!("it listens")
     };
     let mut client = TcpStream::connect(address).unwrap();
     client
         .write_all(b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n")
         .unwrap();
-    while reactor.core().stats().requests == 0 {
-        reactor.turn(None).unwrap();
+    while event_loop.reactor().stats().requests == 0 {
+        event_loop.turn(None).unwrap();
     }
     let lines = logged(&format!("http {address} GET /slow: request took"));
     assert_eq!(lines.len(), 1, "{:?}", logged("took"));
@@ -921,27 +926,27 @@ fn a_slow_callback_is_logged_with_the_real_port_and_its_route() {
 // R7, rule 8. Real: it is the kernel that would be asked.
 #[test]
 fn a_loop_with_nothing_due_waits_for_ever() {
-    let mut reactor = Reactor::new(Config::default(), ()).unwrap();
-    reactor
-        .core()
+    let mut event_loop = EventLoop::new(Config::default(), ()).unwrap();
+    event_loop
+        .reactor()
         .websocket("127.0.0.1:0", |ws| {
             ws.on_message(|ws, message| ws.send(message))
         })
         .unwrap();
-    reactor.turn(Some(Duration::ZERO)).unwrap();
-    assert_eq!(reactor.next_wakeup(), None);
-    let timer = reactor.core().after(secs(60), |_| {});
-    let wakeup = reactor.next_wakeup().unwrap();
+    event_loop.turn(Some(Duration::ZERO)).unwrap();
+    assert_eq!(event_loop.next_wakeup(), None);
+    let timer = event_loop.reactor().after(secs(60), |_| {});
+    let wakeup = event_loop.next_wakeup().unwrap();
     assert!(wakeup <= secs(60));
-    assert!(reactor.core().cancel(timer));
-    assert_eq!(reactor.next_wakeup(), None);
-    reactor.core().next_tick(|_| {});
-    assert_eq!(reactor.next_wakeup(), Some(Duration::ZERO));
+    assert!(event_loop.reactor().cancel(timer));
+    assert_eq!(event_loop.next_wakeup(), None);
+    event_loop.reactor().next_tick(|_| {});
+    assert_eq!(event_loop.next_wakeup(), Some(Duration::ZERO));
 }
 
 #[test]
 fn a_simulation_has_as_many_listeners_as_the_setup() {
-    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         for name in ["first", "second"] {
             reactor.websocket("127.0.0.1:0", move |ws| {
                 ws.on_message(move |ws, message| ws.send(format!("{name}: {message}")));
@@ -977,7 +982,7 @@ fn a_simulation_has_as_many_listeners_as_the_setup() {
 
 #[test]
 fn a_simulated_listener_says_where_it_is() {
-    let mut sim = Sim::new((), |_: &mut Core<()>| ());
+    let mut sim = Sim::new((), |_: &mut Reactor<()>| ());
     let mut at = |address: &str| {
         let listener = sim.reactor().stream(address, |_| ()).unwrap();
         sim.reactor().local_addr(listener).unwrap().to_string()

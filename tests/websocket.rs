@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use waterwheel::websocket::Error;
 use waterwheel::{
-    Close, CloseReason, ConnId, Core, Faults, Handshake, ListenerId, Message, Received, Sent, Sim,
-    SimSocket, WebSocketHandler, Ws,
+    Close, CloseReason, ConnId, Faults, Handshake, ListenerId, Message, Reactor, Received, Sent,
+    Sim, SimSocket, WebSocketHandler, Ws,
 };
 
 /// A deadline of a connection passes at most this much late, and never early.
@@ -19,7 +19,7 @@ const fn secs(count: u64) -> Duration {
 type Log = Vec<String>;
 
 /// An echo that writes down everything it hears.
-fn echo(reactor: &mut Core<Log>) -> io::Result<ListenerId> {
+fn echo(reactor: &mut Reactor<Log>) -> io::Result<ListenerId> {
     reactor.websocket("0.0.0.0:80", |ws| {
         ws.on_open(|ws, handshake| {
             ws.state.push(format!("open {}", handshake.path()));
@@ -214,7 +214,7 @@ fn close_all(sim: &mut Sim<Log>, code: u16, reason: &str) {
 // W2
 #[test]
 fn what_is_queued_before_a_close_goes_first_and_what_comes_after_it_is_not_heard() {
-    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.websocket("0.0.0.0:80", |ws| {
             ws.on_message(|ws, message| {
                 ws.state.push(message.to_string());
@@ -266,7 +266,7 @@ impl WebSocketHandler<Log> for Object {
 // W2
 #[test]
 fn one_object_may_take_all_callbacks() {
-    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.websocket("0.0.0.0:80", |ws| {
             ws.handler(Object {
                 greeting: "welcome to",
@@ -520,7 +520,7 @@ fn an_error_tells_its_code_to_the_peer_and_to_on_close() {
         ),
     ];
     for (name, bytes, code, error) in cases {
-        let mut sim = Sim::new(None, |reactor: &mut Core<Option<Close>>| {
+        let mut sim = Sim::new(None, |reactor: &mut Reactor<Option<Close>>| {
             reactor.websocket("0.0.0.0:80", |ws| {
                 ws.on_error(|ws, reason| {
                     *ws.state = Some(Close {
@@ -558,7 +558,7 @@ fn an_error_tells_its_code_to_the_peer_and_to_on_close() {
 // W2: 1003 is the application's to say, since it knows what it can take.
 #[test]
 fn an_application_refuses_binary_with_1003() {
-    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.websocket("0.0.0.0:80", |ws| {
             ws.on_message(|ws, message| match message {
                 Message::Text(_) => ws.send(message),
@@ -608,7 +608,7 @@ fn fragments_count_together_and_the_one_too_many_gets_1009() {
 // W5
 #[test]
 fn a_message_of_exactly_the_limit_is_taken_and_routes_have_their_own() {
-    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.http("0.0.0.0:80", |http| {
             for (path, max) in [("/small", 10), ("/large", 100)] {
                 http.websocket(path, move |ws| {
@@ -642,7 +642,7 @@ fn a_message_of_exactly_the_limit_is_taken_and_routes_have_their_own() {
 #[test]
 fn a_panic_in_any_callback_of_a_socket_gets_1011_and_its_on_close() {
     for doomed in ["on_open", "on_message", "on_ping", "on_pong", "on_close"] {
-        let mut sim = Sim::new(Log::new(), move |reactor: &mut Core<Log>| {
+        let mut sim = Sim::new(Log::new(), move |reactor: &mut Reactor<Log>| {
             reactor.websocket("0.0.0.0:80", move |ws| {
                 ws.on_open(move |_, handshake| {
                     assert!(doomed != "on_open" || handshake.path() != "/doomed")
@@ -736,7 +736,7 @@ fn a_peer_that_answers_or_says_anything_stays() {
 // W6
 #[test]
 fn a_route_without_pings_waits_for_ever() {
-    let mut sim = Sim::new(Log::new(), |reactor: &mut Core<Log>| {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.websocket("0.0.0.0:80", |ws| ws.options().ping_interval = None)
     });
     let client = sim.websocket("/");
@@ -865,7 +865,7 @@ fn ten_seconds_after_the_first_step_of_closing_the_socket_is_gone() {
     ];
     for (name, is_stuck, act, on_go, code) in cases {
         let on_go = *on_go;
-        let mut sim = Sim::new(Log::new(), move |reactor: &mut Core<Log>| {
+        let mut sim = Sim::new(Log::new(), move |reactor: &mut Reactor<Log>| {
             reactor.websocket("0.0.0.0:80", move |ws| {
                 ws.options().queue_high_bytes = 1_000_000;
                 ws.on_message(move |ws, _| on_go(ws));
@@ -938,7 +938,7 @@ fn closing_a_paused_socket_hears_its_answer() {
 // W8
 #[test]
 fn a_broadcast_to_half_closing_sockets_answers_gone_and_goes_on() {
-    let mut sim = Sim::new(Vec::new(), |reactor: &mut Core<Vec<ConnId>>| {
+    let mut sim = Sim::new(Vec::new(), |reactor: &mut Reactor<Vec<ConnId>>| {
         reactor.websocket("0.0.0.0:80", |ws| ws.on_open(|ws, _| ws.state.push(ws.id)))
     });
     let clients: Vec<SimSocket> = (0..1000).map(|_| sim.websocket("/")).collect();

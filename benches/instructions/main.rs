@@ -4,7 +4,7 @@
 //! [`serve`] is to be counted: the server, and beneath it the memory that stands for the kernel's
 //! sockets; not the clients.
 
-use waterwheel::{Core, Sim, SimStream};
+use waterwheel::{Reactor, Sim, SimStream};
 
 /// An unmasked and a masked frame with 20 bytes of text. The mask is zeros, which takes no less to
 /// undo.
@@ -25,7 +25,7 @@ const FAN_OUTS: [(&str, usize); 2] = [("fan_out/100_members", 100), ("fan_out/10
 
 const PUBLISHED_BYTES: usize = 64;
 
-fn setup(reactor: &mut Core<()>) {
+fn setup(reactor: &mut Reactor<()>) {
     reactor
         .websocket("0.0.0.0:80", |ws| {
             ws.on_open(|ws, _| ws.subscribe("all"));

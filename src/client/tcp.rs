@@ -4,11 +4,11 @@ use std::io;
 use std::net::IpAddr;
 
 use crate::reactor::connection::Protocol;
-use crate::reactor::core::Core;
 use crate::reactor::id::ConnId;
+use crate::reactor::reactor::Reactor;
 use crate::reactor::stream::StreamHandlers;
 
-impl<S: 'static> Core<S> {
+impl<S: 'static> Reactor<S> {
     /// Connects to `HOST:PORT` or `unix:PATH` for a raw stream; `setup` names its callbacks.
     ///
     /// Returns at once. Names are looked up off the loop and every address is tried, within

@@ -10,9 +10,9 @@ use crate::protocol::http::{
 use crate::protocol::websocket::Role;
 use crate::reactor::close::{Close, CloseReason, Deadline};
 use crate::reactor::connection::{Connection, Protocol, Upgrade};
-use crate::reactor::core::Core;
 use crate::reactor::handler::{Cx, Handler};
 use crate::reactor::id::ConnId;
+use crate::reactor::reactor::Reactor;
 use crate::reactor::websocket::{Handshake, WebSocketCallbacks, end_received};
 
 /// The callbacks, the options and the request of a WebSocket client.
@@ -219,7 +219,7 @@ impl<S: 'static> Handler<S> for WebSocketClient<S> {
     }
 }
 
-impl<S: 'static> Core<S> {
+impl<S: 'static> Reactor<S> {
     /// Connects to a `ws://` URL, or the same with `http://`; `setup` names the callbacks and what to ask for.
     ///
     /// Returns at once. Names are looked up off the loop and every address is tried, within

@@ -26,8 +26,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::pubsub::{Event, EventId};
-use crate::reactor::core::{Core, Published};
 use crate::reactor::handler::Cx;
+use crate::reactor::reactor::{Published, Reactor};
 use crate::reactor::remote::{Gone, Remote};
 use crate::server::site::Site;
 
@@ -138,13 +138,13 @@ impl<S: 'static> Federation<S> {
 
     /// Gives a reactor its seat. From now on its ids come from the sequence of all.
     ///
-    /// [`Core::publish`] still reaches the members of that reactor alone, in no order with what
+    /// [`Reactor::publish`] still reaches the members of that reactor alone, in no order with what
     /// comes through the federation; publish with [`Seat::publish`] where others should hear it.
     ///
     /// # Errors
     ///
     /// When all seats are taken.
-    pub fn join(&self, reactor: &mut Core<S>) -> io::Result<Seat<S>> {
+    pub fn join(&self, reactor: &mut Reactor<S>) -> io::Result<Seat<S>> {
         let index = self.shared.taken_count.fetch_add(1, Ordering::Relaxed);
         let Some(place) = self.shared.places.get(index) else {
             let count = self.shared.places.len();
@@ -207,7 +207,7 @@ impl<S: 'static> Seat<S> {
     /// called.
     pub fn publish<'e, R>(
         &self,
-        reactor: &mut Core<S>,
+        reactor: &mut Reactor<S>,
         topic: &str,
         event: impl Into<Event<'e>>,
         done: impl FnOnce(&mut Cx<'_, S>, Result<Published, Gone>) -> R + Send + 'static,
@@ -240,7 +240,7 @@ impl<S: 'static> Seat<S> {
         Ok(())
     }
 
-    fn admit(&self, reactor: &Core<S>, bytes: usize) -> Result<(), Behind> {
+    fn admit(&self, reactor: &Reactor<S>, bytes: usize) -> Result<(), Behind> {
         let place = &self.shared.places[self.index];
         debug_assert!(
             place
@@ -263,7 +263,7 @@ impl<S: 'static> Seat<S> {
     }
 
     /// Whether it is time to slow down who publishes much.
-    pub(super) fn is_half_full(&self, reactor: &Core<S>) -> bool {
+    pub(super) fn is_half_full(&self, reactor: &Reactor<S>) -> bool {
         let place = &self.shared.places[self.index];
         let under_way_bytes = place.under_way_bytes.load(Ordering::Relaxed);
         reactor.config().federation_bytes_max / 2 <= under_way_bytes
@@ -286,7 +286,7 @@ struct UnderWay<S: 'static> {
 }
 
 /// Numbers a publication on its home, and hands it to all the others.
-fn fan_out<S: 'static>(under_way: &Arc<UnderWay<S>>, home: usize, reactor: &mut Core<S>) {
+fn fan_out<S: 'static>(under_way: &Arc<UnderWay<S>>, home: usize, reactor: &mut Reactor<S>) {
     let id = *under_way.id.get_or_init(|| reactor.next_event_id());
     // The others first: they deliver while this one does.
     for index in (0..under_way.shared.places.len()).filter(|index| *index != home) {
@@ -299,7 +299,7 @@ fn fan_out<S: 'static>(under_way: &Arc<UnderWay<S>>, home: usize, reactor: &mut 
 }
 
 impl<S: 'static> UnderWay<S> {
-    fn deliver(&self, id: EventId, reactor: &mut Core<S>) {
+    fn deliver(&self, id: EventId, reactor: &mut Reactor<S>) {
         let delivered = reactor.deliver(&self.topic, id, &self.event);
         self.delivered.fetch_add(delivered, Ordering::Relaxed);
     }

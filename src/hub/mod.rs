@@ -26,7 +26,7 @@ use std::borrow::Cow;
 
 use crate::protocol::http::Status;
 use crate::pubsub::{self, Event};
-use crate::reactor::core::{Core, Published};
+use crate::reactor::reactor::{Published, Reactor};
 use crate::server::origins::Origins;
 use crate::server::reply::Reply;
 use crate::server::request::Request;
@@ -148,7 +148,7 @@ fn events<S: 'static>(request: &mut Request<'_, '_, S>, access: &Access) {
 
 /// Subscribes to a topic, or to a pattern where the name is one.
 fn join<S: 'static>(
-    reactor: &mut Core<S>,
+    reactor: &mut Reactor<S>,
     id: crate::ConnId,
     name: &str,
 ) -> Result<bool, pubsub::TopicError> {

@@ -13,11 +13,11 @@ use mio::Interest;
 
 use super::close::{CloseReason, Deadline};
 use super::connection::Flags;
-use super::core::Core;
 use super::handler::{Cx, Handler};
 use super::id::ConnId;
 use super::listener::Address;
 use super::lookup::Lookup;
+use super::reactor::Reactor;
 use super::table::Source;
 use super::timers::TimerId;
 use super::transport::Transport;
@@ -38,7 +38,7 @@ pub(crate) struct Race {
     stagger: Option<TimerId>,
 }
 
-impl<S: 'static> Core<S> {
+impl<S: 'static> Reactor<S> {
     /// Makes a connection to `HOST:PORT` or `unix:PATH` for `handler`, and returns its id at once;
     /// from an address where one is asked for.
     ///
@@ -365,52 +365,55 @@ mod tests {
     use crate::reactor::clock::Clock;
     use crate::reactor::config::{Config, Options};
     use crate::reactor::stream::{Stream, StreamHandlers};
-    use crate::reactor::{Duration, Reactor};
+    use crate::reactor::{Duration, EventLoop};
 
     const MILLIS: fn(u64) -> Duration = Duration::from_millis;
 
     /// A reactor on real sockets and an invented clock, which tries these addresses.
-    fn racing(addresses: Vec<SocketAddr>) -> Reactor<Vec<String>> {
-        let mut reactor = Reactor::new(Config::default(), Vec::new()).unwrap();
-        reactor.core.clock = Clock::Invented(0);
-        reactor.core.lookups.resolve = Arc::new(move |_, _| Ok(addresses.clone()));
+    fn racing(addresses: Vec<SocketAddr>) -> EventLoop<Vec<String>> {
+        let mut event_loop = EventLoop::new(Config::default(), Vec::new()).unwrap();
+        event_loop.reactor.clock = Clock::Invented(0);
+        event_loop.reactor.lookups.resolve = Arc::new(move |_, _| Ok(addresses.clone()));
         let mut handlers = StreamHandlers::new(String::new(), true, Options::default());
         handlers.on_open(|stream: &mut Stream<'_, Vec<String>>| stream.state.push("open".into()));
         handlers.on_close(|stream: &mut Stream<'_, Vec<String>>, close| {
             stream.state.push(format!("{:?}", close.reason))
         });
         let handlers = Box::new(handlers);
-        let core = &mut reactor.core;
-        let made = core.connect("name:80", None, handlers, 0, Protocol::Raw);
+        let reactor = &mut event_loop.reactor;
+        let made = reactor.connect("name:80", None, handlers, 0, Protocol::Raw);
         made.unwrap();
-        reactor
+        event_loop
     }
 
     /// Turns until something is so; gives up after a minute and a half.
-    fn until(reactor: &mut Reactor<Vec<String>>, done: impl Fn(&Reactor<Vec<String>>) -> bool) {
+    fn until(
+        event_loop: &mut EventLoop<Vec<String>>,
+        done: impl Fn(&EventLoop<Vec<String>>) -> bool,
+    ) {
         for _ in 0..9000 {
-            if done(reactor) {
+            if done(event_loop) {
                 return;
             }
-            reactor.turn(Some(MILLIS(10))).unwrap();
+            event_loop.turn(Some(MILLIS(10))).unwrap();
         }
-        panic!("it does not come about: {:?}", reactor.state);
+        panic!("it does not come about: {:?}", event_loop.state);
     }
 
     #[cfg(target_os = "linux")]
-    fn at(reactor: &mut Reactor<Vec<String>>, time: Duration) {
-        reactor.core.clock = Clock::Invented(crate::reactor::clock::nanos(time));
-        reactor.turn(Some(Duration::ZERO)).unwrap();
+    fn at(event_loop: &mut EventLoop<Vec<String>>, time: Duration) {
+        event_loop.reactor.clock = Clock::Invented(crate::reactor::clock::nanos(time));
+        event_loop.turn(Some(Duration::ZERO)).unwrap();
     }
 
     /// How many addresses are being tried, and how many are left.
-    fn tried(reactor: &Reactor<Vec<String>>) -> Option<(usize, usize)> {
-        let race = reactor.core.races.values().next()?;
+    fn tried(event_loop: &EventLoop<Vec<String>>) -> Option<(usize, usize)> {
+        let race = event_loop.reactor.races.values().next()?;
         Some((race.running.len(), race.left.len()))
     }
 
-    fn attempt_count(reactor: &Reactor<Vec<String>>) -> usize {
-        let sources = reactor.core.table.sources.iter();
+    fn attempt_count(event_loop: &EventLoop<Vec<String>>) -> usize {
+        let sources = event_loop.reactor.table.sources.iter();
         sources
             .filter(|(_, source)| matches!(source, Source::Attempt(_)))
             .count()
@@ -442,18 +445,20 @@ mod tests {
     fn beside_an_address_that_is_silent_the_next_is_tried_and_wins() {
         let (_listener, _clients, dead) = dead();
         let (live, address) = live();
-        let mut reactor = racing(vec![dead, address, dead]);
-        until(&mut reactor, |reactor| tried(reactor) == Some((1, 2)));
-        at(&mut reactor, MILLIS(249));
-        assert_eq!(tried(&reactor), Some((1, 2)));
-        at(&mut reactor, MILLIS(250));
-        until(&mut reactor, |reactor| !reactor.state.is_empty());
-        assert_eq!(reactor.state, ["open"]);
+        let mut event_loop = racing(vec![dead, address, dead]);
+        until(&mut event_loop, |event_loop| {
+            tried(event_loop) == Some((1, 2))
+        });
+        at(&mut event_loop, MILLIS(249));
+        assert_eq!(tried(&event_loop), Some((1, 2)));
+        at(&mut event_loop, MILLIS(250));
+        until(&mut event_loop, |event_loop| !event_loop.state.is_empty());
+        assert_eq!(event_loop.state, ["open"]);
         let _accepted = live.accept().unwrap();
         // The attempt that lost is forgotten, and with it its deadline.
-        assert_eq!((tried(&reactor), attempt_count(&reactor)), (None, 0));
-        at(&mut reactor, MILLIS(60_000));
-        assert_eq!(reactor.state, ["open"]);
+        assert_eq!((tried(&event_loop), attempt_count(&event_loop)), (None, 0));
+        at(&mut event_loop, MILLIS(60_000));
+        assert_eq!(event_loop.state, ["open"]);
     }
 
     // C5
@@ -470,13 +475,13 @@ mod tests {
         let refused = refusing.local_addr().unwrap().as_socket().unwrap();
         let (_live, address) = live();
         // The clock stands still.
-        let mut reactor = racing(vec![refused, refused, address]);
-        until(&mut reactor, |reactor| !reactor.state.is_empty());
-        assert_eq!(reactor.state, ["open"]);
-        let mut reactor = racing(vec![refused, refused]);
-        until(&mut reactor, |reactor| !reactor.state.is_empty());
-        assert_eq!(reactor.state, ["Io(ConnectionRefused)"]);
-        assert_eq!((tried(&reactor), attempt_count(&reactor)), (None, 0));
+        let mut event_loop = racing(vec![refused, refused, address]);
+        until(&mut event_loop, |event_loop| !event_loop.state.is_empty());
+        assert_eq!(event_loop.state, ["open"]);
+        let mut event_loop = racing(vec![refused, refused]);
+        until(&mut event_loop, |event_loop| !event_loop.state.is_empty());
+        assert_eq!(event_loop.state, ["Io(ConnectionRefused)"]);
+        assert_eq!((tried(&event_loop), attempt_count(&event_loop)), (None, 0));
     }
 
     // C5, C8
@@ -484,25 +489,27 @@ mod tests {
     #[cfg(target_os = "linux")]
     fn all_addresses_together_have_the_connect_timeout() {
         let (_listener, _clients, dead) = dead();
-        let mut reactor = racing(vec![dead; 3]);
-        until(&mut reactor, |reactor| tried(reactor) == Some((1, 2)));
+        let mut event_loop = racing(vec![dead; 3]);
+        until(&mut event_loop, |event_loop| {
+            tried(event_loop) == Some((1, 2))
+        });
         for time in [250, 500, 9_900] {
-            at(&mut reactor, MILLIS(time));
+            at(&mut event_loop, MILLIS(time));
         }
-        assert_eq!(tried(&reactor), Some((3, 0)));
-        assert!(reactor.state.is_empty(), "{:?}", reactor.state);
-        at(&mut reactor, MILLIS(10_100));
-        assert_eq!(reactor.state, ["TimedOut(Connect)"]);
-        reactor.turn(Some(Duration::ZERO)).unwrap();
-        assert_eq!((tried(&reactor), attempt_count(&reactor)), (None, 0));
-        assert_eq!(reactor.core.connection_count(), 0);
+        assert_eq!(tried(&event_loop), Some((3, 0)));
+        assert!(event_loop.state.is_empty(), "{:?}", event_loop.state);
+        at(&mut event_loop, MILLIS(10_100));
+        assert_eq!(event_loop.state, ["TimedOut(Connect)"]);
+        event_loop.turn(Some(Duration::ZERO)).unwrap();
+        assert_eq!((tried(&event_loop), attempt_count(&event_loop)), (None, 0));
+        assert_eq!(event_loop.reactor.connection_count(), 0);
     }
 
     // C5
     #[test]
     fn a_name_without_an_address_ends_in_one_close() {
-        let mut reactor = racing(Vec::new());
-        until(&mut reactor, |reactor| !reactor.state.is_empty());
-        assert_eq!(reactor.state, ["Io(AddrNotAvailable)"]);
+        let mut event_loop = racing(Vec::new());
+        until(&mut event_loop, |event_loop| !event_loop.state.is_empty());
+        assert_eq!(event_loop.state, ["Io(AddrNotAvailable)"]);
     }
 }

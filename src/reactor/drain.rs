@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::clock::nanos;
 use super::close::CloseReason;
 use super::connection::Protocol;
-use super::core::Core;
 use super::handler::Cx;
 use super::id::ConnId;
+use super::reactor::Reactor;
 use super::table::Source;
 
 /// How often goodbyes are said.
@@ -22,7 +22,7 @@ pub(crate) struct Drain {
     deadline: u64,
 }
 
-impl<S: 'static> Core<S> {
+impl<S: 'static> Reactor<S> {
     /// Ends politely: stops accepting, says goodbye to the connections evenly over `window` in
     /// each protocol's own words (WebSocket 1001, the end of a stream, `Connection: close`),
     /// flushes, and stops when all have gone, or `close_timeout` after the window.

@@ -2,8 +2,8 @@
 
 use super::close::{Close, Deadline};
 use super::connection::Connection;
-use super::core::Core;
 use super::id::ConnId;
+use super::reactor::Reactor;
 
 /// What a callback without a connection gets: your state, and everything it may ask for.
 ///
@@ -12,12 +12,12 @@ pub struct Cx<'a, S> {
     /// Your state.
     pub state: &'a mut S,
     /// Everything a callback may ask for.
-    pub reactor: &'a mut Core<S>,
+    pub reactor: &'a mut Reactor<S>,
 }
 
 /// A role, as the loop sees it: one object per listener or client, beside the connections.
 ///
-/// The loop calls these one at a time; nothing that they ask of [`Core`] calls back.
+/// The loop calls these one at a time; nothing that they ask of [`Reactor`] calls back.
 pub trait Handler<S> {
     /// What log lines call it for a connection, such as `http 127.0.0.1:8080 GET /chat`. Made when
     /// something is logged, and not before.

@@ -10,8 +10,8 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 
 use super::close::CloseReason;
-use super::core::Core;
 use super::id::ConnId;
+use super::reactor::Reactor;
 use super::table::BURST;
 
 /// What knows the addresses of names.
@@ -48,10 +48,10 @@ impl Default for Lookups {
     }
 }
 
-impl<S: 'static> Core<S> {
+impl<S: 'static> Reactor<S> {
     /// Has a name looked up for a connection; [`race`](Self::race) is next, or its end.
     pub(crate) fn look_up(&mut self, lookup: Lookup) {
-        let Core { lookups, table, .. } = self;
+        let Reactor { lookups, table, .. } = self;
         lookups.waiting.push_back(lookup);
         // Twice as many as connections at the most, without a search for each that ends.
         if lookups.sweep_at <= lookups.waiting.len() {
@@ -117,108 +117,111 @@ mod tests {
     use crate::reactor::config::{Config, Options};
     use crate::reactor::connection::Protocol;
     use crate::reactor::stream::StreamHandlers;
-    use crate::reactor::{Duration, Reactor};
+    use crate::reactor::{Duration, EventLoop};
 
     /// A resolver that says which name it was asked for, and then waits to be let go.
-    fn slow_resolver(lookups_max: usize) -> (Reactor<Vec<String>>, Receiver<String>, Sender<()>) {
+    fn slow_resolver(lookups_max: usize) -> (EventLoop<Vec<String>>, Receiver<String>, Sender<()>) {
         let config = Config {
             lookups_max,
             ..Config::default()
         };
-        let mut reactor = Reactor::new(config, Vec::new()).unwrap();
-        reactor.core.clock = Clock::Invented(0);
+        let mut event_loop = EventLoop::new(config, Vec::new()).unwrap();
+        event_loop.reactor.clock = Clock::Invented(0);
         let (started, names) = mpsc::channel();
         let (let_go, gate) = mpsc::channel();
         let gate = Mutex::new(gate);
-        reactor.core.lookups.resolve = Arc::new(move |host, _| {
+        event_loop.reactor.lookups.resolve = Arc::new(move |host, _| {
             let _ = started.send(host.to_owned());
             let _ = gate.lock().unwrap().recv();
             Err(io::ErrorKind::NotFound.into())
         });
-        (reactor, names, let_go)
+        (event_loop, names, let_go)
     }
 
-    fn connect(reactor: &mut Reactor<Vec<String>>, host: &str) -> ConnId {
+    fn connect(event_loop: &mut EventLoop<Vec<String>>, host: &str) -> ConnId {
         let mut handlers = StreamHandlers::new(String::new(), true, Options::default());
         let name = host.to_owned();
         handlers.on_close(move |stream: &mut crate::Stream<'_, Vec<String>>, close| {
             stream.state.push(format!("{name}: {}", close.reason))
         });
         let address = format!("{host}:80");
-        reactor
-            .core
+        event_loop
+            .reactor
             .connect(&address, None, Box::new(handlers), 0, Protocol::Raw)
             .unwrap()
     }
 
     /// Turns until something is so; gives up after a minute and a half.
-    fn until(reactor: &mut Reactor<Vec<String>>, done: impl Fn(&Reactor<Vec<String>>) -> bool) {
+    fn until(
+        event_loop: &mut EventLoop<Vec<String>>,
+        done: impl Fn(&EventLoop<Vec<String>>) -> bool,
+    ) {
         for _ in 0..9000 {
-            if done(reactor) {
+            if done(event_loop) {
                 return;
             }
-            reactor.turn(Some(Duration::from_millis(10))).unwrap();
+            event_loop.turn(Some(Duration::from_millis(10))).unwrap();
         }
-        panic!("it does not come about: {:?}", reactor.state);
+        panic!("it does not come about: {:?}", event_loop.state);
     }
 
     // C5
     #[test]
     fn so_many_names_are_looked_up_at_once_and_the_others_in_their_order() {
-        let (mut reactor, names, let_go) = slow_resolver(2);
-        let ids = ["a", "b", "c", "d", "e"].map(|host| connect(&mut reactor, host));
+        let (mut event_loop, names, let_go) = slow_resolver(2);
+        let ids = ["a", "b", "c", "d", "e"].map(|host| connect(&mut event_loop, host));
         let mut first = [names.recv().unwrap(), names.recv().unwrap()];
         first.sort();
         assert_eq!(first, ["a", "b"]);
-        assert_eq!(reactor.core.lookups.running_count, 2);
-        assert_eq!(reactor.core.lookups.waiting.len(), 3);
+        assert_eq!(event_loop.reactor.lookups.running_count, 2);
+        assert_eq!(event_loop.reactor.lookups.waiting.len(), 3);
         // Who has gone meanwhile is not looked up any more.
-        reactor.core.reset(ids[3]);
+        event_loop.reactor.reset(ids[3]);
         let_go.send(()).unwrap();
-        until(&mut reactor, |reactor| {
-            reactor.core.lookups.waiting.len() == 2
+        until(&mut event_loop, |event_loop| {
+            event_loop.reactor.lookups.waiting.len() == 2
         });
         assert_eq!(names.recv().unwrap(), "c");
-        assert_eq!(reactor.core.lookups.running_count, 2);
+        assert_eq!(event_loop.reactor.lookups.running_count, 2);
         drop(let_go);
-        until(&mut reactor, |reactor| reactor.state.len() == 5);
+        until(&mut event_loop, |event_loop| event_loop.state.len() == 5);
         assert_eq!(names.recv().unwrap(), "e");
         assert!(names.try_recv().is_err());
-        assert_eq!(reactor.core.lookups.running_count, 0);
+        assert_eq!(event_loop.reactor.lookups.running_count, 0);
     }
 
     // C5, C8
     #[test]
     fn a_resolver_that_hangs_costs_the_connect_timeout_and_its_late_answer_is_nothing() {
-        let (mut reactor, names, let_go) = slow_resolver(1);
-        connect(&mut reactor, "hangs");
-        connect(&mut reactor, "waits");
+        let (mut event_loop, names, let_go) = slow_resolver(1);
+        connect(&mut event_loop, "hangs");
+        connect(&mut event_loop, "waits");
         assert_eq!(names.recv().unwrap(), "hangs");
-        reactor.core.clock = Clock::Invented(nanos(Duration::from_millis(9_900)));
-        reactor.turn(Some(Duration::ZERO)).unwrap();
-        assert!(reactor.state.is_empty(), "{:?}", reactor.state);
-        reactor.core.clock = Clock::Invented(nanos(Duration::from_millis(10_100)));
-        reactor.turn(Some(Duration::ZERO)).unwrap();
-        reactor.state.sort();
+        event_loop.reactor.clock = Clock::Invented(nanos(Duration::from_millis(9_900)));
+        event_loop.turn(Some(Duration::ZERO)).unwrap();
+        assert!(event_loop.state.is_empty(), "{:?}", event_loop.state);
+        event_loop.reactor.clock = Clock::Invented(nanos(Duration::from_millis(10_100)));
+        event_loop.turn(Some(Duration::ZERO)).unwrap();
+        event_loop.state.sort();
         let ends = ["hangs", "waits"].map(|host| format!("{host}: connect deadline passed"));
-        assert_eq!(reactor.state, ends);
+        assert_eq!(event_loop.state, ends);
         drop(let_go);
-        until(&mut reactor, |reactor| {
-            reactor.core.lookups.running_count == 0
+        until(&mut event_loop, |event_loop| {
+            event_loop.reactor.lookups.running_count == 0
         });
-        assert_eq!(reactor.state, ends);
+        assert_eq!(event_loop.state, ends);
         assert!(names.try_recv().is_err());
     }
 
     // Rule 2
     #[test]
     fn connections_that_gave_up_do_not_wait_for_ever() {
-        let (mut reactor, _, let_go) = slow_resolver(1);
+        let (mut event_loop, _, let_go) = slow_resolver(1);
         for _ in 0..10 * SWEEP_MIN {
-            let id = connect(&mut reactor, "hangs");
-            reactor.core.reset(id);
+            let id = connect(&mut event_loop, "hangs");
+            event_loop.reactor.reset(id);
         }
-        let waiting = reactor.core.lookups.waiting.len();
+        let waiting = event_loop.reactor.lookups.waiting.len();
         assert!(waiting < SWEEP_MIN, "{waiting} wait");
         drop(let_go);
     }

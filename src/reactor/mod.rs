@@ -19,7 +19,6 @@ mod closing;
 pub(crate) mod config;
 pub(crate) mod connect;
 pub(crate) mod connection;
-pub(crate) mod core;
 mod deadlines;
 mod drain;
 pub(crate) mod handler;
@@ -27,6 +26,11 @@ pub(crate) mod id;
 pub(crate) mod listener;
 mod lookup;
 pub(crate) mod memory;
+#[expect(
+    clippy::module_inception,
+    reason = "the noun of the file is what callbacks get"
+)]
+pub(crate) mod reactor;
 mod readiness;
 pub(crate) mod remote;
 mod sending;
@@ -52,10 +56,10 @@ use self::clock::Clock;
 use self::close::{CloseReason, Deadline};
 use self::config::Config;
 use self::connection::{Flags, NO_HANDLER};
-use self::core::{Core, Timer};
 use self::handler::{Cx, Handler};
 use self::id::ConnId;
 use self::memory::Readiness;
+use self::reactor::{Reactor, Timer};
 use self::remote::Mailbox;
 use self::table::{FLUSH_NANOS_MAX, Table};
 
@@ -89,10 +93,11 @@ impl<T> SetupResult for io::Result<T> {
 
 /// The whole machine: your state, the handlers, the read buffer and the loop.
 ///
-/// Callbacks get its inner part, [`Core`], as `reactor`.
-pub struct Reactor<S> {
+/// Callbacks get its inner part as `reactor`: see [`Reactor`]. Most programs call [`Reactor::run`] and
+/// never name this type; it is for programs that have a loop of their own.
+pub struct EventLoop<S> {
     state: S,
-    core: Core<S>,
+    reactor: Reactor<S>,
     handlers: Vec<Option<Box<dyn Handler<S>>>>,
     input: Box<[u8]>,
     poll: Option<Poll>,
@@ -101,12 +106,15 @@ pub struct Reactor<S> {
 }
 
 impl<S: 'static> Reactor<S> {
-    /// Runs a reactor with the default [`Config`] until it is stopped, and returns your state.
+    /// Runs an event loop with the default [`Config`] until it is stopped, and returns your state.
     ///
     /// # Errors
     ///
     /// What `setup` returns, before anything runs; later only when the kernel's poll fails.
-    pub fn run<R: SetupResult>(state: S, setup: impl FnOnce(&mut Core<S>) -> R) -> io::Result<S> {
+    pub fn run<R: SetupResult>(
+        state: S,
+        setup: impl FnOnce(&mut Reactor<S>) -> R,
+    ) -> io::Result<S> {
         Self::run_with(Config::default(), state, setup)
     }
 
@@ -118,23 +126,25 @@ impl<S: 'static> Reactor<S> {
     pub fn run_with<R: SetupResult>(
         config: Config,
         state: S,
-        setup: impl FnOnce(&mut Core<S>) -> R,
+        setup: impl FnOnce(&mut Reactor<S>) -> R,
     ) -> io::Result<S> {
-        let mut reactor = Self::new(config, state)?;
-        setup(&mut reactor.core).into_result()?;
-        let mut goes_on = reactor.turn(None)?;
+        let mut event_loop = EventLoop::new(config, state)?;
+        setup(&mut event_loop.reactor).into_result()?;
+        let mut goes_on = event_loop.turn(None)?;
         while goes_on {
-            goes_on = reactor.go_round(None)?;
+            goes_on = event_loop.go_round(None)?;
         }
-        Ok(reactor.into_state())
+        Ok(event_loop.into_state())
     }
+}
 
-    /// A reactor that waits for somebody to call [`turn`](Self::turn).
+impl<S: 'static> EventLoop<S> {
+    /// An event loop that runs a turn each time somebody calls [`turn`](Self::turn).
     ///
     /// # Errors
     ///
     /// When the kernel gives no poll.
-    pub fn new(config: Config, state: S) -> io::Result<Reactor<S>> {
+    pub fn new(config: Config, state: S) -> io::Result<EventLoop<S>> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
         let registry = poll.registry().try_clone()?;
@@ -144,21 +154,22 @@ impl<S: 'static> Reactor<S> {
         let table = Table::new(config, Some(registry), started.as_secs());
         // Ids of an earlier run are not mistaken for ours.
         let epoch = started.as_micros() as u64;
-        let core = Core::new(
+        let reactor = Reactor::new(
             table,
             Mailbox::new(Some(waker)),
             Clock::system(),
             None,
             epoch,
         );
-        Ok(Self::assemble(state, core, Some(poll)))
+        Ok(Self::assemble(state, reactor, Some(poll)))
     }
 
-    fn assemble(state: S, core: Core<S>, poll: Option<Poll>) -> Reactor<S> {
-        let input = vec![0; core.table.config.read_buffer_bytes.max(64 * 1024)].into_boxed_slice();
-        Reactor {
+    fn assemble(state: S, reactor: Reactor<S>, poll: Option<Poll>) -> EventLoop<S> {
+        let input =
+            vec![0; reactor.table.config.read_buffer_bytes.max(64 * 1024)].into_boxed_slice();
+        EventLoop {
             state,
-            core,
+            reactor,
             handlers: Vec::new(),
             input,
             poll,
@@ -172,8 +183,13 @@ impl<S: 'static> Reactor<S> {
     }
 
     /// What callbacks get as `reactor`: to set up, and between turns.
-    pub fn core(&mut self) -> &mut Core<S> {
-        &mut self.core
+    pub fn reactor(&mut self) -> &mut Reactor<S> {
+        &mut self.reactor
+    }
+
+    /// Your state and the reactor at once.
+    pub fn parts(&mut self) -> (&mut S, &mut Reactor<S>) {
+        (&mut self.state, &mut self.reactor)
     }
 
     /// Ends the reactor and returns your state. Connections are closed without goodbyes.
@@ -184,26 +200,26 @@ impl<S: 'static> Reactor<S> {
     /// How long a poll may wait: `None` for ever, zero while there is something to do. For loops
     /// that wait for several things.
     pub fn next_wakeup(&self) -> Option<Duration> {
-        self.wait_from(self.core.clock.now())
+        self.wait_from(self.reactor.clock.now())
     }
 
     fn wait_from(&self, now: u64) -> Option<Duration> {
-        let core = &self.core;
-        let table = &core.table;
-        let busy = core.stopped
-            || !core.ticks.is_empty()
-            || !core.arrivals.is_empty()
-            || core.mailbox.has_arrivals()
+        let reactor = &self.reactor;
+        let table = &reactor.table;
+        let busy = reactor.stopped
+            || !reactor.ticks.is_empty()
+            || !reactor.arrivals.is_empty()
+            || reactor.mailbox.has_arrivals()
             || !table.dirty.is_empty()
             || !table.still_ready.is_empty()
             || !table.drained.is_empty()
             || !table.closings.is_empty()
-            || core.is_drained()
-            || core.net.as_ref().is_some_and(|net| !net.is_quiet());
+            || reactor.is_drained()
+            || reactor.net.as_ref().is_some_and(|net| !net.is_quiet());
         if busy {
             return Some(Duration::ZERO);
         }
-        match core.timers.next_due().min(table.deadlines.next_due()) {
+        match reactor.timers.next_due().min(table.deadlines.next_due()) {
             u64::MAX => None,
             due => Some(Duration::from_nanos(due.saturating_sub(now))),
         }
@@ -216,7 +232,7 @@ impl<S: 'static> Reactor<S> {
     ///
     /// When the kernel's poll fails, other than by an interrupted call.
     pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
-        self.core.table.now = self.core.clock.now();
+        self.reactor.table.now = self.reactor.clock.now();
         self.go_round(timeout)
     }
 
@@ -224,54 +240,58 @@ impl<S: 'static> Reactor<S> {
     // the poll and after each callback, and nowhere else: on a small message it would be the
     // largest cost.
     fn go_round(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
-        let began = self.core.table.now;
+        let began = self.reactor.table.now;
         self.run_arrivals();
         self.run_ticks();
         self.run_timers();
         self.run_deadlines();
         self.flush();
-        if self.core.stopped || self.core.is_drained() {
+        if self.reactor.stopped || self.reactor.is_drained() {
             self.end_all();
             return Ok(false);
         }
-        let before_poll = self.core.table.now;
+        let before_poll = self.reactor.table.now;
         if before_poll != began {
-            self.core.table.stats.lag.record(before_poll - began);
+            self.reactor.table.stats.lag.record(before_poll - began);
         }
         let wait = match (self.wait_from(before_poll), timeout) {
             (wakeup, None) => wakeup,
             (Some(wakeup), Some(timeout)) => Some(wakeup.min(timeout)),
             (None, timeout) => timeout,
         };
-        self.core.table.give_back_memory();
+        self.reactor.table.give_back_memory();
         self.poll_sources(wait)?;
-        let woke = self.core.clock.now();
-        self.core.table.now = woke;
-        self.core.table.woke = woke;
+        let woke = self.reactor.clock.now();
+        self.reactor.table.now = woke;
+        self.reactor.table.woke = woke;
         self.dispatch();
-        self.core.table.flush_nanos = 0;
+        self.reactor.table.flush_nanos = 0;
         self.flush();
-        if !self.core.table.drained.is_empty() {
+        if !self.reactor.table.drained.is_empty() {
             self.run_drained();
         }
         self.run_closings();
-        self.core.table.free_vacated();
-        self.core.table.stats.lag.record(self.core.table.now - woke);
-        if self.core.stopped {
+        self.reactor.table.free_vacated();
+        self.reactor
+            .table
+            .stats
+            .lag
+            .record(self.reactor.table.now - woke);
+        if self.reactor.stopped {
             self.end_all();
         }
-        Ok(!self.core.stopped)
+        Ok(!self.reactor.stopped)
     }
 
     /// The loop ends: `on_close` is owed to everybody who is still there.
     fn end_all(&mut self) {
-        let reason = match self.core.is_draining() {
+        let reason = match self.reactor.is_draining() {
             true => CloseReason::Drained,
             false => CloseReason::Local,
         };
-        self.core.table.end_all(reason);
+        self.reactor.table.end_all(reason);
         // Nobody can connect any more, so that this has an end.
-        while !self.core.table.closings.is_empty() {
+        while !self.reactor.table.closings.is_empty() {
             self.run_closings();
         }
     }
@@ -279,31 +299,31 @@ impl<S: 'static> Reactor<S> {
     // ── the steps of a turn ──────────────────────────────────────────────────────────────────
 
     fn flush(&mut self) {
-        if !self.core.table.dirty.is_empty() {
-            let before = self.core.table.now;
-            self.core.table.flush_dirty();
-            let now = self.core.clock.now();
-            self.core.table.now = now;
-            let flush_nanos = self.core.table.flush_nanos + (now - before);
-            self.core.table.flush_nanos = flush_nanos.min(FLUSH_NANOS_MAX);
+        if !self.reactor.table.dirty.is_empty() {
+            let before = self.reactor.table.now;
+            self.reactor.table.flush_dirty();
+            let now = self.reactor.clock.now();
+            self.reactor.table.now = now;
+            let flush_nanos = self.reactor.table.flush_nanos + (now - before);
+            self.reactor.table.flush_nanos = flush_nanos.min(FLUSH_NANOS_MAX);
         }
     }
 
     fn run_arrivals(&mut self) {
-        if self.core.mailbox.has_arrivals() {
-            self.core.arrivals.extend(self.core.mailbox.take());
+        if self.reactor.mailbox.has_arrivals() {
+            self.reactor.arrivals.extend(self.reactor.mailbox.take());
         }
         for _ in 0..self
-            .core
+            .reactor
             .arrivals
             .len()
-            .min(self.core.table.config.ticks_per_turn)
+            .min(self.reactor.table.config.ticks_per_turn)
         {
-            let Some(arrival) = self.core.arrivals.pop_front() else {
+            let Some(arrival) = self.reactor.arrivals.pop_front() else {
                 return;
             };
             self.call("arrival", arrival);
-            if self.core.stopped {
+            if self.reactor.stopped {
                 return;
             }
         }
@@ -313,68 +333,72 @@ impl<S: 'static> Reactor<S> {
         // Those that are queued meanwhile wait for the next turn, so a tick that queues itself for
         // ever starves nobody.
         for _ in 0..self
-            .core
+            .reactor
             .ticks
             .len()
-            .min(self.core.table.config.ticks_per_turn)
+            .min(self.reactor.table.config.ticks_per_turn)
         {
-            let Some(tick) = self.core.ticks.pop_front() else {
+            let Some(tick) = self.reactor.ticks.pop_front() else {
                 return;
             };
             self.call("tick", tick);
-            if self.core.stopped {
+            if self.reactor.stopped {
                 return;
             }
         }
     }
 
     fn run_timers(&mut self) {
-        let now = self.core.table.now;
-        if now < self.core.timers.next_due() {
+        let now = self.reactor.table.now;
+        if now < self.reactor.timers.next_due() {
             return;
         }
         // A timer that is set meanwhile waits for the next turn, also when it is due at once.
-        let mark = self.core.timers.mark();
+        let mark = self.reactor.timers.mark();
         loop {
-            let Some((id, due)) = self.core.timers.peek_due(now, mark) else {
+            let Some((id, due)) = self.reactor.timers.peek_due(now, mark) else {
                 return;
             };
-            let Some(timer) = self.core.timers.get_mut(id) else {
+            let Some(timer) = self.reactor.timers.get_mut(id) else {
                 return;
             };
             match std::mem::replace(timer, Timer::Running) {
                 Timer::Once(callback) => {
-                    self.core.timers.cancel(id);
+                    self.reactor.timers.cancel(id);
                     self.call("timer", callback);
                 }
                 Timer::Periodic { period, mut call } => {
                     let late = now.saturating_sub(due) / period;
                     let behind = (late + 1).saturating_mul(period);
-                    self.core.timers.reschedule(id, due.saturating_add(behind));
+                    self.reactor
+                        .timers
+                        .reschedule(id, due.saturating_add(behind));
                     self.call("timer", |cx| call(cx));
                     // It may have cancelled itself.
-                    if let Some(timer) = self.core.timers.get_mut(id) {
+                    if let Some(timer) = self.reactor.timers.get_mut(id) {
                         *timer = Timer::Periodic { period, call };
                     }
                 }
                 Timer::Running => return,
             }
-            if self.core.stopped {
+            if self.reactor.stopped {
                 return;
             }
         }
     }
 
     fn run_deadlines(&mut self) {
-        while let Some((tick, ids)) = self.core.table.deadlines.pop_due(self.core.table.now) {
+        while let Some((tick, ids)) = self.reactor.table.deadlines.pop_due(self.reactor.table.now) {
             for id in ids {
-                if self.core.stopped {
+                if self.reactor.stopped {
                     return;
                 }
-                match self.core.table.due(id, tick) {
+                match self.reactor.table.due(id, tick) {
                     None => {}
                     Some(deadline @ (Deadline::Write | Deadline::Close | Deadline::Connect)) => {
-                        self.core.table.abort(id, CloseReason::TimedOut(deadline))
+                        self.reactor
+                            .table
+                            .abort(id, CloseReason::TimedOut(deadline))
                     }
                     Some(deadline) => {
                         self.handle(id, "due", |handler, cx| handler.due(cx, id, deadline))
@@ -401,22 +425,22 @@ impl<S: 'static> Reactor<S> {
     }
 
     fn dispatch(&mut self) {
-        let again = if self.core.table.still_ready.is_empty() {
+        let again = if self.reactor.table.still_ready.is_empty() {
             Vec::new()
         } else {
-            std::mem::take(&mut self.core.table.still_ready)
+            std::mem::take(&mut self.reactor.table.still_ready)
         };
         let Some(events) = self.events.take() else {
             return;
         };
         for event in &events {
-            if self.core.stopped {
+            if self.reactor.stopped {
                 break;
             }
             match event.token() {
                 WAKER => {}
                 #[cfg(all(unix, feature = "signals"))]
-                SIGNALS => self.core.take_signals(),
+                SIGNALS => self.reactor.take_signals(),
                 Token(index) => {
                     let readiness = Readiness {
                         readable: event.is_readable(),
@@ -429,17 +453,17 @@ impl<S: 'static> Reactor<S> {
         }
         self.events = Some(events);
         // In a simulation, what happens meanwhile is for the next turn, as with the kernel.
-        let reports = self.core.net.as_ref().map_or(0, |net| net.len());
+        let reports = self.reactor.net.as_ref().map_or(0, |net| net.len());
         for _ in 0..reports {
-            if self.core.stopped {
+            if self.reactor.stopped {
                 break;
             }
-            if let Some((index, readiness)) = self.core.net.as_ref().and_then(|net| net.pop()) {
+            if let Some((index, readiness)) = self.reactor.net.as_ref().and_then(|net| net.pop()) {
                 self.ready(index, readiness);
             }
         }
         for index in again {
-            if self.core.stopped {
+            if self.reactor.stopped {
                 break;
             }
             self.ready_again(index);
@@ -447,13 +471,13 @@ impl<S: 'static> Reactor<S> {
     }
 
     fn run_drained(&mut self) {
-        let drained = std::mem::take(&mut self.core.table.drained);
+        let drained = std::mem::take(&mut self.reactor.table.drained);
         for id in drained {
-            if self.core.stopped {
+            if self.reactor.stopped {
                 return;
             }
             if self
-                .core
+                .reactor
                 .table
                 .open_mut(id)
                 .is_some_and(|connection| connection.flags.take(Flags::DRAINED))
@@ -467,17 +491,17 @@ impl<S: 'static> Reactor<S> {
         // A callback may end others; they get theirs in the same turn. Not without end: who
         // connects again at once, in vain, does not hold the loop.
         for _ in 0..CLOSING_ROUNDS {
-            if self.core.table.closings.is_empty() {
+            if self.reactor.table.closings.is_empty() {
                 return;
             }
-            for id in std::mem::take(&mut self.core.table.closings) {
+            for id in std::mem::take(&mut self.reactor.table.closings) {
                 self.finish(id);
             }
         }
     }
 
     fn finish(&mut self, id: ConnId) {
-        let Some(connection) = self.core.table.connection_mut(id) else {
+        let Some(connection) = self.reactor.table.connection_mut(id) else {
             return;
         };
         let Some(close) = connection.close.take() else {
@@ -485,19 +509,21 @@ impl<S: 'static> Reactor<S> {
         };
         let key = connection.handler;
         let mut subscriptions = connection.subscriptions;
-        self.core.topics.leave_all(id.to_bits(), &mut subscriptions);
-        if let Some(connection) = self.core.table.connection_mut(id) {
+        self.reactor
+            .topics
+            .leave_all(id.to_bits(), &mut subscriptions);
+        if let Some(connection) = self.reactor.table.connection_mut(id) {
             connection.subscriptions = subscriptions;
         }
         if log::log_enabled!(log::Level::Debug) {
-            let (peer, close) = (self.core.peer(id), close.without_text());
+            let (peer, close) = (self.reactor.peer(id), close.without_text());
             log::debug!("conn {id} {peer}: ended: {close}");
         }
         self.handle_owed(id, "on_close", |handler, cx| handler.closed(cx, id, &close));
-        for call in self.core.on_close.remove(&id).unwrap_or_default() {
+        for call in self.reactor.on_close.remove(&id).unwrap_or_default() {
             self.call_owed("on_close", |cx| call(cx, &close));
         }
-        self.core.end_race(id, u32::MAX);
+        self.reactor.end_race(id, u32::MAX);
         if key != NO_HANDLER
             && self
                 .handlers
@@ -505,10 +531,10 @@ impl<S: 'static> Reactor<S> {
                 .is_some_and(|handler| handler.as_ref().is_some_and(|handler| handler.is_single()))
         {
             self.handlers[key as usize] = None;
-            self.core.free_handler(key);
+            self.reactor.free_handler(key);
         }
-        self.core.table.stats.closed += 1;
-        self.core.table.settle(id);
+        self.reactor.table.stats.closed += 1;
+        self.reactor.table.settle(id);
     }
 
     // ── calling out ──────────────────────────────────────────────────────────────────────────
@@ -520,7 +546,7 @@ impl<S: 'static> Reactor<S> {
         event: &'static str,
         call: impl FnOnce(&mut dyn Handler<S>, &mut Cx<'_, S>),
     ) {
-        if !self.core.stopped {
+        if !self.reactor.stopped {
             self.handle_owed(id, event, call);
         }
     }
@@ -532,13 +558,13 @@ impl<S: 'static> Reactor<S> {
         event: &'static str,
         call: impl FnOnce(&mut dyn Handler<S>, &mut Cx<'_, S>),
     ) {
-        let Some(connection) = self.core.table.connection(id) else {
+        let Some(connection) = self.reactor.table.connection(id) else {
             return;
         };
         let key = connection.handler;
         Self::handle_with(
             &mut self.handlers,
-            &mut self.core,
+            &mut self.reactor,
             &mut self.state,
             (id, key),
             event,
@@ -550,72 +576,72 @@ impl<S: 'static> Reactor<S> {
     #[inline(always)]
     fn handle_with(
         handlers: &mut Vec<Option<Box<dyn Handler<S>>>>,
-        core: &mut Core<S>,
+        reactor: &mut Reactor<S>,
         state: &mut S,
         (id, key): (ConnId, u32),
         event: &'static str,
         call: impl FnOnce(&mut dyn Handler<S>, &mut Cx<'_, S>),
     ) {
-        if !core.new_handlers.is_empty() {
-            adopt_handlers(handlers, core);
+        if !reactor.new_handlers.is_empty() {
+            adopt_handlers(handlers, reactor);
         }
         let Some(Some(handler)) = handlers.get_mut(key as usize) else {
             return;
         };
-        core.callback = event;
-        let before = core.table.now;
+        reactor.callback = event;
+        let before = reactor.table.now;
         let outcome = {
             let mut cx = Cx {
                 state,
-                reactor: core,
+                reactor: reactor,
             };
             catch_unwind(AssertUnwindSafe(|| call(handler.as_mut(), &mut cx)))
         };
         // By value: nothing is left to be dropped on the way that all take.
         if let Err(_panic) = outcome {
-            core.table.stats.panics += 1;
+            reactor.table.stats.panics += 1;
             log::error!(
                 "conn {id} {}: {}: {} panicked",
-                core.peer(id),
-                handler.name(core.table.connection(id)),
-                core.callback
+                reactor.peer(id),
+                handler.name(reactor.table.connection(id)),
+                reactor.callback
             );
-            core.table.fail(id, CloseReason::Panicked);
+            reactor.table.fail(id, CloseReason::Panicked);
         }
-        if let Some(took) = core.slow_since(before) {
-            core.note_slow(took, &handler.name(core.table.connection(id)));
+        if let Some(took) = reactor.slow_since(before) {
+            reactor.note_slow(took, &handler.name(reactor.table.connection(id)));
         }
     }
 
     /// Calls a closure that belongs to no connection, unless a callback has stopped the loop.
     fn call(&mut self, event: &'static str, call: impl FnOnce(&mut Cx<'_, S>)) {
-        if !self.core.stopped {
+        if !self.reactor.stopped {
             self.call_owed(event, call);
         }
     }
 
     /// As [`call`](Self::call), whatever has happened.
     fn call_owed(&mut self, event: &'static str, call: impl FnOnce(&mut Cx<'_, S>)) {
-        let core = &mut self.core;
-        core.callback = event;
-        let before = core.table.now;
+        let reactor = &mut self.reactor;
+        reactor.callback = event;
+        let before = reactor.table.now;
         let mut cx = Cx {
             state: &mut self.state,
-            reactor: core,
+            reactor: reactor,
         };
         let outcome = catch_unwind(AssertUnwindSafe(|| call(&mut cx)));
         if outcome.is_err() {
-            self.core.table.stats.panics += 1;
+            self.reactor.table.stats.panics += 1;
             log::error!("a {event} panicked");
         }
-        if let Some(took) = self.core.slow_since(before) {
-            self.core.note_slow(took, "reactor");
+        if let Some(took) = self.reactor.slow_since(before) {
+            self.reactor.note_slow(took, "reactor");
         }
     }
 }
 
-fn adopt_handlers<S>(handlers: &mut Vec<Option<Box<dyn Handler<S>>>>, core: &mut Core<S>) {
-    for (key, handler) in core.new_handlers.drain(..) {
+fn adopt_handlers<S>(handlers: &mut Vec<Option<Box<dyn Handler<S>>>>, reactor: &mut Reactor<S>) {
+    for (key, handler) in reactor.new_handlers.drain(..) {
         let key = key as usize;
         if handlers.len() <= key {
             handlers.resize_with(key + 1, || None);
@@ -624,7 +650,7 @@ fn adopt_handlers<S>(handlers: &mut Vec<Option<Box<dyn Handler<S>>>>, core: &mut
     }
 }
 
-impl<S: 'static> Core<S> {
+impl<S: 'static> Reactor<S> {
     /// The time passes on; how much since `before`, where it is more than a callback may take.
     #[inline]
     fn slow_since(&mut self, before: u64) -> Option<Duration> {
@@ -642,12 +668,24 @@ impl<S: 'static> Core<S> {
 }
 
 #[cfg(unix)]
-impl<S> std::os::fd::AsRawFd for Reactor<S> {
+impl<S> std::os::fd::AsRawFd for EventLoop<S> {
     /// The descriptor that becomes readable when there is something to do; with
-    /// [`next_wakeup`](Reactor::next_wakeup) this is all that another loop needs.
+    /// [`next_wakeup`](EventLoop::next_wakeup) this is all that another loop needs.
     fn as_raw_fd(&self) -> std::os::fd::RawFd {
         self.poll
             .as_ref()
             .map_or(-1, std::os::fd::AsRawFd::as_raw_fd)
+    }
+}
+
+#[cfg(unix)]
+impl<S> std::os::fd::AsFd for EventLoop<S> {
+    /// As [`as_raw_fd`](std::os::fd::AsRawFd::as_raw_fd), for loops that want to know that the descriptor stays open, such as
+    /// tokio's `AsyncFd`.
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        let poll = self.poll.as_ref();
+        poll.expect("only a simulation has no poll, and it hands out no event loop")
+            .registry()
+            .as_fd()
     }
 }

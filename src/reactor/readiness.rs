@@ -2,14 +2,14 @@
 
 use std::io;
 
-use super::Reactor;
+use super::EventLoop;
 use super::close::CloseReason;
 use super::connection::{Flags, Life, Protocol};
-use super::core::Core;
 use super::handler::Cx;
 use super::id::{ConnId, ListenerId};
 use super::listener::{self, Accepting};
 use super::memory::Readiness;
+use super::reactor::Reactor;
 use super::table::Source;
 
 /// On these systems a read that gives less than was asked for has emptied the socket, so that the
@@ -31,10 +31,10 @@ enum Read {
     Otherwise(io::Result<usize>),
 }
 
-impl<S: 'static> Reactor<S> {
+impl<S: 'static> EventLoop<S> {
     #[inline(always)]
     pub(super) fn ready(&mut self, index: usize, readiness: Readiness) {
-        match self.core.table.sources.get_mut(index) {
+        match self.reactor.table.sources.get_mut(index) {
             Some(Source::Connection(connection)) => {
                 let id = ConnId {
                     index: index as u32,
@@ -48,7 +48,7 @@ impl<S: 'static> Reactor<S> {
                     connection.flags.set(Flags::READ_CLOSED);
                 }
                 if readiness.writable && connection.flags.has(Flags::BLOCKED) {
-                    self.core.table.flush(id);
+                    self.reactor.table.flush(id);
                 }
                 if is_readable {
                     self.read(id);
@@ -58,9 +58,9 @@ impl<S: 'static> Reactor<S> {
                 self.accept(index as u32);
             }
             Some(Source::Attempt(_)) => {
-                if let Some(id) = self.core.attempt_ready(index as u32) {
+                if let Some(id) = self.reactor.attempt_ready(index as u32) {
                     self.handle(id, "on_open", |handler, cx| handler.open(cx, id));
-                    if !self.core.stopped {
+                    if !self.reactor.stopped {
                         self.read(id);
                     }
                 }
@@ -70,7 +70,7 @@ impl<S: 'static> Reactor<S> {
     }
 
     pub(super) fn ready_again(&mut self, index: u32) {
-        match self.core.table.sources.get_mut(index as usize) {
+        match self.reactor.table.sources.get_mut(index as usize) {
             Some(Source::Connection(connection)) => {
                 let id = ConnId {
                     index,
@@ -87,21 +87,21 @@ impl<S: 'static> Reactor<S> {
 
     /// Reads and hands out what one connection has, within its budget.
     fn read(&mut self, id: ConnId) {
-        self.core.table.spent = 0;
-        self.core.table.set_cork(id);
+        self.reactor.table.spent = 0;
+        self.reactor.table.set_cork(id);
         match self.read_once(id) {
             Read::Done => {}
             Read::Not => self.read_on(id, None),
             Read::Otherwise(result) => self.read_on(id, Some(result)),
         }
-        self.core.table.uncork();
+        self.reactor.table.uncork();
     }
 
     /// The common case by itself: a WebSocket with nothing else about it, and one read that empties
     /// its socket.
     #[inline(always)]
     fn read_once(&mut self, id: ConnId) -> Read {
-        let Some(connection) = self.core.table.connection_mut(id) else {
+        let Some(connection) = self.reactor.table.connection_mut(id) else {
             return Read::Done;
         };
         let Protocol::WebSocket(machine) = &connection.protocol else {
@@ -121,21 +121,21 @@ impl<S: 'static> Reactor<S> {
         };
         connection.flags.clear(Flags::READABLE);
         let key = connection.handler;
-        self.core.table.stats.received_bytes += count as u64;
-        self.core.table.set_plain(role);
+        self.reactor.table.stats.received_bytes += count as u64;
+        self.reactor.table.set_plain(role);
         let used = self.hand_out((id, key), count);
         // Still with nothing else about it, and nothing is left: the common case by itself.
-        if used == count && self.core.table.plain().is_some() {
+        if used == count && self.reactor.table.plain().is_some() {
             return Read::Done;
         }
-        let Some(connection) = self.core.table.connection_mut(id) else {
+        let Some(connection) = self.reactor.table.connection_mut(id) else {
             return Read::Done;
         };
         if used < count && matches!(connection.life, Life::Open | Life::Closing) {
             connection.carry = Some(Box::new(self.input[used..count].to_vec()));
         }
         if connection.flags.take(Flags::SPENT) {
-            self.core.table.read_again(id);
+            self.reactor.table.read_again(id);
         }
         Read::Done
     }
@@ -147,7 +147,7 @@ impl<S: 'static> Reactor<S> {
         let mut consumed = 0;
         Self::handle_with(
             &mut self.handlers,
-            &mut self.core,
+            &mut self.reactor,
             &mut self.state,
             to,
             "receive",
@@ -165,9 +165,9 @@ impl<S: 'static> Reactor<S> {
     /// Reads until the socket is empty or the budget is spent. `first` is what a read has brought
     /// already.
     fn read_on(&mut self, id: ConnId, mut first: Option<io::Result<usize>>) {
-        let mut budget = self.core.table.config.read_budget_bytes;
-        while !self.core.stopped
-            && let Some(connection) = self.core.table.connection_mut(id)
+        let mut budget = self.reactor.table.config.read_budget_bytes;
+        while !self.reactor.stopped
+            && let Some(connection) = self.reactor.table.connection_mut(id)
         {
             match connection.life {
                 Life::Open | Life::Closing => {}
@@ -223,18 +223,18 @@ impl<S: 'static> Reactor<S> {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) => {
                         connection.carry = carry;
-                        self.core.table.abort(id, CloseReason::Io(error.kind()));
+                        self.reactor.table.abort(id, CloseReason::Io(error.kind()));
                         break;
                     }
                 }
             }
             length += came;
-            self.core.table.stats.received_bytes += came as u64;
+            self.reactor.table.stats.received_bytes += came as u64;
             let mut used = 0;
             if length != 0 {
                 used = self.hand_out_on((id, key), length);
             }
-            let Some(connection) = self.core.table.connection_mut(id) else {
+            let Some(connection) = self.reactor.table.connection_mut(id) else {
                 break;
             };
             if used < length && matches!(connection.life, Life::Open | Life::Closing) {
@@ -246,7 +246,7 @@ impl<S: 'static> Reactor<S> {
             if connection.flags.has(Flags::SPENT) {
                 // An end of stream behind it is told when its turn comes.
                 connection.flags.clear(Flags::SPENT);
-                self.core.table.read_again(id);
+                self.reactor.table.read_again(id);
                 break;
             }
             if ended {
@@ -258,7 +258,7 @@ impl<S: 'static> Reactor<S> {
             }
             budget = budget.saturating_sub(came.max(1));
             if budget == 0 {
-                self.core.table.read_again(id);
+                self.reactor.table.read_again(id);
                 break;
             }
         }
@@ -266,7 +266,7 @@ impl<S: 'static> Reactor<S> {
 
     /// The peer's end of stream has been read; told when what came before is handled.
     fn end(&mut self, id: ConnId) {
-        let Some(connection) = self.core.table.connection_mut(id) else {
+        let Some(connection) = self.reactor.table.connection_mut(id) else {
             return;
         };
         let waits = connection.life == Life::Open
@@ -278,7 +278,7 @@ impl<S: 'static> Reactor<S> {
     }
 
     fn tell_end(&mut self, id: ConnId) {
-        let Some(connection) = self.core.table.connection_mut(id) else {
+        let Some(connection) = self.reactor.table.connection_mut(id) else {
             return;
         };
         if !connection.flags.has(Flags::END_TOLD) {
@@ -289,9 +289,9 @@ impl<S: 'static> Reactor<S> {
 
     /// After our last words: reads and throws away, until the peer ends its side too.
     fn discard(&mut self, id: ConnId) {
-        let mut budget = self.core.table.config.read_budget_bytes;
+        let mut budget = self.reactor.table.config.read_budget_bytes;
         loop {
-            let Some(connection) = self.core.table.connection_mut(id) else {
+            let Some(connection) = self.reactor.table.connection_mut(id) else {
                 return;
             };
             let lingers = connection.life == Life::Lingering;
@@ -303,7 +303,7 @@ impl<S: 'static> Reactor<S> {
                     connection.flags.set(Flags::AT_END);
                     connection.flags.clear(Flags::READABLE);
                     if lingers {
-                        self.core.table.remove(id);
+                        self.reactor.table.remove(id);
                     }
                     return;
                 }
@@ -312,31 +312,34 @@ impl<S: 'static> Reactor<S> {
                     return connection.flags.clear(Flags::READABLE);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return self.core.table.abort(id, CloseReason::Io(error.kind())),
+                Err(error) => return self.reactor.table.abort(id, CloseReason::Io(error.kind())),
             }
             if budget == 0 {
-                return self.core.table.read_again(id);
+                return self.reactor.table.read_again(id);
             }
         }
     }
 
     fn accept(&mut self, index: u32) {
-        if let Some(Source::Listener(listener)) = self.core.table.sources.get_mut(index as usize) {
+        if let Some(Source::Listener(listener)) = self.reactor.table.sources.get_mut(index as usize)
+        {
             listener.accepting = Accepting::Ready;
         }
-        for _ in 0..self.core.table.config.accepts_per_turn {
-            if self.core.stopped {
+        for _ in 0..self.reactor.table.config.accepts_per_turn {
+            if self.reactor.stopped {
                 return;
             }
-            let table = &mut self.core.table;
+            let table = &mut self.reactor.table;
             let is_full = table.config.connections_max <= table.connection_count;
             let Some(Source::Listener(listener)) = table.sources.get_mut(index as usize) else {
                 return;
             };
             if is_full {
-                return self
-                    .core
-                    .pause_accepting(index, "as many connections as allowed", false);
+                return self.reactor.pause_accepting(
+                    index,
+                    "as many connections as allowed",
+                    false,
+                );
             }
             let (handler, options) = (listener.handler, listener.options);
             let accepted = listener.accept();
@@ -352,13 +355,15 @@ impl<S: 'static> Reactor<S> {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if listener::is_exhausted(&error) => {
-                    return self.core.pause_accepting(index, "out of descriptors", true);
+                    return self
+                        .reactor
+                        .pause_accepting(index, "out of descriptors", true);
                 }
                 // One connection went away while it waited, or could not be watched; the next may be fine.
                 Err(error) => log::debug!("accept: {error}"),
             }
         }
-        self.core.table.accept_again(index);
+        self.reactor.table.accept_again(index);
     }
 }
 
@@ -372,7 +377,7 @@ fn read_bytes_max(protocol: &Protocol) -> usize {
     }
 }
 
-impl<S: 'static> Core<S> {
+impl<S: 'static> Reactor<S> {
     // The kernel keeps the rest in the backlog meanwhile, so that who waits is served later
     // instead of being turned away. Readiness is edge-triggered: nothing spins.
     fn pause_accepting(&mut self, index: u32, why: &str, backs_off: bool) {

@@ -9,14 +9,14 @@ use mio::net::UnixStream;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::SIGNALS;
-use super::core::Core;
+use super::reactor::Reactor;
 
 pub(crate) struct Signals {
     receiver: UnixStream,
     window: Duration,
 }
 
-impl<S: 'static> Core<S> {
+impl<S: 'static> Reactor<S> {
     /// On TERM or INT drains over `window`; on a second one stops at once.
     ///
     /// Needs feature `signals`, and a Unix system.

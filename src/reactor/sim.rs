@@ -27,13 +27,13 @@ use crate::protocol::websocket::{self, Machine, Role, ToMessage};
 
 use super::clock::{Clock, nanos};
 use super::config::Config;
-use super::core::Core;
 use super::id::ConnId;
 use super::listener::{Acceptor, Address};
 use super::memory::{Faults, MemoryStream, Net};
+use super::reactor::Reactor;
 use super::remote::Mailbox;
 use super::table::{Source, Table};
-use super::{Reactor, SetupResult};
+use super::{EventLoop, SetupResult};
 
 /// What a simulated socket takes before its peer has read, in bytes.
 const CAPACITY_BYTES: usize = 64 * 1024;
@@ -46,7 +46,7 @@ const TURNS_MAX: usize = 100_000;
 
 /// A reactor without a kernel, and the world around it.
 pub struct Sim<S> {
-    reactor: Reactor<S>,
+    event_loop: EventLoop<S>,
     net: Rc<Net>,
     capacity_bytes: usize,
     running: bool,
@@ -58,7 +58,7 @@ impl<S: 'static> Sim<S> {
     /// # Panics
     ///
     /// When `setup` fails: a simulation is a test.
-    pub fn new<R: SetupResult>(state: S, setup: impl FnOnce(&mut Core<S>) -> R) -> Sim<S> {
+    pub fn new<R: SetupResult>(state: S, setup: impl FnOnce(&mut Reactor<S>) -> R) -> Sim<S> {
         Self::with_config(Config::default(), state, setup)
     }
 
@@ -70,24 +70,24 @@ impl<S: 'static> Sim<S> {
     pub fn with_config<R: SetupResult>(
         config: Config,
         state: S,
-        setup: impl FnOnce(&mut Core<S>) -> R,
+        setup: impl FnOnce(&mut Reactor<S>) -> R,
     ) -> Sim<S> {
         let net = Rc::new(Net::default());
         // A simulation is the same on every day.
         let table = Table::new(config, None, 1_000_000_000);
-        let core = Core::new(
+        let reactor = Reactor::new(
             table,
             Mailbox::new(None),
             Clock::Invented(0),
             Some(Rc::clone(&net)),
             1,
         );
-        let mut reactor = Reactor::assemble(state, core, None);
-        setup(&mut reactor.core)
+        let mut event_loop = EventLoop::assemble(state, reactor, None);
+        setup(&mut event_loop.reactor)
             .into_result()
             .expect("the setup of a simulation succeeds");
         Sim {
-            reactor,
+            event_loop,
             net,
             capacity_bytes: CAPACITY_BYTES,
             running: true,
@@ -106,12 +106,12 @@ impl<S: 'static> Sim<S> {
 
     /// Your state.
     pub fn state(&mut self) -> &mut S {
-        self.reactor.state()
+        self.event_loop.state()
     }
 
     /// What callbacks get as `reactor`.
-    pub fn reactor(&mut self) -> &mut Core<S> {
-        self.reactor.core()
+    pub fn reactor(&mut self) -> &mut Reactor<S> {
+        self.event_loop.reactor()
     }
 
     /// Whether the reactor has neither been stopped nor drained.
@@ -126,9 +126,9 @@ impl<S: 'static> Sim<S> {
     /// When that does not come about: something keeps the loop busy for ever.
     pub fn settle(&mut self) {
         for _ in 0..TURNS_MAX {
-            if !self.running || self.reactor.next_wakeup() != Some(Duration::ZERO) {
+            if !self.running || self.event_loop.next_wakeup() != Some(Duration::ZERO) {
                 // Here the loop would go to sleep.
-                self.reactor.core.table.give_back_memory();
+                self.event_loop.reactor.table.give_back_memory();
                 self.net.give_back_memory();
                 return;
             }
@@ -141,7 +141,7 @@ impl<S: 'static> Sim<S> {
     pub fn turn(&mut self) {
         if self.running {
             // There is no poll that could fail.
-            self.running = self.reactor.turn(Some(Duration::ZERO)).unwrap_or(false);
+            self.running = self.event_loop.turn(Some(Duration::ZERO)).unwrap_or(false);
         }
     }
 
@@ -150,7 +150,7 @@ impl<S: 'static> Sim<S> {
         self.settle();
         let end = self.now().saturating_add(nanos(time));
         while self.running {
-            let Some(wakeup) = self.reactor.next_wakeup() else {
+            let Some(wakeup) = self.event_loop.next_wakeup() else {
                 break;
             };
             let due = self.now().saturating_add(nanos(wakeup));
@@ -165,12 +165,12 @@ impl<S: 'static> Sim<S> {
     }
 
     fn now(&self) -> u64 {
-        self.reactor.core.clock.now()
+        self.event_loop.reactor.clock.now()
     }
 
     fn set_now(&mut self, now: u64) {
-        self.reactor.core.clock = Clock::Invented(now);
-        self.reactor.core.table.now = now;
+        self.event_loop.reactor.clock = Clock::Invented(now);
+        self.event_loop.reactor.table.now = now;
     }
 
     /// Connects to the first listener.
@@ -190,8 +190,8 @@ impl<S: 'static> Sim<S> {
     /// When nothing listens there.
     pub fn connect_port(&mut self, port: u16) -> SimStream {
         let listener = self
+            .event_loop
             .reactor
-            .core
             .memory_listener(|address| port_of(address) == Some(port))
             .expect("the setup listens on this port");
         self.connect_to(listener)
@@ -215,14 +215,14 @@ impl<S: 'static> Sim<S> {
 
     fn dial_to(&mut self, listener: usize) -> SimStream {
         let (ours, theirs) = MemoryStream::pair(&self.net, self.capacity_bytes);
-        self.reactor.core.offer(listener, theirs);
+        self.event_loop.reactor.offer(listener, theirs);
         SimStream {
             stream: Rc::new(RefCell::new(Some(ours))),
         }
     }
 
     fn first_listener(&self) -> usize {
-        let first = self.reactor.core.memory_listener(|_| true);
+        let first = self.event_loop.reactor.memory_listener(|_| true);
         first.expect("the setup listens")
     }
 
@@ -326,7 +326,7 @@ fn port_of(address: &Address) -> Option<u16> {
     }
 }
 
-impl<S: 'static> Core<S> {
+impl<S: 'static> Reactor<S> {
     /// Where a simulated listener is: a Unix socket at its path, all others on one machine.
     pub(crate) fn memory_address(&self, address: &str) -> Address {
         if let Some(path) = address.strip_prefix("unix:") {

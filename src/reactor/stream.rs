@@ -5,16 +5,16 @@
 use super::close::{Close, CloseReason, Deadline, Sent};
 use super::config::Options;
 use super::connection::Connection;
-use super::core::Core;
 use super::handler::{Cx, Handler};
 use super::id::ConnId;
+use super::reactor::Reactor;
 
 /// What the callbacks of a raw stream get.
 pub struct Stream<'a, S> {
     /// Your state.
     pub state: &'a mut S,
     /// Everything a callback may ask for.
-    pub reactor: &'a mut Core<S>,
+    pub reactor: &'a mut Reactor<S>,
     /// The connection that this is about.
     pub id: ConnId,
 }

@@ -11,10 +11,10 @@ use crate::pubsub::{self, Form, TopicError};
 use super::close::{Close, CloseReason, Deadline, Sent};
 use super::config::Options;
 use super::connection::{Life, Protocol};
-use super::core::{Core, Published};
 use super::deadlines::Tick;
 use super::handler::Cx;
 use super::id::ConnId;
+use super::reactor::{Published, Reactor};
 use super::transport::Peer;
 
 /// What the callbacks of a WebSocket get.
@@ -24,7 +24,7 @@ pub struct Ws<'a, S> {
     /// Your state.
     pub state: &'a mut S,
     /// Everything a callback may ask for.
-    pub reactor: &'a mut Core<S>,
+    pub reactor: &'a mut Reactor<S>,
     /// The connection that this is about.
     pub id: ConnId,
 }
@@ -41,7 +41,7 @@ impl<S: 'static> Ws<'_, S> {
         self.reactor.close(self.id)
     }
 
-    /// Closes with a code and a reason, after what is queued; see [`Core::close_with`].
+    /// Closes with a code and a reason, after what is queued; see [`Reactor::close_with`].
     pub fn close_with(&mut self, code: u16, reason: &str) -> Sent {
         self.reactor.close_with(self.id, code, reason)
     }
@@ -55,7 +55,7 @@ impl<S: 'static> Ws<'_, S> {
     ///
     /// # Errors
     ///
-    /// As [`Core::subscribe`].
+    /// As [`Reactor::subscribe`].
     pub fn subscribe(&mut self, topic: &str) -> Result<bool, TopicError> {
         self.reactor.subscribe(self.id, topic)
     }
@@ -76,7 +76,7 @@ impl<S: 'static> Ws<'_, S> {
     }
 }
 
-impl<S: 'static> Core<S> {
+impl<S: 'static> Reactor<S> {
     /// Sends a ping of at most 125 bytes; longer payloads are cut. Source: RFC 6455, section 5.5.2.
     pub fn send_ping(&mut self, id: ConnId, payload: &[u8]) -> Sent {
         let Some(Protocol::WebSocket(machine)) = self
@@ -404,7 +404,7 @@ impl<S: 'static> WebSocketCallbacks<S> {
 
     /// Something came, or the handshake is done: the next ping is an interval away.
     #[inline]
-    fn restart_ping(&self, reactor: &mut Core<S>, id: ConnId) {
+    fn restart_ping(&self, reactor: &mut Reactor<S>, id: ConnId) {
         match self.ping_nanos {
             Some(after) => reactor.table.wait_nanos(id, Deadline::Heartbeat, after),
             None => reactor.table.wait_for_nothing(id),
@@ -639,7 +639,7 @@ impl<S: 'static> WebSocketCallbacks<S> {
 ///
 /// Source: RFC 6455, section 5.5.1.
 pub(crate) fn close_received<S: 'static>(
-    reactor: &mut Core<S>,
+    reactor: &mut Reactor<S>,
     id: ConnId,
     code: Option<u16>,
     reason: &str,
@@ -671,7 +671,7 @@ pub(crate) fn close_received<S: 'static>(
 }
 
 /// The stream ended without a close frame: abnormal. Source: RFC 6455, section 7.1.5.
-pub(crate) fn end_received<S: 'static>(reactor: &mut Core<S>, id: ConnId) {
+pub(crate) fn end_received<S: 'static>(reactor: &mut Reactor<S>, id: ConnId) {
     let close = Close {
         code: 1006,
         ..Close::new(CloseReason::Peer)

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use crate::protocol::http::{self, ResponseHead, Status};
 use crate::reactor::close::{Close, CloseReason, Deadline, Sent};
-use crate::reactor::core::Core;
 use crate::reactor::id::ConnId;
+use crate::reactor::reactor::Reactor;
 
 /// An answer to a request.
 ///
@@ -188,7 +188,7 @@ impl Responder {
     }
 }
 
-impl<S: 'static> Core<S> {
+impl<S: 'static> Reactor<S> {
     /// Answers a request that was taken with `reply_later`. `Gone` when the client is, or when the
     /// request was answered before.
     pub fn reply(&mut self, responder: Responder, reply: impl Into<Reply>) -> Sent {

@@ -8,8 +8,8 @@ use crate::protocol::http::{self, Headers, Phase, RequestHead, ResponseHead, Sta
 use crate::pubsub::{Form, TopicError};
 use crate::reactor::close::{Deadline, Sent};
 use crate::reactor::connection::Protocol;
-use crate::reactor::core::Core;
 use crate::reactor::id::ConnId;
+use crate::reactor::reactor::Reactor;
 use crate::reactor::transport::Peer;
 
 use super::reply::{Reply, Responder};
@@ -23,7 +23,7 @@ pub struct Request<'a, 'i, S> {
     /// Your state.
     pub state: &'a mut S,
     /// Everything a callback may ask for.
-    pub reactor: &'a mut Core<S>,
+    pub reactor: &'a mut Reactor<S>,
     /// The connection it came on.
     pub id: ConnId,
     pub(crate) head: &'i RequestHead<'i>,
@@ -115,7 +115,7 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
         Sent::Queued
     }
 
-    /// Takes the request, to be answered by [`Core::reply`] from a timer or another event, within
+    /// Takes the request, to be answered by [`Reactor::reply`] from a timer or another event, within
     /// the route's `reply_timeout`.
     ///
     /// A client that ends its side meanwhile counts as gone: `on_close` is called, and the
@@ -212,7 +212,7 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
 
 /// An event stream that has begun.
 pub struct EventStream<'a, S> {
-    pub(crate) reactor: &'a mut Core<S>,
+    pub(crate) reactor: &'a mut Reactor<S>,
     /// The connection that carries it.
     pub id: ConnId,
 }
@@ -222,7 +222,7 @@ impl<S: 'static> EventStream<'_, S> {
     /// a route's callback can return while the stream itself is borrowed from the request.
     ///
     /// A name that cannot be a topic's, or one too many, is logged and left out; use
-    /// [`Core::subscribe`] to learn of it.
+    /// [`Reactor::subscribe`] to learn of it.
     pub fn subscribe(&mut self, topic: &str) -> ConnId {
         let outcome = self.reactor.subscribe(self.id, topic);
         self.log(topic, outcome)
@@ -254,7 +254,7 @@ impl<S: 'static> EventStream<'_, S> {
     }
 }
 
-impl<S: 'static> Core<S> {
+impl<S: 'static> Reactor<S> {
     fn begin_events(&mut self, id: ConnId, chunked: bool) {
         let Some(connection) = self.table.open_mut(id) else {
             return;

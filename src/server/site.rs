@@ -13,9 +13,9 @@ use crate::protocol::http::{
 use crate::reactor::close::{Close, CloseReason, Deadline};
 use crate::reactor::config::Options;
 use crate::reactor::connection::{Connection, Flags, Protocol};
-use crate::reactor::core::Core;
 use crate::reactor::handler::{Cx, Handler};
 use crate::reactor::id::{ConnId, ListenerId};
+use crate::reactor::reactor::Reactor;
 use crate::reactor::websocket::{Handshake, end_received};
 
 use super::origins::{Gate, Origins, preflight};
@@ -643,7 +643,7 @@ impl<S: 'static> Handler<S> for Site<S> {
     }
 }
 
-impl<S: 'static> Core<S> {
+impl<S: 'static> Reactor<S> {
     /// Listens on `HOST:PORT` (port 0 picks one) or `unix:PATH` for HTTP/1.1; `setup` adds the
     /// routes and runs once.
     ///

@@ -2,11 +2,11 @@
 
 use std::io;
 
-use crate::reactor::core::Core;
 use crate::reactor::id::ListenerId;
+use crate::reactor::reactor::Reactor;
 use crate::reactor::stream::StreamHandlers;
 
-impl<S: 'static> Core<S> {
+impl<S: 'static> Reactor<S> {
     /// Listens on `HOST:PORT` (port 0 picks one) or `unix:PATH` for raw streams; `setup` names the
     /// callbacks and runs once.
     ///

@@ -6,9 +6,9 @@ use std::ops::{Deref, DerefMut};
 use crate::protocol::http::{Status, upgrade};
 use crate::protocol::websocket::Role;
 use crate::reactor::config::Options;
-use crate::reactor::core::Core;
 use crate::reactor::handler::Cx;
 use crate::reactor::id::{ConnId, ListenerId};
+use crate::reactor::reactor::Reactor;
 use crate::reactor::websocket::{Handshake, WebSocketCallbacks};
 
 use super::reply::Reply;
@@ -90,7 +90,7 @@ impl<S: 'static> WebSocketRoute<S> {
     }
 }
 
-impl<S: 'static> Core<S> {
+impl<S: 'static> Reactor<S> {
     /// Listens on `HOST:PORT` (port 0 picks one) or `unix:PATH` for WebSockets on any path;
     /// `setup` names the callbacks and runs once. A plain HTTP request gets 426.
     ///

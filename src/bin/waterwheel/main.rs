@@ -10,7 +10,7 @@ mod serve;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use waterwheel::{Address, Config, Core, ListenerId};
+use waterwheel::{Address, Config, ListenerId, Reactor};
 
 use self::arguments::{Command, HELP};
 
@@ -67,7 +67,7 @@ fn say(text: &str) {
 }
 
 /// A line for each listener, in one piece: whoever has read one may rely on all.
-fn say_listening<S: 'static>(reactor: &Core<S>, listeners: &[ListenerId]) {
+fn say_listening<S: 'static>(reactor: &Reactor<S>, listeners: &[ListenerId]) {
     let lines = listeners
         .iter()
         .filter_map(|listener| match reactor.local_addr(*listener)? {

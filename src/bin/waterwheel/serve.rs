@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, Scope, ScopedJoinHandle};
 
 use waterwheel::hub::{self, Access, Federation};
-use waterwheel::{Address, Config, Core, ListenerId, Reactor, Site};
+use waterwheel::{Address, Config, ListenerId, Reactor, Site};
 
 use crate::arguments::Serve;
 
@@ -137,7 +137,7 @@ fn run_one(
     options: &Serve,
     federation: &Federation<()>,
     index: usize,
-    setup: impl FnOnce(&mut Core<()>, &Federation<()>) -> io::Result<()>,
+    setup: impl FnOnce(&mut Reactor<()>, &Federation<()>) -> io::Result<()>,
 ) -> io::Result<()> {
     let config = Config {
         connections_max: share(config.connections_max, options.reactors, index),
@@ -165,7 +165,7 @@ impl Drop for EndAll<'_> {
 
 /// Joins the federation and listens.
 fn listen(
-    reactor: &mut Core<()>,
+    reactor: &mut Reactor<()>,
     federation: &Federation<()>,
     options: &Serve,
     listeners: &[(Place<'_>, Access)],
@@ -250,7 +250,7 @@ impl<'o> Place<'o> {
     /// Listens on the first address of a name that can be listened on.
     fn listen(
         &self,
-        reactor: &mut Core<()>,
+        reactor: &mut Reactor<()>,
         mount: impl Fn(&mut Site<()>),
     ) -> io::Result<ListenerId> {
         match self {

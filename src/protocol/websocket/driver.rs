@@ -36,7 +36,7 @@ use super::message::Message;
 /// waits a while for the server to drop it first.
 ///
 /// A server accepts every path and origin: where that matters, look at the request before it comes
-/// here, or use [`Core::http`](crate::Core::http).
+/// here, or use [`Reactor::http`](crate::Reactor::http).
 ///
 /// ```
 /// use waterwheel::websocket::{self, Event, Limits};

@@ -5,7 +5,7 @@
 use std::io;
 
 use waterwheel::{
-    Close, ConnId, ConnMap, Core, Cx, Message, Reactor, WebSocketCallbacks, WebSocketClientId,
+    Close, ConnId, ConnMap, Cx, Message, Reactor, WebSocketCallbacks, WebSocketClientId,
 };
 
 use super::load::{self, Counted, Load, Run};
@@ -51,7 +51,7 @@ struct Churn {
 
 impl Churn {
     /// Begins as many as have room, and as the rate allows now.
-    fn begin_more(&mut self, reactor: &mut Core<Self>) {
+    fn begin_more(&mut self, reactor: &mut Reactor<Self>) {
         let Some(client) = self.client else {
             return;
         };
@@ -64,7 +64,7 @@ impl Churn {
         }
     }
 
-    fn begin_one(&mut self, reactor: &mut Core<Self>, client: WebSocketClientId) {
+    fn begin_one(&mut self, reactor: &mut Reactor<Self>, client: WebSocketClientId) {
         let from = self.run.plan.source(self.begun);
         self.begun += 1;
         match reactor.connect_websocket_of(client, &self.run.plan.url, from) {
@@ -85,7 +85,7 @@ impl Churn {
         }
     }
 
-    fn opened(&mut self, reactor: &mut Core<Self>, id: ConnId) {
+    fn opened(&mut self, reactor: &mut Reactor<Self>, id: ConnId) {
         let now = reactor.now().as_nanos() as u64;
         let Some(connection) = self.connections.get_mut(id) else {
             return;
@@ -99,7 +99,7 @@ impl Churn {
         reactor.send(id, &self.text);
     }
 
-    fn receive(&mut self, reactor: &mut Core<Self>, id: ConnId, message: Message<'_>) {
+    fn receive(&mut self, reactor: &mut Reactor<Self>, id: ConnId, message: Message<'_>) {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
@@ -116,7 +116,7 @@ impl Churn {
         reactor.close(id);
     }
 
-    fn closed(&mut self, reactor: &mut Core<Self>, id: ConnId, close: &Close) {
+    fn closed(&mut self, reactor: &mut Reactor<Self>, id: ConnId, close: &Close) {
         let Some(connection) = self.connections.remove(id) else {
             return;
         };
@@ -152,7 +152,7 @@ impl Load for Churn {
         &mut self.run
     }
 
-    fn connect(_: &mut Self, _: &mut Core<Self>, _: usize) -> io::Result<()> {
+    fn connect(_: &mut Self, _: &mut Reactor<Self>, _: usize) -> io::Result<()> {
         Ok(())
     }
 

@@ -11,7 +11,7 @@
 use std::io;
 
 use serde_json::Value;
-use waterwheel::{Close, ConnId, ConnMap, Core, Cx, Message, Reactor, WebSocketClientId, Ws};
+use waterwheel::{Close, ConnId, ConnMap, Cx, Message, Reactor, WebSocketClientId, Ws};
 
 use super::load::{self, Load, MESSAGES, Run};
 use super::problems::Kind;
@@ -97,7 +97,7 @@ impl Echo {
 
     /// Sends the next message of a connection, at a time. Whether it went out.
     #[inline]
-    fn send(&mut self, reactor: &mut Core<Self>, number: usize, now: u64) -> bool {
+    fn send(&mut self, reactor: &mut Reactor<Self>, number: usize, now: u64) -> bool {
         let connection = &mut self.connections[number];
         let text = match self.options.verify {
             false => &self.text,
@@ -128,7 +128,7 @@ impl Echo {
     }
 
     #[inline]
-    fn receive(&mut self, reactor: &mut Core<Self>, id: ConnId, message: Message<'_>) {
+    fn receive(&mut self, reactor: &mut Reactor<Self>, id: ConnId, message: Message<'_>) {
         let Some(number) = self.numbers.get(id).map(|number| *number as usize) else {
             return;
         };
@@ -309,7 +309,7 @@ impl Load for Echo {
         &mut self.run
     }
 
-    fn connect(state: &mut Self, reactor: &mut Core<Self>, number: usize) -> io::Result<()> {
+    fn connect(state: &mut Self, reactor: &mut Reactor<Self>, number: usize) -> io::Result<()> {
         let Some(client) = state.client else {
             return Ok(());
         };

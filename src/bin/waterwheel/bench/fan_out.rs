@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use waterwheel::protocol::http::WebSocketUrl;
 use waterwheel::{
-    Close, ConnId, ConnMap, Core, Cx, Message, Reactor, StreamHandlers, WebSocketClient,
+    Close, ConnId, ConnMap, Cx, Message, Reactor, StreamHandlers, WebSocketClient,
     WebSocketClientId,
 };
 
@@ -210,7 +210,7 @@ impl FanOut {
 
     /// A message came to a subscriber.
     #[inline]
-    fn deliver(&mut self, reactor: &mut Core<Self>, subscriber: usize, bytes: &[u8]) {
+    fn deliver(&mut self, reactor: &mut Reactor<Self>, subscriber: usize, bytes: &[u8]) {
         let bytes = match self.options.publishing {
             // A JSON string without anything to escape.
             Publishing::Json => bytes
@@ -242,7 +242,7 @@ impl FanOut {
         }
     }
 
-    fn probed(&mut self, reactor: &mut Core<Self>, subscriber: usize) {
+    fn probed(&mut self, reactor: &mut Reactor<Self>, subscriber: usize) {
         if std::mem::replace(&mut self.probed[subscriber], true) {
             return;
         }
@@ -257,7 +257,7 @@ impl FanOut {
 
     // ── publishers ───────────────────────────────────────────────────────────────────────────
 
-    fn publish_where_there_is_room(&mut self, reactor: &mut Core<Self>, publisher: usize) {
+    fn publish_where_there_is_room(&mut self, reactor: &mut Reactor<Self>, publisher: usize) {
         while self.run.is_sending() && self.deliveries.has_room(publisher) {
             let now = reactor.now().as_nanos() as u64;
             if !self.publish(reactor, publisher, now) {
@@ -267,7 +267,7 @@ impl FanOut {
     }
 
     /// Publishes the next message. Whether it went out.
-    fn publish(&mut self, reactor: &mut Core<Self>, publisher: usize, sent_at: u64) -> bool {
+    fn publish(&mut self, reactor: &mut Reactor<Self>, publisher: usize, sent_at: u64) -> bool {
         let stamp = Stamp {
             is_probe: false,
             publisher: publisher as u32,
@@ -281,7 +281,7 @@ impl FanOut {
         is_sent
     }
 
-    fn send(&mut self, reactor: &mut Core<Self>, stamp: &Stamp) -> bool {
+    fn send(&mut self, reactor: &mut Reactor<Self>, stamp: &Stamp) -> bool {
         stamp.write(&self.filling, &mut self.text);
         let publisher = &mut self.publishers[stamp.publisher as usize];
         let Some(id) = publisher.id else {
@@ -332,7 +332,7 @@ impl FanOut {
     }
 
     /// Answers to what a publisher posted.
-    fn answered(&mut self, reactor: &mut Core<Self>, publisher: usize, mut bytes: &[u8]) {
+    fn answered(&mut self, reactor: &mut Reactor<Self>, publisher: usize, mut bytes: &[u8]) {
         loop {
             let Some(poster) = &mut self.publishers[publisher].poster else {
                 return;
@@ -357,7 +357,7 @@ impl FanOut {
     }
 
     /// The server ends a publisher's connection after an answer, as it may: makes another.
-    fn replace(&mut self, reactor: &mut Core<Self>, publisher: usize) {
+    fn replace(&mut self, reactor: &mut Reactor<Self>, publisher: usize) {
         let old = self.publishers[publisher].id.take();
         if let Some(member) = old.and_then(|id| self.members.get_mut(id)) {
             member.is_retired = true;
@@ -420,7 +420,7 @@ impl FanOut {
         self.ids.push(id);
     }
 
-    fn connect_subscriber(&mut self, reactor: &mut Core<Self>, number: usize) -> io::Result<()> {
+    fn connect_subscriber(&mut self, reactor: &mut Reactor<Self>, number: usize) -> io::Result<()> {
         let plan = &self.run.plan;
         let from = plan.source(number);
         let id = match (self.options.subscription, self.clients) {
@@ -450,7 +450,11 @@ impl FanOut {
         Ok(())
     }
 
-    fn connect_publisher(&mut self, reactor: &mut Core<Self>, publisher: usize) -> io::Result<()> {
+    fn connect_publisher(
+        &mut self,
+        reactor: &mut Reactor<Self>,
+        publisher: usize,
+    ) -> io::Result<()> {
         let from = self.run.plan.source(self.options.subscribers + publisher);
         let id = match (self.options.publishing, self.clients) {
             (Publishing::Post, _) => {
@@ -490,7 +494,7 @@ impl FanOut {
         format!("ws://{}{}/ws", plan.address, base(&plan.url))
     }
 
-    fn read_events(&mut self, reactor: &mut Core<Self>, subscriber: usize, bytes: &[u8]) {
+    fn read_events(&mut self, reactor: &mut Reactor<Self>, subscriber: usize, bytes: &[u8]) {
         let mut source = std::mem::replace(&mut self.sources[subscriber], EventSource::new());
         let id = self.ids[subscriber];
         let outcome = source.read(bytes, |came| match came {
@@ -508,7 +512,7 @@ impl FanOut {
         }
     }
 
-    fn opened(state: &mut Self, reactor: &mut Core<Self>, id: ConnId) {
+    fn opened(state: &mut Self, reactor: &mut Reactor<Self>, id: ConnId) {
         let Some(member) = state.members.get_mut(id) else {
             return;
         };
@@ -528,7 +532,7 @@ impl FanOut {
         load::opened(state, reactor);
     }
 
-    fn closed(state: &mut Self, reactor: &mut Core<Self>, id: ConnId, close: &Close) {
+    fn closed(state: &mut Self, reactor: &mut Reactor<Self>, id: ConnId, close: &Close) {
         let Some(member) = state.members.get_mut(id) else {
             return;
         };
@@ -552,7 +556,7 @@ impl Load for FanOut {
         &mut self.run
     }
 
-    fn connect(state: &mut Self, reactor: &mut Core<Self>, number: usize) -> io::Result<()> {
+    fn connect(state: &mut Self, reactor: &mut Reactor<Self>, number: usize) -> io::Result<()> {
         match number.checked_sub(state.options.subscribers) {
             None => state.connect_subscriber(reactor, number),
             Some(publisher) => state.connect_publisher(reactor, publisher),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use waterwheel::{
-    Close, ConnId, ConnMap, Core, Cx, Message, Reactor, WebSocketCallbacks, WebSocketClientId, Ws,
+    Close, ConnId, ConnMap, Cx, Message, Reactor, WebSocketCallbacks, WebSocketClientId, Ws,
 };
 
 use super::load::{self, Load, Run};
@@ -161,7 +161,7 @@ impl Load for Idle {
         &mut self.run
     }
 
-    fn connect(state: &mut Self, reactor: &mut Core<Self>, number: usize) -> io::Result<()> {
+    fn connect(state: &mut Self, reactor: &mut Reactor<Self>, number: usize) -> io::Result<()> {
         let Some(client) = state.client else {
             return Ok(());
         };

@@ -21,7 +21,7 @@ use std::time::Duration;
 use serde_json::Value;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
-use waterwheel::{Close, ConnId, Core, Cx};
+use waterwheel::{Close, ConnId, Cx, Reactor};
 
 use super::meter::{LATENCY, Latencies, Series};
 #[cfg(feature = "plot")]
@@ -302,7 +302,7 @@ pub trait Load: Sized + 'static {
     /// # Errors
     ///
     /// When that cannot even begin.
-    fn connect(state: &mut Self, reactor: &mut Core<Self>, number: usize) -> io::Result<()>;
+    fn connect(state: &mut Self, reactor: &mut Reactor<Self>, number: usize) -> io::Result<()>;
 
     /// Everything is open. Calls [`warm_up`], at once or later.
     fn opened(cx: &mut Cx<'_, Self>) {
@@ -327,7 +327,7 @@ pub trait Load: Sized + 'static {
 const OPENING_PATIENCE: Duration = Duration::from_secs(12);
 
 /// Shows progress on a terminal, heeds signals, and begins to open connections.
-pub fn start<L: Load>(state: &mut L, reactor: &mut Core<L>) {
+pub fn start<L: Load>(state: &mut L, reactor: &mut Reactor<L>) {
     if let Err(error) = heed_signals(reactor) {
         log::warn!("a signal will end the run without figures: {error}");
     }
@@ -347,7 +347,7 @@ pub fn start<L: Load>(state: &mut L, reactor: &mut Core<L>) {
 
 /// The first signal ends the measuring, and the figures are of what there was until then; a second
 /// one ends the program.
-fn heed_signals<L: Load>(reactor: &mut Core<L>) -> io::Result<()> {
+fn heed_signals<L: Load>(reactor: &mut Reactor<L>) -> io::Result<()> {
     let came = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         flag::register_conditional_shutdown(signal, INTERRUPTED, Arc::clone(&came))?;
@@ -392,7 +392,7 @@ fn end_early<L: Load>(cx: &mut Cx<'_, L>) {
 }
 
 /// Begins to make as many connections as may be in the making now.
-pub fn open_more<L: Load>(state: &mut L, reactor: &mut Core<L>) {
+pub fn open_more<L: Load>(state: &mut L, reactor: &mut Reactor<L>) {
     loop {
         let run = state.run();
         let has_room = run.started < run.plan.connections.min(run.opened + AT_ONCE);
@@ -413,7 +413,11 @@ pub fn open_more<L: Load>(state: &mut L, reactor: &mut Core<L>) {
 
 /// Whether one more connection may be begun now. Where the rate forbids it, `again` is called when
 /// the next may.
-pub fn may_begin<L: Load>(state: &mut L, reactor: &mut Core<L>, again: fn(&mut Cx<'_, L>)) -> bool {
+pub fn may_begin<L: Load>(
+    state: &mut L,
+    reactor: &mut Reactor<L>,
+    again: fn(&mut Cx<'_, L>),
+) -> bool {
     let now = reactor.now().as_nanos() as u64;
     let run = state.run();
     let Some(pace) = &mut run.pace else {
@@ -433,7 +437,7 @@ pub fn may_begin<L: Load>(state: &mut L, reactor: &mut Core<L>, again: fn(&mut C
 }
 
 /// A connection is open.
-pub fn opened<L: Load>(state: &mut L, reactor: &mut Core<L>) {
+pub fn opened<L: Load>(state: &mut L, reactor: &mut Reactor<L>) {
     let run = state.run();
     run.opened += 1;
     run.open += 1;
@@ -450,7 +454,7 @@ pub fn opened<L: Load>(state: &mut L, reactor: &mut Core<L>) {
 }
 
 /// A connection is gone, or was never made.
-pub fn closed<L: Load>(state: &mut L, reactor: &mut Core<L>, was_open: bool, close: &Close) {
+pub fn closed<L: Load>(state: &mut L, reactor: &mut Reactor<L>, was_open: bool, close: &Close) {
     let run = state.run();
     run.open -= usize::from(was_open);
     if run.has_given_up {
@@ -483,7 +487,7 @@ pub fn closed<L: Load>(state: &mut L, reactor: &mut Core<L>, was_open: bool, clo
 }
 
 /// Ends the run before its time; the figures are of what there was.
-pub fn give_up<L: Load>(run: &mut Run, reactor: &mut Core<L>) {
+pub fn give_up<L: Load>(run: &mut Run, reactor: &mut Reactor<L>) {
     if run.phase == Phase::Measuring {
         run.ended = run.mark(reactor.now());
     }

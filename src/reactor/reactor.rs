@@ -88,7 +88,7 @@ pub struct Published {
 }
 
 /// Everything a callback may ask for: send, close, publish, subscribe, timers, ticks, listeners.
-pub struct Core<S> {
+pub struct Reactor<S> {
     pub(crate) table: Table,
     pub(crate) topics: Topics,
     pub(crate) timers: Timers<Timer<S>>,
@@ -118,22 +118,22 @@ pub struct Core<S> {
     hasher: RandomState,
 }
 
-impl<S> Drop for Core<S> {
+impl<S> Drop for Reactor<S> {
     // However the reactor ends, threads that still hold a `Remote` are told.
     fn drop(&mut self) {
         self.mailbox.close();
     }
 }
 
-impl<S: 'static> Core<S> {
+impl<S: 'static> Reactor<S> {
     pub(crate) fn new(
         table: Table,
         mailbox: Mailbox<S>,
         clock: Clock,
         net: Option<Rc<Net>>,
         epoch: u64,
-    ) -> Core<S> {
-        Core {
+    ) -> Reactor<S> {
+        Reactor {
             table,
             topics: Topics::new(),
             timers: Timers::new(),
@@ -290,7 +290,7 @@ impl<S: 'static> Core<S> {
         // Zero is the mark of a connection to which nothing was published yet.
         self.publication_mark += 1;
         let mark = self.publication_mark;
-        let Core {
+        let Reactor {
             table,
             topics,
             forms,
@@ -642,7 +642,7 @@ mod tests {
     /// How many messages are handed out in each turn when each takes a millisecond, of two clients
     /// that have sent twelve each, and the last flush took so long.
     fn turns(flush: Duration) -> Vec<usize> {
-        let mut sim = Sim::new(0, |reactor: &mut Core<usize>| {
+        let mut sim = Sim::new(0, |reactor: &mut Reactor<usize>| {
             reactor.websocket("0.0.0.0:80", |ws| {
                 ws.on_message(|ws, _| {
                     *ws.state += 1;
@@ -683,7 +683,7 @@ mod tests {
     // A client that connects again for ever has options like the time before.
     #[test]
     fn options_that_are_alike_are_kept_once() {
-        let mut sim = Sim::new((), |_: &mut Core<()>| ());
+        let mut sim = Sim::new((), |_: &mut Reactor<()>| ());
         let hasty = Options {
             write_timeout: Duration::from_secs(1),
             ..Options::default()
