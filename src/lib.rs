@@ -125,7 +125,7 @@ pub use client::websocket::{WebSocketClient, WebSocketClientId};
 pub use protocol::http::Status;
 pub use protocol::websocket;
 pub use protocol::websocket::{Message, ToMessage};
-pub use pubsub::{Event, EventId, Form, TopicError};
+pub use pubsub::{Event, EventId, TopicError, WireFormat};
 pub use reactor::close::{Close, CloseReason, Deadline, Sent};
 pub use reactor::config::{Config, Options, Overflow, QUEUED_MESSAGE_BYTES};
 pub use reactor::handler::Cx;

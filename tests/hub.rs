@@ -607,7 +607,7 @@ fn deeply_nested_json_is_a_value_like_others() {
     assert_eq!(published(&ask(&mut sim, &request)), (2, 1));
 }
 
-// Each listener had a wire form of its own, and there was none for the seventeenth.
+// Each listener had a wire format of its own, and there was none for the seventeenth.
 #[test]
 fn the_envelope_is_spoken_on_any_number_of_listeners() {
     const LISTENERS: u16 = 20;

@@ -49,11 +49,14 @@ impl<S: 'static> WebSocketHandler<S> for Sockets<S> {
         let is_trusted = self.access.allows(token.as_deref());
         let speaks_json = handshake.subprotocol() == Some(SUBPROTOCOL);
         if speaks_json {
-            match ws.reactor.register_form(SUBPROTOCOL, envelope::encode) {
-                Ok(form) => ws.reactor.set_form(ws.id, form),
+            match ws
+                .reactor
+                .register_wire_format(SUBPROTOCOL, envelope::encode)
+            {
+                Ok(wire_format) => ws.reactor.set_wire_format(ws.id, wire_format),
                 Err(error) => {
                     log::error!("{error}");
-                    ws.close_with(1011, "no room for another wire form");
+                    ws.close_with(1011, "no room for another wire format");
                     return;
                 }
             }

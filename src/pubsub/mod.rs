@@ -2,7 +2,7 @@
 //!
 //! Pure: no socket, no clock, no log. [`Topics`] knows members as numbers, and whose numbers they
 //! are is the caller's business; [`Encoded`] turns an [`Event`] into the bytes of each wire
-//! [`Form`] once, however many members take it.
+//! [`WireFormat`] once, however many members take it.
 //!
 //! A publication is: [`Topics::members`], and for each of them [`Encoded::get`].
 
@@ -13,8 +13,8 @@ mod slots;
 mod topics;
 
 pub use payload::{
-    Encode, Encoded, Event, EventId, EventIdError, FORMS_MAX, Form, Forms, FormsFull, Payload,
-    Publication,
+    Encode, Encoded, Event, EventId, EventIdError, Payload, Publication, WIRE_FORMATS_MAX,
+    WireFormat, WireFormats, WireFormatsFull,
 };
 pub use topics::{Limits, Subscriptions, TOPIC_BYTES_MAX, TopicError, Topics, check_name};
 

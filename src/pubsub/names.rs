@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::slice;
 
-use super::Form;
+use super::WireFormat;
 use super::slots::{Key, Slots, grow, shrink};
 
 /// One subscription, in the array of its topic: what a publication walks over.
@@ -11,7 +11,7 @@ use super::slots::{Key, Slots, grow, shrink};
 pub(super) struct Entry {
     pub(super) member: u64,
     pub(super) node: Key,
-    pub(super) form: Form,
+    pub(super) wire_format: WireFormat,
 }
 
 #[derive(Debug)]

@@ -1,7 +1,7 @@
-//! What is published, and its bytes in each wire form.
+//! What is published, and its bytes in each wire format.
 //!
 //! An [`Event`] borrows what the publisher has. A publication is encoded at most once for each
-//! [`Form`] that a member takes, and all members of that form share the bytes.
+//! [`WireFormat`] that a member takes, and all members of that wire format share the bytes.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -37,7 +37,7 @@ impl Payload<'_> {
         }
     }
 
-    /// As text, for wire forms that have nothing else: binary data as base64, also where it would
+    /// As text, for wire formats that have nothing else: binary data as base64, also where it would
     /// be UTF-8, so that its reader need not guess.
     ///
     /// Source: RFC 4648, section 4.
@@ -76,7 +76,7 @@ pub struct Event<'a> {
 impl<'a> Event<'a> {
     /// An event with a name and no data yet.
     ///
-    /// CR, LF and NUL, which no wire form could carry in a name, become U+FFFD. For names that
+    /// CR, LF and NUL, which no wire format could carry in a name, become U+FFFD. For names that
     /// strangers choose there is [`try_new`](Self::try_new).
     pub fn new(name: impl Into<Cow<'a, str>>) -> Event<'a> {
         let name = name.into();
@@ -279,26 +279,26 @@ pub struct Publication<'a> {
     pub event: &'a Event<'a>,
 }
 
-/// Appends a publication in one wire form.
+/// Appends a publication in one wire format.
 pub type Encode = fn(&Publication<'_>, &mut Vec<u8>);
 
-/// How a member takes publications: a number that [`Forms`] gives out. The default is
+/// How a member takes publications: a number that [`WireFormats`] gives out. The default is
 /// [`RAW`](Self::RAW).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Form(u8);
+pub struct WireFormat(u8);
 
-impl Form {
+impl WireFormat {
     /// The data as it is, with nothing around it.
-    pub const RAW: Form = Form(0);
+    pub const RAW: WireFormat = WireFormat(0);
     /// One unmasked, unfragmented WebSocket frame, as a server sends it: text, or binary where the
     /// data is.
-    pub const WEBSOCKET: Form = Form(1);
+    pub const WEBSOCKET: WireFormat = WireFormat(1);
     /// One Server-Sent Event with id, name and data, as one HTTP chunk.
-    pub const EVENT_STREAM: Form = Form(2);
+    pub const EVENT_STREAM: WireFormat = WireFormat(2);
     /// The same event without the chunk, for HTTP/1.0.
-    pub const EVENT_STREAM_UNCHUNKED: Form = Form(3);
+    pub const EVENT_STREAM_UNCHUNKED: WireFormat = WireFormat(3);
     /// The WebSocket frame as a client sends it, masked; all members share one mask.
-    pub const WEBSOCKET_MASKED: Form = Form(4);
+    pub const WEBSOCKET_MASKED: WireFormat = WireFormat(4);
 }
 
 const BUILT_IN: [Encode; 5] = [
@@ -309,56 +309,60 @@ const BUILT_IN: [Encode; 5] = [
     encode_websocket_masked,
 ];
 
-/// Wire forms that can be registered, beside the ones that are built in.
-pub const FORMS_MAX: usize = 16;
+/// Wire formats that can be registered, beside the ones that are built in.
+pub const WIRE_FORMATS_MAX: usize = 16;
 
-const SLOTS: usize = BUILT_IN.len() + FORMS_MAX;
+const SLOTS: usize = BUILT_IN.len() + WIRE_FORMATS_MAX;
 
-/// There are [`FORMS_MAX`] registered forms already.
+/// There are [`WIRE_FORMATS_MAX`] registered wire formats already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FormsFull;
+pub struct WireFormatsFull;
 
-impl fmt::Display for FormsFull {
+impl fmt::Display for WireFormatsFull {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "there are {FORMS_MAX} wire forms already")
+        write!(f, "there are {WIRE_FORMATS_MAX} wire formats already")
     }
 }
 
-impl std::error::Error for FormsFull {}
+impl std::error::Error for WireFormatsFull {}
 
-/// The encoders of all forms.
+/// The encoders of all wire formats.
 #[derive(Clone, Debug, Default)]
-pub struct Forms {
+pub struct WireFormats {
     registered: Vec<(&'static str, Encode)>,
 }
 
-impl Forms {
-    /// The forms that are built in.
-    pub fn new() -> Forms {
-        Forms::default()
+impl WireFormats {
+    /// The wire formats that are built in.
+    pub fn new() -> WireFormats {
+        WireFormats::default()
     }
 
-    /// Adds a form, or finds the one that has been added by this name, whose encoder stays. Listeners
-    /// that are set up alike thus share a form, and one encoding of each publication.
+    /// Adds a wire format, or finds the one that has been added by this name, whose encoder stays. Listeners
+    /// that are set up alike thus share a wire format, and one encoding of each publication.
     ///
     /// # Errors
     ///
-    /// [`FormsFull`] above [`FORMS_MAX`].
-    pub fn register(&mut self, name: &'static str, encode: Encode) -> Result<Form, FormsFull> {
+    /// [`WireFormatsFull`] above [`WIRE_FORMATS_MAX`].
+    pub fn register(
+        &mut self,
+        name: &'static str,
+        encode: Encode,
+    ) -> Result<WireFormat, WireFormatsFull> {
         let known = self.registered.iter().position(|(it, _)| *it == name);
         let index = known.unwrap_or(self.registered.len());
-        if index == FORMS_MAX {
-            return Err(FormsFull);
+        if index == WIRE_FORMATS_MAX {
+            return Err(WireFormatsFull);
         }
         if known.is_none() {
             self.registered.push((name, encode));
         }
-        Ok(Form((BUILT_IN.len() + index) as u8))
+        Ok(WireFormat((BUILT_IN.len() + index) as u8))
     }
 
-    /// The encoder of a form; of a form that was registered elsewhere, the one of [`Form::RAW`].
-    pub fn encoder(&self, form: Form) -> Encode {
-        let index = usize::from(form.0);
+    /// The encoder of a wire format; of a wire format that was registered elsewhere, the one of [`WireFormat::RAW`].
+    pub fn encoder(&self, wire_format: WireFormat) -> Encode {
+        let index = usize::from(wire_format.0);
         let registered = || self.registered.get(index.wrapping_sub(BUILT_IN.len()));
         *BUILT_IN
             .get(index)
@@ -371,7 +375,7 @@ impl Forms {
 /// a megabyte shall not keep a megabyte.
 const SCRATCH_BYTES_MAX: usize = 64 * 1024;
 
-/// The bytes of one publication, each form encoded when its first member comes.
+/// The bytes of one publication, each wire format encoded when its first member comes.
 ///
 /// Belongs to one publication: make a new one for the next.
 #[derive(Debug, Default)]
@@ -380,22 +384,23 @@ pub struct Encoded {
 }
 
 impl Encoded {
-    /// The bytes in this form, shared with all who asked before.
+    /// The bytes in this wire format, shared with all who asked before.
     ///
-    /// Encodes into `scratch`, whose content is lost, so that a form costs one allocation.
+    /// Encodes into `scratch`, whose content is lost, so that a wire format costs one allocation.
     #[inline]
     pub fn get(
         &mut self,
-        form: Form,
-        forms: &Forms,
+        wire_format: WireFormat,
+        wire_formats: &WireFormats,
         publication: &Publication<'_>,
         scratch: &mut Vec<u8>,
     ) -> Rc<[u8]> {
-        let slot = match self.bytes.get_mut(usize::from(form.0)) {
+        let slot = match self.bytes.get_mut(usize::from(wire_format.0)) {
             Some(slot) => slot,
             None => &mut self.bytes[0],
         };
-        let bytes = slot.get_or_insert_with(|| encode(forms.encoder(form), publication, scratch));
+        let bytes = slot
+            .get_or_insert_with(|| encode(wire_formats.encoder(wire_format), publication, scratch));
         Rc::clone(bytes)
     }
 }
@@ -472,82 +477,97 @@ mod tests {
         number: 10,
     };
 
-    fn encoded(form: Form, forms: &Forms, event: &Event<'_>) -> Rc<[u8]> {
+    fn encoded(wire_format: WireFormat, wire_formats: &WireFormats, event: &Event<'_>) -> Rc<[u8]> {
         let publication = Publication {
             topic: "chat",
             id: ID,
             event,
         };
-        Encoded::default().get(form, forms, &publication, &mut Vec::new())
+        Encoded::default().get(wire_format, wire_formats, &publication, &mut Vec::new())
     }
 
     #[test]
     fn forms_that_are_built_in() {
         let named = Event::new("say").data("hi\nthere");
         let long = "x".repeat(300);
-        let cases: &[(&str, Form, Event<'_>, &[u8])] = &[
-            ("raw text", Form::RAW, "hi".into(), b"hi"),
+        let cases: &[(&str, WireFormat, Event<'_>, &[u8])] = &[
+            ("raw text", WireFormat::RAW, "hi".into(), b"hi"),
             (
                 "raw leaves the name out",
-                Form::RAW,
+                WireFormat::RAW,
                 named.clone(),
                 b"hi\nthere",
             ),
-            ("raw JSON", Form::RAW, Event::new("x").json("[1]"), b"[1]"),
-            ("raw bytes", Form::RAW, b"\0\xff".into(), b"\0\xff"),
-            ("frame of text", Form::WEBSOCKET, "hi".into(), b"\x81\x02hi"),
+            (
+                "raw JSON",
+                WireFormat::RAW,
+                Event::new("x").json("[1]"),
+                b"[1]",
+            ),
+            ("raw bytes", WireFormat::RAW, b"\0\xff".into(), b"\0\xff"),
+            (
+                "frame of text",
+                WireFormat::WEBSOCKET,
+                "hi".into(),
+                b"\x81\x02hi",
+            ),
             (
                 "frame of JSON",
-                Form::WEBSOCKET,
+                WireFormat::WEBSOCKET,
                 Event::new("x").json("[1]"),
                 b"\x81\x03[1]",
             ),
             (
                 "frame of bytes",
-                Form::WEBSOCKET,
+                WireFormat::WEBSOCKET,
                 b"\0\xff".into(),
                 b"\x82\x02\0\xff",
             ),
-            ("empty frame", Form::WEBSOCKET, Event::new("x"), b"\x81\0"),
+            (
+                "empty frame",
+                WireFormat::WEBSOCKET,
+                Event::new("x"),
+                b"\x81\0",
+            ),
             (
                 "chunk",
-                Form::EVENT_STREAM,
+                WireFormat::EVENT_STREAM,
                 "hi".into(),
                 b"14\r\nid: 1f:10\ndata: hi\n\n\r\n",
             ),
             (
                 "chunk of lines",
-                Form::EVENT_STREAM,
+                WireFormat::EVENT_STREAM,
                 named.clone(),
                 b"2b\r\nid: 1f:10\nevent: say\ndata: hi\ndata: there\n\n\r\n",
             ),
             (
                 "stream",
-                Form::EVENT_STREAM_UNCHUNKED,
+                WireFormat::EVENT_STREAM_UNCHUNKED,
                 named,
                 b"id: 1f:10\nevent: say\ndata: hi\ndata: there\n\n",
             ),
             (
                 "stream of bytes",
-                Form::EVENT_STREAM_UNCHUNKED,
+                WireFormat::EVENT_STREAM_UNCHUNKED,
                 b"\0\xff".into(),
                 b"id: 1f:10\ndata: AP8=\n\n",
             ),
             (
                 "nothing",
-                Form::EVENT_STREAM_UNCHUNKED,
+                WireFormat::EVENT_STREAM_UNCHUNKED,
                 "".into(),
                 b"id: 1f:10\ndata: \n\n",
             ),
             (
                 "long chunk",
-                Form::EVENT_STREAM,
+                WireFormat::EVENT_STREAM,
                 long.as_str().into(),
                 &[b"13e\r\nid: 1f:10\ndata: ", long.as_bytes(), b"\n\n\r\n"].concat(),
             ),
         ];
-        for (name, form, event, expected) in cases {
-            let bytes = encoded(*form, &Forms::new(), event);
+        for (name, wire_format, event, expected) in cases {
+            let bytes = encoded(*wire_format, &WireFormats::new(), event);
             assert_eq!(
                 bytes.escape_ascii().to_string(),
                 expected.escape_ascii().to_string(),
@@ -581,8 +601,8 @@ mod tests {
 
     #[test]
     fn each_form_is_encoded_once_and_shared() {
-        let mut forms = Forms::new();
-        let form = forms.register("counted", encode_counted).unwrap();
+        let mut wire_formats = WireFormats::new();
+        let wire_format = wire_formats.register("counted", encode_counted).unwrap();
         let event = Event::message("x".repeat(200_000));
         let publication = Publication {
             topic: "chat",
@@ -591,9 +611,14 @@ mod tests {
         };
         let mut scratch = b"left over".to_vec();
         let mut encoded = Encoded::default();
-        let first = encoded.get(form, &forms, &publication, &mut scratch);
-        let frame = encoded.get(Form::WEBSOCKET, &forms, &publication, &mut scratch);
-        let second = encoded.get(form, &forms, &publication, &mut scratch);
+        let first = encoded.get(wire_format, &wire_formats, &publication, &mut scratch);
+        let frame = encoded.get(
+            WireFormat::WEBSOCKET,
+            &wire_formats,
+            &publication,
+            &mut scratch,
+        );
+        let second = encoded.get(wire_format, &wire_formats, &publication, &mut scratch);
         assert_eq!(&*first, b"1f:10@chat");
         assert!(Rc::ptr_eq(&first, &second));
         assert!(!Rc::ptr_eq(&first, &frame));
@@ -601,34 +626,34 @@ mod tests {
         assert!(scratch.is_empty() && scratch.capacity() <= SCRATCH_BYTES_MAX);
 
         let mut next = Encoded::default();
-        next.get(form, &forms, &publication, &mut scratch);
+        next.get(wire_format, &wire_formats, &publication, &mut scratch);
         assert_eq!(ENCODED.get(), 2);
     }
 
     #[test]
     fn sixteen_forms_and_not_one_more() {
-        let mut forms = Forms::new();
+        let mut wire_formats = WireFormats::new();
         let names = [
             "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p",
         ];
-        assert_eq!(names.len(), FORMS_MAX);
-        let registered = names.map(|name| forms.register(name, encode_counted).unwrap());
-        assert_eq!(forms.register("q", encode_raw), Err(FormsFull));
-        let again = names.map(|name| forms.register(name, encode_raw).unwrap());
+        assert_eq!(names.len(), WIRE_FORMATS_MAX);
+        let registered = names.map(|name| wire_formats.register(name, encode_counted).unwrap());
+        assert_eq!(wire_formats.register("q", encode_raw), Err(WireFormatsFull));
+        let again = names.map(|name| wire_formats.register(name, encode_raw).unwrap());
         assert_eq!(again, registered);
         assert_ne!(registered[0], registered[1]);
         let last = *registered.last().unwrap();
-        assert_eq!(&*encoded(last, &forms, &"hi".into()), b"1f:10@chat");
+        assert_eq!(&*encoded(last, &wire_formats, &"hi".into()), b"1f:10@chat");
         assert_eq!(
-            &*encoded(registered[0], &forms, &"hi".into()),
+            &*encoded(registered[0], &wire_formats, &"hi".into()),
             b"1f:10@chat"
         );
         assert_eq!(
-            &*encoded(last, &Forms::new(), &"hi".into()),
+            &*encoded(last, &WireFormats::new(), &"hi".into()),
             b"hi",
             "registered elsewhere"
         );
-        assert_eq!(Form::default(), Form::RAW);
+        assert_eq!(WireFormat::default(), WireFormat::RAW);
     }
 
     #[test]
@@ -640,7 +665,11 @@ mod tests {
                 1,
                 "{bad:?}"
             );
-            encoded(Form::EVENT_STREAM, &Forms::new(), &Event::new(bad));
+            encoded(
+                WireFormat::EVENT_STREAM,
+                &WireFormats::new(),
+                &Event::new(bad),
+            );
         }
         assert_eq!(Event::try_new("x"), Ok(Event::new("x")));
         assert_eq!(Event::new("").name(), Some(""));

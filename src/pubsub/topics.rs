@@ -25,7 +25,7 @@ use std::collections::HashMap;
 use std::hash::RandomState;
 use std::{fmt, iter};
 
-use super::Form;
+use super::WireFormat;
 use super::names::{Entry, Names, Topic, hash_name};
 use super::pattern;
 use super::slots::{Key, Slots};
@@ -225,7 +225,7 @@ impl Topics {
         Topics::default()
     }
 
-    /// Makes a member of a topic. `false` when it was one: it keeps the form it had.
+    /// Makes a member of a topic. `false` when it was one: it keeps the wire format it had.
     ///
     /// # Errors
     ///
@@ -236,10 +236,10 @@ impl Topics {
         member: u64,
         list: &mut Subscriptions,
         name: &str,
-        form: Form,
+        wire_format: WireFormat,
         limits: Limits,
     ) -> Result<bool, TopicError> {
-        self.join(Kind::Exact, member, list, name, form, limits)
+        self.join(Kind::Exact, member, list, name, wire_format, limits)
     }
 
     /// Makes a member of all topics that match a pattern, by the rule of [`pattern::matches`].
@@ -255,10 +255,10 @@ impl Topics {
         member: u64,
         list: &mut Subscriptions,
         pattern: &str,
-        form: Form,
+        wire_format: WireFormat,
         limits: Limits,
     ) -> Result<bool, TopicError> {
-        self.join(Kind::Pattern, member, list, pattern, form, limits)
+        self.join(Kind::Pattern, member, list, pattern, wire_format, limits)
     }
 
     /// Ends the membership in a topic. `false` when there was none.
@@ -292,7 +292,7 @@ impl Topics {
         }
     }
 
-    /// Who gets what is published to a topic, and in which form: its members, then those of each
+    /// Who gets what is published to a topic, and in which wire_format: its members, then those of each
     /// pattern that matches.
     ///
     /// A member comes once for the topic and once for each such pattern. To deliver once, the
@@ -302,7 +302,7 @@ impl Topics {
     ///
     /// Linear in the number of distinct patterns, which are few in practice; if they are not: index
     /// by literal prefix.
-    pub fn members(&self, topic: &str) -> impl Iterator<Item = (u64, Form)> {
+    pub fn members(&self, topic: &str) -> impl Iterator<Item = (u64, WireFormat)> {
         let exact = self.find(Kind::Exact, topic);
         let by_pattern = self
             .patterns
@@ -314,7 +314,7 @@ impl Topics {
             .into_iter()
             .chain(by_pattern)
             .flat_map(|topic| topic.members.as_slice())
-            .map(|entry| (entry.member, entry.form))
+            .map(|entry| (entry.member, entry.wire_format))
     }
 
     /// Whether there is a pattern.
@@ -356,7 +356,7 @@ impl Topics {
         member: u64,
         list: &mut Subscriptions,
         name: &str,
-        form: Form,
+        wire_format: WireFormat,
         limits: Limits,
     ) -> Result<bool, TopicError> {
         check_name(name)?;
@@ -396,7 +396,16 @@ impl Topics {
             next: list.0,
         };
         let node = self.nodes.insert(node).ok_or(TopicError::Full)?;
-        names.add(found, hash, name, Entry { member, node, form });
+        names.add(
+            found,
+            hash,
+            name,
+            Entry {
+                member,
+                node,
+                wire_format,
+            },
+        );
         list.0 = Some(node);
         if let Some(many) = self.many.get_mut(&member) {
             many.insert(topic, node);
@@ -600,13 +609,13 @@ mod tests {
         fn subscribe(&mut self, member: u64, name: &str) -> Result<bool, TopicError> {
             let list = self.lists.entry(member).or_default();
             self.topics
-                .subscribe(member, list, name, Form::WEBSOCKET, MAX)
+                .subscribe(member, list, name, WireFormat::WEBSOCKET, MAX)
         }
 
         fn subscribe_pattern(&mut self, member: u64, pattern: &str) -> Result<bool, TopicError> {
             let list = self.lists.entry(member).or_default();
             self.topics
-                .subscribe_pattern(member, list, pattern, Form::RAW, MAX)
+                .subscribe_pattern(member, list, pattern, WireFormat::RAW, MAX)
         }
 
         fn unsubscribe(&mut self, member: u64, name: &str) -> bool {
@@ -652,10 +661,10 @@ mod tests {
         assert_eq!(
             members,
             [
-                (7, Form::WEBSOCKET),
-                (9, Form::WEBSOCKET),
-                (7, Form::RAW),
-                (8, Form::RAW)
+                (7, WireFormat::WEBSOCKET),
+                (9, WireFormat::WEBSOCKET),
+                (7, WireFormat::RAW),
+                (8, WireFormat::RAW)
             ]
         );
         assert_eq!(house.members("news"), [8]);
@@ -689,12 +698,14 @@ mod tests {
         assert_eq!(house.subscribe(1, "a"), Ok(true));
         let mut list = house.lists[&1];
         assert_eq!(
-            house.topics.subscribe(1, &mut list, "a", Form::RAW, MAX),
+            house
+                .topics
+                .subscribe(1, &mut list, "a", WireFormat::RAW, MAX),
             Ok(false)
         );
         assert_eq!(
             house.topics.members("a").collect::<Vec<_>>(),
-            [(1, Form::WEBSOCKET)]
+            [(1, WireFormat::WEBSOCKET)]
         );
         assert_eq!(list, house.lists[&1]);
     }
@@ -753,27 +764,31 @@ mod tests {
                 subscriptions_max: max,
             });
             assert_eq!(
-                topics.subscribe(1, &mut list, "a", Form::RAW, limits(0)),
+                topics.subscribe(1, &mut list, "a", WireFormat::RAW, limits(0)),
                 Err(TopicError::TooMany {
                     subscriptions_max: 0
                 })
             );
-            let mut subscribe =
-                |list: &mut _, name: &str| topics.subscribe(1, list, name, Form::RAW, limits(max));
+            let mut subscribe = |list: &mut _, name: &str| {
+                topics.subscribe(1, list, name, WireFormat::RAW, limits(max))
+            };
             for n in 1..max {
                 assert_eq!(subscribe(&mut list, &format!("a{n}")), Ok(true));
             }
-            let by_pattern = topics.subscribe_pattern(1, &mut list, "b", Form::RAW, limits(max));
+            let by_pattern =
+                topics.subscribe_pattern(1, &mut list, "b", WireFormat::RAW, limits(max));
             assert_eq!(by_pattern, Ok(true));
-            let by_pattern = topics.subscribe_pattern(1, &mut list, "c", Form::RAW, limits(max));
+            let by_pattern =
+                topics.subscribe_pattern(1, &mut list, "c", WireFormat::RAW, limits(max));
             assert_eq!(by_pattern, refused);
-            let mut subscribe =
-                |list: &mut _, name: &str| topics.subscribe(1, list, name, Form::RAW, limits(max));
+            let mut subscribe = |list: &mut _, name: &str| {
+                topics.subscribe(1, list, name, WireFormat::RAW, limits(max))
+            };
             assert_eq!(subscribe(&mut list, "c"), refused);
             assert_eq!(subscribe(&mut list, "a1"), Ok(false), "not one more");
             assert_eq!(topics.member_count("c"), 0);
             assert!(topics.unsubscribe(1, &mut list, "a1"));
-            let again = topics.subscribe(1, &mut list, "c", Form::RAW, limits(max));
+            let again = topics.subscribe(1, &mut list, "c", WireFormat::RAW, limits(max));
             assert_eq!(again, Ok(true));
         }
     }
@@ -791,7 +806,7 @@ mod tests {
             let mut list = Subscriptions::default();
             for n in 0..others {
                 let name = format!("a{n}");
-                let joined = topics.subscribe(1, &mut list, &name, Form::RAW, limits);
+                let joined = topics.subscribe(1, &mut list, &name, WireFormat::RAW, limits);
                 assert_eq!(joined, Ok(true));
             }
             for (pattern, expected) in [
@@ -800,16 +815,17 @@ mod tests {
                 ("c*", refused),
                 ("b*", Ok(false)),
             ] {
-                let joined = topics.subscribe_pattern(1, &mut list, pattern, Form::RAW, limits);
+                let joined =
+                    topics.subscribe_pattern(1, &mut list, pattern, WireFormat::RAW, limits);
                 assert_eq!(joined, expected, "{pattern}, {others}");
             }
-            let joined = topics.subscribe(1, &mut list, "c", Form::RAW, limits);
+            let joined = topics.subscribe(1, &mut list, "c", WireFormat::RAW, limits);
             assert_eq!(joined, Ok(true), "a topic");
             assert!(topics.unsubscribe_pattern(1, &mut list, "a*"));
-            let joined = topics.subscribe_pattern(1, &mut list, "c*", Form::RAW, limits);
+            let joined = topics.subscribe_pattern(1, &mut list, "c*", WireFormat::RAW, limits);
             assert_eq!(joined, Ok(true), "in the place of another");
             let mut other = Subscriptions::default();
-            let joined = topics.subscribe_pattern(2, &mut other, "a*", Form::RAW, limits);
+            let joined = topics.subscribe_pattern(2, &mut other, "a*", WireFormat::RAW, limits);
             assert_eq!(joined, Ok(true), "of another member");
         }
     }
@@ -1034,7 +1050,7 @@ mod tests {
             let mut topics = Topics::new();
             let mut lists = vec![Subscriptions::default(); count];
             for (member, list) in lists.iter_mut().enumerate() {
-                let new = topics.subscribe(member as u64, list, "all", Form::RAW, MAX);
+                let new = topics.subscribe(member as u64, list, "all", WireFormat::RAW, MAX);
                 assert_eq!(new, Ok(true));
             }
             let bytes = topics.heap_bytes() as f64 / count as f64;
@@ -1051,20 +1067,26 @@ mod tests {
         let mut topics = Topics::new();
         let mut standing = Subscriptions::default();
         topics
-            .subscribe(u64::MAX, &mut standing, "room.7", Form::RAW, MAX)
+            .subscribe(u64::MAX, &mut standing, "room.7", WireFormat::RAW, MAX)
             .unwrap();
         let mut most = 0;
         for cycle in 0..100_000_u64 {
             let mut list = Subscriptions::default();
             let room = format!("room.{}", cycle % 100);
             topics
-                .subscribe(cycle, &mut list, &room, Form::RAW, MAX)
+                .subscribe(cycle, &mut list, &room, WireFormat::RAW, MAX)
                 .unwrap();
             topics
-                .subscribe(cycle, &mut list, &format!("user.{cycle}"), Form::RAW, MAX)
+                .subscribe(
+                    cycle,
+                    &mut list,
+                    &format!("user.{cycle}"),
+                    WireFormat::RAW,
+                    MAX,
+                )
                 .unwrap();
             topics
-                .subscribe_pattern(cycle, &mut list, "room.*", Form::RAW, MAX)
+                .subscribe_pattern(cycle, &mut list, "room.*", WireFormat::RAW, MAX)
                 .unwrap();
             topics.leave_all(cycle, &mut list);
             most = most.max(topics.heap_bytes());
@@ -1082,10 +1104,10 @@ mod tests {
         for (member, list) in lists.iter_mut().enumerate() {
             let user = format!("user.{member}");
             topics
-                .subscribe(member as u64, list, "all", Form::RAW, MAX)
+                .subscribe(member as u64, list, "all", WireFormat::RAW, MAX)
                 .unwrap();
             topics
-                .subscribe(member as u64, list, &user, Form::RAW, MAX)
+                .subscribe(member as u64, list, &user, WireFormat::RAW, MAX)
                 .unwrap();
         }
         let full = topics.heap_bytes();

@@ -170,7 +170,7 @@ pub struct Connection {
     pub(crate) filed: Tick,
     pub(crate) subscriptions: Subscriptions,
     /// How its publications are encoded.
-    pub(crate) form: crate::pubsub::Form,
+    pub(crate) wire_format: crate::pubsub::WireFormat,
     /// The last publication that was queued here; a member by name and by pattern gets it once.
     pub(crate) last_publication: u64,
 }

@@ -17,7 +17,7 @@ use slab::Slab;
 use crate::protocol::http;
 use crate::protocol::websocket::ToMessage;
 use crate::pubsub::{
-    Encode, Encoded, Event, EventId, Form, Forms, Publication, TopicError, Topics,
+    Encode, Encoded, Event, EventId, Publication, TopicError, Topics, WireFormat, WireFormats,
 };
 
 use super::clock::{Clock, nanos};
@@ -109,7 +109,7 @@ pub struct Reactor<S> {
     #[cfg(all(unix, feature = "signals"))]
     pub(crate) signals: Option<super::signals::Signals>,
     handler_keys: Slab<()>,
-    forms: Forms,
+    wire_formats: WireFormats,
     scratch: Vec<u8>,
     epoch: u64,
     numbers: Numbers,
@@ -152,7 +152,7 @@ impl<S: 'static> Reactor<S> {
             #[cfg(all(unix, feature = "signals"))]
             signals: None,
             handler_keys: Slab::new(),
-            forms: Forms::new(),
+            wire_formats: WireFormats::new(),
             scratch: Vec::new(),
             epoch,
             numbers: Numbers::Own(0),
@@ -261,7 +261,7 @@ impl<S: 'static> Reactor<S> {
 
     /// Publishes to the members of a topic and of the patterns that match it.
     ///
-    /// Each wire form is encoded once, and its bytes are shared. A member by name and by pattern
+    /// Each wire format is encoded once, and its bytes are shared. A member by name and by pattern
     /// gets it once.
     pub fn publish<'e>(&mut self, topic: &str, event: impl Into<Event<'e>>) -> Published {
         let event = event.into();
@@ -293,15 +293,15 @@ impl<S: 'static> Reactor<S> {
         let Reactor {
             table,
             topics,
-            forms,
+            wire_formats,
             scratch,
             ..
         } = self;
         // By `for_each`, which goes through the lists one after the other instead of asking at each
         // member which it is in.
-        topics.members(topic).for_each(|(member, form)| {
+        topics.members(topic).for_each(|(member, wire_format)| {
             let member = ConnId::from_bits(member);
-            let encode = || encoded.get(form, forms, &publication, scratch);
+            let encode = || encoded.get(wire_format, wire_formats, &publication, scratch);
             if table.send_publication(member, mark, key, encode) == Some(Sent::Queued) {
                 delivered += 1;
             }
@@ -364,7 +364,7 @@ impl<S: 'static> Reactor<S> {
             id.to_bits(),
             &mut connection.subscriptions,
             topic,
-            connection.form,
+            connection.wire_format,
             limits,
         )
     }
@@ -384,7 +384,7 @@ impl<S: 'static> Reactor<S> {
             id.to_bits(),
             &mut connection.subscriptions,
             pattern,
-            connection.form,
+            connection.wire_format,
             limits,
         )
     }
@@ -417,23 +417,27 @@ impl<S: 'static> Reactor<S> {
         self.topics.topic_count()
     }
 
-    /// Adds a way to put publications on the wire, for [`set_form`](Self::set_form), or finds the
+    /// Adds a way to put publications on the wire, for [`set_wire_format`](Self::set_wire_format), or finds the
     /// one that has been added by this name, whose encoder stays.
     ///
     /// # Errors
     ///
     /// When there are sixteen already.
-    pub fn register_form(&mut self, name: &'static str, encode: Encode) -> io::Result<Form> {
-        self.forms
+    pub fn register_wire_format(
+        &mut self,
+        name: &'static str,
+        encode: Encode,
+    ) -> io::Result<WireFormat> {
+        self.wire_formats
             .register(name, encode)
-            .map_err(|_| io::Error::other("there are sixteen wire forms already"))
+            .map_err(|_| io::Error::other("there are sixteen wire formats already"))
     }
 
     /// How publications are put on the wire for the subscriptions that this connection makes from
     /// now on.
-    pub fn set_form(&mut self, id: ConnId, form: Form) {
+    pub fn set_wire_format(&mut self, id: ConnId, wire_format: WireFormat) {
         if let Some(connection) = self.table.open_mut(id) {
-            connection.form = form;
+            connection.wire_format = wire_format;
         }
     }
 

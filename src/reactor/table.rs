@@ -11,7 +11,7 @@ use slab::Slab;
 
 use crate::protocol::http;
 use crate::protocol::websocket::{self, Role};
-use crate::pubsub::{Form, Subscriptions};
+use crate::pubsub::{Subscriptions, WireFormat};
 
 use super::clock::nanos;
 use super::config::{Config, Options};
@@ -177,7 +177,7 @@ impl Table {
             write_deadline: Tick::NEVER,
             filed: Tick::NEVER,
             subscriptions: Subscriptions::default(),
-            form: Form::RAW,
+            wire_format: WireFormat::RAW,
             last_publication: 0,
         };
         register(

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use crate::protocol::http::{Headers, form};
 use crate::protocol::websocket::{self, Event, Machine, Message, Role, ToMessage};
-use crate::pubsub::{self, Form, TopicError};
+use crate::pubsub::{self, TopicError, WireFormat};
 
 use super::close::{Close, CloseReason, Deadline, Sent};
 use super::config::Options;
@@ -384,9 +384,9 @@ impl<S: 'static> WebSocketCallbacks<S> {
             return;
         };
         connection.protocol = Protocol::WebSocket(Machine::new(role));
-        connection.form = match role {
-            Role::Server => Form::WEBSOCKET,
-            Role::Client => Form::WEBSOCKET_MASKED,
+        connection.wire_format = match role {
+            Role::Server => WireFormat::WEBSOCKET,
+            Role::Client => WireFormat::WEBSOCKET_MASKED,
         };
         connection.options = options;
         cx.reactor.mark_opened(id);
