@@ -126,7 +126,7 @@ pub use protocol::http::Status;
 pub use protocol::websocket;
 pub use protocol::websocket::{Message, ToMessage};
 pub use pubsub::{Event, EventId, TopicError, WireFormat};
-pub use reactor::close::{Close, CloseReason, Deadline, Sent};
+pub use reactor::close::{Close, CloseCause, Deadline, Sent};
 pub use reactor::config::{Config, Options, Overflow, QUEUED_MESSAGE_BYTES};
 pub use reactor::handler::Cx;
 pub use reactor::id::{ConnId, ConnMap, ListenerId};

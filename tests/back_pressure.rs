@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use waterwheel::{
-    Close, CloseReason, Config, ConnId, Faults, Overflow, QUEUED_MESSAGE_BYTES, Reactor, Received,
+    Close, CloseCause, Config, ConnId, Faults, Overflow, QUEUED_MESSAGE_BYTES, Reactor, Received,
     Sent, Sim, SimSocket,
 };
 
@@ -142,7 +142,7 @@ fn close_ends_the_slow_with_1013_and_the_others_lose_nothing() {
         panic!("{:?}", sim.state().closes)
     };
     assert_eq!((*closed, close.code), (id, 1013));
-    assert_eq!(close.reason, CloseReason::SlowConsumer);
+    assert_eq!(close.cause, CloseCause::SlowConsumer);
     assert!(!close.was_clean);
     assert_eq!(sim.reactor().stats().slow_consumers, 1);
 }

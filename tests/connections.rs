@@ -6,7 +6,7 @@ use std::panic::resume_unwind;
 use std::time::Duration;
 
 use waterwheel::{
-    Close, CloseReason, Config, ConnId, Faults, ListenerId, Overflow, Reactor, Received, Sent, Sim,
+    Close, CloseCause, Config, ConnId, Faults, ListenerId, Overflow, Reactor, Received, Sent, Sim,
     SimSocket, SimStream,
 };
 
@@ -717,15 +717,15 @@ impl Lives {
         let before = self.open.insert(id, false);
         self.expect(before == Some(true), "closed twice, or never opened");
         self.closes += 1;
-        let reason = match close.reason {
-            CloseReason::Peer => "peer",
-            CloseReason::Local => "local",
-            CloseReason::Drained => "drained",
-            CloseReason::TimedOut(_) => "timed out",
-            CloseReason::Protocol(_) => "protocol",
-            CloseReason::SlowConsumer => "slow consumer",
-            CloseReason::Panicked => "panicked",
-            CloseReason::Io(_) => "io",
+        let reason = match close.cause {
+            CloseCause::Peer => "peer",
+            CloseCause::Local => "local",
+            CloseCause::Drained => "drained",
+            CloseCause::TimedOut(_) => "timed out",
+            CloseCause::Protocol(_) => "protocol",
+            CloseCause::SlowConsumer => "slow consumer",
+            CloseCause::Panicked => "panicked",
+            CloseCause::Io(_) => "io",
             _ => "other",
         };
         *self.reasons.entry(reason).or_default() += 1;
@@ -915,7 +915,7 @@ fn a_stop_closes_everybody_who_is_there() {
         reactor
             .websocket("0.0.0.0:80", |ws| {
                 ws.on_message(|ws, _| ws.reactor.stop());
-                ws.on_close(|ws, close| ws.state.push(close.reason));
+                ws.on_close(|ws, close| ws.state.push(close.cause));
             })
             .unwrap();
     });
@@ -923,7 +923,7 @@ fn a_stop_closes_everybody_who_is_there() {
     clients[1].send("stop");
     sim.settle();
     assert!(!sim.is_running());
-    assert_eq!(*sim.state(), [waterwheel::CloseReason::Local; 3]);
+    assert_eq!(*sim.state(), [waterwheel::CloseCause::Local; 3]);
 }
 
 // "Later clients are served when others leave", however they leave.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use support::{Answer, answer, answers_to, get, post};
 use waterwheel::protocol::event_stream;
-use waterwheel::{CloseReason, ConnId, Event, Sent, Sim, SimStream, Site, Status};
+use waterwheel::{CloseCause, ConnId, Event, Sent, Sim, SimStream, Site, Status};
 
 #[derive(Default)]
 struct Notes {
@@ -26,7 +26,7 @@ fn chat() -> Sim<Notes> {
                 let id = request.event_stream().subscribe("chat");
                 request.state.streams.push(id);
                 request.reactor.on_close(id, |cx, close| {
-                    cx.state.lines.push(close.reason.to_string());
+                    cx.state.lines.push(close.cause.to_string());
                 });
             });
             site.post("/message", |request| match request.form("message") {
@@ -395,23 +395,23 @@ fn head_gets_the_headers_of_a_stream_and_no_events() {
 #[test]
 fn however_a_stream_ends_on_close_is_called_once_and_its_topics_are_left() {
     type End = fn(&mut Sim<Notes>, &SimStream);
-    let ways: [(&str, End, CloseReason, bool); 5] = [
+    let ways: [(&str, End, CloseCause, bool); 5] = [
         (
             "the client closes",
             |_, stream| stream.close(),
-            CloseReason::Peer,
+            CloseCause::Peer,
             false,
         ),
         (
             "the client ends its side",
             |_, stream| stream.finish(),
-            CloseReason::Peer,
+            CloseCause::Peer,
             false,
         ),
         (
             "the client resets",
             |_, stream| stream.reset(),
-            CloseReason::Io(std::io::ErrorKind::ConnectionReset),
+            CloseCause::Io(std::io::ErrorKind::ConnectionReset),
             false,
         ),
         (
@@ -420,13 +420,13 @@ fn however_a_stream_ends_on_close_is_called_once_and_its_topics_are_left() {
                 let id = sim.state().streams[0];
                 sim.reactor().close(id);
             },
-            CloseReason::Local,
+            CloseCause::Local,
             true,
         ),
         (
             "the reactor drains",
             |sim, _| sim.reactor().drain(seconds(0)),
-            CloseReason::Drained,
+            CloseCause::Drained,
             true,
         ),
     ];
@@ -488,7 +488,7 @@ fn a_stream_that_is_not_read_is_cut_off_and_the_others_lose_nothing() {
         bytes.extend(slow.stream.read());
         sim.settle();
     }
-    assert_eq!(sim.state().lines, [CloseReason::SlowConsumer.to_string()]);
+    assert_eq!(sim.state().lines, [CloseCause::SlowConsumer.to_string()]);
     assert_eq!(sim.reactor().member_count("chat"), 1);
     assert!(
         !bytes.ends_with(b"0\r\n\r\n"),

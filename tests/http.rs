@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use support::{Answer, answer, answers, answers_to, get, post};
 use waterwheel::{
-    CloseReason, Config, Deadline, Faults, Origins, Reply, Request, Responder, Sent, Sim,
-    SimStream, Site, Status,
+    CloseCause, Config, Deadline, Faults, Origins, Reply, Request, Responder, Sent, Sim, SimStream,
+    Site, Status,
 };
 
 const HOST: &str = "Host: h\r\n";
@@ -58,7 +58,7 @@ fn routes(site: &mut Site<Notes>) {
         let responder = request.reply_later();
         request.state.responders.push(responder);
         request.reactor.on_close(responder.id(), |cx, close| {
-            cx.state.note(close.reason.to_string());
+            cx.state.note(close.cause.to_string());
         });
     });
     site.get("/note/:what", |request| {
@@ -1188,7 +1188,7 @@ fn a_client_that_takes_nothing_of_its_answer_for_thirty_seconds_is_gone() {
             reactor.http("0.0.0.0:80", |site: &mut Site<Notes>| {
                 site.get("/", |request| {
                     request.reactor.on_close(request.id, |cx, close| {
-                        cx.state.note(close.reason.to_string());
+                        cx.state.note(close.cause.to_string());
                     });
                     request.reply(Reply::new(Status::OK).body(vec![b'x'; 1_000_000]))
                 });
@@ -1295,7 +1295,7 @@ fn a_reply_that_never_comes_is_503_after_the_deadline() {
     let failed = answer(&stream.read());
     assert!(failed.status == 503 && failed.closes() && failed.is_whole);
     assert!(stream.is_closed());
-    let reason = CloseReason::TimedOut(Deadline::Reply);
+    let reason = CloseCause::TimedOut(Deadline::Reply);
     assert_eq!(sim.state().lines, ["later".to_owned(), reason.to_string()]);
     let responder = sim.state().responders[0];
     assert_eq!(sim.reactor().reply(responder, "late"), Sent::Gone);
@@ -1367,7 +1367,7 @@ fn streaming() -> Sim<Notes> {
                 let count = request.param("count").and_then(|count| count.parse().ok());
                 let id = request.stream("text/plain");
                 request.reactor.on_close(id, |cx, close| {
-                    cx.state.note(close.reason.to_string());
+                    cx.state.note(close.cause.to_string());
                 });
                 let mut left: u32 = count.unwrap_or(u32::MAX);
                 request.reactor.every(seconds(1), move |cx| {
@@ -1511,7 +1511,7 @@ fn a_streamed_body_that_is_cut_short_does_not_look_whole() {
                 let id = request.stream("text/plain");
                 request
                     .reactor
-                    .on_close(id, |cx, close| cx.state.note(close.reason.to_string()));
+                    .on_close(id, |cx, close| cx.state.note(close.cause.to_string()));
                 for _ in 0..100 {
                     let sent = request.reactor.send(id, vec![b'x'; 64 * 1024].as_slice());
                     request.state.sent.push(sent);
@@ -1533,7 +1533,7 @@ fn a_streamed_body_that_is_cut_short_does_not_look_whole() {
     let text = String::from_utf8_lossy(&bytes);
     assert!(text.starts_with("HTTP/1.1 200 OK") && !text.ends_with("0\r\n\r\n"));
     assert!(stream.is_closed());
-    assert_eq!(sim.state().lines, [CloseReason::SlowConsumer.to_string()]);
+    assert_eq!(sim.state().lines, [CloseCause::SlowConsumer.to_string()]);
 }
 
 // H6: a body is framed by its exchange, which a publication knows nothing of.

@@ -221,7 +221,7 @@ fn outcome_of(address: String, from: Option<IpAddr>) -> Vec<String> {
                     stream.close()
                 });
                 stream.on_close(|stream, close| {
-                    stream.state.push(format!("{:?}", close.reason));
+                    stream.state.push(format!("{:?}", close.cause));
                     stream.reactor.stop();
                 });
             })

@@ -963,7 +963,7 @@ fn a_simulation_has_as_many_listeners_as_the_setup() {
             });
         })?;
         reactor.connect_stream("unix:/run/nobody.sock", |stream| {
-            stream.on_close(|stream, close| stream.state.push(close.reason.to_string()));
+            stream.on_close(|stream, close| stream.state.push(close.cause.to_string()));
         })
     });
     sim.settle();

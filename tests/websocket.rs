@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use waterwheel::websocket::Error;
 use waterwheel::{
-    Close, CloseReason, ConnId, Faults, Handshake, ListenerId, Message, Reactor, Received, Sent,
+    Close, CloseCause, ConnId, Faults, Handshake, ListenerId, Message, Reactor, Received, Sent,
     Sim, SimSocket, WebSocketHandler, Ws,
 };
 
@@ -223,7 +223,7 @@ fn what_is_queued_before_a_close_goes_first_and_what_comes_after_it_is_not_heard
                 let late = ws.send("too late");
                 ws.state.push(format!("{late:?}"));
             });
-            ws.on_close(|ws, close| ws.state.push(format!("{} {}", close.code, close.text)));
+            ws.on_close(|ws, close| ws.state.push(format!("{} {}", close.code, close.reason)));
         })
     });
     let client = sim.websocket("/");
@@ -522,17 +522,17 @@ fn an_error_tells_its_code_to_the_peer_and_to_on_close() {
     for (name, bytes, code, error) in cases {
         let mut sim = Sim::new(None, |reactor: &mut Reactor<Option<Close>>| {
             reactor.websocket("0.0.0.0:80", |ws| {
-                ws.on_error(|ws, reason| {
+                ws.on_error(|ws, cause| {
                     *ws.state = Some(Close {
-                        reason: *reason,
+                        cause: *cause,
                         code: 0,
-                        text: "".into(),
+                        reason: "".into(),
                         was_clean: false,
                     });
                 });
                 ws.on_close(|ws, close| {
                     let told = ws.state.replace(close.clone());
-                    assert_eq!(told.map(|told| told.reason), Some(close.reason));
+                    assert_eq!(told.map(|told| told.cause), Some(close.cause));
                 });
             })
         });
@@ -546,7 +546,7 @@ fn an_error_tells_its_code_to_the_peer_and_to_on_close() {
         );
         assert!(client.is_closed(), "{name}");
         let close = sim.state().take().unwrap();
-        assert_eq!(close.reason, CloseReason::Protocol(*error), "{name}");
+        assert_eq!(close.cause, CloseCause::Protocol(*error), "{name}");
         assert_eq!((close.code, close.was_clean), (*code, false), "{name}");
         assert_eq!(sim.reactor().stats().panics, 0, "{name}");
         other.ping(b"");

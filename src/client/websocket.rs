@@ -8,7 +8,7 @@ use crate::protocol::http::{
     upgrade,
 };
 use crate::protocol::websocket::Role;
-use crate::reactor::close::{Close, CloseReason, Deadline};
+use crate::reactor::close::{Close, CloseCause, Deadline};
 use crate::reactor::connection::{Connection, Protocol, Upgrade};
 use crate::reactor::handler::{Cx, Handler};
 use crate::reactor::id::ConnId;
@@ -121,7 +121,7 @@ impl<S: 'static> WebSocketClient<S> {
                     }
                 }
                 Err(error) => {
-                    cx.reactor.table.abort(id, CloseReason::Http(error));
+                    cx.reactor.table.abort(id, CloseCause::Http(error));
                     return input.len();
                 }
             }
@@ -158,7 +158,7 @@ impl<S: 'static> WebSocketClient<S> {
                 if let Some(connection) = cx.reactor.table.open_mut(id) {
                     connection.protocol = Protocol::Upgrade(wanted);
                 }
-                cx.reactor.table.abort(id, CloseReason::Upgrade(error));
+                cx.reactor.table.abort(id, CloseCause::Upgrade(error));
             }
         }
     }
@@ -198,7 +198,7 @@ impl<S: 'static> Handler<S> for WebSocketClient<S> {
         } else {
             cx.reactor
                 .table
-                .abort(id, CloseReason::Http(HttpError::Truncated));
+                .abort(id, CloseCause::Http(HttpError::Truncated));
         }
     }
 

@@ -9,7 +9,7 @@ use crate::protocol::websocket;
 /// Who ended a connection, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum CloseReason {
+pub enum CloseCause {
     /// The peer closed, in its protocol's own words or by ending the stream.
     Peer,
     /// The application closed it.
@@ -75,19 +75,19 @@ impl fmt::Display for Deadline {
     }
 }
 
-impl fmt::Display for CloseReason {
+impl fmt::Display for CloseCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            CloseReason::Peer => f.write_str("closed by peer"),
-            CloseReason::Local => f.write_str("closed by us"),
-            CloseReason::Drained => f.write_str("closed by us, draining"),
-            CloseReason::TimedOut(deadline) => write!(f, "{deadline} deadline passed"),
-            CloseReason::Protocol(error) => write!(f, "protocol error: {error}"),
-            CloseReason::Http(error) => write!(f, "not HTTP/1.1: {error}"),
-            CloseReason::Upgrade(error) => error.fmt(f),
-            CloseReason::SlowConsumer => f.write_str("slow consumer"),
-            CloseReason::Panicked => f.write_str("a callback panicked"),
-            CloseReason::Io(kind) => write!(f, "transport failed: {kind}"),
+            CloseCause::Peer => f.write_str("closed by peer"),
+            CloseCause::Local => f.write_str("closed by us"),
+            CloseCause::Drained => f.write_str("closed by us, draining"),
+            CloseCause::TimedOut(deadline) => write!(f, "{deadline} deadline passed"),
+            CloseCause::Protocol(error) => write!(f, "protocol error: {error}"),
+            CloseCause::Http(error) => write!(f, "not HTTP/1.1: {error}"),
+            CloseCause::Upgrade(error) => error.fmt(f),
+            CloseCause::SlowConsumer => f.write_str("slow consumer"),
+            CloseCause::Panicked => f.write_str("a callback panicked"),
+            CloseCause::Io(kind) => write!(f, "transport failed: {kind}"),
         }
     }
 }
@@ -96,23 +96,24 @@ impl fmt::Display for CloseReason {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Close {
     /// Who, and why.
-    pub reason: CloseReason,
+    pub cause: CloseCause,
     /// The close code: the peer's where the peer closed with one, else the one we sent; 1005 when
     /// the peer sent none, 1006 when the connection ended without a closing handshake. Zero on
     /// connections that are not WebSockets. Source: RFC 6455, section 7.4.
     pub code: u16,
-    /// The words that came or went with the code; usually empty, at most 123 bytes.
-    pub text: Box<str>,
+    /// The text that came or went with the code; usually empty, at most 123 bytes. It is the peer's
+    /// where the peer closed.
+    pub reason: Box<str>,
     /// Whether both sides said goodbye before the stream ended.
     pub was_clean: bool,
 }
 
 impl Close {
-    pub(crate) fn new(reason: CloseReason) -> Close {
+    pub(crate) fn new(cause: CloseCause) -> Close {
         Close {
-            reason,
+            cause,
             code: 0,
-            text: Box::default(),
+            reason: Box::default(),
             was_clean: false,
         }
     }
@@ -120,30 +121,30 @@ impl Close {
 
 impl Close {
     /// As it is displayed, but for the words, which may be a stranger's: for log lines.
-    pub(crate) fn without_text(&self) -> WithoutText<'_> {
-        WithoutText(self)
+    pub(crate) fn without_reason(&self) -> WithoutReason<'_> {
+        WithoutReason(self)
     }
 }
 
-pub(crate) struct WithoutText<'c>(&'c Close);
+pub(crate) struct WithoutReason<'c>(&'c Close);
 
-impl fmt::Display for WithoutText<'_> {
+impl fmt::Display for WithoutReason<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.code != 0 {
             write!(f, "{} ", self.0.code)?;
         }
-        self.0.reason.fmt(f)
+        self.0.cause.fmt(f)
     }
 }
 
 /// Code, reason and words; control characters in these are escaped, so that it stays one line.
 impl fmt::Display for Close {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.without_text().fmt(f)?;
-        if !self.text.is_empty() {
+        self.without_reason().fmt(f)?;
+        if !self.reason.is_empty() {
             f.write_str(": ")?;
         }
-        for char in self.text.chars() {
+        for char in self.reason.chars() {
             match char.is_control() {
                 true => write!(f, "{}", char.escape_default())?,
                 false => f.write_char(char)?,

@@ -5,7 +5,7 @@
 
 use crate::protocol::{http, websocket};
 
-use super::close::{Close, CloseReason, Deadline, Sent};
+use super::close::{Close, CloseCause, Deadline, Sent};
 use super::connection::{Flags, Life, NO_HANDLER, Protocol};
 use super::deadlines::Tick;
 use super::id::ConnId;
@@ -53,7 +53,7 @@ impl Table {
 
     /// Says goodbye for the application, in the words of the protocol, and waits for the peer's
     /// where the protocol has one.
-    pub(crate) fn close(&mut self, id: ConnId, reason: CloseReason, code: u16, text: &str) -> Sent {
+    pub(crate) fn close(&mut self, id: ConnId, cause: CloseCause, code: u16, reason: &str) -> Sent {
         let Some(connection) = self.open_mut(id) else {
             return Sent::Gone;
         };
@@ -63,10 +63,10 @@ impl Table {
                 // With a code that must not be sent the reason could not be sent either.
                 let mask = machine.mask();
                 let code =
-                    match websocket::encode_close(mask, Some(code.into()), text, &mut goodbye) {
+                    match websocket::encode_close(mask, Some(code.into()), reason, &mut goodbye) {
                         Ok(()) => code,
                         Err(_) => {
-                            machine.encode_close(1000, text, &mut goodbye);
+                            machine.encode_close(1000, reason, &mut goodbye);
                             1000
                         }
                     };
@@ -89,7 +89,7 @@ impl Table {
                 (Life::Finishing, 0)
             }
             Protocol::Upgrade(_) => {
-                self.abort(id, reason);
+                self.abort(id, cause);
                 return Sent::Queued;
             }
         };
@@ -101,8 +101,8 @@ impl Table {
         }
         let close = Close {
             code,
-            text: websocket::cut_reason(text).into(),
-            ..Close::new(reason)
+            reason: websocket::cut_reason(reason).into(),
+            ..Close::new(cause)
         };
         self.begin_closing(id, life, close);
         if was_paused {
@@ -113,7 +113,7 @@ impl Table {
 
     /// Ends a connection for a fault: what was queued and not begun is dropped, the right status
     /// or close code is said, and the peer's answer is not waited for.
-    pub(crate) fn fail(&mut self, id: ConnId, reason: CloseReason) {
+    pub(crate) fn fail(&mut self, id: ConnId, cause: CloseCause) {
         let Some(connection) = self.connection_mut(id) else {
             return;
         };
@@ -131,7 +131,7 @@ impl Table {
         connection.flags.set(Flags::LINGERS);
         match &mut connection.protocol {
             Protocol::WebSocket(machine) => {
-                code = close_code(reason);
+                code = close_code(cause);
                 if first {
                     machine.encode_close(code, "", &mut goodbye);
                 }
@@ -139,15 +139,15 @@ impl Table {
             // A stream that was cut short must not look whole: no last chunk.
             Protocol::EventStream { .. } => {}
             Protocol::Http(exchange) => {
-                exchange.encode_failure(status_of(reason), &date, &mut goodbye)
+                exchange.encode_failure(status_of(cause), &date, &mut goodbye)
             }
-            Protocol::Raw => abrupt = reason == CloseReason::SlowConsumer,
+            Protocol::Raw => abrupt = cause == CloseCause::SlowConsumer,
             Protocol::Upgrade(_) => abrupt = true,
         }
         if abrupt {
-            return self.abort(id, reason);
+            return self.abort(id, cause);
         }
-        if reason == CloseReason::SlowConsumer || reason == CloseReason::Panicked {
+        if cause == CloseCause::SlowConsumer || cause == CloseCause::Panicked {
             let Table { sources, nodes, .. } = self;
             if let Some(Source::Connection(connection)) = sources.get_mut(id.index as usize) {
                 connection.queue.drop_oldest(nodes, 0);
@@ -161,7 +161,7 @@ impl Table {
             Life::Finishing,
             Close {
                 code,
-                ..Close::new(reason)
+                ..Close::new(cause)
             },
         );
     }
@@ -195,7 +195,7 @@ impl Table {
     }
 
     /// Ends a connection whose transport is of no more use.
-    pub(crate) fn abort(&mut self, id: ConnId, reason: CloseReason) {
+    pub(crate) fn abort(&mut self, id: ConnId, cause: CloseCause) {
         self.unplain(id);
         let Some(connection) = self.connection_mut(id) else {
             return;
@@ -212,7 +212,7 @@ impl Table {
         if connection.close.is_none() {
             connection.close = Some(Box::new(Close {
                 code,
-                ..Close::new(reason)
+                ..Close::new(cause)
             }));
         }
         connection.life = Life::Done;
@@ -222,7 +222,7 @@ impl Table {
     }
 
     /// Every connection ends here, because the loop does; each is on the list of closings then.
-    pub(crate) fn end_all(&mut self, reason: CloseReason) {
+    pub(crate) fn end_all(&mut self, cause: CloseCause) {
         for (index, source) in &mut self.sources {
             let Source::Connection(connection) = source else {
                 continue;
@@ -237,7 +237,7 @@ impl Table {
                 connection.close.get_or_insert_with(|| {
                     Box::new(Close {
                         code,
-                        ..Close::new(reason)
+                        ..Close::new(cause)
                     })
                 });
                 self.closings.push(ConnId {
@@ -291,33 +291,33 @@ impl Table {
 }
 
 /// The close code that tells a WebSocket peer. Source: RFC 6455, section 7.4.1; 1013 is IANA's.
-fn close_code(reason: CloseReason) -> u16 {
-    match reason {
-        CloseReason::Protocol(error) => error.close_code(),
-        CloseReason::SlowConsumer => 1013,
-        CloseReason::Panicked => 1011,
-        CloseReason::Drained => 1001,
-        CloseReason::TimedOut(_) => 1001,
-        CloseReason::Peer
-        | CloseReason::Local
-        | CloseReason::Http(_)
-        | CloseReason::Upgrade(_)
-        | CloseReason::Io(_) => 1000,
+fn close_code(cause: CloseCause) -> u16 {
+    match cause {
+        CloseCause::Protocol(error) => error.close_code(),
+        CloseCause::SlowConsumer => 1013,
+        CloseCause::Panicked => 1011,
+        CloseCause::Drained => 1001,
+        CloseCause::TimedOut(_) => 1001,
+        CloseCause::Peer
+        | CloseCause::Local
+        | CloseCause::Http(_)
+        | CloseCause::Upgrade(_)
+        | CloseCause::Io(_) => 1000,
     }
 }
 
 /// The status that tells an HTTP client.
-fn status_of(reason: CloseReason) -> http::Status {
-    match reason {
-        CloseReason::Http(error) => error.status(),
-        CloseReason::TimedOut(Deadline::Reply) => http::Status::SERVICE_UNAVAILABLE,
-        CloseReason::TimedOut(_) => http::Status::REQUEST_TIMEOUT,
-        CloseReason::Drained | CloseReason::SlowConsumer => http::Status::SERVICE_UNAVAILABLE,
-        CloseReason::Panicked
-        | CloseReason::Peer
-        | CloseReason::Local
-        | CloseReason::Protocol(_)
-        | CloseReason::Upgrade(_)
-        | CloseReason::Io(_) => http::Status::INTERNAL_SERVER_ERROR,
+fn status_of(cause: CloseCause) -> http::Status {
+    match cause {
+        CloseCause::Http(error) => error.status(),
+        CloseCause::TimedOut(Deadline::Reply) => http::Status::SERVICE_UNAVAILABLE,
+        CloseCause::TimedOut(_) => http::Status::REQUEST_TIMEOUT,
+        CloseCause::Drained | CloseCause::SlowConsumer => http::Status::SERVICE_UNAVAILABLE,
+        CloseCause::Panicked
+        | CloseCause::Peer
+        | CloseCause::Local
+        | CloseCause::Protocol(_)
+        | CloseCause::Upgrade(_)
+        | CloseCause::Io(_) => http::Status::INTERNAL_SERVER_ERROR,
     }
 }

@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use mio::Interest;
 
-use super::close::{CloseReason, Deadline};
+use super::close::{CloseCause, Deadline};
 use super::connection::Flags;
 use super::handler::{Cx, Handler};
 use super::id::ConnId;
@@ -84,7 +84,7 @@ impl<S: 'static> Reactor<S> {
                 .wait(id, Deadline::Connect, self.table.config.connect_timeout);
             match connect_unix(path) {
                 Ok(transport) => self.attempt(id, transport),
-                Err(error) => self.table.abort(id, CloseReason::Io(error.kind())),
+                Err(error) => self.table.abort(id, CloseCause::Io(error.kind())),
             }
             return Ok(id);
         }
@@ -152,7 +152,7 @@ impl<S: 'static> Reactor<S> {
                 if race.running.is_empty() {
                     let error = race.error;
                     self.races.remove(&id);
-                    self.table.abort(id, CloseReason::Io(error));
+                    self.table.abort(id, CloseCause::Io(error));
                 }
                 return;
             };
@@ -179,7 +179,7 @@ impl<S: 'static> Reactor<S> {
         if let Some(registry) = &self.table.registry
             && let Err(error) = transport.register(registry, mio::Token(index), Interest::WRITABLE)
         {
-            return self.table.abort(target, CloseReason::Io(error.kind()));
+            return self.table.abort(target, CloseCause::Io(error.kind()));
         }
         entry.insert(Source::Attempt(Box::new(Attempt { transport, target })));
         match self.races.get_mut(&target) {
@@ -268,7 +268,7 @@ impl<S: 'static> Reactor<S> {
             && let Err(error) =
                 transport.reregister(registry, mio::Token(id.index as usize), Interest::READABLE)
         {
-            self.table.abort(id, CloseReason::Io(error.kind()));
+            self.table.abort(id, CloseCause::Io(error.kind()));
             return None;
         }
         let connection = self.table.open_mut(id)?;
@@ -377,7 +377,7 @@ mod tests {
         let mut handlers = StreamHandlers::new(String::new(), true, Options::default());
         handlers.on_open(|stream: &mut Stream<'_, Vec<String>>| stream.state.push("open".into()));
         handlers.on_close(|stream: &mut Stream<'_, Vec<String>>, close| {
-            stream.state.push(format!("{:?}", close.reason))
+            stream.state.push(format!("{:?}", close.cause))
         });
         let handlers = Box::new(handlers);
         let reactor = &mut event_loop.reactor;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::clock::nanos;
-use super::close::CloseReason;
+use super::close::CloseCause;
 use super::connection::Protocol;
 use super::handler::Cx;
 use super::id::ConnId;
@@ -103,12 +103,12 @@ impl<S: 'static> Reactor<S> {
             // A request that is under way is answered first; its answer says `Connection: close`.
             Protocol::Http(exchange) if exchange.is_busy() => exchange.close_after(),
             Protocol::Http(_) | Protocol::EventStream { .. } | Protocol::Raw => {
-                self.table.close(id, CloseReason::Drained, 0, "");
+                self.table.close(id, CloseCause::Drained, 0, "");
             }
-            Protocol::Upgrade(_) => self.table.abort(id, CloseReason::Drained),
+            Protocol::Upgrade(_) => self.table.abort(id, CloseCause::Drained),
             Protocol::WebSocket(_) => {
                 self.table
-                    .close(id, CloseReason::Drained, 1001, "going away");
+                    .close(id, CloseCause::Drained, 1001, "going away");
             }
         }
     }

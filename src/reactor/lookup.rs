@@ -9,7 +9,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 
-use super::close::CloseReason;
+use super::close::CloseCause;
 use super::id::ConnId;
 use super::reactor::Reactor;
 use super::table::BURST;
@@ -78,7 +78,7 @@ impl<S: 'static> Reactor<S> {
             }
             match self.start_lookup(lookup) {
                 Ok(()) => self.lookups.running_count += 1,
-                Err(error) => self.table.abort(id, CloseReason::Io(error.kind())),
+                Err(error) => self.table.abort(id, CloseCause::Io(error.kind())),
             }
         }
     }
@@ -101,7 +101,7 @@ impl<S: 'static> Reactor<S> {
         self.lookups.running_count -= 1;
         match found {
             Ok(addresses) => self.race(lookup.id, addresses, lookup.from),
-            Err(error) => self.table.abort(lookup.id, CloseReason::Io(error.kind())),
+            Err(error) => self.table.abort(lookup.id, CloseCause::Io(error.kind())),
         }
         self.start_lookups();
     }
@@ -142,7 +142,7 @@ mod tests {
         let mut handlers = StreamHandlers::new(String::new(), true, Options::default());
         let name = host.to_owned();
         handlers.on_close(move |stream: &mut crate::Stream<'_, Vec<String>>, close| {
-            stream.state.push(format!("{name}: {}", close.reason))
+            stream.state.push(format!("{name}: {}", close.cause))
         });
         let address = format!("{host}:80");
         event_loop

@@ -53,7 +53,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use mio::{Events, Poll, Token, Waker};
 
 use self::clock::Clock;
-use self::close::{CloseReason, Deadline};
+use self::close::{CloseCause, Deadline};
 use self::config::Config;
 use self::connection::{Flags, NO_HANDLER};
 use self::handler::{Cx, Handler};
@@ -286,8 +286,8 @@ impl<S: 'static> EventLoop<S> {
     /// The loop ends: `on_close` is owed to everybody who is still there.
     fn end_all(&mut self) {
         let reason = match self.reactor.is_draining() {
-            true => CloseReason::Drained,
-            false => CloseReason::Local,
+            true => CloseCause::Drained,
+            false => CloseCause::Local,
         };
         self.reactor.table.end_all(reason);
         // Nobody can connect any more, so that this has an end.
@@ -396,9 +396,7 @@ impl<S: 'static> EventLoop<S> {
                 match self.reactor.table.due(id, tick) {
                     None => {}
                     Some(deadline @ (Deadline::Write | Deadline::Close | Deadline::Connect)) => {
-                        self.reactor
-                            .table
-                            .abort(id, CloseReason::TimedOut(deadline))
+                        self.reactor.table.abort(id, CloseCause::TimedOut(deadline))
                     }
                     Some(deadline) => {
                         self.handle(id, "due", |handler, cx| handler.due(cx, id, deadline))
@@ -516,7 +514,7 @@ impl<S: 'static> EventLoop<S> {
             connection.subscriptions = subscriptions;
         }
         if log::log_enabled!(log::Level::Debug) {
-            let (peer, close) = (self.reactor.peer(id), close.without_text());
+            let (peer, close) = (self.reactor.peer(id), close.without_reason());
             log::debug!("conn {id} {peer}: ended: {close}");
         }
         self.handle_owed(id, "on_close", |handler, cx| handler.closed(cx, id, &close));
@@ -606,7 +604,7 @@ impl<S: 'static> EventLoop<S> {
                 handler.name(reactor.table.connection(id)),
                 reactor.callback
             );
-            reactor.table.fail(id, CloseReason::Panicked);
+            reactor.table.fail(id, CloseCause::Panicked);
         }
         if let Some(took) = reactor.slow_since(before) {
             reactor.note_slow(took, &handler.name(reactor.table.connection(id)));

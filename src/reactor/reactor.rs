@@ -21,7 +21,7 @@ use crate::pubsub::{
 };
 
 use super::clock::{Clock, nanos};
-use super::close::{Close, CloseReason, Sent};
+use super::close::{Close, CloseCause, Sent};
 use super::config::{Config, Options};
 use super::connect::Race;
 use super::connection::{Flags, Protocol};
@@ -190,12 +190,12 @@ impl<S: 'static> Reactor<S> {
     /// Codes that an application may use are 1000 to 1003, 1007 to 1014 and 3000 to 4999; others
     /// go out as 1000. Source: RFC 6455, section 7.4.
     pub fn close_with(&mut self, id: ConnId, code: u16, reason: &str) -> Sent {
-        self.table.close(id, CloseReason::Local, code, reason)
+        self.table.close(id, CloseCause::Local, code, reason)
     }
 
     /// Ends a connection at once, without a goodbye and without flushing.
     pub fn reset(&mut self, id: ConnId) {
-        self.table.abort(id, CloseReason::Local);
+        self.table.abort(id, CloseCause::Local);
     }
 
     /// Stops reading from a connection. What the kernel buffered stays there.

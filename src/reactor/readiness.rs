@@ -3,7 +3,7 @@
 use std::io;
 
 use super::EventLoop;
-use super::close::CloseReason;
+use super::close::CloseCause;
 use super::connection::{Flags, Life, Protocol};
 use super::handler::Cx;
 use super::id::{ConnId, ListenerId};
@@ -223,7 +223,7 @@ impl<S: 'static> EventLoop<S> {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) => {
                         connection.carry = carry;
-                        self.reactor.table.abort(id, CloseReason::Io(error.kind()));
+                        self.reactor.table.abort(id, CloseCause::Io(error.kind()));
                         break;
                     }
                 }
@@ -312,7 +312,7 @@ impl<S: 'static> EventLoop<S> {
                     return connection.flags.clear(Flags::READABLE);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return self.reactor.table.abort(id, CloseReason::Io(error.kind())),
+                Err(error) => return self.reactor.table.abort(id, CloseCause::Io(error.kind())),
             }
             if budget == 0 {
                 return self.reactor.table.read_again(id);

@@ -11,7 +11,7 @@ use mio::Interest;
 use crate::protocol::websocket::{self, Message, Role};
 use crate::protocol::{event_stream, http};
 
-use super::close::{CloseReason, Sent};
+use super::close::{CloseCause, Sent};
 use super::config::{Options, Overflow};
 use super::connection::{Connection, Flags, Life, Protocol};
 use super::deadlines::Tick;
@@ -237,7 +237,7 @@ impl Table {
         match overflow {
             Overflow::Close => {
                 self.stats.slow_consumers += 1;
-                self.fail(id, CloseReason::SlowConsumer);
+                self.fail(id, CloseCause::SlowConsumer);
                 Err(Sent::Full)
             }
             Overflow::DropNewest => {
@@ -456,7 +456,7 @@ impl Table {
             match result {
                 Ok(count) => taken = count,
                 Err(error) if is_again(&error) => {}
-                Err(error) => return self.abort(id, CloseReason::Io(error.kind())),
+                Err(error) => return self.abort(id, CloseCause::Io(error.kind())),
             }
         }
         self.stats.sent_bytes += taken as u64;
@@ -532,7 +532,7 @@ impl Table {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => false,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => true,
-                Err(error) => return self.abort(id, CloseReason::Io(error.kind())),
+                Err(error) => return self.abort(id, CloseCause::Io(error.kind())),
             };
             if blocked {
                 self.block(id);
@@ -567,7 +567,7 @@ impl Table {
         );
         self.file(id);
         if let Err(error) = result {
-            self.abort(id, CloseReason::Io(error.kind()));
+            self.abort(id, CloseCause::Io(error.kind()));
         }
     }
 

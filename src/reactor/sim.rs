@@ -382,7 +382,7 @@ impl<S: 'static> Reactor<S> {
         let Some(listener) = self.memory_listener(is_it) else {
             return self.table.abort(
                 id,
-                super::close::CloseReason::Io(std::io::ErrorKind::ConnectionRefused),
+                super::close::CloseCause::Io(std::io::ErrorKind::ConnectionRefused),
             );
         };
         let (ours, theirs) = MemoryStream::pair(&net, CAPACITY_BYTES);

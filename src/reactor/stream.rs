@@ -2,7 +2,7 @@
 //!
 //! Shared by the server and the client side, which differ only in how a connection comes about.
 
-use super::close::{Close, CloseReason, Deadline, Sent};
+use super::close::{Close, CloseCause, Deadline, Sent};
 use super::config::Options;
 use super::connection::Connection;
 use super::handler::{Cx, Handler};
@@ -159,7 +159,7 @@ impl<S: 'static> Handler<S> for StreamHandlers<S> {
                 id,
                 Close {
                     was_clean: true,
-                    ..Close::new(CloseReason::Peer)
+                    ..Close::new(CloseCause::Peer)
                 },
                 false,
             ),
@@ -182,7 +182,7 @@ impl<S: 'static> Handler<S> for StreamHandlers<S> {
         }
         cx.reactor
             .table
-            .finish(id, Close::new(CloseReason::TimedOut(deadline)), true);
+            .finish(id, Close::new(CloseCause::TimedOut(deadline)), true);
     }
 
     fn closed(&mut self, cx: &mut Cx<'_, S>, id: ConnId, close: &Close) {

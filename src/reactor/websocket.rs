@@ -8,7 +8,7 @@ use crate::protocol::http::{Headers, form};
 use crate::protocol::websocket::{self, Event, Machine, Message, Role, ToMessage};
 use crate::pubsub::{self, TopicError, WireFormat};
 
-use super::close::{Close, CloseReason, Deadline, Sent};
+use super::close::{Close, CloseCause, Deadline, Sent};
 use super::config::Options;
 use super::connection::{Life, Protocol};
 use super::deadlines::Tick;
@@ -174,8 +174,8 @@ pub trait WebSocketHandler<S>: 'static {
     }
 
     /// The peer broke the protocol, a deadline passed or the transport failed; `on_close` follows.
-    fn on_error(&mut self, ws: &mut Ws<'_, S>, reason: &CloseReason) {
-        let _ = (ws, reason);
+    fn on_error(&mut self, ws: &mut Ws<'_, S>, cause: &CloseCause) {
+        let _ = (ws, cause);
     }
 
     /// The connection has ended. Once, and last.
@@ -188,7 +188,7 @@ type OnOpen<S> = Box<dyn FnMut(&mut Ws<'_, S>, &Handshake<'_>)>;
 type OnMessage<S> = Box<dyn FnMut(&mut Ws<'_, S>, Message<'_>)>;
 type OnPing<S> = Box<dyn FnMut(&mut Ws<'_, S>, &[u8])>;
 type OnDrain<S> = Box<dyn FnMut(&mut Ws<'_, S>)>;
-type OnError<S> = Box<dyn FnMut(&mut Ws<'_, S>, &CloseReason)>;
+type OnError<S> = Box<dyn FnMut(&mut Ws<'_, S>, &CloseCause)>;
 type OnClose<S> = Box<dyn FnMut(&mut Ws<'_, S>, &Close)>;
 
 /// Callbacks as closures.
@@ -248,9 +248,9 @@ impl<S: 'static> WebSocketHandler<S> for Closures<S> {
         }
     }
 
-    fn on_error(&mut self, ws: &mut Ws<'_, S>, reason: &CloseReason) {
+    fn on_error(&mut self, ws: &mut Ws<'_, S>, cause: &CloseCause) {
         if let Some(call) = &mut self.on_error {
-            call(ws, reason);
+            call(ws, cause);
         }
     }
 
@@ -340,10 +340,10 @@ impl<S: 'static> WebSocketCallbacks<S> {
     /// The peer broke the protocol, a deadline passed or the transport failed; `on_close` follows.
     pub fn on_error<R>(
         &mut self,
-        mut call: impl FnMut(&mut Ws<'_, S>, &CloseReason) -> R + 'static,
+        mut call: impl FnMut(&mut Ws<'_, S>, &CloseCause) -> R + 'static,
     ) {
-        self.closures.on_error = Some(Box::new(move |ws, reason| {
-            call(ws, reason);
+        self.closures.on_error = Some(Box::new(move |ws, cause| {
+            call(ws, cause);
         }));
     }
 
@@ -446,7 +446,7 @@ impl<S: 'static> WebSocketCallbacks<S> {
             match message {
                 Ok(message) => self.hand_out(cx, id, message),
                 Err(error) => {
-                    cx.reactor.table.fail(id, CloseReason::Protocol(error));
+                    cx.reactor.table.fail(id, CloseCause::Protocol(error));
                     *rest = &mut [];
                     break;
                 }
@@ -507,7 +507,7 @@ impl<S: 'static> WebSocketCallbacks<S> {
                     return length - rest.len();
                 }
                 Err(error) => {
-                    cx.reactor.table.fail(id, CloseReason::Protocol(error));
+                    cx.reactor.table.fail(id, CloseCause::Protocol(error));
                     return length;
                 }
             };
@@ -610,18 +610,18 @@ impl<S: 'static> WebSocketCallbacks<S> {
                 .wait(id, Deadline::Pong, self.options.pong_timeout);
         } else {
             // Who did not answer a ping will not answer a goodbye.
-            cx.reactor.table.abort(id, CloseReason::TimedOut(deadline));
+            cx.reactor.table.abort(id, CloseCause::TimedOut(deadline));
         }
     }
 
     pub(crate) fn closed(&mut self, cx: &mut Cx<'_, S>, id: ConnId, close: &Close) {
         let is_error = matches!(
-            close.reason,
-            CloseReason::Protocol(_)
-                | CloseReason::Http(_)
-                | CloseReason::Upgrade(_)
-                | CloseReason::Io(_)
-                | CloseReason::TimedOut(_)
+            close.cause,
+            CloseCause::Protocol(_)
+                | CloseCause::Http(_)
+                | CloseCause::Upgrade(_)
+                | CloseCause::Io(_)
+                | CloseCause::TimedOut(_)
         );
         let mut ws = Ws {
             state: cx.state,
@@ -629,7 +629,7 @@ impl<S: 'static> WebSocketCallbacks<S> {
             id,
         };
         if is_error {
-            self.receiver().on_error(&mut ws, &close.reason);
+            self.receiver().on_error(&mut ws, &close.cause);
         }
         self.receiver().on_close(&mut ws, close);
     }
@@ -663,9 +663,9 @@ pub(crate) fn close_received<S: 'static>(
     // 1005: no code was given. Source: RFC 6455, section 7.1.5.
     let close = Close {
         code: code.unwrap_or(1005),
-        text: reason.into(),
+        reason: reason.into(),
         was_clean: true,
-        ..Close::new(CloseReason::Peer)
+        ..Close::new(CloseCause::Peer)
     };
     reactor.table.finish(id, close, is_client);
 }
@@ -674,7 +674,7 @@ pub(crate) fn close_received<S: 'static>(
 pub(crate) fn end_received<S: 'static>(reactor: &mut Reactor<S>, id: ConnId) {
     let close = Close {
         code: 1006,
-        ..Close::new(CloseReason::Peer)
+        ..Close::new(CloseCause::Peer)
     };
     reactor.table.finish(id, close, false);
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::protocol::http::{self, ResponseHead, Status};
-use crate::reactor::close::{Close, CloseReason, Deadline, Sent};
+use crate::reactor::close::{Close, CloseCause, Deadline, Sent};
 use crate::reactor::id::ConnId;
 use crate::reactor::reactor::Reactor;
 
@@ -248,7 +248,7 @@ impl<S: 'static> Reactor<S> {
                 id,
                 Close {
                     was_clean: true,
-                    ..Close::new(CloseReason::Local)
+                    ..Close::new(CloseCause::Local)
                 },
                 true,
             );

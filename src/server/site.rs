@@ -10,7 +10,7 @@ use std::io;
 use crate::protocol::http::{
     self, Exchange, HeaderStorage, HttpError, ParsedHead, Phase, RequestHead, Status, upgrade,
 };
-use crate::reactor::close::{Close, CloseReason, Deadline};
+use crate::reactor::close::{Close, CloseCause, Deadline};
 use crate::reactor::config::Options;
 use crate::reactor::connection::{Connection, Flags, Protocol};
 use crate::reactor::handler::{Cx, Handler};
@@ -346,7 +346,7 @@ impl<S: 'static> Site<S> {
             }
         }
         log::debug!("conn {id} {}: {error}", cx.reactor.peer(id));
-        cx.reactor.table.fail(id, CloseReason::Http(error));
+        cx.reactor.table.fail(id, CloseCause::Http(error));
     }
 
     fn websocket_mut<'s>(
@@ -577,7 +577,7 @@ impl<S: 'static> Handler<S> for Site<S> {
         let Some(connection) = cx.reactor.table.connection(id) else {
             return;
         };
-        let reason = CloseReason::Peer;
+        let reason = CloseCause::Peer;
         match &connection.protocol {
             Protocol::WebSocket(_) => end_received(cx.reactor, id),
             _ => cx.reactor.table.finish(id, Close::new(reason), false),
@@ -612,11 +612,11 @@ impl<S: 'static> Handler<S> for Site<S> {
                     .connection(id)
                     .is_some_and(|connection| connection.carry.is_some());
                 if deadline == Deadline::Head && has_begun {
-                    cx.reactor.table.fail(id, CloseReason::TimedOut(deadline));
+                    cx.reactor.table.fail(id, CloseCause::TimedOut(deadline));
                 } else {
                     cx.reactor
                         .table
-                        .finish(id, Close::new(CloseReason::TimedOut(deadline)), true);
+                        .finish(id, Close::new(CloseCause::TimedOut(deadline)), true);
                 }
             }
             Deadline::Body
@@ -626,7 +626,7 @@ impl<S: 'static> Handler<S> for Site<S> {
             | Deadline::Pong
             | Deadline::Write
             | Deadline::Close => {
-                cx.reactor.table.fail(id, CloseReason::TimedOut(deadline));
+                cx.reactor.table.fail(id, CloseCause::TimedOut(deadline));
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde_json::{Value, json};
-use waterwheel::{Close, CloseReason, Deadline};
+use waterwheel::{Close, CloseCause, Deadline};
 
 /// Kinds of what can go wrong; each is counted by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,41 +126,41 @@ impl fmt::Display for Problems {
 pub fn tell_close(address: &str, close: &Close) -> String {
     use std::io::ErrorKind;
 
-    match close.reason {
-        CloseReason::Io(ErrorKind::ConnectionRefused) => {
+    match close.cause {
+        CloseCause::Io(ErrorKind::ConnectionRefused) => {
             format!(
                 "{address} refuses connections: is the server running, and does it listen there?"
             )
         }
-        CloseReason::Io(ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => {
+        CloseCause::Io(ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => {
             format!("the server at {address} reset a connection")
         }
-        CloseReason::Io(ErrorKind::AddrNotAvailable | ErrorKind::AddrInUse) => format!(
+        CloseCause::Io(ErrorKind::AddrNotAvailable | ErrorKind::AddrInUse) => format!(
             "no port is left to connect to {address} from: wait until old connections are forgotten, \
              widen net.ipv4.ip_local_port_range, or use fewer connections"
         ),
-        CloseReason::TimedOut(Deadline::Connect) => {
+        CloseCause::TimedOut(Deadline::Connect) => {
             format!(
                 "{address} does not answer: is it the right address, and does a firewall let it through?"
             )
         }
-        CloseReason::TimedOut(Deadline::Head) => {
+        CloseCause::TimedOut(Deadline::Head) => {
             format!(
                 "{address} takes connections and does not answer the handshake: is it a WebSocket server?"
             )
         }
-        CloseReason::Http(error) => {
+        CloseCause::Http(error) => {
             format!(
                 "{address} did not answer the handshake as a WebSocket server does ({error}): is it one, and is the path right?"
             )
         }
-        CloseReason::Upgrade(error) => {
+        CloseCause::Upgrade(error) => {
             format!("the server at {address} did not agree to a WebSocket: {error}")
         }
-        CloseReason::Peer if close.was_clean => {
+        CloseCause::Peer if close.was_clean => {
             format!("the server at {address} closed a connection: {close}")
         }
-        CloseReason::Peer => {
+        CloseCause::Peer => {
             format!("the server at {address} ended a connection without a goodbye")
         }
         _ => format!("a connection to {address} ended: {close}"),
