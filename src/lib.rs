@@ -77,7 +77,7 @@
 //! * `on_open` once, messages in wire order, `on_close` exactly once and last, with a [`Close`]
 //!   that says who ended it and why.
 //! * Memory for one client is bounded. Above the high watermark of its queue the route's
-//!   [`Overflow`] policy decides, and reading from it pauses; see [`Options`].
+//!   [`Overflow`] policy decides, and reading from it pauses; see [`ConnectionOptions`].
 //! * Every wait has a deadline, and every queue a limit: see [`Config`].
 //! * A panic in a callback ends that connection and nothing else. (Not under `panic = "abort"`.)
 //! * An idle loop makes no wake-ups.
@@ -127,7 +127,7 @@ pub use protocol::websocket;
 pub use protocol::websocket::{Message, ToMessage};
 pub use pubsub::{Event, EventId, TopicError, WireFormat};
 pub use reactor::close::{Close, CloseCause, Deadline, Sent};
-pub use reactor::config::{Config, Options, Overflow, QUEUED_MESSAGE_BYTES};
+pub use reactor::config::{Config, ConnectionOptions, Overflow, QUEUED_MESSAGE_BYTES};
 pub use reactor::handler::Cx;
 pub use reactor::id::{ConnId, ConnMap, ListenerId};
 pub use reactor::listener::Address;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use allocation_counter::measure;
-use waterwheel::{Config, Options, Reactor, Sim, SimSocket};
+use waterwheel::{Config, ConnectionOptions, Reactor, Sim, SimSocket};
 
 const MEMBERS: usize = 1000;
 
@@ -18,9 +18,9 @@ fn hall(reactor: &mut Reactor<()>) {
 
 fn config() -> Config {
     Config {
-        options: Options {
+        options: ConnectionOptions {
             ping_interval: None,
-            ..Options::default()
+            ..ConnectionOptions::default()
         },
         ..Config::default()
     }

@@ -24,7 +24,7 @@ pub enum Overflow {
 
 /// What may differ from route to route: queues, policies, deadlines and limits of its connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
+pub struct ConnectionOptions {
     /// Above this many queued bytes a connection is a slow consumer. Each message counts its
     /// bytes and [`QUEUED_MESSAGE_BYTES`]. The queue never holds more than this and one message.
     pub queue_high_bytes: usize,
@@ -57,9 +57,9 @@ pub struct Options {
 /// What a queued message counts beside its bytes, so that many tiny ones are bounded too.
 pub const QUEUED_MESSAGE_BYTES: usize = 64;
 
-impl Default for Options {
+impl Default for ConnectionOptions {
     fn default() -> Self {
-        Options {
+        ConnectionOptions {
             queue_high_bytes: 1024 * 1024,
             queue_low_bytes: 256 * 1024,
             overflow: Overflow::Close,
@@ -129,7 +129,7 @@ pub struct Config {
     /// A callback that takes longer is logged by name.
     pub slow_callback: Duration,
     /// What routes start from.
-    pub options: Options,
+    pub options: ConnectionOptions,
 }
 
 impl Config {
@@ -165,7 +165,7 @@ impl Default for Config {
             patterns_max: 32,
             federation_bytes_max: 16 * 1024 * 1024,
             slow_callback: Duration::from_millis(100),
-            options: Options::default(),
+            options: ConnectionOptions::default(),
         }
     }
 }

@@ -114,7 +114,7 @@ mod tests {
 
     use super::*;
     use crate::reactor::clock::{Clock, nanos};
-    use crate::reactor::config::{Config, Options};
+    use crate::reactor::config::{Config, ConnectionOptions};
     use crate::reactor::connection::Protocol;
     use crate::reactor::stream::StreamHandlers;
     use crate::reactor::{Duration, EventLoop};
@@ -139,7 +139,7 @@ mod tests {
     }
 
     fn connect(event_loop: &mut EventLoop<Vec<String>>, host: &str) -> ConnId {
-        let mut handlers = StreamHandlers::new(String::new(), true, Options::default());
+        let mut handlers = StreamHandlers::new(String::new(), true, ConnectionOptions::default());
         let name = host.to_owned();
         handlers.on_close(move |stream: &mut crate::Stream<'_, Vec<String>>, close| {
             stream.state.push(format!("{name}: {}", close.cause))

@@ -22,7 +22,7 @@ use crate::pubsub::{
 
 use super::clock::{Clock, nanos};
 use super::close::{Close, CloseCause, Sent};
-use super::config::{Config, Options};
+use super::config::{Config, ConnectionOptions};
 use super::connect::Race;
 use super::connection::{Flags, Protocol};
 use super::drain::Drain;
@@ -545,7 +545,7 @@ impl<S: 'static> Reactor<S> {
         self.handler_keys.try_remove(key as usize);
     }
 
-    pub(crate) fn add_options(&mut self, options: Options) -> u16 {
+    pub(crate) fn add_options(&mut self, options: ConnectionOptions) -> u16 {
         // A client that connects again and again has the same ones each time.
         let known = self
             .table
@@ -688,14 +688,14 @@ mod tests {
     #[test]
     fn options_that_are_alike_are_kept_once() {
         let mut sim = Sim::new((), |_: &mut Reactor<()>| ());
-        let hasty = Options {
+        let hasty = ConnectionOptions {
             write_timeout: Duration::from_secs(1),
-            ..Options::default()
+            ..ConnectionOptions::default()
         };
         let reactor = sim.reactor();
         let first = reactor.add_options(hasty.clone());
         assert_eq!(reactor.add_options(hasty), first);
-        assert_eq!(reactor.add_options(Options::default()), 0);
+        assert_eq!(reactor.add_options(ConnectionOptions::default()), 0);
         assert_eq!(reactor.table.options.len(), 2);
     }
 }

@@ -12,7 +12,7 @@ use crate::protocol::websocket::{self, Message, Role};
 use crate::protocol::{event_stream, http};
 
 use super::close::{CloseCause, Sent};
-use super::config::{Options, Overflow};
+use super::config::{ConnectionOptions, Overflow};
 use super::connection::{Connection, Flags, Life, Protocol};
 use super::deadlines::Tick;
 use super::id::ConnId;
@@ -626,7 +626,7 @@ impl Table {
 impl Connection {
     /// Something was queued: is it full now? Whether it is to be flushed that was not before.
     #[inline]
-    fn note_pushed(&mut self, options: &Options) -> bool {
+    fn note_pushed(&mut self, options: &ConnectionOptions) -> bool {
         if options.queue_high_bytes < self.queue.queued_bytes() {
             self.flags.set(Flags::FULL);
             // Where messages are dropped, it takes pongs and replies, which are not, to get far above.

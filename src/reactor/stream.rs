@@ -3,7 +3,7 @@
 //! Shared by the server and the client side, which differ only in how a connection comes about.
 
 use super::close::{Close, CloseCause, Deadline, Sent};
-use super::config::Options;
+use super::config::ConnectionOptions;
 use super::connection::Connection;
 use super::handler::{Cx, Handler};
 use super::id::ConnId;
@@ -39,7 +39,7 @@ type OnClose<S> = Box<dyn FnMut(&mut Stream<'_, S>, &Close)>;
 pub struct StreamHandlers<S> {
     pub(crate) name: String,
     single: bool,
-    options: Options,
+    options: ConnectionOptions,
     on_open: Option<OnStream<S>>,
     on_data: Option<OnData<S>>,
     on_end: Option<OnStream<S>>,
@@ -48,7 +48,7 @@ pub struct StreamHandlers<S> {
 }
 
 impl<S> StreamHandlers<S> {
-    pub(crate) fn new(name: String, single: bool, options: Options) -> Self {
+    pub(crate) fn new(name: String, single: bool, options: ConnectionOptions) -> Self {
         StreamHandlers {
             name,
             single,
@@ -62,7 +62,7 @@ impl<S> StreamHandlers<S> {
     }
 
     /// Watermarks, policy and deadlines of these connections; they start as the reactor's.
-    pub fn options(&mut self) -> &mut Options {
+    pub fn options(&mut self) -> &mut ConnectionOptions {
         &mut self.options
     }
 

@@ -14,7 +14,7 @@ use crate::protocol::websocket::{self, Role};
 use crate::pubsub::{Subscriptions, WireFormat};
 
 use super::clock::nanos;
-use super::config::{Config, Options};
+use super::config::{Config, ConnectionOptions};
 use super::connect::Attempt;
 use super::connection::{Connection, Flags, Life, Protocol};
 use super::deadlines::{Deadlines, Tick};
@@ -50,7 +50,7 @@ pub(crate) struct Table {
     pub(crate) read_time_nanos: u64,
     /// Steps of work since the clock was looked at for the connection that is being read.
     pub(crate) spent: u32,
-    pub(crate) options: Vec<Rc<Options>>,
+    pub(crate) options: Vec<Rc<ConnectionOptions>>,
     pub(crate) stats: Stats,
     /// Nanoseconds since the start of the reactor; read once a readiness.
     pub(crate) now: u64,
@@ -315,7 +315,7 @@ impl Table {
             .is_some_and(|connection| matches!(connection.life, Life::Open | Life::Closing))
     }
 
-    pub(crate) fn options_of(&self, id: ConnId) -> Option<&Rc<Options>> {
+    pub(crate) fn options_of(&self, id: ConnId) -> Option<&Rc<ConnectionOptions>> {
         self.connection(id)
             .map(|connection| &self.options[usize::from(connection.options)])
     }

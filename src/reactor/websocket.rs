@@ -9,7 +9,7 @@ use crate::protocol::websocket::{self, Event, Machine, Message, Role, ToMessage}
 use crate::pubsub::{self, TopicError, WireFormat};
 
 use super::close::{Close, CloseCause, Deadline, Sent};
-use super::config::Options;
+use super::config::ConnectionOptions;
 use super::connection::{Life, Protocol};
 use super::deadlines::Tick;
 use super::handler::Cx;
@@ -263,7 +263,7 @@ impl<S: 'static> WebSocketHandler<S> for Closures<S> {
 
 /// The callbacks of the WebSockets of one route, or of one client, and their options.
 pub struct WebSocketCallbacks<S> {
-    pub(crate) options: Options,
+    pub(crate) options: ConnectionOptions,
     /// The interval of pings, as the deadlines count it.
     ping_nanos: Option<u64>,
     /// The longest message that goes the short way.
@@ -275,7 +275,7 @@ pub struct WebSocketCallbacks<S> {
 }
 
 impl<S: 'static> WebSocketCallbacks<S> {
-    pub(crate) fn new(options: Options) -> Self {
+    pub(crate) fn new(options: ConnectionOptions) -> Self {
         WebSocketCallbacks {
             options,
             ping_nanos: None,
@@ -292,7 +292,7 @@ impl<S: 'static> WebSocketCallbacks<S> {
     }
 
     /// Limits, watermarks, policy and deadlines; they start as the reactor's.
-    pub fn options(&mut self) -> &mut Options {
+    pub fn options(&mut self) -> &mut ConnectionOptions {
         &mut self.options
     }
 

@@ -11,7 +11,7 @@ use crate::protocol::http::{
     self, Exchange, HeaderStorage, HttpError, ParsedHead, Phase, RequestHead, Status, upgrade,
 };
 use crate::reactor::close::{Close, CloseCause, Deadline};
-use crate::reactor::config::Options;
+use crate::reactor::config::ConnectionOptions;
 use crate::reactor::connection::{Connection, Flags, Protocol};
 use crate::reactor::handler::{Cx, Handler};
 use crate::reactor::id::{ConnId, ListenerId};
@@ -50,7 +50,7 @@ pub struct Site<S> {
     /// The route of the request that is being handled, for log lines.
     asked: Option<usize>,
     routes: Vec<Route<S>>,
-    options: Options,
+    options: ConnectionOptions,
     options_index: u16,
     pub(crate) gate: Gate,
     guard: Option<Guard<S>>,
@@ -60,7 +60,7 @@ pub struct Site<S> {
 }
 
 impl<S: 'static> Site<S> {
-    fn new(options: Options, limits: http::Limits) -> Site<S> {
+    fn new(options: ConnectionOptions, limits: http::Limits) -> Site<S> {
         Site {
             name: String::new(),
             asked: None,
@@ -76,7 +76,7 @@ impl<S: 'static> Site<S> {
 
     /// Limits, watermarks, policy and deadlines of this listener's connections; they start as the
     /// reactor's, and WebSocket routes made from now on start as these.
-    pub fn options(&mut self) -> &mut Options {
+    pub fn options(&mut self) -> &mut ConnectionOptions {
         &mut self.options
     }
 

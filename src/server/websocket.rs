@@ -5,7 +5,7 @@ use std::ops::{Deref, DerefMut};
 
 use crate::protocol::http::{Status, upgrade};
 use crate::protocol::websocket::Role;
-use crate::reactor::config::Options;
+use crate::reactor::config::ConnectionOptions;
 use crate::reactor::handler::Cx;
 use crate::reactor::id::{ConnId, ListenerId};
 use crate::reactor::reactor::Reactor;
@@ -40,7 +40,7 @@ impl<S> DerefMut for WebSocketRoute<S> {
 }
 
 impl<S: 'static> WebSocketRoute<S> {
-    pub(crate) fn new(options: Options) -> Self {
+    pub(crate) fn new(options: ConnectionOptions) -> Self {
         WebSocketRoute {
             subprotocols: Vec::new(),
             options_index: 0,
