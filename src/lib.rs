@@ -136,7 +136,7 @@ pub use reactor::reactor::{Published, Reactor};
 pub use reactor::remote::{Gone, Remote};
 pub use reactor::sim::{Received, Sim, SimSocket, SimStream};
 pub use reactor::stats::{Histogram, Stats};
-pub use reactor::stream::{Stream, StreamHandlers};
+pub use reactor::stream::{Stream, StreamCallbacks};
 pub use reactor::timers::TimerId;
 pub use reactor::transport::Peer;
 pub use reactor::websocket::{Handshake, WebSocketCallbacks, WebSocketHandler, Ws};

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use crate::reactor::connection::Protocol;
 use crate::reactor::id::ConnId;
 use crate::reactor::reactor::Reactor;
-use crate::reactor::stream::StreamHandlers;
+use crate::reactor::stream::StreamCallbacks;
 
 impl<S: 'static> Reactor<S> {
     /// Connects to `HOST:PORT` or `unix:PATH` for a raw stream; `setup` names its callbacks.
@@ -21,7 +21,7 @@ impl<S: 'static> Reactor<S> {
     pub fn connect_stream(
         &mut self,
         address: &str,
-        setup: impl FnOnce(&mut StreamHandlers<S>),
+        setup: impl FnOnce(&mut StreamCallbacks<S>),
     ) -> io::Result<ConnId> {
         self.connect_stream_from(address, None, setup)
     }
@@ -40,11 +40,11 @@ impl<S: 'static> Reactor<S> {
         &mut self,
         address: &str,
         from: Option<IpAddr>,
-        setup: impl FnOnce(&mut StreamHandlers<S>),
+        setup: impl FnOnce(&mut StreamCallbacks<S>),
     ) -> io::Result<ConnId> {
         let options = self.config().options.clone();
         let name = format!("stream to {address}");
-        let mut handlers = StreamHandlers::new(name, true, options);
+        let mut handlers = StreamCallbacks::new(name, true, options);
         setup(&mut handlers);
         let options = self.add_options(handlers.options().clone());
         let handlers = Box::new(handlers);

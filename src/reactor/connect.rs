@@ -364,7 +364,7 @@ mod tests {
     use super::*;
     use crate::reactor::clock::Clock;
     use crate::reactor::config::{Config, ConnectionOptions};
-    use crate::reactor::stream::{Stream, StreamHandlers};
+    use crate::reactor::stream::{Stream, StreamCallbacks};
     use crate::reactor::{Duration, EventLoop};
 
     const MILLIS: fn(u64) -> Duration = Duration::from_millis;
@@ -374,7 +374,7 @@ mod tests {
         let mut event_loop = EventLoop::new(Config::default(), Vec::new()).unwrap();
         event_loop.reactor.clock = Clock::Invented(0);
         event_loop.reactor.lookups.resolve = Arc::new(move |_, _| Ok(addresses.clone()));
-        let mut handlers = StreamHandlers::new(String::new(), true, ConnectionOptions::default());
+        let mut handlers = StreamCallbacks::new(String::new(), true, ConnectionOptions::default());
         handlers.on_open(|stream: &mut Stream<'_, Vec<String>>| stream.state.push("open".into()));
         handlers.on_close(|stream: &mut Stream<'_, Vec<String>>, close| {
             stream.state.push(format!("{:?}", close.cause))

@@ -116,7 +116,7 @@ mod tests {
     use crate::reactor::clock::{Clock, nanos};
     use crate::reactor::config::{Config, ConnectionOptions};
     use crate::reactor::connection::Protocol;
-    use crate::reactor::stream::StreamHandlers;
+    use crate::reactor::stream::StreamCallbacks;
     use crate::reactor::{Duration, EventLoop};
 
     /// A resolver that says which name it was asked for, and then waits to be let go.
@@ -139,7 +139,7 @@ mod tests {
     }
 
     fn connect(event_loop: &mut EventLoop<Vec<String>>, host: &str) -> ConnId {
-        let mut handlers = StreamHandlers::new(String::new(), true, ConnectionOptions::default());
+        let mut handlers = StreamCallbacks::new(String::new(), true, ConnectionOptions::default());
         let name = host.to_owned();
         handlers.on_close(move |stream: &mut crate::Stream<'_, Vec<String>>, close| {
             stream.state.push(format!("{name}: {}", close.cause))

@@ -36,7 +36,7 @@ type OnData<S> = Box<dyn FnMut(&mut Stream<'_, S>, &[u8])>;
 type OnClose<S> = Box<dyn FnMut(&mut Stream<'_, S>, &Close)>;
 
 /// The callbacks of one listener's, or one client's, raw streams.
-pub struct StreamHandlers<S> {
+pub struct StreamCallbacks<S> {
     pub(crate) name: String,
     single: bool,
     options: ConnectionOptions,
@@ -47,9 +47,9 @@ pub struct StreamHandlers<S> {
     on_close: Option<OnClose<S>>,
 }
 
-impl<S> StreamHandlers<S> {
+impl<S> StreamCallbacks<S> {
     pub(crate) fn new(name: String, single: bool, options: ConnectionOptions) -> Self {
-        StreamHandlers {
+        StreamCallbacks {
             name,
             single,
             options,
@@ -103,7 +103,7 @@ impl<S> StreamHandlers<S> {
     }
 }
 
-impl<S: 'static> StreamHandlers<S> {
+impl<S: 'static> StreamCallbacks<S> {
     fn restart_idle(cx: &mut Cx<'_, S>, id: ConnId) {
         if let Some(timeout) = cx
             .reactor
@@ -116,7 +116,7 @@ impl<S: 'static> StreamHandlers<S> {
     }
 }
 
-impl<S: 'static> Handler<S> for StreamHandlers<S> {
+impl<S: 'static> Handler<S> for StreamCallbacks<S> {
     fn name(&self, _: Option<&Connection>) -> String {
         self.name.clone()
     }

@@ -4,7 +4,7 @@ use std::io;
 
 use crate::reactor::id::ListenerId;
 use crate::reactor::reactor::Reactor;
-use crate::reactor::stream::StreamHandlers;
+use crate::reactor::stream::StreamCallbacks;
 
 impl<S: 'static> Reactor<S> {
     /// Listens on `HOST:PORT` (port 0 picks one) or `unix:PATH` for raw streams; `setup` names the
@@ -16,10 +16,10 @@ impl<S: 'static> Reactor<S> {
     pub fn stream(
         &mut self,
         address: &str,
-        setup: impl FnOnce(&mut StreamHandlers<S>),
+        setup: impl FnOnce(&mut StreamCallbacks<S>),
     ) -> io::Result<ListenerId> {
         let options = self.config().options.clone();
-        let mut handlers = StreamHandlers::new(String::new(), false, options);
+        let mut handlers = StreamCallbacks::new(String::new(), false, options);
         setup(&mut handlers);
         let options = self.add_options(handlers.options().clone());
         self.listen(address, options, |address| {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use waterwheel::protocol::http::WebSocketUrl;
 use waterwheel::{
-    Close, ConnId, ConnMap, Cx, Message, Reactor, StreamHandlers, WebSocketClient,
+    Close, ConnId, ConnMap, Cx, Message, Reactor, StreamCallbacks, WebSocketClient,
     WebSocketClientId,
 };
 
@@ -458,7 +458,7 @@ impl FanOut {
         let from = self.run.plan.source(self.options.subscribers + publisher);
         let id = match (self.options.publishing, self.clients) {
             (Publishing::Post, _) => {
-                let set_up = |stream: &mut StreamHandlers<Self>| {
+                let set_up = |stream: &mut StreamCallbacks<Self>| {
                     stream.on_open(|stream| {
                         Self::opened(stream.state, stream.reactor, stream.id);
                     });
