@@ -33,9 +33,9 @@ pub fn setup(reactor: &mut Reactor<()>, federation: &Federation<()>) -> io::Resu
         is_loopback: true,
         ..Access::default()
     };
-    reactor.http("127.0.0.1:8083", |site| {
-        seat.mount(site, &access);
-        site.post("/say", move |request| {
+    reactor.http("127.0.0.1:8083", |router| {
+        seat.mount(router, &access);
+        router.post("/say", move |request| {
             let Some(text) = request.text() else {
                 request.reply(Status::BAD_REQUEST);
                 return;

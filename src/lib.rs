@@ -101,7 +101,7 @@
 //!
 //! # Features
 //!
-//! `hub` adds the module `hub`, whose `mount` gives a [`Site`] the routes of the program: topics over
+//! `hub` adds the module `hub`, whose `mount` gives a [`Router`] the routes of the program: topics over
 //! WebSocket, event streams and POST. `signals` adds `Reactor::drain_on_signals` on Unix; `program`, the default,
 //! adds what the binary needs. An embedder wants `default-features = false`.
 
@@ -144,5 +144,5 @@ pub use reactor::{EventLoop, SetupResult};
 pub use server::origins::Origins;
 pub use server::reply::{Body, HeaderError, Reply, Responder};
 pub use server::request::{EventStream, Request};
-pub use server::site::Site;
+pub use server::router::Router;
 pub use server::websocket::WebSocketRoute;

@@ -35,8 +35,8 @@ fn watch(reactor: &mut Reactor<Log>, url: &str) {
 fn our_client_talks_to_our_server() {
     let mut sim = Sim::new(Log::new(), |reactor| {
         reactor
-            .http("0.0.0.0:8080", |site| {
-                site.websocket("/room/:name", |ws| {
+            .http("0.0.0.0:8080", |router| {
+                router.websocket("/room/:name", |ws| {
                     ws.subprotocols(["b"]);
                     ws.on_open(|ws, handshake| {
                         assert_eq!(handshake.header("x-token"), Some("secret"));
@@ -67,8 +67,8 @@ fn our_client_talks_to_our_server() {
 fn a_refused_client_is_told_the_status() {
     let mut sim = Sim::new(Log::new(), |reactor| {
         reactor
-            .http("0.0.0.0:8080", |site| {
-                site.websocket("/ws", |ws| {
+            .http("0.0.0.0:8080", |router| {
+                router.websocket("/ws", |ws| {
                     ws.before_open(|_| Err(waterwheel::Status::UNAUTHORIZED.into()));
                 });
             })

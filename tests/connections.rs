@@ -935,8 +935,8 @@ fn the_end_of_lingering_makes_room() {
     };
     let mut sim = Sim::with_config(config, (), |reactor| {
         reactor
-            .http("0.0.0.0:80", |site| {
-                site.get("/", |request| request.reply("hi"))
+            .http("0.0.0.0:80", |router| {
+                router.get("/", |request| request.reply("hi"))
             })
             .unwrap();
     });

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use support::{Answer, answer, answers_to, get, post};
 use waterwheel::protocol::event_stream;
-use waterwheel::{CloseCause, ConnId, Event, Sent, Sim, SimStream, Site, Status};
+use waterwheel::{CloseCause, ConnId, Event, Router, Sent, Sim, SimStream, Status};
 
 #[derive(Default)]
 struct Notes {
@@ -21,15 +21,15 @@ struct Notes {
 /// The chat that the guide shows, and streams that are looked at.
 fn chat() -> Sim<Notes> {
     Sim::new(Notes::default(), |reactor| {
-        reactor.http("0.0.0.0:80", |site: &mut Site<Notes>| {
-            site.get("/chat", |request| {
+        reactor.http("0.0.0.0:80", |router: &mut Router<Notes>| {
+            router.get("/chat", |request| {
                 let id = request.event_stream().subscribe("chat");
                 request.state.streams.push(id);
                 request.reactor.on_close(id, |cx, close| {
                     cx.state.lines.push(close.cause.to_string());
                 });
             });
-            site.post("/message", |request| match request.form("message") {
+            router.post("/message", |request| match request.form("message") {
                 Some(text) => {
                     let event = Event::new("message").data(text);
                     request.reactor.publish("chat", event);
@@ -37,20 +37,20 @@ fn chat() -> Sim<Notes> {
                 }
                 None => request.reply(Status::BAD_REQUEST),
             });
-            site.get("/retry", |request| {
+            router.get("/retry", |request| {
                 let stream = request.event_stream();
                 stream.retry(Duration::from_millis(2500)).subscribe("chat")
             });
-            site.get("/both", |request| {
+            router.get("/both", |request| {
                 let mut stream = request.event_stream();
                 stream.subscribe("chat");
                 stream.subscribe("news");
             });
-            site.get("/pattern", |request| {
+            router.get("/pattern", |request| {
                 request.event_stream().subscribe_pattern("cha*")
             });
-            site.get("/bad", |request| request.event_stream().subscribe("a\nb"));
-            site.get("/", |request| request.reply("page"));
+            router.get("/bad", |request| request.event_stream().subscribe("a\nb"));
+            router.get("/", |request| request.reply("page"));
         })
     })
 }
@@ -268,9 +268,9 @@ fn an_idle_stream_shows_a_comment_every_fifteen_seconds() {
 fn the_interval_of_comments_is_an_option_of_the_site() {
     for (interval, count) in [(None, 0), (Some(seconds(2)), 4)] {
         let mut sim = Sim::new((), |reactor| {
-            reactor.http("0.0.0.0:80", |site| {
-                site.options().heartbeat_interval = interval;
-                site.get("/", |request| request.event_stream().subscribe("t"));
+            reactor.http("0.0.0.0:80", |router| {
+                router.options().heartbeat_interval = interval;
+                router.get("/", |request| request.event_stream().subscribe("t"));
             })
         });
         let stream = sim.connect();

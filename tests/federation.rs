@@ -40,7 +40,7 @@ fn house_with(count: usize, config: &Config) -> House {
     let sims = (0..count).map(|_| {
         Sim::with_config(config.clone(), Log::new(), |reactor| {
             let seat = federation.join(reactor)?;
-            let listener = reactor.http("0.0.0.0:80", |site| seat.mount(site, &access));
+            let listener = reactor.http("0.0.0.0:80", |router| seat.mount(router, &access));
             seats.push(seat);
             listener
         })

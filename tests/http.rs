@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use support::{Answer, answer, answers, answers_to, get, post};
 use waterwheel::{
-    CloseCause, Config, Deadline, Faults, Origins, Reply, Request, Responder, Sent, Sim, SimStream,
-    Site, Status,
+    CloseCause, Config, Deadline, Faults, Origins, Reply, Request, Responder, Router, Sent, Sim,
+    SimStream, Status,
 };
 
 const HOST: &str = "Host: h\r\n";
@@ -30,9 +30,9 @@ impl Notes {
     }
 }
 
-fn routes(site: &mut Site<Notes>) {
-    site.get("/", |request| request.reply("hello"));
-    site.get("/where", |request| {
+fn routes(router: &mut Router<Notes>) {
+    router.get("/", |request| request.reply("hello"));
+    router.get("/where", |request| {
         let text = format!(
             "{}?{}",
             request.path(),
@@ -40,20 +40,20 @@ fn routes(site: &mut Site<Notes>) {
         );
         request.reply(text)
     });
-    site.post("/echo", |request| {
+    router.post("/echo", |request| {
         request
             .state
             .note(format!("echo of {}", request.body().len()));
         let body = request.body().to_vec();
         request.reply((Status::OK, body))
     });
-    site.get("/header", |request| {
+    router.get("/header", |request| {
         let value = request.header("x-value").map(|value| format!("<{value}>"));
         request.reply(value.unwrap_or_else(|| "none".to_owned()))
     });
-    site.get("/204", |request| request.reply(Status::NO_CONTENT));
-    site.get("/304", |request| request.reply(Status::NOT_MODIFIED));
-    site.get("/later", |request| {
+    router.get("/204", |request| request.reply(Status::NO_CONTENT));
+    router.get("/304", |request| request.reply(Status::NOT_MODIFIED));
+    router.get("/later", |request| {
         request.state.note("later");
         let responder = request.reply_later();
         request.state.responders.push(responder);
@@ -61,12 +61,12 @@ fn routes(site: &mut Site<Notes>) {
             cx.state.note(close.cause.to_string());
         });
     });
-    site.get("/note/:what", |request| {
+    router.get("/note/:what", |request| {
         let what = request.param("what").unwrap_or_default().into_owned();
         request.state.note(what.clone());
         request.reply(what)
     });
-    site.websocket("/ws", |ws| ws.on_message(|ws, message| ws.send(message)));
+    router.websocket("/ws", |ws| ws.on_message(|ws, message| ws.send(message)));
 }
 
 fn server() -> Sim<Notes> {
@@ -933,8 +933,8 @@ fn what_is_pipelined_behind_a_later_reply_waits_for_it() {
 fn pipelined_requests_wait_while_their_client_does_not_read() {
     const PAGE_BYTES: usize = 500_000;
     let mut sim = Sim::new(0, |reactor| {
-        reactor.http("0.0.0.0:80", |site| {
-            site.get("/", |request: &mut Request<'_, '_, usize>| {
+        reactor.http("0.0.0.0:80", |router| {
+            router.get("/", |request: &mut Request<'_, '_, usize>| {
                 *request.state = (*request.state).max(request.reactor.queued_bytes(request.id));
                 request.reply(Reply::new(Status::OK).body(vec![b'x'; PAGE_BYTES]))
             });
@@ -1155,8 +1155,8 @@ fn a_large_answer_may_take_its_time() {
     ];
     for (name, request, finishes) in requests {
         let mut sim = Sim::new((), |reactor| {
-            reactor.http("0.0.0.0:80", |site| {
-                site.get("/", |request| {
+            reactor.http("0.0.0.0:80", |router| {
+                router.get("/", |request| {
                     request.reply(Reply::new(Status::OK).body(vec![b'x'; PAGE_BYTES]))
                 });
             })
@@ -1185,8 +1185,8 @@ fn a_large_answer_may_take_its_time() {
 fn a_client_that_takes_nothing_of_its_answer_for_thirty_seconds_is_gone() {
     for option in ["keep-alive", "close"] {
         let mut sim = Sim::new(Notes::default(), |reactor| {
-            reactor.http("0.0.0.0:80", |site: &mut Site<Notes>| {
-                site.get("/", |request| {
+            reactor.http("0.0.0.0:80", |router: &mut Router<Notes>| {
+                router.get("/", |request| {
                     request.reactor.on_close(request.id, |cx, close| {
                         cx.state.note(close.cause.to_string());
                     });
@@ -1239,8 +1239,8 @@ fn after_a_refusal_the_client_has_ten_seconds_to_end_its_side() {
 #[test]
 fn a_reply_may_come_two_seconds_later() {
     let mut sim = Sim::new(Notes::default(), |reactor| {
-        reactor.http("0.0.0.0:80", |site| {
-            site.get("/later", |request: &mut Request<'_, '_, Notes>| {
+        reactor.http("0.0.0.0:80", |router| {
+            router.get("/later", |request: &mut Request<'_, '_, Notes>| {
                 let responder = request.reply_later();
                 request
                     .reactor
@@ -1307,14 +1307,14 @@ fn a_reply_that_never_comes_is_503_after_the_deadline() {
 #[test]
 fn the_second_answer_to_one_request_is_gone() {
     let mut sim = Sim::new(Notes::default(), |reactor| {
-        reactor.http("0.0.0.0:80", |site: &mut Site<Notes>| {
-            site.get("/twice", |request| {
+        reactor.http("0.0.0.0:80", |router: &mut Router<Notes>| {
+            router.get("/twice", |request| {
                 for text in ["one", "two"] {
                     let sent = request.reply(text);
                     request.state.sent.push(sent);
                 }
             });
-            site.get("/both", |request| {
+            router.get("/both", |request| {
                 let responder = request.reply_later();
                 let sent = [
                     request.reply("now"),
@@ -1323,14 +1323,14 @@ fn the_second_answer_to_one_request_is_gone() {
                 ];
                 request.state.sent.extend(sent);
             });
-            site.get("/after", |request| {
+            router.get("/after", |request| {
                 request.reply("now");
                 let responder = request.reply_later();
                 let sent = request.reactor.reply(responder, "then");
                 request.state.sent.push(sent);
             });
-            site.get("/never", |_| ());
-            site.get("/panic", |_| panic!("of a test"));
+            router.get("/never", |_| ());
+            router.get("/panic", |_| panic!("of a test"));
         })
     });
     assert_eq!(ask(&mut sim, &get("/twice")).text(), "one");
@@ -1362,8 +1362,8 @@ fn the_second_answer_to_one_request_is_gone() {
 
 fn streaming() -> Sim<Notes> {
     Sim::new(Notes::default(), |reactor| {
-        reactor.http("0.0.0.0:80", |site: &mut Site<Notes>| {
-            site.get("/ticks/:count", |request| {
+        reactor.http("0.0.0.0:80", |router: &mut Router<Notes>| {
+            router.get("/ticks/:count", |request| {
                 let count = request.param("count").and_then(|count| count.parse().ok());
                 let id = request.stream("text/plain");
                 request.reactor.on_close(id, |cx, close| {
@@ -1383,7 +1383,7 @@ fn streaming() -> Sim<Notes> {
                     }
                 });
             });
-            site.get("/bytes", |request| {
+            router.get("/bytes", |request| {
                 let id = request.stream("application/octet-stream");
                 for piece in [&b"\x00\xff"[..], b"", b"\r\n0\r\n\r\n", &[b'x'; 300]] {
                     request.reactor.send(id, piece);
@@ -1395,12 +1395,12 @@ fn streaming() -> Sim<Notes> {
                 ];
                 request.state.sent.extend(sent);
             });
-            site.get("/fail", |request| {
+            router.get("/fail", |request| {
                 let id = request.stream("text/plain");
                 request.reactor.send(id, "so far");
                 panic!("of a test");
             });
-            site.get("/", |request| request.reply("hello"));
+            router.get("/", |request| request.reply("hello"));
         })
     })
 }
@@ -1506,8 +1506,8 @@ fn a_streamed_body_that_is_cut_short_does_not_look_whole() {
 
     // The same of a client that does not read.
     let mut sim = Sim::new(Notes::default(), |reactor| {
-        reactor.http("0.0.0.0:80", |site: &mut Site<Notes>| {
-            site.get("/flood", |request| {
+        reactor.http("0.0.0.0:80", |router: &mut Router<Notes>| {
+            router.get("/flood", |request| {
                 let id = request.stream("text/plain");
                 request
                     .reactor
@@ -1540,8 +1540,8 @@ fn a_streamed_body_that_is_cut_short_does_not_look_whole() {
 #[test]
 fn a_connection_that_speaks_http_is_no_member_of_a_topic() {
     let mut sim = Sim::new(Notes::default(), |reactor| {
-        reactor.http("0.0.0.0:80", |site: &mut Site<Notes>| {
-            site.get("/", |request| {
+        reactor.http("0.0.0.0:80", |router: &mut Router<Notes>| {
+            router.get("/", |request| {
                 let joined = [
                     request.reactor.subscribe(request.id, "t"),
                     request.reactor.subscribe_pattern(request.id, "*"),
@@ -1549,7 +1549,7 @@ fn a_connection_that_speaks_http_is_no_member_of_a_topic() {
                 assert_eq!(joined, [Ok(false), Ok(false)]);
                 request.reply("hello")
             });
-            site.get("/stream", |request| {
+            router.get("/stream", |request| {
                 let id = request.stream("text/plain");
                 assert_eq!(request.reactor.subscribe(id, "t"), Ok(false));
             });
@@ -1572,12 +1572,12 @@ fn a_connection_that_speaks_http_is_no_member_of_a_topic() {
 #[test]
 fn a_method_that_a_path_has_not_is_405_with_those_it_has() {
     let mut sim = Sim::new((), |reactor| {
-        reactor.http("0.0.0.0:80", |site| {
-            site.get("/a", |request| request.reply("got"));
-            site.post("/a", |request| request.reply("posted"));
-            site.method("DELETE", "/b/:id", |request| request.reply("deleted"));
-            site.websocket("/ws", |_| {});
-            site.method("*", "/any", |request| {
+        reactor.http("0.0.0.0:80", |router| {
+            router.get("/a", |request| request.reply("got"));
+            router.post("/a", |request| request.reply("posted"));
+            router.method("DELETE", "/b/:id", |request| request.reply("deleted"));
+            router.websocket("/ws", |_| {});
+            router.method("*", "/any", |request| {
                 let method = request.method().to_owned();
                 request.reply(method)
             });
@@ -1614,10 +1614,10 @@ fn a_method_that_a_path_has_not_is_405_with_those_it_has() {
 #[test]
 fn one_port_serves_paths_with_parameters_and_several_protocols() {
     let mut sim = Sim::new((), |reactor| {
-        reactor.http("0.0.0.0:80", |site| {
-            site.get("/", |request| request.reply("page"));
-            site.get("/chat", |request| request.event_stream().subscribe("chat"));
-            site.get("/rooms/:room/users/:user", |request| {
+        reactor.http("0.0.0.0:80", |router| {
+            router.get("/", |request| request.reply("page"));
+            router.get("/chat", |request| request.event_stream().subscribe("chat"));
+            router.get("/rooms/:room/users/:user", |request| {
                 let text = format!(
                     "{:?} {:?} {:?}",
                     request.param("room"),
@@ -1626,14 +1626,14 @@ fn one_port_serves_paths_with_parameters_and_several_protocols() {
                 );
                 request.reply(text)
             });
-            site.get("/files/*", |request| {
+            router.get("/files/*", |request| {
                 let path = request.path().to_owned();
                 request.reply(path)
             });
-            site.websocket("/ws", |ws| {
+            router.websocket("/ws", |ws| {
                 ws.on_message(|ws, message| ws.publish("chat", message));
             });
-            site.websocket("/cable/:name", |ws| {
+            router.websocket("/cable/:name", |ws| {
                 ws.on_open(|ws, handshake| {
                     ws.send(handshake.param("name").unwrap_or_default().into_owned())
                 });
@@ -1673,13 +1673,13 @@ fn one_port_serves_paths_with_parameters_and_several_protocols() {
 #[test]
 fn queries_and_forms_are_decoded() {
     let mut sim = Sim::new((), |reactor| {
-        reactor.http("0.0.0.0:80", |site| {
-            site.get("/query", |request| {
+        reactor.http("0.0.0.0:80", |router| {
+            router.get("/query", |request| {
                 let all: Vec<_> = request.queries("t").collect();
                 let text = format!("{:?} {:?} {all:?}", request.query("a"), request.query("b"));
                 request.reply(text)
             });
-            site.post("/form", |request| {
+            router.post("/form", |request| {
                 let text = format!("{:?} {:?}", request.form("message"), request.text());
                 request.reply(text)
             });
@@ -1766,11 +1766,11 @@ fn a_header_that_would_split_the_answer_is_an_error() {
         );
     }
     let mut sim = Sim::new((), |reactor| {
-        reactor.http("0.0.0.0:80", |site| {
-            site.get("/type", |request| {
+        reactor.http("0.0.0.0:80", |router| {
+            router.get("/type", |request| {
                 request.reply(Reply::from("fine").content_type("a/b\r\nSet-Cookie: c"))
             });
-            site.get("/", |request| {
+            router.get("/", |request| {
                 let value = request.query("value").unwrap_or_default();
                 match Reply::new(Status::OK).header("X-Value", value) {
                     Ok(reply) => request.reply(reply.body("fine")),
@@ -1796,8 +1796,8 @@ fn a_header_that_would_split_the_answer_is_an_error() {
 #[test]
 fn a_guard_refuses_or_answers_before_the_route_and_for_paths_without_one() {
     let mut sim = Sim::new(Notes::default(), |reactor| {
-        reactor.http("0.0.0.0:80", |site: &mut Site<Notes>| {
-            site.guard(|request| match request.query("who").as_deref() {
+        reactor.http("0.0.0.0:80", |router: &mut Router<Notes>| {
+            router.guard(|request| match request.query("who").as_deref() {
                 Some("stranger") => Err((Status::UNAUTHORIZED, "who are you?").into()),
                 Some("known") => {
                     request.reply("at the door");
@@ -1805,7 +1805,7 @@ fn a_guard_refuses_or_answers_before_the_route_and_for_paths_without_one() {
                 }
                 _ => Ok(()),
             });
-            site.get("/", |request| {
+            router.get("/", |request| {
                 request.state.note("called");
                 request.reply("inside")
             });
@@ -1835,31 +1835,31 @@ fn a_guard_refuses_or_answers_before_the_route_and_for_paths_without_one() {
 
 fn site_with_origins(absent: bool) -> Sim<Notes> {
     Sim::new(Notes::default(), move |reactor| {
-        reactor.http("0.0.0.0:80", |site: &mut Site<Notes>| {
-            site.origins(Origins::Listed {
+        reactor.http("0.0.0.0:80", |router: &mut Router<Notes>| {
+            router.origins(Origins::Listed {
                 origins: vec![
                     "https://app.example.org".into(),
                     "http://other:3000/".into(),
                 ],
                 absent,
             });
-            site.get("/", |request| {
+            router.get("/", |request| {
                 request.state.note("called");
                 request.reply("hello")
             });
-            site.post("/publish", |request| request.reply("published"));
-            site.get("/later", |request| {
+            router.post("/publish", |request| request.reply("published"));
+            router.get("/later", |request| {
                 let responder = request.reply_later();
                 request
                     .reactor
                     .next_tick(move |cx| cx.reactor.reply(responder, "at last"));
             });
-            site.get("/never", |request| request.reply_later());
-            site.get("/panic", |_| panic!("of a test"));
-            site.get("/forgotten", |_| ());
-            site.get("/events", |request| request.event_stream().subscribe("t"));
-            site.get("/ticks", |request| request.stream("text/plain"));
-            site.websocket("/ws", |_| {});
+            router.get("/never", |request| request.reply_later());
+            router.get("/panic", |_| panic!("of a test"));
+            router.get("/forgotten", |_| ());
+            router.get("/events", |request| request.event_stream().subscribe("t"));
+            router.get("/ticks", |request| request.stream("text/plain"));
+            router.websocket("/ws", |_| {});
         })
     })
 }

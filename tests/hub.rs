@@ -15,7 +15,7 @@ use waterwheel::{Config, Received, Sim, SimSocket, SimStream};
 
 fn hub(access: Access) -> Sim<()> {
     Sim::new((), move |reactor| {
-        reactor.http("0.0.0.0:80", |site| hub::mount(site, &access))
+        reactor.http("0.0.0.0:80", |router| hub::mount(router, &access))
     })
 }
 
@@ -416,7 +416,7 @@ fn a_plain_socket_that_says_what_it_must_not_is_closed_with_the_reason() {
                 open: true,
                 ..Access::default()
             };
-            reactor.http("0.0.0.0:80", |site| hub::mount(site, &access))
+            reactor.http("0.0.0.0:80", |router| hub::mount(router, &access))
         },
     );
     for (name, said) in [
@@ -617,7 +617,9 @@ fn the_envelope_is_spoken_on_any_number_of_listeners() {
                 open: true,
                 ..Access::default()
             };
-            reactor.http(&format!("0.0.0.0:{port}"), |site| hub::mount(site, &access))?;
+            reactor.http(&format!("0.0.0.0:{port}"), |router| {
+                hub::mount(router, &access)
+            })?;
         }
         std::io::Result::Ok(())
     });
@@ -670,7 +672,7 @@ fn more_subscriptions_than_allowed_are_an_error_of_the_envelope() {
                 open: true,
                 ..Access::default()
             };
-            reactor.http("0.0.0.0:80", |site| hub::mount(site, &access))
+            reactor.http("0.0.0.0:80", |router| hub::mount(router, &access))
         },
     );
     let socket = subscribed(&mut sim, "a");
@@ -1266,7 +1268,7 @@ fn refusals_are_a_line_a_minute_with_their_number() {
         ..Access::default()
     };
     let mut sim = Sim::new((), move |reactor| {
-        reactor.http("127.0.0.1:4711", |site| hub::mount(site, &access))
+        reactor.http("127.0.0.1:4711", |router| hub::mount(router, &access))
     });
     let by_host = "GET / HTTP/1.1\r\nHost: minute.example.org\r\n\r\n";
     let by_origin = with(

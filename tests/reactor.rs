@@ -108,14 +108,14 @@ fn a_stop_is_the_last_that_is_heard_but_for_the_ends() {
         Ok(())
     };
     let on_guard: Setup = |reactor| {
-        reactor.http("0.0.0.0:80", |site| {
-            site.guard(|request| {
+        reactor.http("0.0.0.0:80", |router| {
+            router.guard(|request| {
                 request.state.push("guard".into());
                 request.reactor.stop();
                 Ok(())
             });
-            site.get("/", |request| request.state.push("route".into()));
-            site.websocket("/ws", |ws| ws.on_open(|ws, _| ws.state.push("open".into())));
+            router.get("/", |request| request.state.push("route".into()));
+            router.websocket("/ws", |ws| ws.on_open(|ws, _| ws.state.push("open".into())));
         })?;
         Ok(())
     };
@@ -865,11 +865,11 @@ fn a_slow_callback_is_logged_by_name_and_shows_in_the_histogram() {
 fn a_panic_is_logged_with_its_connection_its_route_and_its_event() {
     listen_to_the_log();
     let mut sim = Sim::new((), |reactor: &mut Reactor<()>| {
-        reactor.http("127.0.0.1:4242", |site| {
-            site.get("/well", |request| request.reply("well"));
-            site.get("/rooms/:room", |_| -> () { panic!("no {}", "secret") });
-            site.websocket("/quiet", |_| ());
-            site.websocket("/loud", |ws| {
+        reactor.http("127.0.0.1:4242", |router| {
+            router.get("/well", |request| request.reply("well"));
+            router.get("/rooms/:room", |_| -> () { panic!("no {}", "secret") });
+            router.websocket("/quiet", |_| ());
+            router.websocket("/loud", |ws| {
                 ws.on_message(|_, _| panic!("the payload is nobody's business: {}", "secret"))
             });
         })
@@ -902,9 +902,9 @@ fn a_slow_callback_is_logged_with_the_real_port_and_its_route() {
         ..Config::default()
     };
     let mut event_loop = EventLoop::new(config, ()).unwrap();
-    let listener = event_loop.reactor().http("127.0.0.1:0", |site| {
-        site.get("/fast", |request| request.reply("fast"));
-        site.get("/slow", |request| {
+    let listener = event_loop.reactor().http("127.0.0.1:0", |router| {
+        router.get("/fast", |request| request.reply("fast"));
+        router.get("/slow", |request| {
             work_for(millis(5));
             request.reply("slow")
         });

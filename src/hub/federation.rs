@@ -29,7 +29,7 @@ use crate::pubsub::{Event, EventId};
 use crate::reactor::handler::Cx;
 use crate::reactor::reactor::{Published, Reactor};
 use crate::reactor::remote::{Gone, Remote};
-use crate::server::site::Site;
+use crate::server::router::Router;
 
 use super::Access;
 
@@ -51,7 +51,7 @@ type Done<S> = Box<dyn FnOnce(&mut Cx<'_, S>, Result<Published, Gone>) + Send>;
 ///     Reactor::run_with(config, (), |reactor| {
 ///         let seat = federation.join(reactor)?;
 ///         let access = Access { is_loopback: true, ..Access::default() };
-///         reactor.http("127.0.0.1:8080", |site| seat.mount(site, &access))
+///         reactor.http("127.0.0.1:8080", |router| seat.mount(router, &access))
 ///     })
 /// };
 /// thread::scope(|scope| {
@@ -187,10 +187,10 @@ impl<S: 'static> Shared<S> {
 }
 
 impl<S: 'static> Seat<S> {
-    /// Adds the hub's routes to a site, as [`mount`](super::mount) does; they publish to the
+    /// Adds the hub's routes to a router, as [`mount`](super::mount) does; they publish to the
     /// members of all reactors, and `POST /publish` is answered when all have it.
-    pub fn mount(&self, site: &mut Site<S>, access: &Access) {
-        super::mount_at(site, access, Some(self));
+    pub fn mount(&self, router: &mut Router<S>, access: &Access) {
+        super::mount_at(router, access, Some(self));
     }
 
     /// Publishes to the members on all reactors, and calls `done` on this one, in a later turn,

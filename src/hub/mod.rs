@@ -1,6 +1,6 @@
-//! Topics for every transport: WebSocket, Server-Sent Events and POST on one site.
+//! Topics for every transport: WebSocket, Server-Sent Events and POST on one router.
 //!
-//! [`mount`] adds the hub's routes to a [`Site`]:
+//! [`mount`] adds the hub's routes to a [`Router`]:
 //!
 //! | route | what |
 //! |---|---|
@@ -30,8 +30,8 @@ use crate::reactor::reactor::{Published, Reactor};
 use crate::server::origins::Origins;
 use crate::server::reply::Reply;
 use crate::server::request::Request;
+use crate::server::router::Router;
 use crate::server::seldom::{Seldom, shown};
-use crate::server::site::Site;
 
 pub use self::access::Access;
 pub use self::envelope::SUBPROTOCOL;
@@ -40,37 +40,37 @@ pub use self::federation::{Behind, Federation, Seat};
 /// The demo page: one file, nothing external.
 const PAGE: &str = include_str!("page.html");
 
-/// Adds the hub's routes to a site.
+/// Adds the hub's routes to a router.
 ///
 /// They publish to the members of this reactor; [`Seat::mount`] is for those of several.
-pub fn mount<S: 'static>(site: &mut Site<S>, access: &Access) {
-    mount_at(site, access, None);
+pub fn mount<S: 'static>(router: &mut Router<S>, access: &Access) {
+    mount_at(router, access, None);
 }
 
-fn mount_at<S: 'static>(site: &mut Site<S>, access: &Access, seat: Option<&Seat<S>>) {
-    site.origins(Origins::Listed {
+fn mount_at<S: 'static>(router: &mut Router<S>, access: &Access, seat: Option<&Seat<S>>) {
+    router.origins(Origins::Listed {
         origins: access.origins.clone(),
         absent: true,
     });
-    site.gate.option = "--allow-origin";
+    router.gate.option = "--allow-origin";
     let names = access.clone();
     let mut refused_host = Seldom::default();
-    site.guard(move |request| check_host(request, &names, &mut refused_host));
+    router.guard(move |request| check_host(request, &names, &mut refused_host));
 
-    site.get("/", |request| request.reply(page()));
-    site.get("/healthz", |request| request.reply("ok\n"));
-    site.get("/readyz", |request| match request.reactor.is_draining() {
+    router.get("/", |request| request.reply(page()));
+    router.get("/healthz", |request| request.reply("ok\n"));
+    router.get("/readyz", |request| match request.reactor.is_draining() {
         false => request.reply("ready\n"),
         true => request.reply((Status::SERVICE_UNAVAILABLE, "draining\n")),
     });
     let rights = access.clone();
-    site.get("/events", move |request| events(request, &rights));
+    router.get("/events", move |request| events(request, &rights));
     let (rights, post_seat) = (access.clone(), seat.cloned());
-    site.post("/publish", move |request| {
+    router.post("/publish", move |request| {
         publish(request, &rights, post_seat.as_ref())
     });
     let (rights, seat) = (access.clone(), seat.cloned());
-    site.websocket("/ws", move |ws| socket::set_up(ws, rights, seat));
+    router.websocket("/ws", move |ws| socket::set_up(ws, rights, seat));
 }
 
 fn check_host<S: 'static>(

@@ -1,4 +1,4 @@
-//! Which pages may use a site from a browser: the check of `Origin`, and cross-origin sharing.
+//! Which pages may use a server from a browser: the check of `Origin`, and cross-origin sharing.
 //!
 //! Sources: RFC 6455, section 10.2; Fetch, "CORS protocol".
 
@@ -9,7 +9,7 @@ use crate::protocol::http::{RequestHead, Status};
 use super::reply::Reply;
 use super::seldom::{Seldom, shown};
 
-/// Which pages may use a site from a browser. Requests without an `Origin` do not come from a
+/// Which pages may use a server from a browser. Requests without an `Origin` do not come from a
 /// page of another site, and are allowed unless that is changed.
 ///
 /// Source: RFC 6455, section 10.2; Fetch, "CORS protocol".
@@ -19,7 +19,7 @@ pub enum Origins {
     /// Pages of any origin.
     #[default]
     Any,
-    /// Pages of the site itself, and of the origins listed, such as `https://example.org`.
+    /// Pages of the server itself, and of the origins listed, such as `https://example.org`.
     Listed {
         /// The other origins.
         origins: Vec<String>,
@@ -67,7 +67,7 @@ impl Default for Gate {
     fn default() -> Self {
         Gate {
             origins: Origins::Any,
-            option: "`Site::origins`",
+            option: "`Router::origins`",
             refused: Seldom::default(),
         }
     }
@@ -78,7 +78,7 @@ impl Gate {
     ///
     /// # Errors
     ///
-    /// The answer to a page that may not; it is logged for the site that is called `name`.
+    /// The answer to a page that may not; it is logged for the router called `name`.
     pub(crate) fn admit(
         &mut self,
         head: &RequestHead<'_>,

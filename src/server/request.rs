@@ -12,8 +12,8 @@ use crate::reactor::id::ConnId;
 use crate::reactor::reactor::Reactor;
 use crate::reactor::transport::Peer;
 
+use super::path::{Parameters, Pattern};
 use super::reply::{Reply, Responder};
-use super::router::{Parameters, Pattern};
 
 /// A request whose body is there, within its limit, and the ways to answer it.
 ///

@@ -1,143 +1,674 @@
-//! Which route a request's method and path lead to.
+//! HTTP with routes: requests, upgrades and streams on one listener.
 //!
-//! A route is a path of literal segments, `:name` for one segment, and `*` at the end for the
-//! rest. Routes are tried in the order they were added; they are few, and a linear search over
-//! them is cheaper than parsing the request was.
+//! One object per listener holds the routes and their callbacks; a connection knows its route by
+//! a number. The state of its exchange is in the connection, the rules are in `protocol::http`;
+//! what is decided here is which callback a request belongs to, and who may ask.
 
 use std::borrow::Cow;
+use std::io;
 
-use crate::protocol::http::form;
+use crate::protocol::http::{
+    self, Exchange, HeaderStorage, HttpError, ParsedHead, Phase, RequestHead, Status, upgrade,
+};
+use crate::reactor::close::{Close, CloseCause, Deadline};
+use crate::reactor::config::ConnectionOptions;
+use crate::reactor::connection::{Connection, Flags, Protocol};
+use crate::reactor::handler::{Cx, Handler};
+use crate::reactor::id::{ConnId, ListenerId};
+use crate::reactor::reactor::Reactor;
+use crate::reactor::websocket::{Handshake, end_received};
 
-/// Parameters of one path at the most; further ones are not captured.
-const PARAMETERS_MAX: usize = 8;
+use super::origins::{Gate, Origins, preflight};
+use super::path::{Parameters, Pattern};
+use super::reply::Reply;
+use super::request::Request;
+use super::websocket::{WebSocketRoute, upgrade_required};
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Segment {
-    Literal(String),
-    Parameter(String),
-    Rest,
+/// A body that comes at least this fast, in bytes per second, does not run out of time.
+const BODY_BYTES_PER_SECOND: u64 = 16 * 1024;
+
+type OnRequest<S> = Box<dyn FnMut(&mut Request<'_, '_, S>)>;
+type Guard<S> = Box<dyn FnMut(&mut Request<'_, '_, S>) -> Result<(), Reply>>;
+
+enum Endpoint<S> {
+    Request {
+        method: Cow<'static, str>,
+        call: OnRequest<S>,
+    },
+    WebSocket(Box<WebSocketRoute<S>>),
 }
 
-/// The path of a route.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Pattern {
-    text: String,
-    segments: Vec<Segment>,
+struct Route<S> {
+    pattern: Pattern,
+    endpoint: Endpoint<S>,
 }
 
-/// What a path gave for the `:name`s of its route, still percent-encoded.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Parameters<'p> {
-    values: [&'p str; PARAMETERS_MAX],
-    count: usize,
+/// The routes of one listener, or of several that share them by being set up alike.
+pub struct Router<S> {
+    /// `http` and the real address.
+    name: String,
+    /// The route of the request that is being handled, for log lines.
+    asked: Option<usize>,
+    routes: Vec<Route<S>>,
+    options: ConnectionOptions,
+    options_index: u16,
+    pub(crate) gate: Gate,
+    guard: Option<Guard<S>>,
+    /// The pattern of a request that no route is for.
+    nowhere: Pattern,
+    limits: http::Limits,
 }
 
-impl Pattern {
-    pub(crate) fn new(text: &str) -> Pattern {
-        let segments = split(text)
-            .map(|segment| match segment {
-                "*" => Segment::Rest,
-                _ => match segment.strip_prefix(':') {
-                    Some(name) => Segment::Parameter(name.to_owned()),
-                    None => Segment::Literal(segment.to_owned()),
-                },
-            })
-            .collect();
-        Pattern {
-            text: text.to_owned(),
-            segments,
+impl<S: 'static> Router<S> {
+    fn new(options: ConnectionOptions, limits: http::Limits) -> Router<S> {
+        Router {
+            name: String::new(),
+            asked: None,
+            routes: Vec::new(),
+            options,
+            options_index: 0,
+            gate: Gate::default(),
+            guard: None,
+            nowhere: Pattern::new("*"),
+            limits,
         }
     }
 
-    pub(crate) fn as_str(&self) -> &str {
-        &self.text
+    /// Limits, watermarks, policy and deadlines of this listener's connections; they start as the
+    /// reactor's, and WebSocket routes made from now on start as these.
+    pub fn options(&mut self) -> &mut ConnectionOptions {
+        &mut self.options
     }
 
-    pub(crate) fn matches<'p>(&self, path: &'p str) -> Option<Parameters<'p>> {
-        let mut parameters = Parameters::default();
-        let mut given = split(path);
-        for segment in &self.segments {
-            match segment {
-                Segment::Rest => return Some(parameters),
-                Segment::Parameter(_) => {
-                    let value = given.next().filter(|value| !value.is_empty())?;
-                    if parameters.count < PARAMETERS_MAX {
-                        parameters.values[parameters.count] = value;
-                        parameters.count += 1;
-                    }
-                }
-                Segment::Literal(literal) => {
-                    let value = given.next()?;
-                    if value != literal && !is_encoded_as(value, literal) {
-                        return None;
-                    }
+    /// Which pages may use this router. Refused requests get 403 and the end of the connection,
+    /// allowed ones the headers of cross-origin sharing.
+    pub fn origins(&mut self, origins: Origins) {
+        self.gate.origins = origins;
+    }
+
+    /// May refuse any request before its route sees it, upgrades too. With status 400 or 403 that
+    /// ends the connection.
+    pub fn guard(
+        &mut self,
+        guard: impl FnMut(&mut Request<'_, '_, S>) -> Result<(), Reply> + 'static,
+    ) {
+        self.guard = Some(Box::new(guard));
+    }
+
+    /// A route for GET, and for HEAD, which gets the same answer without its body.
+    ///
+    /// `path` is made of literal segments, `:name` for one segment, and `*` at the end for the
+    /// rest; routes are tried in the order they were added.
+    pub fn get<R>(&mut self, path: &str, call: impl FnMut(&mut Request<'_, '_, S>) -> R + 'static) {
+        self.method("GET", path, call);
+    }
+
+    /// A route for POST; see [`get`](Self::get).
+    pub fn post<R>(
+        &mut self,
+        path: &str,
+        call: impl FnMut(&mut Request<'_, '_, S>) -> R + 'static,
+    ) {
+        self.method("POST", path, call);
+    }
+
+    /// A route for one method, or for every one where `method` is `*`. Of several routes that fit,
+    /// the one that was added first is taken.
+    pub fn method<R>(
+        &mut self,
+        method: &'static str,
+        path: &str,
+        mut call: impl FnMut(&mut Request<'_, '_, S>) -> R + 'static,
+    ) {
+        let call: OnRequest<S> = Box::new(move |request| {
+            call(request);
+        });
+        self.routes.push(Route {
+            pattern: Pattern::new(path),
+            endpoint: Endpoint::Request {
+                method: Cow::Borrowed(method),
+                call,
+            },
+        });
+    }
+
+    /// A route for WebSockets; see [`get`](Self::get) for its path. `setup` names the callbacks
+    /// and runs once.
+    pub fn websocket(&mut self, path: &str, setup: impl FnOnce(&mut WebSocketRoute<S>)) {
+        let mut route = WebSocketRoute::new(self.options.clone());
+        setup(&mut route);
+        self.routes.push(Route {
+            pattern: Pattern::new(path),
+            endpoint: Endpoint::WebSocket(Box::new(route)),
+        });
+    }
+
+    // ── requests ─────────────────────────────────────────────────────────────────────────────
+
+    // Not inlined: it takes kilobytes of stack.
+    #[inline(never)]
+    fn receive_requests(&mut self, cx: &mut Cx<'_, S>, id: ConnId, input: &[u8]) -> usize {
+        let mut rest = input;
+        self.asked = None;
+        while !cx.reactor.stopped {
+            let Some(connection) = cx.reactor.table.open_mut(id) else {
+                return input.len();
+            };
+            // One read may bring hundreds of requests, and each answer may be large.
+            if !connection.may_read() {
+                break;
+            }
+            let Protocol::Http(exchange) = &mut connection.protocol else {
+                break;
+            };
+            let outcome = match exchange.phase() {
+                Phase::Head if rest.is_empty() => break,
+                Phase::Head => self.receive_head(cx, id, &mut rest),
+                Phase::Body => self.receive_body(cx, id, &mut rest),
+                // The next request is looked at when the answer to this one is complete.
+                Phase::Reply | Phase::Stream => break,
+                Phase::End => return input.len(),
+            };
+            match outcome {
+                Ok(true) => cx.reactor.check_budget(id),
+                Ok(false) => break,
+                Err(error) => {
+                    self.refuse(cx, id, error);
+                    return input.len();
                 }
             }
         }
-        given.next().is_none().then_some(parameters)
+        input.len() - rest.len()
     }
 
-    pub(crate) fn value<'p>(
-        &self,
-        parameters: &Parameters<'p>,
-        name: &str,
-    ) -> Option<Cow<'p, str>> {
-        let names = self.segments.iter().filter_map(|segment| match segment {
-            Segment::Parameter(name) => Some(name),
-            Segment::Literal(_) | Segment::Rest => None,
-        });
-        let index = names
-            .take(parameters.count)
-            .position(|parameter| parameter == name)?;
-        form::decode_path(parameters.values[index])
+    /// `Ok(true)` when a request was begun, `Ok(false)` when more bytes are needed.
+    fn receive_head(
+        &mut self,
+        cx: &mut Cx<'_, S>,
+        id: ConnId,
+        rest: &mut &[u8],
+    ) -> Result<bool, HttpError> {
+        let mut storage = HeaderStorage::new();
+        let input = *rest;
+        let Some(parsed) = http::parse_request_head(input, &mut storage, &self.limits)? else {
+            // From the first byte of a request on, its head has a deadline. The first request's
+            // has run since the connection was made.
+            let is_waiting = cx
+                .reactor
+                .table
+                .connection(id)
+                .is_some_and(|connection| connection.wait == Some(Deadline::KeepAlive));
+            if is_waiting {
+                let timeout = cx.reactor.table.config.head_timeout;
+                cx.reactor.table.wait(id, Deadline::Head, timeout);
+            }
+            return Ok(false);
+        };
+        *rest = &input[parsed.bytes..];
+        cx.reactor.table.stats.requests += 1;
+        cx.reactor.table.wait_for_nothing(id);
+        if cx.reactor.is_draining()
+            && let Some(exchange) = cx.reactor.exchange(id)
+        {
+            exchange.close_after();
+        }
+        let Some(exchange) = cx.reactor.exchange(id) else {
+            return Ok(false);
+        };
+        exchange.begin(&parsed);
+        // Before its body: what a page may not ask for is not read.
+        match self.gate.admit(&parsed.head, &self.name, cx.reactor.now()) {
+            Ok(headers) => {
+                if let Some(exchange) = cx.reactor.exchange(id) {
+                    exchange.owe_headers(headers);
+                }
+            }
+            Err(reply) => {
+                turn_away(cx, id, reply);
+                return Ok(true);
+            }
+        }
+        match parsed.body.length() {
+            Some(0) => self.handle(cx, id, &parsed, &[]),
+            Some(length) if length <= rest.len() as u64 => {
+                parsed.body.check(&self.limits)?;
+                let (body, after) = rest.split_at(length as usize);
+                *rest = after;
+                self.handle(cx, id, &parsed, body);
+            }
+            _ => {
+                parsed.body.check(&self.limits)?;
+                if let Some(exchange) = cx.reactor.exchange(id) {
+                    exchange.await_body(&input[..parsed.bytes], parsed.body);
+                }
+                if parsed.expects_continue {
+                    cx.reactor
+                        .table
+                        .send_raw(id, b"HTTP/1.1 100 Continue\r\n\r\n");
+                }
+                let timeout = cx.reactor.table.config.body_timeout;
+                cx.reactor.table.wait(id, Deadline::Body, timeout);
+            }
+        }
+        Ok(true)
     }
-}
 
-fn is_encoded_as(value: &str, literal: &str) -> bool {
-    value.contains('%') && form::decode_path(value).is_some_and(|decoded| decoded == literal)
-}
+    fn receive_body(
+        &mut self,
+        cx: &mut Cx<'_, S>,
+        id: ConnId,
+        rest: &mut &[u8],
+    ) -> Result<bool, HttpError> {
+        let Some(exchange) = cx.reactor.exchange(id) else {
+            return Ok(false);
+        };
+        let before = exchange.body_bytes() / BODY_BYTES_PER_SECOND;
+        let complete = exchange.receive_body(rest, &self.limits)?;
+        let earned = exchange.body_bytes() / BODY_BYTES_PER_SECOND - before;
+        let Some((head, body)) = complete else {
+            cx.reactor.table.extend_wait(id, earned as u32);
+            return Ok(false);
+        };
+        let mut storage = HeaderStorage::new();
+        // It was parsed before, and is now parsed again instead of being kept taken apart.
+        if let Some(parsed) = http::parse_request_head(&head, &mut storage, &self.limits)? {
+            self.handle(cx, id, &parsed, &body);
+        }
+        Ok(true)
+    }
 
-fn split(path: &str) -> std::str::Split<'_, char> {
-    path.strip_prefix('/').unwrap_or(path).split('/')
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths() {
-        let cases = [
-            ("/", "/", true),
-            ("/", "/a", false),
-            ("/chat", "/chat", true),
-            ("/chat", "/chat/", false),
-            ("/chat", "/Chat", false),
-            ("/caf\u{e9}", "/caf%C3%A9", true),
-            ("/rooms/:room", "/rooms/7", true),
-            ("/rooms/:room", "/rooms/", false),
-            ("/rooms/:room", "/rooms/7/users", false),
-            ("/rooms/:room/users", "/rooms/7/users", true),
-            ("/files/*", "/files/a/b", true),
-            ("/files/*", "/files", true),
-            ("*", "/anything/at/all", true),
-            ("*", "/", true),
-        ];
-        for (pattern, path, expected) in cases {
-            assert_eq!(
-                Pattern::new(pattern).matches(path).is_some(),
-                expected,
-                "{pattern} {path}"
-            );
+    fn handle(&mut self, cx: &mut Cx<'_, S>, id: ConnId, parsed: &ParsedHead<'_>, body: &[u8]) {
+        let head = &parsed.head;
+        let upgrade = match upgrade::check(parsed) {
+            Ok(upgrade) => upgrade,
+            Err(refusal) => return turn_away(cx, id, refused(refusal)),
+        };
+        let (found, allowed) = find(&self.routes, head, upgrade.is_some());
+        self.asked = found.as_ref().map(|(index, _)| *index);
+        let (pattern, parameters, endpoint) = match found {
+            Some((index, parameters)) => {
+                let Route { pattern, endpoint } = &mut self.routes[index];
+                (&*pattern, parameters, Some((index, endpoint)))
+            }
+            None => (&self.nowhere, Parameters::default(), None),
+        };
+        let mut request = Request {
+            state: cx.state,
+            reactor: cx.reactor,
+            id,
+            head,
+            pattern,
+            parameters,
+            body,
+            is_answered: false,
+        };
+        if let Some(guard) = &mut self.guard {
+            request.reactor.callback = "guard";
+            let outcome = guard(&mut request);
+            if request.is_answered || request.reactor.stopped {
+                return;
+            }
+            if let Err(reply) = outcome {
+                return turn_away(cx, id, reply);
+            }
+        }
+        match endpoint {
+            None => {
+                request.reply(not_found(head, &allowed));
+            }
+            Some((_, Endpoint::Request { call, .. })) => answer(&mut request, call),
+            Some((index, Endpoint::WebSocket(route))) => match upgrade {
+                Some(upgrade) => open_websocket(request, route, index as u16, &upgrade),
+                None => {
+                    request.reply(upgrade_required());
+                }
+            },
         }
     }
 
-    #[test]
-    fn parameters_are_decoded() {
-        let pattern = Pattern::new("/rooms/:room/users/:user");
-        let found = pattern.matches("/rooms/a%2Fb/users/%C3%A9+x").unwrap();
-        assert_eq!(pattern.value(&found, "room").as_deref(), Some("a/b"));
-        assert_eq!(pattern.value(&found, "user").as_deref(), Some("\u{e9}+x"));
-        assert_eq!(pattern.value(&found, "other"), None);
+    fn refuse(&self, cx: &mut Cx<'_, S>, id: ConnId, error: HttpError) {
+        let stats = &mut cx.reactor.table.stats;
+        let misdirected = match error {
+            HttpError::TlsOnPlainPort => Some((
+                &mut stats.tls_on_plain_port,
+                "somebody speaks TLS, which this port does not",
+            )),
+            HttpError::ProxyHeader => Some((
+                &mut stats.proxy_headers,
+                "a proxy sends PROXY headers, which this port does not read",
+            )),
+            _ => None,
+        };
+        if let Some((count, why)) = misdirected {
+            *count += 1;
+            if *count == 1 {
+                log::warn!("{}: {why}", self.name);
+            }
+        }
+        log::debug!("conn {id} {}: {error}", cx.reactor.peer(id));
+        cx.reactor.table.fail(id, CloseCause::Http(error));
+    }
+
+    fn websocket_mut<'s>(
+        &'s mut self,
+        cx: &Cx<'_, S>,
+        id: ConnId,
+    ) -> Option<&'s mut WebSocketRoute<S>> {
+        let connection = cx.reactor.table.connection(id)?;
+        if !matches!(connection.protocol, Protocol::WebSocket(_)) {
+            return None;
+        }
+        match self
+            .routes
+            .get_mut(usize::from(connection.route))
+            .map(|route| &mut route.endpoint)
+        {
+            Some(Endpoint::WebSocket(route)) => Some(route),
+            Some(Endpoint::Request { .. }) | None => None,
+        }
+    }
+}
+
+fn answer<S: 'static>(request: &mut Request<'_, '_, S>, call: &mut OnRequest<S>) {
+    request.reactor.callback = "request";
+    call(request);
+    if !request.is_answered && !request.reactor.stopped {
+        log::error!(
+            "conn {}: {} {} was neither answered nor taken for later",
+            request.id,
+            request.method(),
+            request.pattern.as_str()
+        );
+        request.reply(Status::INTERNAL_SERVER_ERROR);
+    }
+}
+
+fn open_websocket<S: 'static>(
+    mut request: Request<'_, '_, S>,
+    route: &mut WebSocketRoute<S>,
+    index: u16,
+    upgrade: &upgrade::Upgrade<'_>,
+) {
+    if request.reactor.is_draining() {
+        request.reply(draining());
+        return;
+    }
+    if let Some(before_open) = &mut route.before_open {
+        request.reactor.callback = "before_open";
+        let outcome = before_open(&mut request);
+        if request.is_answered || request.reactor.stopped {
+            return;
+        }
+        if let Err(reply) = outcome {
+            request.reply(reply);
+            return;
+        }
+    }
+    let Request {
+        state,
+        reactor,
+        id,
+        head,
+        pattern,
+        parameters,
+        ..
+    } = request;
+    let headers = reactor
+        .exchange(id)
+        .map_or_else(Vec::new, |exchange| exchange.take_owed_headers());
+    if let Some(connection) = reactor.table.open_mut(id) {
+        connection.route = index;
+    }
+    let handshake = Handshake {
+        path: head.path(),
+        query: head.query(),
+        headers: head.headers,
+        subprotocol: None,
+        parameter: &|name| pattern.value(&parameters, name),
+    };
+    let cx = &mut Cx { state, reactor };
+    route.open(cx, id, upgrade, handshake, &headers);
+}
+
+/// The route for a request; where there is none, the methods its path has.
+fn find<'h, S>(
+    routes: &[Route<S>],
+    head: &RequestHead<'h>,
+    wants_upgrade: bool,
+) -> (Option<(usize, Parameters<'h>)>, Vec<String>) {
+    let mut allowed: Vec<String> = Vec::new();
+    let mut plain_websocket = None;
+    for (index, route) in routes.iter().enumerate() {
+        let Some(parameters) = route.pattern.matches(head.path()) else {
+            continue;
+        };
+        match &route.endpoint {
+            Endpoint::WebSocket(_) if wants_upgrade => return (Some((index, parameters)), allowed),
+            Endpoint::WebSocket(_) if matches!(head.method, "GET" | "HEAD") => {
+                plain_websocket = plain_websocket.or(Some((index, parameters)))
+            }
+            Endpoint::WebSocket(_) => allow("GET", &mut allowed),
+            Endpoint::Request { method, .. } => {
+                let fits = *method == head.method
+                    || *method == "*"
+                    || (*method == "GET" && head.method == "HEAD");
+                if fits {
+                    return (Some((index, parameters)), allowed);
+                }
+                allow(method, &mut allowed);
+            }
+        }
+    }
+    (plain_websocket, allowed)
+}
+
+fn allow(method: &str, allowed: &mut Vec<String>) {
+    if !allowed.iter().any(|known| known == method) {
+        allowed.push(method.to_owned());
+    }
+}
+
+fn not_found(head: &RequestHead<'_>, allowed: &[String]) -> Reply {
+    // Neither names a path that could be missing.
+    let is_about_the_server = head.path() == "*" || head.method == "CONNECT";
+    if allowed.is_empty() && !is_about_the_server {
+        return Status::NOT_FOUND.into();
+    }
+    let mut methods = allowed.join(", ");
+    if allowed.iter().any(|method| method == "GET") {
+        methods.push_str(", HEAD");
+    }
+    methods.push_str(if methods.is_empty() {
+        "OPTIONS"
+    } else {
+        ", OPTIONS"
+    });
+    let reply: Reply = if head.method == "OPTIONS" {
+        Status::NO_CONTENT.into()
+    } else {
+        Status::METHOD_NOT_ALLOWED.into()
+    };
+    let shared = preflight(head, &methods);
+    reply.with_extra(&[("Allow", methods)]).with_extra(&shared)
+}
+
+/// Refuses a request that no route has seen. Who sends what must not be, or what it must not, has
+/// nothing more to ask for on this connection; with another status, such as 401 or 426, it may know
+/// what to do next.
+fn turn_away<S: 'static>(cx: &mut Cx<'_, S>, id: ConnId, reply: Reply) {
+    if matches!(reply.status, Status::BAD_REQUEST | Status::FORBIDDEN)
+        && let Some(exchange) = cx.reactor.exchange(id)
+    {
+        exchange.close_after();
+    }
+    cx.reactor.respond(id, reply);
+}
+
+fn refused(refusal: upgrade::Refusal) -> Reply {
+    let reply = if refusal.status() == Status::UPGRADE_REQUIRED {
+        upgrade_required()
+    } else {
+        refusal.status().into()
+    };
+    reply.body(format!("{refusal}\n"))
+}
+
+fn draining() -> Reply {
+    let reply: Reply = Status::SERVICE_UNAVAILABLE.into();
+    reply.with_extra(&[("Retry-After", "1".to_owned())])
+}
+
+impl<S: 'static> Handler<S> for Router<S> {
+    fn name(&self, connection: Option<&Connection>) -> String {
+        let route = match connection {
+            Some(connection) if matches!(connection.protocol, Protocol::WebSocket(_)) => {
+                Some(usize::from(connection.route))
+            }
+            _ => self.asked,
+        };
+        match route.and_then(|index| self.routes.get(index)) {
+            Some(Route {
+                pattern,
+                endpoint: Endpoint::Request { method, .. },
+            }) => format!("{} {method} {}", self.name, pattern.as_str()),
+            Some(Route { pattern, .. }) => format!("{} websocket {}", self.name, pattern.as_str()),
+            None => self.name.clone(),
+        }
+    }
+
+    fn open(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
+        let config = &cx.reactor.table.config;
+        let (requests_max, timeout) = (config.requests_per_connection_max, config.head_timeout);
+        if let Some(connection) = cx.reactor.table.open_mut(id) {
+            connection.protocol = Protocol::Http(Box::new(Exchange::new(requests_max)));
+            connection.options = self.options_index;
+        }
+        cx.reactor.table.wait(id, Deadline::Head, timeout);
+    }
+
+    #[inline]
+    fn receive(&mut self, cx: &mut Cx<'_, S>, id: ConnId, input: &mut [u8]) -> usize {
+        if let Some(route) = self.websocket_mut(cx, id) {
+            return route.callbacks.receive(cx, id, input);
+        }
+        match cx
+            .reactor
+            .table
+            .connection(id)
+            .map(|connection| &connection.protocol)
+        {
+            Some(Protocol::Http(_)) => {}
+            // What a client says on an event stream means nothing.
+            Some(_) | None => {
+                return input.len();
+            }
+        }
+        let used = self.receive_requests(cx, id, input);
+        // Bytes behind an upgrade request are the WebSocket's first.
+        match self.websocket_mut(cx, id) {
+            Some(route) if used < input.len() => {
+                used + route.callbacks.receive(cx, id, &mut input[used..])
+            }
+            _ => used,
+        }
+    }
+
+    fn end(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
+        let Some(connection) = cx.reactor.table.connection(id) else {
+            return;
+        };
+        let reason = CloseCause::Peer;
+        match &connection.protocol {
+            Protocol::WebSocket(_) => end_received(cx.reactor, id),
+            _ => cx.reactor.table.finish(id, Close::new(reason), false),
+        }
+    }
+
+    fn drained(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
+        if let Some(route) = self.websocket_mut(cx, id) {
+            route.callbacks.drained(cx, id);
+        }
+    }
+
+    fn due(&mut self, cx: &mut Cx<'_, S>, id: ConnId, deadline: Deadline) {
+        if let Some(route) = self.websocket_mut(cx, id) {
+            return route.callbacks.due(cx, id, deadline);
+        }
+        match deadline {
+            Deadline::Heartbeat => {
+                cx.reactor.send_comment(id);
+                cx.reactor.restart_heartbeat(id);
+            }
+            // The answer is still on its way, and has a deadline of its own.
+            Deadline::KeepAlive if 0 < cx.reactor.queued_bytes(id) => {
+                let timeout = cx.reactor.table.config.keep_alive_timeout;
+                cx.reactor.table.wait(id, Deadline::KeepAlive, timeout);
+            }
+            Deadline::Head | Deadline::KeepAlive => {
+                // Who has sent nothing has asked nothing: there is nothing to answer.
+                let has_begun = cx
+                    .reactor
+                    .table
+                    .connection(id)
+                    .is_some_and(|connection| connection.carry.is_some());
+                if deadline == Deadline::Head && has_begun {
+                    cx.reactor.table.fail(id, CloseCause::TimedOut(deadline));
+                } else {
+                    cx.reactor
+                        .table
+                        .finish(id, Close::new(CloseCause::TimedOut(deadline)), true);
+                }
+            }
+            Deadline::Body
+            | Deadline::Reply
+            | Deadline::Connect
+            | Deadline::Idle
+            | Deadline::Pong
+            | Deadline::Write
+            | Deadline::Close => {
+                cx.reactor.table.fail(id, CloseCause::TimedOut(deadline));
+            }
+        }
+    }
+
+    fn closed(&mut self, cx: &mut Cx<'_, S>, id: ConnId, close: &Close) {
+        let is_opened = cx
+            .reactor
+            .table
+            .connection(id)
+            .is_some_and(|connection| connection.flags.has(Flags::OPENED));
+        if is_opened && let Some(route) = self.websocket_mut(cx, id) {
+            route.callbacks.closed(cx, id, close);
+        }
+    }
+}
+
+impl<S: 'static> Reactor<S> {
+    /// Listens on `HOST:PORT` (port 0 picks one) or `unix:PATH` for HTTP/1.1; `setup` adds the
+    /// routes and runs once.
+    ///
+    /// # Errors
+    ///
+    /// When the address cannot be listened on; the message names it.
+    pub fn http(
+        &mut self,
+        address: &str,
+        setup: impl FnOnce(&mut Router<S>),
+    ) -> io::Result<ListenerId> {
+        let config = self.config();
+        let mut router = Router::new(config.options.clone(), config.http);
+        setup(&mut router);
+        router.options_index = self.add_options(router.options.clone());
+        for route in &mut router.routes {
+            if let Endpoint::WebSocket(route) = &mut route.endpoint {
+                route.options_index = self.add_options(route.callbacks.options.clone());
+                route.callbacks.seal();
+            }
+        }
+        let options = router.options_index;
+        self.listen(address, options, |address| {
+            router.name = format!("http {address}");
+            Box::new(router)
+        })
     }
 }

@@ -13,7 +13,7 @@ use crate::reactor::websocket::{Handshake, WebSocketCallbacks};
 
 use super::reply::Reply;
 use super::request::Request;
-use super::site::Site;
+use super::router::Router;
 
 type BeforeOpen<S> = Box<dyn FnMut(&mut Request<'_, '_, S>) -> Result<(), Reply>>;
 
@@ -64,7 +64,7 @@ impl<S: 'static> WebSocketRoute<S> {
         self.before_open = Some(Box::new(call));
     }
 
-    // ── what the site asks ───────────────────────────────────────────────────────────────────
+    // ── what the router asks ───────────────────────────────────────────────────────────────────
 
     /// Answers 101 and opens.
     pub(crate) fn open<'h>(
@@ -102,8 +102,8 @@ impl<S: 'static> Reactor<S> {
         address: &str,
         setup: impl FnOnce(&mut WebSocketRoute<S>),
     ) -> io::Result<ListenerId> {
-        self.http(address, |site: &mut Site<S>| {
-            site.websocket("*", setup);
+        self.http(address, |router: &mut Router<S>| {
+            router.websocket("*", setup);
         })
     }
 }

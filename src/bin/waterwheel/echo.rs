@@ -24,8 +24,8 @@ pub fn run(options: &Echo) -> io::Result<()> {
         reactor.drain_on_signals(std::time::Duration::ZERO)?;
         let mut bound = Vec::new();
         for address in &options.listen {
-            bound.push(reactor.http(address, |site| {
-                site.websocket("*", |ws| {
+            bound.push(reactor.http(address, |router| {
+                router.websocket("*", |ws| {
                     if to_all {
                         ws.on_open(|ws, _| ws.subscribe("all"));
                         ws.on_message(|ws, message| ws.publish("all", message));
@@ -33,7 +33,7 @@ pub fn run(options: &Echo) -> io::Result<()> {
                         ws.on_message(|ws, message| ws.send(message));
                     }
                 });
-                site.method("*", "*", |request| {
+                router.method("*", "*", |request| {
                     let body = request.body().to_vec();
                     request.reply((waterwheel::Status::OK, body))
                 });

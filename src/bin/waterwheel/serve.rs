@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, Scope, ScopedJoinHandle};
 
 use waterwheel::hub::{self, Access, Federation};
-use waterwheel::{Address, Config, ListenerId, Reactor, Site};
+use waterwheel::{Address, Config, ListenerId, Reactor, Router};
 
 use crate::arguments::Serve;
 
@@ -28,7 +28,7 @@ pub fn run(options: &Serve) -> io::Result<()> {
         reactor.drain_on_signals(options.drain_window)?;
         let mut bound = Vec::new();
         for (place, access) in &listeners {
-            bound.push(place.listen(reactor, |site| hub::mount(site, access))?);
+            bound.push(place.listen(reactor, |router| hub::mount(router, access))?);
         }
         crate::say_listening(reactor, &bound);
         io::Result::Ok(())
@@ -178,7 +178,7 @@ fn listen(
     let _ = options;
     let mut bound = Vec::new();
     for (place, access) in listeners {
-        bound.push(place.listen(reactor, |site| seat.mount(site, access))?);
+        bound.push(place.listen(reactor, |router| seat.mount(router, access))?);
     }
     Ok(bound)
 }
@@ -251,7 +251,7 @@ impl<'o> Place<'o> {
     fn listen(
         &self,
         reactor: &mut Reactor<()>,
-        mount: impl Fn(&mut Site<()>),
+        mount: impl Fn(&mut Router<()>),
     ) -> io::Result<ListenerId> {
         match self {
             Place::Unix(address) => reactor.http(address, mount),
