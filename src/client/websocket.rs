@@ -241,7 +241,7 @@ impl<S: 'static> Reactor<S> {
         self.connect(&url.address(), None, Box::new(client), options, protocol)
     }
 
-    /// Callbacks for many connections, which [`connect_websocket_of`](Self::connect_websocket_of)
+    /// Callbacks for many connections, which [`connect_websocket_with`](Self::connect_websocket_with)
     /// makes; `setup` runs once. They stay until the reactor ends.
     pub fn websocket_client(
         &mut self,
@@ -260,7 +260,7 @@ impl<S: 'static> Reactor<S> {
     /// # Errors
     ///
     /// As [`connect_websocket`](Self::connect_websocket).
-    pub fn connect_websocket_of(
+    pub fn connect_websocket_with(
         &mut self,
         client: WebSocketClientId,
         url: &str,

@@ -67,7 +67,7 @@ impl Churn {
     fn begin_one(&mut self, reactor: &mut Reactor<Self>, client: WebSocketClientId) {
         let from = self.run.plan.source(self.begun);
         self.begun += 1;
-        match reactor.connect_websocket_of(client, &self.run.plan.url, from) {
+        match reactor.connect_websocket_with(client, &self.run.plan.url, from) {
             Ok(id) => {
                 self.under_way += 1;
                 let connection = Connection {

@@ -313,7 +313,7 @@ impl Load for Echo {
         let Some(client) = state.client else {
             return Ok(());
         };
-        let id = reactor.connect_websocket_of(
+        let id = reactor.connect_websocket_with(
             client,
             &state.run.plan.url,
             state.run.plan.source(number),

@@ -438,11 +438,11 @@ impl FanOut {
                 })?
             }
             (Subscription::Connected, Some(clients)) => {
-                reactor.connect_websocket_of(clients.subscriber, &plan.url, from)?
+                reactor.connect_websocket_with(clients.subscriber, &plan.url, from)?
             }
             (Subscription::WebSocket, Some(clients)) => {
                 let url = self.hub_url();
-                reactor.connect_websocket_of(clients.subscriber, &url, from)?
+                reactor.connect_websocket_with(clients.subscriber, &url, from)?
             }
             (_, None) => return Ok(()),
         };
@@ -477,10 +477,10 @@ impl FanOut {
                     url.push_str("?token=");
                     url.push_str(token);
                 }
-                reactor.connect_websocket_of(clients.publisher, &url, from)?
+                reactor.connect_websocket_with(clients.publisher, &url, from)?
             }
             (Publishing::Plain, Some(clients)) => {
-                reactor.connect_websocket_of(clients.publisher, &self.run.plan.url, from)?
+                reactor.connect_websocket_with(clients.publisher, &self.run.plan.url, from)?
             }
             (_, None) => return Ok(()),
         };

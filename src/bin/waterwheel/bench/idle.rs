@@ -167,7 +167,7 @@ impl Load for Idle {
         };
         let plan = &state.run.plan;
         let begun_at = Instant::now();
-        let id = reactor.connect_websocket_of(client, &plan.url, plan.source(number))?;
+        let id = reactor.connect_websocket_with(client, &plan.url, plan.source(number))?;
         let connection = Connection {
             begun_at,
             is_open: false,
