@@ -1,22 +1,22 @@
-//! A hub on every core: as many reactors as there are cores, on one port, in one federation. The
+//! A hub on every core: as many reactors as there are cores, on one port, in one group. The
 //! hub's own routes and one of ours publish to the members of all. `cargo run --example many_cores`,
 //! then `curl -N 'http://127.0.0.1:8083/events?topic=chat'` a few times, and
 //! `curl -d hello http://127.0.0.1:8083/say`.
 
 use std::{io, thread};
 
-use waterwheel::hub::{Access, Federation};
+use waterwheel::hub::{Access, ReactorGroup};
 use waterwheel::{Config, ListenerId, Reactor, Status};
 
 fn main() -> io::Result<()> {
     let cores = thread::available_parallelism()?.get();
-    let federation = Federation::new(cores);
+    let group = ReactorGroup::new(cores);
     let run = || {
         let config = Config {
             reuse_port: true,
             ..Config::default()
         };
-        Reactor::run_with(config, (), |reactor| setup(reactor, &federation))
+        Reactor::run_with(config, (), |reactor| setup(reactor, &group))
     };
     thread::scope(|scope| {
         let threads: Vec<_> = (0..cores).map(|_| scope.spawn(run)).collect();
@@ -27,8 +27,8 @@ fn main() -> io::Result<()> {
     })
 }
 
-pub fn setup(reactor: &mut Reactor<()>, federation: &Federation<()>) -> io::Result<ListenerId> {
-    let seat = federation.join(reactor)?;
+pub fn setup(reactor: &mut Reactor<()>, group: &ReactorGroup<()>) -> io::Result<ListenerId> {
+    let seat = group.join(reactor)?;
     let access = Access {
         is_loopback: true,
         ..Access::default()

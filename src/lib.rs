@@ -91,7 +91,7 @@
 //!
 //! [`Remote`] runs closures on the loop from any thread. An [`EventLoop`] made by [`EventLoop::new`]
 //! runs a turn at a time, and says when it wants the next. Several reactors, one a core, are one
-//! hub with a `hub::Federation`.
+//! hub with a `hub::ReactorGroup`.
 //!
 //! # Platforms
 //!

@@ -141,7 +141,7 @@ fn members_on_all_reactors_get_each_topic_in_one_order_and_delivered_counts_all(
         .collect();
     assert_eq!(answered.len(), 2 * COUNT, "no id twice");
     for topic in TOPICS {
-        // Behind all that this client published to the topic before.
+        // Overloaded all that this client published to the topic before.
         let text = json!({"publish": topic, "data": "end"}).to_string();
         client.send(Message::text(text)).unwrap();
     }

@@ -15,11 +15,11 @@
 //! a loopback address answers only to loopback names, so that no website can drive a hub on its
 //! reader's own machine.
 //!
-//! Several reactors, each on a core of its own, are one hub with a [`Federation`].
+//! Several reactors, each on a core of its own, are one hub with a [`ReactorGroup`].
 
 mod access;
 mod envelope;
-mod federation;
+mod group;
 mod socket;
 
 use std::borrow::Cow;
@@ -35,19 +35,19 @@ use crate::server::seldom::{Seldom, shown};
 
 pub use self::access::Access;
 pub use self::envelope::SUBPROTOCOL;
-pub use self::federation::{Behind, Federation, Seat};
+pub use self::group::{GroupSeat, Overloaded, ReactorGroup};
 
 /// The demo page: one file, nothing external.
 const PAGE: &str = include_str!("page.html");
 
 /// Adds the hub's routes to a router.
 ///
-/// They publish to the members of this reactor; [`Seat::mount`] is for those of several.
+/// They publish to the members of this reactor; [`GroupSeat::mount`] is for those of several.
 pub fn mount<S: 'static>(router: &mut Router<S>, access: &Access) {
     mount_at(router, access, None);
 }
 
-fn mount_at<S: 'static>(router: &mut Router<S>, access: &Access, seat: Option<&Seat<S>>) {
+fn mount_at<S: 'static>(router: &mut Router<S>, access: &Access, seat: Option<&GroupSeat<S>>) {
     router.origins(Origins::Listed {
         origins: access.origins.clone(),
         absent: true,
@@ -159,7 +159,11 @@ fn join<S: 'static>(
     }
 }
 
-fn publish<S: 'static>(request: &mut Request<'_, '_, S>, access: &Access, seat: Option<&Seat<S>>) {
+fn publish<S: 'static>(
+    request: &mut Request<'_, '_, S>,
+    access: &Access,
+    seat: Option<&GroupSeat<S>>,
+) {
     let (topic, event) = match publication(request, access) {
         Ok(publication) => publication,
         Err(reply) => {

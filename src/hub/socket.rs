@@ -11,7 +11,7 @@ use crate::server::websocket::WebSocketRoute;
 
 use super::access::{self, Access};
 use super::envelope::{self, Command, SUBPROTOCOL};
-use super::federation::Seat;
+use super::group::GroupSeat;
 use super::join;
 
 /// What the hub knows of a client.
@@ -25,7 +25,7 @@ struct Client {
 struct Sockets<S: 'static> {
     access: Access,
     /// Where other reactors are of the same hub.
-    seat: Option<Seat<S>>,
+    seat: Option<GroupSeat<S>>,
     /// Only those that differ from the default.
     clients: ConnMap<Client>,
 }
@@ -33,7 +33,7 @@ struct Sockets<S: 'static> {
 pub(super) fn set_up<S: 'static>(
     ws: &mut WebSocketRoute<S>,
     access: Access,
-    seat: Option<Seat<S>>,
+    seat: Option<GroupSeat<S>>,
 ) {
     ws.subprotocols([SUBPROTOCOL]);
     ws.handler(Sockets {

@@ -123,8 +123,8 @@ pub struct Config {
     pub subscriptions_max: usize,
     /// Of these, patterns at the most. Each publication is compared to every pattern there is.
     pub patterns_max: usize,
-    /// Publications of this reactor that not all reactors of its federation have taken, in bytes;
-    /// each counts 256 more than it has. Above it publishing is refused. See `hub::Federation`.
+    /// Publications of this reactor that not all reactors of its group have taken, in bytes;
+    /// each counts 256 more than it has. Above it publishing is refused. See `hub::ReactorGroup`.
     pub federation_bytes_max: usize,
     /// A callback that takes longer is logged by name.
     pub slow_callback: Duration,

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, Scope, ScopedJoinHandle};
 
-use waterwheel::hub::{self, Access, Federation};
+use waterwheel::hub::{self, Access, ReactorGroup};
 use waterwheel::{Address, Config, ListenerId, Reactor, Router};
 
 use crate::arguments::Serve;
@@ -57,11 +57,11 @@ fn run_many(
     for (place, access) in listeners {
         free.push((place.free()?, access));
     }
-    let federation = Federation::new(options.reactors);
+    let group = ReactorGroup::new(options.reactors);
     thread::scope(|scope| {
         let mut others = Vec::new();
-        let first = run_one(config, options, &federation, 0, |reactor, federation| {
-            let bound = listen(reactor, federation, options, &free)?;
+        let first = run_one(config, options, &group, 0, |reactor, group| {
+            let bound = listen(reactor, group, options, &free)?;
             // With the real ports; a Unix socket cannot be shared.
             let mut shared = Vec::new();
             for (listener, (_, access)) in bound.iter().zip(&free) {
@@ -71,7 +71,7 @@ fn run_many(
             }
             for index in 1..options.reactors {
                 let listeners = shared.clone();
-                let other = spawn(scope, config, options, federation, index, listeners)?;
+                let other = spawn(scope, config, options, group, index, listeners)?;
                 others.push(other);
             }
             for other in &others {
@@ -102,28 +102,22 @@ fn spawn<'scope>(
     scope: &'scope Scope<'scope, '_>,
     config: &'scope Config,
     options: &'scope Serve,
-    federation: &Federation<()>,
+    group: &ReactorGroup<()>,
     index: usize,
     listeners: Vec<(Place<'static>, Access)>,
 ) -> io::Result<Other<'scope>> {
-    let federation = federation.clone();
+    let group = group.clone();
     let (is_ready, ready) = mpsc::channel();
     let (go, wait) = mpsc::channel();
     let run = move || {
-        run_one(
-            config,
-            options,
-            &federation,
-            index,
-            |reactor, federation| {
-                listen(reactor, federation, options, &listeners)?;
-                let _ = is_ready.send(());
-                if wait.recv().is_err() {
-                    reactor.stop();
-                }
-                Ok(())
-            },
-        )
+        run_one(config, options, &group, index, |reactor, group| {
+            listen(reactor, group, options, &listeners)?;
+            let _ = is_ready.send(());
+            if wait.recv().is_err() {
+                reactor.stop();
+            }
+            Ok(())
+        })
     };
     let thread = thread::Builder::new()
         .name(format!("reactor {index}"))
@@ -135,17 +129,17 @@ fn spawn<'scope>(
 fn run_one(
     config: &Config,
     options: &Serve,
-    federation: &Federation<()>,
+    group: &ReactorGroup<()>,
     index: usize,
-    setup: impl FnOnce(&mut Reactor<()>, &Federation<()>) -> io::Result<()>,
+    setup: impl FnOnce(&mut Reactor<()>, &ReactorGroup<()>) -> io::Result<()>,
 ) -> io::Result<()> {
     let config = Config {
         connections_max: share(config.connections_max, options.reactors, index),
         reuse_port: true,
         ..config.clone()
     };
-    let mut end_all = EndAll(Some(federation));
-    let outcome = Reactor::run_with(config, (), |reactor| setup(reactor, federation));
+    let mut end_all = EndAll(Some(group));
+    let outcome = Reactor::run_with(config, (), |reactor| setup(reactor, group));
     if outcome.is_ok() {
         end_all.0 = None;
     }
@@ -153,24 +147,24 @@ fn run_one(
 }
 
 /// Ends all reactors where one ends by an error or a panic: half a hub could go unnoticed.
-struct EndAll<'f>(Option<&'f Federation<()>>);
+struct EndAll<'f>(Option<&'f ReactorGroup<()>>);
 
 impl Drop for EndAll<'_> {
     fn drop(&mut self) {
-        if let Some(federation) = self.0 {
-            federation.run_on_all(|cx| cx.reactor.stop());
+        if let Some(group) = self.0 {
+            group.run_on_all(|cx| cx.reactor.stop());
         }
     }
 }
 
-/// Joins the federation and listens.
+/// Joins the group and listens.
 fn listen(
     reactor: &mut Reactor<()>,
-    federation: &Federation<()>,
+    group: &ReactorGroup<()>,
     options: &Serve,
     listeners: &[(Place<'_>, Access)],
 ) -> io::Result<Vec<ListenerId>> {
-    let seat = federation.join(reactor)?;
+    let seat = group.join(reactor)?;
     // Each has handlers of its own, and all are called.
     #[cfg(unix)]
     reactor.drain_on_signals(options.drain_window)?;

@@ -2,7 +2,7 @@
 //!
 //! A reactor is one thread. To use more cores, run more reactors, on one port
 //! ([`Config::reuse_port`](crate::Config::reuse_port)) or on several, and have them join a
-//! [`Federation`]: what is published on one of them reaches the members on all.
+//! [`ReactorGroup`]: what is published on one of them reaches the members on all.
 //!
 //! ```text
 //!  publisher's reactor ──▶ home of the topic ──┬──▶ reactor ─▶ its members ──┐
@@ -42,14 +42,14 @@ type Done<S> = Box<dyn FnOnce(&mut Cx<'_, S>, Result<Published, Gone>) + Send>;
 ///
 /// ```no_run
 /// use std::{io, thread};
-/// use waterwheel::hub::{Access, Federation};
+/// use waterwheel::hub::{Access, ReactorGroup};
 /// use waterwheel::{Config, Reactor};
 ///
-/// let federation = Federation::new(4);
+/// let group = ReactorGroup::new(4);
 /// let run = || {
 ///     let config = Config { reuse_port: true, ..Config::default() };
 ///     Reactor::run_with(config, (), |reactor| {
-///         let seat = federation.join(reactor)?;
+///         let seat = group.join(reactor)?;
 ///         let access = Access { is_loopback: true, ..Access::default() };
 ///         reactor.http("127.0.0.1:8080", |router| seat.mount(router, &access))
 ///     })
@@ -60,27 +60,27 @@ type Done<S> = Box<dyn FnOnce(&mut Cx<'_, S>, Result<Published, Gone>) + Send>;
 /// })?;
 /// # io::Result::Ok(())
 /// ```
-pub struct Federation<S> {
+pub struct ReactorGroup<S> {
     shared: Arc<Shared<S>>,
 }
 
-/// The place of one reactor in a [`Federation`].
-pub struct Seat<S> {
+/// The place of one reactor in a [`ReactorGroup`].
+pub struct GroupSeat<S> {
     shared: Arc<Shared<S>>,
     index: usize,
 }
 
 /// A publication was refused: the reactors are behind with those before. Nobody has got it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Behind;
+pub struct Overloaded;
 
-impl std::fmt::Display for Behind {
+impl std::fmt::Display for Overloaded {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("a reactor is behind with what was published before")
     }
 }
 
-impl std::error::Error for Behind {}
+impl std::error::Error for Overloaded {}
 
 struct Shared<S> {
     places: Box<[Place<S>]>,
@@ -99,34 +99,34 @@ struct Place<S> {
     is_full: AtomicBool,
 }
 
-impl<S> Clone for Federation<S> {
+impl<S> Clone for ReactorGroup<S> {
     fn clone(&self) -> Self {
-        Federation {
+        ReactorGroup {
             shared: Arc::clone(&self.shared),
         }
     }
 }
 
-impl<S> Clone for Seat<S> {
+impl<S> Clone for GroupSeat<S> {
     fn clone(&self) -> Self {
-        Seat {
+        GroupSeat {
             shared: Arc::clone(&self.shared),
             index: self.index,
         }
     }
 }
 
-impl<S: 'static> Federation<S> {
-    /// A federation that so many reactors will join; at least one.
+impl<S: 'static> ReactorGroup<S> {
+    /// A group that so many reactors will join; at least one.
     ///
     /// Until all have, publishing to some topics fails as if their home had ended.
-    pub fn new(reactor_count: usize) -> Federation<S> {
+    pub fn new(reactor_count: usize) -> ReactorGroup<S> {
         let place = |_| Place {
             remote: OnceLock::new(),
             under_way_bytes: AtomicUsize::new(0),
             is_full: AtomicBool::new(false),
         };
-        Federation {
+        ReactorGroup {
             shared: Arc::new(Shared {
                 places: (0..reactor_count.max(1)).map(place).collect(),
                 taken_count: AtomicUsize::new(0),
@@ -139,23 +139,23 @@ impl<S: 'static> Federation<S> {
     /// Gives a reactor its seat. From now on its ids come from the sequence of all.
     ///
     /// [`Reactor::publish`] still reaches the members of that reactor alone, in no order with what
-    /// comes through the federation; publish with [`Seat::publish`] where others should hear it.
+    /// comes through the group; publish with [`GroupSeat::publish`] where others should hear it.
     ///
     /// # Errors
     ///
     /// When all seats are taken.
-    pub fn join(&self, reactor: &mut Reactor<S>) -> io::Result<Seat<S>> {
+    pub fn join(&self, reactor: &mut Reactor<S>) -> io::Result<GroupSeat<S>> {
         let index = self.shared.taken_count.fetch_add(1, Ordering::Relaxed);
         let Some(place) = self.shared.places.get(index) else {
             let count = self.shared.places.len();
-            let why = format!("all {count} seats of the federation are taken");
+            let why = format!("all {count} seats of the group are taken");
             return Err(io::Error::other(why));
         };
         let epoch = *self.shared.epoch.get_or_init(|| reactor.epoch());
         reactor.share_sequence(epoch, Arc::clone(&self.shared.numbers));
         // Nobody else has this index.
         let _ = place.remote.set(reactor.remote());
-        Ok(Seat {
+        Ok(GroupSeat {
             shared: Arc::clone(&self.shared),
             index,
         })
@@ -186,7 +186,7 @@ impl<S: 'static> Shared<S> {
     }
 }
 
-impl<S: 'static> Seat<S> {
+impl<S: 'static> GroupSeat<S> {
     /// Adds the hub's routes to a router, as [`mount`](super::mount) does; they publish to the
     /// members of all reactors, and `POST /publish` is answered when all have it.
     pub fn mount(&self, router: &mut Router<S>, access: &Access) {
@@ -202,7 +202,7 @@ impl<S: 'static> Seat<S> {
     ///
     /// # Errors
     ///
-    /// [`Behind`] when the publications of this reactor that are under way are above
+    /// [`Overloaded`] when the publications of this reactor that are under way are above
     /// [`Config::federation_bytes_max`](crate::Config::federation_bytes_max). Then `done` is not
     /// called.
     pub fn publish<'e, R>(
@@ -211,7 +211,7 @@ impl<S: 'static> Seat<S> {
         topic: &str,
         event: impl Into<Event<'e>>,
         done: impl FnOnce(&mut Cx<'_, S>, Result<Published, Gone>) -> R + Send + 'static,
-    ) -> Result<(), Behind> {
+    ) -> Result<(), Overloaded> {
         let event = event.into();
         let bytes = PUBLICATION_BYTES
             + topic.len()
@@ -240,7 +240,7 @@ impl<S: 'static> Seat<S> {
         Ok(())
     }
 
-    fn admit(&self, reactor: &Reactor<S>, bytes: usize) -> Result<(), Behind> {
+    fn admit(&self, reactor: &Reactor<S>, bytes: usize) -> Result<(), Overloaded> {
         let place = &self.shared.places[self.index];
         debug_assert!(
             place
@@ -256,7 +256,7 @@ impl<S: 'static> Seat<S> {
             if !was_full {
                 log::warn!("publishing is refused: {under_way_bytes} bytes wait for a reactor");
             }
-            return Err(Behind);
+            return Err(Overloaded);
         }
         place.under_way_bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde_json::{Value, json};
 use support::{Answer, answer, answers, get, post};
-use waterwheel::hub::{Access, Behind, Federation, SUBPROTOCOL, Seat};
+use waterwheel::hub::{Access, GroupSeat, Overloaded, ReactorGroup, SUBPROTOCOL};
 use waterwheel::{Config, EventId, Gone, Published, Sim, SimSocket, SimStream};
 
 /// What `done` was told.
@@ -22,8 +22,8 @@ type Log = Vec<Result<Published, Gone>>;
 
 struct House {
     sims: Vec<Sim<Log>>,
-    seats: Vec<Seat<Log>>,
-    federation: Federation<Log>,
+    seats: Vec<GroupSeat<Log>>,
+    group: ReactorGroup<Log>,
 }
 
 fn house(count: usize) -> House {
@@ -31,7 +31,7 @@ fn house(count: usize) -> House {
 }
 
 fn house_with(count: usize, config: &Config) -> House {
-    let federation = Federation::new(count);
+    let group = ReactorGroup::new(count);
     let mut seats = Vec::new();
     let access = Access {
         open: true,
@@ -39,7 +39,7 @@ fn house_with(count: usize, config: &Config) -> House {
     };
     let sims = (0..count).map(|_| {
         Sim::with_config(config.clone(), Log::new(), |reactor| {
-            let seat = federation.join(reactor)?;
+            let seat = group.join(reactor)?;
             let listener = reactor.http("0.0.0.0:80", |router| seat.mount(router, &access));
             seats.push(seat);
             listener
@@ -48,7 +48,7 @@ fn house_with(count: usize, config: &Config) -> House {
     House {
         sims: sims.collect(),
         seats,
-        federation,
+        group,
     }
 }
 
@@ -94,7 +94,7 @@ impl House {
         answer(&stream.read())
     }
 
-    fn publish(&mut self, at: usize, topic: &str, text: &str) -> Result<(), Behind> {
+    fn publish(&mut self, at: usize, topic: &str, text: &str) -> Result<(), Overloaded> {
         let done = |cx: &mut waterwheel::Cx<'_, Log>, outcome| cx.state.push(outcome);
         self.seats[at].publish(self.sims[at].reactor(), topic, text, done)
     }
@@ -251,7 +251,7 @@ fn while_a_reactor_is_behind_publishing_is_refused_and_nobody_gets_what_was() {
     };
     assert_eq!(refused.status, 503, "{}", refused.text());
     assert_eq!(refused.header("retry-after"), Some("1"));
-    assert_eq!(house.publish(0, "news", "no"), Err(Behind));
+    assert_eq!(house.publish(0, "news", "no"), Err(Overloaded));
     // 256 and the bytes of its topic and its text.
     assert_eq!(waiting.len(), 3000_usize.div_ceil(256 + 4 + 1));
     // The others may still begin something.
@@ -395,16 +395,16 @@ fn a_publish_of_one_reactor_stays_there_and_its_id_is_nobody_elses() {
 fn a_federation_has_as_many_seats_as_it_was_made_with() {
     let house = house(2);
     let mut late = Sim::new(Log::new(), |_| {});
-    let error = house.federation.join(late.reactor()).err().unwrap();
-    assert_eq!(error.to_string(), "all 2 seats of the federation are taken");
+    let error = house.group.join(late.reactor()).err().unwrap();
+    assert_eq!(error.to_string(), "all 2 seats of the group are taken");
     assert_eq!(late.reactor().publish("news", "alone").id.number, 1);
 }
 
 #[test]
 fn before_all_have_joined_topics_at_home_with_the_missing_fail() {
-    let federation = Federation::<Log>::new(2);
+    let group = ReactorGroup::<Log>::new(2);
     let mut sim = Sim::new(Log::new(), |_| {});
-    let seat = federation.join(sim.reactor()).unwrap();
+    let seat = group.join(sim.reactor()).unwrap();
     for topic in topics() {
         let done = |cx: &mut waterwheel::Cx<'_, Log>, outcome| cx.state.push(outcome);
         seat.publish(sim.reactor(), &topic, "x", done).unwrap();
@@ -422,7 +422,7 @@ fn before_all_have_joined_topics_at_home_with_the_missing_fail() {
 #[test]
 fn a_call_for_all_runs_on_each_reactor_once() {
     let mut house = house(3);
-    house.federation.run_on_all(|cx| {
+    house.group.run_on_all(|cx| {
         cx.state.push(Err(Gone));
         cx.reactor.stop();
     });
@@ -435,9 +435,8 @@ fn a_call_for_all_runs_on_each_reactor_once() {
 
 #[test]
 fn the_example_speaks_to_all_its_reactors() {
-    let federation = Federation::new(2);
-    let mut sims =
-        [(), ()].map(|()| Sim::new((), |reactor| many_cores::setup(reactor, &federation)));
+    let group = ReactorGroup::new(2);
+    let mut sims = [(), ()].map(|()| Sim::new((), |reactor| many_cores::setup(reactor, &group)));
     let request = get("/events?topic=chat").replace("Host: h", "Host: localhost");
     let listeners = [0, 1].map(|at| {
         let stream = sims[at].connect();
