@@ -133,7 +133,7 @@ pub use reactor::id::{ConnId, ConnMap, ListenerId};
 pub use reactor::listener::Address;
 pub use reactor::memory::Faults;
 pub use reactor::reactor::{Published, Reactor};
-pub use reactor::remote::{Gone, Remote};
+pub use reactor::remote::{ReactorEnded, Remote};
 pub use reactor::sim::{Received, Sim, SimSocket, SimStream};
 pub use reactor::stats::{Histogram, Stats};
 pub use reactor::stream::{Stream, StreamCallbacks};

@@ -15,10 +15,10 @@ use std::collections::{BTreeMap, HashSet};
 use serde_json::{Value, json};
 use support::{Answer, answer, answers, get, post};
 use waterwheel::hub::{Access, GroupSeat, Overloaded, ReactorGroup, SUBPROTOCOL};
-use waterwheel::{Config, EventId, Gone, Published, Sim, SimSocket, SimStream};
+use waterwheel::{Config, EventId, Published, ReactorEnded, Sim, SimSocket, SimStream};
 
 /// What `done` was told.
-type Log = Vec<Result<Published, Gone>>;
+type Log = Vec<Result<Published, ReactorEnded>>;
 
 struct House {
     sims: Vec<Sim<Log>>,
@@ -423,12 +423,12 @@ fn before_all_have_joined_topics_at_home_with_the_missing_fail() {
 fn a_call_for_all_runs_on_each_reactor_once() {
     let mut house = house(3);
     house.group.run_on_all(|cx| {
-        cx.state.push(Err(Gone));
+        cx.state.push(Err(ReactorEnded));
         cx.reactor.stop();
     });
     house.settle();
     for sim in &mut house.sims {
-        assert_eq!(*sim.state(), [Err(Gone)]);
+        assert_eq!(*sim.state(), [Err(ReactorEnded)]);
         assert!(!sim.is_running());
     }
 }

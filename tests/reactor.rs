@@ -10,8 +10,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use waterwheel::{
-    Address, Config, ConnId, EventLoop, Gone, Peer, Reactor, Received, Sent, Sim, SimSocket,
-    TimerId,
+    Address, Config, ConnId, EventLoop, Peer, Reactor, ReactorEnded, Received, Sent, Sim,
+    SimSocket, TimerId,
 };
 
 const fn millis(count: u64) -> Duration {
@@ -521,7 +521,7 @@ fn a_remote_whose_reactor_has_ended_says_so_and_drops_the_closure() {
     for (name, remote) in remotes {
         let witness = Arc::new(());
         let held = Arc::clone(&witness);
-        assert_eq!(remote.run(move |_| drop(held)), Err(Gone), "{name}");
+        assert_eq!(remote.run(move |_| drop(held)), Err(ReactorEnded), "{name}");
         assert_eq!(Arc::strong_count(&witness), 1, "{name}");
     }
 }

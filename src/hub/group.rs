@@ -28,7 +28,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use crate::pubsub::{Event, EventId};
 use crate::reactor::handler::Cx;
 use crate::reactor::reactor::{Published, Reactor};
-use crate::reactor::remote::{Gone, Remote};
+use crate::reactor::remote::{ReactorEnded, Remote};
 use crate::server::router::Router;
 
 use super::Access;
@@ -36,7 +36,7 @@ use super::Access;
 /// What a publication under way counts beside its bytes.
 const PUBLICATION_BYTES: usize = 256;
 
-type Done<S> = Box<dyn FnOnce(&mut Cx<'_, S>, Result<Published, Gone>) + Send>;
+type Done<S> = Box<dyn FnOnce(&mut Cx<'_, S>, Result<Published, ReactorEnded>) + Send>;
 
 /// Reactors of which each serves a part of the members. `Send`, `Sync`, and cheap to clone.
 ///
@@ -197,7 +197,7 @@ impl<S: 'static> GroupSeat<S> {
     /// when all have it in their queues.
     ///
     /// `reactor` is the one that took this seat. `done` gets the id and the sum of the members,
-    /// or [`Gone`] when the home of the topic has ended or not joined yet; then nobody has got it.
+    /// or [`ReactorEnded`] when the home of the topic has ended or not joined yet; then nobody has got it.
     /// Members of a reactor that ends meanwhile do not count.
     ///
     /// # Errors
@@ -210,7 +210,7 @@ impl<S: 'static> GroupSeat<S> {
         reactor: &mut Reactor<S>,
         topic: &str,
         event: impl Into<Event<'e>>,
-        done: impl FnOnce(&mut Cx<'_, S>, Result<Published, Gone>) -> R + Send + 'static,
+        done: impl FnOnce(&mut Cx<'_, S>, Result<Published, ReactorEnded>) -> R + Send + 'static,
     ) -> Result<(), Overloaded> {
         let event = event.into();
         let bytes = PUBLICATION_BYTES
@@ -314,7 +314,7 @@ impl<S: 'static> Drop for UnderWay<S> {
         let delivered = *self.delivered.get_mut();
         let outcome = match self.id.get() {
             Some(id) => Ok(Published { id: *id, delivered }),
-            None => Err(Gone),
+            None => Err(ReactorEnded),
         };
         let (publisher, bytes) = (self.publisher, self.bytes);
         let shared = Arc::clone(&self.shared);

@@ -5,7 +5,7 @@ use crate::pubsub::{self, Event};
 use crate::reactor::close::Close;
 use crate::reactor::handler::Cx;
 use crate::reactor::id::ConnMap;
-use crate::reactor::remote::Gone;
+use crate::reactor::remote::ReactorEnded;
 use crate::reactor::websocket::{Handshake, WebSocketHandler, Ws};
 use crate::server::websocket::WebSocketRoute;
 
@@ -177,7 +177,7 @@ impl<S: 'static> Sockets<S> {
         // One that publishes faster than all reactors take it is slowed down before it is refused.
         let is_paused = seat.is_half_full(ws.reactor);
         let about = envelope::about_publish(topic);
-        let done = move |cx: &mut Cx<'_, S>, outcome: Result<_, Gone>| {
+        let done = move |cx: &mut Cx<'_, S>, outcome: Result<_, ReactorEnded>| {
             if let Err(gone) = outcome {
                 cx.reactor
                     .send(id, envelope::error(&gone.to_string(), &about));

@@ -67,15 +67,15 @@ impl<S> Clone for Remote<S> {
 
 /// The reactor has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gone;
+pub struct ReactorEnded;
 
-impl std::fmt::Display for Gone {
+impl std::fmt::Display for ReactorEnded {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("the reactor has ended")
     }
 }
 
-impl std::error::Error for Gone {}
+impl std::error::Error for ReactorEnded {}
 
 impl<S> Remote<S> {
     /// Has `call` run on the loop, after what this thread handed over before.
@@ -85,23 +85,23 @@ impl<S> Remote<S> {
     ///
     /// # Errors
     ///
-    /// [`Gone`] when the reactor has ended; the closure is dropped.
+    /// [`ReactorEnded`] when the reactor has ended; the closure is dropped.
     pub fn run<R>(
         &self,
         call: impl FnOnce(&mut Cx<'_, S>) -> R + Send + 'static,
-    ) -> Result<(), Gone> {
+    ) -> Result<(), ReactorEnded> {
         let mailbox = &*self.mailbox;
         let arrival: Arrival<S> = Box::new(move |cx| {
             call(cx);
         });
         match &mut *mailbox.arrivals() {
             Some(arrivals) => arrivals.push(arrival),
-            None => return Err(Gone),
+            None => return Err(ReactorEnded),
         }
         if !mailbox.rung.swap(true, Ordering::AcqRel)
             && let Some(waker) = &mailbox.waker
         {
-            waker.wake().map_err(|_| Gone)?;
+            waker.wake().map_err(|_| ReactorEnded)?;
         }
         Ok(())
     }
