@@ -27,11 +27,11 @@ use std::borrow::Cow;
 use crate::protocol::http::Status;
 use crate::pubsub::{self, Event};
 use crate::reactor::reactor::{Published, Reactor};
+use crate::server::log_limit::{LogLimit, shown};
 use crate::server::origins::Origins;
 use crate::server::reply::Reply;
 use crate::server::request::Request;
 use crate::server::router::Router;
-use crate::server::seldom::{Seldom, shown};
 
 pub use self::access::Access;
 pub use self::envelope::SUBPROTOCOL;
@@ -54,7 +54,7 @@ fn mount_at<S: 'static>(router: &mut Router<S>, access: &Access, seat: Option<&G
     });
     router.gate.option = "--allow-origin";
     let names = access.clone();
-    let mut refused_host = Seldom::default();
+    let mut refused_host = LogLimit::default();
     router.guard(move |request| check_host(request, &names, &mut refused_host));
 
     router.get("/", |request| request.reply(page()));
@@ -76,15 +76,15 @@ fn mount_at<S: 'static>(router: &mut Router<S>, access: &Access, seat: Option<&G
 fn check_host<S: 'static>(
     request: &Request<'_, '_, S>,
     access: &Access,
-    refused_host: &mut Seldom,
+    refused_host: &mut LogLimit,
 ) -> Result<(), Reply> {
     let Some(host) = request.host().filter(|host| !access.serves(host)) else {
         return Ok(());
     };
-    if let Some(untold) = refused_host.is_due(request.reactor.now()) {
+    if let Some(suppressed) = refused_host.is_due(request.reactor.now()) {
         let host = shown(host);
         log::warn!(
-            "refused a request for host {host:?} on a loopback address; --allow-origin http://{host} allows it{untold}"
+            "refused a request for host {host:?} on a loopback address; --allow-origin http://{host} allows it{suppressed}"
         );
     }
     Err((

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::protocol::http::{RequestHead, Status};
 
+use super::log_limit::{LogLimit, shown};
 use super::reply::Reply;
-use super::seldom::{Seldom, shown};
 
 /// Which pages may use a server from a browser. Requests without an `Origin` do not come from a
 /// page of another site, and are allowed unless that is changed.
@@ -57,7 +57,7 @@ pub(crate) struct Gate {
     pub(crate) origins: Origins,
     /// What log lines call the way to allow an origin.
     pub(crate) option: &'static str,
-    refused: Seldom,
+    refused: LogLimit,
 }
 
 /// Headers that are added to an answer.
@@ -68,7 +68,7 @@ impl Default for Gate {
         Gate {
             origins: Origins::Any,
             option: "`Router::origins`",
-            refused: Seldom::default(),
+            refused: LogLimit::default(),
         }
     }
 }
@@ -87,9 +87,9 @@ impl Gate {
     ) -> Result<Extra, Reply> {
         let origin = head.headers.first("origin");
         if !self.origins.allow(origin, head.host()) {
-            if let Some(untold) = self.refused.is_due(now) {
+            if let Some(suppressed) = self.refused.is_due(now) {
                 log::warn!(
-                    "{name}: refused a request from origin {:?}; {} allows it{untold}",
+                    "{name}: refused a request from origin {:?}; {} allows it{suppressed}",
                     shown(origin.unwrap_or("(none)")),
                     self.option
                 );

@@ -20,28 +20,28 @@ pub(crate) fn shown(text: &str) -> &str {
 
 /// One kind of log line of one listener: the first, then one a minute.
 #[derive(Debug, Default)]
-pub(crate) struct Seldom {
+pub(crate) struct LogLimit {
     told_at: Option<Duration>,
-    untold: u64,
+    suppressed: u64,
 }
 
-impl Seldom {
+impl LogLimit {
     /// Whether to write the line now: with what to add to it.
-    pub(crate) fn is_due(&mut self, now: Duration) -> Option<Untold> {
+    pub(crate) fn is_due(&mut self, now: Duration) -> Option<Suppressed> {
         if self.told_at.is_some_and(|told_at| now < told_at + PERIOD) {
-            self.untold += 1;
+            self.suppressed += 1;
             return None;
         }
         self.told_at = Some(now);
-        Some(Untold(std::mem::take(&mut self.untold)))
+        Some(Suppressed(std::mem::take(&mut self.suppressed)))
     }
 }
 
 /// How many lines were not written since the last one that was. Nothing, where that is none.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Untold(u64);
+pub(crate) struct Suppressed(u64);
 
-impl fmt::Display for Untold {
+impl fmt::Display for Suppressed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             0 => Ok(()),
@@ -62,15 +62,15 @@ mod tests {
 
     #[test]
     fn the_first_and_then_one_a_minute() {
-        let mut line = Seldom::default();
+        let mut line = LogLimit::default();
         let seconds = [
-            (5, Some(Untold(0))),
+            (5, Some(Suppressed(0))),
             (5, None),
             (64, None),
-            (65, Some(Untold(2))),
+            (65, Some(Suppressed(2))),
             (66, None),
-            (1000, Some(Untold(1))),
-            (1060, Some(Untold(0))),
+            (1000, Some(Suppressed(1))),
+            (1060, Some(Suppressed(0))),
         ];
         for (second, expected) in seconds {
             assert_eq!(
@@ -79,7 +79,7 @@ mod tests {
                 "second {second}"
             );
         }
-        assert_eq!(Untold(0).to_string(), "");
-        assert_eq!(Untold(7).to_string(), "; 7 more since the last line");
+        assert_eq!(Suppressed(0).to_string(), "");
+        assert_eq!(Suppressed(7).to_string(), "; 7 more since the last line");
     }
 }
