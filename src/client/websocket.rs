@@ -13,7 +13,7 @@ use crate::reactor::connection::{Connection, Protocol, Upgrade};
 use crate::reactor::handler::{Cx, Handler};
 use crate::reactor::id::ConnId;
 use crate::reactor::reactor::Reactor;
-use crate::reactor::websocket::{Handshake, WebSocketCallbacks, end_received};
+use crate::session::websocket::{Handshake, WebSocketCallbacks, end_received};
 
 /// The callbacks, the options and the request of a WebSocket client.
 ///

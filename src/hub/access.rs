@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use crate::reactor::websocket::Handshake;
 use crate::server::request::Request;
+use crate::session::websocket::Handshake;
 
 /// The rights on one listener.
 #[derive(Clone, Debug, Default)]

@@ -6,8 +6,8 @@ use crate::reactor::close::Close;
 use crate::reactor::handler::Cx;
 use crate::reactor::id::ConnMap;
 use crate::reactor::remote::ReactorEnded;
-use crate::reactor::websocket::{Handshake, WebSocketHandler, Ws};
 use crate::server::websocket::WebSocketRoute;
+use crate::session::websocket::{Handshake, WebSocketHandler, Ws};
 
 use super::access::{self, Access};
 use super::envelope::{self, Command, SUBPROTOCOL};

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::clock::nanos;
-use super::close::CloseCause;
-use super::connection::Protocol;
-use super::handler::Cx;
-use super::id::ConnId;
-use super::reactor::Reactor;
-use super::table::Source;
+use crate::reactor::close::CloseCause;
+use crate::reactor::connection::Protocol;
+use crate::reactor::connection::table::Source;
+use crate::reactor::handler::Cx;
+use crate::reactor::id::ConnId;
+use crate::reactor::reactor::Reactor;
+use crate::reactor::time::clock::nanos;
 
 /// How often goodbyes are said.
 const STEP: Duration = Duration::from_millis(20);

@@ -1,9 +1,9 @@
 //! What the reactor asks of a role, and what every callback gets.
 
-use super::close::{Close, Deadline};
-use super::connection::Connection;
-use super::id::ConnId;
-use super::reactor::Reactor;
+use crate::reactor::close::{Close, Deadline};
+use crate::reactor::connection::Connection;
+use crate::reactor::id::ConnId;
+use crate::reactor::reactor::Reactor;
 
 /// What a callback without a connection gets: your state, and everything it may ask for.
 ///

@@ -13,19 +13,12 @@
 //! Everything a turn may do is bounded (bytes read per connection, accepts, ticks), and what is
 //! left over goes on a list, so that the next poll does not wait and nobody starves.
 
-pub(crate) mod clock;
 pub(crate) mod close;
-mod closing;
 pub(crate) mod config;
-pub(crate) mod connect;
 pub(crate) mod connection;
-mod deadlines;
 mod drain;
 pub(crate) mod handler;
 pub(crate) mod id;
-pub(crate) mod listener;
-mod lookup;
-pub(crate) mod memory;
 #[expect(
     clippy::module_inception,
     reason = "the noun of the file is what callbacks get"
@@ -33,18 +26,12 @@ pub(crate) mod memory;
 pub(crate) mod reactor;
 mod readiness;
 pub(crate) mod remote;
-mod sending;
 #[cfg(all(unix, feature = "signals"))]
 mod signals;
 pub(crate) mod sim;
 pub(crate) mod stats;
-pub(crate) mod stream;
-pub(crate) mod table;
-pub(crate) mod timers;
+pub(crate) mod time;
 pub(crate) mod transport;
-mod waiting;
-pub(crate) mod websocket;
-pub(crate) mod write_queue;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -52,16 +39,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mio::{Events, Poll, Token, Waker};
 
-use self::clock::Clock;
-use self::close::{CloseCause, Deadline};
-use self::config::Config;
-use self::connection::{Flags, NO_HANDLER};
-use self::handler::{Cx, Handler};
-use self::id::ConnId;
-use self::memory::Readiness;
-use self::reactor::{Reactor, Timer};
-use self::remote::Mailbox;
-use self::table::{FLUSH_NANOS_MAX, Table};
+use crate::reactor::close::{CloseCause, Deadline};
+use crate::reactor::config::Config;
+use crate::reactor::connection::table::{FLUSH_NANOS_MAX, Table};
+use crate::reactor::connection::{Flags, NO_HANDLER};
+use crate::reactor::handler::{Cx, Handler};
+use crate::reactor::id::ConnId;
+use crate::reactor::reactor::{Reactor, Timer};
+use crate::reactor::remote::Mailbox;
+use crate::reactor::time::clock::Clock;
+use crate::reactor::transport::memory::Readiness;
 
 const WAKER: Token = Token(usize::MAX);
 #[cfg(all(unix, feature = "signals"))]

@@ -20,23 +20,23 @@ use crate::pubsub::{
     Encode, Encoded, Event, EventId, Publication, TopicError, Topics, WireFormat, WireFormats,
 };
 
-use super::clock::{Clock, nanos};
-use super::close::{Close, CloseCause, Sent};
-use super::config::{Config, ConnectionOptions};
-use super::connect::Race;
-use super::connection::{Flags, Protocol};
-use super::drain::Drain;
-use super::handler::{Cx, Handler};
-use super::id::{ConnId, ListenerId};
-use super::listener::{self, Accepting, Acceptor, Address, Listener};
-use super::lookup::Lookups;
-use super::memory::Net;
-use super::remote::{Arrival, Mailbox, Remote};
-use super::stats::Stats;
-use super::table::{Source, Table};
-use super::timers::{TimerId, Timers};
-use super::transport::Peer;
-use super::write_queue::Keep;
+use crate::reactor::close::{Close, CloseCause, Sent};
+use crate::reactor::config::{Config, ConnectionOptions};
+use crate::reactor::connection::queue::Keep;
+use crate::reactor::connection::table::{Source, Table};
+use crate::reactor::connection::{Flags, Protocol};
+use crate::reactor::drain::Drain;
+use crate::reactor::handler::{Cx, Handler};
+use crate::reactor::id::{ConnId, ListenerId};
+use crate::reactor::remote::{Arrival, Mailbox, Remote};
+use crate::reactor::stats::Stats;
+use crate::reactor::time::clock::{Clock, nanos};
+use crate::reactor::time::timers::{TimerId, Timers};
+use crate::reactor::transport::Peer;
+use crate::reactor::transport::connect::Race;
+use crate::reactor::transport::listener::{self, Accepting, Acceptor, Address, Listener};
+use crate::reactor::transport::lookup::Lookups;
+use crate::reactor::transport::memory::Net;
 
 pub(crate) type Once<S> = Box<dyn FnOnce(&mut Cx<'_, S>)>;
 pub(crate) type OnClose<S> = Box<dyn FnOnce(&mut Cx<'_, S>, &Close)>;
@@ -107,7 +107,7 @@ pub struct Reactor<S> {
     /// What is being called, for the log lines about slow callbacks and panics.
     pub(crate) callback: &'static str,
     #[cfg(all(unix, feature = "signals"))]
-    pub(crate) signals: Option<super::signals::Signals>,
+    pub(crate) signals: Option<crate::reactor::signals::Signals>,
     handler_keys: Slab<()>,
     wire_formats: WireFormats,
     scratch: Vec<u8>,
@@ -202,7 +202,7 @@ impl<S: 'static> Reactor<S> {
     ///
     /// A proxy pauses its source while its sink is behind, and goes on in the sink's `on_drain`.
     /// For replies to a connection itself that is not needed: while its queue is above the high
-    /// watermark, and the policy is [`Overflow::Close`](super::config::Overflow::Close), it is not
+    /// watermark, and the policy is [`Overflow::Close`](crate::reactor::config::Overflow::Close), it is not
     /// read.
     pub fn pause(&mut self, id: ConnId) {
         self.table.pause(id);
@@ -217,7 +217,7 @@ impl<S: 'static> Reactor<S> {
     pub fn is_open(&self, id: ConnId) -> bool {
         self.table
             .connection(id)
-            .is_some_and(|connection| connection.life == super::connection::Life::Open)
+            .is_some_and(|connection| connection.life == crate::reactor::connection::Life::Open)
     }
 
     /// Bytes that wait for a connection's socket, with their overhead.

@@ -2,15 +2,15 @@
 
 use std::io;
 
-use super::EventLoop;
-use super::close::CloseCause;
-use super::connection::{Flags, Life, Protocol};
-use super::handler::Cx;
-use super::id::{ConnId, ListenerId};
-use super::listener::{self, Accepting};
-use super::memory::Readiness;
-use super::reactor::Reactor;
-use super::table::Source;
+use crate::reactor::EventLoop;
+use crate::reactor::close::CloseCause;
+use crate::reactor::connection::table::Source;
+use crate::reactor::connection::{Flags, Life, Protocol};
+use crate::reactor::handler::Cx;
+use crate::reactor::id::{ConnId, ListenerId};
+use crate::reactor::reactor::Reactor;
+use crate::reactor::transport::listener::{self, Accepting};
+use crate::reactor::transport::memory::Readiness;
 
 /// On these systems a read that gives less than was asked for has emptied the socket, so that the
 /// next readiness is a new one.

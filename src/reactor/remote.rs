@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::handler::Cx;
+use crate::reactor::handler::Cx;
 
 pub(crate) type Arrival<S> = Box<dyn FnOnce(&mut Cx<'_, S>) + Send>;
 

@@ -8,8 +8,8 @@ use mio::Interest;
 use mio::net::UnixStream;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use super::SIGNALS;
-use super::reactor::Reactor;
+use crate::reactor::SIGNALS;
+use crate::reactor::reactor::Reactor;
 
 pub(crate) struct Signals {
     receiver: UnixStream,

@@ -25,15 +25,15 @@ use std::time::Duration;
 
 use crate::protocol::websocket::{self, Machine, Role, ToMessage};
 
-use super::clock::{Clock, nanos};
-use super::config::Config;
-use super::id::ConnId;
-use super::listener::{Acceptor, Address};
-use super::memory::{Faults, MemoryStream, Net};
-use super::reactor::Reactor;
-use super::remote::Mailbox;
-use super::table::{Source, Table};
-use super::{EventLoop, SetupResult};
+use crate::reactor::config::Config;
+use crate::reactor::connection::table::{Source, Table};
+use crate::reactor::id::ConnId;
+use crate::reactor::reactor::Reactor;
+use crate::reactor::remote::Mailbox;
+use crate::reactor::time::clock::{Clock, nanos};
+use crate::reactor::transport::listener::{Acceptor, Address};
+use crate::reactor::transport::memory::{Faults, MemoryStream, Net};
+use crate::reactor::{EventLoop, SetupResult};
 
 /// What a simulated socket takes before its peer has read, in bytes.
 const CAPACITY_BYTES: usize = 64 * 1024;
@@ -382,7 +382,7 @@ impl<S: 'static> Reactor<S> {
         let Some(listener) = self.memory_listener(is_it) else {
             return self.table.abort(
                 id,
-                super::close::CloseCause::Io(std::io::ErrorKind::ConnectionRefused),
+                crate::reactor::close::CloseCause::Io(std::io::ErrorKind::ConnectionRefused),
             );
         };
         let (ours, theirs) = MemoryStream::pair(&net, CAPACITY_BYTES);

@@ -6,5 +6,5 @@ pub(crate) mod path;
 pub(crate) mod reply;
 pub(crate) mod request;
 pub(crate) mod router;
-pub(crate) mod tcp;
+pub(crate) mod stream;
 pub(crate) mod websocket;

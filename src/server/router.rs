@@ -16,7 +16,7 @@ use crate::reactor::connection::{Connection, Flags, Protocol};
 use crate::reactor::handler::{Cx, Handler};
 use crate::reactor::id::{ConnId, ListenerId};
 use crate::reactor::reactor::Reactor;
-use crate::reactor::websocket::{Handshake, end_received};
+use crate::session::websocket::{Handshake, end_received};
 
 use super::origins::{Gate, Origins, preflight};
 use super::path::{Parameters, Pattern};

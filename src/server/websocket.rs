@@ -9,7 +9,7 @@ use crate::reactor::config::ConnectionOptions;
 use crate::reactor::handler::Cx;
 use crate::reactor::id::{ConnId, ListenerId};
 use crate::reactor::reactor::Reactor;
-use crate::reactor::websocket::{Handshake, WebSocketCallbacks};
+use crate::session::websocket::{Handshake, WebSocketCallbacks};
 
 use super::reply::Reply;
 use super::request::Request;

@@ -11,13 +11,13 @@ use mio::Interest;
 use crate::protocol::websocket::{self, Message, Role};
 use crate::protocol::{event_stream, http};
 
-use super::close::{CloseCause, Sent};
-use super::config::{ConnectionOptions, Overflow};
-use super::connection::{Connection, Flags, Life, Protocol};
-use super::deadlines::Tick;
-use super::id::ConnId;
-use super::table::{Source, Table, reregister};
-use super::write_queue::{Bytes, Keep, SLICES_MAX};
+use crate::reactor::close::{CloseCause, Sent};
+use crate::reactor::config::{ConnectionOptions, Overflow};
+use crate::reactor::connection::queue::{Bytes, Keep, SLICES_MAX};
+use crate::reactor::connection::table::{Source, Table, reregister};
+use crate::reactor::connection::{Connection, Flags, Life, Protocol};
+use crate::reactor::id::ConnId;
+use crate::reactor::time::coarse::Tick;
 
 /// Above this many bytes the replies of one event are written before the event is over.
 const CORK_BYTES: usize = 64 * 1024;

@@ -2,12 +2,12 @@
 //!
 //! Shared by the server and the client side, which differ only in how a connection comes about.
 
-use super::close::{Close, CloseCause, Deadline, Sent};
-use super::config::ConnectionOptions;
-use super::connection::Connection;
-use super::handler::{Cx, Handler};
-use super::id::ConnId;
-use super::reactor::Reactor;
+use crate::reactor::close::{Close, CloseCause, Deadline, Sent};
+use crate::reactor::config::ConnectionOptions;
+use crate::reactor::connection::Connection;
+use crate::reactor::handler::{Cx, Handler};
+use crate::reactor::id::ConnId;
+use crate::reactor::reactor::Reactor;
 
 /// What the callbacks of a raw stream get.
 pub struct Stream<'a, S> {

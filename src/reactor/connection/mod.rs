@@ -17,13 +17,19 @@
 //! connection may take as long as its bytes are taken. What moves the state is in `closing.rs`, and
 //! nowhere else.
 
+pub(crate) mod deadline;
+pub(crate) mod end;
+pub(crate) mod outbox;
+pub(crate) mod queue;
+pub(crate) mod table;
+
 use crate::protocol::{http, websocket};
 use crate::pubsub::Subscriptions;
 
-use super::close::{Close, Deadline};
-use super::deadlines::Tick;
-use super::transport::Transport;
-use super::write_queue::WriteQueue;
+use crate::reactor::close::{Close, Deadline};
+use crate::reactor::connection::queue::WriteQueue;
+use crate::reactor::time::coarse::Tick;
+use crate::reactor::transport::Transport;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Life {

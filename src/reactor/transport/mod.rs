@@ -1,11 +1,16 @@
 //! What carries a connection's bytes: one variant a kind, the same four operations.
 
+pub(crate) mod connect;
+pub(crate) mod listener;
+pub(crate) mod lookup;
+pub(crate) mod memory;
+
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 
 use mio::{Interest, Registry, Token};
 
-use super::memory::MemoryStream;
+use crate::reactor::transport::memory::MemoryStream;
 
 pub(crate) enum Transport {
     Tcp(mio::net::TcpStream),

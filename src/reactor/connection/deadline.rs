@@ -4,11 +4,11 @@
 
 use std::time::Duration;
 
-use super::close::Deadline;
-use super::connection::Life;
-use super::deadlines::Tick;
-use super::id::ConnId;
-use super::table::Table;
+use crate::reactor::close::Deadline;
+use crate::reactor::connection::Life;
+use crate::reactor::connection::table::Table;
+use crate::reactor::id::ConnId;
+use crate::reactor::time::coarse::Tick;
 
 impl Table {
     /// Sets what the connection waits for; the deadline it had is forgotten.

@@ -13,16 +13,16 @@ use crate::protocol::http;
 use crate::protocol::websocket::{self, Role};
 use crate::pubsub::{Subscriptions, WireFormat};
 
-use super::clock::nanos;
-use super::config::{Config, ConnectionOptions};
-use super::connect::Attempt;
-use super::connection::{Connection, Flags, Life, Protocol};
-use super::deadlines::{Deadlines, Tick};
-use super::id::ConnId;
-use super::listener::{Accepting, Listener};
-use super::stats::Stats;
-use super::transport::Transport;
-use super::write_queue::{Nodes, WriteQueue};
+use crate::reactor::config::{Config, ConnectionOptions};
+use crate::reactor::connection::queue::{Nodes, WriteQueue};
+use crate::reactor::connection::{Connection, Flags, Life, Protocol};
+use crate::reactor::id::ConnId;
+use crate::reactor::stats::Stats;
+use crate::reactor::time::clock::nanos;
+use crate::reactor::time::coarse::{Deadlines, Tick};
+use crate::reactor::transport::Transport;
+use crate::reactor::transport::connect::Attempt;
+use crate::reactor::transport::listener::{Accepting, Listener};
 
 pub(crate) enum Source {
     Connection(Connection),

@@ -5,11 +5,11 @@
 
 use crate::protocol::{http, websocket};
 
-use super::close::{Close, CloseCause, Deadline, Sent};
-use super::connection::{Flags, Life, NO_HANDLER, Protocol};
-use super::deadlines::Tick;
-use super::id::ConnId;
-use super::table::{Source, Table};
+use crate::reactor::close::{Close, CloseCause, Deadline, Sent};
+use crate::reactor::connection::table::{Source, Table};
+use crate::reactor::connection::{Flags, Life, NO_HANDLER, Protocol};
+use crate::reactor::id::ConnId;
+use crate::reactor::time::coarse::Tick;
 
 impl Table {
     fn begin_closing(&mut self, id: ConnId, life: Life, close: Close) {

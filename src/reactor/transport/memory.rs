@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::rc::Rc;
 
-use super::table::BURST;
+use crate::reactor::connection::table::BURST;
 
 /// What a poll says of one source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

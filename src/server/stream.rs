@@ -4,7 +4,7 @@ use std::io;
 
 use crate::reactor::id::ListenerId;
 use crate::reactor::reactor::Reactor;
-use crate::reactor::stream::StreamCallbacks;
+use crate::session::stream::StreamCallbacks;
 
 impl<S: 'static> Reactor<S> {
     /// Listens on `HOST:PORT` (port 0 picks one) or `unix:PATH` for raw streams; `setup` names the

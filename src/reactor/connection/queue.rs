@@ -9,8 +9,8 @@ use std::rc::Rc;
 
 use slab::Slab;
 
-use super::config::QUEUED_MESSAGE_BYTES;
-use super::table::BURST;
+use crate::reactor::config::QUEUED_MESSAGE_BYTES;
+use crate::reactor::connection::table::BURST;
 
 const NONE: u32 = u32::MAX;
 

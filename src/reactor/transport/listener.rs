@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use mio::{Interest, Registry, Token};
 
-use super::config::Config;
-use super::transport::Transport;
+use crate::reactor::config::Config;
+use crate::reactor::transport::Transport;
 
 /// Where a listener listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub(crate) enum Acceptor {
     #[cfg(unix)]
     Unix(mio::net::UnixListener, Option<FileId>),
     /// Connections of a simulation that wait to be accepted.
-    Memory(std::collections::VecDeque<super::memory::MemoryStream>),
+    Memory(std::collections::VecDeque<crate::reactor::transport::memory::MemoryStream>),
 }
 
 /// Whether a listener accepts when the kernel says that somebody waits.

@@ -1,7 +1,7 @@
 //! Names, looked up off the loop.
 //!
 //! The system's resolver blocks for as long as it likes, so each look-up has a thread. At most
-//! [`Config::lookups_max`](super::config::Config::lookups_max) run at once, the others wait in their
+//! [`Config::lookups_max`](crate::reactor::config::Config::lookups_max) run at once, the others wait in their
 //! order; a resolver that hangs costs those who wait their `connect_timeout`, and no more threads.
 
 use std::collections::VecDeque;
@@ -9,10 +9,10 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 
-use super::close::CloseCause;
-use super::id::ConnId;
-use super::reactor::Reactor;
-use super::table::BURST;
+use crate::reactor::close::CloseCause;
+use crate::reactor::connection::table::BURST;
+use crate::reactor::id::ConnId;
+use crate::reactor::reactor::Reactor;
 
 /// What knows the addresses of names.
 pub(crate) type Resolve = Arc<dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync>;
@@ -113,11 +113,11 @@ mod tests {
     use std::sync::mpsc::{self, Receiver, Sender};
 
     use super::*;
-    use crate::reactor::clock::{Clock, nanos};
     use crate::reactor::config::{Config, ConnectionOptions};
     use crate::reactor::connection::Protocol;
-    use crate::reactor::stream::StreamCallbacks;
+    use crate::reactor::time::clock::{Clock, nanos};
     use crate::reactor::{Duration, EventLoop};
+    use crate::session::stream::StreamCallbacks;
 
     /// A resolver that says which name it was asked for, and then waits to be let go.
     fn slow_resolver(lookups_max: usize) -> (EventLoop<Vec<String>>, Receiver<String>, Sender<()>) {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use crate::reactor::connection::Protocol;
 use crate::reactor::id::ConnId;
 use crate::reactor::reactor::Reactor;
-use crate::reactor::stream::StreamCallbacks;
+use crate::session::stream::StreamCallbacks;
 
 impl<S: 'static> Reactor<S> {
     /// Connects to `HOST:PORT` or `unix:PATH` for a raw stream; `setup` names its callbacks.

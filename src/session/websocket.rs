@@ -8,14 +8,14 @@ use crate::protocol::http::{Headers, form};
 use crate::protocol::websocket::{self, Event, Machine, Message, Role, ToMessage};
 use crate::pubsub::{self, TopicError, WireFormat};
 
-use super::close::{Close, CloseCause, Deadline, Sent};
-use super::config::ConnectionOptions;
-use super::connection::{Life, Protocol};
-use super::deadlines::Tick;
-use super::handler::Cx;
-use super::id::ConnId;
-use super::reactor::{Published, Reactor};
-use super::transport::Peer;
+use crate::reactor::close::{Close, CloseCause, Deadline, Sent};
+use crate::reactor::config::ConnectionOptions;
+use crate::reactor::connection::{Life, Protocol};
+use crate::reactor::handler::Cx;
+use crate::reactor::id::ConnId;
+use crate::reactor::reactor::{Published, Reactor};
+use crate::reactor::time::coarse::Tick;
+use crate::reactor::transport::Peer;
 
 /// What the callbacks of a WebSocket get.
 ///

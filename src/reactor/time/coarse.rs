@@ -11,8 +11,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::clock::nanos;
-use super::id::ConnId;
+use crate::reactor::id::ConnId;
+use crate::reactor::time::clock::nanos;
 
 /// A moment, in ticks since the start of the reactor; zero is "never".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,7 +1,7 @@
 //! Connecting: names looked up off the loop, every address tried, one outcome.
 //!
 //! Addresses are tried in the order the system gives them. When one has neither failed nor
-//! succeeded after [`Config::connect_stagger`](super::config::Config::connect_stagger), the next is
+//! succeeded after [`Config::connect_stagger`](crate::reactor::config::Config::connect_stagger), the next is
 //! tried beside it, and the first to answer wins, so a dead first address costs a quarter of a
 //! second. Source: RFC 8305, section 5.
 
@@ -11,17 +11,17 @@ use std::net::{IpAddr, SocketAddr};
 
 use mio::Interest;
 
-use super::close::{CloseCause, Deadline};
-use super::connection::Flags;
-use super::handler::{Cx, Handler};
-use super::id::ConnId;
-use super::listener::Address;
-use super::lookup::Lookup;
-use super::reactor::Reactor;
-use super::table::Source;
-use super::timers::TimerId;
-use super::transport::Transport;
+use crate::reactor::close::{CloseCause, Deadline};
+use crate::reactor::connection::Flags;
 use crate::reactor::connection::Protocol;
+use crate::reactor::connection::table::Source;
+use crate::reactor::handler::{Cx, Handler};
+use crate::reactor::id::ConnId;
+use crate::reactor::reactor::Reactor;
+use crate::reactor::time::timers::TimerId;
+use crate::reactor::transport::Transport;
+use crate::reactor::transport::listener::Address;
+use crate::reactor::transport::lookup::Lookup;
 
 /// One address being tried.
 pub(crate) struct Attempt {
@@ -230,7 +230,7 @@ impl<S: 'static> Reactor<S> {
     pub(crate) fn attempt_in_memory(
         &mut self,
         target: ConnId,
-        stream: super::memory::MemoryStream,
+        stream: crate::reactor::transport::memory::MemoryStream,
     ) {
         self.attempt(target, Transport::Memory(stream));
         if let (Some(race), Some(net)) = (self.races.get(&target), &self.net)
@@ -238,7 +238,7 @@ impl<S: 'static> Reactor<S> {
         {
             net.notify(
                 *index as usize,
-                super::memory::Readiness {
+                crate::reactor::transport::memory::Readiness {
                     writable: true,
                     ..Default::default()
                 },
@@ -274,7 +274,7 @@ impl<S: 'static> Reactor<S> {
         let connection = self.table.open_mut(id)?;
         connection.transport = transport;
         connection.flags.clear(Flags::BLOCKED);
-        connection.write_deadline = super::deadlines::Tick::NEVER;
+        connection.write_deadline = crate::reactor::time::coarse::Tick::NEVER;
         connection.flags.set(Flags::READABLE);
         if let Transport::Memory(stream) = &mut connection.transport {
             stream.register(id.index as usize);
@@ -362,10 +362,10 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::reactor::clock::Clock;
     use crate::reactor::config::{Config, ConnectionOptions};
-    use crate::reactor::stream::{Stream, StreamCallbacks};
+    use crate::reactor::time::clock::Clock;
     use crate::reactor::{Duration, EventLoop};
+    use crate::session::stream::{Stream, StreamCallbacks};
 
     const MILLIS: fn(u64) -> Duration = Duration::from_millis;
 
@@ -402,7 +402,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     fn at(event_loop: &mut EventLoop<Vec<String>>, time: Duration) {
-        event_loop.reactor.clock = Clock::Invented(crate::reactor::clock::nanos(time));
+        event_loop.reactor.clock = Clock::Invented(crate::reactor::time::clock::nanos(time));
         event_loop.turn(Some(Duration::ZERO)).unwrap();
     }
 

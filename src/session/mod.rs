@@ -1,0 +1,4 @@
+//! What server and client connections share once they speak: WebSocket and raw streams.
+
+pub(crate) mod stream;
+pub(crate) mod websocket;
