@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use tungstenite::{Message, WebSocket};
-use waterwheel::{Address, EventLoop, Reactor, Remote};
+use waterwheel::{Address, ConnectOptions, EventLoop, Reactor, Remote};
 
 /// After this long a test gives up. Nothing is asserted about how long things take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -215,7 +215,7 @@ fn a_listener_removes_its_own_file_only() {
 fn outcome_of(address: String, from: Option<IpAddr>) -> Vec<String> {
     let (running, ()) = start(Vec::new(), move |reactor| {
         reactor
-            .connect_stream_from(&address, from, |stream| {
+            .connect_stream(ConnectOptions::new(&address).from_address(from), |stream| {
                 stream.on_open(|stream| {
                     stream.state.push("open".to_owned());
                     stream.close()
@@ -267,7 +267,8 @@ fn a_stream_comes_from_the_address_that_is_asked_for() {
     for from in [[127, 0, 0, 2], [127, 0, 0, 3]].map(IpAddr::from) {
         let address = address.clone();
         let (running, ()) = start((), move |reactor| {
-            let made = reactor.connect_stream_from(&address, Some(from), |_| {});
+            let made =
+                reactor.connect_stream(ConnectOptions::new(&address).from_address(from), |_| {});
             made.unwrap();
         });
         let (_stream, peer) = listener.accept().unwrap();

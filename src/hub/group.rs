@@ -26,9 +26,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::pubsub::{Event, EventId};
-use crate::reactor::handler::Cx;
-use crate::reactor::reactor::{Published, Reactor};
+use crate::reactor::reactor::Cx;
+use crate::reactor::reactor::Reactor;
 use crate::reactor::remote::{ReactorEnded, Remote};
+use crate::reactor::topics::Published;
 use crate::server::router::Router;
 
 use super::Access;
@@ -152,7 +153,7 @@ impl<S: 'static> ReactorGroup<S> {
             return Err(io::Error::other(why));
         };
         let epoch = *self.shared.epoch.get_or_init(|| reactor.epoch());
-        reactor.share_sequence(epoch, Arc::clone(&self.shared.numbers));
+        reactor.number_publications(epoch, Arc::clone(&self.shared.numbers));
         // Nobody else has this index.
         let _ = place.remote.set(reactor.remote());
         Ok(GroupSeat {
@@ -246,7 +247,7 @@ impl<S: 'static> GroupSeat<S> {
             place
                 .remote
                 .get()
-                .is_some_and(|remote| Arc::ptr_eq(&remote.mailbox, &reactor.mailbox)),
+                .is_some_and(|remote| *remote == reactor.remote()),
             "the seat of another reactor"
         );
         let under_way_bytes = place.under_way_bytes.load(Ordering::Relaxed);

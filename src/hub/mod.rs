@@ -26,7 +26,8 @@ use std::borrow::Cow;
 
 use crate::protocol::http::Status;
 use crate::pubsub::{self, Event};
-use crate::reactor::reactor::{Published, Reactor};
+use crate::reactor::reactor::Reactor;
+use crate::reactor::topics::Published;
 use crate::server::log_limit::{LogLimit, shown};
 use crate::server::origins::Origins;
 use crate::server::reply::Reply;

@@ -3,8 +3,8 @@
 use crate::protocol::websocket::Message;
 use crate::pubsub::{self, Event};
 use crate::reactor::close::Close;
-use crate::reactor::handler::Cx;
 use crate::reactor::id::ConnMap;
+use crate::reactor::reactor::Cx;
 use crate::reactor::remote::ReactorEnded;
 use crate::server::websocket::WebSocketRoute;
 use crate::session::websocket::{Handshake, WebSocketHandler, Ws};

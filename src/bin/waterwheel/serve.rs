@@ -248,7 +248,7 @@ impl<'o> Place<'o> {
         mount: impl Fn(&mut Router<()>),
     ) -> io::Result<ListenerId> {
         match self {
-            Place::Unix(address) => reactor.http(address, mount),
+            Place::Unix(address) => reactor.http(*address, mount),
             Place::Inet(addresses) => {
                 let mut last = io::Error::other("the name has no address");
                 for address in addresses {

@@ -201,11 +201,12 @@ pub fn run(run: Run, options: Options, report: &mut Report) -> io::Result<Run> {
         options,
     };
     let mut churn = Reactor::run_with(config, churn, |reactor| {
-        let client = reactor.websocket_client(|ws| set_up(ws));
+        let client = reactor.websocket_client(|ws| set_up(ws))?;
         reactor.next_tick(move |cx| {
             cx.state.client = Some(client);
             load::start(cx.state, cx.reactor);
         });
+        std::io::Result::Ok(())
     })?;
     churn.run.report(Some(&ROUNDS), report);
     churn.first_byte.report(&FIRST_BYTE, report);

@@ -393,11 +393,12 @@ pub fn run(run: Run, options: Options, report: &mut Report) -> io::Result<Run> {
             });
             ws.on_message(|ws, message| ws.state.receive(ws.reactor, ws.id, message));
             ws.on_close(on_close);
-        });
+        })?;
         reactor.next_tick(move |cx| {
             cx.state.client = Some(client);
             load::start(cx.state, cx.reactor);
         });
+        std::io::Result::Ok(())
     })?;
     echo.run.report(Some(&MESSAGES), report);
     report.figure("sent_total", echo.sent);

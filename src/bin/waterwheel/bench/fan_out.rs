@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use waterwheel::protocol::http::WebSocketUrl;
 use waterwheel::{
-    Close, ConnId, ConnMap, Cx, Message, Reactor, StreamCallbacks, WebSocketClient,
+    Close, ConnId, ConnMap, ConnectOptions, Cx, Message, Reactor, StreamCallbacks, WebSocketClient,
     WebSocketClientId,
 };
 
@@ -427,7 +427,8 @@ impl FanOut {
             (Subscription::EventStream, _) => {
                 let target = format!("{}/events?topic={}", base(&plan.url), self.options.topic);
                 let request = EventSource::request(&plan.address, &target);
-                reactor.connect_stream_from(&plan.address, from, |stream| {
+                let to = ConnectOptions::new(&plan.address).from_address(from);
+                reactor.connect_stream(to, |stream| {
                     stream.on_open(move |stream| stream.send(&request));
                     stream.on_data(move |stream, bytes| {
                         Self::read_events(stream.state, stream.reactor, number, bytes);
@@ -469,7 +470,8 @@ impl FanOut {
                         Self::closed(stream.state, stream.reactor, stream.id, close);
                     });
                 };
-                reactor.connect_stream_from(&self.run.plan.address, from, set_up)?
+                let to = ConnectOptions::new(&self.run.plan.address).from_address(from);
+                reactor.connect_stream(to, set_up)?
             }
             (Publishing::Json, Some(clients)) => {
                 let mut url = self.hub_url();
@@ -641,9 +643,10 @@ pub fn run(run: Run, options: Options, report: &mut Report) -> io::Result<Run> {
                     });
                 }
             });
+            let default = "the options are the defaults";
             cx.state.clients = Some(Clients {
-                subscriber,
-                publisher,
+                subscriber: subscriber.expect(default),
+                publisher: publisher.expect(default),
             });
             load::start(cx.state, cx.reactor);
         });

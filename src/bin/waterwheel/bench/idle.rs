@@ -232,11 +232,12 @@ pub fn run(run: Run, options: Options, report: &mut Report) -> io::Result<Run> {
     };
     idle.memory[0] = idle.resident_bytes();
     let mut idle = Reactor::run_with(config, idle, |reactor| {
-        let client = reactor.websocket_client(|ws| set_up(ws));
+        let client = reactor.websocket_client(|ws| set_up(ws))?;
         reactor.next_tick(move |cx| {
             cx.state.client = Some(client);
             load::start(cx.state, cx.reactor);
         });
+        std::io::Result::Ok(())
     })?;
     idle.run.series = Series::of(&idle.opened_at);
     idle.run.report(None, report);
