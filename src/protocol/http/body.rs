@@ -6,10 +6,10 @@
 //!
 //! Source: RFC 9112, sections 6 and 7.1.
 
-use super::Limits;
 use super::error::HttpError;
 use super::framing::BodyFraming;
 use super::headers::{is_token_byte, is_value_byte};
+use super::limits::Limits;
 
 /// Most bytes of chunk extensions and trailers in one body.
 pub const OVERHEAD_BYTES_MAX: usize = 8 * 1024;

@@ -13,9 +13,14 @@
 //!
 //! Source: RFC 9112, sections 9.3 and 9.3.2.
 
-use super::{
-    BodyDecoder, BodyFraming, Limits, ParsedHead, Status, Version, encode_chunk, encode_last_chunk,
-};
+use super::body::BodyDecoder;
+use super::encode::{encode_chunk, encode_last_chunk, encode_refusal};
+use super::error::HttpError;
+use super::framing::BodyFraming;
+use super::head::Version;
+use super::limits::Limits;
+use super::request::ParsedHead;
+use super::status::Status;
 
 /// Whose turn it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +105,7 @@ impl Exchange {
         &mut self,
         input: &mut &[u8],
         limits: &Limits,
-    ) -> Result<Option<(Vec<u8>, Vec<u8>)>, super::HttpError> {
+    ) -> Result<Option<(Vec<u8>, Vec<u8>)>, HttpError> {
         let before = input.len();
         let complete = self.decoder.collect(input, &mut self.body, limits)?;
         self.received_body_bytes += (before - input.len()) as u64;
@@ -182,7 +187,7 @@ impl Exchange {
         if !matches!(self.phase, Phase::Stream | Phase::End) {
             let owed = std::mem::take(&mut self.owed_headers);
             let headers = owed.iter().map(|(name, value)| (*name, value.as_str()));
-            super::encode_refusal(status, date, headers, self.is_head_request, out);
+            encode_refusal(status, date, headers, self.is_head_request, out);
         }
         self.phase = Phase::End;
         self.keep_alive = false;

@@ -5,10 +5,10 @@
 //!
 //! Source: RFC 9112, sections 6 and 9.3.
 
-use super::Limits;
 use super::error::HttpError;
 use super::head::Version;
 use super::headers::Headers;
+use super::limits::Limits;
 
 /// How the end of a body is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,8 +9,8 @@
 //! prefix that is at fault, which is the one that a reader byte by byte would have met. That costs
 //! a dozen parses for a head that is refused, and nothing for others.
 
-use super::Limits;
 use super::error::HttpError;
+use super::limits::Limits;
 
 /// Above this length, in bytes, a head is parsed only when its end is there. A peer that sends
 /// 16 KiB byte by byte would otherwise have us parse 128 MiB.

@@ -28,6 +28,7 @@ pub mod form;
 mod framing;
 mod head;
 mod headers;
+mod limits;
 mod request;
 mod response;
 mod status;
@@ -45,32 +46,9 @@ pub use exchange::{Exchange, Phase};
 pub use framing::BodyFraming;
 pub use head::Version;
 pub use headers::{HEADER_LINES_MAX, HeaderStorage, Headers};
+pub use limits::Limits;
 pub use request::{ParsedHead, RequestHead, parse_request_head};
 pub use response::{ParsedResponse, parse_response_head};
 pub use status::Status;
 pub use target::Target;
 pub use url::{UrlError, WebSocketUrl};
-
-/// How much of HTTP a peer may send before it is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Longest head, in bytes, with its request line and its empty line. Above it: 431.
-    pub head_bytes_max: usize,
-    /// Most header lines in a head, at most [`HEADER_LINES_MAX`]. Above it: 431.
-    pub header_lines_max: usize,
-    /// Longest request target, in bytes. RFC 9110 recommends to support 8000. Above it: 414.
-    pub target_bytes_max: usize,
-    /// Longest body that is collected, in bytes. Above it: 413.
-    pub body_bytes_max: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
-            head_bytes_max: 16 * 1024,
-            header_lines_max: 100,
-            target_bytes_max: 8 * 1024,
-            body_bytes_max: 1024 * 1024,
-        }
-    }
-}

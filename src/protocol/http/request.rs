@@ -2,11 +2,11 @@
 //!
 //! Source: RFC 9112, sections 2, 3 and 5.
 
-use super::Limits;
 use super::error::HttpError;
 use super::framing::{BodyFraming, Survey};
 use super::head::{self, Version};
 use super::headers::{HeaderStorage, Headers};
+use super::limits::Limits;
 use super::target::{Target, is_host};
 
 /// The methods that are known. Whether one fits its resource is the router's business (405).

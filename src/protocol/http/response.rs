@@ -2,11 +2,11 @@
 //!
 //! Source: RFC 9112, sections 4 and 6.3.
 
-use super::Limits;
 use super::error::HttpError;
 use super::framing::{BodyFraming, Survey};
 use super::head::{self, Version};
 use super::headers::{HeaderStorage, Headers};
+use super::limits::Limits;
 use super::status::Status;
 
 /// A whole response head, and what it says about what follows.
