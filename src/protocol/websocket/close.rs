@@ -2,10 +2,9 @@
 //!
 //! Source: RFC 6455, sections 5.5.1 and 7.4.
 
+use super::control::{CONTROL_BYTES_MAX, CloseCode};
 use super::error::{EncodeError, Error};
-use super::frame::{CONTROL_BYTES_MAX, Control, encode_control};
-
-pub use tungstenite::protocol::frame::coding::CloseCode;
+use super::frame::{Control, encode_control};
 
 /// Longest close reason, in bytes: what a control frame holds beside the code.
 pub const CLOSE_REASON_BYTES_MAX: usize = CONTROL_BYTES_MAX - 2;

@@ -25,8 +25,9 @@ use crate::protocol::http::{self, HeaderStorage, HttpError, Limits as HttpLimits
 
 use super::error::{EncodeError, Error};
 use super::frame::{encode_ping, encode_pong};
-use super::machine::{Event, Limits, Machine, Role};
+use super::machine::{Event, Limits, Machine};
 use super::message::Message;
+use super::role::Role;
 
 /// One end of a WebSocket connection over any I/O: threads, another loop, a test.
 ///

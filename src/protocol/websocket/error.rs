@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use super::close::CloseCode;
-use super::frame::CONTROL_BYTES_MAX;
+use super::control::{CONTROL_BYTES_MAX, CloseCode};
 
 /// Why the peer's bytes are not WebSocket, or more of it than the limits allow.
 ///

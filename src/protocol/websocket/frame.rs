@@ -9,14 +9,12 @@ use std::cell::RefCell;
 
 use rand::Rng;
 
+use super::control::CONTROL_BYTES_MAX;
 use super::error::{EncodeError, Error};
-use super::machine::Role;
 use super::message::Message;
+use super::role::Role;
 
 pub use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
-
-/// Longest payload of a control frame, in bytes. Source: RFC 6455, section 5.5.
-pub const CONTROL_BYTES_MAX: usize = 125;
 
 /// Bytes of a header without a mask and a payload of at most [`SHORT_BYTES_MAX`].
 pub(super) const SHORT_HEADER_BYTES: usize = 2;

@@ -18,24 +18,17 @@
 
 use std::borrow::Cow;
 
-use super::close::{CloseCode, encode_close, parse_close};
+use super::close::{encode_close, parse_close};
+use super::control::CloseCode;
 use super::error::Error;
 use super::frame::{
     Control, Data, Header, OpCode, SHORT_BYTES_MAX, SHORT_HEADER_BYTES, SHORT_MASKED_HEADER_BYTES,
     WHOLE_BINARY, WHOLE_TEXT, apply_mask, encode_control, encode_message, random_mask,
 };
 use super::message::Message;
+use super::role::Role;
 use super::spare::{SPARE_BYTES_MIN, Spare};
 use super::utf8::PartialText;
-
-/// Which end of the connection this is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Frames come in masked and go out unmasked.
-    Server,
-    /// Frames come in unmasked and go out masked.
-    Client,
-}
 
 /// How much a peer may send in one piece. Above it: 1009.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,23 +14,27 @@
 //! Source: RFC 6455.
 
 mod close;
+mod control;
 mod driver;
 mod error;
 mod frame;
 mod machine;
 mod message;
+mod role;
 mod spare;
 mod utf8;
 
 pub(crate) use close::cut_reason;
-pub use close::{CLOSE_REASON_BYTES_MAX, CloseCode, encode_close};
+pub use close::{CLOSE_REASON_BYTES_MAX, encode_close};
+pub use control::{CONTROL_BYTES_MAX, CloseCode};
 pub use driver::{Driver, DriverError};
 pub use error::{EncodeError, Error};
 pub use frame::{
-    CONTROL_BYTES_MAX, Control, Data, OpCode, apply_mask, encode_header, encode_message,
-    encode_message_header, encode_ping, encode_pong, random_mask,
+    Control, Data, OpCode, apply_mask, encode_header, encode_message, encode_message_header,
+    encode_ping, encode_pong, random_mask,
 };
 pub(crate) use machine::next_short_message;
-pub use machine::{Event, Limits, Machine, Role};
+pub use machine::{Event, Limits, Machine};
 pub use message::{Message, ToMessage};
+pub use role::Role;
 pub use spare::Spare;
