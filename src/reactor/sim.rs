@@ -433,10 +433,10 @@ impl SimSocket {
         self.put(|out| websocket::encode_message(Some(MASK), message.to_message(), out));
     }
 
-    /// Sends a close with a code, unless it is one that must not be sent.
+    /// Sends a close with a code; one that must not be sent goes out as 1000.
     pub fn close(&self, code: u16) {
         self.put(|out| {
-            let _ = websocket::encode_close(Some(MASK), Some(code.into()), "", out);
+            websocket::encode_close(Some(MASK), Some(code.into()), "", out);
         });
     }
 

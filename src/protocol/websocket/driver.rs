@@ -332,8 +332,8 @@ impl Driver {
 
     /// Sends a close, unless one was sent. Events go on until the peer's close.
     ///
-    /// A code that must not be sent, such as 1005 and 1006, makes a close without one; a reason
-    /// above [`CLOSE_REASON_BYTES_MAX`](super::CLOSE_REASON_BYTES_MAX) is cut.
+    /// A code that must not be sent, such as 1005 and 1006, goes out as 1000; a reason above
+    /// [`CLOSE_REASON_BYTES_MAX`](super::CLOSE_REASON_BYTES_MAX) is cut.
     pub fn close(&mut self, code: u16, reason: &str) {
         if let Some((machine, out)) = self.frames() {
             machine.encode_close(code, reason, out);
@@ -805,10 +805,11 @@ mod tests {
         assert_eq!(heard.len(), 3, "{heard:?}");
         assert!(server.is_ended() && server.take_output().is_empty());
 
-        // A code that must not be sent is left out, and so is that of a reply to none.
+        // A code that must not be sent goes out as 1000; a close without a code is answered so.
         let mut server = opened(Role::Server);
-        server.close(1006, "");
-        assert_eq!(server.take_output(), frames(None, &[(CLOSE, b"")]));
+        server.close(1006, "why");
+        let expected = frames(None, &[(CLOSE, b"\x03\xe8why")]);
+        assert_eq!(server.take_output(), expected);
         let mut server = opened(Role::Server);
         read(&mut server, &frames(Some(MASK), &[(CLOSE, b"")]), 1);
         assert_eq!(server.take_output(), frames(None, &[(CLOSE, b"")]));

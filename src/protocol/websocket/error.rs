@@ -122,11 +122,6 @@ pub enum EncodeError {
         /// Its length, in bytes.
         bytes: usize,
     },
-    /// The close code must not appear in a frame, such as 1005, 1006 and 1015.
-    BadCloseCode {
-        /// The code as given.
-        code: u16,
-    },
 }
 
 impl fmt::Display for EncodeError {
@@ -137,9 +132,6 @@ impl fmt::Display for EncodeError {
                     f,
                     "control payload of {bytes} bytes, at most {CONTROL_BYTES_MAX} fit"
                 )
-            }
-            EncodeError::BadCloseCode { code } => {
-                write!(f, "close code {code} must not be sent")
             }
         }
     }

@@ -23,7 +23,7 @@ use super::control::CloseCode;
 use super::error::Error;
 use super::frame::{
     Control, Data, Header, OpCode, SHORT_BYTES_MAX, SHORT_HEADER_BYTES, SHORT_MASKED_HEADER_BYTES,
-    WHOLE_BINARY, WHOLE_TEXT, apply_mask, encode_control, encode_message, random_mask,
+    WHOLE_BINARY, WHOLE_TEXT, apply_mask, encode_message, random_mask,
 };
 use super::message::Message;
 use super::role::Role;
@@ -206,24 +206,21 @@ impl Machine {
         encode_message(self.mask(), message, out);
     }
 
-    /// Appends a close with `code` and `reason`. Says nothing about what comes in: the caller goes
-    /// on with [`next_event`](Machine::next_event) until the peer's close.
+    /// Appends a close with `code` and `reason`, and returns the code that went out. What comes in
+    /// is not affected: the caller goes on with [`next_event`](Machine::next_event) until the
+    /// peer's close.
     ///
-    /// A code that must not be sent, such as 1005 and 1006, makes a close without one; a long
-    /// reason is cut as in [`encode_close`].
-    pub fn encode_close(&self, code: u16, reason: &str, out: &mut Vec<u8>) {
-        let mask = self.mask();
-        if encode_close(mask, Some(code.into()), reason, out).is_err() {
-            encode_control(Control::Close, mask, &[], out);
-        }
+    /// A code that must not be sent, such as 1005 and 1006, goes out as 1000; a reason above
+    /// [`CLOSE_REASON_BYTES_MAX`](super::CLOSE_REASON_BYTES_MAX) is cut at a code point.
+    pub fn encode_close(&self, code: u16, reason: &str, out: &mut Vec<u8>) -> u16 {
+        encode_close(self.mask(), Some(code.into()), reason, out)
     }
 
     /// Appends the answer to a close of the peer: its own code, or none where it gave none.
     ///
     /// Source: RFC 6455, section 5.5.1.
     pub fn encode_close_reply(&self, code: Option<u16>, out: &mut Vec<u8>) {
-        // 1005 means just that no code was given.
-        self.encode_close(code.unwrap_or(CloseCode::Status.into()), "", out);
+        encode_close(self.mask(), code.map(CloseCode::from), "", out);
     }
 
     /// The mask of the next frame to send: a new one for a client, none for a server.
@@ -1127,9 +1124,13 @@ mod tests {
 
     #[test]
     fn what_one_end_writes_the_other_reads() {
+        let normal = Some(CloseCode::Normal);
         let closes = [
-            (1000, Some(CloseCode::Normal)),
+            (1000, normal),
             (4321, Some(CloseCode::Library(4321))),
+            (1005, normal),
+            (1006, normal),
+            (0, normal),
         ];
         let roles = [(Role::Server, Role::Client), (Role::Client, Role::Server)];
         for (role, peer) in roles {
@@ -1140,19 +1141,18 @@ mod tests {
             let reader = read_in_pieces(peer, Limits::default(), &wire, 100);
             assert_eq!(reader.events, [text("Hello"), binary(&[1; 300])]);
 
-            for (code, expected) in
-                closes
-                    .into_iter()
-                    .chain([(1005, None), (1006, None), (0, None)])
-            {
+            for (code, expected) in closes {
                 let mut wire = Vec::new();
-                machine.encode_close(code, "", &mut wire);
+                let sent = machine.encode_close(code, "why", &mut wire);
+                assert_eq!(Some(sent.into()), expected);
                 let reader = read_in_pieces(peer, Limits::default(), &wire, 100);
-                assert_eq!(reader.events, [Event::Close(expected, "")]);
+                assert_eq!(reader.events, [Event::Close(expected, "why")]);
+            }
+            for code in [Some(CloseCode::Normal), Some(CloseCode::Size), None] {
                 let mut reply = Vec::new();
-                machine.encode_close_reply(expected.map(u16::from), &mut reply);
+                machine.encode_close_reply(code.map(u16::from), &mut reply);
                 let reader = read_in_pieces(peer, Limits::default(), &reply, 100);
-                assert_eq!(reader.events, [Event::Close(expected, "")]);
+                assert_eq!(reader.events, [Event::Close(code, "")]);
             }
         }
     }
