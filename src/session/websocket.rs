@@ -667,9 +667,9 @@ pub(crate) fn close_received<S: 'static>(
         matches!(reactor.protocol(id), Some(Protocol::WebSocket(machine)) if machine.masks());
     // 1005: no code was given. Source: RFC 6455, section 7.1.5.
     let close = Close {
-        code: code.unwrap_or(1005),
+        code: closing.code,
         reason: reason.into(),
-        was_clean: true,
+        was_clean: closing.was_clean,
         ..Close::new(CloseCause::Peer)
     };
     reactor.finish(id, close, is_client);
@@ -678,7 +678,8 @@ pub(crate) fn close_received<S: 'static>(
 /// The stream ended without a close frame: abnormal. Source: RFC 6455, section 7.1.5.
 pub(crate) fn peer_ended<S: 'static>(reactor: &mut Reactor<S>, id: ConnId) {
     let close = Close {
-        code: 1006,
+        code: closing.code,
+        was_clean: closing.was_clean,
         ..Close::new(CloseCause::Peer)
     };
     reactor.finish(id, close, false);

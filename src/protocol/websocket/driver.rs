@@ -23,6 +23,7 @@ use std::mem;
 use crate::protocol::http::upgrade::{self, Refusal, ResponseError};
 use crate::protocol::http::{self, HeaderStorage, HttpError, Limits as HttpLimits, Status};
 
+use super::closing::Closing;
 use super::error::{EncodeError, Error};
 use super::frame::{encode_ping, encode_pong};
 use super::machine::{Event, Limits, Machine};
@@ -73,6 +74,7 @@ pub struct Driver {
     waiting: Vec<u8>,
     output: Vec<u8>,
     has_sent_close: bool,
+    closing: Closing,
     error: Option<DriverError>,
 }
 
@@ -128,6 +130,7 @@ impl Driver {
             waiting: Vec::new(),
             output: Vec::new(),
             has_sent_close: false,
+            closing: Closing::without_close(),
             error: None,
         }
     }
@@ -266,6 +269,7 @@ impl Driver {
                 Ok(None) => break,
                 Err(error) => {
                     self.close(error.close_code(), &error.to_string());
+                    self.closing = Closing::after_error(&error);
                     self.end(Some(DriverError::WebSocket(error)));
                     break;
                 }
@@ -284,9 +288,10 @@ impl Driver {
                 }
             }
             Event::Close(code, _) => {
-                if let Some((machine, out)) = self.frames() {
-                    machine.encode_close_reply(code.map(u16::from), out);
-                }
+                let code = code.map(u16::from);
+                self.closing =
+                    self.machine
+                        .encode_close_reply(code, self.has_sent_close, &mut self.output);
                 self.end(None);
             }
             Event::Text(_) | Event::Binary(_) | Event::Pong(_) => {}
@@ -370,6 +375,12 @@ impl Driver {
     /// What the peer did wrong, if that ended the connection.
     pub fn error(&self) -> Option<&DriverError> {
         self.error.as_ref()
+    }
+
+    /// How the connection ended: with the peer's close or its error, where one came, else
+    /// abnormally (1006), as it would end if the stream ended now.
+    pub fn closing(&self) -> Closing {
+        self.closing
     }
 
     /// The path of the request that a server has accepted, still encoded, without the query. A
@@ -813,6 +824,38 @@ mod tests {
         let mut server = opened(Role::Server);
         read(&mut server, &frames(Some(MASK), &[(CLOSE, b"")]), 1);
         assert_eq!(server.take_output(), frames(None, &[(CLOSE, b"")]));
+    }
+
+    #[test]
+    fn closing_tells_code_cleanliness_and_lingering() {
+        let abnormal = Closing::without_close();
+        for (role, mask) in [(Role::Server, Some(MASK)), (Role::Client, None)] {
+            let closing = |payload: &[u8], was_sent| {
+                let mut driver = opened(role);
+                assert_eq!(driver.closing(), abnormal);
+                if was_sent {
+                    driver.close(4000, "");
+                    assert_eq!(driver.closing(), abnormal);
+                }
+                read(&mut driver, &frames(mask, &[(CLOSE, payload)]), 1);
+                driver.closing()
+            };
+            for was_sent in [false, true] {
+                let expected = |code, was_clean, lingers| Closing {
+                    code,
+                    was_clean,
+                    lingers,
+                };
+                let is_client = role == Role::Client;
+                let with_code = closing(b"\x0f\xa1why", was_sent);
+                assert_eq!(with_code, expected(4001, true, is_client));
+                assert_eq!(closing(b"", was_sent), expected(1005, true, is_client));
+                assert_eq!(closing(b"\x03", was_sent), expected(1002, false, true));
+            }
+        }
+        let mut refused = server();
+        read(&mut refused, b"SSH-2.0-OpenSSH\r\n\r\n", usize::MAX);
+        assert_eq!((refused.is_ended(), refused.closing()), (true, abnormal));
     }
 
     #[test]

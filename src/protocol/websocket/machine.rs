@@ -19,6 +19,7 @@
 use std::borrow::Cow;
 
 use super::close::{encode_close, parse_close};
+use super::closing::Closing;
 use super::control::CloseCode;
 use super::error::Error;
 use super::frame::{
@@ -216,11 +217,23 @@ impl Machine {
         encode_close(self.mask(), Some(code.into()), reason, out)
     }
 
-    /// Appends the answer to a close of the peer: its own code, or none where it gave none.
+    /// Takes the `code` of the peer's close, if it had one: appends the reply, unless a close of
+    /// ours `was_sent` before, and returns what this close means for the application and for the
+    /// stream.
+    ///
+    /// The reply has the peer's code, or none where the peer gave none.
     ///
     /// Source: RFC 6455, section 5.5.1.
-    pub fn encode_close_reply(&self, code: Option<u16>, out: &mut Vec<u8>) {
-        encode_close(self.mask(), code.map(CloseCode::from), "", out);
+    pub fn encode_close_reply(
+        &self,
+        code: Option<u16>,
+        was_sent: bool,
+        out: &mut Vec<u8>,
+    ) -> Closing {
+        if !was_sent {
+            encode_close(self.mask(), code.map(CloseCode::from), "", out);
+        }
+        Closing::by_peer(self.role, code)
     }
 
     /// The mask of the next frame to send: a new one for a client, none for a server.
@@ -1150,9 +1163,13 @@ mod tests {
             }
             for code in [Some(CloseCode::Normal), Some(CloseCode::Size), None] {
                 let mut reply = Vec::new();
-                machine.encode_close_reply(code.map(u16::from), &mut reply);
+                let code_number = code.map(u16::from);
+                let closing = machine.encode_close_reply(code_number, false, &mut reply);
                 let reader = read_in_pieces(peer, Limits::default(), &reply, 100);
                 assert_eq!(reader.events, [Event::Close(code, "")]);
+                let mut none = Vec::new();
+                let same = machine.encode_close_reply(code_number, true, &mut none);
+                assert_eq!((same, none), (closing, Vec::new()));
             }
         }
     }

@@ -14,6 +14,7 @@
 //! Source: RFC 6455.
 
 mod close;
+mod closing;
 mod control;
 mod driver;
 mod error;
@@ -26,6 +27,7 @@ mod utf8;
 
 pub(crate) use close::cut_reason;
 pub use close::{CLOSE_REASON_BYTES_MAX, encode_close};
+pub use closing::Closing;
 pub use control::{CONTROL_BYTES_MAX, CloseCode};
 pub use driver::{Driver, DriverError};
 pub use error::{EncodeError, Error};
