@@ -25,7 +25,7 @@ use crate::protocol::http::{self, HeaderStorage, HttpError, Limits as HttpLimits
 
 use super::closing::Closing;
 use super::error::{EncodeError, Error};
-use super::frame::{encode_ping, encode_pong};
+use super::frame::encode_ping;
 use super::machine::{Event, Limits, Machine};
 use super::message::Message;
 use super::role::Role;
@@ -283,8 +283,7 @@ impl Driver {
         match event {
             Event::Ping(payload) => {
                 if let Some((machine, out)) = self.frames() {
-                    // Fits: it came in a control frame.
-                    let _ = encode_pong(machine.mask(), payload, out);
+                    machine.encode_pong(payload, out);
                 }
             }
             Event::Close(code, _) => {

@@ -20,11 +20,11 @@ use std::borrow::Cow;
 
 use super::close::{encode_close, parse_close};
 use super::closing::Closing;
-use super::control::CloseCode;
+use super::control::{CONTROL_BYTES_MAX, CloseCode};
 use super::error::Error;
 use super::frame::{
     Control, Data, Header, OpCode, SHORT_BYTES_MAX, SHORT_HEADER_BYTES, SHORT_MASKED_HEADER_BYTES,
-    WHOLE_BINARY, WHOLE_TEXT, apply_mask, encode_message, random_mask,
+    WHOLE_BINARY, WHOLE_TEXT, apply_mask, encode_control, encode_message, random_mask,
 };
 use super::message::Message;
 use super::role::Role;
@@ -234,6 +234,17 @@ impl Machine {
             encode_close(self.mask(), code.map(CloseCode::from), "", out);
         }
         Closing::by_peer(self.role, code)
+    }
+
+    /// Appends the pong that answers a ping with this payload.
+    ///
+    /// The payload of a ping that was received fits; of a longer one the first
+    /// [`CONTROL_BYTES_MAX`] bytes are sent.
+    ///
+    /// Source: RFC 6455, section 5.5.3.
+    pub fn encode_pong(&self, ping: &[u8], out: &mut Vec<u8>) {
+        let payload = &ping[..ping.len().min(CONTROL_BYTES_MAX)];
+        encode_control(Control::Pong, self.mask(), payload, out);
     }
 
     /// The mask of the next frame to send: a new one for a client, none for a server.
@@ -1170,6 +1181,12 @@ mod tests {
                 let mut none = Vec::new();
                 let same = machine.encode_close_reply(code_number, true, &mut none);
                 assert_eq!((same, none), (closing, Vec::new()));
+            }
+            for ping in [b"".as_slice(), b"payload", &[7; 125]] {
+                let mut pong = Vec::new();
+                machine.encode_pong(ping, &mut pong);
+                let reader = read_in_pieces(peer, Limits::default(), &pong, 100);
+                assert_eq!(reader.events, [Event::Pong(ping)]);
             }
         }
     }
