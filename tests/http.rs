@@ -2193,3 +2193,41 @@ fn while_draining_an_upgrade_gets_503_and_an_answer_says_close() {
     let done = answer(&waits.read());
     assert!(done.text() == "done" && done.closes());
 }
+
+#[test]
+fn a_panic_after_the_answer_sends_no_second_answer() {
+    let mut sim = Sim::new((), |reactor| {
+        reactor.http("0.0.0.0:80", |http| {
+            http.get("/", |request| {
+                request.reply("the answer");
+                if request.path() == "/" {
+                    panic!("after the answer");
+                }
+            });
+        })
+    });
+    let client = sim.connect();
+    // The second request is never looked at, and gets no answer.
+    client.write([get("/"), get("/")].concat());
+    sim.settle();
+    let answered = answer(&client.read());
+    assert_eq!((answered.status, answered.text()), (200, "the answer"));
+    assert!(client.is_closed());
+}
+
+#[test]
+fn a_bad_head_after_an_answer_is_answered_too() {
+    let cases = [
+        ("GET / HTTP/2.0\r\n\r\n", 505),
+        ("GET / HTTP/1.1\r\n\r\n", 400),
+    ];
+    for (second, status) in cases {
+        let mut sim = server();
+        let client = sim.connect();
+        client.write(get("/"));
+        client.write(second);
+        sim.settle();
+        let statuses: Vec<u16> = answers(&client.read()).iter().map(|a| a.status).collect();
+        assert_eq!(statuses, [200, status], "{second}");
+    }
+}

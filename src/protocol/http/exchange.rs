@@ -181,16 +181,33 @@ impl Exchange {
         }
     }
 
-    /// Appends an answer that refuses and ends the connection, where one can still be given: a
-    /// streamed body that is cut short must not look whole.
+    /// Appends an answer that refuses and ends the connection, where one is owed.
+    ///
+    /// A streamed body that is cut short must not look whole, so nothing is appended to it. A
+    /// failure of the server itself (500 or 503) between two requests belongs to the request that
+    /// was answered already, such as a panic after the answer: a client would take a second answer
+    /// for that to its next request. A head that cannot be accepted is answered with any other
+    /// status, 501 and 505 too.
     pub fn encode_failure(&mut self, status: Status, date: &[u8], out: &mut Vec<u8>) {
-        if !matches!(self.phase, Phase::Stream | Phase::End) {
+        if self.owes_answer(status) {
             let owed = std::mem::take(&mut self.owed_headers);
             let headers = owed.iter().map(|(name, value)| (*name, value.as_str()));
             encode_refusal(status, date, headers, self.is_head_request, out);
         }
         self.phase = Phase::End;
         self.keep_alive = false;
+    }
+
+    fn owes_answer(&self, failure: Status) -> bool {
+        let is_failure_of_server = matches!(
+            failure,
+            Status::INTERNAL_SERVER_ERROR | Status::SERVICE_UNAVAILABLE
+        );
+        match self.phase {
+            Phase::Body | Phase::Reply => true,
+            Phase::Head => self.request_count == 0 || !is_failure_of_server,
+            Phase::Stream | Phase::End => false,
+        }
     }
 
     // ── what one may ask ─────────────────────────────────────────────────────────────────────
@@ -235,6 +252,83 @@ impl Exchange {
         match self.phase {
             Phase::Body => 64 * 1024,
             Phase::Head | Phase::Reply | Phase::Stream | Phase::End => 16 * 1024,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::headers::HeaderStorage;
+    use super::super::request::parse_request_head;
+    use super::*;
+
+    const REQUEST: &[u8] = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\n";
+
+    fn begun(exchange: &mut Exchange) {
+        let mut storage = HeaderStorage::new();
+        let parsed = parse_request_head(REQUEST, &mut storage, &Limits::default());
+        exchange.begin(&parsed.unwrap().unwrap());
+    }
+
+    #[test]
+    fn a_failure_is_answered_where_an_answer_is_owed() {
+        let internal = Status::INTERNAL_SERVER_ERROR;
+        let unavailable = Status::SERVICE_UNAVAILABLE;
+        let version = Status::HTTP_VERSION_NOT_SUPPORTED;
+        let cases = [
+            ("first head", 0, Phase::Head, Status::BAD_REQUEST, true),
+            ("first head, 500", 0, Phase::Head, internal, true),
+            ("body", 0, Phase::Body, internal, true),
+            ("reply", 0, Phase::Reply, internal, true),
+            ("reply, 503", 0, Phase::Reply, unavailable, true),
+            ("stream", 0, Phase::Stream, internal, false),
+            ("answered, 500", 1, Phase::Head, internal, false),
+            ("answered, 503", 1, Phase::Head, unavailable, false),
+            ("next head bad", 1, Phase::Head, Status::BAD_REQUEST, true),
+            (
+                "next head slow",
+                1,
+                Phase::Head,
+                Status::REQUEST_TIMEOUT,
+                true,
+            ),
+            ("next head, version", 1, Phase::Head, version, true),
+            (
+                "next head, coding",
+                1,
+                Phase::Head,
+                Status::NOT_IMPLEMENTED,
+                true,
+            ),
+            ("next reply", 1, Phase::Reply, internal, true),
+        ];
+        for (name, answered_count, phase, status, is_answered) in cases {
+            let mut exchange = Exchange::new(100);
+            for _ in 0..answered_count {
+                begun(&mut exchange);
+                assert!(exchange.complete());
+            }
+            match phase {
+                Phase::Head => {}
+                Phase::Body => {
+                    begun(&mut exchange);
+                    exchange.await_body(REQUEST, BodyFraming::Length(1));
+                }
+                Phase::Reply => begun(&mut exchange),
+                Phase::Stream => {
+                    begun(&mut exchange);
+                    exchange.begin_stream(true);
+                }
+                Phase::End => unreachable!(),
+            }
+            assert_eq!(exchange.phase(), phase, "{name}");
+            let mut out = Vec::new();
+            exchange.encode_failure(status, b"", &mut out);
+            assert_eq!(!out.is_empty(), is_answered, "{name}");
+            assert_eq!(exchange.phase(), Phase::End, "{name}");
+            out.clear();
+            exchange.encode_failure(status, b"", &mut out);
+            assert!(out.is_empty(), "{name}: a second answer");
         }
     }
 }
