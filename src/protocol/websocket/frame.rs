@@ -30,7 +30,7 @@ const HEADER_BYTES_MAX: usize = 14;
 
 /// Of the first byte: the frame is the last of its message.
 const FINAL: u8 = 0x80;
-/// Of the first byte: for extensions.
+/// Of the first byte: RSV1, RSV2 and RSV3, which belong to extensions.
 const RESERVED: u8 = 0x70;
 /// Of the second byte: a mask follows the length.
 const MASKED: u8 = 0x80;
@@ -39,6 +39,30 @@ const MASKED: u8 = 0x80;
 pub(super) const WHOLE_TEXT: u8 = FINAL | 1;
 /// First byte of an unfragmented binary message.
 pub(super) const WHOLE_BINARY: u8 = FINAL | 2;
+
+/// The reserved bits that a frame may have set, because a negotiated extension gives them a meaning.
+///
+/// No extension is negotiated yet, so it is [`NONE`](Self::NONE) everywhere. An extension that uses
+/// a bit returns it from the machine's `allowed_reserved_bits`; the fast path is not concerned, since
+/// it takes only frames that have none of these bits set.
+///
+/// Source: RFC 6455, sections 5.2 and 9.1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ReservedBits(u8);
+
+impl ReservedBits {
+    /// Every reserved bit is an error.
+    pub(super) const NONE: ReservedBits = ReservedBits(0);
+
+    /// Checks the first byte of a frame.
+    fn check(self, first: u8) -> Result<(), Error> {
+        if first & RESERVED & !self.0 == 0 {
+            Ok(())
+        } else {
+            Err(Error::ReservedBits)
+        }
+    }
+}
 
 /// What is in front of a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,13 +82,15 @@ impl Header {
     /// # Errors
     ///
     /// All that a header alone can do wrong in a frame sent to `role`.
-    pub(super) fn parse(input: &[u8], role: Role) -> Result<Option<Header>, Error> {
+    pub(super) fn parse(
+        input: &[u8],
+        role: Role,
+        allowed: ReservedBits,
+    ) -> Result<Option<Header>, Error> {
         let Some(&first) = input.first() else {
             return Ok(None);
         };
-        if first & RESERVED != 0 {
-            return Err(Error::ReservedBits);
-        }
+        allowed.check(first)?;
         let is_final = first & FINAL != 0;
         let opcode = OpCode::from(first & 0x0f);
         match opcode {
@@ -522,8 +548,23 @@ mod tests {
             ),
         ];
         for (name, role, wire, expected) in cases {
-            assert_eq!(Header::parse(wire, *role), *expected, "{name}");
+            let parsed = Header::parse(wire, *role, ReservedBits::NONE);
+            assert_eq!(parsed, *expected, "{name}");
         }
+    }
+
+    #[test]
+    fn a_reserved_bit_passes_only_where_an_extension_allows_it() {
+        let rsv1 = ReservedBits(0x40);
+        for first in 0..=255_u8 {
+            let reserved = first & 0x70;
+            assert_eq!(ReservedBits::NONE.check(first).is_ok(), reserved == 0);
+            assert_eq!(rsv1.check(first).is_ok(), reserved & !0x40 == 0);
+        }
+        let compressed = Header::parse(b"\xc1\x02", Role::Client, rsv1);
+        let plain = Header::parse(b"\x81\x02", Role::Client, rsv1);
+        assert!(matches!(compressed, Ok(Some(_))));
+        assert_eq!(compressed, plain);
     }
 
     // Every pair of first bytes, with enough or not enough behind them, against tungstenite.
@@ -541,7 +582,7 @@ mod tests {
                     } else {
                         Role::Client
                     };
-                    agree(&wire, Header::parse(&wire, role));
+                    agree(&wire, Header::parse(&wire, role, ReservedBits::NONE));
                 }
             }
         }

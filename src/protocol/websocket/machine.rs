@@ -23,8 +23,9 @@ use super::closing::Closing;
 use super::control::{CONTROL_BYTES_MAX, CloseCode};
 use super::error::Error;
 use super::frame::{
-    Control, Data, Header, OpCode, SHORT_BYTES_MAX, SHORT_HEADER_BYTES, SHORT_MASKED_HEADER_BYTES,
-    WHOLE_BINARY, WHOLE_TEXT, apply_mask, encode_control, encode_message, random_mask,
+    Control, Data, Header, OpCode, ReservedBits, SHORT_BYTES_MAX, SHORT_HEADER_BYTES,
+    SHORT_MASKED_HEADER_BYTES, WHOLE_BINARY, WHOLE_TEXT, apply_mask, encode_control,
+    encode_message, random_mask,
 };
 use super::message::Message;
 use super::role::Role;
@@ -327,7 +328,8 @@ impl Machine {
                 partial.frame = None;
             }
 
-            let Some(header) = Header::parse(input, self.role)? else {
+            let Some(header) = Header::parse(input, self.role, self.allowed_reserved_bits())?
+            else {
                 return Ok(None);
             };
             match header.opcode {
@@ -351,6 +353,12 @@ impl Machine {
                 }
             }
         }
+    }
+
+    // No extension is negotiated, so no frame may have one of these bits. An extension that gives
+    // one a meaning is asked here.
+    fn allowed_reserved_bits(&self) -> ReservedBits {
+        ReservedBits::NONE
     }
 
     // The payload's length, if this frame may come here and its message may grow so long.
