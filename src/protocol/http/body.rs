@@ -106,7 +106,7 @@ impl BodyDecoder {
                     return Ok(Some(BodyChunk::Data(data)));
                 }
                 _ => {
-                    self.state = self.after(input[0])?;
+                    self.state = self.state_after(input[0])?;
                     *input = &input[1..];
                 }
             }
@@ -142,7 +142,7 @@ impl BodyDecoder {
     /// # Errors
     ///
     /// [`HttpError::Truncated`] when the body is not complete.
-    pub fn finish(&self) -> Result<(), HttpError> {
+    pub fn check_end(&self) -> Result<(), HttpError> {
         match self.state {
             State::End | State::UntilClose => Ok(()),
             State::Length if self.left == 0 => Ok(()),
@@ -151,7 +151,7 @@ impl BodyDecoder {
     }
 
     /// The state behind one byte of what is not data.
-    fn after(&mut self, byte: u8) -> Result<State, HttpError> {
+    fn state_after(&mut self, byte: u8) -> Result<State, HttpError> {
         match (self.state, byte) {
             (State::Size { .. }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
                 let digit = char::from(byte).to_digit(16).unwrap_or_default();
@@ -231,7 +231,7 @@ mod tests {
                 }
                 assert!(rest.is_empty());
             }
-            assert!(decoder.finish().is_err() || framing == BodyFraming::UntilClose);
+            assert!(decoder.check_end().is_err() || framing == BodyFraming::UntilClose);
             Ok(None)
         };
         let at_once = run(input.len().max(1));
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_body_is_bounded() {
+    fn chunk_extensions_and_trailers_are_bounded() {
         let long = "x".repeat(OVERHEAD_BYTES_MAX + 1);
         for input in [
             format!("5;{long}"),
@@ -327,6 +327,6 @@ mod tests {
             decoder.collect(&mut &b"abc"[..], &mut body, &Limits::default()),
             Ok(false)
         );
-        assert_eq!((body, decoder.finish()), (b"abc".to_vec(), Ok(())));
+        assert_eq!((body, decoder.check_end()), (b"abc".to_vec(), Ok(())));
     }
 }

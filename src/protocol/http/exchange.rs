@@ -264,7 +264,7 @@ mod tests {
 
     const REQUEST: &[u8] = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\n";
 
-    fn begun(exchange: &mut Exchange) {
+    fn begin_request(exchange: &mut Exchange) {
         let mut storage = HeaderStorage::new();
         let parsed = parse_request_head(REQUEST, &mut storage, &Limits::default());
         exchange.begin(&parsed.unwrap().unwrap());
@@ -305,18 +305,18 @@ mod tests {
         for (name, answered_count, phase, status, is_answered) in cases {
             let mut exchange = Exchange::new(100);
             for _ in 0..answered_count {
-                begun(&mut exchange);
+                begin_request(&mut exchange);
                 assert!(exchange.complete());
             }
             match phase {
                 Phase::Head => {}
                 Phase::Body => {
-                    begun(&mut exchange);
+                    begin_request(&mut exchange);
                     exchange.await_body(REQUEST, BodyFraming::Length(1));
                 }
-                Phase::Reply => begun(&mut exchange),
+                Phase::Reply => begin_request(&mut exchange),
                 Phase::Stream => {
-                    begun(&mut exchange);
+                    begin_request(&mut exchange);
                     exchange.begin_stream(true);
                 }
                 Phase::End => unreachable!(),

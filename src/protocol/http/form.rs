@@ -34,8 +34,8 @@ pub fn decode_path(encoded: &str) -> Option<Cow<'_, str>> {
 }
 
 fn decode(encoded: &str, plus_is_space: bool) -> Option<Cow<'_, str>> {
-    let is_plain = |byte| byte != b'%' && (byte != b'+' || !plus_is_space);
-    if encoded.bytes().all(is_plain) {
+    let is_literal = |byte| byte != b'%' && (byte != b'+' || !plus_is_space);
+    if encoded.bytes().all(is_literal) {
         return Some(Cow::Borrowed(encoded));
     }
     let mut decoded = Vec::with_capacity(encoded.len());
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_encoded_is_decoded_to_the_same() {
+    fn encoded_components_decode_to_the_same_text() {
         for text in ["", "plain", "a b&c=d", "\u{e9}\u{1F600}%+", "/?#"] {
             let encoded = encode_component(text);
             assert!(encoded.bytes().all(|byte| byte.is_ascii_graphic()));

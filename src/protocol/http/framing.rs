@@ -59,7 +59,7 @@ enum Transfer {
 }
 
 /// What the headers that concern the message itself say, in one walk over them.
-pub(super) struct Survey<'h> {
+pub(super) struct MessageHeaders<'h> {
     pub host: Option<&'h [u8]>,
     pub host_count: usize,
     pub expects_continue: bool,
@@ -70,9 +70,9 @@ pub(super) struct Survey<'h> {
     keeps_alive: bool,
 }
 
-impl<'h> Survey<'h> {
-    pub fn of(headers: Headers<'h>) -> Result<Survey<'h>, HttpError> {
-        let mut survey = Survey {
+impl<'h> MessageHeaders<'h> {
+    pub fn read(headers: Headers<'h>) -> Result<MessageHeaders<'h>, HttpError> {
+        let mut message = MessageHeaders {
             host: None,
             host_count: 0,
             expects_continue: false,
@@ -86,19 +86,19 @@ impl<'h> Survey<'h> {
             // The length is compared first, so that most lines cost one branch.
             match name.len() {
                 4 if name.eq_ignore_ascii_case("host") => {
-                    survey.host = Some(value);
-                    survey.host_count += 1;
+                    message.host = Some(value);
+                    message.host_count += 1;
                 }
-                6 if name.eq_ignore_ascii_case("expect") => survey.add_expectations(value),
-                10 if name.eq_ignore_ascii_case("connection") => survey.add_options(value),
-                14 if name.eq_ignore_ascii_case("content-length") => survey.add_length(value)?,
+                6 if name.eq_ignore_ascii_case("expect") => message.add_expectations(value),
+                10 if name.eq_ignore_ascii_case("connection") => message.add_options(value),
+                14 if name.eq_ignore_ascii_case("content-length") => message.add_length(value)?,
                 17 if name.eq_ignore_ascii_case("transfer-encoding") => {
-                    survey.add_codings(value)?
+                    message.add_codings(value)?
                 }
                 _ => {}
             }
         }
-        Ok(survey)
+        Ok(message)
     }
 
     /// How the body is framed; `None` where no header says.

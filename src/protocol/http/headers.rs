@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_found_whatever_their_case() {
+    fn names_are_compared_without_case() {
         let lines = lines();
         let headers = Headers(&lines);
         assert_eq!(headers.first("HOST"), Some("example.org"));
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_go_over_lines() {
+    fn a_list_may_span_several_lines() {
         let lines = lines();
         let headers = Headers(&lines);
         assert_eq!(
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_not_text_is_not_absent() {
+    fn a_value_that_is_not_utf8_counts_as_present() {
         let lines = lines();
         let headers = Headers(&lines);
         assert_eq!(headers.first("x-latin"), Some("\u{FFFD}"));

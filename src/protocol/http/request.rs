@@ -3,7 +3,7 @@
 //! Source: RFC 9112, sections 2, 3 and 5.
 
 use super::error::HttpError;
-use super::framing::{BodyFraming, Survey};
+use super::framing::{BodyFraming, MessageHeaders};
 use super::head::{self, Version};
 use super::headers::{HeaderStorage, Headers};
 use super::limits::Limits;
@@ -92,7 +92,7 @@ pub fn parse_request_head<'h, 'b: 'h>(
         return Ok(None);
     }
     match scan(window, storage, limits) {
-        Ok(Some((request, bytes))) => judge(request, skipped + bytes).map(Some),
+        Ok(Some((request, bytes))) => interpret(request, skipped + bytes).map(Some),
         Ok(None) if window.len() < limits.head_bytes_max => Ok(None),
         // Still in its first line, of which only the target can be that long.
         Ok(None) if !window.contains(&b'\n') => Err(HttpError::TargetTooLong),
@@ -154,11 +154,11 @@ fn scan<'h, 'b: 'h>(
     match outcome {
         Ok(httparse::Status::Complete(bytes)) => Ok(Some((request, bytes))),
         Ok(httparse::Status::Partial) => Ok(None),
-        Err(error) => Err(explain(error, &request, window)),
+        Err(error) => Err(error_of(error, &request, window)),
     }
 }
 
-fn explain(
+fn error_of(
     error: httparse::Error,
     request: &httparse::Request<'_, '_>,
     window: &[u8],
@@ -179,7 +179,7 @@ fn explain(
 }
 
 /// What a whole head means, and whether it may mean that.
-fn judge<'h, 'b: 'h>(
+fn interpret<'h, 'b: 'h>(
     request: httparse::Request<'h, 'b>,
     bytes: usize,
 ) -> Result<ParsedHead<'h>, HttpError> {
@@ -193,16 +193,16 @@ fn judge<'h, 'b: 'h>(
     let version = Version::of_minor(request.version);
     let lines: &'h [httparse::Header<'b>] = request.headers;
     let headers = Headers(lines);
-    let survey = Survey::of(headers)?;
-    match (survey.host, survey.host_count) {
+    let message = MessageHeaders::read(headers)?;
+    match (message.host, message.host_count) {
         (Some(host), 1) if is_host(host) => {}
         (Some(_), _) => return Err(HttpError::BadHost),
         (None, _) if version == Version::Http10 => {}
         (None, _) => return Err(HttpError::MissingHost),
     }
-    let body = survey.framing(version)?.unwrap_or(BodyFraming::None);
+    let body = message.framing(version)?.unwrap_or(BodyFraming::None);
     let may_expect = version == Version::Http11;
-    if may_expect && survey.expects_other {
+    if may_expect && message.expects_other {
         return Err(HttpError::UnknownExpectation);
     }
     Ok(ParsedHead {
@@ -214,8 +214,8 @@ fn judge<'h, 'b: 'h>(
         },
         bytes,
         body,
-        keep_alive: survey.persists(version),
-        expects_continue: may_expect && survey.expects_continue && body != BodyFraming::None,
+        keep_alive: message.persists(version),
+        expects_continue: may_expect && message.expects_continue && body != BodyFraming::None,
     })
 }
 
@@ -456,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn heads_that_are_not_there_yet() {
+    fn incomplete_heads_ask_for_more_bytes() {
         for input in [
             "",
             "\r",
@@ -471,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_http_head_may_take_is_bounded_by_the_limits() {
+    fn heads_above_the_limits_are_refused() {
         let limits = Limits {
             head_bytes_max: 64,
             header_lines_max: 2,

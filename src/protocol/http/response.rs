@@ -3,7 +3,7 @@
 //! Source: RFC 9112, sections 4 and 6.3.
 
 use super::error::HttpError;
-use super::framing::{BodyFraming, Survey};
+use super::framing::{BodyFraming, MessageHeaders};
 use super::head::{self, Version};
 use super::headers::{HeaderStorage, Headers};
 use super::limits::Limits;
@@ -45,7 +45,7 @@ pub fn parse_response_head<'h, 'b: 'h>(
         return Ok(None);
     }
     match scan(window, storage, limits) {
-        Ok(Some((response, bytes))) => judge(response, bytes, is_head_request).map(Some),
+        Ok(Some((response, bytes))) => interpret(response, bytes, is_head_request).map(Some),
         Ok(None) if window.len() < limits.head_bytes_max => Ok(None),
         Ok(None) => Err(HttpError::HeadTooLong),
         Err(error) => {
@@ -83,7 +83,7 @@ fn scan<'h, 'b: 'h>(
     }
 }
 
-fn judge<'h, 'b: 'h>(
+fn interpret<'h, 'b: 'h>(
     response: httparse::Response<'h, 'b>,
     bytes: usize,
     is_head_request: bool,
@@ -95,13 +95,13 @@ fn judge<'h, 'b: 'h>(
     let version = Version::of_minor(response.version);
     let lines: &'h [httparse::Header<'b>] = response.headers;
     let headers = Headers(lines);
-    let survey = Survey::of(headers)?;
-    let body = match survey.framing(version)? {
+    let message = MessageHeaders::read(headers)?;
+    let body = match message.framing(version)? {
         _ if is_head_request || !status.has_body() => BodyFraming::None,
         Some(framing) => framing,
         None => BodyFraming::UntilClose,
     };
-    let keep_alive = survey.persists(version) && body != BodyFraming::UntilClose;
+    let keep_alive = message.persists(version) && body != BodyFraming::UntilClose;
     Ok(ParsedResponse {
         status,
         version,

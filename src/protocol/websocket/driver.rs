@@ -69,7 +69,7 @@ pub struct Driver {
     subprotocol: Option<String>,
     path: Option<String>,
     /// Input that waits for more: an incomplete head, an incomplete header or control frame.
-    kept: Vec<u8>,
+    unconsumed: Vec<u8>,
     /// Frames of ours that wait for the handshake.
     waiting: Vec<u8>,
     output: Vec<u8>,
@@ -126,7 +126,7 @@ impl Driver {
             subprotocols: subprotocols.iter().copied().map(str::to_owned).collect(),
             subprotocol: None,
             path: None,
-            kept: Vec::new(),
+            unconsumed: Vec::new(),
             waiting: Vec::new(),
             output: Vec::new(),
             has_sent_close: false,
@@ -165,7 +165,7 @@ impl Driver {
 
     // What is behind the handshake, once that is complete: the first frames.
     fn receive_heads<'b>(&mut self, bytes: &'b mut [u8]) -> Option<&'b mut [u8]> {
-        let mut heads = mem::take(&mut self.kept);
+        let mut heads = mem::take(&mut self.unconsumed);
         heads.extend_from_slice(bytes);
         let mut taken_bytes = 0;
         loop {
@@ -179,11 +179,11 @@ impl Driver {
                 Ok(Some(head_bytes)) => taken_bytes += head_bytes,
                 Ok(None) => {
                     heads.drain(..taken_bytes);
-                    self.kept = heads;
+                    self.unconsumed = heads;
                     return None;
                 }
                 Err(error) => {
-                    self.end(Some(error));
+                    self.discard_input(Some(error));
                     return None;
                 }
             }
@@ -217,8 +217,8 @@ impl Driver {
                 return Err(DriverError::Refused(refusal));
             }
         };
-        let speaks = |name: &&str| self.subprotocols.iter().any(|known| known == name);
-        let agreed = upgrade.subprotocols().find(speaks);
+        let is_supported = |name: &&str| self.subprotocols.iter().any(|known| known == name);
+        let agreed = upgrade.subprotocols().find(is_supported);
         let headers = std::iter::empty();
         upgrade::encode_accept(upgrade.key(), agreed, headers, &mut self.output);
         self.subprotocol = agreed.map(str::to_owned);
@@ -253,7 +253,7 @@ impl Driver {
         bytes: &mut [u8],
         mut on_event: impl FnMut(&mut Driver, Event<'_>),
     ) {
-        let mut joined = mem::take(&mut self.kept);
+        let mut joined = mem::take(&mut self.unconsumed);
         let mut input = if joined.is_empty() {
             bytes
         } else {
@@ -263,26 +263,26 @@ impl Driver {
         loop {
             match self.machine.next_event(&mut input, &self.limits) {
                 Ok(Some(event)) => {
-                    self.answer(&event);
+                    self.reply_to(&event);
                     on_event(self, event);
                 }
                 Ok(None) => break,
                 Err(error) => {
                     self.close(error.close_code(), &error.to_string());
                     self.closing = Closing::after_error(&error);
-                    self.end(Some(DriverError::WebSocket(error)));
+                    self.discard_input(Some(DriverError::WebSocket(error)));
                     break;
                 }
             }
         }
-        self.kept.extend_from_slice(input);
+        self.unconsumed.extend_from_slice(input);
     }
 
     // Source: RFC 6455, sections 5.5.1 and 5.5.2.
-    fn answer(&mut self, event: &Event<'_>) {
+    fn reply_to(&mut self, event: &Event<'_>) {
         match event {
             Event::Ping(payload) => {
-                if let Some((machine, out)) = self.frames() {
+                if let Some((machine, out)) = self.frame_output() {
                     machine.encode_pong(payload, out);
                 }
             }
@@ -291,16 +291,16 @@ impl Driver {
                 self.closing =
                     self.machine
                         .encode_close_reply(code, self.has_sent_close, &mut self.output);
-                self.end(None);
+                self.discard_input(None);
             }
             Event::Text(_) | Event::Binary(_) | Event::Pong(_) => {}
         }
     }
 
-    fn end(&mut self, error: Option<DriverError>) {
+    fn discard_input(&mut self, error: Option<DriverError>) {
         self.stage = Stage::Ended;
         self.error = error;
-        self.kept = Vec::new();
+        self.unconsumed = Vec::new();
         self.waiting = Vec::new();
     }
 
@@ -316,7 +316,7 @@ impl Driver {
     }
 
     fn send(&mut self, message: Message<'_>) {
-        if let Some((machine, out)) = self.frames() {
+        if let Some((machine, out)) = self.frame_output() {
             machine.encode(message, out);
         }
     }
@@ -328,7 +328,7 @@ impl Driver {
     /// [`EncodeError::ControlTooLong`] above [`CONTROL_BYTES_MAX`](super::CONTROL_BYTES_MAX).
     /// Nothing is sent then.
     pub fn ping(&mut self, payload: &[u8]) -> Result<(), EncodeError> {
-        match self.frames() {
+        match self.frame_output() {
             Some((machine, out)) => encode_ping(machine.mask(), payload, out),
             None => Ok(()),
         }
@@ -339,14 +339,14 @@ impl Driver {
     /// A code that must not be sent, such as 1005 and 1006, goes out as 1000; a reason above
     /// [`CLOSE_REASON_BYTES_MAX`](super::CLOSE_REASON_BYTES_MAX) is cut.
     pub fn close(&mut self, code: u16, reason: &str) {
-        if let Some((machine, out)) = self.frames() {
+        if let Some((machine, out)) = self.frame_output() {
             machine.encode_close(code, reason, out);
             self.has_sent_close = true;
         }
     }
 
     // Where frames go now, and what encodes them; `None` where none may be sent any more.
-    fn frames(&mut self) -> Option<(&Machine, &mut Vec<u8>)> {
+    fn frame_output(&mut self) -> Option<(&Machine, &mut Vec<u8>)> {
         match self.stage {
             _ if self.has_sent_close => None,
             Stage::Request | Stage::Response => Some((&self.machine, &mut self.waiting)),
@@ -518,7 +518,7 @@ mod tests {
     ];
 
     #[test]
-    fn an_echo_goes_round() {
+    fn client_and_server_exchange_messages_and_closes() {
         let mut server = server().with_subprotocols(&["z", "b", "a"]);
         let mut client = Driver::client(
             Limits::default(),
@@ -581,7 +581,10 @@ mod tests {
                 (CLOSE, b"\x03\xe9"),
             ],
         );
-        assert!(output.starts_with(RESPONSE.as_bytes()), "what the RFC says");
+        assert!(
+            output.starts_with(RESPONSE.as_bytes()),
+            "the response of the RFC"
+        );
         assert_eq!(output[RESPONSE.len()..], expected);
         assert_eq!(heard.len(), SESSION.len() - 1 - 1);
         for cut in 1..wire.len() {
@@ -710,7 +713,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_refuses_what_is_no_upgrade() {
+    fn a_client_refuses_a_response_that_does_not_upgrade() {
         let cases = [
             (
                 RESPONSE.replace("s3p", "s3q"),
@@ -796,7 +799,7 @@ mod tests {
     }
 
     #[test]
-    fn one_close_and_nothing_behind_it() {
+    fn no_frame_is_sent_after_a_close() {
         let mut server = opened(Role::Server);
         server.close(4000, "done");
         server.close(4001, "again");
@@ -826,7 +829,7 @@ mod tests {
     }
 
     #[test]
-    fn closing_tells_code_cleanliness_and_lingering() {
+    fn closing_has_the_code_cleanliness_and_lingering() {
         let abnormal = Closing::without_close();
         for (role, mask) in [(Role::Server, Some(MASK)), (Role::Client, None)] {
             let closing = |payload: &[u8], was_sent| {
@@ -875,7 +878,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_early_waits_for_the_handshake() {
+    fn messages_sent_early_wait_for_the_handshake() {
         let mut server = server();
         server.text("first");
         assert!(server.take_output().is_empty());
@@ -904,26 +907,26 @@ mod tests {
     }
 
     #[test]
-    fn memory_for_what_is_incomplete_is_bounded() {
+    fn memory_for_incomplete_input_is_bounded() {
         let mut server = server();
         let endless = [b"GET / HTTP/1.1\r\n".as_slice(), &b"X: y\r\n".repeat(10)].concat();
         let heads_max = HttpLimits::default().head_bytes_max;
         for _ in 0..10_000 {
             server.receive(&mut endless.clone(), |_, _| {});
-            assert!(server.kept.len() < heads_max + 8);
+            assert!(server.unconsumed.len() < heads_max + 8);
         }
-        assert!(server.is_ended() && server.kept.is_empty());
+        assert!(server.is_ended() && server.unconsumed.is_empty());
 
         let mut server = opened(Role::Server);
         let wire = frames(Some(MASK), &[(PING, &[0; 125])]);
         read(&mut server, &wire[..wire.len() - 1], 1);
-        assert_eq!(server.kept.len(), wire.len() - 1);
+        assert_eq!(server.unconsumed.len(), wire.len() - 1);
         read(&mut server, &wire[wire.len() - 1..], 1);
-        assert!(server.kept.is_empty());
+        assert!(server.unconsumed.is_empty());
     }
 
     #[test]
-    fn junk_ends_a_driver_at_most() {
+    fn a_session_with_random_faults_never_panics() {
         let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
         let mut random = move |below: usize| {
             seed ^= seed << 13;

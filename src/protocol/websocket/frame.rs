@@ -369,7 +369,7 @@ mod tests {
     const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
     #[test]
-    fn a_mask_is_used_once() {
+    fn masks_do_not_repeat() {
         let masks: Vec<_> = (0..3 * MASKS).map(|_| random_mask()).collect();
         // Two may be equal by chance, not more.
         let drawn: std::collections::HashSet<_> = masks.iter().collect();
@@ -454,7 +454,7 @@ mod tests {
                 Err(Error::LengthNotMinimal),
             ),
             (
-                "64 bits for what fits 16, once that shows",
+                "64 bits for a length of 16 bits, six zero bytes there",
                 Role::Client,
                 b"\x81\x7f\0\0\0\0\0\0",
                 Err(Error::LengthNotMinimal),

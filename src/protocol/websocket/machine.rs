@@ -186,7 +186,7 @@ impl Machine {
         }
         let message = next_short_message(self.role, input, limits.short_bytes_max())?;
         if message.is_err() {
-            self.end(input);
+            self.end_input(input);
         }
         Some(message)
     }
@@ -295,20 +295,20 @@ impl Machine {
             *input = &mut [];
             return Ok(None);
         }
-        let event = self.advance(input, limits, spare);
+        let event = self.read_frames(input, limits, spare);
         if matches!(event, Err(_) | Ok(Some(Event::Close(..)))) {
-            self.end(input);
+            self.end_input(input);
         }
         event
     }
 
-    fn end(&mut self, input: &mut &mut [u8]) {
+    fn end_input(&mut self, input: &mut &mut [u8]) {
         self.is_ended = true;
         self.partial = None;
         *input = &mut [];
     }
 
-    fn advance<'b>(
+    fn read_frames<'b>(
         &mut self,
         input: &mut &'b mut [u8],
         limits: &Limits,
@@ -323,7 +323,7 @@ impl Machine {
                     return Ok(None);
                 }
                 if frame.is_final {
-                    return self.finish_message();
+                    return self.take_message();
                 }
                 partial.frame = None;
             }
@@ -425,9 +425,9 @@ impl Machine {
         });
     }
 
-    fn finish_message<'b>(&mut self) -> Result<Option<Event<'b>>, Error> {
+    fn take_message<'b>(&mut self) -> Result<Option<Event<'b>>, Error> {
         match self.partial.take().map(|partial| partial.content) {
-            Some(Content::Text(text)) => Ok(Some(Event::Text(Cow::Owned(text.finish()?)))),
+            Some(Content::Text(text)) => Ok(Some(Event::Text(Cow::Owned(text.into_text()?)))),
             Some(Content::Binary(bytes)) => Ok(Some(Event::Binary(Cow::Owned(bytes)))),
             None => Ok(None),
         }
@@ -675,7 +675,7 @@ mod tests {
             assert!(input.len() < 140, "{} bytes left", input.len());
             assert!(
                 untouched.ends_with(input),
-                "what is presented again is as it was"
+                "bytes that are passed again are unchanged"
             );
             self.kept = input.to_vec();
         }
@@ -1092,7 +1092,7 @@ mod tests {
     }
 
     #[test]
-    fn no_limit_is_a_limit_too() {
+    fn limits_of_usize_max_do_not_overflow() {
         let limits = Limits {
             frame_bytes_max: usize::MAX,
             message_bytes_max: usize::MAX,
@@ -1155,7 +1155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_end_writes_the_other_reads() {
+    fn the_peer_reads_the_frames_as_they_were_encoded() {
         let normal = Some(CloseCode::Normal);
         let closes = [
             (1000, normal),
@@ -1200,7 +1200,7 @@ mod tests {
     }
 
     #[test]
-    fn ended_is_told() {
+    fn is_ended_after_a_close() {
         let reader = read_whole(&frame(FINAL | CLOSE, b""));
         assert!(reader.machine.is_ended());
         assert!(!read_whole(&frame(FINAL | TEXT, b"")).machine.is_ended());

@@ -37,7 +37,7 @@ impl PartialText {
             .push_str(std::str::from_utf8(whole).map_err(|_| Error::InvalidUtf8)?);
         if !tail.is_empty() {
             // Some beginnings cannot be completed: overlong forms, surrogates, above U+10FFFF.
-            may_continue(tail)?;
+            check_can_continue(tail)?;
             self.tail[..tail.len()].copy_from_slice(tail);
             self.tail_bytes = tail.len() as u8;
         }
@@ -49,7 +49,7 @@ impl PartialText {
     /// # Errors
     ///
     /// [`Error::InvalidUtf8`] when it ends inside a code point.
-    pub(super) fn finish(self) -> Result<String, Error> {
+    pub(super) fn into_text(self) -> Result<String, Error> {
         if self.tail_bytes == 0 {
             Ok(self.text)
         } else {
@@ -110,7 +110,7 @@ fn incomplete_bytes(bytes: &[u8]) -> usize {
     0
 }
 
-fn may_continue(tail: &[u8]) -> Result<(), Error> {
+fn check_can_continue(tail: &[u8]) -> Result<(), Error> {
     match std::str::from_utf8(tail) {
         Err(error) if error.error_len().is_none() => Ok(()),
         _ => Err(Error::InvalidUtf8),
@@ -129,7 +129,7 @@ mod tests {
                 return Some(index);
             }
         }
-        text.finish().is_err().then_some(bytes.len())
+        text.into_text().is_err().then_some(bytes.len())
     }
 
     #[test]
@@ -173,7 +173,7 @@ mod tests {
                 text.push(piece).unwrap();
             }
             assert_eq!(text.len(), bytes.len());
-            assert_eq!(text.finish().unwrap(), expected, "pieces of {cut} bytes");
+            assert_eq!(text.into_text().unwrap(), expected, "pieces of {cut} bytes");
         }
     }
 
@@ -190,13 +190,13 @@ mod tests {
                         let mut text = PartialText::default();
                         let pushed = bytes.chunks(cut).try_for_each(|piece| text.push(piece));
                         match std {
-                            Ok(expected) => assert_eq!(text.finish().as_deref(), Ok(expected)),
+                            Ok(expected) => assert_eq!(text.into_text().as_deref(), Ok(expected)),
                             Err(error) if error.error_len().is_some() => {
                                 assert!(pushed.is_err(), "{bytes:x?} in pieces of {cut}");
                             }
                             Err(_) => {
                                 assert!(pushed.is_ok(), "{bytes:x?} in pieces of {cut}");
-                                assert!(text.finish().is_err());
+                                assert!(text.into_text().is_err());
                             }
                         }
                     }
