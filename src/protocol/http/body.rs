@@ -1,8 +1,8 @@
-//! Message bodies, taken off the input piece by piece.
+//! The decoder of message bodies, which takes them off the input piece by piece.
 //!
 //! Chunk sizes, extensions and trailers are read byte by byte and strictly: a size is hexadecimal
-//! digits only, every line ends with CR LF. Extensions and trailers are bounded and dropped; no
-//! role here has a use for them, and each is a place where two readers may disagree.
+//! digits only, every line ends with CR LF. Extensions and trailers are bounded and dropped, because
+//! no role here uses them, and two readers may disagree about each of them.
 //!
 //! Source: RFC 9112, sections 6 and 7.1.
 
@@ -17,27 +17,27 @@ pub const OVERHEAD_BYTES_MAX: usize = 8 * 1024;
 /// A piece of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyChunk<'b> {
-    /// The next bytes of it, never none.
+    /// The next bytes of the body, at least one.
     Data(&'b [u8]),
-    /// There are no more.
+    /// The body is complete.
     End,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// So many bytes are left, and nothing comes behind them.
+    /// In a body of known length, of which `left` bytes are still to come.
     Length,
-    /// Everything is body.
+    /// In a body that lasts until the connection ends.
     UntilClose,
-    /// In a chunk's size; the flag tells whether it has a digit.
+    /// In a chunk's size; the flag says whether a digit has come.
     Size {
         has_digit: bool,
     },
-    /// In the blanks before an extension.
+    /// In the spaces before an extension.
     Blank,
     Extension,
     SizeLineFeed,
-    /// So many bytes of a chunk are left.
+    /// In a chunk, of which `left` bytes are still to come.
     Data,
     DataReturn,
     DataLineFeed,
@@ -49,17 +49,17 @@ enum State {
     End,
 }
 
-/// Where one body's reader is.
+/// The decoder of one body.
 #[derive(Clone, Debug)]
 pub struct BodyDecoder {
     state: State,
     overhead_bytes: u16,
-    /// Of the body, or of the chunk; its size while that is being read.
+    /// The bytes still to come of the body or of the chunk; in a size line, the size so far.
     left: u64,
 }
 
 impl BodyDecoder {
-    /// The reader of a body that is framed like this.
+    /// A decoder for a body with this framing.
     pub fn new(framing: BodyFraming) -> BodyDecoder {
         let (state, left) = match framing {
             BodyFraming::None => (State::End, 0),
@@ -74,8 +74,8 @@ impl BodyDecoder {
         }
     }
 
-    /// The next piece off the front of `input`, or `None` when more bytes are needed. Behind the
-    /// end it is [`BodyChunk::End`] for ever, and `input` is left alone.
+    /// Takes the next piece off the front of `input`; `None` when more bytes are needed. After the
+    /// end of the body it always returns [`BodyChunk::End`], and consumes nothing.
     ///
     /// # Errors
     ///
@@ -113,12 +113,12 @@ impl BodyDecoder {
         }
     }
 
-    /// Appends what `input` brings to `body`. Whether the body is complete.
+    /// Appends the part of the body that is in `input` to `body`. Returns whether it is complete.
     ///
     /// # Errors
     ///
-    /// As [`next_chunk`](Self::next_chunk), and [`HttpError::BodyTooLong`] before `body` gets
-    /// longer than `limits` allow.
+    /// As [`next_chunk`](Self::next_chunk), and [`HttpError::BodyTooLong`] before `body` grows beyond
+    /// `limits`.
     pub fn collect(
         &mut self,
         input: &mut &[u8],
@@ -137,7 +137,7 @@ impl BodyDecoder {
         Ok(false)
     }
 
-    /// The connection ended here.
+    /// Checks that the body may end where the connection ended.
     ///
     /// # Errors
     ///
@@ -150,7 +150,7 @@ impl BodyDecoder {
         }
     }
 
-    /// The state behind one byte of what is not data.
+    /// The state after one byte of a size line, a trailer, or the end of a line.
     fn state_after(&mut self, byte: u8) -> Result<State, HttpError> {
         match (self.state, byte) {
             (State::Size { .. }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
@@ -160,7 +160,7 @@ impl BodyDecoder {
                     .checked_mul(16)
                     .and_then(|size| size.checked_add(digit.into()));
                 self.left = size.ok_or(HttpError::BadChunk)?;
-                // Zeros in front would make a size of any length.
+                // Digits count as overhead: leading zeros could make a size of any length.
                 self.count_overhead()?;
                 Ok(State::Size { has_digit: true })
             }
@@ -177,7 +177,7 @@ impl BodyDecoder {
             }
             (State::SizeLineFeed, b'\n') if self.left == 0 => Ok(State::TrailerStart),
             (State::SizeLineFeed, b'\n') => {
-                // What a chunk of at least one byte cost is paid for by its data.
+                // A chunk with data may have 16 bytes of overhead, which do not count.
                 self.overhead_bytes = self.overhead_bytes.saturating_sub(16);
                 Ok(State::Data)
             }
@@ -312,7 +312,7 @@ mod tests {
         let many = "1\r\nx\r\n".repeat(65);
         let outcome = collect(BodyFraming::Chunked, many.as_bytes());
         assert_eq!(outcome, Err(HttpError::BodyTooLong));
-        // Small chunks as such are no fault.
+        // Small chunks alone do not reach the limit.
         let mut decoder = BodyDecoder::new(BodyFraming::Chunked);
         let many = "1\r\nx\r\n".repeat(100_000);
         let complete = decoder.collect(&mut many.as_bytes(), &mut Vec::new(), &Limits::default());

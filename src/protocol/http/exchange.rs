@@ -1,4 +1,4 @@
-//! The server's side of one HTTP/1.1 connection: whose turn it is, and what is still to come.
+//! The server's side of one HTTP/1.1 connection: which step of the current request comes next.
 //!
 //! ```text
 //!           head, no body              reply
@@ -7,9 +7,9 @@
 //!     └─ head ─▶ Body ─ end ───┘   └── stream ──▶ Stream ── end ──▶ the same
 //! ```
 //!
-//! One request at a time: the next is looked at only when the answer to the one before is
-//! complete, so answers leave in order and pipelined input waits where it is, bounded by what one
-//! read may bring.
+//! Requests are handled one at a time: the next is parsed only when the answer to the one before is
+//! complete. So answers leave in order, and pipelined input waits in the caller's buffer, which is
+//! bounded by the size of one read.
 //!
 //! Source: RFC 9112, sections 9.3 and 9.3.2.
 
@@ -22,18 +22,18 @@ use super::limits::Limits;
 use super::request::ParsedHead;
 use super::status::Status;
 
-/// Whose turn it is.
+/// The step that comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// The next request's head is awaited, or coming.
+    /// The head of the next request has not come, or not all of it.
     Head,
-    /// Its body is coming.
+    /// The body of the request is not complete.
     Body,
     /// The application owes the answer.
     Reply,
     /// The application is sending a body piece by piece.
     Stream,
-    /// Nothing will follow.
+    /// The connection takes no more requests.
     End,
 }
 
@@ -44,16 +44,16 @@ pub struct Exchange {
     keep_alive: bool,
     is_http_10: bool,
     is_head_request: bool,
-    /// The streamed body is chunked; else the end of the connection is its end.
+    /// The streamed body is chunked; otherwise it ends with the connection.
     is_chunked: bool,
-    /// Requests begun so far, which also names the one that is being handled.
+    /// How many requests have begun; also the name of the one that is being handled.
     request_count: u32,
     requests_max: u32,
     head: Vec<u8>,
     body: Vec<u8>,
     decoder: BodyDecoder,
     received_body_bytes: u64,
-    /// Headers that the answer gets whenever it comes, and whoever gives it.
+    /// Headers that the answer to this request will have, also where it is a refusal.
     owed_headers: Vec<(&'static str, String)>,
 }
 
@@ -78,7 +78,7 @@ impl Exchange {
 
     // ── what comes in ────────────────────────────────────────────────────────────────────────
 
-    /// A request's head is there: its answer is owed from here on.
+    /// Begins a request whose head is complete. From here on an answer is owed.
     pub fn begin(&mut self, parsed: &ParsedHead<'_>) {
         self.request_count += 1;
         self.keep_alive =
@@ -88,7 +88,7 @@ impl Exchange {
         self.phase = Phase::Reply;
     }
 
-    /// Its body is still to come: keeps the head until it is there.
+    /// Waits for the body of the request that has begun, and keeps its head until then.
     pub fn await_body(&mut self, head: &[u8], framing: BodyFraming) {
         self.head = head.to_vec();
         self.decoder = BodyDecoder::new(framing);
@@ -96,11 +96,11 @@ impl Exchange {
         self.phase = Phase::Body;
     }
 
-    /// Takes more of the body. Head and body of the request when it is complete.
+    /// Takes more of the body. Returns head and body of the request when it is complete.
     ///
     /// # Errors
     ///
-    /// When the framing is broken, or the body is longer than `limits` allow.
+    /// As [`BodyDecoder::collect`]: the framing is broken, or the body is longer than `limits` allow.
     pub fn receive_body(
         &mut self,
         input: &mut &[u8],
@@ -121,16 +121,16 @@ impl Exchange {
 
     // ── what the application orders ──────────────────────────────────────────────────────────
 
-    /// The head of a streamed answer was sent.
+    /// Begins a streamed answer, whose head was sent. Without chunks the connection ends after it.
     pub fn begin_stream(&mut self, is_chunked: bool) {
         self.phase = Phase::Stream;
         self.is_chunked = is_chunked;
         self.keep_alive = self.keep_alive && is_chunked;
     }
 
-    /// The answer is complete. Whether another request may follow.
+    /// Completes the answer. Returns whether another request may follow.
     pub fn complete(&mut self) -> bool {
-        // What goes wrong from here on is not about that request.
+        // A failure from here on does not belong to that request.
         self.is_head_request = false;
         self.owed_headers = Vec::new();
         self.phase = if self.keep_alive {
@@ -146,19 +146,19 @@ impl Exchange {
         self.owed_headers = headers;
     }
 
-    /// The headers that were kept: they are in the answer that is being made.
+    /// Takes the headers that were kept, for the answer that is being made.
     pub fn take_owed_headers(&mut self) -> Vec<(&'static str, String)> {
         std::mem::take(&mut self.owed_headers)
     }
 
-    /// The connection ends after the answer that is owed.
+    /// Ends the connection after the answer that is owed.
     pub fn close_after(&mut self) {
         self.keep_alive = false;
     }
 
     // ── what goes out ────────────────────────────────────────────────────────────────────────
 
-    /// Appends a piece of a streamed body. `false` when there is no such body.
+    /// Appends a piece of a streamed body. Returns `false` when no streamed body is under way.
     pub fn encode_body(&self, bytes: &[u8], out: &mut Vec<u8>) -> bool {
         if self.phase != Phase::Stream {
             return false;
@@ -174,7 +174,7 @@ impl Exchange {
         true
     }
 
-    /// Appends what ends a streamed body.
+    /// Appends the end of a streamed body, where it is chunked.
     pub fn encode_end(&self, out: &mut Vec<u8>) {
         if self.phase == Phase::Stream && self.is_chunked && !self.is_head_request {
             encode_last_chunk(out);
@@ -212,17 +212,17 @@ impl Exchange {
 
     // ── what one may ask ─────────────────────────────────────────────────────────────────────
 
-    /// Whose turn it is.
+    /// The step that comes next.
     pub fn phase(&self) -> Phase {
         self.phase
     }
 
-    /// Names the request that is being handled.
+    /// The number of the request that is being handled, from 1.
     pub fn request(&self) -> u32 {
         self.request_count
     }
 
-    /// How much of the body has come, in bytes with their framing.
+    /// How many bytes of the body have come, with their framing.
     pub fn body_bytes(&self) -> u64 {
         self.received_body_bytes
     }
@@ -242,12 +242,13 @@ impl Exchange {
         self.is_http_10
     }
 
-    /// Whether the request being handled asks for the head of the answer only.
+    /// Whether the request being handled is a HEAD, whose answer has no body.
     pub fn is_head_request(&self) -> bool {
         self.is_head_request
     }
 
-    /// How much one read may bring, in bytes: what is not a body's is kept until its turn comes.
+    /// Most bytes that one read may bring. Outside of a body it is less, because pipelined input is
+    /// kept until its turn comes.
     pub fn read_bytes_max(&self) -> usize {
         match self.phase {
             Phase::Body => 64 * 1024,

@@ -1,15 +1,17 @@
-//! How much of HTTP a peer may send.
+//! The limits of heads and bodies, below the parsers that hold a peer to them.
 
 /// How much of HTTP a peer may send before it is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Longest head, in bytes, with its request line and its empty line. Above it: 431.
+    /// Longest head, in bytes, with its request line and its empty line. The status above it is 431.
     pub head_bytes_max: usize,
-    /// Most header lines in a head, at most [`HEADER_LINES_MAX`](super::HEADER_LINES_MAX). Above it: 431.
+    /// Most header lines in a head, at most [`HEADER_LINES_MAX`](super::HEADER_LINES_MAX). The status
+    /// above it is 431.
     pub header_lines_max: usize,
-    /// Longest request target, in bytes. RFC 9110 recommends to support 8000. Above it: 414.
+    /// Longest request target, in bytes. RFC 9110 recommends to support 8000. The status above it
+    /// is 414.
     pub target_bytes_max: usize,
-    /// Longest body that is collected, in bytes. Above it: 413.
+    /// Longest body that is collected, in bytes. The status above it is 413.
     pub body_bytes_max: usize,
 }
 

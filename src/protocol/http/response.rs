@@ -1,4 +1,4 @@
-//! Response heads, as a client reads them.
+//! The parser of response heads, for clients.
 //!
 //! Source: RFC 9112, sections 4 and 6.3.
 
@@ -9,16 +9,16 @@ use super::headers::{HeaderStorage, Headers};
 use super::limits::Limits;
 use super::status::Status;
 
-/// A whole response head, and what it says about what follows.
+/// A whole response head, with the framing and the persistence that follow from it.
 #[derive(Clone, Copy, Debug)]
 pub struct ParsedResponse<'h> {
-    /// The status. After an informational one other than 101 the real head follows.
+    /// The status. After an informational one other than 101 the final head follows.
     pub status: Status,
-    /// The version of HTTP that the server speaks.
+    /// The version of HTTP in the status line.
     pub version: Version,
     /// The header lines.
     pub headers: Headers<'h>,
-    /// How many bytes of the input it takes.
+    /// The length of the head in bytes. The body follows.
     pub bytes: usize,
     /// How the body is framed.
     pub body: BodyFraming,
@@ -26,8 +26,8 @@ pub struct ParsedResponse<'h> {
     pub keep_alive: bool,
 }
 
-/// A whole response head off the front of `input`, or `None` when more bytes are needed. An answer
-/// to HEAD has no body, whatever its headers say.
+/// Parses a whole response head at the front of `input`; `None` when more bytes are needed. Consumes
+/// nothing. The answer to HEAD has no body, whatever its headers say.
 ///
 /// As strict as [`parse_request_head`](super::parse_request_head), for the same reasons.
 ///
@@ -83,6 +83,7 @@ fn scan<'h, 'b: 'h>(
     }
 }
 
+// The meaning of a whole head.
 fn interpret<'h, 'b: 'h>(
     response: httparse::Response<'h, 'b>,
     bytes: usize,
