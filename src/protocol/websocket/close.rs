@@ -1,4 +1,4 @@
-//! Close frames: codes, which of them may be sent, and the payload in both directions.
+//! Close frames: which codes may be sent, and the payload in both directions.
 //!
 //! Source: RFC 6455, sections 5.5.1 and 7.4.
 
@@ -6,7 +6,7 @@ use super::control::{CONTROL_BYTES_MAX, CloseCode};
 use super::error::Error;
 use super::frame::{Control, encode_control};
 
-/// Longest close reason, in bytes: what a control frame holds beside the code.
+/// Longest close reason, in bytes: a control frame without the two bytes of the code.
 pub const CLOSE_REASON_BYTES_MAX: usize = CONTROL_BYTES_MAX - 2;
 
 /// Appends a close frame with `code` and `reason`, or with an empty payload for `None`. Returns the
@@ -40,7 +40,7 @@ pub fn encode_close(
     code
 }
 
-/// As much of a reason as a close frame holds, cut at a code point.
+/// The part of a reason that fits into a close frame, cut at a code point.
 pub(crate) fn cut_reason(reason: &str) -> &str {
     let mut end = reason.len().min(CLOSE_REASON_BYTES_MAX);
     while !reason.is_char_boundary(end) {
@@ -49,7 +49,7 @@ pub(crate) fn cut_reason(reason: &str) -> &str {
     &reason[..end]
 }
 
-/// Code and reason of a close payload.
+/// Code and reason in the payload of a close frame.
 ///
 /// # Errors
 ///
@@ -70,7 +70,7 @@ pub(super) fn parse_close(payload: &[u8]) -> Result<(Option<CloseCode>, &str), E
     }
 }
 
-// IANA has registered 1014 (bad gateway) after tungstenite's list was made.
+// IANA registered 1014 (bad gateway) after tungstenite's list was made.
 fn may_be_sent(code: CloseCode) -> bool {
     code.is_allowed() || u16::from(code) == 1014
 }

@@ -1,6 +1,6 @@
-//! The rules of the closing handshake, for whatever drives a [`Machine`](super::Machine).
+//! The rules of the closing handshake, for the callers of a [`Machine`](super::Machine).
 //!
-//! | the input ended with | reply | code that the application is told | clean | lingers |
+//! | the input ended with | reply | code for the application | clean | lingers |
 //! |---|---|---|---|---|
 //! | the peer's close, before ours was sent | its code, or none | its code, or 1005 | yes | a client |
 //! | the peer's close, after ours was sent | none | its code, or 1005 | yes | a client |
@@ -25,7 +25,7 @@ use super::role::Role;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closing {
     /// The peer's code, 1005 where its close had none, 1006 where no close came, or the code that
-    /// told the peer of its error.
+    /// was sent to the peer after its error.
     pub code: u16,
     /// Whether the peer's close came.
     pub was_clean: bool,

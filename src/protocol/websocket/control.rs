@@ -1,6 +1,6 @@
-//! What holds for every control frame: how long it may be, and the codes of a close.
+//! The longest payload of a control frame, and the close codes.
 //!
-//! Stands below the frames, the closes and the errors, which all need it.
+//! They stand below the frames, the closes and the errors, which all need them.
 
 pub use tungstenite::protocol::frame::coding::CloseCode;
 

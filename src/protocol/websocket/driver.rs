@@ -9,11 +9,12 @@
 //! | open | frames | the peer's close; an error |
 //! | ended | nothing | nothing: input is discarded |
 //!
-//! Whether our close was sent is told beside it, since that can come at any time: from then on
-//! nothing more is sent, and what the peer still says is delivered until its own close.
+//! A flag beside the stage says whether our close was sent, because that can happen in any stage
+//! but the last: from then on no frame is sent, and frames of the peer are delivered until its own
+//! close.
 //!
-//! Deadlines are the caller's: a peer that never completes its head, or never answers a close, is
-//! waited for without end.
+//! Deadlines are left to the caller: without one, the driver waits for ever for a peer that never
+//! completes its head or never answers a close.
 //!
 //! Source: RFC 6455.
 
@@ -32,13 +33,13 @@ use super::role::Role;
 
 /// One end of a WebSocket connection over any I/O: threads, another loop, a test.
 ///
-/// What was read goes to [`receive`](Driver::receive), what [`take_output`](Driver::take_output)
-/// gives is to be written. Pings and closes are answered by themselves. When the driver
-/// [is ended](Driver::is_ended), the last output is written and the connection dropped; a client
-/// waits a while for the server to drop it first.
+/// Pass the bytes that were read to [`receive`](Driver::receive), and write the bytes that
+/// [`take_output`](Driver::take_output) returns. The driver answers pings and closes. When it
+/// [is ended](Driver::is_ended), write the last output and drop the connection; where
+/// [`closing`](Driver::closing) says so, wait a while for the peer to end the stream first.
 ///
-/// A server accepts every path and origin: where that matters, look at the request before it comes
-/// here, or use [`Reactor::http`](crate::Reactor::http).
+/// A server accepts every path and origin. Where that matters, check the request before its bytes
+/// come here, or use [`Reactor::http`](crate::Reactor::http).
 ///
 /// ```
 /// use waterwheel::websocket::{self, Event, Limits};
@@ -62,15 +63,15 @@ pub struct Driver {
     stage: Stage,
     machine: Machine,
     limits: Limits,
-    /// A client's own; empty on a server.
+    /// The key of a client's request; empty on a server.
     key: String,
-    /// What a client offers, or a server speaks.
+    /// The subprotocols that a client offers, or a server supports.
     subprotocols: Vec<String>,
     subprotocol: Option<String>,
     path: Option<String>,
-    /// Input that waits for more: an incomplete head, an incomplete header or control frame.
+    /// An incomplete head, or an incomplete header or control frame, until more input comes.
     unconsumed: Vec<u8>,
-    /// Frames of ours that wait for the handshake.
+    /// Frames that were sent before the handshake was complete.
     waiting: Vec<u8>,
     output: Vec<u8>,
     has_sent_close: bool,
@@ -93,12 +94,12 @@ impl Driver {
     }
 
     /// The client's end, whose request is in the output at once. `host` is a name or address with
-    /// an optional port, `target` path and query as they stand in a URL; `subprotocols` are
-    /// offered, the one that is liked best first.
+    /// an optional port, `target` is path and query as in a URL, `subprotocols` are offered in this
+    /// order, the preferred one first.
     ///
     /// # Errors
     ///
-    /// [`EncodeError`](http::EncodeError) when one of them could not be part of a request.
+    /// [`EncodeError`](http::EncodeError) when one of them cannot be part of a request.
     pub fn client(
         limits: Limits,
         host: &str,
@@ -135,8 +136,9 @@ impl Driver {
         }
     }
 
-    /// The subprotocols that a server speaks. Of those the first that the client offers is agreed,
-    /// or none. A client has named its own.
+    /// Sets the subprotocols that a server supports. The server agrees to the first one of the
+    /// client's list that is among them, or to none. Without effect on a client, whose subprotocols
+    /// are in its request.
     pub fn with_subprotocols(mut self, subprotocols: &[&str]) -> Driver {
         if matches!(self.stage, Stage::Request) {
             self.subprotocols = subprotocols.iter().copied().map(str::to_owned).collect();
@@ -144,12 +146,12 @@ impl Driver {
         self
     }
 
-    /// Takes what was read, of any length, and calls `on_event` for each event in it.
+    /// Takes bytes that were read, any number of them, and calls `on_event` for each event in them.
     ///
-    /// Unmasks `bytes` in place and keeps none of them but what is incomplete: a head within the
-    /// limits of HTTP, a message within those of this driver. The callback gets this driver, so
-    /// that it can answer; pongs and the reply to a close are in the output before. It must not
-    /// call `receive`, which would put its bytes in front of those that are not read yet.
+    /// Unmasks `bytes` in place and copies only what is incomplete: a head within the limits of
+    /// HTTP, a message within those of this driver. The callback gets this driver, so that it can
+    /// answer; the pong or the reply to a close is in the output already. It must not call
+    /// `receive`, which would put new bytes in front of those that are not read yet.
     ///
     /// After a close of the peer or an [`error`](Driver::error), input is discarded.
     pub fn receive(&mut self, bytes: &mut [u8], on_event: impl FnMut(&mut Driver, Event<'_>)) {
@@ -163,7 +165,8 @@ impl Driver {
         }
     }
 
-    // What is behind the handshake, once that is complete: the first frames.
+    // Takes the heads of the handshake. Returns the bytes behind them once it is complete: these are
+    // the first frames.
     fn receive_heads<'b>(&mut self, bytes: &'b mut [u8]) -> Option<&'b mut [u8]> {
         let mut heads = mem::take(&mut self.unconsumed);
         heads.extend_from_slice(bytes);
@@ -189,12 +192,12 @@ impl Driver {
             }
         }
         self.output.append(&mut self.waiting);
-        // What was kept is no whole head, so that the last one ends within `bytes`.
+        // The bytes from earlier calls are no whole head, so the last head ends within `bytes`.
         let start = bytes.len().saturating_sub(heads.len() - taken_bytes);
         Some(&mut bytes[start..])
     }
 
-    // The bytes of the request's head, or `None` when it is incomplete.
+    // The length of the request's head in bytes, or `None` when it is incomplete.
     fn receive_request(&mut self, input: &[u8]) -> Result<Option<usize>, DriverError> {
         let mut storage = HeaderStorage::new();
         let limits = HttpLimits::default();
@@ -227,7 +230,7 @@ impl Driver {
         Ok(Some(parsed.bytes))
     }
 
-    // The bytes of a response's head, or `None` when it is incomplete.
+    // The length of a response's head in bytes, or `None` when it is incomplete.
     fn receive_response(&mut self, input: &[u8]) -> Result<Option<usize>, DriverError> {
         let mut storage = HeaderStorage::new();
         let limits = HttpLimits::default();
@@ -236,7 +239,7 @@ impl Driver {
         let Some(parsed) = parsed else {
             return Ok(None);
         };
-        // Interim answers come before the real one. Source: RFC 9110, section 15.2.
+        // Interim responses come before the final one. Source: RFC 9110, section 15.2.
         if parsed.status.is_informational() && parsed.status != Status::SWITCHING_PROTOCOLS {
             return Ok(Some(parsed.bytes));
         }
@@ -304,8 +307,8 @@ impl Driver {
         self.waiting = Vec::new();
     }
 
-    /// Sends a text message. Before the handshake is complete it waits for that. After a close or
-    /// an error it is dropped, as is everything that is sent then.
+    /// Sends a text message. Before the handshake is complete it waits for that. After our close,
+    /// the peer's, or an error it is dropped, like every frame that is sent then.
     pub fn text(&mut self, text: impl AsRef<str>) {
         self.send(Message::Text(text.as_ref()));
     }
@@ -326,7 +329,7 @@ impl Driver {
     /// # Errors
     ///
     /// [`EncodeError::ControlTooLong`] above [`CONTROL_BYTES_MAX`](super::CONTROL_BYTES_MAX).
-    /// Nothing is sent then.
+    /// No frame is sent then.
     pub fn ping(&mut self, payload: &[u8]) -> Result<(), EncodeError> {
         match self.frame_output() {
             Some((machine, out)) => encode_ping(machine.mask(), payload, out),
@@ -345,7 +348,8 @@ impl Driver {
         }
     }
 
-    // Where frames go now, and what encodes them; `None` where none may be sent any more.
+    // The machine that encodes a frame, and the buffer that it goes to; `None` when no frame may be
+    // sent any more.
     fn frame_output(&mut self) -> Option<(&Machine, &mut Vec<u8>)> {
         match self.stage {
             _ if self.has_sent_close => None,
@@ -355,23 +359,23 @@ impl Driver {
         }
     }
 
-    /// What is to be written now, which may be nothing. The driver forgets it.
+    /// Takes the bytes that are to be written now, which may be none.
     pub fn take_output(&mut self) -> Vec<u8> {
         mem::take(&mut self.output)
     }
 
-    /// Whether the handshake is complete and the peer has neither closed nor erred.
+    /// Whether the handshake is complete, and the peer has not closed or broken the protocol.
     pub fn is_open(&self) -> bool {
         matches!(self.stage, Stage::Open)
     }
 
-    /// Whether the peer has closed, or an error has ended the connection. Nothing is delivered any
-    /// more, and nothing can be sent but the output that is there.
+    /// Whether the peer has closed, or an error has ended the connection. No event is delivered any
+    /// more, and no frame can be sent; the output may still hold the last one.
     pub fn is_ended(&self) -> bool {
         matches!(self.stage, Stage::Ended)
     }
 
-    /// What the peer did wrong, if that ended the connection.
+    /// The peer's error, if one has ended the connection.
     pub fn error(&self) -> Option<&DriverError> {
         self.error.as_ref()
     }
@@ -382,8 +386,8 @@ impl Driver {
         self.closing
     }
 
-    /// The path of the request that a server has accepted, still encoded, without the query. A
-    /// client has named its own.
+    /// The path of the request that a server has accepted, still encoded, without the query.
+    /// `None` on a client.
     pub fn path(&self) -> Option<&str> {
         self.path.as_deref()
     }
@@ -394,7 +398,8 @@ impl Driver {
     }
 }
 
-// Without a date, which who has no clock must not send, and without a body, which suits HEAD too.
+// Has no date, which a server without a clock must not send, and no body, so that it answers HEAD
+// too.
 //
 // Source: RFC 9110, sections 6.6.1, 7.8 and 15.5.22; RFC 6455, section 4.4.
 fn encode_refusal(status: Status, out: &mut Vec<u8>) {
@@ -410,19 +415,19 @@ fn encode_refusal(status: Status, out: &mut Vec<u8>) {
     out.extend_from_slice(head.as_bytes());
 }
 
-/// Why a [`Driver`] has ended without a close of the peer.
+/// The error of the peer that ended a [`Driver`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DriverError {
-    /// The peer's handshake is not HTTP/1.1, or more of it than is accepted.
+    /// The peer's handshake is not HTTP/1.1, or is longer than the limits of HTTP allow.
     Http(HttpError),
     /// The client's request does not ask for WebSocket.
     NotAnUpgrade,
-    /// The client's request asks in a way that must not be accepted.
+    /// The client's request asks for WebSocket in a way that must not be accepted.
     Refused(Refusal),
-    /// The server's answer does not accept.
+    /// The server's response does not accept the upgrade.
     Response(ResponseError),
-    /// What came after the handshake is not WebSocket, or more of it than the limits allow.
+    /// The bytes after the handshake are not WebSocket, or are more than the limits allow.
     WebSocket(Error),
 }
 
@@ -445,7 +450,7 @@ mod tests {
     use super::super::frame::encode_frame;
     use super::*;
 
-    // The key of RFC 6455, section 1.3, and a mask from there.
+    // The key of RFC 6455, section 1.3, and the mask of its section 5.7.
     const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
     const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
     const REQUEST: &str = "GET /chat?a=b HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n\
@@ -469,7 +474,7 @@ mod tests {
         client
     }
 
-    // Receives a copy of `bytes` in pieces, echoes the messages, and tells what it heard.
+    // Receives a copy of `bytes` in pieces, echoes the messages, and returns the events.
     fn read(driver: &mut Driver, bytes: &[u8], cut: usize) -> Vec<String> {
         let mut heard = Vec::new();
         for piece in bytes.chunks(cut) {
@@ -485,7 +490,7 @@ mod tests {
         heard
     }
 
-    // An end that is open, and has written nothing since.
+    // A driver whose handshake is done, with no output.
     fn opened(role: Role) -> Driver {
         let (mut driver, head) = match role {
             Role::Server => (server(), REQUEST),
@@ -614,7 +619,7 @@ mod tests {
             let mut client = client_with(&[]);
             let heard = read(&mut client, &wire, cut);
             assert!(client.is_ended() && client.error().is_none());
-            // What it wrote is masked at random; a server reads the same.
+            // The masks of its output are random, so a server reads it for the comparison.
             let mut server = opened(Role::Server);
             (heard, read(&mut server, &client.take_output(), usize::MAX))
         };
@@ -809,7 +814,7 @@ mod tests {
             server.take_output(),
             frames(None, &[(CLOSE, b"\x0f\xa0done")])
         );
-        // On its way before the peer saw it: heard, and not answered.
+        // The peer sent these before it saw our close: they are delivered, and not answered.
         let wire = frames(
             Some(MASK),
             &[(TEXT, b"a"), (PING, b"b"), (CLOSE, b"\x0f\xa0")],
@@ -818,7 +823,8 @@ mod tests {
         assert_eq!(heard.len(), 3, "{heard:?}");
         assert!(server.is_ended() && server.take_output().is_empty());
 
-        // A code that must not be sent goes out as 1000; a close without a code is answered so.
+        // A code that must not be sent goes out as 1000. The reply to a close without a code has
+        // none.
         let mut server = opened(Role::Server);
         server.close(1006, "why");
         let expected = frames(None, &[(CLOSE, b"\x03\xe8why")]);

@@ -1,7 +1,11 @@
 //! Frames: the header in both directions, and the mask.
 //!
-//! The header is parsed and written by hand, since one is on the path of every message;
-//! `tungstenite`'s `FrameHeader` is the oracle of the tests. Its opcodes are used as they are.
+//! The header is parsed and written by hand, because every message has one; `tungstenite`'s
+//! `FrameHeader` is the oracle of the tests. Its opcodes are used as they are.
+//!
+//! [`random_mask`] is the only function here whose result does not follow from its arguments: it
+//! draws from the thread's cryptographic generator. The functions that encode a frame get their
+//! mask from the caller.
 //!
 //! Source: RFC 6455, sections 5.2 and 5.3.
 
@@ -16,23 +20,23 @@ use super::role::Role;
 
 pub use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
-/// Bytes of a header without a mask and a payload of at most [`SHORT_BYTES_MAX`].
+/// Length of a header without a mask, for a payload of at most [`SHORT_BYTES_MAX`], in bytes.
 pub(super) const SHORT_HEADER_BYTES: usize = 2;
 
-/// Bytes of a header with a mask and a payload of at most [`SHORT_BYTES_MAX`].
+/// Length of a header with a mask, for a payload of at most [`SHORT_BYTES_MAX`], in bytes.
 pub(super) const SHORT_MASKED_HEADER_BYTES: usize = 6;
 
-/// Longest payload whose length is in the second byte of the header.
+/// Longest payload whose length fits into the second byte of the header, in bytes.
 pub(super) const SHORT_BYTES_MAX: usize = 125;
 
 /// The longest header: two bytes, eight of length, four of mask.
 const HEADER_BYTES_MAX: usize = 14;
 
-/// Of the first byte: the frame is the last of its message.
+/// In the first byte: the frame is the last of its message.
 const FINAL: u8 = 0x80;
-/// Of the first byte: RSV1, RSV2 and RSV3, which belong to extensions.
+/// In the first byte: RSV1, RSV2 and RSV3, which belong to extensions.
 const RESERVED: u8 = 0x70;
-/// Of the second byte: a mask follows the length.
+/// In the second byte: a mask follows the length.
 const MASKED: u8 = 0x80;
 
 /// First byte of an unfragmented text message.
@@ -64,7 +68,7 @@ impl ReservedBits {
     }
 }
 
-/// What is in front of a payload.
+/// The header of a frame, in front of its payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) is_final: bool,
@@ -77,11 +81,11 @@ pub(super) struct Header {
 impl Header {
     /// The header at the front of `input`, or `None` when more bytes are needed. Consumes nothing.
     ///
-    /// What its first bytes show to be wrong is refused without waiting for the rest.
+    /// A header whose first bytes are wrong already is refused before the rest has come.
     ///
     /// # Errors
     ///
-    /// All that a header alone can do wrong in a frame sent to `role`.
+    /// Every error that a header alone can show, in a frame that is sent to `role`.
     pub(super) fn parse(
         input: &[u8],
         role: Role,
@@ -156,7 +160,8 @@ impl Header {
     }
 }
 
-/// Masks or unmasks a payload in place, eight bytes at a time or as many as the compiler can.
+/// Masks or unmasks a payload in place. The loop over words of eight bytes is one that the compiler
+/// turns into vector instructions.
 ///
 /// Source: RFC 6455, section 5.3.
 #[inline]
@@ -179,10 +184,11 @@ pub fn apply_mask(payload: &mut [u8], mask: [u8; 4]) {
     }
 }
 
-/// Masks that are drawn at once: asking the generator for each costs more than the mask.
+/// How many masks are drawn at once. A call of the generator costs more than masking a short
+/// message, so it is made once for so many frames.
 const MASKS: usize = 64;
 
-/// Masks of the thread that were drawn and not used yet.
+/// The masks of this thread that were drawn and are not used yet.
 struct Masks {
     masks: [[u8; 4]; MASKS],
     next: usize,
@@ -211,17 +217,18 @@ impl Masks {
 
 /// A mask for one frame of a client, from the thread's cryptographic generator.
 ///
-/// Source: RFC 6455, section 10.3, which wants masks that nobody can predict.
+/// Source: RFC 6455, section 10.3, which requires that the mask cannot be predicted.
 #[inline]
 pub fn random_mask() -> [u8; 4] {
     DRAWN.with_borrow_mut(Masks::take)
 }
 
-/// Appends a message as one frame, masked with `mask` where the sender is a client.
+/// Appends a message as one frame, masked where there is a mask, which a client must give.
 #[inline(always)]
 pub fn encode_message(mask: Option<[u8; 4]>, message: Message<'_>, out: &mut Vec<u8>) {
     let (first, payload) = message_frame(message);
-    // The common case by itself: a short message.
+    // A short message has a header of fixed length, which is written here with one reservation;
+    // the general encoder is a function call away.
     if SHORT_BYTES_MAX < payload.len() {
         return encode_frame(first, mask, payload, out);
     }
@@ -242,8 +249,8 @@ pub fn encode_message(mask: Option<[u8; 4]>, message: Message<'_>, out: &mut Vec
     }
 }
 
-/// Appends the unmasked header of a message, for a server that writes the payload from where it
-/// lies.
+/// Appends the unmasked header of a message, for a server that writes the payload from its own
+/// buffer, without a copy.
 pub fn encode_message_header(message: Message<'_>, out: &mut Vec<u8>) {
     let (first, payload) = message_frame(message);
     encode_header_from(first, payload.len(), None, out);
@@ -262,7 +269,7 @@ fn message_frame(message: Message<'_>) -> (u8, &[u8]) {
 ///
 /// # Errors
 ///
-/// [`EncodeError::ControlTooLong`] above [`CONTROL_BYTES_MAX`]. Nothing is written then.
+/// [`EncodeError::ControlTooLong`] above [`CONTROL_BYTES_MAX`]. The output is unchanged then.
 pub fn encode_ping(
     mask: Option<[u8; 4]>,
     payload: &[u8],
@@ -271,11 +278,11 @@ pub fn encode_ping(
     encode_checked_control(Control::Ping, mask, payload, out)
 }
 
-/// Appends a pong, whose payload is that of the ping it answers.
+/// Appends a pong. One that answers a ping has the payload of that ping.
 ///
 /// # Errors
 ///
-/// [`EncodeError::ControlTooLong`] above [`CONTROL_BYTES_MAX`]. Nothing is written then.
+/// [`EncodeError::ControlTooLong`] above [`CONTROL_BYTES_MAX`]. The output is unchanged then.
 pub fn encode_pong(
     mask: Option<[u8; 4]>,
     payload: &[u8],
@@ -299,8 +306,8 @@ fn encode_checked_control(
     Ok(())
 }
 
-/// Appends the header of an unfragmented frame, for callers that write the payload themselves,
-/// masked where there is a mask.
+/// Appends the header of an unfragmented frame, for callers that write the payload themselves and
+/// mask it where there is a mask.
 #[inline]
 pub fn encode_header(
     opcode: OpCode,
@@ -371,7 +378,7 @@ mod tests {
     #[test]
     fn masks_do_not_repeat() {
         let masks: Vec<_> = (0..3 * MASKS).map(|_| random_mask()).collect();
-        // Two may be equal by chance, not more.
+        // A pair may be equal by chance, but hardly two pairs.
         let drawn: std::collections::HashSet<_> = masks.iter().collect();
         assert!(masks.len() - 2 <= drawn.len(), "{masks:?}");
     }
@@ -567,7 +574,7 @@ mod tests {
         assert_eq!(compressed, plain);
     }
 
-    // Every pair of first bytes, with enough or not enough behind them, against tungstenite.
+    // Every pair of first bytes, followed by enough bytes for the header or by too few.
     #[test]
     fn headers_agree_with_tungstenite() {
         let rest = [
@@ -601,11 +608,11 @@ mod tests {
                 assert!(!theirs.rsv1 && !theirs.rsv2 && !theirs.rsv3);
             }
             (Ok(None), Ok(None)) => {}
-            // The header alone does not trouble tungstenite with these.
+            // Tungstenite finds these errors later than in its header parser.
             (Err(Error::ReservedBits | Error::FragmentedControl | Error::ControlTooLong), _) => {}
-            // It takes a length in any form.
+            // Tungstenite accepts a length in a longer form.
             (Err(Error::LengthNotMinimal), Ok(_)) => {}
-            // Known from the first byte, before the header is complete.
+            // Our parser knows this from the first byte, before the header is complete.
             (Err(Error::ReservedOpcode { .. }), Err(_) | Ok(None)) => {}
             (ours, theirs) => panic!("{wire:x?}: {ours:?} here, {theirs:?} there"),
         }
