@@ -88,7 +88,8 @@ struct Shared<S> {
     taken_count: AtomicUsize,
     /// That of the reactor that joined first.
     epoch: OnceLock<u64>,
-    numbers: Arc<AtomicU64>,
+    /// The last number that was given to a publication of any of the reactors.
+    last_number: Arc<AtomicU64>,
 }
 
 struct Place<S> {
@@ -132,7 +133,7 @@ impl<S: 'static> ReactorGroup<S> {
                 places: (0..reactor_count.max(1)).map(place).collect(),
                 taken_count: AtomicUsize::new(0),
                 epoch: OnceLock::new(),
-                numbers: Arc::default(),
+                last_number: Arc::default(),
             }),
         }
     }
