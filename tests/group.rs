@@ -27,11 +27,16 @@ struct House {
 }
 
 fn house(count: usize) -> House {
-    house_with(count, &Config::default())
+    house_of(ReactorGroup::new(count), count, &Config::default())
 }
 
-fn house_with(count: usize, config: &Config) -> House {
-    let group = ReactorGroup::new(count);
+/// A group in which each reactor may have so much on its way to the others.
+fn house_with_pending_bytes_max(count: usize, pending_bytes_max: usize) -> House {
+    let group = ReactorGroup::with_pending_bytes_max(count, pending_bytes_max).unwrap();
+    house_of(group, count, &Config::default())
+}
+
+fn house_of(group: ReactorGroup<Log>, count: usize, config: &Config) -> House {
     let mut seats = Vec::new();
     let access = Access {
         open: true,
@@ -142,7 +147,7 @@ fn a_publication_on_one_reactor_reaches_the_members_of_all_and_counts_them() {
 }
 
 #[test]
-fn a_federation_of_one_is_a_hub() {
+fn a_group_of_one_is_a_hub() {
     let mut house = house(1);
     let member = house.plain(0, "news");
     let (id, delivered) = published(&house.post(0, "news", "hello"));
@@ -159,7 +164,7 @@ fn members_on_all_reactors_get_the_messages_of_a_topic_in_one_order_of_ascending
             ticks_per_turn: 1,
             ..Config::default()
         };
-        let mut house = house_with(3, &config);
+        let mut house = house_of(ReactorGroup::new(3), 3, &config);
         let members: Vec<_> = (0..3)
             .flat_map(|at| TOPICS.map(|topic| (at, topic)))
             .map(|(at, topic)| (topic, house.envelope(at, topic)))
@@ -231,11 +236,7 @@ fn members_on_all_reactors_get_the_messages_of_a_topic_in_one_order_of_ascending
 
 #[test]
 fn while_a_reactor_is_behind_publishing_is_refused_and_nobody_gets_what_was() {
-    let config = Config {
-        federation_bytes_max: 3000,
-        ..Config::default()
-    };
-    let mut house = house_with(2, &config);
+    let mut house = house_with_pending_bytes_max(2, 3000);
     let members = [0, 1].map(|at| house.plain(at, "news"));
     // The other reactor stands still.
     let mut waiting = Vec::new();
@@ -271,11 +272,7 @@ fn while_a_reactor_is_behind_publishing_is_refused_and_nobody_gets_what_was() {
 
 #[test]
 fn a_client_of_the_envelope_that_publishes_fast_is_slowed_and_loses_nothing() {
-    let config = Config {
-        federation_bytes_max: 2000,
-        ..Config::default()
-    };
-    let mut house = house_with(2, &config);
+    let mut house = house_with_pending_bytes_max(2, 2000);
     let publisher = house.envelope(0, "answers");
     let members = [0, 1].map(|at| house.plain(at, "news"));
     for number in 0..500 {
@@ -392,12 +389,22 @@ fn a_publish_of_one_reactor_stays_there_and_its_id_is_nobody_elses() {
 }
 
 #[test]
-fn a_federation_has_as_many_seats_as_it_was_made_with() {
+fn a_group_has_as_many_seats_as_it_was_made_with() {
     let house = house(2);
     let mut late = Sim::new(Log::new(), |_| {});
     let error = house.group.join(late.reactor()).err().unwrap();
     assert_eq!(error.to_string(), "all 2 seats of the group are taken");
     assert_eq!(late.reactor().publish("news", "alone").id.number, 1);
+}
+
+#[test]
+fn a_group_that_would_refuse_every_publication_cannot_be_made() {
+    let refused = ReactorGroup::<Log>::with_pending_bytes_max(2, 0);
+    let error = refused.err().unwrap();
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("pending_bytes_max"), "{error}");
+    let mut house = house_with_pending_bytes_max(1, 1);
+    assert_eq!(published(&house.post(0, "news", "hello")).1, 0);
 }
 
 #[test]

@@ -34,7 +34,10 @@ use crate::server::router::Router;
 
 use super::Access;
 
-/// What a publication under way counts beside its bytes.
+/// The limit of [`ReactorGroup::new`]: pending publications of each reactor, in bytes.
+const PENDING_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Counted for each pending publication beside its topic, event name and data, in bytes.
 const PUBLICATION_BYTES: usize = 256;
 
 type Done<S> = Box<dyn FnOnce(&mut Cx<'_, S>, Result<Published, ReactorEnded>) + Send>;
@@ -85,6 +88,8 @@ impl std::error::Error for Overloaded {}
 
 struct Shared<S> {
     places: Box<[Place<S>]>,
+    /// For each reactor, in bytes.
+    pending_bytes_max: usize,
     taken_count: AtomicUsize,
     /// That of the reactor that joined first.
     epoch: OnceLock<u64>,
@@ -96,7 +101,7 @@ struct Place<S> {
     remote: OnceLock<Remote<S>>,
     /// Of the publications that began here and that somebody has not taken yet. Changed on this
     /// reactor only.
-    under_way_bytes: AtomicUsize,
+    pending_bytes: AtomicUsize,
     /// It was refused, and nothing was accepted since.
     is_full: AtomicBool,
 }
@@ -119,18 +124,43 @@ impl<S> Clone for GroupSeat<S> {
 }
 
 impl<S: 'static> ReactorGroup<S> {
-    /// A group that so many reactors will join; at least one.
+    /// A group that `reactor_count` reactors will join; at least one. The publications that each of
+    /// them has begun and others have not taken are limited to 16 MiB.
     ///
-    /// Until all have, publishing to some topics fails as if their home had ended.
+    /// Until all have joined, publishing to some topics fails as if their home had ended.
     pub fn new(reactor_count: usize) -> ReactorGroup<S> {
+        ReactorGroup::with_limit(reactor_count, PENDING_BYTES_MAX)
+    }
+
+    /// As [`new`](Self::new), with another limit. `pending_bytes_max` is for each reactor, in bytes:
+    /// the publications it has begun and not all reactors have taken. Each counts 256 bytes beside
+    /// its topic, event name and data. At the limit the reactor refuses to publish more until others
+    /// have caught up.
+    ///
+    /// # Errors
+    ///
+    /// Of kind `InvalidInput` when `pending_bytes_max` is zero: every publication would be refused.
+    pub fn with_pending_bytes_max(
+        reactor_count: usize,
+        pending_bytes_max: usize,
+    ) -> io::Result<ReactorGroup<S>> {
+        if pending_bytes_max == 0 {
+            let why = "pending_bytes_max of a ReactorGroup is 0, expected at least 1";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
+        Ok(ReactorGroup::with_limit(reactor_count, pending_bytes_max))
+    }
+
+    fn with_limit(reactor_count: usize, pending_bytes_max: usize) -> ReactorGroup<S> {
         let place = |_| Place {
             remote: OnceLock::new(),
-            under_way_bytes: AtomicUsize::new(0),
+            pending_bytes: AtomicUsize::new(0),
             is_full: AtomicBool::new(false),
         };
         ReactorGroup {
             shared: Arc::new(Shared {
                 places: (0..reactor_count.max(1)).map(place).collect(),
+                pending_bytes_max,
                 taken_count: AtomicUsize::new(0),
                 epoch: OnceLock::new(),
                 last_number: Arc::default(),
@@ -205,8 +235,7 @@ impl<S: 'static> GroupSeat<S> {
     /// # Errors
     ///
     /// [`Overloaded`] when the publications of this reactor that are under way are above
-    /// [`Config::federation_bytes_max`](crate::Config::federation_bytes_max). Then `done` is not
-    /// called.
+    /// `pending_bytes_max` of the group. Then `done` is not called.
     pub fn publish<'e, R>(
         &self,
         reactor: &mut Reactor<S>,
@@ -251,24 +280,24 @@ impl<S: 'static> GroupSeat<S> {
                 .is_some_and(|remote| *remote == reactor.remote()),
             "the seat of another reactor"
         );
-        let under_way_bytes = place.under_way_bytes.load(Ordering::Relaxed);
-        let is_full = reactor.config().federation_bytes_max <= under_way_bytes;
+        let pending_bytes = place.pending_bytes.load(Ordering::Relaxed);
+        let is_full = self.shared.pending_bytes_max <= pending_bytes;
         let was_full = place.is_full.swap(is_full, Ordering::Relaxed);
         if is_full {
             if !was_full {
-                log::warn!("publishing is refused: {under_way_bytes} bytes wait for a reactor");
+                log::warn!("publishing is refused: {pending_bytes} bytes wait for a reactor");
             }
             return Err(Overloaded);
         }
-        place.under_way_bytes.fetch_add(bytes, Ordering::Relaxed);
+        place.pending_bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
     }
 
     /// Whether it is time to slow down who publishes much.
-    pub(super) fn is_half_full(&self, reactor: &Reactor<S>) -> bool {
+    pub(super) fn is_half_full(&self) -> bool {
         let place = &self.shared.places[self.index];
-        let under_way_bytes = place.under_way_bytes.load(Ordering::Relaxed);
-        reactor.config().federation_bytes_max / 2 <= under_way_bytes
+        let pending_bytes = place.pending_bytes.load(Ordering::Relaxed);
+        self.shared.pending_bytes_max / 2 <= pending_bytes
     }
 }
 
@@ -322,7 +351,7 @@ impl<S: 'static> Drop for UnderWay<S> {
         let shared = Arc::clone(&self.shared);
         self.shared.run_on(publisher, move |cx| {
             let place = &shared.places[publisher];
-            place.under_way_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            place.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
             done(cx, outcome);
         });
     }

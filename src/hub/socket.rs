@@ -175,7 +175,7 @@ impl<S: 'static> Sockets<S> {
         };
         let id = ws.id;
         // One that publishes faster than all reactors take it is slowed down before it is refused.
-        let is_paused = seat.is_half_full(ws.reactor);
+        let is_paused = seat.is_half_full();
         let about = envelope::about_publish(topic);
         let done = move |cx: &mut Cx<'_, S>, outcome: Result<_, ReactorEnded>| {
             if let Err(gone) = outcome {

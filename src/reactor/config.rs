@@ -127,9 +127,6 @@ pub struct Config {
     pub subscriptions_max: usize,
     /// Of these, patterns at the most. Each publication is compared to every pattern there is.
     pub patterns_max: usize,
-    /// Publications of this reactor that not all reactors of its group have taken, in bytes;
-    /// each counts 256 more than it has. Above it publishing is refused. See `hub::ReactorGroup`.
-    pub federation_bytes_max: usize,
     /// A callback that takes longer is logged by name.
     pub slow_callback: Duration,
     /// What routes start from.
@@ -292,7 +289,6 @@ impl Default for Config {
             lookups_max: 4,
             subscriptions_max: 1000,
             patterns_max: 32,
-            federation_bytes_max: 16 * 1024 * 1024,
             slow_callback: Duration::from_millis(100),
             options: ConnectionOptions::default(),
         }
