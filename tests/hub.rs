@@ -1287,6 +1287,8 @@ fn refusals_are_a_line_a_minute_with_their_number() {
         refuse(&mut sim, request, 100);
         assert_eq!(said().len(), 1, "{:?}", said());
         assert!(said()[0].starts_with("WARN ") && !said()[0].contains("more"));
+        // A library names its own field, not an option of a program that uses it.
+        assert!(said()[0].contains("`Access::origins`"), "{:?}", said());
         sim.advance(seconds(59));
         refuse(&mut sim, request, 10);
         assert_eq!(said().len(), 1, "{:?}", said());

@@ -479,16 +479,17 @@ fn a_port_that_is_none_is_named_and_exit_code_2() {
 #[test]
 fn pages_of_an_allowed_origin_are_served_and_others_are_not() {
     let server = Server::start(&["--allow-origin", "https://example.org"]);
-    let ask = |origin: &str| {
+    let ask_as = |host: &str, origin: &str| {
         let mut stream = server.connect();
         let request = format!(
-            "GET /healthz HTTP/1.1\r\nHost: localhost\r\nOrigin: {origin}\r\nConnection: close\r\n\r\n"
+            "GET /healthz HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\nConnection: close\r\n\r\n"
         );
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer
     };
+    let ask = |origin: &str| ask_as("localhost", origin);
     let allowed = ask("https://example.org");
     assert!(allowed.starts_with("HTTP/1.1 200"), "{allowed}");
     assert!(
@@ -497,6 +498,17 @@ fn pages_of_an_allowed_origin_are_served_and_others_are_not() {
     );
     let refused = ask("https://example.net");
     assert!(refused.starts_with("HTTP/1.1 403"), "{refused}");
+    let refused = ask_as("live.example.net", "http://live.example.net");
+    assert!(refused.starts_with("HTTP/1.1 403"), "{refused}");
+    // The log names the option that would have allowed them.
+    server.terminate();
+    let (_, log) = server.ended();
+    for line in [
+        "\"https://example.net\"; --allow-origin allows it",
+        "\"live.example.net\" on a loopback address; --allow-origin http://live.example.net allows it",
+    ] {
+        assert!(log.contains(line), "{log}");
+    }
 }
 
 #[test]

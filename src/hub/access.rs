@@ -20,6 +20,9 @@ pub struct Access {
     pub is_loopback: bool,
     /// The listener is a Unix socket, which no browser reaches.
     pub is_unix: bool,
+    /// The name under which the operator sets [`origins`](Self::origins), such as `--allow-origin`.
+    /// Log lines about refused requests name it. `None`: they name the field `Access::origins`.
+    pub origins_setting: Option<&'static str>,
 }
 
 impl Access {
@@ -37,6 +40,11 @@ impl Access {
                 equal_in_constant_time(expected.as_bytes(), token.as_bytes())
             }
         }
+    }
+
+    /// The setting that log lines name to the operator as the way to allow an origin.
+    pub(crate) fn origins_setting(&self) -> &'static str {
+        self.origins_setting.unwrap_or("`Access::origins`")
     }
 
     /// Whether a request that names `host` is served.

@@ -53,7 +53,7 @@ fn mount_at<S: 'static>(router: &mut Router<S>, access: &Access, seat: Option<&G
         origins: access.origins.clone(),
         absent: true,
     });
-    router.gate.option = "--allow-origin";
+    router.gate.setting = access.origins_setting();
     let names = access.clone();
     let mut refused_host = LogLimit::default();
     router.guard(move |request| check_host(request, &names, &mut refused_host));
@@ -83,9 +83,9 @@ fn check_host<S: 'static>(
         return Ok(());
     };
     if let Some(suppressed) = refused_host.is_due(request.reactor.now()) {
-        let host = shown(host);
+        let (host, setting) = (shown(host), access.origins_setting());
         log::warn!(
-            "refused a request for host {host:?} on a loopback address; --allow-origin http://{host} allows it{suppressed}"
+            "refused a request for host {host:?} on a loopback address; {setting} http://{host} allows it{suppressed}"
         );
     }
     Err((

@@ -275,6 +275,7 @@ fn access(options: &Serve, address: &str, place: &Place<'_>) -> io::Result<Acces
         origins: options.allow_origin.clone(),
         is_loopback: place.is_loopback(),
         is_unix: matches!(place, Place::Unix(_)),
+        origins_setting: Some("--allow-origin"),
     };
     let is_closed =
         access.token.is_none() && !access.open && !access.is_loopback && !access.is_unix;
