@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::protocol::http::Status;
+use crate::server::reply::Reply;
 use crate::server::request::Request;
 use crate::session::websocket::Handshake;
 
@@ -118,6 +120,17 @@ fn equal_in_constant_time(expected: &[u8], given: &[u8]) -> bool {
         difference |= usize::from(byte ^ given.get(index).copied().unwrap_or(0));
     }
     std::hint::black_box(difference) == 0
+}
+
+/// The answer to a request that needs the token and does not have it.
+pub(crate) fn unauthorized(what: &str) -> Reply {
+    let reply = Reply::from((
+        Status::UNAUTHORIZED,
+        format!("{what} needs a token: `Authorization: Bearer TOKEN`, or `?token=TOKEN`\n"),
+    ));
+    reply
+        .header("WWW-Authenticate", "Bearer")
+        .expect("a constant header")
 }
 
 #[cfg(test)]

@@ -219,12 +219,6 @@ impl<S: 'static> Shared<S> {
 }
 
 impl<S: 'static> GroupSeat<S> {
-    /// Adds the hub's routes to a router, as [`mount`](super::mount) does; they publish to the
-    /// members of all reactors, and `POST /publish` is answered when all have it.
-    pub fn mount(&self, router: &mut Router<S>, access: &Access) {
-        super::mount_at(router, access, Some(self));
-    }
-
     /// Publishes to the members on all reactors, and calls `done` on this one, in a later turn,
     /// when all have it in their queues.
     ///

@@ -10,9 +10,9 @@ use crate::server::websocket::WebSocketRoute;
 use crate::session::websocket::{Handshake, WebSocketHandler, Ws};
 
 use super::access::{self, Access};
-use super::envelope::{self, Command, SUBPROTOCOL};
+use super::grammar::envelope::{self, Command, SUBPROTOCOL};
 use super::group::GroupSeat;
-use super::join;
+use super::subscribe::subscribe_name;
 
 /// What the hub knows of a client.
 #[derive(Clone, Copy, Debug, Default)]
@@ -96,7 +96,7 @@ fn subscribe_plainly<S: 'static>(ws: &mut Ws<'_, S>, client: Client, name: &str)
         ws.close_with(1008, "a pattern needs a token: /ws?token=TOKEN");
         return;
     }
-    if let Err(error) = join(ws.reactor, ws.id, name) {
+    if let Err(error) = subscribe_name(ws.reactor, ws.id, name) {
         ws.close_with(1008, &error.to_string());
     }
 }
@@ -126,7 +126,7 @@ impl<S: 'static> Sockets<S> {
                 if pubsub::pattern::is_pattern(&name) && !client.is_trusted {
                     return Err(NEEDS_TOKEN.into());
                 }
-                join(ws.reactor, ws.id, &name).map_err(|error| error.to_string())?;
+                subscribe_name(ws.reactor, ws.id, &name).map_err(|error| error.to_string())?;
                 Ok(Some(envelope::subscribed(&name)))
             }
             Command::Unsubscribe(name) => {

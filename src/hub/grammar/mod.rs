@@ -1,0 +1,3 @@
+//! The languages that clients of the hub speak.
+
+pub(super) mod envelope;
