@@ -21,6 +21,7 @@ mod access;
 mod events;
 mod grammar;
 mod group;
+mod json;
 mod page;
 mod publish;
 mod socket;

@@ -9,8 +9,8 @@ use crate::server::reply::Reply;
 use crate::server::request::Request;
 
 use super::access::{self, Access};
-use super::grammar::envelope;
 use super::group::GroupSeat;
+use super::json;
 
 pub(super) fn publish<S: 'static>(
     request: &mut Request<'_, '_, S>,
@@ -71,7 +71,7 @@ fn publication<'i, S: 'static>(
         kind.eq_ignore_ascii_case("application/json")
     });
     event = if is_json {
-        if let Err(error) = envelope::check_json(text) {
+        if let Err(error) = json::check(text) {
             return bad(format!("the message is not JSON: {error}\n"));
         }
         event.json(text.trim())

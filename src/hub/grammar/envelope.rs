@@ -10,6 +10,7 @@ use serde_core::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Vi
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
+use crate::hub::json::{self, push_string, quote};
 use crate::protocol::websocket::{self, Message};
 use crate::pubsub::{Payload, Publication};
 
@@ -153,15 +154,6 @@ impl Visitor<'_> for NameVisitor {
     }
 }
 
-/// Whether a text is one JSON value.
-///
-/// # Errors
-///
-/// What is wrong with it, and where.
-pub(crate) fn check_json(text: &str) -> Result<(), serde_json::Error> {
-    serde_json::from_str::<&RawValue>(text).map(drop)
-}
-
 /// Appends a publication as one frame.
 pub(crate) fn encode(publication: &Publication<'_>, out: &mut Vec<u8>) {
     let payload = publication.event.payload();
@@ -185,7 +177,7 @@ pub(crate) fn encode(publication: &Publication<'_>, out: &mut Vec<u8>) {
 
 /// `{"subscribed":"t"}`.
 pub(crate) fn subscribed(topic: &str) -> String {
-    format!("{{\"subscribed\":{}}}", quoted(topic))
+    format!("{{\"subscribed\":{}}}", quote(topic))
 }
 
 /// `{"error":"...","about":...}`, where `about` is the client's message when that was JSON, and
@@ -193,25 +185,15 @@ pub(crate) fn subscribed(topic: &str) -> String {
 pub(crate) fn error(why: &str, about: &str) -> String {
     // An echo of something large helps nobody.
     let about = match about.len() {
-        0..=1024 if check_json(about).is_ok() => about.to_owned(),
-        _ => quoted(&about.chars().take(256).collect::<String>()),
+        0..=1024 if json::check(about).is_ok() => about.to_owned(),
+        _ => quote(&about.chars().take(256).collect::<String>()),
     };
-    format!("{{\"error\":{},\"about\":{about}}}", quoted(why))
+    format!("{{\"error\":{},\"about\":{about}}}", quote(why))
 }
 
 /// What to say an error is about when a publication failed later.
 pub(crate) fn about_publish(topic: &str) -> String {
-    format!("{{\"publish\":{}}}", quoted(topic))
-}
-
-fn quoted(text: &str) -> String {
-    let mut json = Vec::with_capacity(text.len() + 2);
-    push_string(text, &mut json);
-    String::from_utf8(json).expect("a JSON string is UTF-8")
-}
-
-fn push_string(text: &str, out: &mut Vec<u8>) {
-    serde_json::to_writer(out, text).expect("writing a string to memory succeeds");
+    format!("{{\"publish\":{}}}", quote(topic))
 }
 
 #[cfg(test)]
@@ -298,7 +280,7 @@ mod tests {
             &"x".repeat(5000),
         ] {
             let text = error("why \"so\"", about);
-            assert!(check_json(&text).is_ok(), "{text}");
+            assert!(json::check(&text).is_ok(), "{text}");
             assert!(text.len() < 2000);
         }
     }
