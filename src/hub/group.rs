@@ -40,7 +40,8 @@ const PENDING_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Counted for each pending publication beside its topic, event name and data, in bytes.
 const PUBLICATION_BYTES: usize = 256;
 
-type Done<S> = Box<dyn FnOnce(&mut Cx<'_, S>, Result<Published, ReactorEnded>) + Send>;
+/// Called with the topic of a publication and what has become of it.
+type Done<S> = Box<dyn FnOnce(&mut Cx<'_, S>, &str, Result<Published, ReactorEnded>) + Send>;
 
 /// Reactors of which each serves a part of the members. `Send`, `Sync`, and cheap to clone.
 ///
@@ -237,7 +238,34 @@ impl<S: 'static> GroupSeat<S> {
         event: impl Into<Event<'e>>,
         done: impl FnOnce(&mut Cx<'_, S>, Result<Published, ReactorEnded>) -> R + Send + 'static,
     ) -> Result<(), Overloaded> {
-        let event = event.into();
+        let done = move |cx: &mut Cx<'_, S>, _: &str, outcome: Result<_, _>| {
+            done(cx, outcome);
+        };
+        self.begin(reactor, topic, event.into(), Box::new(done))
+    }
+
+    /// As [`publish`](Self::publish); `done` gets the topic too, so that a caller that needs it need
+    /// not copy it once more.
+    pub(super) fn publish_with_topic(
+        &self,
+        reactor: &mut Reactor<S>,
+        topic: &str,
+        event: Event<'_>,
+        done: impl FnOnce(&mut Reactor<S>, &str, Result<Published, ReactorEnded>) + Send + 'static,
+    ) -> Result<(), Overloaded> {
+        let done = move |cx: &mut Cx<'_, S>, topic: &str, outcome: Result<_, _>| {
+            done(cx.reactor, topic, outcome);
+        };
+        self.begin(reactor, topic, event, Box::new(done))
+    }
+
+    fn begin(
+        &self,
+        reactor: &mut Reactor<S>,
+        topic: &str,
+        event: Event<'_>,
+        done: Done<S>,
+    ) -> Result<(), Overloaded> {
         let bytes = PUBLICATION_BYTES
             + topic.len()
             + event.name().map_or(0, str::len)
@@ -251,9 +279,7 @@ impl<S: 'static> GroupSeat<S> {
             event: event.into_owned(),
             id: OnceLock::new(),
             delivered: AtomicUsize::new(0),
-            done: Mutex::new(Some(Box::new(move |cx, outcome| {
-                done(cx, outcome);
-            }))),
+            done: Mutex::new(Some(done)),
         });
         let home = self.shared.home_of(topic);
         if home == self.index {
@@ -342,11 +368,12 @@ impl<S: 'static> Drop for UnderWay<S> {
             None => Err(ReactorEnded),
         };
         let (publisher, bytes) = (self.publisher, self.bytes);
+        let topic = std::mem::take(&mut self.topic);
         let shared = Arc::clone(&self.shared);
         self.shared.run_on(publisher, move |cx| {
             let place = &shared.places[publisher];
             place.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            done(cx, outcome);
+            done(cx, &topic, outcome);
         });
     }
 }

@@ -27,6 +27,8 @@ mod publish;
 mod socket;
 mod subscribe;
 
+use std::rc::Rc;
+
 use crate::protocol::http::Status;
 use crate::pubsub::{self, Event};
 use crate::reactor::reactor::Reactor;
@@ -37,6 +39,8 @@ use crate::server::reply::Reply;
 use crate::server::request::Request;
 use crate::server::router::Router;
 
+use self::publish::Publisher;
+
 pub use self::access::Access;
 pub use self::grammar::envelope::SUBPROTOCOL;
 pub use self::group::{GroupSeat, Overloaded, ReactorGroup};
@@ -45,18 +49,18 @@ pub use self::group::{GroupSeat, Overloaded, ReactorGroup};
 ///
 /// They publish to the members of this reactor; [`GroupSeat::mount`] is for those of several.
 pub fn mount<S: 'static>(router: &mut Router<S>, access: &Access) {
-    mount_at(router, access, None);
+    mount_at(router, access, Publisher::local());
 }
 
 impl<S: 'static> GroupSeat<S> {
     /// Adds the hub's routes to a router, as [`mount`] does; they publish to the members of all
     /// reactors, and `POST /publish` is answered when all have it.
     pub fn mount(&self, router: &mut Router<S>, access: &Access) {
-        mount_at(router, access, Some(self));
+        mount_at(router, access, Publisher::group(self.clone()));
     }
 }
 
-fn mount_at<S: 'static>(router: &mut Router<S>, access: &Access, seat: Option<&GroupSeat<S>>) {
+fn mount_at<S: 'static>(router: &mut Router<S>, access: &Access, publisher: Publisher<S>) {
     router.origins(Origins::Listed {
         origins: access.origins.clone(),
         absent: true,
@@ -74,12 +78,13 @@ fn mount_at<S: 'static>(router: &mut Router<S>, access: &Access, seat: Option<&G
     });
     let rights = access.clone();
     router.get("/events", move |request| events::events(request, &rights));
-    let (rights, post_seat) = (access.clone(), seat.cloned());
+    let publisher = Rc::new(publisher);
+    let (rights, post_publisher) = (access.clone(), Rc::clone(&publisher));
     router.post("/publish", move |request| {
-        publish::publish(request, &rights, post_seat.as_ref())
+        publish::publish(request, &rights, &post_publisher)
     });
-    let (rights, seat) = (access.clone(), seat.cloned());
-    router.websocket("/ws", move |ws| socket::set_up(ws, rights, seat));
+    let rights = access.clone();
+    router.websocket("/ws", move |ws| socket::set_up(ws, rights, publisher));
 }
 
 fn check_host<S: 'static>(

@@ -1,5 +1,7 @@
 //! The hub's WebSocket: topics as plain text, or the JSON envelope.
 
+use std::rc::Rc;
+
 use crate::protocol::websocket::Message;
 use crate::pubsub::{self, Event};
 use crate::reactor::close::Close;
@@ -11,7 +13,7 @@ use crate::session::websocket::{Handshake, WebSocketHandler, Ws};
 
 use super::access::{self, Access};
 use super::grammar::envelope::{self, Command, SUBPROTOCOL};
-use super::group::GroupSeat;
+use super::publish::Publisher;
 use super::subscribe::subscribe_name;
 
 /// What the hub knows of a client.
@@ -24,8 +26,7 @@ struct Client {
 
 struct Sockets<S: 'static> {
     access: Access,
-    /// Where other reactors are of the same hub.
-    seat: Option<GroupSeat<S>>,
+    publisher: Rc<Publisher<S>>,
     /// Only those that differ from the default.
     clients: ConnMap<Client>,
 }
@@ -33,12 +34,12 @@ struct Sockets<S: 'static> {
 pub(super) fn set_up<S: 'static>(
     ws: &mut WebSocketRoute<S>,
     access: Access,
-    seat: Option<GroupSeat<S>>,
+    publisher: Rc<Publisher<S>>,
 ) {
     ws.subprotocols([SUBPROTOCOL]);
     ws.handler(Sockets {
         access,
-        seat,
+        publisher,
         clients: ConnMap::default(),
     });
 }
@@ -168,29 +169,18 @@ impl<S: 'static> Sockets<S> {
             }
         }
     }
+
     fn publish(&self, ws: &mut Ws<'_, S>, topic: &str, event: Event<'_>) -> Result<(), String> {
-        let Some(seat) = &self.seat else {
-            ws.publish(topic, event);
-            return Ok(());
-        };
         let id = ws.id;
-        // One that publishes faster than all reactors take it is slowed down before it is refused.
-        let is_paused = seat.is_half_full();
-        let about = envelope::about_publish(topic);
-        let done = move |cx: &mut Cx<'_, S>, outcome: Result<_, ReactorEnded>| {
-            if let Err(gone) = outcome {
-                cx.reactor
-                    .send(id, envelope::error(&gone.to_string(), &about));
-            }
-            if is_paused {
-                cx.reactor.resume(id);
-            }
-        };
-        seat.publish(ws.reactor, topic, event, done)
-            .map_err(|behind| behind.to_string())?;
-        if is_paused {
-            ws.reactor.pause(id);
-        }
-        Ok(())
+        let done =
+            move |reactor: &mut Reactor<S>, topic: &str, outcome: Result<_, ReactorEnded>| {
+                if let Err(error) = outcome {
+                    let about = envelope::about_publish(topic);
+                    reactor.send(id, envelope::error(&error.to_string(), &about));
+                }
+            };
+        self.publisher
+            .publish_message(ws, topic, event, done)
+            .map_err(|error| error.to_string())
     }
 }
