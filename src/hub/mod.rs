@@ -18,6 +18,7 @@
 //! Several reactors, each on a core of its own, are one hub with a [`ReactorGroup`].
 
 mod access;
+mod client;
 mod events;
 mod grammar;
 mod group;
@@ -39,6 +40,7 @@ use crate::server::reply::Reply;
 use crate::server::request::Request;
 use crate::server::router::Router;
 
+use self::grammar::Grammar;
 use self::publish::Publisher;
 
 pub use self::access::Access;
@@ -84,7 +86,9 @@ fn mount_at<S: 'static>(router: &mut Router<S>, access: &Access, publisher: Publ
         publish::publish(request, &rights, &post_publisher)
     });
     let rights = access.clone();
-    router.websocket("/ws", move |ws| socket::set_up(ws, rights, publisher));
+    router.websocket("/ws", move |ws| {
+        socket::set_up(ws, &[Grammar::Envelope, Grammar::Plain], rights, publisher);
+    });
 }
 
 fn check_host<S: 'static>(

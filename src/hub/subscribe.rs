@@ -16,3 +16,16 @@ pub(super) fn subscribe_name<S: 'static>(
         reactor.subscribe(id, name)
     }
 }
+
+/// Ends a subscription to a topic, or to a pattern where the name is one. `false` when there was none.
+pub(super) fn unsubscribe_name<S: 'static>(
+    reactor: &mut Reactor<S>,
+    id: ConnId,
+    name: &str,
+) -> bool {
+    if pattern::is_pattern(name) {
+        reactor.unsubscribe_pattern(id, name)
+    } else {
+        reactor.unsubscribe(id, name)
+    }
+}

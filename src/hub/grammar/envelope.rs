@@ -10,16 +10,19 @@ use serde_core::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Vi
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
+use crate::hub::client::{Client, Refusal};
 use crate::hub::json::{self, push_string, quote};
 use crate::protocol::websocket::{self, Message};
 use crate::pubsub::{Payload, Publication};
+use crate::reactor::reactor::Reactor;
+use crate::reactor::remote::ReactorEnded;
 
 /// The name of the subprotocol.
 pub const SUBPROTOCOL: &str = "waterwheel.v1.json";
 
 /// What a client asks for.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Command {
+enum Command {
     Subscribe(String),
     Unsubscribe(String),
     Publish {
@@ -31,12 +34,61 @@ pub(crate) enum Command {
     Auth(String),
 }
 
+/// Carries out a client's message, and answers it where the grammar has an answer.
+pub(super) fn on_text<S: 'static>(client: &mut Client<'_, '_, S>, text: &str) {
+    match carry_out(client, text) {
+        Ok(Some(answer)) => client.send(&answer),
+        Ok(None) => {}
+        Err(why) => client.send(&error(&why, text)),
+    }
+}
+
+fn carry_out<S: 'static>(
+    client: &mut Client<'_, '_, S>,
+    text: &str,
+) -> Result<Option<String>, String> {
+    match parse(text)? {
+        Command::Subscribe(name) => {
+            client.subscribe(&name).map_err(reason)?;
+            Ok(Some(subscribed(&name)))
+        }
+        Command::Unsubscribe(name) => match client.unsubscribe(&name) {
+            true => Ok(None),
+            false => Err("not subscribed".into()),
+        },
+        Command::Publish { topic, event, data } => {
+            let id = client.id();
+            let done = move |reactor: &mut Reactor<S>, topic: &str, outcome: Result<_, _>| {
+                if let Err(ReactorEnded) = outcome {
+                    let about = about_publish(topic);
+                    reactor.send(id, error(&ReactorEnded.to_string(), &about));
+                }
+            };
+            client
+                .publish_json(&topic, event, data, done)
+                .map_err(reason)?;
+            Ok(None)
+        }
+        Command::Auth(token) => match client.authenticate(&token) {
+            true => Ok(None),
+            false => Err("wrong token".into()),
+        },
+    }
+}
+
+fn reason(refusal: Refusal) -> String {
+    match refusal {
+        Refusal::NeedsToken => "this needs a token: {\"auth\":\"TOKEN\"}".into(),
+        refusal => refusal.to_string(),
+    }
+}
+
 /// What a client's message says.
 ///
 /// # Errors
 ///
 /// A sentence for the client.
-pub(crate) fn parse(text: &str) -> Result<Command, String> {
+fn parse(text: &str) -> Result<Command, String> {
     let fields: Fields<'_> =
         serde_json::from_str(text).map_err(|error| match error.classify() {
             Category::Data => error.to_string(),
@@ -155,7 +207,7 @@ impl Visitor<'_> for NameVisitor {
 }
 
 /// Appends a publication as one frame.
-pub(crate) fn encode(publication: &Publication<'_>, out: &mut Vec<u8>) {
+pub(super) fn encode(publication: &Publication<'_>, out: &mut Vec<u8>) {
     let payload = publication.event.payload();
     let mut json = Vec::with_capacity(64 + payload.as_bytes().len());
     json.extend_from_slice(b"{\"topic\":");
@@ -176,13 +228,13 @@ pub(crate) fn encode(publication: &Publication<'_>, out: &mut Vec<u8>) {
 }
 
 /// `{"subscribed":"t"}`.
-pub(crate) fn subscribed(topic: &str) -> String {
+fn subscribed(topic: &str) -> String {
     format!("{{\"subscribed\":{}}}", quote(topic))
 }
 
 /// `{"error":"...","about":...}`, where `about` is the client's message when that was JSON, and
 /// its text otherwise.
-pub(crate) fn error(why: &str, about: &str) -> String {
+fn error(why: &str, about: &str) -> String {
     // An echo of something large helps nobody.
     let about = match about.len() {
         0..=1024 if json::check(about).is_ok() => about.to_owned(),
@@ -192,7 +244,7 @@ pub(crate) fn error(why: &str, about: &str) -> String {
 }
 
 /// What to say an error is about when a publication failed later.
-pub(crate) fn about_publish(topic: &str) -> String {
+fn about_publish(topic: &str) -> String {
     format!("{{\"publish\":{}}}", quote(topic))
 }
 
