@@ -100,7 +100,7 @@ fn check_host<S: 'static>(
         return Ok(());
     };
     if let Some(suppressed) = refused_host.is_due(request.reactor.now()) {
-        let (host, setting) = (shown(host), access.origins_setting());
+        let (host, setting) = (truncate(host), access.origins_setting());
         log::warn!(
             "refused a request for host {host:?} on a loopback address; {setting} http://{host} allows it{suppressed}"
         );

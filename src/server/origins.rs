@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::protocol::http::{RequestHead, Status};
 
-use super::log_limit::{LogLimit, shown};
+use super::log_limit::{LogLimit, truncate};
 use super::reply::Reply;
 
 /// Which pages may use a server from a browser. Requests without an `Origin` do not come from a
@@ -90,7 +90,7 @@ impl Gate {
             if let Some(suppressed) = self.refused.is_due(now) {
                 log::warn!(
                     "{name}: refused a request from origin {:?}; {} allows it{suppressed}",
-                    shown(origin.unwrap_or("(none)")),
+                    truncate(origin.unwrap_or("(none)")),
                     self.setting
                 );
             }

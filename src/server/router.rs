@@ -57,8 +57,8 @@ pub struct Router<S> {
     options_index: u16,
     pub(crate) gate: Gate,
     guard: Option<Guard<S>>,
-    /// The pattern of a request that no route is for.
-    nowhere: Pattern,
+    /// The pattern of a request that matches no route.
+    unmatched: Pattern,
     limits: http::Limits,
 }
 
@@ -72,7 +72,7 @@ impl<S: 'static> Router<S> {
             options_index: 0,
             gate: Gate::default(),
             guard: None,
-            nowhere: Pattern::new("*"),
+            unmatched: Pattern::new("*"),
             limits,
         }
     }
@@ -286,7 +286,7 @@ impl<S: 'static> Router<S> {
                 let Route { pattern, endpoint } = &mut self.routes[index];
                 (&*pattern, parameters, Some((index, endpoint)))
             }
-            None => (&self.nowhere, Parameters::default(), None),
+            None => (&self.unmatched, Parameters::default(), None),
         };
         let mut request = Request {
             state: cx.state,

@@ -207,7 +207,7 @@ impl Visitor<'_> for NameVisitor {
 }
 
 /// Appends a publication as one frame.
-pub(super) fn encode(publication: &Publication<'_>, out: &mut Vec<u8>) {
+pub(crate) fn encode(publication: &Publication<'_>, out: &mut Vec<u8>) {
     let payload = publication.event.payload();
     let mut json = Vec::with_capacity(64 + payload.as_bytes().len());
     json.extend_from_slice(b"{\"topic\":");
