@@ -1,4 +1,4 @@
-//! Who may publish and use patterns, from which pages, under which names.
+//! The rights on a listener: publishing and patterns, the origins of pages, the names of the host.
 
 use std::borrow::Cow;
 
@@ -10,15 +10,15 @@ use crate::session::websocket::Handshake;
 /// The rights on one listener.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
-    /// The token that publishing and patterns need. `None`: nobody has one.
+    /// The token that publishing and patterns need. `None`: no token is right.
     pub token: Option<String>,
-    /// Publishing and patterns are for anyone, whatever the token.
+    /// Anyone may publish and use patterns, with or without a token.
     pub open: bool,
     /// The origins whose pages may use the hub beside its own, such as `https://example.org`; the
     /// host of each is also a name that a loopback listener answers to.
     pub origins: Vec<String>,
-    /// The listener is on a loopback address: only this machine reaches it, and only by its
-    /// loopback names.
+    /// The listener is on a loopback address: only this machine reaches it, and the hub refuses
+    /// requests for a host that is neither a loopback name nor that of a listed origin.
     pub is_loopback: bool,
     /// The listener is a Unix socket, which no browser reaches.
     pub is_unix: bool,
@@ -28,9 +28,10 @@ pub struct Access {
 }
 
 impl Access {
-    /// Whether who holds `token` may publish and use patterns.
+    /// Whether a client that gives `token` may publish and use patterns.
     ///
-    /// Without a token configured, local listeners are open and others are closed.
+    /// Where no token is configured, a loopback listener and a Unix socket are open and others are
+    /// closed.
     pub fn allows(&self, token: Option<&str>) -> bool {
         if self.open {
             return true;
@@ -51,8 +52,8 @@ impl Access {
 
     /// Whether a request that names `host` is served.
     ///
-    /// A page of any website can have its name resolve to 127.0.0.1 and then speak to a hub there
-    /// as its own origin; what it cannot change is that the browser sends that name.
+    /// Prevents DNS rebinding: the owner of a website can point its host name at 127.0.0.1, so that
+    /// its pages reach a local hub as their own origin. The browser still sends that host name.
     pub(crate) fn serves(&self, host: &str) -> bool {
         !self.is_loopback
             || is_loopback_name(host)
@@ -63,7 +64,7 @@ impl Access {
     }
 }
 
-/// The token of a request: its bearer token, or the query's.
+/// The token of a request: its bearer token, or else the parameter `token` of its query.
 pub(crate) fn token_of<'i, S: 'static>(request: &Request<'_, 'i, S>) -> Option<Cow<'i, str>> {
     request
         .header("authorization")
@@ -71,7 +72,7 @@ pub(crate) fn token_of<'i, S: 'static>(request: &Request<'_, 'i, S>) -> Option<C
         .or_else(|| request.query("token"))
 }
 
-/// The token of a WebSocket's request: the same two places.
+/// The token of the request that opens a WebSocket, from the same two places.
 pub(crate) fn token_of_handshake<'h>(handshake: &Handshake<'h>) -> Option<Cow<'h, str>> {
     handshake
         .header("authorization")
@@ -113,7 +114,8 @@ fn is_loopback_name(host: &str) -> bool {
             .is_ok_and(|address| address.is_loopback())
 }
 
-// The time it takes tells how long the expected token is, and nothing else.
+// The time this takes depends on the length of the expected token only, so that a token cannot be
+// guessed byte by byte.
 fn equal_in_constant_time(expected: &[u8], given: &[u8]) -> bool {
     let mut difference = expected.len() ^ given.len();
     for (index, byte) in expected.iter().enumerate() {
@@ -166,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn who_may_publish() {
+    fn publishing_needs_the_token_or_a_local_listener() {
         let token = Some("secret".to_owned());
         let cases = [
             (

@@ -7,8 +7,8 @@ use crate::server::request::Request;
 use super::access::{self, Access};
 use super::subscribe::subscribe_name;
 
-/// Answers with an event stream, or with a sentence on why not. Nothing is subscribed to unless every
-/// name is valid and allowed.
+/// Answers with an event stream of the topics and patterns that are asked for. If one name is not
+/// valid or not allowed, the answer says why, and there is no subscription.
 pub(super) fn events<S: 'static>(request: &mut Request<'_, '_, S>, access: &Access) {
     let topics: Vec<_> = request.queries("topic").collect();
     if topics.is_empty() {

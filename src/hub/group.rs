@@ -1,24 +1,25 @@
-//! Several reactors, one hub.
+//! Several reactors that are one hub.
 //!
 //! A reactor is one thread. To use more cores, run more reactors, on one port
-//! ([`Config::reuse_port`](crate::Config::reuse_port)) or on several, and have them join a
-//! [`ReactorGroup`]: what is published on one of them reaches the members on all.
+//! ([`Config::reuse_port`](crate::Config::reuse_port)) or on several, and let each join one
+//! [`ReactorGroup`]: a publication on one reactor then reaches the members on all.
 //!
 //! ```text
 //!  publisher's reactor ──▶ home of the topic ──┬──▶ reactor ─▶ its members ──┐
 //!          ▲                numbers it         ├──▶ reactor ─▶ its members ──┤
 //!          │                                   └──▶ its own members ─────────┤
-//!          └───────────── id, and how many got it, from whoever is last ◀────┘
+//!          └──────────── id and member count, from the last reactor ◀────────┘
 //! ```
 //!
-//! Every topic has a home, one of the reactors, which is found by a hash of the name. Only the
-//! home numbers messages of this topic, and what one thread hands to another arrives in its order;
-//! so all members get the messages of a topic in one order. Between topics with different homes
-//! there is none, and ids ascend within a topic. All ids are from one sequence and never repeat.
+//! Every topic has a home: one of the reactors, found by a hash of the name. Only the home numbers
+//! the publications of the topic, and calls from one thread to another arrive in the order in which
+//! they were handed over. So all members get the publications of a topic in one order, with
+//! ascending ids. Publications of topics with different homes have no common order. The ids of all
+//! topics come from one sequence and never repeat.
 //!
-//! What is under way is bounded on the side that publishes: each reactor answers for what it has
-//! begun, and refuses more while the others have too much of it before them. So what waits for any
-//! reactor is bounded too, by the number of reactors.
+//! The publisher's side limits what is pending: each reactor counts the bytes of the publications
+//! it has begun and not all reactors have taken, and refuses more at its limit. So the queue of
+//! calls in front of any reactor is limited too, by that limit times the number of reactors.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
@@ -43,7 +44,7 @@ const PUBLICATION_BYTES: usize = 256;
 /// Called with the topic of a publication and what has become of it.
 type Done<S> = Box<dyn FnOnce(&mut Cx<'_, S>, &str, Result<Published, ReactorEnded>) + Send>;
 
-/// Reactors of which each serves a part of the members. `Send`, `Sync`, and cheap to clone.
+/// Reactors that each serve a part of the members of one hub. `Send`, `Sync`, and cheap to clone.
 ///
 /// ```no_run
 /// use std::{io, thread};
@@ -75,7 +76,7 @@ pub struct GroupSeat<S> {
     index: usize,
 }
 
-/// A publication was refused: the reactors are behind with those before. Nobody has got it.
+/// A publication was refused because too much is pending before it. It has reached no member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Overloaded;
 
@@ -91,19 +92,21 @@ struct Shared<S> {
     places: Box<[Place<S>]>,
     /// For each reactor, in bytes.
     pending_bytes_max: usize,
-    taken_count: AtomicUsize,
-    /// That of the reactor that joined first.
+    /// How many reactors have asked for a seat, refused ones included.
+    join_count: AtomicUsize,
+    /// The epoch of the reactor that joined first.
     epoch: OnceLock<u64>,
     /// The last number that was given to a publication of any of the reactors.
     last_number: Arc<AtomicU64>,
 }
 
+/// The state of one reactor in the group.
 struct Place<S> {
     remote: OnceLock<Remote<S>>,
-    /// Of the publications that began here and that somebody has not taken yet. Changed on this
-    /// reactor only.
+    /// Of the publications that this reactor has begun and not all reactors have taken. Changed on
+    /// this reactor only.
     pending_bytes: AtomicUsize,
-    /// It was refused, and nothing was accepted since.
+    /// The latest publication of this reactor was refused. Logged when it begins.
     is_full: AtomicBool,
 }
 
@@ -162,23 +165,23 @@ impl<S: 'static> ReactorGroup<S> {
             shared: Arc::new(Shared {
                 places: (0..reactor_count.max(1)).map(place).collect(),
                 pending_bytes_max,
-                taken_count: AtomicUsize::new(0),
+                join_count: AtomicUsize::new(0),
                 epoch: OnceLock::new(),
                 last_number: Arc::default(),
             }),
         }
     }
 
-    /// Gives a reactor its seat. From now on its ids come from the sequence of all.
+    /// Gives a reactor its seat. From now on its ids come from the sequence of the group.
     ///
-    /// [`Reactor::publish`] still reaches the members of that reactor alone, in no order with what
-    /// comes through the group; publish with [`GroupSeat::publish`] where others should hear it.
+    /// [`Reactor::publish`] still reaches the members of that reactor alone, in no order with the
+    /// publications of the group. [`GroupSeat::publish`] reaches the members on all reactors.
     ///
     /// # Errors
     ///
     /// When all seats are taken.
     pub fn join(&self, reactor: &mut Reactor<S>) -> io::Result<GroupSeat<S>> {
-        let index = self.shared.taken_count.fetch_add(1, Ordering::Relaxed);
+        let index = self.shared.join_count.fetch_add(1, Ordering::Relaxed);
         let Some(place) = self.shared.places.get(index) else {
             let count = self.shared.places.len();
             let why = format!("all {count} seats of the group are taken");
@@ -194,7 +197,7 @@ impl<S: 'static> ReactorGroup<S> {
         })
     }
 
-    /// Has `call` run on each reactor that has joined and not ended, in a turn of its own.
+    /// Runs `call` on each reactor that has joined and not ended, in a turn of that reactor.
     pub fn run_on_all<R>(&self, call: impl Fn(&mut Cx<'_, S>) -> R + Clone + Send + 'static) {
         for index in 0..self.shared.places.len() {
             self.shared.run_on(index, call.clone());
@@ -204,8 +207,8 @@ impl<S: 'static> ReactorGroup<S> {
 
 impl<S: 'static> Shared<S> {
     fn home_of(&self, topic: &str) -> usize {
-        // The same in every run, so that a simulation is; who may publish to topics of their own
-        // choice to burden one reactor has the token.
+        // Not seeded, so that a simulation is the same in every run. Topic names that all hash to one
+        // reactor could burden it, but publishing needs the token.
         let mut hasher = DefaultHasher::new();
         topic.hash(&mut hasher);
         (hasher.finish() % self.places.len() as u64) as usize
@@ -221,15 +224,16 @@ impl<S: 'static> Shared<S> {
 
 impl<S: 'static> GroupSeat<S> {
     /// Publishes to the members on all reactors, and calls `done` on this one, in a later turn,
-    /// when all have it in their queues.
+    /// when all reactors have queued it to their members.
     ///
-    /// `reactor` is the one that took this seat. `done` gets the id and the sum of the members,
-    /// or [`ReactorEnded`] when the home of the topic has ended or not joined yet; then nobody has got it.
-    /// Members of a reactor that ends meanwhile do not count.
+    /// `reactor` is the one that took this seat. `done` gets the id and the number of members on all
+    /// reactors. It gets [`ReactorEnded`] when the home of the topic has ended or has not joined
+    /// yet; the publication has then reached no member. Members of a reactor that ends meanwhile do
+    /// not count.
     ///
     /// # Errors
     ///
-    /// [`Overloaded`] when the publications of this reactor that are under way are above
+    /// [`Overloaded`] when the pending publications of this reactor have reached
     /// `pending_bytes_max` of the group. Then `done` is not called.
     pub fn publish<'e, R>(
         &self,
@@ -271,7 +275,7 @@ impl<S: 'static> GroupSeat<S> {
             + event.name().map_or(0, str::len)
             + event.payload().as_bytes().len();
         self.admit(reactor, bytes)?;
-        let under_way = Arc::new(UnderWay {
+        let pending = Arc::new(Pending {
             shared: Arc::clone(&self.shared),
             publisher: self.index,
             bytes,
@@ -283,10 +287,10 @@ impl<S: 'static> GroupSeat<S> {
         });
         let home = self.shared.home_of(topic);
         if home == self.index {
-            fan_out(&under_way, home, reactor);
+            fan_out(&pending, home, reactor);
         } else {
             self.shared
-                .run_on(home, move |cx| fan_out(&under_way, home, cx.reactor));
+                .run_on(home, move |cx| fan_out(&pending, home, cx.reactor));
         }
         Ok(())
     }
@@ -313,7 +317,7 @@ impl<S: 'static> GroupSeat<S> {
         Ok(())
     }
 
-    /// Whether it is time to slow down who publishes much.
+    /// Whether the pending publications of this reactor have reached half of the limit.
     pub(super) fn is_half_full(&self) -> bool {
         let place = &self.shared.places[self.index];
         let pending_bytes = place.pending_bytes.load(Ordering::Relaxed);
@@ -321,42 +325,42 @@ impl<S: 'static> GroupSeat<S> {
     }
 }
 
-/// One publication, on its way to all reactors. Each that has yet to take it holds a reference;
-/// with the last one, however that ends, the publisher is told.
-struct UnderWay<S: 'static> {
+/// One publication on its way to all reactors. Each reactor that has yet to take it holds a
+/// reference. Dropping the last reference reports the outcome to the publisher's reactor, also where
+/// a reactor has ended and dropped its reference unused.
+struct Pending<S: 'static> {
     shared: Arc<Shared<S>>,
     publisher: usize,
     bytes: usize,
     topic: Box<str>,
     event: Event<'static>,
-    /// Given by the home of the topic.
+    /// Set by the home of the topic.
     id: OnceLock<EventId>,
     delivered: AtomicUsize,
-    /// Never locked: in a `Mutex` because it need not be `Sync` there.
+    /// Never locked. The `Mutex` makes this struct `Sync` although the closure is only `Send`.
     done: Mutex<Option<Done<S>>>,
 }
 
-/// Numbers a publication on its home, and hands it to all the others.
-fn fan_out<S: 'static>(under_way: &Arc<UnderWay<S>>, home: usize, reactor: &mut Reactor<S>) {
-    let id = *under_way.id.get_or_init(|| reactor.next_event_id());
-    // The others first: they deliver while this one does.
-    for index in (0..under_way.shared.places.len()).filter(|index| *index != home) {
-        let part = Arc::clone(under_way);
-        under_way
-            .shared
-            .run_on(index, move |cx| part.deliver(id, cx.reactor));
+/// Numbers a publication, on the home of its topic, and hands it to all reactors.
+fn fan_out<S: 'static>(pending: &Arc<Pending<S>>, home: usize, reactor: &mut Reactor<S>) {
+    let id = *pending.id.get_or_init(|| reactor.next_event_id());
+    // The other reactors first, so that they deliver at the same time as this one.
+    let shared = &pending.shared;
+    for index in (0..shared.places.len()).filter(|index| *index != home) {
+        let pending = Arc::clone(pending);
+        shared.run_on(index, move |cx| pending.deliver(id, cx.reactor));
     }
-    under_way.deliver(id, reactor);
+    pending.deliver(id, reactor);
 }
 
-impl<S: 'static> UnderWay<S> {
+impl<S: 'static> Pending<S> {
     fn deliver(&self, id: EventId, reactor: &mut Reactor<S>) {
         let delivered = reactor.deliver(&self.topic, id, &self.event);
         self.delivered.fetch_add(delivered, Ordering::Relaxed);
     }
 }
 
-impl<S: 'static> Drop for UnderWay<S> {
+impl<S: 'static> Drop for Pending<S> {
     fn drop(&mut self) {
         let done = self.done.get_mut().unwrap_or_else(PoisonError::into_inner);
         let Some(done) = done.take() else {

@@ -10,12 +10,45 @@
 //! | `POST /publish?topic=a` | the body is the message; answers its id and how many got it |
 //! | `GET /healthz`, `GET /readyz` | alive; ready, which ends when draining begins |
 //!
-//! Who may: anyone may subscribe to a topic by its name. Publishing and patterns need the token,
-//! unless the hub is open. Pages of other origins are refused unless they are listed, and a hub on
-//! a loopback address answers only to loopback names, so that no website can drive a hub on its
-//! reader's own machine.
+//! Rights: anyone may subscribe to a topic by its name. Publishing and patterns need the token, unless
+//! the hub is open. Pages of other origins are refused unless they are listed. A hub on a loopback
+//! address serves only loopback names, which prevents DNS rebinding.
 //!
 //! Several reactors, each on a core of its own, are one hub with a [`ReactorGroup`].
+
+// The floor, from the routes down. A file uses those below it and none above it.
+//
+//   mod        mounts: the table of routes, and the checks that come before every route
+//    ├─ page                   GET /
+//    ├─ events                 GET /events
+//    ├─ publish                POST /publish; the Publisher, and the engine behind it
+//    └─ socket                 GET /ws: keeps the grammar and the rights of each connection
+//        └─ grammar/mod        the enum of grammars: passes every call on to a file
+//            └─ grammar/plain, envelope    reads and words the messages of one grammar
+//                └─ client     what a grammar may do for its client; checks the rights
+//                    └─ publish
+//
+//   at the bottom: access (rights), subscribe (topic or pattern), json, group (several reactors)
+//
+// A message on a WebSocket goes socket -> grammar -> client -> publish -> engine. Answers that come
+// in a later turn go to the closure that was handed to `publish`. Only `publish` asks which engine
+// there is.
+//
+// To add a grammar on WebSockets, such as Pusher's:
+// 1. `grammar/pusher.rs`: `on_open`, `on_text`, and `encode` for publications.
+// 2. `grammar/mod.rs`: `mod pusher` and a variant of `Grammar`. The compiler asks for its arm in
+//    `subprotocol`, `wire_format`, `on_open` and `on_text`.
+// 3. Here: a line in `mount_with` that names the path and the variant. Until then the compiler says
+//    that the variant is never constructed.
+// 4. Where its clients have rights or requests of their own: a field of `Access`, a method of
+//    `Client`. Where a connection has a state of its own: a field of `socket::Profile`.
+//
+// A grammar over HTTP, such as Pusher's publishing or Mercure, is a file in `grammar` with its
+// handlers and a line in `mount_with` for each route. It publishes with `Publisher::publish_request`
+// and its own reply, and subscribes with `subscribe_name`. It needs no variant of `Grammar`.
+//
+// To add an engine, such as Redis: a variant of `publish::Engine`. The compiler asks for its arm in
+// the two methods that publish.
 
 mod access;
 mod client;
@@ -51,26 +84,21 @@ pub use self::group::{GroupSeat, Overloaded, ReactorGroup};
 ///
 /// They publish to the members of this reactor; [`GroupSeat::mount`] is for those of several.
 pub fn mount<S: 'static>(router: &mut Router<S>, access: &Access) {
-    mount_at(router, access, Publisher::local());
+    mount_with(router, access, Publisher::local());
 }
 
 impl<S: 'static> GroupSeat<S> {
     /// Adds the hub's routes to a router, as [`mount`] does; they publish to the members of all
     /// reactors, and `POST /publish` is answered when all have it.
     pub fn mount(&self, router: &mut Router<S>, access: &Access) {
-        mount_at(router, access, Publisher::group(self.clone()));
+        mount_with(router, access, Publisher::group(self.clone()));
     }
 }
 
-fn mount_at<S: 'static>(router: &mut Router<S>, access: &Access, publisher: Publisher<S>) {
-    router.origins(Origins::Listed {
-        origins: access.origins.clone(),
-        absent: true,
-    });
-    router.gate.setting = access.origins_setting();
-    let names = access.clone();
-    let mut refused_host = LogLimit::default();
-    router.guard(move |request| check_host(request, &names, &mut refused_host));
+fn mount_with<S: 'static>(router: &mut Router<S>, access: &Access, publisher: Publisher<S>) {
+    let access = &Rc::new(access.clone());
+    let publisher = &Rc::new(publisher);
+    mount_checks(router, access);
 
     router.get("/", |request| request.reply(page::page()));
     router.get("/healthz", |request| request.reply("ok\n"));
@@ -78,17 +106,32 @@ fn mount_at<S: 'static>(router: &mut Router<S>, access: &Access, publisher: Publ
         false => request.reply("ready\n"),
         true => request.reply((Status::SERVICE_UNAVAILABLE, "draining\n")),
     });
-    let rights = access.clone();
+
+    let rights = Rc::clone(access);
     router.get("/events", move |request| events::events(request, &rights));
-    let publisher = Rc::new(publisher);
-    let (rights, post_publisher) = (access.clone(), Rc::clone(&publisher));
+
+    let (rights, to) = (Rc::clone(access), Rc::clone(publisher));
     router.post("/publish", move |request| {
-        publish::publish(request, &rights, &post_publisher)
+        publish::publish(request, &rights, &to)
     });
-    let rights = access.clone();
-    router.websocket("/ws", move |ws| {
-        socket::set_up(ws, &[Grammar::Envelope, Grammar::Plain], rights, publisher);
+
+    router.websocket("/ws", |ws| {
+        let grammars = &[Grammar::Envelope, Grammar::Plain];
+        socket::set_up(ws, grammars, Rc::clone(access), Rc::clone(publisher));
     });
+}
+
+/// Refuses pages of other origins, and on a loopback address requests for other hosts, before any
+/// route sees them.
+fn mount_checks<S: 'static>(router: &mut Router<S>, access: &Rc<Access>) {
+    router.origins(Origins::Listed {
+        origins: access.origins.clone(),
+        absent: true,
+    });
+    router.gate.setting = access.origins_setting();
+    let access = Rc::clone(access);
+    let mut refused_host = LogLimit::default();
+    router.guard(move |request| check_host(request, &access, &mut refused_host));
 }
 
 fn check_host<S: 'static>(

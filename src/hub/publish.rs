@@ -19,7 +19,7 @@ use super::access::{self, Access};
 use super::group::{GroupSeat, Overloaded};
 use super::json;
 
-/// What orders publications and gives them ids. A new engine is a variant here.
+/// The part that orders publications and gives them ids. A new engine is a variant here.
 enum Engine<S> {
     /// This reactor alone. The outcome is there at once.
     Local,

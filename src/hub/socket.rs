@@ -18,7 +18,7 @@ use super::client::Client;
 use super::grammar::Grammar;
 use super::publish::Publisher;
 
-/// What is kept of a connection.
+/// The state that is kept for a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Profile {
     grammar: Grammar,
@@ -28,7 +28,7 @@ struct Profile {
 
 struct Sockets<S: 'static> {
     grammars: &'static [Grammar],
-    access: Access,
+    access: Rc<Access>,
     publisher: Rc<Publisher<S>>,
     /// The profiles that differ from the default, which most connections of a public hub have.
     profiles: ConnMap<Profile>,
@@ -38,7 +38,7 @@ struct Sockets<S: 'static> {
 pub(super) fn set_up<S: 'static>(
     ws: &mut WebSocketRoute<S>,
     grammars: &'static [Grammar],
-    access: Access,
+    access: Rc<Access>,
     publisher: Rc<Publisher<S>>,
 ) {
     ws.subprotocols(grammars.iter().filter_map(|grammar| grammar.subprotocol()));

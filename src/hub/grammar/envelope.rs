@@ -1,4 +1,4 @@
-//! The JSON of subprotocol `waterwheel.v1.json`.
+//! The envelope: JSON objects both ways, with subprotocol `waterwheel.v1.json`.
 //!
 //! From the client: `{"subscribe":"t"}`, `{"unsubscribe":"t"}`, `{"publish":"t","data":...}` with
 //! an optional `"event"`, `{"auth":"TOKEN"}`. From the server: `{"topic":"t","id":"...","data":...}`
@@ -20,7 +20,7 @@ use crate::reactor::remote::ReactorEnded;
 /// The name of the subprotocol.
 pub const SUBPROTOCOL: &str = "waterwheel.v1.json";
 
-/// What a client asks for.
+/// A request of a client.
 #[derive(Debug, PartialEq, Eq)]
 enum Command {
     Subscribe(String),
@@ -83,7 +83,7 @@ fn reason(refusal: Refusal) -> String {
     }
 }
 
-/// What a client's message says.
+/// The command in a client's message.
 ///
 /// # Errors
 ///
@@ -115,7 +115,7 @@ fn parse(text: &str) -> Result<Command, String> {
     })
 }
 
-/// The fields of a message that mean something.
+/// The fields that a command is made of. Others are ignored.
 const KNOWN: [&str; 6] = [
     "subscribe",
     "unsubscribe",
@@ -125,10 +125,11 @@ const KNOWN: [&str; 6] = [
     "data",
 ];
 
-/// Fields of one message at the most, known or not.
+/// Limit of the fields in one message, known or not.
 const FIELDS_MAX: usize = 64;
 
-/// The values of the [`KNOWN`] fields, as they are in the message. Of others nothing is kept.
+/// The values of the [`KNOWN`] fields as they stand in the message. Other fields are not kept, so
+/// that a message of many small fields costs no memory.
 #[derive(Default)]
 struct Fields<'t>([Option<&'t RawValue>; KNOWN.len()]);
 
@@ -183,7 +184,7 @@ impl<'t> Visitor<'t> for FieldsVisitor {
     }
 }
 
-/// Which of the [`KNOWN`] fields a name is of, however its letters are escaped.
+/// The index of a name in [`KNOWN`], also when the message escapes its letters. `None`: an unknown field.
 struct FieldIndex(Option<usize>);
 
 impl<'t> Deserialize<'t> for FieldIndex {
@@ -235,7 +236,7 @@ fn subscribed(topic: &str) -> String {
 /// `{"error":"...","about":...}`, where `about` is the client's message when that was JSON, and
 /// its text otherwise.
 fn error(why: &str, about: &str) -> String {
-    // An echo of something large helps nobody.
+    // A large message is cut: its beginning is enough to recognize it.
     let about = match about.len() {
         0..=1024 if json::check(about).is_ok() => about.to_owned(),
         _ => quote(&about.chars().take(256).collect::<String>()),
@@ -243,7 +244,7 @@ fn error(why: &str, about: &str) -> String {
     format!("{{\"error\":{},\"about\":{about}}}", quote(why))
 }
 
-/// What to say an error is about when a publication failed later.
+/// The `about` of an error when a publication fails after its message was handled.
 fn about_publish(topic: &str) -> String {
     format!("{{\"publish\":{}}}", quote(topic))
 }
@@ -281,7 +282,7 @@ mod tests {
                 r#"{"what":["e",{"v":"er"}],"sub\u0073cribe":"a"}"#,
                 Some(Command::Subscribe("a".into())),
             ),
-            // Which of them is meant, nobody knows, and who checks one may act on the other.
+            // Of two values for one field, one could be checked and the other acted upon.
             (r#"{"subscribe":"a","subscribe":"b"}"#, None),
             (r#"{"auth":"a","\u0061uth":"a"}"#, None),
             (r#"{"publish":"t","data":1,"data":1}"#, None),
@@ -306,7 +307,7 @@ mod tests {
 
     // A mebibyte of fields, each kept in a map, took a tenth of a second.
     #[test]
-    fn a_message_has_few_fields() {
+    fn a_message_with_too_many_fields_is_refused() {
         let with = |others: usize| {
             let others: String = (0..others).map(|n| format!("\"{n}\":0,")).collect();
             parse(&format!("{{{others}\"subscribe\":\"t\"}}"))
@@ -315,7 +316,7 @@ mod tests {
         assert_eq!(with(FIELDS_MAX - 1), subscribe);
         let refused = with(FIELDS_MAX).unwrap_err();
         assert!(refused.contains("more than 64 fields"), "{refused}");
-        // It is not read any further.
+        // The rest of the message is not read.
         let begun = format!("{{{}", "\"a\":0,".repeat(FIELDS_MAX + 1));
         assert_eq!(
             parse(&begun).unwrap_err().split(" at ").next(),

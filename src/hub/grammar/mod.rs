@@ -13,7 +13,7 @@ use crate::reactor::reactor::Reactor;
 
 use super::client::Client;
 
-/// What one connection speaks.
+/// The grammar of one connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Grammar {
     /// Each text message is a name to subscribe to; what is published arrives as it is.
