@@ -46,7 +46,7 @@ impl Access {
     }
 
     /// The setting that log lines name to the operator as the way to allow an origin.
-    pub(crate) fn origins_setting(&self) -> &'static str {
+    pub(super) fn origins_setting(&self) -> &'static str {
         self.origins_setting.unwrap_or("`Access::origins`")
     }
 
@@ -54,7 +54,7 @@ impl Access {
     ///
     /// Prevents DNS rebinding: the owner of a website can point its host name at 127.0.0.1, so that
     /// its pages reach a local hub as their own origin. The browser still sends that host name.
-    pub(crate) fn serves(&self, host: &str) -> bool {
+    pub(super) fn serves(&self, host: &str) -> bool {
         !self.is_loopback
             || is_loopback_name(host)
             || self
@@ -65,7 +65,7 @@ impl Access {
 }
 
 /// The token of a request: its bearer token, or else the parameter `token` of its query.
-pub(crate) fn token_of<'i, S: 'static>(request: &Request<'_, 'i, S>) -> Option<Cow<'i, str>> {
+pub(super) fn token_of<'i, S: 'static>(request: &Request<'_, 'i, S>) -> Option<Cow<'i, str>> {
     request
         .header("authorization")
         .and_then(bearer)
@@ -73,7 +73,7 @@ pub(crate) fn token_of<'i, S: 'static>(request: &Request<'_, 'i, S>) -> Option<C
 }
 
 /// The token of the request that opens a WebSocket, from the same two places.
-pub(crate) fn token_of_handshake<'h>(handshake: &Handshake<'h>) -> Option<Cow<'h, str>> {
+pub(super) fn token_of_handshake<'h>(handshake: &Handshake<'h>) -> Option<Cow<'h, str>> {
     handshake
         .header("authorization")
         .and_then(bearer)
@@ -125,7 +125,7 @@ fn equal_in_constant_time(expected: &[u8], given: &[u8]) -> bool {
 }
 
 /// The answer to a request that needs the token and does not have it.
-pub(crate) fn unauthorized(what: &str) -> Reply {
+pub(super) fn unauthorized(what: &str) -> Reply {
     let reply = Reply::from((
         Status::UNAUTHORIZED,
         format!("{what} needs a token: `Authorization: Bearer TOKEN`, or `?token=TOKEN`\n"),

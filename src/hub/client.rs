@@ -19,11 +19,10 @@ use super::subscribe::{subscribe_name, unsubscribe_name};
 
 /// One client while one of its events is handled.
 pub(super) struct Client<'c, 'w, S: 'static> {
-    pub(super) ws: &'c mut Ws<'w, S>,
-    pub(super) access: &'c Access,
-    pub(super) publisher: &'c Publisher<S>,
-    /// It holds the token, or needs none.
-    pub(super) is_trusted: &'c mut bool,
+    ws: &'c mut Ws<'w, S>,
+    access: &'c Access,
+    publisher: &'c Publisher<S>,
+    is_trusted: &'c mut bool,
 }
 
 /// Why the hub does not do what a client asks for.
@@ -48,7 +47,22 @@ impl fmt::Display for Refusal {
     }
 }
 
-impl<S: 'static> Client<'_, '_, S> {
+impl<'c, 'w, S: 'static> Client<'c, 'w, S> {
+    /// `is_trusted` says whether the client holds the token, or needs none. It may become `true`.
+    pub(super) fn new(
+        ws: &'c mut Ws<'w, S>,
+        access: &'c Access,
+        publisher: &'c Publisher<S>,
+        is_trusted: &'c mut bool,
+    ) -> Client<'c, 'w, S> {
+        Client {
+            ws,
+            access,
+            publisher,
+            is_trusted,
+        }
+    }
+
     /// The connection of the client, for answers in a later turn.
     pub(super) fn id(&self) -> ConnId {
         self.ws.id

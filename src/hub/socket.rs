@@ -63,12 +63,8 @@ impl<S: 'static> Sockets<S> {
         call: impl FnOnce(Grammar, &mut Client<'_, '_, S>),
     ) {
         let id = ws.id;
-        let mut client = Client {
-            ws,
-            access: &self.access,
-            publisher: &self.publisher,
-            is_trusted: &mut profile.is_trusted,
-        };
+        let is_trusted = &mut profile.is_trusted;
+        let mut client = Client::new(ws, &self.access, &self.publisher, is_trusted);
         call(profile.grammar, &mut client);
         if profile != self.profile(id) {
             self.profiles.insert(id, profile);
