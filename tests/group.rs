@@ -11,11 +11,13 @@ mod support;
 mod many_cores;
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use serde_json::{Value, json};
 use support::{Answer, answer, answers, get, post};
 use waterwheel::hub::{Access, GroupSeat, Overloaded, ReactorGroup, SUBPROTOCOL};
-use waterwheel::{Config, EventId, Published, ReactorEnded, Sim, SimSocket, SimStream};
+use waterwheel::{Config, Event, EventId, Published, ReactorEnded, Sim, SimSocket, SimStream};
 
 /// What `done` was told.
 type Log = Vec<Result<Published, ReactorEnded>>;
@@ -405,6 +407,30 @@ fn a_group_that_would_refuse_every_publication_cannot_be_made() {
     assert!(error.to_string().contains("pending_bytes_max"), "{error}");
     let mut house = house_with_pending_bytes_max(1, 1);
     assert_eq!(published(&house.post(0, "news", "hello")).1, 0);
+}
+
+/// The same without the hub, as an embedder may order publications of its own.
+#[test]
+fn reactors_that_share_a_counter_never_give_one_number_twice() {
+    let mut sims = [(), ()].map(|()| Sim::new((), |_| {}));
+    for _ in 0..3 {
+        sims[1].reactor().publish("news", "before");
+    }
+    let last_number = Arc::new(AtomicU64::new(0));
+    for sim in &mut sims {
+        let reactor = sim.reactor();
+        reactor.number_publications(7, Arc::clone(&last_number));
+        assert_eq!(reactor.epoch(), 7);
+    }
+    let ids = [0, 1, 0].map(|at| sims[at].reactor().next_event_id());
+    assert_eq!(
+        ids.map(|id| (id.epoch, id.number)),
+        [(7, 4), (7, 5), (7, 6)]
+    );
+    let event = Event::message("hello");
+    assert_eq!(sims[1].reactor().deliver("news", ids[0], &event), 0);
+    // Delivering takes no number.
+    assert_eq!(sims[1].reactor().publish("news", "after").id.number, 7);
 }
 
 #[test]
