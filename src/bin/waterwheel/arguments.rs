@@ -3,8 +3,10 @@
 use std::env::VarError;
 use std::time::Duration;
 
-use lexopt::{Arg, Parser, ValueExt};
+use lexopt::{Arg, Parser};
 use log::LevelFilter;
+
+use crate::values::{level, text};
 
 pub const HELP: &str = "\
 waterwheel: browsers hear of backend changes at once
@@ -194,15 +196,6 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
     }))
 }
 
-pub fn text(parser: &mut Parser, option: &str) -> Result<String, String> {
-    let value = parser
-        .value()
-        .map_err(|_| format!("{option} needs a value"))?;
-    value
-        .string()
-        .map_err(|_| format!("{option}: expected text in UTF-8"))
-}
-
 fn environment(name: &str) -> Result<Option<String>, String> {
     variable(name, std::env::var(name))
 }
@@ -309,12 +302,6 @@ fn seconds(value: &str) -> Result<Duration, String> {
             "--drain-window: expected seconds from 0 to {DRAIN_WINDOW_MAX}, got {value:?}"
         )),
     }
-}
-
-pub fn level(value: &str) -> Result<LevelFilter, String> {
-    value.parse().map_err(|_| {
-        format!("--log: expected off, error, warn, info, debug or trace, got {value:?}")
-    })
 }
 
 fn origin(value: &str) -> Result<String, String> {

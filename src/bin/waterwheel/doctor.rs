@@ -12,6 +12,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::arguments::Doctor;
+use crate::descriptors::{RESERVED_DESCRIPTORS, raise_descriptor_limit};
+use crate::output::print;
 
 /// An idle connection with one subscription, in this process.
 const SERVER_BYTES: u64 = 400;
@@ -150,7 +152,7 @@ pub fn run(options: &Doctor) -> ExitCode {
              /etc/sysctl.d/90-waterwheel.conf.\n",
         );
     }
-    crate::say(&text);
+    print(&text);
     ExitCode::from(u8::from(count != 0))
 }
 
@@ -158,10 +160,10 @@ fn examine(connections: u64) -> Vec<Finding> {
     if cfg!(target_os = "linux") {
         return examine_linux(Path::new("/"), connections);
     }
-    crate::say("Only descriptors are checked: the rest is about Linux.\n\n");
+    print("Only descriptors are checked: the rest is about Linux.\n\n");
     let needed = descriptors(connections);
     // As far as it goes.
-    let limit = crate::raise_descriptor_limit();
+    let limit = raise_descriptor_limit();
     let finding = Finding::new("descriptors", needed <= limit, limit);
     vec![finding.needs(needed).cure(format!("ulimit -n {needed}"))]
 }
@@ -384,7 +386,7 @@ impl Proc<'_> {
 }
 
 fn descriptors(connections: u64) -> u64 {
-    connections.saturating_add(crate::RESERVED_DESCRIPTORS)
+    connections.saturating_add(RESERVED_DESCRIPTORS)
 }
 
 fn megabytes(bytes: u64) -> String {

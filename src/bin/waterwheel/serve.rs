@@ -9,16 +9,18 @@ use waterwheel::hub::{self, Access, ReactorGroup};
 use waterwheel::{Address, Config, ListenerId, Reactor, Router};
 
 use crate::arguments::Serve;
+use crate::descriptors;
+use crate::output::{print_listeners, start_log};
 
 pub fn run(options: &Serve) -> io::Result<()> {
-    crate::start_log(options.log);
+    start_log(options.log);
     let mut listeners = Vec::new();
     for address in &options.listen {
         let place = Place::of(address)?;
         let access = access(options, address, &place)?;
         listeners.push((place, access));
     }
-    let config = crate::config(options.max_connections, options.reactors)?;
+    let config = descriptors::config(options.max_connections, options.reactors)?;
     if 1 < options.reactors {
         return run_many(options, listeners, &config);
     }
@@ -30,7 +32,7 @@ pub fn run(options: &Serve) -> io::Result<()> {
         for (place, access) in &listeners {
             bound.push(place.listen(reactor, |router| hub::mount(router, access))?);
         }
-        crate::say_listening(reactor, &bound);
+        print_listeners(reactor, &bound);
         io::Result::Ok(())
     })
 }
@@ -82,7 +84,7 @@ fn run_many(
                 // One that has ended since is found when it is joined.
                 let _ = other.go.send(());
             }
-            crate::say_listening(reactor, &bound);
+            print_listeners(reactor, &bound);
             Ok(())
         });
         let mut outcome = Ok(());

@@ -8,7 +8,7 @@ use waterwheel::protocol::http::WebSocketUrl;
 
 use super::fan_out::{Publishing, Subscription};
 use super::{churn, echo, fan_out, idle, payload};
-use crate::arguments::{level, text};
+use crate::values::{level, text};
 
 pub const HELP: &str = "\
 waterwheel bench: load for servers, and what they make of it

@@ -189,7 +189,7 @@ fn set_up(ws: &mut WebSocketCallbacks<Churn>) {
 /// When the system gives no poll.
 pub fn run(run: Run, options: Options, report: &mut Report) -> io::Result<Run> {
     report.parameter("size", options.size);
-    let config = super::config(options.size);
+    let config = load::config(options.size);
     let churn = Churn {
         run,
         client: None,

@@ -381,7 +381,7 @@ pub fn run(run: Run, options: Options, report: &mut Report) -> io::Result<Run> {
     report.parameter("pipeline", pipeline);
     report.parameter("binary", options.binary);
     report.parameter("verify", options.verify);
-    let config = super::config(options.size);
+    let config = load::config(options.size);
     let echo = Echo::new(run, options);
     let mut echo = Reactor::run_with(config, echo, |reactor| {
         let client = reactor.websocket_client(|ws| {

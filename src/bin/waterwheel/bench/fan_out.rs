@@ -18,8 +18,9 @@ use waterwheel::{
 
 use super::deliveries::Deliveries;
 use super::events::{Came, EventSource};
-use super::load::{self, Counted, Load, Phase, Run};
+use super::load::{self, Counted, Load, Run};
 use super::payload::{HEADER_BYTES, Stamp, filling};
+use super::phase::Phase;
 use super::post::Poster;
 use super::problems::Kind;
 use super::report::{Report, rounded};
@@ -612,7 +613,7 @@ fn set_up(client: &mut WebSocketClient<FanOut>, topic: Option<String>) {
 /// When the system gives no poll.
 pub fn run(run: Run, options: Options, report: &mut Report) -> io::Result<Run> {
     options.report(report);
-    let config = super::config(options.size);
+    let config = load::config(options.size);
     let fan_out = FanOut::new(run, options);
     let mut fan_out = Reactor::run_with(config, fan_out, |reactor| {
         reactor.next_tick(|cx| {

@@ -216,7 +216,7 @@ fn set_up(ws: &mut WebSocketCallbacks<Idle>) {
 pub fn run(run: Run, options: Options, report: &mut Report) -> io::Result<Run> {
     report.parameter("send", options.send.as_str());
     report.parameter("expects_echo", options.expects_echo);
-    let config = super::config(options.send.len());
+    let config = load::config(options.send.len());
     let mut idle = Idle {
         run,
         options,

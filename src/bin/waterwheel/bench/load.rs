@@ -1,19 +1,6 @@
-//! The phases that every kind of load goes through, and what is measured of each.
-//!
-//! ```text
-//!   Opening ──▶ WarmUp ──▶ Measuring ──▶ Draining ──▶ Closing
-//!      all are open  warmup      seconds     all has come,    gone, or nobody
-//!                                            or nothing more  waits any longer
-//! ```
-//!
-//! Only what happens in *Measuring* counts for the figures; the processor time of the server is
-//! read at its two ends. *Draining* sends nothing and waits for what is owed, so that a loss is
-//! told from an answer that was only late.
+//! Takes a load through its phases, and measures what happens in them.
 
-mod progress;
-
-use std::io::{self, IsTerminal};
-use std::net::{IpAddr, Ipv4Addr};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -21,16 +8,18 @@ use std::time::Duration;
 use serde_json::Value;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
-use waterwheel::{Close, ConnId, Cx, Reactor};
+use waterwheel::{Close, Config, ConnId, Cx, Reactor, websocket};
 
 use super::meter::{LATENCY, Latencies, Series};
+use super::phase::Phase;
+use super::plan::Plan;
 #[cfg(feature = "plot")]
 use super::plot::{Captions, Pictures};
 use super::problems::{Kind, Problems, tell_close};
 use super::process::{Process, ProcessorTime};
+use super::progress::{self, Line, Moment, Progress};
 use super::report::{Report, rounded};
 use super::schedule::Pace;
-pub use progress::end_progress;
 
 /// Connections that are being made at the same time at the most.
 const AT_ONCE: usize = 256;
@@ -41,56 +30,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// When all has come, this long for what nobody waits for.
 const GRACE: Duration = Duration::from_millis(100);
 
+/// How often the line of progress is written.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
+
 /// How often it is looked whether a signal came.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The exit code of a program that a signal ends.
 const INTERRUPTED: i32 = 130;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
-    Opening,
-    WarmUp,
-    Measuring,
-    Draining,
-    Closing,
-}
-
-/// What is asked for, whatever the kind of load.
-pub struct Plan {
-    /// With an address in the place of a name.
-    pub url: String,
-    /// `HOST:PORT`, for sentences.
-    pub address: String,
-    pub connections: usize,
-    /// Whether all are open before anything else happens.
-    pub opens_first: bool,
-    pub connect_rate: Option<f64>,
-    /// Connect from several addresses of the loopback network, each of which has all the ports.
-    pub spreads: bool,
-    pub warmup: Duration,
-    pub seconds: Duration,
-    pub process: Option<Process>,
-    /// Whether anything is counted in the measured time.
-    pub counts: bool,
-    pub shows_progress: bool,
-}
-
-impl Plan {
-    /// Where the connection of this number connects from.
-    pub fn source(&self, number: usize) -> Option<IpAddr> {
-        /// Below the ports that a system gives to one address.
-        const PER_ADDRESS: usize = 20_000;
-        /// Addresses that churn takes in turn.
-        const ADDRESSES: usize = 200;
-        let last = match (self.spreads, self.opens_first) {
-            (false, _) => return None,
-            (true, true) => number / PER_ADDRESS,
-            (true, false) => number % ADDRESSES,
-        };
-        Some(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1 + last as u8)))
-    }
-}
 
 /// What the watched processes and the counters said at one moment.
 #[derive(Clone, Copy, Default)]
@@ -129,8 +76,7 @@ pub struct Run {
     /// In the course of the window; of a load that counts nothing, of its opening.
     pub series: Series,
     last_sample: (Duration, u64),
-    /// When progress was shown last, and what was open and done until then.
-    last_progress: (Duration, usize, u64),
+    progress: Progress,
     warm_up_began_at: Duration,
     drained_at: Option<Duration>,
     last_done: (Duration, u64),
@@ -140,6 +86,7 @@ impl Run {
     pub fn new(plan: Plan) -> Run {
         Run {
             pace: plan.connect_rate.map(Pace::new),
+            progress: Progress::new(&plan),
             is_pace_awaited: false,
             plan,
             phase: Phase::Opening,
@@ -157,7 +104,6 @@ impl Run {
             open_took: Duration::ZERO,
             series: Series::default(),
             last_sample: Default::default(),
-            last_progress: Default::default(),
             warm_up_began_at: Duration::ZERO,
             drained_at: None,
             last_done: Default::default(),
@@ -205,6 +151,46 @@ impl Run {
             done: self.done,
             server,
             own: Process::own().processor_time().unwrap_or_default(),
+        }
+    }
+
+    /// The line of progress at this moment.
+    fn progress_line(&mut self, now: Duration) -> Line {
+        let moment = Moment {
+            at: now,
+            phase: self.phase,
+            open: self.open,
+            opened: self.opened,
+            done: self.done,
+            errors: self.problems.count(),
+            left: self.left(now),
+        };
+        self.progress.line(moment)
+    }
+
+    /// How long it takes until all is measured, where that can be known.
+    fn left(&self, now: Duration) -> Option<Duration> {
+        let Plan {
+            warmup, seconds, ..
+        } = self.plan;
+        match self.phase {
+            Phase::Opening => {
+                let missing = self.plan.connections.saturating_sub(self.opened);
+                let opening = match (missing, self.plan.connect_rate) {
+                    (0, _) => Duration::ZERO,
+                    (missing, Some(rate)) => Duration::from_secs_f64(missing as f64 / rate),
+                    // As fast as the server takes them.
+                    (_, None) => return None,
+                };
+                Some(opening + warmup + seconds)
+            }
+            Phase::WarmUp => {
+                let warm_at = self.warm_up_began_at + warmup;
+                Some(warm_at.saturating_sub(now) + seconds)
+            }
+            Phase::Measuring => Some((self.began.at + seconds).saturating_sub(now)),
+            // As soon as the server has answered.
+            Phase::Draining | Phase::Closing => None,
         }
     }
 
@@ -331,10 +317,10 @@ pub fn start<L: Load>(state: &mut L, reactor: &mut Reactor<L>) {
     if let Err(error) = heed_signals(reactor) {
         log::warn!("a signal will end the run without figures: {error}");
     }
-    if state.run().plan.shows_progress && io::stderr().is_terminal() {
-        reactor.every(Duration::from_millis(250), |cx| {
+    if progress::is_shown(&state.run().plan) {
+        reactor.every(PROGRESS_INTERVAL, |cx| {
             let now = cx.reactor.now();
-            cx.state.run().show_progress(now);
+            progress::show(&cx.state.run().progress_line(now));
         });
     }
     reactor.every(Duration::from_secs(1), look_whether_answered);
@@ -378,7 +364,7 @@ fn end_early<L: Load>(cx: &mut Cx<'_, L>) {
         }
         Phase::Measuring => {
             let measured = (now - run.began.at).as_secs_f64();
-            end_progress(&run.plan);
+            progress::clear(&run.plan);
             eprintln!("waterwheel: interrupted: the figures are of {measured:.1} s");
             drain(cx);
         }
@@ -592,11 +578,26 @@ fn end<L: Load>(cx: &mut Cx<'_, L>) {
     cx.reactor.after(PATIENCE, |cx| cx.reactor.stop());
 }
 
+/// Limits that are not in the way of a load, with messages of so many bytes.
+pub fn config(size: usize) -> Config {
+    let message_bytes_max = (2 * size).max(64 * 1024 * 1024);
+    let mut config = Config::default();
+    config.options.websocket = websocket::Limits {
+        frame_bytes_max: message_bytes_max,
+        message_bytes_max,
+    };
+    config.options.queue_high_bytes = usize::MAX / 2;
+    // A busy server may be silent for long; what it owes is looked after by the load itself.
+    config.options.ping_interval = None;
+    config.slow_callback = Duration::from_secs(1);
+    config
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    pub(super) fn plan(connections: usize) -> Plan {
+    fn plan(connections: usize) -> Plan {
         Plan {
             url: "ws://127.0.0.1:9/".to_owned(),
             address: "127.0.0.1:9".to_owned(),
@@ -612,18 +613,71 @@ mod tests {
         }
     }
 
+    /// What the line says at a time, in milliseconds.
+    fn line(run: &mut Run, now: u64) -> String {
+        run.progress_line(Duration::from_millis(now)).to_string()
+    }
+
     #[test]
-    fn no_address_has_more_connections_than_ports() {
-        let mut plan = plan(100_000);
-        assert_eq!(plan.source(99_999), None);
-        plan.spreads = true;
-        let sources = [0, 19_999, 20_000, 99_999].map(|number| plan.source(number));
-        let expected = [1, 1, 2, 5].map(|last| Some(IpAddr::from([127, 0, 0, last])));
-        assert_eq!(sources, expected);
-        // Churn leaves ports behind that are not free for a minute, at every address alike.
-        plan.opens_first = false;
-        let sources = [0, 1, 199, 200].map(|number| plan.source(number));
-        let expected = [1, 2, 200, 1].map(|last| Some(IpAddr::from([127, 0, 0, last])));
-        assert_eq!(sources, expected);
+    fn progress_is_of_what_the_phase_is_about() {
+        let mut run = Run::new(plan(1000));
+        (run.open, run.opened) = (120, 120);
+        assert_eq!(
+            line(&mut run, 250),
+            "opening: 120 of 1000 connections, 480/s, 0 errors"
+        );
+        (run.open, run.opened) = (130, 130);
+        assert_eq!(
+            line(&mut run, 500),
+            "opening: 130 of 1000 connections, 40/s, 0 errors"
+        );
+        // All are open, and the load is not ready: a fan-out looks who has subscribed.
+        (run.open, run.opened) = (1000, 1000);
+        let text = line(&mut run, 750);
+        assert!(text.ends_with("3480/s, 0 errors, 6 s left"), "{text}");
+
+        run.phase = Phase::WarmUp;
+        run.warm_up_began_at = Duration::from_millis(900);
+        run.done = 500;
+        run.problems.add(Kind::Lost, String::new);
+        assert_eq!(
+            line(&mut run, 1000),
+            "warming up: 1000 connections, 2000/s, 1 errors, 6 s left"
+        );
+        let text = line(&mut run, 1900);
+        assert!(text.ends_with(", 0/s, 1 errors, 5 s left"), "{text}");
+
+        run.phase = Phase::Measuring;
+        run.began.at = Duration::from_millis(1900);
+        run.done = 1500;
+        assert_eq!(
+            line(&mut run, 2900),
+            "measuring: 1000 connections, 1000/s, 1 errors, 4 s left"
+        );
+        run.phase = Phase::Draining;
+        assert_eq!(
+            line(&mut run, 6900),
+            "waiting for the rest: 1000 connections, 0/s, 1 errors"
+        );
+    }
+
+    #[test]
+    fn at_a_rate_it_is_known_how_long_opening_takes() {
+        let mut plan = plan(1000);
+        plan.connect_rate = Some(100.0);
+        plan.counts = false;
+        let mut run = Run::new(plan);
+        (run.open, run.opened) = (200, 200);
+        assert_eq!(
+            line(&mut run, 2000),
+            "opening: 200 of 1000 connections, 100/s, 0 errors, 14 s left"
+        );
+        // Nothing is counted while they are held.
+        run.phase = Phase::Measuring;
+        run.began.at = Duration::from_secs(11);
+        assert_eq!(
+            line(&mut run, 11_000),
+            "measuring: 200 connections, 0 errors, 5 s left"
+        );
     }
 }

@@ -10,11 +10,14 @@ mod idle;
 mod load;
 mod meter;
 mod payload;
+mod phase;
+mod plan;
 #[cfg(feature = "plot")]
 mod plot;
 mod post;
 mod problems;
 mod process;
+mod progress;
 mod report;
 mod schedule;
 mod sequence;
@@ -24,12 +27,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use waterwheel::protocol::http::WebSocketUrl;
-use waterwheel::{Config, websocket};
 
 use self::arguments::{Bench, Mode};
-use self::load::{Plan, Run};
+use self::load::Run;
+use self::plan::Plan;
 use self::process::Process;
 use self::report::Report;
+use crate::descriptors::raise_descriptor_limit;
+use crate::output::{print, start_log};
 
 /// Descriptors that are not for connections: standard streams, the poll, what reads `/proc`.
 const RESERVED_DESCRIPTORS: u64 = 32;
@@ -39,7 +44,7 @@ const TRIED_FOR: Duration = Duration::from_secs(3);
 
 /// Runs a load and prints what came out. Fails when anything was wrong.
 pub fn run(bench: Bench) -> ExitCode {
-    crate::start_log(bench.log);
+    start_log(bench.log);
     match measure(bench) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
@@ -96,12 +101,12 @@ fn measure(bench: Bench) -> Result<bool, String> {
         Mode::FanOut(options) | Mode::Sse(options) => fan_out::run(run, options, &mut report),
     }
     .map_err(|error| error.to_string())?;
-    load::end_progress(&run.plan);
+    progress::clear(&run.plan);
     run.report_problems(&mut report);
     if bench.json {
-        crate::say(&report.to_json());
+        print(&report.to_json());
     } else if run.is_measured() {
-        crate::say(&report.to_table());
+        print(&report.to_table());
     }
     eprint!("{}", run.problems);
     #[cfg(feature = "plot")]
@@ -127,7 +132,7 @@ fn captions(mode: &Mode) -> plot::Captions {
 
 /// Raises the limit of descriptors, and says how far.
 fn raise_descriptors(connections: usize) -> Result<u64, String> {
-    let descriptors = crate::raise_descriptor_limit();
+    let descriptors = raise_descriptor_limit();
     let wanted = connections as u64 + RESERVED_DESCRIPTORS;
     if descriptors < wanted {
         return Err(format!(
@@ -170,21 +175,6 @@ fn resolve(url: &str) -> Result<Target, String> {
         address: address.to_string(),
         is_loopback: address.is_ipv4() && address.ip().is_loopback(),
     })
-}
-
-/// Limits that are not in the way of a load, with messages of so many bytes.
-fn config(size: usize) -> Config {
-    let message_bytes_max = (2 * size).max(64 * 1024 * 1024);
-    let mut config = Config::default();
-    config.options.websocket = websocket::Limits {
-        frame_bytes_max: message_bytes_max,
-        message_bytes_max,
-    };
-    config.options.queue_high_bytes = usize::MAX / 2;
-    // A busy server may be silent for long; what it owes is looked after by the load itself.
-    config.options.ping_interval = None;
-    config.slow_callback = Duration::from_secs(1);
-    config
 }
 
 #[cfg(test)]
