@@ -59,7 +59,7 @@ pub fn config(connections_max: Option<usize>, reactors: usize) -> io::Result<Con
         );
     }
     let connections_max = wanted.min(room);
-    log::info!("at most {connections_max} connections");
+    log::info!("room for {connections_max} connections");
     Ok(Config {
         connections_max,
         ..Config::default()
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn descriptors_of_the_reactors_are_subtracted() {
+    fn descriptors_are_reserved_for_each_reactor() {
         let cases = [
             (20_000, 1, 19_984),
             (20_000, 2, 19_968),
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_max_is_kept_up_to_the_room() {
+    fn connections_max_is_capped_by_the_descriptors() {
         let all = config(None, 1).unwrap().connections_max;
         assert_eq!(config(Some(1), 1).unwrap().connections_max, 1);
         assert_eq!(config(Some(all), 1).unwrap().connections_max, all);

@@ -1,4 +1,4 @@
-//! `waterwheel bench`: the load tool, on the library's own client and reactor.
+//! `waterwheel bench`: the load tool, which uses the library's own client and reactor.
 
 pub mod arguments;
 mod churn;
@@ -36,13 +36,13 @@ use self::report::Report;
 use crate::descriptors::raise_descriptor_limit;
 use crate::output::{print, start_log};
 
-/// Descriptors that are not for connections: standard streams, the poll, what reads `/proc`.
+/// Descriptors for other things than connections: standard streams, the poll, files of `/proc`.
 const RESERVED_DESCRIPTORS: u64 = 32;
 
-/// How long each address of a name is tried.
-const TRIED_FOR: Duration = Duration::from_secs(3);
+/// The longest attempt to connect to one address of a name.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Runs a load and prints what came out. Fails when anything was wrong.
+/// Runs a load and prints its report. The exit code is 1 when there was any problem.
 pub fn run(bench: Bench) -> ExitCode {
     start_log(bench.log);
     match measure(bench) {
@@ -55,14 +55,14 @@ pub fn run(bench: Bench) -> ExitCode {
     }
 }
 
-/// Whether all was well.
+/// Runs a load and prints its report. Returns whether there was no problem.
 fn measure(bench: Bench) -> Result<bool, String> {
     let descriptors = raise_descriptors(bench.mode.connections())?;
     let target = resolve(&bench.url)?;
     let process = bench.pid.map(Process::of_id);
     if let Some(process) = &process {
         process.processor_time().map_err(|why| {
-            format!("{why}: it is the id of the server's process, which must run on this machine")
+            format!("{why}: expected the id of the server's process, on this machine")
         })?;
     }
     let mut report = Report::default();
@@ -130,7 +130,7 @@ fn captions(mode: &Mode) -> plot::Captions {
     plot::Captions { latencies, rates }
 }
 
-/// Raises the limit of descriptors, and says how far.
+/// Raises the limit of descriptors and returns it.
 fn raise_descriptors(connections: usize) -> Result<u64, String> {
     let descriptors = raise_descriptor_limit();
     let wanted = connections as u64 + RESERVED_DESCRIPTORS;
@@ -145,14 +145,14 @@ fn raise_descriptors(connections: usize) -> Result<u64, String> {
     Ok(descriptors)
 }
 
-/// What a URL leads to.
+/// The server of a URL, after its name was resolved.
 struct Target {
     url: String,
     address: String,
     is_loopback: bool,
 }
 
-/// Looks up the name once, instead of for each connection.
+/// Resolves the name once, instead of for each connection.
 fn resolve(url: &str) -> Result<Target, String> {
     let parsed = WebSocketUrl::parse(url)
         .map_err(|error| format!("--url: expected ws://HOST:PORT/PATH, got {url:?}: {error}"))?;
@@ -164,10 +164,10 @@ fn resolve(url: &str) -> Result<Target, String> {
     let address = match addresses[..] {
         [] => return Err(format!("--url {url}: {name} has no address")),
         [address] => address,
-        // A name often has an address of each family, and the server listens on one of them.
+        // A name often has an IPv4 and an IPv6 address, of which the server listens on one.
         [first, ..] => *addresses
             .iter()
-            .find(|address| TcpStream::connect_timeout(address, TRIED_FOR).is_ok())
+            .find(|address| TcpStream::connect_timeout(address, CONNECT_TIMEOUT).is_ok())
             .unwrap_or(&first),
     };
     Ok(Target {
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_connections_are_a_sentence() {
+    fn too_many_connections_are_reported() {
         let error = raise_descriptors(usize::MAX / 2).unwrap_err();
         assert!(error.contains("several processes"), "{error}");
     }

@@ -1,14 +1,15 @@
-//! The phases that every kind of load goes through, and what is measured of each.
+//! The phases of a run, which are the same for every kind of load.
 //!
 //! ```text
 //!   Opening ──▶ WarmUp ──▶ Measuring ──▶ Draining ──▶ Closing
-//!      all are open  warmup      seconds     all has come,    gone, or nobody
-//!                                            or nothing more  waits any longer
+//!      all are open  warmup      seconds     all replies    all are closed,
+//!                    is over     are over    are there,     or timeout
+//!                                            or timeout
 //! ```
 //!
-//! Only what happens in *Measuring* counts for the figures; the processor time of the server is
-//! read at its two ends. *Draining* sends nothing and waits for what is owed, so that a loss is
-//! told from an answer that was only late.
+//! The report counts only what happens in *Measuring*; the processor time of the server is read at
+//! its beginning and its end. *Draining* sends no messages and waits for outstanding replies, so
+//! that a lost reply can be told from a late one.
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {

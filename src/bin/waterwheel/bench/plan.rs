@@ -1,36 +1,36 @@
-//! What a run is asked for, whatever the kind of load.
+//! The parameters of a run that all kinds of load share.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::process::Process;
 
-/// What is asked for, whatever the kind of load.
 pub struct Plan {
-    /// With an address in the place of a name.
+    /// Its host is an address: the name was resolved.
     pub url: String,
-    /// `HOST:PORT`, for sentences.
+    /// `HOST:PORT`, for messages to the user.
     pub address: String,
     pub connections: usize,
-    /// Whether all are open before anything else happens.
+    /// Whether all connections are opened before the warm-up.
     pub opens_first: bool,
     pub connect_rate: Option<f64>,
-    /// Connect from several addresses of the loopback network, each of which has all the ports.
+    /// Whether to connect from several addresses of the loopback network, since the ports of one
+    /// are too few.
     pub spreads: bool,
     pub warmup: Duration,
     pub seconds: Duration,
     pub process: Option<Process>,
-    /// Whether anything is counted in the measured time.
+    /// Whether the load counts anything while it measures.
     pub counts: bool,
     pub shows_progress: bool,
 }
 
 impl Plan {
-    /// Where the connection of this number connects from.
+    /// The source address for the connection with this number, where the system does not choose.
     pub fn source(&self, number: usize) -> Option<IpAddr> {
-        /// Below the ports that a system gives to one address.
+        /// Fewer than the ports that a system has for one address.
         const PER_ADDRESS: usize = 20_000;
-        /// Addresses that churn takes in turn.
+        /// Source addresses that `churn` uses in turn.
         const ADDRESSES: usize = 200;
         let last = match (self.spreads, self.opens_first) {
             (false, _) => return None,
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_address_has_more_connections_than_ports() {
+    fn each_source_address_has_at_most_as_many_connections_as_ports() {
         let mut plan = Plan {
             url: String::new(),
             address: String::new(),
@@ -65,7 +65,7 @@ mod tests {
         let sources = [0, 19_999, 20_000, 99_999].map(|number| plan.source(number));
         let expected = [1, 1, 2, 5].map(|last| Some(IpAddr::from([127, 0, 0, last])));
         assert_eq!(sources, expected);
-        // Churn leaves ports behind that are not free for a minute, at every address alike.
+        // `churn` leaves ports in TIME_WAIT for a minute, so it uses all addresses evenly.
         plan.opens_first = false;
         let sources = [0, 1, 199, 200].map(|number| plan.source(number));
         let expected = [1, 2, 200, 1].map(|last| Some(IpAddr::from([127, 0, 0, last])));

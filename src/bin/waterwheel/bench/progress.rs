@@ -16,7 +16,7 @@ pub struct Moment {
     /// Connections that are open, and those that were ever opened.
     pub open: usize,
     pub opened: usize,
-    /// What is counted: messages, deliveries, rounds.
+    /// Messages, deliveries or rounds that were counted.
     pub done: u64,
     pub errors: u64,
     /// How long the run still takes, where that is known.
