@@ -108,10 +108,21 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
-// The code of the README is compiled, and run where that ends. Not everywhere is there all it shows.
+// The code in the README and in docs/ is compiled, and run unless it is marked `no_run`. Only on Unix and with the hub,
+// because some of it needs both.
 #[cfg(all(doctest, unix, feature = "hub"))]
-#[doc = include_str!("../README.md")]
-struct Readme;
+mod pages {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../docs/hub.md")]
+    struct Hub;
+    #[doc = include_str!("../docs/limits.md")]
+    struct Limits;
+    #[doc = include_str!("../docs/deploy.md")]
+    struct Deploy;
+    #[doc = include_str!("../docs/measure.md")]
+    struct Measure;
+}
 
 mod client;
 #[cfg(feature = "hub")]
