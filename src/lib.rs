@@ -124,6 +124,10 @@ mod pages {
     struct Measure;
 }
 
+#[cfg(doc)]
+#[doc = include_str!("../docs/coming_from.md")]
+pub mod coming_from {}
+
 mod client;
 #[cfg(feature = "hub")]
 pub mod hub;
