@@ -137,29 +137,47 @@ mod reactor;
 mod server;
 mod session;
 
+#[doc(inline)]
 pub use client::websocket::{WebSocketClient, WebSocketClientId};
+#[doc(inline)]
 pub use protocol::http::Status;
+#[doc(inline)]
 pub use protocol::websocket;
+#[doc(inline)]
 pub use protocol::websocket::{Message, ToMessage};
+#[doc(inline)]
 pub use pubsub::{Event, EventId, TopicError, WireFormat};
+#[doc(inline)]
 pub use reactor::close::{Close, CloseCause, Deadline, Sent};
 pub use reactor::config::{Config, ConfigError, ConnectionOptions, Overflow, QUEUED_MESSAGE_BYTES};
 pub use reactor::id::{ConnId, ConnMap, ListenerId};
 pub use reactor::reactor::{Cx, Reactor};
 pub use reactor::remote::{ReactorEnded, Remote};
+#[doc(inline)]
 pub use reactor::sim::{Received, Sim, SimSocket, SimStream};
+#[doc(inline)]
 pub use reactor::stats::{Histogram, Stats};
+#[doc(inline)]
 pub use reactor::time::timers::TimerId;
 pub use reactor::topics::Published;
 pub use reactor::transport::Peer;
 pub use reactor::transport::endpoint::{ConnectOptions, ListenOptions};
 pub use reactor::transport::listener::Address;
+#[doc(inline)]
 pub use reactor::transport::memory::Faults;
+#[doc(inline)]
 pub use reactor::{EventLoop, SetupResult};
+#[doc(inline)]
 pub use server::origins::Origins;
+#[doc(inline)]
 pub use server::reply::{Body, HeaderError, Reply, Responder};
+#[doc(inline)]
 pub use server::request::{EventStream, Request};
+#[doc(inline)]
 pub use server::router::Router;
+#[doc(inline)]
 pub use server::websocket::WebSocketRoute;
+#[doc(inline)]
 pub use session::stream::{Stream, StreamCallbacks};
+#[doc(inline)]
 pub use session::websocket::{Handshake, WebSocketCallbacks, WebSocketHandler, Ws};
