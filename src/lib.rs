@@ -113,10 +113,11 @@
 //!
 //! * **No re-entry.** No method of the reactor calls your code. The request of a callback is queued or changes plain
 //!   data, so your state needs no `RefCell`.
-//! * **Once and last.** For each connection `on_open` is called once, then the messages in wire order, then `on_error`
-//!   if the peer broke the protocol or the transport failed, and `on_close` exactly once and last, with a [`Close`]
-//!   that says who ended the connection and why. A refused handshake calls none of them. The one exception: an
-//!   [`EventLoop`] that is dropped, or taken apart by [`EventLoop::into_state`], before it has stopped calls nothing.
+//! * **Once and last.** For each connection `on_open` is called once, then the messages in wire order. `on_error`
+//!   follows if the peer broke the protocol, a deadline passed or the transport failed. `on_close` is called exactly
+//!   once and last, with a [`Close`] that says who ended the connection and why. A refused handshake calls none of
+//!   them. The one exception: an [`EventLoop`] that is dropped, or taken apart by [`EventLoop::into_state`], before it
+//!   has stopped calls nothing.
 //! * **Bounded for each, by a policy.** `send` means accepted into a bounded queue. Above the queue's high watermark
 //!   the [`Overflow`] policy of the route decides. Below the low watermark `on_drain` is called. With
 //!   [`Overflow::Close`] reading from a connection pauses while its own queue is above the high watermark.
