@@ -220,6 +220,8 @@ pub use reactor::sim::{Received, Sim, SimSocket, SimStream};
 #[doc(inline)]
 pub use reactor::stats::{Histogram, Stats};
 #[doc(inline)]
+pub use reactor::time::clock::SimClock;
+#[doc(inline)]
 pub use reactor::time::timers::TimerId;
 pub use reactor::topics::Published;
 pub use reactor::transport::Peer;

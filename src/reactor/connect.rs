@@ -20,7 +20,7 @@ use super::transport::connect::{Attempt, Race, connect_tcp, connect_unix, has_co
 use super::transport::endpoint::ConnectOptions;
 use super::transport::listener::Address;
 use super::transport::lookup::Lookup;
-use super::transport::memory::{MemoryStream, Readiness};
+use super::transport::memory::MemoryStream;
 
 /// What a simulated connection takes before its peer has read, in bytes.
 const MEMORY_STREAM_BYTES: usize = 64 * 1024;
@@ -278,13 +278,6 @@ impl<S: 'static> Reactor<S> {
         self.offer(listener, theirs);
         // Made already, and found so in the next turn.
         self.attempt(id, Transport::Memory(ours));
-        if let Some(index) = self.races.get(&id).and_then(|race| race.running.first()) {
-            let readiness = Readiness {
-                writable: true,
-                ..Readiness::default()
-            };
-            net.notify(*index as usize, readiness);
-        }
     }
 }
 
@@ -320,7 +313,7 @@ mod tests {
     /// A reactor on real sockets and an invented clock, which tries these addresses.
     fn racing(addresses: Vec<SocketAddr>) -> EventLoop<Vec<String>> {
         let mut event_loop = EventLoop::new(Config::default(), Vec::new()).unwrap();
-        event_loop.reactor.clock = Clock::Invented(0);
+        event_loop.reactor.clock = Clock::invented(Duration::ZERO);
         let resolve = move |_: &str, _| Ok(addresses.clone());
         event_loop.reactor.lookups.set_resolver(Arc::new(resolve));
         let mut handlers = StreamCallbacks::new(String::new(), true, ConnectionOptions::default());
@@ -351,7 +344,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     fn at(event_loop: &mut EventLoop<Vec<String>>, time: Duration) {
-        event_loop.reactor.clock = Clock::Invented(crate::reactor::time::clock::nanos(time));
+        event_loop.reactor.clock = Clock::invented(time);
         event_loop.turn(Some(Duration::ZERO)).unwrap();
     }
 
@@ -467,7 +460,7 @@ mod lookup_tests {
 
     use super::*;
     use crate::reactor::config::{Config, ConnectionOptions};
-    use crate::reactor::time::clock::{Clock, nanos};
+    use crate::reactor::time::clock::Clock;
     use crate::reactor::{Duration, EventLoop};
     use crate::session::stream::StreamCallbacks;
 
@@ -478,7 +471,7 @@ mod lookup_tests {
             ..Config::default()
         };
         let mut event_loop = EventLoop::new(config, Vec::new()).unwrap();
-        event_loop.reactor.clock = Clock::Invented(0);
+        event_loop.reactor.clock = Clock::invented(Duration::ZERO);
         let (started, names) = mpsc::channel();
         let (let_go, gate) = mpsc::channel();
         let gate = Mutex::new(gate);
@@ -550,10 +543,10 @@ mod lookup_tests {
         connect(&mut event_loop, "hangs");
         connect(&mut event_loop, "waits");
         assert_eq!(names.recv().unwrap(), "hangs");
-        event_loop.reactor.clock = Clock::Invented(nanos(Duration::from_millis(9_900)));
+        event_loop.reactor.clock = Clock::invented(Duration::from_millis(9_900));
         event_loop.turn(Some(Duration::ZERO)).unwrap();
         assert!(event_loop.state.is_empty(), "{:?}", event_loop.state);
-        event_loop.reactor.clock = Clock::Invented(nanos(Duration::from_millis(10_100)));
+        event_loop.reactor.clock = Clock::invented(Duration::from_millis(10_100));
         event_loop.turn(Some(Duration::ZERO)).unwrap();
         event_loop.state.sort();
         let ends = ["hangs", "waits"].map(|host| format!("{host}: connect deadline passed"));

@@ -1,13 +1,13 @@
 //! Listening, for the roles that accept; and the register of handlers.
 
-use std::collections::VecDeque;
 use std::io;
+use std::rc::Rc;
 
 use super::id::{ConnId, ListenerId};
 use super::reactor::{Cx, Handler, Reactor};
 use super::transport::endpoint::ListenOptions;
-use super::transport::listener::{self, Accepting, Acceptor, Address, Listener};
-use super::transport::memory::MemoryStream;
+use super::transport::listener::{self, Accepting, Acceptor, Address, Listener, Wanted};
+use super::transport::memory::{MemoryListener, MemoryStream, Net};
 
 /// A listener of a simulation that asks for any port gets one from here on.
 const FIRST_MEMORY_PORT: u16 = 49_152;
@@ -21,9 +21,16 @@ impl<S: 'static> Reactor<S> {
             .map(|listener| listener.address.clone())
     }
 
-    /// Stops listening; connections stay. `false` when it was closed before.
+    /// Stops listening; connections stay. Your callbacks are dropped, with everything that they hold,
+    /// after the last of them has ended. `false` when it was closed before.
     pub fn close_listener(&mut self, listener: ListenerId) -> bool {
-        self.table.remove_listener(listener).is_some()
+        match self.table.remove_listener(listener) {
+            Some(closed) => {
+                self.handler_keys.close(closed.handler);
+                true
+            }
+            None => false,
+        }
     }
 
     /// Listens for the handler that is made for the real address.
@@ -34,10 +41,7 @@ impl<S: 'static> Reactor<S> {
         handler: impl FnOnce(&Address) -> Box<dyn Handler<S>>,
     ) -> io::Result<ListenerId> {
         let (acceptor, address) = match &self.net {
-            Some(_) => (
-                Acceptor::Memory(VecDeque::new()),
-                self.memory_address(options.address()),
-            ),
+            Some(net) => self.bind_in_memory(options.address(), net)?,
             None => listener::bind(options.address(), &self.config)?,
         };
         let key = self.add_handler(handler(&address));
@@ -64,7 +68,7 @@ impl<S: 'static> Reactor<S> {
 
     /// Adds a role. It can be named at once, and is called from the next callback on.
     pub(crate) fn add_handler(&mut self, handler: Box<dyn Handler<S>>) -> u32 {
-        let key = self.handler_keys.insert(()) as u32;
+        let key = self.handler_keys.insert();
         self.new_handlers.push((key, handler));
         key
     }
@@ -72,7 +76,7 @@ impl<S: 'static> Reactor<S> {
     /// A role that was not called yet, or whose object is gone, gives its key back.
     pub(crate) fn free_handler(&mut self, key: u32) {
         self.new_handlers.retain(|(new, _)| *new != key);
-        self.handler_keys.try_remove(key as usize);
+        self.handler_keys.remove(key);
     }
 
     /// The kernel keeps new clients in its backlog meanwhile, so that they are served later instead of
@@ -110,29 +114,30 @@ impl<S: 'static> Reactor<S> {
 
     // ── in a simulation ──────────────────────────────────────────────────────────────────────
 
-    /// Where a simulated listener is: a Unix socket at its path, all others on one machine.
-    fn memory_address(&self, address: &str) -> Address {
-        if let Some(path) = address.strip_prefix("unix:") {
-            return Address::Unix(path.into());
-        }
-        let port = address
-            .rsplit_once(':')
-            .and_then(|(_, port)| port.parse().ok())
-            .unwrap_or(0);
-        let port = match port {
-            0 => self.free_memory_port(),
-            port => port,
-        };
-        Address::Inet(([127, 0, 0, 1], port).into())
+    /// Binds a simulated listener: a Unix socket to its path, all others to ports of one machine,
+    /// whatever their host. Paths and ports are taken as long as the kernel would say so.
+    fn bind_in_memory(&self, address: &str, net: &Rc<Net>) -> io::Result<(Acceptor, Address)> {
+        Wanted::parse(address)
+            .and_then(|wanted| self.free_memory_address(&wanted))
+            .map(|address| (Acceptor::Memory(MemoryListener::new(net)), address))
+            .map_err(|error| listener::cannot_listen(address, &error))
     }
 
-    fn free_memory_port(&self) -> u16 {
-        let is_free = |port: &u16| {
-            let is_taken = |address: &Address| address.port() == Some(*port);
-            self.memory_listener(is_taken).is_none()
+    fn free_memory_address(&self, wanted: &Wanted<'_>) -> io::Result<Address> {
+        let at = |port: u16| Address::Inet(([127, 0, 0, 1], port).into());
+        let is_free = |address: &Address| self.memory_listener(|taken| taken == address).is_none();
+        let (address, may_share) = match *wanted {
+            Wanted::Unix(path) => (Address::Unix(path.into()), false),
+            Wanted::Tcp(0) => {
+                let free = (FIRST_MEMORY_PORT..=u16::MAX).map(at).find(is_free);
+                return free.ok_or_else(|| io::ErrorKind::AddrInUse.into());
+            }
+            Wanted::Tcp(port) => (at(port), self.config.reuse_port),
         };
-        let mut ports = FIRST_MEMORY_PORT..=u16::MAX;
-        ports.find(is_free).expect("a simulation has fewer ports")
+        match may_share || is_free(&address) {
+            true => Ok(address),
+            false => Err(io::ErrorKind::AddrInUse.into()),
+        }
     }
 
     /// The first simulated listener whose address `is_it` says yes to.
@@ -144,10 +149,9 @@ impl<S: 'static> Reactor<S> {
     /// A simulated client connects.
     pub(super) fn offer(&mut self, listener: u32, stream: MemoryStream) {
         if let Some(found) = self.table.listener_mut(listener)
-            && let Acceptor::Memory(waiting) = &mut found.acceptor
+            && let Acceptor::Memory(backlog) = &mut found.acceptor
         {
-            waiting.push_back(stream);
-            self.table.accept_offered(listener);
+            backlog.offer(stream);
         }
     }
 }

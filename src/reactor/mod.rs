@@ -39,6 +39,7 @@ pub(crate) mod config;
 mod connect;
 pub(crate) mod connection;
 mod drain;
+mod handler_keys;
 mod handlers;
 pub(crate) mod id;
 mod listen;

@@ -12,8 +12,6 @@ use std::panic::Location;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use slab::Slab;
-
 use crate::pubsub::{Topics, WireFormats};
 
 use super::budget::Budget;
@@ -21,6 +19,7 @@ use super::close::{Close, CloseCause, Deadline};
 use super::config::Config;
 use super::connection::Connection;
 use super::connection::table::{FastMessages, Heartbeat, Table};
+use super::handler_keys::HandlerKeys;
 use super::id::ConnId;
 use super::mailbox::Mailbox;
 use super::panics::drop_guarded;
@@ -164,7 +163,7 @@ pub struct Reactor<S> {
     pub(super) races: HashMap<ConnId, Race>,
     pub(super) lookups: Lookups,
     pub(super) new_handlers: Vec<(u32, Box<dyn Handler<S>>)>,
-    pub(super) handler_keys: Slab<()>,
+    pub(super) handler_keys: HandlerKeys,
     pub(super) on_close: HashMap<ConnId, Vec<OnClose<S>>>,
     pub(super) is_stopped: bool,
     pub(super) shutdown: Option<Shutdown>,
@@ -208,7 +207,7 @@ impl<S: 'static> Reactor<S> {
             races: HashMap::new(),
             lookups: Lookups::default(),
             new_handlers: Vec::new(),
-            handler_keys: Slab::new(),
+            handler_keys: HandlerKeys::default(),
             on_close: HashMap::new(),
             is_stopped: false,
             shutdown: None,

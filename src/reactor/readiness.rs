@@ -183,8 +183,9 @@ impl<S: 'static> EventLoop<S> {
             match inserted {
                 Ok(id) => {
                     table.stats_mut().accepted += 1;
+                    self.reactor.handler_keys.count_accepted(handler);
                     // One whose transport still shakes hands is opened when that is done.
-                    if table.is_ready(id) {
+                    if self.reactor.table.is_ready(id) {
                         self.call_handler(id, "on_open", |handler, cx| handler.open(cx, id));
                     }
                 }

@@ -29,7 +29,7 @@ use crate::reactor::config::Config;
 use crate::reactor::connection::table::Table;
 use crate::reactor::mailbox::Mailbox;
 use crate::reactor::reactor::{Parts, Reactor};
-use crate::reactor::time::clock::{Clock, nanos};
+use crate::reactor::time::clock::{Clock, SIM_NANOS_MAX, SimClock, nanos};
 use crate::reactor::transport::memory::{Faults, MemoryStream, Net};
 use crate::reactor::{EventLoop, SetupResult};
 
@@ -43,6 +43,7 @@ const TURNS_MAX: usize = 100_000;
 pub struct Sim<S> {
     event_loop: EventLoop<S>,
     net: Rc<Net>,
+    clock: SimClock,
     capacity_bytes: usize,
     running: bool,
 }
@@ -68,6 +69,7 @@ impl<S: 'static> Sim<S> {
         setup: impl FnOnce(&mut Reactor<S>) -> R,
     ) -> Sim<S> {
         let net = Rc::new(Net::default());
+        let clock = SimClock::default();
         // A simulation is the same on every day.
         let config = config
             .checked()
@@ -75,7 +77,7 @@ impl<S: 'static> Sim<S> {
         let parts = Parts {
             table: Table::new(config.options.clone(), None, 1_000_000_000),
             mailbox: Mailbox::new(None),
-            clock: Clock::Invented(0),
+            clock: Clock::Invented(clock.clone()),
             net: Some(Rc::clone(&net)),
             epoch: 1,
         };
@@ -87,6 +89,7 @@ impl<S: 'static> Sim<S> {
         Sim {
             event_loop,
             net,
+            clock,
             capacity_bytes: CAPACITY_BYTES,
             running: true,
         }
@@ -112,6 +115,11 @@ impl<S: 'static> Sim<S> {
         self.event_loop.reactor()
     }
 
+    /// The clock, for callbacks that take time.
+    pub fn clock(&self) -> SimClock {
+        self.clock.clone()
+    }
+
     /// Whether the reactor has neither been stopped nor drained.
     pub fn is_running(&self) -> bool {
         self.running
@@ -128,6 +136,7 @@ impl<S: 'static> Sim<S> {
                 // Here the loop would go to sleep.
                 self.event_loop.give_back_memory();
                 self.net.give_back_memory();
+                self.net.arrive();
                 return;
             }
             self.turn();
@@ -143,10 +152,13 @@ impl<S: 'static> Sim<S> {
         }
     }
 
-    /// Lets time pass, stopping at every moment at which something is due.
+    /// Lets time pass, stopping at every moment at which something is due. Time that callbacks take
+    /// meanwhile (see [`clock`](Self::clock)) is part of it, and may make it longer.
+    ///
+    /// The clock stops after four years.
     pub fn advance(&mut self, time: Duration) {
         self.settle();
-        let end = self.now().saturating_add(nanos(time));
+        let end = self.now().saturating_add(nanos(time)).min(SIM_NANOS_MAX);
         while self.running {
             let Some(wakeup) = self.event_loop.next_wakeup() else {
                 break;
@@ -159,7 +171,8 @@ impl<S: 'static> Sim<S> {
             self.turn();
             self.settle();
         }
-        self.set_now(end);
+        // A callback may have taken longer.
+        self.set_now(end.max(self.now()));
     }
 
     fn now(&self) -> u64 {
@@ -167,7 +180,8 @@ impl<S: 'static> Sim<S> {
     }
 
     fn set_now(&mut self, now: u64) {
-        self.event_loop.reactor.clock = Clock::Invented(now);
+        self.clock.set(now);
+        let now = self.now();
         self.event_loop.reactor.table.set_now(now);
     }
 

@@ -50,6 +50,7 @@ impl<S: 'static> EventLoop<S> {
         self.flush();
         self.run_below_low_mark();
         self.run_ended();
+        self.drop_unused_handlers();
         self.reactor.table.free_vacated();
         self.record_lag(self.reactor.table.now() - woke);
         if self.reactor.is_stopped {
@@ -66,6 +67,7 @@ impl<S: 'static> EventLoop<S> {
             || !reactor.arrivals.is_empty()
             || reactor.mailbox.has_arrivals()
             || !reactor.table.is_quiet()
+            || reactor.handler_keys.has_unused()
             || reactor.is_drained()
             || reactor.net.as_ref().is_some_and(|net| !net.is_quiet());
         if is_busy {
@@ -229,7 +231,7 @@ impl<S: 'static> EventLoop<S> {
         let again = self.reactor.table.take_read_again();
         self.dispatch_events();
         // In a simulation, what happens meanwhile is for the next turn, as with the kernel.
-        let reports = self.reactor.net.as_ref().map_or(0, |net| net.len());
+        let reports = self.reactor.net.as_ref().map_or(0, |net| net.poll());
         for _ in 0..reports {
             if self.reactor.is_stopped {
                 break;
@@ -323,8 +325,23 @@ impl<S: 'static> EventLoop<S> {
         if self.handlers.is_single(handler) {
             self.handlers.remove(handler);
             self.reactor.free_handler(handler);
+        } else {
+            self.reactor.handler_keys.count_closed(handler);
         }
         self.reactor.table.stats_mut().closed += 1;
         self.reactor.table.linger_or_remove(id);
+    }
+
+    /// Drops the callbacks of closed listeners whose connections have all ended.
+    fn drop_unused_handlers(&mut self) {
+        if !self.reactor.handler_keys.has_unused() {
+            return;
+        }
+        // A listener may have been closed before its handler was called.
+        self.handlers.adopt(&mut self.reactor);
+        for key in self.reactor.handler_keys.take_unused() {
+            self.handlers.remove(key);
+            self.reactor.free_handler(key);
+        }
     }
 }

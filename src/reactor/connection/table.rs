@@ -258,9 +258,7 @@ impl Table {
         let entry = self.sources.vacant_entry();
         let index = entry.key();
         listener.generation = generation;
-        if let Some(registry) = &self.rooms.registry {
-            listener.register(registry, Token(index))?;
-        }
+        listener.register(self.rooms.registry.as_ref(), Token(index))?;
         entry.insert(Source::Listener(listener));
         Ok(ListenerId(ConnId {
             index: index as u32,
@@ -669,11 +667,6 @@ impl Table {
             listener.accepting = Accepting::Queued;
             self.rooms.read_again.push(index);
         }
-    }
-
-    /// A simulated listener has somebody in its backlog: readiness for the next turn.
-    pub(crate) fn accept_offered(&mut self, index: u32) {
-        self.rooms.read_again.push(index);
     }
 
     /// Has a listener accept when a connection has ended.

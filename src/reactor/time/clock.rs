@@ -1,8 +1,15 @@
-//! The time: the kernel's, which only goes forward, or an invented one.
+//! The time: the kernel's, which only goes forward, or that of a simulation.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::protocol::http;
+
+/// Where the clock of a simulation stops, in nanoseconds: after four years. Deadlines count coarse
+/// time in 32 bits, so that the moment and the longest timeout, which is a little longer than this,
+/// can be added without an overflow.
+pub(crate) const SIM_NANOS_MAX: u64 = 4 * 365 * 24 * 3600 * 1_000_000_000;
 
 /// A duration in nanoseconds, up to 584 years. `Duration::as_nanos` counts in 128 bits.
 #[inline]
@@ -17,8 +24,53 @@ pub(crate) fn nanos(duration: Duration) -> u64 {
 pub(crate) enum Clock {
     /// The kernel's monotonic clock, with its value at the start.
     System(Start),
-    /// A simulation's: it stands still until it is told to go on.
-    Invented(u64),
+    /// A simulation's.
+    Invented(SimClock),
+}
+
+/// The clock of a simulation: it stands still until it is told to go on. Clones show the same time.
+///
+/// A callback of a test that holds one lets time pass while it runs, as a slow callback does:
+///
+/// ```
+/// use std::time::Duration;
+/// use waterwheel::Sim;
+///
+/// let mut sim = Sim::new((), |_| ());
+/// let clock = sim.clock();
+/// let listening = sim.reactor().websocket("0.0.0.0:80", move |ws| {
+///     ws.on_message(move |ws, message| {
+///         clock.advance(Duration::from_millis(200));
+///         ws.send(message)
+///     });
+/// });
+/// assert!(listening.is_ok());
+/// let client = sim.websocket("/");
+/// client.send("slow");
+/// sim.settle();
+/// assert_eq!(sim.reactor().stats().slow_callbacks, 1);
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct SimClock(Rc<Cell<u64>>);
+
+impl SimClock {
+    /// Time since the start of the simulation.
+    pub fn now(&self) -> Duration {
+        Duration::from_nanos(self.0.get())
+    }
+
+    /// Lets time pass in one step: nothing that becomes due runs before the step is over. Outside of
+    /// callbacks that is a machine that was suspended;
+    /// [`Sim::advance`](crate::Sim::advance) stops at each moment at which something is due.
+    ///
+    /// The clock stops after four years.
+    pub fn advance(&self, time: Duration) {
+        self.set(self.0.get().saturating_add(nanos(time)));
+    }
+
+    pub(crate) fn set(&self, now: u64) {
+        self.0.set(now.min(SIM_NANOS_MAX));
+    }
 }
 
 impl Clock {
@@ -26,11 +78,19 @@ impl Clock {
         Clock::System(start())
     }
 
+    /// A clock that stands still at this moment.
+    #[cfg(test)]
+    pub(crate) fn invented(now: Duration) -> Clock {
+        let clock = SimClock::default();
+        clock.advance(now);
+        Clock::Invented(clock)
+    }
+
     #[inline]
     pub(crate) fn now(&self) -> u64 {
         match self {
             Clock::System(start) => since(start),
-            Clock::Invented(now) => *now,
+            Clock::Invented(clock) => clock.0.get(),
         }
     }
 }
@@ -113,6 +173,18 @@ mod tests {
         let after = clock.now();
         assert!(before + 2_000_000 <= after, "{before} {after}");
         assert!(after <= nanos(standard.elapsed()) + 1_000_000_000);
+    }
+
+    #[test]
+    fn the_clock_of_a_simulation_goes_on_when_it_is_told_and_stops_in_time() {
+        let clock = SimClock::default();
+        let (same, shown) = (clock.clone(), Clock::Invented(clock.clone()));
+        assert_eq!((same.now(), shown.now()), (Duration::ZERO, 0));
+        clock.advance(Duration::from_nanos(7));
+        assert_eq!((same.now(), shown.now()), (Duration::from_nanos(7), 7));
+        clock.advance(Duration::MAX);
+        clock.advance(Duration::MAX);
+        assert_eq!(shown.now(), SIM_NANOS_MAX);
     }
 
     #[test]

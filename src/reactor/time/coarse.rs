@@ -30,6 +30,8 @@ impl CoarseTime {
 
     /// As [`after`](Self::after), for a time that [`bounded_nanos`](Self::bounded_nanos) has made
     /// a number.
+    ///
+    /// There is no overflow in the first four and a half years, where the clock of a simulation stops.
     #[inline]
     pub(crate) fn after_nanos(now: u64, after: u64) -> CoarseTime {
         CoarseTime(((now + after) >> SHIFT) as u32 + 1)
@@ -41,8 +43,9 @@ impl CoarseTime {
     }
 
     pub(crate) fn later_by_seconds(self, seconds: u32) -> CoarseTime {
-        let nanos = u64::from(seconds) * 1_000_000_000;
-        CoarseTime(self.0.saturating_add((nanos >> SHIFT) as u32))
+        let steps = (u64::from(seconds) * 1_000_000_000) >> SHIFT;
+        let steps = u32::try_from(steps).unwrap_or(u32::MAX);
+        CoarseTime(self.0.saturating_add(steps))
     }
 
     pub(crate) fn nanos(self) -> u64 {
@@ -104,6 +107,7 @@ impl Buckets {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reactor::time::clock::Clock;
 
     #[test]
     fn never_early_and_at_most_a_step_late() {
@@ -117,6 +121,14 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn the_longest_time_after_the_last_moment_of_a_simulation() {
+        let clock = Clock::invented(Duration::MAX);
+        let last = CoarseTime::after(clock.now(), Duration::MAX);
+        assert!(last.nanos() - clock.now() > clock.now());
+        assert_eq!(last.later_by_seconds(u32::MAX), CoarseTime(u32::MAX));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use mio::{Interest, Registry, Token};
 
 use crate::reactor::config::Config;
 use crate::reactor::transport::Transport;
+use crate::reactor::transport::memory::MemoryListener;
 
 /// Where a listener listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,8 +45,8 @@ pub(crate) enum Acceptor {
     /// With its file, where that could be told.
     #[cfg(unix)]
     Unix(mio::net::UnixListener, Option<FileId>),
-    /// Connections of a simulation that wait to be accepted.
-    Memory(std::collections::VecDeque<crate::reactor::transport::memory::MemoryStream>),
+    /// A simulation's.
+    Memory(MemoryListener),
 }
 
 /// Whether a listener accepts when the kernel says that somebody waits.
@@ -86,19 +87,25 @@ impl Listener {
             }
             #[cfg(unix)]
             Acceptor::Unix(listener, _) => Ok(Transport::Unix(listener.accept()?.0)),
-            Acceptor::Memory(waiting) => waiting
-                .pop_front()
-                .map(Transport::Memory)
-                .ok_or_else(|| io::ErrorKind::WouldBlock.into()),
+            Acceptor::Memory(listener) => listener.accept().map(Transport::Memory),
         }
     }
 
-    pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        match &mut self.acceptor {
-            Acceptor::Tcp(listener) => registry.register(listener, token, Interest::READABLE),
+    /// Has polls report that connections wait. There is no registry in a simulation.
+    pub(crate) fn register(&mut self, registry: Option<&Registry>, token: Token) -> io::Result<()> {
+        match (&mut self.acceptor, registry) {
+            (Acceptor::Tcp(listener), Some(registry)) => {
+                registry.register(listener, token, Interest::READABLE)
+            }
             #[cfg(unix)]
-            Acceptor::Unix(listener, _) => registry.register(listener, token, Interest::READABLE),
-            Acceptor::Memory(_) => Ok(()),
+            (Acceptor::Unix(listener, _), Some(registry)) => {
+                registry.register(listener, token, Interest::READABLE)
+            }
+            (Acceptor::Memory(listener), _) => {
+                listener.register(token.0);
+                Ok(())
+            }
+            (_, None) => Ok(()),
         }
     }
 }
@@ -138,25 +145,52 @@ impl FileId {
     }
 }
 
+/// What an address to listen on asks for. Names are not looked up yet.
+pub(crate) enum Wanted<'a> {
+    /// The path of a Unix socket.
+    Unix(&'a str),
+    /// A port of the machine; 0 for any.
+    Tcp(u16),
+}
+
+impl Wanted<'_> {
+    /// Reads `HOST:PORT` or `unix:PATH`, for sockets and for a simulation alike.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for anything else.
+    pub(crate) fn parse(address: &str) -> io::Result<Wanted<'_>> {
+        if let Some(path) = address.strip_prefix("unix:") {
+            return Ok(Wanted::Unix(path));
+        }
+        address
+            .rsplit_once(':')
+            .filter(|(host, _)| !host.is_empty())
+            .and_then(|(_, port)| port.parse().ok())
+            .map(Wanted::Tcp)
+            .ok_or_else(|| {
+                let expected = "expected HOST:PORT or unix:PATH";
+                io::Error::new(io::ErrorKind::InvalidInput, expected)
+            })
+    }
+}
+
+/// The error of a listener that could not be made, with its address.
+pub(crate) fn cannot_listen(address: &str, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+}
+
 /// Binds `address`: `HOST:PORT` (port 0 picks one), or `unix:PATH`.
 pub(crate) fn bind(address: &str, config: &Config) -> io::Result<(Acceptor, Address)> {
-    let result = match address.strip_prefix("unix:") {
-        Some(path) => bind_unix(path, config),
-        None => bind_tcp(address, config),
-    };
-    result.map_err(|error| {
-        io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
-    })
+    Wanted::parse(address)
+        .and_then(|wanted| match wanted {
+            Wanted::Unix(path) => bind_unix(path, config),
+            Wanted::Tcp(_) => bind_tcp(address, config),
+        })
+        .map_err(|error| cannot_listen(address, &error))
 }
 
 fn bind_tcp(address: &str, config: &Config) -> io::Result<(Acceptor, Address)> {
-    let is_one = address
-        .rsplit_once(':')
-        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
-    if !is_one {
-        let why = "expected HOST:PORT or unix:PATH";
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
-    }
     let mut last = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
     for address in address.to_socket_addrs()? {
         match bind_one(address, config) {

@@ -219,10 +219,7 @@ impl Transport {
             (Transport::Tcp(stream), Some(registry)) => registry.register(stream, token, interest),
             #[cfg(unix)]
             (Transport::Unix(stream), Some(registry)) => registry.register(stream, token, interest),
-            (Transport::Memory(stream), _) => {
-                stream.register(token.0);
-                Ok(())
-            }
+            (Transport::Memory(stream), _) => stream.register(token.0, interest),
             (Transport::Pending, _) => Ok(()),
             (Transport::Tcp(_), None) => Err(no_registry()),
             #[cfg(unix)]
@@ -245,10 +242,7 @@ impl Transport {
             (Transport::Unix(stream), Some(registry)) => {
                 registry.reregister(stream, token, interest)
             }
-            (Transport::Memory(stream), _) => {
-                stream.register(token.0);
-                Ok(())
-            }
+            (Transport::Memory(stream), _) => stream.reregister(token.0, interest),
             (Transport::Pending, _) => Ok(()),
             (Transport::Tcp(_), None) => Err(no_registry()),
             #[cfg(unix)]
