@@ -34,7 +34,6 @@ fn full_hall() -> (Sim<()>, Vec<SimSocket>) {
     (sim, members)
 }
 
-// W9
 #[test]
 fn a_publish_allocates_the_same_for_a_thousand_members_as_for_one() {
     let (mut sim, members) = full_hall();

@@ -88,7 +88,6 @@ impl Drop for Cases {
     }
 }
 
-// W1
 #[test]
 fn the_echo_server_passes_all_cases_strictly() {
     if can_run() {
@@ -97,7 +96,6 @@ fn the_echo_server_passes_all_cases_strictly() {
     }
 }
 
-// K1
 #[test]
 fn a_client_passes_all_cases_strictly() {
     if can_run() {
@@ -108,7 +106,7 @@ fn a_client_passes_all_cases_strictly() {
     }
 }
 
-// W12: without group 9, whose messages of up to 16 MiB are longer than the example accepts
+// Without group 9: its messages of up to 16 MiB are longer than the example accepts.
 #[test]
 fn the_protocol_alone_passes_the_cases_on_blocking_sockets_and_threads() {
     if can_run() {

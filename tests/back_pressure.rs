@@ -108,7 +108,7 @@ fn publish(sim: &mut Sim<Room>, id: ConnId, count: usize) -> usize {
 
 // ── the four policies ────────────────────────────────────────────────────────────────────────
 
-// C6, rule 3: the default.
+// This policy is the default.
 #[test]
 fn close_ends_the_slow_with_1013_and_the_others_lose_nothing() {
     let mut sim = room(Overflow::Close);
@@ -147,7 +147,6 @@ fn close_ends_the_slow_with_1013_and_the_others_lose_nothing() {
     assert_eq!(sim.reactor().stats().slow_consumers, 1);
 }
 
-// C6
 #[test]
 fn close_resets_a_raw_stream() {
     let mut config = Config::default();
@@ -172,7 +171,6 @@ fn close_resets_a_raw_stream() {
     assert_eq!(sim.reactor().connection_count(), 0);
 }
 
-// C6
 #[test]
 fn drop_newest_keeps_what_waits_and_counts_what_it_refuses() {
     let mut sim = room(Overflow::DropNewest);
@@ -198,7 +196,6 @@ fn drop_newest_keeps_what_waits_and_counts_what_it_refuses() {
     assert!(sim.state().closes.is_empty());
 }
 
-// C6
 #[test]
 fn drop_oldest_keeps_the_newest_and_what_has_begun() {
     let mut sim = room(Overflow::DropOldest);
@@ -214,7 +211,6 @@ fn drop_oldest_keeps_the_newest_and_what_has_begun() {
     assert!(sim.state().closes.is_empty());
 }
 
-// C6
 #[test]
 fn latest_per_key_puts_the_new_in_the_place_of_the_old() {
     let mut sim = room(Overflow::LatestPerKey);
@@ -242,7 +238,6 @@ fn latest_per_key_puts_the_new_in_the_place_of_the_old() {
     assert!(sim.state().closes.is_empty());
 }
 
-// C6: the key of a publication is its topic.
 #[test]
 fn latest_per_key_knows_publications_by_their_topic() {
     let mut sim = room(Overflow::LatestPerKey);
@@ -261,7 +256,7 @@ fn latest_per_key_knows_publications_by_their_topic() {
     assert!(texts.len() < 30, "{}", texts.len());
 }
 
-// C6, rule 3: dropped, and so counted and told.
+// A dropped message is counted, and `send` reports it.
 #[test]
 fn latest_per_key_drops_the_oldest_for_a_message_without_a_key() {
     let mut sim = room(Overflow::LatestPerKey);
@@ -275,7 +270,7 @@ fn latest_per_key_drops_the_oldest_for_a_message_without_a_key() {
     assert_eq!(sim.reactor().stats().dropped, 100 - got.len() as u64);
 }
 
-// C6, rule 11: the queue is bounded also when every key grows.
+// The queue stays bounded even if every replacement is larger than what it replaces.
 #[test]
 fn latest_per_key_is_bounded_when_the_new_is_larger_than_the_old() {
     let mut sim = room(Overflow::LatestPerKey);
@@ -303,7 +298,8 @@ fn latest_per_key_is_bounded_when_the_new_is_larger_than_the_old() {
     assert!(texts.last().unwrap().starts_with(&format!("{} ", keys - 1)));
 }
 
-// C6, rule 3: never silence. With dice, since the policies meet partly written messages.
+// A message is never lost silently. Random operations, since a policy may meet a message that is
+// partly written.
 #[test]
 fn every_message_is_delivered_or_counted_and_the_order_stays() {
     let dropping = [
@@ -376,7 +372,6 @@ fn every_message_is_delivered_or_counted_and_the_order_stays() {
 
 // ── watermarks ───────────────────────────────────────────────────────────────────────────────
 
-// C6
 #[test]
 fn on_drain_comes_once_when_the_queue_has_fallen_to_the_low_watermark() {
     let mut sim = room(Overflow::DropNewest);
@@ -414,7 +409,7 @@ fn on_drain_comes_once_when_the_queue_has_fallen_to_the_low_watermark() {
     }
 }
 
-// C6: for producers that fill up to the watermark and go on at `on_drain`.
+// A producer may fill the queue up to the high watermark and go on at `on_drain`.
 #[test]
 fn a_producer_that_waits_for_on_drain_loses_nothing() {
     const COUNT: usize = 1000;
@@ -454,7 +449,6 @@ fn a_producer_that_waits_for_on_drain_loses_nothing() {
     assert_eq!(numbers(&got), (0..COUNT).collect::<Vec<_>>());
 }
 
-// C6
 #[test]
 fn a_message_longer_than_the_watermark_goes_through_alone() {
     for overflow in [
@@ -479,7 +473,6 @@ fn a_message_longer_than_the_watermark_goes_through_alone() {
     }
 }
 
-// C6, rule 11
 #[test]
 fn many_tiny_messages_are_bounded_by_what_they_cost() {
     let mut sim = room(Overflow::DropNewest);
@@ -498,7 +491,7 @@ fn many_tiny_messages_are_bounded_by_what_they_cost() {
 
 // ── what comes in ────────────────────────────────────────────────────────────────────────────
 
-// Rule 3: a client that pipelines into an echo is slowed, not closed.
+// A client that pipelines into an echo is slowed by back-pressure, not closed.
 #[test]
 fn an_echo_to_a_client_that_does_not_read_pauses_and_loses_nothing() {
     let mut sim = room(Overflow::Close);
@@ -522,7 +515,7 @@ fn an_echo_to_a_client_that_does_not_read_pauses_and_loses_nothing() {
     assert!(sim.state().closes.is_empty());
 }
 
-// Rule 11: pongs are never dropped, so pings must not be read without end.
+// Pongs are never dropped, so reading must stop before they fill the queue.
 #[test]
 fn a_flood_of_pings_without_reading_is_bounded() {
     let mut sim = room(Overflow::DropOldest);
@@ -540,7 +533,7 @@ fn a_flood_of_pings_without_reading_is_bounded() {
     assert_eq!(pongs.len(), 21_000, "and all are answered when it reads");
 }
 
-// C6: what a callback sends to its own connection obeys the same policy.
+// Messages that a callback sends to its own connection obey the same policy.
 #[test]
 fn a_burst_of_own_replies_is_bounded_and_told() {
     for overflow in [Overflow::Close, Overflow::DropNewest, Overflow::DropOldest] {
@@ -570,7 +563,7 @@ fn a_burst_of_own_replies_is_bounded_and_told() {
     }
 }
 
-// W6, C6: dropping is for those who are slow, and being slow is not being dead.
+// A slow client loses messages, but a client that still reads must not count as dead.
 #[test]
 fn a_slow_member_of_a_dropping_route_stays_for_hours() {
     let mut sim = room(Overflow::DropOldest);
@@ -595,7 +588,7 @@ fn a_slow_member_of_a_dropping_route_stays_for_hours() {
     assert!(1000 < got.len() && 3500 < *got.last().unwrap());
 }
 
-// Rule 4: nobody waits for the slow, and topics lose them with their connection.
+// A slow member delays no other member, and leaves its topics when its connection closes.
 #[test]
 fn a_slow_member_that_is_closed_is_a_member_no_more() {
     let mut sim = room(Overflow::Close);
@@ -609,7 +602,7 @@ fn a_slow_member_that_is_closed_is_a_member_no_more() {
     assert_eq!(sim.reactor().connection_count(), 0);
 }
 
-// Rules 3 and 4: a burst within one turn is no reason to call somebody slow who reads.
+// A burst within one turn must not make a client that reads a slow consumer.
 #[test]
 fn a_burst_closes_nobody_who_reads() {
     const COUNT: usize = 20_000;

@@ -1,5 +1,5 @@
 //! WebSocket clients: against our own server in a simulation, against another implementation on
-//! loopback, and against servers that answer wrongly. K1.
+//! loopback, and against servers that answer wrongly.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;

@@ -51,7 +51,6 @@ fn pattern(length: usize) -> Vec<u8> {
         .collect()
 }
 
-// C1
 #[test]
 fn megabytes_come_back_whole_through_short_reads_and_writes() {
     for seed in 0..4 {
@@ -90,7 +89,6 @@ fn megabytes_come_back_whole_through_short_reads_and_writes() {
     }
 }
 
-// C1
 #[test]
 fn a_half_closed_peer_gets_its_answer_before_the_end() {
     let mut sim = Sim::new(Log::new(), echo);
@@ -110,7 +108,6 @@ fn a_half_closed_peer_gets_its_answer_before_the_end() {
     assert_eq!(*sim.state(), ["close closed by peer"]);
 }
 
-// C1
 #[test]
 fn with_on_end_our_side_stays_open_until_the_application_ends_it() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
@@ -135,7 +132,6 @@ fn with_on_end_our_side_stays_open_until_the_application_ends_it() {
     assert_eq!(*sim.state(), ["close closed by us"]);
 }
 
-// C1
 #[test]
 fn what_is_sent_before_close_arrives_and_what_is_sent_after_is_gone() {
     let mut sim = Sim::new(Vec::new(), |reactor: &mut Reactor<Vec<Sent>>| {
@@ -156,7 +152,6 @@ fn what_is_sent_before_close_arrives_and_what_is_sent_after_is_gone() {
     assert_eq!(*sim.state(), expected);
 }
 
-// C1, C5
 #[test]
 fn a_client_of_the_same_program_has_one_outcome() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| -> io::Result<()> {
@@ -198,7 +193,6 @@ fn a_client_of_the_same_program_has_one_outcome() {
 
 // ── budgets and pauses ───────────────────────────────────────────────────────────────────────
 
-// C7, rule 7
 #[test]
 fn a_flood_on_one_connection_does_not_delay_another() {
     let config = Config {
@@ -225,7 +219,6 @@ fn a_flood_on_one_connection_does_not_delay_another() {
     assert_eq!(*sim.state(), 4 * 1024 * 1024);
 }
 
-// Rule 7
 #[test]
 fn a_turn_accepts_no_more_than_its_budget_and_the_rest_later() {
     let config = Config {
@@ -245,7 +238,6 @@ fn a_turn_accepts_no_more_than_its_budget_and_the_rest_later() {
     assert_eq!(opens, 6, "served when others have left");
 }
 
-// C7
 #[test]
 fn a_paused_connection_hears_nothing_until_it_is_resumed_and_then_all_of_it() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
@@ -275,7 +267,6 @@ fn a_paused_connection_hears_nothing_until_it_is_resumed_and_then_all_of_it() {
     assert_eq!(*sim.state(), ["ab", "close closed by peer"]);
 }
 
-// C7
 #[test]
 fn a_socket_that_pauses_within_a_message_gets_the_next_ones_after_resume() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
@@ -302,7 +293,7 @@ fn a_socket_that_pauses_within_a_message_gets_the_next_ones_after_resume() {
     assert_eq!(*sim.state(), ["1", "2", "3", "close 1000 closed by peer"]);
 }
 
-// C7: the pong of a peer that may not be heard is no reason to end it.
+// A paused connection cannot deliver its pong, so the missing pong must not end it.
 #[test]
 fn a_paused_socket_is_not_blamed_for_its_silence() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
@@ -332,7 +323,6 @@ fn a_paused_socket_is_not_blamed_for_its_silence() {
     assert_eq!(sim.state()[1..], ["close 1006 pong deadline passed"]);
 }
 
-// C7, C8
 #[test]
 fn a_paused_stream_is_not_idle() {
     let mut config = Config::default();
@@ -360,7 +350,6 @@ fn the_only_connection<S: 'static>(sim: &mut Sim<S>) -> Option<ConnId> {
 
 // ── deadlines ────────────────────────────────────────────────────────────────────────────────
 
-// C8
 #[test]
 fn an_idle_stream_is_closed_at_its_deadline_and_a_byte_puts_it_off() {
     let mut config = Config::default();
@@ -376,7 +365,6 @@ fn an_idle_stream_is_closed_at_its_deadline_and_a_byte_puts_it_off() {
     assert_eq!(*sim.state(), ["open", "x", "close idle deadline passed"]);
 }
 
-// C8, R9
 #[test]
 fn raw_listeners_and_raw_clients_have_options_of_their_own() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
@@ -401,7 +389,6 @@ fn raw_listeners_and_raw_clients_have_options_of_their_own() {
     assert!(!patient.is_closed());
 }
 
-// C8
 #[test]
 fn a_connection_that_does_not_finish_its_head_has_ten_seconds() {
     let cases = [
@@ -436,7 +423,6 @@ fn a_connection_that_does_not_finish_its_head_has_ten_seconds() {
     }
 }
 
-// C8
 #[test]
 fn a_peer_that_takes_nothing_for_thirty_seconds_is_gone() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
@@ -468,7 +454,6 @@ fn a_peer_that_takes_nothing_for_thirty_seconds_is_gone() {
     assert!(!slow.is_closed());
 }
 
-// C8, W7 for streams
 #[test]
 fn a_stream_that_is_closed_is_gone_ten_seconds_later_whatever_the_peer_does() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
@@ -530,7 +515,6 @@ fn answer_goodbye(socket: &SimSocket) -> bool {
     told
 }
 
-// R9, O3, rule 10
 #[test]
 fn a_drain_says_goodbye_evenly_over_its_window_and_ends_when_all_have_gone() {
     let mut sim = Sim::new(Log::new(), rooms);
@@ -557,7 +541,6 @@ fn a_drain_says_goodbye_evenly_over_its_window_and_ends_when_all_have_gone() {
     );
 }
 
-// O3, rule 10
 #[test]
 fn a_drain_closes_the_listeners_and_lets_answers_under_way_finish() {
     let mut listener = None;
@@ -597,7 +580,6 @@ fn a_drain_closes_the_listeners_and_lets_answers_under_way_finish() {
     assert!(!sim.is_running());
 }
 
-// O3, rule 10
 #[test]
 fn a_drain_waits_for_the_silent_until_the_close_deadline_and_no_longer() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| rooms(reactor));
@@ -620,7 +602,6 @@ fn a_drain_waits_for_the_silent_until_the_close_deadline_and_no_longer() {
     drop(silent);
 }
 
-// O3, rule 10
 #[test]
 fn a_drain_ends_a_close_deadline_after_its_window_whatever_is_under_way() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
@@ -638,7 +619,6 @@ fn a_drain_ends_a_close_deadline_after_its_window_whatever_is_under_way() {
     assert!(!sim.is_running());
 }
 
-// R11
 #[test]
 fn the_longest_times_there_are_are_no_arithmetic() {
     let mut config = Config::default();
@@ -666,7 +646,6 @@ fn the_longest_times_there_are_are_no_arithmetic() {
     assert_eq!(*sim.state(), 0);
 }
 
-// Rule 10
 #[test]
 fn a_drain_of_nobody_ends_at_once_and_stop_ends_any_drain() {
     let mut sim = Sim::new(Log::new(), rooms);
@@ -879,7 +858,6 @@ fn live_and_die(seed: u64) -> Lives {
     std::mem::take(sim.state())
 }
 
-// C2, rule 2
 #[test]
 fn every_connection_that_opened_closes_once_however_it_ends() {
     let mut total = Lives::default();
@@ -908,7 +886,7 @@ fn every_connection_that_opened_closes_once_however_it_ends() {
     }
 }
 
-// C2, rule 2: also those whom a stop ends are told of.
+// A stop calls `on_close` for every connection that it ends.
 #[test]
 fn a_stop_closes_everybody_who_is_there() {
     let mut sim = Sim::new(Vec::new(), |reactor| {

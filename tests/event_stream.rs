@@ -134,7 +134,6 @@ fn events(text: &str) -> Vec<Seen> {
     all
 }
 
-// S2
 #[test]
 fn the_answer_of_a_stream_is_exactly_this_and_comes_at_once() {
     let mut sim = chat();
@@ -147,7 +146,6 @@ fn the_answer_of_a_stream_is_exactly_this_and_comes_at_once() {
     assert!(!reader.stream.is_closed());
 }
 
-// S1
 #[test]
 fn data_is_split_at_every_kind_of_line_end_and_nothing_else_is_written() {
     let mut sim = chat();
@@ -184,7 +182,6 @@ fn data_is_split_at_every_kind_of_line_end_and_nothing_else_is_written() {
     assert_eq!(seen.len(), cases.len());
 }
 
-// S1
 #[test]
 fn an_event_name_or_an_id_with_a_line_end_is_refused() {
     for bad in ["x\ny", "x\ry", "x\r\ndata: z", "x\0", "\n"] {
@@ -206,7 +203,6 @@ fn an_event_name_or_an_id_with_a_line_end_is_refused() {
     assert_eq!(seen[0].name, "x\u{fffd}data: injected\u{fffd}\u{fffd}");
 }
 
-// S1
 #[test]
 fn events_carry_id_and_name_and_each_is_one_chunk() {
     let mut sim = chat();
@@ -230,7 +226,6 @@ fn events_carry_id_and_name_and_each_is_one_chunk() {
     assert_eq!(chunks, expected);
 }
 
-// S1
 #[test]
 fn what_is_sent_to_one_stream_is_data_and_bytes_are_refused() {
     let mut sim = chat();
@@ -245,7 +240,6 @@ fn what_is_sent_to_one_stream_is_data_and_bytes_are_refused() {
     assert_eq!(other.stream.read_text(), "");
 }
 
-// S2
 #[test]
 fn an_idle_stream_shows_a_comment_every_fifteen_seconds() {
     let mut sim = chat();
@@ -263,7 +257,6 @@ fn an_idle_stream_shows_a_comment_every_fifteen_seconds() {
     );
 }
 
-// S2
 #[test]
 fn the_interval_of_comments_is_an_option_of_the_site() {
     for (interval, count) in [(None, 0), (Some(seconds(2)), 4)] {
@@ -282,7 +275,6 @@ fn the_interval_of_comments_is_an_option_of_the_site() {
     }
 }
 
-// S2
 #[test]
 fn a_stream_may_say_how_long_to_wait_before_connecting_again() {
     let mut sim = chat();
@@ -292,7 +284,6 @@ fn a_stream_may_say_how_long_to_wait_before_connecting_again() {
     assert_eq!(reader.text(), ":\n\nretry: 2500\n\nid: 1:1\ndata: news\n\n");
 }
 
-// S3
 #[test]
 fn a_stream_may_be_a_member_of_several_topics() {
     let mut sim = chat();
@@ -304,7 +295,6 @@ fn a_stream_may_be_a_member_of_several_topics() {
     assert_eq!(reader.data(), ["news", "chat"]);
 }
 
-// S4
 #[test]
 fn what_one_client_posts_two_streams_show_in_the_same_order() {
     let mut sim = chat();
@@ -352,7 +342,6 @@ fn what_one_client_posts_two_streams_show_in_the_same_order() {
     assert_eq!(answer(&refused.stream.read()).status, 400);
 }
 
-// S1
 #[test]
 fn a_stream_for_http_1_0_has_no_chunks_and_ends_with_the_connection() {
     let mut sim = chat();
@@ -374,7 +363,7 @@ fn a_stream_for_http_1_0_has_no_chunks_and_ends_with_the_connection() {
     assert!(stream.is_closed());
 }
 
-// S1: the connection of a HEAD became a member, and publications went out between answers.
+// A HEAD once made its connection a member, so publications were sent between two answers.
 #[test]
 fn head_gets_the_headers_of_a_stream_and_no_events() {
     let mut sim = chat();
@@ -391,7 +380,6 @@ fn head_gets_the_headers_of_a_stream_and_no_events() {
     assert!(!stream.is_closed());
 }
 
-// S1, C2
 #[test]
 fn however_a_stream_ends_on_close_is_called_once_and_its_topics_are_left() {
     type End = fn(&mut Sim<Notes>, &SimStream);
@@ -449,7 +437,6 @@ fn however_a_stream_ends_on_close_is_called_once_and_its_topics_are_left() {
     }
 }
 
-// S1
 #[test]
 fn what_a_client_says_on_a_stream_means_nothing() {
     let mut sim = chat();
@@ -466,7 +453,6 @@ fn what_a_client_says_on_a_stream_means_nothing() {
     assert!(!stream.is_closed());
 }
 
-// S1, C6
 #[test]
 fn a_stream_that_is_not_read_is_cut_off_and_the_others_lose_nothing() {
     let mut sim = chat();
@@ -496,7 +482,6 @@ fn a_stream_that_is_not_read_is_cut_off_and_the_others_lose_nothing() {
     );
 }
 
-// S1
 #[test]
 fn a_name_that_cannot_be_a_topic_is_left_out_and_the_stream_stays() {
     let mut sim = chat();

@@ -25,7 +25,6 @@ fn topics(reactor: &mut Reactor<Log>) -> io::Result<ListenerId> {
     })
 }
 
-// P1
 #[test]
 fn who_leaves_is_a_member_no_more() {
     let mut sim = Sim::new(Log::new(), topics);
@@ -44,7 +43,6 @@ fn who_leaves_is_a_member_no_more() {
     assert_eq!(sim.reactor().connection_count(), 0);
 }
 
-// P1
 #[test]
 fn a_closing_member_gets_no_more_and_one_by_name_and_pattern_gets_it_once() {
     let mut sim = Sim::new(Log::new(), topics);
@@ -75,7 +73,6 @@ fn data(stream: &SimStream) -> Vec<String> {
         .collect()
 }
 
-// P2, rule 4
 #[test]
 fn every_member_of_every_transport_gets_one_order() {
     let mut sim = Sim::new(Log::new(), topics);
@@ -130,7 +127,7 @@ fn every_member_of_every_transport_gets_one_order() {
     }
 }
 
-// W9, rule 4: the bytes are the same for everybody, and told once.
+// All members get the same bytes, which are encoded once.
 #[test]
 fn a_publication_is_one_frame_for_all() {
     let mut sim = Sim::new(Log::new(), topics);

@@ -10,7 +10,6 @@ const UPGRADE: &str = "GET /chat HTTP/1.1\r\nHost: sim\r\nConnection: Upgrade\r\
     Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
-// W2
 #[test]
 fn the_handshake_lends_path_query_parameters_and_headers() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
@@ -40,7 +39,6 @@ fn the_handshake_lends_path_query_parameters_and_headers() {
     assert_eq!(*sim.state(), [expected]);
 }
 
-// W3
 #[test]
 fn before_open_refuses_with_any_answer_and_no_callback_hears_of_it() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
@@ -78,7 +76,7 @@ fn before_open_refuses_with_any_answer_and_no_callback_hears_of_it() {
     assert_eq!(*sim.state(), ["open"]);
 }
 
-// W3: a refusal is an answer like any other, and the connection may ask again.
+// A refusal is an ordinary answer, so the connection stays usable for the next request.
 #[test]
 fn a_refused_client_may_try_again_on_the_same_connection() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
@@ -103,7 +101,7 @@ fn a_refused_client_may_try_again_on_the_same_connection() {
     assert!(answer.ends_with(b"\r\n\r\n\x81\x02hi"));
 }
 
-// W4. Source: RFC 6455, section 4.2.2.
+// Source: RFC 6455, section 4.2.2.
 #[test]
 fn the_first_offered_subprotocol_that_is_known_is_agreed_on() {
     let cases: &[(&str, &[&str], Option<&str>)] = &[
@@ -140,7 +138,7 @@ fn the_first_offered_subprotocol_that_is_known_is_agreed_on() {
     }
 }
 
-// W1, W2. Source: RFC 6455, section 4.2.
+// Source: RFC 6455, section 4.2.
 #[test]
 fn a_handshake_that_must_not_be_accepted_is_answered_by_its_fault() {
     let with = |from: &str, to: &str| UPGRADE.replace(from, to);

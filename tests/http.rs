@@ -155,7 +155,6 @@ fn assert_same_when_cut<S: 'static>(sim: &mut Sim<S>, name: &str, request: &[u8]
 
 // ── what is served ───────────────────────────────────────────────────────────────────────────
 
-// H1, H4
 #[test]
 fn what_is_allowed_is_served_and_the_connection_stays() {
     let long_query = "q".repeat(8000 - "/where?".len());
@@ -637,7 +636,6 @@ fn refusals() -> Vec<(&'static str, String, u16)> {
     cases
 }
 
-// H1, H3, H4
 #[test]
 fn what_is_not_allowed_is_refused_and_the_connection_ends() {
     let mut sim = server();
@@ -658,7 +656,6 @@ fn what_is_not_allowed_is_refused_and_the_connection_ends() {
     assert!(notes.is_empty(), "a route was called: {notes:?}");
 }
 
-// H1
 #[test]
 fn who_speaks_tls_or_sends_proxy_headers_is_counted() {
     let mut sim = server();
@@ -672,7 +669,6 @@ fn who_speaks_tls_or_sends_proxy_headers_is_counted() {
 
 // ── HTTP/1.0, HEAD, answers without a body ───────────────────────────────────────────────────
 
-// H1
 #[test]
 fn http_1_0_is_served_closes_unless_asked_to_stay_and_never_gets_chunks() {
     let mut sim = server();
@@ -690,7 +686,6 @@ fn http_1_0_is_served_closes_unless_asked_to_stay_and_never_gets_chunks() {
     assert_same_when_cut(&mut sim, "HTTP/1.0", stays.as_bytes());
 }
 
-// H1
 #[test]
 fn a_client_that_says_close_gets_its_answer_and_then_the_end() {
     let mut sim = server();
@@ -703,7 +698,6 @@ fn a_client_that_says_close_gets_its_answer_and_then_the_end() {
     assert!(sim.state().lines.is_empty());
 }
 
-// H1
 #[test]
 fn head_gets_the_headers_of_get_and_no_body() {
     let mut sim = server();
@@ -727,7 +721,7 @@ fn head_gets_the_headers_of_get_and_no_body() {
     }
 }
 
-// H1: an error behind a HEAD was answered without its body, but with the body's length.
+// An error behind a HEAD was once answered without its body, but with the body's length.
 #[test]
 fn a_refusal_behind_a_head_has_its_body() {
     let mut sim = server();
@@ -738,7 +732,6 @@ fn a_refusal_behind_a_head_has_its_body() {
     assert!(all[1].is_whole, "the body that its length promises");
 }
 
-// H1
 #[test]
 fn a_status_without_a_body_has_no_length_and_no_body() {
     let mut sim = server();
@@ -754,7 +747,6 @@ fn a_status_without_a_body_has_no_length_and_no_body() {
 
 // ── bodies ───────────────────────────────────────────────────────────────────────────────────
 
-// H3
 #[test]
 fn a_body_above_the_limit_is_refused_before_it_is_read() {
     let mut sim = server();
@@ -775,7 +767,6 @@ fn a_body_above_the_limit_is_refused_before_it_is_read() {
     assert!(sim.state().lines.is_empty());
 }
 
-// H3
 #[test]
 fn a_body_at_the_limit_is_served_however_it_is_framed() {
     let mut sim = server();
@@ -811,7 +802,6 @@ fn a_body_at_the_limit_is_served_however_it_is_framed() {
     assert!(refused.status == 413 && refused.closes() && is_closed);
 }
 
-// H1
 #[test]
 fn who_expects_100_is_told_to_go_on_or_gets_the_final_answer() {
     let mut sim = server();
@@ -846,7 +836,6 @@ fn who_expects_100_is_told_to_go_on_or_gets_the_final_answer() {
     assert_eq!(answer(&bytes).text(), "abc");
 }
 
-// H1
 #[test]
 fn a_body_that_the_client_cuts_short_reaches_no_route() {
     let mut sim = server();
@@ -864,7 +853,6 @@ fn a_body_that_the_client_cuts_short_reaches_no_route() {
     assert!(sim.state().lines.is_empty());
 }
 
-// H1, C9
 #[test]
 fn a_client_that_has_ended_its_side_gets_what_it_asked_for() {
     let mut sim = server();
@@ -880,7 +868,6 @@ fn a_client_that_has_ended_its_side_gets_what_it_asked_for() {
 
 // ── pipelining ───────────────────────────────────────────────────────────────────────────────
 
-// H1
 #[test]
 fn pipelined_requests_are_answered_in_their_order() {
     let mut sim = server();
@@ -901,7 +888,6 @@ fn pipelined_requests_are_answered_in_their_order() {
     assert_same_when_cut(&mut sim, "pipelined", requests.as_bytes());
 }
 
-// H1, H5
 #[test]
 fn what_is_pipelined_behind_a_later_reply_waits_for_it() {
     let mut sim = server();
@@ -928,7 +914,7 @@ fn what_is_pipelined_behind_a_later_reply_waits_for_it() {
     assert_eq!(answer(&stream.read()).text(), "d");
 }
 
-// H1: a client that asks and asks and never reads made the answers pile up without a limit.
+// A client that sends requests and never reads once made its answers pile up without a limit.
 #[test]
 fn pipelined_requests_wait_while_their_client_does_not_read() {
     const PAGE_BYTES: usize = 500_000;
@@ -954,7 +940,6 @@ fn pipelined_requests_wait_while_their_client_does_not_read() {
     assert!(all.iter().all(|answer| answer.body.len() == PAGE_BYTES));
 }
 
-// H1
 #[test]
 fn what_is_pipelined_behind_a_later_reply_is_not_read_without_a_limit() {
     let mut sim = server();
@@ -975,7 +960,6 @@ fn what_is_pipelined_behind_a_later_reply_is_not_read_without_a_limit() {
     assert!(read < 64 * 1024, "{read} bytes of it were read");
 }
 
-// H1, R12
 #[test]
 fn a_network_that_reads_and_writes_in_bits_changes_no_answer() {
     let requests = [
@@ -1008,7 +992,6 @@ fn a_network_that_reads_and_writes_in_bits_changes_no_answer() {
 
 // ── deadlines ────────────────────────────────────────────────────────────────────────────────
 
-// H3
 #[test]
 fn a_connection_on_which_nothing_comes_is_closed_in_silence_after_ten_seconds() {
     let mut sim = server();
@@ -1020,7 +1003,6 @@ fn a_connection_on_which_nothing_comes_is_closed_in_silence_after_ten_seconds() 
     assert!(stream.is_closed());
 }
 
-// H1, H3
 #[test]
 fn a_head_that_is_not_whole_after_ten_seconds_gets_408() {
     let head = get("/");
@@ -1037,7 +1019,6 @@ fn a_head_that_is_not_whole_after_ten_seconds_gets_408() {
     }
 }
 
-// H3
 #[test]
 fn a_byte_now_and_then_does_not_put_off_the_deadline_of_a_head() {
     let mut sim = server();
@@ -1051,7 +1032,6 @@ fn a_byte_now_and_then_does_not_put_off_the_deadline_of_a_head() {
     assert_eq!(answer(&stream.read()).status, 408);
 }
 
-// H1, H3
 #[test]
 fn a_kept_connection_ends_in_silence_after_thirty_seconds() {
     let mut sim = server();
@@ -1071,7 +1051,6 @@ fn a_kept_connection_ends_in_silence_after_thirty_seconds() {
     assert!(stream.is_closed());
 }
 
-// H3
 #[test]
 fn a_later_head_has_ten_seconds_from_its_first_byte() {
     let mut sim = server();
@@ -1087,7 +1066,6 @@ fn a_later_head_has_ten_seconds_from_its_first_byte() {
     assert!(stream.is_closed());
 }
 
-// H3
 #[test]
 fn a_body_that_does_not_come_gets_408() {
     for framing in ["Content-Length: 10", "Transfer-Encoding: chunked"] {
@@ -1127,7 +1105,6 @@ fn send_slowly(bytes_per_second: usize) -> (Answer, u64) {
     unreachable!("the body ends")
 }
 
-// H3
 #[test]
 fn a_body_that_comes_at_sixteen_kibibytes_a_second_is_waited_for() {
     let (served, took) = send_slowly(16 * 1024);
@@ -1139,7 +1116,7 @@ fn a_body_that_comes_at_sixteen_kibibytes_a_second_is_waited_for() {
     assert!(took < 60, "{took} seconds");
 }
 
-// H1: an answer was cut off when the deadline of what comes behind it passed.
+// An answer was once cut off when the deadline of the next request passed.
 #[test]
 fn a_large_answer_may_take_its_time() {
     const PAGE_BYTES: usize = 2 * 1024 * 1024;
@@ -1180,7 +1157,6 @@ fn a_large_answer_may_take_its_time() {
     }
 }
 
-// H1, C8
 #[test]
 fn a_client_that_takes_nothing_of_its_answer_for_thirty_seconds_is_gone() {
     for option in ["keep-alive", "close"] {
@@ -1206,7 +1182,6 @@ fn a_client_that_takes_nothing_of_its_answer_for_thirty_seconds_is_gone() {
     }
 }
 
-// H1
 #[test]
 fn the_last_request_that_a_connection_may_make_is_answered_with_close() {
     let mut sim = server_with(Config {
@@ -1220,7 +1195,6 @@ fn the_last_request_that_a_connection_may_make_is_answered_with_close() {
     assert_eq!(sim.state().lines.len(), 3);
 }
 
-// H1
 #[test]
 fn after_a_refusal_the_client_has_ten_seconds_to_end_its_side() {
     let mut sim = server();
@@ -1235,7 +1209,6 @@ fn after_a_refusal_the_client_has_ten_seconds_to_end_its_side() {
 
 // ── later replies ────────────────────────────────────────────────────────────────────────────
 
-// H5
 #[test]
 fn a_reply_may_come_two_seconds_later() {
     let mut sim = Sim::new(Notes::default(), |reactor| {
@@ -1259,7 +1232,6 @@ fn a_reply_may_come_two_seconds_later() {
     assert!(!stream.is_closed());
 }
 
-// H5
 #[test]
 fn a_client_that_goes_while_it_waits_is_noticed_and_its_responder_is_gone() {
     type Leave = fn(&SimStream);
@@ -1283,7 +1255,6 @@ fn a_client_that_goes_while_it_waits_is_noticed_and_its_responder_is_gone() {
     }
 }
 
-// H5
 #[test]
 fn a_reply_that_never_comes_is_503_after_the_deadline() {
     let mut sim = server();
@@ -1303,7 +1274,6 @@ fn a_reply_that_never_comes_is_503_after_the_deadline() {
     assert_eq!(stream.read_text(), "");
 }
 
-// H5
 #[test]
 fn the_second_answer_to_one_request_is_gone() {
     let mut sim = Sim::new(Notes::default(), |reactor| {
@@ -1405,7 +1375,6 @@ fn streaming() -> Sim<Notes> {
     })
 }
 
-// H6, L2
 #[test]
 fn a_streamed_body_goes_out_piece_by_piece_and_the_connection_stays() {
     let mut sim = streaming();
@@ -1433,7 +1402,6 @@ fn a_streamed_body_goes_out_piece_by_piece_and_the_connection_stays() {
     assert!(!stream.is_closed());
 }
 
-// H6
 #[test]
 fn any_bytes_may_be_streamed_and_none_of_them_ends_the_body() {
     let mut sim = streaming();
@@ -1449,7 +1417,6 @@ fn any_bytes_may_be_streamed_and_none_of_them_ends_the_body() {
     assert_same_when_cut(&mut sim, "streamed", both.as_bytes());
 }
 
-// H6
 #[test]
 fn a_streamed_body_for_http_1_0_ends_with_the_connection() {
     let mut sim = streaming();
@@ -1462,7 +1429,6 @@ fn a_streamed_body_for_http_1_0_ends_with_the_connection() {
     assert_eq!(all.body, expected);
 }
 
-// H6
 #[test]
 fn head_of_a_streamed_body_gets_its_head_alone() {
     let mut sim = streaming();
@@ -1473,7 +1439,6 @@ fn head_of_a_streamed_body_gets_its_head_alone() {
     assert_eq!(all[0].header("transfer-encoding"), Some("chunked"));
 }
 
-// H6
 #[test]
 fn a_client_that_leaves_a_streamed_body_is_noticed_at_once() {
     for name in ["closes", "resets"] {
@@ -1495,7 +1460,6 @@ fn a_client_that_leaves_a_streamed_body_is_noticed_at_once() {
     }
 }
 
-// H6
 #[test]
 fn a_streamed_body_that_is_cut_short_does_not_look_whole() {
     let mut sim = streaming();
@@ -1536,7 +1500,7 @@ fn a_streamed_body_that_is_cut_short_does_not_look_whole() {
     assert_eq!(sim.state().lines, [CloseCause::SlowConsumer.to_string()]);
 }
 
-// H6: a body is framed by its exchange, which a publication knows nothing of.
+// A publication has no HTTP framing, so it must not enter an answer.
 #[test]
 fn a_connection_that_speaks_http_is_no_member_of_a_topic() {
     let mut sim = Sim::new(Notes::default(), |reactor| {
@@ -1568,7 +1532,6 @@ fn a_connection_that_speaks_http_is_no_member_of_a_topic() {
 
 // ── routes ───────────────────────────────────────────────────────────────────────────────────
 
-// H1
 #[test]
 fn a_method_that_a_path_has_not_is_405_with_those_it_has() {
     let mut sim = Sim::new((), |reactor| {
@@ -1610,7 +1573,6 @@ fn a_method_that_a_path_has_not_is_405_with_those_it_has() {
     }
 }
 
-// H2
 #[test]
 fn one_port_serves_paths_with_parameters_and_several_protocols() {
     let mut sim = Sim::new((), |reactor| {
@@ -1669,7 +1631,6 @@ fn one_port_serves_paths_with_parameters_and_several_protocols() {
     assert_eq!(cable.received(), ["b c"]);
 }
 
-// H7
 #[test]
 fn queries_and_forms_are_decoded() {
     let mut sim = Sim::new((), |reactor| {
@@ -1721,7 +1682,6 @@ fn queries_and_forms_are_decoded() {
 
 // ── answers ──────────────────────────────────────────────────────────────────────────────────
 
-// H1
 #[test]
 fn an_answer_is_exactly_this() {
     let mut sim = server();
@@ -1738,7 +1698,6 @@ fn an_answer_is_exactly_this() {
     assert_eq!(String::from_utf8_lossy(&bytes), expected);
 }
 
-// H4
 #[test]
 fn a_header_that_would_split_the_answer_is_an_error() {
     let bad = [
@@ -1944,7 +1903,6 @@ fn a_target_that_names_its_host_overrides_the_header() {
     assert_eq!(ask(&mut sim, request).status, 200);
 }
 
-// H9
 #[test]
 fn a_page_that_may_not_ask_is_told_before_its_body() {
     let mut sim = site_with_origins(true);
@@ -1981,7 +1939,6 @@ fn a_preflight_is_answered_with_what_the_page_may_do() {
     assert_eq!(refused.header("access-control-allow-methods"), None);
 }
 
-// H5, H9
 #[test]
 fn an_answer_that_comes_later_may_be_read_by_the_page_that_asked() {
     let mut sim = site_with_origins(true);
@@ -1994,7 +1951,6 @@ fn an_answer_that_comes_later_may_be_read_by_the_page_that_asked() {
     assert_eq!(answered.header("access-control-allow-origin"), None);
 }
 
-// H5, H9
 #[test]
 fn a_failure_of_ours_may_be_read_by_the_page_that_asked() {
     let mut sim = site_with_origins(true);
@@ -2046,7 +2002,6 @@ const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpg
                        Sec-WebSocket-Version: 13\r\n\
                        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
-// W1, W3
 #[test]
 fn an_upgrade_is_accepted_or_refused_with_the_status_that_says_why() {
     let change = |from: &str, to: &str| {
@@ -2153,7 +2108,6 @@ fn an_upgrade_is_accepted_or_refused_with_the_status_that_says_why() {
     }
 }
 
-// W1
 #[test]
 fn bytes_behind_an_upgrade_belong_to_the_websocket() {
     // "Hello", masked. Source: RFC 6455, section 5.7.
@@ -2170,7 +2124,6 @@ fn bytes_behind_an_upgrade_belong_to_the_websocket() {
     assert_same_when_cut(&mut sim, "frames behind the upgrade", &request);
 }
 
-// W3, O3
 #[test]
 fn while_draining_an_upgrade_gets_503_and_an_answer_says_close() {
     let mut sim = server();

@@ -766,7 +766,7 @@ fn an_event_stream_about_nothing_is_refused() {
     assert_eq!(ask(&mut sim, &post("/events?topic=a", "")).status, 405);
 }
 
-// S1: the connection of a HEAD became a member, and publications went out between answers.
+// A HEAD once made its connection a member, so publications were sent between two answers.
 #[test]
 fn head_of_an_event_stream_makes_no_member() {
     let mut sim = open();
@@ -783,7 +783,6 @@ fn head_of_an_event_stream_makes_no_member() {
 
 // ── order ────────────────────────────────────────────────────────────────────────────────────
 
-// P2
 #[test]
 fn members_of_every_kind_see_one_order() {
     let mut sim = open();
@@ -1321,7 +1320,6 @@ fn the_page_is_whole_in_itself() {
     }
 }
 
-// O1
 #[test]
 fn a_hub_that_drains_is_alive_and_not_ready() {
     let mut sim = open();
@@ -1341,7 +1339,6 @@ fn a_hub_that_drains_is_alive_and_not_ready() {
     assert!(healthy.status == 200 && healthy.closes());
 }
 
-// O3
 #[test]
 fn a_draining_hub_says_goodbye_to_each_member_in_its_own_words() {
     let mut sim = open();

@@ -57,7 +57,6 @@ fn websocket(address: SocketAddr, path: &str) -> WebSocket<TcpStream> {
         .0
 }
 
-// W1, W2
 #[test]
 fn another_implementation_gets_back_what_it_sends() {
     let (running, address) = start(Vec::new(), |reactor| {
@@ -83,7 +82,6 @@ fn another_implementation_gets_back_what_it_sends() {
     assert_eq!(seen.len(), 2, "{seen:?}");
 }
 
-// C1
 #[test]
 fn a_raw_stream_comes_back_whole() {
     const BYTES: usize = 64 * 1024 * 1024;
@@ -127,7 +125,6 @@ fn a_raw_stream_comes_back_whole() {
     running.stop();
 }
 
-// C3
 #[cfg(unix)]
 #[test]
 fn a_unix_socket_serves_and_is_a_client() {
@@ -171,8 +168,8 @@ fn listen_on(path: &std::path::Path) -> std::io::Result<EventLoop<()>> {
     Ok(event_loop)
 }
 
-// C3. Connecting to a file that is no socket is refused just as to one that nobody listens on: it
-// was taken for one and removed.
+// A regular file refuses a connect just as an abandoned socket does, so it was once taken for
+// one and removed.
 #[cfg(unix)]
 #[test]
 fn a_file_that_is_no_socket_is_not_replaced_by_one() {
@@ -184,7 +181,6 @@ fn a_file_that_is_no_socket_is_not_replaced_by_one() {
     std::fs::remove_file(path).unwrap();
 }
 
-// C3
 #[cfg(unix)]
 #[test]
 fn a_socket_that_nobody_listens_on_is_replaced() {
@@ -197,7 +193,7 @@ fn a_socket_that_nobody_listens_on_is_replaced() {
     assert!(!path.exists());
 }
 
-// C3. The file of whoever has taken over the path was removed with the listener.
+// Closing a listener once removed the socket file of a process that had taken over its path.
 #[cfg(unix)]
 #[test]
 fn a_listener_removes_its_own_file_only() {
@@ -230,7 +226,6 @@ fn outcome_of(address: String, from: Option<IpAddr>) -> Vec<String> {
     running.thread.join().unwrap().unwrap()
 }
 
-// C5
 #[test]
 fn a_connect_has_one_outcome() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -258,7 +253,7 @@ fn a_connect_has_one_outcome() {
     assert!(seen[0].contains("ConnectionRefused"), "{seen:?}");
 }
 
-// C5. Only Linux has all of 127.0.0.0/8 by itself.
+// Only Linux has all of 127.0.0.0/8 without configuration.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_stream_comes_from_the_address_that_is_asked_for() {
@@ -276,7 +271,6 @@ fn a_stream_comes_from_the_address_that_is_asked_for() {
     }
 }
 
-// C5
 #[test]
 fn an_address_that_this_machine_does_not_have_is_an_outcome() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -292,7 +286,6 @@ fn an_address_that_this_machine_does_not_have_is_an_outcome() {
     );
 }
 
-// R5
 #[test]
 fn what_other_threads_hand_over_runs_in_their_order() {
     const THREADS: usize = 8;
@@ -320,7 +313,6 @@ fn what_other_threads_hand_over_runs_in_their_order() {
     assert!(remote.run(|_| ()).is_err());
 }
 
-// C2
 #[test]
 fn peers_that_reset_are_told_of_once() {
     const CLIENTS: usize = 200;

@@ -223,7 +223,7 @@ fn out_of_descriptors_it_rests_and_serves_those_who_come_later() {
     assert_eq!((status, answer.as_str()), (200, "ok\n"));
 }
 
-// C10, rule 8: the kernel gives out, not our own limit.
+// The process reaches the limit of the kernel before its own.
 #[test]
 #[cfg(target_os = "linux")]
 fn when_the_kernel_has_no_descriptors_it_backs_off_and_goes_on() {
@@ -268,7 +268,6 @@ fn when_the_kernel_has_no_descriptors_it_backs_off_and_goes_on() {
     assert!((1..=3).contains(&lines.count()), "{log}");
 }
 
-// O6
 #[test]
 fn the_log_has_one_line_for_each_kind_of_misdirected_client_and_no_words_of_theirs() {
     let server = Server::start(&["--log", "debug"]);

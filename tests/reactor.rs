@@ -26,7 +26,7 @@ type Log = Vec<String>;
 
 // ── run, stop, timers, ticks ─────────────────────────────────────────────────────────────────
 
-// R1. Real: `Sim` has no `run`.
+// Not in a simulation, since `Sim` has no `run`.
 #[test]
 fn run_ends_at_stop_and_returns_the_state() {
     let state = Reactor::run(Vec::new(), |reactor| {
@@ -39,7 +39,6 @@ fn run_ends_at_stop_and_returns_the_state() {
     assert_eq!(state.unwrap(), ["tick", "timer"]);
 }
 
-// R1
 #[test]
 fn a_setup_that_fails_ends_run_before_anything_ran() {
     let ran = Rc::new(RefCell::new(false));
@@ -52,7 +51,6 @@ fn a_setup_that_fails_ends_run_before_anything_ran() {
     assert!(!*ran.borrow());
 }
 
-// Rule 10
 #[test]
 fn nothing_that_has_come_already_is_handed_out_after_a_stop() {
     for kind in ["short", "long"] {
@@ -81,7 +79,6 @@ fn nothing_that_has_come_already_is_handed_out_after_a_stop() {
     }
 }
 
-// Rule 10
 #[test]
 fn a_stop_is_the_last_that_is_heard_but_for_the_ends() {
     type Setup = fn(&mut Reactor<Log>) -> io::Result<()>;
@@ -159,7 +156,6 @@ fn a_stop_is_the_last_that_is_heard_but_for_the_ends() {
     }
 }
 
-// Rule 10
 #[test]
 fn a_stop_is_before_the_ticks_timers_and_calls_that_are_due() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
@@ -186,7 +182,6 @@ fn a_stop_is_before_the_ticks_timers_and_calls_that_are_due() {
     assert!(sim.state().is_empty());
 }
 
-// Rule 10
 #[test]
 fn nobody_connects_when_the_loop_has_stopped() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
@@ -206,7 +201,7 @@ fn nobody_connects_when_the_loop_has_stopped() {
     );
 }
 
-// C5: a missing socket fails at once, and every time.
+// A missing Unix socket fails within `connect`, so reconnecting must wait for the next turn.
 #[test]
 fn who_connects_again_at_once_in_vain_does_not_hold_the_loop() {
     fn connect(reactor: &mut Reactor<u32>) {
@@ -229,7 +224,6 @@ fn who_connects_again_at_once_in_vain_does_not_hold_the_loop() {
     }
 }
 
-// R1, rule 10
 #[test]
 fn stop_ends_after_this_callback_and_at_its_time() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
@@ -248,7 +242,6 @@ fn stop_ends_after_this_callback_and_at_its_time() {
     assert_eq!(*sim.state(), ["stopped"]);
 }
 
-// R2
 #[test]
 fn timers_fire_by_time_and_then_in_the_order_they_were_set() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
@@ -263,7 +256,6 @@ fn timers_fire_by_time_and_then_in_the_order_they_were_set() {
     assert_eq!(*sim.state(), ["a at 10", "b at 20", "c at 20", "d at 30"]);
 }
 
-// R2
 #[test]
 fn a_cancelled_timer_never_fires_and_its_id_is_stale() {
     let mut sim = Sim::new((0, None::<TimerId>), |_| {});
@@ -282,7 +274,6 @@ fn a_cancelled_timer_never_fires_and_its_id_is_stale() {
     assert_eq!(sim.state().0, 110);
 }
 
-// R2
 #[test]
 fn a_timer_may_cancel_itself_and_another_that_is_due_as_well() {
     let mut sim = Sim::new((Log::new(), Vec::new()), |_| {});
@@ -311,7 +302,6 @@ fn a_timer_may_cancel_itself_and_another_that_is_due_as_well() {
     assert_eq!(sim.reactor().stats().panics, 0);
 }
 
-// R2
 #[test]
 fn a_timer_that_is_set_in_a_timer_waits_for_the_next_turn() {
     let mut sim = Sim::new(0, |reactor: &mut Reactor<u32>| {
@@ -332,7 +322,6 @@ fn a_timer_that_is_set_in_a_timer_waits_for_the_next_turn() {
     }
 }
 
-// R3
 #[test]
 fn a_periodic_timer_neither_drifts_nor_ends_with_a_panic() {
     let mut sim = Sim::new(Vec::new(), |reactor: &mut Reactor<Vec<u128>>| {
@@ -351,7 +340,7 @@ fn a_periodic_timer_neither_drifts_nor_ends_with_a_panic() {
     assert_eq!(sim.reactor().stats().panics, 333);
 }
 
-// R3. Real: only there can the loop be late.
+// Real: only there can the loop be late.
 #[test]
 fn periods_that_were_missed_are_left_out() {
     let mut event_loop = EventLoop::new(Config::default(), Vec::new()).unwrap();
@@ -382,7 +371,6 @@ fn periods_that_were_missed_are_left_out() {
     );
 }
 
-// R4
 #[test]
 fn ticks_run_in_order_and_those_they_queue_in_the_next_turn() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
@@ -405,7 +393,6 @@ fn tick_for_ever(cx: &mut waterwheel::Cx<'_, u64>) {
     cx.reactor.next_tick(tick_for_ever);
 }
 
-// R4, rule 7
 #[test]
 fn a_tick_that_queues_itself_for_ever_starves_neither_sockets_nor_timers() {
     let mut sim = Sim::new(0, |reactor: &mut Reactor<u64>| {
@@ -425,7 +412,6 @@ fn a_tick_that_queues_itself_for_ever_starves_neither_sockets_nor_timers() {
     assert_eq!(*sim.state(), 1_000_002);
 }
 
-// R4, rule 7
 #[test]
 fn a_turn_runs_no_more_ticks_than_its_budget() {
     let config = Config {
@@ -446,7 +432,6 @@ fn a_turn_runs_no_more_ticks_than_its_budget() {
 
 // ── other threads ────────────────────────────────────────────────────────────────────────────
 
-// R5
 #[test]
 fn what_threads_hand_over_runs_once_and_in_the_order_of_each() {
     const THREADS: usize = 8;
@@ -481,7 +466,7 @@ fn what_threads_hand_over_runs_once_and_in_the_order_of_each() {
     assert_eq!(sim.state().len(), THREADS * CALLS);
 }
 
-// R5. Real: the waker is the kernel's.
+// On real sockets, since the waker is the kernel's.
 #[test]
 fn a_remote_wakes_a_loop_that_sleeps_for_ever() {
     let mut threads = Vec::new();
@@ -500,7 +485,6 @@ fn a_remote_wakes_a_loop_that_sleeps_for_ever() {
     }
 }
 
-// R5
 #[test]
 fn a_remote_whose_reactor_has_ended_says_so_and_drops_the_closure() {
     let mut remotes = Vec::new();
@@ -526,7 +510,6 @@ fn a_remote_whose_reactor_has_ended_says_so_and_drops_the_closure() {
     }
 }
 
-// R5
 #[test]
 fn closures_that_were_handed_over_and_never_ran_are_dropped_with_the_reactor() {
     let witness = Arc::new(());
@@ -540,7 +523,6 @@ fn closures_that_were_handed_over_and_never_ran_are_dropped_with_the_reactor() {
 
 // ── panics, nesting, order ───────────────────────────────────────────────────────────────────
 
-// R8, rule 6
 #[test]
 fn a_panic_ends_its_connection_with_1011_and_nothing_else() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
@@ -564,7 +546,6 @@ fn a_panic_ends_its_connection_with_1011_and_nothing_else() {
     assert_eq!(*sim.state(), ["1011 a callback panicked"]);
 }
 
-// R8, rule 6
 #[test]
 fn no_callback_can_end_the_loop_by_a_panic() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
@@ -617,7 +598,6 @@ struct Room {
     log: Log,
 }
 
-// R11, rule 1
 #[test]
 fn overflow_within_a_broadcast_closes_after_the_callback_has_returned() {
     let mut config = Config::default();
@@ -662,7 +642,6 @@ fn overflow_within_a_broadcast_closes_after_the_callback_has_returned() {
     assert_eq!(sim.reactor().stats().slow_consumers, 1);
 }
 
-// R11, rule 1
 #[test]
 fn closing_resetting_and_publishing_call_nobody_back_at_once() {
     let mut sim = Sim::new(Room::default(), |reactor: &mut Reactor<Room>| {
@@ -706,7 +685,6 @@ fn closing_resetting_and_publishing_call_nobody_back_at_once() {
     assert_eq!(sim.state().log.last().unwrap(), "tick");
 }
 
-// Rule 2
 #[test]
 fn a_connection_opens_once_hears_in_order_and_closes_last() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
@@ -758,7 +736,6 @@ fn who_dials_waits_until_the_loop_runs_and_is_served_then() {
 
 // ── stale ids ────────────────────────────────────────────────────────────────────────────────
 
-// W8 for every operation
 #[test]
 fn a_stale_id_does_nothing_also_when_its_place_is_taken() {
     let mut sim = Sim::new(Room::default(), |reactor: &mut Reactor<Room>| {
@@ -839,7 +816,7 @@ fn work_for(time: Duration) {
     while began.elapsed() < time {}
 }
 
-// R10, rule 9. Real: in a simulation a callback takes no time.
+// Real: in a simulation a callback takes no time.
 #[test]
 fn a_slow_callback_is_logged_by_name_and_shows_in_the_histogram() {
     listen_to_the_log();
@@ -860,7 +837,6 @@ fn a_slow_callback_is_logged_by_name_and_shows_in_the_histogram() {
     );
 }
 
-// R8, O6
 #[test]
 fn a_panic_is_logged_with_its_connection_its_route_and_its_event() {
     listen_to_the_log();
@@ -893,7 +869,7 @@ fn a_panic_is_logged_with_its_connection_its_route_and_its_event() {
     }
 }
 
-// R10. Real: port 0 is a number only there, and a callback takes time.
+// Real: port 0 is a number only there, and a callback takes time.
 #[test]
 fn a_slow_callback_is_logged_with_the_real_port_and_its_route() {
     listen_to_the_log();
@@ -923,7 +899,7 @@ fn a_slow_callback_is_logged_with_the_real_port_and_its_route() {
     assert_eq!(lines.len(), 1, "{:?}", logged("took"));
 }
 
-// R7, rule 8. Real: it is the kernel that would be asked.
+// On a real poll, since the timeout is what the kernel is given.
 #[test]
 fn a_loop_with_nothing_due_waits_for_ever() {
     let mut event_loop = EventLoop::new(Config::default(), ()).unwrap();

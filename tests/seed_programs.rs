@@ -33,7 +33,6 @@ fn request<S: 'static>(sim: &mut Sim<S>, request: &str) -> SimStream {
     stream
 }
 
-// R12, W2: seed 1
 #[test]
 fn echo_greets_answers_and_survives_a_client_that_closes_or_does_not_read() {
     let mut sim = Sim::new((), echo::setup);
@@ -60,7 +59,6 @@ fn echo_greets_answers_and_survives_a_client_that_closes_or_does_not_read() {
     assert!(sim.is_running() && !deaf.is_closed());
 }
 
-// R12: seed 4
 #[test]
 fn chat_tells_everybody_and_forgets_who_has_left() {
     let mut sim = Sim::new(chat::Chat::default(), chat::setup);
@@ -79,7 +77,6 @@ fn chat_tells_everybody_and_forgets_who_has_left() {
     assert_eq!(clients[0].received(), ["alone"]);
 }
 
-// R12, S4: seed 3
 #[test]
 fn sse_chat_brings_one_post_to_every_stream_with_its_newlines() {
     let mut sim = Sim::new((), sse_chat::setup);
@@ -116,7 +113,6 @@ fn sse_chat_brings_one_post_to_every_stream_with_its_newlines() {
     assert_eq!(sim.reactor().member_count("chat"), 1, "pruned");
 }
 
-// R12, H5: seed 7
 #[test]
 fn later_answers_after_two_seconds_and_notices_who_has_gone() {
     const LATER: &str = "GET /later HTTP/1.1\r\nHost: sim\r\n\r\n";
@@ -162,7 +158,6 @@ impl Write for &mut Blocking {
     }
 }
 
-// R12, W12: seed 6
 #[test]
 fn driver_echo_needs_no_loop() {
     let client = Machine::new(Role::Client);

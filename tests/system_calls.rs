@@ -82,7 +82,6 @@ fn an_echo_is_one_wait_one_read_and_one_write() {
     assert!(all <= 3 * MORE + 20, "{all} calls: {many:?}");
 }
 
-// R7
 #[test]
 fn an_idle_loop_makes_no_calls() {
     if !has("strace") {

@@ -81,7 +81,6 @@ fn close_frame(code: u16, reason: &str) -> Vec<u8> {
 
 // ── a session ────────────────────────────────────────────────────────────────────────────────
 
-// W2
 #[test]
 fn text_binary_pings_and_a_clean_close() {
     let mut sim = Sim::new(Log::new(), echo);
@@ -115,7 +114,7 @@ fn text_binary_pings_and_a_clean_close() {
     assert_eq!(*sim.state(), expected);
 }
 
-// W2. Source: RFC 6455, section 7.1.5.
+// Source: RFC 6455, section 7.1.5.
 #[test]
 fn on_close_tells_who_ended_it_with_which_code_and_whether_it_was_clean() {
     type Act = fn(&mut Sim<Log>, &SimSocket);
@@ -211,7 +210,6 @@ fn close_all(sim: &mut Sim<Log>, code: u16, reason: &str) {
     sim.settle();
 }
 
-// W2
 #[test]
 fn what_is_queued_before_a_close_goes_first_and_what_comes_after_it_is_not_heard() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
@@ -263,7 +261,6 @@ impl WebSocketHandler<Log> for Object {
     }
 }
 
-// W2
 #[test]
 fn one_object_may_take_all_callbacks() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
@@ -319,7 +316,7 @@ fn heard_and_got(pieces: &[&[u8]], settle: bool) -> (Log, Vec<u8>) {
     (std::mem::take(sim.state()), got)
 }
 
-// W1: bytes behind the upgrade in the same read are the first frames.
+// Bytes behind the upgrade in the same read are the first frames.
 #[test]
 fn a_session_in_one_piece_loses_nothing() {
     let (heard, got) = heard_and_got(&[&session()], true);
@@ -347,7 +344,6 @@ fn a_session_in_one_piece_loses_nothing() {
     assert_eq!(got[head..], frames);
 }
 
-// W1
 #[test]
 fn every_cut_of_a_session_gives_the_same() {
     let session = session();
@@ -362,7 +358,6 @@ fn every_cut_of_a_session_gives_the_same() {
     }
 }
 
-// W1, C1
 #[test]
 fn short_reads_and_writes_change_nothing() {
     for seed in 0..200 {
@@ -407,7 +402,7 @@ fn short_reads_and_writes_change_nothing() {
     }
 }
 
-// Rule 11: whatever comes, nothing panics, and every connection ends.
+// No input panics, and every connection ends.
 #[test]
 fn noise_after_the_handshake_ends_the_connection_and_nothing_else() {
     let mut random: u64 = 42;
@@ -442,7 +437,7 @@ fn noise_after_the_handshake_ends_the_connection_and_nothing_else() {
 
 // ── faults of the peer, and ours ─────────────────────────────────────────────────────────────
 
-// W1, W5, rule 2, rule 11. Source: RFC 6455, section 7.4.1.
+// Source: RFC 6455, section 7.4.1.
 #[test]
 fn an_error_tells_its_code_to_the_peer_and_to_on_close() {
     let too_long = |bytes| Error::FrameTooLong {
@@ -555,7 +550,7 @@ fn an_error_tells_its_code_to_the_peer_and_to_on_close() {
     }
 }
 
-// W2: 1003 is the application's to say, since it knows what it can take.
+// Only the application knows which kinds of messages it takes, so 1003 is sent by it.
 #[test]
 fn an_application_refuses_binary_with_1003() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
@@ -579,7 +574,6 @@ fn an_application_refuses_binary_with_1003() {
     assert_eq!(*sim.state(), ["1003 closed by us: text only"]);
 }
 
-// W5, rule 11
 #[test]
 fn fragments_count_together_and_the_one_too_many_gets_1009() {
     let mut sim = Sim::new(Log::new(), echo);
@@ -605,7 +599,6 @@ fn fragments_count_together_and_the_one_too_many_gets_1009() {
     );
 }
 
-// W5
 #[test]
 fn a_message_of_exactly_the_limit_is_taken_and_routes_have_their_own() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
@@ -638,7 +631,6 @@ fn a_message_of_exactly_the_limit_is_taken_and_routes_have_their_own() {
     }
 }
 
-// R8, rule 6
 #[test]
 fn a_panic_in_any_callback_of_a_socket_gets_1011_and_its_on_close() {
     for doomed in ["on_open", "on_message", "on_ping", "on_pong", "on_close"] {
@@ -681,7 +673,6 @@ fn a_panic_in_any_callback_of_a_socket_gets_1011_and_its_on_close() {
 
 // ── time ─────────────────────────────────────────────────────────────────────────────────────
 
-// W6
 #[test]
 fn a_silent_peer_is_pinged_after_25_seconds_and_gone_20_later() {
     let mut sim = Sim::new(Log::new(), echo);
@@ -704,7 +695,6 @@ fn a_silent_peer_is_pinged_after_25_seconds_and_gone_20_later() {
     assert_eq!(sim.reactor().connection_count(), 0);
 }
 
-// W6
 #[test]
 fn a_peer_that_answers_or_says_anything_stays() {
     let mut sim = Sim::new(Log::new(), echo);
@@ -733,7 +723,6 @@ fn a_peer_that_answers_or_says_anything_stays() {
     assert!(!answers.is_closed() && !talks.is_closed());
 }
 
-// W6
 #[test]
 fn a_route_without_pings_waits_for_ever() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
@@ -745,7 +734,6 @@ fn a_route_without_pings_waits_for_ever() {
     assert!(!client.is_closed());
 }
 
-// W6
 #[test]
 fn an_application_may_ping_too() {
     let mut sim = Sim::new(Log::new(), echo);
@@ -769,7 +757,7 @@ fn fill(ws: &mut Ws<'_, Log>) {
     ws.send([0; 100_000]);
 }
 
-// W7: one absolute deadline, on every way out.
+// Closing has one absolute deadline, whichever side began it.
 #[test]
 fn ten_seconds_after_the_first_step_of_closing_the_socket_is_gone() {
     /// What the client does, and what the server does when it hears `go`.
@@ -891,7 +879,6 @@ fn ten_seconds_after_the_first_step_of_closing_the_socket_is_gone() {
     }
 }
 
-// W7
 #[test]
 fn a_close_that_is_answered_ends_at_once() {
     let mut sim = Sim::new(Log::new(), echo);
@@ -905,7 +892,7 @@ fn a_close_that_is_answered_ends_at_once() {
     assert_eq!(sim.reactor().connection_count(), 0);
 }
 
-// W7, C7: the answer of a peer that was paused is heard all the same.
+// The close frame of a paused peer is still read.
 #[test]
 fn closing_a_paused_socket_hears_its_answer() {
     for before in [false, true] {
@@ -935,7 +922,6 @@ fn closing_a_paused_socket_hears_its_answer() {
     }
 }
 
-// W8
 #[test]
 fn a_broadcast_to_half_closing_sockets_answers_gone_and_goes_on() {
     let mut sim = Sim::new(Vec::new(), |reactor: &mut Reactor<Vec<ConnId>>| {
@@ -963,7 +949,6 @@ fn a_broadcast_to_half_closing_sockets_answers_gone_and_goes_on() {
     }
 }
 
-// Rule 10, O3
 #[test]
 fn a_drain_closes_sockets_with_1001_and_takes_no_new_ones() {
     let mut sim = Sim::new(Log::new(), echo);
