@@ -79,7 +79,7 @@ fn an_echo_of_a_small_message_allocates_nothing_of_its_own() {
 }
 
 #[test]
-fn memory_is_given_back_when_everybody_has_gone() {
+fn memory_is_freed_after_all_connections_have_closed() {
     let mut sim = Sim::with_config(config(), (), hall);
     let mut visit = |count: usize| {
         let left = measure(|| {

@@ -108,7 +108,7 @@ fn a_client_passes_all_cases_strictly() {
 
 // Without group 9: its messages of up to 16 MiB are longer than the example accepts.
 #[test]
-fn the_protocol_alone_passes_the_cases_on_blocking_sockets_and_threads() {
+fn the_driver_passes_the_cases_on_blocking_sockets() {
     if can_run() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("ws://{}", listener.local_addr().unwrap());

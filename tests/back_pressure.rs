@@ -110,7 +110,7 @@ fn publish(sim: &mut Sim<Room>, id: ConnId, count: usize) -> usize {
 
 // This policy is the default.
 #[test]
-fn close_ends_the_slow_with_1013_and_the_others_lose_nothing() {
+fn close_ends_a_slow_consumer_with_1013_and_others_lose_nothing() {
     let mut sim = room(Overflow::Close);
     let fast: Vec<SimSocket> = (0..10).map(|_| sim.websocket("/")).collect();
     let (stopped, id) = slow(&mut sim);
@@ -148,7 +148,7 @@ fn close_ends_the_slow_with_1013_and_the_others_lose_nothing() {
 }
 
 #[test]
-fn close_resets_a_raw_stream() {
+fn close_resets_a_slow_raw_stream() {
     let mut config = Config::default();
     config.options.queue_high_bytes = HIGH;
     let mut sim = Sim::with_config(config, Vec::new(), |reactor: &mut Reactor<Vec<String>>| {
@@ -172,7 +172,7 @@ fn close_resets_a_raw_stream() {
 }
 
 #[test]
-fn drop_newest_keeps_what_waits_and_counts_what_it_refuses() {
+fn drop_newest_keeps_the_queue_and_counts_refused_messages() {
     let mut sim = room(Overflow::DropNewest);
     let (stopped, id) = slow(&mut sim);
     let sent: Vec<Sent> = (0..100)
@@ -197,7 +197,7 @@ fn drop_newest_keeps_what_waits_and_counts_what_it_refuses() {
 }
 
 #[test]
-fn drop_oldest_keeps_the_newest_and_what_has_begun() {
+fn drop_oldest_keeps_the_newest_and_the_partly_written() {
     let mut sim = room(Overflow::DropOldest);
     let (stopped, id) = slow(&mut sim);
     let most = publish(&mut sim, id, 100);
@@ -212,7 +212,7 @@ fn drop_oldest_keeps_the_newest_and_what_has_begun() {
 }
 
 #[test]
-fn latest_per_key_puts_the_new_in_the_place_of_the_old() {
+fn latest_per_key_replaces_a_message_in_its_place() {
     let mut sim = room(Overflow::LatestPerKey);
     let (stopped, id) = slow(&mut sim);
     let price =
@@ -239,7 +239,7 @@ fn latest_per_key_puts_the_new_in_the_place_of_the_old() {
 }
 
 #[test]
-fn latest_per_key_knows_publications_by_their_topic() {
+fn latest_per_key_takes_the_topic_of_a_publication_as_its_key() {
     let mut sim = room(Overflow::LatestPerKey);
     let (stopped, id) = slow(&mut sim);
     sim.reactor().subscribe(id, "weather").unwrap();
@@ -272,7 +272,7 @@ fn latest_per_key_drops_the_oldest_for_a_message_without_a_key() {
 
 // The queue stays bounded even if every replacement is larger than what it replaces.
 #[test]
-fn latest_per_key_is_bounded_when_the_new_is_larger_than_the_old() {
+fn latest_per_key_is_bounded_when_replacements_are_larger() {
     let mut sim = room(Overflow::LatestPerKey);
     let (stopped, id) = slow(&mut sim);
     sim.reactor().send_keyed(id, 1_000_000, message(0));
@@ -301,7 +301,7 @@ fn latest_per_key_is_bounded_when_the_new_is_larger_than_the_old() {
 // A message is never lost silently. Random operations, since a policy may meet a message that is
 // partly written.
 #[test]
-fn every_message_is_delivered_or_counted_and_the_order_stays() {
+fn every_message_is_delivered_in_order_or_counted_as_dropped() {
     let dropping = [
         Overflow::DropNewest,
         Overflow::DropOldest,
@@ -373,7 +373,7 @@ fn every_message_is_delivered_or_counted_and_the_order_stays() {
 // ── watermarks ───────────────────────────────────────────────────────────────────────────────
 
 #[test]
-fn on_drain_comes_once_when_the_queue_has_fallen_to_the_low_watermark() {
+fn on_drain_is_called_once_when_the_queue_falls_to_the_low_watermark() {
     let mut sim = room(Overflow::DropNewest);
     let (client, id) = slow(&mut sim);
     for round in 1..=3 {
@@ -450,7 +450,7 @@ fn a_producer_that_waits_for_on_drain_loses_nothing() {
 }
 
 #[test]
-fn a_message_longer_than_the_watermark_goes_through_alone() {
+fn an_empty_queue_takes_a_message_above_the_high_watermark() {
     for overflow in [
         Overflow::Close,
         Overflow::DropNewest,
@@ -474,7 +474,7 @@ fn a_message_longer_than_the_watermark_goes_through_alone() {
 }
 
 #[test]
-fn many_tiny_messages_are_bounded_by_what_they_cost() {
+fn tiny_messages_count_with_their_overhead() {
     let mut sim = room(Overflow::DropNewest);
     let (_client, id) = slow(&mut sim);
     let taken = (0..HIGH)
@@ -517,7 +517,7 @@ fn an_echo_to_a_client_that_does_not_read_pauses_and_loses_nothing() {
 
 // Pongs are never dropped, so reading must stop before they fill the queue.
 #[test]
-fn a_flood_of_pings_without_reading_is_bounded() {
+fn a_client_that_pings_without_reading_fills_a_bounded_queue() {
     let mut sim = room(Overflow::DropOldest);
     let (client, id) = slow(&mut sim);
     for _ in 0..20_000 {
@@ -535,7 +535,7 @@ fn a_flood_of_pings_without_reading_is_bounded() {
 
 // Messages that a callback sends to its own connection obey the same policy.
 #[test]
-fn a_burst_of_own_replies_is_bounded_and_told() {
+fn replies_within_one_callback_are_bounded_and_refusals_reported() {
     for overflow in [Overflow::Close, Overflow::DropNewest, Overflow::DropOldest] {
         let mut sim = Sim::new(Vec::new(), move |reactor: &mut Reactor<Vec<Sent>>| {
             reactor.websocket("0.0.0.0:80", move |ws| {
@@ -565,7 +565,7 @@ fn a_burst_of_own_replies_is_bounded_and_told() {
 
 // A slow client loses messages, but a client that still reads must not count as dead.
 #[test]
-fn a_slow_member_of_a_dropping_route_stays_for_hours() {
+fn a_slow_member_of_a_dropping_route_is_not_closed() {
     let mut sim = room(Overflow::DropOldest);
     let (slow, id) = slow(&mut sim);
     let mut got = Vec::new();
@@ -590,7 +590,7 @@ fn a_slow_member_of_a_dropping_route_stays_for_hours() {
 
 // A slow member delays no other member, and leaves its topics when its connection closes.
 #[test]
-fn a_slow_member_that_is_closed_is_a_member_no_more() {
+fn closing_a_slow_member_removes_it_from_its_topics() {
     let mut sim = room(Overflow::Close);
     let (stopped, id) = slow(&mut sim);
     publish(&mut sim, id, 30);
@@ -604,7 +604,7 @@ fn a_slow_member_that_is_closed_is_a_member_no_more() {
 
 // A burst within one turn must not make a client that reads a slow consumer.
 #[test]
-fn a_burst_closes_nobody_who_reads() {
+fn a_burst_within_one_turn_closes_no_client_that_reads() {
     const COUNT: usize = 20_000;
     let mut sim = Sim::new((), |reactor| {
         reactor

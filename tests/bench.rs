@@ -207,7 +207,7 @@ impl Drop for Wrong {
 // ── each load ────────────────────────────────────────────────────────────────────────────────
 
 #[test]
-fn echo_in_a_closed_loop_counts_what_comes_back() {
+fn echo_in_a_closed_loop_counts_replies() {
     let server = Server::start(&["echo"]);
     let url = url(&server);
     let pid = server.child.id().to_string();
@@ -238,7 +238,7 @@ fn echo_in_a_closed_loop_counts_what_comes_back() {
 }
 
 #[test]
-fn at_a_fixed_rate_sent_and_received_are_the_servers_own_counts() {
+fn counts_at_a_fixed_rate_match_those_of_the_server() {
     let server = Wrong::start(Fault::Nothing, false);
     let outcome = bench(
         &[
@@ -305,7 +305,7 @@ fn idle_counts_connections_and_the_memory_they_take() {
 }
 
 #[test]
-fn churn_goes_round_and_round() {
+fn churn_opens_and_closes_connections_repeatedly() {
     let server = Server::start(&["echo"]);
     let url = url(&server);
     let outcome = bench(&[&["churn", "--url", &url, "--connections", "5"], &SHORT[..]].concat());
@@ -320,7 +320,7 @@ fn churn_goes_round_and_round() {
 
 // The rate was taken and ignored.
 #[test]
-fn churn_begins_no_more_connections_a_second_than_it_may() {
+fn churn_keeps_to_its_rate_of_connections() {
     let server = Server::start(&["echo"]);
     let url = url(&server);
     // One at once, and the next after a quarter of an hour.
@@ -332,7 +332,7 @@ fn churn_begins_no_more_connections_a_second_than_it_may() {
 }
 
 #[test]
-fn fan_out_reaches_everybody_by_every_way() {
+fn fan_out_reaches_all_members_over_every_transport() {
     let echo = Server::start(&["echo", "--to", "all"]);
     let hub = Server::start(&["serve", "--publish-token", "secret"]);
     let (echo_url, hub_url) = (url(&echo), url(&hub));
@@ -432,7 +432,7 @@ fn a_plot_is_two_pictures_in_one_file() {
 
 #[cfg(not(feature = "plot"))]
 #[test]
-fn a_plot_that_cannot_be_drawn_is_said_before_the_run() {
+fn a_plot_that_cannot_be_drawn_is_reported_before_the_run() {
     let outcome = bench(&["echo", "--url", "ws://127.0.0.1:1/", "--plot", "a.svg"]);
     assert_eq!(outcome.code, Some(2));
     assert!(
@@ -461,7 +461,7 @@ fn assert_caught(outcome: &Outcome, server: &Wrong, kind: &str, words: &str) {
 }
 
 #[test]
-fn one_wrong_reply_is_caught_and_called_what_it_is() {
+fn one_wrong_reply_is_reported_by_its_kind() {
     for (fault, kind, words) in FAULTS {
         let server = Wrong::start(fault, false);
         let load = [
@@ -480,7 +480,7 @@ fn one_wrong_reply_is_caught_and_called_what_it_is() {
 }
 
 #[test]
-fn one_wrong_delivery_is_caught_and_called_what_it_is() {
+fn one_wrong_delivery_is_reported_by_its_kind() {
     for (fault, kind, words) in FAULTS {
         let server = Wrong::start(fault, true);
         let load = [
@@ -500,7 +500,7 @@ fn one_wrong_delivery_is_caught_and_called_what_it_is() {
 
 // Without --verify, replies are counted.
 #[test]
-fn a_reply_too_few_or_too_many_is_caught_by_counting() {
+fn a_missing_or_extra_reply_is_found_by_counting() {
     for (fault, kind) in [(Fault::Drop, "lost"), (Fault::Duplicate, "duplicated")] {
         let server = Wrong::start(fault, false);
         let load = [
@@ -543,7 +543,7 @@ fn a_lost_delivery_does_not_stop_a_closed_loop() {
 }
 
 #[test]
-fn a_server_that_ends_half_way_is_a_sentence() {
+fn a_server_that_ends_during_the_run_is_reported() {
     let server = Wrong::start(Fault::Stop, false);
     let load = [
         "echo",
@@ -568,7 +568,7 @@ fn a_server_that_ends_half_way_is_a_sentence() {
 }
 
 #[test]
-fn a_server_that_answers_the_sender_alone_is_no_fan_out() {
+fn a_fan_out_that_reaches_only_the_sender_is_reported() {
     let server = Server::start(&["echo"]);
     let outcome = bench(&["fan-out", "--url", &url(&server), "--subscribers", "3"]);
     assert_eq!(outcome.code, Some(1));
@@ -581,7 +581,7 @@ fn a_server_that_answers_the_sender_alone_is_no_fan_out() {
 }
 
 #[test]
-fn what_refuses_is_a_sentence() {
+fn refused_connections_and_upgrades_are_reported() {
     let hub = Server::start(&["serve", "--publish-token", "secret"]);
     let hub_url = url(&hub);
     // Nobody listens on the first port.
@@ -667,7 +667,7 @@ fn json_has_every_parameter_and_never_the_token() {
 }
 
 #[test]
-fn words_that_make_no_sense_are_exit_code_2() {
+fn invalid_arguments_exit_with_code_2() {
     for (words, sentence) in [
         (&["echo", "--url", "127.0.0.1:9"][..], "ws://HOST:PORT"),
         (&["echo", "--url", "wss://h/"], "wss://"),
@@ -698,7 +698,7 @@ fn bystander() -> Child {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_process_that_is_not_there_is_a_sentence() {
+fn a_missing_process_to_watch_is_reported() {
     let mut gone = bystander();
     let pid = gone.id().to_string();
     gone.kill().unwrap();
@@ -711,7 +711,7 @@ fn a_process_that_is_not_there_is_a_sentence() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_process_that_ends_meanwhile_costs_its_figures_and_no_others() {
+fn a_watched_process_that_ends_loses_only_its_own_figures() {
     let server = Wrong::start(Fault::Nothing, false);
     let mut watched = bystander();
     let pid = watched.id().to_string();
@@ -748,7 +748,7 @@ fn a_process_that_ends_meanwhile_costs_its_figures_and_no_others() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn an_interrupt_ends_the_measuring_and_another_process_is_not_the_servers() {
+fn an_interrupt_reports_figures_so_far_and_an_idle_watched_process() {
     let server = Wrong::start(Fault::Nothing, false);
     let mut watched = bystander();
     let pid = watched.id().to_string();
@@ -787,7 +787,7 @@ fn an_interrupt_ends_the_measuring_and_another_process_is_not_the_servers() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn too_few_descriptors_are_a_sentence() {
+fn too_few_descriptors_are_reported() {
     let mut command = Command::new("bash");
     let words = "ulimit -n 50 && exec \"$0\" bench echo --url ws://127.0.0.1:1/ --connections 40";
     command.args(["-c", words, env!("CARGO_BIN_EXE_waterwheel")]);

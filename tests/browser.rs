@@ -14,7 +14,7 @@ use std::process::Command;
 const NODE_MAJOR_MIN: u32 = 20;
 
 #[test]
-fn demo_page_shows_both_transports_and_is_back_after_the_server_is() {
+fn the_demo_page_shows_both_transports_and_reconnects_after_a_restart() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser");
     let chromium = match installed(&directory) {
         Ok(chromium) => chromium,

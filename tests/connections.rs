@@ -133,7 +133,7 @@ fn with_on_end_our_side_stays_open_until_the_application_ends_it() {
 }
 
 #[test]
-fn what_is_sent_before_close_arrives_and_what_is_sent_after_is_gone() {
+fn bytes_sent_before_close_arrive_and_later_sends_answer_gone() {
     let mut sim = Sim::new(Vec::new(), |reactor: &mut Reactor<Vec<Sent>>| {
         reactor.stream("0.0.0.0:1", |stream| {
             stream.on_open(|stream| {
@@ -153,7 +153,7 @@ fn what_is_sent_before_close_arrives_and_what_is_sent_after_is_gone() {
 }
 
 #[test]
-fn a_client_of_the_same_program_has_one_outcome() {
+fn a_connect_within_one_program_has_one_outcome() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| -> io::Result<()> {
         echo(reactor)?;
         for port in [1, 2] {
@@ -220,7 +220,7 @@ fn a_flood_on_one_connection_does_not_delay_another() {
 }
 
 #[test]
-fn a_turn_accepts_no_more_than_its_budget_and_the_rest_later() {
+fn a_turn_accepts_at_most_its_budget_and_the_next_turns_the_rest() {
     let config = Config {
         accepts_per_turn: 2,
         connections_max: 4,
@@ -239,7 +239,7 @@ fn a_turn_accepts_no_more_than_its_budget_and_the_rest_later() {
 }
 
 #[test]
-fn a_paused_connection_hears_nothing_until_it_is_resumed_and_then_all_of_it() {
+fn a_paused_connection_delivers_nothing_until_resume_and_then_everything() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.stream("0.0.0.0:1", |stream| {
             stream.on_open(|stream| {
@@ -268,7 +268,7 @@ fn a_paused_connection_hears_nothing_until_it_is_resumed_and_then_all_of_it() {
 }
 
 #[test]
-fn a_socket_that_pauses_within_a_message_gets_the_next_ones_after_resume() {
+fn pausing_in_on_message_holds_later_messages_until_resume() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.websocket("0.0.0.0:80", |ws| {
             ws.on_message(|ws, message| {
@@ -295,7 +295,7 @@ fn a_socket_that_pauses_within_a_message_gets_the_next_ones_after_resume() {
 
 // A paused connection cannot deliver its pong, so the missing pong must not end it.
 #[test]
-fn a_paused_socket_is_not_blamed_for_its_silence() {
+fn a_paused_socket_does_not_time_out_for_a_missing_pong() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.websocket("0.0.0.0:80", |ws| {
             ws.on_open(|ws, _| ws.reactor.pause(ws.id));
@@ -351,7 +351,7 @@ fn the_only_connection<S: 'static>(sim: &mut Sim<S>) -> Option<ConnId> {
 // ── deadlines ────────────────────────────────────────────────────────────────────────────────
 
 #[test]
-fn an_idle_stream_is_closed_at_its_deadline_and_a_byte_puts_it_off() {
+fn an_idle_stream_is_closed_at_its_deadline_which_each_byte_postpones() {
     let mut config = Config::default();
     config.options.idle_timeout = Some(secs(10));
     let mut sim = Sim::with_config(config, Log::new(), log_stream);
@@ -390,7 +390,7 @@ fn raw_listeners_and_raw_clients_have_options_of_their_own() {
 }
 
 #[test]
-fn a_connection_that_does_not_finish_its_head_has_ten_seconds() {
+fn a_connection_without_a_whole_head_is_closed_after_ten_seconds() {
     let cases = [
         ("silent", "", ""),
         ("slow", "GET / HTTP/1.1\r\nHost: sim\r\n", "HTTP/1.1 408"),
@@ -424,7 +424,7 @@ fn a_connection_that_does_not_finish_its_head_has_ten_seconds() {
 }
 
 #[test]
-fn a_peer_that_takes_nothing_for_thirty_seconds_is_gone() {
+fn a_peer_that_reads_nothing_for_thirty_seconds_is_removed() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.stream("0.0.0.0:1", |stream| {
             stream.on_open(|stream| stream.send([0; 100_000]));
@@ -455,7 +455,7 @@ fn a_peer_that_takes_nothing_for_thirty_seconds_is_gone() {
 }
 
 #[test]
-fn a_stream_that_is_closed_is_gone_ten_seconds_later_whatever_the_peer_does() {
+fn a_closed_stream_is_removed_within_ten_seconds_whatever_the_peer_does() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.stream("0.0.0.0:1", |stream| {
             stream.on_open(|stream| {
@@ -516,7 +516,7 @@ fn answer_goodbye(socket: &SimSocket) -> bool {
 }
 
 #[test]
-fn a_drain_says_goodbye_evenly_over_its_window_and_ends_when_all_have_gone() {
+fn a_drain_spreads_its_goodbyes_over_its_window_and_ends_with_the_last_connection() {
     let mut sim = Sim::new(Log::new(), rooms);
     let sockets: Vec<SimSocket> = (0..20).map(|_| sim.websocket("/ws")).collect();
     sim.advance(secs(1));
@@ -542,7 +542,7 @@ fn a_drain_says_goodbye_evenly_over_its_window_and_ends_when_all_have_gone() {
 }
 
 #[test]
-fn a_drain_closes_the_listeners_and_lets_answers_under_way_finish() {
+fn a_drain_closes_the_listeners_and_finishes_answers_under_way() {
     let mut listener = None;
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         rooms(reactor).unwrap();
@@ -581,7 +581,7 @@ fn a_drain_closes_the_listeners_and_lets_answers_under_way_finish() {
 }
 
 #[test]
-fn a_drain_waits_for_the_silent_until_the_close_deadline_and_no_longer() {
+fn a_drain_waits_for_silent_peers_until_the_close_deadline() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| rooms(reactor));
     let silent = sim.websocket("/ws");
     sim.reactor().drain(secs(5));
@@ -620,7 +620,7 @@ fn a_drain_ends_a_close_deadline_after_its_window_whatever_is_under_way() {
 }
 
 #[test]
-fn the_longest_times_there_are_are_no_arithmetic() {
+fn the_longest_durations_do_not_overflow() {
     let mut config = Config::default();
     config.options.close_timeout = Duration::MAX;
     config.options.write_timeout = Duration::MAX;
@@ -647,7 +647,7 @@ fn the_longest_times_there_are_are_no_arithmetic() {
 }
 
 #[test]
-fn a_drain_of_nobody_ends_at_once_and_stop_ends_any_drain() {
+fn a_drain_without_connections_ends_at_once_and_stop_ends_any_drain() {
     let mut sim = Sim::new(Log::new(), rooms);
     sim.reactor().drain(secs(100));
     sim.turn();
@@ -859,7 +859,7 @@ fn live_and_die(seed: u64) -> Lives {
 }
 
 #[test]
-fn every_connection_that_opened_closes_once_however_it_ends() {
+fn every_opened_connection_closes_once_however_it_ends() {
     let mut total = Lives::default();
     for seed in 0..2500 {
         let lives = live_and_die(seed);
@@ -888,7 +888,7 @@ fn every_connection_that_opened_closes_once_however_it_ends() {
 
 // A stop calls `on_close` for every connection that it ends.
 #[test]
-fn a_stop_closes_everybody_who_is_there() {
+fn a_stop_closes_every_connection() {
     let mut sim = Sim::new(Vec::new(), |reactor| {
         reactor
             .websocket("0.0.0.0:80", |ws| {
@@ -906,7 +906,7 @@ fn a_stop_closes_everybody_who_is_there() {
 
 // "Later clients are served when others leave", however they leave.
 #[test]
-fn the_end_of_lingering_makes_room() {
+fn the_end_of_lingering_frees_a_place_for_the_next_client() {
     let config = Config {
         connections_max: 1,
         ..Config::default()

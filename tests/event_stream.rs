@@ -135,7 +135,7 @@ fn events(text: &str) -> Vec<Seen> {
 }
 
 #[test]
-fn the_answer_of_a_stream_is_exactly_this_and_comes_at_once() {
+fn the_head_of_a_stream_has_exactly_these_bytes_and_is_sent_at_once() {
     let mut sim = chat();
     let reader = Reader::open(&mut sim, "/chat");
     let expected = "HTTP/1.1 200 OK\r\nDate: Sun, 09 Sep 2001 01:46:40 GMT\r\n\
@@ -227,7 +227,7 @@ fn events_carry_id_and_name_and_each_is_one_chunk() {
 }
 
 #[test]
-fn what_is_sent_to_one_stream_is_data_and_bytes_are_refused() {
+fn text_sent_to_one_stream_is_data_and_binary_is_refused() {
     let mut sim = chat();
     let mut reader = Reader::open(&mut sim, "/chat");
     let other = Reader::open(&mut sim, "/chat");
@@ -241,7 +241,7 @@ fn what_is_sent_to_one_stream_is_data_and_bytes_are_refused() {
 }
 
 #[test]
-fn an_idle_stream_shows_a_comment_every_fifteen_seconds() {
+fn an_idle_stream_gets_a_comment_every_fifteen_seconds() {
     let mut sim = chat();
     let reader = Reader::open(&mut sim, "/chat");
     reader.stream.read();
@@ -258,7 +258,7 @@ fn an_idle_stream_shows_a_comment_every_fifteen_seconds() {
 }
 
 #[test]
-fn the_interval_of_comments_is_an_option_of_the_site() {
+fn the_interval_of_comments_is_an_option_of_the_router() {
     for (interval, count) in [(None, 0), (Some(seconds(2)), 4)] {
         let mut sim = Sim::new((), |reactor| {
             reactor.http("0.0.0.0:80", |router| {
@@ -276,7 +276,7 @@ fn the_interval_of_comments_is_an_option_of_the_site() {
 }
 
 #[test]
-fn a_stream_may_say_how_long_to_wait_before_connecting_again() {
+fn a_stream_can_set_the_reconnection_time() {
     let mut sim = chat();
     let mut reader = Reader::open(&mut sim, "/retry");
     sim.reactor().publish("chat", "news");
@@ -296,7 +296,7 @@ fn a_stream_may_be_a_member_of_several_topics() {
 }
 
 #[test]
-fn what_one_client_posts_two_streams_show_in_the_same_order() {
+fn two_streams_show_posted_messages_in_the_same_order() {
     let mut sim = chat();
     let mut readers = [
         Reader::open(&mut sim, "/chat"),
@@ -381,7 +381,7 @@ fn head_gets_the_headers_of_a_stream_and_no_events() {
 }
 
 #[test]
-fn however_a_stream_ends_on_close_is_called_once_and_its_topics_are_left() {
+fn every_end_of_a_stream_calls_on_close_once_and_leaves_its_topics() {
     type End = fn(&mut Sim<Notes>, &SimStream);
     let ways: [(&str, End, CloseCause, bool); 5] = [
         (
@@ -438,7 +438,7 @@ fn however_a_stream_ends_on_close_is_called_once_and_its_topics_are_left() {
 }
 
 #[test]
-fn what_a_client_says_on_a_stream_means_nothing() {
+fn bytes_from_the_client_of_a_stream_are_ignored() {
     let mut sim = chat();
     let stream = sim.connect();
     stream.write(get("/chat") + &get("/"));
@@ -483,7 +483,7 @@ fn a_stream_that_is_not_read_is_cut_off_and_the_others_lose_nothing() {
 }
 
 #[test]
-fn a_name_that_cannot_be_a_topic_is_left_out_and_the_stream_stays() {
+fn an_invalid_topic_name_is_skipped_and_the_stream_stays_open() {
     let mut sim = chat();
     let mut reader = Reader::open(&mut sim, "/bad");
     assert_eq!(reader.text(), ":\n\n");

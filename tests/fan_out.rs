@@ -26,7 +26,7 @@ fn topics(reactor: &mut Reactor<Log>) -> io::Result<ListenerId> {
 }
 
 #[test]
-fn who_leaves_is_a_member_no_more() {
+fn every_end_of_a_connection_removes_it_from_its_topics() {
     let mut sim = Sim::new(Log::new(), topics);
     for round in 0..2000 {
         let client = sim.websocket("/news");
@@ -44,7 +44,7 @@ fn who_leaves_is_a_member_no_more() {
 }
 
 #[test]
-fn a_closing_member_gets_no_more_and_one_by_name_and_pattern_gets_it_once() {
+fn a_closing_member_gets_no_further_publications() {
     let mut sim = Sim::new(Log::new(), topics);
     let (stays, goes) = (sim.websocket("/news"), sim.websocket("/new*"));
     sim.reactor().publish("news", "1");
@@ -74,7 +74,7 @@ fn data(stream: &SimStream) -> Vec<String> {
 }
 
 #[test]
-fn every_member_of_every_transport_gets_one_order() {
+fn members_of_all_transports_get_publications_in_one_order() {
     let mut sim = Sim::new(Log::new(), topics);
     sim.socket_bytes(1 << 20);
     let publishers: Vec<SimSocket> = (0..3).map(|_| sim.websocket("/none")).collect();
@@ -129,7 +129,7 @@ fn every_member_of_every_transport_gets_one_order() {
 
 // All members get the same bytes, which are encoded once.
 #[test]
-fn a_publication_is_one_frame_for_all() {
+fn all_members_get_the_same_frame_of_a_publication() {
     let mut sim = Sim::new(Log::new(), topics);
     let clients: Vec<SimSocket> = (0..100).map(|_| sim.websocket("/news")).collect();
     let published = sim

@@ -142,7 +142,7 @@ fn a_publication_on_one_reactor_reaches_the_members_of_all_and_counts_them() {
 }
 
 #[test]
-fn a_federation_of_one_is_a_hub() {
+fn a_group_of_one_reactor_publishes_like_a_single_hub() {
     let mut house = house(1);
     let member = house.plain(0, "news");
     let (id, delivered) = published(&house.post(0, "news", "hello"));
@@ -230,7 +230,7 @@ fn members_on_all_reactors_get_the_messages_of_a_topic_in_one_order_of_ascending
 }
 
 #[test]
-fn while_a_reactor_is_behind_publishing_is_refused_and_nobody_gets_what_was() {
+fn publishing_is_refused_while_a_reactor_is_overloaded_and_reaches_no_member() {
     let config = Config {
         federation_bytes_max: 3000,
         ..Config::default()
@@ -291,7 +291,7 @@ fn a_client_of_the_envelope_that_publishes_fast_is_slowed_and_loses_nothing() {
 }
 
 #[test]
-fn an_ended_reactor_has_no_members_and_topics_at_home_there_cannot_be_published_to() {
+fn publishing_fails_for_topics_whose_home_reactor_has_ended() {
     let mut house = house(2);
     let topics = topics();
     let members: Vec<_> = topics.iter().map(|topic| house.plain(0, topic)).collect();
@@ -337,7 +337,7 @@ fn an_ended_reactor_has_no_members_and_topics_at_home_there_cannot_be_published_
 }
 
 #[test]
-fn a_publisher_that_ends_before_its_answer_harms_nobody() {
+fn a_publication_is_delivered_although_its_reactor_ends_before_the_answer() {
     let mut house = house(2);
     let member = house.plain(1, "news");
     house.publish(0, "news", "one").unwrap();
@@ -348,7 +348,7 @@ fn a_publisher_that_ends_before_its_answer_harms_nobody() {
 }
 
 #[test]
-fn a_client_that_leaves_before_its_answer_harms_nobody() {
+fn a_publication_is_delivered_although_its_client_leaves_before_the_answer() {
     let mut house = house(2);
     let member = house.plain(1, "news");
     let stream = house.ask(0, &post("/publish?topic=news", "one"));
@@ -378,7 +378,7 @@ fn answers_to_requests_on_one_connection_keep_their_order() {
 }
 
 #[test]
-fn a_publish_of_one_reactor_stays_there_and_its_id_is_nobody_elses() {
+fn a_publish_on_one_reactor_stays_there_and_its_id_is_unique_in_the_group() {
     let mut house = house(2);
     let members = [0, 1].map(|at| house.plain(at, "news"));
     let first = house.sims[0].reactor().publish("news", "here");
@@ -392,7 +392,7 @@ fn a_publish_of_one_reactor_stays_there_and_its_id_is_nobody_elses() {
 }
 
 #[test]
-fn a_federation_has_as_many_seats_as_it_was_made_with() {
+fn a_group_has_as_many_seats_as_it_was_made_with() {
     let house = house(2);
     let mut late = Sim::new(Log::new(), |_| {});
     let error = house.group.join(late.reactor()).err().unwrap();
@@ -401,7 +401,7 @@ fn a_federation_has_as_many_seats_as_it_was_made_with() {
 }
 
 #[test]
-fn before_all_have_joined_topics_at_home_with_the_missing_fail() {
+fn publishing_fails_for_topics_whose_home_reactor_has_not_joined() {
     let group = ReactorGroup::<Log>::new(2);
     let mut sim = Sim::new(Log::new(), |_| {});
     let seat = group.join(sim.reactor()).unwrap();
@@ -434,7 +434,7 @@ fn a_call_for_all_runs_on_each_reactor_once() {
 }
 
 #[test]
-fn the_example_speaks_to_all_its_reactors() {
+fn the_example_publishes_to_all_its_reactors() {
     let group = ReactorGroup::new(2);
     let mut sims = [(), ()].map(|()| Sim::new((), |reactor| many_cores::setup(reactor, &group)));
     let request = get("/events?topic=chat").replace("Host: h", "Host: localhost");

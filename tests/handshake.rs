@@ -11,7 +11,7 @@ const UPGRADE: &str = "GET /chat HTTP/1.1\r\nHost: sim\r\nConnection: Upgrade\r\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
 #[test]
-fn the_handshake_lends_path_query_parameters_and_headers() {
+fn on_open_gets_path_query_parameters_and_headers() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.http("0.0.0.0:80", |http| {
             http.websocket("/rooms/:room", |ws| {
@@ -40,7 +40,7 @@ fn the_handshake_lends_path_query_parameters_and_headers() {
 }
 
 #[test]
-fn before_open_refuses_with_any_answer_and_no_callback_hears_of_it() {
+fn before_open_refuses_with_any_answer_and_no_other_callback_runs() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.http("0.0.0.0:80", |http| {
             http.websocket("/ws", |ws| {
@@ -78,7 +78,7 @@ fn before_open_refuses_with_any_answer_and_no_callback_hears_of_it() {
 
 // A refusal is an ordinary answer, so the connection stays usable for the next request.
 #[test]
-fn a_refused_client_may_try_again_on_the_same_connection() {
+fn a_refused_client_can_retry_on_the_same_connection() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.http("0.0.0.0:80", |http| {
             http.websocket("/*", |ws| {
@@ -103,7 +103,7 @@ fn a_refused_client_may_try_again_on_the_same_connection() {
 
 // Source: RFC 6455, section 4.2.2.
 #[test]
-fn the_first_offered_subprotocol_that_is_known_is_agreed_on() {
+fn the_first_offered_subprotocol_that_is_known_is_selected() {
     let cases: &[(&str, &[&str], Option<&str>)] = &[
         ("one of two", &["chat, x"], Some("x")),
         ("the client's order counts", &["y, x"], Some("y")),
@@ -140,7 +140,7 @@ fn the_first_offered_subprotocol_that_is_known_is_agreed_on() {
 
 // Source: RFC 6455, section 4.2.
 #[test]
-fn a_handshake_that_must_not_be_accepted_is_answered_by_its_fault() {
+fn an_invalid_handshake_is_refused_with_the_status_of_its_fault() {
     let with = |from: &str, to: &str| UPGRADE.replace(from, to);
     let version = "Sec-WebSocket-Version: 13\r\n";
     let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";

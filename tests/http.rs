@@ -156,7 +156,7 @@ fn assert_same_when_cut<S: 'static>(sim: &mut Sim<S>, name: &str, request: &[u8]
 // ── what is served ───────────────────────────────────────────────────────────────────────────
 
 #[test]
-fn what_is_allowed_is_served_and_the_connection_stays() {
+fn valid_requests_are_served_and_the_connection_stays() {
     let long_query = "q".repeat(8000 - "/where?".len());
     let cases: &[(&str, String, u16, &str)] = &[
         ("plain", get("/"), 200, "hello"),
@@ -637,7 +637,7 @@ fn refusals() -> Vec<(&'static str, String, u16)> {
 }
 
 #[test]
-fn what_is_not_allowed_is_refused_and_the_connection_ends() {
+fn invalid_requests_are_refused_and_the_connection_ends() {
     let mut sim = server();
     for (name, request, status) in refusals() {
         // What follows is not looked at: nobody knows where it begins.
@@ -657,7 +657,7 @@ fn what_is_not_allowed_is_refused_and_the_connection_ends() {
 }
 
 #[test]
-fn who_speaks_tls_or_sends_proxy_headers_is_counted() {
+fn tls_and_proxy_headers_on_a_plain_port_are_counted() {
     let mut sim = server();
     exchange(&mut sim, &[b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"]);
     exchange(&mut sim, &[b"nonsense\r\n\r\n"]);
@@ -670,7 +670,7 @@ fn who_speaks_tls_or_sends_proxy_headers_is_counted() {
 // ── HTTP/1.0, HEAD, answers without a body ───────────────────────────────────────────────────
 
 #[test]
-fn http_1_0_is_served_closes_unless_asked_to_stay_and_never_gets_chunks() {
+fn http_1_0_closes_unless_asked_to_stay_and_never_gets_chunks() {
     let mut sim = server();
     let (bytes, is_closed) = exchange(&mut sim, &[b"GET / HTTP/1.0\r\n\r\n"]);
     let closing = answer(&bytes);
@@ -687,7 +687,7 @@ fn http_1_0_is_served_closes_unless_asked_to_stay_and_never_gets_chunks() {
 }
 
 #[test]
-fn a_client_that_says_close_gets_its_answer_and_then_the_end() {
+fn connection_close_gets_its_answer_and_then_the_end() {
     let mut sim = server();
     for option in ["close", "Close", "x, close"] {
         let request = format!("GET / HTTP/1.1\r\n{HOST}Connection: {option}\r\n\r\n");
@@ -803,7 +803,7 @@ fn a_body_at_the_limit_is_served_however_it_is_framed() {
 }
 
 #[test]
-fn who_expects_100_is_told_to_go_on_or_gets_the_final_answer() {
+fn expect_100_gets_an_interim_or_the_final_answer() {
     let mut sim = server();
     let head = |length: &str| {
         format!(
@@ -837,7 +837,7 @@ fn who_expects_100_is_told_to_go_on_or_gets_the_final_answer() {
 }
 
 #[test]
-fn a_body_that_the_client_cuts_short_reaches_no_route() {
+fn a_body_cut_short_by_its_client_reaches_no_route() {
     let mut sim = server();
     for framing in [
         "Content-Length: 10\r\n\r\nabc",
@@ -854,7 +854,7 @@ fn a_body_that_the_client_cuts_short_reaches_no_route() {
 }
 
 #[test]
-fn a_client_that_has_ended_its_side_gets_what_it_asked_for() {
+fn a_half_closed_client_gets_its_answers() {
     let mut sim = server();
     let stream = sim.connect();
     stream.write(format!("{}{}", get("/"), post("/echo", "abc")));
@@ -889,7 +889,7 @@ fn pipelined_requests_are_answered_in_their_order() {
 }
 
 #[test]
-fn what_is_pipelined_behind_a_later_reply_waits_for_it() {
+fn pipelined_requests_wait_for_a_later_reply() {
     let mut sim = server();
     let stream = sim.connect();
     let all = [get("/note/a"), get("/later"), get("/note/c"), get("/later")];
@@ -941,7 +941,7 @@ fn pipelined_requests_wait_while_their_client_does_not_read() {
 }
 
 #[test]
-fn what_is_pipelined_behind_a_later_reply_is_not_read_without_a_limit() {
+fn bytes_behind_a_later_reply_are_read_up_to_a_limit() {
     let mut sim = server();
     let stream = sim.connect();
     stream.write(get("/later"));
@@ -961,7 +961,7 @@ fn what_is_pipelined_behind_a_later_reply_is_not_read_without_a_limit() {
 }
 
 #[test]
-fn a_network_that_reads_and_writes_in_bits_changes_no_answer() {
+fn short_reads_and_writes_change_no_answer() {
     let requests = [
         get("/note/a"),
         post("/echo", &"b".repeat(3000)),
@@ -993,7 +993,7 @@ fn a_network_that_reads_and_writes_in_bits_changes_no_answer() {
 // ── deadlines ────────────────────────────────────────────────────────────────────────────────
 
 #[test]
-fn a_connection_on_which_nothing_comes_is_closed_in_silence_after_ten_seconds() {
+fn a_silent_connection_is_closed_without_an_answer_after_ten_seconds() {
     let mut sim = server();
     let stream = sim.connect();
     sim.advance(seconds(10));
@@ -1004,7 +1004,7 @@ fn a_connection_on_which_nothing_comes_is_closed_in_silence_after_ten_seconds() 
 }
 
 #[test]
-fn a_head_that_is_not_whole_after_ten_seconds_gets_408() {
+fn an_incomplete_head_gets_408_after_ten_seconds() {
     let head = get("/");
     for length in 1..head.len() {
         let mut sim = server();
@@ -1020,7 +1020,7 @@ fn a_head_that_is_not_whole_after_ten_seconds_gets_408() {
 }
 
 #[test]
-fn a_byte_now_and_then_does_not_put_off_the_deadline_of_a_head() {
+fn single_bytes_do_not_postpone_the_deadline_of_a_head() {
     let mut sim = server();
     let stream = sim.connect();
     for byte in get("/").as_bytes().iter().take(20) {
@@ -1033,7 +1033,7 @@ fn a_byte_now_and_then_does_not_put_off_the_deadline_of_a_head() {
 }
 
 #[test]
-fn a_kept_connection_ends_in_silence_after_thirty_seconds() {
+fn an_idle_kept_connection_closes_without_an_answer_after_thirty_seconds() {
     let mut sim = server();
     let stream = sim.connect();
     sim.advance(seconds(9));
@@ -1067,7 +1067,7 @@ fn a_later_head_has_ten_seconds_from_its_first_byte() {
 }
 
 #[test]
-fn a_body_that_does_not_come_gets_408() {
+fn a_missing_body_gets_408() {
     for framing in ["Content-Length: 10", "Transfer-Encoding: chunked"] {
         let mut sim = server();
         let stream = sim.connect();
@@ -1106,7 +1106,7 @@ fn send_slowly(bytes_per_second: usize) -> (Answer, u64) {
 }
 
 #[test]
-fn a_body_that_comes_at_sixteen_kibibytes_a_second_is_waited_for() {
+fn a_body_at_sixteen_kibibytes_a_second_is_read_to_its_end() {
     let (served, took) = send_slowly(16 * 1024);
     assert_eq!((served.status, served.body.len()), (200, 1_000_000));
     assert!(30 < took, "it is the rate that saved it");
@@ -1118,7 +1118,7 @@ fn a_body_that_comes_at_sixteen_kibibytes_a_second_is_waited_for() {
 
 // An answer was once cut off when the deadline of the next request passed.
 #[test]
-fn a_large_answer_may_take_its_time() {
+fn a_slowly_read_answer_is_sent_to_its_end() {
     const PAGE_BYTES: usize = 2 * 1024 * 1024;
     let requests = [
         ("kept", get("/"), false),
@@ -1158,7 +1158,7 @@ fn a_large_answer_may_take_its_time() {
 }
 
 #[test]
-fn a_client_that_takes_nothing_of_its_answer_for_thirty_seconds_is_gone() {
+fn a_client_that_reads_nothing_of_its_answer_is_removed_after_thirty_seconds() {
     for option in ["keep-alive", "close"] {
         let mut sim = Sim::new(Notes::default(), |reactor| {
             reactor.http("0.0.0.0:80", |router: &mut Router<Notes>| {
@@ -1183,7 +1183,7 @@ fn a_client_that_takes_nothing_of_its_answer_for_thirty_seconds_is_gone() {
 }
 
 #[test]
-fn the_last_request_that_a_connection_may_make_is_answered_with_close() {
+fn the_last_allowed_request_of_a_connection_is_answered_with_close() {
     let mut sim = server_with(Config {
         requests_per_connection_max: 3,
         ..Config::default()
@@ -1210,7 +1210,7 @@ fn after_a_refusal_the_client_has_ten_seconds_to_end_its_side() {
 // ── later replies ────────────────────────────────────────────────────────────────────────────
 
 #[test]
-fn a_reply_may_come_two_seconds_later() {
+fn a_later_reply_is_sent_when_it_is_given() {
     let mut sim = Sim::new(Notes::default(), |reactor| {
         reactor.http("0.0.0.0:80", |router| {
             router.get("/later", |request: &mut Request<'_, '_, Notes>| {
@@ -1233,7 +1233,7 @@ fn a_reply_may_come_two_seconds_later() {
 }
 
 #[test]
-fn a_client_that_goes_while_it_waits_is_noticed_and_its_responder_is_gone() {
+fn a_client_that_leaves_before_its_later_reply_is_noticed() {
     type Leave = fn(&SimStream);
     let ways: [(&str, Leave); 3] = [
         ("ends its side", SimStream::finish),
@@ -1256,7 +1256,7 @@ fn a_client_that_goes_while_it_waits_is_noticed_and_its_responder_is_gone() {
 }
 
 #[test]
-fn a_reply_that_never_comes_is_503_after_the_deadline() {
+fn a_missing_later_reply_is_503_after_the_deadline() {
     let mut sim = server();
     let stream = sim.connect();
     stream.write(get("/later"));
@@ -1275,7 +1275,7 @@ fn a_reply_that_never_comes_is_503_after_the_deadline() {
 }
 
 #[test]
-fn the_second_answer_to_one_request_is_gone() {
+fn a_second_answer_to_one_request_returns_gone() {
     let mut sim = Sim::new(Notes::default(), |reactor| {
         reactor.http("0.0.0.0:80", |router: &mut Router<Notes>| {
             router.get("/twice", |request| {
@@ -1376,7 +1376,7 @@ fn streaming() -> Sim<Notes> {
 }
 
 #[test]
-fn a_streamed_body_goes_out_piece_by_piece_and_the_connection_stays() {
+fn a_streamed_body_is_sent_in_chunks_and_the_connection_stays() {
     let mut sim = streaming();
     let stream = sim.connect();
     stream.write(get("/ticks/3") + &get("/"));
@@ -1403,7 +1403,7 @@ fn a_streamed_body_goes_out_piece_by_piece_and_the_connection_stays() {
 }
 
 #[test]
-fn any_bytes_may_be_streamed_and_none_of_them_ends_the_body() {
+fn no_streamed_bytes_end_the_body() {
     let mut sim = streaming();
     let both = get("/bytes") + &get("/");
     let (bytes, _) = exchange(&mut sim, &[both.as_bytes()]);
@@ -1430,7 +1430,7 @@ fn a_streamed_body_for_http_1_0_ends_with_the_connection() {
 }
 
 #[test]
-fn head_of_a_streamed_body_gets_its_head_alone() {
+fn head_of_a_streamed_body_gets_no_body() {
     let mut sim = streaming();
     let both = get("/bytes").replacen("GET", "HEAD", 1) + &get("/");
     let (bytes, _) = exchange(&mut sim, &[both.as_bytes()]);
@@ -1440,7 +1440,7 @@ fn head_of_a_streamed_body_gets_its_head_alone() {
 }
 
 #[test]
-fn a_client_that_leaves_a_streamed_body_is_noticed_at_once() {
+fn a_client_that_leaves_during_a_streamed_body_is_noticed_at_once() {
     for name in ["closes", "resets"] {
         let mut sim = streaming();
         let stream = sim.connect();
@@ -1461,7 +1461,7 @@ fn a_client_that_leaves_a_streamed_body_is_noticed_at_once() {
 }
 
 #[test]
-fn a_streamed_body_that_is_cut_short_does_not_look_whole() {
+fn a_streamed_body_that_is_cut_short_has_no_last_chunk() {
     let mut sim = streaming();
     let (bytes, is_closed) = exchange(&mut sim, &[get("/fail").as_bytes()]);
     let cut = answer(&bytes);
@@ -1502,7 +1502,7 @@ fn a_streamed_body_that_is_cut_short_does_not_look_whole() {
 
 // A publication has no HTTP framing, so it must not enter an answer.
 #[test]
-fn a_connection_that_speaks_http_is_no_member_of_a_topic() {
+fn an_http_connection_cannot_subscribe() {
     let mut sim = Sim::new(Notes::default(), |reactor| {
         reactor.http("0.0.0.0:80", |router: &mut Router<Notes>| {
             router.get("/", |request| {
@@ -1533,7 +1533,7 @@ fn a_connection_that_speaks_http_is_no_member_of_a_topic() {
 // ── routes ───────────────────────────────────────────────────────────────────────────────────
 
 #[test]
-fn a_method_that_a_path_has_not_is_405_with_those_it_has() {
+fn an_unsupported_method_is_405_with_the_allowed_ones() {
     let mut sim = Sim::new((), |reactor| {
         reactor.http("0.0.0.0:80", |router| {
             router.get("/a", |request| request.reply("got"));
@@ -1574,7 +1574,7 @@ fn a_method_that_a_path_has_not_is_405_with_those_it_has() {
 }
 
 #[test]
-fn one_port_serves_paths_with_parameters_and_several_protocols() {
+fn one_port_serves_parameters_and_several_protocols() {
     let mut sim = Sim::new((), |reactor| {
         reactor.http("0.0.0.0:80", |router| {
             router.get("/", |request| request.reply("page"));
@@ -1683,7 +1683,7 @@ fn queries_and_forms_are_decoded() {
 // ── answers ──────────────────────────────────────────────────────────────────────────────────
 
 #[test]
-fn an_answer_is_exactly_this() {
+fn an_answer_has_exactly_these_bytes() {
     let mut sim = server();
     let (bytes, _) = exchange(&mut sim, &[get("/").as_bytes()]);
     // The simulation began at 1,000,000,000 seconds after 1970.
@@ -1753,7 +1753,7 @@ fn a_header_that_would_split_the_answer_is_an_error() {
 }
 
 #[test]
-fn a_guard_refuses_or_answers_before_the_route_and_for_paths_without_one() {
+fn a_guard_runs_before_every_route_and_for_unknown_paths() {
     let mut sim = Sim::new(Notes::default(), |reactor| {
         reactor.http("0.0.0.0:80", |router: &mut Router<Notes>| {
             router.guard(|request| match request.query("who").as_deref() {
@@ -1792,7 +1792,7 @@ fn a_guard_refuses_or_answers_before_the_route_and_for_paths_without_one() {
 
 // ── origins ──────────────────────────────────────────────────────────────────────────────────
 
-fn site_with_origins(absent: bool) -> Sim<Notes> {
+fn router_with_origins(absent: bool) -> Sim<Notes> {
     Sim::new(Notes::default(), move |reactor| {
         reactor.http("0.0.0.0:80", |router: &mut Router<Notes>| {
             router.origins(Origins::Listed {
@@ -1829,7 +1829,7 @@ fn with_origin(request: &str, origin: &str) -> String {
 
 #[test]
 fn pages_of_other_origins_are_refused_unless_they_are_listed() {
-    let mut sim = site_with_origins(true);
+    let mut sim = router_with_origins(true);
     let cases = [
         ("https://app.example.org", 200),
         ("HTTPS://APP.example.org", 200),
@@ -1884,9 +1884,9 @@ fn pages_of_other_origins_are_refused_unless_they_are_listed() {
 }
 
 #[test]
-fn whether_a_request_without_an_origin_is_served_is_configurable() {
+fn serving_requests_without_an_origin_is_configurable() {
     for (absent, status) in [(true, 200), (false, 403)] {
-        let mut sim = site_with_origins(absent);
+        let mut sim = router_with_origins(absent);
         let answered = ask(&mut sim, &get("/"));
         assert_eq!(answered.status, status);
         assert_eq!(answered.header("access-control-allow-origin"), None);
@@ -1895,8 +1895,8 @@ fn whether_a_request_without_an_origin_is_served_is_configurable() {
 }
 
 #[test]
-fn a_target_that_names_its_host_overrides_the_header() {
-    let mut sim = site_with_origins(true);
+fn the_host_of_an_absolute_target_overrides_the_header() {
+    let mut sim = router_with_origins(true);
     let request = "GET http://h/ HTTP/1.1\r\nHost: evil\r\nOrigin: http://evil\r\n\r\n";
     assert_eq!(ask(&mut sim, request).status, 403);
     let request = "GET http://h/ HTTP/1.1\r\nHost: evil\r\nOrigin: http://h\r\n\r\n";
@@ -1904,8 +1904,8 @@ fn a_target_that_names_its_host_overrides_the_header() {
 }
 
 #[test]
-fn a_page_that_may_not_ask_is_told_before_its_body() {
-    let mut sim = site_with_origins(true);
+fn a_foreign_origin_is_refused_before_its_body_is_read() {
+    let mut sim = router_with_origins(true);
     let request = format!("POST /publish HTTP/1.1\r\n{HOST}Content-Length: 1000\r\n\r\n");
     let stream = sim.connect();
     stream.write(with_origin(&request, "https://evil.example.org"));
@@ -1915,8 +1915,8 @@ fn a_page_that_may_not_ask_is_told_before_its_body() {
 }
 
 #[test]
-fn a_preflight_is_answered_with_what_the_page_may_do() {
-    let mut sim = site_with_origins(true);
+fn a_preflight_is_answered_with_the_allowed_methods_and_headers() {
+    let mut sim = router_with_origins(true);
     let preflight = |origin: &str| {
         format!(
             "OPTIONS /publish HTTP/1.1\r\n{HOST}Origin: {origin}\r\n\
@@ -1940,8 +1940,8 @@ fn a_preflight_is_answered_with_what_the_page_may_do() {
 }
 
 #[test]
-fn an_answer_that_comes_later_may_be_read_by_the_page_that_asked() {
-    let mut sim = site_with_origins(true);
+fn a_later_reply_allows_the_origin_of_its_request() {
+    let mut sim = router_with_origins(true);
     let origin = "https://app.example.org";
     let answered = ask(&mut sim, &with_origin(&get("/later"), origin));
     assert_eq!(answered.body, b"at last");
@@ -1952,8 +1952,8 @@ fn an_answer_that_comes_later_may_be_read_by_the_page_that_asked() {
 }
 
 #[test]
-fn a_failure_of_ours_may_be_read_by_the_page_that_asked() {
-    let mut sim = site_with_origins(true);
+fn a_failure_answer_allows_the_origin_of_its_request() {
+    let mut sim = router_with_origins(true);
     let origin = "https://app.example.org";
     for (path, status) in [("/never", 503), ("/panic", 500), ("/forgotten", 500)] {
         let stream = sim.connect();
@@ -1986,7 +1986,7 @@ fn a_failure_of_ours_may_be_read_by_the_page_that_asked() {
 }
 
 #[test]
-fn a_site_for_any_origin_says_so() {
+fn a_router_for_any_origin_answers_with_an_asterisk() {
     let mut sim = server();
     let answered = ask(&mut sim, &with_origin(&get("/"), "https://anyone"));
     assert_eq!(answered.header("access-control-allow-origin"), Some("*"));
@@ -2003,7 +2003,7 @@ const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpg
                        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
 #[test]
-fn an_upgrade_is_accepted_or_refused_with_the_status_that_says_why() {
+fn an_invalid_upgrade_is_refused_with_the_status_of_its_fault() {
     let change = |from: &str, to: &str| {
         assert!(UPGRADE.contains(from), "{from}");
         UPGRADE.replacen(from, to, 1)
@@ -2125,7 +2125,7 @@ fn bytes_behind_an_upgrade_belong_to_the_websocket() {
 }
 
 #[test]
-fn while_draining_an_upgrade_gets_503_and_an_answer_says_close() {
+fn while_draining_upgrades_get_503_and_answers_close() {
     let mut sim = server();
     let waits = sim.connect();
     waits.write(get("/later"));

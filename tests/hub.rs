@@ -167,7 +167,7 @@ impl Reader {
 // ── publishing ───────────────────────────────────────────────────────────────────────────────
 
 #[test]
-fn what_is_posted_reaches_every_kind_of_member() {
+fn a_posted_message_reaches_every_kind_of_member() {
     let mut sim = open();
     let plain = plain(&mut sim, &["news"]);
     let json = subscribed(&mut sim, "news");
@@ -181,7 +181,7 @@ fn what_is_posted_reaches_every_kind_of_member() {
 }
 
 #[test]
-fn a_message_may_be_empty_and_a_topic_may_have_any_text() {
+fn empty_messages_and_topics_of_any_text_are_published() {
     let mut sim = open();
     let json = subscribed(&mut sim, "a b/\u{e9}&=");
     assert_eq!(publish(&mut sim, "a%20b/%C3%A9%26=", ""), (1, 1));
@@ -190,7 +190,7 @@ fn a_message_may_be_empty_and_a_topic_may_have_any_text() {
 }
 
 #[test]
-fn a_json_message_is_embedded_as_that_value_and_others_as_a_string() {
+fn a_json_message_is_embedded_as_a_value_and_others_as_a_string() {
     let mut sim = open();
     let plain = plain(&mut sim, &["t"]);
     let json = subscribed(&mut sim, "t");
@@ -246,7 +246,7 @@ fn a_json_message_is_embedded_as_that_value_and_others_as_a_string() {
 }
 
 #[test]
-fn an_event_may_have_a_name_which_cannot_end_its_line() {
+fn an_event_name_cannot_contain_a_line_end() {
     let mut sim = open();
     let plain = plain(&mut sim, &["t"]);
     let json = subscribed(&mut sim, "t");
@@ -268,7 +268,7 @@ fn an_event_may_have_a_name_which_cannot_end_its_line() {
 }
 
 #[test]
-fn a_publication_that_cannot_be_is_refused_with_a_sentence() {
+fn an_invalid_publication_is_refused_with_its_reason() {
     let mut sim = open();
     let everything = plain(&mut sim, &["*"]);
     let long = "t".repeat(257);
@@ -324,7 +324,7 @@ fn a_publication_that_cannot_be_is_refused_with_a_sentence() {
 }
 
 #[test]
-fn a_message_may_have_a_mebibyte_and_no_more() {
+fn a_message_of_one_mebibyte_is_taken_and_a_longer_one_refused() {
     let mut sim = open();
     let socket = plain(&mut sim, &["t"]);
     let body = vec![b'x'; 1024 * 1024];
@@ -345,7 +345,7 @@ fn a_message_may_have_a_mebibyte_and_no_more() {
 }
 
 #[test]
-fn delivered_counts_each_member_once_and_only_those_that_are_there() {
+fn delivered_counts_each_present_member_once() {
     let mut sim = open();
     assert_eq!(publish(&mut sim, "a.b", "x"), (1, 0));
     let by_name = plain(&mut sim, &["a.b"]);
@@ -403,7 +403,7 @@ fn each_text_of_a_plain_socket_is_a_topic_or_a_pattern() {
 }
 
 #[test]
-fn a_plain_socket_that_says_what_it_must_not_is_closed_with_the_reason() {
+fn an_invalid_text_on_a_plain_socket_closes_it_with_the_reason() {
     let long = "t".repeat(257);
     let mut sim = Sim::with_config(
         Config {
@@ -442,7 +442,7 @@ fn a_plain_socket_that_says_what_it_must_not_is_closed_with_the_reason() {
 }
 
 #[test]
-fn without_the_subprotocol_a_socket_is_plain() {
+fn a_socket_without_the_subprotocol_is_plain() {
     let mut sim = open();
     let offers = [("Sec-WebSocket-Protocol", "chat, waterwheel.v2.json")];
     let socket = sim.try_websocket("/ws", &offers).expect("an upgrade");
@@ -514,7 +514,7 @@ fn the_envelope_subscribes_publishes_and_unsubscribes() {
 }
 
 #[test]
-fn the_envelope_answers_what_it_does_not_take_with_an_error_about_it() {
+fn the_envelope_answers_invalid_commands_with_an_error() {
     let mut sim = open();
     let socket = envelope(&mut sim);
     let long = "t".repeat(600);
@@ -586,7 +586,7 @@ fn the_envelope_answers_what_it_does_not_take_with_an_error_about_it() {
 }
 
 #[test]
-fn deeply_nested_json_is_a_value_like_others() {
+fn deeply_nested_json_is_published_unchanged() {
     let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
     let mut sim = open();
     let socket = subscribed(&mut sim, "t");
@@ -660,7 +660,7 @@ fn the_envelope_is_spoken_on_any_number_of_listeners() {
 }
 
 #[test]
-fn more_subscriptions_than_allowed_are_an_error_of_the_envelope() {
+fn the_envelope_answers_too_many_subscriptions_with_an_error() {
     let mut sim = Sim::with_config(
         Config {
             subscriptions_max: 2,
@@ -748,7 +748,7 @@ fn an_event_stream_takes_several_topics_and_patterns() {
 }
 
 #[test]
-fn an_event_stream_about_nothing_is_refused() {
+fn an_event_stream_without_topics_is_refused() {
     let mut sim = open();
     for target in [
         "/events",
@@ -768,7 +768,7 @@ fn an_event_stream_about_nothing_is_refused() {
 
 // A HEAD once made its connection a member, so publications were sent between two answers.
 #[test]
-fn head_of_an_event_stream_makes_no_member() {
+fn head_of_an_event_stream_subscribes_to_nothing() {
     let mut sim = open();
     let stream = sim.connect();
     stream.write(get("/events?topic=a&topic=b*").replacen("GET", "HEAD", 1));
@@ -784,7 +784,7 @@ fn head_of_an_event_stream_makes_no_member() {
 // ── order ────────────────────────────────────────────────────────────────────────────────────
 
 #[test]
-fn members_of_every_kind_see_one_order() {
+fn members_of_every_kind_get_publications_in_one_order() {
     let mut sim = open();
     let mut sockets = Vec::new();
     let mut envelopes = Vec::new();
@@ -1010,7 +1010,7 @@ fn publishing_and_patterns_need_the_token_or_a_local_listener() {
 }
 
 #[test]
-fn the_token_may_come_in_the_query() {
+fn the_token_is_taken_from_the_query_too() {
     for (query, expected) in [
         ("token=secret", true),
         ("token=%73ecret", true),
@@ -1102,7 +1102,7 @@ fn statuses(sim: &mut Sim<()>, host: &str, line: Option<&str>) -> Vec<u16> {
 }
 
 #[test]
-fn a_loopback_listener_answers_to_loopback_names_only() {
+fn a_loopback_listener_serves_loopback_names_only() {
     let local = Access {
         is_loopback: true,
         origins: vec![
@@ -1153,7 +1153,7 @@ fn a_loopback_listener_answers_to_loopback_names_only() {
 }
 
 #[test]
-fn a_listener_elsewhere_answers_to_any_name() {
+fn a_public_listener_serves_any_host_name() {
     for access in [
         Access {
             open: true,
@@ -1259,7 +1259,7 @@ static LINES: Lines = Lines(Mutex::new(Vec::new()));
 // Each refusal was a line, so that strangers could fill the log, and, where nobody reads the pipe it
 // goes to, stop the hub.
 #[test]
-fn refusals_are_a_line_a_minute_with_their_number() {
+fn refusals_are_logged_once_a_minute_with_their_count() {
     let _ = log::set_logger(&LINES);
     log::set_max_level(log::LevelFilter::Warn);
     let access = Access {
@@ -1303,7 +1303,7 @@ fn refuse(sim: &mut Sim<()>, request: &str, count: usize) {
 }
 
 #[test]
-fn the_page_is_whole_in_itself() {
+fn the_page_loads_nothing_from_elsewhere() {
     let mut sim = open();
     let page = ask(&mut sim, &get("/"));
     assert_eq!(page.status, 200);
@@ -1321,7 +1321,7 @@ fn the_page_is_whole_in_itself() {
 }
 
 #[test]
-fn a_hub_that_drains_is_alive_and_not_ready() {
+fn a_draining_hub_is_healthy_and_not_ready() {
     let mut sim = open();
     assert_eq!(ask(&mut sim, &get("/healthz")).text(), "ok\n");
     assert_eq!(ask(&mut sim, &get("/readyz")).status, 200);
@@ -1340,7 +1340,7 @@ fn a_hub_that_drains_is_alive_and_not_ready() {
 }
 
 #[test]
-fn a_draining_hub_says_goodbye_to_each_member_in_its_own_words() {
+fn a_draining_hub_says_goodbye_on_every_transport() {
     let mut sim = open();
     let socket = plain(&mut sim, &["t"]);
     let json = subscribed(&mut sim, "t");

@@ -58,7 +58,7 @@ fn websocket(address: SocketAddr, path: &str) -> WebSocket<TcpStream> {
 }
 
 #[test]
-fn another_implementation_gets_back_what_it_sends() {
+fn tungstenite_gets_its_messages_back() {
     let (running, address) = start(Vec::new(), |reactor| {
         let listener = reactor.websocket("127.0.0.1:0", |ws| {
             ws.on_open(|ws, handshake| ws.state.push(format!("open {}", handshake.path())));
@@ -127,7 +127,7 @@ fn a_raw_stream_comes_back_whole() {
 
 #[cfg(unix)]
 #[test]
-fn a_unix_socket_serves_and_is_a_client() {
+fn a_unix_socket_can_be_served_and_connected_to() {
     let path = std::env::temp_dir().join(format!("waterwheel-loopback-{}", std::process::id()));
     let address = format!("unix:{}", path.display());
     let listen = address.clone();
@@ -172,7 +172,7 @@ fn listen_on(path: &std::path::Path) -> std::io::Result<EventLoop<()>> {
 // one and removed.
 #[cfg(unix)]
 #[test]
-fn a_file_that_is_no_socket_is_not_replaced_by_one() {
+fn a_regular_file_is_not_replaced_by_a_socket() {
     let path = temporary("notes");
     std::fs::write(&path, "precious").unwrap();
     let error = listen_on(&path).err().unwrap().to_string();
@@ -183,7 +183,7 @@ fn a_file_that_is_no_socket_is_not_replaced_by_one() {
 
 #[cfg(unix)]
 #[test]
-fn a_socket_that_nobody_listens_on_is_replaced() {
+fn an_abandoned_socket_file_is_replaced() {
     let path = temporary("left");
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     assert!(path.exists());
@@ -196,7 +196,7 @@ fn a_socket_that_nobody_listens_on_is_replaced() {
 // Closing a listener once removed the socket file of a process that had taken over its path.
 #[cfg(unix)]
 #[test]
-fn a_listener_removes_its_own_file_only() {
+fn a_listener_removes_only_its_own_socket_file() {
     let path = temporary("taken-over");
     let first = listen_on(&path).unwrap();
     std::fs::remove_file(&path).unwrap();
@@ -256,7 +256,7 @@ fn a_connect_has_one_outcome() {
 // Only Linux has all of 127.0.0.0/8 without configuration.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_stream_comes_from_the_address_that_is_asked_for() {
+fn a_stream_connects_from_the_given_local_address() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     for from in [[127, 0, 0, 2], [127, 0, 0, 3]].map(IpAddr::from) {
@@ -272,7 +272,7 @@ fn a_stream_comes_from_the_address_that_is_asked_for() {
 }
 
 #[test]
-fn an_address_that_this_machine_does_not_have_is_an_outcome() {
+fn an_unavailable_local_address_fails_in_on_close() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     // One of the documentation's, which nobody has. Source: RFC 5737.
@@ -287,7 +287,7 @@ fn an_address_that_this_machine_does_not_have_is_an_outcome() {
 }
 
 #[test]
-fn what_other_threads_hand_over_runs_in_their_order() {
+fn closures_of_each_remote_run_in_their_order() {
     const THREADS: usize = 8;
     const CALLS: usize = 10_000;
     let (running, ()) = start(vec![0; THREADS], |_| ());
@@ -314,7 +314,7 @@ fn what_other_threads_hand_over_runs_in_their_order() {
 }
 
 #[test]
-fn peers_that_reset_are_told_of_once() {
+fn a_reset_by_the_peer_calls_on_close_once() {
     const CLIENTS: usize = 200;
     let (running, address) = start((0, 0), |reactor| {
         let listener = reactor.stream("127.0.0.1:0", |stream| {
@@ -345,7 +345,7 @@ fn peers_that_reset_are_told_of_once() {
 }
 
 #[test]
-fn a_port_that_is_taken_is_an_error_that_names_it() {
+fn a_taken_port_is_an_error_that_names_it() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let error = Reactor::run((), |reactor| reactor.websocket(&address, |_| ())).unwrap_err();
@@ -354,7 +354,7 @@ fn a_port_that_is_taken_is_an_error_that_names_it() {
 }
 
 #[test]
-fn an_address_that_is_none_is_told_what_was_expected() {
+fn an_invalid_address_is_an_error_that_names_the_expected_form() {
     for address in [
         "8080",
         "localhost",
@@ -371,7 +371,7 @@ fn an_address_that_is_none_is_told_what_was_expected() {
 
 #[cfg(unix)]
 #[test]
-fn a_reactor_lives_inside_another_loop() {
+fn an_event_loop_runs_inside_another_poll() {
     use std::os::fd::AsRawFd;
 
     use mio::unix::SourceFd;

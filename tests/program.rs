@@ -145,7 +145,7 @@ fn term_says_goodbye_and_ends_with_success() {
 }
 
 #[test]
-fn int_is_as_good_as_term() {
+fn int_drains_like_term() {
     let server = Server::start(&["--drain-window", "0"]);
     let mut client = server.websocket("/ws");
     server.signal("-INT");
@@ -177,7 +177,7 @@ fn a_second_term_ends_at_once() {
 }
 
 #[test]
-fn too_few_descriptors_are_said_before_anything_is_announced() {
+fn too_few_descriptors_fail_before_anything_is_announced() {
     let output = Command::new("bash")
         .args(["-c", "ulimit -n 40 && exec \"$0\" \"$@\""])
         .arg(env!("CARGO_BIN_EXE_waterwheel"))
@@ -195,7 +195,7 @@ fn too_few_descriptors_are_said_before_anything_is_announced() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn out_of_descriptors_it_rests_and_serves_those_who_come_later() {
+fn at_its_connection_limit_the_loop_is_idle_and_serves_later_clients() {
     let server = Server::start_with_descriptors(64, &[]);
     let mut clients: Vec<_> = (0..200).map(|_| server.connect()).collect();
     for client in &mut clients {
@@ -226,7 +226,7 @@ fn out_of_descriptors_it_rests_and_serves_those_who_come_later() {
 // The process reaches the limit of the kernel before its own.
 #[test]
 #[cfg(target_os = "linux")]
-fn when_the_kernel_has_no_descriptors_it_backs_off_and_goes_on() {
+fn without_descriptors_accepting_pauses_and_goes_on_later() {
     if !has("prlimit") {
         return;
     }
@@ -269,7 +269,7 @@ fn when_the_kernel_has_no_descriptors_it_backs_off_and_goes_on() {
 }
 
 #[test]
-fn the_log_has_one_line_for_each_kind_of_misdirected_client_and_no_words_of_theirs() {
+fn misdirected_clients_are_one_log_line_a_kind_without_their_bytes() {
     let server = Server::start(&["--log", "debug"]);
     for said in [&b"\x16\x03\x01\x02\x00\x01"[..], b"PROXY TCP4 1.1.1.1 "] {
         for _ in 0..2 {
@@ -300,7 +300,7 @@ fn the_log_has_one_line_for_each_kind_of_misdirected_client_and_no_words_of_thei
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_client_that_stops_reading_costs_its_limit_and_no_more() {
+fn a_client_that_stops_reading_costs_at_most_its_queue_limit() {
     const MESSAGES: usize = 100;
     const BYTES: usize = 1024 * 1024;
     let server = Server::start(&["--log", "debug"]);
@@ -355,7 +355,7 @@ fn a_client_that_stops_reading_costs_its_limit_and_no_more() {
 }
 
 #[test]
-fn a_port_in_use_is_a_sentence_and_exit_code_1() {
+fn a_port_in_use_is_reported_with_exit_code_1() {
     let server = Server::start(&[]);
     let output = Command::new(env!("CARGO_BIN_EXE_waterwheel"))
         .args(["--listen", &server.address.to_string()])
@@ -374,7 +374,7 @@ fn a_port_in_use_is_a_sentence_and_exit_code_1() {
 }
 
 #[test]
-fn nothing_is_announced_before_all_is_there() {
+fn no_listener_is_announced_before_all_are_bound() {
     let server = Server::start(&[]);
     let taken = server.address.to_string();
     for command in ["serve", "echo"] {
@@ -391,7 +391,7 @@ fn nothing_is_announced_before_all_is_there() {
 // Nobody reads what it says, so it stands where it says the first word of listening. A signal there
 // killed it, since the handlers came later.
 #[test]
-fn who_hears_that_it_listens_may_end_it_by_a_signal() {
+fn a_signal_after_the_announcement_ends_the_program_cleanly() {
     use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
     for command in ["serve", "echo"] {
@@ -426,7 +426,7 @@ fn who_hears_that_it_listens_may_end_it_by_a_signal() {
 }
 
 #[test]
-fn nobody_publishes_to_strangers_by_accident() {
+fn a_public_listener_needs_a_token_or_open() {
     let output = Command::new(env!("CARGO_BIN_EXE_waterwheel"))
         .args(["--listen", "0.0.0.0:0"])
         .env_remove("WATERWHEEL_PUBLISH_TOKEN")
@@ -443,7 +443,7 @@ fn nobody_publishes_to_strangers_by_accident() {
 
 // A name that has no address was said to be one that strangers reach.
 #[test]
-fn port_and_token_may_come_from_the_environment() {
+fn port_and_token_are_taken_from_the_environment() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_waterwheel"));
     command
         .env("PORT", "0")
@@ -462,7 +462,7 @@ fn port_and_token_may_come_from_the_environment() {
 }
 
 #[test]
-fn a_port_that_is_none_is_named_and_exit_code_2() {
+fn an_invalid_port_is_named_with_exit_code_2() {
     let output = Command::new(env!("CARGO_BIN_EXE_waterwheel"))
         .env("PORT", "http")
         .output()
@@ -476,7 +476,7 @@ fn a_port_that_is_none_is_named_and_exit_code_2() {
 }
 
 #[test]
-fn pages_of_an_allowed_origin_are_served_and_others_are_not() {
+fn only_pages_of_allowed_origins_are_served() {
     let server = Server::start(&["--allow-origin", "https://example.org"]);
     let ask = |origin: &str| {
         let mut stream = server.connect();
@@ -499,7 +499,7 @@ fn pages_of_an_allowed_origin_are_served_and_others_are_not() {
 }
 
 #[test]
-fn above_max_connections_clients_wait_until_one_leaves() {
+fn clients_above_max_connections_wait_until_one_leaves() {
     let server = Server::start(&["--max-connections", "1"]);
     let mut first = Http::new(server.connect());
     assert_eq!(first.request("GET", "/healthz", b"").0, 200);
@@ -520,7 +520,7 @@ fn above_max_connections_clients_wait_until_one_leaves() {
 }
 
 #[test]
-fn a_name_without_an_address_is_what_is_wrong() {
+fn a_name_without_an_address_is_reported_before_the_missing_token() {
     for listen in ["nosuchhost.invalid:80", "*:0"] {
         let output = Command::new(env!("CARGO_BIN_EXE_waterwheel"))
             .args(["--listen", listen])
@@ -539,7 +539,7 @@ fn a_name_without_an_address_is_what_is_wrong() {
 
 // It was refused as no token.
 #[test]
-fn an_empty_token_in_the_environment_is_none() {
+fn an_empty_token_in_the_environment_counts_as_unset() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_waterwheel"));
     command.env("WATERWHEEL_PUBLISH_TOKEN", "");
     let server = Server::spawn(command);
@@ -548,7 +548,7 @@ fn an_empty_token_in_the_environment_is_none() {
 }
 
 #[test]
-fn words_it_does_not_know_are_named_and_exit_code_2() {
+fn invalid_arguments_are_named_with_exit_code_2() {
     for (words, named) in [
         (&["--lissen", "x"][..], "--lissen"),
         (&["--drain-window", "soon"], "soon"),
@@ -568,7 +568,7 @@ fn words_it_does_not_know_are_named_and_exit_code_2() {
 }
 
 #[test]
-fn a_unix_socket_serves_the_same() {
+fn a_unix_socket_serves_the_hub_and_is_removed() {
     use std::os::unix::net::UnixStream;
     let path = std::env::temp_dir().join(format!("waterwheel-{}.sock", std::process::id()));
     let listen = format!("unix:{}", path.display());
@@ -587,7 +587,7 @@ fn a_unix_socket_serves_the_same() {
 }
 
 #[test]
-fn echo_gives_back_what_it_gets() {
+fn echo_returns_messages_and_bodies() {
     let server = Server::start(&["echo"]);
     let mut client = server.websocket("/any/path?at=all");
     for length in [0, 1, 125, 126, 65_535, 65_536, 3_000_000] {
@@ -621,7 +621,7 @@ fn echo_to_all_reaches_every_client() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn the_doctor_says_a_line_for_each_limit_and_ends_with_what_they_come_to() {
+fn the_doctor_prints_a_line_for_each_limit_and_exits_by_the_worst() {
     for connections in ["1", "100000000"] {
         let output = Command::new(env!("CARGO_BIN_EXE_waterwheel"))
             .args(["doctor", "--connections", connections])

@@ -52,7 +52,7 @@ fn a_setup_that_fails_ends_run_before_anything_ran() {
 }
 
 #[test]
-fn nothing_that_has_come_already_is_handed_out_after_a_stop() {
+fn messages_already_received_are_not_delivered_after_a_stop() {
     for kind in ["short", "long"] {
         let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
             reactor.websocket("0.0.0.0:80", |ws| {
@@ -80,7 +80,7 @@ fn nothing_that_has_come_already_is_handed_out_after_a_stop() {
 }
 
 #[test]
-fn a_stop_is_the_last_that_is_heard_but_for_the_ends() {
+fn after_a_stop_only_on_close_is_called() {
     type Setup = fn(&mut Reactor<Log>) -> io::Result<()>;
     let on_streams: Setup = |reactor| {
         reactor.stream("0.0.0.0:80", |stream| {
@@ -157,7 +157,7 @@ fn a_stop_is_the_last_that_is_heard_but_for_the_ends() {
 }
 
 #[test]
-fn a_stop_is_before_the_ticks_timers_and_calls_that_are_due() {
+fn a_stop_comes_before_due_ticks_timers_and_calls() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         let remote = reactor.remote();
         remote
@@ -183,7 +183,7 @@ fn a_stop_is_before_the_ticks_timers_and_calls_that_are_due() {
 }
 
 #[test]
-fn nobody_connects_when_the_loop_has_stopped() {
+fn connecting_after_a_stop_is_an_error() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.stream("0.0.0.0:80", |stream| {
             stream.on_close(|stream, _| {
@@ -203,7 +203,7 @@ fn nobody_connects_when_the_loop_has_stopped() {
 
 // A missing Unix socket fails within `connect`, so reconnecting must wait for the next turn.
 #[test]
-fn who_connects_again_at_once_in_vain_does_not_hold_the_loop() {
+fn reconnecting_in_on_close_does_not_hold_the_turn() {
     fn connect(reactor: &mut Reactor<u32>) {
         let again = reactor.connect_stream("unix:nobody", |stream| {
             stream.on_close(|stream, _| {
@@ -225,7 +225,7 @@ fn who_connects_again_at_once_in_vain_does_not_hold_the_loop() {
 }
 
 #[test]
-fn stop_ends_after_this_callback_and_at_its_time() {
+fn a_stop_ends_the_loop_after_the_current_callback() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.after(millis(50), |cx| {
             cx.reactor.stop();
@@ -303,7 +303,7 @@ fn a_timer_may_cancel_itself_and_another_that_is_due_as_well() {
 }
 
 #[test]
-fn a_timer_that_is_set_in_a_timer_waits_for_the_next_turn() {
+fn a_timer_set_by_a_timer_waits_for_the_next_turn() {
     let mut sim = Sim::new(0, |reactor: &mut Reactor<u32>| {
         fn again(cx: &mut waterwheel::Cx<'_, u32>) {
             *cx.state += 1;
@@ -323,7 +323,7 @@ fn a_timer_that_is_set_in_a_timer_waits_for_the_next_turn() {
 }
 
 #[test]
-fn a_periodic_timer_neither_drifts_nor_ends_with_a_panic() {
+fn a_periodic_timer_does_not_drift_and_survives_panics() {
     let mut sim = Sim::new(Vec::new(), |reactor: &mut Reactor<Vec<u128>>| {
         reactor.every(millis(10), |cx| {
             cx.state.push(cx.reactor.now().as_micros());
@@ -342,7 +342,7 @@ fn a_periodic_timer_neither_drifts_nor_ends_with_a_panic() {
 
 // Real: only there can the loop be late.
 #[test]
-fn periods_that_were_missed_are_left_out() {
+fn missed_periods_are_skipped() {
     let mut event_loop = EventLoop::new(Config::default(), Vec::new()).unwrap();
     let began = Instant::now();
     event_loop.reactor().every(millis(5), |cx| {
@@ -372,7 +372,7 @@ fn periods_that_were_missed_are_left_out() {
 }
 
 #[test]
-fn ticks_run_in_order_and_those_they_queue_in_the_next_turn() {
+fn ticks_run_in_order_and_new_ticks_wait_for_the_next_turn() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         for name in ["a", "b", "c"] {
             reactor.next_tick(move |cx| {
@@ -394,7 +394,7 @@ fn tick_for_ever(cx: &mut waterwheel::Cx<'_, u64>) {
 }
 
 #[test]
-fn a_tick_that_queues_itself_for_ever_starves_neither_sockets_nor_timers() {
+fn a_tick_that_requeues_itself_does_not_starve_sockets_or_timers() {
     let mut sim = Sim::new(0, |reactor: &mut Reactor<u64>| {
         reactor
             .stream("0.0.0.0:1", |stream| {
@@ -413,7 +413,7 @@ fn a_tick_that_queues_itself_for_ever_starves_neither_sockets_nor_timers() {
 }
 
 #[test]
-fn a_turn_runs_no_more_ticks_than_its_budget() {
+fn a_turn_runs_at_most_its_budget_of_ticks() {
     let config = Config {
         ticks_per_turn: 10,
         ..Config::default()
@@ -433,7 +433,7 @@ fn a_turn_runs_no_more_ticks_than_its_budget() {
 // ── other threads ────────────────────────────────────────────────────────────────────────────
 
 #[test]
-fn what_threads_hand_over_runs_once_and_in_the_order_of_each() {
+fn closures_of_other_threads_run_once_and_in_each_threads_order() {
     const THREADS: usize = 8;
     const CALLS: usize = 5000;
     let mut sim = Sim::new(Vec::new(), |_| {});
@@ -468,7 +468,7 @@ fn what_threads_hand_over_runs_once_and_in_the_order_of_each() {
 
 // On real sockets, since the waker is the kernel's.
 #[test]
-fn a_remote_wakes_a_loop_that_sleeps_for_ever() {
+fn a_remote_wakes_a_loop_that_waits_without_a_timeout() {
     let mut threads = Vec::new();
     let state = Reactor::run(0, |reactor: &mut Reactor<u32>| {
         let remote = reactor.remote();
@@ -486,7 +486,7 @@ fn a_remote_wakes_a_loop_that_sleeps_for_ever() {
 }
 
 #[test]
-fn a_remote_whose_reactor_has_ended_says_so_and_drops_the_closure() {
+fn a_remote_of_an_ended_reactor_returns_an_error_and_drops_the_closure() {
     let mut remotes = Vec::new();
     Reactor::run((), |reactor| {
         remotes.push(("run", reactor.remote()));
@@ -511,7 +511,7 @@ fn a_remote_whose_reactor_has_ended_says_so_and_drops_the_closure() {
 }
 
 #[test]
-fn closures_that_were_handed_over_and_never_ran_are_dropped_with_the_reactor() {
+fn closures_that_never_ran_are_dropped_with_the_reactor() {
     let witness = Arc::new(());
     let held = Arc::clone(&witness);
     let mut sim = Sim::new((), |_| {});
@@ -643,7 +643,7 @@ fn overflow_within_a_broadcast_closes_after_the_callback_has_returned() {
 }
 
 #[test]
-fn closing_resetting_and_publishing_call_nobody_back_at_once() {
+fn close_reset_and_publish_call_no_callback_before_they_return() {
     let mut sim = Sim::new(Room::default(), |reactor: &mut Reactor<Room>| {
         reactor.websocket("0.0.0.0:80", |ws| {
             ws.on_open(|ws, _| {
@@ -686,7 +686,7 @@ fn closing_resetting_and_publishing_call_nobody_back_at_once() {
 }
 
 #[test]
-fn a_connection_opens_once_hears_in_order_and_closes_last() {
+fn a_connection_gets_on_open_data_end_and_on_close_in_order() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.stream("0.0.0.0:1", |stream| {
             stream.on_open(|stream| stream.state.push("open".into()));
@@ -715,7 +715,7 @@ fn a_connection_opens_once_hears_in_order_and_closes_last() {
 }
 
 #[test]
-fn who_dials_waits_until_the_loop_runs_and_is_served_then() {
+fn dialled_connections_are_accepted_when_the_loop_runs() {
     let mut sim = Sim::new(0, |reactor| {
         reactor.websocket("0.0.0.0:80", |ws| ws.on_open(|ws, _| *ws.state += 1))
     });
@@ -737,7 +737,7 @@ fn who_dials_waits_until_the_loop_runs_and_is_served_then() {
 // ── stale ids ────────────────────────────────────────────────────────────────────────────────
 
 #[test]
-fn a_stale_id_does_nothing_also_when_its_place_is_taken() {
+fn a_stale_id_does_nothing_even_when_its_place_is_reused() {
     let mut sim = Sim::new(Room::default(), |reactor: &mut Reactor<Room>| {
         reactor.websocket("0.0.0.0:80", |ws| {
             ws.on_open(|ws, _| ws.state.members.push(ws.id));
@@ -901,7 +901,7 @@ fn a_slow_callback_is_logged_with_the_real_port_and_its_route() {
 
 // On a real poll, since the timeout is what the kernel is given.
 #[test]
-fn a_loop_with_nothing_due_waits_for_ever() {
+fn a_loop_with_nothing_due_has_no_next_wakeup() {
     let mut event_loop = EventLoop::new(Config::default(), ()).unwrap();
     event_loop
         .reactor()
@@ -921,7 +921,7 @@ fn a_loop_with_nothing_due_waits_for_ever() {
 }
 
 #[test]
-fn a_simulation_has_as_many_listeners_as_the_setup() {
+fn a_simulation_has_every_listener_of_the_setup() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         for name in ["first", "second"] {
             reactor.websocket("127.0.0.1:0", move |ws| {
@@ -957,7 +957,7 @@ fn a_simulation_has_as_many_listeners_as_the_setup() {
 }
 
 #[test]
-fn a_simulated_listener_says_where_it_is() {
+fn a_simulated_listener_reports_its_address() {
     let mut sim = Sim::new((), |_: &mut Reactor<()>| ());
     let mut at = |address: &str| {
         let listener = sim.reactor().stream(address, |_| ()).unwrap();

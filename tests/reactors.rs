@@ -232,7 +232,7 @@ fn a_second_term_ends_all_reactors_at_once() {
 }
 
 #[test]
-fn each_listener_is_announced_once_and_a_unix_socket_reaches_all_members() {
+fn each_listener_is_announced_once_and_a_unix_socket_reaches_all_reactors() {
     let path = std::env::temp_dir().join(format!("waterwheel-{}.sock", std::process::id()));
     let mut child = Command::new(env!("CARGO_BIN_EXE_waterwheel"))
         .args(["--reactors", "2", "--drain-window", "0"])
@@ -297,7 +297,7 @@ fn a_port_that_is_taken_is_not_shared_with_another_hub() {
 }
 
 #[test]
-fn connections_are_shared_out_and_who_waits_is_served_when_others_leave() {
+fn connections_are_shared_out_and_waiting_clients_are_served_later() {
     let server = Server::start(&["--reactors", "2", "--max-connections", "2"]);
     let mut clients: Vec<_> = (0..MEMBERS).map(|_| server.connect()).collect();
     for client in &mut clients {

@@ -60,7 +60,7 @@ fn echo_greets_answers_and_survives_a_client_that_closes_or_does_not_read() {
 }
 
 #[test]
-fn chat_tells_everybody_and_forgets_who_has_left() {
+fn chat_sends_to_all_members_and_forgets_those_that_left() {
     let mut sim = Sim::new(chat::Chat::default(), chat::setup);
     let clients: Vec<SimSocket> = (0..3).map(|_| sim.websocket("/")).collect();
     clients[0].send("hello");
@@ -78,7 +78,7 @@ fn chat_tells_everybody_and_forgets_who_has_left() {
 }
 
 #[test]
-fn sse_chat_brings_one_post_to_every_stream_with_its_newlines() {
+fn sse_chat_sends_each_post_to_every_stream_with_its_newlines() {
     let mut sim = Sim::new((), sse_chat::setup);
     let streams: Vec<SimStream> = (0..2)
         .map(|_| request(&mut sim, "GET /chat HTTP/1.1\r\nHost: sim\r\n\r\n"))
@@ -114,7 +114,7 @@ fn sse_chat_brings_one_post_to_every_stream_with_its_newlines() {
 }
 
 #[test]
-fn later_answers_after_two_seconds_and_notices_who_has_gone() {
+fn later_answers_after_two_seconds_and_notices_clients_that_left() {
     const LATER: &str = "GET /later HTTP/1.1\r\nHost: sim\r\n\r\n";
     let mut sim = Sim::new((), later::setup);
     let (waits, leaves) = (request(&mut sim, LATER), request(&mut sim, LATER));
@@ -159,7 +159,7 @@ impl Write for &mut Blocking {
 }
 
 #[test]
-fn driver_echo_needs_no_loop() {
+fn driver_echo_runs_without_an_event_loop() {
     let client = Machine::new(Role::Client);
     let mut input = b"GET / HTTP/1.1\r\nHost: sim\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"

@@ -57,7 +57,7 @@ fn end_traced(server: &Server) {
 }
 
 #[test]
-fn an_echo_is_one_wait_one_read_and_one_write() {
+fn an_echo_costs_one_wait_one_read_and_one_write() {
     const MORE: u64 = 1000;
     if !has("strace") {
         return;
@@ -83,7 +83,7 @@ fn an_echo_is_one_wait_one_read_and_one_write() {
 }
 
 #[test]
-fn an_idle_loop_makes_no_calls() {
+fn an_idle_loop_makes_no_system_calls() {
     if !has("strace") {
         return;
     }

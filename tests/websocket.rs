@@ -116,7 +116,7 @@ fn text_binary_pings_and_a_clean_close() {
 
 // Source: RFC 6455, section 7.1.5.
 #[test]
-fn on_close_tells_who_ended_it_with_which_code_and_whether_it_was_clean() {
+fn on_close_gets_cause_code_and_cleanness() {
     type Act = fn(&mut Sim<Log>, &SimSocket);
     let cases: &[(&str, Act, Option<u16>, &str)] = &[
         (
@@ -211,7 +211,7 @@ fn close_all(sim: &mut Sim<Log>, code: u16, reason: &str) {
 }
 
 #[test]
-fn what_is_queued_before_a_close_goes_first_and_what_comes_after_it_is_not_heard() {
+fn close_sends_queued_messages_first_and_ignores_later_ones() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.websocket("0.0.0.0:80", |ws| {
             ws.on_message(|ws, message| {
@@ -262,7 +262,7 @@ impl WebSocketHandler<Log> for Object {
 }
 
 #[test]
-fn one_object_may_take_all_callbacks() {
+fn one_handler_object_can_take_all_callbacks() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.websocket("0.0.0.0:80", |ws| {
             ws.handler(Object {
@@ -318,7 +318,7 @@ fn heard_and_got(pieces: &[&[u8]], settle: bool) -> (Log, Vec<u8>) {
 
 // Bytes behind the upgrade in the same read are the first frames.
 #[test]
-fn a_session_in_one_piece_loses_nothing() {
+fn frames_behind_the_upgrade_in_one_read_are_delivered() {
     let (heard, got) = heard_and_got(&[&session()], true);
     let expected = [
         "open /chat".to_owned(),
@@ -345,7 +345,7 @@ fn a_session_in_one_piece_loses_nothing() {
 }
 
 #[test]
-fn every_cut_of_a_session_gives_the_same() {
+fn every_cut_of_a_session_gives_the_same_events() {
     let session = session();
     let whole = heard_and_got(&[&session], true);
     for cut in 1..session.len() {
@@ -439,7 +439,7 @@ fn noise_after_the_handshake_ends_the_connection_and_nothing_else() {
 
 // Source: RFC 6455, section 7.4.1.
 #[test]
-fn an_error_tells_its_code_to_the_peer_and_to_on_close() {
+fn a_protocol_error_sends_its_code_to_the_peer_and_to_on_close() {
     let too_long = |bytes| Error::FrameTooLong {
         bytes,
         max: 1 << 20,
@@ -552,7 +552,7 @@ fn an_error_tells_its_code_to_the_peer_and_to_on_close() {
 
 // Only the application knows which kinds of messages it takes, so 1003 is sent by it.
 #[test]
-fn an_application_refuses_binary_with_1003() {
+fn an_application_can_refuse_binary_with_1003() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.websocket("0.0.0.0:80", |ws| {
             ws.on_message(|ws, message| match message {
@@ -575,7 +575,7 @@ fn an_application_refuses_binary_with_1003() {
 }
 
 #[test]
-fn fragments_count_together_and_the_one_too_many_gets_1009() {
+fn fragments_above_the_message_limit_together_get_1009() {
     let mut sim = Sim::new(Log::new(), echo);
     sim.socket_bytes(8 * 1024 * 1024);
     let client = sim.websocket("/");
@@ -600,7 +600,7 @@ fn fragments_count_together_and_the_one_too_many_gets_1009() {
 }
 
 #[test]
-fn a_message_of_exactly_the_limit_is_taken_and_routes_have_their_own() {
+fn a_message_at_the_limit_is_taken_and_each_route_has_its_limit() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.http("0.0.0.0:80", |http| {
             for (path, max) in [("/small", 10), ("/large", 100)] {
@@ -632,7 +632,7 @@ fn a_message_of_exactly_the_limit_is_taken_and_routes_have_their_own() {
 }
 
 #[test]
-fn a_panic_in_any_callback_of_a_socket_gets_1011_and_its_on_close() {
+fn a_panic_in_any_callback_closes_with_1011_and_calls_on_close() {
     for doomed in ["on_open", "on_message", "on_ping", "on_pong", "on_close"] {
         let mut sim = Sim::new(Log::new(), move |reactor: &mut Reactor<Log>| {
             reactor.websocket("0.0.0.0:80", move |ws| {
@@ -674,7 +674,7 @@ fn a_panic_in_any_callback_of_a_socket_gets_1011_and_its_on_close() {
 // ── time ─────────────────────────────────────────────────────────────────────────────────────
 
 #[test]
-fn a_silent_peer_is_pinged_after_25_seconds_and_gone_20_later() {
+fn a_silent_peer_is_pinged_after_25_seconds_and_removed_20_later() {
     let mut sim = Sim::new(Log::new(), echo);
     let client = sim.websocket("/");
     sim.advance(secs(25));
@@ -696,7 +696,7 @@ fn a_silent_peer_is_pinged_after_25_seconds_and_gone_20_later() {
 }
 
 #[test]
-fn a_peer_that_answers_or_says_anything_stays() {
+fn a_peer_that_answers_or_sends_anything_stays() {
     let mut sim = Sim::new(Log::new(), echo);
     let (answers, talks) = (sim.websocket("/"), sim.websocket("/"));
     for _ in 0..20 {
@@ -724,7 +724,7 @@ fn a_peer_that_answers_or_says_anything_stays() {
 }
 
 #[test]
-fn a_route_without_pings_waits_for_ever() {
+fn a_route_without_pings_keeps_silent_peers() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.websocket("0.0.0.0:80", |ws| ws.options().ping_interval = None)
     });
@@ -735,7 +735,7 @@ fn a_route_without_pings_waits_for_ever() {
 }
 
 #[test]
-fn an_application_may_ping_too() {
+fn an_application_can_send_pings() {
     let mut sim = Sim::new(Log::new(), echo);
     let client = sim.websocket("/");
     let id = only_id(&mut sim);
@@ -759,7 +759,7 @@ fn fill(ws: &mut Ws<'_, Log>) {
 
 // Closing has one absolute deadline, whichever side began it.
 #[test]
-fn ten_seconds_after_the_first_step_of_closing_the_socket_is_gone() {
+fn a_closing_socket_is_removed_ten_seconds_after_its_first_step() {
     /// What the client does, and what the server does when it hears `go`.
     type Act = fn(&SimSocket);
     let cases: &[(&str, bool, Act, fn(&mut Ws<'_, Log>), u16)] = &[
@@ -880,7 +880,7 @@ fn ten_seconds_after_the_first_step_of_closing_the_socket_is_gone() {
 }
 
 #[test]
-fn a_close_that_is_answered_ends_at_once() {
+fn an_answered_close_ends_at_once() {
     let mut sim = Sim::new(Log::new(), echo);
     let client = sim.websocket("/");
     close_all(&mut sim, 1000, "");
@@ -894,7 +894,7 @@ fn a_close_that_is_answered_ends_at_once() {
 
 // The close frame of a paused peer is still read.
 #[test]
-fn closing_a_paused_socket_hears_its_answer() {
+fn closing_a_paused_socket_reads_the_answer() {
     for before in [false, true] {
         let mut sim = Sim::new(Log::new(), echo);
         let client = sim.websocket("/");
@@ -923,7 +923,7 @@ fn closing_a_paused_socket_hears_its_answer() {
 }
 
 #[test]
-fn a_broadcast_to_half_closing_sockets_answers_gone_and_goes_on() {
+fn a_broadcast_skips_closing_sockets_with_gone() {
     let mut sim = Sim::new(Vec::new(), |reactor: &mut Reactor<Vec<ConnId>>| {
         reactor.websocket("0.0.0.0:80", |ws| ws.on_open(|ws, _| ws.state.push(ws.id)))
     });
@@ -950,7 +950,7 @@ fn a_broadcast_to_half_closing_sockets_answers_gone_and_goes_on() {
 }
 
 #[test]
-fn a_drain_closes_sockets_with_1001_and_takes_no_new_ones() {
+fn a_drain_closes_sockets_with_1001_and_accepts_no_new_ones() {
     let mut sim = Sim::new(Log::new(), echo);
     let client = sim.websocket("/");
     let late = sim.connect();

@@ -220,7 +220,7 @@ fn write_fragment(first: u8, is_masked: bool, payload: &[u8], wire: &mut Vec<u8>
 }
 
 #[test]
-fn both_see_what_was_said() {
+fn both_implementations_read_the_same_messages() {
     for seed in 0..300 {
         let random = &mut StdRng::seed_from_u64(seed);
         for (role, peer_role) in [
@@ -239,7 +239,7 @@ fn both_see_what_was_said() {
 }
 
 #[test]
-fn what_the_peer_writes_is_read() {
+fn frames_written_by_tungstenite_are_read() {
     for seed in 0..50 {
         let random = &mut StdRng::seed_from_u64(seed);
         let mut socket = peer(PeerRole::Client, Vec::new());
@@ -266,7 +266,7 @@ fn what_the_peer_writes_is_read() {
 /// One byte of a good stream is changed. Here and there the same is seen, up to an error on
 /// either side; and what is an error there is one here.
 #[test]
-fn both_refuse_the_same_damage() {
+fn both_implementations_refuse_the_same_damage() {
     for seed in 0..2000 {
         let random = &mut StdRng::seed_from_u64(seed);
         let (mut wire, _) = random_stream(true, random);
