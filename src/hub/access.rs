@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn who_may_publish() {
+    fn publishing_needs_the_token_or_a_local_listener() {
         let token = Some("secret".to_owned());
         let cases = [
             (

@@ -455,14 +455,14 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_is_ready_has_nothing_to_complain_of() {
+    fn a_ready_machine_has_no_complaints() {
         let machine = Machine::large("ready");
         assert_eq!(machine.complaints(1_000_000), Vec::<String>::new());
         assert_eq!(machine.complaints(1), Vec::<String>::new());
     }
 
     #[test]
-    fn each_limit_that_is_too_low_is_said_with_what_is_needed_and_the_command() {
+    fn each_low_limit_is_reported_with_the_need_and_the_command() {
         let cases: &[(&str, &str, &[&str])] = &[
             (
                 "sys/fs/nr_open",
@@ -591,7 +591,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_tells_nothing_is_not_fine() {
+    fn unreadable_limits_are_not_reported_as_fine() {
         let machine = Machine(std::env::temp_dir().join("waterwheel-doctor-nowhere"));
         let complaints = machine.complaints(1);
         assert_eq!(complaints.len(), 11, "all but the tracker: {complaints:?}");
@@ -599,7 +599,7 @@ mod tests {
     }
 
     #[test]
-    fn more_connections_than_there_are_numbers_for_are_too_many() {
+    fn the_largest_number_of_connections_does_not_overflow() {
         let machine = Machine::large("overflow");
         let complaints = machine.complaints(u64::MAX);
         let names = [

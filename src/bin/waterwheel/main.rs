@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn descriptors_are_kept_for_what_is_no_connection() {
+    fn descriptors_are_reserved_for_each_reactor() {
         let cases = [
             (20_000, 1, 19_984),
             (20_000, 2, 19_968),
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn fewer_connections_than_there_is_room_for_are_as_asked_and_more_are_not() {
+    fn connections_max_is_capped_by_the_descriptors() {
         let all = config(None, 1).unwrap().connections_max;
         assert_eq!(config(Some(1), 1).unwrap().connections_max, 1);
         assert_eq!(config(Some(all), 1).unwrap().connections_max, all);

@@ -293,7 +293,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_add_up_and_nobody_has_none() {
+    fn connection_shares_add_up_and_are_never_zero() {
         for (total, count) in [(10, 1), (10, 3), (3, 3), (1_000_000, 7)] {
             let shares: Vec<_> = (0..count).map(|index| share(total, count, index)).collect();
             assert_eq!(shares.iter().sum::<usize>(), total, "{shares:?}");

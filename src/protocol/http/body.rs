@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_body_is_bounded() {
+    fn chunk_overhead_is_bounded() {
         let long = "x".repeat(OVERHEAD_BYTES_MAX + 1);
         for input in [
             format!("5;{long}"),
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_until_the_end_of_the_connection() {
+    fn a_body_without_framing_ends_with_the_connection() {
         let mut decoder = BodyDecoder::new(BodyFraming::UntilClose);
         let mut body = Vec::new();
         assert_eq!(

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_encoded_is_decoded_to_the_same() {
+    fn encoding_and_decoding_give_the_same_text() {
         for text in ["", "plain", "a b&c=d", "\u{e9}\u{1F600}%+", "/?#"] {
             let encoded = encode_component(text);
             assert!(encoded.bytes().all(|byte| byte.is_ascii_graphic()));

@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_fault_is_the_one_that_comes_first() {
+    fn the_earliest_fault_is_reported() {
         let fault = |bytes: &[u8]| {
             let index = bytes.iter().position(|byte| !byte.is_ascii_lowercase())?;
             Some(if bytes[index] == b'1' {

@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_found_whatever_their_case() {
+    fn names_are_found_in_any_case() {
         let lines = lines();
         let headers = Headers(&lines);
         assert_eq!(headers.first("HOST"), Some("example.org"));
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_go_over_lines() {
+    fn a_list_may_span_several_header_lines() {
         let lines = lines();
         let headers = Headers(&lines);
         assert_eq!(

@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn heads_that_are_served() {
+    fn valid_heads_are_parsed() {
         let cases: &[(&str, &str)] = &[
             ("GET / HTTP/1.1\r\nHost: h\r\n\r\n", "GET / @h +0"),
             ("\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\nxyz", "GET / @h +3"),
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn heads_that_are_refused() {
+    fn invalid_heads_are_refused_with_their_fault() {
         use HttpError as E;
         let cases: &[(String, HttpError)] = &[
             ("GET / HTTP/1.1\r\n\r\n".into(), E::MissingHost),
@@ -456,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn heads_that_are_not_there_yet() {
+    fn incomplete_heads_ask_for_more_bytes() {
         for input in [
             "",
             "\r",
@@ -471,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_http_head_may_take_is_bounded_by_the_limits() {
+    fn limits_bound_the_bytes_and_lines_of_a_head() {
         let limits = Limits {
             head_bytes_max: 64,
             header_lines_max: 2,

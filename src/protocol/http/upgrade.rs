@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_is_the_one_of_the_rfc() {
+    fn the_answer_to_an_upgrade_has_exactly_these_bytes() {
         let mut out = Vec::new();
         let headers = [("X-A", "b"), ("X-Split", "a\r\nb")];
         encode_accept(KEY, Some("chat"), headers.into_iter(), &mut out);
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_asks_what_a_server_accepts() {
+    fn a_server_accepts_the_request_of_our_client() {
         let key = random_key();
         let mut request = Vec::new();
         encode_request(

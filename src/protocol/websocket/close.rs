@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_encoded_is_parsed_again() {
+    fn encoded_close_payloads_are_parsed_to_the_same() {
         let mut out = Vec::new();
         encode_close(None, Some(CloseCode::Away), "later", &mut out).unwrap();
         assert_eq!(out[..2], [0x88, 7]);

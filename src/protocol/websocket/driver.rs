@@ -507,7 +507,7 @@ mod tests {
     ];
 
     #[test]
-    fn an_echo_goes_round() {
+    fn an_echo_returns_through_client_and_server() {
         let mut server = server().with_subprotocols(&["z", "b", "a"]);
         let mut client = Driver::client(
             Limits::default(),
@@ -550,7 +550,7 @@ mod tests {
     }
 
     #[test]
-    fn same_output_however_a_server_is_read() {
+    fn a_server_writes_the_same_however_its_input_is_cut() {
         let wire = [REQUEST.as_bytes(), &frames(Some(MASK), SESSION)].concat();
         let run = |cut| {
             let mut server = server();
@@ -587,7 +587,7 @@ mod tests {
     }
 
     #[test]
-    fn same_events_however_a_client_is_read() {
+    fn a_client_sees_the_same_events_however_its_input_is_cut() {
         let interim = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".as_slice();
         let wire = [
             interim,
@@ -612,7 +612,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals() {
+    fn invalid_handshakes_are_refused() {
         let good = REQUEST;
         let upgrade =
             "Connection: close, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13";
@@ -699,7 +699,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_refuses_what_is_no_upgrade() {
+    fn a_client_refuses_answers_that_do_not_upgrade() {
         let cases = [
             (
                 RESPONSE.replace("s3p", "s3q"),
@@ -785,7 +785,7 @@ mod tests {
     }
 
     #[test]
-    fn one_close_and_nothing_behind_it() {
+    fn one_close_frame_is_written_and_no_frame_after_it() {
         let mut server = opened(Role::Server);
         server.close(4000, "done");
         server.close(4001, "again");
@@ -831,7 +831,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_early_waits_for_the_handshake() {
+    fn messages_sent_before_the_handshake_wait_for_it() {
         let mut server = server();
         server.text("first");
         assert!(server.take_output().is_empty());
@@ -849,7 +849,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ping_too_long_is_not_sent() {
+    fn a_ping_above_125_bytes_is_refused() {
         let mut server = opened(Role::Server);
         assert_eq!(
             server.ping(&[0; 126]),
@@ -860,7 +860,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_for_what_is_incomplete_is_bounded() {
+    fn memory_for_incomplete_input_is_bounded() {
         let mut server = server();
         let endless = [b"GET / HTTP/1.1\r\n".as_slice(), &b"X: y\r\n".repeat(10)].concat();
         let heads_max = HttpLimits::default().head_bytes_max;
@@ -879,7 +879,7 @@ mod tests {
     }
 
     #[test]
-    fn junk_ends_a_driver_at_most() {
+    fn random_input_does_not_panic_a_driver() {
         let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
         let mut random = move |below: usize| {
             seed ^= seed << 13;

@@ -345,7 +345,7 @@ mod tests {
     const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
     #[test]
-    fn a_mask_is_used_once() {
+    fn each_frame_has_a_new_mask() {
         let masks: Vec<_> = (0..3 * MASKS).map(|_| random_mask()).collect();
         // Two may be equal by chance, not more.
         let drawn: std::collections::HashSet<_> = masks.iter().collect();

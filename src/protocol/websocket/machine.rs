@@ -1070,7 +1070,7 @@ mod tests {
     }
 
     #[test]
-    fn no_limit_is_a_limit_too() {
+    fn the_largest_limits_do_not_overflow() {
         let limits = Limits {
             frame_bytes_max: usize::MAX,
             message_bytes_max: usize::MAX,
@@ -1084,7 +1084,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_follows_what_arrived_not_what_was_announced() {
+    fn memory_follows_received_bytes_not_the_announced_length() {
         let wire = frame(FINAL | BINARY, &vec![1; 1024 * 1024]);
         let mut reader = Reader::new(Role::Server, Limits::default());
         reader.read(&wire[..14]);
@@ -1107,7 +1107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_in_small_pieces_is_moved_a_few_times_only() {
+    fn a_message_in_small_pieces_is_copied_a_few_times_only() {
         let one_frame = frame(FINAL | TEXT, &[b'a'; 200_000]);
         let mut fragments = frame(TEXT, b"a");
         (0..200_000).for_each(|_| fragments.extend_from_slice(&frame(CONTINUATION, b"a")));
@@ -1133,7 +1133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_end_writes_the_other_reads() {
+    fn frames_written_by_one_end_are_read_by_the_other() {
         let closes = [
             (1000, Some(CloseCode::Normal)),
             (4321, Some(CloseCode::Library(4321))),
@@ -1165,7 +1165,7 @@ mod tests {
     }
 
     #[test]
-    fn ended_is_told() {
+    fn is_ended_after_a_close_frame_only() {
         let reader = read_whole(&frame(FINAL | CLOSE, b""));
         assert!(reader.machine.is_ended());
         assert!(!read_whole(&frame(FINAL | TEXT, b"")).machine.is_ended());

@@ -539,7 +539,7 @@ mod tests {
     }
 
     #[test]
-    fn words_become_a_load() {
+    fn arguments_are_parsed_into_a_load() {
         let bench = parse_words("echo --url ws://h/ --rate 1000 --verify --seconds 0.5");
         let bench = bench.unwrap().unwrap();
         let Mode::Echo {

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_publisher_waits_until_all_have_got_its_oldest() {
+    fn a_publisher_waits_until_all_members_have_its_oldest_message() {
         let mut deliveries = Deliveries::new(2, 1, 2);
         let mut problems = Problems::default();
         deliveries.publish(0);
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_counted_as_what_it_is() {
+    fn each_wrong_delivery_is_counted_by_its_kind() {
         let mut deliveries = Deliveries::new(1, 1, 10);
         let mut problems = Problems::default();
         for _ in 0..6 {

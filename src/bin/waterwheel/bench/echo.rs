@@ -415,7 +415,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_read_back_however_few_their_digits() {
+    fn message_numbers_of_any_length_are_read_back() {
         for number in [0_u64, 1, 15, 16, 255, 4096, 1 << 33] {
             for shown in 1..=NUMBER_BYTES {
                 for expected in [number, number + 3, number.saturating_sub(3)] {

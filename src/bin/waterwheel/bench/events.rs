@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_stream_is_a_sentence() {
+    fn an_answer_that_is_no_stream_is_reported() {
         let cases = [
             (
                 "HTTP/1.1 404 x\r\nContent-Length: 0\r\n\r\n",

@@ -613,7 +613,7 @@ mod tests {
     }
 
     #[test]
-    fn no_address_has_more_connections_than_ports() {
+    fn each_source_address_has_at_most_as_many_connections_as_ports() {
         let mut plan = plan(100_000);
         assert_eq!(plan.source(99_999), None);
         plan.spreads = true;

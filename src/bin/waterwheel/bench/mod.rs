@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_connections_are_a_sentence() {
+    fn too_many_connections_are_reported() {
         let error = raise_descriptors(usize::MAX / 2).unwrap_err();
         assert!(error.contains("several processes"), "{error}");
     }

@@ -129,7 +129,7 @@ mod tests {
     };
 
     #[test]
-    fn what_is_written_is_read() {
+    fn a_written_payload_is_read_back() {
         for bytes in [0, 1, 1000] {
             let filling = filling(bytes);
             for stamp in [
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn any_byte_that_is_changed_is_noticed() {
+    fn any_changed_byte_is_detected() {
         let filling = filling(10);
         let mut text = String::new();
         STAMP.write(&filling, &mut text);

@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_of_nothing_is_a_picture_too() {
+    fn a_plot_without_measurements_is_drawn() {
         let nothing = Pictures {
             captions: Captions {
                 latencies: "echo: latency",

@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_a_sentence() {
+    fn a_refusal_is_reported_with_its_status() {
         let mut poster = Poster::new("h", "/publish?topic=t", None);
         poster.request("a");
         let mut input: &[u8] = b"HTTP/1.1 401 x\r\nContent-Length: 6\r\n\r\ntoken\n";

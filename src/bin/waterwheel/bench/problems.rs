@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_kind_is_said_once_with_its_first() {
+    fn each_kind_is_reported_once_with_its_first_text() {
         let mut problems = Problems::default();
         for number in 1..=3 {
             problems.add(Kind::Lost, || format!("message {number} is lost"));

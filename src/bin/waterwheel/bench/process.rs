@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_found_behind_any_name() {
+    fn processor_times_are_found_behind_any_process_name() {
         let stat = "7 (a) b) S 1 7 7 0 -1 4194304 11 0 0 0 150 25 0 0 20 0 1 0 5 6 7";
         let expected = ProcessorTime {
             user_seconds: 1.5,
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_is_gone_is_a_sentence() {
+    fn an_ended_process_is_reported() {
         // Above the largest id that Linux gives.
         let error = Process::of_id(4_194_305).resident_bytes().unwrap_err();
         assert_eq!(error, "--pid 4194305: there is no such process");

@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pace_is_kept_exactly_by_timers_that_are_late() {
+    fn late_timers_keep_the_exact_pace() {
         let mut pace = Pace::new(300.0);
         let (begun, mut now, mut count) = (7 * MILLI, 7 * MILLI, 0);
         assert_eq!(taken(&mut pace, now), 1);
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_stall_there_is_no_flood() {
+    fn a_stall_is_not_followed_by_a_burst() {
         let mut pace = Pace::new(1000.0);
         assert_eq!(taken(&mut pace, 0), 1);
         assert_eq!(taken(&mut pace, 20 * MILLI), 20);
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_pace_has_one_at_a_time_however_long_nobody_asked() {
+    fn a_slow_pace_allows_one_message_after_any_pause() {
         let mut pace = Pace::new(0.5);
         for now in [0, 2000, 5000, 60_000] {
             assert_eq!(taken(&mut pace, now * MILLI), 1, "{now}");
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_due_evenly_and_are_not_left_out() {
+    fn messages_are_due_evenly_and_none_is_skipped() {
         let mut schedule = Schedule::new(100.0);
         schedule.begin(1_000_000);
         assert_eq!(schedule.take(1_000_000), Some((0, 1_000_000)));

@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_number_has_its_place() {
+    fn numbers_are_classified_by_their_place_in_the_sequence() {
         use Place::{Again, Ahead, Late, Next};
         let cases: &[(&str, &[u64], &[Place], u64)] = &[
             ("in order", &[0, 1, 2], &[Next, Next, Next], 0),
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_far_jump_is_counted_and_not_remembered() {
+    fn a_far_jump_is_counted_without_storing_the_gap() {
         let mut sequence = Sequence::default();
         assert_eq!(sequence.take(1_000_000), Place::Ahead(1_000_000));
         assert_eq!(sequence.missing_of(1_000_001), 1_000_000);

@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn progress_is_of_what_the_phase_is_about() {
+    fn progress_counts_the_unit_of_each_phase() {
         let mut run = Run::new(plan(1000));
         (run.open, run.opened) = (120, 120);
         assert_eq!(
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn at_a_rate_it_is_known_how_long_opening_takes() {
+    fn a_connection_rate_tells_how_long_opening_takes() {
         let mut plan = plan(1000);
         plan.connect_rate = Some(100.0);
         plan.counts = false;
