@@ -225,7 +225,7 @@ mod tests {
 
     const H: &str = "Host: h\r\n";
 
-    /// What a head says, or why it is refused, at once and byte by byte: both must be the same.
+    /// The parsed head or its fault. Asserts that a head which arrives in pieces gives the same.
     fn parse(input: &[u8]) -> Option<Result<String, HttpError>> {
         parse_within(input, &Limits::default())
     }
@@ -265,7 +265,11 @@ mod tests {
                 })
         };
         let at_once = describe(input);
-        let cut = (0..=input.len()).find_map(|end| {
+        // Parsing every prefix takes quadratic time. The longest inputs repeat one character, so
+        // most of the prefixes that end within it are left out.
+        let is_tried =
+            |end: &usize| *end <= 1000 || input.len() < *end + 100 || end.is_multiple_of(397);
+        let cut = (0..=input.len()).filter(is_tried).find_map(|end| {
             let outcome = describe(&input[..end])?;
             Some((outcome, end))
         });
