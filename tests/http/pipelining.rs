@@ -1,0 +1,128 @@
+//! Several requests on one connection: order, back-pressure, cut bytes.
+
+use waterwheel::{Faults, Reply, Request, Sent, Sim, Status};
+
+use crate::support::{Answer, answer, answers, answers_to, get, post};
+use crate::{HOST, assert_same_when_cut, exchange, read_all, seconds, server};
+
+#[test]
+fn pipelined_requests_are_answered_in_their_order() {
+    let mut sim = server();
+    let all = [
+        get("/note/a"),
+        post("/echo", "b"),
+        get("/nowhere"),
+        get("/note/c").replacen("GET", "HEAD", 1),
+        get("/note/d"),
+    ];
+    let requests = all.concat();
+    let (bytes, is_closed) = exchange(&mut sim, &[requests.as_bytes()]);
+    let answered = answers_to(&["GET", "POST", "GET", "HEAD", "GET"], &bytes);
+    let bodies: Vec<&str> = answered.iter().map(Answer::text).collect();
+    assert_eq!(bodies, ["a", "b", "404 Not Found\n", "", "d"]);
+    assert!(!is_closed);
+    assert_eq!(sim.state().lines, ["a", "echo of 1", "c", "d"]);
+    assert_same_when_cut(&mut sim, "pipelined", requests.as_bytes());
+}
+
+#[test]
+fn pipelined_requests_wait_for_a_later_reply() {
+    let mut sim = server();
+    let stream = sim.connect();
+    let all = [get("/note/a"), get("/later"), get("/note/c"), get("/later")];
+    stream.write(all.concat());
+    sim.advance(seconds(5));
+    assert_eq!(answer(&stream.read()).text(), "a");
+    assert_eq!(sim.state().lines, ["a", "later"]);
+
+    let responder = sim.state().responders[0];
+    assert_eq!(sim.reactor().reply(responder, "b"), Sent::Queued);
+    sim.settle();
+    let answered = answers(&stream.read());
+    assert_eq!([answered[0].text(), answered[1].text()], ["b", "c"]);
+    assert_eq!(sim.state().lines, ["a", "later", "c", "later"]);
+
+    // The fourth is a request of its own: the first responder is not its.
+    assert_eq!(sim.reactor().reply(responder, "again"), Sent::Gone);
+    let responder = sim.state().responders[1];
+    assert_eq!(sim.reactor().reply(responder, "d"), Sent::Queued);
+    assert_eq!(sim.reactor().reply(responder, "e"), Sent::Gone);
+    sim.settle();
+    assert_eq!(answer(&stream.read()).text(), "d");
+}
+
+// A client that sends requests and never reads once made its answers pile up without a limit.
+#[test]
+fn pipelined_requests_wait_while_their_client_does_not_read() {
+    const PAGE_BYTES: usize = 500_000;
+    let mut sim = Sim::new(0, |reactor| {
+        reactor.http("0.0.0.0:80", |router| {
+            router.get("/", |request: &mut Request<'_, '_, usize>| {
+                *request.state = (*request.state).max(request.reactor.queued_bytes(request.id));
+                request.reply(Reply::new(Status::OK).body(vec![b'x'; PAGE_BYTES]))
+            });
+        })
+    });
+    let stream = sim.connect();
+    let requests = get("/").repeat(100);
+    stream.write(&requests);
+    sim.settle();
+    let most = *sim.state();
+    let limit = 1024 * 1024 + PAGE_BYTES;
+    assert!(most <= limit, "{most} bytes were queued, {limit} may be");
+
+    let bytes = read_all(&mut sim, &stream);
+    let all = answers(&bytes);
+    assert_eq!(all.len(), 100, "none is lost");
+    assert!(all.iter().all(|answer| answer.body.len() == PAGE_BYTES));
+}
+
+#[test]
+fn bytes_behind_a_later_reply_are_read_up_to_a_limit() {
+    let mut sim = server();
+    let stream = sim.connect();
+    stream.write(get("/later"));
+    sim.settle();
+    let mut sent = 0;
+    loop {
+        let count = stream.write([b'x'; 32 * 1024]);
+        sent += count;
+        sim.settle();
+        if count == 0 {
+            break;
+        }
+        assert!(sent < 1024 * 1024, "it takes everything");
+    }
+    let read = sim.reactor().stats().received_bytes;
+    assert!(read < 64 * 1024, "{read} bytes of it were read");
+}
+
+#[test]
+fn short_reads_and_writes_change_no_answer() {
+    let requests = [
+        get("/note/a"),
+        post("/echo", &"b".repeat(3000)),
+        format!(
+            "POST /echo HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n"
+        ),
+        get("/nowhere"),
+        get("/note/c"),
+        "nonsense\r\n\r\n".to_owned(),
+    ]
+    .concat();
+    let expected = exchange(&mut server(), &[requests.as_bytes()]);
+    assert_eq!(answers(&expected.0).len(), 6);
+    for seed in 1..=100 {
+        let mut sim = server();
+        sim.socket_bytes(1000);
+        let faults = Faults {
+            short_reads_percent: 50,
+            short_writes_percent: 50,
+            refused_writes_percent: 30,
+            ..Faults::default()
+        };
+        sim.faults(seed, faults);
+        let seen = exchange(&mut sim, &[requests.as_bytes()]);
+        assert_eq!(seen, expected, "seed {seed}");
+    }
+}
