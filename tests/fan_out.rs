@@ -145,3 +145,24 @@ fn all_members_get_the_same_frame_of_a_publication() {
     assert!(frames.iter().all(|frame| *frame == frames[0]));
     assert_eq!(sim.reactor().stats().deliveries, 100);
 }
+
+// A long publication is one shared buffer for all members, and a short reply is copied.
+#[test]
+fn a_long_publication_arrives_after_an_earlier_reply() {
+    let news = "n".repeat(20_000);
+    let published = news.clone();
+    let mut sim = Sim::new((), move |reactor: &mut Reactor<()>| {
+        reactor.websocket("0.0.0.0:80", move |ws| {
+            ws.on_open(|ws, _| ws.subscribe("news").unwrap());
+            ws.on_message(move |ws, _| {
+                ws.send("before");
+                ws.publish("news", published.clone());
+                ws.send("after");
+            });
+        })
+    });
+    let client = sim.websocket("/");
+    client.send("go");
+    sim.settle();
+    assert_eq!(client.received(), ["before", &news, "after"]);
+}

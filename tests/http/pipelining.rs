@@ -25,6 +25,25 @@ fn pipelined_requests_are_answered_in_their_order() {
     assert_same_when_cut(&mut sim, "pipelined", requests.as_bytes());
 }
 
+// A long answer is sent from its own buffer, which must not overtake short ones that are copied
+// together.
+#[test]
+fn pipelined_answers_of_any_length_keep_the_order_of_their_requests() {
+    let lengths = [5, 20_000, 0, 300_000, 1, 70_000, 70_000, 3];
+    let mut sim = Sim::new((), |reactor| {
+        reactor.http("0.0.0.0:80", |router| {
+            router.get("/:length", |request| {
+                let length = request.param("length").unwrap().parse().unwrap();
+                request.reply("x".repeat(length))
+            });
+        })
+    });
+    let requests = lengths.map(|length| get(&format!("/{length}"))).concat();
+    let (bytes, _) = exchange(&mut sim, &[requests.as_bytes()]);
+    let answered: Vec<usize> = answers(&bytes).iter().map(|it| it.body.len()).collect();
+    assert_eq!(answered, lengths);
+}
+
 #[test]
 fn pipelined_requests_wait_for_a_later_reply() {
     let mut sim = server();
