@@ -5,10 +5,10 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tungstenite::{Message, WebSocket};
-use waterwheel::{Address, EventLoop, Reactor, Remote};
+use waterwheel::{Address, Config, EventLoop, Reactor, Remote};
 
 /// After this long a test gives up. Nothing is asserted about how long things take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -162,7 +162,7 @@ fn temporary(name: &str) -> std::path::PathBuf {
 
 #[cfg(unix)]
 fn listen_on(path: &std::path::Path) -> std::io::Result<EventLoop<()>> {
-    let mut event_loop = EventLoop::new(waterwheel::Config::default(), ())?;
+    let mut event_loop = EventLoop::new(Config::default(), ())?;
     let address = format!("unix:{}", path.display());
     event_loop.reactor().stream(&address, |_| {})?;
     Ok(event_loop)
@@ -377,7 +377,7 @@ fn an_event_loop_runs_inside_another_poll() {
     use mio::unix::SourceFd;
     use mio::{Events, Interest, Poll, Token};
 
-    let mut event_loop = EventLoop::new(waterwheel::Config::default(), 0).unwrap();
+    let mut event_loop = EventLoop::new(Config::default(), 0).unwrap();
     let listener = event_loop.reactor().stream("127.0.0.1:0", |stream| {
         stream.on_data(|stream, bytes| {
             *stream.state += bytes.len();
@@ -407,4 +407,76 @@ fn an_event_loop_runs_inside_another_poll() {
     }
     assert_eq!(&client.join().unwrap(), b"hello");
     assert_eq!(event_loop.into_state(), 5);
+}
+
+/// Turns the loop until `is_done`. The limit only guards against a test that hangs.
+fn turn_until<S: 'static>(
+    event_loop: &mut EventLoop<S>,
+    is_done: impl Fn(&mut EventLoop<S>) -> bool,
+) {
+    let began = Instant::now();
+    while !is_done(event_loop) {
+        assert!(began.elapsed() < PATIENCE, "it does not come about");
+        event_loop.turn(Some(Duration::from_millis(100))).unwrap();
+    }
+}
+
+// The kernel announces the bytes once. What a turn leaves for lack of budget must be read by later
+// turns without another announcement. On a Unix socket all the bytes are there before the first turn.
+#[cfg(unix)]
+#[test]
+fn bytes_above_the_read_budget_are_read_in_later_turns() {
+    const BUDGET_BYTES: usize = 32 * 1024;
+    let config = Config {
+        read_budget_bytes: BUDGET_BYTES,
+        read_buffer_bytes: BUDGET_BYTES,
+        ..Config::default()
+    };
+    let path = temporary("budget");
+    let mut event_loop = EventLoop::new(config, 0).unwrap();
+    let listener = event_loop
+        .reactor()
+        .stream(&format!("unix:{}", path.display()), |stream| {
+            stream.on_data(|stream, bytes| *stream.state += bytes.len());
+        });
+    listener.unwrap();
+    let mut client = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    client.set_nonblocking(true).unwrap();
+    let mut sent = 0;
+    while let Ok(count) = client.write(&[7; 4096]) {
+        sent += count;
+    }
+    assert!(3 * BUDGET_BYTES < sent, "{sent} bytes need several turns");
+    turn_until(&mut event_loop, |event_loop| *event_loop.state() == sent);
+}
+
+#[test]
+fn a_closed_listener_refuses_clients_and_its_connections_stay_open() {
+    let mut event_loop = EventLoop::new(Config::default(), 0).unwrap();
+    let listener = event_loop.reactor().stream("127.0.0.1:0", |stream| {
+        stream.on_data(|stream, bytes| {
+            *stream.state += bytes.len();
+            stream.send(bytes)
+        });
+    });
+    let listener = listener.unwrap();
+    let address = port(event_loop.reactor(), listener);
+    let mut client = TcpStream::connect(address).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    turn_until(&mut event_loop, |event_loop| {
+        event_loop.reactor().connection_count() == 1
+    });
+    assert!(event_loop.reactor().close_listener(listener));
+    assert!(
+        !event_loop.reactor().close_listener(listener),
+        "closed before"
+    );
+    event_loop.turn(Some(Duration::ZERO)).unwrap();
+    let refused = TcpStream::connect(address).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    client.write_all(b"still").unwrap();
+    turn_until(&mut event_loop, |event_loop| *event_loop.state() == 5);
+    let mut echo = [0; 5];
+    client.read_exact(&mut echo).unwrap();
+    assert_eq!(&echo, b"still");
 }
