@@ -262,6 +262,31 @@ impl WebSocketHandler<Log> for Object {
 }
 
 #[test]
+fn a_reset_in_on_message_delivers_no_further_messages() {
+    for length in [1, 1000] {
+        let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
+            reactor.websocket("0.0.0.0:80", |ws| {
+                ws.on_message(|ws, message| {
+                    ws.state.push(message.to_string()[..1].to_owned());
+                    ws.reactor.reset(ws.id);
+                    let late = ws.send("too late");
+                    ws.state.push(format!("{late:?}"));
+                });
+                ws.on_close(|ws, close| ws.state.push(close.cause.to_string()));
+            })
+        });
+        let client = sim.websocket("/");
+        // All arrive in one read.
+        for text in ["a", "b", "c"] {
+            client.send(text.repeat(length));
+        }
+        sim.settle();
+        assert_eq!(*sim.state(), ["a", "Gone", "closed by us"], "{length}");
+        assert_eq!(client.take_events(), []);
+    }
+}
+
+#[test]
 fn one_handler_object_can_take_all_callbacks() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.websocket("0.0.0.0:80", |ws| {
@@ -721,6 +746,30 @@ fn a_peer_that_answers_or_sends_anything_stays() {
         assert_eq!(talks.take_events(), [Received::Text("x".into())]);
     }
     assert!(!answers.is_closed() && !talks.is_closed());
+}
+
+// Single bytes of a message that never ends are no sign of life, or a client could keep its place for
+// ever without one whole frame.
+#[test]
+fn an_endless_message_does_not_postpone_the_pong_deadline() {
+    let mut sim = Sim::new(Log::new(), echo);
+    let client = sim.websocket("/");
+    // The header announces a masked binary message of 1,000 bytes.
+    client.send_bytes([0x82, 0xfe, 0x03, 0xe8, 0, 0, 0, 0]);
+    for _ in 0..44 {
+        client.send_bytes([7]);
+        sim.advance(secs(1));
+    }
+    assert_eq!(sim.reactor().connection_count(), 1, "its time is not over");
+    client.send_bytes([7]);
+    sim.advance(secs(1) + LATE + LATE);
+    assert_eq!(sim.reactor().connection_count(), 0);
+    let expected = [
+        "open /",
+        "error pong deadline passed",
+        "close 1006 pong deadline passed, not clean",
+    ];
+    assert_eq!(*sim.state(), expected);
 }
 
 #[test]
