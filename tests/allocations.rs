@@ -1,4 +1,4 @@
-//! What the work costs in allocations: a count, which is the same on every machine.
+//! Allocations of common operations. Unlike times, counts are the same on every machine.
 
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ fn a_publish_allocates_the_same_for_a_thousand_members_as_for_one() {
         });
         costs.max().unwrap()
     };
-    // The first ones find out how much room queues need.
+    // The first rounds grow the queues to the size they need.
     let at_first = cost_of(0..20);
     let later = cost_of(20..1000);
     assert!(at_first <= 32, "{at_first} allocations for a publish");
@@ -74,7 +74,7 @@ fn an_echo_of_a_small_message_allocates_nothing_of_its_own() {
         echo();
     }
     let most = (0..1000).map(|_| echo()).max();
-    // The one is what the simulated kernel keeps for the peer.
+    // One allocation is the buffer in which the simulated kernel keeps the bytes for the peer.
     assert_eq!(most, Some(1));
 }
 
@@ -97,7 +97,7 @@ fn memory_is_freed_after_all_connections_have_closed() {
         });
         left.bytes_current
     };
-    // What is kept for the next ones.
+    // A few tables keep room for the next connections.
     let by_few = visit(100);
     let by_many = visit(20_000);
     assert!(by_few < 100_000, "{by_few} bytes");

@@ -1,4 +1,4 @@
-//! What happens to messages for a peer that does not read, and to everybody else meanwhile.
+//! Back-pressure: messages for a peer that does not read, and the other connections meanwhile.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use waterwheel::{
 const HIGH: usize = 20_000;
 const LOW: usize = 5_000;
 
-/// Enough for the answer to the handshake, and for little else.
+/// The buffer of a slow client's socket: enough for the answer to its handshake and little more.
 const SLOW_SOCKET_BYTES: usize = 500;
 
-/// What the messages of these tests count, frame header and overhead included.
+/// The bytes of one message in its queue, with frame header and overhead.
 const MESSAGE_BYTES: usize = 1000;
 const COUNTED_BYTES: usize = MESSAGE_BYTES + 4 + QUEUED_MESSAGE_BYTES;
 
@@ -28,7 +28,7 @@ struct Room {
     closes: Vec<(ConnId, Close)>,
 }
 
-/// A room whose members get what is published to "news", and their own messages back.
+/// A server whose clients get publications to "news", and their own messages back.
 fn room(overflow: Overflow) -> Sim<Room> {
     Sim::with_config(
         Config::default(),
@@ -51,7 +51,7 @@ fn room(overflow: Overflow) -> Sim<Room> {
     )
 }
 
-/// A member that takes little before it reads, and its id.
+/// A member whose socket takes few bytes until it is read, and its id.
 fn slow(sim: &mut Sim<Room>) -> (SimSocket, ConnId) {
     sim.socket_bytes(SLOW_SOCKET_BYTES);
     let socket = sim.websocket("/");
@@ -59,7 +59,7 @@ fn slow(sim: &mut Sim<Room>) -> (SimSocket, ConnId) {
     (socket, *sim.state().members.last().unwrap())
 }
 
-/// The nth message: its number, filled up.
+/// The nth message: its number, filled up with spaces.
 fn message(n: usize) -> String {
     format!("{n:<MESSAGE_BYTES$}")
 }
@@ -71,7 +71,7 @@ fn numbers(texts: &[String]) -> Vec<usize> {
         .collect()
 }
 
-/// Reads until nothing more comes.
+/// Reads until no more bytes arrive.
 fn read_all(sim: &mut Sim<Room>, socket: &SimSocket) -> Vec<Received> {
     let mut events = Vec::new();
     loop {
@@ -94,7 +94,7 @@ fn texts(events: &[Received]) -> Vec<String> {
     events.iter().filter_map(text).collect()
 }
 
-/// Publishes `count` messages with a turn after each; the most that waited for `id`.
+/// Publishes `count` messages with a turn after each. The most bytes that were queued for `id`.
 fn publish(sim: &mut Sim<Room>, id: ConnId, count: usize) -> usize {
     let mut most = 0;
     for n in 0..count {
@@ -128,7 +128,7 @@ fn close_ends_a_slow_consumer_with_1013_and_others_lose_nothing() {
     }
     assert!(HIGH < most && most <= HIGH + COUNTED_BYTES, "{most}");
     assert_eq!(sim.reactor().send(id, "x"), Sent::Gone);
-    // What was begun is finished, the rest was dropped, and the goodbye comes behind it.
+    // The partly written message is finished, the others are dropped, and the close frame follows.
     let events = read_all(&mut sim, &stopped);
     assert_eq!(
         events,
@@ -189,7 +189,7 @@ fn drop_newest_keeps_the_queue_and_counts_refused_messages() {
     assert!(sim.reactor().queued_bytes(id) <= HIGH + COUNTED_BYTES);
     let events = read_all(&mut sim, &stopped);
     assert_eq!(numbers(&texts(&events)), (0..kept).collect::<Vec<_>>());
-    // Drained, it takes messages again.
+    // With its queue sent, the connection takes messages again.
     assert_eq!(sim.state().drains, [id]);
     assert_eq!(sim.reactor().send(id, message(7)), Sent::Queued);
     assert_eq!(texts(&read_all(&mut sim, &stopped)), [message(7)]);
@@ -294,7 +294,7 @@ fn latest_per_key_is_bounded_when_replacements_are_larger() {
         );
     }
     let texts = texts(&read_all(&mut sim, &stopped));
-    // The latest was not the one that had to go.
+    // The newest message was not the one that was dropped.
     assert!(texts.last().unwrap().starts_with(&format!("{} ", keys - 1)));
 }
 
@@ -329,7 +329,7 @@ fn every_message_is_delivered_in_order_or_counted_as_dropped() {
         );
         let mut got = Vec::new();
         for n in 1..=300 {
-            // The sixth stands for no key.
+            // The number five stands for a message without a key.
             let key = below(6);
             let text = format!("{key} {n} {}", "x".repeat(below(3000) as usize));
             let sent = match key {
@@ -377,7 +377,7 @@ fn on_drain_is_called_once_when_the_queue_falls_to_the_low_watermark() {
     let mut sim = room(Overflow::DropNewest);
     let (client, id) = slow(&mut sim);
     for round in 1..=3 {
-        // Below the high watermark nothing is to be told.
+        // A queue that never reached the high watermark calls no on_drain.
         for n in 0..HIGH / COUNTED_BYTES {
             sim.reactor().send(id, message(n));
         }
@@ -424,7 +424,8 @@ fn a_producer_that_waits_for_on_drain_loses_nothing() {
             ws.options().queue_low_bytes = LOW;
             ws.options().overflow = Overflow::DropNewest;
             ws.on_open(|ws, _| {
-                // Not within its own event: a tick, as a producer elsewhere would be.
+                // In a tick, because a producer usually does not run within an event of this
+                // connection.
                 let id = ws.id;
                 ws.reactor
                     .next_tick(move |cx| produce(cx.reactor, cx.state, id));
@@ -480,7 +481,7 @@ fn tiny_messages_count_with_their_overhead() {
     let taken = (0..HIGH)
         .filter(|_| sim.reactor().send(id, "x").is_queued())
         .count();
-    // The kernel takes a few more.
+    // The simulated kernel takes a few messages beside the queue.
     assert!(
         HIGH / (3 + QUEUED_MESSAGE_BYTES) < taken && taken < HIGH,
         "{taken}"
@@ -489,7 +490,7 @@ fn tiny_messages_count_with_their_overhead() {
     assert!(queued <= HIGH + 3 + QUEUED_MESSAGE_BYTES, "{queued}");
 }
 
-// ── what comes in ────────────────────────────────────────────────────────────────────────────
+// ── reading ──────────────────────────────────────────────────────────────────────────────────
 
 // A client that pipelines into an echo is slowed by back-pressure, not closed.
 #[test]
@@ -500,7 +501,7 @@ fn an_echo_to_a_client_that_does_not_read_pauses_and_loses_nothing() {
         client.send(message(n));
         sim.settle();
         let queued = sim.reactor().queued_bytes(id);
-        // Its replies to one event are gathered before they are queued.
+        // The replies within one event are counted when the event has been handled.
         assert!(queued <= HIGH + COUNTED_BYTES + 64 * 1024, "{queued}");
     }
     assert!(400 * MESSAGE_BYTES < client.unsent_bytes(), "it is slowed");
@@ -570,7 +571,7 @@ fn a_slow_member_of_a_dropping_route_is_not_closed() {
     let (slow, id) = slow(&mut sim);
     let mut got = Vec::new();
     for n in 0..3600 {
-        // It takes 500 bytes a second of a thousand that are published.
+        // The client reads 500 bytes a second, and twice as many are published.
         sim.reactor().publish("news", message(n));
         sim.advance(secs(1));
         for event in slow.take_events() {
@@ -618,7 +619,7 @@ fn a_burst_within_one_turn_closes_no_client_that_reads() {
             })
             .unwrap();
     });
-    // What a kernel takes for a peer that will read soon.
+    // As much as a kernel takes for a peer that reads.
     sim.socket_bytes(8 * 1024 * 1024);
     let (reader, publisher) = (sim.websocket("/"), sim.websocket("/"));
     publisher.send("x".repeat(50));

@@ -1,4 +1,4 @@
-//! `waterwheel bench`: that its figures are those of the server, and that nothing wrong escapes it.
+//! `waterwheel bench`: its figures agree with those of the server, and it finds every fault of one.
 
 #![cfg(all(feature = "bench", feature = "program"))]
 
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use support::Server;
 use waterwheel::{Address, ConnId, Message, Reactor, Remote};
 
-/// What a run of the load tool came to.
+/// Exit code, report and error lines of a run of the load tool.
 struct Outcome {
     code: Option<i32>,
     report: Value,
@@ -63,14 +63,14 @@ fn finish(command: &mut Command) -> Outcome {
     Outcome::of(command.stdin(Stdio::null()).output().unwrap())
 }
 
-/// A moment that is enough for thousands of messages, and not for a person to wait.
+/// A load short enough for a test and long enough for thousands of messages.
 const SHORT: [&str; 4] = ["--seconds", "0.5", "--warmup", "0.1"];
 
 fn url(server: &Server) -> String {
     format!("ws://{}/", server.address)
 }
 
-// ── a server that does one thing wrong, once ─────────────────────────────────────────────────
+// ── a server with one fault ──────────────────────────────────────────────────────────────────
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
@@ -196,7 +196,7 @@ impl Wrong {
 
 impl Drop for Wrong {
     fn drop(&mut self) {
-        // It may have stopped by itself.
+        // The server may have stopped by itself.
         let _ = self.remote.run(|cx| cx.reactor.stop());
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -318,12 +318,12 @@ fn churn_opens_and_closes_connections_repeatedly() {
     assert!(outcome.number("first_byte_p50_us") <= outcome.number("latency_max_us"));
 }
 
-// The rate was taken and ignored.
+// The option was once accepted and ignored.
 #[test]
 fn churn_keeps_to_its_rate_of_connections() {
     let server = Server::start(&["echo"]);
     let url = url(&server);
-    // One at once, and the next after a quarter of an hour.
+    // The first connection begins at once, the second after a quarter of an hour.
     let words = ["churn", "--url", &url, "--connect-rate", "0.001"];
     let outcome = bench(&[&words, &SHORT[..]].concat());
     outcome.assert_well();
@@ -442,7 +442,7 @@ fn a_plot_that_cannot_be_drawn_is_reported_before_the_run() {
     );
 }
 
-// ── what is wrong with the server ────────────────────────────────────────────────────────────
+// ── faults of the server ─────────────────────────────────────────────────────────────────────
 
 /// Each fault, the kind it is counted as, and words of its sentence.
 const FAULTS: [(Fault, &str, &str); 4] = [
@@ -522,7 +522,7 @@ fn a_missing_or_extra_reply_is_found_by_counting() {
     }
 }
 
-// A publisher whose message is lost goes on, so that one loss is not the end of all figures.
+// A publisher goes on after a lost message, so that one loss does not end the measurement.
 #[test]
 fn a_lost_delivery_does_not_stop_a_closed_loop() {
     let server = Wrong::start(Fault::Drop, true);
@@ -584,7 +584,7 @@ fn a_fan_out_that_reaches_only_the_sender_is_reported() {
 fn refused_connections_and_upgrades_are_reported() {
     let hub = Server::start(&["serve", "--publish-token", "secret"]);
     let hub_url = url(&hub);
-    // Nobody listens on the first port.
+    // No server listens on port 1.
     let refused = "ws://127.0.0.1:1/";
     let cases: [(&[&str], &str); 5] = [
         (&["echo", "--url", refused], "refuses connections"),
@@ -609,7 +609,7 @@ fn refused_connections_and_upgrades_are_reported() {
 
 #[test]
 fn json_has_every_parameter_and_never_the_token() {
-    // Nobody listens there, and the parameters are those of a run that comes to something.
+    // No server listens there, so the run fails; its report has all parameters anyway.
     let refused = "ws://127.0.0.1:1/";
     let common = json!({"url": refused, "connect_rate": 5000.0, "pid": null, "interrupted": false});
     let time = json!({"seconds": 5.0, "warmup": 1.0});
@@ -684,7 +684,7 @@ fn invalid_arguments_exit_with_code_2() {
     }
 }
 
-// ── what is wrong with the machine ───────────────────────────────────────────────────────────
+// ── faults of the machine ────────────────────────────────────────────────────────────────────
 
 /// A process that does nothing until it is killed.
 #[cfg(target_os = "linux")]
@@ -729,7 +729,7 @@ fn a_watched_process_that_ends_loses_only_its_own_figures() {
     ]);
     command.args(["--seconds", "1", "--warmup", "0.5"]);
     let load = std::thread::spawn(move || finish(&mut command));
-    // It has looked at the process before it sends.
+    // The load tool has looked at the process before it sends the first message.
     while server.counters.received.load(Ordering::Relaxed) == 0 {
         std::thread::yield_now();
     }
@@ -758,7 +758,7 @@ fn an_interrupt_reports_figures_so_far_and_an_idle_watched_process() {
     command.args(["--json"]).stdin(Stdio::null());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let load = command.spawn().unwrap();
-    // Enough for processor time that is seen.
+    // So many messages take a processor time that the system's clock ticks show.
     while server.counters.received.load(Ordering::Relaxed) < 110_000 {
         std::thread::yield_now();
     }

@@ -1,5 +1,5 @@
 //! WebSocket clients: against our own server in a simulation, against another implementation on
-//! loopback, and against servers that answer wrongly.
+//! loopback, and against servers with wrong answers.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -12,7 +12,7 @@ use waterwheel::{Reactor, Sim};
 
 type Log = Vec<String>;
 
-/// A client that tells what happens to it, and says `hello` when it is open.
+/// A client that logs its callbacks, and sends `hello` when it is open.
 fn watch(reactor: &mut Reactor<Log>, url: &str) {
     let made = reactor.connect_websocket(url, |ws| {
         ws.header("X-Token", "secret").unwrap();
@@ -82,7 +82,7 @@ fn a_refused_client_learns_the_status() {
     );
 }
 
-/// What a client sees of a server on loopback that does this.
+/// The callbacks of a client whose server on loopback does this.
 fn outcome_of(serve: impl FnOnce(std::net::TcpStream) + Send + 'static) -> Log {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("ws://{}/path", listener.local_addr().unwrap());

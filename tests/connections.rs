@@ -23,7 +23,7 @@ const fn secs(count: u64) -> Duration {
 
 type Log = Vec<String>;
 
-/// What a stream server hears, as lines; it answers nothing.
+/// A stream server that logs its callbacks as lines and never answers.
 fn log_stream(reactor: &mut Reactor<Log>) -> io::Result<ListenerId> {
     reactor.stream("0.0.0.0:1", |stream| {
         stream.on_open(|stream| stream.state.push("open".into()));
@@ -44,7 +44,7 @@ fn echo(reactor: &mut Reactor<Log>) -> io::Result<ListenerId> {
     })
 }
 
-/// Bytes whose order can be told.
+/// Bytes that show when their order is wrong.
 fn pattern(length: usize) -> Vec<u8> {
     (0..length as u64)
         .map(|n| (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8)
@@ -318,7 +318,7 @@ fn a_paused_socket_does_not_time_out_for_a_missing_pong() {
     sim.reactor().resume(id.unwrap());
     sim.settle();
     assert_eq!(*sim.state(), ["patience"]);
-    // Heard again, it is held to its deadline again.
+    // After resume the pong deadline holds again.
     sim.advance(secs(46));
     assert_eq!(sim.state()[1..], ["close 1006 pong deadline passed"]);
 }
@@ -340,7 +340,7 @@ fn a_paused_stream_is_not_idle() {
     assert_eq!(sim.state()[2..], ["close idle deadline passed"]);
 }
 
-/// The id of the only open connection, found without help of the application.
+/// The id of the only open connection, found without the application.
 fn the_only_connection<S: 'static>(sim: &mut Sim<S>) -> Option<ConnId> {
     (0..16u64)
         .flat_map(|index| (0..16u64).map(move |generation| (generation << 32) | index))
@@ -403,7 +403,7 @@ fn a_connection_without_a_whole_head_is_closed_after_ten_seconds() {
             })
         });
         let client = sim.connect();
-        // A byte now and then does not put it off.
+        // Single bytes do not postpone the deadline.
         client.write(head);
         for _ in 0..9 {
             sim.advance(secs(1));
@@ -416,7 +416,7 @@ fn a_connection_without_a_whole_head_is_closed_after_ten_seconds() {
         assert!(came.starts_with(answer), "{name}: {came:?}");
         assert_eq!(came.is_empty(), answer.is_empty(), "{name}: {came:?}");
         assert!(client.is_closed(), "{name}");
-        // It lingers for our last words, but not for ever.
+        // The connection lingers so that its answer can be read, but not for ever.
         sim.advance(secs(10) + LATE);
         assert_eq!(sim.reactor().connection_count(), 0, "{name}");
         assert!(sim.state().is_empty(), "{name}: {:?}", sim.state());
@@ -433,7 +433,7 @@ fn a_peer_that_reads_nothing_for_thirty_seconds_is_removed() {
     });
     sim.socket_bytes(10_000);
     let (slow, stalled) = (sim.connect(), sim.connect());
-    // Who takes something now and then is slow, and stays.
+    // A client that reads a few bytes now and then is slow but alive.
     let mut read = 0;
     sim.advance(secs(29));
     read += slow.read().len();
@@ -449,7 +449,7 @@ fn a_peer_that_reads_nothing_for_thirty_seconds_is_removed() {
         read += came;
     }
     assert!(!slow.is_closed());
-    // And with nothing waiting there is no deadline.
+    // An empty queue has no write deadline.
     sim.advance(secs(3600));
     assert!(!slow.is_closed());
 }
@@ -465,7 +465,7 @@ fn a_closed_stream_is_removed_within_ten_seconds_whatever_the_peer_does() {
             stream.on_close(|stream, close| stream.state.push(format!("close {close}")));
         })
     });
-    // One takes nothing; one takes all and does not end its side; one is as it should be.
+    // One client reads no bytes, one reads all and does not end its side, one does both.
     sim.socket_bytes(10_000);
     let stuck = sim.connect();
     sim.socket_bytes(100_000);
@@ -482,7 +482,7 @@ fn a_closed_stream_is_removed_within_ten_seconds_whatever_the_peer_does() {
     drop((stuck, open));
 }
 
-// ── the polite end ───────────────────────────────────────────────────────────────────────────
+// ── draining ─────────────────────────────────────────────────────────────────────────────────
 
 fn rooms(reactor: &mut Reactor<Log>) -> io::Result<()> {
     reactor.http("0.0.0.0:80", |http| {
@@ -505,7 +505,7 @@ fn rooms(reactor: &mut Reactor<Log>) -> io::Result<()> {
     Ok(())
 }
 
-/// Answers a goodbye that has come; tells whether one had.
+/// Answers a close frame if one has arrived, and returns whether one has.
 fn answer_goodbye(socket: &SimSocket) -> bool {
     let goodbye = Received::Close(1001, "going away".into());
     let told = socket.take_events().contains(&goodbye);
@@ -586,7 +586,7 @@ fn a_drain_waits_for_silent_peers_until_the_close_deadline() {
     let silent = sim.websocket("/ws");
     sim.reactor().drain(secs(5));
     sim.advance(secs(1));
-    // A second order changes nothing.
+    // A second drain does not change the first.
     sim.reactor().drain(secs(3600));
     sim.advance(secs(9));
     assert!(
@@ -634,7 +634,7 @@ fn the_longest_durations_do_not_overflow() {
     let clients = [(); 3].map(|()| sim.websocket("/"));
     sim.reactor().drain(Duration::MAX);
     sim.advance(secs(1000));
-    // The first goodbye is said at once, the others in their share of the window.
+    // The first close frame is sent at once, the others spread over the window.
     let goodbyes = clients.iter().filter(|client| {
         let _ = client.take_events();
         client.close_code() == Some(1001)
@@ -670,7 +670,8 @@ struct Lives {
     opens: usize,
     closes: usize,
     reasons: HashMap<&'static str, usize>,
-    /// What must not be. An assertion in a callback would be caught as any panic there.
+    /// Broken rules. They are collected, because a failed assertion in a callback would only be
+    /// caught as a panic.
     wrong: Log,
 }
 
@@ -758,7 +759,7 @@ fn lives(reactor: &mut Reactor<Lives>) -> io::Result<()> {
     Ok(())
 }
 
-/// Dice of the tests themselves.
+/// Random numbers for the tests themselves.
 struct Dice(u64);
 
 impl Dice {
@@ -782,7 +783,7 @@ fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
             bytes.extend((length as u16).to_be_bytes());
         }
     }
-    // A mask of zeros: the payload stays readable.
+    // A mask of zeros leaves the payload readable.
     bytes.extend([0; 4]);
     bytes.extend(payload);
     bytes
@@ -840,14 +841,14 @@ fn live_and_die(seed: u64) -> Lives {
     if dice.below(4) == 0 {
         sim.reactor().drain(secs(1));
     }
-    // Everybody who is left goes, or is silent until a deadline passes.
+    // The remaining clients leave, or are silent until a deadline passes.
     if dice.below(2) == 0 {
         clients.clear();
     }
     sim.advance(secs(120));
     clients.clear();
     for _ in 0..10 {
-        // Who is paused cannot be heard to go, and what it said may pause it again.
+        // The end of a paused connection is not read, and its last bytes may pause it again.
         for id in sim.state().open.keys().copied().collect::<Vec<_>>() {
             sim.reactor().resume(id);
         }
@@ -904,7 +905,7 @@ fn a_stop_closes_every_connection() {
     assert_eq!(*sim.state(), [waterwheel::CloseCause::Local; 3]);
 }
 
-// "Later clients are served when others leave", however they leave.
+// A place must become free however a connection ends, or waiting clients are never served.
 #[test]
 fn the_end_of_lingering_frees_a_place_for_the_next_client() {
     let config = Config {
@@ -926,7 +927,7 @@ fn the_end_of_lingering_frees_a_place_for_the_next_client() {
     waiting.write("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
     sim.settle();
     assert_eq!(waiting.read_text(), "");
-    // The refused one never closes its side.
+    // The refused client never closes its side.
     sim.advance(Duration::from_secs(11));
     assert!(waiting.read_text().ends_with("hi"));
 }

@@ -1,7 +1,7 @@
-//! Server-Sent Events through the whole machine: what a browser's `EventSource` would see.
+//! Server-Sent Events through the whole reactor, as a browser's `EventSource` would see them.
 //!
-//! The reader here is small and strict: a line that is not one of a field, or an event that ends
-//! in the middle of a chunk, is a failure.
+//! The reader here is small and strict: a line that is no field, or an event that is cut by the end
+//! of a chunk, fails the test.
 
 #[path = "support/answer.rs"]
 mod support;
@@ -18,7 +18,7 @@ struct Notes {
     lines: Vec<String>,
 }
 
-/// The chat that the guide shows, and streams that are looked at.
+/// The chat of the guide, and streams whose bytes are compared.
 fn chat() -> Sim<Notes> {
     Sim::new(Notes::default(), |reactor| {
         reactor.http("0.0.0.0:80", |router: &mut Router<Notes>| {
@@ -62,7 +62,7 @@ fn seconds(seconds: u64) -> Duration {
 /// Deadlines pass up to a fifteenth of a second late, and never early.
 const SLACK: Duration = Duration::from_millis(70);
 
-/// A client of one stream, with what it was sent so far.
+/// A client of one stream, with the bytes it has received so far.
 struct Reader {
     stream: SimStream,
     bytes: Vec<u8>,
@@ -79,13 +79,13 @@ impl Reader {
         }
     }
 
-    /// The answer as far as it has come.
+    /// The part of the answer that has arrived.
     fn answer(&mut self) -> Answer {
         self.bytes.extend(self.stream.read());
         answer(&self.bytes)
     }
 
-    /// The body as far as it has come.
+    /// The part of the body that has arrived.
     fn text(&mut self) -> String {
         self.answer().text().to_owned()
     }
@@ -106,7 +106,7 @@ struct Seen {
     data: String,
 }
 
-/// What a browser dispatches. Source: WHATWG HTML, section 9.2.6.
+/// An event as a browser dispatches it. Source: WHATWG HTML, section 9.2.6.
 fn events(text: &str) -> Vec<Seen> {
     assert!(!text.contains(['\r', '\0']), "{text:?}");
     let mut all = Vec::new();
@@ -191,7 +191,7 @@ fn an_event_name_or_an_id_with_a_line_end_is_refused() {
         assert!(event_stream::encode(None, Some(bad), "d", &mut out).is_err());
         assert!(out.is_empty(), "{bad:?}");
     }
-    // Where the name is the program's own and not checked, it cannot end its line all the same.
+    // `Event::new` does not check its name, so a line end in it is replaced.
     let mut sim = chat();
     let mut reader = Reader::open(&mut sim, "/chat");
     sim.reactor()
@@ -209,7 +209,7 @@ fn events_carry_id_and_name_and_each_is_one_chunk() {
     let mut reader = Reader::open(&mut sim, "/chat");
     let reactor = sim.reactor();
     reactor.publish("chat", Event::new("price").json(r#"{"eur":4}"#));
-    // Its id is spent, though nobody here is a member.
+    // A publication without members takes an id too.
     reactor.publish("other", "unseen");
     reactor.publish("chat", Event::new("raw").binary(&b"\x00\xff"[..]));
     sim.settle();

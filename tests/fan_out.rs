@@ -61,7 +61,7 @@ fn a_closing_member_gets_no_further_publications() {
     assert!(goes.received().is_empty());
 }
 
-/// The data lines of an event stream, chunk sizes and comments left out.
+/// The data lines of an event stream, without chunk sizes and comments.
 fn data(stream: &SimStream) -> Vec<String> {
     let text = stream.read_text();
     text.lines()

@@ -1,5 +1,5 @@
-//! Several reactors that are one hub, each in a simulation of its own, all on one thread: who runs
-//! when is for the test to say.
+//! Several reactors as one hub, each in a simulation of its own, all on one thread: the test
+//! decides which reactor runs when.
 
 #![cfg(feature = "hub")]
 
@@ -17,7 +17,7 @@ use support::{Answer, answer, answers, get, post};
 use waterwheel::hub::{Access, GroupSeat, Overloaded, ReactorGroup, SUBPROTOCOL};
 use waterwheel::{Config, EventId, Published, ReactorEnded, Sim, SimSocket, SimStream};
 
-/// What `done` was told.
+/// The outcomes that `done` was called with.
 type Log = Vec<Result<Published, ReactorEnded>>;
 
 struct House {
@@ -53,9 +53,10 @@ fn house_with(count: usize, config: &Config) -> House {
 }
 
 impl House {
-    /// Runs all until nothing is left to do on any.
+    /// Runs all reactors until none of them has anything left to do.
     fn settle(&mut self) {
-        // To the home, to the others, and back to the publisher; what is paused goes on then.
+        // A publication goes to its home reactor, to the others, and back to the publisher, which
+        // may then go on.
         for _ in 0..500 {
             self.sims.iter_mut().for_each(Sim::settle);
         }
@@ -80,7 +81,7 @@ impl House {
         socket
     }
 
-    /// Asks, and runs that reactor alone.
+    /// Sends a request and runs only the reactor that gets it.
     fn ask(&mut self, at: usize, request: &str) -> SimStream {
         let stream = self.sims[at].connect();
         assert_eq!(stream.write(request), request.len());
@@ -107,7 +108,7 @@ fn published(answer: &Answer) -> (EventId, u64) {
     (id, value["delivered"].as_u64().unwrap())
 }
 
-/// Topics of which each reactor of a few is the home of some.
+/// Enough topics that each of a few reactors is the home of some.
 fn topics() -> Vec<String> {
     (0..40).map(|number| format!("topic.{number}")).collect()
 }
@@ -154,7 +155,7 @@ fn a_group_of_one_reactor_publishes_like_a_single_hub() {
 fn members_on_all_reactors_get_the_messages_of_a_topic_in_one_order_of_ascending_ids() {
     const TOPICS: [&str; 5] = ["a", "b", "c", "d", "e"];
     for seed in 1..=40_u64 {
-        // One call from another reactor a turn: as many interleavings as there can be.
+        // One call from another reactor a turn gives the most interleavings.
         let config = Config {
             ticks_per_turn: 1,
             ..Config::default()
@@ -204,7 +205,7 @@ fn members_on_all_reactors_get_the_messages_of_a_topic_in_one_order_of_ascending
                 .collect();
             assert!(numbers.is_sorted(), "seed {seed}: {numbers:?}");
             ids.extend(numbers);
-            // What one publisher said stays in its order.
+            // The messages of each publisher keep their order.
             for at in 0..3 {
                 let own = received.iter().filter_map(|value| {
                     let (from, round) = value["data"].as_str()?.split_once(':')?;
@@ -237,7 +238,7 @@ fn publishing_is_refused_while_a_reactor_is_overloaded_and_reaches_no_member() {
     };
     let mut house = house_with(2, &config);
     let members = [0, 1].map(|at| house.plain(at, "news"));
-    // The other reactor stands still.
+    // The other reactor does not run.
     let mut waiting = Vec::new();
     let refused = loop {
         let number = waiting.len();
@@ -252,9 +253,9 @@ fn publishing_is_refused_while_a_reactor_is_overloaded_and_reaches_no_member() {
     assert_eq!(refused.status, 503, "{}", refused.text());
     assert_eq!(refused.header("retry-after"), Some("1"));
     assert_eq!(house.publish(0, "news", "no"), Err(Overloaded));
-    // 256 and the bytes of its topic and its text.
+    // A publication counts 256 bytes, its topic and its text.
     assert_eq!(waiting.len(), 3000_usize.div_ceil(256 + 4 + 1));
-    // The others may still begin something.
+    // The limit is one of each publishing reactor, so the other one still publishes.
     assert_eq!(house.publish(1, "elsewhere", "yes"), Ok(()));
     house.settle();
     for stream in &waiting {
@@ -297,7 +298,7 @@ fn publishing_fails_for_topics_whose_home_reactor_has_ended() {
     let members: Vec<_> = topics.iter().map(|topic| house.plain(0, topic)).collect();
     let json = house.envelope(0, "answers");
     let _there: Vec<_> = topics.iter().map(|topic| house.plain(1, topic)).collect();
-    // Some of it is on its way when the other ends.
+    // This publication is on its way when the other reactor ends.
     let under_way = house.ask(0, &post("/publish?topic=topic.0", "last words"));
     house.sims.pop();
     house.settle();
@@ -343,7 +344,7 @@ fn a_publication_is_delivered_although_its_reactor_ends_before_the_answer() {
     house.publish(0, "news", "one").unwrap();
     house.sims.remove(0);
     house.settle();
-    // Where the other was its home, it went there before.
+    // If the other reactor is the home of the topic, the publication has gone there already.
     assert_eq!(member.received(), ["one"]);
 }
 

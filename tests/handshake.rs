@@ -1,4 +1,5 @@
-//! Becoming a WebSocket: who is let in, with what was agreed, and what the others are told.
+//! The handshake of a WebSocket: which clients are accepted, with which parameters, and the answers
+//! to the others.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! What needs a kernel: sockets, names, threads, somebody else's poll; with peers that are not
-//! ours.
+//! Behaviour that needs a kernel: sockets, names, threads, the poll of another loop; with peers of
+//! other implementations.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use tungstenite::{Message, WebSocket};
 use waterwheel::{Address, Config, EventLoop, Reactor, Remote};
 
-/// After this long a test gives up. Nothing is asserted about how long things take.
+/// After this long a test gives up. It guards against a hang and asserts no time.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Runs a reactor in a thread of its own; `setup` gives what the test wants to know of it. It is
-/// stopped, and its state returned, by [`Running::stop`].
+/// Runs a reactor in a thread of its own; `setup` returns what the test needs, such as an address.
+/// [`Running::stop`] stops the reactor and returns its state.
 struct Running<S: 'static> {
     remote: Remote<S>,
     thread: thread::JoinHandle<std::io::Result<S>>,
@@ -89,7 +89,7 @@ fn a_raw_stream_comes_back_whole() {
         let listener = reactor.stream("127.0.0.1:0", |stream| {
             stream.on_data(|stream, bytes| {
                 stream.send(bytes);
-                // Reading waits until the client has taken what is queued.
+                // Reading pauses until the client has read what is queued.
                 if 512 * 1024 < stream.reactor.queued_bytes(stream.id) {
                     stream.reactor.pause(stream.id);
                 }
@@ -236,14 +236,14 @@ fn a_connect_has_one_outcome() {
             assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0);
         }
     });
-    // The name has an IPv6 address too on most machines, at which nobody listens.
+    // On most machines the name has an IPv6 address too, at which no server listens.
     for host in ["127.0.0.1", "localhost"] {
         let seen = outcome_of(format!("{host}:{port}"), None);
         assert_eq!(seen.len(), 2, "{seen:?}");
         assert_eq!(seen[0], "open");
     }
     accepting.join().unwrap();
-    // Ours, so that nobody else listens there meanwhile.
+    // The port is bound here, so that no other program can listen there meanwhile.
     let mute = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     mute.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
         .unwrap();
@@ -275,7 +275,7 @@ fn a_stream_connects_from_the_given_local_address() {
 fn an_unavailable_local_address_fails_in_on_close() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    // One of the documentation's, which nobody has. Source: RFC 5737.
+    // An address for documentation, which no machine has. Source: RFC 5737.
     let seen = outcome_of(address.clone(), Some([192, 0, 2, 1].into()));
     assert_eq!(seen, ["Io(AddrNotAvailable)"]);
     let of_another_family = outcome_of(address, Some(std::net::Ipv6Addr::LOCALHOST.into()));
@@ -337,7 +337,7 @@ fn a_reset_by_the_peer_calls_on_close_once() {
             (&client).write_all(b"x").unwrap();
         }
         if index % 2 == 0 {
-            // Closed with this, a socket is reset.
+            // Closing a socket with a linger time of zero resets it.
             client.set_linger(Some(Duration::ZERO)).unwrap();
         }
     }
@@ -421,8 +421,8 @@ fn turn_until<S: 'static>(
     }
 }
 
-// The kernel announces the bytes once. What a turn leaves for lack of budget must be read by later
-// turns without another announcement. On a Unix socket all the bytes are there before the first turn.
+// The kernel announces the bytes once. Bytes above the budget of one turn must be read by later
+// turns without another announcement. On a Unix socket all bytes are there before the first turn.
 #[cfg(unix)]
 #[test]
 fn bytes_above_the_read_budget_are_read_in_later_turns() {

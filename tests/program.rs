@@ -1,4 +1,4 @@
-//! The program as its users run it: real processes, real sockets, a client that is not ours.
+//! The program as its users run it: real processes, real sockets, clients of other implementations.
 
 #![cfg(all(unix, feature = "program"))]
 
@@ -13,7 +13,7 @@ use support::{Http, Server, has};
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Message, WebSocket};
 
-/// A `curl -N` on an event stream. Dropped, it is killed.
+/// A `curl -N` on an event stream. Dropping this kills it.
 struct Curl {
     child: Child,
     lines: BufReader<ChildStdout>,
@@ -52,7 +52,7 @@ impl Drop for Curl {
     }
 }
 
-/// Publishes until so many members get it.
+/// Publishes until a message reaches this number of members.
 fn publish_until_delivered(http: &mut Http, topic: &str, members: usize) {
     let expected = format!("\"delivered\":{members}}}");
     loop {
@@ -133,12 +133,12 @@ fn term_says_goodbye_and_ends_with_success() {
         }
     };
     assert_eq!(close.code, CloseCode::Away);
-    // The peer's answer is written on the next call.
+    // Tungstenite writes its answer on the next call.
     let _ = plain.flush();
     while let Some(data) = curl.next() {
         assert_eq!(data, "begin");
     }
-    // With 18 it would say that the body was cut short.
+    // An exit code of 18 would mean that the body was cut short.
     assert_eq!(curl.child.wait().unwrap().code(), Some(0));
     let (status, log) = server.ended();
     assert_eq!(status.code(), Some(0), "{log}");
@@ -166,12 +166,12 @@ fn a_second_term_ends_at_once() {
     let mut http = Http::new(server.connect());
     publish_until_delivered(&mut http, "chat", 1);
     server.terminate();
-    // Draining has begun when nothing accepts any more.
+    // Draining has begun when the listener refuses connections.
     while TcpStream::connect(server.address).is_ok() {
         thread::yield_now();
     }
     server.terminate();
-    // Within this hour.
+    // The drain alone would take an hour.
     let (status, log) = server.ended();
     assert!(status.success(), "{log}");
 }
@@ -258,11 +258,11 @@ fn a_client_that_stops_reading_costs_at_most_its_queue_limit() {
         most = most.max(server.resident_bytes());
     }
     let reader = reading.join().unwrap();
-    // The queue's limit is 1 MiB and one message; the message that is being received, the one that
-    // is being published and the queue of the reader come on top. 100 MB would be seen.
+    // A queue holds 1 MiB and one message. The message being received, the one being published and
+    // the queue of the other client come on top. Without a limit it would be 100 MB.
     let growth = most - before;
     assert!(growth < 16 * 1024 * 1024, "{growth} bytes");
-    // The stopped client, should it wake up: what was begun, and then why.
+    // A client that reads again gets the rest of a begun message, and then the reason.
     let close = loop {
         match stopped.read().unwrap() {
             Message::Close(close) => break close.unwrap(),
@@ -313,8 +313,8 @@ fn no_listener_is_announced_before_all_are_bound() {
     }
 }
 
-// Nobody reads what it says, so it stands where it says the first word of listening. A signal there
-// killed it, since the handlers came later.
+// The signal handlers were once installed after the announcement, so that a signal in between
+// killed the process. Here its standard output is full, so it stops in the announcement.
 #[test]
 fn a_signal_after_the_announcement_ends_the_program_cleanly() {
     use std::os::fd::OwnedFd;
@@ -366,7 +366,6 @@ fn a_public_listener_needs_a_token_or_open() {
     assert!(output.stdout.is_empty());
 }
 
-// A name that has no address was said to be one that strangers reach.
 #[test]
 fn port_and_token_are_taken_from_the_environment() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_waterwheel"));
@@ -432,7 +431,7 @@ fn clients_above_max_connections_wait_until_one_leaves() {
     second
         .write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         .unwrap();
-    // Whatever it says of the second, it has said before it answers this.
+    // The log lines about the second client are written before this answer.
     assert_eq!(first.request("GET", "/healthz", b"").0, 200);
     drop(first);
     let mut answer = String::new();
@@ -444,6 +443,7 @@ fn clients_above_max_connections_wait_until_one_leaves() {
     assert!(log.contains("accepting pauses at 1 connections"), "{log}");
 }
 
+// Such a name was once reported as a public listener without a token.
 #[test]
 fn a_name_without_an_address_is_reported_before_the_missing_token() {
     for listen in ["nosuchhost.invalid:80", "*:0"] {
@@ -462,7 +462,7 @@ fn a_name_without_an_address_is_reported_before_the_missing_token() {
     }
 }
 
-// It was refused as no token.
+// An empty token was once refused as an invalid one.
 #[test]
 fn an_empty_token_in_the_environment_counts_as_unset() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_waterwheel"));
@@ -535,7 +535,7 @@ fn echo_to_all_reaches_every_client() {
     let server = Server::start(&["echo", "--to", "all"]);
     let mut clients: Vec<_> = (0..10).map(|_| server.websocket("/")).collect();
     for client in &mut clients {
-        // Its own message comes back when it is a member.
+        // A client that gets its own message back is a member.
         support::round_trip(client, "here");
     }
     clients[3].send(Message::text("to all")).unwrap();

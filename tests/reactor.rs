@@ -1,5 +1,5 @@
 //! The loop: timers, ticks, other threads, panics, connections and their deadlines, on the
-//! invented clock of a simulation. The few that need a real reactor say why.
+//! invented clock of a simulation. The few tests that need a real event loop say why.
 
 use std::cell::RefCell;
 use std::io::{self, Write};
@@ -130,12 +130,12 @@ fn after_a_stop_only_on_close_is_called() {
     let get = "GET / HTTP/1.1\r\nHost: h\r\n\r\n".to_owned();
     let upgrade = "GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    // More than the loop reads at once, so that reading must be given up in the middle.
+    // More bytes than one read takes, so that the stop comes in the middle of reading.
     let much = "x".repeat(1024 * 1024);
     let cases: [(Setup, &str, &[&str]); 7] = [
         (on_streams, "x", &["data", "close", "close"]),
         (on_streams, &much, &["data", "close", "close"]),
-        // The second waits for a loop that accepts.
+        // The second client is still in the backlog.
         (on_accepting, "x", &["open", "close"]),
         (on_guard, &get.repeat(3), &["guard"]),
         (on_guard, &get.repeat(30_000), &["guard"]),
@@ -266,7 +266,7 @@ fn a_cancelled_timer_never_fires_and_its_id_is_stale() {
     sim.advance(secs(1));
     assert_eq!(sim.state().0, 10);
     assert!(!sim.reactor().cancel(fired), "fired before");
-    // Its place in the table may be taken by another, which the stale id must not reach.
+    // Another timer may take its place in the table, which the stale id must not reach.
     sim.reactor().after(millis(1), |cx| cx.state.0 += 100);
     assert!(!sim.reactor().cancel(fired));
     assert!(!sim.reactor().cancel(once));
@@ -280,7 +280,7 @@ fn a_timer_may_cancel_itself_and_another_that_is_due_as_well() {
     let periodic = sim.reactor().every(millis(10), |cx| {
         cx.state.0.push("periodic".into());
         match cx.state.0.len() {
-            // Rearmed already: at 30 ms this one comes second.
+            // The periodic timer is set again before its call, so at 30 ms this one comes second.
             2 => {
                 let second = cx
                     .reactor
@@ -654,7 +654,7 @@ fn close_reset_and_publish_call_no_callback_before_they_return() {
             });
             ws.on_close(|ws, _| {
                 ws.state.log.push("close begins".into());
-                // Another one ends in the callback of the first.
+                // The callback of one end causes another end.
                 ws.reactor.reset(ws.state.members[2]);
                 ws.state.log.push("close ends".into());
             });
@@ -768,9 +768,9 @@ fn a_stale_id_does_nothing_even_when_its_place_is_reused() {
     assert!(sim.state().log.is_empty());
 }
 
-// ── what the loop says of itself ─────────────────────────────────────────────────────────────
+// ── logs and statistics ──────────────────────────────────────────────────────────────────────
 
-/// Keeps the lines that are logged; there is one logger for all tests of this file.
+/// Keeps the logged lines. One logger serves all tests of this file.
 struct Lines(Mutex<Vec<String>>);
 
 impl log::Log for Lines {
@@ -798,7 +798,7 @@ fn logged(what: &str) -> Vec<String> {
 }
 
 fn listen_to_the_log() {
-    // The first test of this file that asks installs it, the others find it there.
+    // Only the first call of a process installs the logger.
     let _ = log::set_logger(&LINES);
     log::set_max_level(log::LevelFilter::Debug);
 }
@@ -852,7 +852,7 @@ fn a_panic_is_logged_with_its_connection_its_route_and_its_event() {
             router.get("/rooms/:room", |_| -> () { panic!("no {}", "secret") });
             router.websocket("/quiet", |_| ());
             router.websocket("/loud", |ws| {
-                ws.on_message(|_, _| panic!("the payload is nobody's business: {}", "secret"))
+                ws.on_message(|_, _| panic!("a payload must not be logged: {}", "secret"))
             });
         })
     });
@@ -875,7 +875,7 @@ fn a_panic_is_logged_with_its_connection_its_route_and_its_event() {
     }
 }
 
-// On a real event loop: only there a listener on port 0 gets another port, and a callback takes time.
+// On a real event loop: only there the kernel chooses the port, and a callback takes time.
 #[test]
 fn a_slow_callback_is_logged_with_the_real_port_and_its_route() {
     listen_to_the_log();

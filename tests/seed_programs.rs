@@ -55,7 +55,7 @@ fn echo_greets_answers_and_survives_a_client_that_closes_or_does_not_read() {
     ];
     assert_eq!(client.take_events(), expected);
     assert!(client.is_closed());
-    // The original ends when it sends on a closing socket, and keeps everything for the deaf.
+    // The client that does not read has not stopped the program.
     assert!(sim.is_running() && !deaf.is_closed());
 }
 
@@ -129,7 +129,7 @@ fn later_answers_after_two_seconds_and_notices_clients_that_left() {
     assert!(answer.ends_with("\r\n\r\ndone"), "{answer}");
 }
 
-/// A blocking socket: what was said is read in pieces, what is answered is kept.
+/// A blocking socket: its input is read in pieces, and its output is kept.
 struct Blocking {
     input: Vec<u8>,
     read: usize,

@@ -1,5 +1,5 @@
-//! System calls, counted by `strace`: what an echo costs, and that a loop with nothing to do waits in
-//! the kernel. Unlike times, counts are the same on every machine.
+//! System calls, counted by `strace`: the calls of an echo, and the waits of a loop without work.
+//! Unlike times, counts are the same on every machine.
 
 #![cfg(all(target_os = "linux", feature = "program"))]
 
@@ -82,7 +82,7 @@ fn an_echo_costs_one_wait_one_read_and_one_write() {
         .map(|name| extra(name))
         .sum();
     assert_eq!((reads, writes), (MORE, MORE));
-    // A wait may find nothing once, when the other side is quicker.
+    // A few waits may find no event, when the other side was quicker.
     assert!(waits <= MORE + 10, "{waits} waits");
     assert!(all <= 3 * MORE + 20, "{all} calls: {many:?}");
 }
@@ -97,7 +97,7 @@ struct Traced {
 struct Call {
     name: String,
     arguments: String,
-    /// What it returned: a number, and behind it the name of an error.
+    /// The returned number, and behind it the name of an error.
     result: String,
 }
 
@@ -233,7 +233,7 @@ fn at_its_connection_limit_the_loop_is_idle_and_serves_later_clients() {
     assert!(accepts <= CLIENTS + 10, "{accepts} accepts");
 }
 
-// The limit is lowered while the program runs, so the kernel refuses before the program's own limit.
+// The limit is lowered while the program runs, so the kernel refuses before the program does.
 #[test]
 fn without_descriptors_accepting_pauses_and_goes_on_later() {
     /// How long accepting pauses, in milliseconds.

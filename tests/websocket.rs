@@ -18,7 +18,7 @@ const fn secs(count: u64) -> Duration {
 
 type Log = Vec<String>;
 
-/// An echo that writes down everything it hears.
+/// An echo that logs its callbacks.
 fn echo(reactor: &mut Reactor<Log>) -> io::Result<ListenerId> {
     reactor.websocket("0.0.0.0:80", |ws| {
         ws.on_open(|ws, handshake| {
@@ -51,7 +51,7 @@ const UPGRADE: &str = "GET /chat HTTP/1.1\r\nHost: sim\r\nConnection: Upgrade\r\
 
 const MASK: [u8; 4] = [7, 1, 255, 80];
 
-/// A masked frame with any first byte and any payload, also one that must not be.
+/// A masked frame with any first byte and payload, including invalid ones.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![first];
     match payload.len() {
@@ -231,7 +231,7 @@ fn close_sends_queued_messages_first_and_ignores_later_ones() {
     client.send("three");
     client.close(4000);
     sim.settle();
-    // 123 bytes are what a control frame has room for, and half a character is none.
+    // A close frame has room for 123 bytes of reason, and a character is not cut in half.
     let reason = "é".repeat(61);
     let expected = [
         Received::Text("last words".into()),
@@ -307,9 +307,10 @@ fn one_handler_object_can_take_all_callbacks() {
     assert_eq!(*sim.state(), ["2 1000 closed by peer"]);
 }
 
-// ── however the bytes come ───────────────────────────────────────────────────────────────────
+// ── cut bytes ────────────────────────────────────────────────────────────────────────────────
 
-/// Upgrade, fragments, a control frame among them, binary of three length forms, close.
+/// An upgrade, fragments with a control frame between them, binary of all three length encodings,
+/// and a close.
 fn session() -> Vec<u8> {
     let mut bytes = UPGRADE.as_bytes().to_vec();
     bytes.extend(frame(0x81, b"first"));
@@ -323,7 +324,7 @@ fn session() -> Vec<u8> {
     bytes
 }
 
-/// What the application heard and the client got, the session coming in pieces.
+/// The callbacks of the application and the bytes for the client, with the session in pieces.
 fn heard_and_got(pieces: &[&[u8]], settle: bool) -> (Log, Vec<u8>) {
     let mut sim = Sim::new(Log::new(), echo);
     let client = sim.connect();
@@ -460,7 +461,7 @@ fn noise_after_the_handshake_ends_the_connection_and_nothing_else() {
     assert_eq!(sim.reactor().stats().panics, 0);
 }
 
-// ── faults of the peer, and ours ─────────────────────────────────────────────────────────────
+// ── protocol errors and panics ───────────────────────────────────────────────────────────────
 
 // Source: RFC 6455, section 7.4.1.
 #[test]
@@ -608,7 +609,7 @@ fn fragments_above_the_message_limit_together_get_1009() {
     client.send_bytes(frame(0x01, &fragment));
     sim.settle();
     assert!(client.take_events().is_empty());
-    // The header of the second is enough to know.
+    // The header of the second fragment already shows that the message is too long.
     client.send_bytes(&frame(0x00, &fragment)[..14]);
     sim.settle();
     assert_eq!(client.take_events(), [Received::Close(1009, String::new())]);
@@ -710,7 +711,7 @@ fn a_silent_peer_is_pinged_after_25_seconds_and_removed_20_later() {
     assert!(!client.is_closed());
     sim.advance(LATE + LATE);
     assert!(client.is_closed());
-    assert_eq!(client.take_events(), [], "who is deaf is not talked to");
+    assert_eq!(client.take_events(), [], "no close frame for a dead peer");
     let expected = [
         "open /",
         "error pong deadline passed",
@@ -737,7 +738,7 @@ fn a_peer_that_answers_or_sends_anything_stays() {
         sim.settle();
         assert_eq!(talks.received().len(), 1);
     }
-    // Who talks all the time is not pinged at all.
+    // A client that sends messages all the time is not pinged.
     for _ in 0..20 {
         sim.advance(secs(20));
         talks.send("x");
@@ -748,8 +749,8 @@ fn a_peer_that_answers_or_sends_anything_stays() {
     assert!(!answers.is_closed() && !talks.is_closed());
 }
 
-// Single bytes of a message that never ends are no sign of life, or a client could keep its place for
-// ever without one whole frame.
+// Single bytes of a message that never ends are no sign of life. Otherwise a client could keep its
+// place for ever without one whole frame.
 #[test]
 fn an_endless_message_does_not_postpone_the_pong_deadline() {
     let mut sim = Sim::new(Log::new(), echo);
@@ -809,7 +810,7 @@ fn fill(ws: &mut Ws<'_, Log>) {
 // Closing has one absolute deadline, whichever side began it.
 #[test]
 fn a_closing_socket_is_removed_ten_seconds_after_its_first_step() {
-    /// What the client does, and what the server does when it hears `go`.
+    /// An action of the client; the server acts when it receives `go`.
     type Act = fn(&SimSocket);
     let cases: &[(&str, bool, Act, fn(&mut Ws<'_, Log>), u16)] = &[
         (
@@ -915,7 +916,7 @@ fn a_closing_socket_is_removed_ten_seconds_after_its_first_step() {
         let client = sim.websocket("/");
         act(&client);
         sim.settle();
-        // A peer that sends a byte now and then gains nothing.
+        // Pings from the peer do not postpone the deadline.
         for _ in 0..9 {
             sim.advance(secs(1));
             client.ping(b"");
@@ -950,7 +951,7 @@ fn closing_a_paused_socket_reads_the_answer() {
         let id = only_id(&mut sim);
         sim.reactor().pause(id);
         if before {
-            // Both say goodbye at the same time, and the peer's comes first.
+            // Both sides send a close frame at the same time, and the peer's arrives first.
             client.send("unheard");
             client.close(1000);
             sim.settle();

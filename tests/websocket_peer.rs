@@ -49,7 +49,7 @@ fn peer(role: PeerRole, input: Vec<u8>) -> WebSocket<Memory> {
     WebSocket::from_raw_socket(memory, role, Some(config))
 }
 
-/// What both sides can say of a message.
+/// The properties of a message that both implementations report.
 #[derive(Clone, Debug, PartialEq)]
 enum Seen {
     Text(String),
@@ -87,7 +87,7 @@ impl From<PeerMessage> for Seen {
     }
 }
 
-/// All that the machine sees in `wire`, read in pieces of up to `piece_bytes_max` bytes.
+/// The messages that our machine reads from `wire` in pieces of up to `piece_bytes_max` bytes.
 fn seen_here(
     role: Role,
     wire: &[u8],
@@ -116,7 +116,7 @@ fn seen_here(
     (seen, None)
 }
 
-/// All that tungstenite sees, and the error which ended it, if it was not the end of `wire`.
+/// The messages that tungstenite reads, and the error that ended it before the end of `wire`.
 fn seen_there(role: PeerRole, wire: &[u8]) -> (Vec<Seen>, Option<tungstenite::Error>) {
     use tungstenite::error::ProtocolError::ResetWithoutClosingHandshake;
 
@@ -146,7 +146,7 @@ fn random_text(random: &mut StdRng) -> String {
         .collect()
 }
 
-/// A stream of messages, some in fragments with control frames between, and what is in it.
+/// A stream of messages, some in fragments with control frames between them, and its content.
 fn random_stream(is_masked: bool, random: &mut StdRng) -> (Vec<u8>, Vec<Seen>) {
     let (mut wire, mut said) = (Vec::new(), Vec::new());
     for _ in 0..random.random_range(1..8) {
@@ -263,26 +263,26 @@ fn frames_written_by_tungstenite_are_read() {
     }
 }
 
-/// One byte of a good stream is changed. Here and there the same is seen, up to an error on
-/// either side; and what is an error there is one here.
+/// One byte of a valid stream is changed. Both implementations see the same messages up to the
+/// first error, and an error of tungstenite is one of ours too.
 #[test]
 fn both_implementations_refuse_the_same_damage() {
     for seed in 0..2000 {
         let random = &mut StdRng::seed_from_u64(seed);
         let (mut wire, _) = random_stream(true, random);
-        // Mostly near the front, where headers are.
+        // Most changes are near the front, where the headers are.
         let index = random.random_range(0..wire.len().min(40));
         wire[index] ^= 1 << random.random_range(0..8);
         let (here, ours) = seen_here(Role::Server, &wire, usize::MAX, random);
         let (there, theirs) = seen_there(PeerRole::Server, &wire);
         match (ours, theirs) {
             (None, None) => assert_eq!(here, there, "seed {seed}"),
-            // Tungstenite takes a length in more bytes than it needs, and goes on behind it.
+            // Tungstenite accepts a length in more bytes than it needs.
             (Some(Error::LengthNotMinimal), _) => assert!(there.starts_with(&here), "seed {seed}"),
             (Some(_), Some(_)) => assert_eq!(here, there, "seed {seed}"),
             (None, Some(theirs)) => panic!("seed {seed}: only there {theirs}"),
-            // Tungstenite answers a bad close code, but does not call it an error, and it looks
-            // at nothing of a frame that is not complete.
+            // Tungstenite does not report a bad close code as an error, and does not look at an
+            // incomplete frame.
             (Some(_), None) => assert!(there.starts_with(&here), "seed {seed}"),
         }
     }

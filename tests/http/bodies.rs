@@ -13,7 +13,8 @@ fn a_body_above_the_limit_is_refused_before_it_is_read() {
     let refused = answer(&stream.read());
     assert_eq!(refused.status, 413);
     assert!(refused.closes());
-    // What the client was sending all the same is taken, so that no reset destroys the answer.
+    // The server reads the body that the client is still sending. Otherwise the kernel would reset
+    // the connection and the client might lose the answer.
     for _ in 0..17 {
         write_all(&mut sim, &stream, &[b'x'; 64 * 1024]);
     }
@@ -44,7 +45,7 @@ fn a_body_at_the_limit_is_served_however_it_is_framed() {
     let (bytes, _) = exchange(&mut sim, &pieces);
     assert_eq!(answer(&bytes).body, body);
 
-    // One byte more.
+    // One byte above the limit.
     let pieces: [&[u8]; 6] = [
         head.as_bytes(),
         b"aae60\r\n",
@@ -74,14 +75,14 @@ fn expect_100_gets_an_interim_or_the_final_answer() {
     sim.settle();
     assert_eq!(answer(&stream.read()).text(), "abc");
 
-    // The body is there already: nobody waits.
+    // The body has arrived with the head, so no interim answer is needed.
     let (bytes, _) = exchange(&mut sim, &[format!("{}abc", head("3")).as_bytes()]);
     assert_eq!(answer(&bytes).text(), "abc");
 
     let (bytes, is_closed) = exchange(&mut sim, &[head("1048577").as_bytes()]);
     assert!(answer(&bytes).status == 413 && is_closed);
 
-    // Nothing is expected where there is no body, and HTTP/1.0 does not know the word.
+    // Requests without a body, and of HTTP/1.0, get no interim answer.
     let none = format!("GET / HTTP/1.1\r\n{HOST}Expect: 100-continue\r\n\r\n");
     assert_eq!(ask(&mut sim, &none).text(), "hello");
     let old = b"POST /echo HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n";

@@ -98,7 +98,7 @@ fn a_missing_body_gets_408() {
     }
 }
 
-/// Sends a body of a megabyte, so many bytes a second. The answer, and how many seconds it took.
+/// Sends a body of a megabyte at this rate. Returns the answer and the seconds until it came.
 fn send_slowly(bytes_per_second: usize) -> (Answer, u64) {
     let mut sim = server();
     let stream = sim.connect();
@@ -159,7 +159,7 @@ fn a_slowly_read_answer_is_sent_to_its_end() {
             stream.finish();
         }
         sim.settle();
-        // 64 KiB, which is what the simulated socket holds, in five seconds.
+        // The client reads 64 KiB, all that the simulated socket holds, every five seconds.
         let mut bytes = Vec::new();
         for _ in 0..=PAGE_BYTES / (64 * 1024) {
             bytes.extend(stream.read());

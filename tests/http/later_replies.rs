@@ -106,7 +106,7 @@ fn a_second_answer_to_one_request_returns_gone() {
     assert_eq!(sim.state().sent, [Sent::Gone, Sent::Queued, Sent::Gone]);
     sim.state().sent.clear();
 
-    // The connection goes on, and nothing is owed on it.
+    // The connection stays open, and no reply deadline is left.
     let stream = sim.connect();
     stream.write(get("/after").repeat(2));
     sim.advance(seconds(61));
@@ -114,7 +114,7 @@ fn a_second_answer_to_one_request_returns_gone() {
     assert!(all.len() == 2 && all.iter().all(|answer| answer.text() == "now"));
     assert_eq!(sim.state().sent, [Sent::Gone, Sent::Gone]);
 
-    // Who neither answers nor takes it for later has forgotten it: the client need not wait.
+    // A route that neither replies nor takes a responder is faulty, so the client gets 500 at once.
     let (bytes, is_closed) = exchange(&mut sim, &[get("/never").as_bytes()]);
     assert!(answer(&bytes).status == 500 && !is_closed);
 

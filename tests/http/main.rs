@@ -1,7 +1,7 @@
-//! HTTP as a server speaks it, through the whole machine: bytes in, bytes out.
+//! HTTP as a server speaks it, through the whole reactor: bytes in, bytes out.
 //!
-//! Every rule is said in RFC 9110 and RFC 9112; the tables follow their order. Whatever is in a
-//! table is also sent cut in two at every place, and byte by byte, and must get the same bytes.
+//! The rules are those of RFC 9110 and RFC 9112, and the tables follow their order. Each request of
+//! a table is also sent cut in two at every place, and byte by byte, and must get the same answer.
 
 mod bodies;
 mod deadlines;
@@ -24,7 +24,7 @@ use waterwheel::{Config, Responder, Router, Sent, Sim, SimStream, Status};
 
 const HOST: &str = "Host: h\r\n";
 
-/// What the routes below remember.
+/// The state of the routes below.
 #[derive(Default)]
 struct Notes {
     lines: Vec<String>,
@@ -96,10 +96,10 @@ fn seconds(seconds: u64) -> Duration {
 /// Deadlines pass up to a fifteenth of a second late, and never early.
 const SLACK: Duration = Duration::from_millis(70);
 
-/// Writes all of it, however little the socket takes at once.
+/// Writes all bytes, however few the socket takes at once.
 fn write_all<S: 'static>(sim: &mut Sim<S>, stream: &SimStream, bytes: &[u8]) {
     let mut rest = bytes;
-    // A write that faults refuse finds room later.
+    // A write that was refused by an injected fault is tried again.
     for _ in 0..100 + 10 * bytes.len() {
         rest = &rest[stream.write(rest)..];
         sim.settle();
@@ -110,7 +110,7 @@ fn write_all<S: 'static>(sim: &mut Sim<S>, stream: &SimStream, bytes: &[u8]) {
     panic!("the server reads no more");
 }
 
-/// Everything that comes, also what waits until there is room for it.
+/// Reads all bytes, also those that wait until the socket has room for them.
 fn read_all<S: 'static>(sim: &mut Sim<S>, stream: &SimStream) -> Vec<u8> {
     let mut all = Vec::new();
     loop {
@@ -123,11 +123,12 @@ fn read_all<S: 'static>(sim: &mut Sim<S>, stream: &SimStream) -> Vec<u8> {
     }
 }
 
-/// What the server says to these pieces on a connection of their own, and whether it then ends.
+/// The bytes with which the server answers these pieces on a new connection, and whether it then
+/// closes the connection.
 fn exchange<S: 'static>(sim: &mut Sim<S>, pieces: &[&[u8]]) -> (Vec<u8>, bool) {
     let stream = sim.connect();
     for piece in pieces {
-        // After its last word the server takes what comes and throws it away.
+        // After its last answer the server reads and discards the rest.
         write_all(sim, &stream, piece);
     }
     let bytes = read_all(sim, &stream);
@@ -142,10 +143,10 @@ fn ask<S: 'static>(sim: &mut Sim<S>, request: &str) -> Answer {
     answer(&bytes)
 }
 
-/// The same bytes come, wherever the request is cut.
+/// Asserts that the answer is the same wherever the request is cut.
 fn assert_same_when_cut<S: 'static>(sim: &mut Sim<S>, name: &str, request: &[u8]) {
     let whole = exchange(sim, &[request]);
-    // Of what is thousands of bytes long, the places that are like others are left out.
+    // Requests of thousands of bytes repeat one character, so most of the cuts are left out.
     let step = if request.len() < 2000 { 1 } else { 397 };
     for cut in (1..request.len()).step_by(step) {
         let (before, after) = request.split_at(cut);

@@ -180,7 +180,7 @@ fn a_failure_answer_allows_the_origin_of_its_request() {
             "{path}"
         );
     }
-    // What its body cannot be, and that its body never comes, is said to the page too.
+    // Refusals of a body that is too long or never comes allow the origin too.
     let post = |length: usize| {
         let request = format!("POST /publish HTTP/1.1\r\n{HOST}Content-Length: {length}\r\n\r\n");
         with_origin(&request, origin)
@@ -193,7 +193,7 @@ fn a_failure_answer_allows_the_origin_of_its_request() {
         assert_eq!(failed.status, status);
         assert_eq!(failed.header("access-control-allow-origin"), Some(origin));
     }
-    // What is no request is nobody's.
+    // Bytes that are no request have no origin.
     let answered = ask(&mut sim, &with_origin("nonsense\r\n", origin));
     assert_eq!(answered.header("access-control-allow-origin"), None);
 }

@@ -61,7 +61,7 @@ fn pipelined_requests_wait_for_a_later_reply() {
     assert_eq!([answered[0].text(), answered[1].text()], ["b", "c"]);
     assert_eq!(sim.state().lines, ["a", "later", "c", "later"]);
 
-    // The fourth is a request of its own: the first responder is not its.
+    // The responder of the second request does not answer the fourth.
     assert_eq!(sim.reactor().reply(responder, "again"), Sent::Gone);
     let responder = sim.state().responders[1];
     assert_eq!(sim.reactor().reply(responder, "d"), Sent::Queued);

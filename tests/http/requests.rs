@@ -119,7 +119,7 @@ fn valid_requests_are_served_and_the_connection_stays() {
     ];
     let mut sim = server();
     for (name, request, status, body) in cases {
-        // A second request shows that the first ended where it should.
+        // The answer to a second request shows that the first ended at the right byte.
         let both = format!("{request}{}", get("/note/next"));
         let (bytes, is_closed) = exchange(&mut sim, &[both.as_bytes()]);
         let all = answers(&bytes);
@@ -132,7 +132,7 @@ fn valid_requests_are_served_and_the_connection_stays() {
     }
 }
 
-/// Requests that must not be served, with the status that says so.
+/// Requests that must be refused, with their status.
 fn refusals() -> Vec<(&'static str, String, u16)> {
     let mut cases = vec![
         // The request line.
@@ -488,7 +488,7 @@ fn refusals() -> Vec<(&'static str, String, u16)> {
 fn invalid_requests_are_refused_and_the_connection_ends() {
     let mut sim = server();
     for (name, request, status) in refusals() {
-        // What follows is not looked at: nobody knows where it begins.
+        // Bytes behind an invalid request are not parsed, since its end is unknown.
         let both = format!("{request}{}", get("/note/smuggled"));
         let (bytes, is_closed) = exchange(&mut sim, &[both.as_bytes()]);
         let all = answers(&bytes);

@@ -143,7 +143,7 @@ fn a_streamed_body_that_is_cut_short_has_no_last_chunk() {
     assert_eq!(cut.status, 200);
     assert!(!cut.is_whole && is_closed);
 
-    // The same of a client that does not read.
+    // The same holds for a client that does not read.
     let mut sim = Sim::new(Notes::default(), |reactor| {
         reactor.http("0.0.0.0:80", |router: &mut Router<Notes>| {
             router.get("/flood", |request| {

@@ -137,7 +137,7 @@ fn while_draining_upgrades_get_503_and_answers_close() {
     let waits = sim.connect();
     waits.write(get("/later"));
     sim.settle();
-    // Goodbyes are said in the order in which connections came: the last has time to ask.
+    // A drain ends connections in the order in which they came, so the last one has time to ask.
     let others: Vec<SimStream> = (0..20).map(|_| sim.connect()).collect();
     sim.reactor().drain(seconds(10));
     let last = others.last().expect("twenty");

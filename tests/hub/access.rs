@@ -1,4 +1,4 @@
-//! Tokens, host names and origins: who may publish and use patterns.
+//! Tokens, host names and origins: the rights to publish and to use patterns.
 
 use serde_json::json;
 use waterwheel::Sim;
@@ -7,7 +7,7 @@ use waterwheel::hub::{Access, SUBPROTOCOL};
 use crate::support::{get, post};
 use crate::{ask, envelope, guarded, hub, say, subscribed, values, with};
 
-/// Whether who sends this header may publish by POST, and use a pattern on an event stream.
+/// Whether a request with this header may publish by POST, and use a pattern on an event stream.
 fn rights(sim: &mut Sim<()>, header: Option<&str>, query: &str) -> (bool, bool) {
     let local = |request: String| {
         let request = request.replacen("Host: h\r\n", "Host: localhost\r\n", 1);
@@ -26,13 +26,13 @@ fn rights(sim: &mut Sim<()>, header: Option<&str>, query: &str) -> (bool, bool) 
         let challenge = (answer.status == 401).then_some("Bearer");
         assert_eq!(answer.header("www-authenticate"), challenge);
     }
-    // A name is for everyone.
+    // Subscribing to a name needs no token.
     assert_eq!(ask(sim, &local(get("/events?topic=t"))).status, 200);
     (publishes.status == 200, streams.status == 200)
 }
 
-/// Whether who becomes a WebSocket like this may use a pattern on a plain one, a pattern on the
-/// envelope, and publish with it.
+/// Whether a WebSocket with this header and query may use a pattern without the envelope, a pattern
+/// with it, and publish with it.
 fn socket_rights(sim: &mut Sim<()>, header: Option<(&str, &str)>, query: &str) -> [bool; 3] {
     let path = format!("/ws{query}");
     let mut headers: Vec<(&str, &str)> = header.into_iter().collect();
@@ -49,7 +49,7 @@ fn socket_rights(sim: &mut Sim<()>, header: Option<(&str, &str)>, query: &str) -
     assert_eq!(
         said,
         [json!({"subscribed": "name"})],
-        "a name is for everyone"
+        "a name needs no token"
     );
     let said = say(sim, &socket, json!({"subscribe": "t*"}));
     let is_subscribed = said == [json!({"subscribed": "t*"})];
@@ -206,15 +206,15 @@ fn the_envelope_takes_the_token_as_a_message() {
     let said = say(&mut sim, &socket, json!({"subscribe": "t*"}));
     assert_eq!(said, [json!({"subscribed": "t*"})]);
 
-    // It is one connection's.
+    // The token holds for one connection only.
     assert_eq!(values(&other).len(), 1);
     let said = say(&mut sim, &other, &publication);
     assert!(said[0]["error"].is_string());
-    // A wrong token afterwards takes nothing away.
+    // A wrong token afterwards does not take the right away.
     say(&mut sim, &socket, json!({"auth": "wrong"}));
     let said = say(&mut sim, &socket, &publication);
     assert_eq!(said[0]["id"], "1:2");
-    // Who comes later, perhaps in its place, has not said it.
+    // A later connection, perhaps in the same place of the table, does not inherit the right.
     socket.vanish();
     sim.settle();
     let later = envelope(&mut sim);
@@ -222,7 +222,7 @@ fn the_envelope_takes_the_token_as_a_message() {
     assert!(said[0]["error"].is_string());
 }
 
-/// One request of each kind that the hub serves, for a host.
+/// One request of each kind that the hub serves, for this host name.
 fn requests(host: &str) -> Vec<String> {
     let upgrade = "GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                    Sec-WebSocket-Version: 13\r\n\
@@ -294,7 +294,7 @@ fn a_loopback_listener_serves_loopback_names_only() {
         "other:3001",
     ] {
         assert_eq!(statuses(&mut sim, host, None), [403; 7], "{host}");
-        // To the browser, a page of that name is of the same origin.
+        // With DNS rebinding the browser takes the page and the hub for the same origin.
         let origin = format!("Origin: http://{host}");
         assert_eq!(statuses(&mut sim, host, Some(&origin)), [403; 7], "{host}");
     }
@@ -362,7 +362,7 @@ fn pages_of_other_origins_are_refused_on_every_route() {
         "of those that were served"
     );
 
-    // A page that is listed may ask first, as a browser does for JSON or a token.
+    // A browser sends a preflight before JSON or a token, and a listed page may send it.
     let preflight = "OPTIONS /publish?topic=t HTTP/1.1\r\nHost: localhost\r\n\
                      Origin: https://app.example.org\r\nAccess-Control-Request-Method: POST\r\n\
                      Access-Control-Request-Headers: authorization, content-type\r\n\r\n";

@@ -22,7 +22,7 @@ fn the_envelope_subscribes_publishes_and_unsubscribes() {
     assert_eq!(others, data);
     assert_eq!(reader.events().len(), 1);
 
-    // The data goes on as it was written: a number keeps its digits.
+    // The data is not rewritten, so a number keeps its digits.
     let exact = "{\"publish\":\"room\",\"data\":{\"z\":12345678901234567890.10,\"a\":1}}";
     socket.send(exact);
     sim.settle();
@@ -42,7 +42,7 @@ fn the_envelope_subscribes_publishes_and_unsubscribes() {
             .ends_with("id: 1:3\nevent: join\ndata: \"ann\"\n\n")
     );
 
-    // A second subscription is said to be one, and makes no second copy.
+    // A second subscription is confirmed too, and causes no second copy.
     let said = say(&mut sim, &socket, json!({"subscribe": "room"}));
     assert_eq!(said, [json!({"subscribed": "room"})]);
     let said = say(&mut sim, &socket, json!({"subscribe": "ro*"}));
@@ -115,7 +115,7 @@ fn the_envelope_answers_invalid_commands_with_an_error() {
         about.len()
     );
 
-    // After all of that it works.
+    // The connection still works after these errors.
     assert_eq!(
         publish(&mut sim, "t", "x").0,
         1,
@@ -152,7 +152,7 @@ fn deeply_nested_json_is_published_unchanged() {
     assert_eq!(published(&ask(&mut sim, &request)), (2, 1));
 }
 
-// Each listener had a wire format of its own, and there was none for the seventeenth.
+// Each listener once registered a wire format of its own, and the seventeenth found no free one.
 #[test]
 fn the_envelope_is_spoken_on_any_number_of_listeners() {
     const LISTENERS: u16 = 20;
@@ -168,7 +168,7 @@ fn the_envelope_is_spoken_on_any_number_of_listeners() {
         }
         std::io::Result::Ok(())
     });
-    // Masked with zeros.
+    // The mask is zero.
     let subscribe = b"\x81\x91\0\0\0\0{\"subscribe\":\"t\"}";
     let streams: Vec<_> = (1..=LISTENERS)
         .map(|port| {
@@ -234,7 +234,7 @@ fn the_envelope_answers_too_many_subscriptions_with_an_error() {
     assert_eq!(refused.status, 400);
 }
 
-// Each publication is compared to every pattern, so there is a limit of their own.
+// Each publication is compared to every pattern, so patterns have a limit of their own.
 #[test]
 fn more_patterns_than_allowed_are_refused_on_every_transport() {
     let mut sim = open();

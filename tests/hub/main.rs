@@ -1,4 +1,4 @@
-//! The hub as its clients see it: POST, WebSocket plain and with the envelope, event streams.
+//! The hub as its clients see it: POST, WebSockets with and without the envelope, event streams.
 
 #![cfg(feature = "hub")]
 
@@ -25,7 +25,7 @@ fn hub(access: Access) -> Sim<()> {
     })
 }
 
-/// A hub on which everyone may do everything.
+/// A hub without a token, on which every client has all rights.
 fn open() -> Sim<()> {
     hub(Access {
         open: true,
@@ -33,7 +33,7 @@ fn open() -> Sim<()> {
     })
 }
 
-/// A hub elsewhere than on a loopback address, with a token.
+/// A hub on a public address, with a token.
 fn guarded() -> Sim<()> {
     hub(Access {
         token: Some("secret".into()),
@@ -45,7 +45,7 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Sends on a connection of its own; what has come of the answer.
+/// Sends on a new connection. Returns the part of the answer that has arrived.
 fn ask_bytes(sim: &mut Sim<()>, pieces: &[&[u8]]) -> Answer {
     let stream = sim.connect();
     for piece in pieces {
@@ -72,7 +72,7 @@ fn with(request: &str, line: &str) -> String {
     request.replacen("\r\n\r\n", &format!("\r\n{line}\r\n\r\n"), 1)
 }
 
-/// What a publication was answered: its number in the sequence, and how many got it.
+/// The answer to a publication: its number in the order, and the count of members that got it.
 fn published(answer: &Answer) -> (u64, u64) {
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert_eq!(answer.header("content-type"), Some("application/json"));
@@ -90,7 +90,7 @@ fn publish(sim: &mut Sim<()>, topic: &str, body: &str) -> (u64, u64) {
     published(&ask(sim, &post(&format!("/publish?topic={topic}"), body)))
 }
 
-/// Becomes a WebSocket with the envelope.
+/// A new WebSocket with the envelope.
 fn envelope(sim: &mut Sim<()>) -> SimSocket {
     let headers = [("Sec-WebSocket-Protocol", SUBPROTOCOL)];
     let socket = sim.try_websocket("/ws", &headers).expect("an upgrade");
@@ -99,14 +99,14 @@ fn envelope(sim: &mut Sim<()>) -> SimSocket {
     socket
 }
 
-/// The messages of the envelope that came.
+/// The received messages of the envelope.
 fn values(socket: &SimSocket) -> Vec<Value> {
     let texts = socket.received();
     let values = texts.iter().map(|text| serde_json::from_str(text));
     values.map(|value| value.expect("JSON")).collect()
 }
 
-/// Says something and takes what is said to it.
+/// Sends a message and returns the answers.
 fn say(sim: &mut Sim<()>, socket: &SimSocket, text: impl ToString) -> Vec<Value> {
     socket.send(text.to_string());
     sim.settle();
@@ -156,7 +156,7 @@ impl Reader {
         all.text().to_owned()
     }
 
-    /// Ids and data of all events, which have no more than one line of data here.
+    /// Ids and data of all events. Each has one line of data here.
     fn events(&mut self) -> Vec<(String, String)> {
         let text = self.text();
         let blocks = text.split("\n\n").filter(|block| block.starts_with("id: "));

@@ -8,7 +8,7 @@ use waterwheel::{Received, Sim, SimStream};
 use crate::support::{answer, get};
 use crate::{Reader, ask, open, plain, publish, seconds, subscribed, with};
 
-/// Lines of the log that have a name in them which only one test uses.
+/// The logged lines. Each test looks for names that no other test uses.
 struct Lines(Mutex<Vec<String>>);
 
 impl log::Log for Lines {
@@ -26,8 +26,8 @@ impl log::Log for Lines {
 
 static LINES: Lines = Lines(Mutex::new(Vec::new()));
 
-// Each refusal was a line, so that strangers could fill the log, and, where nobody reads the pipe it
-// goes to, stop the hub.
+// Each refusal was once a line. So a stranger could fill the log, and block the hub if its log is a
+// pipe that no process reads.
 #[test]
 fn refusals_are_logged_once_a_minute_with_their_count() {
     let _ = log::set_logger(&LINES);
@@ -95,7 +95,7 @@ fn a_draining_hub_is_healthy_and_not_ready() {
     let mut sim = open();
     assert_eq!(ask(&mut sim, &get("/healthz")).text(), "ok\n");
     assert_eq!(ask(&mut sim, &get("/readyz")).status, 200);
-    // Goodbyes are said in the order in which connections came: these have time to ask.
+    // A drain ends connections in the order in which they came, so these have time to ask.
     let streams: Vec<SimStream> = (0..20).map(|_| sim.connect()).collect();
     sim.reactor().drain(seconds(10));
     let paths = ["/readyz", "/healthz"];

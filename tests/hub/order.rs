@@ -21,7 +21,7 @@ fn members_of_every_kind_get_publications_in_one_order() {
     let other = sim.connect();
     let speaker = envelope(&mut sim);
     for round in 0..40 {
-        // All three in one turn: who is first is the hub's choice, and the same for all.
+        // All three publish in one turn. The hub chooses the order, the same for all members.
         poster.write(post("/publish?topic=chat", &format!("p{round}")));
         speaker.send(format!("{{\"publish\":\"chat\",\"data\":\"s{round}\"}}"));
         other.write(post("/publish?topic=chat", &format!("o{round}")).repeat(2));
@@ -46,7 +46,7 @@ fn members_of_every_kind_get_publications_in_one_order() {
     for reader in &mut readers {
         assert_eq!(reader.events(), expected);
     }
-    // What the envelope publishes is JSON: its string has quotes where the text is given.
+    // The envelope publishes JSON, so its string has quotes on the other transports.
     let bare = |data: &str| data.trim_matches('"').to_owned();
     let data: Vec<String> = expected.iter().map(|(_, data)| bare(data)).collect();
     for socket in &sockets {

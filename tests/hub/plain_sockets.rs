@@ -23,7 +23,7 @@ fn each_text_of_a_plain_socket_is_a_topic_or_a_pattern() {
         publish(&mut sim, topic, text);
     }
     assert_eq!(socket.received(), ["1", "3", "4", "6", "8"]);
-    // Later subscriptions get what is published later.
+    // A later subscription gets later publications.
     socket.send("two");
     sim.settle();
     publish(&mut sim, "two", "9");
@@ -77,7 +77,7 @@ fn a_socket_without_the_subprotocol_is_plain() {
     assert!(!socket.head().contains("Sec-WebSocket-Protocol"));
     socket.send("{\"subscribe\":\"t\"}");
     sim.settle();
-    // That is a name like any other.
+    // Without the envelope this text is an ordinary name.
     assert_eq!(
         publish(&mut sim, "%7B%22subscribe%22:%22t%22%7D", "x"),
         (1, 1)

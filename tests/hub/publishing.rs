@@ -1,4 +1,4 @@
-//! Publishing by POST: what is taken, refused, delivered and counted.
+//! Publishing by POST: accepted and refused messages, delivery and its count.
 
 use serde_json::{Value, json};
 
