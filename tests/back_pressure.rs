@@ -204,7 +204,7 @@ fn drop_oldest_keeps_the_newest_and_the_partly_written() {
     assert!(HIGH < most && most <= HIGH + COUNTED_BYTES, "{most}");
     let got = numbers(&texts(&read_all(&mut sim, &stopped)));
     let kept = got.len();
-    assert_eq!(got[0], 0, "it had begun");
+    assert_eq!(got[0], 0, "it was partly written");
     assert_eq!(got[1..], (101 - kept..100).collect::<Vec<_>>());
     assert!(HIGH / COUNTED_BYTES <= kept, "{kept}");
     assert_eq!(sim.reactor().stats().dropped, (100 - kept) as u64);
@@ -227,7 +227,7 @@ fn latest_per_key_replaces_a_message_in_its_place() {
     }
     let texts = texts(&read_all(&mut sim, &stopped));
     let got: Vec<&str> = texts.iter().map(|text| text.trim_end()).collect();
-    assert_eq!(got[0], "0=0", "it had begun");
+    assert_eq!(got[0], "0=0", "it was partly written");
     for key in 0..10 {
         let is_of_key = |text: &&&str| text.starts_with(&format!("{key}="));
         let last = got.iter().rfind(is_of_key);
@@ -250,7 +250,7 @@ fn latest_per_key_takes_the_topic_of_a_publication_as_its_key() {
     }
     sim.reactor().publish("weather", "new weather");
     let texts = texts(&read_all(&mut sim, &stopped));
-    assert_eq!(texts[0], "old weather", "it had begun");
+    assert_eq!(texts[0], "old weather", "it was partly written");
     assert!(texts.contains(&"new weather".to_owned()));
     assert!(texts.contains(&message(99)));
     assert!(texts.len() < 30, "{}", texts.len());
@@ -336,8 +336,8 @@ fn every_message_is_delivered_in_order_or_counted_as_dropped() {
                 5 => sim.reactor().send(id, text),
                 _ => sim.reactor().send_keyed(id, key, text),
             };
-            let is_told = sent.is_queued() || overflow == Overflow::DropNewest;
-            assert!(is_told, "seed {seed}: {sent:?}");
+            let is_reported = sent.is_queued() || overflow == Overflow::DropNewest;
+            assert!(is_reported, "seed {seed}: {sent:?}");
             match below(4) {
                 0 => sim.settle(),
                 1 => got.extend(client.received()),
@@ -354,7 +354,7 @@ fn every_message_is_delivered_in_order_or_counted_as_dropped() {
             .collect();
         let dropped = sim.reactor().stats().dropped;
         assert_eq!(got.len() as u64 + dropped, 300, "seed {seed}, {overflow:?}");
-        assert!(0 < dropped, "seed {seed}: nothing to see");
+        assert!(0 < dropped, "seed {seed}: the policy was never needed");
         for key in 0..6 {
             let of_key = || got.iter().filter(|(of, _)| *of == key).map(|(_, n)| *n);
             assert!(of_key().is_sorted(), "seed {seed}, {overflow:?}: {got:?}");
@@ -504,7 +504,10 @@ fn an_echo_to_a_client_that_does_not_read_pauses_and_loses_nothing() {
         // The replies within one event are counted when the event has been handled.
         assert!(queued <= HIGH + COUNTED_BYTES + 64 * 1024, "{queued}");
     }
-    assert!(400 * MESSAGE_BYTES < client.unsent_bytes(), "it is slowed");
+    assert!(
+        400 * MESSAGE_BYTES < client.unsent_bytes(),
+        "the client is slowed"
+    );
     assert!(sim.reactor().stats().messages < 100);
     let mut got = Vec::new();
     while got.len() < 500 {
@@ -531,7 +534,11 @@ fn a_client_that_pings_without_reading_fills_a_bounded_queue() {
         assert!(queued <= 2 * HIGH + 64 * 1024 + COUNTED_BYTES, "{queued}");
     }
     let pongs = read_all(&mut sim, &client);
-    assert_eq!(pongs.len(), 21_000, "and all are answered when it reads");
+    assert_eq!(
+        pongs.len(),
+        21_000,
+        "all are answered when the client reads"
+    );
 }
 
 // Messages that a callback sends to its own connection obey the same policy.

@@ -47,7 +47,7 @@ impl Outcome {
             .map_or(0, |problem| problem["count"].as_u64().unwrap())
     }
 
-    fn assert_well(&self) {
+    fn assert_succeeded(&self) {
         assert_eq!((self.code, self.errors.as_str()), (Some(0), ""));
         assert_eq!(self.number("errors"), 0.0);
     }
@@ -133,15 +133,15 @@ impl State {
     }
 }
 
-struct Wrong {
+struct FaultyServer {
     url: String,
     counters: Arc<Counters>,
     remote: Remote<State>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Wrong {
-    fn start(fault: Fault, to_all: bool) -> Wrong {
+impl FaultyServer {
+    fn start(fault: Fault, to_all: bool) -> FaultyServer {
         let counters = Arc::new(Counters::default());
         let state = State {
             fault,
@@ -181,7 +181,7 @@ impl Wrong {
         };
         let thread = std::thread::spawn(serve);
         let (address, remote) = told.recv().unwrap();
-        Wrong {
+        FaultyServer {
             url: format!("ws://{address}/"),
             counters,
             remote,
@@ -194,7 +194,7 @@ impl Wrong {
     }
 }
 
-impl Drop for Wrong {
+impl Drop for FaultyServer {
     fn drop(&mut self) {
         // The server may have stopped by itself.
         let _ = self.remote.run(|cx| cx.reactor.stop());
@@ -223,7 +223,7 @@ fn echo_in_a_closed_loop_counts_replies() {
         ]
         .concat();
         let outcome = bench(&words);
-        outcome.assert_well();
+        outcome.assert_succeeded();
         assert!(0.0 < outcome.number("messages"), "{words:?}");
         assert_eq!(
             outcome.number("sent_total"),
@@ -239,7 +239,7 @@ fn echo_in_a_closed_loop_counts_replies() {
 
 #[test]
 fn counts_at_a_fixed_rate_match_those_of_the_server() {
-    let server = Wrong::start(Fault::Nothing, false);
+    let server = FaultyServer::start(Fault::Nothing, false);
     let outcome = bench(
         &[
             &[
@@ -256,7 +256,7 @@ fn counts_at_a_fixed_rate_match_those_of_the_server() {
         ]
         .concat(),
     );
-    outcome.assert_well();
+    outcome.assert_succeeded();
     let counters = &server.counters;
     let received = counters.received.load(Ordering::Relaxed) as f64;
     let sent = counters.sent.load(Ordering::Relaxed) as f64;
@@ -283,7 +283,7 @@ fn idle_counts_connections_and_the_memory_they_take() {
         "--pid",
         &pid,
     ]);
-    outcome.assert_well();
+    outcome.assert_succeeded();
     assert_eq!(outcome.number("connections_opened"), 300.0);
     assert_eq!(outcome.number("replies"), 300.0);
     for key in [
@@ -300,7 +300,7 @@ fn idle_counts_connections_and_the_memory_they_take() {
     let opened = opened * outcome.number("series_interval_s");
     assert_eq!(opened.round(), 300.0);
     let nothing = bench(&["idle", "--url", &url, "--hold", "0.1", "--send", ""]);
-    nothing.assert_well();
+    nothing.assert_succeeded();
     assert_eq!(nothing.number("replies"), 0.0);
 }
 
@@ -309,7 +309,7 @@ fn churn_opens_and_closes_connections_repeatedly() {
     let server = Server::start(&["echo"]);
     let url = url(&server);
     let outcome = bench(&[&["churn", "--url", &url, "--connections", "5"], &SHORT[..]].concat());
-    outcome.assert_well();
+    outcome.assert_succeeded();
     assert!(0.0 < outcome.number("rounds"));
     assert_eq!(
         outcome.number("rounds_total"),
@@ -326,7 +326,7 @@ fn churn_keeps_to_its_rate_of_connections() {
     // The first connection begins at once, the second after a quarter of an hour.
     let words = ["churn", "--url", &url, "--connect-rate", "0.001"];
     let outcome = bench(&[&words, &SHORT[..]].concat());
-    outcome.assert_well();
+    outcome.assert_succeeded();
     assert_eq!(outcome.number("connections_begun"), 1.0);
     assert_eq!(outcome.number("rounds_total"), 1.0);
 }
@@ -385,7 +385,7 @@ fn fan_out_reaches_all_members_over_every_transport() {
     ];
     for words in cases {
         let outcome = bench(&[words, &["--subscribers", "20"], &SHORT].concat());
-        outcome.assert_well();
+        outcome.assert_succeeded();
         assert!(0.0 < outcome.number("deliveries"), "{words:?}");
         let published = outcome.number("published_total");
         assert_eq!(
@@ -423,7 +423,7 @@ fn a_plot_is_two_pictures_in_one_file() {
     ];
     for (words, latencies, rates) in cases {
         let plot = ["--url", &url, "--plot", path.to_str().unwrap()];
-        bench(&[words, &plot].concat()).assert_well();
+        bench(&[words, &plot].concat()).assert_succeeded();
         let svg = std::fs::read_to_string(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
         assert!(svg.contains(latencies) && svg.contains(rates), "{svg}");
@@ -452,7 +452,7 @@ const FAULTS: [(Fault, &str, &str); 4] = [
     (Fault::Alter, "altered", "bytes"),
 ];
 
-fn assert_caught(outcome: &Outcome, server: &Wrong, kind: &str, words: &str) {
+fn assert_reported(outcome: &Outcome, server: &FaultyServer, kind: &str, words: &str) {
     assert_eq!(server.faults(), 1, "{kind}: the server never came so far");
     assert_eq!(outcome.code, Some(1), "{kind}");
     assert_eq!(outcome.problems(kind), 1, "{}", outcome.errors);
@@ -463,7 +463,7 @@ fn assert_caught(outcome: &Outcome, server: &Wrong, kind: &str, words: &str) {
 #[test]
 fn one_wrong_reply_is_reported_by_its_kind() {
     for (fault, kind, words) in FAULTS {
-        let server = Wrong::start(fault, false);
+        let server = FaultyServer::start(fault, false);
         let load = [
             "echo",
             "--url",
@@ -475,14 +475,14 @@ fn one_wrong_reply_is_reported_by_its_kind() {
             "--verify",
         ];
         let outcome = bench(&[&load, &SHORT[..]].concat());
-        assert_caught(&outcome, &server, kind, words);
+        assert_reported(&outcome, &server, kind, words);
     }
 }
 
 #[test]
 fn one_wrong_delivery_is_reported_by_its_kind() {
     for (fault, kind, words) in FAULTS {
-        let server = Wrong::start(fault, true);
+        let server = FaultyServer::start(fault, true);
         let load = [
             "fan-out",
             "--url",
@@ -493,7 +493,7 @@ fn one_wrong_delivery_is_reported_by_its_kind() {
             "1000",
         ];
         let outcome = bench(&[&load, &SHORT[..]].concat());
-        assert_caught(&outcome, &server, kind, words);
+        assert_reported(&outcome, &server, kind, words);
         assert_eq!(outcome.number(kind), 1.0);
     }
 }
@@ -502,7 +502,7 @@ fn one_wrong_delivery_is_reported_by_its_kind() {
 #[test]
 fn a_missing_or_extra_reply_is_found_by_counting() {
     for (fault, kind) in [(Fault::Drop, "lost"), (Fault::Duplicate, "duplicated")] {
-        let server = Wrong::start(fault, false);
+        let server = FaultyServer::start(fault, false);
         let load = [
             "echo",
             "--url",
@@ -525,7 +525,7 @@ fn a_missing_or_extra_reply_is_found_by_counting() {
 // A publisher goes on after a lost message, so that one loss does not end the measurement.
 #[test]
 fn a_lost_delivery_does_not_stop_a_closed_loop() {
-    let server = Wrong::start(Fault::Drop, true);
+    let server = FaultyServer::start(Fault::Drop, true);
     let load = [
         "fan-out",
         "--url",
@@ -538,13 +538,13 @@ fn a_lost_delivery_does_not_stop_a_closed_loop() {
         "0",
     ];
     let outcome = bench(&load);
-    assert_caught(&outcome, &server, "lost", "never");
+    assert_reported(&outcome, &server, "lost", "never");
     assert!((WRONG / 10 + 2) as f64 <= outcome.number("published_total"));
 }
 
 #[test]
 fn a_server_that_ends_during_the_run_is_reported() {
-    let server = Wrong::start(Fault::Stop, false);
+    let server = FaultyServer::start(Fault::Stop, false);
     let load = [
         "echo",
         "--url",
@@ -688,7 +688,7 @@ fn invalid_arguments_exit_with_code_2() {
 
 /// A process that does nothing until it is killed.
 #[cfg(target_os = "linux")]
-fn bystander() -> Child {
+fn idle_process() -> Child {
     Command::new("cat")
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
@@ -699,7 +699,7 @@ fn bystander() -> Child {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_missing_process_to_watch_is_reported() {
-    let mut gone = bystander();
+    let mut gone = idle_process();
     let pid = gone.id().to_string();
     gone.kill().unwrap();
     gone.wait().unwrap();
@@ -712,8 +712,8 @@ fn a_missing_process_to_watch_is_reported() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_watched_process_that_ends_loses_only_its_own_figures() {
-    let server = Wrong::start(Fault::Nothing, false);
-    let mut watched = bystander();
+    let server = FaultyServer::start(Fault::Nothing, false);
+    let mut watched = idle_process();
     let pid = watched.id().to_string();
     let mut command = Command::new(env!("CARGO_BIN_EXE_waterwheel"));
     command.args([
@@ -749,8 +749,8 @@ fn a_watched_process_that_ends_loses_only_its_own_figures() {
 #[cfg(target_os = "linux")]
 #[test]
 fn an_interrupt_reports_figures_so_far_and_an_idle_watched_process() {
-    let server = Wrong::start(Fault::Nothing, false);
-    let mut watched = bystander();
+    let server = FaultyServer::start(Fault::Nothing, false);
+    let mut watched = idle_process();
     let pid = watched.id().to_string();
     let mut command = Command::new(env!("CARGO_BIN_EXE_waterwheel"));
     command.args(["bench", "echo", "--url", &server.url, "--pid", &pid]);

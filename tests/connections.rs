@@ -99,7 +99,7 @@ fn a_half_closed_peer_gets_its_answer_before_the_end() {
     client.write([b'y'; 1000]);
     client.finish();
     sim.settle();
-    assert!(sim.state().is_empty(), "not before what is queued has gone");
+    assert!(sim.state().is_empty(), "queued bytes go first");
     assert_eq!(client.read(), [b'x'; 1000]);
     sim.settle();
     assert_eq!(client.read(), [b'y'; 1000]);
@@ -214,7 +214,7 @@ fn a_flood_on_one_connection_does_not_delay_another() {
     polite.write("hello");
     sim.turn();
     assert_eq!(polite.read_text(), "hello");
-    assert_eq!(*sim.state(), 64 * 1024, "what one turn may read");
+    assert_eq!(*sim.state(), 64 * 1024, "the budget of one turn");
     sim.settle();
     assert_eq!(*sim.state(), 4 * 1024 * 1024);
 }
@@ -231,7 +231,7 @@ fn a_turn_accepts_at_most_its_budget_and_the_next_turns_the_rest() {
     assert_eq!(sim.state().len(), 4, "as many as allowed");
     assert_eq!(sim.reactor().connection_count(), 4);
     assert!(0 < sim.reactor().stats().accept_pauses);
-    assert!(!clients[5].is_closed(), "it waits");
+    assert!(!clients[5].is_closed(), "the client waits");
     clients.drain(..2);
     sim.settle();
     let opens = sim.state().iter().filter(|line| *line == "open").count();
@@ -508,11 +508,11 @@ fn rooms(reactor: &mut Reactor<Log>) -> io::Result<()> {
 /// Answers a close frame if one has arrived, and returns whether one has.
 fn answer_goodbye(socket: &SimSocket) -> bool {
     let goodbye = Received::Close(1001, "going away".into());
-    let told = socket.take_events().contains(&goodbye);
-    if told {
+    let is_goodbye = socket.take_events().contains(&goodbye);
+    if is_goodbye {
         socket.close(1001);
     }
-    told
+    is_goodbye
 }
 
 #[test]
@@ -522,18 +522,21 @@ fn a_drain_spreads_its_goodbyes_over_its_window_and_ends_with_the_last_connectio
     sim.advance(secs(1));
     sim.reactor().drain(secs(10));
     assert!(sim.reactor().is_draining());
-    let mut told = 0;
+    let mut goodbyes = 0;
     for second in 1..=10 {
         sim.advance(secs(1));
-        told += sockets
+        goodbyes += sockets
             .iter()
             .filter(|socket| answer_goodbye(socket))
             .count();
-        assert!(told.abs_diff(2 * second) <= 1, "{told} in {second} s");
+        assert!(
+            goodbyes.abs_diff(2 * second) <= 1,
+            "{goodbyes} in {second} s"
+        );
         assert!(sim.is_running());
         sim.settle();
     }
-    assert_eq!(told, 20);
+    assert_eq!(goodbyes, 20);
     assert!(!sim.is_running());
     assert_eq!(
         *sim.state(),
@@ -558,7 +561,7 @@ fn a_drain_closes_the_listeners_and_finishes_answers_under_way() {
     sim.reactor().drain(secs(1));
     assert!(sim.reactor().local_addr(listener.unwrap()).is_none());
     sim.advance(secs(1) + millis(20));
-    assert!(idle.is_closed(), "it has asked for nothing");
+    assert!(idle.is_closed(), "it has no request under way");
     let stream = events.read_text();
     assert!(stream.ends_with("0\r\n\r\n"), "{stream}");
     assert!(events.is_closed());
@@ -665,7 +668,7 @@ fn a_drain_without_connections_ends_at_once_and_stop_ends_any_drain() {
 // ── exactly one close ────────────────────────────────────────────────────────────────────────
 
 #[derive(Default)]
-struct Lives {
+struct ConnectionLog {
     open: HashMap<ConnId, bool>,
     opens: usize,
     closes: usize,
@@ -675,7 +678,7 @@ struct Lives {
     wrong: Log,
 }
 
-impl Lives {
+impl ConnectionLog {
     fn expect(&mut self, is_right: bool, what: &str) {
         if !is_right {
             self.wrong.push(what.to_owned());
@@ -690,7 +693,7 @@ impl Lives {
 
     fn alive(&mut self, id: ConnId) {
         let is_alive = self.open.get(&id) == Some(&true);
-        self.expect(is_alive, "heard of while not open");
+        self.expect(is_alive, "a callback outside of its life");
     }
 
     fn close(&mut self, id: ConnId, close: &Close) {
@@ -712,7 +715,7 @@ impl Lives {
     }
 }
 
-fn lives(reactor: &mut Reactor<Lives>) -> io::Result<()> {
+fn log_connections(reactor: &mut Reactor<ConnectionLog>) -> io::Result<()> {
     reactor.websocket("0.0.0.0:80", |ws| {
         ws.on_open(|ws, _| {
             ws.state.open(ws.id);
@@ -760,9 +763,9 @@ fn lives(reactor: &mut Reactor<Lives>) -> io::Result<()> {
 }
 
 /// Random numbers for the tests themselves.
-struct Dice(u64);
+struct Random(u64);
 
-impl Dice {
+impl Random {
     fn below(&mut self, count: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -789,27 +792,27 @@ fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn live_and_die(seed: u64) -> Lives {
-    let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+fn run_random_session(seed: u64) -> ConnectionLog {
+    let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
     let mut config = Config::default();
     config.options.queue_high_bytes = 4096;
     config.options.queue_low_bytes = 1024;
     config.options.idle_timeout = Some(secs(20));
-    config.options.overflow = [Overflow::Close, Overflow::DropOldest][dice.below(2) as usize];
-    let mut sim = Sim::with_config(config, Lives::default(), lives);
+    config.options.overflow = [Overflow::Close, Overflow::DropOldest][random.below(2) as usize];
+    let mut sim = Sim::with_config(config, ConnectionLog::default(), log_connections);
     sim.faults(
         seed,
         Faults {
             short_reads_percent: 20,
             short_writes_percent: 20,
             refused_writes_percent: 10,
-            resets_percent: dice.below(3) as u8,
+            resets_percent: random.below(3) as u8,
         },
     );
     let mut clients: Vec<SimStream> = Vec::new();
-    for _ in 0..3 + dice.below(3) {
-        sim.socket_bytes([700, 64 * 1024][dice.below(2) as usize]);
-        let port = [1, 80][dice.below(2) as usize];
+    for _ in 0..3 + random.below(3) {
+        sim.socket_bytes([700, 64 * 1024][random.below(2) as usize]);
+        let port = [1, 80][random.below(2) as usize];
         let client = sim.connect_port(port);
         if port == 80 {
             client.write(UPGRADE);
@@ -817,8 +820,8 @@ fn live_and_die(seed: u64) -> Lives {
         clients.push(client);
     }
     for _ in 0..20 {
-        let client = &clients[dice.below(clients.len() as u64) as usize];
-        match dice.below(16) {
+        let client = &clients[random.below(clients.len() as u64) as usize];
+        match random.below(16) {
             0 => client.finish(),
             1 => client.close(),
             2 => client.reset(),
@@ -828,21 +831,21 @@ fn live_and_die(seed: u64) -> Lives {
             6 => drop(client.write(frame(1, b"pause"))),
             7 => drop(client.write(frame(8, &[0x03, 0xe8]))),
             8 => drop(client.write(frame(3, b"reserved"))),
-            9 => drop(client.write(["!", "c", "p"][dice.below(3) as usize])),
-            10 => sim.advance(secs(1 + dice.below(30))),
+            9 => drop(client.write(["!", "c", "p"][random.below(3) as usize])),
+            10 => sim.advance(secs(1 + random.below(30))),
             11 => drop(client.read()),
             12 => drop(client.write(frame(9, b"ping"))),
             _ => drop(client.write(frame(1, b"all"))),
         }
-        if dice.below(2) == 0 {
+        if random.below(2) == 0 {
             sim.settle();
         }
     }
-    if dice.below(4) == 0 {
+    if random.below(4) == 0 {
         sim.reactor().drain(secs(1));
     }
     // The remaining clients leave, or are silent until a deadline passes.
-    if dice.below(2) == 0 {
+    if random.below(2) == 0 {
         clients.clear();
     }
     sim.advance(secs(120));
@@ -861,13 +864,13 @@ fn live_and_die(seed: u64) -> Lives {
 
 #[test]
 fn every_opened_connection_closes_once_however_it_ends() {
-    let mut total = Lives::default();
+    let mut total = ConnectionLog::default();
     for seed in 0..2500 {
-        let lives = live_and_die(seed);
-        assert_eq!(lives.opens, lives.closes, "seed {seed}");
-        assert!(lives.wrong.is_empty(), "seed {seed}: {:?}", lives.wrong);
-        total.opens += lives.opens;
-        for (reason, count) in lives.reasons {
+        let log = run_random_session(seed);
+        assert_eq!(log.opens, log.closes, "seed {seed}");
+        assert!(log.wrong.is_empty(), "seed {seed}: {:?}", log.wrong);
+        total.opens += log.opens;
+        for (reason, count) in log.reasons {
             *total.reasons.entry(reason).or_default() += count;
         }
     }

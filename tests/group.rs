@@ -20,17 +20,17 @@ use waterwheel::{Config, EventId, Published, ReactorEnded, Sim, SimSocket, SimSt
 /// The outcomes that `done` was called with.
 type Log = Vec<Result<Published, ReactorEnded>>;
 
-struct House {
+struct TestGroup {
     sims: Vec<Sim<Log>>,
     seats: Vec<GroupSeat<Log>>,
     group: ReactorGroup<Log>,
 }
 
-fn house(count: usize) -> House {
-    house_with(count, &Config::default())
+fn group_of(count: usize) -> TestGroup {
+    group_with(count, &Config::default())
 }
 
-fn house_with(count: usize, config: &Config) -> House {
+fn group_with(count: usize, config: &Config) -> TestGroup {
     let group = ReactorGroup::new(count);
     let mut seats = Vec::new();
     let access = Access {
@@ -45,14 +45,14 @@ fn house_with(count: usize, config: &Config) -> House {
             listener
         })
     });
-    House {
+    TestGroup {
         sims: sims.collect(),
         seats,
         group,
     }
 }
 
-impl House {
+impl TestGroup {
     /// Runs all reactors until none of them has anything left to do.
     fn settle(&mut self) {
         // A publication goes to its home reactor, to the others, and back to the publisher, which
@@ -116,15 +116,15 @@ fn topics() -> Vec<String> {
 #[test]
 fn a_publication_on_one_reactor_reaches_the_members_of_all_and_counts_them() {
     for topic in topics() {
-        let mut house = house(3);
-        let plain = [0, 1, 2].map(|at| house.plain(at, &topic));
-        let json = house.envelope(1, &topic);
-        let stream = house.ask(2, &get(&format!("/events?topic={topic}")));
-        let pattern = house.plain(0, "topic.*");
-        let elsewhere = house.plain(1, "elsewhere");
+        let mut group = group_of(3);
+        let plain = [0, 1, 2].map(|at| group.plain(at, &topic));
+        let json = group.envelope(1, &topic);
+        let stream = group.ask(2, &get(&format!("/events?topic={topic}")));
+        let pattern = group.plain(0, "topic.*");
+        let elsewhere = group.plain(1, "elsewhere");
         for at in 0..3 {
             let number = at as u64 + 1;
-            let (id, delivered) = published(&house.post(at, &topic, "hello"));
+            let (id, delivered) = published(&group.post(at, &topic, "hello"));
             assert_eq!((id.number, delivered), (number, 6));
             for socket in plain.iter().chain([&pattern]) {
                 assert_eq!(socket.received(), ["hello"]);
@@ -144,9 +144,9 @@ fn a_publication_on_one_reactor_reaches_the_members_of_all_and_counts_them() {
 
 #[test]
 fn a_group_of_one_reactor_publishes_like_a_single_hub() {
-    let mut house = house(1);
-    let member = house.plain(0, "news");
-    let (id, delivered) = published(&house.post(0, "news", "hello"));
+    let mut group = group_of(1);
+    let member = group.plain(0, "news");
+    let (id, delivered) = published(&group.post(0, "news", "hello"));
     assert_eq!((id.number, delivered), (1, 1));
     assert_eq!(member.received(), ["hello"]);
 }
@@ -160,10 +160,10 @@ fn members_on_all_reactors_get_the_messages_of_a_topic_in_one_order_of_ascending
             ticks_per_turn: 1,
             ..Config::default()
         };
-        let mut house = house_with(3, &config);
+        let mut group = group_with(3, &config);
         let members: Vec<_> = (0..3)
             .flat_map(|at| TOPICS.map(|topic| (at, topic)))
-            .map(|(at, topic)| (topic, house.envelope(at, topic)))
+            .map(|(at, topic)| (topic, group.envelope(at, topic)))
             .collect();
         let mut dice = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mut roll = |sides: usize| {
@@ -176,15 +176,15 @@ fn members_on_all_reactors_get_the_messages_of_a_topic_in_one_order_of_ascending
         for round in 0..300 {
             let at = roll(3);
             if roll(2) == 0 {
-                house.sims[at].turn();
+                group.sims[at].turn();
             } else {
                 let topic = TOPICS[roll(TOPICS.len())];
                 let text = format!("{at}:{round}");
-                house.publish(at, topic, &text).unwrap();
+                group.publish(at, topic, &text).unwrap();
                 *count.entry(topic).or_insert(0) += 1;
             }
         }
-        house.settle();
+        group.settle();
         let mut by_topic: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
         let mut ids = HashSet::new();
         for (topic, member) in &members {
@@ -216,7 +216,7 @@ fn members_on_all_reactors_get_the_messages_of_a_topic_in_one_order_of_ascending
         }
         let total: usize = count.values().sum();
         assert_eq!(ids.len(), total, "no id twice");
-        let outcomes: Log = house
+        let outcomes: Log = group
             .sims
             .iter_mut()
             .flat_map(|sim| sim.state().drain(..))
@@ -236,14 +236,14 @@ fn publishing_is_refused_while_a_reactor_is_overloaded_and_reaches_no_member() {
         federation_bytes_max: 3000,
         ..Config::default()
     };
-    let mut house = house_with(2, &config);
-    let members = [0, 1].map(|at| house.plain(at, "news"));
+    let mut group = group_with(2, &config);
+    let members = [0, 1].map(|at| group.plain(at, "news"));
     // The other reactor does not run.
     let mut waiting = Vec::new();
     let refused = loop {
         let number = waiting.len();
         assert!(number < 20, "it was never refused");
-        let stream = house.ask(0, &post("/publish?topic=news", &number.to_string()));
+        let stream = group.ask(0, &post("/publish?topic=news", &number.to_string()));
         let bytes = stream.read();
         if !bytes.is_empty() {
             break answer(&bytes);
@@ -252,12 +252,12 @@ fn publishing_is_refused_while_a_reactor_is_overloaded_and_reaches_no_member() {
     };
     assert_eq!(refused.status, 503, "{}", refused.text());
     assert_eq!(refused.header("retry-after"), Some("1"));
-    assert_eq!(house.publish(0, "news", "no"), Err(Overloaded));
+    assert_eq!(group.publish(0, "news", "no"), Err(Overloaded));
     // A publication counts 256 bytes, its topic and its text.
     assert_eq!(waiting.len(), 3000_usize.div_ceil(256 + 4 + 1));
     // The limit is one of each publishing reactor, so the other one still publishes.
-    assert_eq!(house.publish(1, "elsewhere", "yes"), Ok(()));
-    house.settle();
+    assert_eq!(group.publish(1, "elsewhere", "yes"), Ok(()));
+    group.settle();
     for stream in &waiting {
         assert_eq!(published(&answer(&stream.read())).1, 2);
     }
@@ -267,7 +267,7 @@ fn publishing_is_refused_while_a_reactor_is_overloaded_and_reaches_no_member() {
     for member in &members {
         assert_eq!(member.received(), expected);
     }
-    assert_eq!(published(&house.post(0, "news", "again")).1, 2);
+    assert_eq!(published(&group.post(0, "news", "again")).1, 2);
 }
 
 #[test]
@@ -276,14 +276,14 @@ fn a_client_of_the_envelope_that_publishes_fast_is_slowed_and_loses_nothing() {
         federation_bytes_max: 2000,
         ..Config::default()
     };
-    let mut house = house_with(2, &config);
-    let publisher = house.envelope(0, "answers");
-    let members = [0, 1].map(|at| house.plain(at, "news"));
+    let mut group = group_with(2, &config);
+    let publisher = group.envelope(0, "answers");
+    let members = [0, 1].map(|at| group.plain(at, "news"));
     for number in 0..500 {
         publisher.send(json!({"publish": "news", "data": number}).to_string());
     }
-    house.sims[0].settle();
-    house.settle();
+    group.sims[0].settle();
+    group.settle();
     let expected: Vec<_> = (0..500).map(|number| number.to_string()).collect();
     for member in &members {
         assert_eq!(member.received(), expected);
@@ -293,15 +293,15 @@ fn a_client_of_the_envelope_that_publishes_fast_is_slowed_and_loses_nothing() {
 
 #[test]
 fn publishing_fails_for_topics_whose_home_reactor_has_ended() {
-    let mut house = house(2);
+    let mut group = group_of(2);
     let topics = topics();
-    let members: Vec<_> = topics.iter().map(|topic| house.plain(0, topic)).collect();
-    let json = house.envelope(0, "answers");
-    let _there: Vec<_> = topics.iter().map(|topic| house.plain(1, topic)).collect();
+    let members: Vec<_> = topics.iter().map(|topic| group.plain(0, topic)).collect();
+    let json = group.envelope(0, "answers");
+    let _there: Vec<_> = topics.iter().map(|topic| group.plain(1, topic)).collect();
     // This publication is on its way when the other reactor ends.
-    let under_way = house.ask(0, &post("/publish?topic=topic.0", "last words"));
-    house.sims.pop();
-    house.settle();
+    let under_way = group.ask(0, &post("/publish?topic=topic.0", "last words"));
+    group.sims.pop();
+    group.settle();
     let mut lost = match answer(&under_way.read()).status {
         200 => {
             assert_eq!(members[0].received(), ["last words"]);
@@ -313,9 +313,9 @@ fn publishing_fails_for_topics_whose_home_reactor_has_ended() {
         }
     };
     for (topic, member) in topics.iter().zip(&members).skip(1) {
-        let answer = house.post(0, topic, "hello");
+        let answer = group.post(0, topic, "hello");
         json.send(json!({"publish": topic, "data": 1}).to_string());
-        house.settle();
+        group.settle();
         if answer.status == 200 {
             assert_eq!(published(&answer).1, 1);
             assert_eq!(member.received(), ["hello", "1"]);
@@ -339,37 +339,37 @@ fn publishing_fails_for_topics_whose_home_reactor_has_ended() {
 
 #[test]
 fn a_publication_is_delivered_although_its_reactor_ends_before_the_answer() {
-    let mut house = house(2);
-    let member = house.plain(1, "news");
-    house.publish(0, "news", "one").unwrap();
-    house.sims.remove(0);
-    house.settle();
+    let mut group = group_of(2);
+    let member = group.plain(1, "news");
+    group.publish(0, "news", "one").unwrap();
+    group.sims.remove(0);
+    group.settle();
     // If the other reactor is the home of the topic, the publication has gone there already.
     assert_eq!(member.received(), ["one"]);
 }
 
 #[test]
 fn a_publication_is_delivered_although_its_client_leaves_before_the_answer() {
-    let mut house = house(2);
-    let member = house.plain(1, "news");
-    let stream = house.ask(0, &post("/publish?topic=news", "one"));
+    let mut group = group_of(2);
+    let member = group.plain(1, "news");
+    let stream = group.ask(0, &post("/publish?topic=news", "one"));
     stream.reset();
-    house.settle();
+    group.settle();
     assert_eq!(member.received(), ["one"]);
-    assert_eq!(published(&house.post(0, "news", "two")).1, 1);
+    assert_eq!(published(&group.post(0, "news", "two")).1, 1);
 }
 
 #[test]
 fn answers_to_requests_on_one_connection_keep_their_order() {
-    let mut house = house(2);
+    let mut group = group_of(2);
     let topics = topics();
-    let _members: Vec<_> = topics.iter().map(|topic| house.plain(1, topic)).collect();
+    let _members: Vec<_> = topics.iter().map(|topic| group.plain(1, topic)).collect();
     let requests = topics
         .iter()
         .map(|topic| post(&format!("/publish?topic={topic}"), "x"));
     let all = requests.collect::<Vec<_>>().join(&get("/healthz"));
-    let stream = house.ask(0, &all);
-    house.settle();
+    let stream = group.ask(0, &all);
+    group.settle();
     let answers = answers(&stream.read());
     assert_eq!(answers.len(), 2 * topics.len() - 1);
     for (index, answer) in answers.iter().enumerate() {
@@ -380,11 +380,11 @@ fn answers_to_requests_on_one_connection_keep_their_order() {
 
 #[test]
 fn a_publish_on_one_reactor_stays_there_and_its_id_is_unique_in_the_group() {
-    let mut house = house(2);
-    let members = [0, 1].map(|at| house.plain(at, "news"));
-    let first = house.sims[0].reactor().publish("news", "here");
-    let second = house.sims[1].reactor().publish("news", "there");
-    let (third, _) = published(&house.post(0, "news", "everywhere"));
+    let mut group = group_of(2);
+    let members = [0, 1].map(|at| group.plain(at, "news"));
+    let first = group.sims[0].reactor().publish("news", "here");
+    let second = group.sims[1].reactor().publish("news", "there");
+    let (third, _) = published(&group.post(0, "news", "everywhere"));
     assert_eq!((first.delivered, second.delivered), (1, 1));
     let ids = [first.id, second.id, third];
     assert!(ids.is_sorted_by(|one, next| one < next), "{ids:?}");
@@ -394,9 +394,9 @@ fn a_publish_on_one_reactor_stays_there_and_its_id_is_unique_in_the_group() {
 
 #[test]
 fn a_group_has_as_many_seats_as_it_was_made_with() {
-    let house = house(2);
+    let group = group_of(2);
     let mut late = Sim::new(Log::new(), |_| {});
-    let error = house.group.join(late.reactor()).err().unwrap();
+    let error = group.group.join(late.reactor()).err().unwrap();
     assert_eq!(error.to_string(), "all 2 seats of the group are taken");
     assert_eq!(late.reactor().publish("news", "alone").id.number, 1);
 }
@@ -422,13 +422,13 @@ fn publishing_fails_for_topics_whose_home_reactor_has_not_joined() {
 
 #[test]
 fn a_call_for_all_runs_on_each_reactor_once() {
-    let mut house = house(3);
-    house.group.run_on_all(|cx| {
+    let mut group = group_of(3);
+    group.group.run_on_all(|cx| {
         cx.state.push(Err(ReactorEnded));
         cx.reactor.stop();
     });
-    house.settle();
-    for sim in &mut house.sims {
+    group.settle();
+    for sim in &mut group.sims {
         assert_eq!(*sim.state(), [Err(ReactorEnded)]);
         assert!(!sim.is_running());
     }

@@ -416,7 +416,10 @@ fn turn_until<S: 'static>(
 ) {
     let began = Instant::now();
     while !is_done(event_loop) {
-        assert!(began.elapsed() < PATIENCE, "it does not come about");
+        assert!(
+            began.elapsed() < PATIENCE,
+            "the expected state was never reached"
+        );
         event_loop.turn(Some(Duration::from_millis(100))).unwrap();
     }
 }

@@ -380,9 +380,9 @@ fn ticks_run_in_order_and_new_ticks_wait_for_the_next_turn() {
     assert_eq!(sim.state()[3..], ["a again", "b again", "c again"]);
 }
 
-fn tick_for_ever(cx: &mut waterwheel::Cx<'_, u64>) {
+fn requeue_tick(cx: &mut waterwheel::Cx<'_, u64>) {
     *cx.state += 1;
-    cx.reactor.next_tick(tick_for_ever);
+    cx.reactor.next_tick(requeue_tick);
 }
 
 #[test]
@@ -396,7 +396,7 @@ fn a_tick_that_requeues_itself_does_not_starve_sockets_or_timers() {
         reactor.after(Duration::ZERO, |cx| *cx.state += 1_000_000);
     });
     let client = sim.connect();
-    sim.reactor().next_tick(tick_for_ever);
+    sim.reactor().next_tick(requeue_tick);
     client.write("hello");
     sim.turn();
     assert_eq!(client.read_text(), "hello");
@@ -520,7 +520,7 @@ fn a_panic_ends_its_connection_with_1011_and_nothing_else() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.websocket("0.0.0.0:80", |ws| {
             ws.on_message(|ws, message| {
-                assert!(message.as_text() != Some("boom"), "as ordered");
+                assert!(message.as_text() != Some("boom"), "a test panic");
                 ws.send(message)
             });
             ws.on_close(|ws, close| ws.state.push(format!("{close}")));
@@ -741,7 +741,7 @@ fn a_stale_id_does_nothing_even_when_its_place_is_reused() {
     let alive = sim.websocket("/");
     let (stale, id) = (sim.state().members[0], sim.state().members[1]);
     let places = |id: ConnId| id.to_bits() & 0xffff_ffff;
-    assert_eq!(places(stale), places(id), "the place is taken");
+    assert_eq!(places(stale), places(id), "the place is reused");
     let reactor = sim.reactor();
     assert_eq!(reactor.send(stale, "x"), Sent::Gone);
     assert_eq!(reactor.send_keyed(stale, 1, "x"), Sent::Gone);
@@ -797,7 +797,7 @@ fn logged(what: &str) -> Vec<String> {
         .collect()
 }
 
-fn listen_to_the_log() {
+fn capture_log() {
     // Only the first call of a process installs the logger.
     let _ = log::set_logger(&LINES);
     log::set_max_level(log::LevelFilter::Debug);
@@ -814,7 +814,7 @@ fn every_callback_is_slow() -> Config {
 // On a real event loop: in a simulation a callback takes no time.
 #[test]
 fn a_slow_callback_is_logged_by_name_and_shows_in_the_histogram() {
-    listen_to_the_log();
+    capture_log();
     let mut event_loop = EventLoop::new(every_callback_is_slow(), Duration::ZERO).unwrap();
     event_loop.reactor().next_tick(|cx| {
         let began = Instant::now();
@@ -845,7 +845,7 @@ fn a_callback_below_the_limit_is_not_counted_as_slow() {
 
 #[test]
 fn a_panic_is_logged_with_its_connection_its_route_and_its_event() {
-    listen_to_the_log();
+    capture_log();
     let mut sim = Sim::new((), |reactor: &mut Reactor<()>| {
         reactor.http("127.0.0.1:4242", |router| {
             router.get("/well", |request| request.reply("well"));
@@ -878,7 +878,7 @@ fn a_panic_is_logged_with_its_connection_its_route_and_its_event() {
 // On a real event loop: only there the kernel chooses the port, and a callback takes time.
 #[test]
 fn a_slow_callback_is_logged_with_the_real_port_and_its_route() {
-    listen_to_the_log();
+    capture_log();
     let mut event_loop = EventLoop::new(every_callback_is_slow(), ()).unwrap();
     let listener = event_loop.reactor().http("127.0.0.1:0", |router| {
         router.get("/other", |request| request.reply("other"));

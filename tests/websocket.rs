@@ -241,12 +241,12 @@ fn close_sends_queued_messages_first_and_ignores_later_ones() {
     assert_eq!(*sim.state(), ["one", "Gone", &format!("4000 {reason}")]);
 }
 
-struct Object {
+struct CountingHandler {
     greeting: &'static str,
     count: usize,
 }
 
-impl WebSocketHandler<Log> for Object {
+impl WebSocketHandler<Log> for CountingHandler {
     fn on_open(&mut self, ws: &mut Ws<'_, Log>, handshake: &Handshake<'_>) {
         ws.send(format!("{} {}", self.greeting, handshake.path()));
     }
@@ -290,7 +290,7 @@ fn a_reset_in_on_message_delivers_no_further_messages() {
 fn one_handler_object_can_take_all_callbacks() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.websocket("0.0.0.0:80", |ws| {
-            ws.handler(Object {
+            ws.handler(CountingHandler {
                 greeting: "welcome to",
                 count: 0,
             })
@@ -325,7 +325,7 @@ fn session() -> Vec<u8> {
 }
 
 /// The callbacks of the application and the bytes for the client, with the session in pieces.
-fn heard_and_got(pieces: &[&[u8]], settle: bool) -> (Log, Vec<u8>) {
+fn run_in_pieces(pieces: &[&[u8]], settle: bool) -> (Log, Vec<u8>) {
     let mut sim = Sim::new(Log::new(), echo);
     let client = sim.connect();
     let mut got = Vec::new();
@@ -345,7 +345,7 @@ fn heard_and_got(pieces: &[&[u8]], settle: bool) -> (Log, Vec<u8>) {
 // Bytes behind the upgrade in the same read are the first frames.
 #[test]
 fn frames_behind_the_upgrade_in_one_read_are_delivered() {
-    let (heard, got) = heard_and_got(&[&session()], true);
+    let (heard, got) = run_in_pieces(&[&session()], true);
     let expected = [
         "open /chat".to_owned(),
         "text first".into(),
@@ -373,14 +373,14 @@ fn frames_behind_the_upgrade_in_one_read_are_delivered() {
 #[test]
 fn every_cut_of_a_session_gives_the_same_events() {
     let session = session();
-    let whole = heard_and_got(&[&session], true);
+    let whole = run_in_pieces(&[&session], true);
     for cut in 1..session.len() {
         let pieces = [&session[..cut], &session[cut..]];
-        assert_eq!(heard_and_got(&pieces, true), whole, "cut at {cut}");
+        assert_eq!(run_in_pieces(&pieces, true), whole, "cut at {cut}");
     }
     for length in 1..40 {
         let pieces: Vec<&[u8]> = session.chunks(length).collect();
-        assert_eq!(heard_and_got(&pieces, true), whole, "pieces of {length}");
+        assert_eq!(run_in_pieces(&pieces, true), whole, "pieces of {length}");
     }
 }
 
@@ -552,8 +552,8 @@ fn a_protocol_error_sends_its_code_to_the_peer_and_to_on_close() {
                     });
                 });
                 ws.on_close(|ws, close| {
-                    let told = ws.state.replace(close.clone());
-                    assert_eq!(told.map(|told| told.cause), Some(close.cause));
+                    let error = ws.state.replace(close.clone());
+                    assert_eq!(error.map(|error| error.cause), Some(close.cause));
                 });
             })
         });
@@ -761,7 +761,7 @@ fn an_endless_message_does_not_postpone_the_pong_deadline() {
         client.send_bytes([7]);
         sim.advance(secs(1));
     }
-    assert_eq!(sim.reactor().connection_count(), 1, "its time is not over");
+    assert_eq!(sim.reactor().connection_count(), 1, "before the deadline");
     client.send_bytes([7]);
     sim.advance(secs(1) + LATE + LATE);
     assert_eq!(sim.reactor().connection_count(), 0);

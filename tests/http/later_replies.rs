@@ -121,5 +121,9 @@ fn a_second_answer_to_one_request_returns_gone() {
     let (bytes, is_closed) = exchange(&mut sim, &[get("/panic").repeat(2).as_bytes()]);
     assert!(answer(&bytes).status == 500 && is_closed);
     assert_eq!(sim.reactor().stats().panics, 1);
-    assert_eq!(ask(&mut sim, &get("/twice")).text(), "one", "others go on");
+    assert_eq!(
+        ask(&mut sim, &get("/twice")).text(),
+        "one",
+        "other connections go on"
+    );
 }

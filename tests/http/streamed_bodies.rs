@@ -88,7 +88,11 @@ fn no_streamed_bytes_end_the_body() {
     assert_eq!(all[0].body, expected);
     assert_eq!(all[0].chunks.len(), 3);
     assert!(all[0].is_whole);
-    assert_eq!(sim.state().sent, [Sent::Gone, Sent::Gone], "behind its end");
+    assert_eq!(
+        sim.state().sent,
+        [Sent::Gone, Sent::Gone],
+        "after the end of the body"
+    );
     assert_same_when_cut(&mut sim, "streamed", both.as_bytes());
 }
 

@@ -93,7 +93,7 @@ fn the_envelope_answers_invalid_commands_with_an_error() {
         let fields = said[0].as_object().expect("an object");
         assert_eq!(fields.len(), 2, "{about}: {fields:?}");
         assert!(fields["error"].as_str().is_some_and(|why| !why.is_empty()));
-        assert_eq!(fields["about"], about, "what it is about");
+        assert_eq!(fields["about"], about, "the faulty field");
     }
     for text in [
         "chat",
@@ -104,7 +104,7 @@ fn the_envelope_answers_invalid_commands_with_an_error() {
     ] {
         let said = say(&mut sim, &socket, text);
         assert_eq!(said.len(), 1, "{text:?}");
-        assert_eq!(said[0]["about"], text, "what is no JSON is given as text");
+        assert_eq!(said[0]["about"], text, "text that is no JSON is quoted");
     }
     let large = "x".repeat(50_000);
     let said = say(&mut sim, &socket, large);

@@ -53,20 +53,20 @@ fn refusals_are_logged_once_a_minute_with_their_count() {
             let lines = lines.iter().filter(|line| line.contains(name));
             lines.cloned().collect::<Vec<_>>()
         };
-        refuse(&mut sim, request, 100);
+        assert_refused(&mut sim, request, 100);
         assert_eq!(said().len(), 1, "{:?}", said());
         assert!(said()[0].starts_with("WARN ") && !said()[0].contains("more"));
         sim.advance(seconds(59));
-        refuse(&mut sim, request, 10);
+        assert_refused(&mut sim, request, 10);
         assert_eq!(said().len(), 1, "{:?}", said());
         sim.advance(seconds(1));
-        refuse(&mut sim, request, 2);
+        assert_refused(&mut sim, request, 2);
         assert_eq!(said().len(), 2, "{:?}", said());
         assert!(said()[1].ends_with("; 109 more since the last line"));
     }
 }
 
-fn refuse(sim: &mut Sim<()>, request: &str, count: usize) {
+fn assert_refused(sim: &mut Sim<()>, request: &str, count: usize) {
     for _ in 0..count {
         assert_eq!(ask(sim, request).status, 403);
     }
@@ -120,7 +120,10 @@ fn a_draining_hub_says_goodbye_on_every_transport() {
     sim.advance(seconds(10));
     for socket in [&socket, &json] {
         let events = socket.take_events();
-        assert!(matches!(events[0], Received::Text(_)), "nothing is lost");
+        assert!(
+            matches!(events[0], Received::Text(_)),
+            "a publication before the drain"
+        );
         assert_eq!(socket.close_code(), Some(1001));
         socket.close(1001);
     }
@@ -130,5 +133,5 @@ fn a_draining_hub_says_goodbye_on_every_transport() {
     assert!(reader.stream.is_closed());
     reader.stream.close();
     sim.settle();
-    assert!(!sim.is_running(), "all have gone");
+    assert!(!sim.is_running(), "all connections have ended");
 }
