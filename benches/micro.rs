@@ -1,9 +1,9 @@
 //! Single operations: `cargo bench --bench micro [-- FILTER]`.
 //!
-//! `-- --sample-count 2 --sample-size 1` runs each a few times only, to see that it runs.
+//! `-- --sample-count 2 --sample-size 1` runs each only a few times, to check that it works.
 //!
-//! What is not public is measured through a simulation, with a turn of the loop around it; the
-//! smallest size says what the turn costs.
+//! Private functions are measured through a simulation, with a turn of the loop around each call.
+//! The smallest size shows the cost of the turn.
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
@@ -37,7 +37,7 @@ mod frame {
             .bench_local(|| apply_mask(black_box(&mut payload), black_box(MASK)));
     }
 
-    /// Unmasked in place: each time another copy of the frame.
+    /// Parsing unmasks in place, so each call gets a new copy of the frame.
     fn parse(bencher: Bencher<'_, '_>, message: Message<'_>) {
         let mut frame = Vec::new();
         encode_message(Some(MASK), message, &mut frame);
@@ -187,7 +187,7 @@ mod topic {
         bencher.bench_local(|| assert_eq!(topics.members(black_box(&name)).count(), 1));
     }
 
-    /// None of the patterns matches.
+    /// Patterns that do not match the topic.
     #[divan::bench(args = [1, 10, 100])]
     fn find_among_patterns(bencher: Bencher<'_, '_>, count: usize) {
         let mut topics = Topics::new();
@@ -221,7 +221,7 @@ mod reactor {
     use std::time::Duration;
     use waterwheel::{Config, Cx, Reactor, Sim};
 
-    /// A request and its answer, by the number of routes; the last one answers.
+    /// A request and its answer, by the number of routes. The last route matches.
     #[divan::bench(args = [1, 10, 100])]
     fn request_among_routes(bencher: Bencher<'_, '_>, count: usize) {
         let config = Config {
@@ -247,7 +247,7 @@ mod reactor {
         });
     }
 
-    /// One publication, queued and flushed to all; what it takes the clients to read is left out.
+    /// One publication, queued and flushed to all members. The reads of the clients are left out.
     #[divan::bench(args = [1, 100, 1000, 10_000], sample_size = 8)]
     fn publish_to_members(bencher: Bencher<'_, '_>, count: usize) {
         let mut sim = Sim::new((), |reactor| {
@@ -273,7 +273,7 @@ mod reactor {
 
     const MILLION: u64 = 1_000_000;
 
-    /// A timer goes off each microsecond, and is set again a second later.
+    /// A timer fires every microsecond, and is set again for a second later.
     fn set_again(reactor: &mut Reactor<u64>) {
         reactor.after(Duration::from_micros(MILLION), |cx: &mut Cx<'_, u64>| {
             *cx.state += 1;
@@ -297,7 +297,7 @@ mod reactor {
         let mut sim = a_million_timers();
         let mut at = 0;
         bencher.bench_local(|| {
-            // Anywhere in the second, in no order.
+            // At any place in the second, in no order.
             at = (at + 618_033) % MILLION;
             let timer = sim.reactor().after(Duration::from_micros(at), |_| {});
             assert!(sim.reactor().cancel(timer));

@@ -1,16 +1,16 @@
-//! One reactor with a million WebSockets, in memory: how long each step takes, and what a
-//! connection costs the server.
+//! One reactor with a million WebSockets, in memory: measures how long each step takes and
+//! how many bytes a connection costs the server.
 //!
-//! `cargo bench --bench million [-- COUNT]`; 1,000,000 connections where no count is given. Prints a
-//! table, and at the end one line of JSON; fails when a connection takes more than it may, or when
-//! memory is not given back.
+//! `cargo bench --bench million [-- COUNT]`; 1,000,000 connections by default. Prints a table and one
+//! line of JSON. Fails when a connection takes more memory than allowed, or when memory is not freed
+//! at the end.
 //!
 //! Bytes are counted exactly, by the allocator (as requested, without its own overhead), not
-//! estimated from resident pages. Not counted as the server's are the two ends of each stream and
-//! the client's handle, which stand for the kernel's socket and for the peer; they are allocated
-//! in one place, [`dial`], and counted there by themselves. Resident memory is told beside it, for
-//! the whole process: with the clients, and with what the allocator keeps of what was freed. The
-//! clock of the simulation stands still but for the last step.
+//! estimated from resident pages. The two ends of each stream and the client's handle are
+//! left out: they stand for the kernel's socket and for the peer, and are counted separately in
+//! [`dial`]. Resident memory is printed too; it is that of the whole process, with the clients and
+//! the freed memory that the allocator keeps. The clock of the simulation moves only in the last
+//! step.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ use waterwheel::{ConnId, Reactor, Sim, SimStream};
 
 const COUNT: usize = 1_000_000;
 
-/// Clients that come, or go, at the same time.
+/// Clients that connect or close at the same time.
 const BATCH: usize = 1000;
 
 const REQUEST: &[u8] =
@@ -32,10 +32,10 @@ const GOODBYE: &[u8] = b"\x88\x82\0\0\0\0\x03\xe8";
 
 const MESSAGE_BYTES: usize = 64;
 
-/// A connection with one subscription takes at most this, in bytes on the server's side.
+/// The most bytes that a connection with one subscription may take on the server's side.
 const EACH_BYTES_MAX: f64 = 400.0;
 
-/// At most this is left when all have gone, in bytes: what the next ones begin with.
+/// The most bytes that may stay allocated when all connections are closed.
 const LEFT_BYTES_MAX: i64 = 100_000;
 
 type Ids = Vec<ConnId>;
@@ -52,15 +52,15 @@ struct Bench {
     sim: Sim<Ids>,
     clients: Vec<SimStream>,
     count: usize,
-    /// What is allocated now and was not at the start, in bytes: all of it, and of that the streams.
+    /// Growth of the allocated bytes since the start: in total, and the part of the streams.
     heap_bytes: i64,
     stream_bytes: i64,
     json: String,
 }
 
 impl Bench {
-    /// Runs one step and says what it took. The bytes are told where the step leaves nothing in
-    /// the streams.
+    /// Runs one step and prints what it took. The bytes are printed only when the step leaves the
+    /// streams empty (`is_quiet`).
     fn step(&mut self, name: &str, is_quiet: bool, run: impl FnOnce(&mut Bench)) {
         let began = Instant::now();
         let change = measure(|| run(self)).bytes_current;
@@ -83,7 +83,7 @@ impl Bench {
         (self.heap_bytes - self.stream_bytes) as f64 / self.count as f64
     }
 
-    /// The clients connect, and become WebSockets.
+    /// The clients connect and do the handshake.
     fn open(&mut self) {
         while self.clients.len() < self.count {
             let first = self.clients.len();
@@ -122,7 +122,7 @@ impl Bench {
         }
     }
 
-    /// The clients say goodbye, read the server's, and close.
+    /// The clients send a close frame, read the server's, and close.
     fn close(&mut self) {
         for batch in self.clients.chunks(BATCH) {
             for client in batch {
@@ -136,7 +136,7 @@ impl Bench {
             }
             self.sim.settle();
         }
-        // What is left of the streams is the handles of the clients.
+        // Only the handles of the clients are left of the streams.
         self.clients.clear();
         self.stream_bytes = 0;
         assert_eq!(self.sim.reactor().connection_count(), 0);
@@ -153,7 +153,7 @@ fn dial(sim: &mut Sim<Ids>, clients: &mut Vec<SimStream>, count: usize) -> i64 {
     cost.bytes_current
 }
 
-/// Zero where the system does not tell.
+/// Zero where the system has no `/proc`.
 fn resident_bytes() -> u64 {
     let pages = std::fs::read_to_string("/proc/self/statm")
         .ok()
@@ -167,7 +167,7 @@ fn main() {
         None => COUNT,
         Some(Ok(count @ 1..)) => count,
         Some(_) => {
-            eprintln!("million: the number of connections is expected");
+            eprintln!("million: expected the number of connections");
             std::process::exit(2);
         }
     };
@@ -199,7 +199,7 @@ fn main() {
     println!("{{\"connections\":{count}{}}}", bench.json);
     if EACH_BYTES_MAX < each || LEFT_BYTES_MAX < bench.heap_bytes {
         eprintln!(
-            "million: at most {EACH_BYTES_MAX} bytes for each and {LEFT_BYTES_MAX} in the end"
+            "million: expected at most {EACH_BYTES_MAX} bytes for each connection and {LEFT_BYTES_MAX} at the end"
         );
         std::process::exit(1);
     }

@@ -1,5 +1,5 @@
-//! A client under the Autobahn cases: `tests/autobahn/run --serve`, then
-//! `cargo run --example autobahn_client` with the address that it says.
+//! A client for the cases of the Autobahn TestSuite: `tests/autobahn/run --serve`, then
+//! `cargo run --example autobahn_client` with the address that it prints.
 
 use std::{env, io};
 
@@ -15,7 +15,7 @@ pub struct Cases {
     pub run: u32,
 }
 
-/// Runs every case that the server at `url` has, one after the other.
+/// Runs every case of the server at `url`, one after the other.
 pub fn run(url: &str) -> io::Result<Cases> {
     let mut config = Config::default();
     config.options.websocket = websocket::Limits {
@@ -37,7 +37,7 @@ pub fn run(url: &str) -> io::Result<Cases> {
     })
 }
 
-// The next case, or what is said behind the last.
+// Starts the next case, or after the last one asks the server for its reports.
 fn next(reactor: &mut Reactor<Cases>, cases: &mut Cases) -> io::Result<ConnId> {
     let Cases { url, count, run } = cases;
     if run == count {

@@ -1,4 +1,4 @@
-//! Cramp's chat, with shared state and without a `RefCell`: `cargo run --example chat`.
+//! The chat of Cramp's README, with shared state and without a `RefCell`: `cargo run --example chat`.
 
 use std::collections::HashSet;
 use std::io;

@@ -1,4 +1,5 @@
-//! websocket-driver's echo, one plain blocking thread per client: `cargo run --example driver_echo`.
+//! The echo server of websocket-driver, with one blocking thread for each client:
+//! `cargo run --example driver_echo`.
 
 use std::io::{self, Read, Write};
 use std::net::TcpListener;

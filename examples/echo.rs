@@ -1,4 +1,5 @@
-//! EventMachine and em-websocket's echo: `cargo run --example echo`, then `websocat ws://127.0.0.1:8080`.
+//! The echo server of em-websocket's README: `cargo run --example echo`, then
+//! `websocat ws://127.0.0.1:8080`.
 
 use std::io;
 

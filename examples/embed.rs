@@ -1,5 +1,5 @@
-//! A reactor inside somebody else's loop: here the other loop is a plain `mio::Poll` with a timer
-//! of its own, which watches the reactor's descriptor. `cargo run --example embed`.
+//! A reactor inside another event loop: here a `mio::Poll` with a timer, which watches the reactor's
+//! descriptor. `cargo run --example embed`.
 
 #[cfg(unix)]
 fn main() -> std::io::Result<()> {

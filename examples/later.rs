@@ -1,4 +1,4 @@
-//! Rack's `async.callback`: the answer comes from a timer, and the loop goes on meanwhile.
+//! A reply from a timer, like Rack's `async.callback`: the loop serves other requests meanwhile.
 //! `cargo run --example later`, then `curl localhost:4568/later`.
 
 use std::io;

@@ -1,5 +1,5 @@
-//! A hub on every core: as many reactors as there are cores, on one port, in one group. The
-//! hub's own routes and one of ours publish to the members of all. `cargo run --example many_cores`,
+//! A hub on every core: one reactor for each core, all on one port and in one group. The hub's
+//! routes and one more publish to the members of all reactors. `cargo run --example many_cores`,
 //! then `curl -N 'http://127.0.0.1:8083/events?topic=chat'` a few times, and
 //! `curl -d hello http://127.0.0.1:8083/say`.
 

@@ -1,4 +1,4 @@
-//! Sinatra's chat over Server-Sent Events: `cargo run --example sse_chat`, then
+//! The chat of Sinatra's README, over Server-Sent Events: `cargo run --example sse_chat`, then
 //! `curl -N localhost:4567/chat` and `curl -d message=hello localhost:4567/message`.
 
 use std::io;

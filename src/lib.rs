@@ -16,15 +16,14 @@
 //!
 //! # A guide in one page
 //!
-//! [`Reactor::run`] takes your state and a setup. The setup gets the reactor, a
-//! [`Reactor`], and asks it to listen: [`Reactor::websocket`] for WebSockets alone, [`Reactor::http`] for
-//! routes, event streams, later answers and WebSockets on one port, [`Reactor::stream`] for raw bytes.
-//! The closures given there are your callbacks. Each runs once per event, never inside another,
-//! and gets what it is about with three public fields: `state` (yours), `reactor` (everything a
-//! callback may ask for) and `id` (the connection).
+//! [`Reactor::run`] takes your state and a setup. The setup gets the [`Reactor`] and tells it where to listen:
+//! [`Reactor::websocket`] for WebSockets alone, [`Reactor::http`] for routes, event streams, later answers and
+//! WebSockets on one port, [`Reactor::stream`] for raw bytes. The closures that you pass are your callbacks. A
+//! callback runs once for each event and never inside another. Its first argument has three public fields:
+//! `state` (yours), `reactor` (send, publish, timers, connect) and `id` (the connection).
 //!
-//! Ids are `Copy`, can be kept anywhere, and never dangle: on a connection that is gone an
-//! operation answers [`Sent::Gone`]. [`ConnMap`] keeps something for each connection, by its id.
+//! Ids are `Copy` and can be stored anywhere: an operation on a connection that is gone answers [`Sent::Gone`].
+//! [`ConnMap`] stores a value for each connection, by its id.
 //!
 //! ```no_run
 //! # use std::collections::HashSet;
@@ -40,8 +39,11 @@
 //! # std::io::Result::Ok(())
 //! ```
 //!
-//! One port may serve all of it, and topics reach every transport with the same bytes in the same
-//! order:
+//! The loop above uses `ws.reactor.send(*user, ..)`: `ws.send` borrows all of `ws`, so the compiler refuses it
+//! (E0502) while `ws.state` is borrowed. The fields can be borrowed side by side.
+//!
+//! One port can serve several protocols, and a publication reaches the members of its topic over each of them, in
+//! the same order:
 //!
 //! ```no_run
 //! # use std::time::Duration;
@@ -65,53 +67,128 @@
 //! # std::io::Result::Ok(())
 //! ```
 //!
-//! Callbacks that share more than closures can hold are one object: a [`WebSocketHandler`], given to
+//! Callbacks that need data of their own are the methods of one object: a [`WebSocketHandler`], given to
 //! [`WebSocketCallbacks::handler`].
 //!
-//! The other side is the same with `connect` in its name: [`Reactor::connect_websocket`] and
-//! [`Reactor::connect_stream`] return an id at once, and the one outcome is `on_open` or `on_close`.
+//! The client's side is the same with `connect` in its name: [`Reactor::connect_websocket`] and
+//! [`Reactor::connect_stream`] return an id at once. Later either `on_open` is called, or `on_close` with the cause.
 //!
-//! # What is promised
+//! # Accepting a WebSocket
 //!
-//! * Callbacks never nest, so none of the above needs a `RefCell`.
-//! * `on_open` once, messages in wire order, `on_close` exactly once and last, with a [`Close`]
-//!   that says who ended it and why.
-//! * Memory for one client is bounded. Above the high watermark of its queue the route's
-//!   [`Overflow`] policy decides, and reading from it pauses; see [`ConnectionOptions`].
-//! * Every wait has a deadline, and every queue a limit: see [`Config`].
-//! * A panic in a callback ends that connection and nothing else. (Not under `panic = "abort"`.)
-//! * An idle loop makes no wake-ups.
+//! [`WebSocketRoute::before_open`] decides whether a client is accepted, while it is still an HTTP request.
+//! `request.id` there is the same id as `ws.id` in `on_open`, so a map in your state hands over what was found
+//! out:
 //!
-//! # Without the network
+//! ```
+//! use waterwheel::{ConnMap, ListenerId, Reactor, Sim, Status};
 //!
-//! [`Sim`] runs the same program on memory streams and an invented clock; [`websocket::Driver`] is
-//! the protocol alone, on any I/O.
+//! #[derive(Default)]
+//! struct App {
+//!     names: ConnMap<String>,
+//! }
 //!
-//! # From other threads, and inside other loops
+//! fn setup(reactor: &mut Reactor<App>) -> std::io::Result<ListenerId> {
+//!     reactor.websocket("0.0.0.0:8080", |ws| {
+//!         ws.before_open(|request| {
+//!             let name = request.query("name").ok_or(Status::UNAUTHORIZED)?;
+//!             request.state.names.insert(request.id, name.into_owned());
+//!             Ok(())
+//!         });
+//!         ws.on_open(|ws, _| {
+//!             let name = ws.state.names.get(ws.id).map_or("nobody", String::as_str);
+//!             ws.reactor.send(ws.id, format!("Hello {name}"))
+//!         });
+//!         ws.on_close(|ws, _| ws.state.names.remove(ws.id));
+//!     })
+//! }
 //!
-//! [`Remote`] runs closures on the loop from any thread. An [`EventLoop`] made by [`EventLoop::new`]
-//! runs a turn at a time, and says when it wants the next. Several reactors, one a core, are one
-//! hub with a `hub::ReactorGroup`.
+//! let mut sim = Sim::new(App::default(), setup);
+//! let ada = sim.websocket("/?name=Ada");
+//! assert_eq!(ada.received(), ["Hello Ada"]);
+//! ```
+//!
+//! # Rules
+//!
+//! The code cites these rules by their names.
+//!
+//! * **No re-entry.** No method of the reactor calls your code. The request of a callback is queued or changes plain
+//!   data, so your state needs no `RefCell`.
+//! * **Once and last.** For each connection `on_open` is called once, then the messages in wire order. `on_error`
+//!   follows if the peer broke the protocol, a deadline passed or the transport failed. `on_close` is called exactly
+//!   once and last, with a [`Close`] that says who ended the connection and why. A refused handshake calls none of
+//!   them. The one exception: an [`EventLoop`] that is dropped, or taken apart by [`EventLoop::into_state`], before it
+//!   has stopped calls nothing.
+//! * **Bounded for each, by a policy.** `send` means accepted into a bounded queue. Above the queue's high watermark
+//!   the [`Overflow`] policy of the route decides. Below the low watermark `on_drain` is called. With
+//!   [`Overflow::Close`] reading from a connection pauses while its own queue is above the high watermark.
+//! * **One slow member delays nobody.** A publication is encoded once for each wire format, and its bytes are shared.
+//!   The cost of reaching one member does not depend on the queues of the others.
+//! * **Every wait has a deadline, every queue a limit.** All are fields of [`Config`] and [`ConnectionOptions`], and a
+//!   size or count has its unit in its name. The one exception is the queue of [`Remote`], which has no limit.
+//! * **A panic ends one connection,** with close code 1011 or status 500. It is logged with the route and the
+//!   callback, and counted. Timers and the loop go on. (Not under `panic = "abort"`.)
+//! * **Nobody starves.** The bytes and the time that one connection gets in a turn are limited; the rest waits for the
+//!   next turn.
+//! * **Idle means asleep.** A loop without work makes no wake-ups. Out of descriptors it pauses accepting and logs it.
+//! * **Nothing blocks the loop.** Names are looked up in other threads. A callback that takes longer than
+//!   [`Config::slow_callback`] is logged with its route and its name.
+//! * **One order.** All members of a topic get its messages in the same order, over every protocol and on every reactor
+//!   of a `hub::ReactorGroup`.
+//! * **Polite ends.** [`Reactor::stop`] ends the loop after the current callback. [`Reactor::drain`] stops accepting,
+//!   spreads goodbyes over a window in the words of each protocol, flushes, and has a deadline.
+//! * **Network input never panics.** A peer that breaks a protocol gets the right status or close code. A mistake of the
+//!   program gets an error value.
+//! * **No unsafe code:** `#![forbid(unsafe_code)]`.
+//!
+//! # In tests
+//!
+//! [`Sim`] runs the same program on memory streams and an invented clock. [`websocket::Driver`] is the WebSocket
+//! protocol alone, for any I/O.
+//!
+//! # Other threads and other loops
+//!
+//! [`Remote`] runs closures on the loop from any thread. An [`EventLoop`] made by [`EventLoop::new`] runs one turn at a
+//! time and says when it needs the next. Several reactors, one for each core, become one hub with a
+//! `hub::ReactorGroup`.
+//!
+//! # Coming from another library
+//!
+//! The page [`coming_from`] has the names of EventMachine, em-websocket, tokio-tungstenite and axum beside ours.
 //!
 //! # Platforms
 //!
-//! Tested on Linux; compiles for macOS and Windows. Windows has no Unix sockets (`unix:PATH` is an
-//! error of kind `Unsupported`), no `Reactor::drain_on_signals`, no [`Config::reuse_port`], and its
-//! [`EventLoop`] has no descriptor to watch from another loop.
+//! Linux is tested; macOS and Windows compile. Windows has no Unix sockets (`unix:PATH` is an error of kind
+//! `Unsupported`), no `Reactor::drain_on_signals`, no [`Config::reuse_port`], and its [`EventLoop`] has no descriptor
+//! to watch from another loop.
 //!
 //! # Features
 //!
-//! `hub` adds the module `hub`, whose `mount` gives a [`Router`] the routes of the program: topics over
-//! WebSocket, event streams and POST. `signals` adds `Reactor::drain_on_signals` on Unix; `program`, the default,
-//! adds what the binary needs. An embedder wants `default-features = false`.
+//! `hub` adds the module `hub`, whose `mount` gives a [`Router`] the routes of the program: topics over WebSocket,
+//! event streams and POST. `signals` adds `Reactor::drain_on_signals` on Unix. `program`, the default, adds what the
+//! binary needs: a program that embeds the library wants `default-features = false`.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
-// The code of the README is compiled, and run where that ends. Not everywhere is there all it shows.
+// The code in the README and in docs/ is compiled, and run unless it is marked `no_run`. Only on Unix and with the hub,
+// because some of it needs both.
 #[cfg(all(doctest, unix, feature = "hub"))]
-#[doc = include_str!("../README.md")]
-struct Readme;
+mod pages {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../docs/hub.md")]
+    struct Hub;
+    #[doc = include_str!("../docs/limits.md")]
+    struct Limits;
+    #[doc = include_str!("../docs/deploy.md")]
+    struct Deploy;
+    #[doc = include_str!("../docs/measure.md")]
+    struct Measure;
+}
+
+#[cfg(doc)]
+#[doc = include_str!("../docs/coming_from.md")]
+pub mod coming_from {}
 
 mod client;
 #[cfg(feature = "hub")]
@@ -122,28 +199,47 @@ mod reactor;
 mod server;
 mod session;
 
+#[doc(inline)]
 pub use client::websocket::{WebSocketClient, WebSocketClientId};
+#[doc(inline)]
 pub use protocol::http::Status;
+#[doc(inline)]
 pub use protocol::websocket;
+#[doc(inline)]
 pub use protocol::websocket::{Message, ToMessage};
+#[doc(inline)]
 pub use pubsub::{Event, EventId, TopicError, WireFormat};
+#[doc(inline)]
 pub use reactor::close::{Close, CloseCause, Deadline, Sent};
-pub use reactor::config::{Config, ConnectionOptions, Overflow, QUEUED_MESSAGE_BYTES};
-pub use reactor::handler::Cx;
+pub use reactor::config::{Config, ConfigError, ConnectionOptions, Overflow, QUEUED_MESSAGE_BYTES};
 pub use reactor::id::{ConnId, ConnMap, ListenerId};
-pub use reactor::reactor::{Published, Reactor};
+pub use reactor::reactor::{Cx, Reactor};
 pub use reactor::remote::{ReactorEnded, Remote};
+#[doc(inline)]
 pub use reactor::sim::{Received, Sim, SimSocket, SimStream};
+#[doc(inline)]
 pub use reactor::stats::{Histogram, Stats};
+#[doc(inline)]
 pub use reactor::time::timers::TimerId;
+pub use reactor::topics::Published;
 pub use reactor::transport::Peer;
+pub use reactor::transport::endpoint::{ConnectOptions, ListenOptions};
 pub use reactor::transport::listener::Address;
+#[doc(inline)]
 pub use reactor::transport::memory::Faults;
+#[doc(inline)]
 pub use reactor::{EventLoop, SetupResult};
+#[doc(inline)]
 pub use server::origins::Origins;
+#[doc(inline)]
 pub use server::reply::{Body, HeaderError, Reply, Responder};
+#[doc(inline)]
 pub use server::request::{EventStream, Request};
+#[doc(inline)]
 pub use server::router::Router;
+#[doc(inline)]
 pub use server::websocket::WebSocketRoute;
+#[doc(inline)]
 pub use session::stream::{Stream, StreamCallbacks};
+#[doc(inline)]
 pub use session::websocket::{Handshake, WebSocketCallbacks, WebSocketHandler, Ws};

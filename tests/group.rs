@@ -11,11 +11,13 @@ mod support;
 mod many_cores;
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use serde_json::{Value, json};
 use support::{Answer, answer, answers, get, post};
 use waterwheel::hub::{Access, GroupSeat, Overloaded, ReactorGroup, SUBPROTOCOL};
-use waterwheel::{Config, EventId, Published, ReactorEnded, Sim, SimSocket, SimStream};
+use waterwheel::{Config, Event, EventId, Published, ReactorEnded, Sim, SimSocket, SimStream};
 
 /// The outcomes that `done` was called with.
 type Log = Vec<Result<Published, ReactorEnded>>;
@@ -27,11 +29,16 @@ struct TestGroup {
 }
 
 fn group_of(count: usize) -> TestGroup {
-    group_with(count, &Config::default())
+    group_from(ReactorGroup::new(count), count, &Config::default())
 }
 
-fn group_with(count: usize, config: &Config) -> TestGroup {
-    let group = ReactorGroup::new(count);
+/// A group whose reactors each may have this many bytes on the way to the others.
+fn group_with_pending_bytes_max(count: usize, pending_bytes_max: usize) -> TestGroup {
+    let group = ReactorGroup::with_pending_bytes_max(count, pending_bytes_max).unwrap();
+    group_from(group, count, &Config::default())
+}
+
+fn group_from(group: ReactorGroup<Log>, count: usize, config: &Config) -> TestGroup {
     let mut seats = Vec::new();
     let access = Access {
         open: true,
@@ -160,7 +167,7 @@ fn members_on_all_reactors_get_the_messages_of_a_topic_in_one_order_of_ascending
             ticks_per_turn: 1,
             ..Config::default()
         };
-        let mut group = group_with(3, &config);
+        let mut group = group_from(ReactorGroup::new(3), 3, &config);
         let members: Vec<_> = (0..3)
             .flat_map(|at| TOPICS.map(|topic| (at, topic)))
             .map(|(at, topic)| (topic, group.envelope(at, topic)))
@@ -232,11 +239,7 @@ fn members_on_all_reactors_get_the_messages_of_a_topic_in_one_order_of_ascending
 
 #[test]
 fn publishing_is_refused_while_a_reactor_is_overloaded_and_reaches_no_member() {
-    let config = Config {
-        federation_bytes_max: 3000,
-        ..Config::default()
-    };
-    let mut group = group_with(2, &config);
+    let mut group = group_with_pending_bytes_max(2, 3000);
     let members = [0, 1].map(|at| group.plain(at, "news"));
     // The other reactor does not run.
     let mut waiting = Vec::new();
@@ -272,11 +275,7 @@ fn publishing_is_refused_while_a_reactor_is_overloaded_and_reaches_no_member() {
 
 #[test]
 fn a_client_of_the_envelope_that_publishes_fast_is_slowed_and_loses_nothing() {
-    let config = Config {
-        federation_bytes_max: 2000,
-        ..Config::default()
-    };
-    let mut group = group_with(2, &config);
+    let mut group = group_with_pending_bytes_max(2, 2000);
     let publisher = group.envelope(0, "answers");
     let members = [0, 1].map(|at| group.plain(at, "news"));
     for number in 0..500 {
@@ -399,6 +398,40 @@ fn a_group_has_as_many_seats_as_it_was_made_with() {
     let error = group.group.join(late.reactor()).err().unwrap();
     assert_eq!(error.to_string(), "all 2 seats of the group are taken");
     assert_eq!(late.reactor().publish("news", "alone").id.number, 1);
+}
+
+#[test]
+fn a_group_that_would_refuse_every_publication_cannot_be_made() {
+    let refused = ReactorGroup::<Log>::with_pending_bytes_max(2, 0);
+    let error = refused.err().unwrap();
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("pending_bytes_max"), "{error}");
+    let mut group = group_with_pending_bytes_max(1, 1);
+    assert_eq!(published(&group.post(0, "news", "hello")).1, 0);
+}
+
+/// The same without the hub, as an embedder may order publications of its own.
+#[test]
+fn reactors_that_share_a_counter_never_give_one_number_twice() {
+    let mut sims = [(), ()].map(|()| Sim::new((), |_| {}));
+    for _ in 0..3 {
+        sims[1].reactor().publish("news", "before");
+    }
+    let last_number = Arc::new(AtomicU64::new(0));
+    for sim in &mut sims {
+        let reactor = sim.reactor();
+        reactor.number_publications(7, Arc::clone(&last_number));
+        assert_eq!(reactor.epoch(), 7);
+    }
+    let ids = [0, 1, 0].map(|at| sims[at].reactor().next_event_id());
+    assert_eq!(
+        ids.map(|id| (id.epoch, id.number)),
+        [(7, 4), (7, 5), (7, 6)]
+    );
+    let event = Event::message("hello");
+    assert_eq!(sims[1].reactor().deliver("news", ids[0], &event), 0);
+    // Delivering takes no number.
+    assert_eq!(sims[1].reactor().publish("news", "after").id.number, 7);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tungstenite::{Message, WebSocket};
-use waterwheel::{Address, Config, EventLoop, Reactor, Remote};
+use waterwheel::{Address, Config, ConnectOptions, EventLoop, Reactor, Remote};
 
 /// After this long a test gives up. It guards against a hang and asserts no time.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -211,7 +211,7 @@ fn a_listener_removes_only_its_own_socket_file() {
 fn outcome_of(address: String, from: Option<IpAddr>) -> Vec<String> {
     let (running, ()) = start(Vec::new(), move |reactor| {
         reactor
-            .connect_stream_from(&address, from, |stream| {
+            .connect_stream(ConnectOptions::new(&address).from_address(from), |stream| {
                 stream.on_open(|stream| {
                     stream.state.push("open".to_owned());
                     stream.close()
@@ -262,7 +262,8 @@ fn a_stream_connects_from_the_given_local_address() {
     for from in [[127, 0, 0, 2], [127, 0, 0, 3]].map(IpAddr::from) {
         let address = address.clone();
         let (running, ()) = start((), move |reactor| {
-            let made = reactor.connect_stream_from(&address, Some(from), |_| {});
+            let made =
+                reactor.connect_stream(ConnectOptions::new(&address).from_address(from), |_| {});
             made.unwrap();
         });
         let (_stream, peer) = listener.accept().unwrap();

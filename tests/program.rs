@@ -402,16 +402,17 @@ fn an_invalid_port_is_named_with_exit_code_2() {
 #[test]
 fn only_pages_of_allowed_origins_are_served() {
     let server = Server::start(&["--allow-origin", "https://example.org"]);
-    let ask = |origin: &str| {
+    let ask_as = |host: &str, origin: &str| {
         let mut stream = server.connect();
         let request = format!(
-            "GET /healthz HTTP/1.1\r\nHost: localhost\r\nOrigin: {origin}\r\nConnection: close\r\n\r\n"
+            "GET /healthz HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\nConnection: close\r\n\r\n"
         );
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer
     };
+    let ask = |origin: &str| ask_as("localhost", origin);
     let allowed = ask("https://example.org");
     assert!(allowed.starts_with("HTTP/1.1 200"), "{allowed}");
     assert!(
@@ -420,6 +421,17 @@ fn only_pages_of_allowed_origins_are_served() {
     );
     let refused = ask("https://example.net");
     assert!(refused.starts_with("HTTP/1.1 403"), "{refused}");
+    let refused = ask_as("live.example.net", "http://live.example.net");
+    assert!(refused.starts_with("HTTP/1.1 403"), "{refused}");
+    // The log names the option that would have allowed them.
+    server.terminate();
+    let (_, log) = server.ended();
+    for line in [
+        "\"https://example.net\"; --allow-origin allows it",
+        "\"live.example.net\" on a loopback address; --allow-origin http://live.example.net allows it",
+    ] {
+        assert!(log.contains(line), "{log}");
+    }
 }
 
 #[test]

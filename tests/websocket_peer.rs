@@ -198,7 +198,7 @@ fn random_stream(is_masked: bool, random: &mut StdRng) -> (Vec<u8>, Vec<Seen>) {
         }
     }
     if random.random_bool(0.5) {
-        encode_close(mask_if(is_masked), Some(1001.into()), "gone", &mut wire).unwrap();
+        encode_close(mask_if(is_masked), Some(1001.into()), "gone", &mut wire);
         messages.push(Seen::Close(Some(1001), "gone".to_owned()));
     }
     (wire, messages)

@@ -1,13 +1,12 @@
 //! Fixed work for callgrind: `instructions CASE ROUNDS`. `benches/instructions/run` counts it.
 //!
-//! One seed, no clock, no sockets: the same rounds are the same instructions. Only what runs within
-//! [`serve`] is to be counted: the server, and beneath it the memory that stands for the kernel's
-//! sockets; not the clients.
+//! One seed, no clock and no sockets: the same rounds take the same instructions. Callgrind counts
+//! only [`serve`]: the server, and the memory that stands for the kernel's sockets; not the clients.
 
 use waterwheel::{Reactor, Sim, SimStream};
 
-/// An unmasked and a masked frame with 20 bytes of text. The mask is zeros, which takes no less to
-/// undo.
+/// An unmasked and a masked frame with 20 bytes of text. The mask is zeros, which takes as
+/// many instructions to undo as another.
 const MESSAGE: &[u8] = b"\x81\x94\0\0\0\0abcdefghijklmnopqrst";
 const REPLY_BYTES: usize = 22;
 
@@ -34,7 +33,7 @@ fn setup(reactor: &mut Reactor<()>) {
         .expect("memory can be listened on");
 }
 
-/// Where callgrind counts, by this name.
+/// The only function that callgrind counts, found by its name.
 #[inline(never)]
 fn serve(sim: &mut Sim<()>, publication: Option<&str>) {
     if let Some(text) = publication {

@@ -9,11 +9,14 @@ use crate::protocol::http::{
 };
 use crate::protocol::websocket::Role;
 use crate::reactor::close::{Close, CloseCause, Deadline};
-use crate::reactor::connection::{Connection, Protocol, Upgrade};
-use crate::reactor::handler::{Cx, Handler};
+use crate::reactor::connection::Connection;
+use crate::reactor::connection::table::FastMessages;
 use crate::reactor::id::ConnId;
+use crate::reactor::protocol::{Protocol, Upgrade};
 use crate::reactor::reactor::Reactor;
-use crate::session::websocket::{Handshake, WebSocketCallbacks, end_received};
+use crate::reactor::reactor::{Cx, Handler, Received};
+use crate::reactor::transport::endpoint::ConnectOptions;
+use crate::session::websocket::{Handshake, WebSocketCallbacks, peer_ended};
 
 /// The callbacks, the options and the request of a WebSocket client.
 ///
@@ -98,9 +101,9 @@ impl<S: 'static> WebSocketClient<S> {
             &mut out,
         );
         debug_assert_eq!(encoded, Ok(()), "checked when they were given");
-        cx.reactor.table.send_raw(id, &out);
+        cx.reactor.queue_reply(id, &out);
         let head_timeout = cx.reactor.config().head_timeout;
-        cx.reactor.table.wait(id, Deadline::Head, head_timeout);
+        cx.reactor.set_deadline(id, Deadline::Head, head_timeout);
     }
 
     /// Takes the answer off the front of what came; how much of it that was.
@@ -121,7 +124,7 @@ impl<S: 'static> WebSocketClient<S> {
                     }
                 }
                 Err(error) => {
-                    cx.reactor.table.abort(id, CloseCause::Http(error));
+                    cx.reactor.abort(id, CloseCause::Http(error));
                     return input.len();
                 }
             }
@@ -129,13 +132,14 @@ impl<S: 'static> WebSocketClient<S> {
     }
 
     fn take_answer(&mut self, cx: &mut Cx<'_, S>, id: ConnId, parsed: &ParsedResponse<'_>) {
-        let Some(connection) = cx.reactor.table.open_mut(id) else {
+        let Some(Protocol::Upgrade(upgrade)) = cx.reactor.protocol_mut(id) else {
             return;
         };
-        let waiting = std::mem::replace(&mut connection.protocol, Protocol::Raw);
-        let Protocol::Upgrade(wanted) = waiting else {
-            connection.protocol = waiting;
-            return;
+        // It stays a client's request until the answer is found to be good.
+        let wanted = Upgrade {
+            host: std::mem::take(&mut upgrade.host),
+            target: std::mem::take(&mut upgrade.target),
+            key: std::mem::take(&mut upgrade.key),
         };
         let subprotocols: Vec<_> = self.subprotocols.iter().map(String::as_str).collect();
         match upgrade::check_response(parsed, &wanted.key, &subprotocols) {
@@ -155,10 +159,7 @@ impl<S: 'static> WebSocketClient<S> {
                     .open(cx, id, Role::Client, self.options_index, &handshake);
             }
             Err(error) => {
-                if let Some(connection) = cx.reactor.table.open_mut(id) {
-                    connection.protocol = Protocol::Upgrade(wanted);
-                }
-                cx.reactor.table.abort(id, CloseCause::Upgrade(error));
+                cx.reactor.abort(id, CloseCause::Upgrade(error));
             }
         }
     }
@@ -192,22 +193,34 @@ impl<S: 'static> Handler<S> for WebSocketClient<S> {
         }
     }
 
+    #[inline]
+    fn receive_fast(
+        &mut self,
+        cx: &mut Cx<'_, S>,
+        messages: FastMessages,
+        input: &mut [u8],
+    ) -> Received {
+        self.callbacks.receive_fast(cx, messages, input)
+    }
+
     fn end(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
         if matches!(protocol(cx, id), Some(Protocol::WebSocket(_))) {
-            end_received(cx.reactor, id);
+            peer_ended(cx.reactor, id);
         } else {
-            cx.reactor
-                .table
-                .abort(id, CloseCause::Http(HttpError::Truncated));
+            cx.reactor.abort(id, CloseCause::Http(HttpError::Truncated));
         }
     }
 
-    fn drained(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
-        self.callbacks.drained(cx, id);
+    fn below_low_mark(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
+        self.callbacks.below_low_mark(cx, id);
     }
 
     fn due(&mut self, cx: &mut Cx<'_, S>, id: ConnId, deadline: Deadline) {
         self.callbacks.due(cx, id, deadline);
+    }
+
+    fn failed(&mut self, cx: &mut Cx<'_, S>, id: ConnId, cause: &CloseCause) {
+        self.callbacks.failed(cx, id, cause);
     }
 
     fn closed(&mut self, cx: &mut Cx<'_, S>, id: ConnId, close: &Close) {
@@ -236,22 +249,27 @@ impl<S: 'static> Reactor<S> {
     ) -> io::Result<ConnId> {
         let url = parse(url)?;
         let (client, options) =
-            self.build_client(format!("websocket to {}", url.host), true, setup);
+            self.build_client(format!("websocket to {}", url.host), true, setup)?;
         let protocol = upgrade_to(&url);
-        self.connect(&url.address(), None, Box::new(client), options, protocol)
+        let to = url.address();
+        self.connect(&to.into(), Box::new(client), options, protocol)
     }
 
     /// Callbacks for many connections, which [`connect_websocket_with`](Self::connect_websocket_with)
     /// makes; `setup` runs once. They stay until the reactor ends.
+    ///
+    /// # Errors
+    ///
+    /// When the options that `setup` chose cannot be.
     pub fn websocket_client(
         &mut self,
         setup: impl FnOnce(&mut WebSocketClient<S>),
-    ) -> WebSocketClientId {
-        let (client, options) = self.build_client("websocket client".to_owned(), false, setup);
-        WebSocketClientId {
+    ) -> io::Result<WebSocketClientId> {
+        let (client, options) = self.build_client("websocket client".to_owned(), false, setup)?;
+        Ok(WebSocketClientId {
             handler: self.add_handler(Box::new(client)),
             options,
-        }
+        })
     }
 
     /// As [`connect_websocket`](Self::connect_websocket), with callbacks that are there already.
@@ -268,13 +286,8 @@ impl<S: 'static> Reactor<S> {
     ) -> io::Result<ConnId> {
         let url = parse(url)?;
         let protocol = upgrade_to(&url);
-        self.connect_for(
-            client.handler,
-            &url.address(),
-            from,
-            client.options,
-            protocol,
-        )
+        let to = ConnectOptions::new(url.address()).from_address(from);
+        self.connect_for(client.handler, &to, client.options, protocol)
     }
 
     fn build_client(
@@ -282,7 +295,7 @@ impl<S: 'static> Reactor<S> {
         name: String,
         is_single: bool,
         setup: impl FnOnce(&mut WebSocketClient<S>),
-    ) -> (WebSocketClient<S>, u16) {
+    ) -> io::Result<(WebSocketClient<S>, u16)> {
         let mut client = WebSocketClient {
             name,
             is_single,
@@ -292,16 +305,16 @@ impl<S: 'static> Reactor<S> {
             callbacks: WebSocketCallbacks::new(self.config().options.clone()),
         };
         setup(&mut client);
-        client.options_index = self.add_options(client.callbacks.options.clone());
+        client.options_index = self.add_options(client.callbacks.options.clone())?;
         client.callbacks.seal();
         let options = client.options_index;
-        (client, options)
+        Ok((client, options))
     }
 }
 
 #[inline]
 fn protocol<'c, S: 'static>(cx: &'c Cx<'_, S>, id: ConnId) -> Option<&'c Protocol> {
-    cx.reactor.table.connection(id).map(|found| &found.protocol)
+    cx.reactor.protocol(id)
 }
 
 fn parse(url: &str) -> io::Result<WebSocketUrl<'_>> {

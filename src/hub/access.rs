@@ -1,31 +1,37 @@
-//! Who may publish and use patterns, from which pages, under which names.
+//! The rights on a listener: publishing and patterns, the origins of pages, the names of the host.
 
 use std::borrow::Cow;
 
+use crate::protocol::http::Status;
+use crate::server::reply::Reply;
 use crate::server::request::Request;
 use crate::session::websocket::Handshake;
 
 /// The rights on one listener.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
-    /// The token that publishing and patterns need. `None`: nobody has one.
+    /// The token that publishing and patterns need. `None`: no token is right.
     pub token: Option<String>,
-    /// Publishing and patterns are for anyone, whatever the token.
+    /// Anyone may publish and use patterns, with or without a token.
     pub open: bool,
     /// The origins whose pages may use the hub beside its own, such as `https://example.org`; the
     /// host of each is also a name that a loopback listener answers to.
     pub origins: Vec<String>,
-    /// The listener is on a loopback address: only this machine reaches it, and only by its
-    /// loopback names.
+    /// The listener is on a loopback address: only this machine reaches it, and the hub refuses
+    /// requests for a host that is neither a loopback name nor that of a listed origin.
     pub is_loopback: bool,
     /// The listener is a Unix socket, which no browser reaches.
     pub is_unix: bool,
+    /// The name under which the operator sets [`origins`](Self::origins), such as `--allow-origin`.
+    /// Log lines about refused requests name it. `None`: they name the field `Access::origins`.
+    pub origins_setting: Option<&'static str>,
 }
 
 impl Access {
-    /// Whether who holds `token` may publish and use patterns.
+    /// Whether a client that gives `token` may publish and use patterns.
     ///
-    /// Without a token configured, local listeners are open and others are closed.
+    /// Where no token is configured, a loopback listener and a Unix socket are open and others are
+    /// closed.
     pub fn allows(&self, token: Option<&str>) -> bool {
         if self.open {
             return true;
@@ -39,11 +45,16 @@ impl Access {
         }
     }
 
+    /// The setting that log lines name to the operator as the way to allow an origin.
+    pub(super) fn origins_setting(&self) -> &'static str {
+        self.origins_setting.unwrap_or("`Access::origins`")
+    }
+
     /// Whether a request that names `host` is served.
     ///
-    /// A page of any website can have its name resolve to 127.0.0.1 and then speak to a hub there
-    /// as its own origin; what it cannot change is that the browser sends that name.
-    pub(crate) fn serves(&self, host: &str) -> bool {
+    /// Prevents DNS rebinding: the owner of a website can point its host name at 127.0.0.1, so that
+    /// its pages reach a local hub as their own origin. The browser still sends that host name.
+    pub(super) fn serves(&self, host: &str) -> bool {
         !self.is_loopback
             || is_loopback_name(host)
             || self
@@ -53,16 +64,16 @@ impl Access {
     }
 }
 
-/// The token of a request: its bearer token, or the query's.
-pub(crate) fn token_of<'i, S: 'static>(request: &Request<'_, 'i, S>) -> Option<Cow<'i, str>> {
+/// The token of a request: its bearer token, or else the parameter `token` of its query.
+pub(super) fn token_of<'i, S: 'static>(request: &Request<'_, 'i, S>) -> Option<Cow<'i, str>> {
     request
         .header("authorization")
         .and_then(bearer)
         .or_else(|| request.query("token"))
 }
 
-/// The token of a WebSocket's request: the same two places.
-pub(crate) fn token_of_handshake<'h>(handshake: &Handshake<'h>) -> Option<Cow<'h, str>> {
+/// The token of the request that opens a WebSocket, from the same two places.
+pub(super) fn token_of_handshake<'h>(handshake: &Handshake<'h>) -> Option<Cow<'h, str>> {
     handshake
         .header("authorization")
         .and_then(bearer)
@@ -103,13 +114,25 @@ fn is_loopback_name(host: &str) -> bool {
             .is_ok_and(|address| address.is_loopback())
 }
 
-// The time it takes tells how long the expected token is, and nothing else.
+// The time this takes depends on the length of the expected token only, so that a token cannot be
+// guessed byte by byte.
 fn equal_in_constant_time(expected: &[u8], given: &[u8]) -> bool {
     let mut difference = expected.len() ^ given.len();
     for (index, byte) in expected.iter().enumerate() {
         difference |= usize::from(byte ^ given.get(index).copied().unwrap_or(0));
     }
     std::hint::black_box(difference) == 0
+}
+
+/// The answer to a request that needs the token and does not have it.
+pub(super) fn unauthorized(what: &str) -> Reply {
+    let reply = Reply::from((
+        Status::UNAUTHORIZED,
+        format!("{what} needs a token: `Authorization: Bearer TOKEN`, or `?token=TOKEN`\n"),
+    ));
+    reply
+        .header("WWW-Authenticate", "Bearer")
+        .expect("a constant header")
 }
 
 #[cfg(test)]

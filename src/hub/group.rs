@@ -1,24 +1,25 @@
-//! Several reactors, one hub.
+//! Several reactors that are one hub.
 //!
 //! A reactor is one thread. To use more cores, run more reactors, on one port
-//! ([`Config::reuse_port`](crate::Config::reuse_port)) or on several, and have them join a
-//! [`ReactorGroup`]: what is published on one of them reaches the members on all.
+//! ([`Config::reuse_port`](crate::Config::reuse_port)) or on several, and let each join one
+//! [`ReactorGroup`]: a publication on one reactor then reaches the members on all.
 //!
 //! ```text
 //!  publisher's reactor ──▶ home of the topic ──┬──▶ reactor ─▶ its members ──┐
 //!          ▲                numbers it         ├──▶ reactor ─▶ its members ──┤
 //!          │                                   └──▶ its own members ─────────┤
-//!          └───────────── id, and how many got it, from whoever is last ◀────┘
+//!          └──────────── id and member count, from the last reactor ◀────────┘
 //! ```
 //!
-//! Every topic has a home, one of the reactors, which is found by a hash of the name. Only the
-//! home numbers messages of this topic, and what one thread hands to another arrives in its order;
-//! so all members get the messages of a topic in one order. Between topics with different homes
-//! there is none, and ids ascend within a topic. All ids are from one sequence and never repeat.
+//! Every topic has a home: one of the reactors, found by a hash of the name. Only the home numbers
+//! the publications of the topic, and calls from one thread to another arrive in the order in which
+//! they were handed over. So all members get the publications of a topic in one order, with
+//! ascending ids. Publications of topics with different homes have no common order. The ids of all
+//! topics come from one sequence and never repeat.
 //!
-//! What is under way is bounded on the side that publishes: each reactor answers for what it has
-//! begun, and refuses more while the others have too much of it before them. So what waits for any
-//! reactor is bounded too, by the number of reactors.
+//! The publisher's side limits what is pending: each reactor counts the bytes of the publications
+//! it has begun and not all reactors have taken, and refuses more at its limit. So the queue of
+//! calls in front of any reactor is limited too, by that limit times the number of reactors.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
@@ -26,19 +27,24 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::pubsub::{Event, EventId};
-use crate::reactor::handler::Cx;
-use crate::reactor::reactor::{Published, Reactor};
+use crate::reactor::reactor::Cx;
+use crate::reactor::reactor::Reactor;
 use crate::reactor::remote::{ReactorEnded, Remote};
+use crate::reactor::topics::Published;
 use crate::server::router::Router;
 
 use super::Access;
 
-/// What a publication under way counts beside its bytes.
+/// The limit of [`ReactorGroup::new`]: pending publications of each reactor, in bytes.
+const PENDING_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Counted for each pending publication beside its topic, event name and data, in bytes.
 const PUBLICATION_BYTES: usize = 256;
 
-type Done<S> = Box<dyn FnOnce(&mut Cx<'_, S>, Result<Published, ReactorEnded>) + Send>;
+/// Called with the topic of a publication and what has become of it.
+type Done<S> = Box<dyn FnOnce(&mut Cx<'_, S>, &str, Result<Published, ReactorEnded>) + Send>;
 
-/// Reactors of which each serves a part of the members. `Send`, `Sync`, and cheap to clone.
+/// Reactors that each serve a part of the members of one hub. `Send`, `Sync`, and cheap to clone.
 ///
 /// ```no_run
 /// use std::{io, thread};
@@ -70,7 +76,7 @@ pub struct GroupSeat<S> {
     index: usize,
 }
 
-/// A publication was refused: the reactors are behind with those before. Nobody has got it.
+/// A publication was refused because too much is pending before it. It has reached no member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Overloaded;
 
@@ -84,18 +90,23 @@ impl std::error::Error for Overloaded {}
 
 struct Shared<S> {
     places: Box<[Place<S>]>,
-    taken_count: AtomicUsize,
-    /// That of the reactor that joined first.
+    /// For each reactor, in bytes.
+    pending_bytes_max: usize,
+    /// How many reactors have asked for a seat, refused ones included.
+    join_count: AtomicUsize,
+    /// The epoch of the reactor that joined first.
     epoch: OnceLock<u64>,
-    numbers: Arc<AtomicU64>,
+    /// The last number that was given to a publication of any of the reactors.
+    last_number: Arc<AtomicU64>,
 }
 
+/// The state of one reactor in the group.
 struct Place<S> {
     remote: OnceLock<Remote<S>>,
-    /// Of the publications that began here and that somebody has not taken yet. Changed on this
-    /// reactor only.
-    under_way_bytes: AtomicUsize,
-    /// It was refused, and nothing was accepted since.
+    /// Of the publications that this reactor has begun and not all reactors have taken. Changed on
+    /// this reactor only.
+    pending_bytes: AtomicUsize,
+    /// The latest publication of this reactor was refused. Logged when it begins.
     is_full: AtomicBool,
 }
 
@@ -117,42 +128,67 @@ impl<S> Clone for GroupSeat<S> {
 }
 
 impl<S: 'static> ReactorGroup<S> {
-    /// A group that so many reactors will join; at least one.
+    /// A group that `reactor_count` reactors will join; at least one. The publications that each of
+    /// them has begun and others have not taken are limited to 16 MiB.
     ///
-    /// Until all have, publishing to some topics fails as if their home had ended.
+    /// Until all have joined, publishing to some topics fails as if their home had ended.
     pub fn new(reactor_count: usize) -> ReactorGroup<S> {
+        ReactorGroup::with_limit(reactor_count, PENDING_BYTES_MAX)
+    }
+
+    /// As [`new`](Self::new), with another limit. `pending_bytes_max` is for each reactor, in bytes:
+    /// the publications it has begun and not all reactors have taken. Each counts 256 bytes beside
+    /// its topic, event name and data. At the limit the reactor refuses to publish more until others
+    /// have caught up.
+    ///
+    /// # Errors
+    ///
+    /// Of kind `InvalidInput` when `pending_bytes_max` is zero: every publication would be refused.
+    pub fn with_pending_bytes_max(
+        reactor_count: usize,
+        pending_bytes_max: usize,
+    ) -> io::Result<ReactorGroup<S>> {
+        if pending_bytes_max == 0 {
+            let why = "pending_bytes_max of a ReactorGroup is 0, expected at least 1";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
+        Ok(ReactorGroup::with_limit(reactor_count, pending_bytes_max))
+    }
+
+    fn with_limit(reactor_count: usize, pending_bytes_max: usize) -> ReactorGroup<S> {
         let place = |_| Place {
             remote: OnceLock::new(),
-            under_way_bytes: AtomicUsize::new(0),
+            pending_bytes: AtomicUsize::new(0),
             is_full: AtomicBool::new(false),
         };
         ReactorGroup {
             shared: Arc::new(Shared {
                 places: (0..reactor_count.max(1)).map(place).collect(),
-                taken_count: AtomicUsize::new(0),
+                pending_bytes_max,
+                join_count: AtomicUsize::new(0),
                 epoch: OnceLock::new(),
-                numbers: Arc::default(),
+                last_number: Arc::default(),
             }),
         }
     }
 
-    /// Gives a reactor its seat. From now on its ids come from the sequence of all.
+    /// Gives a reactor its seat. From now on its ids come from the sequence of the group.
     ///
-    /// [`Reactor::publish`] still reaches the members of that reactor alone, in no order with what
-    /// comes through the group; publish with [`GroupSeat::publish`] where others should hear it.
+    /// [`Reactor::publish`] still reaches the members of that reactor alone, in no order with the
+    /// publications of the group. [`GroupSeat::publish`] reaches the members on all reactors.
     ///
     /// # Errors
     ///
     /// When all seats are taken.
     pub fn join(&self, reactor: &mut Reactor<S>) -> io::Result<GroupSeat<S>> {
-        let index = self.shared.taken_count.fetch_add(1, Ordering::Relaxed);
+        let index = self.shared.join_count.fetch_add(1, Ordering::Relaxed);
         let Some(place) = self.shared.places.get(index) else {
             let count = self.shared.places.len();
             let why = format!("all {count} seats of the group are taken");
             return Err(io::Error::other(why));
         };
         let epoch = *self.shared.epoch.get_or_init(|| reactor.epoch());
-        reactor.share_sequence(epoch, Arc::clone(&self.shared.numbers));
+        reactor.number_publications(epoch, Arc::clone(&self.shared.numbers));
         // Nobody else has this index.
         let _ = place.remote.set(reactor.remote());
         Ok(GroupSeat {
@@ -161,7 +197,7 @@ impl<S: 'static> ReactorGroup<S> {
         })
     }
 
-    /// Has `call` run on each reactor that has joined and not ended, in a turn of its own.
+    /// Runs `call` on each reactor that has joined and not ended, in a turn of that reactor.
     pub fn run_on_all<R>(&self, call: impl Fn(&mut Cx<'_, S>) -> R + Clone + Send + 'static) {
         for index in 0..self.shared.places.len() {
             self.shared.run_on(index, call.clone());
@@ -171,8 +207,8 @@ impl<S: 'static> ReactorGroup<S> {
 
 impl<S: 'static> Shared<S> {
     fn home_of(&self, topic: &str) -> usize {
-        // The same in every run, so that a simulation is; who may publish to topics of their own
-        // choice to burden one reactor has the token.
+        // Not seeded, so that a simulation is the same in every run. Topic names that all hash to one
+        // reactor could burden it, but publishing needs the token.
         let mut hasher = DefaultHasher::new();
         topic.hash(&mut hasher);
         (hasher.finish() % self.places.len() as u64) as usize
@@ -187,24 +223,18 @@ impl<S: 'static> Shared<S> {
 }
 
 impl<S: 'static> GroupSeat<S> {
-    /// Adds the hub's routes to a router, as [`mount`](super::mount) does; they publish to the
-    /// members of all reactors, and `POST /publish` is answered when all have it.
-    pub fn mount(&self, router: &mut Router<S>, access: &Access) {
-        super::mount_at(router, access, Some(self));
-    }
-
     /// Publishes to the members on all reactors, and calls `done` on this one, in a later turn,
-    /// when all have it in their queues.
+    /// when all reactors have queued it to their members.
     ///
-    /// `reactor` is the one that took this seat. `done` gets the id and the sum of the members,
-    /// or [`ReactorEnded`] when the home of the topic has ended or not joined yet; then nobody has got it.
-    /// Members of a reactor that ends meanwhile do not count.
+    /// `reactor` is the one that took this seat. `done` gets the id and the number of members on all
+    /// reactors. It gets [`ReactorEnded`] when the home of the topic has ended or has not joined
+    /// yet; the publication has then reached no member. Members of a reactor that ends meanwhile do
+    /// not count.
     ///
     /// # Errors
     ///
-    /// [`Overloaded`] when the publications of this reactor that are under way are above
-    /// [`Config::federation_bytes_max`](crate::Config::federation_bytes_max). Then `done` is not
-    /// called.
+    /// [`Overloaded`] when the pending publications of this reactor have reached
+    /// `pending_bytes_max` of the group. Then `done` is not called.
     pub fn publish<'e, R>(
         &self,
         reactor: &mut Reactor<S>,
@@ -212,13 +242,40 @@ impl<S: 'static> GroupSeat<S> {
         event: impl Into<Event<'e>>,
         done: impl FnOnce(&mut Cx<'_, S>, Result<Published, ReactorEnded>) -> R + Send + 'static,
     ) -> Result<(), Overloaded> {
-        let event = event.into();
+        let done = move |cx: &mut Cx<'_, S>, _: &str, outcome: Result<_, _>| {
+            done(cx, outcome);
+        };
+        self.begin(reactor, topic, event.into(), Box::new(done))
+    }
+
+    /// As [`publish`](Self::publish); `done` gets the topic too, so that a caller that needs it need
+    /// not copy it once more.
+    pub(super) fn publish_with_topic(
+        &self,
+        reactor: &mut Reactor<S>,
+        topic: &str,
+        event: Event<'_>,
+        done: impl FnOnce(&mut Reactor<S>, &str, Result<Published, ReactorEnded>) + Send + 'static,
+    ) -> Result<(), Overloaded> {
+        let done = move |cx: &mut Cx<'_, S>, topic: &str, outcome: Result<_, _>| {
+            done(cx.reactor, topic, outcome);
+        };
+        self.begin(reactor, topic, event, Box::new(done))
+    }
+
+    fn begin(
+        &self,
+        reactor: &mut Reactor<S>,
+        topic: &str,
+        event: Event<'_>,
+        done: Done<S>,
+    ) -> Result<(), Overloaded> {
         let bytes = PUBLICATION_BYTES
             + topic.len()
             + event.name().map_or(0, str::len)
             + event.payload().as_bytes().len();
         self.admit(reactor, bytes)?;
-        let under_way = Arc::new(UnderWay {
+        let pending = Arc::new(Pending {
             shared: Arc::clone(&self.shared),
             publisher: self.index,
             bytes,
@@ -226,16 +283,14 @@ impl<S: 'static> GroupSeat<S> {
             event: event.into_owned(),
             id: OnceLock::new(),
             delivered: AtomicUsize::new(0),
-            done: Mutex::new(Some(Box::new(move |cx, outcome| {
-                done(cx, outcome);
-            }))),
+            done: Mutex::new(Some(done)),
         });
         let home = self.shared.home_of(topic);
         if home == self.index {
-            fan_out(&under_way, home, reactor);
+            fan_out(&pending, home, reactor);
         } else {
             self.shared
-                .run_on(home, move |cx| fan_out(&under_way, home, cx.reactor));
+                .run_on(home, move |cx| fan_out(&pending, home, cx.reactor));
         }
         Ok(())
     }
@@ -246,66 +301,66 @@ impl<S: 'static> GroupSeat<S> {
             place
                 .remote
                 .get()
-                .is_some_and(|remote| Arc::ptr_eq(&remote.mailbox, &reactor.mailbox)),
+                .is_some_and(|remote| *remote == reactor.remote()),
             "the seat of another reactor"
         );
-        let under_way_bytes = place.under_way_bytes.load(Ordering::Relaxed);
-        let is_full = reactor.config().federation_bytes_max <= under_way_bytes;
+        let pending_bytes = place.pending_bytes.load(Ordering::Relaxed);
+        let is_full = self.shared.pending_bytes_max <= pending_bytes;
         let was_full = place.is_full.swap(is_full, Ordering::Relaxed);
         if is_full {
             if !was_full {
-                log::warn!("publishing is refused: {under_way_bytes} bytes wait for a reactor");
+                log::warn!("publishing is refused: {pending_bytes} bytes wait for a reactor");
             }
             return Err(Overloaded);
         }
-        place.under_way_bytes.fetch_add(bytes, Ordering::Relaxed);
+        place.pending_bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Whether it is time to slow down who publishes much.
-    pub(super) fn is_half_full(&self, reactor: &Reactor<S>) -> bool {
+    /// Whether the pending publications of this reactor have reached half of the limit.
+    pub(super) fn is_half_full(&self) -> bool {
         let place = &self.shared.places[self.index];
-        let under_way_bytes = place.under_way_bytes.load(Ordering::Relaxed);
-        reactor.config().federation_bytes_max / 2 <= under_way_bytes
+        let pending_bytes = place.pending_bytes.load(Ordering::Relaxed);
+        self.shared.pending_bytes_max / 2 <= pending_bytes
     }
 }
 
-/// One publication, on its way to all reactors. Each that has yet to take it holds a reference;
-/// with the last one, however that ends, the publisher is told.
-struct UnderWay<S: 'static> {
+/// One publication on its way to all reactors. Each reactor that has yet to take it holds a
+/// reference. Dropping the last reference reports the outcome to the publisher's reactor, also where
+/// a reactor has ended and dropped its reference unused.
+struct Pending<S: 'static> {
     shared: Arc<Shared<S>>,
     publisher: usize,
     bytes: usize,
     topic: Box<str>,
     event: Event<'static>,
-    /// Given by the home of the topic.
+    /// Set by the home of the topic.
     id: OnceLock<EventId>,
     delivered: AtomicUsize,
-    /// Never locked: in a `Mutex` because it need not be `Sync` there.
+    /// Never locked. The `Mutex` makes this struct `Sync` although the closure is only `Send`.
     done: Mutex<Option<Done<S>>>,
 }
 
-/// Numbers a publication on its home, and hands it to all the others.
-fn fan_out<S: 'static>(under_way: &Arc<UnderWay<S>>, home: usize, reactor: &mut Reactor<S>) {
-    let id = *under_way.id.get_or_init(|| reactor.next_event_id());
-    // The others first: they deliver while this one does.
-    for index in (0..under_way.shared.places.len()).filter(|index| *index != home) {
-        let part = Arc::clone(under_way);
-        under_way
-            .shared
-            .run_on(index, move |cx| part.deliver(id, cx.reactor));
+/// Numbers a publication, on the home of its topic, and hands it to all reactors.
+fn fan_out<S: 'static>(pending: &Arc<Pending<S>>, home: usize, reactor: &mut Reactor<S>) {
+    let id = *pending.id.get_or_init(|| reactor.next_event_id());
+    // The other reactors first, so that they deliver at the same time as this one.
+    let shared = &pending.shared;
+    for index in (0..shared.places.len()).filter(|index| *index != home) {
+        let pending = Arc::clone(pending);
+        shared.run_on(index, move |cx| pending.deliver(id, cx.reactor));
     }
-    under_way.deliver(id, reactor);
+    pending.deliver(id, reactor);
 }
 
-impl<S: 'static> UnderWay<S> {
+impl<S: 'static> Pending<S> {
     fn deliver(&self, id: EventId, reactor: &mut Reactor<S>) {
         let delivered = reactor.deliver(&self.topic, id, &self.event);
         self.delivered.fetch_add(delivered, Ordering::Relaxed);
     }
 }
 
-impl<S: 'static> Drop for UnderWay<S> {
+impl<S: 'static> Drop for Pending<S> {
     fn drop(&mut self) {
         let done = self.done.get_mut().unwrap_or_else(PoisonError::into_inner);
         let Some(done) = done.take() else {
@@ -317,11 +372,12 @@ impl<S: 'static> Drop for UnderWay<S> {
             None => Err(ReactorEnded),
         };
         let (publisher, bytes) = (self.publisher, self.bytes);
+        let topic = std::mem::take(&mut self.topic);
         let shared = Arc::clone(&self.shared);
         self.shared.run_on(publisher, move |cx| {
             let place = &shared.places[publisher];
-            place.under_way_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            done(cx, outcome);
+            place.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            done(cx, &topic, outcome);
         });
     }
 }

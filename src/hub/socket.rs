@@ -1,196 +1,110 @@
-//! The hub's WebSocket: topics as plain text, or the JSON envelope.
+//! The hub's WebSockets: which grammar a connection speaks, and what its client may do.
+//!
+//! One handler serves a route. It keeps a few bytes for a connection that differs from the default,
+//! and hands every message to the connection's grammar.
+
+use std::rc::Rc;
 
 use crate::protocol::websocket::Message;
-use crate::pubsub::{self, Event};
 use crate::reactor::close::Close;
-use crate::reactor::handler::Cx;
 use crate::reactor::id::ConnMap;
+use crate::reactor::reactor::Cx;
 use crate::reactor::remote::ReactorEnded;
 use crate::server::websocket::WebSocketRoute;
 use crate::session::websocket::{Handshake, WebSocketHandler, Ws};
 
 use super::access::{self, Access};
-use super::envelope::{self, Command, SUBPROTOCOL};
-use super::group::GroupSeat;
-use super::join;
+use super::client::Client;
+use super::grammar::Grammar;
+use super::publish::Publisher;
 
-/// What the hub knows of a client.
-#[derive(Clone, Copy, Debug, Default)]
-struct Client {
-    speaks_json: bool,
-    /// Holds the token, or needs none.
+/// The state that is kept for a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Profile {
+    grammar: Grammar,
+    /// It holds the token, or needs none.
     is_trusted: bool,
 }
 
 struct Sockets<S: 'static> {
-    access: Access,
-    /// Where other reactors are of the same hub.
-    seat: Option<GroupSeat<S>>,
-    /// Only those that differ from the default.
-    clients: ConnMap<Client>,
+    grammars: &'static [Grammar],
+    access: Rc<Access>,
+    publisher: Rc<Publisher<S>>,
+    /// The profiles that differ from the default, which most connections of a public hub have.
+    profiles: ConnMap<Profile>,
 }
 
+/// Serves `grammars` on a route. Of several that a client offers, the client's first is taken.
 pub(super) fn set_up<S: 'static>(
     ws: &mut WebSocketRoute<S>,
-    access: Access,
-    seat: Option<GroupSeat<S>>,
+    grammars: &'static [Grammar],
+    access: Rc<Access>,
+    publisher: Rc<Publisher<S>>,
 ) {
-    ws.subprotocols([SUBPROTOCOL]);
+    ws.subprotocols(grammars.iter().filter_map(|grammar| grammar.subprotocol()));
     ws.handler(Sockets {
+        grammars,
         access,
-        seat,
-        clients: ConnMap::default(),
+        publisher,
+        profiles: ConnMap::default(),
     });
+}
+
+impl<S: 'static> Sockets<S> {
+    fn profile(&self, id: ConnId) -> Profile {
+        self.profiles.get(id).copied().unwrap_or_default()
+    }
+
+    /// Calls the grammar of a connection with its client, and keeps what the call has changed.
+    fn with_client(
+        &mut self,
+        ws: &mut Ws<'_, S>,
+        mut profile: Profile,
+        call: impl FnOnce(Grammar, &mut Client<'_, '_, S>),
+    ) {
+        let id = ws.id;
+        let is_trusted = &mut profile.is_trusted;
+        let mut client = Client::new(ws, &self.access, &self.publisher, is_trusted);
+        call(profile.grammar, &mut client);
+        if profile != self.profile(id) {
+            self.profiles.insert(id, profile);
+        }
+    }
 }
 
 impl<S: 'static> WebSocketHandler<S> for Sockets<S> {
     fn on_open(&mut self, ws: &mut Ws<'_, S>, handshake: &Handshake<'_>) {
-        let token = access::token_of_handshake(handshake);
-        let is_trusted = self.access.allows(token.as_deref());
-        let speaks_json = handshake.subprotocol() == Some(SUBPROTOCOL);
-        if speaks_json {
-            match ws
-                .reactor
-                .register_wire_format(SUBPROTOCOL, envelope::encode)
-            {
-                Ok(wire_format) => ws.reactor.set_wire_format(ws.id, wire_format),
-                Err(error) => {
-                    log::error!("{error}");
-                    ws.close_with(1011, "no room for another wire format");
-                    return;
-                }
+        let Some(grammar) = Grammar::of(self.grammars, handshake.subprotocol()) else {
+            ws.close_with(1002, "this path needs a subprotocol");
+            return;
+        };
+        match grammar.wire_format(ws.reactor) {
+            Ok(None) => {}
+            Ok(Some(wire_format)) => ws.reactor.set_wire_format(ws.id, wire_format),
+            Err(error) => {
+                log::error!("{error}");
+                ws.close_with(1011, "no room for another wire format");
+                return;
             }
         }
-        if speaks_json || is_trusted {
-            self.clients.insert(
-                ws.id,
-                Client {
-                    speaks_json,
-                    is_trusted,
-                },
-            );
-        }
+        let token = access::token_of_handshake(handshake);
+        let profile = Profile {
+            grammar,
+            is_trusted: self.access.allows(token.as_deref()),
+        };
+        self.with_client(ws, profile, |grammar, client| grammar.on_open(client));
     }
 
     fn on_message(&mut self, ws: &mut Ws<'_, S>, message: Message<'_>) {
-        let client = self.clients.get(ws.id).copied().unwrap_or_default();
         let Message::Text(text) = message else {
             ws.close_with(1003, "this socket is text only");
             return;
         };
-        if client.speaks_json {
-            self.command(ws, client, text);
-        } else {
-            subscribe_plainly(ws, client, text);
-        }
+        let profile = self.profile(ws.id);
+        self.with_client(ws, profile, |grammar, client| grammar.on_text(client, text));
     }
 
     fn on_close(&mut self, ws: &mut Ws<'_, S>, _: &Close) {
-        self.clients.remove(ws.id);
-    }
-}
-
-/// The plain socket has no words for an error, so it is closed with one.
-fn subscribe_plainly<S: 'static>(ws: &mut Ws<'_, S>, client: Client, name: &str) {
-    if pubsub::pattern::is_pattern(name) && !client.is_trusted {
-        ws.close_with(1008, "a pattern needs a token: /ws?token=TOKEN");
-        return;
-    }
-    if let Err(error) = join(ws.reactor, ws.id, name) {
-        ws.close_with(1008, &error.to_string());
-    }
-}
-
-impl<S: 'static> Sockets<S> {
-    fn command(&mut self, ws: &mut Ws<'_, S>, client: Client, text: &str) {
-        match self.carry_out(ws, client, text) {
-            Ok(Some(answer)) => {
-                ws.send(answer);
-            }
-            Ok(None) => {}
-            Err(why) => {
-                ws.send(envelope::error(&why, text));
-            }
-        }
-    }
-
-    fn carry_out(
-        &mut self,
-        ws: &mut Ws<'_, S>,
-        client: Client,
-        text: &str,
-    ) -> Result<Option<String>, String> {
-        const NEEDS_TOKEN: &str = "this needs a token: {\"auth\":\"TOKEN\"}";
-        match envelope::parse(text)? {
-            Command::Subscribe(name) => {
-                if pubsub::pattern::is_pattern(&name) && !client.is_trusted {
-                    return Err(NEEDS_TOKEN.into());
-                }
-                join(ws.reactor, ws.id, &name).map_err(|error| error.to_string())?;
-                Ok(Some(envelope::subscribed(&name)))
-            }
-            Command::Unsubscribe(name) => {
-                let was = if pubsub::pattern::is_pattern(&name) {
-                    ws.reactor.unsubscribe_pattern(ws.id, &name)
-                } else {
-                    ws.reactor.unsubscribe(ws.id, &name)
-                };
-                if was {
-                    Ok(None)
-                } else {
-                    Err("not subscribed".into())
-                }
-            }
-            Command::Publish { topic, event, data } => {
-                if !client.is_trusted {
-                    return Err(NEEDS_TOKEN.into());
-                }
-                pubsub::check_name(&topic).map_err(|error| error.to_string())?;
-                let event = match event {
-                    Some(name) => Event::try_new(name).map_err(|error| error.to_string())?,
-                    None => Event::message(""),
-                };
-                self.publish(ws, &topic, event.json(data))?;
-                Ok(None)
-            }
-            Command::Auth(token) => {
-                if !self.access.allows(Some(&token)) {
-                    return Err("wrong token".into());
-                }
-                self.clients.insert(
-                    ws.id,
-                    Client {
-                        is_trusted: true,
-                        ..client
-                    },
-                );
-                Ok(None)
-            }
-        }
-    }
-    fn publish(&self, ws: &mut Ws<'_, S>, topic: &str, event: Event<'_>) -> Result<(), String> {
-        let Some(seat) = &self.seat else {
-            ws.publish(topic, event);
-            return Ok(());
-        };
-        let id = ws.id;
-        // One that publishes faster than all reactors take it is slowed down before it is refused.
-        let is_paused = seat.is_half_full(ws.reactor);
-        let about = envelope::about_publish(topic);
-        let done = move |cx: &mut Cx<'_, S>, outcome: Result<_, ReactorEnded>| {
-            if let Err(gone) = outcome {
-                cx.reactor
-                    .send(id, envelope::error(&gone.to_string(), &about));
-            }
-            if is_paused {
-                cx.reactor.resume(id);
-            }
-        };
-        seat.publish(ws.reactor, topic, event, done)
-            .map_err(|behind| behind.to_string())?;
-        if is_paused {
-            ws.reactor.pause(id);
-        }
-        Ok(())
+        self.profiles.remove(ws.id);
     }
 }

@@ -1,11 +1,12 @@
 //! Server-Sent Events, in both directions.
 //!
-//! Pure: [`encode`] and its siblings append to the caller's buffer, the [`Decoder`] takes bytes
-//! however they are cut and answers whole events. No socket, no clock; the reconnection time that a
-//! server asks for is reported, not waited for. HTTP's chunks are around this, not in it.
+//! Pure: the `encode…` functions append to the caller's buffer, the [`Decoder`] takes bytes in
+//! pieces of any size and returns whole events. No socket, no clock: the reconnection time that a
+//! server asks for is reported, and the caller waits. HTTP's chunks are removed before the bytes
+//! come here.
 //!
-//! What ends a line can end a field and begin another, so an event name or an id with CR, LF or NUL
-//! is refused, and data is written as one `data` field a line.
+//! A line break in a field would end it and could begin another one. So an event name or an id with
+//! CR, LF or NUL is refused, and data is written as one `data` field for each line.
 //!
 //! Source: WHATWG HTML, section 9.2.
 
@@ -14,7 +15,7 @@ use std::io::Write;
 use std::mem;
 use std::time::Duration;
 
-/// A field that must not be written: it could end its line and begin another field.
+/// Why a field cannot be encoded: it could end its line and begin another field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FieldError {
@@ -42,13 +43,13 @@ pub fn is_field_value(text: &str) -> bool {
 
 /// Appends one event.
 ///
-/// Data is split on CR, LF and CRLF into a field each, so the reader sees LF for all three. Empty
-/// data is an event too, with empty data. Without a name the event is a `message` to its reader; an
-/// empty id makes the reader forget the last one.
+/// Data is split at CR, LF and CRLF into one field for each line, so the reader sees LF for all
+/// three. An event with empty data is written too. Without a name the reader takes the event for a
+/// `message`; an empty id makes the reader forget the last one.
 ///
 /// # Errors
 ///
-/// [`FieldError`] when the name or the id has CR, LF or NUL. Nothing is written then.
+/// [`FieldError`] when the name or the id has CR, LF or NUL. The output is unchanged then.
 ///
 /// Source: WHATWG HTML, section 9.2.5.
 pub fn encode(
@@ -75,7 +76,7 @@ pub fn encode(
     Ok(())
 }
 
-/// Appends a comment, which readers skip: the first byte of a stream, or its heartbeat.
+/// Appends a comment, which readers skip: for the first bytes of a stream, or as a heartbeat.
 ///
 /// Each line of `text` becomes a line of the comment.
 pub fn encode_comment(text: &str, out: &mut Vec<u8>) {
@@ -83,7 +84,7 @@ pub fn encode_comment(text: &str, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-/// Appends how long the reader shall wait before it connects again, in whole milliseconds.
+/// Appends the time that the reader shall wait before it connects again, in whole milliseconds.
 pub fn encode_retry(delay: Duration, out: &mut Vec<u8>) {
     // Writing to a `Vec` does not fail.
     let _ = write!(out, "retry: {}\n\n", delay.as_millis());
@@ -109,12 +110,12 @@ fn is_line_end(byte: u8) -> bool {
     matches!(byte, b'\r' | b'\n')
 }
 
-/// What a [`Decoder`] takes before it gives up.
+/// How much a [`Decoder`] accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Longest line, without what ends it.
+    /// Longest line, in bytes, without its line end.
     pub line_bytes_max: usize,
-    /// Longest data of one event, its lines together.
+    /// Longest data of one event, in bytes, all its lines together.
     pub event_bytes_max: usize,
 }
 
@@ -128,7 +129,7 @@ impl Default for Limits {
     }
 }
 
-/// Why a stream is not read any further. All else is valid: unknown fields are skipped.
+/// Why a stream is not read any further. There is no other error: unknown fields are skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
@@ -156,16 +157,16 @@ pub struct Event {
     pub name: String,
     /// Its lines of data, joined with LF.
     pub data: String,
-    /// The id this stream has come to, which may be that of an earlier event. Empty for none.
+    /// The last id of the stream, which may be that of an earlier event. Empty for none.
     pub id: String,
 }
 
 /// The reader's side: lines into fields, fields into events.
 ///
-/// One state: between lines. A line that is not complete waits in `line`, the fields of an event
-/// that is not complete in `data`, `name` and `id`; an empty line dispatches. CR ends a line at
-/// once, and an LF right behind it is the other half of the same end, in whichever piece it comes.
-/// An event that the end of the stream cuts off is never dispatched, and its id does not count.
+/// It has one state: between lines. An incomplete line is kept in `line`, the fields of an
+/// incomplete event in `data`, `name` and `id`; an empty line dispatches the event. CR ends a line
+/// at once, and an LF that follows it belongs to the same line end, also in a later piece. An event
+/// that the end of the stream cuts off is never dispatched, and its id does not count.
 #[derive(Clone, Debug, Default)]
 pub struct Decoder {
     line: Vec<u8>,
@@ -186,8 +187,8 @@ impl Decoder {
 
     /// The next event, or `None` when more bytes are needed.
     ///
-    /// Consumes what it looked at, and all of `input` on `None`: what is incomplete is kept here,
-    /// within the limits. Bytes that are not UTF-8 become U+FFFD.
+    /// Consumes the bytes of the event, and all of `input` on `None`: the incomplete part is kept
+    /// here, within the limits. Bytes that are not UTF-8 become U+FFFD.
     ///
     /// # Errors
     ///
@@ -228,8 +229,8 @@ impl Decoder {
         }
     }
 
-    /// Forgets what is incomplete, for a new connection to the same stream. The last event id and
-    /// the reconnection time stay.
+    /// Forgets an incomplete line and event, for a new connection to the same stream. The last event
+    /// id and the reconnection time stay.
     pub fn restart(&mut self) {
         let last_event_id = mem::take(&mut self.last_event_id);
         *self = Decoder {
@@ -240,12 +241,12 @@ impl Decoder {
         };
     }
 
-    /// What to send as `Last-Event-ID` when connecting again. Empty for none: send no such header.
+    /// The value of `Last-Event-ID` for the next connection. Where it is empty, send no such header.
     pub fn last_event_id(&self) -> &str {
         &self.last_event_id
     }
 
-    /// How long the server wants us to wait before connecting again, if it said.
+    /// The time to wait before connecting again, if the server gave one.
     pub fn retry(&self) -> Option<Duration> {
         self.retry
     }
@@ -259,7 +260,8 @@ impl Decoder {
         if line.is_empty() {
             return Ok(self.dispatch());
         }
-        // Line ends are ASCII, so no character crosses one: line by line is the same as at once.
+        // A character never spans a line end, which is ASCII, so decoding each line gives the same
+        // text as decoding the whole stream.
         let line = String::from_utf8_lossy(line);
         let (field, value) = line.split_once(':').unwrap_or((&line, ""));
         self.take_field(field, value.strip_prefix(' ').unwrap_or(value), limits)?;
@@ -269,7 +271,7 @@ impl Decoder {
     fn take_field(&mut self, field: &str, value: &str, limits: &Limits) -> Result<(), Error> {
         match field {
             "data" => {
-                // Each line has its LF here; the last one is taken off when the event is complete.
+                // Each line keeps its LF here; `dispatch` removes the last one.
                 if self.data.len() + value.len() > limits.event_bytes_max {
                     return Err(Error::EventTooLong);
                 }
@@ -279,10 +281,10 @@ impl Decoder {
             "event" => value.clone_into(&mut self.name),
             "id" if !value.contains('\0') => value.clone_into(&mut self.id),
             "retry" if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) => {
-                // A number that does not fit is as good as none.
+                // A number that does not fit is ignored.
                 self.retry = value.parse().ok().map(Duration::from_millis).or(self.retry);
             }
-            // A comment has an empty field name, and what is unknown is skipped.
+            // A comment has an empty field name. Unknown fields are skipped.
             _ => {}
         }
         Ok(())
@@ -294,7 +296,7 @@ impl Decoder {
         }
         let mut name = mem::take(&mut self.name);
         let mut data = mem::take(&mut self.data);
-        // Without a single `data` field there is no event, only its id.
+        // Without a `data` field there is no event, but its id counts.
         data.pop()?;
         if name.is_empty() {
             name.push_str("message");

@@ -1,4 +1,9 @@
 //! Protocols as pure machines: bytes in, events out, bytes out; no socket, no clock, no log.
+//!
+//! Randomness is the one thing that is taken from outside. A WebSocket client needs it for the
+//! masks of its frames ([`websocket::random_mask`]) and for the key of its handshake
+//! ([`http::upgrade::random_key`]); both come from the thread's cryptographic generator. The
+//! functions that encode frames and requests take the mask or the key as an argument.
 
 pub mod event_stream;
 pub mod http;

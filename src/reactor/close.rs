@@ -32,6 +32,24 @@ pub enum CloseCause {
     Io(io::ErrorKind),
 }
 
+impl CloseCause {
+    /// Whether the peer broke the protocol, a deadline passed or the transport failed: `on_error`.
+    pub(crate) fn is_failure(&self) -> bool {
+        match self {
+            CloseCause::Protocol(_)
+            | CloseCause::Http(_)
+            | CloseCause::Upgrade(_)
+            | CloseCause::Io(_)
+            | CloseCause::TimedOut(_) => true,
+            CloseCause::Peer
+            | CloseCause::Local
+            | CloseCause::Drained
+            | CloseCause::SlowConsumer
+            | CloseCause::Panicked => false,
+        }
+    }
+}
+
 /// What a connection waits for, each with a deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

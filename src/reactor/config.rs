@@ -1,9 +1,13 @@
 //! Every limit and every deadline, with safe defaults, in one place.
 
 use std::time::Duration;
+use std::{fmt, io};
 
 use crate::protocol::{http, websocket};
 use crate::pubsub;
+
+/// The smallest read buffer, in bytes.
+const READ_BUFFER_BYTES_MIN: usize = 64 * 1024;
 
 /// What happens to a message for a connection whose queue is above its high watermark.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -123,16 +127,138 @@ pub struct Config {
     pub subscriptions_max: usize,
     /// Of these, patterns at the most. Each publication is compared to every pattern there is.
     pub patterns_max: usize,
-    /// Publications of this reactor that not all reactors of its group have taken, in bytes;
-    /// each counts 256 more than it has. Above it publishing is refused. See `hub::ReactorGroup`.
-    pub federation_bytes_max: usize,
     /// A callback that takes longer is logged by name.
     pub slow_callback: Duration,
     /// What routes start from.
     pub options: ConnectionOptions,
 }
 
+/// A value of a [`Config`], or of [`ConnectionOptions`], that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConfigError {
+    /// The field, such as `ticks_per_turn` or `http.head_bytes_max`.
+    pub field: &'static str,
+    /// The value that it has.
+    pub value: String,
+    /// What was expected instead.
+    pub expected: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ConfigError {
+            field,
+            value,
+            expected,
+        } = self;
+        write!(f, "{field} is {value}: expected {expected}")
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl From<ConfigError> for io::Error {
+    fn from(error: ConfigError) -> io::Error {
+        io::Error::new(io::ErrorKind::InvalidInput, error)
+    }
+}
+
+fn at_least(field: &'static str, value: usize, least: usize) -> Result<(), ConfigError> {
+    if least <= value {
+        return Ok(());
+    }
+    Err(ConfigError {
+        field,
+        value: value.to_string(),
+        expected: format!("at least {least}"),
+    })
+}
+
+fn not_zero(field: &'static str, value: Duration) -> Result<(), ConfigError> {
+    if !value.is_zero() {
+        return Ok(());
+    }
+    Err(ConfigError {
+        field,
+        value: format!("{value:?}"),
+        expected: "more than zero".to_owned(),
+    })
+}
+
+impl ConnectionOptions {
+    /// The same options, when a connection can have them.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] names the first field whose value cannot be.
+    pub fn checked(self) -> Result<ConnectionOptions, ConfigError> {
+        at_least("queue_high_bytes", self.queue_high_bytes, 1)?;
+        not_zero("write_timeout", self.write_timeout)?;
+        not_zero("close_timeout", self.close_timeout)?;
+        not_zero("reply_timeout", self.reply_timeout)?;
+        not_zero("pong_timeout", self.pong_timeout)?;
+        let intervals = [
+            ("ping_interval", self.ping_interval),
+            ("heartbeat_interval", self.heartbeat_interval),
+            ("idle_timeout", self.idle_timeout),
+        ];
+        for (field, interval) in intervals {
+            if let Some(interval) = interval {
+                not_zero(field, interval)?;
+            }
+        }
+        Ok(self)
+    }
+}
+
 impl Config {
+    /// The same configuration, when a reactor can have it: a budget of zero would spin for ever, and a
+    /// head that is longer than the read buffer could never be parsed. Every reactor checks this at its
+    /// start.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] names the first field whose value cannot be.
+    pub fn checked(self) -> Result<Config, ConfigError> {
+        at_least(
+            "read_buffer_bytes",
+            self.read_buffer_bytes,
+            READ_BUFFER_BYTES_MIN,
+        )?;
+        at_least("read_budget_bytes", self.read_budget_bytes, 1)?;
+        at_least("accepts_per_turn", self.accepts_per_turn, 1)?;
+        at_least("ticks_per_turn", self.ticks_per_turn, 1)?;
+        at_least("connections_max", self.connections_max, 1)?;
+        at_least("listen_backlog", self.listen_backlog as usize, 1)?;
+        at_least("lookups_max", self.lookups_max, 1)?;
+        at_least(
+            "requests_per_connection_max",
+            self.requests_per_connection_max as usize,
+            1,
+        )?;
+        at_least("http.head_bytes_max", self.http.head_bytes_max, 1)?;
+        if self.read_buffer_bytes < self.http.head_bytes_max {
+            return Err(ConfigError {
+                field: "http.head_bytes_max",
+                value: self.http.head_bytes_max.to_string(),
+                expected: format!(
+                    "at most read_buffer_bytes, which is {}",
+                    self.read_buffer_bytes
+                ),
+            });
+        }
+        not_zero("head_timeout", self.head_timeout)?;
+        not_zero("body_timeout", self.body_timeout)?;
+        not_zero("keep_alive_timeout", self.keep_alive_timeout)?;
+        not_zero("connect_timeout", self.connect_timeout)?;
+        not_zero("accept_backoff", self.accept_backoff)?;
+        Ok(Config {
+            options: self.options.checked()?,
+            ..self
+        })
+    }
+
     pub(crate) fn subscription_limits(&self) -> pubsub::Limits {
         pubsub::Limits {
             subscriptions_max: self.subscriptions_max,
@@ -163,9 +289,68 @@ impl Default for Config {
             lookups_max: 4,
             subscriptions_max: 1000,
             patterns_max: 32,
-            federation_bytes_max: 16 * 1024 * 1024,
             slow_callback: Duration::from_millis(100),
             options: ConnectionOptions::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_can_be() {
+        assert!(Config::default().checked().is_ok());
+        assert!(ConnectionOptions::default().checked().is_ok());
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_is_named_with_what_was_expected() {
+        let cases: [(fn(&mut Config), &str); 9] = [
+            (
+                |config| config.ticks_per_turn = 0,
+                "ticks_per_turn is 0: expected at least 1",
+            ),
+            (
+                |config| config.accepts_per_turn = 0,
+                "accepts_per_turn is 0: expected at least 1",
+            ),
+            (
+                |config| config.read_budget_bytes = 0,
+                "read_budget_bytes is 0: expected at least 1",
+            ),
+            (
+                |config| config.connections_max = 0,
+                "connections_max is 0: expected at least 1",
+            ),
+            (
+                |config| config.lookups_max = 0,
+                "lookups_max is 0: expected at least 1",
+            ),
+            (
+                |config| config.read_buffer_bytes = 4096,
+                "read_buffer_bytes is 4096: expected at least 65536",
+            ),
+            (
+                |config| config.http.head_bytes_max = 1024 * 1024,
+                "http.head_bytes_max is 1048576: expected at most read_buffer_bytes, which is 262144",
+            ),
+            (
+                |config| config.head_timeout = Duration::ZERO,
+                "head_timeout is 0ns: expected more than zero",
+            ),
+            (
+                |config| config.options.ping_interval = Some(Duration::ZERO),
+                "ping_interval is 0ns: expected more than zero",
+            ),
+        ];
+        for (change, expected) in cases {
+            let mut config = Config::default();
+            change(&mut config);
+            let error = config.checked().unwrap_err();
+            assert_eq!(error.to_string(), expected);
+            assert_eq!(io::Error::from(error).kind(), io::ErrorKind::InvalidInput);
         }
     }
 }

@@ -1,26 +1,15 @@
-//! The polite end: no new connections, goodbyes spread over a window, flush, deadline.
+//! Shutting down politely: no new connections, goodbyes spread over a window, flush, deadline.
 
 use std::time::Duration;
 
-use crate::reactor::close::CloseCause;
-use crate::reactor::connection::Protocol;
-use crate::reactor::connection::table::Source;
-use crate::reactor::handler::Cx;
-use crate::reactor::id::ConnId;
-use crate::reactor::reactor::Reactor;
-use crate::reactor::time::clock::nanos;
+use super::close::CloseCause;
+use super::id::ConnId;
+use super::protocol::DrainStep;
+use super::reactor::{Cx, Reactor};
+use super::shutdown::Shutdown;
 
 /// How often goodbyes are said.
 const STEP: Duration = Duration::from_millis(20);
-
-pub(crate) struct Drain {
-    started: u64,
-    window: Duration,
-    /// Those that were there at the start.
-    told: Vec<ConnId>,
-    told_count: usize,
-    deadline: u64,
-}
 
 impl<S: 'static> Reactor<S> {
     /// Ends politely: stops accepting, says goodbye to the connections evenly over `window` in
@@ -29,92 +18,86 @@ impl<S: 'static> Reactor<S> {
     ///
     /// A second call changes nothing; [`stop`](Self::stop) ends it at once.
     pub fn drain(&mut self, window: Duration) {
-        if self.drain.is_some() {
+        if self.is_draining() {
             return;
         }
-        let mut told = Vec::with_capacity(self.table.connection_count);
-        let mut listeners = Vec::new();
-        for (index, source) in &self.table.sources {
-            match source {
-                Source::Connection(connection) => told.push(ConnId {
-                    index: index as u32,
-                    generation: connection.generation,
-                }),
-                Source::Listener(_) => listeners.push(index),
-                Source::Attempt(_) | Source::Gone => {}
-            }
-        }
-        for index in listeners {
-            self.table.vacate(index);
-        }
-        log::info!("draining {} connections over {window:?}", told.len());
-        let started = self.clock.now();
-        let close_timeout = nanos(self.table.config.options.close_timeout);
-        let deadline = started
-            .saturating_add(nanos(window))
-            .saturating_add(close_timeout);
-        self.drain = Some(Drain {
-            started,
-            window,
-            told,
-            told_count: 0,
-            deadline,
-        });
+        self.table.remove_listeners();
+        let targets = self.table.connection_ids();
+        log::info!("draining {} connections over {window:?}", targets.len());
+        let close_timeout = self.config.options.close_timeout;
+        let now = self.clock.now();
+        self.shutdown = Some(Shutdown::new(now, window, close_timeout, targets));
         self.every(STEP, |cx: &mut Cx<'_, S>| cx.reactor.drain_step());
         self.drain_step();
     }
 
     /// Whether the reactor is on its way out: not ready for new work.
     pub fn is_draining(&self) -> bool {
-        self.drain.is_some()
+        self.shutdown.is_some()
+    }
+
+    /// Whether there is nothing left to wait for.
+    pub(super) fn is_drained(&self) -> bool {
+        self.is_draining() && self.table.connection_count() == 0
     }
 
     fn drain_step(&mut self) {
         let now = self.clock.now();
-        let Some(mut drain) = self.drain.take() else {
+        let Some(shutdown) = &mut self.shutdown else {
             return;
         };
-        let elapsed = Duration::from_nanos(now - drain.started);
-        let share = if drain.window <= elapsed {
-            1.0
-        } else {
-            elapsed.as_secs_f64() / drain.window.as_secs_f64()
-        };
-        let until = (drain.told.len() as f64 * share).ceil() as usize;
-        for index in drain.told_count..until {
-            self.say_goodbye(drain.told[index]);
+        let is_over = shutdown.is_over(now);
+        for id in shutdown.take_due(now) {
+            self.say_goodbye(id);
         }
-        drain.told_count = until.max(drain.told_count);
-        if drain.deadline <= now && !self.stopped {
-            log::warn!(
-                "{} connections did not end in time",
-                self.table.connection_count
-            );
+        if is_over && !self.is_stopped {
+            let count = self.table.connection_count();
+            log::warn!("{count} connections did not end in time");
             self.stop();
         }
-        self.drain = Some(drain);
     }
 
     fn say_goodbye(&mut self, id: ConnId) {
-        let Some(connection) = self.table.open_mut(id) else {
+        let Some(protocol) = self.table.protocol_mut(id) else {
             return;
         };
-        match &mut connection.protocol {
-            // A request that is under way is answered first; its answer says `Connection: close`.
-            Protocol::Http(exchange) if exchange.is_busy() => exchange.close_after(),
-            Protocol::Http(_) | Protocol::EventStream { .. } | Protocol::Raw => {
-                self.table.close(id, CloseCause::Drained, 0, "");
+        match protocol.drain() {
+            DrainStep::AnswersFirst => {}
+            DrainStep::Closes { code, reason } => {
+                self.table.close(id, CloseCause::Drained, code, reason);
             }
-            Protocol::Upgrade(_) => self.table.abort(id, CloseCause::Drained),
-            Protocol::WebSocket(_) => {
-                self.table
-                    .close(id, CloseCause::Drained, 1001, "going away");
-            }
+            DrainStep::Aborts => self.table.abort(id, CloseCause::Drained),
         }
     }
+}
 
-    /// Whether there is nothing left to wait for.
-    pub(crate) fn is_drained(&self) -> bool {
-        self.drain.is_some() && self.table.connection_count == 0
+#[cfg(all(unix, feature = "signals"))]
+impl<S: 'static> Reactor<S> {
+    /// On TERM or INT drains over `window`; on a second one stops at once.
+    ///
+    /// Needs feature `signals`, and a Unix system.
+    ///
+    /// # Errors
+    ///
+    /// When the signal handlers cannot be installed.
+    pub fn drain_on_signals(&mut self, window: Duration) -> std::io::Result<()> {
+        let signals = super::signals::Signals::new(self.table.registry(), window)?;
+        self.signals = Some(signals);
+        Ok(())
+    }
+
+    /// Does what the signals that have come ask for.
+    pub(super) fn take_signals(&mut self) {
+        let Some(signals) = &mut self.signals else {
+            return;
+        };
+        let (count, window) = (signals.take(), signals.window);
+        for _ in 0..count {
+            if self.is_draining() {
+                log::info!("a second signal: stopping at once");
+                return self.stop();
+            }
+            self.drain(window);
+        }
     }
 }

@@ -1,701 +1,254 @@
-//! What callbacks and the setup get as `reactor`: everything they may ask for.
+//! What callbacks get as `reactor`, and the two types that it is one knot with: [`Cx`], which lends
+//! it to a callback, and [`Handler`], which the loop calls.
 //!
-//! No method here calls user code. Sends, closes, publishes, subscriptions and ticks are queued or
-//! applied to plain data, and the turn carries them out; so callbacks never nest.
+//! Here is the data. The methods stand in files by what they are for: `listen`, `connect`, `messages`,
+//! `topics`, `schedule`, `remote`, `drain`, `signals`, and `role` for what roles ask. None of them calls
+//! user code: sends, closes, publications, subscriptions and ticks are queued or applied to plain
+//! data, and the turn carries them out; so callbacks never nest.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, RandomState};
-use std::io;
+use std::hash::RandomState;
+use std::panic::Location;
 use std::rc::Rc;
 use std::sync::Arc;
-#[cfg(feature = "hub")]
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use slab::Slab;
 
-use crate::protocol::http;
-use crate::protocol::websocket::ToMessage;
-use crate::pubsub::{
-    Encode, Encoded, Event, EventId, Publication, TopicError, Topics, WireFormat, WireFormats,
-};
+use crate::pubsub::{Topics, WireFormats};
 
-use crate::reactor::close::{Close, CloseCause, Sent};
-use crate::reactor::config::{Config, ConnectionOptions};
-use crate::reactor::connection::queue::Keep;
-use crate::reactor::connection::table::{Source, Table};
-use crate::reactor::connection::{Flags, Protocol};
-use crate::reactor::drain::Drain;
-use crate::reactor::handler::{Cx, Handler};
-use crate::reactor::id::{ConnId, ListenerId};
-use crate::reactor::remote::{Arrival, Mailbox, Remote};
-use crate::reactor::stats::Stats;
-use crate::reactor::time::clock::{Clock, nanos};
-use crate::reactor::time::timers::{TimerId, Timers};
-use crate::reactor::transport::Peer;
-use crate::reactor::transport::connect::Race;
-use crate::reactor::transport::listener::{self, Accepting, Acceptor, Address, Listener};
-use crate::reactor::transport::lookup::Lookups;
-use crate::reactor::transport::memory::Net;
+use super::budget::Budget;
+use super::close::{Close, CloseCause, Deadline};
+use super::config::Config;
+use super::connection::Connection;
+use super::connection::table::{FastMessages, Heartbeat, Table};
+use super::id::ConnId;
+use super::mailbox::Mailbox;
+use super::panics::drop_guarded;
+use super::sequence::Sequence;
+use super::shutdown::Shutdown;
+use super::time::clock::Clock;
+use super::time::timers::Timers;
+use super::transport::connect::Race;
+use super::transport::lookup::Lookups;
+use super::transport::memory::Net;
 
-pub(crate) type Once<S> = Box<dyn FnOnce(&mut Cx<'_, S>)>;
-pub(crate) type OnClose<S> = Box<dyn FnOnce(&mut Cx<'_, S>, &Close)>;
+/// What a callback without a connection gets: your state, and everything it may ask for.
+///
+/// The fields are disjoint, so that looping over your state while sending compiles.
+pub struct Cx<'a, S> {
+    /// Your state.
+    pub state: &'a mut S,
+    /// Everything a callback may ask for.
+    pub reactor: &'a mut Reactor<S>,
+}
 
-pub(crate) enum Timer<S> {
+/// What the role says of input that the fast path delivered.
+pub struct Received {
+    pub(crate) consumed_bytes: usize,
+    pub(crate) heartbeat: Heartbeat,
+}
+
+impl Received {
+    /// Everything is consumed, and the heartbeat stays.
+    pub(crate) fn all(length: usize) -> Received {
+        Received {
+            consumed_bytes: length,
+            heartbeat: Heartbeat::Unchanged,
+        }
+    }
+}
+
+/// A role, as the loop sees it: one object per listener or client, beside the connections.
+///
+/// The loop calls these one at a time; nothing that they ask of [`Reactor`] calls back.
+pub trait Handler<S> {
+    /// What log lines call it for a connection, such as `http 127.0.0.1:8080 GET /chat`. Made when
+    /// something is logged, and not before.
+    fn name(&self, connection: Option<&Connection>) -> String;
+
+    /// A connection was accepted or made.
+    fn open(&mut self, cx: &mut Cx<'_, S>, id: ConnId);
+
+    /// Bytes came. Returns how many were consumed; the rest is presented again, in front of what
+    /// comes next. Must consume something when `input` is as large as the read buffer.
+    fn receive(&mut self, cx: &mut Cx<'_, S>, id: ConnId, input: &mut [u8]) -> usize;
+
+    /// As [`receive`](Self::receive), on the fast path: `messages` says which WebSocket it is.
+    #[inline]
+    fn receive_fast(
+        &mut self,
+        cx: &mut Cx<'_, S>,
+        messages: FastMessages,
+        input: &mut [u8],
+    ) -> Received {
+        Received {
+            consumed_bytes: self.receive(cx, messages.id, input),
+            heartbeat: Heartbeat::Unchanged,
+        }
+    }
+
+    /// The peer will send no more. What came before has been consumed, or never will be.
+    fn end(&mut self, cx: &mut Cx<'_, S>, id: ConnId);
+
+    /// The queue fell below the low watermark after having been above the high one.
+    fn below_low_mark(&mut self, cx: &mut Cx<'_, S>, id: ConnId);
+
+    /// The deadline it set has passed.
+    fn due(&mut self, cx: &mut Cx<'_, S>, id: ConnId, deadline: Deadline);
+
+    /// The connection has failed; [`closed`](Self::closed) follows, also when this panics.
+    fn failed(&mut self, cx: &mut Cx<'_, S>, id: ConnId, cause: &CloseCause) {
+        let _ = (cx, id, cause);
+    }
+
+    /// The connection is done; the last call for it.
+    fn closed(&mut self, cx: &mut Cx<'_, S>, id: ConnId, close: &Close);
+
+    /// Whether the object serves one connection only and goes with it.
+    fn is_single(&self) -> bool {
+        false
+    }
+}
+
+type Once<S> = Box<dyn FnOnce(&mut Cx<'_, S>)>;
+pub(super) type OnClose<S> = Box<dyn FnOnce(&mut Cx<'_, S>, &Close)>;
+
+/// A closure of another thread, with where it was handed over.
+pub(super) struct Arrival<S> {
+    pub(super) handed_over_at: &'static Location<'static>,
+    pub(super) call: Box<dyn FnOnce(&mut Cx<'_, S>) + Send>,
+}
+
+/// A closure for the next turn, with where it was queued.
+pub(super) struct Tick<S> {
+    pub(super) queued_at: &'static Location<'static>,
+    pub(super) call: Once<S>,
+}
+
+/// A timer of the application, with where it was set.
+pub(super) struct Timer<S> {
+    pub(super) set_at: &'static Location<'static>,
+    pub(super) call: TimerCall<S>,
+}
+
+pub(super) enum TimerCall<S> {
     Once(Once<S>),
     Periodic {
-        period: u64,
+        period_nanos: u64,
         call: Box<dyn FnMut(&mut Cx<'_, S>)>,
     },
     /// Its callback is being called.
     Running,
 }
 
-/// Messages, requests, deliveries by eights and looks at patterns between two readings of the
-/// clock.
-const STEPS_PER_CLOCK: u32 = 64;
-
-/// Where the numbers of publications come from.
-enum Numbers {
-    Own(u64),
-    /// Several reactors are one hub.
-    #[cfg(feature = "hub")]
-    Shared(Arc<AtomicU64>),
-}
-
-impl Numbers {
-    #[inline]
-    fn next(&mut self) -> u64 {
-        match self {
-            Numbers::Own(last) => {
-                *last += 1;
-                *last
-            }
-            #[cfg(feature = "hub")]
-            // One place in memory has one order of changes, so what one thread gets here ascends.
-            Numbers::Shared(last) => last.fetch_add(1, Ordering::Relaxed) + 1,
-        }
-    }
-}
-
-/// What a publication came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Published {
-    /// Its id: one sequence for all topics, assigned here.
-    pub id: EventId,
-    /// Into how many members' queues it was accepted.
-    pub delivered: usize,
-}
-
-/// Everything a callback may ask for: send, close, publish, subscribe, timers, ticks, listeners.
+/// Everything a callback may ask for: listen, connect, send, publish, subscribe, timers, ticks.
+///
+/// The methods come in four groups: *listen* ([`http`](Self::http), [`websocket`](Self::websocket),
+/// [`stream`](Self::stream)), *connect* ([`connect_websocket`](Self::connect_websocket),
+/// [`connect_stream`](Self::connect_stream)), *send and publish* ([`send`](Self::send),
+/// [`close`](Self::close), [`publish`](Self::publish), [`subscribe`](Self::subscribe)), and *time*
+/// ([`after`](Self::after), [`every`](Self::every), [`next_tick`](Self::next_tick),
+/// [`remote`](Self::remote), [`stop`](Self::stop)).
 pub struct Reactor<S> {
-    pub(crate) table: Table,
-    pub(crate) topics: Topics,
-    pub(crate) timers: Timers<Timer<S>>,
-    pub(crate) ticks: VecDeque<Once<S>>,
-    pub(crate) mailbox: Arc<Mailbox<S>>,
+    pub(super) config: Config,
+    pub(super) table: Table,
+    pub(super) topics: Topics,
+    pub(super) timers: Timers<Timer<S>>,
+    pub(super) ticks: VecDeque<Tick<S>>,
+    pub(super) mailbox: Arc<Mailbox<Arrival<S>>>,
     /// What came from other threads and waits for its turn.
-    pub(crate) arrivals: VecDeque<Arrival<S>>,
-    pub(crate) clock: Clock,
-    pub(crate) net: Option<Rc<Net>>,
-    pub(crate) races: HashMap<ConnId, Race>,
-    pub(crate) lookups: Lookups,
-    pub(crate) new_handlers: Vec<(u32, Box<dyn Handler<S>>)>,
-    pub(crate) on_close: HashMap<ConnId, Vec<OnClose<S>>>,
-    pub(crate) stopped: bool,
-    pub(crate) drain: Option<Drain>,
+    pub(super) arrivals: VecDeque<Arrival<S>>,
+    pub(super) clock: Clock,
+    /// `None` where the kernel is the real one.
+    pub(super) net: Option<Rc<Net>>,
+    pub(super) races: HashMap<ConnId, Race>,
+    pub(super) lookups: Lookups,
+    pub(super) new_handlers: Vec<(u32, Box<dyn Handler<S>>)>,
+    pub(super) handler_keys: Slab<()>,
+    pub(super) on_close: HashMap<ConnId, Vec<OnClose<S>>>,
+    pub(super) is_stopped: bool,
+    pub(super) shutdown: Option<Shutdown>,
     /// What is being called, for the log lines about slow callbacks and panics.
-    pub(crate) callback: &'static str,
-    #[cfg(all(unix, feature = "signals"))]
-    pub(crate) signals: Option<crate::reactor::signals::Signals>,
-    handler_keys: Slab<()>,
-    wire_formats: WireFormats,
-    scratch: Vec<u8>,
-    epoch: u64,
-    numbers: Numbers,
+    pub(super) callback: &'static str,
+    pub(super) budget: Budget,
+    pub(super) slow_callback_nanos: u64,
+    /// Buffers of large WebSocket messages, for the next ones.
+    pub(super) spare: crate::protocol::websocket::Spare,
+    pub(super) wire_formats: WireFormats,
+    pub(super) scratch: Vec<u8>,
+    pub(super) sequence: Sequence,
     /// Tells this publication from the one before, with each member that it was queued to.
-    publication_mark: u64,
-    hasher: RandomState,
+    pub(super) publication_mark: u64,
+    pub(super) hasher: RandomState,
+    #[cfg(all(unix, feature = "signals"))]
+    pub(super) signals: Option<super::signals::Signals>,
 }
 
-impl<S> Drop for Reactor<S> {
-    // However the reactor ends, threads that still hold a `Remote` are told.
-    fn drop(&mut self) {
-        self.mailbox.close();
-    }
+/// What a reactor is made of beside its configuration.
+pub(super) struct Parts<S> {
+    pub(super) table: Table,
+    pub(super) mailbox: Mailbox<Arrival<S>>,
+    pub(super) clock: Clock,
+    pub(super) net: Option<Rc<Net>>,
+    /// Which run the ids of publications belong to.
+    pub(super) epoch: u64,
 }
 
 impl<S: 'static> Reactor<S> {
-    pub(crate) fn new(
-        table: Table,
-        mailbox: Mailbox<S>,
-        clock: Clock,
-        net: Option<Rc<Net>>,
-        epoch: u64,
-    ) -> Reactor<S> {
+    pub(super) fn new(config: Config, parts: Parts<S>) -> Reactor<S> {
         Reactor {
-            table,
+            table: parts.table,
             topics: Topics::new(),
             timers: Timers::new(),
             ticks: VecDeque::new(),
-            mailbox: Arc::new(mailbox),
+            mailbox: Arc::new(parts.mailbox),
             arrivals: VecDeque::new(),
-            clock,
-            net,
+            clock: parts.clock,
+            net: parts.net,
             races: HashMap::new(),
             lookups: Lookups::default(),
             new_handlers: Vec::new(),
-            on_close: HashMap::new(),
-            stopped: false,
-            drain: None,
-            callback: "",
-            #[cfg(all(unix, feature = "signals"))]
-            signals: None,
             handler_keys: Slab::new(),
+            on_close: HashMap::new(),
+            is_stopped: false,
+            shutdown: None,
+            callback: "",
+            budget: Budget::new(config.read_time_budget),
+            slow_callback_nanos: super::time::clock::nanos(config.slow_callback),
+            spare: crate::protocol::websocket::Spare::new(),
             wire_formats: WireFormats::new(),
             scratch: Vec::new(),
-            epoch,
-            numbers: Numbers::Own(0),
+            sequence: Sequence::new(parts.epoch),
             publication_mark: 0,
             hasher: RandomState::new(),
+            #[cfg(all(unix, feature = "signals"))]
+            signals: None,
+            config,
         }
-    }
-
-    // ── messages ─────────────────────────────────────────────────────────────────────────────
-
-    /// Sends a message to a connection: a WebSocket message, the data of an event, a chunk of a
-    /// streamed body, or plain bytes, as the connection's protocol has it.
-    ///
-    /// Accepts into a bounded queue; above its high watermark the route's
-    /// [`Overflow`](crate::Overflow) policy decides. Binary data for an event stream is refused
-    /// as `Gone`, since that protocol is text.
-    #[inline]
-    pub fn send(&mut self, id: ConnId, message: impl ToMessage) -> Sent {
-        self.table.send(id, message.to_message(), Keep::Message)
-    }
-
-    /// As [`send`](Self::send), for routes that keep only the latest message of each key.
-    pub fn send_keyed(&mut self, id: ConnId, key: u64, message: impl ToMessage) -> Sent {
-        self.table.send(id, message.to_message(), Keep::Keyed(key))
-    }
-
-    /// Closes a connection in its protocol's words, after what is queued.
-    pub fn close(&mut self, id: ConnId) -> Sent {
-        self.close_with(id, 1000, "")
-    }
-
-    /// Closes a WebSocket with a code and a reason of at most 123 bytes, after what is queued; a
-    /// longer reason is cut at a character. On other connections both are ignored.
-    ///
-    /// Codes that an application may use are 1000 to 1003, 1007 to 1014 and 3000 to 4999; others
-    /// go out as 1000. Source: RFC 6455, section 7.4.
-    pub fn close_with(&mut self, id: ConnId, code: u16, reason: &str) -> Sent {
-        self.table.close(id, CloseCause::Local, code, reason)
-    }
-
-    /// Ends a connection at once, without a goodbye and without flushing.
-    pub fn reset(&mut self, id: ConnId) {
-        self.table.abort(id, CloseCause::Local);
-    }
-
-    /// Stops reading from a connection. What the kernel buffered stays there.
-    ///
-    /// A proxy pauses its source while its sink is behind, and goes on in the sink's `on_drain`.
-    /// For replies to a connection itself that is not needed: while its queue is above the high
-    /// watermark, and the policy is [`Overflow::Close`](crate::reactor::config::Overflow::Close), it is not
-    /// read.
-    pub fn pause(&mut self, id: ConnId) {
-        self.table.pause(id);
-    }
-
-    /// Goes on reading from a connection.
-    pub fn resume(&mut self, id: ConnId) {
-        self.table.resume(id);
-    }
-
-    /// Whether a connection still takes messages.
-    pub fn is_open(&self, id: ConnId) -> bool {
-        self.table
-            .connection(id)
-            .is_some_and(|connection| connection.life == crate::reactor::connection::Life::Open)
-    }
-
-    /// Bytes that wait for a connection's socket, with their overhead.
-    pub fn queued_bytes(&self, id: ConnId) -> usize {
-        self.table
-            .connection(id)
-            .map_or(0, |connection| connection.queue.queued_bytes())
-    }
-
-    /// Where a connection's peer is. Asks the kernel.
-    pub fn peer(&self, id: ConnId) -> Peer {
-        self.table
-            .connection(id)
-            .map_or(Peer::Unknown, |connection| connection.transport.peer())
-    }
-
-    /// How many connections there are, of every kind, lingering ones included.
-    pub fn connection_count(&self) -> usize {
-        self.table.connection_count
-    }
-
-    /// Calls `call` once when the connection has ended, after the route's own `on_close`.
-    ///
-    /// Never called when the connection is gone already.
-    pub fn on_close<R>(
-        &mut self,
-        id: ConnId,
-        call: impl FnOnce(&mut Cx<'_, S>, &Close) -> R + 'static,
-    ) {
-        if self.table.is_heard(id) {
-            self.on_close
-                .entry(id)
-                .or_default()
-                .push(Box::new(move |cx, close| {
-                    call(cx, close);
-                }));
-        }
-    }
-
-    // ── topics ───────────────────────────────────────────────────────────────────────────────
-
-    /// Publishes to the members of a topic and of the patterns that match it.
-    ///
-    /// Each wire format is encoded once, and its bytes are shared. A member by name and by pattern
-    /// gets it once.
-    pub fn publish<'e>(&mut self, topic: &str, event: impl Into<Event<'e>>) -> Published {
-        let event = event.into();
-        let id = self.next_event_id();
-        let delivered = self.deliver(topic, id, &event);
-        Published { id, delivered }
-    }
-
-    /// The place in the sequence of what is published next.
-    #[inline]
-    pub(crate) fn next_event_id(&mut self) -> EventId {
-        self.table.stats.publications += 1;
-        EventId {
-            epoch: self.epoch,
-            number: self.numbers.next(),
-        }
-    }
-
-    /// Queues a publication that has its id to the members that are here, and returns to how many.
-    #[inline]
-    pub(crate) fn deliver(&mut self, topic: &str, id: EventId, event: &Event<'_>) -> usize {
-        let publication = Publication { topic, id, event };
-        let mut encoded = Encoded::default();
-        let mut delivered = 0;
-        let key = self.hasher.hash_one(topic);
-        // Zero is the mark of a connection to which nothing was published yet.
-        self.publication_mark += 1;
-        let mark = self.publication_mark;
-        let Reactor {
-            table,
-            topics,
-            wire_formats,
-            scratch,
-            ..
-        } = self;
-        // By `for_each`, which goes through the lists one after the other instead of asking at each
-        // member which it is in.
-        topics.members(topic).for_each(|(member, wire_format)| {
-            let member = ConnId::from_bits(member);
-            let encode = || encoded.get(wire_format, wire_formats, &publication, scratch);
-            if table.send_publication(member, mark, key, encode) == Some(Sent::Queued) {
-                delivered += 1;
-            }
-        });
-        self.table.stats.deliveries += delivered as u64;
-        let steps = delivered / 8 + self.topics.pattern_count();
-        self.table.spend(u32::try_from(steps).unwrap_or(u32::MAX));
-        delivered
-    }
-
-    /// Takes the ids of publications from a sequence that other reactors take them from too.
-    #[cfg(feature = "hub")]
-    pub(crate) fn share_sequence(&mut self, epoch: u64, numbers: Arc<AtomicU64>) {
-        // What was published here before keeps its ids for itself.
-        if let Numbers::Own(last) = self.numbers {
-            numbers.fetch_max(last, Ordering::Relaxed);
-        }
-        self.epoch = epoch;
-        self.numbers = Numbers::Shared(numbers);
-    }
-
-    /// Which run of the hub the ids of publications belong to.
-    #[cfg(feature = "hub")]
-    pub(crate) fn epoch(&self) -> u64 {
-        self.epoch
-    }
-
-    /// Looks at the clock when enough has been done for the connection that is being read: beyond
-    /// its time in this turn, the rest of what it sent waits for the next, and others come first.
-    #[inline]
-    pub(crate) fn check_budget(&mut self, id: ConnId) {
-        if self.table.spent < STEPS_PER_CLOCK {
-            self.table.spent += 1;
-        } else {
-            self.table.spent = 0;
-            let now = self.clock.now();
-            if self.table.read_time_nanos < now - self.table.now
-                && self.table.flush_nanos < now - self.table.woke
-                && let Some(connection) = self.table.connection_mut(id)
-            {
-                connection.flags.set(Flags::SPENT);
-                self.table.unplain(id);
-            }
-        }
-    }
-
-    /// Makes a connection a member of a topic, until it ends. `false` when it was one, is gone, or
-    /// speaks HTTP and has not become a WebSocket or an event stream.
-    ///
-    /// # Errors
-    ///
-    /// [`TopicError`] when the name cannot be a topic's, or the connection has too many.
-    pub fn subscribe(&mut self, id: ConnId, topic: &str) -> Result<bool, TopicError> {
-        self.table.spend(4);
-        let limits = self.table.config.subscription_limits();
-        let Some(connection) = self.table.member_mut(id) else {
-            return Ok(false);
-        };
-        self.topics.subscribe(
-            id.to_bits(),
-            &mut connection.subscriptions,
-            topic,
-            connection.wire_format,
-            limits,
-        )
-    }
-
-    /// Makes a connection a member of every topic that matches a glob pattern, now and later.
-    ///
-    /// # Errors
-    ///
-    /// As [`subscribe`](Self::subscribe).
-    pub fn subscribe_pattern(&mut self, id: ConnId, pattern: &str) -> Result<bool, TopicError> {
-        self.table.spend(4);
-        let limits = self.table.config.subscription_limits();
-        let Some(connection) = self.table.member_mut(id) else {
-            return Ok(false);
-        };
-        self.topics.subscribe_pattern(
-            id.to_bits(),
-            &mut connection.subscriptions,
-            pattern,
-            connection.wire_format,
-            limits,
-        )
-    }
-
-    /// Ends a membership in a topic. `false` when there was none.
-    pub fn unsubscribe(&mut self, id: ConnId, topic: &str) -> bool {
-        let Some(connection) = self.table.connection_mut(id) else {
-            return false;
-        };
-        self.topics
-            .unsubscribe(id.to_bits(), &mut connection.subscriptions, topic)
-    }
-
-    /// Ends a membership by pattern. `false` when there was none.
-    pub fn unsubscribe_pattern(&mut self, id: ConnId, pattern: &str) -> bool {
-        let Some(connection) = self.table.connection_mut(id) else {
-            return false;
-        };
-        self.topics
-            .unsubscribe_pattern(id.to_bits(), &mut connection.subscriptions, pattern)
-    }
-
-    /// How many members a topic has by its name.
-    pub fn member_count(&self, topic: &str) -> usize {
-        self.topics.member_count(topic)
-    }
-
-    /// How many topics have members.
-    pub fn topic_count(&self) -> usize {
-        self.topics.topic_count()
-    }
-
-    /// Adds a way to put publications on the wire, for [`set_wire_format`](Self::set_wire_format), or finds the
-    /// one that has been added by this name, whose encoder stays.
-    ///
-    /// # Errors
-    ///
-    /// When there are sixteen already.
-    pub fn register_wire_format(
-        &mut self,
-        name: &'static str,
-        encode: Encode,
-    ) -> io::Result<WireFormat> {
-        self.wire_formats
-            .register(name, encode)
-            .map_err(|_| io::Error::other("there are sixteen wire formats already"))
-    }
-
-    /// How publications are put on the wire for the subscriptions that this connection makes from
-    /// now on.
-    pub fn set_wire_format(&mut self, id: ConnId, wire_format: WireFormat) {
-        if let Some(connection) = self.table.open_mut(id) {
-            connection.wire_format = wire_format;
-        }
-    }
-
-    // ── time ─────────────────────────────────────────────────────────────────────────────────
-
-    /// Time since the start of the reactor, as of the readiness that is being handled.
-    pub fn now(&self) -> Duration {
-        Duration::from_nanos(self.table.now)
-    }
-
-    /// Seconds since 1970, from the same clock.
-    pub fn unix_time(&self) -> u64 {
-        self.table.unix_time()
-    }
-
-    /// Calls `call` once after `delay`.
-    pub fn after<R>(
-        &mut self,
-        delay: Duration,
-        call: impl FnOnce(&mut Cx<'_, S>) -> R + 'static,
-    ) -> TimerId {
-        let due = self.due_in(delay);
-        self.timers.insert(
-            due,
-            Timer::Once(Box::new(move |cx| {
-                call(cx);
-            })),
-        )
-    }
-
-    /// Calls `call` every `period`, the first time after one. It does not drift; when the loop was
-    /// late by whole periods they are left out. A panic in it does not end it.
-    pub fn every<R>(
-        &mut self,
-        period: Duration,
-        mut call: impl FnMut(&mut Cx<'_, S>) -> R + 'static,
-    ) -> TimerId {
-        let due = self.due_in(period);
-        let period = nanos(period).max(1);
-        self.timers.insert(
-            due,
-            Timer::Periodic {
-                period,
-                call: Box::new(move |cx| {
-                    call(cx);
-                }),
-            },
-        )
-    }
-
-    fn due_in(&self, delay: Duration) -> u64 {
-        // From the clock and not from `now`: the callback that asks may have run for a while.
-        self.clock.now().saturating_add(nanos(delay))
-    }
-
-    /// Cancels a timer. `false` when it has fired or was cancelled before.
-    pub fn cancel(&mut self, timer: TimerId) -> bool {
-        self.timers.cancel(timer).is_some()
-    }
-
-    /// Calls `call` in the next turn, before the poll, in the order asked for.
-    pub fn next_tick<R>(&mut self, call: impl FnOnce(&mut Cx<'_, S>) -> R + 'static) {
-        self.ticks.push_back(Box::new(move |cx| {
-            call(cx);
-        }));
-    }
-
-    /// A handle for other threads.
-    pub fn remote(&self) -> Remote<S> {
-        Remote {
-            mailbox: Arc::clone(&self.mailbox),
-        }
-    }
-
-    // ── the whole ────────────────────────────────────────────────────────────────────────────
-
-    /// Ends the loop after this callback, and with it every connection, without goodbyes. Each
-    /// gets its `on_close`; nothing else that has come is handed out, and nothing can be connected
-    /// any more.
-    pub fn stop(&mut self) {
-        self.stopped = true;
-        self.table.unplain_all();
     }
 
     /// What the loop has counted.
-    pub fn stats(&self) -> &Stats {
-        &self.table.stats
+    pub fn stats(&self) -> &super::stats::Stats {
+        self.table.stats()
     }
 
     /// The limits in force.
     pub fn config(&self) -> &Config {
-        &self.table.config
-    }
-
-    // ── for roles ────────────────────────────────────────────────────────────────────────────
-
-    /// Adds a role. It can be named at once, and is called from the next callback on.
-    pub(crate) fn add_handler(&mut self, handler: Box<dyn Handler<S>>) -> u32 {
-        let key = self.handler_keys.insert(()) as u32;
-        self.new_handlers.push((key, handler));
-        key
-    }
-
-    pub(crate) fn free_handler(&mut self, key: u32) {
-        self.handler_keys.try_remove(key as usize);
-    }
-
-    pub(crate) fn add_options(&mut self, options: ConnectionOptions) -> u16 {
-        // A client that connects again and again has the same ones each time.
-        let known = self
-            .table
-            .options
-            .iter()
-            .position(|known| **known == options);
-        if let Some(known) = known {
-            return known as u16;
-        }
-        // They are made by the program, not by peers; beyond 65,535 different ones they share the
-        // last.
-        if self.table.options.len() < usize::from(u16::MAX) {
-            self.table.options.push(Rc::new(options));
-        }
-        (self.table.options.len() - 1) as u16
-    }
-
-    /// Listens on `HOST:PORT` (port 0 picks one) or `unix:PATH` for the handler that is made for the
-    /// real address.
-    pub(crate) fn listen(
-        &mut self,
-        address: &str,
-        options: u16,
-        handler: impl FnOnce(&Address) -> Box<dyn Handler<S>>,
-    ) -> io::Result<ListenerId> {
-        let (acceptor, address) = match &self.net {
-            Some(_) => (
-                Acceptor::Memory(VecDeque::new()),
-                self.memory_address(address),
-            ),
-            None => listener::bind(address, &self.table.config)?,
-        };
-        let handler = self.add_handler(handler(&address));
-        let generation = self.table.generation();
-        let mut listener = Box::new(Listener {
-            acceptor,
-            address,
-            generation,
-            handler,
-            options,
-            is_starved: false,
-            accepting: Accepting::Ready,
-        });
-        let entry = self.table.sources.vacant_entry();
-        let index = entry.key();
-        if let Some(registry) = &self.table.registry {
-            listener.register(registry, mio::Token(index))?;
-        }
-        log::info!("listening on {}", listener.address);
-        entry.insert(Source::Listener(listener));
-        Ok(ListenerId(ConnId {
-            index: index as u32,
-            generation,
-        }))
-    }
-
-    /// Where a listener listens, with the real port. `None` when it is closed.
-    pub fn local_addr(&self, listener: ListenerId) -> Option<Address> {
-        match self.table.sources.get(listener.0.index as usize) {
-            Some(Source::Listener(found)) if found.generation == listener.0.generation => {
-                Some(found.address.clone())
-            }
-            _ => None,
-        }
-    }
-
-    /// Stops listening; connections stay. `false` when it was closed before.
-    pub fn close_listener(&mut self, listener: ListenerId) -> bool {
-        let is_there = self.local_addr(listener).is_some();
-        if is_there {
-            self.table.vacate(listener.0.index as usize);
-        }
-        is_there
-    }
-
-    /// The state of a connection's HTTP exchange, while it has one.
-    pub(crate) fn exchange(&mut self, id: ConnId) -> Option<&mut http::Exchange> {
-        match &mut self.table.open_mut(id)?.protocol {
-            Protocol::Http(exchange) => Some(exchange),
-            _ => None,
-        }
-    }
-
-    /// From here on `on_close` is owed.
-    pub(crate) fn mark_opened(&mut self, id: ConnId) {
-        if let Some(connection) = self.table.open_mut(id) {
-            connection.flags.set(Flags::OPENED);
-        }
+        &self.config
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::protocol::websocket::{Message, encode_message};
-    use crate::reactor::sim::Sim;
-
-    /// How many messages are handed out in each turn when each takes a millisecond, of two clients
-    /// that have sent twelve each, and the last flush took so long.
-    fn turns(flush: Duration) -> Vec<usize> {
-        let mut sim = Sim::new(0, |reactor: &mut Reactor<usize>| {
-            reactor.websocket("0.0.0.0:80", |ws| {
-                ws.on_message(|ws, _| {
-                    *ws.state += 1;
-                    let later = ws.reactor.clock.now() + 1_000_000;
-                    ws.reactor.clock = Clock::Invented(later);
-                    // What a publication to hundreds counts.
-                    ws.reactor.table.spend(STEPS_PER_CLOCK);
-                });
-            })
-        });
-        let clients = [(); 2].map(|()| sim.websocket("/"));
-        let mut twelve = Vec::new();
-        for _ in 0..12 {
-            encode_message(Some([0; 4]), Message::Text("x"), &mut twelve);
+impl<S> Drop for Reactor<S> {
+    // However the reactor ends, threads that still hold a `Remote` are told. What was not run is
+    // dropped one by one, since dropping what the application captured may panic.
+    fn drop(&mut self) {
+        self.mailbox.close().into_iter().for_each(drop_guarded);
+        self.arrivals.drain(..).for_each(drop_guarded);
+        self.ticks.drain(..).for_each(drop_guarded);
+        self.new_handlers.drain(..).for_each(drop_guarded);
+        for (_, calls) in self.on_close.drain() {
+            calls.into_iter().for_each(drop_guarded);
         }
-        for client in &clients {
-            client.send_bytes(&twelve);
-        }
-        sim.reactor().table.flush_nanos = nanos(flush);
-        let mut turns = Vec::new();
-        while *sim.state() < 24 {
-            let before = *sim.state();
-            sim.turn();
-            turns.push(*sim.state() - before);
-        }
-        turns
-    }
-
-    // Rule 3
-    #[test]
-    fn a_connection_has_five_milliseconds_of_a_turn_and_all_together_what_going_out_took() {
-        // Looked at after each: the sixth is the first that is beyond.
-        assert_eq!(turns(Duration::ZERO), [12, 12]);
-        assert_eq!(turns(Duration::from_millis(9)), [10 + 6, 2 + 6]);
-        assert_eq!(turns(Duration::from_millis(30)), [24]);
-    }
-
-    // A client that connects again for ever has options like the time before.
-    #[test]
-    fn options_that_are_alike_are_kept_once() {
-        let mut sim = Sim::new((), |_: &mut Reactor<()>| ());
-        let hasty = ConnectionOptions {
-            write_timeout: Duration::from_secs(1),
-            ..ConnectionOptions::default()
-        };
-        let reactor = sim.reactor();
-        let first = reactor.add_options(hasty.clone());
-        assert_eq!(reactor.add_options(hasty), first);
-        assert_eq!(reactor.add_options(ConnectionOptions::default()), 0);
-        assert_eq!(reactor.table.options.len(), 2);
+        self.timers.drain().for_each(drop_guarded);
     }
 }

@@ -1,60 +1,14 @@
 //! The one handle that other threads may hold.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::panic::Location;
+use std::sync::Arc;
 
-use crate::reactor::handler::Cx;
-
-pub(crate) type Arrival<S> = Box<dyn FnOnce(&mut Cx<'_, S>) + Send>;
-
-/// What other threads hand over, and the bell they ring.
-pub(crate) struct Mailbox<S> {
-    /// `None` when the reactor has ended.
-    arrivals: Mutex<Option<Vec<Arrival<S>>>>,
-    /// The bell was rung and not heard yet: one system call a batch.
-    rung: AtomicBool,
-    waker: Option<mio::Waker>,
-}
-
-impl<S> Mailbox<S> {
-    pub(crate) fn new(waker: Option<mio::Waker>) -> Mailbox<S> {
-        Mailbox {
-            arrivals: Mutex::new(Some(Vec::new())),
-            rung: AtomicBool::new(false),
-            waker,
-        }
-    }
-
-    pub(crate) fn has_arrivals(&self) -> bool {
-        self.rung.load(Ordering::Acquire)
-    }
-
-    /// Everything that has arrived, in the order of each thread.
-    pub(crate) fn take(&self) -> Vec<Arrival<S>> {
-        if !self.rung.swap(false, Ordering::AcqRel) {
-            return Vec::new();
-        }
-        self.arrivals()
-            .as_mut()
-            .map(std::mem::take)
-            .unwrap_or_default()
-    }
-
-    /// Takes nothing more, and drops what was not run. Dropping may run code of the application,
-    /// which may hand over again: not under the lock.
-    pub(crate) fn close(&self) {
-        let arrivals = self.arrivals().take();
-        drop(arrivals);
-    }
-
-    fn arrivals(&self) -> MutexGuard<'_, Option<Vec<Arrival<S>>>> {
-        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+use super::mailbox::Mailbox;
+use super::reactor::{Arrival, Cx, Reactor};
 
 /// Runs closures on the loop from any thread. `Send`, `Sync`, and cheap to clone.
 pub struct Remote<S> {
-    pub(crate) mailbox: Arc<Mailbox<S>>,
+    mailbox: Arc<Mailbox<Arrival<S>>>,
 }
 
 impl<S> Clone for Remote<S> {
@@ -62,6 +16,13 @@ impl<S> Clone for Remote<S> {
         Remote {
             mailbox: Arc::clone(&self.mailbox),
         }
+    }
+}
+
+/// Two are equal when they are handles of the same reactor.
+impl<S> PartialEq for Remote<S> {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.mailbox, &other.mailbox)
     }
 }
 
@@ -86,23 +47,29 @@ impl<S> Remote<S> {
     /// # Errors
     ///
     /// [`ReactorEnded`] when the reactor has ended; the closure is dropped.
+    #[track_caller]
     pub fn run<R>(
         &self,
         call: impl FnOnce(&mut Cx<'_, S>) -> R + Send + 'static,
     ) -> Result<(), ReactorEnded> {
-        let mailbox = &*self.mailbox;
-        let arrival: Arrival<S> = Box::new(move |cx| {
-            call(cx);
-        });
-        match &mut *mailbox.arrivals() {
-            Some(arrivals) => arrivals.push(arrival),
-            None => return Err(ReactorEnded),
+        let arrival = Arrival {
+            handed_over_at: Location::caller(),
+            call: Box::new(move |cx| {
+                call(cx);
+            }),
+        };
+        match self.mailbox.put(arrival) {
+            true => Ok(()),
+            false => Err(ReactorEnded),
         }
-        if !mailbox.rung.swap(true, Ordering::AcqRel)
-            && let Some(waker) = &mailbox.waker
-        {
-            waker.wake().map_err(|_| ReactorEnded)?;
+    }
+}
+
+impl<S: 'static> Reactor<S> {
+    /// A handle for other threads.
+    pub fn remote(&self) -> Remote<S> {
+        Remote {
+            mailbox: Arc::clone(&self.mailbox),
         }
-        Ok(())
     }
 }

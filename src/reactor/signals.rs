@@ -4,56 +4,61 @@ use std::io::{self, Read};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::time::Duration;
 
-use mio::Interest;
 use mio::net::UnixStream;
+use mio::{Interest, Registry, Token};
+use signal_hook::SigId;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::reactor::SIGNALS;
-use crate::reactor::reactor::Reactor;
+/// What the poll reports signals by.
+pub(super) const SIGNALS: Token = Token(usize::MAX - 1);
 
-pub(crate) struct Signals {
+/// The signals of a process, as long as its reactor lives.
+pub(super) struct Signals {
     receiver: UnixStream,
-    window: Duration,
+    /// How long the drain lasts that the first signal begins.
+    pub(super) window: Duration,
+    registered: Vec<SigId>,
 }
 
-impl<S: 'static> Reactor<S> {
-    /// On TERM or INT drains over `window`; on a second one stops at once.
-    ///
-    /// Needs feature `signals`, and a Unix system.
+impl Signals {
+    /// Takes over TERM and INT.
     ///
     /// # Errors
     ///
     /// When the signal handlers cannot be installed.
-    pub fn drain_on_signals(&mut self, window: Duration) -> io::Result<()> {
+    pub(super) fn new(registry: Option<&Registry>, window: Duration) -> io::Result<Signals> {
         let (receiver, sender) = StdUnixStream::pair()?;
         receiver.set_nonblocking(true)?;
-        let mut receiver = UnixStream::from_std(receiver);
+        let mut signals = Signals {
+            receiver: UnixStream::from_std(receiver),
+            window,
+            registered: Vec::new(),
+        };
         for signal in [SIGTERM, SIGINT] {
-            signal_hook::low_level::pipe::register(signal, sender.try_clone()?)?;
+            let id = signal_hook::low_level::pipe::register(signal, sender.try_clone()?)?;
+            signals.registered.push(id);
         }
-        if let Some(registry) = &self.table.registry {
-            registry.register(&mut receiver, SIGNALS, Interest::READABLE)?;
+        if let Some(registry) = registry {
+            registry.register(&mut signals.receiver, SIGNALS, Interest::READABLE)?;
         }
-        self.signals = Some(Signals { receiver, window });
-        Ok(())
+        Ok(signals)
     }
 
-    pub(crate) fn take_signals(&mut self) {
-        let Some(signals) = &mut self.signals else {
-            return;
-        };
+    /// How many signals have come since this was last asked.
+    pub(super) fn take(&mut self) -> usize {
         let mut buffer = [0; 16];
         let mut count = 0;
-        while let Ok(read @ 1..) = signals.receiver.read(&mut buffer) {
+        while let Ok(read @ 1..) = self.receiver.read(&mut buffer) {
             count += read;
         }
-        let window = signals.window;
-        for _ in 0..count {
-            if self.is_draining() {
-                log::info!("a second signal: stopping at once");
-                return self.stop();
-            }
-            self.drain(window);
+        count
+    }
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        for id in self.registered.drain(..) {
+            signal_hook::low_level::unregister(id);
         }
     }
 }

@@ -26,20 +26,15 @@ use std::time::Duration;
 use crate::protocol::websocket::{self, Machine, Role, ToMessage};
 
 use crate::reactor::config::Config;
-use crate::reactor::connection::table::{Source, Table};
-use crate::reactor::id::ConnId;
-use crate::reactor::reactor::Reactor;
-use crate::reactor::remote::Mailbox;
+use crate::reactor::connection::table::Table;
+use crate::reactor::mailbox::Mailbox;
+use crate::reactor::reactor::{Parts, Reactor};
 use crate::reactor::time::clock::{Clock, nanos};
-use crate::reactor::transport::listener::{Acceptor, Address};
 use crate::reactor::transport::memory::{Faults, MemoryStream, Net};
 use crate::reactor::{EventLoop, SetupResult};
 
 /// What a simulated socket takes before its peer has read, in bytes.
 const CAPACITY_BYTES: usize = 64 * 1024;
-
-/// A listener that asks for any port gets one from here on.
-const FIRST_PORT: u16 = 49_152;
 
 /// Turns without time passing after which a simulation is told to be endless.
 const TURNS_MAX: usize = 100_000;
@@ -74,14 +69,17 @@ impl<S: 'static> Sim<S> {
     ) -> Sim<S> {
         let net = Rc::new(Net::default());
         // A simulation is the same on every day.
-        let table = Table::new(config, None, 1_000_000_000);
-        let reactor = Reactor::new(
-            table,
-            Mailbox::new(None),
-            Clock::Invented(0),
-            Some(Rc::clone(&net)),
-            1,
-        );
+        let config = config
+            .checked()
+            .expect("the configuration of a simulation can be");
+        let parts = Parts {
+            table: Table::new(config.options.clone(), None, 1_000_000_000),
+            mailbox: Mailbox::new(None),
+            clock: Clock::Invented(0),
+            net: Some(Rc::clone(&net)),
+            epoch: 1,
+        };
+        let reactor = Reactor::new(config, parts);
         let mut event_loop = EventLoop::assemble(state, reactor, None);
         setup(&mut event_loop.reactor)
             .into_result()
@@ -128,7 +126,7 @@ impl<S: 'static> Sim<S> {
         for _ in 0..TURNS_MAX {
             if !self.running || self.event_loop.next_wakeup() != Some(Duration::ZERO) {
                 // Here the loop would go to sleep.
-                self.event_loop.reactor.table.give_back_memory();
+                self.event_loop.give_back_memory();
                 self.net.give_back_memory();
                 return;
             }
@@ -170,7 +168,7 @@ impl<S: 'static> Sim<S> {
 
     fn set_now(&mut self, now: u64) {
         self.event_loop.reactor.clock = Clock::Invented(now);
-        self.event_loop.reactor.table.now = now;
+        self.event_loop.reactor.table.set_now(now);
     }
 
     /// Connects to the first listener.
@@ -192,7 +190,7 @@ impl<S: 'static> Sim<S> {
         let listener = self
             .event_loop
             .reactor
-            .memory_listener(|address| port_of(address) == Some(port))
+            .memory_listener(|address| address.port() == Some(port))
             .expect("the setup listens on this port");
         self.connect_to(listener)
     }
@@ -207,13 +205,13 @@ impl<S: 'static> Sim<S> {
         self.dial_to(listener)
     }
 
-    fn connect_to(&mut self, listener: usize) -> SimStream {
+    fn connect_to(&mut self, listener: u32) -> SimStream {
         let client = self.dial_to(listener);
         self.settle();
         client
     }
 
-    fn dial_to(&mut self, listener: usize) -> SimStream {
+    fn dial_to(&mut self, listener: u32) -> SimStream {
         let (ours, theirs) = MemoryStream::pair(&self.net, self.capacity_bytes);
         self.event_loop.reactor.offer(listener, theirs);
         SimStream {
@@ -221,7 +219,7 @@ impl<S: 'static> Sim<S> {
         }
     }
 
-    fn first_listener(&self) -> usize {
+    fn first_listener(&self) -> u32 {
         let first = self.event_loop.reactor.memory_listener(|_| true);
         first.expect("the setup listens")
     }
@@ -316,78 +314,6 @@ impl<S: 'static> Sim<S> {
             peer: Rc::new(RefCell::new(peer)),
             head,
         })
-    }
-}
-
-fn port_of(address: &Address) -> Option<u16> {
-    match address {
-        Address::Inet(address) => Some(address.port()),
-        Address::Unix(_) => None,
-    }
-}
-
-impl<S: 'static> Reactor<S> {
-    /// Where a simulated listener is: a Unix socket at its path, all others on one machine.
-    pub(crate) fn memory_address(&self, address: &str) -> Address {
-        if let Some(path) = address.strip_prefix("unix:") {
-            return Address::Unix(path.into());
-        }
-        let port = address
-            .rsplit_once(':')
-            .and_then(|(_, port)| port.parse().ok())
-            .unwrap_or(0);
-        let port = match port {
-            0 => self.free_memory_port(),
-            port => port,
-        };
-        Address::Inet(([127, 0, 0, 1], port).into())
-    }
-
-    fn free_memory_port(&self) -> u16 {
-        let is_free = |port: &u16| {
-            let taken = self.memory_listener(|address| port_of(address) == Some(*port));
-            taken.is_none()
-        };
-        let mut ports = FIRST_PORT..=u16::MAX;
-        ports.find(is_free).expect("a simulation has fewer ports")
-    }
-
-    fn memory_listener(&self, is_it: impl Fn(&Address) -> bool) -> Option<usize> {
-        self.table
-            .sources
-            .iter()
-            .find_map(|(index, source)| match source {
-                Source::Listener(listener) => is_it(&listener.address).then_some(index),
-                Source::Connection(_) | Source::Attempt(_) | Source::Gone => None,
-            })
-    }
-
-    fn offer(&mut self, listener: usize, stream: MemoryStream) {
-        if let Some(Source::Listener(found)) = self.table.sources.get_mut(listener)
-            && let Acceptor::Memory(waiting) = &mut found.acceptor
-        {
-            waiting.push_back(stream);
-            self.table.still_ready.push(listener as u32);
-        }
-    }
-
-    /// A client of the same simulation: connects to the one of its listeners that is at `target`,
-    /// whatever its host.
-    pub(crate) fn connect_in_memory(&mut self, id: ConnId, target: &Address) {
-        let Some(net) = self.net.clone() else { return };
-        let is_it = |address: &Address| match (address, target) {
-            (Address::Inet(address), Address::Inet(target)) => address.port() == target.port(),
-            (address, target) => address == target,
-        };
-        let Some(listener) = self.memory_listener(is_it) else {
-            return self.table.abort(
-                id,
-                crate::reactor::close::CloseCause::Io(std::io::ErrorKind::ConnectionRefused),
-            );
-        };
-        let (ours, theirs) = MemoryStream::pair(&net, CAPACITY_BYTES);
-        self.offer(listener, theirs);
-        self.attempt_in_memory(id, ours);
     }
 }
 
@@ -507,10 +433,10 @@ impl SimSocket {
         self.put(|out| websocket::encode_message(Some(MASK), message.to_message(), out));
     }
 
-    /// Sends a close with a code, unless it is one that must not be sent.
+    /// Sends a close with a code; one that must not be sent goes out as 1000.
     pub fn close(&self, code: u16) {
         self.put(|out| {
-            let _ = websocket::encode_close(Some(MASK), Some(code.into()), "", out);
+            websocket::encode_close(Some(MASK), Some(code.into()), "", out);
         });
     }
 

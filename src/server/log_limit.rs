@@ -1,43 +1,47 @@
-//! Log lines that strangers can bring about: a few, with how many there would have been.
+//! Log lines that strangers can cause: at most one a minute of each kind, with the number of those left
+//! out.
 //!
-//! Who could have a line written with each request would fill the log; and where the log goes into
-//! a pipe that nobody reads, the line that does not fit any more stops the loop.
+//! A stranger who could cause a line with each request would fill the log. Where the log goes into a
+//! pipe that is no longer read, the first line that does not fit would stop the loop.
 
 use std::fmt;
 use std::time::Duration;
 
-/// From one line to the next.
+/// Between two lines of one kind.
 const PERIOD: Duration = Duration::from_secs(60);
 
-/// Of a stranger's text, in characters; a name has at most 253.
-const SHOWN_CHARACTERS_MAX: usize = 256;
+/// Of a stranger's text in a line, in characters. A host name has at most 253.
+const TEXT_CHARACTERS_MAX: usize = 256;
 
-/// What of a stranger's text goes into a line.
-pub(crate) fn shown(text: &str) -> &str {
-    let cut = text.char_indices().nth(SHOWN_CHARACTERS_MAX);
+/// The beginning of a stranger's text, short enough for a log line.
+pub(crate) fn truncate(text: &str) -> &str {
+    let cut = text.char_indices().nth(TEXT_CHARACTERS_MAX);
     cut.map_or(text, |(index, _)| &text[..index])
 }
 
 /// One kind of log line of one listener: the first, then one a minute.
 #[derive(Debug, Default)]
 pub(crate) struct LogLimit {
-    told_at: Option<Duration>,
+    logged_at: Option<Duration>,
     suppressed: u64,
 }
 
 impl LogLimit {
-    /// Whether to write the line now: with what to add to it.
+    /// Whether to write the line now. `Some` is to be written at the end of the line.
     pub(crate) fn is_due(&mut self, now: Duration) -> Option<Suppressed> {
-        if self.told_at.is_some_and(|told_at| now < told_at + PERIOD) {
+        if self
+            .logged_at
+            .is_some_and(|logged_at| now < logged_at + PERIOD)
+        {
             self.suppressed += 1;
             return None;
         }
-        self.told_at = Some(now);
+        self.logged_at = Some(now);
         Some(Suppressed(std::mem::take(&mut self.suppressed)))
     }
 }
 
-/// How many lines were not written since the last one that was. Nothing, where that is none.
+/// How many lines were left out since the last one that was written. Empty text when there were none.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Suppressed(u64);
 
@@ -56,8 +60,8 @@ mod tests {
 
     #[test]
     fn long_texts_are_cut() {
-        assert_eq!(shown("example.org"), "example.org");
-        assert_eq!(shown(&"é".repeat(10_000)), "é".repeat(256));
+        assert_eq!(truncate("example.org"), "example.org");
+        assert_eq!(truncate(&"é".repeat(10_000)), "é".repeat(256));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::protocol::http::{RequestHead, Status};
 
-use super::log_limit::{LogLimit, shown};
+use super::log_limit::{LogLimit, truncate};
 use super::reply::Reply;
 
 /// Which pages may use a server from a browser. Requests without an `Origin` do not come from a
@@ -55,8 +55,8 @@ impl Origins {
 /// Asks every request where it comes from.
 pub(crate) struct Gate {
     pub(crate) origins: Origins,
-    /// What log lines call the way to allow an origin.
-    pub(crate) option: &'static str,
+    /// The setting that log lines name to the operator as the way to allow an origin.
+    pub(crate) setting: &'static str,
     refused: LogLimit,
 }
 
@@ -67,7 +67,7 @@ impl Default for Gate {
     fn default() -> Self {
         Gate {
             origins: Origins::Any,
-            option: "`Router::origins`",
+            setting: "`Router::origins`",
             refused: LogLimit::default(),
         }
     }
@@ -90,8 +90,8 @@ impl Gate {
             if let Some(suppressed) = self.refused.is_due(now) {
                 log::warn!(
                     "{name}: refused a request from origin {:?}; {} allows it{suppressed}",
-                    shown(origin.unwrap_or("(none)")),
-                    self.option
+                    truncate(origin.unwrap_or("(none)")),
+                    self.setting
                 );
             }
             return Err((Status::FORBIDDEN, "this origin is not allowed\n").into());

@@ -203,7 +203,7 @@ impl<S: 'static> Reactor<S> {
     }
 
     pub(crate) fn respond(&mut self, id: ConnId, reply: Reply) {
-        let date = self.table.date();
+        let date = self.date();
         let Some(exchange) = self.exchange(id) else {
             return;
         };
@@ -230,21 +230,21 @@ impl<S: 'static> Reactor<S> {
         let owed = owed.iter().map(|(name, value)| (*name, value.as_str()));
         head.encode(own.chain(owed), &mut out);
         out.extend_from_slice(body);
-        self.table.send_owned(id, out);
+        self.queue_owned_reply(id, out);
         self.complete(id);
     }
 
     /// The answer to the request being handled is complete: the next one, or the end.
     pub(crate) fn complete(&mut self, id: ConnId) {
-        let keep_alive_timeout = self.table.config.keep_alive_timeout;
+        let keep_alive_timeout = self.config().keep_alive_timeout;
         let Some(exchange) = self.exchange(id) else {
             return;
         };
         if exchange.complete() {
-            self.table.wait(id, Deadline::KeepAlive, keep_alive_timeout);
-            self.table.release(id);
+            self.set_deadline(id, Deadline::KeepAlive, keep_alive_timeout);
+            self.resume_after_answer(id);
         } else {
-            self.table.finish(
+            self.finish(
                 id,
                 Close {
                     was_clean: true,

@@ -4,11 +4,11 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::protocol::event_stream;
-use crate::protocol::http::{self, Headers, Phase, RequestHead, ResponseHead, Status, form};
-use crate::pubsub::{TopicError, WireFormat};
+use crate::protocol::http::{Headers, Phase, RequestHead, ResponseHead, Status, form};
+use crate::pubsub::TopicError;
 use crate::reactor::close::{Deadline, Sent};
-use crate::reactor::connection::Protocol;
 use crate::reactor::id::ConnId;
+use crate::reactor::protocol::Protocol;
 use crate::reactor::reactor::Reactor;
 use crate::reactor::transport::Peer;
 
@@ -132,11 +132,10 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
         }
         let timeout = self
             .reactor
-            .table
             .options_of(self.id)
             .map_or(Duration::from_secs(60), |options| options.reply_timeout);
-        self.reactor.table.hold(self.id);
-        self.reactor.table.wait(self.id, Deadline::Reply, timeout);
+        self.reactor.pause_for_answer(self.id);
+        self.reactor.set_deadline(self.id, Deadline::Reply, timeout);
         responder
     }
 
@@ -177,8 +176,8 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
     pub fn stream(&mut self, content_type: &'static str) -> ConnId {
         let id = self.id;
         if self.begin_stream(content_type, &[]).is_some() {
-            self.reactor.table.wait_for_nothing(id);
-            self.reactor.table.hold(id);
+            self.reactor.clear_deadline(id);
+            self.reactor.pause_for_answer(id);
             self.reactor.mark_opened(id);
         }
         id
@@ -188,7 +187,7 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
         if std::mem::replace(&mut self.is_answered, true) {
             return None;
         }
-        let date = self.reactor.table.date();
+        let date = self.reactor.date();
         let exchange = self.reactor.exchange(self.id)?;
         let chunked = !exchange.is_http_10();
         let owed = exchange.take_owed_headers();
@@ -205,7 +204,7 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
         let mut out = Vec::with_capacity(256);
         let owed = owed.iter().map(|(name, value)| (*name, value.as_str()));
         head.encode(headers.iter().copied().chain(owed), &mut out);
-        self.reactor.table.send_raw(self.id, &out);
+        self.reactor.queue_reply(self.id, &out);
         Some(chunked)
     }
 }
@@ -256,15 +255,7 @@ impl<S: 'static> EventStream<'_, S> {
 
 impl<S: 'static> Reactor<S> {
     fn begin_events(&mut self, id: ConnId, chunked: bool) {
-        let Some(connection) = self.table.open_mut(id) else {
-            return;
-        };
-        connection.protocol = Protocol::EventStream { chunked };
-        connection.wire_format = if chunked {
-            WireFormat::EVENT_STREAM
-        } else {
-            WireFormat::EVENT_STREAM_UNCHUNKED
-        };
+        self.set_protocol(id, Protocol::EventStream { chunked }, None);
         self.mark_opened(id);
         // A first byte at once: some proxies and browsers report nothing before it.
         self.send_comment(id);
@@ -273,12 +264,11 @@ impl<S: 'static> Reactor<S> {
 
     pub(crate) fn restart_heartbeat(&mut self, id: ConnId) {
         match self
-            .table
             .options_of(id)
             .and_then(|options| options.heartbeat_interval)
         {
-            Some(interval) => self.table.wait(id, Deadline::Heartbeat, interval),
-            None => self.table.wait_for_nothing(id),
+            Some(interval) => self.set_deadline(id, Deadline::Heartbeat, interval),
+            None => self.clear_deadline(id),
         }
     }
 
@@ -288,19 +278,12 @@ impl<S: 'static> Reactor<S> {
 
     /// Sends lines of an event stream to a connection that is one.
     fn send_to_stream(&mut self, id: ConnId, lines: &[u8]) {
-        let Some(Protocol::EventStream { chunked }) = self
-            .table
-            .connection(id)
-            .map(|connection| &connection.protocol)
-        else {
-            return;
-        };
-        if *chunked {
-            let mut chunk = Vec::with_capacity(lines.len() + 8);
-            http::encode_chunk(lines, &mut chunk);
-            self.table.send_raw(id, &chunk);
-        } else {
-            self.table.send_raw(id, lines);
+        let mut out = Vec::with_capacity(lines.len() + 8);
+        let is_stream = self
+            .protocol(id)
+            .is_some_and(|protocol| protocol.encode_event_lines(lines, &mut out));
+        if is_stream {
+            self.queue_reply(id, &out);
         }
     }
 
@@ -312,7 +295,7 @@ impl<S: 'static> Reactor<S> {
             _ => return Sent::Gone,
         }
         if !out.is_empty() {
-            self.table.send_raw(id, &out);
+            self.queue_reply(id, &out);
         }
         self.complete(id);
         Sent::Queued

@@ -12,11 +12,14 @@ use crate::protocol::http::{
 };
 use crate::reactor::close::{Close, CloseCause, Deadline};
 use crate::reactor::config::ConnectionOptions;
-use crate::reactor::connection::{Connection, Flags, Protocol};
-use crate::reactor::handler::{Cx, Handler};
+use crate::reactor::connection::Connection;
+use crate::reactor::connection::table::FastMessages;
 use crate::reactor::id::{ConnId, ListenerId};
+use crate::reactor::protocol::Protocol;
 use crate::reactor::reactor::Reactor;
-use crate::session::websocket::{Handshake, end_received};
+use crate::reactor::reactor::{Cx, Handler, Received};
+use crate::reactor::transport::endpoint::ListenOptions;
+use crate::session::websocket::{Handshake, peer_ended};
 
 use super::origins::{Gate, Origins, preflight};
 use super::path::{Parameters, Pattern};
@@ -54,8 +57,8 @@ pub struct Router<S> {
     options_index: u16,
     pub(crate) gate: Gate,
     guard: Option<Guard<S>>,
-    /// The pattern of a request that no route is for.
-    nowhere: Pattern,
+    /// The pattern of a request that matches no route.
+    unmatched: Pattern,
     limits: http::Limits,
 }
 
@@ -69,7 +72,7 @@ impl<S: 'static> Router<S> {
             options_index: 0,
             gate: Gate::default(),
             guard: None,
-            nowhere: Pattern::new("*"),
+            unmatched: Pattern::new("*"),
             limits,
         }
     }
@@ -150,15 +153,15 @@ impl<S: 'static> Router<S> {
     fn receive_requests(&mut self, cx: &mut Cx<'_, S>, id: ConnId, input: &[u8]) -> usize {
         let mut rest = input;
         self.asked = None;
-        while !cx.reactor.stopped {
-            let Some(connection) = cx.reactor.table.open_mut(id) else {
+        while !cx.reactor.is_stopped() {
+            if !cx.reactor.is_open(id) {
                 return input.len();
-            };
+            }
             // One read may bring hundreds of requests, and each answer may be large.
-            if !connection.may_read() {
+            if !cx.reactor.may_read(id) {
                 break;
             }
-            let Protocol::Http(exchange) = &mut connection.protocol else {
+            let Some(exchange) = cx.reactor.exchange(id) else {
                 break;
             };
             let outcome = match exchange.phase() {
@@ -170,7 +173,7 @@ impl<S: 'static> Router<S> {
                 Phase::End => return input.len(),
             };
             match outcome {
-                Ok(true) => cx.reactor.check_budget(id),
+                Ok(true) => cx.reactor.charge_message(id),
                 Ok(false) => break,
                 Err(error) => {
                     self.refuse(cx, id, error);
@@ -193,20 +196,15 @@ impl<S: 'static> Router<S> {
         let Some(parsed) = http::parse_request_head(input, &mut storage, &self.limits)? else {
             // From the first byte of a request on, its head has a deadline. The first request's
             // has run since the connection was made.
-            let is_waiting = cx
-                .reactor
-                .table
-                .connection(id)
-                .is_some_and(|connection| connection.wait == Some(Deadline::KeepAlive));
-            if is_waiting {
-                let timeout = cx.reactor.table.config.head_timeout;
-                cx.reactor.table.wait(id, Deadline::Head, timeout);
+            if cx.reactor.waits_for(id) == Some(Deadline::KeepAlive) {
+                let timeout = cx.reactor.config().head_timeout;
+                cx.reactor.set_deadline(id, Deadline::Head, timeout);
             }
             return Ok(false);
         };
         *rest = &input[parsed.bytes..];
-        cx.reactor.table.stats.requests += 1;
-        cx.reactor.table.wait_for_nothing(id);
+        cx.reactor.stats_mut().requests += 1;
+        cx.reactor.clear_deadline(id);
         if cx.reactor.is_draining()
             && let Some(exchange) = cx.reactor.exchange(id)
         {
@@ -242,12 +240,10 @@ impl<S: 'static> Router<S> {
                     exchange.await_body(&input[..parsed.bytes], parsed.body);
                 }
                 if parsed.expects_continue {
-                    cx.reactor
-                        .table
-                        .send_raw(id, b"HTTP/1.1 100 Continue\r\n\r\n");
+                    cx.reactor.queue_reply(id, b"HTTP/1.1 100 Continue\r\n\r\n");
                 }
-                let timeout = cx.reactor.table.config.body_timeout;
-                cx.reactor.table.wait(id, Deadline::Body, timeout);
+                let timeout = cx.reactor.config().body_timeout;
+                cx.reactor.set_deadline(id, Deadline::Body, timeout);
             }
         }
         Ok(true)
@@ -266,7 +262,7 @@ impl<S: 'static> Router<S> {
         let complete = exchange.receive_body(rest, &self.limits)?;
         let earned = exchange.body_bytes() / BODY_BYTES_PER_SECOND - before;
         let Some((head, body)) = complete else {
-            cx.reactor.table.extend_wait(id, earned as u32);
+            cx.reactor.extend_deadline(id, earned as u32);
             return Ok(false);
         };
         let mut storage = HeaderStorage::new();
@@ -290,7 +286,7 @@ impl<S: 'static> Router<S> {
                 let Route { pattern, endpoint } = &mut self.routes[index];
                 (&*pattern, parameters, Some((index, endpoint)))
             }
-            None => (&self.nowhere, Parameters::default(), None),
+            None => (&self.unmatched, Parameters::default(), None),
         };
         let mut request = Request {
             state: cx.state,
@@ -303,9 +299,9 @@ impl<S: 'static> Router<S> {
             is_answered: false,
         };
         if let Some(guard) = &mut self.guard {
-            request.reactor.callback = "guard";
+            request.reactor.note_callback("guard");
             let outcome = guard(&mut request);
-            if request.is_answered || request.reactor.stopped {
+            if request.is_answered || request.reactor.is_stopped() {
                 return;
             }
             if let Err(reply) = outcome {
@@ -327,7 +323,7 @@ impl<S: 'static> Router<S> {
     }
 
     fn refuse(&self, cx: &mut Cx<'_, S>, id: ConnId, error: HttpError) {
-        let stats = &mut cx.reactor.table.stats;
+        let stats = cx.reactor.stats_mut();
         let misdirected = match error {
             HttpError::TlsOnPlainPort => Some((
                 &mut stats.tls_on_plain_port,
@@ -346,7 +342,7 @@ impl<S: 'static> Router<S> {
             }
         }
         log::debug!("conn {id} {}: {error}", cx.reactor.peer(id));
-        cx.reactor.table.fail(id, CloseCause::Http(error));
+        cx.reactor.fail(id, CloseCause::Http(error));
     }
 
     fn websocket_mut<'s>(
@@ -354,13 +350,18 @@ impl<S: 'static> Router<S> {
         cx: &Cx<'_, S>,
         id: ConnId,
     ) -> Option<&'s mut WebSocketRoute<S>> {
-        let connection = cx.reactor.table.connection(id)?;
-        if !matches!(connection.protocol, Protocol::WebSocket(_)) {
-            return None;
+        let connection = cx.reactor.connection(id)?;
+        match connection.protocol() {
+            Protocol::WebSocket(_) => self.websocket_at(connection.route()),
+            _ => None,
         }
+    }
+
+    #[inline]
+    fn websocket_at(&mut self, route: u16) -> Option<&mut WebSocketRoute<S>> {
         match self
             .routes
-            .get_mut(usize::from(connection.route))
+            .get_mut(usize::from(route))
             .map(|route| &mut route.endpoint)
         {
             Some(Endpoint::WebSocket(route)) => Some(route),
@@ -369,10 +370,22 @@ impl<S: 'static> Router<S> {
     }
 }
 
+impl<S: 'static> Router<S> {
+    /// The WebSocket route of a connection whose `on_open` was called.
+    fn opened_websocket_mut<'s>(
+        &'s mut self,
+        cx: &Cx<'_, S>,
+        id: ConnId,
+    ) -> Option<&'s mut WebSocketRoute<S>> {
+        let is_opened = cx.reactor.connection(id)?.is_opened();
+        is_opened.then(|| self.websocket_mut(cx, id)).flatten()
+    }
+}
+
 fn answer<S: 'static>(request: &mut Request<'_, '_, S>, call: &mut OnRequest<S>) {
-    request.reactor.callback = "request";
+    request.reactor.note_callback("request");
     call(request);
-    if !request.is_answered && !request.reactor.stopped {
+    if !request.is_answered && !request.reactor.is_stopped() {
         log::error!(
             "conn {}: {} {} was neither answered nor taken for later",
             request.id,
@@ -394,9 +407,9 @@ fn open_websocket<S: 'static>(
         return;
     }
     if let Some(before_open) = &mut route.before_open {
-        request.reactor.callback = "before_open";
+        request.reactor.note_callback("before_open");
         let outcome = before_open(&mut request);
-        if request.is_answered || request.reactor.stopped {
+        if request.is_answered || request.reactor.is_stopped() {
             return;
         }
         if let Err(reply) = outcome {
@@ -416,9 +429,7 @@ fn open_websocket<S: 'static>(
     let headers = reactor
         .exchange(id)
         .map_or_else(Vec::new, |exchange| exchange.take_owed_headers());
-    if let Some(connection) = reactor.table.open_mut(id) {
-        connection.route = index;
-    }
+    reactor.set_route(id, index);
     let handshake = Handshake {
         path: head.path(),
         query: head.query(),
@@ -521,8 +532,8 @@ fn draining() -> Reply {
 impl<S: 'static> Handler<S> for Router<S> {
     fn name(&self, connection: Option<&Connection>) -> String {
         let route = match connection {
-            Some(connection) if matches!(connection.protocol, Protocol::WebSocket(_)) => {
-                Some(usize::from(connection.route))
+            Some(connection) if matches!(connection.protocol(), Protocol::WebSocket(_)) => {
+                Some(usize::from(connection.route()))
             }
             _ => self.asked,
         };
@@ -537,13 +548,12 @@ impl<S: 'static> Handler<S> for Router<S> {
     }
 
     fn open(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
-        let config = &cx.reactor.table.config;
+        let config = cx.reactor.config();
         let (requests_max, timeout) = (config.requests_per_connection_max, config.head_timeout);
-        if let Some(connection) = cx.reactor.table.open_mut(id) {
-            connection.protocol = Protocol::Http(Box::new(Exchange::new(requests_max)));
-            connection.options = self.options_index;
-        }
-        cx.reactor.table.wait(id, Deadline::Head, timeout);
+        let protocol = Protocol::Http(Box::new(Exchange::new(requests_max)));
+        cx.reactor
+            .set_protocol(id, protocol, Some(self.options_index));
+        cx.reactor.set_deadline(id, Deadline::Head, timeout);
     }
 
     #[inline]
@@ -551,12 +561,7 @@ impl<S: 'static> Handler<S> for Router<S> {
         if let Some(route) = self.websocket_mut(cx, id) {
             return route.callbacks.receive(cx, id, input);
         }
-        match cx
-            .reactor
-            .table
-            .connection(id)
-            .map(|connection| &connection.protocol)
-        {
+        match cx.reactor.protocol(id) {
             Some(Protocol::Http(_)) => {}
             // What a client says on an event stream means nothing.
             Some(_) | None => {
@@ -573,20 +578,30 @@ impl<S: 'static> Handler<S> for Router<S> {
         }
     }
 
-    fn end(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
-        let Some(connection) = cx.reactor.table.connection(id) else {
-            return;
-        };
-        let reason = CloseCause::Peer;
-        match &connection.protocol {
-            Protocol::WebSocket(_) => end_received(cx.reactor, id),
-            _ => cx.reactor.table.finish(id, Close::new(reason), false),
+    #[inline]
+    fn receive_fast(
+        &mut self,
+        cx: &mut Cx<'_, S>,
+        messages: FastMessages,
+        input: &mut [u8],
+    ) -> Received {
+        match self.websocket_at(messages.route) {
+            Some(route) => route.callbacks.receive_fast(cx, messages, input),
+            None => Received::all(input.len()),
         }
     }
 
-    fn drained(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
+    fn end(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
+        match cx.reactor.protocol(id) {
+            Some(Protocol::WebSocket(_)) => peer_ended(cx.reactor, id),
+            Some(_) => cx.reactor.finish(id, Close::new(CloseCause::Peer), false),
+            None => {}
+        }
+    }
+
+    fn below_low_mark(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
         if let Some(route) = self.websocket_mut(cx, id) {
-            route.callbacks.drained(cx, id);
+            route.callbacks.below_low_mark(cx, id);
         }
     }
 
@@ -601,21 +616,15 @@ impl<S: 'static> Handler<S> for Router<S> {
             }
             // The answer is still on its way, and has a deadline of its own.
             Deadline::KeepAlive if 0 < cx.reactor.queued_bytes(id) => {
-                let timeout = cx.reactor.table.config.keep_alive_timeout;
-                cx.reactor.table.wait(id, Deadline::KeepAlive, timeout);
+                let timeout = cx.reactor.config().keep_alive_timeout;
+                cx.reactor.set_deadline(id, Deadline::KeepAlive, timeout);
             }
             Deadline::Head | Deadline::KeepAlive => {
-                // Who has sent nothing has asked nothing: there is nothing to answer.
-                let has_begun = cx
-                    .reactor
-                    .table
-                    .connection(id)
-                    .is_some_and(|connection| connection.carry.is_some());
-                if deadline == Deadline::Head && has_begun {
-                    cx.reactor.table.fail(id, CloseCause::TimedOut(deadline));
+                // A client that has sent nothing has no request to be answered.
+                if deadline == Deadline::Head && cx.reactor.has_unconsumed(id) {
+                    cx.reactor.fail(id, CloseCause::TimedOut(deadline));
                 } else {
                     cx.reactor
-                        .table
                         .finish(id, Close::new(CloseCause::TimedOut(deadline)), true);
                 }
             }
@@ -626,19 +635,20 @@ impl<S: 'static> Handler<S> for Router<S> {
             | Deadline::Pong
             | Deadline::Write
             | Deadline::Close => {
-                cx.reactor.table.fail(id, CloseCause::TimedOut(deadline));
+                cx.reactor.fail(id, CloseCause::TimedOut(deadline));
             }
         }
     }
 
     fn closed(&mut self, cx: &mut Cx<'_, S>, id: ConnId, close: &Close) {
-        let is_opened = cx
-            .reactor
-            .table
-            .connection(id)
-            .is_some_and(|connection| connection.flags.has(Flags::OPENED));
-        if is_opened && let Some(route) = self.websocket_mut(cx, id) {
+        if let Some(route) = self.opened_websocket_mut(cx, id) {
             route.callbacks.closed(cx, id, close);
+        }
+    }
+
+    fn failed(&mut self, cx: &mut Cx<'_, S>, id: ConnId, cause: &CloseCause) {
+        if let Some(route) = self.opened_websocket_mut(cx, id) {
+            route.callbacks.failed(cx, id, cause);
         }
     }
 }
@@ -650,23 +660,23 @@ impl<S: 'static> Reactor<S> {
     /// # Errors
     ///
     /// When the address cannot be listened on; the message names it.
-    pub fn http(
+    pub fn http<'a>(
         &mut self,
-        address: &str,
+        address: impl Into<ListenOptions<'a>>,
         setup: impl FnOnce(&mut Router<S>),
     ) -> io::Result<ListenerId> {
         let config = self.config();
         let mut router = Router::new(config.options.clone(), config.http);
         setup(&mut router);
-        router.options_index = self.add_options(router.options.clone());
+        router.options_index = self.add_options(router.options.clone())?;
         for route in &mut router.routes {
             if let Endpoint::WebSocket(route) = &mut route.endpoint {
-                route.options_index = self.add_options(route.callbacks.options.clone());
+                route.options_index = self.add_options(route.callbacks.options.clone())?;
                 route.callbacks.seal();
             }
         }
         let options = router.options_index;
-        self.listen(address, options, |address| {
+        self.listen(&address.into(), options, |address| {
             router.name = format!("http {address}");
             Box::new(router)
         })

@@ -4,6 +4,7 @@ use std::io;
 
 use crate::reactor::id::ListenerId;
 use crate::reactor::reactor::Reactor;
+use crate::reactor::transport::endpoint::ListenOptions;
 use crate::session::stream::StreamCallbacks;
 
 impl<S: 'static> Reactor<S> {
@@ -13,16 +14,16 @@ impl<S: 'static> Reactor<S> {
     /// # Errors
     ///
     /// When the address cannot be listened on; the message names it.
-    pub fn stream(
+    pub fn stream<'a>(
         &mut self,
-        address: &str,
+        address: impl Into<ListenOptions<'a>>,
         setup: impl FnOnce(&mut StreamCallbacks<S>),
     ) -> io::Result<ListenerId> {
         let options = self.config().options.clone();
         let mut handlers = StreamCallbacks::new(String::new(), false, options);
         setup(&mut handlers);
-        let options = self.add_options(handlers.options().clone());
-        self.listen(address, options, |address| {
+        let options = self.add_options(handlers.options().clone())?;
+        self.listen(&address.into(), options, |address| {
             handlers.name = format!("stream {address}");
             Box::new(handlers)
         })

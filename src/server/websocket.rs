@@ -6,10 +6,12 @@ use std::ops::{Deref, DerefMut};
 use crate::protocol::http::{Status, upgrade};
 use crate::protocol::websocket::Role;
 use crate::reactor::config::ConnectionOptions;
-use crate::reactor::handler::Cx;
 use crate::reactor::id::{ConnId, ListenerId};
+use crate::reactor::reactor::Cx;
 use crate::reactor::reactor::Reactor;
 use crate::session::websocket::{Handshake, WebSocketCallbacks};
+
+use crate::reactor::transport::endpoint::ListenOptions;
 
 use super::reply::Reply;
 use super::request::Request;
@@ -80,7 +82,7 @@ impl<S: 'static> WebSocketRoute<S> {
         let mut out = Vec::with_capacity(192);
         let extra = headers.iter().map(|(name, value)| (*name, value.as_str()));
         upgrade::encode_accept(upgrade.key(), agreed, extra, &mut out);
-        cx.reactor.table.send_raw(id, &out);
+        cx.reactor.queue_reply(id, &out);
         let handshake = Handshake {
             subprotocol: agreed,
             ..handshake
@@ -97,9 +99,9 @@ impl<S: 'static> Reactor<S> {
     /// # Errors
     ///
     /// When the address cannot be listened on; the message names it.
-    pub fn websocket(
+    pub fn websocket<'a>(
         &mut self,
-        address: &str,
+        address: impl Into<ListenOptions<'a>>,
         setup: impl FnOnce(&mut WebSocketRoute<S>),
     ) -> io::Result<ListenerId> {
         self.http(address, |router: &mut Router<S>| {

@@ -5,9 +5,9 @@
 use crate::reactor::close::{Close, CloseCause, Deadline, Sent};
 use crate::reactor::config::ConnectionOptions;
 use crate::reactor::connection::Connection;
-use crate::reactor::handler::{Cx, Handler};
 use crate::reactor::id::ConnId;
 use crate::reactor::reactor::Reactor;
+use crate::reactor::reactor::{Cx, Handler};
 
 /// What the callbacks of a raw stream get.
 pub struct Stream<'a, S> {
@@ -107,11 +107,10 @@ impl<S: 'static> StreamCallbacks<S> {
     fn restart_idle(cx: &mut Cx<'_, S>, id: ConnId) {
         if let Some(timeout) = cx
             .reactor
-            .table
             .options_of(id)
             .and_then(|options| options.idle_timeout)
         {
-            cx.reactor.table.wait(id, Deadline::Idle, timeout);
+            cx.reactor.set_deadline(id, Deadline::Idle, timeout);
         }
     }
 }
@@ -155,7 +154,7 @@ impl<S: 'static> Handler<S> for StreamCallbacks<S> {
                 reactor: cx.reactor,
                 id,
             }),
-            None => cx.reactor.table.finish(
+            None => cx.reactor.finish(
                 id,
                 Close {
                     was_clean: true,
@@ -166,7 +165,7 @@ impl<S: 'static> Handler<S> for StreamCallbacks<S> {
         }
     }
 
-    fn drained(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
+    fn below_low_mark(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
         if let Some(call) = &mut self.on_drain {
             call(&mut Stream {
                 state: cx.state,
@@ -177,11 +176,10 @@ impl<S: 'static> Handler<S> for StreamCallbacks<S> {
     }
 
     fn due(&mut self, cx: &mut Cx<'_, S>, id: ConnId, deadline: Deadline) {
-        if deadline == Deadline::Idle && !cx.reactor.table.may_read(id) {
+        if deadline == Deadline::Idle && !cx.reactor.may_read(id) {
             return Self::restart_idle(cx, id);
         }
         cx.reactor
-            .table
             .finish(id, Close::new(CloseCause::TimedOut(deadline)), true);
     }
 

@@ -6,15 +6,17 @@ use std::borrow::Cow;
 
 use crate::protocol::http::{Headers, form};
 use crate::protocol::websocket::{self, Event, Machine, Message, Role, ToMessage};
-use crate::pubsub::{self, TopicError, WireFormat};
+use crate::pubsub::{self, TopicError};
 
 use crate::reactor::close::{Close, CloseCause, Deadline, Sent};
 use crate::reactor::config::ConnectionOptions;
-use crate::reactor::connection::{Life, Protocol};
-use crate::reactor::handler::Cx;
+use crate::reactor::connection::Life;
+use crate::reactor::connection::table::{FastMessages, Heartbeat, deadline_nanos};
 use crate::reactor::id::ConnId;
-use crate::reactor::reactor::{Published, Reactor};
-use crate::reactor::time::coarse::Tick;
+use crate::reactor::protocol::Protocol;
+use crate::reactor::reactor::Reactor;
+use crate::reactor::reactor::{Cx, Received};
+use crate::reactor::topics::Published;
 use crate::reactor::transport::Peer;
 
 /// What the callbacks of a WebSocket get.
@@ -79,11 +81,7 @@ impl<S: 'static> Ws<'_, S> {
 impl<S: 'static> Reactor<S> {
     /// Sends a ping of at most 125 bytes; longer payloads are cut. Source: RFC 6455, section 5.5.2.
     pub fn send_ping(&mut self, id: ConnId, payload: &[u8]) -> Sent {
-        let Some(Protocol::WebSocket(machine)) = self
-            .table
-            .open_mut(id)
-            .map(|connection| &connection.protocol)
-        else {
+        let Some(Protocol::WebSocket(machine)) = self.protocol_mut(id) else {
             return Sent::Gone;
         };
         let mut out = Vec::new();
@@ -91,8 +89,18 @@ impl<S: 'static> Reactor<S> {
         if websocket::encode_ping(machine.mask(), payload, &mut out).is_err() {
             return Sent::Gone;
         }
-        self.table.send_raw(id, &out);
-        Sent::Queued
+        self.send_frame(id, &out)
+    }
+
+    /// Pings because it is time to: a heartbeat that finds the queue full is not sent.
+    fn send_heartbeat(&mut self, id: ConnId) {
+        let Some(Protocol::WebSocket(machine)) = self.protocol_mut(id) else {
+            return;
+        };
+        let mut out = Vec::new();
+        // An empty payload fits.
+        let _ = websocket::encode_ping(machine.mask(), b"", &mut out);
+        self.queue_reply(id, &out);
     }
 }
 
@@ -265,7 +273,7 @@ impl<S: 'static> WebSocketHandler<S> for Closures<S> {
 pub struct WebSocketCallbacks<S> {
     pub(crate) options: ConnectionOptions,
     /// The interval of pings, as the deadlines count it.
-    ping_nanos: Option<u64>,
+    ping_interval_nanos: Option<u64>,
     /// The longest message that goes the short way.
     short_bytes_max: usize,
     closures: Closures<S>,
@@ -278,7 +286,7 @@ impl<S: 'static> WebSocketCallbacks<S> {
     pub(crate) fn new(options: ConnectionOptions) -> Self {
         WebSocketCallbacks {
             options,
-            ping_nanos: None,
+            ping_interval_nanos: None,
             short_bytes_max: 0,
             closures: Closures::default(),
             receiver: Box::new(Closures::default()),
@@ -366,7 +374,7 @@ impl<S: 'static> WebSocketCallbacks<S> {
             self.receiver = Box::new(std::mem::take(&mut self.closures));
         }
         self.short_bytes_max = self.options.websocket.short_bytes_max();
-        self.ping_nanos = self.options.ping_interval.map(Tick::bounded_nanos);
+        self.ping_interval_nanos = self.options.ping_interval.map(deadline_nanos);
     }
 
     // ── what the roles ask ───────────────────────────────────────────────────────────────────
@@ -380,18 +388,11 @@ impl<S: 'static> WebSocketCallbacks<S> {
         options: u16,
         handshake: &Handshake<'_>,
     ) {
-        let Some(connection) = cx.reactor.table.open_mut(id) else {
-            return;
-        };
-        connection.protocol = Protocol::WebSocket(Machine::new(role));
-        connection.wire_format = match role {
-            Role::Server => WireFormat::WEBSOCKET,
-            Role::Client => WireFormat::WEBSOCKET_MASKED,
-        };
-        connection.options = options;
+        let protocol = Protocol::WebSocket(Machine::new(role));
+        cx.reactor.set_protocol(id, protocol, Some(options));
         cx.reactor.mark_opened(id);
         self.restart_ping(cx.reactor, id);
-        cx.reactor.callback = "on_open";
+        cx.reactor.note_callback("on_open");
         self.receiver().on_open(
             &mut Ws {
                 state: cx.state,
@@ -405,34 +406,54 @@ impl<S: 'static> WebSocketCallbacks<S> {
     /// Something came, or the handshake is done: the next ping is an interval away.
     #[inline]
     fn restart_ping(&self, reactor: &mut Reactor<S>, id: ConnId) {
-        match self.ping_nanos {
-            Some(after) => reactor.table.wait_nanos(id, Deadline::Heartbeat, after),
-            None => reactor.table.wait_for_nothing(id),
+        match self.options.ping_interval {
+            Some(interval) => reactor.set_deadline(id, Deadline::Heartbeat, interval),
+            None => reactor.clear_deadline(id),
         }
     }
 
-    /// Hands out what is in `input`, of which there is some; returns how much was consumed.
-    #[inline(always)]
+    /// Delivers what is in `input`; returns how much was consumed.
     pub(crate) fn receive(&mut self, cx: &mut Cx<'_, S>, id: ConnId, input: &mut [u8]) -> usize {
+        cx.reactor.note_callback("on_message");
+        self.receive_any(cx, id, input, false)
+    }
+
+    /// Delivers what is in `input`, of which there is some, by the fast path as long as it holds.
+    #[inline(always)]
+    pub(crate) fn receive_fast(
+        &mut self,
+        cx: &mut Cx<'_, S>,
+        messages: FastMessages,
+        input: &mut [u8],
+    ) -> Received {
+        let id = messages.id;
         let length = input.len();
         let mut rest = input;
-        cx.reactor.callback = "on_message";
-        let count = match cx.reactor.table.plain() {
-            // Twice the same, each with its role for a constant.
-            Some(Role::Server) => self.receive_short(cx, id, Role::Server, &mut rest),
-            Some(Role::Client) => self.receive_short(cx, id, Role::Client, &mut rest),
-            None => 0,
+        cx.reactor.note_callback("on_message");
+        // Twice the same, each with its role for a constant.
+        let count = match messages.role {
+            Role::Server => self.receive_short(cx, id, Role::Server, &mut rest),
+            Role::Client => self.receive_short(cx, id, Role::Client, &mut rest),
         };
-        cx.reactor.table.stats.messages += count;
+        cx.reactor.stats_mut().messages += count;
         if !rest.is_empty() {
-            return length - rest.len() + self.receive_any(cx, id, rest, count != 0);
+            let consumed = length - rest.len();
+            return Received {
+                consumed_bytes: consumed + self.receive_any(cx, id, rest, count != 0),
+                heartbeat: Heartbeat::Unchanged,
+            };
         }
-        self.restart_ping(cx.reactor, id);
-        length
+        Received {
+            consumed_bytes: length,
+            heartbeat: match self.ping_interval_nanos {
+                Some(nanos) => Heartbeat::In(nanos),
+                None => Heartbeat::Off,
+            },
+        }
     }
 
-    /// Hands out short messages, one after the other, as long as nothing else comes up; returns how
-    /// many there were.
+    /// Delivers short messages, one after the other, as long as the fast path holds; returns how many
+    /// there were.
     #[inline(always)]
     fn receive_short(
         &mut self,
@@ -444,16 +465,16 @@ impl<S: 'static> WebSocketCallbacks<S> {
         let mut count = 0;
         while let Some(message) = websocket::next_short_message(role, rest, self.short_bytes_max) {
             match message {
-                Ok(message) => self.hand_out(cx, id, message),
+                Ok(message) => self.deliver_message(cx, id, message),
                 Err(error) => {
-                    cx.reactor.table.fail(id, CloseCause::Protocol(error));
+                    cx.reactor.fail(id, CloseCause::Protocol(error));
                     *rest = &mut [];
                     break;
                 }
             }
             count += 1;
-            cx.reactor.check_budget(id);
-            if cx.reactor.table.plain().is_none() {
+            cx.reactor.charge_message(id);
+            if cx.reactor.fast_path().is_none() {
                 break;
             }
         }
@@ -472,28 +493,21 @@ impl<S: 'static> WebSocketCallbacks<S> {
     ) -> usize {
         let length = input.len();
         let mut rest = input;
-        while !rest.is_empty() && !cx.reactor.stopped {
-            let Some(connection) = cx.reactor.table.connection_mut(id) else {
+        while !rest.is_empty() && !cx.reactor.is_stopped() {
+            let Some(life) = cx.reactor.life(id) else {
                 return length;
             };
-            let life = connection.life;
             match life {
-                Life::Open if !connection.may_read() => break,
+                Life::Handshaking => break,
+                Life::Open if !cx.reactor.may_read(id) => break,
                 Life::Open | Life::Closing => {}
                 Life::Finishing | Life::Done | Life::Lingering => return length,
             }
-            let mut spare = std::mem::take(&mut cx.reactor.table.spare);
-            let Some(Protocol::WebSocket(machine)) = cx
-                .reactor
-                .table
-                .connection_mut(id)
-                .map(|found| &mut found.protocol)
-            else {
+            let Some((machine, spare)) = cx.reactor.websocket_parser(id) else {
                 break;
             };
-            let outcome = machine.next_event_with(&mut rest, &self.options.websocket, &mut spare);
+            let outcome = machine.next_event_with(&mut rest, &self.options.websocket, spare);
             let received_bytes = machine.received_bytes();
-            cx.reactor.table.spare = spare;
             let event = match outcome {
                 Ok(Some(event)) => event,
                 Ok(None) if heard => break,
@@ -503,11 +517,11 @@ impl<S: 'static> WebSocketCallbacks<S> {
                     let after = received_bytes;
                     let before = after.saturating_sub(length - rest.len());
                     let seconds = after / BYTES_PER_SECOND_MIN - before / BYTES_PER_SECOND_MIN;
-                    cx.reactor.table.extend_wait(id, seconds as u32);
+                    cx.reactor.extend_deadline(id, seconds as u32);
                     return length - rest.len();
                 }
                 Err(error) => {
-                    cx.reactor.table.fail(id, CloseCause::Protocol(error));
+                    cx.reactor.fail(id, CloseCause::Protocol(error));
                     return length;
                 }
             };
@@ -516,13 +530,13 @@ impl<S: 'static> WebSocketCallbacks<S> {
                 Event::Text(text) => {
                     self.message(cx, id, life, Message::Text(&text));
                     if let Cow::Owned(text) = text {
-                        cx.reactor.table.spare.give(text.into_bytes());
+                        cx.reactor.spare_mut().give(text.into_bytes());
                     }
                 }
                 Event::Binary(bytes) => {
                     self.message(cx, id, life, Message::Binary(&bytes));
                     if let Cow::Owned(bytes) = bytes {
-                        cx.reactor.table.spare.give(bytes);
+                        cx.reactor.spare_mut().give(bytes);
                     }
                 }
                 Event::Ping(payload) => self.ping(cx, id, life, payload),
@@ -541,7 +555,7 @@ impl<S: 'static> WebSocketCallbacks<S> {
                     return length;
                 }
             }
-            cx.reactor.check_budget(id);
+            cx.reactor.charge_message(id);
         }
         if heard {
             self.restart_ping(cx.reactor, id);
@@ -551,15 +565,15 @@ impl<S: 'static> WebSocketCallbacks<S> {
 
     #[inline]
     fn message(&mut self, cx: &mut Cx<'_, S>, id: ConnId, life: Life, message: Message<'_>) {
-        cx.reactor.table.stats.messages += 1;
+        cx.reactor.stats_mut().messages += 1;
         // What comes after our own goodbye is too late. Source: RFC 6455, section 5.5.1.
         if life == Life::Open {
-            self.hand_out(cx, id, message);
+            self.deliver_message(cx, id, message);
         }
     }
 
     #[inline]
-    fn hand_out(&mut self, cx: &mut Cx<'_, S>, id: ConnId, message: Message<'_>) {
+    fn deliver_message(&mut self, cx: &mut Cx<'_, S>, id: ConnId, message: Message<'_>) {
         self.receiver().on_message(
             &mut Ws {
                 state: cx.state,
@@ -573,13 +587,13 @@ impl<S: 'static> WebSocketCallbacks<S> {
     fn ping(&mut self, cx: &mut Cx<'_, S>, id: ConnId, life: Life, payload: &[u8]) {
         if life == Life::Open {
             let mut out = Vec::with_capacity(payload.len() + 6);
-            let mask = match cx.reactor.table.connection(id).map(|found| &found.protocol) {
+            let mask = match cx.reactor.protocol(id) {
                 Some(Protocol::WebSocket(machine)) => machine.mask(),
                 _ => None,
             };
             // The payload of a ping that was received fits into a pong.
             let _ = websocket::encode_pong(mask, payload, &mut out);
-            cx.reactor.table.send_raw(id, &out);
+            cx.reactor.queue_reply(id, &out);
         }
         self.receiver().on_ping(
             &mut Ws {
@@ -591,7 +605,7 @@ impl<S: 'static> WebSocketCallbacks<S> {
         );
     }
 
-    pub(crate) fn drained(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
+    pub(crate) fn below_low_mark(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
         self.receiver().on_drain(&mut Ws {
             state: cx.state,
             reactor: cx.reactor,
@@ -603,34 +617,31 @@ impl<S: 'static> WebSocketCallbacks<S> {
         // The pong of a peer that is not read, because the application paused it or because it is
         // above its high watermark, may be there all the same. Should it be dead, then the pings
         // fail in the end, or the write deadline passes.
-        if deadline == Deadline::Heartbeat || !cx.reactor.table.may_read(id) {
-            cx.reactor.send_ping(id, b"");
+        if deadline == Deadline::Heartbeat || !cx.reactor.may_read(id) {
+            cx.reactor.send_heartbeat(id);
             cx.reactor
-                .table
-                .wait(id, Deadline::Pong, self.options.pong_timeout);
+                .set_deadline(id, Deadline::Pong, self.options.pong_timeout);
         } else {
             // Who did not answer a ping will not answer a goodbye.
-            cx.reactor.table.abort(id, CloseCause::TimedOut(deadline));
+            cx.reactor.abort(id, CloseCause::TimedOut(deadline));
         }
     }
 
-    pub(crate) fn closed(&mut self, cx: &mut Cx<'_, S>, id: ConnId, close: &Close) {
-        let is_error = matches!(
-            close.cause,
-            CloseCause::Protocol(_)
-                | CloseCause::Http(_)
-                | CloseCause::Upgrade(_)
-                | CloseCause::Io(_)
-                | CloseCause::TimedOut(_)
-        );
+    pub(crate) fn failed(&mut self, cx: &mut Cx<'_, S>, id: ConnId, cause: &CloseCause) {
         let mut ws = Ws {
             state: cx.state,
             reactor: cx.reactor,
             id,
         };
-        if is_error {
-            self.receiver().on_error(&mut ws, &close.cause);
-        }
+        self.receiver().on_error(&mut ws, cause);
+    }
+
+    pub(crate) fn closed(&mut self, cx: &mut Cx<'_, S>, id: ConnId, close: &Close) {
+        let mut ws = Ws {
+            state: cx.state,
+            reactor: cx.reactor,
+            id,
+        };
         self.receiver().on_close(&mut ws, close);
     }
 }
@@ -644,37 +655,32 @@ pub(crate) fn close_received<S: 'static>(
     code: Option<u16>,
     reason: &str,
 ) {
-    let Some(connection) = reactor.table.connection_mut(id) else {
-        return;
-    };
-    if connection.life == Life::Open
-        && let Protocol::WebSocket(machine) = &connection.protocol
-    {
+    let is_open = reactor.life(id) == Some(Life::Open);
+    if is_open && let Some(Protocol::WebSocket(machine)) = reactor.protocol(id) {
         let mut out = Vec::with_capacity(8);
         machine.encode_close_reply(code, &mut out);
-        reactor.table.send_raw(id, &out);
+        reactor.queue_reply(id, &out);
     }
     // The server ends the stream first, so that it is the one who waits for stray segments.
     // Source: RFC 6455, section 7.1.1.
-    let is_client = reactor
-        .table
-        .connection(id)
-        .is_some_and(|found| matches!(&found.protocol, Protocol::WebSocket(m) if m.masks()));
+    let is_client =
+        matches!(reactor.protocol(id), Some(Protocol::WebSocket(machine)) if machine.masks());
     // 1005: no code was given. Source: RFC 6455, section 7.1.5.
     let close = Close {
-        code: code.unwrap_or(1005),
+        code: closing.code,
         reason: reason.into(),
-        was_clean: true,
+        was_clean: closing.was_clean,
         ..Close::new(CloseCause::Peer)
     };
-    reactor.table.finish(id, close, is_client);
+    reactor.finish(id, close, is_client);
 }
 
 /// The stream ended without a close frame: abnormal. Source: RFC 6455, section 7.1.5.
-pub(crate) fn end_received<S: 'static>(reactor: &mut Reactor<S>, id: ConnId) {
+pub(crate) fn peer_ended<S: 'static>(reactor: &mut Reactor<S>, id: ConnId) {
     let close = Close {
-        code: 1006,
+        code: closing.code,
+        was_clean: closing.was_clean,
         ..Close::new(CloseCause::Peer)
     };
-    reactor.table.finish(id, close, false);
+    reactor.finish(id, close, false);
 }

@@ -127,3 +127,24 @@ fn a_second_answer_to_one_request_returns_gone() {
         "other connections go on"
     );
 }
+
+#[test]
+fn a_panic_after_the_answer_sends_no_second_answer() {
+    let mut sim = Sim::new((), |reactor| {
+        reactor.http("0.0.0.0:80", |http| {
+            http.get("/", |request| {
+                request.reply("the answer");
+                if request.path() == "/" {
+                    panic!("after the answer");
+                }
+            });
+        })
+    });
+    let client = sim.connect();
+    // The second request is never looked at, and gets no answer.
+    client.write([get("/"), get("/")].concat());
+    sim.settle();
+    let answered = answer(&client.read());
+    assert_eq!((answered.status, answered.text()), (200, "the answer"));
+    assert!(client.is_closed());
+}

@@ -145,3 +145,20 @@ fn short_reads_and_writes_change_no_answer() {
         assert_eq!(seen, expected, "seed {seed}");
     }
 }
+
+#[test]
+fn a_bad_head_after_an_answer_is_answered_too() {
+    let cases = [
+        ("GET / HTTP/2.0\r\n\r\n", 505),
+        ("GET / HTTP/1.1\r\n\r\n", 400),
+    ];
+    for (second, status) in cases {
+        let mut sim = server();
+        let client = sim.connect();
+        client.write(get("/"));
+        client.write(second);
+        sim.settle();
+        let statuses: Vec<u16> = answers(&client.read()).iter().map(|a| a.status).collect();
+        assert_eq!(statuses, [200, status], "{second}");
+    }
+}

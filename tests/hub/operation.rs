@@ -56,6 +56,8 @@ fn refusals_are_logged_once_a_minute_with_their_count() {
         assert_refused(&mut sim, request, 100);
         assert_eq!(said().len(), 1, "{:?}", said());
         assert!(said()[0].starts_with("WARN ") && !said()[0].contains("more"));
+        // A library names its own field, not an option of a program that uses it.
+        assert!(said()[0].contains("`Access::origins`"), "{:?}", said());
         sim.advance(seconds(59));
         assert_refused(&mut sim, request, 10);
         assert_eq!(said().len(), 1, "{:?}", said());

@@ -1,39 +1,42 @@
-//! Words on the command line and in the environment.
+//! The command line and the environment, parsed and checked.
 
 use std::env::VarError;
 use std::time::Duration;
 
-use lexopt::{Arg, Parser, ValueExt};
+use lexopt::{Arg, Parser};
 use log::LevelFilter;
 
-pub const HELP: &str = "\
-waterwheel: browsers hear of backend changes at once
+use crate::values::{level, text};
 
-  waterwheel [serve] [OPTIONS]   the hub: WebSocket, Server-Sent Events, POST /publish
-  waterwheel echo [OPTIONS]      a bare echo server, for benchmarks and conformance suites
-  waterwheel bench LOAD [OPTIONS]  load for servers; `waterwheel bench --help` tells which
-  waterwheel doctor [OPTIONS]    what stands between this machine and very many connections
+pub const HELP: &str = "\
+waterwheel: pushes backend changes to browsers
+
+  waterwheel [serve] [OPTIONS]   run the hub: WebSocket, Server-Sent Events, POST /publish
+  waterwheel echo [OPTIONS]      run a bare echo server, for benchmarks and conformance suites
+  waterwheel bench LOAD [OPTIONS]  put load on a server; see `waterwheel bench --help`
+  waterwheel doctor [OPTIONS]    list the limits of this machine that are too low for many connections
 
 Options of serve:
   --listen ADDR            HOST:PORT (port 0 picks one) or unix:PATH; may be given several times
                            [127.0.0.1:8080, or 0.0.0.0:$PORT where PORT is set]
-  --publish-token TOKEN    publishing and patterns need this token [$WATERWHEEL_PUBLISH_TOKEN]
-  --open                   publishing and patterns need no token anywhere
-  --drain-window SECONDS   goodbyes are spread over this long after TERM or INT [10]
-  --allow-origin ORIGIN    pages of this origin may use the hub too, such as https://example.org;
+  --publish-token TOKEN    require this token to publish and to subscribe to patterns
+                           [$WATERWHEEL_PUBLISH_TOKEN]
+  --open                   let everyone publish and subscribe to patterns without a token
+  --drain-window SECONDS   after TERM or INT, close the connections over this time [10]
+  --allow-origin ORIGIN    let pages of this origin use the hub, such as https://example.org;
                            may be given several times
-  --max-connections N      [as many as descriptors allow]
-  --reactors N             threads that share the connections, for several cores; Unix only [1]
+  --max-connections N      accept at most this many [as many as descriptors allow]
+  --reactors N             threads that share the connections, one for each core; Unix only [1]
   --log LEVEL              off, error, warn, info, debug or trace [info]
 
 Options of echo:
-  --listen ADDR            as above [127.0.0.1:9001]
-  --to sender|all          who gets a message back [sender]
-  --max-connections N      as above
-  --log LEVEL              as above [warn]
+  --listen ADDR            as for serve [127.0.0.1:9001]
+  --to sender|all          send each message to its sender or to all clients [sender]
+  --max-connections N      as for serve
+  --log LEVEL              as for serve [warn]
 
 Options of doctor:
-  --connections N          how many it shall hold [1000000]
+  --connections N          connections that the machine shall hold [1000000]
 
   --help, --version
 ";
@@ -76,16 +79,16 @@ pub struct Doctor {
     pub connections: u64,
 }
 
-/// As many threads as any machine has use for.
+/// The most reactors: no machine has use for more threads.
 const REACTORS_MAX: usize = 1024;
 
-/// More than any machine has had.
+/// The most connections that `doctor` computes with: no machine has held more.
 const DOCTOR_CONNECTIONS_MAX: u64 = 100_000_000;
 
 /// The longest drain window, in seconds: a day.
 const DRAIN_WINDOW_MAX: u64 = 86_400;
 
-/// What is to be done.
+/// The command with its options.
 ///
 /// # Errors
 ///
@@ -179,7 +182,7 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
     }
     if let Some(connections) = max_connections.filter(|count| *count < reactors) {
         return Err(format!(
-            "--max-connections {connections}: fewer than --reactors {reactors}, of which each takes some"
+            "--max-connections {connections}: fewer than --reactors {reactors}, and each reactor needs at least one"
         ));
     }
     Ok(Command::Serve(Serve {
@@ -194,20 +197,11 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
     }))
 }
 
-pub fn text(parser: &mut Parser, option: &str) -> Result<String, String> {
-    let value = parser
-        .value()
-        .map_err(|_| format!("{option} needs a value"))?;
-    value
-        .string()
-        .map_err(|_| format!("{option}: expected text in UTF-8"))
-}
-
 fn environment(name: &str) -> Result<Option<String>, String> {
     variable(name, std::env::var(name))
 }
 
-/// Files for systemd and containers set a variable to nothing where it is not wanted.
+/// An empty variable counts as unset: unit files and container files cannot unset one.
 fn variable(name: &str, found: Result<String, VarError>) -> Result<Option<String>, String> {
     match found {
         Ok(value) if value.is_empty() => Ok(None),
@@ -309,12 +303,6 @@ fn seconds(value: &str) -> Result<Duration, String> {
             "--drain-window: expected seconds from 0 to {DRAIN_WINDOW_MAX}, got {value:?}"
         )),
     }
-}
-
-pub fn level(value: &str) -> Result<LevelFilter, String> {
-    value.parse().map_err(|_| {
-        format!("--log: expected off, error, warn, info, debug or trace, got {value:?}")
-    })
 }
 
 fn origin(value: &str) -> Result<String, String> {

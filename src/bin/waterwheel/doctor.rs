@@ -1,4 +1,4 @@
-//! `waterwheel doctor`: what stands between this machine and so many connections.
+//! `waterwheel doctor`: compares the limits of this machine with what so many connections need.
 //!
 //! Reads the limits of the process and the kernel, and changes nothing. Each line is one limit:
 //! whether it is enough, its value, what is needed, and the command that makes it so.
@@ -12,6 +12,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::arguments::Doctor;
+use crate::descriptors::{RESERVED_DESCRIPTORS, raise_descriptor_limit};
+use crate::output::print;
 
 /// An idle connection with one subscription, in this process.
 const SERVER_BYTES: u64 = 400;
@@ -25,7 +27,7 @@ const MESSAGE_BYTES: u64 = 1280;
 /// One entry of the connection tracker.
 const CONNTRACK_BYTES: u64 = 320;
 
-/// What a queue in use takes from `tcp_mem`, each way.
+/// Pages of `tcp_mem` that a queue in use takes, for each direction.
 const QUEUE_PAGES: u64 = 1;
 
 /// The smallest queue that the kernel promises to a socket when memory is short.
@@ -34,7 +36,7 @@ const QUEUE_BYTES_MIN: u64 = 4096;
 /// Ports that an address has for outgoing connections when the range is as wide as it should be.
 const PORTS_MAX: u64 = 65_535 - 1024 + 1;
 
-/// How to set what a process may have, where systemd starts it and where a login does.
+/// The command that raises the limit of descriptors, for a systemd unit and for a login.
 fn cure_of_descriptors(needed: u64) -> String {
     format!(
         "LimitNOFILE={needed} below [Service] in its systemd unit; for logins: \
@@ -61,7 +63,7 @@ enum Verdict {
     Ok,
     Low,
     High,
-    /// What would tell could not be read, as in some containers.
+    /// The file with the value could not be read, as in some containers.
     Unknown,
 }
 
@@ -120,7 +122,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Says what it finds. Exit code 0 when all is enough, 1 otherwise.
+/// Prints the findings. The exit code is 0 when every limit is enough, 1 otherwise.
 pub fn run(options: &Doctor) -> ExitCode {
     let findings = examine(options.connections);
     let mut text = String::new();
@@ -132,11 +134,11 @@ pub fn run(options: &Doctor) -> ExitCode {
     let connections = options.connections;
     if count == 0 {
         text.push_str(&format!(
-            "\nNothing stands between this machine and {connections} connections.\n"
+            "\nAll limits are enough for {connections} connections.\n"
         ));
     } else {
         text.push_str(&format!(
-            "\n{count} of {} stand between this machine and {connections} connections.\n",
+            "\n{count} of {} limits are not enough for {connections} connections.\n",
             findings.len()
         ));
     }
@@ -146,11 +148,11 @@ pub fn run(options: &Doctor) -> ExitCode {
         .any(|finding| finding.cure.starts_with("sysctl"))
     {
         text.push_str(
-            "What sysctl sets lasts until the next start; to keep it, put NAME = VALUE into \
+            "Values set by sysctl last until the next start. To keep them, put NAME = VALUE into \
              /etc/sysctl.d/90-waterwheel.conf.\n",
         );
     }
-    crate::say(&text);
+    print(&text);
     ExitCode::from(u8::from(count != 0))
 }
 
@@ -158,15 +160,15 @@ fn examine(connections: u64) -> Vec<Finding> {
     if cfg!(target_os = "linux") {
         return examine_linux(Path::new("/"), connections);
     }
-    crate::say("Only descriptors are checked: the rest is about Linux.\n\n");
+    print("Only descriptors are checked: the other limits are those of Linux.\n\n");
     let needed = descriptors(connections);
-    // As far as it goes.
-    let limit = crate::raise_descriptor_limit();
+    // The limit after it was raised to the hard limit.
+    let limit = raise_descriptor_limit();
     let finding = Finding::new("descriptors", needed <= limit, limit);
     vec![finding.needs(needed).cure(format!("ulimit -n {needed}"))]
 }
 
-/// All that there is to know below `root`, which a test makes up.
+/// The findings from the files below `root`, which is a made-up folder in tests.
 fn examine_linux(root: &Path, connections: u64) -> Vec<Finding> {
     let proc = Proc(root);
     let mut findings = vec![
@@ -186,7 +188,7 @@ fn examine_linux(root: &Path, connections: u64) -> Vec<Finding> {
     findings
 }
 
-/// What Linux says about itself.
+/// The files below `/proc`.
 struct Proc<'r>(&'r Path);
 
 impl Proc<'_> {
@@ -234,7 +236,7 @@ impl Proc<'_> {
         let Some((soft, hard)) = self.limits() else {
             return Finding::unknown(NAME, "/proc/self/limits");
         };
-        // It is raised at the start, so only the hard one can be too low.
+        // The program raises the soft limit at its start, so only the hard limit can be too low.
         let value = match soft < hard {
             true => format!("{soft}, which the program raises to the hard limit"),
             false => soft.to_string(),
@@ -256,12 +258,12 @@ impl Proc<'_> {
     }
 
     fn nr_open(&self, connections: u64) -> Finding {
-        // The hard limit of a process cannot be above it.
+        // The hard limit of a process cannot be above `fs.nr_open`.
         self.at_least("fs.nr_open", descriptors(connections))
     }
 
     fn file_max(&self, connections: u64) -> Finding {
-        // Of the whole system: those of others come on top.
+        // The limit is for the whole system, so descriptors of other processes are added.
         let in_use = self
             .numbers("fs.file-nr")
             .map_or(0, |[in_use, _, _]: [u64; 3]| in_use);
@@ -309,7 +311,7 @@ impl Proc<'_> {
         let Some([low, pressure, max]) = self.numbers(NAME) else {
             return Finding::unknown(NAME, "/proc/sys/net/ipv4/tcp_mem");
         };
-        // Above `pressure` the kernel shrinks the queues of all sockets, above `max` it drops.
+        // Above `pressure` the kernel shrinks the queues of all sockets, above `max` it drops packets.
         let sending = connections.saturating_mul(QUEUE_PAGES);
         let both = sending.saturating_mul(2);
         let is_enough = sending <= pressure && both <= max;
@@ -331,7 +333,7 @@ impl Proc<'_> {
             let path = format!("/proc/sys/{}", name.replace('.', "/"));
             return Finding::unknown(name, &path);
         };
-        // The two others bound a queue and reserve nothing.
+        // Only the first value reserves memory; the other two bound a queue.
         let mut finding = Finding::new(name, true, format!("{min} {default} {max}"))
             .needs(format!(
                 "at most {QUEUE_BYTES_MIN} as the first, kept for each when memory is short"
@@ -384,7 +386,7 @@ impl Proc<'_> {
 }
 
 fn descriptors(connections: u64) -> u64 {
-    connections.saturating_add(crate::RESERVED_DESCRIPTORS)
+    connections.saturating_add(RESERVED_DESCRIPTORS)
 }
 
 fn megabytes(bytes: u64) -> String {
@@ -397,11 +399,11 @@ mod tests {
 
     use super::*;
 
-    /// A root directory with the files that a doctor reads. Dropped, it is removed.
+    /// A root folder with the files that `doctor` reads. It is removed when dropped.
     struct Machine(PathBuf);
 
     impl Machine {
-        /// On which a million connections are no problem.
+        /// A machine with enough of everything for a million connections.
         fn large(name: &str) -> Machine {
             let root = format!("waterwheel-doctor-{}-{name}", std::process::id());
             let machine = Machine(std::env::temp_dir().join(root));
@@ -560,7 +562,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hard_limit_that_is_too_low_needs_one_command_and_a_soft_one_none() {
+    fn a_low_hard_limit_has_a_command_and_a_low_soft_limit_is_raised() {
         let machine = Machine::large("limits");
         machine.set("self/limits", "Max open files  1024  20000  files\n");
         let complaints = machine.complaints(1_000_000);
@@ -575,7 +577,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_tracked_now_count_and_cost_memory() {
+    fn tracked_connections_are_added_to_the_need() {
         let machine = Machine::large("conntrack");
         machine.set("sys/net/netfilter/nf_conntrack_max", "1000100\n");
         machine.set("sys/net/netfilter/nf_conntrack_count", "100\n");

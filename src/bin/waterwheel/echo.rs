@@ -1,17 +1,19 @@
-//! `waterwheel echo`: every message comes back, to its sender or to all.
+//! `waterwheel echo`: sends every message back to its sender, or to all clients.
 
 use std::io;
 
 use waterwheel::{Reactor, websocket};
 
 use crate::arguments::Echo;
+use crate::descriptors;
+use crate::output::{print_listeners, start_log};
 
-/// The longest message, in bytes: conformance suites and benchmarks send large ones.
+/// The longest message, in bytes. Conformance suites and benchmarks send large ones.
 const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 pub fn run(options: &Echo) -> io::Result<()> {
-    crate::start_log(options.log);
-    let mut config = crate::config(options.max_connections, 1)?;
+    start_log(options.log);
+    let mut config = descriptors::config(options.max_connections, 1)?;
     config.http.body_bytes_max = MESSAGE_BYTES_MAX;
     config.options.websocket = websocket::Limits {
         frame_bytes_max: MESSAGE_BYTES_MAX,
@@ -19,7 +21,8 @@ pub fn run(options: &Echo) -> io::Result<()> {
     };
     let to_all = options.to_all;
     Reactor::run_with(config, (), |reactor| {
-        // Before anybody is told of a listener, who may then end the program by a signal.
+        // Signals are handled before the listeners are printed: a script that has read the line may
+        // send one at once.
         #[cfg(unix)]
         reactor.drain_on_signals(std::time::Duration::ZERO)?;
         let mut bound = Vec::new();
@@ -39,7 +42,7 @@ pub fn run(options: &Echo) -> io::Result<()> {
                 });
             })?);
         }
-        crate::say_listening(reactor, &bound);
+        print_listeners(reactor, &bound);
         io::Result::Ok(())
     })
 }

@@ -9,64 +9,67 @@ use waterwheel::hub::{self, Access, ReactorGroup};
 use waterwheel::{Address, Config, ListenerId, Reactor, Router};
 
 use crate::arguments::Serve;
+use crate::descriptors;
+use crate::output::{print_listeners, start_log};
 
 pub fn run(options: &Serve) -> io::Result<()> {
-    crate::start_log(options.log);
+    start_log(options.log);
     let mut listeners = Vec::new();
     for address in &options.listen {
-        let place = Place::of(address)?;
-        let access = access(options, address, &place)?;
-        listeners.push((place, access));
+        let target = ListenAddress::of(address)?;
+        let access = access(options, address, &target)?;
+        listeners.push((target, access));
     }
-    let config = crate::config(options.max_connections, options.reactors)?;
+    let config = descriptors::config(options.max_connections, options.reactors)?;
     if 1 < options.reactors {
         return run_many(options, listeners, &config);
     }
     Reactor::run_with(config, (), |reactor| {
-        // Before anybody is told of a listener, who may then end the program by a signal.
+        // Signals are handled before the listeners are printed: a script that has read the line may
+        // send one at once.
         #[cfg(unix)]
         reactor.drain_on_signals(options.drain_window)?;
         let mut bound = Vec::new();
-        for (place, access) in &listeners {
-            bound.push(place.listen(reactor, |router| hub::mount(router, access))?);
+        for (target, access) in &listeners {
+            bound.push(target.listen(reactor, |router| hub::mount(router, access))?);
         }
-        crate::say_listening(reactor, &bound);
+        print_listeners(reactor, &bound);
         io::Result::Ok(())
     })
 }
 
-/// A reactor beside the first, before it serves.
-struct Other<'scope> {
+/// A reactor on a thread of its own, before it serves.
+struct ReactorThread<'scope> {
     thread: ScopedJoinHandle<'scope, io::Result<()>>,
-    /// Hangs up when it could not listen.
+    /// Gets a message when the reactor listens, and is disconnected when it cannot.
     ready: Receiver<()>,
-    /// Hung up, it ends.
-    go: Sender<()>,
+    /// A message starts the reactor. Without one, dropping this ends it.
+    start: Sender<()>,
 }
 
-/// The hub on several reactors: the first on this thread, the others each on one of their own. The
-/// kernel spreads the connections of a port over them.
+/// Runs the hub on several reactors: the first on this thread, each other on its own. The kernel
+/// distributes the connections of a port over them.
 ///
-/// Nobody is served before all listen. When one fails, all end.
+/// Clients are served when all reactors listen, not before. When one reactor fails, all end.
 fn run_many(
     options: &Serve,
-    listeners: Vec<(Place<'_>, Access)>,
+    listeners: Vec<(ListenAddress<'_>, Access)>,
     config: &Config,
 ) -> io::Result<()> {
-    let mut free = Vec::new();
-    for (place, access) in listeners {
-        free.push((place.free()?, access));
+    let mut untaken = Vec::new();
+    for (target, access) in listeners {
+        untaken.push((target.without_taken()?, access));
     }
     let group = ReactorGroup::new(options.reactors);
     thread::scope(|scope| {
         let mut others = Vec::new();
         let first = run_one(config, options, &group, 0, |reactor, group| {
-            let bound = listen(reactor, group, options, &free)?;
-            // With the real ports; a Unix socket cannot be shared.
+            let bound = listen(reactor, group, options, &untaken)?;
+            // The others use the ports that the first got for port 0. A Unix socket cannot be shared.
             let mut shared = Vec::new();
-            for (listener, (_, access)) in bound.iter().zip(&free) {
+            for (listener, (_, access)) in bound.iter().zip(&untaken) {
                 if let Some(Address::Inet(address)) = reactor.local_addr(*listener) {
-                    shared.push((Place::Inet(vec![address]), access.clone()));
+                    shared.push((ListenAddress::Inet(vec![address]), access.clone()));
                 }
             }
             for index in 1..options.reactors {
@@ -79,21 +82,21 @@ fn run_many(
                 other.ready.recv().map_err(failed)?;
             }
             for other in &others {
-                // One that has ended since is found when it is joined.
-                let _ = other.go.send(());
+                // This fails when the thread has ended since; joining it below returns its error.
+                let _ = other.start.send(());
             }
-            crate::say_listening(reactor, &bound);
+            print_listeners(reactor, &bound);
             Ok(())
         });
         let mut outcome = Ok(());
-        for Other { thread, go, .. } in others {
-            drop(go);
+        for ReactorThread { thread, start, .. } in others {
+            drop(start);
             outcome = outcome.and(match thread.join() {
                 Ok(outcome) => outcome,
                 Err(panic) => std::panic::resume_unwind(panic),
             });
         }
-        // What went wrong on another is why the first has failed.
+        // An error of another reactor comes first: it made the first reactor fail.
         outcome.and(first)
     })
 }
@@ -104,16 +107,16 @@ fn spawn<'scope>(
     options: &'scope Serve,
     group: &ReactorGroup<()>,
     index: usize,
-    listeners: Vec<(Place<'static>, Access)>,
-) -> io::Result<Other<'scope>> {
+    listeners: Vec<(ListenAddress<'static>, Access)>,
+) -> io::Result<ReactorThread<'scope>> {
     let group = group.clone();
     let (is_ready, ready) = mpsc::channel();
-    let (go, wait) = mpsc::channel();
+    let (start, started) = mpsc::channel();
     let run = move || {
         run_one(config, options, &group, index, |reactor, group| {
             listen(reactor, group, options, &listeners)?;
             let _ = is_ready.send(());
-            if wait.recv().is_err() {
+            if started.recv().is_err() {
                 reactor.stop();
             }
             Ok(())
@@ -122,7 +125,11 @@ fn spawn<'scope>(
     let thread = thread::Builder::new()
         .name(format!("reactor {index}"))
         .spawn_scoped(scope, run)?;
-    Ok(Other { thread, ready, go })
+    Ok(ReactorThread {
+        thread,
+        ready,
+        start,
+    })
 }
 
 /// Runs one of several reactors to its end.
@@ -138,18 +145,19 @@ fn run_one(
         reuse_port: true,
         ..config.clone()
     };
-    let mut end_all = EndAll(Some(group));
+    let mut guard = StopAllOnFailure(Some(group));
     let outcome = Reactor::run_with(config, (), |reactor| setup(reactor, group));
     if outcome.is_ok() {
-        end_all.0 = None;
+        guard.0 = None;
     }
     outcome
 }
 
-/// Ends all reactors where one ends by an error or a panic: half a hub could go unnoticed.
-struct EndAll<'f>(Option<&'f ReactorGroup<()>>);
+/// Stops all reactors when one ends by an error or a panic. A hub of which only a part runs could
+/// go unnoticed.
+struct StopAllOnFailure<'g>(Option<&'g ReactorGroup<()>>);
 
-impl Drop for EndAll<'_> {
+impl Drop for StopAllOnFailure<'_> {
     fn drop(&mut self) {
         if let Some(group) = self.0 {
             group.run_on_all(|cx| cx.reactor.stop());
@@ -162,42 +170,42 @@ fn listen(
     reactor: &mut Reactor<()>,
     group: &ReactorGroup<()>,
     options: &Serve,
-    listeners: &[(Place<'_>, Access)],
+    listeners: &[(ListenAddress<'_>, Access)],
 ) -> io::Result<Vec<ListenerId>> {
     let seat = group.join(reactor)?;
-    // Each has handlers of its own, and all are called.
+    // Each reactor registers handlers of its own, and a signal calls all of them.
     #[cfg(unix)]
     reactor.drain_on_signals(options.drain_window)?;
     #[cfg(not(unix))]
     let _ = options;
     let mut bound = Vec::new();
-    for (place, access) in listeners {
-        bound.push(place.listen(reactor, |router| seat.mount(router, access))?);
+    for (target, access) in listeners {
+        bound.push(target.listen(reactor, |router| seat.mount(router, access))?);
     }
     Ok(bound)
 }
 
-/// The part of one of so many.
+/// The part of `total` that belongs to one of `count` reactors. At least 1.
 fn share(total: usize, count: usize, index: usize) -> usize {
     (total / count + usize::from(index < total % count)).max(1)
 }
 
-/// Where to listen. A name is looked up once: who may what is decided by the very addresses that
-/// are then listened on.
+/// An address to listen on. A name is resolved once, so that the access rules are decided from the
+/// same addresses that the listener binds.
 #[derive(Clone)]
-enum Place<'o> {
+enum ListenAddress<'o> {
     Inet(Vec<SocketAddr>),
     /// With the `unix:` in front.
     Unix(&'o str),
 }
 
-impl<'o> Place<'o> {
+impl<'o> ListenAddress<'o> {
     /// # Errors
     ///
     /// When the name has no address.
-    fn of(address: &'o str) -> io::Result<Place<'o>> {
+    fn of(address: &'o str) -> io::Result<ListenAddress<'o>> {
         if address.starts_with("unix:") {
-            return Ok(Place::Unix(address));
+            return Ok(ListenAddress::Unix(address));
         }
         let why = |error: io::Error| {
             io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
@@ -206,24 +214,24 @@ impl<'o> Place<'o> {
         if addresses.is_empty() {
             return Err(why(io::Error::other("the name has no address")));
         }
-        Ok(Place::Inet(addresses))
+        Ok(ListenAddress::Inet(addresses))
     }
 
     fn is_loopback(&self) -> bool {
         match self {
-            Place::Inet(addresses) => addresses.iter().all(|it| it.ip().is_loopback()),
-            Place::Unix(_) => false,
+            ListenAddress::Inet(addresses) => addresses.iter().all(|it| it.ip().is_loopback()),
+            ListenAddress::Unix(_) => false,
         }
     }
 
-    /// The addresses on which nobody listens. A port that is shared could otherwise be shared with
-    /// another hub too, which would get a part of the connections.
+    /// Keeps the addresses that no other program listens on. With a shared port the bind would
+    /// succeed beside another hub, which would then get a part of the connections.
     ///
     /// # Errors
     ///
-    /// When there is none.
-    fn free(self) -> io::Result<Place<'o>> {
-        let Place::Inet(mut addresses) = self else {
+    /// When none is left.
+    fn without_taken(self) -> io::Result<ListenAddress<'o>> {
+        let ListenAddress::Inet(mut addresses) = self else {
             return Ok(self);
         };
         let mut outcome = Ok(());
@@ -238,17 +246,17 @@ impl<'o> Place<'o> {
         if addresses.is_empty() {
             outcome?;
         }
-        Ok(Place::Inet(addresses))
+        Ok(ListenAddress::Inet(addresses))
     }
 
-    /// Listens on the first address of a name that can be listened on.
+    /// Listens on the first address that can be bound.
     fn listen(
         &self,
         reactor: &mut Reactor<()>,
         mount: impl Fn(&mut Router<()>),
     ) -> io::Result<ListenerId> {
         match self {
-            Place::Unix(address) => reactor.http(address, mount),
+            Place::Unix(address) => reactor.http(*address, mount),
             Place::Inet(addresses) => {
                 let mut last = io::Error::other("the name has no address");
                 for address in addresses {
@@ -263,25 +271,26 @@ impl<'o> Place<'o> {
     }
 }
 
-/// Who may what on one listener.
+/// The access rules of one listener.
 ///
 /// # Errors
 ///
-/// When the listener could be reached from elsewhere and nobody said who may publish.
-fn access(options: &Serve, address: &str, place: &Place<'_>) -> io::Result<Access> {
+/// When other machines can reach the listener, and neither a token nor `--open` is given.
+fn access(options: &Serve, address: &str, target: &ListenAddress<'_>) -> io::Result<Access> {
     let access = Access {
         token: options.publish_token.clone(),
         open: options.open,
         origins: options.allow_origin.clone(),
         is_loopback: place.is_loopback(),
         is_unix: matches!(place, Place::Unix(_)),
+        origins_setting: Some("--allow-origin"),
     };
     let is_closed =
         access.token.is_none() && !access.open && !access.is_loopback && !access.is_unix;
     if is_closed {
         let why = format!(
-            "--listen {address} can be reached from other machines, and nobody could publish there: \
-             --publish-token TOKEN (or WATERWHEEL_PUBLISH_TOKEN) says who may, --open lets anyone"
+            "--listen {address} can be reached from other machines, so publishing needs a rule: \
+             --publish-token TOKEN (or WATERWHEEL_PUBLISH_TOKEN) requires a token, --open allows everyone"
         );
         return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
     }

@@ -1,15 +1,15 @@
-//! Message bodies, taken off the input piece by piece.
+//! The decoder of message bodies, which takes them off the input piece by piece.
 //!
 //! Chunk sizes, extensions and trailers are read byte by byte and strictly: a size is hexadecimal
-//! digits only, every line ends with CR LF. Extensions and trailers are bounded and dropped; no
-//! role here has a use for them, and each is a place where two readers may disagree.
+//! digits only, every line ends with CR LF. Extensions and trailers are bounded and dropped, because
+//! no role here uses them, and two readers may disagree about each of them.
 //!
 //! Source: RFC 9112, sections 6 and 7.1.
 
-use super::Limits;
 use super::error::HttpError;
 use super::framing::BodyFraming;
 use super::headers::{is_token_byte, is_value_byte};
+use super::limits::Limits;
 
 /// Most bytes of chunk extensions and trailers in one body.
 pub const OVERHEAD_BYTES_MAX: usize = 8 * 1024;
@@ -17,27 +17,27 @@ pub const OVERHEAD_BYTES_MAX: usize = 8 * 1024;
 /// A piece of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyChunk<'b> {
-    /// The next bytes of it, never none.
+    /// The next bytes of the body, at least one.
     Data(&'b [u8]),
-    /// There are no more.
+    /// The body is complete.
     End,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// So many bytes are left, and nothing comes behind them.
+    /// In a body of known length, of which `left` bytes are still to come.
     Length,
-    /// Everything is body.
+    /// In a body that lasts until the connection ends.
     UntilClose,
-    /// In a chunk's size; the flag tells whether it has a digit.
+    /// In a chunk's size; the flag says whether a digit has come.
     Size {
         has_digit: bool,
     },
-    /// In the blanks before an extension.
+    /// In the spaces before an extension.
     Blank,
     Extension,
     SizeLineFeed,
-    /// So many bytes of a chunk are left.
+    /// In a chunk, of which `left` bytes are still to come.
     Data,
     DataReturn,
     DataLineFeed,
@@ -49,17 +49,17 @@ enum State {
     End,
 }
 
-/// Where one body's reader is.
+/// The decoder of one body.
 #[derive(Clone, Debug)]
 pub struct BodyDecoder {
     state: State,
     overhead_bytes: u16,
-    /// Of the body, or of the chunk; its size while that is being read.
+    /// The bytes still to come of the body or of the chunk; in a size line, the size so far.
     left: u64,
 }
 
 impl BodyDecoder {
-    /// The reader of a body that is framed like this.
+    /// A decoder for a body with this framing.
     pub fn new(framing: BodyFraming) -> BodyDecoder {
         let (state, left) = match framing {
             BodyFraming::None => (State::End, 0),
@@ -74,8 +74,8 @@ impl BodyDecoder {
         }
     }
 
-    /// The next piece off the front of `input`, or `None` when more bytes are needed. Behind the
-    /// end it is [`BodyChunk::End`] for ever, and `input` is left alone.
+    /// Takes the next piece off the front of `input`; `None` when more bytes are needed. After the
+    /// end of the body it always returns [`BodyChunk::End`], and consumes nothing.
     ///
     /// # Errors
     ///
@@ -106,19 +106,19 @@ impl BodyDecoder {
                     return Ok(Some(BodyChunk::Data(data)));
                 }
                 _ => {
-                    self.state = self.after(input[0])?;
+                    self.state = self.state_after(input[0])?;
                     *input = &input[1..];
                 }
             }
         }
     }
 
-    /// Appends what `input` brings to `body`. Whether the body is complete.
+    /// Appends the part of the body that is in `input` to `body`. Returns whether it is complete.
     ///
     /// # Errors
     ///
-    /// As [`next_chunk`](Self::next_chunk), and [`HttpError::BodyTooLong`] before `body` gets
-    /// longer than `limits` allow.
+    /// As [`next_chunk`](Self::next_chunk), and [`HttpError::BodyTooLong`] before `body` grows beyond
+    /// `limits`.
     pub fn collect(
         &mut self,
         input: &mut &[u8],
@@ -137,12 +137,12 @@ impl BodyDecoder {
         Ok(false)
     }
 
-    /// The connection ended here.
+    /// Checks that the body may end where the connection ended.
     ///
     /// # Errors
     ///
     /// [`HttpError::Truncated`] when the body is not complete.
-    pub fn finish(&self) -> Result<(), HttpError> {
+    pub fn check_end(&self) -> Result<(), HttpError> {
         match self.state {
             State::End | State::UntilClose => Ok(()),
             State::Length if self.left == 0 => Ok(()),
@@ -150,8 +150,8 @@ impl BodyDecoder {
         }
     }
 
-    /// The state behind one byte of what is not data.
-    fn after(&mut self, byte: u8) -> Result<State, HttpError> {
+    /// The state after one byte of a size line, a trailer, or the end of a line.
+    fn state_after(&mut self, byte: u8) -> Result<State, HttpError> {
         match (self.state, byte) {
             (State::Size { .. }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
                 let digit = char::from(byte).to_digit(16).unwrap_or_default();
@@ -160,7 +160,7 @@ impl BodyDecoder {
                     .checked_mul(16)
                     .and_then(|size| size.checked_add(digit.into()));
                 self.left = size.ok_or(HttpError::BadChunk)?;
-                // Zeros in front would make a size of any length.
+                // Digits count as overhead: leading zeros could make a size of any length.
                 self.count_overhead()?;
                 Ok(State::Size { has_digit: true })
             }
@@ -177,7 +177,7 @@ impl BodyDecoder {
             }
             (State::SizeLineFeed, b'\n') if self.left == 0 => Ok(State::TrailerStart),
             (State::SizeLineFeed, b'\n') => {
-                // What a chunk of at least one byte cost is paid for by its data.
+                // A chunk with data may have 16 bytes of overhead, which do not count.
                 self.overhead_bytes = self.overhead_bytes.saturating_sub(16);
                 Ok(State::Data)
             }
@@ -231,7 +231,7 @@ mod tests {
                 }
                 assert!(rest.is_empty());
             }
-            assert!(decoder.finish().is_err() || framing == BodyFraming::UntilClose);
+            assert!(decoder.check_end().is_err() || framing == BodyFraming::UntilClose);
             Ok(None)
         };
         let at_once = run(input.len().max(1));
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn chunk_overhead_is_bounded() {
+    fn chunk_extensions_and_trailers_are_bounded() {
         let long = "x".repeat(OVERHEAD_BYTES_MAX + 1);
         for input in [
             format!("5;{long}"),
@@ -312,7 +312,7 @@ mod tests {
         let many = "1\r\nx\r\n".repeat(65);
         let outcome = collect(BodyFraming::Chunked, many.as_bytes());
         assert_eq!(outcome, Err(HttpError::BodyTooLong));
-        // Small chunks as such are no fault.
+        // Small chunks alone do not reach the limit.
         let mut decoder = BodyDecoder::new(BodyFraming::Chunked);
         let many = "1\r\nx\r\n".repeat(100_000);
         let complete = decoder.collect(&mut many.as_bytes(), &mut Vec::new(), &Limits::default());
@@ -320,13 +320,13 @@ mod tests {
     }
 
     #[test]
-    fn a_body_without_framing_ends_with_the_connection() {
+    fn a_body_until_the_end_of_the_connection() {
         let mut decoder = BodyDecoder::new(BodyFraming::UntilClose);
         let mut body = Vec::new();
         assert_eq!(
             decoder.collect(&mut &b"abc"[..], &mut body, &Limits::default()),
             Ok(false)
         );
-        assert_eq!((body, decoder.finish()), (b"abc".to_vec(), Ok(())));
+        assert_eq!((body, decoder.check_end()), (b"abc".to_vec(), Ok(())));
     }
 }

@@ -1,14 +1,14 @@
 //! The `Date` header's format.
 
 const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
-/// The last second of the year 9999: the format has room for four digits.
+/// The last second of the year 9999, because the format has four digits for the year.
 const UNIX_SECONDS_MAX: u64 = 253_402_300_799;
 const DAYS: [&[u8; 3]; 7] = [b"Thu", b"Fri", b"Sat", b"Sun", b"Mon", b"Tue", b"Wed"];
 const MONTHS: [&[u8; 3]; 12] = [
     b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec",
 ];
 
-/// Writes the time as `Sun, 06 Nov 1994 08:49:37 GMT`, given in seconds since 1970.
+/// Writes a time, given in seconds since 1970, in the form `Sun, 06 Nov 1994 08:49:37 GMT`.
 ///
 /// Times after the year 9999 are written as its last second.
 ///
@@ -38,7 +38,7 @@ fn put_two_digits(number: u64, out: &mut [u8]) {
 
 /// Year, month from 1 and day from 1, for days since 1970.
 ///
-/// Years begin with March here, so that the leap day is the last of its year.
+/// In the calculation a year begins with March, so that the leap day is the last of its year.
 /// Source: Howard Hinnant, "chrono-compatible low-level date algorithms", `civil_from_days`.
 fn civil(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;

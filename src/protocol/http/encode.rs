@@ -1,17 +1,18 @@
-//! What a server writes: response heads, chunks, and answers that end a connection.
+//! Encoders of a server: response heads, chunks, and answers that end a connection.
 
 use std::io::Write;
 
 use super::headers::{is_token, is_value_byte};
 use super::status::Status;
 
-/// The head of an answer. Framing, date and connection are fields, because they follow from what
-/// is known about the answer; other headers come beside it.
+/// The head of an answer. The fields are the facts from which the headers for framing, date and
+/// connection follow; other headers are an argument of [`encode`](Self::encode).
 #[derive(Clone, Copy, Debug)]
 pub struct ResponseHead<'a> {
     /// The status.
     pub status: Status,
-    /// Whether the request was HTTP/1.0, which must be told when the connection stays.
+    /// Whether the request was HTTP/1.0. An HTTP/1.0 client must be told when the
+    /// connection stays open.
     pub is_http_10: bool,
     /// Whether the connection stays open after the answer.
     pub keep_alive: bool,
@@ -19,15 +20,16 @@ pub struct ResponseHead<'a> {
     pub date: &'a [u8],
     /// The media type of the body.
     pub content_type: Option<&'a str>,
-    /// The length of the body in bytes, where it is known. Not written where the status has none.
+    /// The length of the body in bytes, where it is known. Not written with a status that has no
+    /// body.
     pub length: Option<u64>,
     /// Whether the body comes in chunks.
     pub is_chunked: bool,
 }
 
 impl ResponseHead<'_> {
-    /// Appends the head with its empty line. Headers that [`is_header`] refuses are left out, the
-    /// media type too: a caller that wants to know asks before.
+    /// Appends the head with its empty line. Headers that [`is_header`] refuses are left out, and so
+    /// is such a media type; a caller that must know of that calls `is_header` first.
     ///
     /// Source: RFC 9112, sections 4, 6 and 9.3.
     pub fn encode<'x>(&self, headers: impl Iterator<Item = (&'x str, &'x str)>, out: &mut Vec<u8>) {
@@ -60,7 +62,7 @@ impl ResponseHead<'_> {
     }
 }
 
-/// Ends the line before, so that the last one is ended by whoever ends the head.
+/// Appends a line end and then a header. The end of the head ends the last header.
 pub(super) fn put_header(name: &str, value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
     out.extend_from_slice(name.as_bytes());
@@ -69,18 +71,19 @@ pub(super) fn put_header(name: &str, value: &[u8], out: &mut Vec<u8>) {
 }
 
 fn put_number(number: u64, out: &mut Vec<u8>) {
-    // Writing to memory fails only where memory ends, which aborts.
+    // Writing to a `Vec` does not fail.
     let _ = write!(out, "{number}");
 }
 
-/// Whether a header may be sent: its name a token, its value free of what would end the line.
+/// Whether a header may be sent: its name is a token, and its value has no control character, which
+/// could end the line.
 ///
 /// Source: RFC 9110, sections 5.5 and 5.6.2.
 pub fn is_header(name: &str, value: &str) -> bool {
     is_token(name.as_bytes()) && value.bytes().all(is_value_byte)
 }
 
-/// Appends one chunk. Nothing for no bytes, because an empty chunk is the last.
+/// Appends one chunk. Appends nothing for empty `data`, because an empty chunk would be the last.
 pub fn encode_chunk(data: &[u8], out: &mut Vec<u8>) {
     if !data.is_empty() {
         let _ = write!(out, "{:x}\r\n", data.len());
@@ -94,13 +97,13 @@ pub fn encode_last_chunk(out: &mut Vec<u8>) {
     out.extend_from_slice(b"0\r\n\r\n");
 }
 
-/// Appends the interim answer which asks for the body. Source: RFC 9110, section 15.2.1.
+/// Appends the interim answer that asks for the body. Source: RFC 9110, section 15.2.1.
 pub fn encode_continue(out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
 }
 
-/// Appends an answer that says no more than its status and ends the connection. After HEAD its
-/// body is left out.
+/// Appends an answer that ends the connection, with the status as its body. The body is left out
+/// in the answer to HEAD.
 pub fn encode_refusal<'h>(
     status: Status,
     date: &[u8],
@@ -118,7 +121,8 @@ pub fn encode_refusal<'h>(
         length: Some(body.len() as u64),
         is_chunked: false,
     };
-    // The next one may find room at once; a crowd that waits a second finds it too.
+    // A single client could try again at once. One second spreads many clients that are refused
+    // together.
     let retry = (status == Status::SERVICE_UNAVAILABLE).then_some(("Retry-After", "1"));
     head.encode(retry.into_iter().chain(headers), out);
     if !is_head_request {

@@ -1,19 +1,19 @@
-//! What a peer, or we, did against HTTP.
+//! Errors: the peer's against HTTP, and our own when a header or request cannot be encoded.
 
 use std::fmt;
 
 use super::status::Status;
 
-/// Why a peer's bytes are not HTTP/1.1, or more of it than the limits allow.
+/// Why a peer's bytes are not HTTP/1.1, or are more than the limits allow.
 ///
 /// The connection is lost: answer with [`status`](Self::status) and `Connection: close`. The
-/// errors of a response have a status too, which is what a gateway would tell its own client.
+/// errors of a response have a status too, which a gateway would send to its own client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum HttpError {
-    /// A TLS record, on a port that does not speak TLS.
+    /// A TLS record, on a port without TLS.
     TlsOnPlainPort,
-    /// A header of the PROXY protocol, which was not configured.
+    /// A header of the PROXY protocol, which this port does not read.
     ProxyHeader,
     /// The first line is not method, target and version with one space between.
     BadRequestLine,
@@ -21,7 +21,7 @@ pub enum HttpError {
     BadStatusLine,
     /// A version other than HTTP/1.0 and HTTP/1.1.
     UnsupportedVersion,
-    /// A well-formed method that nobody defined.
+    /// A well-formed method that is not one of HTTP's.
     UnknownMethod,
     /// The target is not of a form that its method allows.
     BadTarget,
@@ -46,7 +46,8 @@ pub enum HttpError {
     BadHost,
     /// `Content-Length` is there twice, is not digits only, or overflows.
     BadContentLength,
-    /// Both `Content-Length` and `Transfer-Encoding`: whoever obeys the other one is smuggled to.
+    /// Both `Content-Length` and `Transfer-Encoding`. A proxy that obeys the other one than we do sees
+    /// other requests, which is how requests are smuggled.
     ConflictingFraming,
     /// `Transfer-Encoding` does not end with its only `chunked`, or the message is HTTP/1.0.
     BadTransferEncoding,
@@ -66,7 +67,7 @@ pub enum HttpError {
 }
 
 impl HttpError {
-    /// The status that answers it.
+    /// The status of the answer.
     pub fn status(self) -> Status {
         match self {
             HttpError::TlsOnPlainPort
@@ -101,8 +102,8 @@ impl HttpError {
 impl fmt::Display for HttpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            HttpError::TlsOnPlainPort => "TLS on a port without it",
-            HttpError::ProxyHeader => "a PROXY header that was not configured",
+            HttpError::TlsOnPlainPort => "a TLS record on a port without TLS",
+            HttpError::ProxyHeader => "a PROXY header on a port that does not read them",
             HttpError::BadRequestLine => "a malformed request line",
             HttpError::BadStatusLine => "a malformed status line",
             HttpError::UnsupportedVersion => "a version other than HTTP/1.0 and HTTP/1.1",
@@ -132,8 +133,8 @@ impl fmt::Display for HttpError {
 
 impl std::error::Error for HttpError {}
 
-/// What we were asked to send and did not: it could end a header and begin another, or contradict
-/// the framing. Nothing was written.
+/// Why a header or request of ours could not be encoded: it could end a header and begin another, or
+/// contradict the framing. The output is unchanged then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EncodeError {

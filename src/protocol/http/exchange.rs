@@ -1,4 +1,4 @@
-//! The server's side of one HTTP/1.1 connection: whose turn it is, and what is still to come.
+//! The server's side of one HTTP/1.1 connection: which step of the current request comes next.
 //!
 //! ```text
 //!           head, no body              reply
@@ -7,28 +7,33 @@
 //!     └─ head ─▶ Body ─ end ───┘   └── stream ──▶ Stream ── end ──▶ the same
 //! ```
 //!
-//! One request at a time: the next is looked at only when the answer to the one before is
-//! complete, so answers leave in order and pipelined input waits where it is, bounded by what one
-//! read may bring.
+//! Requests are handled one at a time: the next is parsed only when the answer to the one before is
+//! complete. So answers leave in order, and pipelined input waits in the caller's buffer, which is
+//! bounded by the size of one read.
 //!
 //! Source: RFC 9112, sections 9.3 and 9.3.2.
 
-use super::{
-    BodyDecoder, BodyFraming, Limits, ParsedHead, Status, Version, encode_chunk, encode_last_chunk,
-};
+use super::body::BodyDecoder;
+use super::encode::{encode_chunk, encode_last_chunk, encode_refusal};
+use super::error::HttpError;
+use super::framing::BodyFraming;
+use super::head::Version;
+use super::limits::Limits;
+use super::request::ParsedHead;
+use super::status::Status;
 
-/// Whose turn it is.
+/// The step that comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// The next request's head is awaited, or coming.
+    /// The head of the next request has not come, or not all of it.
     Head,
-    /// Its body is coming.
+    /// The body of the request is not complete.
     Body,
     /// The application owes the answer.
     Reply,
     /// The application is sending a body piece by piece.
     Stream,
-    /// Nothing will follow.
+    /// The connection takes no more requests.
     End,
 }
 
@@ -39,16 +44,16 @@ pub struct Exchange {
     keep_alive: bool,
     is_http_10: bool,
     is_head_request: bool,
-    /// The streamed body is chunked; else the end of the connection is its end.
+    /// The streamed body is chunked; otherwise it ends with the connection.
     is_chunked: bool,
-    /// Requests begun so far, which also names the one that is being handled.
+    /// How many requests have begun; also the name of the one that is being handled.
     request_count: u32,
     requests_max: u32,
     head: Vec<u8>,
     body: Vec<u8>,
     decoder: BodyDecoder,
     received_body_bytes: u64,
-    /// Headers that the answer gets whenever it comes, and whoever gives it.
+    /// Headers that the answer to this request will have, also where it is a refusal.
     owed_headers: Vec<(&'static str, String)>,
 }
 
@@ -73,7 +78,7 @@ impl Exchange {
 
     // ── what comes in ────────────────────────────────────────────────────────────────────────
 
-    /// A request's head is there: its answer is owed from here on.
+    /// Begins a request whose head is complete. From here on an answer is owed.
     pub fn begin(&mut self, parsed: &ParsedHead<'_>) {
         self.request_count += 1;
         self.keep_alive =
@@ -83,7 +88,7 @@ impl Exchange {
         self.phase = Phase::Reply;
     }
 
-    /// Its body is still to come: keeps the head until it is there.
+    /// Waits for the body of the request that has begun, and keeps its head until then.
     pub fn await_body(&mut self, head: &[u8], framing: BodyFraming) {
         self.head = head.to_vec();
         self.decoder = BodyDecoder::new(framing);
@@ -91,16 +96,16 @@ impl Exchange {
         self.phase = Phase::Body;
     }
 
-    /// Takes more of the body. Head and body of the request when it is complete.
+    /// Takes more of the body. Returns head and body of the request when it is complete.
     ///
     /// # Errors
     ///
-    /// When the framing is broken, or the body is longer than `limits` allow.
+    /// As [`BodyDecoder::collect`]: the framing is broken, or the body is longer than `limits` allow.
     pub fn receive_body(
         &mut self,
         input: &mut &[u8],
         limits: &Limits,
-    ) -> Result<Option<(Vec<u8>, Vec<u8>)>, super::HttpError> {
+    ) -> Result<Option<(Vec<u8>, Vec<u8>)>, HttpError> {
         let before = input.len();
         let complete = self.decoder.collect(input, &mut self.body, limits)?;
         self.received_body_bytes += (before - input.len()) as u64;
@@ -116,16 +121,16 @@ impl Exchange {
 
     // ── what the application orders ──────────────────────────────────────────────────────────
 
-    /// The head of a streamed answer was sent.
+    /// Begins a streamed answer, whose head was sent. Without chunks the connection ends after it.
     pub fn begin_stream(&mut self, is_chunked: bool) {
         self.phase = Phase::Stream;
         self.is_chunked = is_chunked;
         self.keep_alive = self.keep_alive && is_chunked;
     }
 
-    /// The answer is complete. Whether another request may follow.
+    /// Completes the answer. Returns whether another request may follow.
     pub fn complete(&mut self) -> bool {
-        // What goes wrong from here on is not about that request.
+        // A failure from here on does not belong to that request.
         self.is_head_request = false;
         self.owed_headers = Vec::new();
         self.phase = if self.keep_alive {
@@ -141,19 +146,19 @@ impl Exchange {
         self.owed_headers = headers;
     }
 
-    /// The headers that were kept: they are in the answer that is being made.
+    /// Takes the headers that were kept, for the answer that is being made.
     pub fn take_owed_headers(&mut self) -> Vec<(&'static str, String)> {
         std::mem::take(&mut self.owed_headers)
     }
 
-    /// The connection ends after the answer that is owed.
+    /// Ends the connection after the answer that is owed.
     pub fn close_after(&mut self) {
         self.keep_alive = false;
     }
 
     // ── what goes out ────────────────────────────────────────────────────────────────────────
 
-    /// Appends a piece of a streamed body. `false` when there is no such body.
+    /// Appends a piece of a streamed body. Returns `false` when no streamed body is under way.
     pub fn encode_body(&self, bytes: &[u8], out: &mut Vec<u8>) -> bool {
         if self.phase != Phase::Stream {
             return false;
@@ -169,38 +174,55 @@ impl Exchange {
         true
     }
 
-    /// Appends what ends a streamed body.
+    /// Appends the end of a streamed body, where it is chunked.
     pub fn encode_end(&self, out: &mut Vec<u8>) {
         if self.phase == Phase::Stream && self.is_chunked && !self.is_head_request {
             encode_last_chunk(out);
         }
     }
 
-    /// Appends an answer that refuses and ends the connection, where one can still be given: a
-    /// streamed body that is cut short must not look whole.
+    /// Appends an answer that refuses and ends the connection, where one is owed.
+    ///
+    /// A streamed body that is cut short must not look whole, so nothing is appended to it. A
+    /// failure of the server itself (500 or 503) between two requests belongs to the request that
+    /// was answered already, such as a panic after the answer: a client would take a second answer
+    /// for that to its next request. A head that cannot be accepted is answered with any other
+    /// status, 501 and 505 too.
     pub fn encode_failure(&mut self, status: Status, date: &[u8], out: &mut Vec<u8>) {
-        if !matches!(self.phase, Phase::Stream | Phase::End) {
+        if self.owes_answer(status) {
             let owed = std::mem::take(&mut self.owed_headers);
             let headers = owed.iter().map(|(name, value)| (*name, value.as_str()));
-            super::encode_refusal(status, date, headers, self.is_head_request, out);
+            encode_refusal(status, date, headers, self.is_head_request, out);
         }
         self.phase = Phase::End;
         self.keep_alive = false;
     }
 
+    fn owes_answer(&self, failure: Status) -> bool {
+        let is_failure_of_server = matches!(
+            failure,
+            Status::INTERNAL_SERVER_ERROR | Status::SERVICE_UNAVAILABLE
+        );
+        match self.phase {
+            Phase::Body | Phase::Reply => true,
+            Phase::Head => self.request_count == 0 || !is_failure_of_server,
+            Phase::Stream | Phase::End => false,
+        }
+    }
+
     // ── what one may ask ─────────────────────────────────────────────────────────────────────
 
-    /// Whose turn it is.
+    /// The step that comes next.
     pub fn phase(&self) -> Phase {
         self.phase
     }
 
-    /// Names the request that is being handled.
+    /// The number of the request that is being handled, from 1.
     pub fn request(&self) -> u32 {
         self.request_count
     }
 
-    /// How much of the body has come, in bytes with their framing.
+    /// How many bytes of the body have come, with their framing.
     pub fn body_bytes(&self) -> u64 {
         self.received_body_bytes
     }
@@ -220,16 +242,94 @@ impl Exchange {
         self.is_http_10
     }
 
-    /// Whether the request being handled asks for the head of the answer only.
+    /// Whether the request being handled is a HEAD, whose answer has no body.
     pub fn is_head_request(&self) -> bool {
         self.is_head_request
     }
 
-    /// How much one read may bring, in bytes: what is not a body's is kept until its turn comes.
+    /// Most bytes that one read may bring. Outside of a body it is less, because pipelined input is
+    /// kept until its turn comes.
     pub fn read_bytes_max(&self) -> usize {
         match self.phase {
             Phase::Body => 64 * 1024,
             Phase::Head | Phase::Reply | Phase::Stream | Phase::End => 16 * 1024,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::headers::HeaderStorage;
+    use super::super::request::parse_request_head;
+    use super::*;
+
+    const REQUEST: &[u8] = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\n";
+
+    fn begin_request(exchange: &mut Exchange) {
+        let mut storage = HeaderStorage::new();
+        let parsed = parse_request_head(REQUEST, &mut storage, &Limits::default());
+        exchange.begin(&parsed.unwrap().unwrap());
+    }
+
+    #[test]
+    fn a_failure_is_answered_where_an_answer_is_owed() {
+        let internal = Status::INTERNAL_SERVER_ERROR;
+        let unavailable = Status::SERVICE_UNAVAILABLE;
+        let version = Status::HTTP_VERSION_NOT_SUPPORTED;
+        let cases = [
+            ("first head", 0, Phase::Head, Status::BAD_REQUEST, true),
+            ("first head, 500", 0, Phase::Head, internal, true),
+            ("body", 0, Phase::Body, internal, true),
+            ("reply", 0, Phase::Reply, internal, true),
+            ("reply, 503", 0, Phase::Reply, unavailable, true),
+            ("stream", 0, Phase::Stream, internal, false),
+            ("answered, 500", 1, Phase::Head, internal, false),
+            ("answered, 503", 1, Phase::Head, unavailable, false),
+            ("next head bad", 1, Phase::Head, Status::BAD_REQUEST, true),
+            (
+                "next head slow",
+                1,
+                Phase::Head,
+                Status::REQUEST_TIMEOUT,
+                true,
+            ),
+            ("next head, version", 1, Phase::Head, version, true),
+            (
+                "next head, coding",
+                1,
+                Phase::Head,
+                Status::NOT_IMPLEMENTED,
+                true,
+            ),
+            ("next reply", 1, Phase::Reply, internal, true),
+        ];
+        for (name, answered_count, phase, status, is_answered) in cases {
+            let mut exchange = Exchange::new(100);
+            for _ in 0..answered_count {
+                begin_request(&mut exchange);
+                assert!(exchange.complete());
+            }
+            match phase {
+                Phase::Head => {}
+                Phase::Body => {
+                    begin_request(&mut exchange);
+                    exchange.await_body(REQUEST, BodyFraming::Length(1));
+                }
+                Phase::Reply => begin_request(&mut exchange),
+                Phase::Stream => {
+                    begin_request(&mut exchange);
+                    exchange.begin_stream(true);
+                }
+                Phase::End => unreachable!(),
+            }
+            assert_eq!(exchange.phase(), phase, "{name}");
+            let mut out = Vec::new();
+            exchange.encode_failure(status, b"", &mut out);
+            assert_eq!(!out.is_empty(), is_answered, "{name}");
+            assert_eq!(exchange.phase(), Phase::End, "{name}");
+            out.clear();
+            exchange.encode_failure(status, b"", &mut out);
+            assert!(out.is_empty(), "{name}: a second answer");
         }
     }
 }

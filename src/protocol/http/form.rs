@@ -22,20 +22,20 @@ pub fn pairs(encoded: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)
         })
 }
 
-/// A name or value of a query or form, where `+` is a space. A percent sign without two
+/// Decodes a name or value of a query or form, where `+` is a space. A percent sign without two
 /// hexadecimal digits stands for itself. `None` where the result is not UTF-8.
 pub fn decode_component(encoded: &str) -> Option<Cow<'_, str>> {
     decode(encoded, true)
 }
 
-/// A path or a segment of one, where `+` is a plus. As [`decode_component`] otherwise.
+/// Decodes a path or a segment of one, where `+` is a plus sign; otherwise as [`decode_component`].
 pub fn decode_path(encoded: &str) -> Option<Cow<'_, str>> {
     decode(encoded, false)
 }
 
 fn decode(encoded: &str, plus_is_space: bool) -> Option<Cow<'_, str>> {
-    let is_plain = |byte| byte != b'%' && (byte != b'+' || !plus_is_space);
-    if encoded.bytes().all(is_plain) {
+    let is_literal = |byte| byte != b'%' && (byte != b'+' || !plus_is_space);
+    if encoded.bytes().all(is_literal) {
         return Some(Cow::Borrowed(encoded));
     }
     let mut decoded = Vec::with_capacity(encoded.len());
@@ -61,8 +61,8 @@ fn digit(byte: u8) -> Option<u8> {
         .and_then(|digit| u8::try_from(digit).ok())
 }
 
-/// Text as a name or value of a query, a form, or a path segment: everything but letters, digits
-/// and `-._~` becomes `%XX`.
+/// Encodes text as a name or value of a query or form, or as a path segment: each byte becomes
+/// `%XX`, except letters, digits and `-._~`.
 pub fn encode_component(text: &str) -> String {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     let mut encoded = String::with_capacity(text.len());
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn encoding_and_decoding_give_the_same_text() {
+    fn encoded_components_decode_to_the_same_text() {
         for text in ["", "plain", "a b&c=d", "\u{e9}\u{1F600}%+", "/?#"] {
             let encoded = encode_component(text);
             assert!(encoded.bytes().all(|byte| byte.is_ascii_graphic()));

@@ -1,25 +1,25 @@
-//! What the headers of a message say about its body and its connection.
+//! The headers that frame a message: where its body ends, and whether the connection persists.
 //!
-//! Two readers of one stream which disagree about where a message ends are how requests are
-//! smuggled, so whatever could be read in two ways is an error here.
+//! Requests are smuggled when two readers of one stream disagree about where a message ends. So
+//! every header that could be read in two ways is an error here.
 //!
 //! Source: RFC 9112, sections 6 and 9.3.
 
-use super::Limits;
 use super::error::HttpError;
 use super::head::Version;
 use super::headers::Headers;
+use super::limits::Limits;
 
 /// How the end of a body is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyFraming {
     /// There is no body, or an empty one.
     None,
-    /// So many bytes, never zero.
+    /// A body of this many bytes, at least one.
     Length(u64),
-    /// In chunks, each with its length.
+    /// A body in chunks, each with its length.
     Chunked,
-    /// Until the connection ends; responses only.
+    /// A body that lasts until the connection ends; responses only.
     UntilClose,
 }
 
@@ -46,7 +46,7 @@ impl BodyFraming {
     }
 }
 
-/// What `Transfer-Encoding` says, all its lines taken together.
+/// The value of `Transfer-Encoding`, over all its lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Transfer {
     Absent,
@@ -54,12 +54,12 @@ enum Transfer {
     Chunked {
         is_alone: bool,
     },
-    /// Anything else so far.
+    /// Other codings, and no `chunked` so far.
     Open,
 }
 
-/// What the headers that concern the message itself say, in one walk over them.
-pub(super) struct Survey<'h> {
+/// The values of the headers that concern the message itself, collected in one pass over all.
+pub(super) struct MessageHeaders<'h> {
     pub host: Option<&'h [u8]>,
     pub host_count: usize,
     pub expects_continue: bool,
@@ -70,9 +70,9 @@ pub(super) struct Survey<'h> {
     keeps_alive: bool,
 }
 
-impl<'h> Survey<'h> {
-    pub fn of(headers: Headers<'h>) -> Result<Survey<'h>, HttpError> {
-        let mut survey = Survey {
+impl<'h> MessageHeaders<'h> {
+    pub fn read(headers: Headers<'h>) -> Result<MessageHeaders<'h>, HttpError> {
+        let mut message = MessageHeaders {
             host: None,
             host_count: 0,
             expects_continue: false,
@@ -86,22 +86,22 @@ impl<'h> Survey<'h> {
             // The length is compared first, so that most lines cost one branch.
             match name.len() {
                 4 if name.eq_ignore_ascii_case("host") => {
-                    survey.host = Some(value);
-                    survey.host_count += 1;
+                    message.host = Some(value);
+                    message.host_count += 1;
                 }
-                6 if name.eq_ignore_ascii_case("expect") => survey.add_expectations(value),
-                10 if name.eq_ignore_ascii_case("connection") => survey.add_options(value),
-                14 if name.eq_ignore_ascii_case("content-length") => survey.add_length(value)?,
+                6 if name.eq_ignore_ascii_case("expect") => message.add_expectations(value),
+                10 if name.eq_ignore_ascii_case("connection") => message.add_options(value),
+                14 if name.eq_ignore_ascii_case("content-length") => message.add_length(value)?,
                 17 if name.eq_ignore_ascii_case("transfer-encoding") => {
-                    survey.add_codings(value)?
+                    message.add_codings(value)?
                 }
                 _ => {}
             }
         }
-        Ok(survey)
+        Ok(message)
     }
 
-    /// How the body is framed; `None` where no header says.
+    /// How the body is framed; `None` where no header says so.
     pub fn framing(&self, version: Version) -> Result<Option<BodyFraming>, HttpError> {
         match (self.transfer, self.length) {
             (Transfer::Absent, None) => Ok(None),
@@ -109,14 +109,14 @@ impl<'h> Survey<'h> {
             (Transfer::Absent, Some(length)) => Ok(Some(BodyFraming::Length(length))),
             (_, Some(_)) => Err(HttpError::ConflictingFraming),
             (Transfer::Open, None) => Err(HttpError::BadTransferEncoding),
-            // Its sender cannot know what it means.
+            // HTTP/1.0 has no transfer codings, so its sender may mean something else.
             (_, None) if version == Version::Http10 => Err(HttpError::BadTransferEncoding),
             (Transfer::Chunked { is_alone: true }, None) => Ok(Some(BodyFraming::Chunked)),
             (Transfer::Chunked { is_alone: false }, None) => Err(HttpError::UnknownTransferCoding),
         }
     }
 
-    /// Whether the connection outlives the message.
+    /// Whether the connection stays open after the message.
     pub fn persists(&self, version: Version) -> bool {
         match version {
             Version::Http10 => self.keeps_alive && !self.closes,
@@ -141,8 +141,8 @@ impl<'h> Survey<'h> {
         }
     }
 
-    // A repeated length may be collapsed when all are the same, or refused. No client of ours
-    // sends it twice, and an attacker does.
+    // RFC 9110 allows to accept a repeated length when all are equal, or to refuse it. Well-behaved
+    // clients send it once, and attackers send it twice.
     fn add_length(&mut self, value: &[u8]) -> Result<(), HttpError> {
         let length = parse_length(value).ok_or(HttpError::BadContentLength)?;
         match self.length.replace(length) {
@@ -155,7 +155,7 @@ impl<'h> Survey<'h> {
         for coding in elements(value) {
             self.transfer = match self.transfer {
                 _ if coding.is_empty() => return Err(HttpError::BadTransferEncoding),
-                // Nothing may follow it, another `chunked` least of all.
+                // No coding may follow `chunked`, nor may it be repeated.
                 Transfer::Chunked { .. } => return Err(HttpError::BadTransferEncoding),
                 before if coding.eq_ignore_ascii_case(b"chunked") => Transfer::Chunked {
                     is_alone: before == Transfer::Absent,
@@ -186,7 +186,7 @@ fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t')
 }
 
-// `str::parse` takes a leading `+`, which a smuggler might send.
+// `str::parse` would accept a leading `+`, which another reader of the stream may refuse.
 fn parse_length(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;

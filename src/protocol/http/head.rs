@@ -1,25 +1,27 @@
-//! What request and response heads have in common: where they end, and which byte spoils them.
+//! The common parts of request and response heads: where they end, and which byte is the first
+//! wrong one.
 //!
-//! `httparse` reads a head in one go and with SIMD, and is a little lenient: it takes a bare line
-//! feed for a line end. So every head that it accepts is looked through once more.
+//! `httparse` parses a head in one pass and with SIMD, and is lenient in one point: it accepts a
+//! bare line feed as a line end. So every head that it accepts is searched for one.
 //!
-//! A head that cannot be one is refused as soon as it is seen, which may be before its end came.
-//! Whether that is so, and with which error, must not depend on how the bytes were cut: a parser
-//! that sees all at once could find a later fault first. [`first_fault`] looks for the shortest
-//! prefix that is at fault, which is the one that a reader byte by byte would have met. That costs
-//! a dozen parses for a head that is refused, and nothing for others.
+//! A head that has a wrong byte is refused as soon as that byte has come, which may be before the
+//! end of the head. Which error it is must not depend on how the bytes were cut, but a parser that
+//! sees all bytes at once could find a later fault first. So [`first_fault`] searches for the
+//! shortest prefix with a fault, which a reader byte by byte would have found. That costs about a
+//! dozen parses for a head that is refused, and none for others.
 
-use super::Limits;
 use super::error::HttpError;
+use super::limits::Limits;
 
-/// Above this length, in bytes, a head is parsed only when its end is there. A peer that sends
-/// 16 KiB byte by byte would otherwise have us parse 128 MiB.
+/// Above this length, in bytes, a head is parsed only when its end has come. Otherwise a peer that
+/// sends 16 KiB byte by byte would make us parse 128 MiB.
 const EAGER_BYTES_MAX: usize = 1024;
 
-/// The versions that are spoken here.
+/// The versions of HTTP that are supported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Version {
-    /// HTTP/1.0: closes unless asked to stay, knows no chunks.
+    /// HTTP/1.0: the connection ends after one answer unless both sides agree otherwise, and there
+    /// are no chunks.
     Http10,
     /// HTTP/1.1.
     Http11,
@@ -34,12 +36,12 @@ impl Version {
     }
 }
 
-/// The bytes that a head may take.
+/// The part of the input that a head within the limits may fill.
 pub(super) fn window<'b>(input: &'b [u8], limits: &Limits) -> &'b [u8] {
     &input[..input.len().min(limits.head_bytes_max)]
 }
 
-/// Whether parsing can tell anything yet, other than that the head is incomplete.
+/// Whether parsing may find more than that the head is incomplete.
 pub(super) fn is_worth_parsing(window: &[u8], limits: &Limits) -> bool {
     window.len() <= EAGER_BYTES_MAX
         || limits.head_bytes_max <= window.len()
@@ -47,7 +49,7 @@ pub(super) fn is_worth_parsing(window: &[u8], limits: &Limits) -> bool {
         || has_bare_line_feed(window)
 }
 
-// Both are folds without an early exit, so that the compiler makes them vector code.
+// The next two are folds without an early exit, so that the compiler makes vector code of them.
 
 fn has_end(bytes: &[u8]) -> bool {
     let triples = bytes
@@ -82,12 +84,12 @@ pub(super) fn first_fault(
     fault(&window[..faulty])
 }
 
-/// Tells a version that we do not speak from something that is no version. `rest` is where
-/// `httparse` expected one of ours.
+/// Distinguishes a version that is not supported from bytes that are no version. `rest` begins where
+/// `httparse` expected a version that it supports.
 ///
-/// RFC 9110, section 2.5, would have HTTP/1.2 served as 1.1. `httparse` takes the two versions that
-/// there are and no other, and what it lends borrows from the input, in which the version cannot be
-/// changed; so that would need a parser of first lines of our own, for a version that nobody speaks.
+/// RFC 9110, section 2.5, wants HTTP/1.2 to be served as 1.1. `httparse` accepts only the two
+/// versions that exist, and its result borrows from the input, in which the version cannot be
+/// replaced. Serving 1.2 would need our own parser of first lines, for a version that is not used.
 pub(super) fn version_fault(rest: &[u8], malformed: HttpError) -> HttpError {
     let wrong_index = rest
         .iter()
@@ -133,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn the_earliest_fault_is_reported() {
+    fn the_error_is_that_of_the_shortest_faulty_prefix() {
         let fault = |bytes: &[u8]| {
             let index = bytes.iter().position(|byte| !byte.is_ascii_lowercase())?;
             Some(if bytes[index] == b'1' {

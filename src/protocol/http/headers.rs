@@ -1,4 +1,4 @@
-//! Header lines as they came, and how to find one.
+//! Header lines as they were received, and look-ups by name.
 
 use std::fmt;
 use std::mem::MaybeUninit;
@@ -6,7 +6,8 @@ use std::mem::MaybeUninit;
 /// Most header lines that a [`HeaderStorage`] has room for.
 pub const HEADER_LINES_MAX: usize = 128;
 
-/// Stands for a value that is not UTF-8: it is there, and equals nothing that is compared to it.
+/// Stands for a value that is not UTF-8. The header counts as present, and its value is equal to no
+/// value that a caller compares it with.
 const NOT_TEXT: &str = "\u{FFFD}";
 
 /// Room on the stack for the lines of one head, uninitialised and thus free to create.
@@ -43,8 +44,8 @@ pub struct Headers<'h>(pub(super) &'h [httparse::Header<'h>]);
 impl<'h> Headers<'h> {
     /// The value of the first line with a name, without the space around it.
     ///
-    /// A value that is not UTF-8 is given as `"\u{FFFD}"`: a check that lets absent headers pass
-    /// must not take it for one. [`iter`](Self::iter) has its bytes.
+    /// A value that is not UTF-8 is returned as `"\u{FFFD}"`, so that a check which lets a request
+    /// without this header pass does not treat it as absent. [`iter`](Self::iter) has its bytes.
     pub fn first(self, name: &str) -> Option<&'h str> {
         self.0
             .iter()
@@ -61,8 +62,8 @@ impl<'h> Headers<'h> {
         lines.map(|line| text(line.value))
     }
 
-    /// The elements of a comma-separated list, which may be spread over many lines. Empty ones
-    /// are left out. Source: RFC 9110, section 5.6.1.
+    /// The elements of a comma-separated list, which may be spread over many lines, without empty
+    /// elements. Source: RFC 9110, section 5.6.1.
     pub fn elements<'n>(self, name: &'n str) -> impl Iterator<Item = &'h str> + use<'h, 'n> {
         self.all(name)
             .flat_map(|value| value.split(','))
@@ -70,7 +71,7 @@ impl<'h> Headers<'h> {
             .filter(|item| !item.is_empty())
     }
 
-    /// Whether a comma-separated list has an element, whatever the case of either.
+    /// Whether a comma-separated list has an element, compared without case.
     pub fn has_token(self, name: &str, token: &str) -> bool {
         self.elements(name)
             .any(|element| element.eq_ignore_ascii_case(token))
@@ -83,7 +84,7 @@ impl<'h> Headers<'h> {
             .any(|line| line.name.eq_ignore_ascii_case(name))
     }
 
-    /// Names and values of all lines, as they came.
+    /// Names and values of all lines, as they were received.
     pub fn iter(self) -> impl Iterator<Item = (&'h str, &'h [u8])> {
         self.0.iter().map(|line| (line.name, line.value))
     }
@@ -93,7 +94,7 @@ impl<'h> Headers<'h> {
         self.0.len()
     }
 
-    /// Whether there are none.
+    /// Whether there is no line.
     pub fn is_empty(self) -> bool {
         self.0.is_empty()
     }
@@ -103,12 +104,13 @@ fn text(value: &[u8]) -> &str {
     str::from_utf8(value).unwrap_or(NOT_TEXT)
 }
 
-/// Without the optional white space around it. `str::trim` would take more than HTTP allows.
+/// The element without optional white space around it. `str::trim` would remove more kinds of space
+/// than HTTP allows.
 pub(super) fn trim(element: &str) -> &str {
     element.trim_matches([' ', '\t'])
 }
 
-/// Source: RFC 9110, section 5.6.2.
+/// Whether this is a token, which is not empty. Source: RFC 9110, section 5.6.2.
 pub(super) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|byte| is_token_byte(*byte))
 }
@@ -141,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_found_in_any_case() {
+    fn names_are_compared_without_case() {
         let lines = lines();
         let headers = Headers(&lines);
         assert_eq!(headers.first("HOST"), Some("example.org"));
@@ -158,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_may_span_several_header_lines() {
+    fn a_list_may_span_several_lines() {
         let lines = lines();
         let headers = Headers(&lines);
         assert_eq!(
@@ -171,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_not_text_is_not_absent() {
+    fn a_value_that_is_not_utf8_counts_as_present() {
         let lines = lines();
         let headers = Headers(&lines);
         assert_eq!(headers.first("x-latin"), Some("\u{FFFD}"));

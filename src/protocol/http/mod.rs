@@ -2,20 +2,23 @@
 //!
 //! Pure: bytes in, heads and body pieces out, bytes out; no socket, no clock, no log.
 //!
-//! * [`parse_request_head`] takes a whole request head off the front of what was read and decides
-//!   everything that its bytes decide: the framing of the body, whether the connection persists,
-//!   and whether the request must be refused. [`parse_response_head`] is its mirror for clients.
-//! * [`BodyDecoder`] takes the body off piece by piece, [`Exchange`] keeps requests and answers in
-//!   order.
-//! * [`ResponseHead`] and `encode_…` write what goes out, and refuse what would split a header.
+//! * [`parse_request_head`] parses a whole request head at the front of the input, and finds
+//!   everything that follows from its bytes: the framing of the body, whether the connection
+//!   persists, and whether the request must be refused. [`parse_response_head`] does the same for
+//!   clients.
+//! * [`BodyDecoder`] takes the body off the input piece by piece, [`Exchange`] keeps requests and
+//!   answers in order.
+//! * [`ResponseHead`] and the `encode_…` functions write answers, and refuse a value that would
+//!   split a header.
 //! * [`form`] is queries and form bodies, [`upgrade`] the handshake of WebSocket.
 //!
-//! Strict where leniency has been used to smuggle requests past a proxy: bare line feeds, folded
-//! headers, spaces before a colon, two lengths, any coding but `chunked` are errors. Which error
-//! does not depend on how the bytes were cut: the first byte that cannot belong to a head decides.
+//! The parsers are strict where leniency has been used to smuggle requests past a proxy: bare line
+//! feeds, folded headers, spaces before a colon, two lengths, and any coding but `chunked` are
+//! errors. Which error it is does not depend on how the bytes were cut: the first byte that cannot
+//! belong to a head decides.
 //!
-//! What needs a clock (slow heads and bodies) or a queue (order of pipelined answers) is left to
-//! the roles.
+//! The roles do the parts that need a clock (slow heads and bodies) or a queue (the order of
+//! pipelined answers).
 //!
 //! Source: RFC 9110 and RFC 9112.
 
@@ -28,6 +31,7 @@ pub mod form;
 mod framing;
 mod head;
 mod headers;
+mod limits;
 mod request;
 mod response;
 mod status;
@@ -45,32 +49,9 @@ pub use exchange::{Exchange, Phase};
 pub use framing::BodyFraming;
 pub use head::Version;
 pub use headers::{HEADER_LINES_MAX, HeaderStorage, Headers};
+pub use limits::Limits;
 pub use request::{ParsedHead, RequestHead, parse_request_head};
 pub use response::{ParsedResponse, parse_response_head};
 pub use status::Status;
 pub use target::Target;
 pub use url::{UrlError, WebSocketUrl};
-
-/// How much of HTTP a peer may send before it is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Longest head, in bytes, with its request line and its empty line. Above it: 431.
-    pub head_bytes_max: usize,
-    /// Most header lines in a head, at most [`HEADER_LINES_MAX`]. Above it: 431.
-    pub header_lines_max: usize,
-    /// Longest request target, in bytes. RFC 9110 recommends to support 8000. Above it: 414.
-    pub target_bytes_max: usize,
-    /// Longest body that is collected, in bytes. Above it: 413.
-    pub body_bytes_max: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
-            head_bytes_max: 16 * 1024,
-            header_lines_max: 100,
-            target_bytes_max: 8 * 1024,
-            body_bytes_max: 1024 * 1024,
-        }
-    }
-}

@@ -1,20 +1,21 @@
-//! Request heads.
+//! The parser of request heads, for servers.
 //!
 //! Source: RFC 9112, sections 2, 3 and 5.
 
-use super::Limits;
 use super::error::HttpError;
-use super::framing::{BodyFraming, Survey};
+use super::framing::{BodyFraming, MessageHeaders};
 use super::head::{self, Version};
 use super::headers::{HeaderStorage, Headers};
+use super::limits::Limits;
 use super::target::{Target, is_host};
 
-/// The methods that are known. Whether one fits its resource is the router's business (405).
+/// The methods that are known. The router decides whether one is allowed for a resource (405).
 const METHODS: [&str; 9] = [
     "GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "CONNECT", "TRACE",
 ];
 
-/// Longest method that is waited for, in bytes; the known ones have seven at most.
+/// Longest method in bytes; a longer one is refused before its end has come. The known methods have
+/// at most seven.
 const METHOD_BYTES_MAX: usize = 32;
 
 /// Empty lines that are skipped before a request line. RFC 9112 asks for one.
@@ -25,9 +26,9 @@ const EMPTY_LINES_MAX: usize = 4;
 pub struct RequestHead<'h> {
     /// The method, one of those that HTTP defines.
     pub method: &'h str,
-    /// What is asked for.
+    /// The target of the request.
     pub target: Target<'h>,
-    /// The version of HTTP that the client speaks.
+    /// The version of HTTP in the request line.
     pub version: Version,
     /// The header lines.
     pub headers: Headers<'h>,
@@ -51,15 +52,16 @@ impl<'h> RequestHead<'h> {
     }
 }
 
-/// A whole request head, and what it says about what follows.
+/// A whole request head, with the framing and the persistence that follow from it.
 #[derive(Clone, Copy, Debug)]
 pub struct ParsedHead<'h> {
     /// First line and headers.
     pub head: RequestHead<'h>,
-    /// How many bytes of the input it takes, with empty lines before it. The body follows there,
-    /// or the next request, or what an upgrade leads to.
+    /// The length of the head in bytes, with empty lines before it. The body follows, or the next
+    /// request, or the first bytes of the protocol that an upgrade leads to.
     pub bytes: usize,
-    /// How the body is framed. Its length was not compared to a limit: see [`BodyFraming::check`].
+    /// How the body is framed. Its length is not compared with a limit yet: see
+    /// [`BodyFraming::check`].
     pub body: BodyFraming,
     /// Whether the client keeps the connection after the answer.
     pub keep_alive: bool,
@@ -67,16 +69,15 @@ pub struct ParsedHead<'h> {
     pub expects_continue: bool,
 }
 
-/// A whole request head off the front of `input`, or `None` when more bytes are needed.
+/// Parses a whole request head at the front of `input`; `None` when more bytes are needed.
 ///
 /// Allocates nothing. Consumes nothing: the caller goes on at [`ParsedHead::bytes`]. Up to four
 /// empty lines before the head are skipped.
 ///
 /// # Errors
 ///
-/// [`HttpError`] when these bytes can never become a head that may be served; that is known before
-/// the head is complete where its first bytes tell. The connection is then lost: where the next
-/// request begins, nobody knows.
+/// [`HttpError`] when these bytes can never become a head that may be served, even before the head
+/// is complete. The connection is then lost, because the start of the next request is not known.
 ///
 /// Source: RFC 9112, sections 2.2, 3, 5 and 6.3.
 pub fn parse_request_head<'h, 'b: 'h>(
@@ -92,9 +93,9 @@ pub fn parse_request_head<'h, 'b: 'h>(
         return Ok(None);
     }
     match scan(window, storage, limits) {
-        Ok(Some((request, bytes))) => judge(request, skipped + bytes).map(Some),
+        Ok(Some((request, bytes))) => interpret(request, skipped + bytes).map(Some),
         Ok(None) if window.len() < limits.head_bytes_max => Ok(None),
-        // Still in its first line, of which only the target can be that long.
+        // The first line is not complete, and only its target can be that long.
         Ok(None) if !window.contains(&b'\n') => Err(HttpError::TargetTooLong),
         Ok(None) => Err(HttpError::HeadTooLong),
         Err(error) => {
@@ -104,27 +105,28 @@ pub fn parse_request_head<'h, 'b: 'h>(
     }
 }
 
-/// How many bytes of empty lines to skip, or `None` when the request has not begun. Refuses what
-/// is recognisably not HTTP.
+/// How many bytes of empty lines to skip, or `None` when the request has not begun. Refuses first
+/// bytes of TLS, of the PROXY protocol, and of lines that end wrongly.
 fn skip_empty_lines(input: &[u8]) -> Result<Option<usize>, HttpError> {
     let mut skipped = 0;
     while skipped < 2 * EMPTY_LINES_MAX && input[skipped..].starts_with(b"\r\n") {
         skipped += 2;
     }
     match &input[skipped..] {
-        // A record of type handshake, in any version that there is.
+        // A TLS record of type handshake; its version begins with 3 in every version of TLS.
         [] | [b'\r'] | [0x16] => Ok(None),
         [0x16, 0x03, ..] => Err(HttpError::TlsOnPlainPort),
         [b'\n', ..] => Err(HttpError::BareLineFeed),
         [b'\r', ..] => Err(HttpError::BadLineEnding),
-        // The signature of version 2 begins with two empty lines and a NUL.
+        // The signature of PROXY version 2 begins with two empty lines and a NUL.
         [0, ..] if skipped == 4 => Err(HttpError::ProxyHeader),
         rest if rest.starts_with(b"PROXY ") => Err(HttpError::ProxyHeader),
         _ => Ok(Some(skipped)),
     }
 }
 
-/// What can be said of a prefix: it holds a whole head, or none yet, or can never hold one.
+/// Parses `window`: a whole head and its length, `None` where it is incomplete, or the error where
+/// it can never become a head.
 fn scan<'h, 'b: 'h>(
     window: &'b [u8],
     storage: &'h mut HeaderStorage<'b>,
@@ -154,11 +156,11 @@ fn scan<'h, 'b: 'h>(
     match outcome {
         Ok(httparse::Status::Complete(bytes)) => Ok(Some((request, bytes))),
         Ok(httparse::Status::Partial) => Ok(None),
-        Err(error) => Err(explain(error, &request, window)),
+        Err(error) => Err(error_of(error, &request, window)),
     }
 }
 
-fn explain(
+fn error_of(
     error: httparse::Error,
     request: &httparse::Request<'_, '_>,
     window: &[u8],
@@ -178,8 +180,8 @@ fn explain(
     }
 }
 
-/// What a whole head means, and whether it may mean that.
-fn judge<'h, 'b: 'h>(
+/// The meaning of a whole head, or the error where its parts do not fit together.
+fn interpret<'h, 'b: 'h>(
     request: httparse::Request<'h, 'b>,
     bytes: usize,
 ) -> Result<ParsedHead<'h>, HttpError> {
@@ -193,16 +195,16 @@ fn judge<'h, 'b: 'h>(
     let version = Version::of_minor(request.version);
     let lines: &'h [httparse::Header<'b>] = request.headers;
     let headers = Headers(lines);
-    let survey = Survey::of(headers)?;
-    match (survey.host, survey.host_count) {
+    let message = MessageHeaders::read(headers)?;
+    match (message.host, message.host_count) {
         (Some(host), 1) if is_host(host) => {}
         (Some(_), _) => return Err(HttpError::BadHost),
         (None, _) if version == Version::Http10 => {}
         (None, _) => return Err(HttpError::MissingHost),
     }
-    let body = survey.framing(version)?.unwrap_or(BodyFraming::None);
+    let body = message.framing(version)?.unwrap_or(BodyFraming::None);
     let may_expect = version == Version::Http11;
-    if may_expect && survey.expects_other {
+    if may_expect && message.expects_other {
         return Err(HttpError::UnknownExpectation);
     }
     Ok(ParsedHead {
@@ -214,8 +216,8 @@ fn judge<'h, 'b: 'h>(
         },
         bytes,
         body,
-        keep_alive: survey.persists(version),
-        expects_continue: may_expect && survey.expects_continue && body != BodyFraming::None,
+        keep_alive: message.persists(version),
+        expects_continue: may_expect && message.expects_continue && body != BodyFraming::None,
     })
 }
 
@@ -475,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_bound_the_bytes_and_lines_of_a_head() {
+    fn heads_above_the_limits_are_refused() {
         let limits = Limits {
             head_bytes_max: 64,
             header_lines_max: 2,

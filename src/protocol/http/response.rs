@@ -1,24 +1,24 @@
-//! Response heads, as a client reads them.
+//! The parser of response heads, for clients.
 //!
 //! Source: RFC 9112, sections 4 and 6.3.
 
-use super::Limits;
 use super::error::HttpError;
-use super::framing::{BodyFraming, Survey};
+use super::framing::{BodyFraming, MessageHeaders};
 use super::head::{self, Version};
 use super::headers::{HeaderStorage, Headers};
+use super::limits::Limits;
 use super::status::Status;
 
-/// A whole response head, and what it says about what follows.
+/// A whole response head, with the framing and the persistence that follow from it.
 #[derive(Clone, Copy, Debug)]
 pub struct ParsedResponse<'h> {
-    /// The status. After an informational one other than 101 the real head follows.
+    /// The status. After an informational one other than 101 the final head follows.
     pub status: Status,
-    /// The version of HTTP that the server speaks.
+    /// The version of HTTP in the status line.
     pub version: Version,
     /// The header lines.
     pub headers: Headers<'h>,
-    /// How many bytes of the input it takes.
+    /// The length of the head in bytes. The body follows.
     pub bytes: usize,
     /// How the body is framed.
     pub body: BodyFraming,
@@ -26,8 +26,8 @@ pub struct ParsedResponse<'h> {
     pub keep_alive: bool,
 }
 
-/// A whole response head off the front of `input`, or `None` when more bytes are needed. An answer
-/// to HEAD has no body, whatever its headers say.
+/// Parses a whole response head at the front of `input`; `None` when more bytes are needed. Consumes
+/// nothing. The answer to HEAD has no body, whatever its headers say.
 ///
 /// As strict as [`parse_request_head`](super::parse_request_head), for the same reasons.
 ///
@@ -45,7 +45,7 @@ pub fn parse_response_head<'h, 'b: 'h>(
         return Ok(None);
     }
     match scan(window, storage, limits) {
-        Ok(Some((response, bytes))) => judge(response, bytes, is_head_request).map(Some),
+        Ok(Some((response, bytes))) => interpret(response, bytes, is_head_request).map(Some),
         Ok(None) if window.len() < limits.head_bytes_max => Ok(None),
         Ok(None) => Err(HttpError::HeadTooLong),
         Err(error) => {
@@ -83,7 +83,8 @@ fn scan<'h, 'b: 'h>(
     }
 }
 
-fn judge<'h, 'b: 'h>(
+// The meaning of a whole head.
+fn interpret<'h, 'b: 'h>(
     response: httparse::Response<'h, 'b>,
     bytes: usize,
     is_head_request: bool,
@@ -95,13 +96,13 @@ fn judge<'h, 'b: 'h>(
     let version = Version::of_minor(response.version);
     let lines: &'h [httparse::Header<'b>] = response.headers;
     let headers = Headers(lines);
-    let survey = Survey::of(headers)?;
-    let body = match survey.framing(version)? {
+    let message = MessageHeaders::read(headers)?;
+    let body = match message.framing(version)? {
         _ if is_head_request || !status.has_body() => BodyFraming::None,
         Some(framing) => framing,
         None => BodyFraming::UntilClose,
     };
-    let keep_alive = survey.persists(version) && body != BodyFraming::UntilClose;
+    let keep_alive = message.persists(version) && body != BodyFraming::UntilClose;
     Ok(ParsedResponse {
         status,
         version,

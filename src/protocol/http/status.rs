@@ -11,7 +11,7 @@ macro_rules! statuses {
         impl Status {
             $(#[doc = concat!($code, " ", $reason)] pub const $name: Status = Status($code);)*
 
-            /// The usual phrase for it; the phrase of its class where it has no name here.
+            /// The usual phrase of the status; that of its class where the status has no constant.
             pub fn reason(self) -> &'static str {
                 match self.0 {
                     $($code => $reason,)*
@@ -91,7 +91,7 @@ impl Status {
         self.0
     }
 
-    /// Whether it is 1xx: the real answer is still to come (101 excepted).
+    /// Whether it is 1xx. After such a status, except 101, the final answer follows.
     pub const fn is_informational(self) -> bool {
         self.0 < 200
     }
@@ -101,14 +101,14 @@ impl Status {
         200 <= self.0 && self.0 < 300
     }
 
-    /// Whether an answer with it has a body, be it an empty one. 1xx, 204 and 304 never have.
+    /// Whether an answer with this status has a body, which may be empty. 1xx, 204 and 304 have none.
     /// Source: RFC 9112, section 6.3.
     pub const fn has_body(self) -> bool {
         !self.is_informational() && self.0 != 204 && self.0 != 304
     }
 }
 
-/// As in a status line: `404 Not Found`.
+/// Writes the status as in a status line: `404 Not Found`.
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.0, self.reason())

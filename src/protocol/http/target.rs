@@ -1,30 +1,30 @@
-//! What a request asks for, and of which host.
+//! The target of a request: path, query, and the host where it names one.
 
 // The address alone, as a grammar: no socket comes with it.
 use core::net::Ipv6Addr;
 
 use super::error::HttpError;
 
-/// The target of a request, taken apart and still encoded.
+/// The parts of a request's target, still encoded.
 ///
 /// Source: RFC 9112, section 3.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target<'h> {
-    /// All of it, as it came.
+    /// The whole target, as it was received.
     pub whole: &'h str,
     /// The path, which begins with a slash; `*` for the server as such, empty for CONNECT.
     pub path: &'h str,
-    /// What follows the first question mark.
+    /// The part after the first question mark.
     pub query: Option<&'h str>,
     /// Host and port, where the target names them. They override the `Host` header.
     pub authority: Option<&'h str>,
 }
 
 impl<'h> Target<'h> {
-    /// Takes a target apart, whose form depends on the method.
+    /// Parses a target. Its form depends on the method.
     pub(super) fn parse(method: &str, whole: &'h str) -> Result<Target<'h>, HttpError> {
-        // A fragment never leaves the client, and a raw byte above ASCII is read differently by
-        // everyone who meets it.
+        // A fragment is never sent by a correct client, and programs read a raw byte above ASCII in
+        // different ways.
         if !whole
             .bytes()
             .all(|byte| byte.is_ascii_graphic() && byte != b'#')
@@ -94,8 +94,8 @@ fn strip_scheme(target: &str) -> Option<&str> {
     })
 }
 
-/// Whether this is a host and optionally a port, as in a `Host` header. An empty host is not: the
-/// URI of every request that comes here has one.
+/// Whether this is a host with an optional port, as in a `Host` header. An empty host is refused,
+/// because the URI of every request that comes here has one.
 ///
 /// Source: RFC 3986, section 3.2.2; RFC 9110, sections 4.2.1 and 7.2.
 pub(super) fn is_host(bytes: &[u8]) -> bool {
@@ -112,7 +112,7 @@ pub(super) fn is_host(bytes: &[u8]) -> bool {
     is_registered_name(name.as_bytes()) && is_port(port)
 }
 
-// `str::parse` takes a leading `+`, which no port has.
+// `str::parse` would accept a leading `+`, which no port has.
 fn is_port(port: &str) -> bool {
     port.is_empty() || port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok()
 }

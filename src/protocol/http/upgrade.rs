@@ -1,5 +1,8 @@
 //! The handshake of WebSocket: its checks and its answer, as server and as client.
 //!
+//! [`random_key`] is the only function here whose result does not follow from its arguments: it
+//! draws from the thread's cryptographic generator.
+//!
 //! Source: RFC 6455, section 4.
 
 use std::fmt;
@@ -17,7 +20,7 @@ use super::response::ParsedResponse;
 use super::status::Status;
 use super::target::is_host;
 
-/// The version of the protocol that is spoken here.
+/// The version of WebSocket that is supported.
 pub const VERSION: &str = "13";
 
 /// A request for an upgrade that may be accepted.
@@ -33,7 +36,7 @@ impl<'h> Upgrade<'h> {
         self.key
     }
 
-    /// The subprotocols that the client offers, the one it likes best first.
+    /// The subprotocols that the client offers, the preferred one first.
     pub fn subprotocols(&self) -> impl Iterator<Item = &'h str> + use<'h> {
         self.headers
             .elements("sec-websocket-protocol")
@@ -49,16 +52,16 @@ pub enum Refusal {
     Method,
     /// `Connection` does not have `upgrade`, as when a proxy dropped it.
     Connection,
-    /// Not version 13, or none: a draft from before RFC 6455.
+    /// The version is absent or not 13, as in drafts from before RFC 6455.
     Version,
-    /// No key, two, or not 16 bytes in base64.
+    /// There is no key, there are two, or it is not 16 bytes in base64.
     Key,
     /// The request has a body.
     Body,
 }
 
 impl Refusal {
-    /// The status that answers it. With 426 goes `Sec-WebSocket-Version: 13`.
+    /// The status of the answer. An answer with 426 must have `Sec-WebSocket-Version: 13`.
     pub fn status(self) -> Status {
         match self {
             Refusal::Version => Status::UPGRADE_REQUIRED,
@@ -83,9 +86,8 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// Looks whether a request asks for WebSocket. `None` where it does not: then it is a request like
-/// any other, as RFC 9110, section 7.8 wants it for protocols that are not spoken here, and for
-/// HTTP/1.0.
+/// Checks whether a request asks for WebSocket. `None` where it does not, and for HTTP/1.0: then it
+/// is an ordinary request, as RFC 9110, section 7.8 requires for an upgrade to another protocol.
 ///
 /// # Errors
 ///
@@ -114,13 +116,14 @@ pub fn check<'h>(parsed: &ParsedHead<'h>) -> Result<Option<Upgrade<'h>>, Refusal
     Ok(Some(Upgrade { key, headers }))
 }
 
+// The value of a header that is there once; `None` where it is absent or repeated.
 fn only<'h>(headers: Headers<'h>, name: &str) -> Option<&'h str> {
     let mut values = headers.all(name);
     let first = values.next();
     if values.next().is_none() { first } else { None }
 }
 
-/// Whether this is 16 bytes in base64: 22 digits, of which the last has two bits only.
+/// Whether this is 16 bytes in base64: 22 digits, the last of which has only two bits.
 fn is_key(key: &str) -> bool {
     let Some(digits) = key.strip_suffix("==") else {
         return false;
@@ -132,8 +135,8 @@ fn is_key(key: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'))
 }
 
-/// Appends the answer that accepts. Headers that [`is_header`] refuses are left out, and so is a
-/// subprotocol that is no token.
+/// Appends the answer that accepts the upgrade. Headers that [`is_header`] refuses are left out, and
+/// so is a subprotocol that is not a token.
 ///
 /// Source: RFC 6455, section 4.2.2.
 pub fn encode_accept<'x>(
@@ -159,17 +162,17 @@ pub fn encode_accept<'x>(
     out.extend_from_slice(b"\r\n\r\n");
 }
 
-/// A key for one request of a client, unpredictable.
+/// A random key for one request of a client, from the thread's cryptographic generator.
 pub fn random_key() -> String {
     generate_key()
 }
 
 /// Appends a client's request for an upgrade. `host` is a name or address with an optional port,
-/// `target` path and query as they stand in a URL.
+/// `target` is path and query as in a URL.
 ///
 /// # Errors
 ///
-/// [`EncodeError`] when one of them could not be part of a request; nothing is appended then.
+/// [`EncodeError`] when one of them cannot be part of a request. The output is unchanged then.
 ///
 /// Source: RFC 6455, section 4.1.
 pub fn encode_request<'x>(
@@ -228,11 +231,11 @@ pub fn encode_request<'x>(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ResponseError {
-    /// Another status than 101, which is not followed.
+    /// The status is not 101. Redirects are not followed.
     Status(Status),
-    /// `Upgrade` or `Connection` do not say what they must.
+    /// `Upgrade` does not list `websocket`, or `Connection` does not list `upgrade`.
     NotUpgraded,
-    /// The accept key is not that of our key.
+    /// The accept key does not belong to our key.
     AcceptKey,
     /// A subprotocol that was not offered.
     Subprotocol,
@@ -246,15 +249,20 @@ impl fmt::Display for ResponseError {
             ResponseError::Status(status) => write!(f, "the server answered {status}"),
             ResponseError::NotUpgraded => f.write_str("the server did not upgrade to WebSocket"),
             ResponseError::AcceptKey => f.write_str("the server's accept key does not match"),
-            ResponseError::Subprotocol => f.write_str("the server chose a subprotocol of its own"),
-            ResponseError::Extension => f.write_str("the server chose an extension of its own"),
+            ResponseError::Subprotocol => {
+                f.write_str("the server chose a subprotocol that was not offered")
+            }
+            ResponseError::Extension => {
+                f.write_str("the server chose an extension, although none was offered")
+            }
         }
     }
 }
 
 impl std::error::Error for ResponseError {}
 
-/// Checks a server's answer to the request with this key. The subprotocol that was agreed, if any.
+/// Checks a server's answer to the request with this key. Returns the subprotocol that was agreed,
+/// if any.
 ///
 /// # Errors
 ///
@@ -359,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_to_an_upgrade_has_exactly_these_bytes() {
+    fn the_example_of_the_rfc_is_accepted_as_there() {
         let mut out = Vec::new();
         let headers = [("X-A", "b"), ("X-Split", "a\r\nb")];
         encode_accept(KEY, Some("chat"), headers.into_iter(), &mut out);

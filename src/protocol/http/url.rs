@@ -4,18 +4,19 @@ use std::fmt;
 
 use super::target::is_host;
 
-/// A `ws://` or `http://` URL, taken apart.
+/// The parts of a `ws://` or `http://` URL.
 ///
 /// Source: RFC 6455, section 3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WebSocketUrl<'u> {
-    /// Host and port as they stand there, for the `Host` header.
+    /// Host and port as in the URL, for the `Host` header.
     pub host: &'u str,
-    /// Path and query as they stand there, maybe empty; [`target`](Self::target) is what to ask for.
+    /// Path and query as in the URL, which may be empty; [`target`](Self::target) is the target of
+    /// the request.
     pub rest: &'u str,
 }
 
-/// Why this is not a URL that can be connected to.
+/// Why a client cannot connect to a URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UrlError {
@@ -23,9 +24,9 @@ pub enum UrlError {
     Scheme,
     /// `wss://` or `https://`, which need TLS.
     Tls,
-    /// The host is empty, has a user name, or its port is none.
+    /// The host is empty, there is a user name, or the port is not a number up to 65535.
     Host,
-    /// Path or query have a blank, a control character, or a byte above ASCII.
+    /// Path or query has a space, a control character, or a byte above ASCII.
     Target,
     /// It has a fragment.
     Fragment,
@@ -35,7 +36,7 @@ impl fmt::Display for UrlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             UrlError::Scheme => "a URL must begin with ws:// or http://",
-            UrlError::Tls => "wss:// and https:// need TLS, which is not spoken yet",
+            UrlError::Tls => "wss:// and https:// need TLS, which is not supported yet",
             UrlError::Host => "the host must be a name or address with an optional port",
             UrlError::Target => "path and query must be visible ASCII",
             UrlError::Fragment => "a WebSocket URL has no fragment",
@@ -46,7 +47,7 @@ impl fmt::Display for UrlError {
 impl std::error::Error for UrlError {}
 
 impl<'u> WebSocketUrl<'u> {
-    /// Takes a URL apart. `http://` is taken for `ws://`, as browsers do.
+    /// Parses a URL. `http://` means `ws://`, as in browsers.
     ///
     /// # Errors
     ///
@@ -78,7 +79,7 @@ impl<'u> WebSocketUrl<'u> {
         format!("{slash}{}", self.rest)
     }
 
-    /// What to connect to, as `HOST:PORT`.
+    /// The address to connect to, as `HOST:PORT`; the port is 80 where the URL has none.
     pub fn address(&self) -> String {
         let has_port = match self.host.rfind(']') {
             Some(end) => self.host[end..].contains(':'),

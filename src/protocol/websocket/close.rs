@@ -1,54 +1,46 @@
-//! Close frames: codes, which of them may be sent, and the payload in both directions.
+//! Close frames: which codes may be sent, and the payload in both directions.
 //!
 //! Source: RFC 6455, sections 5.5.1 and 7.4.
 
-use super::error::{EncodeError, Error};
-use super::frame::{CONTROL_BYTES_MAX, Control, encode_control};
+use super::control::{CONTROL_BYTES_MAX, CloseCode};
+use super::error::Error;
+use super::frame::{Control, encode_control};
 
-pub use tungstenite::protocol::frame::coding::CloseCode;
-
-/// Longest close reason, in bytes: what a control frame holds beside the code.
+/// Longest close reason, in bytes: a control frame without the two bytes of the code.
 pub const CLOSE_REASON_BYTES_MAX: usize = CONTROL_BYTES_MAX - 2;
 
-/// Appends a close frame, whose payload is empty where there is no code.
+/// Appends a close frame with `code` and `reason`, or with an empty payload for `None`. Returns the
+/// code that the peer will see: 1005, "no code", where the frame has none.
 ///
-/// A reason above [`CLOSE_REASON_BYTES_MAX`] is cut at a code point: it is for a log at the other
-/// end, and a close that fails for the length of its explanation helps nobody.
+/// A code that must not be sent, such as 1005 and 1006, goes out as 1000, so that the reason still
+/// arrives. A reason above [`CLOSE_REASON_BYTES_MAX`] is cut at a code point: it is for the log of
+/// the other end, and its length is no cause to leave the close unsent.
 ///
-/// # Errors
-///
-/// [`EncodeError::BadCloseCode`] for a code that must not be sent. Nothing is written then.
+/// Source: RFC 6455, sections 5.5.1 and 7.4.
 pub fn encode_close(
     mask: Option<[u8; 4]>,
     code: Option<CloseCode>,
     reason: &str,
     out: &mut Vec<u8>,
-) -> Result<(), EncodeError> {
-    match code {
-        Some(code) if !may_be_sent(code) => {
-            return Err(EncodeError::BadCloseCode { code: code.into() });
-        }
-        Some(code) => encode_close_unchecked(mask, code.into(), reason, out),
-        None => encode_control(Control::Close, mask, &[], out),
-    }
-    Ok(())
-}
-
-/// [`encode_close`] for codes of ours, known to be allowed.
-pub(super) fn encode_close_unchecked(
-    mask: Option<[u8; 4]>,
-    code: u16,
-    reason: &str,
-    out: &mut Vec<u8>,
-) {
+) -> u16 {
+    let Some(code) = code else {
+        encode_control(Control::Close, mask, &[], out);
+        return CloseCode::Status.into();
+    };
+    let code: u16 = if may_be_sent(code) {
+        code.into()
+    } else {
+        CloseCode::Normal.into()
+    };
     let reason = cut_reason(reason).as_bytes();
     let mut payload = [0; CONTROL_BYTES_MAX];
     payload[..2].copy_from_slice(&code.to_be_bytes());
     payload[2..2 + reason.len()].copy_from_slice(reason);
     encode_control(Control::Close, mask, &payload[..2 + reason.len()], out);
+    code
 }
 
-/// As much of a reason as a close frame holds, cut at a code point.
+/// The part of a reason that fits into a close frame, cut at a code point.
 pub(crate) fn cut_reason(reason: &str) -> &str {
     let mut end = reason.len().min(CLOSE_REASON_BYTES_MAX);
     while !reason.is_char_boundary(end) {
@@ -57,7 +49,7 @@ pub(crate) fn cut_reason(reason: &str) -> &str {
     &reason[..end]
 }
 
-/// Code and reason of a close payload.
+/// Code and reason in the payload of a close frame.
 ///
 /// # Errors
 ///
@@ -78,7 +70,7 @@ pub(super) fn parse_close(payload: &[u8]) -> Result<(Option<CloseCode>, &str), E
     }
 }
 
-// IANA has registered 1014 (bad gateway) after tungstenite's list was made.
+// IANA registered 1014 (bad gateway) after tungstenite's list was made.
 fn may_be_sent(code: CloseCode) -> bool {
     code.is_allowed() || u16::from(code) == 1014
 }
@@ -123,21 +115,23 @@ mod tests {
     }
 
     #[test]
-    fn encoded_close_payloads_are_parsed_to_the_same() {
+    fn encoded_closes_are_parsed_again() {
         let mut out = Vec::new();
-        encode_close(None, Some(CloseCode::Away), "later", &mut out).unwrap();
+        let code = encode_close(None, Some(CloseCode::Away), "later", &mut out);
+        assert_eq!(code, 1001);
         assert_eq!(out[..2], [0x88, 7]);
         assert_eq!(parse_close(&out[2..]), Ok((Some(CloseCode::Away), "later")));
 
         out.clear();
-        encode_close(None, None, "not sent without a code", &mut out).unwrap();
+        let code = encode_close(None, None, "not sent without a code", &mut out);
+        assert_eq!(code, 1005);
         assert_eq!(out, [0x88, 0]);
     }
 
     #[test]
     fn long_reasons_are_cut_at_a_code_point() {
         let mut out = Vec::new();
-        encode_close(None, Some(CloseCode::Normal), &"é".repeat(100), &mut out).unwrap();
+        encode_close(None, Some(CloseCode::Normal), &"é".repeat(100), &mut out);
         assert_eq!(
             parse_close(&out[2..]),
             Ok((Some(CloseCode::Normal), "é".repeat(61).as_str()))
@@ -145,20 +139,17 @@ mod tests {
     }
 
     #[test]
-    fn forbidden_codes_are_refused_and_write_nothing() {
-        let mut out = Vec::new();
+    fn a_code_that_must_not_be_sent_goes_out_as_1000_with_the_reason() {
         for code in [
             CloseCode::Status,
             CloseCode::Abnormal,
             CloseCode::Tls,
+            0.into(),
             5000.into(),
         ] {
-            let refused = encode_close(None, Some(code), "", &mut out);
-            assert_eq!(
-                refused,
-                Err(EncodeError::BadCloseCode { code: code.into() })
-            );
+            let mut out = Vec::new();
+            assert_eq!(encode_close(None, Some(code), "why", &mut out), 1000);
+            assert_eq!(out, b"\x88\x05\x03\xe8why", "{code}");
         }
-        assert!(out.is_empty());
     }
 }

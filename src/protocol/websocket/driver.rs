@@ -9,11 +9,12 @@
 //! | open | frames | the peer's close; an error |
 //! | ended | nothing | nothing: input is discarded |
 //!
-//! Whether our close was sent is told beside it, since that can come at any time: from then on
-//! nothing more is sent, and what the peer still says is delivered until its own close.
+//! A flag beside the stage says whether our close was sent, because that can happen in any stage
+//! but the last: from then on no frame is sent, and frames of the peer are delivered until its own
+//! close.
 //!
-//! Deadlines are the caller's: a peer that never completes its head, or never answers a close, is
-//! waited for without end.
+//! Deadlines are left to the caller: without one, the driver waits for ever for a peer that never
+//! completes its head or never answers a close.
 //!
 //! Source: RFC 6455.
 
@@ -23,20 +24,22 @@ use std::mem;
 use crate::protocol::http::upgrade::{self, Refusal, ResponseError};
 use crate::protocol::http::{self, HeaderStorage, HttpError, Limits as HttpLimits, Status};
 
+use super::closing::Closing;
 use super::error::{EncodeError, Error};
-use super::frame::{encode_ping, encode_pong};
-use super::machine::{Event, Limits, Machine, Role};
+use super::frame::encode_ping;
+use super::machine::{Event, Limits, Machine};
 use super::message::Message;
+use super::role::Role;
 
 /// One end of a WebSocket connection over any I/O: threads, another loop, a test.
 ///
-/// What was read goes to [`receive`](Driver::receive), what [`take_output`](Driver::take_output)
-/// gives is to be written. Pings and closes are answered by themselves. When the driver
-/// [is ended](Driver::is_ended), the last output is written and the connection dropped; a client
-/// waits a while for the server to drop it first.
+/// Pass the bytes that were read to [`receive`](Driver::receive), and write the bytes that
+/// [`take_output`](Driver::take_output) returns. The driver answers pings and closes. When it
+/// [is ended](Driver::is_ended), write the last output and drop the connection; where
+/// [`closing`](Driver::closing) says so, wait a while for the peer to end the stream first.
 ///
-/// A server accepts every path and origin: where that matters, look at the request before it comes
-/// here, or use [`Reactor::http`](crate::Reactor::http).
+/// A server accepts every path and origin. Where that matters, check the request before its bytes
+/// come here, or use [`Reactor::http`](crate::Reactor::http).
 ///
 /// ```
 /// use waterwheel::websocket::{self, Event, Limits};
@@ -60,18 +63,19 @@ pub struct Driver {
     stage: Stage,
     machine: Machine,
     limits: Limits,
-    /// A client's own; empty on a server.
+    /// The key of a client's request; empty on a server.
     key: String,
-    /// What a client offers, or a server speaks.
+    /// The subprotocols that a client offers, or a server supports.
     subprotocols: Vec<String>,
     subprotocol: Option<String>,
     path: Option<String>,
-    /// Input that waits for more: an incomplete head, an incomplete header or control frame.
-    kept: Vec<u8>,
-    /// Frames of ours that wait for the handshake.
+    /// An incomplete head, or an incomplete header or control frame, until more input comes.
+    unconsumed: Vec<u8>,
+    /// Frames that were sent before the handshake was complete.
     waiting: Vec<u8>,
     output: Vec<u8>,
     has_sent_close: bool,
+    closing: Closing,
     error: Option<DriverError>,
 }
 
@@ -90,12 +94,12 @@ impl Driver {
     }
 
     /// The client's end, whose request is in the output at once. `host` is a name or address with
-    /// an optional port, `target` path and query as they stand in a URL; `subprotocols` are
-    /// offered, the one that is liked best first.
+    /// an optional port, `target` is path and query as in a URL, `subprotocols` are offered in this
+    /// order, the preferred one first.
     ///
     /// # Errors
     ///
-    /// [`EncodeError`](http::EncodeError) when one of them could not be part of a request.
+    /// [`EncodeError`](http::EncodeError) when one of them cannot be part of a request.
     pub fn client(
         limits: Limits,
         host: &str,
@@ -123,16 +127,18 @@ impl Driver {
             subprotocols: subprotocols.iter().copied().map(str::to_owned).collect(),
             subprotocol: None,
             path: None,
-            kept: Vec::new(),
+            unconsumed: Vec::new(),
             waiting: Vec::new(),
             output: Vec::new(),
             has_sent_close: false,
+            closing: Closing::without_close(),
             error: None,
         }
     }
 
-    /// The subprotocols that a server speaks. Of those the first that the client offers is agreed,
-    /// or none. A client has named its own.
+    /// Sets the subprotocols that a server supports. The server agrees to the first one of the
+    /// client's list that is among them, or to none. Without effect on a client, whose subprotocols
+    /// are in its request.
     pub fn with_subprotocols(mut self, subprotocols: &[&str]) -> Driver {
         if matches!(self.stage, Stage::Request) {
             self.subprotocols = subprotocols.iter().copied().map(str::to_owned).collect();
@@ -140,12 +146,12 @@ impl Driver {
         self
     }
 
-    /// Takes what was read, of any length, and calls `on_event` for each event in it.
+    /// Takes bytes that were read, any number of them, and calls `on_event` for each event in them.
     ///
-    /// Unmasks `bytes` in place and keeps none of them but what is incomplete: a head within the
-    /// limits of HTTP, a message within those of this driver. The callback gets this driver, so
-    /// that it can answer; pongs and the reply to a close are in the output before. It must not
-    /// call `receive`, which would put its bytes in front of those that are not read yet.
+    /// Unmasks `bytes` in place and copies only what is incomplete: a head within the limits of
+    /// HTTP, a message within those of this driver. The callback gets this driver, so that it can
+    /// answer; the pong or the reply to a close is in the output already. It must not call
+    /// `receive`, which would put new bytes in front of those that are not read yet.
     ///
     /// After a close of the peer or an [`error`](Driver::error), input is discarded.
     pub fn receive(&mut self, bytes: &mut [u8], on_event: impl FnMut(&mut Driver, Event<'_>)) {
@@ -159,9 +165,10 @@ impl Driver {
         }
     }
 
-    // What is behind the handshake, once that is complete: the first frames.
+    // Takes the heads of the handshake. Returns the bytes behind them once it is complete: these are
+    // the first frames.
     fn receive_heads<'b>(&mut self, bytes: &'b mut [u8]) -> Option<&'b mut [u8]> {
-        let mut heads = mem::take(&mut self.kept);
+        let mut heads = mem::take(&mut self.unconsumed);
         heads.extend_from_slice(bytes);
         let mut taken_bytes = 0;
         loop {
@@ -175,22 +182,22 @@ impl Driver {
                 Ok(Some(head_bytes)) => taken_bytes += head_bytes,
                 Ok(None) => {
                     heads.drain(..taken_bytes);
-                    self.kept = heads;
+                    self.unconsumed = heads;
                     return None;
                 }
                 Err(error) => {
-                    self.end(Some(error));
+                    self.discard_input(Some(error));
                     return None;
                 }
             }
         }
         self.output.append(&mut self.waiting);
-        // What was kept is no whole head, so that the last one ends within `bytes`.
+        // The bytes from earlier calls are no whole head, so the last head ends within `bytes`.
         let start = bytes.len().saturating_sub(heads.len() - taken_bytes);
         Some(&mut bytes[start..])
     }
 
-    // The bytes of the request's head, or `None` when it is incomplete.
+    // The length of the request's head in bytes, or `None` when it is incomplete.
     fn receive_request(&mut self, input: &[u8]) -> Result<Option<usize>, DriverError> {
         let mut storage = HeaderStorage::new();
         let limits = HttpLimits::default();
@@ -213,8 +220,8 @@ impl Driver {
                 return Err(DriverError::Refused(refusal));
             }
         };
-        let speaks = |name: &&str| self.subprotocols.iter().any(|known| known == name);
-        let agreed = upgrade.subprotocols().find(speaks);
+        let is_supported = |name: &&str| self.subprotocols.iter().any(|known| known == name);
+        let agreed = upgrade.subprotocols().find(is_supported);
         let headers = std::iter::empty();
         upgrade::encode_accept(upgrade.key(), agreed, headers, &mut self.output);
         self.subprotocol = agreed.map(str::to_owned);
@@ -223,7 +230,7 @@ impl Driver {
         Ok(Some(parsed.bytes))
     }
 
-    // The bytes of a response's head, or `None` when it is incomplete.
+    // The length of a response's head in bytes, or `None` when it is incomplete.
     fn receive_response(&mut self, input: &[u8]) -> Result<Option<usize>, DriverError> {
         let mut storage = HeaderStorage::new();
         let limits = HttpLimits::default();
@@ -232,7 +239,7 @@ impl Driver {
         let Some(parsed) = parsed else {
             return Ok(None);
         };
-        // Interim answers come before the real one. Source: RFC 9110, section 15.2.
+        // Interim responses come before the final one. Source: RFC 9110, section 15.2.
         if parsed.status.is_informational() && parsed.status != Status::SWITCHING_PROTOCOLS {
             return Ok(Some(parsed.bytes));
         }
@@ -249,7 +256,7 @@ impl Driver {
         bytes: &mut [u8],
         mut on_event: impl FnMut(&mut Driver, Event<'_>),
     ) {
-        let mut joined = mem::take(&mut self.kept);
+        let mut joined = mem::take(&mut self.unconsumed);
         let mut input = if joined.is_empty() {
             bytes
         } else {
@@ -259,48 +266,49 @@ impl Driver {
         loop {
             match self.machine.next_event(&mut input, &self.limits) {
                 Ok(Some(event)) => {
-                    self.answer(&event);
+                    self.reply_to(&event);
                     on_event(self, event);
                 }
                 Ok(None) => break,
                 Err(error) => {
                     self.close(error.close_code(), &error.to_string());
-                    self.end(Some(DriverError::WebSocket(error)));
+                    self.closing = Closing::after_error(&error);
+                    self.discard_input(Some(DriverError::WebSocket(error)));
                     break;
                 }
             }
         }
-        self.kept.extend_from_slice(input);
+        self.unconsumed.extend_from_slice(input);
     }
 
     // Source: RFC 6455, sections 5.5.1 and 5.5.2.
-    fn answer(&mut self, event: &Event<'_>) {
+    fn reply_to(&mut self, event: &Event<'_>) {
         match event {
             Event::Ping(payload) => {
-                if let Some((machine, out)) = self.frames() {
-                    // Fits: it came in a control frame.
-                    let _ = encode_pong(machine.mask(), payload, out);
+                if let Some((machine, out)) = self.frame_output() {
+                    machine.encode_pong(payload, out);
                 }
             }
             Event::Close(code, _) => {
-                if let Some((machine, out)) = self.frames() {
-                    machine.encode_close_reply(code.map(u16::from), out);
-                }
-                self.end(None);
+                let code = code.map(u16::from);
+                self.closing =
+                    self.machine
+                        .encode_close_reply(code, self.has_sent_close, &mut self.output);
+                self.discard_input(None);
             }
             Event::Text(_) | Event::Binary(_) | Event::Pong(_) => {}
         }
     }
 
-    fn end(&mut self, error: Option<DriverError>) {
+    fn discard_input(&mut self, error: Option<DriverError>) {
         self.stage = Stage::Ended;
         self.error = error;
-        self.kept = Vec::new();
+        self.unconsumed = Vec::new();
         self.waiting = Vec::new();
     }
 
-    /// Sends a text message. Before the handshake is complete it waits for that. After a close or
-    /// an error it is dropped, as is everything that is sent then.
+    /// Sends a text message. Before the handshake is complete it waits for that. After our close,
+    /// the peer's, or an error it is dropped, like every frame that is sent then.
     pub fn text(&mut self, text: impl AsRef<str>) {
         self.send(Message::Text(text.as_ref()));
     }
@@ -311,7 +319,7 @@ impl Driver {
     }
 
     fn send(&mut self, message: Message<'_>) {
-        if let Some((machine, out)) = self.frames() {
+        if let Some((machine, out)) = self.frame_output() {
             machine.encode(message, out);
         }
     }
@@ -321,9 +329,9 @@ impl Driver {
     /// # Errors
     ///
     /// [`EncodeError::ControlTooLong`] above [`CONTROL_BYTES_MAX`](super::CONTROL_BYTES_MAX).
-    /// Nothing is sent then.
+    /// No frame is sent then.
     pub fn ping(&mut self, payload: &[u8]) -> Result<(), EncodeError> {
-        match self.frames() {
+        match self.frame_output() {
             Some((machine, out)) => encode_ping(machine.mask(), payload, out),
             None => Ok(()),
         }
@@ -331,17 +339,18 @@ impl Driver {
 
     /// Sends a close, unless one was sent. Events go on until the peer's close.
     ///
-    /// A code that must not be sent, such as 1005 and 1006, makes a close without one; a reason
-    /// above [`CLOSE_REASON_BYTES_MAX`](super::CLOSE_REASON_BYTES_MAX) is cut.
+    /// A code that must not be sent, such as 1005 and 1006, goes out as 1000; a reason above
+    /// [`CLOSE_REASON_BYTES_MAX`](super::CLOSE_REASON_BYTES_MAX) is cut.
     pub fn close(&mut self, code: u16, reason: &str) {
-        if let Some((machine, out)) = self.frames() {
+        if let Some((machine, out)) = self.frame_output() {
             machine.encode_close(code, reason, out);
             self.has_sent_close = true;
         }
     }
 
-    // Where frames go now, and what encodes them; `None` where none may be sent any more.
-    fn frames(&mut self) -> Option<(&Machine, &mut Vec<u8>)> {
+    // The machine that encodes a frame, and the buffer that it goes to; `None` when no frame may be
+    // sent any more.
+    fn frame_output(&mut self) -> Option<(&Machine, &mut Vec<u8>)> {
         match self.stage {
             _ if self.has_sent_close => None,
             Stage::Request | Stage::Response => Some((&self.machine, &mut self.waiting)),
@@ -350,29 +359,35 @@ impl Driver {
         }
     }
 
-    /// What is to be written now, which may be nothing. The driver forgets it.
+    /// Takes the bytes that are to be written now, which may be none.
     pub fn take_output(&mut self) -> Vec<u8> {
         mem::take(&mut self.output)
     }
 
-    /// Whether the handshake is complete and the peer has neither closed nor erred.
+    /// Whether the handshake is complete, and the peer has not closed or broken the protocol.
     pub fn is_open(&self) -> bool {
         matches!(self.stage, Stage::Open)
     }
 
-    /// Whether the peer has closed, or an error has ended the connection. Nothing is delivered any
-    /// more, and nothing can be sent but the output that is there.
+    /// Whether the peer has closed, or an error has ended the connection. No event is delivered any
+    /// more, and no frame can be sent; the output may still hold the last one.
     pub fn is_ended(&self) -> bool {
         matches!(self.stage, Stage::Ended)
     }
 
-    /// What the peer did wrong, if that ended the connection.
+    /// The peer's error, if one has ended the connection.
     pub fn error(&self) -> Option<&DriverError> {
         self.error.as_ref()
     }
 
-    /// The path of the request that a server has accepted, still encoded, without the query. A
-    /// client has named its own.
+    /// How the connection ended: with the peer's close or its error, where one came, else
+    /// abnormally (1006), as it would end if the stream ended now.
+    pub fn closing(&self) -> Closing {
+        self.closing
+    }
+
+    /// The path of the request that a server has accepted, still encoded, without the query.
+    /// `None` on a client.
     pub fn path(&self) -> Option<&str> {
         self.path.as_deref()
     }
@@ -383,7 +398,8 @@ impl Driver {
     }
 }
 
-// Without a date, which who has no clock must not send, and without a body, which suits HEAD too.
+// Has no date, which a server without a clock must not send, and no body, so that it answers HEAD
+// too.
 //
 // Source: RFC 9110, sections 6.6.1, 7.8 and 15.5.22; RFC 6455, section 4.4.
 fn encode_refusal(status: Status, out: &mut Vec<u8>) {
@@ -399,19 +415,19 @@ fn encode_refusal(status: Status, out: &mut Vec<u8>) {
     out.extend_from_slice(head.as_bytes());
 }
 
-/// Why a [`Driver`] has ended without a close of the peer.
+/// The error of the peer that ended a [`Driver`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DriverError {
-    /// The peer's handshake is not HTTP/1.1, or more of it than is accepted.
+    /// The peer's handshake is not HTTP/1.1, or is longer than the limits of HTTP allow.
     Http(HttpError),
     /// The client's request does not ask for WebSocket.
     NotAnUpgrade,
-    /// The client's request asks in a way that must not be accepted.
+    /// The client's request asks for WebSocket in a way that must not be accepted.
     Refused(Refusal),
-    /// The server's answer does not accept.
+    /// The server's response does not accept the upgrade.
     Response(ResponseError),
-    /// What came after the handshake is not WebSocket, or more of it than the limits allow.
+    /// The bytes after the handshake are not WebSocket, or are more than the limits allow.
     WebSocket(Error),
 }
 
@@ -434,7 +450,7 @@ mod tests {
     use super::super::frame::encode_frame;
     use super::*;
 
-    // The key of RFC 6455, section 1.3, and a mask from there.
+    // The key of RFC 6455, section 1.3, and the mask of its section 5.7.
     const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
     const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
     const REQUEST: &str = "GET /chat?a=b HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n\
@@ -458,7 +474,7 @@ mod tests {
         client
     }
 
-    // Receives a copy of `bytes` in pieces, echoes the messages, and tells what it heard.
+    // Receives a copy of `bytes` in pieces, echoes the messages, and returns the events.
     fn read(driver: &mut Driver, bytes: &[u8], cut: usize) -> Vec<String> {
         let mut heard = Vec::new();
         for piece in bytes.chunks(cut) {
@@ -474,7 +490,7 @@ mod tests {
         heard
     }
 
-    // An end that is open, and has written nothing since.
+    // A driver whose handshake is done, with no output.
     fn opened(role: Role) -> Driver {
         let (mut driver, head) = match role {
             Role::Server => (server(), REQUEST),
@@ -507,7 +523,7 @@ mod tests {
     ];
 
     #[test]
-    fn an_echo_returns_through_client_and_server() {
+    fn client_and_server_exchange_messages_and_closes() {
         let mut server = server().with_subprotocols(&["z", "b", "a"]);
         let mut client = Driver::client(
             Limits::default(),
@@ -550,7 +566,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_writes_the_same_however_its_input_is_cut() {
+    fn same_output_however_a_server_is_read() {
         let wire = [REQUEST.as_bytes(), &frames(Some(MASK), SESSION)].concat();
         let run = |cut| {
             let mut server = server();
@@ -570,7 +586,10 @@ mod tests {
                 (CLOSE, b"\x03\xe9"),
             ],
         );
-        assert!(output.starts_with(RESPONSE.as_bytes()), "what the RFC says");
+        assert!(
+            output.starts_with(RESPONSE.as_bytes()),
+            "the response of the RFC"
+        );
         assert_eq!(output[RESPONSE.len()..], expected);
         assert_eq!(heard.len(), SESSION.len() - 1 - 1);
         for cut in 1..wire.len() {
@@ -587,7 +606,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_sees_the_same_events_however_its_input_is_cut() {
+    fn same_events_however_a_client_is_read() {
         let interim = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".as_slice();
         let wire = [
             interim,
@@ -600,7 +619,7 @@ mod tests {
             let mut client = client_with(&[]);
             let heard = read(&mut client, &wire, cut);
             assert!(client.is_ended() && client.error().is_none());
-            // What it wrote is masked at random; a server reads the same.
+            // The masks of its output are random, so a server reads it for the comparison.
             let mut server = opened(Role::Server);
             (heard, read(&mut server, &client.take_output(), usize::MAX))
         };
@@ -612,7 +631,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_handshakes_are_refused() {
+    fn refusals() {
         let good = REQUEST;
         let upgrade =
             "Connection: close, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13";
@@ -699,7 +718,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_refuses_answers_that_do_not_upgrade() {
+    fn a_client_refuses_a_response_that_does_not_upgrade() {
         let cases = [
             (
                 RESPONSE.replace("s3p", "s3q"),
@@ -785,7 +804,7 @@ mod tests {
     }
 
     #[test]
-    fn one_close_frame_is_written_and_no_frame_after_it() {
+    fn no_frame_is_sent_after_a_close() {
         let mut server = opened(Role::Server);
         server.close(4000, "done");
         server.close(4001, "again");
@@ -795,7 +814,7 @@ mod tests {
             server.take_output(),
             frames(None, &[(CLOSE, b"\x0f\xa0done")])
         );
-        // On its way before the peer saw it: heard, and not answered.
+        // The peer sent these before it saw our close: they are delivered, and not answered.
         let wire = frames(
             Some(MASK),
             &[(TEXT, b"a"), (PING, b"b"), (CLOSE, b"\x0f\xa0")],
@@ -804,13 +823,47 @@ mod tests {
         assert_eq!(heard.len(), 3, "{heard:?}");
         assert!(server.is_ended() && server.take_output().is_empty());
 
-        // A code that must not be sent is left out, and so is that of a reply to none.
+        // A code that must not be sent goes out as 1000. The reply to a close without a code has
+        // none.
         let mut server = opened(Role::Server);
-        server.close(1006, "");
-        assert_eq!(server.take_output(), frames(None, &[(CLOSE, b"")]));
+        server.close(1006, "why");
+        let expected = frames(None, &[(CLOSE, b"\x03\xe8why")]);
+        assert_eq!(server.take_output(), expected);
         let mut server = opened(Role::Server);
         read(&mut server, &frames(Some(MASK), &[(CLOSE, b"")]), 1);
         assert_eq!(server.take_output(), frames(None, &[(CLOSE, b"")]));
+    }
+
+    #[test]
+    fn closing_has_the_code_cleanliness_and_lingering() {
+        let abnormal = Closing::without_close();
+        for (role, mask) in [(Role::Server, Some(MASK)), (Role::Client, None)] {
+            let closing = |payload: &[u8], was_sent| {
+                let mut driver = opened(role);
+                assert_eq!(driver.closing(), abnormal);
+                if was_sent {
+                    driver.close(4000, "");
+                    assert_eq!(driver.closing(), abnormal);
+                }
+                read(&mut driver, &frames(mask, &[(CLOSE, payload)]), 1);
+                driver.closing()
+            };
+            for was_sent in [false, true] {
+                let expected = |code, was_clean, lingers| Closing {
+                    code,
+                    was_clean,
+                    lingers,
+                };
+                let is_client = role == Role::Client;
+                let with_code = closing(b"\x0f\xa1why", was_sent);
+                assert_eq!(with_code, expected(4001, true, is_client));
+                assert_eq!(closing(b"", was_sent), expected(1005, true, is_client));
+                assert_eq!(closing(b"\x03", was_sent), expected(1002, false, true));
+            }
+        }
+        let mut refused = server();
+        read(&mut refused, b"SSH-2.0-OpenSSH\r\n\r\n", usize::MAX);
+        assert_eq!((refused.is_ended(), refused.closing()), (true, abnormal));
     }
 
     #[test]
@@ -831,7 +884,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_sent_before_the_handshake_wait_for_it() {
+    fn messages_sent_early_wait_for_the_handshake() {
         let mut server = server();
         server.text("first");
         assert!(server.take_output().is_empty());
@@ -849,7 +902,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ping_above_125_bytes_is_refused() {
+    fn a_ping_too_long_is_not_sent() {
         let mut server = opened(Role::Server);
         assert_eq!(
             server.ping(&[0; 126]),
@@ -866,20 +919,20 @@ mod tests {
         let heads_max = HttpLimits::default().head_bytes_max;
         for _ in 0..10_000 {
             server.receive(&mut endless.clone(), |_, _| {});
-            assert!(server.kept.len() < heads_max + 8);
+            assert!(server.unconsumed.len() < heads_max + 8);
         }
-        assert!(server.is_ended() && server.kept.is_empty());
+        assert!(server.is_ended() && server.unconsumed.is_empty());
 
         let mut server = opened(Role::Server);
         let wire = frames(Some(MASK), &[(PING, &[0; 125])]);
         read(&mut server, &wire[..wire.len() - 1], 1);
-        assert_eq!(server.kept.len(), wire.len() - 1);
+        assert_eq!(server.unconsumed.len(), wire.len() - 1);
         read(&mut server, &wire[wire.len() - 1..], 1);
-        assert!(server.kept.is_empty());
+        assert!(server.unconsumed.is_empty());
     }
 
     #[test]
-    fn random_input_does_not_panic_a_driver() {
+    fn a_session_with_random_faults_never_panics() {
         let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
         let mut random = move |below: usize| {
             seed ^= seed << 13;

@@ -1,19 +1,18 @@
-//! What a peer, or we, did against RFC 6455.
+//! Errors: the peer's against RFC 6455, and our own when a frame cannot be encoded.
 
 use std::fmt;
 
-use super::close::CloseCode;
-use super::frame::CONTROL_BYTES_MAX;
+use super::control::{CONTROL_BYTES_MAX, CloseCode};
 
-/// Why the peer's bytes are not WebSocket, or more of it than the limits allow.
+/// Why the peer's bytes are not WebSocket, or are more than the limits allow.
 ///
 /// The connection is lost: answer with [`close_code`](Error::close_code) and drop it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
-    /// A reserved bit is set, and no extension was negotiated that would give it a meaning.
+    /// A reserved bit is set, although no extension was negotiated that gives it a meaning.
     ReservedBits,
-    /// The opcode is none of those that RFC 6455 defines.
+    /// RFC 6455 does not define the opcode.
     ReservedOpcode {
         /// The opcode, 3 to 7 or 11 to 15.
         opcode: u8,
@@ -24,15 +23,15 @@ pub enum Error {
     ControlTooLong,
     /// A frame length with its top bit set.
     LengthTopBit,
-    /// A frame length in more bytes than it needs. Source: RFC 6455, section 5.2.
+    /// A frame length in a longer form than it needs. Source: RFC 6455, section 5.2.
     LengthNotMinimal,
     /// A client sent a frame without a mask.
     Unmasked,
     /// A server sent a frame with a mask.
     Masked,
-    /// A continuation frame where no message is in progress.
+    /// A continuation frame while no message is in progress.
     UnexpectedContinuation,
-    /// A new message where the fragments of another are not complete.
+    /// A new message before the fragments of the last one are complete.
     InterleavedMessage,
     /// A text message or a close reason that is not UTF-8.
     InvalidUtf8,
@@ -52,7 +51,7 @@ pub enum Error {
     },
     /// A message longer than [`Limits::message_bytes_max`](super::Limits::message_bytes_max).
     MessageTooLong {
-        /// The fragments so far and the one just announced, in bytes.
+        /// The fragments so far, with the one that was just announced, in bytes.
         bytes: u64,
         /// The limit, in bytes.
         max: usize,
@@ -60,7 +59,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The close code that tells the peer: 1002, 1007 or 1009.
+    /// The close code for the peer: 1002, 1007 or 1009.
     ///
     /// Source: RFC 6455, section 7.4.1.
     pub fn close_code(&self) -> u16 {
@@ -91,16 +90,18 @@ impl fmt::Display for Error {
             Error::ReservedOpcode { opcode } => write!(f, "opcode {opcode} is reserved"),
             Error::FragmentedControl => f.write_str("control frame is fragmented"),
             Error::ControlTooLong => {
-                write!(f, "control frame above {CONTROL_BYTES_MAX} bytes")
+                write!(f, "control frame of more than {CONTROL_BYTES_MAX} bytes")
             }
             Error::LengthTopBit => f.write_str("frame length has its top bit set"),
-            Error::LengthNotMinimal => f.write_str("frame length in more bytes than it needs"),
+            Error::LengthNotMinimal => f.write_str("frame length is not in its shortest form"),
             Error::Unmasked => f.write_str("frame from a client is not masked"),
             Error::Masked => f.write_str("frame from a server is masked"),
-            Error::UnexpectedContinuation => f.write_str("continuation of no message"),
-            Error::InterleavedMessage => f.write_str("new message inside a fragmented one"),
+            Error::UnexpectedContinuation => f.write_str("continuation frame outside of a message"),
+            Error::InterleavedMessage => f.write_str("new message before the last one is complete"),
             Error::InvalidUtf8 => f.write_str("text is not UTF-8"),
-            Error::ClosePayloadOfOneByte => f.write_str("close payload of one byte"),
+            Error::ClosePayloadOfOneByte => {
+                f.write_str("close payload of one byte cannot hold a code")
+            }
             Error::BadCloseCode { code } => write!(f, "close code {code} must not be sent"),
             Error::FrameTooLong { bytes, max } => {
                 write!(f, "frame of {bytes} bytes, at most {max} are allowed")
@@ -114,7 +115,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Why a control frame of ours was not written. Nothing of it is in the output then.
+/// Why a control frame of ours could not be encoded. The output is unchanged then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EncodeError {
@@ -122,11 +123,6 @@ pub enum EncodeError {
     ControlTooLong {
         /// Its length, in bytes.
         bytes: usize,
-    },
-    /// The close code must not appear in a frame, such as 1005, 1006 and 1015.
-    BadCloseCode {
-        /// The code as given.
-        code: u16,
     },
 }
 
@@ -138,9 +134,6 @@ impl fmt::Display for EncodeError {
                     f,
                     "control payload of {bytes} bytes, at most {CONTROL_BYTES_MAX} fit"
                 )
-            }
-            EncodeError::BadCloseCode { code } => {
-                write!(f, "close code {code} must not be sent")
             }
         }
     }

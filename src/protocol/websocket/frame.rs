@@ -1,7 +1,11 @@
 //! Frames: the header in both directions, and the mask.
 //!
-//! The header is parsed and written by hand, since one is on the path of every message;
-//! `tungstenite`'s `FrameHeader` is the oracle of the tests. Its opcodes are used as they are.
+//! The header is parsed and written by hand, because every message has one; `tungstenite`'s
+//! `FrameHeader` is the oracle of the tests. Its opcodes are used as they are.
+//!
+//! [`random_mask`] is the only function here whose result does not follow from its arguments: it
+//! draws from the thread's cryptographic generator. The functions that encode a frame get their
+//! mask from the caller.
 //!
 //! Source: RFC 6455, sections 5.2 and 5.3.
 
@@ -9,32 +13,30 @@ use std::cell::RefCell;
 
 use rand::Rng;
 
+use super::control::CONTROL_BYTES_MAX;
 use super::error::{EncodeError, Error};
-use super::machine::Role;
 use super::message::Message;
+use super::role::Role;
 
 pub use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
-/// Longest payload of a control frame, in bytes. Source: RFC 6455, section 5.5.
-pub const CONTROL_BYTES_MAX: usize = 125;
-
-/// Bytes of a header without a mask and a payload of at most [`SHORT_BYTES_MAX`].
+/// Length of a header without a mask, for a payload of at most [`SHORT_BYTES_MAX`], in bytes.
 pub(super) const SHORT_HEADER_BYTES: usize = 2;
 
-/// Bytes of a header with a mask and a payload of at most [`SHORT_BYTES_MAX`].
+/// Length of a header with a mask, for a payload of at most [`SHORT_BYTES_MAX`], in bytes.
 pub(super) const SHORT_MASKED_HEADER_BYTES: usize = 6;
 
-/// Longest payload whose length is in the second byte of the header.
+/// Longest payload whose length fits into the second byte of the header, in bytes.
 pub(super) const SHORT_BYTES_MAX: usize = 125;
 
 /// The longest header: two bytes, eight of length, four of mask.
 const HEADER_BYTES_MAX: usize = 14;
 
-/// Of the first byte: the frame is the last of its message.
+/// In the first byte: the frame is the last of its message.
 const FINAL: u8 = 0x80;
-/// Of the first byte: for extensions.
+/// In the first byte: RSV1, RSV2 and RSV3, which belong to extensions.
 const RESERVED: u8 = 0x70;
-/// Of the second byte: a mask follows the length.
+/// In the second byte: a mask follows the length.
 const MASKED: u8 = 0x80;
 
 /// First byte of an unfragmented text message.
@@ -42,7 +44,31 @@ pub(super) const WHOLE_TEXT: u8 = FINAL | 1;
 /// First byte of an unfragmented binary message.
 pub(super) const WHOLE_BINARY: u8 = FINAL | 2;
 
-/// What is in front of a payload.
+/// The reserved bits that a frame may have set, because a negotiated extension gives them a meaning.
+///
+/// No extension is negotiated yet, so it is [`NONE`](Self::NONE) everywhere. An extension that uses
+/// a bit returns it from the machine's `allowed_reserved_bits`; the fast path is not concerned, since
+/// it takes only frames that have none of these bits set.
+///
+/// Source: RFC 6455, sections 5.2 and 9.1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ReservedBits(u8);
+
+impl ReservedBits {
+    /// Every reserved bit is an error.
+    pub(super) const NONE: ReservedBits = ReservedBits(0);
+
+    /// Checks the first byte of a frame.
+    fn check(self, first: u8) -> Result<(), Error> {
+        if first & RESERVED & !self.0 == 0 {
+            Ok(())
+        } else {
+            Err(Error::ReservedBits)
+        }
+    }
+}
+
+/// The header of a frame, in front of its payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) is_final: bool,
@@ -55,18 +81,20 @@ pub(super) struct Header {
 impl Header {
     /// The header at the front of `input`, or `None` when more bytes are needed. Consumes nothing.
     ///
-    /// What its first bytes show to be wrong is refused without waiting for the rest.
+    /// A header whose first bytes are wrong already is refused before the rest has come.
     ///
     /// # Errors
     ///
-    /// All that a header alone can do wrong in a frame sent to `role`.
-    pub(super) fn parse(input: &[u8], role: Role) -> Result<Option<Header>, Error> {
+    /// Every error that a header alone can show, in a frame that is sent to `role`.
+    pub(super) fn parse(
+        input: &[u8],
+        role: Role,
+        allowed: ReservedBits,
+    ) -> Result<Option<Header>, Error> {
         let Some(&first) = input.first() else {
             return Ok(None);
         };
-        if first & RESERVED != 0 {
-            return Err(Error::ReservedBits);
-        }
+        allowed.check(first)?;
         let is_final = first & FINAL != 0;
         let opcode = OpCode::from(first & 0x0f);
         match opcode {
@@ -132,7 +160,8 @@ impl Header {
     }
 }
 
-/// Masks or unmasks a payload in place, eight bytes at a time or as many as the compiler can.
+/// Masks or unmasks a payload in place. The loop over words of eight bytes is one that the compiler
+/// turns into vector instructions.
 ///
 /// Source: RFC 6455, section 5.3.
 #[inline]
@@ -155,10 +184,11 @@ pub fn apply_mask(payload: &mut [u8], mask: [u8; 4]) {
     }
 }
 
-/// Masks that are drawn at once: asking the generator for each costs more than the mask.
+/// How many masks are drawn at once. A call of the generator costs more than masking a short
+/// message, so it is made once for so many frames.
 const MASKS: usize = 64;
 
-/// Masks of the thread that were drawn and not used yet.
+/// The masks of this thread that were drawn and are not used yet.
 struct Masks {
     masks: [[u8; 4]; MASKS],
     next: usize,
@@ -187,17 +217,18 @@ impl Masks {
 
 /// A mask for one frame of a client, from the thread's cryptographic generator.
 ///
-/// Source: RFC 6455, section 10.3, which wants masks that nobody can predict.
+/// Source: RFC 6455, section 10.3, which requires that the mask cannot be predicted.
 #[inline]
 pub fn random_mask() -> [u8; 4] {
     DRAWN.with_borrow_mut(Masks::take)
 }
 
-/// Appends a message as one frame, masked with `mask` where the sender is a client.
+/// Appends a message as one frame, masked where there is a mask, which a client must give.
 #[inline(always)]
 pub fn encode_message(mask: Option<[u8; 4]>, message: Message<'_>, out: &mut Vec<u8>) {
     let (first, payload) = message_frame(message);
-    // The common case by itself: a short message.
+    // A short message has a header of fixed length, which is written here with one reservation;
+    // the general encoder is a function call away.
     if SHORT_BYTES_MAX < payload.len() {
         return encode_frame(first, mask, payload, out);
     }
@@ -218,8 +249,8 @@ pub fn encode_message(mask: Option<[u8; 4]>, message: Message<'_>, out: &mut Vec
     }
 }
 
-/// Appends the unmasked header of a message, for a server that writes the payload from where it
-/// lies.
+/// Appends the unmasked header of a message, for a server that writes the payload from its own
+/// buffer, without a copy.
 pub fn encode_message_header(message: Message<'_>, out: &mut Vec<u8>) {
     let (first, payload) = message_frame(message);
     encode_header_from(first, payload.len(), None, out);
@@ -238,7 +269,7 @@ fn message_frame(message: Message<'_>) -> (u8, &[u8]) {
 ///
 /// # Errors
 ///
-/// [`EncodeError::ControlTooLong`] above [`CONTROL_BYTES_MAX`]. Nothing is written then.
+/// [`EncodeError::ControlTooLong`] above [`CONTROL_BYTES_MAX`]. The output is unchanged then.
 pub fn encode_ping(
     mask: Option<[u8; 4]>,
     payload: &[u8],
@@ -247,11 +278,11 @@ pub fn encode_ping(
     encode_checked_control(Control::Ping, mask, payload, out)
 }
 
-/// Appends a pong, whose payload is that of the ping it answers.
+/// Appends a pong. One that answers a ping has the payload of that ping.
 ///
 /// # Errors
 ///
-/// [`EncodeError::ControlTooLong`] above [`CONTROL_BYTES_MAX`]. Nothing is written then.
+/// [`EncodeError::ControlTooLong`] above [`CONTROL_BYTES_MAX`]. The output is unchanged then.
 pub fn encode_pong(
     mask: Option<[u8; 4]>,
     payload: &[u8],
@@ -275,8 +306,8 @@ fn encode_checked_control(
     Ok(())
 }
 
-/// Appends the header of an unfragmented frame, for callers that write the payload themselves,
-/// masked where there is a mask.
+/// Appends the header of an unfragmented frame, for callers that write the payload themselves and
+/// mask it where there is a mask.
 #[inline]
 pub fn encode_header(
     opcode: OpCode,
@@ -345,9 +376,9 @@ mod tests {
     const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
     #[test]
-    fn each_frame_has_a_new_mask() {
+    fn masks_do_not_repeat() {
         let masks: Vec<_> = (0..3 * MASKS).map(|_| random_mask()).collect();
-        // Two may be equal by chance, not more.
+        // A pair may be equal by chance, but hardly two pairs.
         let drawn: std::collections::HashSet<_> = masks.iter().collect();
         assert!(masks.len() - 2 <= drawn.len(), "{masks:?}");
     }
@@ -430,7 +461,7 @@ mod tests {
                 Err(Error::LengthNotMinimal),
             ),
             (
-                "64 bits for what fits 16, once that shows",
+                "64 bits for a length of 16 bits, six zero bytes there",
                 Role::Client,
                 b"\x81\x7f\0\0\0\0\0\0",
                 Err(Error::LengthNotMinimal),
@@ -524,11 +555,26 @@ mod tests {
             ),
         ];
         for (name, role, wire, expected) in cases {
-            assert_eq!(Header::parse(wire, *role), *expected, "{name}");
+            let parsed = Header::parse(wire, *role, ReservedBits::NONE);
+            assert_eq!(parsed, *expected, "{name}");
         }
     }
 
-    // Every pair of first bytes, with enough or not enough behind them, against tungstenite.
+    #[test]
+    fn a_reserved_bit_passes_only_where_an_extension_allows_it() {
+        let rsv1 = ReservedBits(0x40);
+        for first in 0..=255_u8 {
+            let reserved = first & 0x70;
+            assert_eq!(ReservedBits::NONE.check(first).is_ok(), reserved == 0);
+            assert_eq!(rsv1.check(first).is_ok(), reserved & !0x40 == 0);
+        }
+        let compressed = Header::parse(b"\xc1\x02", Role::Client, rsv1);
+        let plain = Header::parse(b"\x81\x02", Role::Client, rsv1);
+        assert!(matches!(compressed, Ok(Some(_))));
+        assert_eq!(compressed, plain);
+    }
+
+    // Every pair of first bytes, followed by enough bytes for the header or by too few.
     #[test]
     fn headers_agree_with_tungstenite() {
         let rest = [
@@ -543,7 +589,7 @@ mod tests {
                     } else {
                         Role::Client
                     };
-                    agree(&wire, Header::parse(&wire, role));
+                    agree(&wire, Header::parse(&wire, role, ReservedBits::NONE));
                 }
             }
         }
@@ -562,11 +608,11 @@ mod tests {
                 assert!(!theirs.rsv1 && !theirs.rsv2 && !theirs.rsv3);
             }
             (Ok(None), Ok(None)) => {}
-            // The header alone does not trouble tungstenite with these.
+            // Tungstenite finds these errors later than in its header parser.
             (Err(Error::ReservedBits | Error::FragmentedControl | Error::ControlTooLong), _) => {}
-            // It takes a length in any form.
+            // Tungstenite accepts a length in a longer form.
             (Err(Error::LengthNotMinimal), Ok(_)) => {}
-            // Known from the first byte, before the header is complete.
+            // Our parser knows this from the first byte, before the header is complete.
             (Err(Error::ReservedOpcode { .. }), Err(_) | Ok(None)) => {}
             (ours, theirs) => panic!("{wire:x?}: {ours:?} here, {theirs:?} there"),
         }

@@ -9,35 +9,34 @@
 //! | between fragments | some, without | a continuation; control frames pass through |
 //! | ended | none | nothing: input is discarded |
 //!
-//! A message that lies whole and in one frame in the input never leaves the first state: it is
-//! unmasked and validated where it is, and the event borrows it. Anything else is unmasked and
-//! moved to the message's own buffer as it comes, so that no byte is looked at twice, and the
-//! event owns that buffer. It grows with what has arrived, never with what was announced.
+//! A message of one frame that is whole in the input never leaves the first state: it is unmasked
+//! and validated in place, and the event borrows it. The payload of any other message is unmasked
+//! and moved to a buffer of the message as it arrives, so that no byte is read twice, and the event
+//! owns that buffer. The buffer grows with the bytes that have arrived, never with the length that
+//! was announced.
+//!
+//! Short messages, the common case, take a fast path that does not touch this state:
+//! [`next_short_message`].
 //!
 //! Source: RFC 6455, sections 5 and 8.1.
 
 use std::borrow::Cow;
 
-use super::close::{CloseCode, encode_close, parse_close};
+use super::close::{encode_close, parse_close};
+use super::closing::Closing;
+use super::control::{CONTROL_BYTES_MAX, CloseCode};
 use super::error::Error;
 use super::frame::{
-    Control, Data, Header, OpCode, SHORT_BYTES_MAX, SHORT_HEADER_BYTES, SHORT_MASKED_HEADER_BYTES,
-    WHOLE_BINARY, WHOLE_TEXT, apply_mask, encode_control, encode_message, random_mask,
+    Control, Data, Header, OpCode, ReservedBits, SHORT_BYTES_MAX, SHORT_HEADER_BYTES,
+    SHORT_MASKED_HEADER_BYTES, WHOLE_BINARY, WHOLE_TEXT, apply_mask, encode_control,
+    encode_message, random_mask,
 };
 use super::message::Message;
+use super::role::Role;
 use super::spare::{SPARE_BYTES_MIN, Spare};
 use super::utf8::PartialText;
 
-/// Which end of the connection this is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Frames come in masked and go out unmasked.
-    Server,
-    /// Frames come in unmasked and go out masked.
-    Client,
-}
-
-/// How much a peer may send in one piece. Above it: 1009.
+/// How much a peer may send in one frame and one message. The close code above it is 1009.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Longest payload of one frame, in bytes. 1 MiB by default.
@@ -47,7 +46,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The longest payload that goes the short way.
+    /// The longest payload, in bytes, that the fast path takes: see [`next_short_message`].
     #[inline]
     pub(crate) fn short_bytes_max(&self) -> usize {
         SHORT_BYTES_MAX
@@ -65,9 +64,9 @@ impl Default for Limits {
     }
 }
 
-/// What the peer said.
+/// A message, control frame or close of the peer.
 ///
-/// Borrows from the input, never from the machine; a message that came in pieces is owned.
+/// Borrows from the input, never from the machine. A message that arrived in pieces is owned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event<'b> {
     /// A text message.
@@ -76,7 +75,7 @@ pub enum Event<'b> {
     Binary(Cow<'b, [u8]>),
     /// A ping, to be answered with a pong of the same payload.
     Ping(&'b [u8]),
-    /// A pong, asked for or not.
+    /// A pong, the answer to a ping or sent without one.
     Pong(&'b [u8]),
     /// A close, with code and reason where the peer gave them. The last event.
     Close(Option<CloseCode>, &'b str),
@@ -84,8 +83,8 @@ pub enum Event<'b> {
 
 /// The receiving half of one connection.
 ///
-/// Owns heap bytes only while a message is incomplete. Limits are an argument, so that they are
-/// kept once for a route rather than in each connection.
+/// Owns heap bytes only while a message is incomplete. The limits are an argument, so that they
+/// are stored once for a route instead of once for each connection.
 #[derive(Debug)]
 pub struct Machine {
     partial: Option<Box<Partial>>,
@@ -110,16 +109,16 @@ enum Content {
 #[derive(Debug)]
 struct PartialFrame {
     rest_bytes: usize,
-    /// Rotated, so that it starts with the key of the next byte.
+    /// Rotated, so that its first byte is for the next byte of the payload.
     mask: Option<[u8; 4]>,
     is_final: bool,
 }
 
-/// Payload is unmasked, validated and copied in blocks of this many bytes, while each is in the
-/// fastest cache.
+/// Payload is unmasked, validated and copied in blocks of this many bytes, so that each block stays
+/// in the first-level cache from one step to the next.
 const BLOCK_BYTES: usize = 16 * 1024;
 
-/// The first reservation for a message that is incomplete, in bytes, where it announced as much.
+/// The least that is reserved for an incomplete message, in bytes, unless the message is shorter.
 const RESERVE_BYTES_MIN: usize = 256;
 
 impl Machine {
@@ -134,15 +133,15 @@ impl Machine {
 
     /// The next event at the front of `input`, or `None` when more bytes are needed.
     ///
-    /// Consumes from the front of `input` and unmasks in place. On `None` all is consumed but an
-    /// incomplete header or control frame (at most 130 bytes), untouched, which the caller
-    /// presents again in front of what it reads next. After a close or an error there are no
-    /// events any more; input is discarded.
+    /// Consumes from the front of `input` and unmasks in place. On `None` everything is consumed
+    /// except an incomplete header or control frame (at most 130 bytes). That is left as it is, and
+    /// the caller passes it again, in front of the bytes that it reads next. After a close or an
+    /// error there are no more events, and input is discarded.
     ///
     /// # Errors
     ///
-    /// [`Error`] as soon as the bytes so far cannot become what RFC 6455 and `limits` allow, even
-    /// if the frame is not complete. The connection is then lost.
+    /// [`Error`] as soon as no continuation of the bytes so far is allowed by RFC 6455 and
+    /// `limits`, even if the frame is not complete. The connection is then lost.
     #[inline]
     pub fn next_event<'b>(
         &mut self,
@@ -152,8 +151,8 @@ impl Machine {
         self.next_event_with(input, limits, &mut Spare::new())
     }
 
-    /// As [`next_event`](Self::next_event), with buffers of large messages that are used again: what
-    /// an owned event holds may be [given back](Spare::give).
+    /// As [`next_event`](Self::next_event), with buffers from earlier large messages. The caller may
+    /// [give back](Spare::give) the buffer of an owned event.
     ///
     /// # Errors
     ///
@@ -165,7 +164,7 @@ impl Machine {
         limits: &Limits,
         spare: &mut Spare,
     ) -> Result<Option<Event<'b>>, Error> {
-        // Every read ends here, and no state of the machine changes without bytes.
+        // Every read ends with a call without input. No state changes then.
         if input.is_empty() {
             return Ok(None);
         }
@@ -177,9 +176,8 @@ impl Machine {
         }
     }
 
-    /// The common case by itself: a whole message of at most 125 bytes, at the front
-    /// of `input`, with nothing else in progress. `None` where [`next_event`](Self::next_event)
-    /// must look.
+    /// The fast path of [`next_event`](Self::next_event), where the state allows it. `None` where
+    /// the general path must look at the input.
     #[inline(always)]
     pub(crate) fn next_short_message<'b>(
         &mut self,
@@ -191,7 +189,7 @@ impl Machine {
         }
         let message = next_short_message(self.role, input, limits.short_bytes_max())?;
         if message.is_err() {
-            self.end(input);
+            self.end_input(input);
         }
         Some(message)
     }
@@ -201,7 +199,8 @@ impl Machine {
         self.role
     }
 
-    /// Whether the next byte begins a frame that begins a message, or a control frame.
+    /// Whether the next byte is the first of a message or of a control frame: the state in which
+    /// [`next_short_message`] may be called.
     #[inline]
     pub(crate) fn is_between_messages(&self) -> bool {
         self.partial.is_none() && !self.is_ended
@@ -213,24 +212,44 @@ impl Machine {
         encode_message(self.mask(), message, out);
     }
 
-    /// Appends a close with `code` and `reason`. Says nothing about what comes in: the caller goes
-    /// on with [`next_event`](Machine::next_event) until the peer's close.
+    /// Appends a close with `code` and `reason`, and returns the code that went out. Input is
+    /// not affected: the caller goes on with [`next_event`](Machine::next_event) until the
+    /// peer's close.
     ///
-    /// A code that must not be sent, such as 1005 and 1006, makes a close without one; a long
-    /// reason is cut as in [`encode_close`].
-    pub fn encode_close(&self, code: u16, reason: &str, out: &mut Vec<u8>) {
-        let mask = self.mask();
-        if encode_close(mask, Some(code.into()), reason, out).is_err() {
-            encode_control(Control::Close, mask, &[], out);
-        }
+    /// A code that must not be sent, such as 1005 and 1006, goes out as 1000; a reason above
+    /// [`CLOSE_REASON_BYTES_MAX`](super::CLOSE_REASON_BYTES_MAX) is cut at a code point.
+    pub fn encode_close(&self, code: u16, reason: &str, out: &mut Vec<u8>) -> u16 {
+        encode_close(self.mask(), Some(code.into()), reason, out)
     }
 
-    /// Appends the answer to a close of the peer: its own code, or none where it gave none.
+    /// Takes the `code` of the peer's close, if it had one: appends the reply, unless a close of
+    /// ours `was_sent` before, and returns what this close means for the application and for the
+    /// stream.
+    ///
+    /// The reply has the peer's code, or none where the peer gave none.
     ///
     /// Source: RFC 6455, section 5.5.1.
-    pub fn encode_close_reply(&self, code: Option<u16>, out: &mut Vec<u8>) {
-        // 1005 means just that no code was given.
-        self.encode_close(code.unwrap_or(CloseCode::Status.into()), "", out);
+    pub fn encode_close_reply(
+        &self,
+        code: Option<u16>,
+        was_sent: bool,
+        out: &mut Vec<u8>,
+    ) -> Closing {
+        if !was_sent {
+            encode_close(self.mask(), code.map(CloseCode::from), "", out);
+        }
+        Closing::by_peer(self.role, code)
+    }
+
+    /// Appends the pong that answers a ping with this payload.
+    ///
+    /// The payload of a ping that was received fits; of a longer one the first
+    /// [`CONTROL_BYTES_MAX`] bytes are sent.
+    ///
+    /// Source: RFC 6455, section 5.5.3.
+    pub fn encode_pong(&self, ping: &[u8], out: &mut Vec<u8>) {
+        let payload = &ping[..ping.len().min(CONTROL_BYTES_MAX)];
+        encode_control(Control::Pong, self.mask(), payload, out);
     }
 
     /// The mask of the next frame to send: a new one for a client, none for a server.
@@ -255,7 +274,7 @@ impl Machine {
         self.partial.is_some()
     }
 
-    /// Bytes that have come of an incomplete message; 0 between messages.
+    /// How many bytes of an incomplete message have arrived; 0 between messages.
     pub fn received_bytes(&self) -> usize {
         self.partial
             .as_ref()
@@ -280,20 +299,21 @@ impl Machine {
             *input = &mut [];
             return Ok(None);
         }
-        let event = self.advance(input, limits, spare);
+        let event = self.read_frames(input, limits, spare);
         if matches!(event, Err(_) | Ok(Some(Event::Close(..)))) {
-            self.end(input);
+            self.end_input(input);
         }
         event
     }
 
-    fn end(&mut self, input: &mut &mut [u8]) {
+    fn end_input(&mut self, input: &mut &mut [u8]) {
         self.is_ended = true;
         self.partial = None;
         *input = &mut [];
     }
 
-    fn advance<'b>(
+    // Reads frames until one of them completes an event, or the input is used up.
+    fn read_frames<'b>(
         &mut self,
         input: &mut &'b mut [u8],
         limits: &Limits,
@@ -308,12 +328,13 @@ impl Machine {
                     return Ok(None);
                 }
                 if frame.is_final {
-                    return self.finish_message();
+                    return self.take_message();
                 }
                 partial.frame = None;
             }
 
-            let Some(header) = Header::parse(input, self.role)? else {
+            let Some(header) = Header::parse(input, self.role, self.allowed_reserved_bits())?
+            else {
                 return Ok(None);
             };
             match header.opcode {
@@ -332,14 +353,21 @@ impl Machine {
                         return whole_message(kind, payload).map(Some);
                     }
                     self.begin_frame(kind, &header, payload_bytes, spare);
-                    // There: `parse` has just read it.
+                    // The header is in the input, because `parse` has just read it.
                     let _header = input.split_off_mut(..header.header_bytes);
                 }
             }
         }
     }
 
-    // The payload's length, if this frame may come here and its message may grow so long.
+    // No extension is negotiated, so no frame may have one of these bits. An extension that gives
+    // one a meaning is asked here.
+    fn allowed_reserved_bits(&self) -> ReservedBits {
+        ReservedBits::NONE
+    }
+
+    // The length of the payload in bytes, if a frame of this kind is allowed in this state and its
+    // message does not grow beyond the limits.
     fn check_data_frame(
         &self,
         kind: Data,
@@ -370,7 +398,7 @@ impl Machine {
                 max: limits.message_bytes_max,
             });
         }
-        // Fits: it is at most `frame_bytes_max`, a `usize`.
+        // No truncation: the value is at most `frame_bytes_max`, a `usize`.
         Ok(bytes as usize)
     }
 
@@ -403,18 +431,33 @@ impl Machine {
         });
     }
 
-    fn finish_message<'b>(&mut self) -> Result<Option<Event<'b>>, Error> {
+    fn take_message<'b>(&mut self) -> Result<Option<Event<'b>>, Error> {
         match self.partial.take().map(|partial| partial.content) {
-            Some(Content::Text(text)) => Ok(Some(Event::Text(Cow::Owned(text.finish()?)))),
+            Some(Content::Text(text)) => Ok(Some(Event::Text(Cow::Owned(text.into_text()?)))),
             Some(Content::Binary(bytes)) => Ok(Some(Event::Binary(Cow::Owned(bytes)))),
             None => Ok(None),
         }
     }
 }
 
-/// A whole message of at most `short_bytes_max` bytes at the front of `input`, for a machine that
-/// is between messages and stays so. `None` where the machine must look: whatever is wrong with a
-/// frame is found by the long way.
+/// The fast path: takes a short message off the front of `input`, unmasks it in place, and reads or
+/// changes no state of the machine.
+///
+/// It takes a text or binary message in one final frame without reserved bits, whole in `input`,
+/// with the mask that `role` requires and a payload of at most `short_bytes_max` bytes (at most 125,
+/// from [`Limits::short_bytes_max`]).
+///
+/// It answers `None`, and leaves `input` as it is, for everything else: an incomplete frame, fewer
+/// than six bytes of input, a control frame, a fragment, a reserved bit or opcode, a longer payload,
+/// a missing or forbidden mask. It does not tell these apart. The caller then asks
+/// [`Machine::next_event_with`], which does, and which finds the error where there is one.
+///
+/// The error is [`Error::InvalidUtf8`]. The frame is consumed then, and the caller ends the
+/// connection.
+///
+/// Two callers rely on it: [`Machine::next_event_with`], and the session floor, which calls it with
+/// a constant role for each message of a connection that is on the reactor's fast path. Both make
+/// sure that the machine is between messages; after a message it still is.
 #[inline(always)]
 pub(crate) fn next_short_message<'b>(
     role: Role,
@@ -446,7 +489,7 @@ pub(crate) fn next_short_message<'b>(
 }
 
 impl PartialFrame {
-    // Moves what has come of the payload from `input` to the message's buffer.
+    // Moves the part of the payload that has arrived from `input` to the buffer of the message.
     fn receive(
         &mut self,
         input: &mut &mut [u8],
@@ -485,9 +528,10 @@ impl Content {
         }
     }
 
-    // Room for the next `count` bytes of `frame`. Doubles, so that growing costs a copy or two a
-    // byte however it arrives, but not beyond what the message can still become: what its last
-    // frame announced, or the limit where more fragments may follow.
+    // Reserves room for the next `count` bytes of `frame`. The capacity doubles, so that each byte is
+    // copied once or twice however small the pieces are. It does not grow beyond the length that the
+    // message can still reach: the end of its last frame, or the limit while more fragments may
+    // follow.
     fn reserve(&mut self, frame: &PartialFrame, count: usize, limits: &Limits) {
         let (len, capacity) = (self.len(), self.capacity());
         let needed = len + count;
@@ -520,7 +564,8 @@ impl Content {
     }
 }
 
-// A control frame must be whole before it is anything: at most 125 bytes, and all at once.
+// The event of a control frame, or `None` until the whole frame has arrived. It has at most 125
+// bytes, so it may wait in the caller's buffer.
 fn control_frame<'b>(
     control: Control,
     header: &Header,
@@ -587,7 +632,7 @@ mod tests {
             .collect()
     }
 
-    // The same frames as a server sends them.
+    // The same frames, without a mask, as a server sends them.
     fn unmasked(frames: &[(u8, &[u8])]) -> Vec<u8> {
         let mut out = Vec::new();
         for (first, payload) in frames {
@@ -614,7 +659,8 @@ mod tests {
         }
     }
 
-    // A connection's reading side: what the machine leaves comes again before what is read next.
+    // The reading side of a connection: bytes that the machine leaves are passed again, in front of
+    // the next piece.
     struct Reader {
         machine: Machine,
         limits: Limits,
@@ -653,7 +699,7 @@ mod tests {
             assert!(input.len() < 140, "{} bytes left", input.len());
             assert!(
                 untouched.ends_with(input),
-                "what is presented again is as it was"
+                "bytes that are passed again are unchanged"
             );
             self.kept = input.to_vec();
         }
@@ -875,7 +921,7 @@ mod tests {
             ),
         ];
         for (name, wire, events, error) in cases {
-            // The whole at once, and byte by byte.
+            // All bytes at once, and byte by byte.
             for cut in [wire.len().max(1), 1] {
                 let reader = read_in_pieces(Role::Server, Limits::default(), &wire, cut);
                 assert_eq!(reader.events, events, "{name}, pieces of {cut} bytes");
@@ -939,7 +985,7 @@ mod tests {
                 let reader = read_in_pieces(role, Limits::default(), &wire, cut);
                 assert_eq!(reader.events, expected, "{role:?}, pieces of {cut} bytes");
             }
-            // And once at every place, so that both parts are long.
+            // Also cut once, at every place, so that both parts are long.
             for place in 0..wire.len() {
                 let mut reader = Reader::new(role, Limits::default());
                 reader.read(&wire[..place]);
@@ -968,12 +1014,12 @@ mod tests {
         assert!(reader.machine.buffered_bytes() > 0);
     }
 
-    // The byte after which each text is refused, in one frame that announces more, and with each
-    // byte in a fragment of its own.
+    // Each text is refused with the byte of this index, in one frame that announces more bytes, and
+    // with each byte in a fragment of its own.
     #[test]
     fn invalid_text_is_refused_when_its_first_wrong_byte_arrives() {
         let cases: &[(&str, &[u8], usize)] = &[
-            // Autobahn 6.4.1 to 6.4.4: above U+10FFFF is known from the second byte of four.
+            // Autobahn 6.4.1 to 6.4.4: the second of four bytes shows a code point above U+10FFFF.
             (
                 "above U+10FFFF",
                 b"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xf4\x90\x80\x80edited",
@@ -1052,7 +1098,7 @@ mod tests {
         );
         assert_eq!(error.map(|error| error.close_code()), Some(1009));
 
-        // Short frames too, and control frames never.
+        // The limits hold for short frames too, and not for control frames.
         let limits = Limits {
             frame_bytes_max: 3,
             message_bytes_max: 2,
@@ -1070,7 +1116,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_limits_do_not_overflow() {
+    fn limits_of_usize_max_do_not_overflow() {
         let limits = Limits {
             frame_bytes_max: usize::MAX,
             message_bytes_max: usize::MAX,
@@ -1084,7 +1130,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_follows_received_bytes_not_the_announced_length() {
+    fn memory_follows_what_arrived_not_what_was_announced() {
         let wire = frame(FINAL | BINARY, &vec![1; 1024 * 1024]);
         let mut reader = Reader::new(Role::Server, Limits::default());
         reader.read(&wire[..14]);
@@ -1107,7 +1153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_in_small_pieces_is_copied_a_few_times_only() {
+    fn a_message_in_small_pieces_is_moved_a_few_times_only() {
         let one_frame = frame(FINAL | TEXT, &[b'a'; 200_000]);
         let mut fragments = frame(TEXT, b"a");
         (0..200_000).for_each(|_| fragments.extend_from_slice(&frame(CONTINUATION, b"a")));
@@ -1133,10 +1179,14 @@ mod tests {
     }
 
     #[test]
-    fn frames_written_by_one_end_are_read_by_the_other() {
+    fn the_peer_reads_the_frames_as_they_were_encoded() {
+        let normal = Some(CloseCode::Normal);
         let closes = [
-            (1000, Some(CloseCode::Normal)),
+            (1000, normal),
             (4321, Some(CloseCode::Library(4321))),
+            (1005, normal),
+            (1006, normal),
+            (0, normal),
         ];
         let roles = [(Role::Server, Role::Client), (Role::Client, Role::Server)];
         for (role, peer) in roles {
@@ -1147,25 +1197,34 @@ mod tests {
             let reader = read_in_pieces(peer, Limits::default(), &wire, 100);
             assert_eq!(reader.events, [text("Hello"), binary(&[1; 300])]);
 
-            for (code, expected) in
-                closes
-                    .into_iter()
-                    .chain([(1005, None), (1006, None), (0, None)])
-            {
+            for (code, expected) in closes {
                 let mut wire = Vec::new();
-                machine.encode_close(code, "", &mut wire);
+                let sent = machine.encode_close(code, "why", &mut wire);
+                assert_eq!(Some(sent.into()), expected);
                 let reader = read_in_pieces(peer, Limits::default(), &wire, 100);
-                assert_eq!(reader.events, [Event::Close(expected, "")]);
+                assert_eq!(reader.events, [Event::Close(expected, "why")]);
+            }
+            for code in [Some(CloseCode::Normal), Some(CloseCode::Size), None] {
                 let mut reply = Vec::new();
-                machine.encode_close_reply(expected.map(u16::from), &mut reply);
+                let code_number = code.map(u16::from);
+                let closing = machine.encode_close_reply(code_number, false, &mut reply);
                 let reader = read_in_pieces(peer, Limits::default(), &reply, 100);
-                assert_eq!(reader.events, [Event::Close(expected, "")]);
+                assert_eq!(reader.events, [Event::Close(code, "")]);
+                let mut none = Vec::new();
+                let same = machine.encode_close_reply(code_number, true, &mut none);
+                assert_eq!((same, none), (closing, Vec::new()));
+            }
+            for ping in [b"".as_slice(), b"payload", &[7; 125]] {
+                let mut pong = Vec::new();
+                machine.encode_pong(ping, &mut pong);
+                let reader = read_in_pieces(peer, Limits::default(), &pong, 100);
+                assert_eq!(reader.events, [Event::Pong(ping)]);
             }
         }
     }
 
     #[test]
-    fn is_ended_after_a_close_frame_only() {
+    fn is_ended_after_a_close() {
         let reader = read_whole(&frame(FINAL | CLOSE, b""));
         assert!(reader.machine.is_ended());
         assert!(!read_whole(&frame(FINAL | TEXT, b"")).machine.is_ended());

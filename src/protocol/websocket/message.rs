@@ -5,7 +5,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// A text or binary message, borrowed from wherever it is.
+/// A text or binary message, borrowed from the buffer that holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Message<'a> {
     /// UTF-8 text.
@@ -50,7 +50,7 @@ impl fmt::Display for Message<'_> {
     }
 }
 
-/// What can be sent: strings as text, bytes as binary, a [`Message`] as what it is.
+/// Types that can be sent: strings as text, bytes as binary, a [`Message`] as itself.
 pub trait ToMessage {
     /// This value as a message, without a copy.
     fn to_message(&self) -> Message<'_>;

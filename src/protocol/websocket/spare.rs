@@ -1,15 +1,16 @@
-//! Buffers of large messages, used again.
+//! Buffers of large messages, kept to be used again.
 
-/// Smaller buffers cost the allocator nothing that would be felt.
+/// Smallest buffer that is kept, in bytes of capacity. A smaller one costs the allocator too little
+/// to be worth a place here.
 pub(super) const SPARE_BYTES_MIN: usize = 64 * 1024;
 
 /// Most that is kept, in bytes of capacity.
 const SPARE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// Keeps the buffers of large messages for the next ones, 16 MiB at the most.
+/// Keeps the buffers of large messages for the next ones, at most 16 MiB.
 ///
-/// A message of a megabyte is longer than what one read brings, so it is put together in a buffer
-/// of its own. Taken anew from the system each time, its pages would cost more than its bytes.
+/// A message of a megabyte does not fit into one read, so it is put together in a buffer of its
+/// own. When each such buffer is new, the system's page faults cost more than copying the bytes.
 #[derive(Debug, Default)]
 pub struct Spare {
     buffers: Vec<Vec<u8>>,
@@ -18,19 +19,20 @@ pub struct Spare {
 }
 
 impl Spare {
-    /// Keeps nothing yet.
+    /// A store without buffers.
     pub fn new() -> Spare {
         Spare::default()
     }
 
-    /// An empty buffer: one that was kept, where there is one, so with any capacity.
+    /// An empty buffer: one that was kept, of any capacity, or else a new one without capacity.
     pub(super) fn take(&mut self) -> Vec<u8> {
         let buffer = self.buffers.pop().unwrap_or_default();
         self.bytes -= buffer.capacity();
         buffer
     }
 
-    /// Keeps a buffer that is not needed any more, if it is large and there is room.
+    /// Keeps a buffer that is not needed any more, if it is large and the limit allows it. Drops it
+    /// otherwise.
     pub fn give(&mut self, mut buffer: Vec<u8>) {
         let capacity = buffer.capacity();
         if SPARE_BYTES_MIN <= capacity && self.bytes + capacity <= SPARE_BYTES_MAX {
@@ -41,12 +43,13 @@ impl Spare {
         }
     }
 
-    /// Whether something was given since this was asked last: a spare that is not used is a waste.
+    /// Whether a buffer was kept since the last call. A caller that hears `false` for a while may
+    /// drop this store, to give the memory back.
     pub fn is_used(&mut self) -> bool {
         std::mem::take(&mut self.is_used)
     }
 
-    /// Whether nothing is kept.
+    /// Whether no buffer is kept.
     pub fn is_empty(&self) -> bool {
         self.buffers.is_empty()
     }

@@ -1,8 +1,8 @@
-//! Text that arrives in pieces: validated once, byte by byte as early as it can be known.
+//! Text that arrives in pieces: each byte is validated once, as soon as it has come.
 //!
-//! A piece may end inside a code point. Up to three bytes of it wait here for the next piece;
-//! bytes that no continuation could make valid are refused at once, so that a peer learns of its
-//! mistake before it has sent the rest of the message (Autobahn's cases 6.4).
+//! A piece may end inside a code point, of which up to three bytes are kept here until the next
+//! piece. Bytes that no continuation can make valid are refused at once, so that the peer learns of
+//! its mistake before it has sent the rest of the message (Autobahn's cases 6.4).
 //!
 //! Source: RFC 6455, section 8.1; RFC 3629.
 
@@ -17,7 +17,7 @@ pub(super) struct PartialText {
 }
 
 impl PartialText {
-    /// No text yet, to be collected in this empty buffer.
+    /// An empty text, which will be collected in this empty buffer.
     pub(super) fn with_buffer(buffer: Vec<u8>) -> PartialText {
         PartialText {
             text: String::from_utf8(buffer).unwrap_or_default(),
@@ -29,15 +29,15 @@ impl PartialText {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidUtf8`] when the bytes so far begin no UTF-8 text.
+    /// [`Error::InvalidUtf8`] when no UTF-8 text begins with the bytes so far.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let bytes = self.complete_tail(bytes)?;
         let (whole, tail) = bytes.split_at(bytes.len() - incomplete_bytes(bytes));
         self.text
             .push_str(std::str::from_utf8(whole).map_err(|_| Error::InvalidUtf8)?);
         if !tail.is_empty() {
-            // Some beginnings cannot be completed: overlong forms, surrogates, above U+10FFFF.
-            may_continue(tail)?;
+            // Overlong forms, surrogates and code points above U+10FFFF cannot be completed.
+            check_can_continue(tail)?;
             self.tail[..tail.len()].copy_from_slice(tail);
             self.tail_bytes = tail.len() as u8;
         }
@@ -49,7 +49,7 @@ impl PartialText {
     /// # Errors
     ///
     /// [`Error::InvalidUtf8`] when it ends inside a code point.
-    pub(super) fn finish(self) -> Result<String, Error> {
+    pub(super) fn into_text(self) -> Result<String, Error> {
         if self.tail_bytes == 0 {
             Ok(self.text)
         } else {
@@ -66,14 +66,14 @@ impl PartialText {
         self.text.capacity()
     }
 
-    /// Room for `bytes` in all, exactly.
+    /// Reserves room for a text of exactly `bytes` bytes in all.
     pub(super) fn reserve_in_all(&mut self, bytes: usize) {
         self.text
             .reserve_exact(bytes.saturating_sub(self.text.len()));
     }
 
-    // Takes bytes off the front of the piece until the waiting code point is complete; returns
-    // the rest of the piece.
+    // Takes bytes off the front of the piece until the code point that was begun is complete;
+    // returns the rest of the piece.
     fn complete_tail<'b>(&mut self, mut bytes: &'b [u8]) -> Result<&'b [u8], Error> {
         while self.tail_bytes != 0
             && let Some((byte, rest)) = bytes.split_first()
@@ -94,8 +94,8 @@ impl PartialText {
     }
 }
 
-// How many bytes at the end begin a code point that is longer than what is there: 0 to 3. Where
-// the end is not even that, 0: the validation of the whole will say so.
+// The length, 0 to 3, of an incomplete code point at the end of `bytes`. 0 too where the end is not
+// valid at all: the validation of the whole piece finds that.
 fn incomplete_bytes(bytes: &[u8]) -> usize {
     for (index, byte) in bytes.iter().rev().take(3).enumerate() {
         let width = match byte {
@@ -110,7 +110,7 @@ fn incomplete_bytes(bytes: &[u8]) -> usize {
     0
 }
 
-fn may_continue(tail: &[u8]) -> Result<(), Error> {
+fn check_can_continue(tail: &[u8]) -> Result<(), Error> {
     match std::str::from_utf8(tail) {
         Err(error) if error.error_len().is_none() => Ok(()),
         _ => Err(Error::InvalidUtf8),
@@ -121,7 +121,8 @@ fn may_continue(tail: &[u8]) -> Result<(), Error> {
 mod tests {
     use super::*;
 
-    // Pushes byte by byte; the index of the byte that is refused, `len` if only the end is.
+    // Pushes byte by byte. The index of the byte that is refused; `len` when only the end of the
+    // text is refused.
     fn refused_at(bytes: &[u8]) -> Option<usize> {
         let mut text = PartialText::default();
         for (index, byte) in bytes.iter().enumerate() {
@@ -129,7 +130,7 @@ mod tests {
                 return Some(index);
             }
         }
-        text.finish().is_err().then_some(bytes.len())
+        text.into_text().is_err().then_some(bytes.len())
     }
 
     #[test]
@@ -173,13 +174,13 @@ mod tests {
                 text.push(piece).unwrap();
             }
             assert_eq!(text.len(), bytes.len());
-            assert_eq!(text.finish().unwrap(), expected, "pieces of {cut} bytes");
+            assert_eq!(text.into_text().unwrap(), expected, "pieces of {cut} bytes");
         }
     }
 
     #[test]
     fn agrees_with_std_on_every_short_sequence() {
-        // All pairs of lead and second byte, with ends that complete them or do not.
+        // All pairs of lead and second byte, with endings of which some complete them.
         let ends: [&[u8]; 5] = [b"", b"\x80", b"\x80\x80", b"a", b"\xbf\xbf\xbf"];
         for lead in 0..=255 {
             for second in 0..=255 {
@@ -190,13 +191,13 @@ mod tests {
                         let mut text = PartialText::default();
                         let pushed = bytes.chunks(cut).try_for_each(|piece| text.push(piece));
                         match std {
-                            Ok(expected) => assert_eq!(text.finish().as_deref(), Ok(expected)),
+                            Ok(expected) => assert_eq!(text.into_text().as_deref(), Ok(expected)),
                             Err(error) if error.error_len().is_some() => {
                                 assert!(pushed.is_err(), "{bytes:x?} in pieces of {cut}");
                             }
                             Err(_) => {
                                 assert!(pushed.is_ok(), "{bytes:x?} in pieces of {cut}");
-                                assert!(text.finish().is_err());
+                                assert!(text.into_text().is_err());
                             }
                         }
                     }

@@ -1,89 +1,120 @@
 //! What a connection waits for: its deadlines, set, put off and passed.
 //!
-//! Where they are filed, and how late they may pass, is in `deadlines`.
-
-use std::time::Duration;
+//! A connection has two: one for what its protocol waits for, and one for the peer's taking of
+//! bytes. Both are fields of the connection, and changing them costs nothing. The room files the
+//! connection once, at the earlier of the two or before it; how, and how late a deadline may pass, is
+//! in `time::coarse`.
 
 use crate::reactor::close::Deadline;
-use crate::reactor::connection::Life;
-use crate::reactor::connection::table::Table;
 use crate::reactor::id::ConnId;
-use crate::reactor::time::coarse::Tick;
+use crate::reactor::time::coarse::{Buckets, CoarseTime};
 
-impl Table {
-    /// Sets what the connection waits for; the deadline it had is forgotten.
-    pub(crate) fn wait(&mut self, id: ConnId, wait: Deadline, after: Duration) {
-        self.wait_nanos(id, wait, Tick::bounded_nanos(after));
+/// The deadlines of one connection.
+#[derive(Debug, Default)]
+pub(crate) struct Waits {
+    due: CoarseTime,
+    write_due: CoarseTime,
+    /// Where it is filed; never after the earlier of the two.
+    filed: CoarseTime,
+    /// What `due` is about.
+    waits_for: Option<Deadline>,
+}
+
+impl Waits {
+    /// What it waits for, apart from the peer's taking of bytes.
+    pub(super) fn waits_for(&self) -> Option<Deadline> {
+        self.waits_for
     }
 
-    /// As [`wait`](Self::wait), for a time from [`Tick::bounded_nanos`].
+    /// Waits for nothing any more, apart from the peer's taking of bytes.
+    pub(super) fn clear(&mut self) {
+        self.waits_for = None;
+        self.due = CoarseTime::NEVER;
+    }
+
+    /// Puts off the deadline, where there is one, by whole seconds.
+    pub(super) fn extend(&mut self, seconds: u32) {
+        if self.due != CoarseTime::NEVER {
+            self.due = self.due.later_by_seconds(seconds);
+        }
+    }
+
+    /// Nothing waits for the peer to take bytes any more.
+    pub(super) fn clear_write(&mut self) {
+        self.write_due = CoarseTime::NEVER;
+    }
+
+    fn next(&self) -> CoarseTime {
+        self.due.earlier(self.write_due)
+    }
+}
+
+/// The deadlines of all connections, by the moment at which each is looked at next.
+#[derive(Default)]
+pub(super) struct Deadlines {
+    buckets: Buckets,
+}
+
+impl Deadlines {
+    /// Sets what the connection waits for; the deadline that it had is forgotten.
     #[inline]
-    pub(crate) fn wait_nanos(&mut self, id: ConnId, wait: Deadline, after: u64) {
-        let due = Tick::after_nanos(self.now, after);
-        let Some(connection) = self.connection_mut(id) else {
-            return;
-        };
-        // From the first step of closing on, one absolute deadline holds.
-        if connection.life != Life::Open {
-            return;
-        }
-        connection.wait = Some(wait);
-        connection.deadline = due;
-        if connection.filed == Tick::NEVER || due < connection.filed {
-            self.file(id);
+    pub(super) fn set(&mut self, id: ConnId, waits: &mut Waits, what: Deadline, due: CoarseTime) {
+        waits.waits_for = Some(what);
+        waits.due = due;
+        if waits.filed == CoarseTime::NEVER || due < waits.filed {
+            self.file(id, waits);
         }
     }
 
-    /// Puts off the deadline by whole seconds.
-    pub(crate) fn extend_wait(&mut self, id: ConnId, seconds: u32) {
-        if let Some(connection) = self.open_mut(id)
-            && connection.deadline != Tick::NEVER
-        {
-            connection.deadline = connection
-                .deadline
-                .later_by(Duration::from_secs(u64::from(seconds)));
+    /// Sets until when the peer must have taken some of what waits for it.
+    pub(super) fn set_write(&mut self, id: ConnId, waits: &mut Waits, due: CoarseTime) {
+        waits.write_due = due;
+        self.file(id, waits);
+    }
+
+    fn file(&mut self, id: ConnId, waits: &mut Waits) {
+        let next = waits.next();
+        if next != CoarseTime::NEVER && (waits.filed == CoarseTime::NEVER || next < waits.filed) {
+            waits.filed = next;
+            self.buckets.file(next, id);
         }
     }
 
-    pub(crate) fn wait_for_nothing(&mut self, id: ConnId) {
-        if let Some(connection) = self.open_mut(id) {
-            connection.wait = None;
-            connection.deadline = Tick::NEVER;
-        }
-    }
-
+    /// When the earliest is looked at, in nanoseconds; `u64::MAX` when there is none.
     #[inline]
-    pub(crate) fn file(&mut self, id: ConnId) {
-        let Some(connection) = self.connection_mut(id) else {
-            return;
-        };
-        let due = connection.deadline.earlier(connection.write_deadline);
-        if due != Tick::NEVER && (connection.filed == Tick::NEVER || due < connection.filed) {
-            connection.filed = due;
-            self.deadlines.file(due, id);
-        }
+    pub(super) fn next_due(&self) -> u64 {
+        self.buckets.next_due()
     }
 
-    /// What is due for a connection that came up in the bucket of `filed`; files it anew when
-    /// nothing is.
-    pub(crate) fn due(&mut self, id: ConnId, filed: Tick) -> Option<Deadline> {
-        let now = self.now;
-        let connection = self.connection_mut(id)?;
-        if connection.filed != filed {
+    /// The earliest bucket that has come up at `now`, with its connections.
+    #[inline]
+    pub(super) fn pop_due(&mut self, now: u64) -> Option<(CoarseTime, Vec<ConnId>)> {
+        self.buckets.pop_due(now)
+    }
+
+    /// What has passed for a connection that came up in the bucket of `filed`; files it anew.
+    pub(super) fn take_passed(
+        &mut self,
+        id: ConnId,
+        waits: &mut Waits,
+        filed: CoarseTime,
+        now: u64,
+    ) -> Option<Deadline> {
+        if waits.filed != filed {
             return None;
         }
-        connection.filed = Tick::NEVER;
-        let passed = |tick: Tick| tick != Tick::NEVER && tick.nanos() <= now;
-        let due = if passed(connection.write_deadline) {
-            connection.write_deadline = Tick::NEVER;
+        waits.filed = CoarseTime::NEVER;
+        let has_passed = |due: CoarseTime| due != CoarseTime::NEVER && due.nanos() <= now;
+        let passed = if has_passed(waits.write_due) {
+            waits.write_due = CoarseTime::NEVER;
             Some(Deadline::Write)
-        } else if passed(connection.deadline) {
-            connection.deadline = Tick::NEVER;
-            connection.wait.take()
+        } else if has_passed(waits.due) {
+            waits.due = CoarseTime::NEVER;
+            waits.waits_for.take()
         } else {
             None
         };
-        self.file(id);
-        due
+        self.file(id, waits);
+        passed
     }
 }

@@ -1,38 +1,69 @@
-//! One connection: transport, protocol, write queue, lifecycle; small, and without heap of its own.
+//! One connection: transport, protocol, write queue, life; small, and without heap of its own.
 //!
 //! ```text
-//!             close            peer's goodbye / nothing to wait for       flushed
-//!   Open ───────────▶ Closing ─────────────────────────────▶ Finishing ───────────▶ Done
-//!     │                                                          ▲                 on_close
-//!     ├── fail (peer broke the protocol, slow consumer, panic) ──┘                    │
-//!     └── abort (transport failed, deadline passed) ──────────▶ Done ──▶ removed ◀── Lingering
+//!   Handshaking ── opens ──▶ Open
+//!
+//!             close            finish                          flushed
+//!   Open ───────────▶ Closing ───────────▶ Finishing ──────────────────▶ Done ── on_close
+//!     │ ╲                                      ▲ ▲                         │        │
+//!     │  ╲── finish (the peer has ended) ──────┘ │                         │        ▼
+//!     ├───── fail (the peer broke the protocol, slow consumer, panic) ─────┘     linger ──▶ Lingering
+//!     └───── abort (transport failed, deadline passed) ──▶ Done ── on_close ──▶ remove ◀───────┘
 //! ```
 //!
+//! *Handshaking* has no transport yet that carries the protocol's bytes: a client that connects (and
+//! later TLS). What is sent waits in the queue.
 //! *Open* takes messages. *Closing* has said goodbye and waits for the peer's (WebSocket only).
-//! *Finishing* has nothing left to say: its queue is flushed, then the stream is ended. In *Done*
-//! the connection is on the list of closings; `on_close` is called at the end of the turn, once.
-//! *Lingering* discards what still comes until the peer ends its side too, because closing a
-//! socket with unread bytes resets it and could destroy our last words on their way. From Closing
-//! on one absolute deadline holds for all of this, except that the last answer of an HTTP
-//! connection may take as long as its bytes are taken. What moves the state is in `closing.rs`, and
-//! nowhere else.
+//! *Finishing* has nothing left to say: its queue is flushed, then our side of the stream is ended. In
+//! *Done* the connection is on the list of those that have ended; `on_close` is called at the end of
+//! the turn, once. *Lingering* discards what still comes until the peer ends its side too, because
+//! closing a socket with unread bytes resets it and could destroy our last words on their way. From
+//! Closing on one absolute deadline holds for all of this, except that the last answer of an HTTP
+//! connection may take as long as its bytes are taken.
+//!
+//! The arrows are the functions of `end.rs`, by these names; nothing else moves a connection from one
+//! state to the next, except that `table.rs` opens and removes it.
+//!
+//! # The rooms
+//!
+//! ```text
+//!   table      sources by index; the way in by id
+//!     read       what comes in: readiness to bytes        send    what goes out: admission, flush
+//!       end        the arrows above
+//!         rooms      what they work on: outbox, deadlines, lists
+//!           outbox     queues, cork, the lists of the flush       deadline
+//!             queue      one linked list                          reading   why a connection is not read
+//! ```
+//!
+//! Each file imports only from lines below its own.
 
 pub(crate) mod deadline;
-pub(crate) mod end;
-pub(crate) mod outbox;
+mod end;
+mod fast_path;
+mod outbox;
 pub(crate) mod queue;
+pub(crate) mod read;
+pub(crate) mod reading;
+mod rooms;
+mod send;
 pub(crate) mod table;
 
-use crate::protocol::{http, websocket};
-use crate::pubsub::Subscriptions;
+use crate::pubsub::{Subscriptions, WireFormat};
 
-use crate::reactor::close::{Close, Deadline};
-use crate::reactor::connection::queue::WriteQueue;
-use crate::reactor::time::coarse::Tick;
-use crate::reactor::transport::Transport;
+use super::close::Close;
+use super::config::ConnectionOptions;
+use super::id::ConnId;
+use super::protocol::Protocol;
+use super::transport::Transport;
+use deadline::Waits;
+use outbox::{Output, Parts};
+use reading::Reading;
+use rooms::Rooms;
 
+/// Where a connection is in its life; see the picture above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Life {
+    Handshaking,
     Open,
     Closing,
     Finishing,
@@ -40,154 +71,130 @@ pub(crate) enum Life {
     Lingering,
 }
 
-/// What the bytes of a connection mean.
-pub(crate) enum Protocol {
-    /// Whatever the application says.
-    Raw,
-    /// Requests and responses; the state of the exchange is on the heap, and short-lived.
-    Http(Box<http::Exchange>),
-    WebSocket(websocket::Machine),
-    /// Our request for a WebSocket, and the wait for its answer.
-    Upgrade(Box<Upgrade>),
-    /// Server-Sent Events going out, in chunks unless the client speaks HTTP/1.0.
-    EventStream {
-        chunked: bool,
-    },
-}
-
-/// What a client asked for, and the key that the answer must match.
-pub(crate) struct Upgrade {
-    pub(crate) host: String,
-    pub(crate) target: String,
-    pub(crate) key: String,
-}
-
-/// Facts about a connection's readiness, one bit each.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Flags(u16);
-
-impl Flags {
-    /// The socket may have bytes for us.
-    pub(crate) const READABLE: Flags = Flags(1);
-    /// An end of stream, a hang-up or an error waits behind them.
-    pub(crate) const READ_CLOSED: Flags = Flags(1 << 1);
-    /// The end of stream has been read.
-    pub(crate) const AT_END: Flags = Flags(1 << 2);
-    /// Its end was told to the handler.
-    pub(crate) const END_TOLD: Flags = Flags(1 << 3);
-    /// On the list of those with bytes to flush.
-    pub(crate) const DIRTY: Flags = Flags(1 << 4);
-    /// The kernel took less than we had: writable interest is on.
-    pub(crate) const BLOCKED: Flags = Flags(1 << 5);
-    /// When the queue is below the low watermark, that is to be told: it was above the high one, or
-    /// reading was paused over it.
-    pub(crate) const FULL: Flags = Flags(1 << 6);
-    /// The application paused reading.
-    pub(crate) const PAUSED: Flags = Flags(1 << 7);
-    /// On the list of those to be read again in the next turn.
-    pub(crate) const STILL_READY: Flags = Flags(1 << 8);
-    /// A drained queue is to be told.
-    pub(crate) const DRAINED: Flags = Flags(1 << 9);
-    /// Closed only when the peer ends its side too, or the deadline passes.
-    pub(crate) const LINGERS: Flags = Flags(1 << 10);
-    /// The protocol waits for the application: nothing more is read (HTTP, later replies).
-    pub(crate) const HELD: Flags = Flags(1 << 11);
-    /// `on_open` was called for what the connection is now, so `on_close` is owed.
-    pub(crate) const OPENED: Flags = Flags(1 << 12);
-    /// Not read until the queue is below the low watermark: another reply would be the end of a
-    /// peer that only takes its time. Where messages are dropped instead, reading goes on, or the
-    /// pongs of a slow peer would not be seen; but not for one that provokes without end what
-    /// cannot be dropped.
-    pub(crate) const CHOKED: Flags = Flags(1 << 13);
-
-    /// It has had its share of this turn; the rest of what was read waits for the next.
-    pub(crate) const SPENT: Flags = Flags(1 << 14);
-    /// Any of these, and the connection is not read.
-    pub(crate) const UNREAD: Flags =
-        Flags(Self::PAUSED.0 | Self::CHOKED.0 | Self::HELD.0 | Self::SPENT.0);
-
-    /// Any of these, and there is no need to list it for the next flush.
-    pub(crate) const WAITS_TO_BE_FLUSHED: Flags = Flags(Self::DIRTY.0 | Self::BLOCKED.0);
-
+impl Life {
+    /// Whether the application may still send.
     #[inline]
-    pub(crate) fn has(self, flag: Flags) -> bool {
-        self.0 & flag.0 != 0
+    pub(crate) fn takes_messages(self) -> bool {
+        matches!(self, Life::Handshaking | Life::Open)
     }
 
-    /// Whether it is open, has something to read, and nothing else about it.
+    /// Whether the application may still hear of it before `on_close`.
     #[inline]
-    pub(crate) fn is_only_readable(self) -> bool {
-        self.0 == Self::READABLE.0 | Self::OPENED.0
-    }
-
-    /// Whether at least one of several is set.
-    #[inline]
-    pub(crate) fn has_any(self, flags: Flags) -> bool {
-        self.0 & flags.0 != 0
-    }
-
-    #[inline]
-    pub(crate) fn set(&mut self, flag: Flags) {
-        self.0 |= flag.0;
-    }
-
-    #[inline]
-    pub(crate) fn clear(&mut self, flag: Flags) {
-        self.0 &= !flag.0;
-    }
-
-    /// Clears a flag and tells whether it was set.
-    #[inline]
-    pub(crate) fn take(&mut self, flag: Flags) -> bool {
-        let was = self.has(flag);
-        self.clear(flag);
-        was
+    pub(crate) fn is_notifiable(self) -> bool {
+        matches!(self, Life::Handshaking | Life::Open | Life::Closing)
     }
 }
 
 /// One connection. Its size is a promise, and a test.
 pub struct Connection {
-    pub(crate) transport: Transport,
-    pub(crate) protocol: Protocol,
-    pub(crate) queue: WriteQueue,
-    /// Bytes that were read and not consumed: the beginning of a head or a frame, or what came
-    /// while reading was paused. The next read goes behind them.
-    #[expect(
-        clippy::box_collection,
-        reason = "a pointer where most have nothing to keep"
-    )]
-    pub(crate) carry: Option<Box<Vec<u8>>>,
+    id: ConnId,
+    transport: Transport,
+    protocol: Protocol,
+    output: Output,
+    reading: Reading,
+    waits: Waits,
     /// Who ended it and why; there from the first step of closing on.
-    pub(crate) close: Option<Box<Close>>,
-    pub(crate) generation: u32,
+    close: Option<Box<Close>>,
     /// Index of its handler; [`NO_HANDLER`] once `on_close` was called.
-    pub(crate) handler: u32,
+    handler: u32,
     /// Which part of its handler it belongs to.
-    pub(crate) route: u16,
+    route: u16,
     /// Index of its options.
-    pub(crate) options: u16,
-    pub(crate) flags: Flags,
-    pub(crate) life: Life,
-    /// What `deadline` is about.
-    pub(crate) wait: Option<Deadline>,
-    pub(crate) deadline: Tick,
-    pub(crate) write_deadline: Tick,
-    /// Where it is filed in `Deadlines`.
-    pub(crate) filed: Tick,
-    pub(crate) subscriptions: Subscriptions,
+    options: u16,
+    life: Life,
+    /// Closed only when the peer ends its side too, or the deadline passes.
+    lingers: bool,
+    /// `on_open` was called for what the connection is now, so `on_close` is owed.
+    is_opened: bool,
+    subscriptions: Subscriptions,
     /// How its publications are encoded.
-    pub(crate) wire_format: crate::pubsub::WireFormat,
+    wire_format: WireFormat,
     /// The last publication that was queued here; a member by name and by pattern gets it once.
-    pub(crate) last_publication: u64,
+    last_publication: u64,
 }
 
+/// The handler of a connection that has none any more.
 pub(crate) const NO_HANDLER: u32 = u32::MAX;
 
 impl Connection {
-    /// Whether the loop may read, parse and hand out now.
+    fn new(
+        id: ConnId,
+        transport: Transport,
+        protocol: Protocol,
+        handler: u32,
+        options: u16,
+    ) -> Connection {
+        Connection {
+            id,
+            wire_format: protocol.wire_format(),
+            transport,
+            protocol,
+            output: Output::new(),
+            reading: Reading::default(),
+            waits: Waits::default(),
+            close: None,
+            handler,
+            route: 0,
+            options,
+            life: Life::Open,
+            lingers: false,
+            is_opened: false,
+            subscriptions: Subscriptions::default(),
+            last_publication: 0,
+        }
+    }
+
+    /// What its bytes mean.
     #[inline]
-    pub(crate) fn may_read(&self) -> bool {
-        !self.flags.has_any(Flags::UNREAD)
+    pub(crate) fn protocol(&self) -> &Protocol {
+        &self.protocol
+    }
+
+    /// Which part of its handler it belongs to.
+    #[inline]
+    pub(crate) fn route(&self) -> u16 {
+        self.route
+    }
+
+    #[inline]
+    pub(crate) fn life(&self) -> Life {
+        self.life
+    }
+
+    #[inline]
+    pub(crate) fn handler(&self) -> u32 {
+        self.handler
+    }
+
+    pub(crate) fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
+    /// Its reading half.
+    #[inline]
+    pub(crate) fn reading(&self) -> &Reading {
+        &self.reading
+    }
+
+    /// Whether `on_open` was called for what the connection is now.
+    pub(crate) fn is_opened(&self) -> bool {
+        self.is_opened
+    }
+
+    #[inline]
+    fn options<'r>(&self, rooms: &'r Rooms) -> &'r ConnectionOptions {
+        rooms.options(self.options)
+    }
+
+    /// What the outbox borrows of it.
+    #[inline]
+    fn parts(&mut self) -> Parts<'_> {
+        Parts {
+            id: self.id,
+            transport: &mut self.transport,
+            output: &mut self.output,
+            reading: &mut self.reading,
+        }
     }
 }
 

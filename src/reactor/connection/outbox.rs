@@ -1,649 +1,594 @@
-//! What goes out: queues and their policies, the cork, and what the kernel takes.
+//! What goes out: the queues of all connections, the cork, and what the kernel takes.
 //!
-//! A connection's own replies are gathered while its event is handled (corked) and leave with one
-//! write; what others queue for it leaves when it is flushed.
+//! A connection's queue is a list of nodes. While the connection's own event is handled, the queue
+//! has an open tail, the *cork*: one buffer of the loop, lent to that connection, in which its
+//! replies gather so that they leave with one write. What the kernel does not take of it becomes
+//! nodes, one for each message where the policy of the route may drop messages; so the policies
+//! act on everything that is queued, and the common case allocates nothing.
+//!
+//! This room moves bytes. Whether a message is admitted, and what follows when the socket blocks or
+//! fails, is decided in `send`.
 
 use std::io::{self, IoSlice};
-use std::rc::Rc;
-
-use mio::Interest;
 
 use crate::protocol::websocket::{self, Message, Role};
-use crate::protocol::{event_stream, http};
-
-use crate::reactor::close::{CloseCause, Sent};
-use crate::reactor::config::{ConnectionOptions, Overflow};
-use crate::reactor::connection::queue::{Bytes, Keep, SLICES_MAX};
-use crate::reactor::connection::table::{Source, Table, reregister};
-use crate::reactor::connection::{Connection, Flags, Life, Protocol};
+use crate::reactor::burst::{BURST, give_back};
+use crate::reactor::config::{ConnectionOptions, Overflow, QUEUED_MESSAGE_BYTES};
 use crate::reactor::id::ConnId;
-use crate::reactor::time::coarse::Tick;
+use crate::reactor::transport::Transport;
+
+use super::fast_path::FastPath;
+use super::queue::{Bytes, DropRule, Nodes, Queue, SLICES_MAX};
+use super::reading::{Pause, Reading};
 
 /// Above this many bytes the replies of one event are written before the event is over.
-const CORK_BYTES: usize = 64 * 1024;
+pub(super) const CORK_BYTES: usize = 64 * 1024;
 
-/// From this many bytes on a payload is written from where it lies.
-const LARGE_BYTES: usize = 16 * 1024;
+/// From this many bytes on a payload is written from where it lies, and shared bytes stay shared.
+pub(super) const LARGE_BYTES: usize = 16 * 1024;
 
-impl Table {
-    // ── what the application orders: bytes ───────────────────────────────────────────────────
+/// The most that short replies of one event can count in the cork, overhead included, before the
+/// general way looks at them: each is at least a header of two bytes.
+pub(super) const FAST_CORK_BYTES_MAX: usize = LARGE_BYTES + LARGE_BYTES / 2 * QUEUED_MESSAGE_BYTES;
 
-    /// Queues one application message, in the words of the connection's protocol.
+/// On the list of connections to flush.
+const DIRTY: u8 = 1;
+/// The kernel took less than there was: the poll waits until the socket is writable.
+const BLOCKED: u8 = 1 << 1;
+/// The queue was above its high watermark, or reading was paused while it was above the low one:
+/// the application is to hear when it is below the low one.
+const FULL: u8 = 1 << 2;
+/// On the list of connections whose queue has come below the low watermark.
+const LOW_MARK_LISTED: u8 = 1 << 3;
+
+/// The writing half of one connection.
+#[derive(Debug)]
+pub(crate) struct Output {
+    queue: Queue,
+    flags: u8,
+}
+
+impl Output {
+    pub(super) const fn new() -> Output {
+        Output {
+            queue: Queue::new(),
+            flags: 0,
+        }
+    }
+
+    /// Whether nothing is queued and the socket takes bytes, as far as is known.
     #[inline]
-    pub(crate) fn send(&mut self, id: ConnId, message: Message<'_>, keep: Keep) -> Sent {
-        // A short reply to who is being read: the common case by itself.
-        if let Some(role) = self.plain
-            && self.corked == id
-            && message.as_bytes().len() + self.cork.len() < LARGE_BYTES
-        {
-            let mask = match role {
-                Role::Server => None,
-                Role::Client => Some(websocket::random_mask()),
-            };
-            websocket::encode_message(mask, message, &mut self.cork);
-            return Sent::Queued;
-        }
-        self.send_any(id, message, keep)
+    pub(super) fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.flags == 0
     }
 
-    fn send_any(&mut self, id: ConnId, message: Message<'_>, keep: Keep) -> Sent {
-        match self.admit(id, keep) {
-            Ok(()) => {}
-            Err(Sent::Full) if matches!(keep, Keep::Keyed(_)) && self.replaces(id) => {
-                let mut bytes = Vec::new();
-                return match self.encode(id, message, &mut bytes) {
-                    Ok(()) => self.replace(id, keep, Bytes::Owned(bytes)),
-                    Err(sent) => sent,
-                };
-            }
-            Err(sent) => return sent,
-        }
-        if self.corked == id {
-            if LARGE_BYTES <= message.as_bytes().len() && self.write_large(id, message) {
-                return Sent::Queued;
-            }
-            if message.as_bytes().len() < CORK_BYTES || !self.masks(id) {
-                let mut cork = std::mem::take(&mut self.cork);
-                let encoded = self.encode(id, message, &mut cork);
-                self.cork = cork;
-                if let Err(sent) = encoded {
-                    return sent;
-                }
-                if CORK_BYTES <= self.cork.len() {
-                    self.spill_cork();
-                }
-                return Sent::Queued;
-            }
-            // What is masked is a copy already: the kernel's refusal needs no other.
-            self.uncork_into_queue(id);
-        }
-        let mut bytes = Vec::with_capacity(message.as_bytes().len() + 14);
-        if let Err(sent) = self.encode(id, message, &mut bytes) {
-            return sent;
-        }
-        self.push(id, Bytes::Owned(bytes), keep);
-        Sent::Queued
-    }
-
-    /// Queues bytes that the stream cannot do without: heads, replies, control frames.
-    pub(crate) fn send_raw(&mut self, id: ConnId, bytes: &[u8]) {
-        if self.corked == id {
-            self.cork.extend_from_slice(bytes);
-            if CORK_BYTES <= self.cork.len() {
-                self.spill_cork();
-            }
-        } else {
-            self.push(id, Bytes::Owned(bytes.to_vec()), Keep::Always);
-        }
-    }
-
-    /// As [`send_raw`](Self::send_raw), without a copy where there is no cork.
-    pub(crate) fn send_owned(&mut self, id: ConnId, bytes: Vec<u8>) {
-        if self.corked == id && bytes.len() < LARGE_BYTES {
-            self.send_raw(id, &bytes);
-        } else {
-            self.uncork_into_queue(id);
-            self.push(id, Bytes::Owned(bytes), Keep::Always);
-        }
-    }
-
-    /// Queues a publication for a member, unless it has the one of this `mark` already or is not
-    /// open: then `None`.
+    /// Whether the poll waits until the socket is writable.
     #[inline]
-    pub(crate) fn send_publication(
-        &mut self,
-        id: ConnId,
-        mark: u64,
-        key: u64,
-        encode: impl FnOnce() -> Rc<[u8]>,
-    ) -> Option<Sent> {
-        let Table {
-            sources,
-            nodes,
-            options,
-            dirty,
-            corked,
-            ..
-        } = self;
-        let Some(Source::Connection(connection)) = sources.get_mut(id.index as usize) else {
-            return None;
-        };
-        let is_open = connection.generation == id.generation && connection.life == Life::Open;
-        if !is_open || std::mem::replace(&mut connection.last_publication, mark) == mark {
-            return None;
-        }
-        let bytes = encode();
-        // The common case by itself: one look-up for a member that has room and is not being read.
-        let options = &options[usize::from(connection.options)];
-        if *corked == id || options.queue_high_bytes < connection.queue.queued_bytes() {
-            return Some(self.send_shared(id, bytes, key));
-        }
-        connection
-            .queue
-            .push(nodes, Bytes::Shared(bytes), Keep::Keyed(key));
-        if connection.note_pushed(options) {
-            dirty.push(id);
-        }
-        Some(Sent::Queued)
+    pub(super) fn is_blocked(&self) -> bool {
+        self.flags & BLOCKED != 0
     }
 
-    /// Queues shared bytes: a publication, in the form this member takes.
-    fn send_shared(&mut self, id: ConnId, bytes: Rc<[u8]>, key: u64) -> Sent {
-        match self.admit(id, Keep::Keyed(key)) {
-            Ok(()) => {}
-            Err(Sent::Full) if self.replaces(id) => {
-                return self.replace(id, Keep::Keyed(key), Bytes::Shared(bytes));
-            }
-            Err(sent) => return sent,
-        }
-        if self.corked == id && bytes.len() < LARGE_BYTES {
-            self.cork.extend_from_slice(&bytes);
-            if CORK_BYTES <= self.cork.len() {
-                self.spill_cork();
-            }
-        } else {
-            self.uncork_into_queue(id);
-            self.push(id, Bytes::Shared(bytes), Keep::Keyed(key));
-        }
-        Sent::Queued
+    /// The kernel took less than there was. Returns whether that is new.
+    pub(super) fn block(&mut self) -> bool {
+        let is_new = self.flags & BLOCKED == 0;
+        self.flags |= BLOCKED;
+        is_new
     }
 
-    fn masks(&self, id: ConnId) -> bool {
-        self.connection(id).is_some_and(
-            |found| matches!(&found.protocol, Protocol::WebSocket(machine) if machine.masks()),
-        )
+    /// Returns whether it was blocked.
+    pub(super) fn unblock(&mut self) -> bool {
+        let was_blocked = self.is_blocked();
+        self.flags &= !BLOCKED;
+        was_blocked
     }
 
-    fn encode(&self, id: ConnId, message: Message<'_>, out: &mut Vec<u8>) -> Result<(), Sent> {
-        let Some(connection) = self.connection(id) else {
-            return Err(Sent::Gone);
-        };
-        match &connection.protocol {
-            Protocol::Raw => out.extend_from_slice(message.as_bytes()),
-            Protocol::WebSocket(machine) => machine.encode(message, out),
-            Protocol::EventStream { chunked } => {
-                let Message::Text(text) = message else {
-                    return Err(Sent::Gone);
-                };
-                let mut event = Vec::with_capacity(text.len() + 16);
-                // Only names and ids can be refused, and there are none.
-                let _ = event_stream::encode(None, None, text, &mut event);
-                if *chunked {
-                    http::encode_chunk(&event, out);
-                } else {
-                    out.extend_from_slice(&event);
-                }
-            }
-            Protocol::Http(exchange) => {
-                if !exchange.encode_body(message.as_bytes(), out) {
-                    return Err(Sent::Gone);
-                }
-            }
-            // A frame before the answer would be a guess that there will be one.
-            Protocol::Upgrade(_) => return Err(Sent::Gone),
-        }
-        Ok(())
+    /// The application is to hear when the queue is below the low watermark.
+    pub(super) fn watch_low_mark(&mut self) {
+        self.flags |= FULL;
     }
 
-    /// Whether one more message may be queued; applies the route's policy when not.
-    fn admit(&mut self, id: ConnId, keep: Keep) -> Result<(), Sent> {
-        let Some(connection) = self.open_mut(id) else {
-            return Err(Sent::Gone);
-        };
-        let queued_bytes = connection.queue.queued_bytes();
-        let connection_is_http = matches!(connection.protocol, Protocol::Http(_));
-        let is_blocked = connection.flags.has(Flags::BLOCKED);
-        let options_index = connection.options;
-        let high_bytes = self.options[usize::from(options_index)].queue_high_bytes;
-        if queued_bytes <= high_bytes {
-            return Ok(());
-        }
-        // Nobody is slow whom nothing was offered yet: a burst within one turn may be this large.
-        if !is_blocked && self.corked != id {
-            self.flush(id);
-            let Some(connection) = self.open_mut(id) else {
-                return Err(Sent::Gone);
-            };
-            if connection.queue.queued_bytes() <= high_bytes {
-                return Ok(());
-            }
-        }
-        let options = &self.options[usize::from(options_index)];
-        // A body with a hole in it would look whole.
-        let overflow = match connection_is_http {
-            true => Overflow::Close,
-            false => options.overflow,
-        };
-        match overflow {
-            Overflow::Close => {
-                self.stats.slow_consumers += 1;
-                self.fail(id, CloseCause::SlowConsumer);
-                Err(Sent::Full)
-            }
-            Overflow::DropNewest => {
-                self.stats.dropped += 1;
-                Err(Sent::Full)
-            }
-            // For the caller to put in the place of an older one.
-            Overflow::LatestPerKey if matches!(keep, Keep::Keyed(_)) => Err(Sent::Full),
-            Overflow::DropOldest | Overflow::LatestPerKey => self.drop_oldest(id, high_bytes),
+    /// Takes the connection off the list of the next flush.
+    pub(super) fn take_dirty(&mut self) -> bool {
+        let was_dirty = self.flags & DIRTY != 0;
+        self.flags &= !DIRTY;
+        was_dirty
+    }
+
+    /// Takes the connection off the list of those below the low watermark.
+    pub(super) fn take_below_low_mark(&mut self) -> bool {
+        let was_listed = self.flags & LOW_MARK_LISTED != 0;
+        self.flags &= !LOW_MARK_LISTED;
+        was_listed
+    }
+}
+
+/// What one connection lends the outbox: its id and its halves.
+pub(super) struct Parts<'c> {
+    pub(super) id: ConnId,
+    pub(super) transport: &'c mut Transport,
+    pub(super) output: &'c mut Output,
+    pub(super) reading: &'c mut Reading,
+}
+
+/// What became of an attempt to give the kernel what is queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flush {
+    /// The kernel has everything.
+    Done,
+    /// The kernel took less than there was; whether it took something at all.
+    Blocked { has_progressed: bool },
+    /// The transport failed.
+    Failed(io::ErrorKind),
+}
+
+/// Where a message in the cork ends, and whether a policy may drop it.
+struct CorkedMessage {
+    end: usize,
+    rule: DropRule,
+}
+
+/// The open tail of one connection's queue.
+struct Cork {
+    owner: ConnId,
+    bytes: Vec<u8>,
+    message_count: usize,
+    /// Kept where the route's policy may drop single messages.
+    messages: Vec<CorkedMessage>,
+    keeps_messages: bool,
+}
+
+impl Cork {
+    fn queued_bytes(&self) -> usize {
+        self.bytes.len() + self.message_count * QUEUED_MESSAGE_BYTES
+    }
+
+    fn note_message(&mut self, rule: DropRule) {
+        self.message_count += 1;
+        if self.keeps_messages {
+            self.messages.push(CorkedMessage {
+                end: self.bytes.len(),
+                rule,
+            });
         }
     }
 
-    fn drop_oldest(&mut self, id: ConnId, high_bytes: usize) -> Result<(), Sent> {
-        let Table {
-            sources,
-            nodes,
-            stats,
-            ..
-        } = self;
-        let Some(Source::Connection(connection)) = sources.get_mut(id.index as usize) else {
-            return Err(Sent::Gone);
-        };
-        stats.dropped += connection.queue.drop_oldest(nodes, high_bytes);
-        if connection.queue.queued_bytes() <= high_bytes {
-            return Ok(());
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.message_count = 0;
+        self.messages.clear();
+        if 4 * CORK_BYTES < self.bytes.capacity() {
+            self.bytes.shrink_to(CORK_BYTES);
         }
-        stats.dropped += 1;
-        Err(Sent::Full)
+        give_back(&mut self.messages);
     }
+}
 
-    fn replaces(&self, id: ConnId) -> bool {
-        self.open(id).is_some()
-            && self
-                .options_of(id)
-                .is_some_and(|options| options.overflow == Overflow::LatestPerKey)
-    }
+/// The bytes of all connections that the kernel does not have yet.
+pub(super) struct Outbox {
+    nodes: Nodes,
+    cork: Cork,
+    fast_path: FastPath,
+    dirty: Vec<ConnId>,
+    below_low_mark: Vec<ConnId>,
+    /// Short messages of one queue, side by side for one write.
+    joined: Vec<u8>,
+    /// Bytes the kernel has taken since this was last asked.
+    sent_bytes: u64,
+}
 
-    fn open(&self, id: ConnId) -> Option<&Connection> {
-        self.connection(id)
-            .filter(|connection| connection.life == Life::Open)
-    }
-
-    fn replace(&mut self, id: ConnId, keep: Keep, bytes: Bytes) -> Sent {
-        let Keep::Keyed(key) = keep else {
-            return Sent::Full;
-        };
-        self.uncork_into_queue(id);
-        let high_bytes = self
-            .options_of(id)
-            .map_or(0, |options| options.queue_high_bytes);
-        let Some(Source::Connection(connection)) = self.sources.get_mut(id.index as usize) else {
-            return Sent::Gone;
-        };
-        let replaced = connection
-            .queue
-            .replace(&mut self.nodes, key, bytes, high_bytes);
-        match replaced {
-            Ok(dropped) => {
-                self.stats.dropped += dropped;
-                Sent::Queued
-            }
-            Err(bytes) => match self.drop_oldest(id, high_bytes) {
-                Ok(()) => {
-                    self.push(id, bytes, keep);
-                    Sent::Queued
-                }
-                Err(sent) => sent,
+impl Outbox {
+    pub(super) fn new() -> Outbox {
+        Outbox {
+            nodes: Nodes::default(),
+            cork: Cork {
+                owner: ConnId::NONE,
+                bytes: Vec::new(),
+                message_count: 0,
+                messages: Vec::new(),
+                keeps_messages: false,
             },
+            fast_path: FastPath::default(),
+            dirty: Vec::new(),
+            below_low_mark: Vec::new(),
+            joined: Vec::new(),
+            sent_bytes: 0,
         }
     }
 
-    fn push(&mut self, id: ConnId, bytes: Bytes, keep: Keep) {
-        self.unplain(id);
-        let Table {
-            sources,
-            nodes,
-            options,
-            dirty,
-            ..
-        } = self;
-        let Some(Source::Connection(connection)) = sources.get_mut(id.index as usize) else {
-            return;
-        };
-        if connection.generation != id.generation {
-            return;
-        }
-        connection.queue.push(nodes, bytes, keep);
-        if connection.note_pushed(&options[usize::from(connection.options)]) {
-            dirty.push(id);
+    /// Queues bytes that the stream cannot do without: heads, answers, control frames. In the cork
+    /// where there is one; a caller that corks much asks [`is_cork_full`](Self::is_cork_full).
+    pub(super) fn queue_reply(
+        &mut self,
+        parts: &mut Parts<'_>,
+        bytes: &[u8],
+        options: &ConnectionOptions,
+    ) {
+        if self.is_corked(parts.id) {
+            self.cork.bytes.extend_from_slice(bytes);
+            self.cork.note_message(DropRule::Never);
+        } else {
+            self.push(
+                parts,
+                Bytes::Owned(bytes.to_vec()),
+                DropRule::Never,
+                options,
+            );
         }
     }
 
-    // ── what goes out ────────────────────────────────────────────────────────────────────────
+    // ── the cork and the fast path ───────────────────────────────────────────────────────────
 
-    /// From here to [`uncork`](Self::uncork) the connection's own replies are gathered.
-    pub(crate) fn set_cork(&mut self, id: ConnId) {
-        debug_assert!(self.cork.is_empty());
-        self.corked = id;
-    }
-
-    /// The corked connection is a WebSocket of this role with nothing else about it.
+    /// From here to [`uncork`](Self::uncork) the connection's own replies gather.
     #[inline]
-    pub(crate) fn set_plain(&mut self, role: Role) {
-        self.plain = Some(role);
+    pub(super) fn cork(&mut self, id: ConnId, overflow: Overflow) {
+        debug_assert!(self.cork.bytes.is_empty());
+        self.cork.owner = id;
+        self.cork.keeps_messages = overflow != Overflow::Close;
     }
 
-    /// The role of the corked connection, where it has nothing else about it.
+    /// Whether the connection's event is being handled.
     #[inline]
-    pub(crate) fn plain(&self) -> Option<Role> {
-        self.plain
+    pub(super) fn is_corked(&self, id: ConnId) -> bool {
+        self.cork.owner == id
     }
 
-    /// Something else is about the connection from here on.
+    /// The connection is open, and has nothing but short messages for us.
     #[inline]
-    pub(crate) fn unplain(&mut self, id: ConnId) {
-        if self.corked == id {
-            self.plain = None;
+    pub(super) fn enter_fast_path(&mut self, role: Role) {
+        self.fast_path.enter(role);
+    }
+
+    /// Something changed about the connection that the fast path does not look at.
+    #[inline]
+    pub(super) fn leave_fast_path(&mut self, id: ConnId) {
+        if self.cork.owner == id {
+            self.fast_path.leave();
         }
     }
 
-    /// No message is handed out any more the short way, because none is.
-    pub(crate) fn unplain_all(&mut self) {
-        self.plain = None;
+    /// No more messages are delivered by the fast path, whichever connection is corked.
+    pub(super) fn leave_fast_path_of_all(&mut self) {
+        self.fast_path.leave();
     }
 
-    /// Writes what was gathered, with one system call; the kernel's refusal goes to the queue.
     #[inline]
-    pub(crate) fn uncork(&mut self) {
-        if !self.cork.is_empty() && !self.write_cork() {
-            self.spill_cork_slowly();
-        }
-        self.corked = ConnId::NONE;
-        self.plain = None;
+    pub(super) fn fast_path(&self) -> Option<Role> {
+        self.fast_path.role()
     }
 
-    fn spill_cork(&mut self) {
-        if !self.write_cork() {
-            self.spill_cork_slowly();
-        }
-    }
-
-    /// Nobody is behind and the socket takes bytes: the common case by itself.
+    /// Corks a short reply on the fast path. `false` when the general way must look at it.
     #[inline(always)]
-    fn write_cork(&mut self) -> bool {
-        let id = self.corked;
-        if let Some(Source::Connection(connection)) = self.sources.get_mut(id.index as usize)
-            && connection.generation == id.generation
-            && connection.queue.is_empty()
-            && !connection.flags.has(Flags::BLOCKED)
-            && let Ok(taken) = connection.transport.write(&self.cork)
-        {
-            self.stats.sent_bytes += taken as u64;
-            if taken != self.cork.len() {
-                let rest = Bytes::Owned(self.cork[taken..].to_vec());
-                self.push(id, rest, Keep::Always);
-            }
-            self.cork.clear();
-            if 4 * CORK_BYTES < self.cork.capacity() {
-                self.cork.shrink_to(CORK_BYTES);
-            }
-            return true;
-        }
-        false
-    }
-
-    fn spill_cork_slowly(&mut self) {
-        let id = self.corked;
-        let mut cork = std::mem::take(&mut self.cork);
-        self.write_now(id, &cork, &[]);
-        cork.clear();
-        if 4 * CORK_BYTES < cork.capacity() {
-            cork.shrink_to(CORK_BYTES);
-        }
-        self.cork = cork;
-    }
-
-    /// Before something else is queued for the corked connection: keeps the order.
-    fn uncork_into_queue(&mut self, id: ConnId) {
-        if self.corked == id && !self.cork.is_empty() {
-            self.spill_cork();
-        }
-    }
-
-    /// Writes cork, frame header and payload from where they lie. Not for all protocols: `false`
-    /// means that nothing was done.
-    fn write_large(&mut self, id: ConnId, message: Message<'_>) -> bool {
-        let Some(Protocol::WebSocket(machine)) =
-            self.connection(id).map(|connection| &connection.protocol)
-        else {
+    pub(super) fn send_fast(&mut self, id: ConnId, message: Message<'_>) -> bool {
+        let Some(role) = self.fast_path.role() else {
             return false;
         };
-        if machine.masks() {
+        // Below this no watermark is reached, or `OptionSet` says that the fast path is not for
+        // this route.
+        if self.cork.owner != id || LARGE_BYTES <= message.as_bytes().len() + self.cork.bytes.len()
+        {
             return false;
         }
-        let mut cork = std::mem::take(&mut self.cork);
-        websocket::encode_message_header(message, &mut cork);
-        self.write_now(id, &cork, message.as_bytes());
-        cork.clear();
-        self.cork = cork;
+        let mask = match role {
+            Role::Server => None,
+            Role::Client => Some(websocket::random_mask()),
+        };
+        websocket::encode_message(mask, message, &mut self.cork.bytes);
+        self.cork.message_count += 1;
         true
     }
 
-    fn write_now(&mut self, id: ConnId, first: &[u8], second: &[u8]) {
-        let Some(connection) = self.connection_mut(id) else {
-            return;
-        };
+    /// Corks what `encode` appends.
+    pub(super) fn append<E>(
+        &mut self,
+        rule: DropRule,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        encode(&mut self.cork.bytes)?;
+        self.cork.note_message(rule);
+        Ok(())
+    }
+
+    /// Whether what is corked is so much that it is written before the event is over.
+    #[inline]
+    pub(super) fn is_cork_full(&self) -> bool {
+        CORK_BYTES <= self.cork.bytes.len()
+    }
+
+    /// Whether nothing is corked.
+    #[inline]
+    pub(super) fn is_cork_empty(&self) -> bool {
+        self.cork.bytes.is_empty()
+    }
+
+    /// Gives the kernel what is corked, and `payload` behind it, with one system call; the rest is
+    /// queued. The corked connection must be the one that `parts` is of.
+    ///
+    /// # Errors
+    ///
+    /// The transport's failure. What was corked is lost then, as the connection is.
+    #[inline]
+    pub(super) fn write_cork(
+        &mut self,
+        parts: &mut Parts<'_>,
+        payload: &[u8],
+        rule: DropRule,
+        options: &ConnectionOptions,
+    ) -> Result<(), io::ErrorKind> {
+        debug_assert!(self.is_corked(parts.id));
         let mut taken = 0;
-        if connection.queue.is_empty() && !connection.flags.has(Flags::BLOCKED) {
-            let result = if second.is_empty() {
-                connection.transport.write(first)
+        // Behind what is queued, or into a socket that takes nothing, it would only be refused.
+        if parts.output.queue.is_empty() && !parts.output.is_blocked() {
+            let result = if payload.is_empty() {
+                parts.transport.write(&self.cork.bytes)
             } else {
-                connection
-                    .transport
-                    .write_vectored(&[IoSlice::new(first), IoSlice::new(second)])
+                let slices = [IoSlice::new(&self.cork.bytes), IoSlice::new(payload)];
+                parts.transport.write_vectored(&slices)
             };
             match result {
                 Ok(count) => taken = count,
                 Err(error) if is_again(&error) => {}
-                Err(error) => return self.abort(id, CloseCause::Io(error.kind())),
+                Err(error) => {
+                    self.cork.clear();
+                    return Err(error.kind());
+                }
             }
         }
-        self.stats.sent_bytes += taken as u64;
-        let length = first.len() + second.len();
-        if taken == length {
-            return;
+        self.sent_bytes += taken as u64;
+        if taken < self.cork.bytes.len() + payload.len() {
+            self.queue_cork(parts, taken, payload, rule, options);
         }
-        let mut rest = Vec::with_capacity(length - taken);
-        rest.extend_from_slice(&first[taken.min(first.len())..]);
-        rest.extend_from_slice(&second[taken.saturating_sub(first.len())..]);
-        self.push(id, Bytes::Owned(rest), Keep::Always);
+        self.cork.clear();
+        Ok(())
     }
 
-    /// Moves queued bytes to the kernel until it takes no more.
-    pub(crate) fn flush(&mut self, id: ConnId) {
-        let now = self.now;
-        loop {
-            let Table {
-                sources,
-                nodes,
-                options,
-                stats,
-                registry,
-                together,
-                ..
-            } = self;
-            let Some(Source::Connection(connection)) = sources.get_mut(id.index as usize) else {
-                return;
-            };
-            if connection.generation != id.generation
-                || matches!(connection.life, Life::Done | Life::Lingering)
-            {
-                return;
-            }
-            if connection.queue.is_empty() {
-                if connection.flags.take(Flags::BLOCKED) {
-                    connection.write_deadline = Tick::NEVER;
-                    // A failure shows at the next operation on the socket.
-                    let _ = reregister(
-                        registry,
-                        &mut connection.transport,
-                        id.index as usize,
-                        Interest::READABLE,
-                    );
+    /// Queues what the kernel did not take of the cork and of the payload behind it.
+    fn queue_cork(
+        &mut self,
+        parts: &mut Parts<'_>,
+        taken: usize,
+        payload: &[u8],
+        rule: DropRule,
+        options: &ConnectionOptions,
+    ) {
+        let cork_bytes = self.cork.bytes.len();
+        if self.cork.keeps_messages {
+            let mut start = 0;
+            for message in std::mem::take(&mut self.cork.messages) {
+                if taken < message.end {
+                    // The kernel has the beginning of this one: the stream needs its end.
+                    let rule = match start < taken {
+                        true => DropRule::Never,
+                        false => message.rule,
+                    };
+                    let rest = &self.cork.bytes[start.max(taken)..message.end];
+                    let rest = Bytes::Owned(rest.to_vec());
+                    self.push(parts, rest, rule, options);
                 }
-                return self.flushed(id);
+                start = message.end;
             }
-            let (length, result) = match connection.queue.only(nodes) {
-                Some(bytes) => (bytes.len(), connection.transport.write(bytes)),
-                None if 1 < connection.queue.copy(nodes, together) => {
-                    (together.len(), connection.transport.write(together))
+            if payload.is_empty() {
+                return;
+            }
+            // Behind the last message is the header of the payload.
+            let from = start.max(taken);
+            let mut rest = Vec::with_capacity(cork_bytes + payload.len() - from.min(cork_bytes));
+            rest.extend_from_slice(&self.cork.bytes[from.min(cork_bytes)..]);
+            rest.extend_from_slice(&payload[taken.saturating_sub(cork_bytes)..]);
+            let rule = if start < taken { DropRule::Never } else { rule };
+            return self.push(parts, Bytes::Owned(rest), rule, options);
+        }
+        let mut rest = Vec::with_capacity(cork_bytes + payload.len() - taken);
+        rest.extend_from_slice(&self.cork.bytes[taken.min(cork_bytes)..]);
+        rest.extend_from_slice(&payload[taken.saturating_sub(cork_bytes)..]);
+        self.push(parts, Bytes::Owned(rest), DropRule::Never, options);
+    }
+
+    /// Appends the header of a payload that [`write_cork`](Self::write_cork) gets.
+    pub(super) fn append_header(&mut self, message: Message<'_>) {
+        websocket::encode_message_header(message, &mut self.cork.bytes);
+    }
+
+    /// The event is over. What was corked has been written.
+    #[inline]
+    pub(super) fn uncork(&mut self) {
+        debug_assert!(self.cork.bytes.is_empty());
+        self.cork.owner = ConnId::NONE;
+        self.fast_path.leave();
+    }
+
+    /// As [`uncork`](Self::uncork), where the connection has gone meanwhile.
+    pub(super) fn discard_cork(&mut self) {
+        self.cork.clear();
+        self.uncork();
+    }
+
+    // ── the queue ────────────────────────────────────────────────────────────────────────────
+
+    /// Bytes that wait for a socket, with their overhead: its queue, open tail included.
+    #[inline]
+    pub(super) fn queued_bytes(&self, id: ConnId, output: &Output) -> usize {
+        let queued_bytes = output.queue.queued_bytes();
+        match self.is_corked(id) {
+            true => queued_bytes + self.cork.queued_bytes(),
+            false => queued_bytes,
+        }
+    }
+
+    /// Queues bytes behind everything that is queued; what is corked for this connection must have
+    /// been written before.
+    #[inline]
+    pub(super) fn push(
+        &mut self,
+        parts: &mut Parts<'_>,
+        bytes: Bytes,
+        rule: DropRule,
+        options: &ConnectionOptions,
+    ) {
+        self.leave_fast_path(parts.id);
+        parts.output.queue.push(&mut self.nodes, bytes, rule);
+        let queued_bytes = parts.output.queue.queued_bytes();
+        if options.queue_high_bytes < queued_bytes {
+            self.note_full(parts, options);
+        }
+        self.mark_dirty(parts.id, parts.output);
+    }
+
+    fn note_full(&mut self, parts: &mut Parts<'_>, options: &ConnectionOptions) {
+        parts.output.flags |= FULL;
+        // Where messages are dropped, reading goes on, or the pongs of a slow peer would not be
+        // seen; only pongs and replies, which cannot be dropped, take a queue far above its mark.
+        let far = options.queue_high_bytes.saturating_mul(2);
+        if options.overflow == Overflow::Close || far < parts.output.queue.queued_bytes() {
+            parts.reading.pause(Pause::Queue);
+        }
+    }
+
+    /// Lists a connection for the next flush, unless it is listed or waits until it is writable.
+    #[inline]
+    pub(super) fn mark_dirty(&mut self, id: ConnId, output: &mut Output) {
+        if output.flags & (DIRTY | BLOCKED) == 0 {
+            output.flags |= DIRTY;
+            self.dirty.push(id);
+        }
+    }
+
+    /// Drops messages, oldest first, until at most `bytes` are queued. Returns how many went.
+    pub(super) fn drop_oldest(&mut self, output: &mut Output, bytes: usize) -> u64 {
+        output.queue.drop_oldest(&mut self.nodes, bytes)
+    }
+
+    /// Puts `bytes` in the place of the last queued message with the same key. Returns how many
+    /// messages went, or the bytes when there is no such message.
+    pub(super) fn replace(
+        &mut self,
+        output: &mut Output,
+        key: u64,
+        bytes: Bytes,
+        high_bytes: usize,
+    ) -> Result<u64, Bytes> {
+        output
+            .queue
+            .replace(&mut self.nodes, key, bytes, high_bytes)
+    }
+
+    /// Drops everything that is queued.
+    pub(super) fn clear(&mut self, output: &mut Output) {
+        output.queue.clear(&mut self.nodes);
+    }
+
+    /// Gives the kernel what is queued until it takes no more.
+    pub(super) fn flush(&mut self, transport: &mut Transport, output: &mut Output) -> Flush {
+        let mut has_progressed = false;
+        while !output.queue.is_empty() {
+            let (length, result) = match output.queue.only(&self.nodes) {
+                Some(bytes) => (bytes.len(), transport.write(bytes)),
+                None if 1 < output.queue.copy(&self.nodes, &mut self.joined) => {
+                    (self.joined.len(), transport.write(&self.joined))
                 }
                 None => {
                     let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-                    let (count, length) = connection.queue.gather(nodes, &mut slices);
-                    (
-                        length,
-                        connection.transport.write_vectored(&slices[..count]),
-                    )
+                    let (count, length) = output.queue.gather(&self.nodes, &mut slices);
+                    (length, transport.write_vectored(&slices[..count]))
                 }
             };
-            let blocked = match result {
+            match result {
                 Ok(taken) => {
-                    stats.sent_bytes += taken as u64;
-                    connection.queue.advance(nodes, taken);
-                    if 0 < taken && connection.flags.has(Flags::BLOCKED) {
-                        connection.write_deadline = Tick::after(
-                            now,
-                            options[usize::from(connection.options)].write_timeout,
-                        );
+                    self.sent_bytes += taken as u64;
+                    output.queue.advance(&mut self.nodes, taken);
+                    has_progressed |= 0 < taken;
+                    if taken < length {
+                        return Flush::Blocked { has_progressed };
                     }
-                    taken < length
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => false,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => true,
-                Err(error) => return self.abort(id, CloseCause::Io(error.kind())),
-            };
-            if blocked {
-                self.block(id);
-                return self.note_level(id);
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Flush::Blocked { has_progressed };
+                }
+                Err(error) => return Flush::Failed(error.kind()),
             }
         }
-    }
-
-    fn block(&mut self, id: ConnId) {
-        let now = self.now;
-        let Table {
-            sources,
-            options,
-            registry,
-            ..
-        } = self;
-        let Some(Source::Connection(connection)) = sources.get_mut(id.index as usize) else {
-            return;
-        };
-        if connection.flags.has(Flags::BLOCKED) {
-            return;
-        }
-        connection.flags.set(Flags::BLOCKED);
-        connection.write_deadline =
-            Tick::after(now, options[usize::from(connection.options)].write_timeout);
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        let result = reregister(
-            registry,
-            &mut connection.transport,
-            id.index as usize,
-            interest,
-        );
-        self.file(id);
-        if let Err(error) = result {
-            self.abort(id, CloseCause::Io(error.kind()));
+        match transport.is_flushed() {
+            true => Flush::Done,
+            false => Flush::Blocked { has_progressed },
         }
     }
 
-    fn flushed(&mut self, id: ConnId) {
-        self.note_level(id);
-        if self
-            .connection(id)
-            .is_some_and(|connection| connection.life == Life::Finishing)
-        {
-            self.finished(id);
-        }
-    }
-
-    /// Below the low watermark again: reading goes on, and the application is told.
-    fn note_level(&mut self, id: ConnId) {
-        let Table {
-            sources,
-            options,
-            drained,
-            ..
-        } = self;
-        let Some(Source::Connection(connection)) = sources.get_mut(id.index as usize) else {
-            return;
-        };
-        let options = &options[usize::from(connection.options)];
+    /// Whether the queue has come below the low watermark, which somebody waits for; lists the
+    /// connection then.
+    pub(super) fn note_level(
+        &mut self,
+        id: ConnId,
+        output: &mut Output,
+        options: &ConnectionOptions,
+    ) -> bool {
         let low_bytes = options.queue_low_bytes.min(options.queue_high_bytes);
-        if connection.flags.has(Flags::FULL) && connection.queue.queued_bytes() <= low_bytes {
-            connection.flags.clear(Flags::FULL);
-            connection.flags.clear(Flags::CHOKED);
-            if !connection.flags.has(Flags::DRAINED) {
-                connection.flags.set(Flags::DRAINED);
-                drained.push(id);
-            }
-            self.read_again(id);
-        }
-    }
-
-    /// Flushes every connection that has something to say and is not blocked.
-    pub(crate) fn flush_dirty(&mut self) {
-        let mut dirty = std::mem::take(&mut self.dirty);
-        for id in dirty.drain(..) {
-            if self
-                .connection_mut(id)
-                .is_some_and(|connection| connection.flags.take(Flags::DIRTY))
-            {
-                self.flush(id);
-            }
-        }
-        // Flushing queues nothing for others, but it may have closed; keep what came meanwhile.
-        if self.dirty.is_empty() {
-            self.dirty = dirty;
-        }
-    }
-}
-
-impl Connection {
-    /// Something was queued: is it full now? Whether it is to be flushed that was not before.
-    #[inline]
-    fn note_pushed(&mut self, options: &ConnectionOptions) -> bool {
-        if options.queue_high_bytes < self.queue.queued_bytes() {
-            self.flags.set(Flags::FULL);
-            // Where messages are dropped, it takes pongs and replies, which are not, to get far above.
-            let far = options.queue_high_bytes.saturating_mul(2);
-            if options.overflow == Overflow::Close || far < self.queue.queued_bytes() {
-                self.flags.set(Flags::CHOKED);
-            }
-        }
-        if self.flags.has_any(Flags::WAITS_TO_BE_FLUSHED) {
+        if output.flags & FULL == 0 || low_bytes < output.queue.queued_bytes() {
             return false;
         }
-        self.flags.set(Flags::DIRTY);
+        output.flags &= !FULL;
+        if output.flags & LOW_MARK_LISTED == 0 {
+            output.flags |= LOW_MARK_LISTED;
+            self.below_low_mark.push(id);
+        }
         true
+    }
+
+    // ── the lists ────────────────────────────────────────────────────────────────────────────
+
+    /// Whether the next turn has something to do here.
+    #[inline]
+    pub(super) fn is_quiet(&self) -> bool {
+        self.dirty.is_empty() && self.below_low_mark.is_empty()
+    }
+
+    #[inline]
+    pub(super) fn has_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// The connections to flush. The list is given back with
+    /// [`return_dirty`](Self::return_dirty), so that its memory is used again.
+    pub(super) fn take_dirty(&mut self) -> Vec<ConnId> {
+        std::mem::take(&mut self.dirty)
+    }
+
+    pub(super) fn return_dirty(&mut self, list: Vec<ConnId>) {
+        // Flushing queues nothing for others, but it may have closed; keep what came meanwhile.
+        if self.dirty.is_empty() {
+            self.dirty = list;
+        }
+    }
+
+    #[inline]
+    pub(super) fn has_below_low_mark(&self) -> bool {
+        !self.below_low_mark.is_empty()
+    }
+
+    /// The connections whose queue has come below the low watermark.
+    pub(super) fn take_below_low_mark(&mut self) -> Vec<ConnId> {
+        std::mem::take(&mut self.below_low_mark)
+    }
+
+    /// How many bytes the kernel has taken since this was last asked.
+    #[inline]
+    pub(super) fn take_sent_bytes(&mut self) -> u64 {
+        std::mem::take(&mut self.sent_bytes)
+    }
+
+    /// Whether there was a burst of messages since this was last asked.
+    #[inline]
+    pub(super) fn take_burst(&mut self) -> bool {
+        BURST < self.nodes.take_most()
+    }
+
+    pub(super) fn give_back_memory(&mut self) {
+        self.nodes.give_back_memory();
+        give_back(&mut self.dirty);
+        give_back(&mut self.below_low_mark);
     }
 }
 
-pub(crate) fn is_again(error: &io::Error) -> bool {
+fn is_again(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted

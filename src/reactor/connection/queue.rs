@@ -9,9 +9,10 @@ use std::rc::Rc;
 
 use slab::Slab;
 
+use crate::reactor::burst::BURST;
 use crate::reactor::config::QUEUED_MESSAGE_BYTES;
-use crate::reactor::connection::table::BURST;
 
+/// No node.
 const NONE: u32 = u32::MAX;
 
 /// Messages that are shorter than this in all are copied side by side and written at once.
@@ -36,18 +37,18 @@ impl Bytes {
 
 /// Whether a policy may drop a message, and what it replaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Keep {
+pub(crate) enum DropRule {
     /// Never dropped: handshakes, replies, control frames, whatever the stream breaks without.
-    Always,
+    Never,
     /// A whole message without a key.
-    Message,
+    Allowed,
     /// A whole message, of which only the latest matters.
-    Keyed(u64),
+    ByKey(u64),
 }
 
 struct Node {
     bytes: Bytes,
-    keep: Keep,
+    rule: DropRule,
     next: u32,
 }
 
@@ -79,20 +80,20 @@ impl Nodes {
     }
 }
 
-/// One connection's queue: 20 bytes.
+/// One connection's queue: 24 bytes.
 #[derive(Debug)]
-pub(crate) struct WriteQueue {
+pub(crate) struct Queue {
     head: u32,
     tail: u32,
     /// Bytes of the head node that the kernel has taken.
-    written: u32,
+    written: usize,
     /// Messages with their overhead, as the watermarks count them.
-    queued_bytes: u64,
+    queued_bytes: usize,
 }
 
-impl WriteQueue {
+impl Queue {
     pub(crate) const fn new() -> Self {
-        WriteQueue {
+        Queue {
             head: NONE,
             tail: NONE,
             written: 0,
@@ -107,19 +108,19 @@ impl WriteQueue {
 
     #[inline]
     pub(crate) fn queued_bytes(&self) -> usize {
-        self.queued_bytes as usize
+        self.queued_bytes
     }
 
     #[inline]
-    pub(crate) fn push(&mut self, nodes: &mut Nodes, bytes: Bytes, keep: Keep) {
+    pub(crate) fn push(&mut self, nodes: &mut Nodes, bytes: Bytes, rule: DropRule) {
         let length = bytes.as_slice().len();
         if length == 0 {
             return;
         }
-        self.queued_bytes += (length + QUEUED_MESSAGE_BYTES) as u64;
+        self.queued_bytes += length + QUEUED_MESSAGE_BYTES;
         let index = nodes.slab.insert(Node {
             bytes,
-            keep,
+            rule,
             next: NONE,
         }) as u32;
         nodes.most = nodes.most.max(nodes.slab.len());
@@ -136,7 +137,7 @@ impl WriteQueue {
     #[inline]
     pub(crate) fn only<'n>(&self, nodes: &'n Nodes) -> Option<&'n [u8]> {
         let node = nodes.slab.get(self.head as usize)?;
-        (node.next == NONE).then(|| &node.bytes.as_slice()[self.written as usize..])
+        (node.next == NONE).then(|| &node.bytes.as_slice()[self.written..])
     }
 
     /// Fills `slices` from the front of the queue and returns how many, with their length.
@@ -145,7 +146,7 @@ impl WriteQueue {
         nodes: &'n Nodes,
         slices: &mut [IoSlice<'n>; SLICES_MAX],
     ) -> (usize, usize) {
-        let (mut count, mut length, mut index, mut skip) = (0, 0, self.head, self.written as usize);
+        let (mut count, mut length, mut index, mut skip) = (0, 0, self.head, self.written);
         while index != NONE && count < SLICES_MAX {
             let node = &nodes.slab[index as usize];
             let bytes = &node.bytes.as_slice()[skip..];
@@ -164,7 +165,7 @@ impl WriteQueue {
     /// itself.
     pub(crate) fn copy(&self, nodes: &Nodes, out: &mut Vec<u8>) -> usize {
         out.clear();
-        let (mut count, mut index, mut skip) = (0, self.head, self.written as usize);
+        let (mut count, mut index, mut skip) = (0, self.head, self.written);
         while index != NONE {
             let node = &nodes.slab[index as usize];
             let bytes = &node.bytes.as_slice()[skip..];
@@ -183,14 +184,14 @@ impl WriteQueue {
     pub(crate) fn advance(&mut self, nodes: &mut Nodes, mut taken: usize) {
         while 0 < taken {
             let length = nodes.slab[self.head as usize].bytes.as_slice().len();
-            let left = length - self.written as usize;
+            let left = length - self.written;
             if taken < left {
-                self.written += taken as u32;
+                self.written += taken;
                 return;
             }
             taken -= left;
             self.written = 0;
-            self.queued_bytes -= (length + QUEUED_MESSAGE_BYTES) as u64;
+            self.queued_bytes -= length + QUEUED_MESSAGE_BYTES;
             self.head = nodes.slab.remove(self.head as usize).next;
             if self.head == NONE {
                 self.tail = NONE;
@@ -216,7 +217,7 @@ impl WriteQueue {
         while index != NONE && bytes < self.queued_bytes() {
             let node = &nodes.slab[index as usize];
             let next = node.next;
-            if node.keep == Keep::Always || index == spared || self.has_begun(index) {
+            if node.rule == DropRule::Never || index == spared || self.has_begun(index) {
                 before = index;
             } else {
                 self.unlink(nodes, before, index);
@@ -251,7 +252,7 @@ impl WriteQueue {
         while index != NONE {
             let node = &nodes.slab[index as usize];
             let next = node.next;
-            if node.keep == Keep::Keyed(key) && !self.has_begun(index) {
+            if node.rule == DropRule::ByKey(key) && !self.has_begun(index) {
                 let earlier = found.replace((before, index));
                 if let Some((before_found, older)) = earlier {
                     self.unlink(nodes, before_found, older);
@@ -270,8 +271,8 @@ impl WriteQueue {
         };
         let length = bytes.as_slice().len();
         let node = &mut nodes.slab[index as usize];
-        self.queued_bytes -= node.bytes.as_slice().len() as u64;
-        self.queued_bytes += length as u64;
+        self.queued_bytes -= node.bytes.as_slice().len();
+        self.queued_bytes += length;
         node.bytes = bytes;
         let limit = high_bytes + length + QUEUED_MESSAGE_BYTES;
         Ok(1 + dropped + self.drop_oldest_but(nodes, limit, index))
@@ -288,7 +289,7 @@ impl WriteQueue {
 
     fn unlink(&mut self, nodes: &mut Nodes, before: u32, index: u32) {
         let node = nodes.slab.remove(index as usize);
-        self.queued_bytes -= (node.bytes.as_slice().len() + QUEUED_MESSAGE_BYTES) as u64;
+        self.queued_bytes -= node.bytes.as_slice().len() + QUEUED_MESSAGE_BYTES;
         if before == NONE {
             self.head = node.next;
         } else {
@@ -308,7 +309,7 @@ mod tests {
         Bytes::Owned(text.as_bytes().to_vec())
     }
 
-    fn contents(queue: &WriteQueue, nodes: &Nodes) -> String {
+    fn contents(queue: &Queue, nodes: &Nodes) -> String {
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         let (count, length) = queue.gather(nodes, &mut slices);
         let only = queue.only(nodes);
@@ -325,15 +326,15 @@ mod tests {
     #[test]
     fn bytes_leave_in_order_however_the_kernel_takes_them() {
         for step in 1..=9 {
-            let (mut nodes, mut queue) = (Nodes::default(), WriteQueue::new());
-            queue.push(&mut nodes, owned("abc"), Keep::Message);
-            queue.push(&mut nodes, owned(""), Keep::Message);
+            let (mut nodes, mut queue) = (Nodes::default(), Queue::new());
+            queue.push(&mut nodes, owned("abc"), DropRule::Allowed);
+            queue.push(&mut nodes, owned(""), DropRule::Allowed);
             queue.push(
                 &mut nodes,
                 Bytes::Shared(Rc::from(&b"defg"[..])),
-                Keep::Always,
+                DropRule::Never,
             );
-            queue.push(&mut nodes, owned("hi"), Keep::Keyed(1));
+            queue.push(&mut nodes, owned("hi"), DropRule::ByKey(1));
             let mut taken = String::new();
             while !queue.is_empty() {
                 let left = contents(&queue, &nodes);
@@ -348,14 +349,14 @@ mod tests {
 
     #[test]
     fn the_oldest_go_but_not_what_is_begun_or_needed() {
-        let (mut nodes, mut queue) = (Nodes::default(), WriteQueue::new());
-        for (text, keep) in [
-            ("begun", Keep::Message),
-            ("head", Keep::Always),
-            ("old", Keep::Message),
-            ("new", Keep::Message),
+        let (mut nodes, mut queue) = (Nodes::default(), Queue::new());
+        for (text, rule) in [
+            ("begun", DropRule::Allowed),
+            ("head", DropRule::Never),
+            ("old", DropRule::Allowed),
+            ("new", DropRule::Allowed),
         ] {
-            queue.push(&mut nodes, owned(text), keep);
+            queue.push(&mut nodes, owned(text), rule);
         }
         queue.advance(&mut nodes, 2);
         let limit = queue.queued_bytes() - 1;
@@ -363,7 +364,7 @@ mod tests {
         assert_eq!(contents(&queue, &nodes), "gunheadnew");
         assert_eq!(queue.drop_oldest(&mut nodes, 0), 1);
         assert_eq!(contents(&queue, &nodes), "gunhead");
-        queue.push(&mut nodes, owned("!"), Keep::Message);
+        queue.push(&mut nodes, owned("!"), DropRule::Allowed);
         assert_eq!(contents(&queue, &nodes), "gunhead!");
         queue.clear(&mut nodes);
         assert_eq!((queue.queued_bytes(), nodes.len()), (0, 0));
@@ -372,9 +373,9 @@ mod tests {
     #[test]
     fn the_latest_of_a_key_takes_the_place_of_the_older() {
         const HIGH: usize = 1000;
-        let (mut nodes, mut queue) = (Nodes::default(), WriteQueue::new());
-        queue.push(&mut nodes, owned("a1"), Keep::Keyed(1));
-        queue.push(&mut nodes, owned("b1"), Keep::Keyed(2));
+        let (mut nodes, mut queue) = (Nodes::default(), Queue::new());
+        queue.push(&mut nodes, owned("a1"), DropRule::ByKey(1));
+        queue.push(&mut nodes, owned("b1"), DropRule::ByKey(2));
         assert_eq!(
             queue.replace(&mut nodes, 2, owned("b22"), HIGH).ok(),
             Some(1)
@@ -389,7 +390,7 @@ mod tests {
 
     #[test]
     fn nothing_of_a_key_comes_after_its_latest() {
-        let (mut nodes, mut queue) = (Nodes::default(), WriteQueue::new());
+        let (mut nodes, mut queue) = (Nodes::default(), Queue::new());
         for (text, key) in [
             ("a1", 1),
             ("a2", 1),
@@ -398,7 +399,7 @@ mod tests {
             ("c1", 3),
             ("b2", 2),
         ] {
-            queue.push(&mut nodes, owned(text), Keep::Keyed(key));
+            queue.push(&mut nodes, owned(text), DropRule::ByKey(key));
         }
         assert_eq!(
             queue.replace(&mut nodes, 1, owned("a4"), 1000).ok(),
@@ -412,7 +413,7 @@ mod tests {
         assert_eq!(contents(&queue, &nodes), "a4c1b3");
         // The head has been begun: its key has one more place.
         queue.advance(&mut nodes, 1);
-        queue.push(&mut nodes, owned("a5"), Keep::Keyed(1));
+        queue.push(&mut nodes, owned("a5"), DropRule::ByKey(1));
         assert_eq!(
             queue.replace(&mut nodes, 1, owned("a6"), 1000).ok(),
             Some(1)
@@ -427,7 +428,7 @@ mod tests {
             Some(3)
         );
         assert_eq!(contents(&queue, &nodes), "4large");
-        queue.push(&mut nodes, owned("!"), Keep::Message);
+        queue.push(&mut nodes, owned("!"), DropRule::Allowed);
         assert_eq!(contents(&queue, &nodes), "4large!");
         queue.clear(&mut nodes);
         assert_eq!((queue.queued_bytes(), nodes.len()), (0, 0));

@@ -1,155 +1,225 @@
-//! The table of sources: everything that moves a connection's state, and knows no user code.
+//! The table of sources: what is registered with the poll, each at its index, and the way in by id.
 //!
-//! Not generic, so it is compiled once; what callbacks ask for ends here as plain data on one of
-//! its lists (dirty, still ready, drained, closings), which the turn works off.
+//! An id is looked up here, once an event, and the functions of the other rooms go on with
+//! `&mut Connection`. A source that has gone keeps its index until the end of the turn: what the
+//! kernel said of it in the same breath must not be taken for somebody else's who came meanwhile.
+//!
+//! Not generic, so it is compiled once. What callbacks ask for ends here as plain data on one of the
+//! lists (dirty, read again, below the low watermark, ended), which the turn works off.
 
 use std::io;
 use std::rc::Rc;
+use std::time::Duration;
 
-use mio::{Interest, Registry, Token};
+use mio::{Registry, Token};
 use slab::Slab;
 
-use crate::protocol::http;
-use crate::protocol::websocket::{self, Role};
+use crate::protocol::websocket::{Message, Role};
 use crate::pubsub::{Subscriptions, WireFormat};
-
-use crate::reactor::config::{Config, ConnectionOptions};
-use crate::reactor::connection::queue::{Nodes, WriteQueue};
-use crate::reactor::connection::{Connection, Flags, Life, Protocol};
-use crate::reactor::id::ConnId;
+use crate::reactor::burst::{BURST, give_back};
+use crate::reactor::close::{Close, CloseCause, Deadline, Sent};
+use crate::reactor::config::ConnectionOptions;
+use crate::reactor::id::{ConnId, ListenerId};
+use crate::reactor::protocol::Protocol;
 use crate::reactor::stats::Stats;
-use crate::reactor::time::clock::nanos;
-use crate::reactor::time::coarse::{Deadlines, Tick};
-use crate::reactor::transport::Transport;
+use crate::reactor::time::clock::WallClock;
+use crate::reactor::time::coarse::CoarseTime;
 use crate::reactor::transport::connect::Attempt;
 use crate::reactor::transport::listener::{Accepting, Listener};
+use crate::reactor::transport::memory::Readiness;
+use crate::reactor::transport::{Progress, Transport};
 
-pub(crate) enum Source {
+use super::outbox::Outbox;
+use super::queue::DropRule;
+use super::read::{Arrived, FastRead, Next, Read};
+use super::reading::Pause;
+use super::rooms::{OptionSet, Rooms};
+use super::{Connection, Life, deadline, end, read, send};
+
+enum Source {
     Connection(Connection),
     Listener(Box<Listener>),
     Attempt(Box<Attempt>),
     /// It ended in this turn.
-    Gone,
+    Vacated,
 }
-
-/// A list that has had room for more than this is not kept for ever when it is empty.
-pub(crate) const BURST: usize = 4096;
 
 /// So long after the last burst of messages, in nanoseconds, what it took is given back; later where
 /// nothing wakes the loop.
 const BURST_KEPT_NANOS: u64 = 1_000_000_000;
 
-/// What is handed out in a turn may take as long as what went out in the last one, or less of it
-/// would leave together, but not longer than this, in nanoseconds.
-pub(crate) const FLUSH_NANOS_MAX: u64 = 50_000_000;
+/// What readiness of a source calls for.
+pub(crate) enum Ready {
+    /// Nothing.
+    Nothing,
+    /// A WebSocket has short messages for us; see `connection::fast_path`.
+    Fast(FastMessages),
+    /// The connection is to be read; the fast path may have read once already.
+    Read {
+        id: ConnId,
+        first: Option<io::Result<usize>>,
+    },
+    /// The transport's handshake is done.
+    Opened(ConnId),
+    /// The listener is to accept.
+    Accept,
+    /// An attempt to connect has come to something.
+    Attempt,
+}
+
+/// Input that the fast path delivers.
+#[derive(Clone, Copy)]
+pub(crate) struct FastMessages {
+    pub(crate) id: ConnId,
+    pub(crate) handler: u32,
+    pub(crate) route: u16,
+    pub(crate) role: Role,
+    /// So many bytes are in the input buffer.
+    pub(crate) count: usize,
+}
+
+/// What a delivery by the general way starts from.
+pub(crate) enum Delivery {
+    /// Nothing to deliver.
+    Nothing,
+    /// Past the last word: input is to be discarded.
+    Discards,
+    /// The end of stream is to be delivered.
+    End,
+    /// So many bytes in the input buffer, for this handler; `arrived` is for
+    /// [`Table::delivered`].
+    Bytes {
+        handler: u32,
+        length: usize,
+        arrived: Arrived,
+    },
+}
+
+/// What the role wants of the heartbeat behind a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heartbeat {
+    /// The role has set its deadline, or leaves the one there was.
+    Unchanged,
+    /// The next one is so many nanoseconds away.
+    In(u64),
+    /// There is none.
+    Off,
+}
 
 pub(crate) struct Table {
-    pub(crate) sources: Slab<Source>,
-    pub(crate) config: Config,
-    pub(crate) slow_callback_nanos: u64,
-    pub(crate) read_time_nanos: u64,
-    /// Steps of work since the clock was looked at for the connection that is being read.
-    pub(crate) spent: u32,
-    pub(crate) options: Vec<Rc<ConnectionOptions>>,
-    pub(crate) stats: Stats,
-    /// Nanoseconds since the start of the reactor; read once a readiness.
-    pub(crate) now: u64,
-    /// When the last poll returned.
-    pub(crate) woke: u64,
-    /// How long flushing took since messages were last handed out; at most [`FLUSH_NANOS_MAX`].
-    pub(crate) flush_nanos: u64,
-    /// `None` in a simulation, where readiness comes from memory.
-    pub(crate) registry: Option<Registry>,
-    pub(crate) dirty: Vec<ConnId>,
-    pub(crate) still_ready: Vec<u32>,
-    pub(crate) drained: Vec<ConnId>,
-    pub(crate) closings: Vec<ConnId>,
-    pub(crate) deadlines: Deadlines,
-    pub(crate) connection_count: usize,
-    /// The last poll after a burst of messages.
-    burst_at: u64,
-    /// Most sources since memory was last given back.
-    sources_high_water: usize,
-    /// Listeners that paused until a connection ends.
-    pub(crate) paused_listeners: Vec<u32>,
+    sources: Slab<Source>,
+    rooms: Rooms,
+    connection_count: usize,
+    next_generation: u32,
     /// Places to be freed at the end of the turn.
     vacated: Vec<usize>,
-    pub(crate) nodes: Nodes,
-    pub(super) cork: Vec<u8>,
-    /// The corked connection is a WebSocket of this role, open, read, and nothing waits for it:
-    /// so it was when it was corked, and whatever changes that says so.
-    pub(super) plain: Option<Role>,
-    /// Buffers of large messages, for the next ones.
-    pub(crate) spare: websocket::Spare,
-    /// Short messages of one queue, side by side for one write.
-    pub(super) together: Vec<u8>,
-    pub(super) corked: ConnId,
-    next_generation: u32,
-    /// Seconds since 1970 at the start of the reactor.
-    started_unix: u64,
-    date: (u64, [u8; 29]),
+    /// Listeners that paused until a connection ends.
+    paused_listeners: Vec<u32>,
+    /// Most sources since memory was last given back.
+    sources_high_water: usize,
+    /// The last poll after a burst of messages.
+    burst_at: u64,
 }
 
 impl Table {
-    pub(crate) fn new(config: Config, registry: Option<Registry>, started_unix: u64) -> Table {
-        let options = vec![Rc::new(config.options.clone())];
+    pub(crate) fn new(
+        options: ConnectionOptions,
+        registry: Option<Registry>,
+        started_unix: u64,
+    ) -> Table {
         Table {
             sources: Slab::new(),
-            slow_callback_nanos: nanos(config.slow_callback),
-            read_time_nanos: nanos(config.read_time_budget),
-            spent: 0,
-            config,
-            options,
-            stats: Stats::default(),
-            now: 0,
-            woke: 0,
-            flush_nanos: 0,
-            registry,
-            dirty: Vec::new(),
-            still_ready: Vec::new(),
-            drained: Vec::new(),
-            closings: Vec::new(),
-            deadlines: Deadlines::default(),
+            rooms: Rooms {
+                outbox: Outbox::new(),
+                deadlines: deadline::Deadlines::default(),
+                read_again: Vec::new(),
+                ended: Vec::new(),
+                option_sets: vec![OptionSet::new(options)],
+                stats: Stats::default(),
+                now: 0,
+                wall_clock: WallClock::new(started_unix),
+                registry,
+            },
             connection_count: 0,
-            burst_at: 0,
-            sources_high_water: 0,
-            paused_listeners: Vec::new(),
-            vacated: Vec::new(),
-            nodes: Nodes::default(),
-            cork: Vec::new(),
-            together: Vec::new(),
-            plain: None,
-            spare: websocket::Spare::new(),
-            corked: ConnId::NONE,
             next_generation: 0,
-            started_unix,
-            date: (u64::MAX, [0; 29]),
+            vacated: Vec::new(),
+            paused_listeners: Vec::new(),
+            sources_high_water: 0,
+            burst_at: 0,
         }
+    }
+
+    // ── time and counters ────────────────────────────────────────────────────────────────────
+
+    /// Nanoseconds since the start of the reactor, as of the last reading of the clock.
+    #[inline]
+    pub(crate) fn now(&self) -> u64 {
+        self.rooms.now
+    }
+
+    #[inline]
+    pub(crate) fn set_now(&mut self, now: u64) {
+        self.rooms.now = now;
     }
 
     /// Seconds since 1970, from the reactor's clock.
     pub(crate) fn unix_time(&self) -> u64 {
-        self.started_unix + self.now / 1_000_000_000
+        self.rooms.wall_clock.unix_time(self.rooms.now)
     }
 
     /// The date for response heads, formatted once a second. Source: RFC 9110, section 5.6.7.
     pub(crate) fn date(&mut self) -> [u8; 29] {
-        let now = self.unix_time();
-        if self.date.0 != now {
-            self.date.0 = now;
-            http::format_date(now, &mut self.date.1);
+        self.rooms.wall_clock.date(self.rooms.now)
+    }
+
+    pub(crate) fn stats(&self) -> &Stats {
+        &self.rooms.stats
+    }
+
+    pub(crate) fn stats_mut(&mut self) -> &mut Stats {
+        &mut self.rooms.stats
+    }
+
+    /// The kernel's poll, where there is one.
+    pub(crate) fn registry(&self) -> Option<&Registry> {
+        self.rooms.registry.as_ref()
+    }
+
+    // ── options ──────────────────────────────────────────────────────────────────────────────
+
+    /// Keeps options for connections to name by an index; those that are alike are kept once, as a
+    /// client that connects again and again has the same ones each time.
+    ///
+    /// # Errors
+    ///
+    /// When there are 65,536 different ones already.
+    pub(crate) fn add_options(&mut self, options: ConnectionOptions) -> io::Result<u16> {
+        let sets = &mut self.rooms.option_sets;
+        let known = sets.iter().position(|known| known.options == options);
+        let index = known.unwrap_or(sets.len());
+        let index = u16::try_from(index).map_err(|_| {
+            io::Error::other("there are 65,536 different ConnectionOptions already")
+        })?;
+        if known.is_none() {
+            sets.push(OptionSet::new(options));
         }
-        self.date.1
+        Ok(index)
+    }
+
+    pub(crate) fn options_of(&self, id: ConnId) -> Option<&ConnectionOptions> {
+        self.connection(id)
+            .map(|connection| connection.options(&self.rooms))
     }
 
     // ── in and out of the table ──────────────────────────────────────────────────────────────
 
-    pub(crate) fn generation(&mut self) -> u32 {
+    fn next_generation(&mut self) -> u32 {
         self.next_generation = self.next_generation.wrapping_add(1);
         self.next_generation
     }
 
-    /// Adds a connection and watches it.
+    /// Adds a connection and watches it. One whose transport is not ready is handshaking; its handler
+    /// opens it when it is.
     pub(crate) fn insert(
         &mut self,
         transport: Transport,
@@ -157,81 +227,437 @@ impl Table {
         handler: u32,
         options: u16,
     ) -> io::Result<ConnId> {
-        let generation = self.generation();
+        let generation = self.next_generation();
         let entry = self.sources.vacant_entry();
-        let index = entry.key();
-        let mut connection = Connection {
-            transport,
-            protocol,
-            queue: WriteQueue::new(),
-            carry: None,
-            close: None,
+        let id = ConnId {
+            index: entry.key() as u32,
             generation,
-            handler,
-            route: 0,
-            options,
-            flags: Flags::default(),
-            life: Life::Open,
-            wait: None,
-            deadline: Tick::NEVER,
-            write_deadline: Tick::NEVER,
-            filed: Tick::NEVER,
-            subscriptions: Subscriptions::default(),
-            wire_format: WireFormat::RAW,
-            last_publication: 0,
         };
-        register(
-            &self.registry,
-            &mut connection.transport,
-            index,
-            Interest::READABLE,
+        let mut connection = Connection::new(id, transport, protocol, handler, options);
+        if connection.transport.progress()? == Progress::Handshaking {
+            connection.life = Life::Handshaking;
+        }
+        let interest = connection.transport.interest(false);
+        connection.transport.register(
+            self.rooms.registry.as_ref(),
+            Token(entry.key()),
+            interest,
         )?;
         entry.insert(Source::Connection(connection));
         self.connection_count += 1;
         self.sources_high_water = self.sources_high_water.max(self.sources.len());
-        Ok(ConnId {
+        Ok(id)
+    }
+
+    /// Adds a listener and watches it.
+    pub(crate) fn insert_listener(
+        &mut self,
+        mut listener: Box<Listener>,
+    ) -> io::Result<ListenerId> {
+        let generation = self.next_generation();
+        let entry = self.sources.vacant_entry();
+        let index = entry.key();
+        listener.generation = generation;
+        if let Some(registry) = &self.rooms.registry {
+            listener.register(registry, Token(index))?;
+        }
+        entry.insert(Source::Listener(listener));
+        Ok(ListenerId(ConnId {
             index: index as u32,
             generation,
-        })
+        }))
     }
 
-    #[inline]
-    pub(crate) fn spend(&mut self, steps: u32) {
-        self.spent = self.spent.saturating_add(steps);
+    /// Adds an attempt to connect and watches it. Returns its index.
+    pub(crate) fn insert_attempt(&mut self, mut attempt: Box<Attempt>) -> io::Result<u32> {
+        let entry = self.sources.vacant_entry();
+        let index = entry.key();
+        attempt.transport.register(
+            self.rooms.registry.as_ref(),
+            Token(index),
+            mio::Interest::WRITABLE,
+        )?;
+        entry.insert(Source::Attempt(attempt));
+        Ok(index as u32)
     }
 
-    /// Removes a source now, and frees its place at the end of the turn: what the kernel said of
-    /// it in the same breath must not be taken for somebody else's who came meanwhile.
-    pub(crate) fn vacate(&mut self, index: usize) -> Option<Source> {
-        match std::mem::replace(self.sources.get_mut(index)?, Source::Gone) {
+    fn vacate(&mut self, index: u32) -> Option<Source> {
+        match std::mem::replace(self.sources.get_mut(index as usize)?, Source::Vacated) {
             // Vacated before; its place is freed once.
-            Source::Gone => None,
+            Source::Vacated => None,
             source => {
-                self.vacated.push(index);
+                self.vacated.push(index as usize);
                 Some(source)
             }
         }
     }
 
+    /// Removes a listener. `None` when it was removed before.
+    pub(crate) fn remove_listener(&mut self, id: ListenerId) -> Option<Box<Listener>> {
+        self.listener(id)?;
+        match self.vacate(id.0.index) {
+            Some(Source::Listener(listener)) => Some(listener),
+            Some(Source::Connection(_) | Source::Attempt(_) | Source::Vacated) | None => None,
+        }
+    }
+
+    /// Removes every listener.
+    pub(crate) fn remove_listeners(&mut self) {
+        let is_listener = |(index, source): (usize, &Source)| {
+            matches!(source, Source::Listener(_)).then_some(index)
+        };
+        let indexes: Vec<usize> = self.sources.iter().filter_map(is_listener).collect();
+        for index in indexes {
+            self.vacate(index as u32);
+        }
+    }
+
+    /// Removes an attempt to connect.
+    pub(crate) fn remove_attempt(&mut self, index: u32) -> Option<Box<Attempt>> {
+        self.attempt_mut(index)?;
+        match self.vacate(index) {
+            Some(Source::Attempt(attempt)) => Some(attempt),
+            Some(Source::Connection(_) | Source::Listener(_) | Source::Vacated) | None => None,
+        }
+    }
+
+    /// Removes a connection and closes its socket.
+    fn remove(&mut self, id: ConnId) {
+        let Some((connection, rooms)) = self.split(id) else {
+            return;
+        };
+        rooms.outbox.clear(&mut connection.output);
+        self.vacate(id.index);
+        self.connection_count -= 1;
+        for index in std::mem::take(&mut self.paused_listeners) {
+            self.accept_again(index);
+        }
+    }
+
+    /// The turn is over: places of sources that have gone may be taken again.
     pub(crate) fn free_vacated(&mut self) {
         for index in self.vacated.drain(..) {
             self.sources.remove(index);
         }
     }
 
-    /// Removes a connection and closes its socket.
-    pub(crate) fn remove(&mut self, id: ConnId) {
-        let Some(connection) = self.connection_mut(id) else {
+    // ── looking up ───────────────────────────────────────────────────────────────────────────
+
+    #[inline]
+    pub(crate) fn connection(&self, id: ConnId) -> Option<&Connection> {
+        match self.sources.get(id.index as usize) {
+            Some(Source::Connection(connection)) if connection.id == id => Some(connection),
+            _ => None,
+        }
+    }
+
+    /// The connection, and the rooms beside it.
+    #[inline]
+    fn split(&mut self, id: ConnId) -> Option<(&mut Connection, &mut Rooms)> {
+        match self.sources.get_mut(id.index as usize) {
+            Some(Source::Connection(connection)) if connection.id == id => {
+                Some((connection, &mut self.rooms))
+            }
+            _ => None,
+        }
+    }
+
+    /// As [`split`](Self::split), while the connection takes messages.
+    #[inline]
+    fn split_open(&mut self, id: ConnId) -> Option<(&mut Connection, &mut Rooms)> {
+        self.split(id)
+            .filter(|(connection, _)| connection.life.takes_messages())
+    }
+
+    /// Whether the connection takes messages.
+    pub(crate) fn is_open(&self, id: ConnId) -> bool {
+        self.connection(id)
+            .is_some_and(|connection| connection.life.takes_messages())
+    }
+
+    /// Whether the connection takes messages and its transport carries them.
+    pub(crate) fn is_ready(&self, id: ConnId) -> bool {
+        self.connection(id)
+            .is_some_and(|connection| connection.life == Life::Open)
+    }
+
+    /// What its bytes mean, while it takes messages.
+    pub(crate) fn protocol_mut(&mut self, id: ConnId) -> Option<&mut Protocol> {
+        self.split_open(id)
+            .map(|(connection, _)| &mut connection.protocol)
+    }
+
+    /// What its bytes mean, whichever state its life is in.
+    pub(crate) fn any_protocol_mut(&mut self, id: ConnId) -> Option<&mut Protocol> {
+        self.split(id)
+            .map(|(connection, _)| &mut connection.protocol)
+    }
+
+    pub(crate) fn listener(&self, id: ListenerId) -> Option<&Listener> {
+        match self.sources.get(id.0.index as usize) {
+            Some(Source::Listener(listener)) if listener.generation == id.0.generation => {
+                Some(listener)
+            }
+            _ => None,
+        }
+    }
+
+    pub(crate) fn listener_mut(&mut self, index: u32) -> Option<&mut Listener> {
+        match self.sources.get_mut(index as usize) {
+            Some(Source::Listener(listener)) => Some(listener),
+            _ => None,
+        }
+    }
+
+    /// The first listener that `is_it` says yes to, with its index.
+    pub(crate) fn find_listener(&self, is_it: impl Fn(&Listener) -> bool) -> Option<u32> {
+        self.sources
+            .iter()
+            .find_map(|(index, source)| match source {
+                Source::Listener(listener) => is_it(listener).then_some(index as u32),
+                Source::Connection(_) | Source::Attempt(_) | Source::Vacated => None,
+            })
+    }
+
+    pub(crate) fn attempt_mut(&mut self, index: u32) -> Option<&mut Attempt> {
+        match self.sources.get_mut(index as usize) {
+            Some(Source::Attempt(attempt)) => Some(attempt),
+            _ => None,
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn attempt_count(&self) -> usize {
+        let sources = self.sources.iter();
+        sources
+            .filter(|(_, source)| matches!(source, Source::Attempt(_)))
+            .count()
+    }
+
+    /// How many connections there are, of every kind, lingering ones included.
+    pub(crate) fn connection_count(&self) -> usize {
+        self.connection_count
+    }
+
+    /// The ids of all connections.
+    pub(crate) fn connection_ids(&self) -> Vec<ConnId> {
+        let ids = self.sources.iter().filter_map(|(_, source)| match source {
+            Source::Connection(connection) => Some(connection.id),
+            Source::Listener(_) | Source::Attempt(_) | Source::Vacated => None,
+        });
+        ids.collect()
+    }
+
+    // ── what comes in ────────────────────────────────────────────────────────────────────────
+
+    /// The poll says that a source is ready. A connection that the fast path takes is read at once,
+    /// into `input`; its replies are corked until [`delivered_fast`](Self::delivered_fast).
+    #[inline(always)]
+    pub(crate) fn ready(&mut self, index: usize, readiness: Readiness, input: &mut [u8]) -> Ready {
+        let Table { sources, rooms, .. } = self;
+        let connection = match sources.get_mut(index) {
+            Some(Source::Connection(connection)) => connection,
+            Some(Source::Listener(listener)) if listener.accepting == Accepting::Ready => {
+                return Ready::Accept;
+            }
+            Some(Source::Attempt(_)) => return Ready::Attempt,
+            Some(Source::Listener(_) | Source::Vacated) | None => return Ready::Nothing,
+        };
+        if connection.life == Life::Handshaking {
+            return progress(rooms, connection);
+        }
+        let is_readable = readiness.readable || readiness.read_closed;
+        if is_readable {
+            connection
+                .reading
+                .note_readable(readiness.read_closed, readiness.urgent);
+        }
+        if readiness.writable && connection.output.is_blocked() {
+            send::flush(rooms, connection);
+        }
+        if !is_readable {
+            return Ready::Nothing;
+        }
+        Self::begin_read(rooms, connection, input)
+    }
+
+    /// The turn of a source that is on the list of those that are read again has come.
+    pub(crate) fn ready_again(&mut self, index: u32, input: &mut [u8]) -> Ready {
+        let Table { sources, rooms, .. } = self;
+        match sources.get_mut(index as usize) {
+            Some(Source::Connection(connection)) => match connection.reading.unlist() {
+                true => Self::begin_read(rooms, connection, input),
+                false => Ready::Nothing,
+            },
+            Some(Source::Listener(_)) => Ready::Accept,
+            Some(Source::Attempt(_) | Source::Vacated) | None => Ready::Nothing,
+        }
+    }
+
+    #[inline(always)]
+    fn begin_read(rooms: &mut Rooms, connection: &mut Connection, input: &mut [u8]) -> Ready {
+        let id = connection.id;
+        let overflow = connection.options(rooms).overflow;
+        rooms.outbox.cork(id, overflow);
+        match read::read_fast(rooms, connection, input) {
+            FastRead::Bytes { role, count } => Ready::Fast(FastMessages {
+                id,
+                handler: connection.handler,
+                route: connection.route,
+                role,
+                count,
+            }),
+            FastRead::NotEligible => Ready::Read { id, first: None },
+            FastRead::FellBack(result) => Ready::Read {
+                id,
+                first: Some(result),
+            },
+        }
+    }
+
+    /// The fast path has delivered: writes the replies, and keeps `rest`, which was not consumed.
+    #[inline(always)]
+    pub(crate) fn delivered_fast(&mut self, id: ConnId, rest: &[u8], heartbeat: Heartbeat) {
+        let Some((connection, rooms)) = self.split(id) else {
+            return self.rooms.outbox.discard_cork();
+        };
+        match heartbeat {
+            Heartbeat::Unchanged => {}
+            Heartbeat::In(nanos) => set_deadline(rooms, connection, Deadline::Heartbeat, nanos),
+            Heartbeat::Off => clear_deadline(connection),
+        }
+        // Left by whatever the general way has to look at.
+        if !rest.is_empty() || rooms.outbox.fast_path().is_none() {
+            if !rest.is_empty() && matches!(connection.life, Life::Open | Life::Closing) {
+                connection.reading.keep_unconsumed(None, rest);
+            }
+            if connection.reading.resume(Pause::Turn) {
+                read::read_again(rooms, connection);
+            }
+        }
+        send::uncork(rooms, connection);
+    }
+
+    /// Reads once by the general way. `first` is what the fast path has read already.
+    pub(crate) fn read(
+        &mut self,
+        id: ConnId,
+        input: &mut [u8],
+        first: &mut Option<io::Result<usize>>,
+    ) -> Delivery {
+        let Some((connection, rooms)) = self.split(id) else {
+            return Delivery::Nothing;
+        };
+        match read::read(rooms, connection, input, first) {
+            Read::Nothing => Delivery::Nothing,
+            Read::Discards => Delivery::Discards,
+            Read::End => Delivery::End,
+            Read::Bytes(arrived) => Delivery::Bytes {
+                handler: connection.handler,
+                length: arrived.length,
+                arrived,
+            },
+        }
+    }
+
+    /// The general way has delivered: keeps `rest`, which was not consumed, and says what is next.
+    pub(crate) fn delivered(
+        &mut self,
+        id: ConnId,
+        arrived: Arrived,
+        rest: &[u8],
+        budget_bytes: &mut usize,
+    ) -> Next {
+        match self.split(id) {
+            Some((connection, rooms)) => {
+                read::delivered(rooms, connection, arrived, rest, budget_bytes)
+            }
+            None => Next::Stop,
+        }
+    }
+
+    /// From here to [`uncork`](Self::uncork) the connection's own replies gather.
+    pub(crate) fn cork(&mut self, id: ConnId) {
+        if let Some((connection, rooms)) = self.split(id) {
+            let overflow = connection.options(rooms).overflow;
+            rooms.outbox.cork(id, overflow);
+        }
+    }
+
+    /// The connection's event is over: writes what was corked.
+    pub(crate) fn uncork(&mut self, id: ConnId) {
+        match self.split(id) {
+            Some((connection, rooms)) => send::uncork(rooms, connection),
+            None => self.rooms.outbox.discard_cork(),
+        }
+    }
+
+    /// Whether the handler is to be told of the end of stream; answers yes once.
+    pub(crate) fn take_end(&mut self, id: ConnId) -> bool {
+        self.split(id)
+            .is_some_and(|(connection, _)| connection.reading.take_end())
+    }
+
+    /// Reads and throws away what comes behind our last words.
+    pub(crate) fn discard(&mut self, id: ConnId, input: &mut [u8], budget_bytes: usize) {
+        let Some((connection, rooms)) = self.split(id) else {
             return;
         };
-        let mut queue = std::mem::replace(&mut connection.queue, WriteQueue::new());
-        queue.clear(&mut self.nodes);
-        self.vacate(id.index as usize);
-        self.connection_count -= 1;
-        if !self.paused_listeners.is_empty() {
-            for index in std::mem::take(&mut self.paused_listeners) {
-                self.accept_again(index);
-            }
+        if read::discard(rooms, connection, input, budget_bytes) {
+            self.remove(id);
+        }
+    }
+
+    /// The role that the fast path delivers for, while it holds.
+    #[inline]
+    pub(crate) fn fast_path(&self) -> Option<Role> {
+        self.rooms.outbox.fast_path()
+    }
+
+    /// Nothing more is delivered by the fast path.
+    pub(crate) fn leave_fast_path_of_all(&mut self) {
+        self.rooms.outbox.leave_fast_path_of_all();
+    }
+
+    /// Whether what the peer sends is read now. While it is not, silence is no sign of its death.
+    pub(crate) fn may_read(&self, id: ConnId) -> bool {
+        self.connection(id)
+            .is_some_and(|connection| connection.reading.may_read())
+    }
+
+    /// Stops reading for one more reason.
+    pub(crate) fn pause(&mut self, id: ConnId, reason: Pause) {
+        let Some((connection, rooms)) = self.split_open(id) else {
+            return;
+        };
+        rooms.outbox.leave_fast_path(id);
+        connection.reading.pause(reason);
+        // The application that pauses over a full queue is told when there is room.
+        let low_bytes = connection.options(rooms).queue_low_bytes;
+        let queued_bytes = rooms.outbox.queued_bytes(id, &connection.output);
+        if reason == Pause::Application && low_bytes < queued_bytes {
+            connection.output.watch_low_mark();
+        }
+    }
+
+    /// A reason not to read is gone.
+    pub(crate) fn resume(&mut self, id: ConnId, reason: Pause) {
+        if let Some((connection, rooms)) = self.split_open(id)
+            && connection.reading.resume(reason)
+        {
+            read::read_again(rooms, connection);
+        }
+    }
+
+    /// The sources that are read, or that accept, in this turn.
+    pub(crate) fn take_read_again(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.rooms.read_again)
+    }
+
+    /// A listener accepts now.
+    pub(crate) fn begin_accept(&mut self, index: u32) {
+        if let Some(listener) = self.listener_mut(index) {
+            listener.accepting = Accepting::Ready;
         }
     }
 
@@ -241,30 +667,352 @@ impl Table {
             && listener.accepting != Accepting::Queued
         {
             listener.accepting = Accepting::Queued;
-            self.still_ready.push(index);
+            self.rooms.read_again.push(index);
         }
     }
 
-    /// Gives back what a burst has taken; called before each poll.
-    pub(crate) fn give_back_memory(&mut self) {
-        if BURST < self.nodes.take_most() {
-            self.burst_at = self.now;
+    /// A simulated listener has somebody in its backlog: readiness for the next turn.
+    pub(crate) fn accept_offered(&mut self, index: u32) {
+        self.rooms.read_again.push(index);
+    }
+
+    /// Has a listener accept when a connection has ended.
+    pub(crate) fn accept_when_room(&mut self, index: u32) {
+        self.paused_listeners.push(index);
+    }
+
+    // ── what goes out ────────────────────────────────────────────────────────────────────────
+
+    /// Queues one application message.
+    #[inline]
+    pub(crate) fn send(&mut self, id: ConnId, message: Message<'_>, rule: DropRule) -> Sent {
+        if self.rooms.outbox.send_fast(id, message) {
+            return Sent::Queued;
         }
-        if self.spare.is_used() {
-            self.burst_at = self.now;
+        self.send_any(id, message, rule)
+    }
+
+    fn send_any(&mut self, id: ConnId, message: Message<'_>, rule: DropRule) -> Sent {
+        match self.split(id) {
+            Some((connection, rooms)) => send::send(rooms, connection, message, rule),
+            None => Sent::Gone,
+        }
+    }
+
+    /// Queues a frame of the application that is no message: admitted as a message is.
+    pub(crate) fn send_frame(&mut self, id: ConnId, frame: &[u8]) -> Sent {
+        match self.split(id) {
+            Some((connection, rooms)) => send::send_frame(rooms, connection, frame),
+            None => Sent::Gone,
+        }
+    }
+
+    /// Queues bytes that the stream cannot do without.
+    pub(crate) fn queue_reply(&mut self, id: ConnId, bytes: &[u8]) {
+        if let Some((connection, rooms)) = self.split(id) {
+            send::queue_reply(rooms, connection, bytes);
+        }
+    }
+
+    /// As [`queue_reply`](Self::queue_reply), without a copy of what is large.
+    pub(crate) fn queue_owned_reply(&mut self, id: ConnId, bytes: Vec<u8>) {
+        if let Some((connection, rooms)) = self.split(id) {
+            send::queue_owned_reply(rooms, connection, bytes);
+        }
+    }
+
+    /// Queues a publication for a member; `None` when it takes none, or has it already.
+    #[inline]
+    pub(crate) fn publish(
+        &mut self,
+        id: ConnId,
+        mark: u64,
+        key: u64,
+        encode: impl FnOnce(WireFormat) -> Rc<[u8]>,
+    ) -> Option<Sent> {
+        let (connection, rooms) = self.split(id)?;
+        send::publish(rooms, connection, mark, key, encode)
+    }
+
+    /// Bytes that wait for a connection's socket, with their overhead.
+    pub(crate) fn queued_bytes(&self, id: ConnId) -> usize {
+        self.connection(id).map_or(0, |connection| {
+            self.rooms.outbox.queued_bytes(id, &connection.output)
+        })
+    }
+
+    #[inline]
+    pub(crate) fn has_dirty(&self) -> bool {
+        self.rooms.outbox.has_dirty()
+    }
+
+    /// Flushes every connection that has something to say and is not blocked.
+    pub(crate) fn flush_dirty(&mut self) {
+        let mut dirty = self.rooms.outbox.take_dirty();
+        for id in dirty.drain(..) {
+            if let Some((connection, rooms)) = self.split(id)
+                && connection.output.take_dirty()
+            {
+                send::flush(rooms, connection);
+            }
+        }
+        self.rooms.outbox.return_dirty(dirty);
+    }
+
+    #[inline]
+    pub(crate) fn has_below_low_mark(&self) -> bool {
+        self.rooms.outbox.has_below_low_mark()
+    }
+
+    /// The connections whose queue has come below the low watermark.
+    pub(crate) fn take_below_low_mark(&mut self) -> Vec<ConnId> {
+        self.rooms.outbox.take_below_low_mark()
+    }
+
+    /// Whether the application is to hear that a connection's queue has come below the low
+    /// watermark; answers yes once.
+    pub(crate) fn take_low_mark_of(&mut self, id: ConnId) -> bool {
+        self.split_open(id)
+            .is_some_and(|(connection, _)| connection.output.take_below_low_mark())
+    }
+
+    // ── ends ─────────────────────────────────────────────────────────────────────────────────
+
+    pub(crate) fn close(&mut self, id: ConnId, cause: CloseCause, code: u16, reason: &str) -> Sent {
+        match self.split(id) {
+            Some((connection, rooms)) => end::close(rooms, connection, cause, code, reason),
+            None => Sent::Gone,
+        }
+    }
+
+    pub(crate) fn finish(&mut self, id: ConnId, close: Close, lingers: bool) {
+        if let Some((connection, rooms)) = self.split(id) {
+            end::finish(rooms, connection, close, lingers);
+        }
+    }
+
+    pub(crate) fn fail(&mut self, id: ConnId, cause: CloseCause) {
+        if let Some((connection, rooms)) = self.split(id) {
+            end::fail(rooms, connection, cause);
+        }
+    }
+
+    /// Ends a connection at once; one that lingers is removed.
+    pub(crate) fn abort(&mut self, id: ConnId, cause: CloseCause) {
+        let Some((connection, rooms)) = self.split(id) else {
+            return;
+        };
+        if connection.life == Life::Lingering {
+            return self.remove(id);
+        }
+        end::abort(rooms, connection, cause);
+    }
+
+    /// Every connection ends because the loop does.
+    pub(crate) fn abort_all(&mut self, cause: CloseCause) {
+        let Table { sources, rooms, .. } = self;
+        for (_, source) in sources {
+            if let Source::Connection(connection) = source {
+                end::abort_without_reset(rooms, connection, cause);
+            }
+        }
+    }
+
+    #[inline]
+    pub(crate) fn has_ended(&self) -> bool {
+        !self.rooms.ended.is_empty()
+    }
+
+    /// The connections whose `on_close` is to be called.
+    pub(crate) fn take_ended(&mut self) -> Vec<ConnId> {
+        std::mem::take(&mut self.rooms.ended)
+    }
+
+    /// What `on_close` gets, with the handler and the subscriptions of the connection; once.
+    pub(crate) fn take_close(&mut self, id: ConnId) -> Option<(Box<Close>, u32, Subscriptions)> {
+        let (connection, _) = self.split(id)?;
+        let close = connection.close.take()?;
+        let subscriptions = std::mem::take(&mut connection.subscriptions);
+        Some((close, connection.handler, subscriptions))
+    }
+
+    /// After `on_close`: the connection lingers, or is removed.
+    pub(crate) fn linger_or_remove(&mut self, id: ConnId) {
+        let Some((connection, rooms)) = self.split(id) else {
+            return;
+        };
+        if !end::linger(rooms, connection) {
+            self.remove(id);
+        }
+    }
+
+    // ── deadlines ────────────────────────────────────────────────────────────────────────────
+
+    /// Sets what an open connection waits for; the deadline that it had is forgotten. From the first
+    /// step of closing on one absolute deadline holds.
+    #[inline]
+    pub(crate) fn set_deadline(&mut self, id: ConnId, deadline: Deadline, after_nanos: u64) {
+        if let Some((connection, rooms)) = self.split(id) {
+            set_deadline(rooms, connection, deadline, after_nanos);
+        }
+    }
+
+    /// An open connection waits for nothing any more.
+    pub(crate) fn clear_deadline(&mut self, id: ConnId) {
+        if let Some((connection, _)) = self.split(id) {
+            clear_deadline(connection);
+        }
+    }
+
+    /// Puts off the deadline of an open connection by whole seconds.
+    pub(crate) fn extend_deadline(&mut self, id: ConnId, seconds: u32) {
+        if let Some((connection, _)) = self.split_open(id) {
+            connection.waits.extend(seconds);
+        }
+    }
+
+    /// What a connection waits for.
+    pub(crate) fn waits_for(&self, id: ConnId) -> Option<Deadline> {
+        self.connection(id)?.waits.waits_for()
+    }
+
+    /// When the earliest deadline is looked at, in nanoseconds; `u64::MAX` without any.
+    #[inline]
+    pub(crate) fn next_deadline(&self) -> u64 {
+        self.rooms.deadlines.next_due()
+    }
+
+    /// The connections that are looked at next, where their time has come.
+    #[inline]
+    pub(crate) fn pop_due(&mut self) -> Option<(CoarseTime, Vec<ConnId>)> {
+        self.rooms.deadlines.pop_due(self.rooms.now)
+    }
+
+    /// What has passed for a connection that was filed at `filed`.
+    pub(crate) fn take_passed(&mut self, id: ConnId, filed: CoarseTime) -> Option<Deadline> {
+        let (connection, rooms) = self.split(id)?;
+        let now = rooms.now;
+        rooms
+            .deadlines
+            .take_passed(id, &mut connection.waits, filed, now)
+    }
+
+    // ── what a connection is for ─────────────────────────────────────────────────────────────
+
+    /// The connection speaks another protocol from here on, with options of its own.
+    pub(crate) fn set_protocol(&mut self, id: ConnId, protocol: Protocol, options: Option<u16>) {
+        if let Some((connection, rooms)) = self.split_open(id) {
+            rooms.outbox.leave_fast_path(id);
+            connection.wire_format = protocol.wire_format();
+            connection.protocol = protocol;
+            connection.options = options.unwrap_or(connection.options);
+        }
+    }
+
+    /// The connection belongs to this part of its handler.
+    pub(crate) fn set_route(&mut self, id: ConnId, route: u16) {
+        if let Some((connection, _)) = self.split_open(id) {
+            connection.route = route;
+        }
+    }
+
+    /// From here on `on_close` is owed.
+    pub(crate) fn mark_opened(&mut self, id: ConnId) {
+        if let Some((connection, _)) = self.split_open(id) {
+            connection.is_opened = true;
+        }
+    }
+
+    /// How publications are encoded for it from now on.
+    pub(crate) fn set_wire_format(&mut self, id: ConnId, wire_format: WireFormat) {
+        if let Some((connection, _)) = self.split_open(id) {
+            connection.wire_format = wire_format;
+        }
+    }
+
+    /// The subscriptions of a connection that may be a member of topics, and its wire format.
+    pub(crate) fn member_mut(&mut self, id: ConnId) -> Option<(&mut Subscriptions, WireFormat)> {
+        let (connection, _) = self.split_open(id)?;
+        let may_subscribe = connection.protocol.may_subscribe();
+        may_subscribe.then_some((&mut connection.subscriptions, connection.wire_format))
+    }
+
+    /// The subscriptions of any connection.
+    pub(crate) fn subscriptions_mut(&mut self, id: ConnId) -> Option<&mut Subscriptions> {
+        self.split(id)
+            .map(|(connection, _)| &mut connection.subscriptions)
+    }
+
+    // ── connecting ───────────────────────────────────────────────────────────────────────────
+
+    /// Whether a connection still waits for a transport: also one that was closed behind what was
+    /// sent.
+    pub(crate) fn wants_transport(&self, id: ConnId) -> bool {
+        self.connection(id).is_some_and(|connection| {
+            connection.transport.is_pending()
+                && matches!(connection.life, Life::Handshaking | Life::Finishing)
+        })
+    }
+
+    /// A connection that was handshaking has its transport. Returns whether its handler is to open
+    /// it now.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be watched, or the transport's own handshake fails.
+    pub(crate) fn adopt_transport(
+        &mut self,
+        id: ConnId,
+        mut transport: Transport,
+    ) -> io::Result<bool> {
+        let Some((connection, rooms)) = self.split(id) else {
+            return Ok(false);
+        };
+        let interest = transport.interest(false);
+        transport.reregister(rooms.registry.as_ref(), Token(id.index as usize), interest)?;
+        connection.transport = transport;
+        connection.reading.note_readable(false, false);
+        connection.output.unblock();
+        rooms.stats.connected += 1;
+        if connection.life != Life::Handshaking {
+            // It was closed meanwhile; what was sent before that is flushed all the same.
+            rooms.outbox.mark_dirty(id, &mut connection.output);
+            return Ok(false);
+        }
+        match connection.transport.progress()? {
+            Progress::Handshaking => Ok(false),
+            Progress::Ready => {
+                open(rooms, connection);
+                Ok(true)
+            }
+        }
+    }
+
+    // ── memory ───────────────────────────────────────────────────────────────────────────────
+
+    /// Whether the next turn has something to do.
+    #[inline]
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.rooms.outbox.is_quiet()
+            && self.rooms.read_again.is_empty()
+            && self.rooms.ended.is_empty()
+    }
+
+    /// Gives back what a burst has taken; called before each poll. `has_spare` when buffers of
+    /// large messages were used. Returns whether the burst is long over.
+    pub(crate) fn give_back_memory(&mut self, has_spare: bool) -> bool {
+        let rooms = &mut self.rooms;
+        if rooms.outbox.take_burst() || has_spare {
+            self.burst_at = rooms.now;
         }
         // A topic with many members has a burst at each publication: to take the memory anew costs
         // as much as the publication itself.
-        if BURST_KEPT_NANOS <= self.now - self.burst_at {
-            self.nodes.give_back_memory();
-            give_back(&mut self.dirty);
-            give_back(&mut self.drained);
-            give_back(&mut self.closings);
-            give_back(&mut self.still_ready);
+        let is_over = BURST_KEPT_NANOS <= rooms.now - self.burst_at;
+        if is_over {
+            rooms.outbox.give_back_memory();
+            give_back(&mut rooms.ended);
+            give_back(&mut rooms.read_again);
             give_back(&mut self.vacated);
-            if !self.spare.is_empty() {
-                self.spare = websocket::Spare::new();
-            }
         }
         // Looks at every place, so only each time a quarter is left: a constant for each source. A
         // connection near the end holds all before it, and their places are taken again.
@@ -272,142 +1020,56 @@ impl Table {
             self.sources_high_water = self.sources.len();
             self.sources.shrink_to_fit();
         }
+        is_over
     }
+}
 
-    #[inline]
-    pub(crate) fn connection(&self, id: ConnId) -> Option<&Connection> {
-        match self.sources.get(id.index as usize) {
-            Some(Source::Connection(connection)) if connection.generation == id.generation => {
-                Some(connection)
-            }
-            _ => None,
+/// The transport of a handshaking connection has something: it goes on.
+fn progress(rooms: &mut Rooms, connection: &mut Connection) -> Ready {
+    match connection.transport.progress() {
+        Ok(Progress::Handshaking) => Ready::Nothing,
+        Ok(Progress::Ready) => {
+            connection.reading.note_readable(false, false);
+            open(rooms, connection);
+            Ready::Opened(connection.id)
         }
-    }
-
-    #[inline]
-    pub(crate) fn connection_mut(&mut self, id: ConnId) -> Option<&mut Connection> {
-        match self.sources.get_mut(id.index as usize) {
-            Some(Source::Connection(connection)) if connection.generation == id.generation => {
-                Some(connection)
-            }
-            _ => None,
-        }
-    }
-
-    /// The connection, while it takes messages.
-    #[inline]
-    pub(crate) fn open_mut(&mut self, id: ConnId) -> Option<&mut Connection> {
-        self.connection_mut(id)
-            .filter(|connection| connection.life == Life::Open)
-    }
-
-    /// The connection, while it takes publications. HTTP frames its bodies by itself, and bytes
-    /// between two answers would be taken for the second.
-    pub(crate) fn member_mut(&mut self, id: ConnId) -> Option<&mut Connection> {
-        self.open_mut(id)
-            .filter(|connection| !matches!(connection.protocol, Protocol::Http(_)))
-    }
-
-    /// The connection, while the application may hear of it.
-    #[inline]
-    pub(crate) fn is_heard(&self, id: ConnId) -> bool {
-        self.connection(id)
-            .is_some_and(|connection| matches!(connection.life, Life::Open | Life::Closing))
-    }
-
-    pub(crate) fn options_of(&self, id: ConnId) -> Option<&Rc<ConnectionOptions>> {
-        self.connection(id)
-            .map(|connection| &self.options[usize::from(connection.options)])
-    }
-
-    // ── what comes in ────────────────────────────────────────────────────────────────────────
-
-    /// Has the connection read, or what it left unread handed out, in the next turn.
-    pub(crate) fn read_again(&mut self, id: ConnId) {
-        let Some(connection) = self.connection_mut(id) else {
-            return;
-        };
-        if !connection.flags.has(Flags::STILL_READY) {
-            connection.flags.set(Flags::STILL_READY);
-            self.still_ready.push(id.index);
-        }
-    }
-
-    /// Whether what the peer sends is read now. While it is not, silence is no sign of its death.
-    pub(crate) fn may_read(&self, id: ConnId) -> bool {
-        self.connection(id).is_some_and(Connection::may_read)
-    }
-
-    pub(crate) fn pause(&mut self, id: ConnId) {
-        self.unplain(id);
-        let low_bytes = self
-            .options_of(id)
-            .map_or(0, |options| options.queue_low_bytes);
-        if let Some(connection) = self.open_mut(id) {
-            connection.flags.set(Flags::PAUSED);
-            if low_bytes < connection.queue.queued_bytes() {
-                connection.flags.set(Flags::FULL);
-            }
-        }
-    }
-
-    pub(crate) fn resume(&mut self, id: ConnId) {
-        if self
-            .open_mut(id)
-            .is_some_and(|connection| connection.flags.take(Flags::PAUSED))
-        {
-            self.read_again(id);
-        }
-    }
-
-    /// The protocol waits for the application: later input stays where it is.
-    pub(crate) fn hold(&mut self, id: ConnId) {
-        self.unplain(id);
-        if let Some(connection) = self.open_mut(id) {
-            connection.flags.set(Flags::HELD);
-        }
-    }
-
-    pub(crate) fn release(&mut self, id: ConnId) {
-        if self
-            .open_mut(id)
-            .is_some_and(|connection| connection.flags.take(Flags::HELD))
-        {
-            self.read_again(id);
+        Err(error) => {
+            end::abort(rooms, connection, CloseCause::Io(error.kind()));
+            Ready::Nothing
         }
     }
 }
 
-fn give_back<T>(list: &mut Vec<T>) {
-    if BURST < list.capacity() && list.is_empty() {
-        *list = Vec::new();
+/// The transport carries the protocol's bytes from here on.
+fn open(rooms: &mut Rooms, connection: &mut Connection) {
+    connection.life = Life::Open;
+    connection.waits.clear();
+    send::flush(rooms, connection);
+}
+
+#[inline]
+fn set_deadline(
+    rooms: &mut Rooms,
+    connection: &mut Connection,
+    deadline: Deadline,
+    after_nanos: u64,
+) {
+    if connection.life.takes_messages() {
+        let due = CoarseTime::after_nanos(rooms.now, after_nanos);
+        rooms
+            .deadlines
+            .set(connection.id, &mut connection.waits, deadline, due);
     }
 }
 
-fn register(
-    registry: &Option<Registry>,
-    transport: &mut Transport,
-    index: usize,
-    interest: Interest,
-) -> io::Result<()> {
-    match (registry, transport) {
-        (_, Transport::Memory(stream)) => {
-            stream.register(index);
-            Ok(())
-        }
-        (Some(registry), transport) => transport.register(registry, Token(index), interest),
-        (None, _) => Ok(()),
+#[inline]
+fn clear_deadline(connection: &mut Connection) {
+    if connection.life.takes_messages() {
+        connection.waits.clear();
     }
 }
 
-pub(super) fn reregister(
-    registry: &Option<Registry>,
-    transport: &mut Transport,
-    index: usize,
-    interest: Interest,
-) -> io::Result<()> {
-    match registry {
-        Some(registry) => transport.reregister(registry, Token(index), interest),
-        None => Ok(()),
-    }
+/// A time for [`Table::set_deadline`].
+pub(crate) fn deadline_nanos(after: Duration) -> u64 {
+    CoarseTime::bounded_nanos(after)
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::protocol::http;
+
 /// A duration in nanoseconds, up to 584 years. `Duration::as_nanos` counts in 128 bits.
 #[inline]
 pub(crate) fn nanos(duration: Duration) -> u64 {
@@ -30,6 +32,38 @@ impl Clock {
             Clock::System(start) => since(start),
             Clock::Invented(now) => *now,
         }
+    }
+}
+
+/// The time of day, from the start of the reactor on.
+pub(crate) struct WallClock {
+    /// Seconds since 1970 at the start of the reactor.
+    started_unix: u64,
+    /// The date of a second, formatted.
+    date: (u64, [u8; 29]),
+}
+
+impl WallClock {
+    pub(crate) fn new(started_unix: u64) -> WallClock {
+        WallClock {
+            started_unix,
+            date: (u64::MAX, [0; 29]),
+        }
+    }
+
+    /// Seconds since 1970, `now` nanoseconds after the start.
+    pub(crate) fn unix_time(&self, now: u64) -> u64 {
+        self.started_unix + now / 1_000_000_000
+    }
+
+    /// The date for response heads, formatted once a second. Source: RFC 9110, section 5.6.7.
+    pub(crate) fn date(&mut self, now: u64) -> [u8; 29] {
+        let second = self.unix_time(now);
+        if self.date.0 != second {
+            self.date.0 = second;
+            http::format_date(second, &mut self.date.1);
+        }
+        self.date.1
     }
 }
 

@@ -1,12 +1,12 @@
-//! Deadlines of connections: coarse, lazy, eight bytes each.
+//! Buckets of connections: coarse, lazy, eight bytes each.
 //!
 //! A connection carries its own deadline in a field and changes it for nothing. Here it is filed
 //! at most once, in the bucket of some moment that is not after the deadline. When the bucket
 //! comes up the connection is asked again: not due yet, and it is filed anew. So a message costs
 //! no timer work, however often it moves the deadline.
 //!
-//! Time is counted in ticks of 2^26 ns, about 67 ms: a deadline passes that much late at the most,
-//! and never early.
+//! Coarse time counts steps of 2^26 ns, about 67 ms: a deadline passes at most that much late, and
+//! never early.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,42 +14,43 @@ use std::time::Duration;
 use crate::reactor::id::ConnId;
 use crate::reactor::time::clock::nanos;
 
-/// A moment, in ticks since the start of the reactor; zero is "never".
+/// A moment, in steps of 2^26 ns since the start of the reactor; zero is "never".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Tick(pub(crate) u32);
+pub(crate) struct CoarseTime(u32);
 
-const TICK_SHIFT: u32 = 26;
+const SHIFT: u32 = 26;
 
-impl Tick {
-    pub(crate) const NEVER: Tick = Tick(0);
+impl CoarseTime {
+    pub(crate) const NEVER: CoarseTime = CoarseTime(0);
 
-    /// The first tick at which `after` has passed since `now` (nanoseconds).
-    pub(crate) fn after(now: u64, after: Duration) -> Tick {
-        Tick::after_nanos(now, Tick::bounded_nanos(after))
+    /// The first step at which `after` has passed since `now` (nanoseconds).
+    pub(crate) fn after(now: u64, after: Duration) -> CoarseTime {
+        CoarseTime::after_nanos(now, CoarseTime::bounded_nanos(after))
     }
 
     /// As [`after`](Self::after), for a time that [`bounded_nanos`](Self::bounded_nanos) has made
     /// a number.
     #[inline]
-    pub(crate) fn after_nanos(now: u64, after: u64) -> Tick {
-        Tick(((now + after) >> TICK_SHIFT) as u32 + 1)
+    pub(crate) fn after_nanos(now: u64, after: u64) -> CoarseTime {
+        CoarseTime(((now + after) >> SHIFT) as u32 + 1)
     }
 
-    /// A time in nanoseconds, at most half of what ticks can count.
+    /// A time in nanoseconds, at most half of what coarse time can count.
     pub(crate) fn bounded_nanos(time: Duration) -> u64 {
-        nanos(time).min(u64::from(u32::MAX) << (TICK_SHIFT - 1))
+        nanos(time).min(u64::from(u32::MAX) << (SHIFT - 1))
     }
 
-    pub(crate) fn later_by(self, time: Duration) -> Tick {
-        Tick(self.0.saturating_add((nanos(time) >> TICK_SHIFT) as u32))
+    pub(crate) fn later_by_seconds(self, seconds: u32) -> CoarseTime {
+        let nanos = u64::from(seconds) * 1_000_000_000;
+        CoarseTime(self.0.saturating_add((nanos >> SHIFT) as u32))
     }
 
     pub(crate) fn nanos(self) -> u64 {
-        u64::from(self.0) << TICK_SHIFT
+        u64::from(self.0) << SHIFT
     }
 
     /// The earlier of two, where "never" is later than anything.
-    pub(crate) fn earlier(self, other: Tick) -> Tick {
+    pub(crate) fn earlier(self, other: CoarseTime) -> CoarseTime {
         if self.0.wrapping_sub(1) <= other.0.wrapping_sub(1) {
             self
         } else {
@@ -58,23 +59,23 @@ impl Tick {
     }
 }
 
-pub(crate) struct Deadlines {
-    buckets: BTreeMap<Tick, Vec<ConnId>>,
+pub(crate) struct Buckets {
+    buckets: BTreeMap<CoarseTime, Vec<ConnId>>,
     /// When the earliest comes up, in nanoseconds; `u64::MAX` without any. Asked every turn.
     next_due: u64,
 }
 
-impl Default for Deadlines {
+impl Default for Buckets {
     fn default() -> Self {
-        Deadlines {
+        Buckets {
             buckets: BTreeMap::new(),
             next_due: u64::MAX,
         }
     }
 }
 
-impl Deadlines {
-    pub(crate) fn file(&mut self, at: Tick, id: ConnId) {
+impl Buckets {
+    pub(crate) fn file(&mut self, at: CoarseTime, id: ConnId) {
         self.buckets.entry(at).or_default().push(id);
         self.next_due = self.next_due.min(at.nanos());
     }
@@ -87,7 +88,7 @@ impl Deadlines {
 
     /// The earliest bucket that has come up at `now`, with its connections.
     #[inline]
-    pub(crate) fn pop_due(&mut self, now: u64) -> Option<(Tick, Vec<ConnId>)> {
+    pub(crate) fn pop_due(&mut self, now: u64) -> Option<(CoarseTime, Vec<ConnId>)> {
         if now < self.next_due {
             return None;
         }
@@ -105,13 +106,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn never_early_and_at_most_a_tick_late() {
+    fn never_early_and_at_most_a_step_late() {
         for millis in [0u64, 1, 66, 67, 68, 10_000, 86_400_000] {
             for now in [0u64, 1, 999_999_999, 67_108_863, 67_108_864] {
                 let due = now + millis * 1_000_000;
-                let filed = Tick::after(now, Duration::from_millis(millis)).nanos();
+                let filed = CoarseTime::after(now, Duration::from_millis(millis)).nanos();
                 assert!(
-                    due < filed && filed <= due + (1 << TICK_SHIFT),
+                    due < filed && filed <= due + (1 << SHIFT),
                     "{millis} ms at {now}"
                 );
             }
@@ -120,10 +121,13 @@ mod tests {
 
     #[test]
     fn never_is_later_than_anything() {
-        assert_eq!(Tick::NEVER.earlier(Tick(7)), Tick(7));
-        assert_eq!(Tick(7).earlier(Tick::NEVER), Tick(7));
-        assert_eq!(Tick(7).earlier(Tick(3)), Tick(3));
-        assert_eq!(Tick::NEVER.earlier(Tick::NEVER), Tick::NEVER);
+        assert_eq!(CoarseTime::NEVER.earlier(CoarseTime(7)), CoarseTime(7));
+        assert_eq!(CoarseTime(7).earlier(CoarseTime::NEVER), CoarseTime(7));
+        assert_eq!(CoarseTime(7).earlier(CoarseTime(3)), CoarseTime(3));
+        assert_eq!(
+            CoarseTime::NEVER.earlier(CoarseTime::NEVER),
+            CoarseTime::NEVER
+        );
     }
 
     #[test]
@@ -132,20 +136,20 @@ mod tests {
             index,
             generation: 0,
         };
-        let mut deadlines = Deadlines::default();
-        deadlines.file(Tick(5), id(1));
-        deadlines.file(Tick(3), id(2));
-        deadlines.file(Tick(5), id(3));
-        assert_eq!(deadlines.next_due(), Tick(3).nanos());
+        let mut buckets = Buckets::default();
+        buckets.file(CoarseTime(5), id(1));
+        buckets.file(CoarseTime(3), id(2));
+        buckets.file(CoarseTime(5), id(3));
+        assert_eq!(buckets.next_due(), CoarseTime(3).nanos());
         assert_eq!(
-            deadlines.pop_due(Tick(4).nanos()),
-            Some((Tick(3), vec![id(2)]))
+            buckets.pop_due(CoarseTime(4).nanos()),
+            Some((CoarseTime(3), vec![id(2)]))
         );
-        assert_eq!(deadlines.pop_due(Tick(4).nanos()), None);
+        assert_eq!(buckets.pop_due(CoarseTime(4).nanos()), None);
         assert_eq!(
-            deadlines.pop_due(Tick(5).nanos()),
-            Some((Tick(5), vec![id(1), id(3)]))
+            buckets.pop_due(CoarseTime(5).nanos()),
+            Some((CoarseTime(5), vec![id(1), id(3)]))
         );
-        assert_eq!(deadlines.next_due(), u64::MAX);
+        assert_eq!(buckets.next_due(), u64::MAX);
     }
 }

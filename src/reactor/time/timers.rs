@@ -81,6 +81,14 @@ impl<T> Timers<T> {
         Some(entry.value)
     }
 
+    /// Takes out every timer.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = T> {
+        self.heap.clear();
+        std::mem::take(&mut self.entries)
+            .into_iter()
+            .map(|(_, entry)| entry.value)
+    }
+
     /// When the earliest timer is due; `u64::MAX` when there is none.
     #[inline]
     pub(crate) fn next_due(&self) -> u64 {

@@ -20,6 +20,16 @@ pub enum Address {
     Unix(PathBuf),
 }
 
+impl Address {
+    /// The port, where there is one.
+    pub fn port(&self) -> Option<u16> {
+        match self {
+            Address::Inet(address) => Some(address.port()),
+            Address::Unix(_) => None,
+        }
+    }
+}
+
 impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::rc::Rc;
 
-use crate::reactor::connection::table::BURST;
+use crate::reactor::burst::BURST;
 
 /// What a poll says of one source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub(crate) struct Readiness {
     pub(crate) writable: bool,
     /// The peer's end of stream, a hang-up or an error waits behind the readable bytes.
     pub(crate) read_closed: bool,
+    /// Urgent data is on its way, in front of which reads are short.
+    pub(crate) urgent: bool,
 }
 
 /// What may go wrong in a simulated network, in percent of operations.
@@ -131,6 +133,7 @@ impl Pair {
                     readable: true,
                     writable: true,
                     read_closed: true,
+                    urgent: false,
                 },
             );
         }
@@ -174,6 +177,7 @@ impl MemoryStream {
                     readable: true,
                     writable: false,
                     read_closed,
+                    urgent: false,
                 },
             );
         }
@@ -217,6 +221,7 @@ impl MemoryStream {
                     readable: true,
                     writable: false,
                     read_closed: finished,
+                    urgent: false,
                 },
             );
         }
@@ -227,6 +232,7 @@ impl MemoryStream {
                     readable: false,
                     writable: true,
                     read_closed: false,
+                    urgent: false,
                 },
             );
         }
@@ -256,6 +262,7 @@ impl MemoryStream {
                     readable: false,
                     writable: true,
                     read_closed: false,
+                    urgent: false,
                 },
             );
             return Err(io::ErrorKind::WouldBlock.into());
@@ -275,6 +282,7 @@ impl MemoryStream {
                     readable: false,
                     writable: true,
                     read_closed: false,
+                    urgent: false,
                 },
             );
         }
@@ -285,6 +293,7 @@ impl MemoryStream {
                 readable: true,
                 writable: false,
                 read_closed: false,
+                urgent: false,
             },
         );
         Ok(count)
@@ -317,6 +326,7 @@ impl MemoryStream {
                 readable: true,
                 writable: false,
                 read_closed: true,
+                urgent: false,
             },
         );
     }
@@ -349,6 +359,7 @@ impl Drop for MemoryStream {
                     readable: true,
                     writable: true,
                     read_closed: true,
+                    urgent: false,
                 },
             );
         }

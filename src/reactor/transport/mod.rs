@@ -1,6 +1,13 @@
-//! What carries a connection's bytes: one variant a kind, the same four operations.
+//! What carries a connection's bytes, and what it wants of the loop.
+//!
+//! One variant a kind. Nothing above asks which one it is: the loop asks [`Transport::interest`] what
+//! to wait for, [`Transport::may_hold_more`] whether a read has emptied it,
+//! [`Transport::is_flushed`] whether the kernel has everything it was given, and
+//! [`Transport::progress`] whether it is ready for the protocol's bytes. To add a transport: a variant
+//! here, and the compiler asks for its answers.
 
 pub(crate) mod connect;
+pub(crate) mod endpoint;
 pub(crate) mod listener;
 pub(crate) mod lookup;
 pub(crate) mod memory;
@@ -11,6 +18,24 @@ use std::net::{Shutdown, SocketAddr};
 use mio::{Interest, Registry, Token};
 
 use crate::reactor::transport::memory::MemoryStream;
+
+/// On these systems a read that gives less than was asked for has emptied the socket, so that the
+/// next readiness is a new one.
+const SHORT_READ_MEANS_EMPTY: bool = cfg!(any(
+    target_os = "linux",
+    target_os = "android",
+    target_vendor = "apple",
+    target_os = "freebsd"
+));
+
+/// How far a transport is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// It connects or shakes hands: bytes wait.
+    Handshaking,
+    /// It carries the protocol's bytes.
+    Ready,
+}
 
 pub(crate) enum Transport {
     Tcp(mio::net::TcpStream),
@@ -79,6 +104,70 @@ impl Transport {
         }
     }
 
+    /// What the poll is to wait for. `has_output` when the kernel took less than there was.
+    pub(crate) fn interest(&self, has_output: bool) -> Interest {
+        let interest = match self {
+            // Urgent data makes a read stop in front of it, so that it is short although more is
+            // there; the kernel says so only to who asks. Source: tcp(7), "Sending and receiving
+            // urgent data".
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            Transport::Tcp(_) => Interest::READABLE | Interest::PRIORITY,
+            #[cfg(not(any(target_os = "linux", target_os = "android")))]
+            Transport::Tcp(_) => Interest::READABLE,
+            #[cfg(unix)]
+            Transport::Unix(_) => Interest::READABLE,
+            Transport::Memory(_) | Transport::Pending => Interest::READABLE,
+        };
+        match has_output {
+            true => interest | Interest::WRITABLE,
+            false => interest,
+        }
+    }
+
+    /// Whether more may be there after a read that was asked for `asked` bytes and gave `read`. The
+    /// caller then reads again before it waits for a new edge.
+    #[inline(always)]
+    pub(crate) fn may_hold_more(&self, read: usize, asked: usize) -> bool {
+        match self {
+            Transport::Tcp(_) | Transport::Memory(_) => !SHORT_READ_MEANS_EMPTY || asked <= read,
+            // A read stops in front of a descriptor that the peer has passed, and nothing tells.
+            #[cfg(unix)]
+            Transport::Unix(_) => true,
+            Transport::Pending => false,
+        }
+    }
+
+    /// Whether the kernel has all bytes that `write` has taken.
+    #[inline(always)]
+    pub(crate) fn is_flushed(&self) -> bool {
+        match self {
+            Transport::Tcp(_) | Transport::Memory(_) => true,
+            #[cfg(unix)]
+            Transport::Unix(_) => true,
+            Transport::Pending => false,
+        }
+    }
+
+    /// Whether there is none yet.
+    pub(crate) fn is_pending(&self) -> bool {
+        matches!(self, Transport::Pending)
+    }
+
+    /// Whether it is ready for the protocol's bytes; a transport with a handshake of its own goes on
+    /// with it here.
+    ///
+    /// # Errors
+    ///
+    /// When the handshake has failed.
+    pub(crate) fn progress(&mut self) -> io::Result<Progress> {
+        match self {
+            Transport::Tcp(_) | Transport::Memory(_) => Ok(Progress::Ready),
+            #[cfg(unix)]
+            Transport::Unix(_) => Ok(Progress::Ready),
+            Transport::Pending => Ok(Progress::Handshaking),
+        }
+    }
+
     pub(crate) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Transport::Tcp(stream) => stream.write_vectored(slices),
@@ -118,35 +207,52 @@ impl Transport {
         }
     }
 
+    /// Has the poll watch it. A stream in memory tells its readiness by itself, so there is no
+    /// registry in a simulation.
     pub(crate) fn register(
         &mut self,
-        registry: &Registry,
+        registry: Option<&Registry>,
         token: Token,
         interest: Interest,
     ) -> io::Result<()> {
-        match self {
-            Transport::Tcp(stream) => registry.register(stream, token, interest),
+        match (self, registry) {
+            (Transport::Tcp(stream), Some(registry)) => registry.register(stream, token, interest),
             #[cfg(unix)]
-            Transport::Unix(stream) => registry.register(stream, token, interest),
-            Transport::Memory(stream) => {
+            (Transport::Unix(stream), Some(registry)) => registry.register(stream, token, interest),
+            (Transport::Memory(stream), _) => {
                 stream.register(token.0);
                 Ok(())
             }
-            Transport::Pending => Ok(()),
+            (Transport::Pending, _) => Ok(()),
+            (Transport::Tcp(_), None) => Err(no_registry()),
+            #[cfg(unix)]
+            (Transport::Unix(_), None) => Err(no_registry()),
         }
     }
 
+    /// Changes what the poll waits for, or the index that it reports.
     pub(crate) fn reregister(
         &mut self,
-        registry: &Registry,
+        registry: Option<&Registry>,
         token: Token,
         interest: Interest,
     ) -> io::Result<()> {
-        match self {
-            Transport::Tcp(stream) => registry.reregister(stream, token, interest),
+        match (self, registry) {
+            (Transport::Tcp(stream), Some(registry)) => {
+                registry.reregister(stream, token, interest)
+            }
             #[cfg(unix)]
-            Transport::Unix(stream) => registry.reregister(stream, token, interest),
-            Transport::Memory(_) | Transport::Pending => Ok(()),
+            (Transport::Unix(stream), Some(registry)) => {
+                registry.reregister(stream, token, interest)
+            }
+            (Transport::Memory(stream), _) => {
+                stream.register(token.0);
+                Ok(())
+            }
+            (Transport::Pending, _) => Ok(()),
+            (Transport::Tcp(_), None) => Err(no_registry()),
+            #[cfg(unix)]
+            (Transport::Unix(_), None) => Err(no_registry()),
         }
     }
 
@@ -159,4 +265,8 @@ impl Transport {
             Transport::Pending => Peer::Unknown,
         }
     }
+}
+
+fn no_registry() -> io::Error {
+    io::Error::other("a socket of the kernel in a simulation")
 }

@@ -1,4 +1,4 @@
-//! The words behind `waterwheel bench`.
+//! The options of `waterwheel bench`, parsed and checked.
 
 use std::time::Duration;
 
@@ -8,65 +8,68 @@ use waterwheel::protocol::http::WebSocketUrl;
 
 use super::fan_out::{Publishing, Subscription};
 use super::{churn, echo, fan_out, idle, payload};
-use crate::arguments::{level, text};
+use crate::values::{level, text};
 
 pub const HELP: &str = "\
-waterwheel bench: load for servers, and what they make of it
+waterwheel bench: puts load on a server and measures it
 
-  waterwheel bench echo [OPTIONS]      messages go out and must come back
-  waterwheel bench idle [OPTIONS]      connections that are held, and what they cost the server
-  waterwheel bench churn [OPTIONS]     connect, upgrade, one message there and back, close; and again
-  waterwheel bench fan-out [OPTIONS]   what few publish must reach all, once and in order
+  waterwheel bench echo [OPTIONS]      send messages that must come back
+  waterwheel bench idle [OPTIONS]      hold connections, and measure what they cost the server
+  waterwheel bench churn [OPTIONS]     connect, upgrade, echo one message, close; and repeat
+  waterwheel bench fan-out [OPTIONS]   publish messages that must reach all subscribers, once and in order
   waterwheel bench sse [OPTIONS]       the same for Server-Sent Events
 
 Options of all:
   --url URL                ws://HOST:PORT/PATH of the server
   --pid PID                the server's process, on this machine: processor time and memory
-  --seconds S              how long to measure [5]
-  --warmup S               how long to run before that [1]
-  --connect-rate R         connections begun per second at the most [as many as the server takes]
-  --json                   one JSON object on standard output
+  --seconds S              measure this long [5]
+  --warmup S               run this long before measuring [1]
+  --connect-rate R         start at most this many connections per second [as many as the server accepts]
+  --json                   print one JSON object
   --plot FILE.svg          draw the latencies and the rate over time (with the feature `plot`)
   --log LEVEL              off, error, warn, info, debug or trace [warn]
 
 Options of echo:
   --connections N          [100]
-  --size BYTES             of each message [20]
+  --size BYTES             length of each message [20]
   --pipeline K             messages outstanding on each connection [1]
   --rate R                 open loop: messages per second on all connections together, whatever comes
-                           back; latencies count from when a message was due
+                           back; a latency counts from when its message was due
   --binary                 binary messages instead of text
   --verify                 check every byte of every reply, and the order
 
-Options of idle, which has no --seconds and --warmup, and draws how its connections were opened:
+Options of idle, which has no --seconds and --warmup; --plot draws how its connections were opened:
   --connections N          [100]
-  --hold S                 how long they are held [5]
-  --send TEXT              what each sends once; nothing when empty [hello]
-  --expect echo|nothing    what comes back to that [echo]
+  --hold S                 hold them this long [5]
+  --send TEXT              message that each sends once; none when empty [hello]
+  --expect echo|nothing    what the server answers to it [echo]
 
 Options of churn:
-  --connections N          at once [50]
-  --size BYTES             of the message [20]
+  --connections N          connections at the same time [50]
+  --size BYTES             length of the message [20]
 
-Options of fan-out and sse, against `waterwheel serve` or, plainly, a server that sends what it gets to all:
-  --subscribers N          [100]
-  --publishers P           [1]
-  --size BYTES             of each message, 32 or more [64]
-  --in-flight K            of each publisher: published and not yet received by all [1]
+Options of fan-out and sse, against `waterwheel serve`, or fan-out against a server that sends each message to all:
+  --subscribers N          connections that subscribe [100]
+  --publishers P           connections that publish [1]
+  --size BYTES             length of each message, 32 or more [64]
+  --in-flight K            messages of each publisher that not all have received [1]
   --rate R|max             open loop: messages per second of all publishers together [max]
   --protocol plain|waterwheel
-                           what fan-out is against [plain]; sse is against waterwheel
+                           kind of server for fan-out [plain]; sse needs waterwheel
   --publish-by post|json   with waterwheel: `POST /publish`, or a WebSocket with the JSON envelope [post]
-  --topic NAME             with waterwheel [bench]
-  --token TOKEN            with waterwheel, where publishing needs one
+  --topic NAME             the topic, with waterwheel [bench]
+  --token TOKEN            the token for publishing, with waterwheel
 
-Anything wrong (a connection lost, a reply that is missing or of another length; with --verify, and in
-fan-out and sse, also one that differs or is out of order) is said, and the exit code is 1. An interrupt
-(Ctrl-C) ends the measuring, and the figures are of what there was; a second one ends the program.
+Each problem (a lost connection, a reply that is missing or has another length; with --verify, and in
+fan-out and sse, also one that differs or is out of order) is printed, and the exit code is 1. An
+interrupt (Ctrl-C) ends the measuring early, and the report is of the time until then; a second one
+ends the program.
 ";
 
-/// The most that a number of connections or messages may be, and the longest run in seconds.
+/// The largest number of connections or messages.
 const COUNT_MAX: usize = 10_000_000;
+
+/// The longest run, in seconds.
 const SECONDS_MAX: f64 = 86_400.0;
 
 #[derive(Debug, PartialEq)]
@@ -78,7 +81,7 @@ pub struct Bench {
     pub warmup: Duration,
     pub connect_rate: Option<f64>,
     pub json: bool,
-    /// Where to draw.
+    /// The file of the picture.
     #[cfg(feature = "plot")]
     pub plot: Option<std::path::PathBuf>,
     pub log: LevelFilter,
@@ -118,15 +121,15 @@ impl Mode {
         }
     }
 
-    /// Whether one address has too few ports for it.
+    /// Whether the load needs more ports than one source address has.
     pub fn spreads(&self) -> bool {
         matches!(self, Mode::Churn(_)) || 20_000 < self.connections()
     }
 }
 
-/// What stood there, before it is known for which kind of load.
+/// The options as given. Which of them a load has is checked before they get here.
 #[derive(Default)]
-struct Words {
+struct Options {
     url: Option<String>,
     pid: Option<u32>,
     seconds: Option<Duration>,
@@ -204,14 +207,14 @@ const MODES: [(&str, &[&str]); 5] = [
     ),
 ];
 
-/// What is to be measured; `None` when only the help is asked for.
+/// The load to run, or `None` when only the help is asked for.
 ///
 /// # Errors
 ///
 /// A sentence with the option, the value, and what was expected.
 pub fn parse(parser: &mut Parser) -> Result<Option<Bench>, String> {
     let mut mode = None;
-    let mut words = Words::default();
+    let mut options = Options::default();
     while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
         match argument {
             Arg::Long("help") | Arg::Short('h') => return Ok(None),
@@ -224,7 +227,7 @@ pub fn parse(parser: &mut Parser) -> Result<Option<Bench>, String> {
                 if !COMMON.contains(&name.as_str()) && !own.contains(&name.as_str()) {
                     return Err(format!("bench {mode} has no option --{name}"));
                 }
-                words.take(&name, parser)?;
+                options.take(&name, parser)?;
             }
             Arg::Value(word) if mode.is_none() => {
                 mode = MODES.into_iter().find(|(name, _)| word == *name);
@@ -238,7 +241,7 @@ pub fn parse(parser: &mut Parser) -> Result<Option<Bench>, String> {
     let Some((mode, _)) = mode else {
         return Err(format!("bench: expected {}", names()));
     };
-    words.into_bench(mode).map(Some)
+    options.into_bench(mode).map(Some)
 }
 
 fn names() -> String {
@@ -246,7 +249,7 @@ fn names() -> String {
     names.join(", ")
 }
 
-impl Words {
+impl Options {
     fn take(&mut self, name: &str, parser: &mut Parser) -> Result<(), String> {
         let option = &format!("--{name}");
         match name {
@@ -282,7 +285,7 @@ impl Words {
             "token" => self.token = Some(word(option, text(parser, option)?)?),
             "connect-rate" => self.connect_rate = Some(rate(option, &text(parser, option)?)?),
             "seconds" => self.seconds = Some(seconds(option, &text(parser, option)?, 0.01)?),
-            // What idle measures is how it holds.
+            // `idle` measures while it holds the connections.
             "hold" => self.seconds = Some(seconds(option, &text(parser, option)?, 0.01)?),
             "send" => self.send = Some(text(parser, option)?),
             "expect" => self.expects_nothing = expectation(option, &text(parser, option)?)?,
@@ -301,7 +304,7 @@ impl Words {
         })?;
         let connections = self.connections.unwrap_or(100);
         let warmup = match mode {
-            // Nothing has to become warm.
+            // `idle` sends no load, so it needs no warm-up.
             "idle" => Duration::ZERO,
             _ => Duration::from_secs(1),
         };
@@ -354,7 +357,7 @@ impl Words {
     }
 }
 
-impl Words {
+impl Options {
     fn fan_out(
         &self,
         subscription: Subscription,
@@ -374,7 +377,7 @@ impl Words {
         if size < payload::HEADER_BYTES {
             let least = payload::HEADER_BYTES;
             return Err(format!(
-                "--size: expected at least {least}, which tell one message from another, got \"{size}\""
+                "--size: expected at least {least}, the length of the header that identifies a message, got \"{size}\""
             ));
         }
         Ok(fan_out::Options {
@@ -416,7 +419,7 @@ fn publishing(option: &str, value: &str) -> Result<Publishing, String> {
     }
 }
 
-/// What can stand in a URL, a header and JSON as it is.
+/// A word that needs no escape in a URL, a header or JSON.
 fn word(option: &str, value: String) -> Result<String, String> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     if value.is_empty() || !value.bytes().all(is_plain) {
@@ -427,7 +430,7 @@ fn word(option: &str, value: String) -> Result<String, String> {
     Ok(value)
 }
 
-/// Whether nothing comes back.
+/// Whether the server sends no answer.
 fn expectation(option: &str, value: &str) -> Result<bool, String> {
     match value {
         "echo" => Ok(false),

@@ -1,6 +1,7 @@
-//! `bench churn`: connect, upgrade, one message there and back, close; and again.
+//! `bench churn`: connects, upgrades, echoes one message, closes; and repeats.
 //!
-//! So many are under way at once, and with `--connect-rate` only so many are begun a second.
+//! `--connections` rounds are under way at the same time, and `--connect-rate` limits how many start
+//! per second.
 
 use std::io;
 
@@ -11,10 +12,10 @@ use waterwheel::{
 use super::load::{self, Counted, Load, Run};
 use super::meter::{FIRST_BYTE, Latencies};
 use super::payload::filling;
-use super::problems::{Kind, tell_close};
+use super::problems::{Kind, describe_close};
 use super::report::Report;
 
-/// So many that could not be made are enough to know.
+/// The run gives up after so many connections that could not be opened.
 const FAILURES_MAX: u64 = 100;
 
 const ROUNDS: Counted = Counted {
@@ -26,7 +27,7 @@ const ROUNDS: Counted = Counted {
 
 #[derive(Debug, PartialEq)]
 pub struct Options {
-    /// At once.
+    /// Connections at the same time.
     pub connections: usize,
     pub size: usize,
 }
@@ -42,7 +43,7 @@ struct Churn {
     options: Options,
     client: Option<WebSocketClientId>,
     connections: ConnMap<Connection>,
-    /// Begun so far, which chooses the address of the next.
+    /// Connections started so far. The number chooses the source address of the next.
     begun: usize,
     under_way: usize,
     first_byte: Latencies,
@@ -50,7 +51,7 @@ struct Churn {
 }
 
 impl Churn {
-    /// Begins as many as have room, and as the rate allows now.
+    /// Starts as many connections as `--connections` and the rate allow now.
     fn begin_more(&mut self, reactor: &mut Reactor<Self>) {
         let Some(client) = self.client else {
             return;
@@ -137,8 +138,10 @@ impl Churn {
                 false => Kind::NotOpened,
             };
             let address = &self.run.plan.address;
-            self.run.problems.add(kind, || tell_close(address, close));
-            // Whoever refuses does so at once, and would be asked again and again.
+            self.run
+                .problems
+                .add(kind, || describe_close(address, close));
+            // A refusal comes at once, so the load would try again without a pause.
             if FAILURES_MAX <= self.run.problems.count_of(Kind::NotOpened) {
                 return load::give_up(&mut self.run, reactor);
             }
@@ -160,14 +163,14 @@ impl Load for Churn {
         cx.state.begin_more(cx.reactor);
     }
 
-    fn is_settled(&self) -> bool {
+    fn is_complete(&self) -> bool {
         self.under_way == 0
     }
 
-    fn judge(&mut self) {
+    fn count_missing(&mut self) {
         let under_way = self.under_way as u64;
         self.run.problems.add_many(Kind::Lost, under_way, || {
-            format!("{under_way} rounds never came to their end")
+            format!("{under_way} rounds did not end")
         });
     }
 
@@ -182,14 +185,14 @@ fn set_up(ws: &mut WebSocketCallbacks<Churn>) {
     ws.on_close(|ws, close| ws.state.closed(ws.reactor, ws.id, close));
 }
 
-/// Runs it, and tells what came out.
+/// Runs the load and adds its results to the report.
 ///
 /// # Errors
 ///
-/// When the system gives no poll.
+/// When the system cannot create the poll.
 pub fn run(run: Run, options: Options, report: &mut Report) -> io::Result<Run> {
     report.parameter("size", options.size);
-    let config = super::config(options.size);
+    let config = load::config(options.size);
     let churn = Churn {
         run,
         client: None,
@@ -201,11 +204,12 @@ pub fn run(run: Run, options: Options, report: &mut Report) -> io::Result<Run> {
         options,
     };
     let mut churn = Reactor::run_with(config, churn, |reactor| {
-        let client = reactor.websocket_client(|ws| set_up(ws));
+        let client = reactor.websocket_client(|ws| set_up(ws))?;
         reactor.next_tick(move |cx| {
             cx.state.client = Some(client);
             load::start(cx.state, cx.reactor);
         });
+        std::io::Result::Ok(())
     })?;
     churn.run.report(Some(&ROUNDS), report);
     churn.first_byte.report(&FIRST_BYTE, report);

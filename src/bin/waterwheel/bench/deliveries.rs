@@ -1,8 +1,8 @@
-//! Who has got what: each message of each publisher is owed to every subscriber, once and in order.
+//! Checks deliveries: every subscriber gets each message of each publisher once and in order.
 
 use super::payload::Stamp;
 use super::problems::{Kind, Problems};
-use super::sequence::{Place, Sequence};
+use super::sequence::{Arrival, Sequence};
 
 /// All that was published and delivered.
 pub struct Deliveries {
@@ -10,7 +10,7 @@ pub struct Deliveries {
     /// One for each subscriber and publisher.
     sequences: Vec<Sequence>,
     publishers: Vec<Published>,
-    /// What came and could not be read, and so is missing from its sequence.
+    /// Messages that came and could not be read, and so are missing from their sequences.
     unreadable: u64,
     pub delivered: u64,
     pub expected: u64,
@@ -20,14 +20,14 @@ pub struct Deliveries {
 #[derive(Clone)]
 struct Published {
     count: u64,
-    /// To how many subscribers each message that is under way is still owed; by its number.
+    /// For each message under way, the number of subscribers that have not got it.
     owed: Vec<u32>,
-    /// Earlier ones were given up: nothing waits for them.
+    /// Messages before this number were given up, so they take no place in `owed`.
     base: u64,
 }
 
 impl Deliveries {
-    /// `in_flight` messages of each publisher at a time, where they wait for each other.
+    /// In a closed loop each publisher has `in_flight` messages under way.
     pub fn new(subscribers: usize, publishers: usize, in_flight: usize) -> Deliveries {
         let published = Published {
             count: 0,
@@ -44,7 +44,7 @@ impl Deliveries {
         }
     }
 
-    /// How many a publisher has published, which is the number of its next message.
+    /// How many messages a publisher has published: the number of its next one.
     pub fn published(&self, publisher: usize) -> u64 {
         self.publishers[publisher].count
     }
@@ -60,26 +60,26 @@ impl Deliveries {
     #[inline]
     pub fn has_room(&self, publisher: usize) -> bool {
         let published = &self.publishers[publisher];
-        published.owed[place(published, published.count)] == 0
+        published.owed[slot(published, published.count)] == 0
     }
 
-    /// A publisher has published its next message.
+    /// Records that a publisher has published its next message.
     pub fn publish(&mut self, publisher: usize) {
         let published = &mut self.publishers[publisher];
-        let place = place(published, published.count);
-        published.owed[place] = self.subscribers as u32;
+        let slot = slot(published, published.count);
+        published.owed[slot] = self.subscribers as u32;
         published.count += 1;
         self.expected += self.subscribers as u64;
     }
 
-    /// What a publisher has under way is not waited for any more.
+    /// Stops waiting for the messages that a publisher has under way.
     pub fn give_up(&mut self, publisher: usize) {
         let published = &mut self.publishers[publisher];
         published.owed.fill(0);
         published.base = published.count;
     }
 
-    /// A message came to a subscriber. Whether it was one that was owed.
+    /// Records a message that came to a subscriber. Returns whether it was expected.
     #[inline]
     pub fn take(&mut self, subscriber: usize, stamp: &Stamp, problems: &mut Problems) -> bool {
         let publisher = stamp.publisher as usize;
@@ -92,11 +92,11 @@ impl Deliveries {
         }
         let sequence = &mut self.sequences[subscriber * self.publishers.len() + publisher];
         match sequence.take(number) {
-            Place::Next | Place::Ahead(_) => {}
-            Place::Late => problems.add(Kind::Reordered, || {
+            Arrival::InOrder | Arrival::Ahead(_) => {}
+            Arrival::Late => problems.add(Kind::Reordered, || {
                 format!("subscriber {subscriber} got message {number} of publisher {publisher} after a later one")
             }),
-            Place::Again => {
+            Arrival::Duplicate => {
                 problems.add(Kind::Duplicated, || {
                     format!("subscriber {subscriber} got message {number} of publisher {publisher} again")
                 });
@@ -108,13 +108,13 @@ impl Deliveries {
         let is_under_way =
             published.base <= number && published.count <= number + published.owed.len() as u64;
         if is_under_way {
-            let place = place(published, number);
-            published.owed[place] = published.owed[place].saturating_sub(1);
+            let slot = slot(published, number);
+            published.owed[slot] = published.owed[slot].saturating_sub(1);
         }
         true
     }
 
-    /// Something came to a subscriber that is no message of ours.
+    /// Records bytes that came to a subscriber and are not a message of this load.
     pub fn take_unreadable(&mut self, subscriber: usize, bytes: &[u8], problems: &mut Problems) {
         self.unreadable += 1;
         problems.add(Kind::Altered, || {
@@ -126,13 +126,13 @@ impl Deliveries {
         });
     }
 
-    /// Whether all has come that was published.
+    /// Whether all deliveries have come.
     pub fn is_complete(&self) -> bool {
         self.delivered + self.unreadable == self.expected
     }
 
-    /// Nothing more is waited for: counts what is missing.
-    pub fn judge(&self, problems: &mut Problems) {
+    /// Counts the deliveries that have not come as lost.
+    pub fn count_missing(&self, problems: &mut Problems) {
         let mut missing_total = 0;
         let mut first = None;
         for (index, sequence) in self.sequences.iter().enumerate() {
@@ -144,7 +144,7 @@ impl Deliveries {
                 first.get_or_insert((subscriber, publisher, missing));
             }
         }
-        // What came altered is counted as that.
+        // An unreadable message is counted as altered already, and not also as lost.
         let lost = missing_total.saturating_sub(self.unreadable);
         problems.add_many(Kind::Lost, lost, || match first {
             Some((subscriber, publisher, missing)) => format!(
@@ -156,7 +156,7 @@ impl Deliveries {
 }
 
 #[inline]
-fn place(published: &Published, number: u64) -> usize {
+fn slot(published: &Published, number: u64) -> usize {
     match published.owed.len() {
         1 => 0,
         length => (number % length as u64) as usize,
@@ -192,7 +192,7 @@ mod tests {
         assert!(!deliveries.has_room(0));
         deliveries.give_up(0);
         assert!(deliveries.has_room(0) && !deliveries.is_complete());
-        // A late one of those that were given up frees no place of a later one.
+        // A late delivery of a message that was given up frees no place of a later message.
         deliveries.publish(0);
         deliveries.publish(0);
         deliveries.take(1, &stamp(0, 1), &mut problems);
@@ -212,7 +212,7 @@ mod tests {
             deliveries.take(0, &stamp(0, number), &mut problems);
         }
         deliveries.take_unreadable(0, b"what", &mut problems);
-        deliveries.judge(&mut problems);
+        deliveries.count_missing(&mut problems);
         let counts = [Kind::Altered, Kind::Reordered, Kind::Duplicated, Kind::Lost]
             .map(|kind| problems.count_of(kind));
         assert_eq!(counts, [2, 1, 1, 1]);

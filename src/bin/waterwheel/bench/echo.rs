@@ -1,12 +1,12 @@
-//! `bench echo`: messages go out and must come back.
+//! `bench echo`: sends messages that must come back.
 //!
-//! Closed loop: every connection has so many messages outstanding, and each reply is followed by
-//! the next message. Open loop: message `i` of the run is due at `i / rate` and goes to connection
+//! Closed loop: every connection has `--pipeline` messages outstanding, and each reply is followed
+//! by the next message. Open loop: message `i` of the run is due at `i / rate` and goes to connection
 //! `i % connections`, whether or not earlier ones came back; its latency counts from when it was
-//! due, so that a server that stalls is charged for all who would have waited.
+//! due, so that a stall of the server counts for all messages that were due in it.
 //!
-//! With `--verify` each message begins with its number on its connection, so that a reply is told
-//! from any other. Without, replies are counted and their lengths checked.
+//! With `--verify` each message begins with its number on its connection, so that each
+//! reply can be told from others. Without it, replies are counted and their lengths checked.
 
 use std::io;
 
@@ -17,9 +17,9 @@ use super::load::{self, Load, MESSAGES, Run};
 use super::problems::Kind;
 use super::report::{Report, rounded};
 use super::schedule::{Schedule, Wait};
-use super::sequence::{Place, Sequence};
+use super::sequence::{Arrival, Sequence};
 
-/// Hexadecimal digits of a message's number, where it is long enough.
+/// Hexadecimal digits of a message's number. A shorter message has as many as fit.
 const NUMBER_BYTES: usize = 8;
 
 /// Messages of an open loop that are sent before replies are looked at again.
@@ -29,7 +29,7 @@ const BURST: u64 = 4096;
 pub struct Options {
     pub size: usize,
     pub pipeline: usize,
-    /// Messages a second; a closed loop without.
+    /// Messages per second. `None` is a closed loop.
     pub rate: Option<f64>,
     pub binary: bool,
     pub verify: bool,
@@ -39,8 +39,8 @@ struct Connection {
     id: ConnId,
     is_open: bool,
     sent: u64,
-    /// Came back, or will never.
-    settled: u64,
+    /// Messages that came back, and those that were skipped.
+    answered: u64,
 }
 
 struct Echo {
@@ -51,15 +51,15 @@ struct Echo {
     numbers: ConnMap<u32>,
     connections: Vec<Connection>,
     sequences: Vec<Sequence>,
-    /// When what is outstanding was sent, `pipeline` for each connection.
+    /// The send times of outstanding messages, `pipeline` for each connection.
     sent_at: Vec<u64>,
-    /// What all messages say, behind their number.
+    /// The text that all messages share, behind their number.
     text: String,
-    /// The message that is being sent, where each has a number.
+    /// The message that is being sent, with `verify`.
     numbered: String,
     sent: u64,
-    settled: u64,
-    /// Of an open loop.
+    answered: u64,
+    /// In an open loop.
     schedule: Option<Schedule>,
 }
 
@@ -82,7 +82,7 @@ impl Echo {
             numbered: String::with_capacity(text.len()),
             text,
             sent: 0,
-            settled: 0,
+            answered: 0,
             schedule: options.rate.map(Schedule::new),
             run,
             options,
@@ -95,7 +95,7 @@ impl Echo {
         self.connections.get_mut(number as usize)
     }
 
-    /// Sends the next message of a connection, at a time. Whether it went out.
+    /// Sends the next message of a connection. Returns whether it was queued.
     #[inline]
     fn send(&mut self, reactor: &mut Reactor<Self>, number: usize, now: u64) -> bool {
         let connection = &mut self.connections[number];
@@ -119,8 +119,8 @@ impl Echo {
             return false;
         }
         if self.schedule.is_none() {
-            let place = place(number, connection.sent, self.options.pipeline);
-            self.sent_at[place] = now;
+            let slot = slot(number, connection.sent, self.options.pipeline);
+            self.sent_at[slot] = now;
         }
         connection.sent += 1;
         self.sent += 1;
@@ -146,11 +146,11 @@ impl Echo {
         };
         let sent_at = match &self.schedule {
             Some(schedule) => schedule.due(index * self.connections.len() as u64 + number as u64),
-            None => self.sent_at[place(number, index, self.options.pipeline)],
+            None => self.sent_at[slot(number, index, self.options.pipeline)],
         };
         self.run.count(now.saturating_sub(sent_at));
         if self.schedule.is_none() && self.run.is_sending() {
-            // More than one where others were passed over.
+            // A reply that skips others makes room for more than one.
             while self.has_room(number) && self.send(reactor, number, now) {}
         }
     }
@@ -158,7 +158,7 @@ impl Echo {
     #[inline]
     fn has_room(&self, number: usize) -> bool {
         let connection = &self.connections[number];
-        connection.sent - connection.settled < self.options.pipeline as u64
+        connection.sent - connection.answered < self.options.pipeline as u64
     }
 
     #[cold]
@@ -171,22 +171,23 @@ impl Echo {
         });
     }
 
-    /// The index of the message that came back, when one is waited for: they come in order.
+    /// Counts a reply, and returns the index of its message: replies come in order. `None` when no
+    /// reply is outstanding.
     #[inline]
     fn count_reply(&mut self, number: usize) -> Option<u64> {
         let connection = &mut self.connections[number];
-        if connection.settled == connection.sent {
+        if connection.answered == connection.sent {
             self.run.problems.add(Kind::Duplicated, || {
-                "a reply came for which nothing was sent: does the server send to all?".to_owned()
+                "a reply came without a message: does the server send to all?".to_owned()
             });
             return None;
         }
-        connection.settled += 1;
-        self.settled += 1;
-        Some(connection.settled - 1)
+        connection.answered += 1;
+        self.answered += 1;
+        Some(connection.answered - 1)
     }
 
-    /// The index of the message that came back, when it is one that is waited for.
+    /// Checks a reply, and returns the index of its message. `None` when no reply was expected.
     fn verify(&mut self, number: usize, bytes: &[u8]) -> Option<u64> {
         let connection = &mut self.connections[number];
         let shown = NUMBER_BYTES.min(self.text.len()).min(bytes.len());
@@ -203,41 +204,41 @@ impl Echo {
                 format!("connection {number}: message {expected} came back with other bytes")
             });
         }
-        // What cannot be read stands for what was to come.
+        // An unreadable reply is counted in the place of the next one.
         let index = index.filter(|_| is_ours).unwrap_or(expected);
         if connection.sent <= index {
             problems.add(Kind::Duplicated, || {
-                format!("connection {number}: a reply came for which nothing was sent")
+                format!("connection {number}: a reply came without a message")
             });
             return None;
         }
         match sequence.take(index) {
-            Place::Next => connection.settled += 1,
-            // Those that were passed over are not waited for.
-            Place::Ahead(passed) => {
-                connection.settled += passed + 1;
-                self.settled += passed;
+            Arrival::InOrder => connection.answered += 1,
+            // Skipped messages are not waited for.
+            Arrival::Ahead(passed) => {
+                connection.answered += passed + 1;
+                self.answered += passed;
             }
-            Place::Late => {
+            Arrival::Late => {
                 problems.add(Kind::Reordered, || {
                     format!("connection {number}: message {index} came back after a later one")
                 });
                 self.run.done += 1;
                 return None;
             }
-            Place::Again => {
+            Arrival::Duplicate => {
                 problems.add(Kind::Duplicated, || {
                     format!("connection {number}: message {index} came back again")
                 });
                 return None;
             }
         }
-        self.settled += 1;
+        self.answered += 1;
         Some(index)
     }
 
-    /// Sends what is due in an open loop, and returns when the next is.
-    fn keep_rate(cx: &mut Cx<'_, Self>) {
+    /// Sends the messages of an open loop that are due, and sets a timer for the next.
+    fn send_due(cx: &mut Cx<'_, Self>) {
         if !cx.state.run.is_sending() {
             return;
         }
@@ -254,9 +255,9 @@ impl Echo {
             return;
         };
         match schedule.wait(now) {
-            Wait::Awake => cx.reactor.next_tick(Self::keep_rate),
-            Wait::Asleep(wait) => {
-                cx.reactor.after(wait, Self::keep_rate);
+            Wait::InLoop => cx.reactor.next_tick(Self::send_due),
+            Wait::Sleep(wait) => {
+                cx.reactor.after(wait, Self::send_due);
             }
         }
     }
@@ -267,15 +268,15 @@ fn kind_of(is_binary: bool) -> &'static str {
 }
 
 #[inline]
-fn place(number: usize, index: u64, pipeline: usize) -> usize {
+fn slot(number: usize, index: u64, pipeline: usize) -> usize {
     match pipeline {
         1 => number,
         _ => number * pipeline + (index % pipeline as u64) as usize,
     }
 }
 
-/// The last eight hexadecimal digits of a number, the lowest first, so that a short message has
-/// those that change.
+/// The last eight hexadecimal digits of a number, the lowest first, so that a short message holds
+/// the digits that change most.
 #[inline]
 fn digits(number: u64) -> [u8; NUMBER_BYTES] {
     std::array::from_fn(|index| {
@@ -322,7 +323,7 @@ impl Load for Echo {
             id,
             is_open: false,
             sent: 0,
-            settled: 0,
+            answered: 0,
         };
         state.numbers.insert(id, number as u32);
         state.connections.push(connection);
@@ -333,7 +334,7 @@ impl Load for Echo {
         let now = cx.reactor.now().as_nanos() as u64;
         if let Some(schedule) = &mut cx.state.schedule {
             schedule.begin(now);
-            return Self::keep_rate(cx);
+            return Self::send_due(cx);
         }
         for number in 0..cx.state.connections.len() {
             for _ in 0..cx.state.options.pipeline {
@@ -342,15 +343,15 @@ impl Load for Echo {
         }
     }
 
-    fn is_settled(&self) -> bool {
-        self.sent == self.settled
+    fn is_complete(&self) -> bool {
+        self.sent == self.answered
     }
 
-    fn judge(&mut self) {
+    fn count_missing(&mut self) {
         for (number, connection) in self.connections.iter().enumerate() {
             let missing = match self.options.verify {
                 true => self.sequences[number].missing_of(connection.sent),
-                false => connection.sent - connection.settled,
+                false => connection.sent - connection.answered,
             };
             self.run.problems.add_many(Kind::Lost, missing, || {
                 format!("connection {number}: {missing} messages never came back")
@@ -369,11 +370,11 @@ fn on_close(ws: &mut Ws<'_, Echo>, close: &Close) {
     load::closed(ws.state, ws.reactor, was_open, close);
 }
 
-/// Runs it, and tells what came out.
+/// Runs the load and adds its results to the report.
 ///
 /// # Errors
 ///
-/// When the system gives no poll.
+/// When the system cannot create the poll.
 pub fn run(run: Run, options: Options, report: &mut Report) -> io::Result<Run> {
     report.parameter("size", options.size);
     report.parameter("rate", options.rate.map(rounded));
@@ -381,7 +382,7 @@ pub fn run(run: Run, options: Options, report: &mut Report) -> io::Result<Run> {
     report.parameter("pipeline", pipeline);
     report.parameter("binary", options.binary);
     report.parameter("verify", options.verify);
-    let config = super::config(options.size);
+    let config = load::config(options.size);
     let echo = Echo::new(run, options);
     let mut echo = Reactor::run_with(config, echo, |reactor| {
         let client = reactor.websocket_client(|ws| {
@@ -393,11 +394,12 @@ pub fn run(run: Run, options: Options, report: &mut Report) -> io::Result<Run> {
             });
             ws.on_message(|ws, message| ws.state.receive(ws.reactor, ws.id, message));
             ws.on_close(on_close);
-        });
+        })?;
         reactor.next_tick(move |cx| {
             cx.state.client = Some(client);
             load::start(cx.state, cx.reactor);
         });
+        std::io::Result::Ok(())
     })?;
     echo.run.report(Some(&MESSAGES), report);
     report.figure("sent_total", echo.sent);
@@ -406,7 +408,7 @@ pub fn run(run: Run, options: Options, report: &mut Report) -> io::Result<Run> {
         let late_max = rounded(schedule.late_max as f64 / 1000.0);
         report.figure("sent_late_max_us", late_max);
     }
-    report.detail("unanswered", Value::from(echo.sent - echo.settled));
+    report.detail("unanswered", Value::from(echo.sent - echo.answered));
     Ok(echo.run)
 }
 

@@ -1,21 +1,21 @@
-//! A subscriber of an event stream: the head of the answer, its chunks, the events in them.
+//! A subscriber of an event stream: reads the head of the answer, its chunks, and the events in them.
 
 use waterwheel::protocol::event_stream::{Decoder, Event, Limits};
 use waterwheel::protocol::http::{
     self, BodyChunk, BodyDecoder, HeaderStorage, Status, parse_response_head,
 };
 
-/// Where one stream is.
+/// The state of one stream.
 pub enum EventSource {
-    /// What came of the head of the answer.
+    /// The part of the head that has come.
     Head(Vec<u8>),
     Open(BodyDecoder, Decoder),
 }
 
-/// What came next.
+/// The next thing that a stream brought.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Came {
-    /// The server agreed.
+pub enum StreamNext {
+    /// The server accepted the request.
     Opened,
     Event(Event),
 }
@@ -30,12 +30,16 @@ impl EventSource {
         format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n\r\n")
     }
 
-    /// Hands out all that is in `input`.
+    /// Calls `on_next` for everything that `input` completes.
     ///
     /// # Errors
     ///
-    /// A sentence, when this is no event stream, or its end.
-    pub fn read(&mut self, input: &[u8], mut hand_out: impl FnMut(Came)) -> Result<(), String> {
+    /// A sentence, when the answer is not an event stream, or the stream has ended.
+    pub fn read(
+        &mut self,
+        input: &[u8],
+        mut on_next: impl FnMut(StreamNext),
+    ) -> Result<(), String> {
         let rest;
         let mut input = input;
         if let EventSource::Head(head) = self {
@@ -46,7 +50,7 @@ impl EventSource {
             rest = head.split_off(used);
             input = &rest;
             *self = EventSource::Open(body, Decoder::new());
-            hand_out(Came::Opened);
+            on_next(StreamNext::Opened);
         }
         let EventSource::Open(body, decoder) = self else {
             return Ok(());
@@ -62,7 +66,7 @@ impl EventSource {
                         .next_event(&mut data, &Limits::default())
                         .map_err(|error| format!("an event stream is broken: {error}"))?
                     {
-                        hand_out(Came::Event(event));
+                        on_next(StreamNext::Event(event));
                     }
                 }
                 Err(error) => return Err(format!("an event stream is broken: {error}")),
@@ -96,21 +100,21 @@ mod tests {
         Transfer-Encoding: chunked\r\n\r\n9\r\ndata: a\n\n\r\n13\r\nevent: e\ndata: bc\n\n\r\n";
 
     #[test]
-    fn events_are_read_however_they_are_cut() {
+    fn events_are_the_same_for_every_cut_of_the_bytes() {
         for cut in 1..WIRE.len() {
             let mut source = EventSource::new();
-            let mut came = Vec::new();
+            let mut all = Vec::new();
             for piece in WIRE.chunks(cut) {
                 let outcome = source.read(piece, |next| {
-                    came.push(match next {
-                        Came::Opened => "opened".to_owned(),
-                        Came::Event(event) => format!("{} {}", event.name, event.data),
+                    all.push(match next {
+                        StreamNext::Opened => "opened".to_owned(),
+                        StreamNext::Event(event) => format!("{} {}", event.name, event.data),
                     });
                 });
                 assert_eq!(outcome, Ok(()));
             }
             assert_eq!(
-                came,
+                all,
                 ["opened", "message a", "e bc"],
                 "pieces of {cut} bytes"
             );

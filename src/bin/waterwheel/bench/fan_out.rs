@@ -1,10 +1,11 @@
-//! `bench fan-out` and `bench sse`: what a few publish must reach all, once and in order.
+//! `bench fan-out` and `bench sse`: messages of a few publishers must reach all subscribers, once and
+//! in order.
 //!
-//! Closed loop: each publisher has so many messages under way, and publishes the next when the
-//! oldest has reached every subscriber. Open loop: message `i` of the run is due at `i / rate` and
+//! Closed loop: each publisher has `--in-flight` messages under way, and publishes the next when
+//! the oldest has reached every subscriber. Open loop: message `i` of the run is due at `i / rate` and
 //! is published by publisher `i % publishers`; latencies count from when it was due.
 //!
-//! Who has subscribed is not known from outside, so first probes are published until every
+//! A client cannot see when its subscription holds, so probes are published first until every
 //! subscriber has got one.
 
 use std::io;
@@ -12,14 +13,15 @@ use std::time::Duration;
 
 use waterwheel::protocol::http::WebSocketUrl;
 use waterwheel::{
-    Close, ConnId, ConnMap, Cx, Message, Reactor, StreamCallbacks, WebSocketClient,
+    Close, ConnId, ConnMap, ConnectOptions, Cx, Message, Reactor, StreamCallbacks, WebSocketClient,
     WebSocketClientId,
 };
 
 use super::deliveries::Deliveries;
-use super::events::{Came, EventSource};
-use super::load::{self, Counted, Load, Phase, Run};
+use super::events::{EventSource, StreamNext};
+use super::load::{self, Counted, Load, Run};
 use super::payload::{HEADER_BYTES, Stamp, filling};
+use super::phase::Phase;
 use super::post::Poster;
 use super::problems::Kind;
 use super::report::{Report, rounded};
@@ -28,14 +30,16 @@ use super::schedule::{Schedule, Wait};
 /// Messages of an open loop that are published before deliveries are looked at again.
 const BURST: usize = 256;
 
-/// Between probes, and how many there are at the most: ten seconds.
+/// The time between two probes.
 const PROBE_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Probes before the run gives up: ten seconds of them.
 const PROBES_MAX: u64 = 200;
 
-/// A publisher of which nothing came for this long does not wait any more.
-const STUCK: Duration = Duration::from_secs(1);
+/// A publisher whose messages brought no delivery for this long stops waiting for them.
+const STUCK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A message a publisher has at a time, where the rate decides.
+/// Places for messages under way in an open loop, where the rate decides when a message is sent.
 const OPEN_LOOP: usize = 1;
 
 const DELIVERIES: Counted = Counted {
@@ -48,11 +52,11 @@ const DELIVERIES: Counted = Counted {
 /// How a subscriber subscribes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subscription {
-    /// By being connected: the server sends what it gets to all.
+    /// By connecting: the server sends each message to all connections.
     Connected,
-    /// Over the hub's WebSocket.
+    /// With the name of the topic, over the hub's WebSocket.
     WebSocket,
-    /// Over the hub's event streams.
+    /// With a request for one of the hub's event streams.
     EventStream,
 }
 
@@ -68,7 +72,7 @@ pub enum Publishing {
 }
 
 impl Publishing {
-    /// What `--publish-by` calls it.
+    /// Its name in `--publish-by`.
     pub fn name(self) -> Option<&'static str> {
         match self {
             Publishing::Plain => None,
@@ -83,9 +87,9 @@ pub struct Options {
     pub subscribers: usize,
     pub publishers: usize,
     pub size: usize,
-    /// Messages a second of all publishers together; a closed loop without.
+    /// Messages per second of all publishers together. `None` is a closed loop.
     pub rate: Option<f64>,
-    /// Of each publisher, in a closed loop.
+    /// Messages under way of each publisher, in a closed loop.
     pub in_flight: usize,
     pub subscription: Subscription,
     pub publishing: Publishing,
@@ -110,7 +114,7 @@ impl Options {
         report.parameter("protocol", protocol);
         report.parameter("publish_by", self.publishing.name());
         report.parameter("topic", topic);
-        // Only whether there is one: reports are passed on.
+        // The token itself is a secret, and reports are passed on.
         report.parameter("token", self.token.is_some());
     }
 }
@@ -124,7 +128,7 @@ enum Role {
 struct Member {
     role: Role,
     is_open: bool,
-    /// Another one has taken its place.
+    /// Whether another connection has replaced it.
     is_retired: bool,
 }
 
@@ -152,15 +156,15 @@ struct FanOut {
     deliveries: Deliveries,
     schedule: Option<Schedule>,
     filling: String,
-    /// The message that is being published, and how it is wrapped.
+    /// The message that is being published, and its JSON envelope.
     text: String,
     envelope: String,
     probed: Vec<bool>,
     probed_count: usize,
     probes: u64,
-    /// What the server said it delivered.
+    /// Deliveries that the server reported in its answers.
     acknowledged: u64,
-    /// Answers to probes that are not there yet.
+    /// Probes of each publisher whose answers have not come.
     probes_unanswered: Vec<u64>,
 }
 
@@ -206,13 +210,11 @@ impl FanOut {
         }
     }
 
-    // ── subscribers ──────────────────────────────────────────────────────────────────────────
-
-    /// A message came to a subscriber.
+    /// Counts a message that came to a subscriber.
     #[inline]
     fn deliver(&mut self, reactor: &mut Reactor<Self>, subscriber: usize, bytes: &[u8]) {
         let bytes = match self.options.publishing {
-            // A JSON string without anything to escape.
+            // A JSON string in which no character is escaped.
             Publishing::Json => bytes
                 .strip_prefix(b"\"")
                 .and_then(|bytes| bytes.strip_suffix(b"\""))
@@ -238,7 +240,7 @@ impl FanOut {
         let publisher = stamp.publisher as usize;
         self.publishers[publisher].last_delivery = now;
         if self.schedule.is_none() {
-            self.publish_where_there_is_room(reactor, publisher);
+            self.publish_while_room(reactor, publisher);
         }
     }
 
@@ -255,9 +257,7 @@ impl FanOut {
         }
     }
 
-    // ── publishers ───────────────────────────────────────────────────────────────────────────
-
-    fn publish_where_there_is_room(&mut self, reactor: &mut Reactor<Self>, publisher: usize) {
+    fn publish_while_room(&mut self, reactor: &mut Reactor<Self>, publisher: usize) {
         while self.run.is_sending() && self.deliveries.has_room(publisher) {
             let now = reactor.now().as_nanos() as u64;
             if !self.publish(reactor, publisher, now) {
@@ -266,7 +266,7 @@ impl FanOut {
         }
     }
 
-    /// Publishes the next message. Whether it went out.
+    /// Publishes the next message. Returns whether it was queued.
     fn publish(&mut self, reactor: &mut Reactor<Self>, publisher: usize, sent_at: u64) -> bool {
         let stamp = Stamp {
             is_probe: false,
@@ -311,13 +311,13 @@ impl FanOut {
             let (got, all) = (fan_out.probed_count, fan_out.options.subscribers);
             fan_out.run.problems.add(Kind::Lost, || {
                 format!(
-                    "{got} of {all} subscribers got anything in ten seconds: \
-                     does the server send what it gets to all?"
+                    "{got} of {all} subscribers got a message in ten seconds: \
+                     does the server send each message to all?"
                 )
             });
             return load::give_up(&mut fan_out.run, cx.reactor);
         }
-        // Each publisher in turn, so that all are known to get through.
+        // Each publisher in turn, so that the connection of each is tried.
         let publisher = (fan_out.probes % fan_out.publishers.len() as u64) as usize;
         let stamp = Stamp {
             is_probe: true,
@@ -331,7 +331,7 @@ impl FanOut {
         cx.reactor.after(PROBE_INTERVAL, Self::probe);
     }
 
-    /// Answers to what a publisher posted.
+    /// Reads the answers to a publisher's requests.
     fn answered(&mut self, reactor: &mut Reactor<Self>, publisher: usize, mut bytes: &[u8]) {
         loop {
             let Some(poster) = &mut self.publishers[publisher].poster else {
@@ -356,7 +356,8 @@ impl FanOut {
         }
     }
 
-    /// The server ends a publisher's connection after an answer, as it may: makes another.
+    /// Opens another connection for a publisher whose connection the server ends after an answer, as
+    /// HTTP allows.
     fn replace(&mut self, reactor: &mut Reactor<Self>, publisher: usize) {
         let old = self.publishers[publisher].id.take();
         if let Some(member) = old.and_then(|id| self.members.get_mut(id)) {
@@ -368,20 +369,20 @@ impl FanOut {
         }
     }
 
-    /// A publisher of which nothing comes any more goes on all the same.
-    fn look_who_is_stuck(cx: &mut Cx<'_, Self>) {
+    /// Lets publishers go on whose messages under way are lost.
+    fn unblock_stuck_publishers(cx: &mut Cx<'_, Self>) {
         let now = cx.reactor.now();
         for publisher in 0..cx.state.publishers.len() {
-            if STUCK < now.saturating_sub(cx.state.publishers[publisher].last_delivery) {
+            if STUCK_TIMEOUT < now.saturating_sub(cx.state.publishers[publisher].last_delivery) {
                 cx.state.publishers[publisher].last_delivery = now;
                 cx.state.deliveries.give_up(publisher);
-                cx.state.publish_where_there_is_room(cx.reactor, publisher);
+                cx.state.publish_while_room(cx.reactor, publisher);
             }
         }
     }
 
-    /// Publishes what is due in an open loop, and returns when the next is.
-    fn keep_rate(cx: &mut Cx<'_, Self>) {
+    /// Publishes the messages of an open loop that are due, and sets a timer for the next.
+    fn publish_due(cx: &mut Cx<'_, Self>) {
         if !cx.state.run.is_sending() {
             return;
         }
@@ -401,14 +402,12 @@ impl FanOut {
             .map(|schedule| schedule.wait(now))
         {
             None => {}
-            Some(Wait::Awake) => cx.reactor.next_tick(Self::keep_rate),
-            Some(Wait::Asleep(wait)) => {
-                cx.reactor.after(wait, Self::keep_rate);
+            Some(Wait::InLoop) => cx.reactor.next_tick(Self::publish_due),
+            Some(Wait::Sleep(wait)) => {
+                cx.reactor.after(wait, Self::publish_due);
             }
         }
     }
-
-    // ── connections ──────────────────────────────────────────────────────────────────────────
 
     fn add(&mut self, id: ConnId, role: Role) {
         let member = Member {
@@ -427,7 +426,8 @@ impl FanOut {
             (Subscription::EventStream, _) => {
                 let target = format!("{}/events?topic={}", base(&plan.url), self.options.topic);
                 let request = EventSource::request(&plan.address, &target);
-                reactor.connect_stream_from(&plan.address, from, |stream| {
+                let to = ConnectOptions::new(&plan.address).from_address(from);
+                reactor.connect_stream(to, |stream| {
                     stream.on_open(move |stream| stream.send(&request));
                     stream.on_data(move |stream, bytes| {
                         Self::read_events(stream.state, stream.reactor, number, bytes);
@@ -469,7 +469,8 @@ impl FanOut {
                         Self::closed(stream.state, stream.reactor, stream.id, close);
                     });
                 };
-                reactor.connect_stream_from(&self.run.plan.address, from, set_up)?
+                let to = ConnectOptions::new(&self.run.plan.address).from_address(from);
+                reactor.connect_stream(to, set_up)?
             }
             (Publishing::Json, Some(clients)) => {
                 let mut url = self.hub_url();
@@ -497,9 +498,9 @@ impl FanOut {
     fn read_events(&mut self, reactor: &mut Reactor<Self>, subscriber: usize, bytes: &[u8]) {
         let mut source = std::mem::replace(&mut self.sources[subscriber], EventSource::new());
         let id = self.ids[subscriber];
-        let outcome = source.read(bytes, |came| match came {
-            Came::Opened => Self::opened(self, reactor, id),
-            Came::Event(event) => self.deliver(reactor, subscriber, event.data.as_bytes()),
+        let outcome = source.read(bytes, |next| match next {
+            StreamNext::Opened => Self::opened(self, reactor, id),
+            StreamNext::Event(event) => self.deliver(reactor, subscriber, event.data.as_bytes()),
         });
         self.sources[subscriber] = source;
         if let Err(why) = outcome
@@ -524,7 +525,7 @@ impl FanOut {
             if !unanswered.is_empty() {
                 reactor.send(id, unanswered);
             }
-            // One that takes the place of another was counted then.
+            // A connection that replaces another is not counted again.
             if state.run.phase != Phase::Opening || state.probes != 0 {
                 return;
             }
@@ -543,7 +544,7 @@ impl FanOut {
     }
 }
 
-/// The path of a URL that the hub's own are under: without a slash at its end.
+/// The path of a URL to which the hub's paths are appended, without a slash at its end.
 fn base(url: &str) -> &str {
     let rest = WebSocketUrl::parse(url).map_or("", |parsed| parsed.rest);
     let path = rest.split('?').next().unwrap_or_default();
@@ -571,21 +572,22 @@ impl Load for FanOut {
         let now = cx.reactor.now();
         if let Some(schedule) = &mut cx.state.schedule {
             schedule.begin(now.as_nanos() as u64);
-            return Self::keep_rate(cx);
+            return Self::publish_due(cx);
         }
         for publisher in 0..cx.state.publishers.len() {
             cx.state.publishers[publisher].last_delivery = now;
-            cx.state.publish_where_there_is_room(cx.reactor, publisher);
+            cx.state.publish_while_room(cx.reactor, publisher);
         }
-        cx.reactor.every(STUCK / 2, Self::look_who_is_stuck);
+        cx.reactor
+            .every(STUCK_TIMEOUT / 2, Self::unblock_stuck_publishers);
     }
 
-    fn is_settled(&self) -> bool {
+    fn is_complete(&self) -> bool {
         self.deliveries.is_complete()
     }
 
-    fn judge(&mut self) {
-        self.deliveries.judge(&mut self.run.problems);
+    fn count_missing(&mut self) {
+        self.deliveries.count_missing(&mut self.run.problems);
     }
 
     fn connections(&self) -> Vec<ConnId> {
@@ -603,14 +605,14 @@ fn set_up(client: &mut WebSocketClient<FanOut>, topic: Option<String>) {
     client.on_close(|ws, close| FanOut::closed(ws.state, ws.reactor, ws.id, close));
 }
 
-/// Runs it, and tells what came out.
+/// Runs the load and adds its results to the report.
 ///
 /// # Errors
 ///
-/// When the system gives no poll.
+/// When the system cannot create the poll.
 pub fn run(run: Run, options: Options, report: &mut Report) -> io::Result<Run> {
     options.report(report);
-    let config = super::config(options.size);
+    let config = load::config(options.size);
     let fan_out = FanOut::new(run, options);
     let mut fan_out = Reactor::run_with(config, fan_out, |reactor| {
         reactor.next_tick(|cx| {
@@ -633,7 +635,7 @@ pub fn run(run: Run, options: Options, report: &mut Report) -> io::Result<Run> {
                 set_up(ws, None);
                 if speaks_json {
                     ws.subprotocols(["waterwheel.v1.json"]);
-                    // It is not subscribed: what comes is an error.
+                    // A publisher subscribes to no topic, so a message to it is an error.
                     ws.on_message(|ws, message| {
                         let why = || format!("the server answered a publisher: {message}");
                         ws.state.run.problems.add(Kind::Refused, why);
@@ -641,9 +643,10 @@ pub fn run(run: Run, options: Options, report: &mut Report) -> io::Result<Run> {
                     });
                 }
             });
+            let default = "the options are the defaults";
             cx.state.clients = Some(Clients {
-                subscriber,
-                publisher,
+                subscriber: subscriber.expect(default),
+                publisher: publisher.expect(default),
             });
             load::start(cx.state, cx.reactor);
         });

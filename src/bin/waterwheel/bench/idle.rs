@@ -1,8 +1,8 @@
-//! `bench idle`: connections that are opened and held, and what they cost the server.
+//! `bench idle`: opens and holds connections, and measures what they cost the server.
 //!
 //! The server's memory is read before the first connection, when all are open, and when each has
-//! sent one message: a server may take its buffers only then. Pings are answered by the library.
-//! Latencies and rates are those of opening: from the beginning of each connection until it is open.
+//! sent one message, since a server may allocate its buffers only then. The library answers pings.
+//! Latencies and rates are those of opening: from the start of each connection until it is open.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -18,25 +18,26 @@ use super::problems::Kind;
 use super::process::Process;
 use super::report::{Report, rounded};
 
-/// After the last connection or reply the server may still tidy up.
-const SETTLES: Duration = Duration::from_millis(300);
+/// The server has this time to free memory after the last connection or reply.
+const TIDY_UP_TIME: Duration = Duration::from_millis(300);
 
-/// How long replies to the one message of each may take, since the last that came.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The longest silence of the server while replies are outstanding.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Messages sent in one go, so that the server is not flooded.
+/// Messages that are sent in one turn, so that the server is not flooded.
 const BATCH: usize = 256;
 
 #[derive(Debug, PartialEq)]
 pub struct Options {
-    /// What each connection sends once; nothing is sent when it is empty.
+    /// The message that each connection sends once, or empty to send no message.
     pub send: String,
-    /// Whether the same comes back.
+    /// Whether the server sends it back.
     pub expects_echo: bool,
 }
 
 struct Connection {
-    /// By the clock itself: many are begun in one callback.
+    /// Read from the clock for each connection: the reactor's time stands still in a callback that
+    /// starts many.
     begun_at: Instant,
     is_open: bool,
 }
@@ -47,13 +48,14 @@ struct Idle {
     client: Option<WebSocketClientId>,
     connections: ConnMap<Connection>,
     ids: Vec<ConnId>,
-    /// When each came open.
+    /// When each connection was opened.
     opened_at: Vec<Duration>,
     sent: usize,
     replies: usize,
     pings: u64,
     last_reply: Duration,
-    /// Resident bytes of the server: before, with all, and after one message each.
+    /// Resident bytes of the server: before the first connection, with all, and after one message on
+    /// each.
     memory: [Option<u64>; 3],
 }
 
@@ -85,7 +87,7 @@ impl Idle {
         }
     }
 
-    /// All are open, and have been for a moment.
+    /// Called some time after all connections were opened.
     fn all_are_open(cx: &mut Cx<'_, Self>) {
         cx.state.memory[1] = cx.state.resident_bytes();
         if cx.state.options.send.is_empty() {
@@ -114,8 +116,8 @@ impl Idle {
             false => 0,
         };
         let silence = cx.reactor.now().saturating_sub(cx.state.last_reply);
-        if cx.state.replies < all && silence < PATIENCE {
-            cx.reactor.after(SETTLES / 10, Self::await_replies);
+        if cx.state.replies < all && silence < REPLY_TIMEOUT {
+            cx.reactor.after(TIDY_UP_TIME / 10, Self::await_replies);
             return;
         }
         let missing = all.saturating_sub(cx.state.replies);
@@ -128,7 +130,7 @@ impl Idle {
                  for a server that does not echo, --expect nothing"
                 )
             });
-        cx.reactor.after(SETTLES, |cx| {
+        cx.reactor.after(TIDY_UP_TIME, |cx| {
             cx.state.memory[2] = cx.state.resident_bytes();
             load::warm_up(cx);
         });
@@ -145,7 +147,7 @@ impl Idle {
         }
     }
 
-    /// What each connection costs the server at one of the moments, above what it had before.
+    /// The growth of the server's memory for each connection, from before the first to this moment.
     fn bytes_each(&self, moment: usize) -> Value {
         match (self.memory[0], self.memory[moment]) {
             (Some(before), Some(then)) => {
@@ -178,16 +180,16 @@ impl Load for Idle {
     }
 
     fn opened(cx: &mut Cx<'_, Self>) {
-        cx.reactor.after(SETTLES, Self::all_are_open);
+        cx.reactor.after(TIDY_UP_TIME, Self::all_are_open);
     }
 
     fn begin(_: &mut Cx<'_, Self>) {}
 
-    fn is_settled(&self) -> bool {
+    fn is_complete(&self) -> bool {
         true
     }
 
-    fn judge(&mut self) {}
+    fn count_missing(&mut self) {}
 
     fn connections(&self) -> Vec<ConnId> {
         self.ids.clone()
@@ -208,15 +210,15 @@ fn set_up(ws: &mut WebSocketCallbacks<Idle>) {
     });
 }
 
-/// Runs it, and tells what came out.
+/// Runs the load and adds its results to the report.
 ///
 /// # Errors
 ///
-/// When the system gives no poll.
+/// When the system cannot create the poll.
 pub fn run(run: Run, options: Options, report: &mut Report) -> io::Result<Run> {
     report.parameter("send", options.send.as_str());
     report.parameter("expects_echo", options.expects_echo);
-    let config = super::config(options.send.len());
+    let config = load::config(options.send.len());
     let mut idle = Idle {
         run,
         options,
@@ -232,11 +234,12 @@ pub fn run(run: Run, options: Options, report: &mut Report) -> io::Result<Run> {
     };
     idle.memory[0] = idle.resident_bytes();
     let mut idle = Reactor::run_with(config, idle, |reactor| {
-        let client = reactor.websocket_client(|ws| set_up(ws));
+        let client = reactor.websocket_client(|ws| set_up(ws))?;
         reactor.next_tick(move |cx| {
             cx.state.client = Some(client);
             load::start(cx.state, cx.reactor);
         });
+        std::io::Result::Ok(())
     })?;
     idle.run.series = Series::of(&idle.opened_at);
     idle.run.report(None, report);

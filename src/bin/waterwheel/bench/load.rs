@@ -1,19 +1,6 @@
-//! The phases that every kind of load goes through, and what is measured of each.
-//!
-//! ```text
-//!   Opening ──▶ WarmUp ──▶ Measuring ──▶ Draining ──▶ Closing
-//!      all are open  warmup      seconds     all has come,    gone, or nobody
-//!                                            or nothing more  waits any longer
-//! ```
-//!
-//! Only what happens in *Measuring* counts for the figures; the processor time of the server is
-//! read at its two ends. *Draining* sends nothing and waits for what is owed, so that a loss is
-//! told from an answer that was only late.
+//! Takes a load through its phases, and measures what happens in them.
 
-mod progress;
-
-use std::io::{self, IsTerminal};
-use std::net::{IpAddr, Ipv4Addr};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -21,116 +8,75 @@ use std::time::Duration;
 use serde_json::Value;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
-use waterwheel::{Close, ConnId, Cx, Reactor};
+use waterwheel::{Close, Config, ConnId, Cx, Reactor, websocket};
 
 use super::meter::{LATENCY, Latencies, Series};
+use super::phase::Phase;
+use super::plan::Plan;
 #[cfg(feature = "plot")]
 use super::plot::{Captions, Pictures};
-use super::problems::{Kind, Problems, tell_close};
+use super::problems::{Kind, Problems, describe_close};
 use super::process::{Process, ProcessorTime};
+use super::progress::{self, Line, Moment, Progress};
 use super::report::{Report, rounded};
 use super::schedule::Pace;
-pub use progress::end_progress;
 
-/// Connections that are being made at the same time at the most.
-const AT_ONCE: usize = 256;
+/// Connections whose handshakes are under way at the same time, at most.
+const CONNECTING_MAX: usize = 256;
 
-/// What is owed by the server may be this long in coming, since the last that came.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The longest silence of the server while replies are outstanding.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// When all has come, this long for what nobody waits for.
-const GRACE: Duration = Duration::from_millis(100);
+/// After the last reply, unexpected messages are waited for this long.
+const UNEXPECTED_WAIT: Duration = Duration::from_millis(100);
 
-/// How often it is looked whether a signal came.
+/// How often the line of progress is written.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How often the flag that a signal sets is checked.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The exit code of a program that a signal ends.
 const INTERRUPTED: i32 = 130;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
-    Opening,
-    WarmUp,
-    Measuring,
-    Draining,
-    Closing,
-}
-
-/// What is asked for, whatever the kind of load.
-pub struct Plan {
-    /// With an address in the place of a name.
-    pub url: String,
-    /// `HOST:PORT`, for sentences.
-    pub address: String,
-    pub connections: usize,
-    /// Whether all are open before anything else happens.
-    pub opens_first: bool,
-    pub connect_rate: Option<f64>,
-    /// Connect from several addresses of the loopback network, each of which has all the ports.
-    pub spreads: bool,
-    pub warmup: Duration,
-    pub seconds: Duration,
-    pub process: Option<Process>,
-    /// Whether anything is counted in the measured time.
-    pub counts: bool,
-    pub shows_progress: bool,
-}
-
-impl Plan {
-    /// Where the connection of this number connects from.
-    pub fn source(&self, number: usize) -> Option<IpAddr> {
-        /// Below the ports that a system gives to one address.
-        const PER_ADDRESS: usize = 20_000;
-        /// Addresses that churn takes in turn.
-        const ADDRESSES: usize = 200;
-        let last = match (self.spreads, self.opens_first) {
-            (false, _) => return None,
-            (true, true) => number / PER_ADDRESS,
-            (true, false) => number % ADDRESSES,
-        };
-        Some(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1 + last as u8)))
-    }
-}
-
-/// What the watched processes and the counters said at one moment.
+/// Processor times and counters at one moment.
 #[derive(Clone, Copy, Default)]
-struct Mark {
+struct Snapshot {
     at: Duration,
     done: u64,
     server: Option<ProcessorTime>,
     own: ProcessorTime,
 }
 
-/// One run, as far as all kinds have it in common.
+/// The part of a run's state that all kinds of load share.
 pub struct Run {
     pub plan: Plan,
     pub phase: Phase,
     pub latencies: Latencies,
     pub problems: Problems,
-    /// What is counted per second: messages, deliveries, rounds.
+    /// Messages, deliveries or rounds.
     pub done: u64,
     /// Connections that are open.
     pub open: usize,
     started: usize,
     opened: usize,
-    /// Of connections that are begun.
+    /// Limits the rate at which connections are started.
     pace: Option<Pace>,
-    /// A timer waits until the next may be begun.
+    /// Whether a timer is set for the next connection that may be started.
     is_pace_awaited: bool,
-    /// When a connection was begun or came open last.
+    /// When a connection was last started or opened.
     last_opening: Duration,
-    /// The run ends before its time; what is closed now is closed by us.
+    /// The run ends early, so connections that close now were closed by us.
     has_given_up: bool,
-    /// A signal ended the run before its time.
+    /// A signal ended the run early.
     is_interrupted: bool,
-    began: Mark,
-    ended: Mark,
+    began: Snapshot,
+    ended: Snapshot,
     open_took: Duration,
-    /// In the course of the window; of a load that counts nothing, of its opening.
+    /// Rates while measuring, or while opening for a load that counts nothing.
     pub series: Series,
     last_sample: (Duration, u64),
-    /// When progress was shown last, and what was open and done until then.
-    last_progress: (Duration, usize, u64),
+    progress: Progress,
     warm_up_began_at: Duration,
     drained_at: Option<Duration>,
     last_done: (Duration, u64),
@@ -140,6 +86,7 @@ impl Run {
     pub fn new(plan: Plan) -> Run {
         Run {
             pace: plan.connect_rate.map(Pace::new),
+            progress: Progress::new(&plan),
             is_pace_awaited: false,
             plan,
             phase: Phase::Opening,
@@ -152,25 +99,24 @@ impl Run {
             last_opening: Duration::ZERO,
             has_given_up: false,
             is_interrupted: false,
-            began: Mark::default(),
-            ended: Mark::default(),
+            began: Snapshot::default(),
+            ended: Snapshot::default(),
             open_took: Duration::ZERO,
             series: Series::default(),
             last_sample: Default::default(),
-            last_progress: Default::default(),
             warm_up_began_at: Duration::ZERO,
             drained_at: None,
             last_done: Default::default(),
         }
     }
 
-    /// Whether messages are to be sent.
+    /// Whether messages are sent in this phase.
     #[inline]
     pub fn is_sending(&self) -> bool {
         matches!(self.phase, Phase::WarmUp | Phase::Measuring)
     }
 
-    /// Whether what is closed now is closed by us.
+    /// Whether a connection that closes now was closed by us.
     pub fn is_over(&self) -> bool {
         self.has_given_up || self.phase == Phase::Closing
     }
@@ -180,7 +126,7 @@ impl Run {
         self.phase == Phase::Measuring
     }
 
-    /// Counts one, and its latency while that is measured.
+    /// Counts one, and records its latency while measuring.
     #[inline]
     pub fn count(&mut self, latency_nanos: u64) {
         self.done += 1;
@@ -189,7 +135,7 @@ impl Run {
         }
     }
 
-    fn mark(&mut self, at: Duration) -> Mark {
+    fn snapshot(&mut self, at: Duration) -> Snapshot {
         let server = match self.plan.process.as_ref().map(Process::processor_time) {
             Some(Ok(time)) => Some(time),
             Some(Err(why)) => {
@@ -200,7 +146,7 @@ impl Run {
             }
             None => None,
         };
-        Mark {
+        Snapshot {
             at,
             done: self.done,
             server,
@@ -208,12 +154,53 @@ impl Run {
         }
     }
 
-    /// Whether the run came to its end, so that there are figures.
+    /// The line of progress at this moment.
+    fn progress_line(&mut self, now: Duration) -> Line {
+        let moment = Moment {
+            at: now,
+            phase: self.phase,
+            open: self.open,
+            opened: self.opened,
+            done: self.done,
+            errors: self.problems.count(),
+            left: self.left(now),
+        };
+        self.progress.line(moment)
+    }
+
+    /// How long it takes until measuring ends, where that is known.
+    fn left(&self, now: Duration) -> Option<Duration> {
+        let Plan {
+            warmup, seconds, ..
+        } = self.plan;
+        match self.phase {
+            Phase::Opening => {
+                let missing = self.plan.connections.saturating_sub(self.opened);
+                let opening = match (missing, self.plan.connect_rate) {
+                    (0, _) => Duration::ZERO,
+                    (missing, Some(rate)) => Duration::from_secs_f64(missing as f64 / rate),
+                    // The time depends on the server.
+                    (_, None) => return None,
+                };
+                Some(opening + warmup + seconds)
+            }
+            Phase::WarmUp => {
+                let warm_at = self.warm_up_began_at + warmup;
+                Some(warm_at.saturating_sub(now) + seconds)
+            }
+            Phase::Measuring => Some((self.began.at + seconds).saturating_sub(now)),
+            // The time depends on the server.
+            Phase::Draining | Phase::Closing => None,
+        }
+    }
+
+    /// Whether the run was measured, so that there is a report.
     pub fn is_measured(&self) -> bool {
         self.began.at < self.ended.at
     }
 
-    /// Adds rates, latencies and processor time; `what` is counted, where something is.
+    /// Adds rates, latencies and processor time to the report. `what` names the counted things, where
+    /// the load counts any.
     pub fn report(&mut self, what: Option<&Counted>, report: &mut Report) {
         let done = self.ended.done - self.began.done;
         let elapsed = self.ended.at.saturating_sub(self.began.at).as_secs_f64();
@@ -269,20 +256,20 @@ impl Run {
         super::plot::draw(path, &pictures)
     }
 
-    /// Adds the errors, which the last phase may still have brought.
+    /// Adds the problems. Called last, since closing may bring more.
     pub fn report_problems(&self, report: &mut Report) {
         report.figure("errors", self.problems.count());
         report.detail("problems", self.problems.to_json());
     }
 }
 
-/// Names of what a kind of load counts.
+/// The names that the report uses for what a load counts.
 pub struct Counted {
     pub count: &'static str,
     pub per_second: &'static str,
     pub per_cpu_second: &'static str,
-    /// From so many on, the process that did them has used more than the 20 ms of processor time
-    /// that the kernel's counting may hide.
+    /// From this count on, the server must have used more than 20 ms of processor time, the
+    /// precision of the kernel's figures.
     pub visible_from: u64,
 }
 
@@ -297,47 +284,47 @@ pub const MESSAGES: Counted = Counted {
 pub trait Load: Sized + 'static {
     fn run(&mut self) -> &mut Run;
 
-    /// Begins to make the connection of this number.
+    /// Starts to connect the connection with this number.
     ///
     /// # Errors
     ///
-    /// When that cannot even begin.
+    /// When the connect fails at once.
     fn connect(state: &mut Self, reactor: &mut Reactor<Self>, number: usize) -> io::Result<()>;
 
-    /// Everything is open. Calls [`warm_up`], at once or later.
+    /// Called when all connections are open. Calls [`warm_up`], at once or later.
     fn opened(cx: &mut Cx<'_, Self>) {
         warm_up(cx);
     }
 
-    /// Begins to send.
+    /// Starts to send.
     fn begin(cx: &mut Cx<'_, Self>);
 
-    /// Whether all has come that was sent for.
-    fn is_settled(&self) -> bool;
+    /// Whether every expected reply has come.
+    fn is_complete(&self) -> bool;
 
-    /// Nothing more is waited for: counts what is missing.
-    fn judge(&mut self);
+    /// Called at the end of draining: counts replies that did not come as lost.
+    fn count_missing(&mut self);
 
-    /// The connections that are to be closed.
+    /// The connections to close at the end.
     fn connections(&self) -> Vec<ConnId>;
 }
 
-/// After this long without an answer to any connection nobody answers; more than the handshake of
-/// a WebSocket has, which says it better.
-const OPENING_PATIENCE: Duration = Duration::from_secs(12);
+/// The run gives up when no connection was opened for this long. Longer than the deadline of a
+/// WebSocket handshake, whose error is more precise.
+const OPENING_TIMEOUT: Duration = Duration::from_secs(12);
 
-/// Shows progress on a terminal, heeds signals, and begins to open connections.
+/// Shows progress on a terminal, handles signals, and starts to open connections.
 pub fn start<L: Load>(state: &mut L, reactor: &mut Reactor<L>) {
-    if let Err(error) = heed_signals(reactor) {
-        log::warn!("a signal will end the run without figures: {error}");
+    if let Err(error) = handle_signals(reactor) {
+        log::warn!("a signal will end the run without a report: {error}");
     }
-    if state.run().plan.shows_progress && io::stderr().is_terminal() {
-        reactor.every(Duration::from_millis(250), |cx| {
+    if progress::is_shown(&state.run().plan) {
+        reactor.every(PROGRESS_INTERVAL, |cx| {
             let now = cx.reactor.now();
-            cx.state.run().show_progress(now);
+            progress::show(&cx.state.run().progress_line(now));
         });
     }
-    reactor.every(Duration::from_secs(1), look_whether_answered);
+    reactor.every(Duration::from_secs(1), check_opening);
     if state.run().plan.opens_first {
         open_more(state, reactor);
     } else {
@@ -345,18 +332,18 @@ pub fn start<L: Load>(state: &mut L, reactor: &mut Reactor<L>) {
     }
 }
 
-/// The first signal ends the measuring, and the figures are of what there was until then; a second
+/// The first signal ends the measuring early, and the report is of the time until then; a second
 /// one ends the program.
-fn heed_signals<L: Load>(reactor: &mut Reactor<L>) -> io::Result<()> {
-    let came = Arc::new(AtomicBool::new(false));
+fn handle_signals<L: Load>(reactor: &mut Reactor<L>) -> io::Result<()> {
+    let has_come = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
-        flag::register_conditional_shutdown(signal, INTERRUPTED, Arc::clone(&came))?;
-        flag::register(signal, Arc::clone(&came))?;
+        flag::register_conditional_shutdown(signal, INTERRUPTED, Arc::clone(&has_come))?;
+        flag::register(signal, Arc::clone(&has_come))?;
     }
-    let mut was_heeded = false;
+    let mut was_handled = false;
     reactor.every(SIGNAL_INTERVAL, move |cx| {
-        if came.load(Ordering::Relaxed) && !was_heeded {
-            was_heeded = true;
+        if has_come.load(Ordering::Relaxed) && !was_handled {
+            was_handled = true;
             end_early(cx);
         }
     });
@@ -378,24 +365,24 @@ fn end_early<L: Load>(cx: &mut Cx<'_, L>) {
         }
         Phase::Measuring => {
             let measured = (now - run.began.at).as_secs_f64();
-            end_progress(&run.plan);
+            progress::clear(&run.plan);
             eprintln!("waterwheel: interrupted: the figures are of {measured:.1} s");
             drain(cx);
         }
         Phase::Draining => {
             let sentence = "interrupted while answers were waited for: none is counted as lost";
             run.problems.add(Kind::Interrupted, || sentence.to_owned());
-            end(cx);
+            close_connections(cx);
         }
         Phase::Closing => cx.reactor.stop(),
     }
 }
 
-/// Begins to make as many connections as may be in the making now.
+/// Starts as many connections as [`CONNECTING_MAX`] and the rate allow now.
 pub fn open_more<L: Load>(state: &mut L, reactor: &mut Reactor<L>) {
     loop {
         let run = state.run();
-        let has_room = run.started < run.plan.connections.min(run.opened + AT_ONCE);
+        let has_room = run.started < run.plan.connections.min(run.opened + CONNECTING_MAX);
         if !has_room || !may_begin(state, reactor, |cx| open_more(cx.state, cx.reactor)) {
             return;
         }
@@ -411,8 +398,8 @@ pub fn open_more<L: Load>(state: &mut L, reactor: &mut Reactor<L>) {
     }
 }
 
-/// Whether one more connection may be begun now. Where the rate forbids it, `again` is called when
-/// the next may.
+/// Whether one more connection may be started now. Where the rate forbids it, `again` is called
+/// when the next may.
 pub fn may_begin<L: Load>(
     state: &mut L,
     reactor: &mut Reactor<L>,
@@ -436,7 +423,7 @@ pub fn may_begin<L: Load>(
     false
 }
 
-/// A connection is open.
+/// Called when a connection is open.
 pub fn opened<L: Load>(state: &mut L, reactor: &mut Reactor<L>) {
     let run = state.run();
     run.opened += 1;
@@ -453,7 +440,7 @@ pub fn opened<L: Load>(state: &mut L, reactor: &mut Reactor<L>) {
     }
 }
 
-/// A connection is gone, or was never made.
+/// Called when a connection has ended, or could not be opened.
 pub fn closed<L: Load>(state: &mut L, reactor: &mut Reactor<L>, was_open: bool, close: &Close) {
     let run = state.run();
     run.open -= usize::from(was_open);
@@ -473,44 +460,45 @@ pub fn closed<L: Load>(state: &mut L, reactor: &mut Reactor<L>, was_open: bool, 
     };
     let (opened, wanted) = (run.opened, run.plan.connections);
     let sentence = || {
-        let why = tell_close(&run.plan.address, close);
+        let why = describe_close(&run.plan.address, close);
         match run.phase {
             Phase::Opening if opened != 0 => format!("{why} ({opened} of {wanted} were open)"),
             _ => why,
         }
     };
     run.problems.add(kind, sentence);
-    // There is nothing to measure with fewer, or without any.
+    // A load with fewer connections than asked for, or with none, would measure something else.
     if run.phase == Phase::Opening || run.open == 0 {
         give_up(run, reactor);
     }
 }
 
-/// Ends the run before its time; the figures are of what there was.
+/// Ends the run early; the report is of the time until now.
 pub fn give_up<L: Load>(run: &mut Run, reactor: &mut Reactor<L>) {
     if run.phase == Phase::Measuring {
-        run.ended = run.mark(reactor.now());
+        run.ended = run.snapshot(reactor.now());
     }
     run.has_given_up = true;
     reactor.stop();
 }
 
-/// An event stream has no handshake with a deadline of its own.
-fn look_whether_answered<L: Load>(cx: &mut Cx<'_, L>) {
+/// Gives up when the server accepts connections and does not answer. An event stream needs this:
+/// unlike a WebSocket handshake it has no deadline of its own.
+fn check_opening<L: Load>(cx: &mut Cx<'_, L>) {
     let now = cx.reactor.now();
     let run = cx.state.run();
     let is_waiting = run.phase == Phase::Opening && run.opened < run.started;
-    if is_waiting && OPENING_PATIENCE < now - run.last_opening {
+    if is_waiting && OPENING_TIMEOUT < now - run.last_opening {
         let (address, opened, wanted) = (&run.plan.address, run.opened, run.plan.connections);
         let sentence = format!(
-            "{address} takes connections and does not answer ({opened} of {wanted} were open)"
+            "{address} accepts connections and does not answer ({opened} of {wanted} were open)"
         );
         run.problems.add(Kind::NotOpened, || sentence);
         give_up(run, cx.reactor);
     }
 }
 
-/// Begins to send, and to measure when that is warm.
+/// Starts to send, and to measure after the warm-up.
 pub fn warm_up<L: Load>(cx: &mut Cx<'_, L>) {
     let now = cx.reactor.now();
     let run = cx.state.run();
@@ -525,7 +513,7 @@ fn measure<L: Load>(cx: &mut Cx<'_, L>) {
     let now = cx.reactor.now();
     let run = cx.state.run();
     run.phase = Phase::Measuring;
-    run.began = run.mark(now);
+    run.began = run.snapshot(now);
     run.last_sample = (now, run.done);
     let seconds = run.plan.seconds;
     run.series = Series::over(seconds);
@@ -545,20 +533,19 @@ fn measure<L: Load>(cx: &mut Cx<'_, L>) {
 fn drain<L: Load>(cx: &mut Cx<'_, L>) {
     let now = cx.reactor.now();
     let run = cx.state.run();
-    // A signal may have ended it before its time.
+    // A signal may have ended the measuring before the timer.
     if run.phase != Phase::Measuring {
         return;
     }
     run.phase = Phase::Draining;
-    run.ended = run.mark(now);
+    run.ended = run.snapshot(now);
     run.last_done = (now, run.done);
-    cx.reactor
-        .every(Duration::from_millis(10), look_whether_drained);
+    cx.reactor.every(Duration::from_millis(10), check_drained);
 }
 
-fn look_whether_drained<L: Load>(cx: &mut Cx<'_, L>) {
+fn check_drained<L: Load>(cx: &mut Cx<'_, L>) {
     let now = cx.reactor.now();
-    let is_settled = cx.state.is_settled();
+    let is_complete = cx.state.is_complete();
     let run = cx.state.run();
     if run.phase != Phase::Draining {
         return;
@@ -566,21 +553,21 @@ fn look_whether_drained<L: Load>(cx: &mut Cx<'_, L>) {
     if run.last_done.1 != run.done {
         run.last_done = (now, run.done);
     }
-    if is_settled {
+    if is_complete {
         run.drained_at.get_or_insert(now);
     }
-    let is_over = run.drained_at.is_some_and(|at| GRACE < now - at);
-    if is_over || PATIENCE < now - run.last_done.0 {
-        close(cx);
+    let is_over = run.drained_at.is_some_and(|at| UNEXPECTED_WAIT < now - at);
+    if is_over || REPLY_TIMEOUT < now - run.last_done.0 {
+        end_draining(cx);
     }
 }
 
-fn close<L: Load>(cx: &mut Cx<'_, L>) {
-    cx.state.judge();
-    end(cx);
+fn end_draining<L: Load>(cx: &mut Cx<'_, L>) {
+    cx.state.count_missing();
+    close_connections(cx);
 }
 
-fn end<L: Load>(cx: &mut Cx<'_, L>) {
+fn close_connections<L: Load>(cx: &mut Cx<'_, L>) {
     cx.state.run().phase = Phase::Closing;
     for id in cx.state.connections() {
         cx.reactor.close(id);
@@ -588,15 +575,30 @@ fn end<L: Load>(cx: &mut Cx<'_, L>) {
     if cx.state.run().open == 0 {
         cx.reactor.stop();
     }
-    // Who does not answer our goodbye is not waited for.
-    cx.reactor.after(PATIENCE, |cx| cx.reactor.stop());
+    // The run ends although the server has not answered every close frame by then.
+    cx.reactor.after(REPLY_TIMEOUT, |cx| cx.reactor.stop());
+}
+
+/// A configuration whose limits do not affect a load with messages of `size` bytes.
+pub fn config(size: usize) -> Config {
+    let message_bytes_max = (2 * size).max(64 * 1024 * 1024);
+    let mut config = Config::default();
+    config.options.websocket = websocket::Limits {
+        frame_bytes_max: message_bytes_max,
+        message_bytes_max,
+    };
+    config.options.queue_high_bytes = usize::MAX / 2;
+    // A busy server may be silent for long. The load itself notices missing replies.
+    config.options.ping_interval = None;
+    config.slow_callback = Duration::from_secs(1);
+    config
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    pub(super) fn plan(connections: usize) -> Plan {
+    fn plan(connections: usize) -> Plan {
         Plan {
             url: "ws://127.0.0.1:9/".to_owned(),
             address: "127.0.0.1:9".to_owned(),
@@ -612,18 +614,71 @@ mod tests {
         }
     }
 
+    /// The line at a time in milliseconds.
+    fn line(run: &mut Run, now: u64) -> String {
+        run.progress_line(Duration::from_millis(now)).to_string()
+    }
+
     #[test]
-    fn each_source_address_has_at_most_as_many_connections_as_ports() {
-        let mut plan = plan(100_000);
-        assert_eq!(plan.source(99_999), None);
-        plan.spreads = true;
-        let sources = [0, 19_999, 20_000, 99_999].map(|number| plan.source(number));
-        let expected = [1, 1, 2, 5].map(|last| Some(IpAddr::from([127, 0, 0, last])));
-        assert_eq!(sources, expected);
-        // Churn leaves ports behind that are not free for a minute, at every address alike.
-        plan.opens_first = false;
-        let sources = [0, 1, 199, 200].map(|number| plan.source(number));
-        let expected = [1, 2, 200, 1].map(|last| Some(IpAddr::from([127, 0, 0, last])));
-        assert_eq!(sources, expected);
+    fn progress_counts_the_unit_of_each_phase() {
+        let mut run = Run::new(plan(1000));
+        (run.open, run.opened) = (120, 120);
+        assert_eq!(
+            line(&mut run, 250),
+            "opening: 120 of 1000 connections, 480/s, 0 errors"
+        );
+        (run.open, run.opened) = (130, 130);
+        assert_eq!(
+            line(&mut run, 500),
+            "opening: 130 of 1000 connections, 40/s, 0 errors"
+        );
+        // All are open, and the load does not send yet: a fan-out waits for the subscriptions.
+        (run.open, run.opened) = (1000, 1000);
+        let text = line(&mut run, 750);
+        assert!(text.ends_with("3480/s, 0 errors, 6 s left"), "{text}");
+
+        run.phase = Phase::WarmUp;
+        run.warm_up_began_at = Duration::from_millis(900);
+        run.done = 500;
+        run.problems.add(Kind::Lost, String::new);
+        assert_eq!(
+            line(&mut run, 1000),
+            "warming up: 1000 connections, 2000/s, 1 errors, 6 s left"
+        );
+        let text = line(&mut run, 1900);
+        assert!(text.ends_with(", 0/s, 1 errors, 5 s left"), "{text}");
+
+        run.phase = Phase::Measuring;
+        run.began.at = Duration::from_millis(1900);
+        run.done = 1500;
+        assert_eq!(
+            line(&mut run, 2900),
+            "measuring: 1000 connections, 1000/s, 1 errors, 4 s left"
+        );
+        run.phase = Phase::Draining;
+        assert_eq!(
+            line(&mut run, 6900),
+            "waiting for the rest: 1000 connections, 0/s, 1 errors"
+        );
+    }
+
+    #[test]
+    fn a_connection_rate_tells_how_long_opening_takes() {
+        let mut plan = plan(1000);
+        plan.connect_rate = Some(100.0);
+        plan.counts = false;
+        let mut run = Run::new(plan);
+        (run.open, run.opened) = (200, 200);
+        assert_eq!(
+            line(&mut run, 2000),
+            "opening: 200 of 1000 connections, 100/s, 0 errors, 14 s left"
+        );
+        // A load that counts nothing has no rate while it measures.
+        run.phase = Phase::Measuring;
+        run.began.at = Duration::from_secs(11);
+        assert_eq!(
+            line(&mut run, 11_000),
+            "measuring: 200 connections, 0 errors, 5 s left"
+        );
     }
 }

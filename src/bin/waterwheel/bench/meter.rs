@@ -1,4 +1,4 @@
-//! Latencies, and rates in the course of time.
+//! Latencies, and rates over time.
 
 use std::time::Duration;
 
@@ -7,11 +7,12 @@ use serde_json::Value;
 
 use super::report::{Report, rounded};
 
-/// Rates over time have this many points at the most.
+/// The most points of a series of rates.
 const POINTS: u32 = 50;
 
-/// Each point of opening stands for so many connections on the average, so that it is no noise.
-const OPENED_EACH: u32 = 10;
+/// A series of openings has at least so many connections in each point on average, so that the
+/// curve is not noise.
+const OPENED_PER_POINT: u32 = 10;
 
 /// The percentiles that are reported, with their names.
 const PERCENTILES: [(&str, f64); 4] =
@@ -20,7 +21,7 @@ const PERCENTILES: [(&str, f64); 4] =
 /// Latencies in nanoseconds, with three digits, from 100 ns to 10 minutes.
 pub struct Latencies {
     histogram: Histogram<u64>,
-    /// So many of the same latency are not counted yet: replies of one batch often are.
+    /// A latency and how often it came, not recorded yet: replies of one batch often have the same.
     pending: (u64, u64),
 }
 
@@ -39,13 +40,13 @@ impl Latencies {
         if self.pending.0 == nanos {
             self.pending.1 += 1;
         } else {
-            self.settle();
+            self.record_pending();
             self.pending = (nanos, 1);
         }
     }
 
     #[inline]
-    fn settle(&mut self) {
+    fn record_pending(&mut self) {
         let (nanos, count) = self.pending;
         if count != 0 {
             self.histogram.saturating_record_n(nanos, count);
@@ -55,7 +56,7 @@ impl Latencies {
 
     /// Adds `PREFIX_p50_us` and its like, or nulls where nothing was measured.
     pub fn report(&mut self, keys: &LatencyKeys, report: &mut Report) {
-        self.settle();
+        self.record_pending();
         let is_empty = self.histogram.is_empty();
         let micros = |nanos: f64| match is_empty {
             true => Value::Null,
@@ -69,10 +70,10 @@ impl Latencies {
         report.figure(keys.mean, micros(self.histogram.mean()));
     }
 
-    /// Shares of all that were at least as quick, and their latencies in microseconds.
+    /// Shares of the latencies, and the latency in microseconds that this share does not exceed.
     #[cfg(feature = "plot")]
     pub fn curve(&mut self) -> Vec<(f64, f64)> {
-        self.settle();
+        self.record_pending();
         self.histogram
             .iter_quantiles(10)
             .map(|step| (step.quantile(), step.value_iterated_to() as f64 / 1000.0))
@@ -80,7 +81,7 @@ impl Latencies {
     }
 }
 
-/// Names of the figures of one histogram.
+/// The names in the report for the figures of one histogram.
 pub struct LatencyKeys {
     percentiles: [&'static str; 4],
     max: &'static str,
@@ -98,7 +99,7 @@ pub const LATENCY: LatencyKeys = LatencyKeys {
     mean: "latency_mean_us",
 };
 
-/// From the beginning of a connection to the first byte of its answer.
+/// From the start of a connection to the first byte of the answer.
 pub const FIRST_BYTE: LatencyKeys = LatencyKeys {
     percentiles: [
         "first_byte_p50_us",
@@ -110,14 +111,14 @@ pub const FIRST_BYTE: LatencyKeys = LatencyKeys {
     mean: "first_byte_mean_us",
 };
 
-/// From the beginning of a connection until it is open.
+/// From the start of a connection until it is open.
 pub const OPEN: LatencyKeys = LatencyKeys {
     percentiles: ["open_p50_us", "open_p90_us", "open_p99_us", "open_p99_9_us"],
     max: "open_max_us",
     mean: "open_mean_us",
 };
 
-/// How much was done per second, in one interval after the other.
+/// Rates in successive intervals.
 #[derive(Debug, Default, PartialEq)]
 pub struct Series {
     pub interval: Duration,
@@ -125,7 +126,7 @@ pub struct Series {
 }
 
 impl Series {
-    /// Of a time that lies ahead.
+    /// An empty series for this time.
     pub fn over(time: Duration) -> Series {
         Series {
             interval: (time / POINTS).max(Duration::from_millis(50)),
@@ -133,17 +134,17 @@ impl Series {
         }
     }
 
-    /// Of what happened at these times, until the last of them.
+    /// The rates of events at these times, until the last of them.
     pub fn of(times: &[Duration]) -> Series {
         let Some(end) = times.iter().max().filter(|end| !end.is_zero()) else {
             return Series::default();
         };
-        let points = (times.len() as u32 / OPENED_EACH).clamp(2, POINTS);
+        let points = (times.len() as u32 / OPENED_PER_POINT).clamp(2, POINTS);
         let interval = *end / points;
         let mut counts = vec![0_u32; points as usize];
         for time in times {
             let index = time.as_nanos() * u128::from(points) / end.as_nanos();
-            // The last is at the very end.
+            // The last event lies at the end of the last interval.
             counts[index.min(u128::from(points) - 1) as usize] += 1;
         }
         let rate = |count: u32| f64::from(count) / interval.as_secs_f64();
@@ -159,7 +160,7 @@ impl Series {
         report.detail("series", rates);
     }
 
-    /// Seconds, and the rate until then.
+    /// Seconds, and the rate in the interval that ends there.
     #[cfg(feature = "plot")]
     pub fn curve(&self) -> Vec<(f64, f64)> {
         let interval = self.interval.as_secs_f64();
@@ -173,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_become_rates_of_equal_intervals() {
+    fn times_become_rates_in_equal_intervals() {
         let times: Vec<_> = (1..=15)
             .chain((16..=50).filter(|time| time % 2 == 0))
             .map(Duration::from_secs)

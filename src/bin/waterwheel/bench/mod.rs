@@ -1,4 +1,4 @@
-//! `waterwheel bench`: the load tool, on the library's own client and reactor.
+//! `waterwheel bench`: the load tool, which uses the library's own client and reactor.
 
 pub mod arguments;
 mod churn;
@@ -10,11 +10,14 @@ mod idle;
 mod load;
 mod meter;
 mod payload;
+mod phase;
+mod plan;
 #[cfg(feature = "plot")]
 mod plot;
 mod post;
 mod problems;
 mod process;
+mod progress;
 mod report;
 mod schedule;
 mod sequence;
@@ -24,22 +27,24 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use waterwheel::protocol::http::WebSocketUrl;
-use waterwheel::{Config, websocket};
 
 use self::arguments::{Bench, Mode};
-use self::load::{Plan, Run};
+use self::load::Run;
+use self::plan::Plan;
 use self::process::Process;
 use self::report::Report;
+use crate::descriptors::raise_descriptor_limit;
+use crate::output::{print, start_log};
 
-/// Descriptors that are not for connections: standard streams, the poll, what reads `/proc`.
+/// Descriptors for other things than connections: standard streams, the poll, files of `/proc`.
 const RESERVED_DESCRIPTORS: u64 = 32;
 
-/// How long each address of a name is tried.
-const TRIED_FOR: Duration = Duration::from_secs(3);
+/// The longest attempt to connect to one address of a name.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Runs a load and prints what came out. Fails when anything was wrong.
+/// Runs a load and prints its report. The exit code is 1 when there was any problem.
 pub fn run(bench: Bench) -> ExitCode {
-    crate::start_log(bench.log);
+    start_log(bench.log);
     match measure(bench) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
@@ -50,14 +55,14 @@ pub fn run(bench: Bench) -> ExitCode {
     }
 }
 
-/// Whether all was well.
+/// Runs a load and prints its report. Returns whether there was no problem.
 fn measure(bench: Bench) -> Result<bool, String> {
     let descriptors = raise_descriptors(bench.mode.connections())?;
     let target = resolve(&bench.url)?;
     let process = bench.pid.map(Process::of_id);
     if let Some(process) = &process {
         process.processor_time().map_err(|why| {
-            format!("{why}: it is the id of the server's process, which must run on this machine")
+            format!("{why}: expected the id of the server's process, on this machine")
         })?;
     }
     let mut report = Report::default();
@@ -96,12 +101,12 @@ fn measure(bench: Bench) -> Result<bool, String> {
         Mode::FanOut(options) | Mode::Sse(options) => fan_out::run(run, options, &mut report),
     }
     .map_err(|error| error.to_string())?;
-    load::end_progress(&run.plan);
+    progress::clear(&run.plan);
     run.report_problems(&mut report);
     if bench.json {
-        crate::say(&report.to_json());
+        print(&report.to_json());
     } else if run.is_measured() {
-        crate::say(&report.to_table());
+        print(&report.to_table());
     }
     eprint!("{}", run.problems);
     #[cfg(feature = "plot")]
@@ -125,9 +130,9 @@ fn captions(mode: &Mode) -> plot::Captions {
     plot::Captions { latencies, rates }
 }
 
-/// Raises the limit of descriptors, and says how far.
+/// Raises the limit of descriptors and returns it.
 fn raise_descriptors(connections: usize) -> Result<u64, String> {
-    let descriptors = crate::raise_descriptor_limit();
+    let descriptors = raise_descriptor_limit();
     let wanted = connections as u64 + RESERVED_DESCRIPTORS;
     if descriptors < wanted {
         return Err(format!(
@@ -140,14 +145,14 @@ fn raise_descriptors(connections: usize) -> Result<u64, String> {
     Ok(descriptors)
 }
 
-/// What a URL leads to.
+/// The server of a URL, after its name was resolved.
 struct Target {
     url: String,
     address: String,
     is_loopback: bool,
 }
 
-/// Looks up the name once, instead of for each connection.
+/// Resolves the name once, instead of for each connection.
 fn resolve(url: &str) -> Result<Target, String> {
     let parsed = WebSocketUrl::parse(url)
         .map_err(|error| format!("--url: expected ws://HOST:PORT/PATH, got {url:?}: {error}"))?;
@@ -159,10 +164,10 @@ fn resolve(url: &str) -> Result<Target, String> {
     let address = match addresses[..] {
         [] => return Err(format!("--url {url}: {name} has no address")),
         [address] => address,
-        // A name often has an address of each family, and the server listens on one of them.
+        // A name often has an IPv4 and an IPv6 address, of which the server listens on one.
         [first, ..] => *addresses
             .iter()
-            .find(|address| TcpStream::connect_timeout(address, TRIED_FOR).is_ok())
+            .find(|address| TcpStream::connect_timeout(address, CONNECT_TIMEOUT).is_ok())
             .unwrap_or(&first),
     };
     Ok(Target {
@@ -170,21 +175,6 @@ fn resolve(url: &str) -> Result<Target, String> {
         address: address.to_string(),
         is_loopback: address.is_ipv4() && address.ip().is_loopback(),
     })
-}
-
-/// Limits that are not in the way of a load, with messages of so many bytes.
-fn config(size: usize) -> Config {
-    let message_bytes_max = (2 * size).max(64 * 1024 * 1024);
-    let mut config = Config::default();
-    config.options.websocket = websocket::Limits {
-        frame_bytes_max: message_bytes_max,
-        message_bytes_max,
-    };
-    config.options.queue_high_bytes = usize::MAX / 2;
-    // A busy server may be silent for long; what it owes is looked after by the load itself.
-    config.options.ping_interval = None;
-    config.slow_callback = Duration::from_secs(1);
-    config
 }
 
 #[cfg(test)]

@@ -1,31 +1,31 @@
-//! What a fan-out message says: who published it, which of theirs it is, and when.
+//! The text of a fan-out message: its publisher, its number and the time it was sent.
 //!
 //! ```text
 //!   m 00a0 000000002f 00000001f4c2d b71c ABCDEF...
 //!   │ │    │          │             │    └ the same in all messages
-//!   │ │    │          │             └ check of all before it
+//!   │ │    │          │             └ checksum of all before it
 //!   │ │    │          └ nanoseconds on the clock of the load
 //!   │ │    └ number among those of the publisher
 //!   │ └ publisher
 //!   └ m: message, p: probe
 //! ```
 //!
-//! Hexadecimal and without the blanks, so that it is text in any protocol, and needs no escapes in
-//! JSON. The check tells a number that was changed on its way from one that was sent.
+//! Hexadecimal digits without the blanks are text in any protocol and need no escapes in JSON. The
+//! checksum detects a number that was changed on its way.
 
-/// Of all that stands before the filling.
+/// Length of everything before the filling.
 pub const HEADER_BYTES: usize = 32;
 
 const CHECKED_BYTES: usize = 28;
 const MESSAGE: u8 = b'm';
 const PROBE: u8 = b'p';
 
-/// Publishers that can be told apart.
+/// Publishers that four digits can number.
 pub const PUBLISHERS_MAX: usize = 1 << 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
-    /// Sent to find out who is subscribed, and not counted.
+    /// Whether it was sent only to find out which subscribers are subscribed.
     pub is_probe: bool,
     pub publisher: u32,
     pub number: u64,
@@ -33,9 +33,10 @@ pub struct Stamp {
     pub sent_at: u64,
 }
 
-/// The part that all messages of a length have in common.
+/// The part that all messages of one length share.
 pub fn filling(bytes: usize) -> String {
-    // Letters and digits alone; a period that is no power of two shows what was shifted.
+    // Letters and digits need no escapes. The period is no power of two, so that a copy that is
+    // shifted by a buffer's size differs.
     let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012345678";
     letters
         .iter()
@@ -53,14 +54,14 @@ impl Stamp {
         write_digits(u64::from(self.publisher), &mut header[1..5]);
         write_digits(self.number, &mut header[5..15]);
         write_digits(self.sent_at, &mut header[15..CHECKED_BYTES]);
-        let check = check(&header);
+        let check = checksum(&header);
         write_digits(check, &mut header[CHECKED_BYTES..]);
         text.clear();
         text.push_str(str::from_utf8(&header).expect("digits and a letter"));
         text.push_str(filling);
     }
 
-    /// What a message that came says, when it is one of ours and unchanged.
+    /// The stamp of a received message, or `None` when the message is not one of ours or was changed.
     #[inline]
     pub fn read(message: &[u8], filling: &str) -> Option<Stamp> {
         let (header, rest) = message.split_first_chunk::<HEADER_BYTES>()?;
@@ -72,7 +73,7 @@ impl Stamp {
             PROBE => true,
             _ => return None,
         };
-        if read_digits(&header[CHECKED_BYTES..])? != check(header) {
+        if read_digits(&header[CHECKED_BYTES..])? != checksum(header) {
             return None;
         }
         Some(Stamp {
@@ -106,9 +107,9 @@ fn read_digits(digits: &[u8]) -> Option<u64> {
     Some(number)
 }
 
-/// Sixteen bits that any change of what stands before them changes, most likely.
+/// Sixteen bits that most likely change when any byte before them changes.
 #[inline]
-fn check(header: &[u8; HEADER_BYTES]) -> u64 {
+fn checksum(header: &[u8; HEADER_BYTES]) -> u64 {
     let mut sum = 0_u64;
     for bytes in header[..CHECKED_BYTES].chunks_exact(4) {
         let word = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);

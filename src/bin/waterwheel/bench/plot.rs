@@ -10,7 +10,7 @@ const SIZE: (u32, u32) = (900, 760);
 
 const LINE: RGBColor = RGBColor(0x1f, 0x5f, 0x9f);
 
-/// What the pictures show.
+/// The captions of both pictures.
 pub struct Captions {
     pub latencies: &'static str,
     pub rates: &'static str,
@@ -18,9 +18,9 @@ pub struct Captions {
 
 pub struct Pictures {
     pub captions: Captions,
-    /// Shares of all that were at least as quick, and their latencies in microseconds.
+    /// Shares of the latencies, and the latency in microseconds that this share does not exceed.
     pub latencies: Vec<(f64, f64)>,
-    /// Seconds, and what was counted per second until then.
+    /// Seconds, and the rate in the interval that ends there.
     pub rates: Vec<(f64, f64)>,
 }
 
@@ -96,7 +96,7 @@ fn draw_svg(svg: &mut String, pictures: &Pictures) -> Result<(), Box<dyn Error>>
     Ok(())
 }
 
-/// How many nines a share has: 0.9 has one, 0.99 two.
+/// The number of nines of a share: 0.9 has one, 0.99 has two.
 fn nines(share: f64) -> f64 {
     -(1.0 - share).log10()
 }
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_are_spread_by_their_nines() {
+    fn shares_are_placed_by_their_nines() {
         for (share, text) in [
             (0.0, "0 %"),
             (0.9, "90 %"),

@@ -1,7 +1,7 @@
-//! A publisher that posts: requests on one connection that is kept, and what is answered.
+//! A publisher that posts: pipelined requests on a persistent connection, and their answers.
 //!
-//! Requests may follow each other before they are answered. When the server ends the connection
-//! with an answer, as it may after so many requests, those behind it go out again on the next.
+//! When the server ends the connection with an answer, as it may after a number of requests, the
+//! requests behind it are sent again on the next connection.
 
 use std::collections::VecDeque;
 use std::fmt::Write;
@@ -10,18 +10,18 @@ use waterwheel::protocol::http::{BodyDecoder, HeaderStorage, Limits, Status, par
 
 /// One connection's requests and answers.
 pub struct Poster {
-    /// Up to the length of the body.
+    /// The head of each request, up to the value of `Content-Length`.
     head: String,
     unanswered: VecDeque<Vec<u8>>,
-    /// Of an answer that is not complete.
+    /// The bytes of an incomplete answer.
     input: Vec<u8>,
     body: Vec<u8>,
 }
 
-/// What an answer said.
+/// The answer to one request.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// To how many the server says it delivered.
+    /// The number of members to whom the server delivered, as it says.
     pub delivered: u64,
     /// Whether another request can follow on this connection.
     pub keeps: bool,
@@ -56,13 +56,13 @@ impl Poster {
         self.unanswered.back().map_or(&[], Vec::as_slice)
     }
 
-    /// A new connection: all that was not answered, once more.
+    /// The bytes to send on a new connection: all requests without an answer.
     pub fn restart(&mut self) -> Vec<u8> {
         self.input.clear();
         self.unanswered.iter().flatten().copied().collect()
     }
 
-    /// Takes what came, and the next answer off its front.
+    /// Takes the bytes that came, and returns the next answer when it is complete.
     ///
     /// # Errors
     ///
@@ -104,7 +104,7 @@ impl Poster {
     }
 }
 
-/// The number behind `"delivered":`, or none.
+/// The number behind `"delivered":`, or 0.
 fn delivered(body: &[u8]) -> u64 {
     serde_json::from_slice(body)
         .ok()
@@ -120,7 +120,7 @@ mod tests {
         HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}";
 
     #[test]
-    fn answers_are_read_however_they_are_cut() {
+    fn answers_are_the_same_for_every_cut_of_the_bytes() {
         for cut in 1..WIRE.len() {
             let mut poster = Poster::new("h", "/publish?topic=t", Some("secret"));
             let request = poster.request("a").to_vec();

@@ -1,32 +1,32 @@
-//! What went wrong in a run: how often, and the first of each kind in words.
+//! The problems of a run: a count for each kind, and a description of the first.
 
 use std::fmt;
 
 use serde_json::{Value, json};
 use waterwheel::{Close, CloseCause, Deadline};
 
-/// Kinds of what can go wrong; each is counted by itself.
+/// The kinds of problems. Each is counted by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A connection could not be made.
     NotOpened,
-    /// A connection ended before its time.
+    /// A connection ended early.
     Closed,
     /// A message of another length or type than was sent.
     WrongLength,
-    /// A message that nobody sent, or whose bytes were changed.
+    /// A message that was not sent, or whose bytes were changed.
     Altered,
-    /// What was sent and never came.
+    /// A message that was sent and did not come.
     Lost,
-    /// What came again.
+    /// A message that came a second time.
     Duplicated,
-    /// What came after something that was sent later.
+    /// A message that came after one that was sent later.
     Reordered,
-    /// An answer, of HTTP, that says no.
+    /// An HTTP answer with an error status.
     Refused,
-    /// The process that was watched, or the machine.
+    /// The watched process or the machine could not be measured.
     Machine,
-    /// A signal ended the run before anything was measured, or before all had come.
+    /// A signal ended the run before it was measured, or before all replies had come.
     Interrupted,
 }
 
@@ -59,12 +59,12 @@ pub struct Problems {
 }
 
 impl Problems {
-    /// Counts one; `tell` says it in words, and is asked for the first of a kind.
-    pub fn add(&mut self, kind: Kind, tell: impl FnOnce() -> String) {
-        self.add_many(kind, 1, tell);
+    /// Counts one. `describe` is called for the first of a kind.
+    pub fn add(&mut self, kind: Kind, describe: impl FnOnce() -> String) {
+        self.add_many(kind, 1, describe);
     }
 
-    pub fn add_many(&mut self, kind: Kind, count: u64, tell: impl FnOnce() -> String) {
+    pub fn add_many(&mut self, kind: Kind, count: u64, describe: impl FnOnce() -> String) {
         if count == 0 {
             return;
         }
@@ -73,7 +73,7 @@ impl Problems {
             None => self.problems.push(Problem {
                 kind,
                 count,
-                first: tell(),
+                first: describe(),
             }),
         }
     }
@@ -122,8 +122,8 @@ impl fmt::Display for Problems {
     }
 }
 
-/// Why a connection to `address` was not made, or ended, and what may help.
-pub fn tell_close(address: &str, close: &Close) -> String {
+/// Describes why a connection to `address` failed or ended, and what may help.
+pub fn describe_close(address: &str, close: &Close) -> String {
     use std::io::ErrorKind;
 
     match close.cause {
@@ -146,7 +146,7 @@ pub fn tell_close(address: &str, close: &Close) -> String {
         }
         CloseCause::TimedOut(Deadline::Head) => {
             format!(
-                "{address} takes connections and does not answer the handshake: is it a WebSocket server?"
+                "{address} accepts connections and does not answer the handshake: is it a WebSocket server?"
             )
         }
         CloseCause::Http(error) => {
@@ -161,7 +161,7 @@ pub fn tell_close(address: &str, close: &Close) -> String {
             format!("the server at {address} closed a connection: {close}")
         }
         CloseCause::Peer => {
-            format!("the server at {address} ended a connection without a goodbye")
+            format!("the server at {address} ended a connection without a close frame")
         }
         _ => format!("a connection to {address} ended: {close}"),
     }

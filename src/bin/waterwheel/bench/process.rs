@@ -1,11 +1,11 @@
-//! What the kernel tells of the server's process: its processor time and its memory.
+//! Processor time and memory of the server's process, from `/proc`.
 
 use std::io;
 
 /// Clock ticks in a second of `/proc/PID/stat`: 100 on every Linux that this program runs on.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// A process to be watched, on this machine.
+/// A process on this machine.
 #[derive(Clone, Debug)]
 pub struct Process {
     name: String,
@@ -47,10 +47,10 @@ impl Process {
 
     /// # Errors
     ///
-    /// A sentence, when there is no such process (any more), or no `/proc`.
+    /// A sentence, when the process does not exist or has ended, or there is no `/proc`.
     pub fn processor_time(&self) -> Result<ProcessorTime, String> {
         let stat = self.read("stat")?;
-        processor_time(&stat).ok_or_else(|| self.fault("its stat is of an unknown form"))
+        processor_time(&stat).ok_or_else(|| self.fault("its stat file has an unknown format"))
     }
 
     /// Its resident memory in bytes.
@@ -71,7 +71,7 @@ impl Process {
         })
     }
 
-    /// A sentence about this process.
+    /// An error text about this process.
     pub fn fault(&self, why: &str) -> String {
         format!("--pid {}: {why}", self.name)
     }
@@ -89,7 +89,7 @@ fn processor_time(stat: &str) -> Option<ProcessorTime> {
     })
 }
 
-// A process that has ended and was not waited for has no such line.
+// A zombie, which has ended and was not waited for, has no such line.
 fn resident_bytes(status: &str) -> Option<u64> {
     let line = status
         .lines()

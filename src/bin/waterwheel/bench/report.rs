@@ -1,4 +1,4 @@
-//! The outcome of a run: figures with names, as a table for people or one JSON object.
+//! The report of a run: named figures, as a table for people or as one JSON object.
 
 use std::fmt::Write;
 
@@ -13,12 +13,12 @@ pub struct Report {
 struct Row {
     key: &'static str,
     value: Value,
-    /// How the table says it. Rows without are for programs only.
+    /// The text in the table. Rows without one are only in the JSON object.
     text: Option<String>,
 }
 
 impl Report {
-    /// Something that was asked for.
+    /// Adds a parameter of the run.
     pub fn parameter(&mut self, key: &'static str, value: impl Into<Value>) {
         let value = value.into();
         let text = match &value {
@@ -29,7 +29,7 @@ impl Report {
         self.rows.push(Row { key, value, text });
     }
 
-    /// Something that came out.
+    /// Adds a result.
     pub fn figure(&mut self, key: &'static str, value: impl Into<Value>) {
         let value = value.into();
         let text = match &value {
@@ -40,7 +40,7 @@ impl Report {
         self.rows.push(Row { key, value, text });
     }
 
-    /// What only programs want to know.
+    /// Adds a result that is only in the JSON object.
     pub fn detail(&mut self, key: &'static str, value: impl Into<Value>) {
         self.rows.push(Row {
             key,
@@ -61,7 +61,7 @@ impl Report {
         json
     }
 
-    /// A line for each row that people want to know.
+    /// A table with a line for each row that has a text.
     pub fn to_table(&self) -> String {
         let rows = || self.rows.iter().filter(|row| row.text.is_some());
         let width = rows().map(|row| row.key.len()).max().unwrap_or_default();
@@ -76,7 +76,7 @@ impl Report {
     }
 }
 
-/// A number as people read it: three digits at least, thousands apart.
+/// A number with at least three digits, and commas between thousands.
 fn readable(number: f64) -> String {
     let decimals = match number.abs() {
         size if number.fract() == 0.0 || 1000.0 <= size => 0,
@@ -103,7 +103,7 @@ fn readable(number: f64) -> String {
     format!("{sign}{grouped}{fraction}")
 }
 
-/// A number of a figure, with no more digits than it is worth.
+/// A number with at most six decimals; null when it is not finite.
 pub fn rounded(number: f64) -> Value {
     if number.is_finite() {
         Value::from((number * 1e6).round() / 1e6)

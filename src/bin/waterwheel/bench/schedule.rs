@@ -1,29 +1,29 @@
-//! When the next may go: messages of an open loop, whatever the server makes of the earlier ones,
-//! and connections of which only so many a second may be begun.
+//! When the next message or connection is due: messages of an open loop, which do not wait for
+//! replies, and connections of which only so many may be started per second.
 
 use std::time::Duration;
 
-/// A wait of the system is in whole milliseconds; what is due sooner is waited for awake.
-const AWAKE: Duration = Duration::from_millis(2);
+/// Shorter waits are spent in the loop: the system sleeps in whole milliseconds.
+const SLEEP_MIN: Duration = Duration::from_millis(2);
 
-/// What is late by no more than this, in nanoseconds, is made up for at once.
+/// A delay up to this, in nanoseconds, is made up for at once.
 const SLACK_NANOS: u64 = 20_000_000;
 
-/// So many a second from a moment on, evenly.
+/// Messages at an even rate from a moment on.
 #[derive(Debug)]
 pub struct Schedule {
     rate: f64,
     begun_at: u64,
     next: u64,
-    /// How long after it was due a message was handed over at the worst, in nanoseconds.
+    /// The longest time between when a message was due and when it was sent, in nanoseconds.
     pub late_max: u64,
 }
 
-/// What to do until the next is due.
+/// How to wait until the next is due.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Wait {
-    Awake,
-    Asleep(Duration),
+    InLoop,
+    Sleep(Duration),
 }
 
 impl Schedule {
@@ -46,7 +46,7 @@ impl Schedule {
         self.begun_at + (index as f64 * 1e9 / self.rate) as u64
     }
 
-    /// The next message that is due, with its time.
+    /// The index and the time of the next message, if it is due.
     #[inline]
     pub fn take(&mut self, now: u64) -> Option<(u64, u64)> {
         let due = self.due(self.next);
@@ -60,22 +60,22 @@ impl Schedule {
 
     pub fn wait(&self, now: u64) -> Wait {
         let wait = Duration::from_nanos(self.due(self.next).saturating_sub(now));
-        match wait.checked_sub(AWAKE) {
-            Some(wait) => Wait::Asleep(wait),
-            None => Wait::Awake,
+        match wait.checked_sub(SLEEP_MIN) {
+            Some(wait) => Wait::Sleep(wait),
+            None => Wait::InLoop,
         }
     }
 }
 
-/// So many a second at the most, evenly.
+/// At most so many per second, evenly.
 ///
-/// What a late timer kept back is made up for, so that the rate is kept. What a stall kept back is
-/// left out, so that no flood follows it: in any time there are at most as many as the rate allows
-/// in that time and 20 ms, and one.
+/// Delays of a late timer are made up for, so that the rate is kept. Longer delays are not, so that
+/// no flood follows a stall: in any time there are at most as many as the rate allows in that time
+/// plus 20 ms, and one.
 #[derive(Debug)]
 pub struct Pace {
     rate: f64,
-    /// Those that were taken since then are counted; the first sets it.
+    /// `taken` counts from here. Set by the first.
     since: Option<u64>,
     taken: u64,
 }
@@ -89,7 +89,7 @@ impl Pace {
         }
     }
 
-    /// Takes the next, when it is due. Whether it was.
+    /// Takes the next if it is due. Returns whether it was.
     pub fn take(&mut self, now: u64) -> bool {
         let due = self.due(now);
         if now < due {
@@ -146,7 +146,7 @@ mod tests {
         let mut pace = Pace::new(1000.0);
         assert_eq!(taken(&mut pace, 0), 1);
         assert_eq!(taken(&mut pace, 20 * MILLI), 20);
-        // What is due in 20 ms, and the one that is due now.
+        // Twenty that are due in 20 ms, and the one that is due now.
         assert_eq!(taken(&mut pace, 60_000 * MILLI), 21);
         assert_eq!(pace.wait(60_000 * MILLI), Duration::from_millis(1));
         assert_eq!(taken(&mut pace, 60_001 * MILLI), 1);
@@ -169,10 +169,10 @@ mod tests {
         assert_eq!(schedule.take(1_000_001), None);
         assert_eq!(
             schedule.wait(1_000_000),
-            Wait::Asleep(Duration::from_millis(8))
+            Wait::Sleep(Duration::from_millis(8))
         );
-        assert_eq!(schedule.wait(9_500_000), Wait::Awake);
-        // Late by two: all are sent, and count from when they were due.
+        assert_eq!(schedule.wait(9_500_000), Wait::InLoop);
+        // Two are late: all are sent, with the times at which they were due.
         let due: Vec<_> = std::iter::from_fn(|| schedule.take(31_000_000)).collect();
         assert_eq!(due, [(1, 11_000_000), (2, 21_000_000), (3, 31_000_000)]);
         assert_eq!(schedule.late_max, 20_000_000);

@@ -1,32 +1,32 @@
-//! Which numbers of a sequence have come: in order, late, again, or never.
+//! Tells for each number of a sequence whether it came in order, late, twice, or never.
 
 use std::collections::BTreeSet;
 
-/// Numbers that were passed over are remembered up to this many; a server that loses more than
-/// that loses.
+/// At most so many missing numbers are remembered one by one. Further ones are counted as lost even if
+/// they come late.
 const REMEMBERED_MAX: usize = 65_536;
 
-/// One end of a sequence of numbers that begins with 0.
+/// The receiving end of a sequence of numbers that begins with 0.
 #[derive(Clone, Debug, Default)]
 pub struct Sequence {
     next: u64,
-    /// Passed over, and not come since.
+    /// Numbers that were skipped and have not come since.
     missing: BTreeSet<u64>,
-    /// Passed over beyond those.
+    /// How many were skipped beyond those that are remembered.
     forgotten: u64,
 }
 
-/// What a number was.
+/// How a number came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// The next.
-    Next,
-    /// Ahead: so many were passed over.
+pub enum Arrival {
+    /// It was the next.
+    InOrder,
+    /// So many before it were skipped.
     Ahead(u64),
-    /// One that had been passed over.
+    /// It had been skipped.
     Late,
-    /// One that had come.
-    Again,
+    /// It had come before.
+    Duplicate,
 }
 
 impl Sequence {
@@ -37,21 +37,21 @@ impl Sequence {
     }
 
     #[inline]
-    pub fn take(&mut self, number: u64) -> Place {
+    pub fn take(&mut self, number: u64) -> Arrival {
         if number == self.next {
             self.next += 1;
-            return Place::Next;
+            return Arrival::InOrder;
         }
         self.take_out_of_order(number)
     }
 
     #[cold]
-    fn take_out_of_order(&mut self, number: u64) -> Place {
+    fn take_out_of_order(&mut self, number: u64) -> Arrival {
         let missing = &mut self.missing;
         if number < self.next {
             return match missing.remove(&number) {
-                true => Place::Late,
-                false => Place::Again,
+                true => Arrival::Late,
+                false => Arrival::Duplicate,
             };
         }
         let passed = number - self.next;
@@ -59,7 +59,7 @@ impl Sequence {
         missing.extend(self.next..number.min(self.next + room));
         self.forgotten += passed.saturating_sub(room);
         self.next = number + 1;
-        Place::Ahead(passed)
+        Arrival::Ahead(passed)
     }
 
     /// How many of the first `count` numbers have not come.
@@ -74,14 +74,24 @@ mod tests {
 
     #[test]
     fn numbers_are_classified_by_their_place_in_the_sequence() {
-        use Place::{Again, Ahead, Late, Next};
-        let cases: &[(&str, &[u64], &[Place], u64)] = &[
-            ("in order", &[0, 1, 2], &[Next, Next, Next], 0),
-            ("one lost", &[0, 2, 3], &[Next, Ahead(1), Next], 1),
-            ("two lost at the end", &[0, 1], &[Next, Next], 2),
-            ("swapped", &[1, 0, 2], &[Ahead(1), Late, Next], 0),
-            ("again", &[0, 0, 1, 2], &[Next, Again, Next, Next], 0),
-            ("late and again", &[1, 0, 0], &[Ahead(1), Late, Again], 1),
+        use Arrival::{Ahead, Duplicate, InOrder, Late};
+        let cases: &[(&str, &[u64], &[Arrival], u64)] = &[
+            ("in order", &[0, 1, 2], &[InOrder, InOrder, InOrder], 0),
+            ("one lost", &[0, 2, 3], &[InOrder, Ahead(1), InOrder], 1),
+            ("two lost at the end", &[0, 1], &[InOrder, InOrder], 2),
+            ("swapped", &[1, 0, 2], &[Ahead(1), Late, InOrder], 0),
+            (
+                "again",
+                &[0, 0, 1, 2],
+                &[InOrder, Duplicate, InOrder, InOrder],
+                0,
+            ),
+            (
+                "late and again",
+                &[1, 0, 0],
+                &[Ahead(1), Late, Duplicate],
+                1,
+            ),
         ];
         for (name, numbers, places, missing) in cases {
             let mut sequence = Sequence::default();
@@ -98,7 +108,7 @@ mod tests {
     #[test]
     fn a_far_jump_is_counted_without_storing_the_gap() {
         let mut sequence = Sequence::default();
-        assert_eq!(sequence.take(1_000_000), Place::Ahead(1_000_000));
+        assert_eq!(sequence.take(1_000_000), Arrival::Ahead(1_000_000));
         assert_eq!(sequence.missing_of(1_000_001), 1_000_000);
         assert_eq!(sequence.missing.len(), REMEMBERED_MAX);
     }

@@ -1,4 +1,4 @@
-//! The JSON of subprotocol `waterwheel.v1.json`.
+//! The envelope: JSON objects both ways, with subprotocol `waterwheel.v1.json`.
 //!
 //! From the client: `{"subscribe":"t"}`, `{"unsubscribe":"t"}`, `{"publish":"t","data":...}` with
 //! an optional `"event"`, `{"auth":"TOKEN"}`. From the server: `{"topic":"t","id":"...","data":...}`
@@ -10,15 +10,19 @@ use serde_core::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Vi
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
+use crate::hub::client::{Client, Refusal};
+use crate::hub::json::{self, push_string, quote};
 use crate::protocol::websocket::{self, Message};
 use crate::pubsub::{Payload, Publication};
+use crate::reactor::reactor::Reactor;
+use crate::reactor::remote::ReactorEnded;
 
 /// The name of the subprotocol.
 pub const SUBPROTOCOL: &str = "waterwheel.v1.json";
 
-/// What a client asks for.
+/// A request of a client.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Command {
+enum Command {
     Subscribe(String),
     Unsubscribe(String),
     Publish {
@@ -30,12 +34,61 @@ pub(crate) enum Command {
     Auth(String),
 }
 
-/// What a client's message says.
+/// Carries out a client's message, and answers it where the grammar has an answer.
+pub(super) fn on_text<S: 'static>(client: &mut Client<'_, '_, S>, text: &str) {
+    match carry_out(client, text) {
+        Ok(Some(answer)) => client.send(&answer),
+        Ok(None) => {}
+        Err(why) => client.send(&error(&why, text)),
+    }
+}
+
+fn carry_out<S: 'static>(
+    client: &mut Client<'_, '_, S>,
+    text: &str,
+) -> Result<Option<String>, String> {
+    match parse(text)? {
+        Command::Subscribe(name) => {
+            client.subscribe(&name).map_err(reason)?;
+            Ok(Some(subscribed(&name)))
+        }
+        Command::Unsubscribe(name) => match client.unsubscribe(&name) {
+            true => Ok(None),
+            false => Err("not subscribed".into()),
+        },
+        Command::Publish { topic, event, data } => {
+            let id = client.id();
+            let done = move |reactor: &mut Reactor<S>, topic: &str, outcome: Result<_, _>| {
+                if let Err(ReactorEnded) = outcome {
+                    let about = about_publish(topic);
+                    reactor.send(id, error(&ReactorEnded.to_string(), &about));
+                }
+            };
+            client
+                .publish_json(&topic, event, data, done)
+                .map_err(reason)?;
+            Ok(None)
+        }
+        Command::Auth(token) => match client.authenticate(&token) {
+            true => Ok(None),
+            false => Err("wrong token".into()),
+        },
+    }
+}
+
+fn reason(refusal: Refusal) -> String {
+    match refusal {
+        Refusal::NeedsToken => "this needs a token: {\"auth\":\"TOKEN\"}".into(),
+        refusal => refusal.to_string(),
+    }
+}
+
+/// The command in a client's message.
 ///
 /// # Errors
 ///
 /// A sentence for the client.
-pub(crate) fn parse(text: &str) -> Result<Command, String> {
+fn parse(text: &str) -> Result<Command, String> {
     let fields: Fields<'_> =
         serde_json::from_str(text).map_err(|error| match error.classify() {
             Category::Data => error.to_string(),
@@ -62,7 +115,7 @@ pub(crate) fn parse(text: &str) -> Result<Command, String> {
     })
 }
 
-/// The fields of a message that mean something.
+/// The fields that a command is made of. Others are ignored.
 const KNOWN: [&str; 6] = [
     "subscribe",
     "unsubscribe",
@@ -72,10 +125,11 @@ const KNOWN: [&str; 6] = [
     "data",
 ];
 
-/// Fields of one message at the most, known or not.
+/// Limit of the fields in one message, known or not.
 const FIELDS_MAX: usize = 64;
 
-/// The values of the [`KNOWN`] fields, as they are in the message. Of others nothing is kept.
+/// The values of the [`KNOWN`] fields as they stand in the message. Other fields are not kept, so
+/// that a message of many small fields costs no memory.
 #[derive(Default)]
 struct Fields<'t>([Option<&'t RawValue>; KNOWN.len()]);
 
@@ -130,7 +184,7 @@ impl<'t> Visitor<'t> for FieldsVisitor {
     }
 }
 
-/// Which of the [`KNOWN`] fields a name is of, however its letters are escaped.
+/// The index of a name in [`KNOWN`], also when the message escapes its letters. `None`: an unknown field.
 struct FieldIndex(Option<usize>);
 
 impl<'t> Deserialize<'t> for FieldIndex {
@@ -151,15 +205,6 @@ impl Visitor<'_> for NameVisitor {
     fn visit_str<E: Error>(self, name: &str) -> Result<FieldIndex, E> {
         Ok(FieldIndex(KNOWN.iter().position(|known| *known == name)))
     }
-}
-
-/// Whether a text is one JSON value.
-///
-/// # Errors
-///
-/// What is wrong with it, and where.
-pub(crate) fn check_json(text: &str) -> Result<(), serde_json::Error> {
-    serde_json::from_str::<&RawValue>(text).map(drop)
 }
 
 /// Appends a publication as one frame.
@@ -184,34 +229,24 @@ pub(crate) fn encode(publication: &Publication<'_>, out: &mut Vec<u8>) {
 }
 
 /// `{"subscribed":"t"}`.
-pub(crate) fn subscribed(topic: &str) -> String {
-    format!("{{\"subscribed\":{}}}", quoted(topic))
+fn subscribed(topic: &str) -> String {
+    format!("{{\"subscribed\":{}}}", quote(topic))
 }
 
 /// `{"error":"...","about":...}`, where `about` is the client's message when that was JSON, and
 /// its text otherwise.
-pub(crate) fn error(why: &str, about: &str) -> String {
-    // An echo of something large helps nobody.
+fn error(why: &str, about: &str) -> String {
+    // A large message is cut: its beginning is enough to recognize it.
     let about = match about.len() {
-        0..=1024 if check_json(about).is_ok() => about.to_owned(),
-        _ => quoted(&about.chars().take(256).collect::<String>()),
+        0..=1024 if json::check(about).is_ok() => about.to_owned(),
+        _ => quote(&about.chars().take(256).collect::<String>()),
     };
-    format!("{{\"error\":{},\"about\":{about}}}", quoted(why))
+    format!("{{\"error\":{},\"about\":{about}}}", quote(why))
 }
 
-/// What to say an error is about when a publication failed later.
-pub(crate) fn about_publish(topic: &str) -> String {
-    format!("{{\"publish\":{}}}", quoted(topic))
-}
-
-fn quoted(text: &str) -> String {
-    let mut json = Vec::with_capacity(text.len() + 2);
-    push_string(text, &mut json);
-    String::from_utf8(json).expect("a JSON string is UTF-8")
-}
-
-fn push_string(text: &str, out: &mut Vec<u8>) {
-    serde_json::to_writer(out, text).expect("writing a string to memory succeeds");
+/// The `about` of an error when a publication fails after its message was handled.
+fn about_publish(topic: &str) -> String {
+    format!("{{\"publish\":{}}}", quote(topic))
 }
 
 #[cfg(test)]
@@ -247,7 +282,7 @@ mod tests {
                 r#"{"what":["e",{"v":"er"}],"sub\u0073cribe":"a"}"#,
                 Some(Command::Subscribe("a".into())),
             ),
-            // Which of them is meant, nobody knows, and who checks one may act on the other.
+            // Of two values for one field, one could be checked and the other acted upon.
             (r#"{"subscribe":"a","subscribe":"b"}"#, None),
             (r#"{"auth":"a","\u0061uth":"a"}"#, None),
             (r#"{"publish":"t","data":1,"data":1}"#, None),
@@ -272,7 +307,7 @@ mod tests {
 
     // A mebibyte of fields, each kept in a map, took a tenth of a second.
     #[test]
-    fn a_message_has_few_fields() {
+    fn a_message_with_too_many_fields_is_refused() {
         let with = |others: usize| {
             let others: String = (0..others).map(|n| format!("\"{n}\":0,")).collect();
             parse(&format!("{{{others}\"subscribe\":\"t\"}}"))
@@ -281,7 +316,7 @@ mod tests {
         assert_eq!(with(FIELDS_MAX - 1), subscribe);
         let refused = with(FIELDS_MAX).unwrap_err();
         assert!(refused.contains("more than 64 fields"), "{refused}");
-        // It is not read any further.
+        // The rest of the message is not read.
         let begun = format!("{{{}", "\"a\":0,".repeat(FIELDS_MAX + 1));
         assert_eq!(
             parse(&begun).unwrap_err().split(" at ").next(),
@@ -298,7 +333,7 @@ mod tests {
             &"x".repeat(5000),
         ] {
             let text = error("why \"so\"", about);
-            assert!(check_json(&text).is_ok(), "{text}");
+            assert!(json::check(&text).is_ok(), "{text}");
             assert!(text.len() < 2000);
         }
     }

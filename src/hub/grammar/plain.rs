@@ -1,0 +1,19 @@
+//! The plain grammar: each text message is a topic or a pattern to subscribe to.
+//!
+//! It needs no library, so `wscat` and ten lines of any language can use it. It has no words for an
+//! error: the connection is closed with one as its reason.
+
+use crate::hub::client::{Client, Refusal};
+
+/// "Policy violation". Source: RFC 6455, section 7.4.1.
+const POLICY_VIOLATION: u16 = 1008;
+
+pub(super) fn on_text<S: 'static>(client: &mut Client<'_, '_, S>, name: &str) {
+    match client.subscribe(name) {
+        Ok(()) => {}
+        Err(Refusal::NeedsToken) => {
+            client.close_with(POLICY_VIOLATION, "a pattern needs a token: /ws?token=TOKEN")
+        }
+        Err(refusal) => client.close_with(POLICY_VIOLATION, &refusal.to_string()),
+    }
+}

@@ -1,0 +1,23 @@
+//! `GET /`: the demo page, one file that loads nothing from elsewhere.
+
+use crate::protocol::http::Status;
+use crate::server::reply::Reply;
+
+const PAGE: &str = include_str!("page.html");
+
+pub(super) fn page() -> Reply {
+    // `'self'` covers the WebSocket too (CSP level 3), so the page talks to its own hub alone.
+    const POLICY: &str = "default-src 'none'; connect-src 'self'; img-src data:; style-src 'unsafe-inline'; \
+                          script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    let reply = Reply::new(Status::OK)
+        .content_type("text/html; charset=utf-8")
+        .body(PAGE);
+    let headers = [
+        ("Content-Security-Policy", POLICY),
+        ("X-Content-Type-Options", "nosniff"),
+        ("Cache-Control", "no-cache"),
+    ];
+    headers.into_iter().fold(reply, |reply, (name, value)| {
+        reply.header(name, value).expect("a constant header")
+    })
+}

@@ -1,0 +1,202 @@
+//! Publishing: the one [`Publisher`] of a hub, and `POST /publish`, which uses it.
+//!
+//! A route or a grammar hands its publication to the publisher and says what to do with the
+//! outcome. The outcome may be there at once or in a later turn, and the producer may have to slow
+//! down; the publisher takes care of both, because only it knows the engine behind it.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use crate::protocol::http::Status;
+use crate::pubsub::{self, Event};
+use crate::reactor::reactor::{Published, Reactor};
+use crate::reactor::remote::ReactorEnded;
+use crate::server::reply::Reply;
+use crate::server::request::Request;
+use crate::session::websocket::Ws;
+
+use super::access::{self, Access};
+use super::group::{GroupSeat, Overloaded};
+use super::json;
+
+/// The part that orders publications and gives them ids. A new engine is a variant here.
+enum Engine<S> {
+    /// This reactor alone. The outcome is there at once.
+    Local,
+    /// Several reactors. The outcome is there when all of them have the publication.
+    Group(GroupSeat<S>),
+}
+
+/// Publishes for every route of a hub.
+pub(super) struct Publisher<S> {
+    engine: Engine<S>,
+}
+
+/// Why a publication has reached no member.
+pub(super) enum PublishError {
+    /// It was refused when it was published.
+    Overloaded(Overloaded),
+    /// It was accepted, and lost with the reactor that orders its topic.
+    ReactorEnded(ReactorEnded),
+}
+
+impl fmt::Display for PublishError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PublishError::Overloaded(error) => error.fmt(f),
+            PublishError::ReactorEnded(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<S: 'static> Publisher<S> {
+    /// Publishes to the members on this reactor.
+    pub(super) fn local() -> Publisher<S> {
+        let engine = Engine::Local;
+        Publisher { engine }
+    }
+
+    /// Publishes to the members on all reactors of a group.
+    pub(super) fn group(seat: GroupSeat<S>) -> Publisher<S> {
+        let engine = Engine::Group(seat);
+        Publisher { engine }
+    }
+
+    /// Publishes for a request, and answers it with what `reply` makes of the outcome.
+    ///
+    /// The connection of a request is not read while the request waits for its answer. So one
+    /// connection has one publication pending, and needs no other back-pressure.
+    pub(super) fn publish_request(
+        &self,
+        request: &mut Request<'_, '_, S>,
+        topic: &str,
+        event: Event<'_>,
+        reply: fn(Result<Published, PublishError>) -> Reply,
+    ) {
+        let seat = match &self.engine {
+            Engine::Local => {
+                let published = request.reactor.publish(topic, event);
+                request.reply(reply(Ok(published)));
+                return;
+            }
+            Engine::Group(seat) => seat,
+        };
+        let responder = request.reply_later();
+        let done = move |reactor: &mut Reactor<S>, _: &str, outcome: Result<_, _>| {
+            let outcome = outcome.map_err(PublishError::ReactorEnded);
+            reactor.reply(responder, reply(outcome));
+        };
+        if let Err(error) = seat.publish_with_topic(request.reactor, topic, event, done) {
+            let refused = reply(Err(PublishError::Overloaded(error)));
+            request.reactor.reply(responder, refused);
+        }
+    }
+
+    /// Publishes for a WebSocket, and calls `done` once with the topic and the outcome: before this
+    /// returns, or in a later turn.
+    ///
+    /// A socket that publishes faster than the engine takes it is not read until `done` was called.
+    /// That begins when the engine is half full, so that it rarely comes to refusing.
+    ///
+    /// # Errors
+    ///
+    /// [`Overloaded`] when the engine is full. The publication has reached no member, and `done` is
+    /// not called.
+    pub(super) fn publish_message(
+        &self,
+        ws: &mut Ws<'_, S>,
+        topic: &str,
+        event: Event<'_>,
+        done: impl FnOnce(&mut Reactor<S>, &str, Result<Published, ReactorEnded>) + Send + 'static,
+    ) -> Result<(), Overloaded> {
+        let seat = match &self.engine {
+            Engine::Local => {
+                let published = ws.publish(topic, event);
+                done(ws.reactor, topic, Ok(published));
+                return Ok(());
+            }
+            Engine::Group(seat) => seat,
+        };
+        let id = ws.id;
+        let is_paused = seat.is_half_full();
+        let done = move |reactor: &mut Reactor<S>, topic: &str, outcome: Result<_, _>| {
+            done(reactor, topic, outcome);
+            if is_paused {
+                reactor.resume(id);
+            }
+        };
+        seat.publish_with_topic(ws.reactor, topic, event, done)?;
+        if is_paused {
+            ws.reactor.pause(id);
+        }
+        Ok(())
+    }
+}
+
+/// `POST /publish`.
+pub(super) fn publish<S: 'static>(
+    request: &mut Request<'_, '_, S>,
+    access: &Access,
+    publisher: &Publisher<S>,
+) {
+    match publication(request, access) {
+        Ok((topic, event)) => publisher.publish_request(request, &topic, event, publish_reply),
+        Err(reply) => {
+            request.reply(reply);
+        }
+    }
+}
+
+/// The topic and the event that a request asks to publish.
+///
+/// # Errors
+///
+/// The answer to a request that is not allowed to publish, or that is not valid.
+fn publication<'i, S: 'static>(
+    request: &Request<'_, 'i, S>,
+    access: &Access,
+) -> Result<(Cow<'i, str>, Event<'i>), Reply> {
+    if !access.allows(access::token_of(request).as_deref()) {
+        return Err(access::unauthorized("publishing"));
+    }
+    let bad = |why: String| Err(Reply::from((Status::BAD_REQUEST, why)));
+    let Some(topic) = request.query("topic") else {
+        return bad("say where: /publish?topic=NAME\n".into());
+    };
+    if let Err(error) = pubsub::check_name(&topic) {
+        return bad(format!("topic {topic:?}: {error}\n"));
+    }
+    let Some(text) = request.text() else {
+        return bad("the message is not UTF-8 text\n".into());
+    };
+    let mut event = match request.query("event").map(Event::try_new) {
+        None => Event::message(""),
+        Some(Ok(event)) => event,
+        Some(Err(error)) => return bad(format!("{error}\n")),
+    };
+    let is_json = request.header("content-type").is_some_and(|value| {
+        let kind = value.split(';').next().unwrap_or_default().trim();
+        kind.eq_ignore_ascii_case("application/json")
+    });
+    event = if is_json {
+        if let Err(error) = json::check(text) {
+            return bad(format!("the message is not JSON: {error}\n"));
+        }
+        event.json(text.trim())
+    } else {
+        event.data(text)
+    };
+    Ok((topic, event))
+}
+
+fn publish_reply(outcome: Result<Published, PublishError>) -> Reply {
+    match outcome {
+        Ok(published) => Reply::json(format!(
+            "{{\"id\":\"{}\",\"delivered\":{}}}\n",
+            published.id, published.delivered
+        )),
+        Err(error) => Reply::from((Status::SERVICE_UNAVAILABLE, format!("{error}\n")))
+            .header("Retry-After", "1")
+            .expect("a constant header"),
+    }
+}

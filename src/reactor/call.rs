@@ -1,0 +1,165 @@
+//! Calling user code: guarded against panics, and timed.
+//!
+//! Every call of a callback, a timer, a tick or a closure of another thread goes through here, and
+//! every drop of what the application gave goes through `panics`. A panic ends the connection that
+//! the call was about, and nothing else; a call that takes too long is logged by name.
+
+use std::fmt;
+use std::panic::Location;
+use std::time::Duration;
+
+use super::EventLoop;
+use super::close::CloseCause;
+use super::handlers::Handlers;
+use super::id::ConnId;
+use super::panics::{drop_guarded, guarded};
+use super::reactor::{Cx, Handler, Reactor};
+
+/// What is called that belongs to no connection, for the log.
+#[derive(Clone, Copy)]
+pub(super) enum Caller {
+    Timer(&'static Location<'static>),
+    Tick(&'static Location<'static>),
+    Arrival(&'static Location<'static>),
+    OnClose(ConnId),
+}
+
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Caller::Timer(set_at) => write!(f, "the timer set at {set_at}"),
+            Caller::Tick(queued_at) => write!(f, "the tick queued at {queued_at}"),
+            Caller::Arrival(handed_over_at) => {
+                write!(f, "the closure handed over at {handed_over_at}")
+            }
+            Caller::OnClose(id) => write!(f, "the on_close of conn {id}"),
+        }
+    }
+}
+
+impl<S: 'static> EventLoop<S> {
+    /// Calls the handler of a connection, unless a callback has stopped the loop.
+    pub(super) fn call_handler(
+        &mut self,
+        id: ConnId,
+        event: &'static str,
+        call: impl FnOnce(&mut dyn Handler<S>, &mut Cx<'_, S>),
+    ) {
+        if !self.reactor.is_stopped {
+            self.call_handler_always(id, event, call);
+        }
+    }
+
+    /// As [`call_handler`](Self::call_handler), whatever has happened: `on_close` is owed.
+    pub(super) fn call_handler_always(
+        &mut self,
+        id: ConnId,
+        event: &'static str,
+        call: impl FnOnce(&mut dyn Handler<S>, &mut Cx<'_, S>),
+    ) {
+        if let Some(connection) = self.reactor.table.connection(id) {
+            let key = connection.handler();
+            self.call_handler_at((id, key), event, call);
+        }
+    }
+
+    /// Calls a handler for a connection. A panic ends the connection and nothing else.
+    #[inline(always)]
+    pub(super) fn call_handler_at(
+        &mut self,
+        (id, key): (ConnId, u32),
+        event: &'static str,
+        call: impl FnOnce(&mut dyn Handler<S>, &mut Cx<'_, S>),
+    ) {
+        let EventLoop {
+            handlers,
+            reactor,
+            state,
+            ..
+        } = self;
+        deliver(handlers, reactor, state, (id, key), event, call);
+    }
+
+    /// Calls a closure that belongs to no connection, unless a callback has stopped the loop.
+    pub(super) fn call(&mut self, caller: Caller, call: impl FnOnce(&mut Cx<'_, S>)) {
+        if self.reactor.is_stopped {
+            drop_guarded(call);
+        } else {
+            self.call_always(caller, call);
+        }
+    }
+
+    /// As [`call`](Self::call), whatever has happened.
+    pub(super) fn call_always(&mut self, caller: Caller, call: impl FnOnce(&mut Cx<'_, S>)) {
+        let reactor = &mut self.reactor;
+        let before = reactor.table.now();
+        let mut cx = Cx {
+            state: &mut self.state,
+            reactor,
+        };
+        if guarded(|| call(&mut cx)).is_err() {
+            self.reactor.table.stats_mut().panics += 1;
+            log::error!("{caller} panicked");
+        }
+        if let Some(took) = self.reactor.slow_since(before) {
+            self.reactor.table.stats_mut().slow_callbacks += 1;
+            log::warn!("{caller} took {took:?}");
+        }
+    }
+}
+
+/// Calls a handler for a connection; the parts of the event loop are borrowed apart, so that the
+/// input buffer can be lent to the call.
+#[inline(always)]
+pub(super) fn deliver<S: 'static>(
+    handlers: &mut Handlers<S>,
+    reactor: &mut Reactor<S>,
+    state: &mut S,
+    (id, key): (ConnId, u32),
+    event: &'static str,
+    call: impl FnOnce(&mut dyn Handler<S>, &mut Cx<'_, S>),
+) {
+    handlers.adopt(reactor);
+    let Some(handler) = handlers.get_mut(key) else {
+        return;
+    };
+    reactor.callback = event;
+    let before = reactor.table.now();
+    let mut cx = Cx { state, reactor };
+    if guarded(|| call(handler, &mut cx)).is_err() {
+        reactor.note_panic(id, handler);
+    }
+    if let Some(took) = reactor.slow_since(before) {
+        reactor.note_slow(id, handler, took);
+    }
+}
+
+impl<S: 'static> Reactor<S> {
+    /// The time passes on; how much since `before`, where it is more than a callback may take.
+    #[inline]
+    fn slow_since(&mut self, before: u64) -> Option<Duration> {
+        let now = self.clock.now();
+        self.table.set_now(now);
+        let took = now - before;
+        (self.slow_callback_nanos < took).then(|| Duration::from_nanos(took))
+    }
+
+    #[cold]
+    fn note_panic(&mut self, id: ConnId, handler: &dyn Handler<S>) {
+        self.table.stats_mut().panics += 1;
+        log::error!(
+            "conn {id} {}: {}: {} panicked",
+            self.peer(id),
+            handler.name(self.table.connection(id)),
+            self.callback
+        );
+        self.table.fail(id, CloseCause::Panicked);
+    }
+
+    #[cold]
+    fn note_slow(&mut self, id: ConnId, handler: &dyn Handler<S>, took: Duration) {
+        self.table.stats_mut().slow_callbacks += 1;
+        let name = handler.name(self.table.connection(id));
+        log::warn!("{name}: {} took {took:?}", self.callback);
+    }
+}

@@ -1,0 +1,581 @@
+//! Connecting: names looked up off the loop, every address tried, one outcome.
+//!
+//! Addresses are tried in the order the system gives them. When one has neither failed nor
+//! succeeded after [`Config::connect_stagger`](super::config::Config::connect_stagger), the next is
+//! tried beside it, and the first to answer wins, so a dead first address costs a quarter of a
+//! second. Source: RFC 8305, section 5.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use super::close::{CloseCause, Deadline};
+use super::connection::table::deadline_nanos;
+use super::id::ConnId;
+use super::protocol::Protocol;
+use super::reactor::{Cx, Handler, Reactor};
+use super::transport::Transport;
+use super::transport::connect::{Attempt, Race, connect_tcp, connect_unix, has_connected};
+use super::transport::endpoint::ConnectOptions;
+use super::transport::listener::Address;
+use super::transport::lookup::Lookup;
+use super::transport::memory::{MemoryStream, Readiness};
+
+/// What a simulated connection takes before its peer has read, in bytes.
+const MEMORY_STREAM_BYTES: usize = 64 * 1024;
+
+/// # Connect
+impl<S: 'static> Reactor<S> {
+    /// Makes a connection for `handler`, and returns its id at once.
+    ///
+    /// What is sent before it is made waits in its queue. The one outcome is `open` or `closed`.
+    pub(crate) fn connect(
+        &mut self,
+        to: &ConnectOptions<'_>,
+        handler: Box<dyn Handler<S>>,
+        options: u16,
+        protocol: Protocol,
+    ) -> io::Result<ConnId> {
+        let key = self.add_handler(handler);
+        let made = self.connect_for(key, to, options, protocol);
+        if made.is_err() {
+            self.free_handler(key);
+        }
+        made
+    }
+
+    /// As [`connect`](Self::connect), for a handler that is there already.
+    pub(crate) fn connect_for(
+        &mut self,
+        key: u32,
+        to: &ConnectOptions<'_>,
+        options: u16,
+        protocol: Protocol,
+    ) -> io::Result<ConnId> {
+        let address = to.address();
+        if self.is_stopped {
+            let why = format!("cannot connect to {address}: the reactor has stopped");
+            return Err(io::Error::other(why));
+        }
+        if let Some(path) = address.strip_prefix("unix:") {
+            let id = self.insert_pending(key, options, protocol)?;
+            if self.net.is_some() {
+                self.connect_in_memory(id, &Address::Unix(path.into()));
+                return Ok(id);
+            }
+            match connect_unix(path) {
+                Ok(transport) => self.attempt(id, transport),
+                Err(error) => self.table.abort(id, CloseCause::Io(error.kind())),
+            }
+            return Ok(id);
+        }
+        let (host, port) = split_address(address)?;
+        let id = self.insert_pending(key, options, protocol)?;
+        if self.net.is_some() {
+            self.connect_in_memory(id, &Address::Inet(([127, 0, 0, 1], port).into()));
+            return Ok(id);
+        }
+        match host.parse() {
+            Ok(ip) => self.race(id, vec![SocketAddr::new(ip, port)], to.from()),
+            Err(_) => self.look_up(Lookup {
+                id,
+                host: host.to_owned(),
+                port,
+                from: to.from(),
+            }),
+        }
+        Ok(id)
+    }
+
+    fn insert_pending(&mut self, key: u32, options: u16, protocol: Protocol) -> io::Result<ConnId> {
+        let id = self
+            .table
+            .insert(Transport::Pending, protocol, key, options)?;
+        let timeout = deadline_nanos(self.config.connect_timeout);
+        self.table.set_deadline(id, Deadline::Connect, timeout);
+        Ok(id)
+    }
+
+    // ── addresses ────────────────────────────────────────────────────────────────────────────
+
+    fn race(&mut self, id: ConnId, addresses: Vec<SocketAddr>, from: Option<IpAddr>) {
+        if !self.wants_transport(id) {
+            return;
+        }
+        self.races.insert(id, Race::new(addresses.into(), from));
+        self.try_next_address(id);
+    }
+
+    /// Whether a connection that is being made still wants to be: also one that was closed behind
+    /// what was sent.
+    fn wants_transport(&self, id: ConnId) -> bool {
+        self.table.wants_transport(id)
+    }
+
+    fn try_next_address(&mut self, id: ConnId) {
+        loop {
+            let Some(race) = self.races.get_mut(&id) else {
+                return;
+            };
+            if let Some(timer) = race.stagger.take() {
+                self.timers.cancel(timer);
+            }
+            let Some(address) = race.left.pop_front() else {
+                if race.running.is_empty() {
+                    let error = race.error;
+                    self.races.remove(&id);
+                    self.table.abort(id, CloseCause::Io(error));
+                }
+                return;
+            };
+            match connect_tcp(address, race.from) {
+                Ok(stream) => {
+                    self.attempt(id, Transport::Tcp(stream));
+                    let stagger = self.config.connect_stagger;
+                    let stagger = self.after(stagger, move |cx: &mut Cx<'_, S>| {
+                        cx.reactor.try_next_address(id);
+                    });
+                    if let Some(race) = self.races.get_mut(&id) {
+                        race.stagger = Some(stagger);
+                    }
+                    return;
+                }
+                Err(error) => race.error = error.kind(),
+            }
+        }
+    }
+
+    fn attempt(&mut self, target: ConnId, transport: Transport) {
+        let attempt = Box::new(Attempt { transport, target });
+        let index = match self.table.insert_attempt(attempt) {
+            Ok(index) => index,
+            Err(error) => return self.table.abort(target, CloseCause::Io(error.kind())),
+        };
+        self.races
+            .entry(target)
+            .or_insert_with(|| Race::new(VecDeque::new(), None))
+            .running
+            .push(index);
+    }
+
+    /// The kernel says something of an attempt. Returns the connection when its handler is to open it.
+    pub(super) fn attempt_ready(&mut self, index: u32) -> Option<ConnId> {
+        let attempt = self.table.attempt_mut(index)?;
+        let target = attempt.target;
+        match has_connected(&attempt.transport) {
+            Ok(false) => None,
+            Ok(true) => {
+                let attempt = self.table.remove_attempt(index)?;
+                self.cancel_attempts(target);
+                self.adopt(target, attempt.transport)
+            }
+            Err(error) => {
+                self.table.remove_attempt(index);
+                if let Some(race) = self.races.get_mut(&target) {
+                    race.running.retain(|running| *running != index);
+                    race.error = error.kind();
+                    if race.running.is_empty() || !race.left.is_empty() {
+                        self.try_next_address(target);
+                    }
+                }
+                None
+            }
+        }
+    }
+
+    /// Forgets what else is tried for a connection that is made, or gone.
+    pub(super) fn cancel_attempts(&mut self, target: ConnId) {
+        let Some(race) = self.races.remove(&target) else {
+            return;
+        };
+        if let Some(timer) = race.stagger {
+            self.timers.cancel(timer);
+        }
+        for index in race.running {
+            self.table.remove_attempt(index);
+        }
+    }
+
+    fn adopt(&mut self, id: ConnId, transport: Transport) -> Option<ConnId> {
+        if let Transport::Tcp(stream) = &transport {
+            // Not every system has it for every socket; then small messages may wait a little.
+            let _ = stream.set_nodelay(true);
+        }
+        match self.table.adopt_transport(id, transport) {
+            Ok(is_open) => is_open.then_some(id),
+            Err(error) => {
+                self.table.abort(id, CloseCause::Io(error.kind()));
+                None
+            }
+        }
+    }
+
+    // ── names ────────────────────────────────────────────────────────────────────────────────
+
+    /// Has a name looked up for a connection; its addresses are next, or its end.
+    fn look_up(&mut self, lookup: Lookup) {
+        let Reactor { lookups, table, .. } = self;
+        lookups.push(lookup, |id| table.wants_transport(id));
+        self.start_lookups();
+    }
+
+    fn start_lookups(&mut self) {
+        while self.lookups.running_count() < self.config.lookups_max {
+            let Some(lookup) = self.lookups.pop() else {
+                return;
+            };
+            let id = lookup.id;
+            if !self.table.wants_transport(id) {
+                continue;
+            }
+            match self.start_lookup(lookup) {
+                Ok(()) => self.lookups.note_start(),
+                Err(error) => self.table.abort(id, CloseCause::Io(error.kind())),
+            }
+        }
+    }
+
+    fn start_lookup(&mut self, lookup: Lookup) -> io::Result<()> {
+        let remote = self.remote();
+        let resolve = Arc::clone(self.lookups.resolver());
+        let look_up = move || {
+            let found = resolve(&lookup.host, lookup.port);
+            // The reactor may have ended meanwhile; then the answer is of no use.
+            let _ = remote.run(move |cx| cx.reactor.looked_up(&lookup, found));
+        };
+        std::thread::Builder::new()
+            .name("waterwheel-lookup".into())
+            .spawn(look_up)
+            .map(drop)
+    }
+
+    fn looked_up(&mut self, lookup: &Lookup, found: io::Result<Vec<SocketAddr>>) {
+        self.lookups.note_end();
+        match found {
+            Ok(addresses) => self.race(lookup.id, addresses, lookup.from),
+            Err(error) => self.table.abort(lookup.id, CloseCause::Io(error.kind())),
+        }
+        self.start_lookups();
+    }
+
+    // ── in a simulation ──────────────────────────────────────────────────────────────────────
+
+    /// A client of the same simulation: connects to the one of its listeners that is at `target`,
+    /// whatever its host.
+    fn connect_in_memory(&mut self, id: ConnId, target: &Address) {
+        let Some(net) = self.net.clone() else { return };
+        let is_it = |address: &Address| match (address, target) {
+            (Address::Inet(address), Address::Inet(target)) => address.port() == target.port(),
+            (address, target) => address == target,
+        };
+        let Some(listener) = self.memory_listener(is_it) else {
+            return self
+                .table
+                .abort(id, CloseCause::Io(io::ErrorKind::ConnectionRefused));
+        };
+        let (ours, theirs) = MemoryStream::pair(&net, MEMORY_STREAM_BYTES);
+        self.offer(listener, theirs);
+        // Made already, and found so in the next turn.
+        self.attempt(id, Transport::Memory(ours));
+        if let Some(index) = self.races.get(&id).and_then(|race| race.running.first()) {
+            let readiness = Readiness {
+                writable: true,
+                ..Readiness::default()
+            };
+            net.notify(*index as usize, readiness);
+        }
+    }
+}
+
+fn split_address(address: &str) -> io::Result<(&str, u16)> {
+    let invalid = |why: &str| {
+        io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("cannot connect to {address}: {why}"),
+        )
+    };
+    let (host, port) = address
+        .rsplit_once(':')
+        .ok_or_else(|| invalid("expected HOST:PORT or unix:PATH"))?;
+    let port = port
+        .parse()
+        .map_err(|_| invalid("the port is not a number from 0 to 65535"))?;
+    Ok((host.trim_start_matches('[').trim_end_matches(']'), port))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::reactor::config::{Config, ConnectionOptions};
+    use crate::reactor::time::clock::Clock;
+    use crate::reactor::{Duration, EventLoop};
+    use crate::session::stream::{Stream, StreamCallbacks};
+
+    const MILLIS: fn(u64) -> Duration = Duration::from_millis;
+
+    /// A reactor on real sockets and an invented clock, which tries these addresses.
+    fn racing(addresses: Vec<SocketAddr>) -> EventLoop<Vec<String>> {
+        let mut event_loop = EventLoop::new(Config::default(), Vec::new()).unwrap();
+        event_loop.reactor.clock = Clock::Invented(0);
+        let resolve = move |_: &str, _| Ok(addresses.clone());
+        event_loop.reactor.lookups.set_resolver(Arc::new(resolve));
+        let mut handlers = StreamCallbacks::new(String::new(), true, ConnectionOptions::default());
+        handlers.on_open(|stream: &mut Stream<'_, Vec<String>>| stream.state.push("open".into()));
+        handlers.on_close(|stream: &mut Stream<'_, Vec<String>>, close| {
+            stream.state.push(format!("{:?}", close.cause))
+        });
+        let handlers = Box::new(handlers);
+        let reactor = &mut event_loop.reactor;
+        let made = reactor.connect(&"name:80".into(), handlers, 0, Protocol::Raw);
+        made.unwrap();
+        event_loop
+    }
+
+    /// Turns until something is so; gives up after a minute and a half.
+    fn until(
+        event_loop: &mut EventLoop<Vec<String>>,
+        done: impl Fn(&EventLoop<Vec<String>>) -> bool,
+    ) {
+        for _ in 0..9000 {
+            if done(event_loop) {
+                return;
+            }
+            event_loop.turn(Some(MILLIS(10))).unwrap();
+        }
+        panic!("it does not come about: {:?}", event_loop.state);
+    }
+
+    #[cfg(target_os = "linux")]
+    fn at(event_loop: &mut EventLoop<Vec<String>>, time: Duration) {
+        event_loop.reactor.clock = Clock::Invented(crate::reactor::time::clock::nanos(time));
+        event_loop.turn(Some(Duration::ZERO)).unwrap();
+    }
+
+    /// How many addresses are being tried, and how many are left.
+    fn tried(event_loop: &EventLoop<Vec<String>>) -> Option<(usize, usize)> {
+        let race = event_loop.reactor.races.values().next()?;
+        Some((race.running.len(), race.left.len()))
+    }
+
+    fn attempt_count(event_loop: &EventLoop<Vec<String>>) -> usize {
+        event_loop.reactor.table.attempt_count()
+    }
+
+    fn live() -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    /// An address that says nothing, as a machine that is switched off: its queue is full, and
+    /// what comes then is dropped.
+    #[cfg(target_os = "linux")]
+    fn dead() -> (socket2::Socket, Vec<std::net::TcpStream>, SocketAddr) {
+        use socket2::{Domain, Socket, Type};
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let any: SocketAddr = ([127, 0, 0, 1], 0).into();
+        listener.bind(&any.into()).unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        let client = std::net::TcpStream::connect(address).unwrap();
+        (listener, vec![client], address)
+    }
+
+    // C5
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn beside_an_address_that_is_silent_the_next_is_tried_and_wins() {
+        let (_listener, _clients, dead) = dead();
+        let (live, address) = live();
+        let mut event_loop = racing(vec![dead, address, dead]);
+        until(&mut event_loop, |event_loop| {
+            tried(event_loop) == Some((1, 2))
+        });
+        at(&mut event_loop, MILLIS(249));
+        assert_eq!(tried(&event_loop), Some((1, 2)));
+        at(&mut event_loop, MILLIS(250));
+        until(&mut event_loop, |event_loop| !event_loop.state.is_empty());
+        assert_eq!(event_loop.state, ["open"]);
+        let _accepted = live.accept().unwrap();
+        // The attempt that lost is forgotten, and with it its deadline.
+        assert_eq!((tried(&event_loop), attempt_count(&event_loop)), (None, 0));
+        at(&mut event_loop, MILLIS(60_000));
+        assert_eq!(event_loop.state, ["open"]);
+    }
+
+    // C5
+    #[test]
+    fn a_refusal_is_not_waited_for() {
+        let refusing = socket2::Socket::new(
+            socket2::Domain::IPV4,
+            socket2::Type::STREAM,
+            Some(socket2::Protocol::TCP),
+        );
+        let refusing = refusing.unwrap();
+        let any: SocketAddr = ([127, 0, 0, 1], 0).into();
+        refusing.bind(&any.into()).unwrap();
+        let refused = refusing.local_addr().unwrap().as_socket().unwrap();
+        let (_live, address) = live();
+        // The clock stands still.
+        let mut event_loop = racing(vec![refused, refused, address]);
+        until(&mut event_loop, |event_loop| !event_loop.state.is_empty());
+        assert_eq!(event_loop.state, ["open"]);
+        let mut event_loop = racing(vec![refused, refused]);
+        until(&mut event_loop, |event_loop| !event_loop.state.is_empty());
+        assert_eq!(event_loop.state, ["Io(ConnectionRefused)"]);
+        assert_eq!((tried(&event_loop), attempt_count(&event_loop)), (None, 0));
+    }
+
+    // C5, C8
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn all_addresses_together_have_the_connect_timeout() {
+        let (_listener, _clients, dead) = dead();
+        let mut event_loop = racing(vec![dead; 3]);
+        until(&mut event_loop, |event_loop| {
+            tried(event_loop) == Some((1, 2))
+        });
+        for time in [250, 500, 9_900] {
+            at(&mut event_loop, MILLIS(time));
+        }
+        assert_eq!(tried(&event_loop), Some((3, 0)));
+        assert!(event_loop.state.is_empty(), "{:?}", event_loop.state);
+        at(&mut event_loop, MILLIS(10_100));
+        assert_eq!(event_loop.state, ["TimedOut(Connect)"]);
+        event_loop.turn(Some(Duration::ZERO)).unwrap();
+        assert_eq!((tried(&event_loop), attempt_count(&event_loop)), (None, 0));
+        assert_eq!(event_loop.reactor.connection_count(), 0);
+    }
+
+    // C5
+    #[test]
+    fn a_name_without_an_address_ends_in_one_close() {
+        let mut event_loop = racing(Vec::new());
+        until(&mut event_loop, |event_loop| !event_loop.state.is_empty());
+        assert_eq!(event_loop.state, ["Io(AddrNotAvailable)"]);
+    }
+}
+
+#[cfg(test)]
+mod lookup_tests {
+    use std::sync::Mutex;
+    use std::sync::mpsc::{self, Receiver, Sender};
+
+    use super::*;
+    use crate::reactor::config::{Config, ConnectionOptions};
+    use crate::reactor::time::clock::{Clock, nanos};
+    use crate::reactor::{Duration, EventLoop};
+    use crate::session::stream::StreamCallbacks;
+
+    /// A resolver that says which name it was asked for, and then waits to be let go.
+    fn slow_resolver(lookups_max: usize) -> (EventLoop<Vec<String>>, Receiver<String>, Sender<()>) {
+        let config = Config {
+            lookups_max,
+            ..Config::default()
+        };
+        let mut event_loop = EventLoop::new(config, Vec::new()).unwrap();
+        event_loop.reactor.clock = Clock::Invented(0);
+        let (started, names) = mpsc::channel();
+        let (let_go, gate) = mpsc::channel();
+        let gate = Mutex::new(gate);
+        let resolve = move |host: &str, _| {
+            let _ = started.send(host.to_owned());
+            let _ = gate.lock().unwrap().recv();
+            Err(io::ErrorKind::NotFound.into())
+        };
+        event_loop.reactor.lookups.set_resolver(Arc::new(resolve));
+        (event_loop, names, let_go)
+    }
+
+    fn connect(event_loop: &mut EventLoop<Vec<String>>, host: &str) -> ConnId {
+        let mut handlers = StreamCallbacks::new(String::new(), true, ConnectionOptions::default());
+        let name = host.to_owned();
+        handlers.on_close(move |stream: &mut crate::Stream<'_, Vec<String>>, close| {
+            stream.state.push(format!("{name}: {}", close.cause))
+        });
+        let address = format!("{host}:80");
+        event_loop
+            .reactor
+            .connect(&address.into(), Box::new(handlers), 0, Protocol::Raw)
+            .unwrap()
+    }
+
+    /// Turns until something is so; gives up after a minute and a half.
+    fn until(
+        event_loop: &mut EventLoop<Vec<String>>,
+        done: impl Fn(&EventLoop<Vec<String>>) -> bool,
+    ) {
+        for _ in 0..9000 {
+            if done(event_loop) {
+                return;
+            }
+            event_loop.turn(Some(Duration::from_millis(10))).unwrap();
+        }
+        panic!("it does not come about: {:?}", event_loop.state);
+    }
+
+    // C5
+    #[test]
+    fn so_many_names_are_looked_up_at_once_and_the_others_in_their_order() {
+        let (mut event_loop, names, let_go) = slow_resolver(2);
+        let ids = ["a", "b", "c", "d", "e"].map(|host| connect(&mut event_loop, host));
+        let mut first = [names.recv().unwrap(), names.recv().unwrap()];
+        first.sort();
+        assert_eq!(first, ["a", "b"]);
+        assert_eq!(event_loop.reactor.lookups.running_count(), 2);
+        assert_eq!(event_loop.reactor.lookups.waiting_count(), 3);
+        // Who has gone meanwhile is not looked up any more.
+        event_loop.reactor.reset(ids[3]);
+        let_go.send(()).unwrap();
+        until(&mut event_loop, |event_loop| {
+            event_loop.reactor.lookups.waiting_count() == 2
+        });
+        assert_eq!(names.recv().unwrap(), "c");
+        assert_eq!(event_loop.reactor.lookups.running_count(), 2);
+        drop(let_go);
+        until(&mut event_loop, |event_loop| event_loop.state.len() == 5);
+        assert_eq!(names.recv().unwrap(), "e");
+        assert!(names.try_recv().is_err());
+        assert_eq!(event_loop.reactor.lookups.running_count(), 0);
+    }
+
+    // C5, C8
+    #[test]
+    fn a_resolver_that_hangs_costs_the_connect_timeout_and_its_late_answer_is_nothing() {
+        let (mut event_loop, names, let_go) = slow_resolver(1);
+        connect(&mut event_loop, "hangs");
+        connect(&mut event_loop, "waits");
+        assert_eq!(names.recv().unwrap(), "hangs");
+        event_loop.reactor.clock = Clock::Invented(nanos(Duration::from_millis(9_900)));
+        event_loop.turn(Some(Duration::ZERO)).unwrap();
+        assert!(event_loop.state.is_empty(), "{:?}", event_loop.state);
+        event_loop.reactor.clock = Clock::Invented(nanos(Duration::from_millis(10_100)));
+        event_loop.turn(Some(Duration::ZERO)).unwrap();
+        event_loop.state.sort();
+        let ends = ["hangs", "waits"].map(|host| format!("{host}: connect deadline passed"));
+        assert_eq!(event_loop.state, ends);
+        drop(let_go);
+        until(&mut event_loop, |event_loop| {
+            event_loop.reactor.lookups.running_count() == 0
+        });
+        assert_eq!(event_loop.state, ends);
+        assert!(names.try_recv().is_err());
+    }
+
+    // Rule 2
+    #[test]
+    fn connections_that_gave_up_do_not_wait_for_ever() {
+        let (mut event_loop, _, let_go) = slow_resolver(1);
+        for _ in 0..640 {
+            let id = connect(&mut event_loop, "hangs");
+            event_loop.reactor.reset(id);
+        }
+        let waiting = event_loop.reactor.lookups.waiting_count();
+        assert!(waiting < 64, "{waiting} wait");
+        drop(let_go);
+    }
+}

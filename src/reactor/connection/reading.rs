@@ -1,0 +1,216 @@
+//! What a connection knows of its reading: readiness, what was read and not consumed, and why it
+//! is not read now.
+//!
+//! Readiness is edge-triggered: the kernel says once that a socket has become readable. The
+//! connection remembers it until a read shows that the socket is empty, so that a pause, a budget or
+//! a full buffer loses nothing.
+
+/// Why reading from a connection has stopped. Several reasons can hold together; it is read again
+/// when none is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pause {
+    /// The application asked for it.
+    Application = 1,
+    /// The protocol waits for the application's answer (HTTP, answers that come later).
+    Answer = 1 << 1,
+    /// The connection's own queue is above its high watermark: another reply would be the end of a
+    /// peer that only takes its time.
+    Queue = 1 << 2,
+    /// The connection has used its share of this turn. Lifted when the next turn begins.
+    Turn = 1 << 3,
+}
+
+/// The socket may have bytes for us.
+const READABLE: u8 = 1;
+/// An end of stream, a hang-up or an error waits behind the bytes.
+const READ_CLOSED: u8 = 1 << 1;
+/// The end of stream has been read.
+const AT_END: u8 = 1 << 2;
+/// The handler has been told of the end of stream.
+const END_DELIVERED: u8 = 1 << 3;
+/// On the list of connections that are read in the next turn.
+const LISTED: u8 = 1 << 4;
+/// A short read does not mean that the socket is empty: urgent data is on its way.
+const URGENT: u8 = 1 << 5;
+
+/// The reading half of one connection.
+#[derive(Debug, Default)]
+pub(crate) struct Reading {
+    /// Bytes that were read and not consumed: the beginning of a head or a frame, or what came
+    /// while reading was paused. The next read goes behind them.
+    #[expect(
+        clippy::box_collection,
+        reason = "a pointer where most have nothing to keep"
+    )]
+    unconsumed: Option<Box<Vec<u8>>>,
+    flags: u8,
+    pauses: u8,
+}
+
+impl Reading {
+    // ── readiness ────────────────────────────────────────────────────────────────────────────
+
+    /// The kernel says that there is something to read.
+    #[inline]
+    pub(super) fn note_readable(&mut self, read_closed: bool, urgent: bool) {
+        self.flags |= READABLE;
+        if read_closed {
+            self.flags |= READ_CLOSED;
+        }
+        if urgent {
+            self.flags |= URGENT;
+        }
+    }
+
+    #[inline]
+    pub(super) fn is_readable(&self) -> bool {
+        self.flags & READABLE != 0
+    }
+
+    /// A read has shown that the socket is empty: the next readiness is a new one.
+    #[inline]
+    pub(super) fn note_empty(&mut self) {
+        self.flags &= !(READABLE | URGENT);
+    }
+
+    /// Whether an end of stream, a hang-up or an error was announced.
+    pub(super) fn is_read_closed(&self) -> bool {
+        self.flags & READ_CLOSED != 0
+    }
+
+    /// Whether urgent data makes reads short although more is there.
+    pub(super) fn is_urgent(&self) -> bool {
+        self.flags & URGENT != 0
+    }
+
+    /// The end of stream has been read.
+    pub(super) fn note_end(&mut self) {
+        self.note_empty();
+        self.flags |= AT_END;
+    }
+
+    pub(super) fn is_at_end(&self) -> bool {
+        self.flags & AT_END != 0
+    }
+
+    /// Whether the handler is to be told of the end of stream; answers yes once.
+    pub(super) fn take_end(&mut self) -> bool {
+        let is_first = self.flags & END_DELIVERED == 0;
+        self.flags |= END_DELIVERED;
+        is_first
+    }
+
+    /// Whether there is something to read and nothing else to know: the fast path asks.
+    #[inline]
+    pub(super) fn is_only_readable(&self) -> bool {
+        self.flags == READABLE && self.pauses == 0 && self.unconsumed.is_none()
+    }
+
+    // ── the list of the next turn ────────────────────────────────────────────────────────────
+
+    /// Whether the connection is to be added to the list of the next turn.
+    pub(super) fn list(&mut self) -> bool {
+        let is_new = self.flags & LISTED == 0;
+        self.flags |= LISTED;
+        is_new
+    }
+
+    /// Its place on the list has come.
+    pub(super) fn unlist(&mut self) -> bool {
+        let was_listed = self.flags & LISTED != 0;
+        self.flags &= !LISTED;
+        was_listed
+    }
+
+    // ── pauses ───────────────────────────────────────────────────────────────────────────────
+
+    /// Whether the loop may read, parse and deliver now. The one place that asks.
+    #[inline]
+    pub(crate) fn may_read(&self) -> bool {
+        self.pauses == 0
+    }
+
+    pub(super) fn pause(&mut self, reason: Pause) {
+        self.pauses |= reason as u8;
+    }
+
+    /// Whether reading has stopped for this reason.
+    pub(super) fn is_paused(&self, reason: Pause) -> bool {
+        self.pauses & reason as u8 != 0
+    }
+
+    /// This reason is gone; others may be left. Returns whether it was there.
+    pub(super) fn resume(&mut self, reason: Pause) -> bool {
+        let was_paused = self.is_paused(reason);
+        self.pauses &= !(reason as u8);
+        was_paused
+    }
+
+    // ── what was not consumed ────────────────────────────────────────────────────────────────
+
+    pub(crate) fn has_unconsumed(&self) -> bool {
+        self.unconsumed.is_some()
+    }
+
+    /// Moves what was not consumed to the front of the input buffer. Returns the buffer that held it,
+    /// for [`keep_unconsumed`](Self::keep_unconsumed), and its length.
+    #[expect(clippy::box_collection, reason = "as the field")]
+    pub(super) fn take_unconsumed(&mut self, input: &mut [u8]) -> (Option<Box<Vec<u8>>>, usize) {
+        let unconsumed = self.unconsumed.take();
+        let mut length = 0;
+        if let Some(bytes) = &unconsumed {
+            length = bytes.len();
+            input[..length].copy_from_slice(bytes);
+        }
+        (unconsumed, length)
+    }
+
+    /// Keeps what the handler did not consume, in the buffer that was there before or in a new one.
+    #[expect(clippy::box_collection, reason = "as the field")]
+    pub(super) fn keep_unconsumed(&mut self, buffer: Option<Box<Vec<u8>>>, rest: &[u8]) {
+        let mut buffer = buffer.unwrap_or_default();
+        buffer.clear();
+        buffer.extend_from_slice(rest);
+        self.unconsumed = Some(buffer);
+    }
+
+    pub(super) fn forget_unconsumed(&mut self) {
+        self.unconsumed = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reading_goes_on_when_no_reason_is_left() {
+        let mut reading = Reading::default();
+        reading.pause(Pause::Application);
+        reading.pause(Pause::Queue);
+        assert!(reading.resume(Pause::Application));
+        assert!(!reading.resume(Pause::Application));
+        assert!(!reading.may_read());
+        assert!(reading.resume(Pause::Queue));
+        assert!(reading.may_read());
+    }
+
+    #[test]
+    fn only_readable_is_all_there_is() {
+        let changes: [fn(&mut Reading); 5] = [
+            |reading| reading.note_readable(true, false),
+            |reading| reading.note_readable(false, true),
+            |reading| reading.pause(Pause::Turn),
+            |reading| reading.keep_unconsumed(None, b"x"),
+            |reading| assert!(reading.list()),
+        ];
+        for (index, change) in changes.iter().enumerate() {
+            let mut reading = Reading::default();
+            assert!(!reading.is_only_readable());
+            reading.note_readable(false, false);
+            assert!(reading.is_only_readable());
+            change(&mut reading);
+            assert!(!reading.is_only_readable(), "change {index}");
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! The rooms of one reactor, apart from the table of sources, so that a connection can be borrowed
+//! beside them: one look-up by id, and then `&mut Connection` and `&mut Rooms` go on together.
+
+use mio::{Registry, Token};
+
+use crate::reactor::config::{ConnectionOptions, Overflow};
+use crate::reactor::id::ConnId;
+use crate::reactor::stats::Stats;
+use crate::reactor::time::clock::WallClock;
+use crate::reactor::transport::Transport;
+
+use super::deadline::Deadlines;
+use super::outbox::{FAST_CORK_BYTES_MAX, Outbox};
+
+/// The options of some connections, and what follows from them.
+pub(super) struct OptionSet {
+    pub(super) options: ConnectionOptions,
+    /// Whether short replies may be corked without a look at the watermarks.
+    pub(super) has_fast_path: bool,
+}
+
+impl OptionSet {
+    pub(super) fn new(options: ConnectionOptions) -> OptionSet {
+        let has_fast_path =
+            options.overflow == Overflow::Close && FAST_CORK_BYTES_MAX <= options.queue_high_bytes;
+        OptionSet {
+            options,
+            has_fast_path,
+        }
+    }
+}
+
+/// What the steps of a connection's life work on beside the connection. Each room keeps its own
+/// data to itself.
+pub(super) struct Rooms {
+    pub(super) outbox: Outbox,
+    pub(super) deadlines: Deadlines,
+    /// Sources that are read, or that accept, in the next turn.
+    pub(super) read_again: Vec<u32>,
+    /// Connections that have ended and whose `on_close` is to be called.
+    pub(super) ended: Vec<ConnId>,
+    /// The options of all connections; each holds an index.
+    pub(super) option_sets: Vec<OptionSet>,
+    pub(super) stats: Stats,
+    /// Nanoseconds since the start of the reactor; read once a readiness.
+    pub(super) now: u64,
+    pub(super) wall_clock: WallClock,
+    /// `None` in a simulation, where readiness comes from memory.
+    pub(super) registry: Option<Registry>,
+}
+
+impl Rooms {
+    #[inline]
+    pub(super) fn options(&self, index: u16) -> &ConnectionOptions {
+        &self.option_sets[usize::from(index)].options
+    }
+
+    /// Tells the poll what the transport wants now.
+    pub(super) fn reregister(
+        &self,
+        transport: &mut Transport,
+        id: ConnId,
+        has_output: bool,
+    ) -> std::io::Result<()> {
+        let interest = transport.interest(has_output);
+        transport.reregister(self.registry.as_ref(), Token(id.index as usize), interest)
+    }
+}

@@ -1,0 +1,364 @@
+//! What goes out of one connection: admission, the overflow policies, and flushing.
+//!
+//! One verb, in three steps: *admit* (is there room? if not, the route's policy), *queue* (in the open
+//! tail while the connection's own event is handled, else as a node), *flush* (give the kernel what it
+//! takes). Bytes that the stream cannot do without, such as answers and control frames, skip the
+//! first step; reading pauses while the queue is above its high watermark, so that a peer cannot
+//! provoke them without end.
+
+use std::rc::Rc;
+
+use crate::protocol::websocket::Message;
+use crate::pubsub::WireFormat;
+use crate::reactor::close::{CloseCause, Sent};
+use crate::reactor::config::Overflow;
+use crate::reactor::time::coarse::CoarseTime;
+
+use super::outbox::{CORK_BYTES, Flush, LARGE_BYTES};
+use super::queue::{Bytes, DropRule};
+use super::reading::Pause;
+use super::rooms::Rooms;
+use super::{Connection, Life, end};
+
+/// Whether a message may be queued.
+enum Admission {
+    Admitted,
+    /// The queue is full, and the message takes the place of an older one of its key.
+    Replaces {
+        key: u64,
+    },
+    Refused(Sent),
+}
+
+/// Queues one application message, in the words of the connection's protocol.
+pub(super) fn send(
+    rooms: &mut Rooms,
+    connection: &mut Connection,
+    message: Message<'_>,
+    rule: DropRule,
+) -> Sent {
+    match admit(rooms, connection, rule) {
+        Admission::Admitted => {}
+        Admission::Refused(sent) => return sent,
+        Admission::Replaces { key } => {
+            let mut bytes = Vec::new();
+            return match connection.protocol.encode(message, &mut bytes) {
+                Ok(()) => replace(rooms, connection, key, Bytes::Owned(bytes)),
+                Err(sent) => sent,
+            };
+        }
+    }
+    let length = message.as_bytes().len();
+    if rooms.outbox.is_corked(connection.id) {
+        if LARGE_BYTES <= length && connection.protocol.sends_payload_as_it_is() {
+            rooms.outbox.append_header(message);
+            write_cork(rooms, connection, message.as_bytes(), rule);
+            return Sent::Queued;
+        }
+        // A large message that is masked is a copy already, which can be queued as it is.
+        if takes_cork(connection) && (length < CORK_BYTES || !connection.protocol.masks()) {
+            let protocol = &connection.protocol;
+            let encode = |out: &mut Vec<u8>| protocol.encode(message, out);
+            if let Err(sent) = rooms.outbox.append(rule, encode) {
+                return sent;
+            }
+            spill_full_cork(rooms, connection);
+            return Sent::Queued;
+        }
+    }
+    let mut bytes = Vec::with_capacity(length + 14);
+    if let Err(sent) = connection.protocol.encode(message, &mut bytes) {
+        return sent;
+    }
+    push(rooms, connection, Bytes::Owned(bytes), rule);
+    Sent::Queued
+}
+
+/// Queues a frame of the application that is no message, such as a ping: admitted as a message is.
+pub(super) fn send_frame(rooms: &mut Rooms, connection: &mut Connection, frame: &[u8]) -> Sent {
+    match admit(rooms, connection, DropRule::Allowed) {
+        Admission::Admitted => {}
+        Admission::Refused(sent) => return sent,
+        Admission::Replaces { .. } => return Sent::Full,
+    }
+    queue_reply(rooms, connection, frame);
+    Sent::Queued
+}
+
+/// Queues bytes that the stream cannot do without: heads, answers, control frames.
+pub(super) fn queue_reply(rooms: &mut Rooms, connection: &mut Connection, bytes: &[u8]) {
+    if matches!(connection.life, Life::Done | Life::Lingering) {
+        return;
+    }
+    let options = &rooms.option_sets[usize::from(connection.options)].options;
+    rooms
+        .outbox
+        .queue_reply(&mut connection.parts(), bytes, options);
+    spill_full_cork(rooms, connection);
+}
+
+/// As [`queue_reply`], without a copy of what is large.
+pub(super) fn queue_owned_reply(rooms: &mut Rooms, connection: &mut Connection, bytes: Vec<u8>) {
+    if rooms.outbox.is_corked(connection.id) && bytes.len() < LARGE_BYTES {
+        queue_reply(rooms, connection, &bytes);
+    } else if !matches!(connection.life, Life::Done | Life::Lingering) {
+        push(rooms, connection, Bytes::Owned(bytes), DropRule::Never);
+    }
+}
+
+/// Queues a publication for a member, unless it has the one of this `mark` already or takes none:
+/// then `None`.
+#[inline]
+pub(super) fn publish(
+    rooms: &mut Rooms,
+    connection: &mut Connection,
+    mark: u64,
+    key: u64,
+    encode: impl FnOnce(WireFormat) -> Rc<[u8]>,
+) -> Option<Sent> {
+    let takes = connection.life.takes_messages() && connection.protocol.takes_publications();
+    if !takes || std::mem::replace(&mut connection.last_publication, mark) == mark {
+        return None;
+    }
+    let bytes = encode(connection.wire_format);
+    let options = &rooms.option_sets[usize::from(connection.options)].options;
+    let outbox = &mut rooms.outbox;
+    // The common case by itself: a member that has room and is not being read.
+    if outbox.is_corked(connection.id)
+        || options.queue_high_bytes < outbox.queued_bytes(connection.id, &connection.output)
+    {
+        return Some(publish_with_care(rooms, connection, bytes, key));
+    }
+    outbox.push(
+        &mut connection.parts(),
+        Bytes::Shared(bytes),
+        DropRule::ByKey(key),
+        options,
+    );
+    Some(Sent::Queued)
+}
+
+#[inline(never)]
+fn publish_with_care(
+    rooms: &mut Rooms,
+    connection: &mut Connection,
+    bytes: Rc<[u8]>,
+    key: u64,
+) -> Sent {
+    let rule = DropRule::ByKey(key);
+    match admit(rooms, connection, rule) {
+        Admission::Admitted => {}
+        Admission::Refused(sent) => return sent,
+        Admission::Replaces { key } => {
+            return replace(rooms, connection, key, Bytes::Shared(bytes));
+        }
+    }
+    let is_corked = rooms.outbox.is_corked(connection.id);
+    if is_corked && takes_cork(connection) && bytes.len() < LARGE_BYTES {
+        let copy = |out: &mut Vec<u8>| {
+            out.extend_from_slice(&bytes);
+            Ok::<(), Sent>(())
+        };
+        if let Err(sent) = rooms.outbox.append(rule, copy) {
+            return sent;
+        }
+        spill_full_cork(rooms, connection);
+    } else {
+        push(rooms, connection, Bytes::Shared(bytes), rule);
+    }
+    Sent::Queued
+}
+
+// ── admission ────────────────────────────────────────────────────────────────────────────────
+
+/// Whether one more message may be queued; applies the route's policy when not.
+fn admit(rooms: &mut Rooms, connection: &mut Connection, rule: DropRule) -> Admission {
+    if !connection.life.takes_messages() {
+        return Admission::Refused(Sent::Gone);
+    }
+    let high_bytes = connection.options(rooms).queue_high_bytes;
+    if has_room(rooms, connection, high_bytes) {
+        return Admission::Admitted;
+    }
+    // Flush before judging: a queue that was never offered to the kernel says nothing about the
+    // peer. Afterwards nothing is corked, so the policies see all that is queued.
+    spill_cork(rooms, connection);
+    if !connection.output.is_blocked() {
+        flush(rooms, connection);
+    }
+    if !connection.life.takes_messages() {
+        return Admission::Refused(Sent::Gone);
+    }
+    if has_room(rooms, connection, high_bytes) {
+        return Admission::Admitted;
+    }
+    let overflow = connection.options(rooms).overflow;
+    match connection.protocol.overflow(overflow) {
+        Overflow::Close => {
+            rooms.stats.slow_consumers += 1;
+            end::fail(rooms, connection, CloseCause::SlowConsumer);
+            Admission::Refused(Sent::Full)
+        }
+        Overflow::DropNewest => {
+            rooms.stats.dropped += 1;
+            Admission::Refused(Sent::Full)
+        }
+        Overflow::LatestPerKey => match rule {
+            DropRule::ByKey(key) => Admission::Replaces { key },
+            DropRule::Allowed | DropRule::Never => make_room(rooms, connection, high_bytes),
+        },
+        Overflow::DropOldest => make_room(rooms, connection, high_bytes),
+    }
+}
+
+#[inline]
+fn has_room(rooms: &Rooms, connection: &Connection, high_bytes: usize) -> bool {
+    rooms.outbox.queued_bytes(connection.id, &connection.output) <= high_bytes
+}
+
+/// Drops the oldest messages until the queue is at its watermark, where that can be.
+fn make_room(rooms: &mut Rooms, connection: &mut Connection, high_bytes: usize) -> Admission {
+    let dropped = rooms.outbox.drop_oldest(&mut connection.output, high_bytes);
+    rooms.stats.dropped += dropped;
+    if has_room(rooms, connection, high_bytes) {
+        return Admission::Admitted;
+    }
+    rooms.stats.dropped += 1;
+    Admission::Refused(Sent::Full)
+}
+
+/// Puts a message in the place of an older one of its key.
+fn replace(rooms: &mut Rooms, connection: &mut Connection, key: u64, bytes: Bytes) -> Sent {
+    let high_bytes = connection.options(rooms).queue_high_bytes;
+    let replaced = rooms
+        .outbox
+        .replace(&mut connection.output, key, bytes, high_bytes);
+    match replaced {
+        Ok(dropped) => {
+            rooms.stats.dropped += dropped;
+            Sent::Queued
+        }
+        Err(bytes) => match make_room(rooms, connection, high_bytes) {
+            Admission::Admitted | Admission::Replaces { .. } => {
+                push(rooms, connection, bytes, DropRule::ByKey(key));
+                Sent::Queued
+            }
+            Admission::Refused(sent) => sent,
+        },
+    }
+}
+
+// ── queueing ─────────────────────────────────────────────────────────────────────────────────
+
+/// Whether the open tail of the queue is the place for the next message: there is nothing behind
+/// which the kernel would refuse it.
+#[inline]
+fn takes_cork(connection: &Connection) -> bool {
+    !connection.output.is_blocked() && connection.life != Life::Handshaking
+}
+
+fn push(rooms: &mut Rooms, connection: &mut Connection, bytes: Bytes, rule: DropRule) {
+    spill_cork(rooms, connection);
+    let options = &rooms.option_sets[usize::from(connection.options)].options;
+    rooms
+        .outbox
+        .push(&mut connection.parts(), bytes, rule, options);
+}
+
+/// Before something else is queued: keeps the order.
+fn spill_cork(rooms: &mut Rooms, connection: &mut Connection) {
+    if rooms.outbox.is_corked(connection.id) && !rooms.outbox.is_cork_empty() {
+        write_cork(rooms, connection, &[], DropRule::Never);
+    }
+}
+
+fn spill_full_cork(rooms: &mut Rooms, connection: &mut Connection) {
+    if rooms.outbox.is_corked(connection.id) && rooms.outbox.is_cork_full() {
+        write_cork(rooms, connection, &[], DropRule::Never);
+    }
+}
+
+fn write_cork(rooms: &mut Rooms, connection: &mut Connection, payload: &[u8], rule: DropRule) {
+    let options = &rooms.option_sets[usize::from(connection.options)].options;
+    let written = rooms
+        .outbox
+        .write_cork(&mut connection.parts(), payload, rule, options);
+    rooms.stats.sent_bytes += rooms.outbox.take_sent_bytes();
+    if let Err(kind) = written {
+        end::abort(rooms, connection, CloseCause::Io(kind));
+    }
+}
+
+/// The connection's event is over: writes what was corked, with one system call.
+#[inline]
+pub(super) fn uncork(rooms: &mut Rooms, connection: &mut Connection) {
+    if !rooms.outbox.is_cork_empty() {
+        write_cork(rooms, connection, &[], DropRule::Never);
+    }
+    rooms.outbox.uncork();
+}
+
+// ── flushing ─────────────────────────────────────────────────────────────────────────────────
+
+/// Gives the kernel what is queued until it takes no more.
+pub(super) fn flush(rooms: &mut Rooms, connection: &mut Connection) {
+    match connection.life {
+        Life::Open | Life::Closing | Life::Finishing => {}
+        // What was sent early waits until the transport is ready.
+        Life::Handshaking | Life::Done | Life::Lingering => return,
+    }
+    if connection.transport.is_pending() {
+        return;
+    }
+    let flush = rooms
+        .outbox
+        .flush(&mut connection.transport, &mut connection.output);
+    rooms.stats.sent_bytes += rooms.outbox.take_sent_bytes();
+    match flush {
+        Flush::Done => {
+            if connection.output.unblock() {
+                connection.waits.clear_write();
+                // A failure shows at the next operation on the socket.
+                let _ = rooms.reregister(&mut connection.transport, connection.id, false);
+            }
+            note_level(rooms, connection);
+            if connection.life == Life::Finishing {
+                end::flushed(rooms, connection);
+            }
+        }
+        Flush::Blocked { has_progressed } => {
+            block(rooms, connection, has_progressed);
+            note_level(rooms, connection);
+        }
+        Flush::Failed(kind) => end::abort(rooms, connection, CloseCause::Io(kind)),
+    }
+}
+
+/// The poll is to tell when the socket takes bytes again, and the peer has until the write
+/// deadline to take some.
+fn block(rooms: &mut Rooms, connection: &mut Connection, has_progressed: bool) {
+    let is_new = connection.output.block();
+    if is_new || has_progressed {
+        let due = CoarseTime::after(rooms.now, connection.options(rooms).write_timeout);
+        rooms
+            .deadlines
+            .set_write(connection.id, &mut connection.waits, due);
+    }
+    if is_new && let Err(error) = rooms.reregister(&mut connection.transport, connection.id, true) {
+        end::abort(rooms, connection, CloseCause::Io(error.kind()));
+    }
+}
+
+/// Below the low watermark again: reading goes on, and the application is told.
+fn note_level(rooms: &mut Rooms, connection: &mut Connection) {
+    let options = &rooms.option_sets[usize::from(connection.options)].options;
+    let is_below = rooms
+        .outbox
+        .note_level(connection.id, &mut connection.output, options);
+    if is_below {
+        connection.reading.resume(Pause::Queue);
+        if connection.reading.list() {
+            rooms.read_again.push(connection.id.index);
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! What roles ask: the door through which `session`, `server` and `client` reach a connection.
+//!
+//! A role knows a connection by its id alone. All that it may change stands here.
+
+use std::time::Duration;
+
+use super::close::{Close, CloseCause, Deadline, Sent};
+use super::config::ConnectionOptions;
+use super::connection::reading::Pause;
+use super::connection::table::deadline_nanos;
+use super::connection::{Connection, Life};
+use super::id::ConnId;
+use super::protocol::Protocol;
+use super::reactor::Reactor;
+use super::stats::Stats;
+use crate::protocol::http;
+use crate::protocol::websocket::{Machine, Role, Spare};
+
+impl<S: 'static> Reactor<S> {
+    // ── what a connection is ─────────────────────────────────────────────────────────────────
+
+    /// A connection, to be looked at.
+    #[inline]
+    pub(crate) fn connection(&self, id: ConnId) -> Option<&Connection> {
+        self.table.connection(id)
+    }
+
+    /// Where a connection is in its life.
+    #[inline]
+    pub(crate) fn life(&self, id: ConnId) -> Option<Life> {
+        self.table.connection(id).map(Connection::life)
+    }
+
+    /// What a connection's bytes mean.
+    #[inline]
+    pub(crate) fn protocol(&self, id: ConnId) -> Option<&Protocol> {
+        self.table.connection(id).map(Connection::protocol)
+    }
+
+    /// What a connection's bytes mean, while it takes messages.
+    pub(crate) fn protocol_mut(&mut self, id: ConnId) -> Option<&mut Protocol> {
+        self.table.protocol_mut(id)
+    }
+
+    /// The state of a connection's HTTP exchange, while it has one.
+    pub(crate) fn exchange(&mut self, id: ConnId) -> Option<&mut http::Exchange> {
+        match self.table.protocol_mut(id)? {
+            Protocol::Http(exchange) => Some(exchange),
+            _ => None,
+        }
+    }
+
+    /// The connection speaks another protocol from here on, with options of its own where they are
+    /// given.
+    pub(crate) fn set_protocol(&mut self, id: ConnId, protocol: Protocol, options: Option<u16>) {
+        self.table.set_protocol(id, protocol, options);
+    }
+
+    /// The connection belongs to this part of its handler.
+    pub(crate) fn set_route(&mut self, id: ConnId, route: u16) {
+        self.table.set_route(id, route);
+    }
+
+    /// From here on `on_close` is owed.
+    pub(crate) fn mark_opened(&mut self, id: ConnId) {
+        self.table.mark_opened(id);
+    }
+
+    pub(crate) fn options_of(&self, id: ConnId) -> Option<&ConnectionOptions> {
+        self.table.options_of(id)
+    }
+
+    /// Keeps options for connections to name by an index.
+    ///
+    /// # Errors
+    ///
+    /// When a value cannot be, or there are 65,536 different ones already.
+    pub(crate) fn add_options(&mut self, options: ConnectionOptions) -> std::io::Result<u16> {
+        self.table.add_options(options.checked()?)
+    }
+
+    // ── what is sent ─────────────────────────────────────────────────────────────────────────
+
+    /// Queues bytes that the stream cannot do without: heads, answers, control frames.
+    pub(crate) fn queue_reply(&mut self, id: ConnId, bytes: &[u8]) {
+        self.table.queue_reply(id, bytes);
+    }
+
+    /// As [`queue_reply`](Self::queue_reply), without a copy of what is large.
+    pub(crate) fn queue_owned_reply(&mut self, id: ConnId, bytes: Vec<u8>) {
+        self.table.queue_owned_reply(id, bytes);
+    }
+
+    /// Queues a frame of the application that is no message: admitted as a message is.
+    pub(crate) fn send_frame(&mut self, id: ConnId, frame: &[u8]) -> Sent {
+        self.table.send_frame(id, frame)
+    }
+
+    /// The date for response heads. Source: RFC 9110, section 5.6.7.
+    pub(crate) fn date(&mut self) -> [u8; 29] {
+        self.table.date()
+    }
+
+    // ── when it is read ──────────────────────────────────────────────────────────────────────
+
+    /// The protocol waits for the application's answer: later input stays where it is.
+    pub(crate) fn pause_for_answer(&mut self, id: ConnId) {
+        self.table.pause(id, Pause::Answer);
+    }
+
+    /// The answer is complete.
+    pub(crate) fn resume_after_answer(&mut self, id: ConnId) {
+        self.table.resume(id, Pause::Answer);
+    }
+
+    /// Whether what the peer sends is read now. While it is not, silence is no sign of its death.
+    pub(crate) fn may_read(&self, id: ConnId) -> bool {
+        self.table.may_read(id)
+    }
+
+    /// Whether the beginning of something has come that is not complete.
+    pub(crate) fn has_unconsumed(&self, id: ConnId) -> bool {
+        self.table
+            .connection(id)
+            .is_some_and(|connection| connection.reading().has_unconsumed())
+    }
+
+    /// Which end of a WebSocket the fast path delivers for; see `connection::fast_path`.
+    #[inline]
+    pub(crate) fn fast_path(&self) -> Option<Role> {
+        self.table.fast_path()
+    }
+
+    /// Counts a message or a request of the connection that is being read. Beyond its time in this
+    /// turn, the rest of what it sent waits for the next turn, and others come first.
+    #[inline]
+    pub(crate) fn charge_message(&mut self, id: ConnId) {
+        if self.budget.charge_message() {
+            self.check_budget(id);
+        }
+    }
+
+    #[inline(never)]
+    fn check_budget(&mut self, id: ConnId) {
+        let now = self.clock.now();
+        if self.budget.is_used(self.table.now(), now) {
+            self.table.pause(id, Pause::Turn);
+        }
+    }
+
+    /// The machine of a WebSocket, whichever state its life is in, and the buffers that it may use.
+    pub(crate) fn websocket_parser(&mut self, id: ConnId) -> Option<(&mut Machine, &mut Spare)> {
+        match self.table.any_protocol_mut(id)? {
+            Protocol::WebSocket(machine) => Some((machine, &mut self.spare)),
+            _ => None,
+        }
+    }
+
+    /// Buffers of large messages, for the next ones.
+    pub(crate) fn spare_mut(&mut self) -> &mut Spare {
+        &mut self.spare
+    }
+
+    // ── how it ends ──────────────────────────────────────────────────────────────────────────
+
+    /// The peer's goodbye came, or nothing is to be waited for: flush, then end our side.
+    pub(crate) fn finish(&mut self, id: ConnId, close: Close, lingers: bool) {
+        self.table.finish(id, close, lingers);
+    }
+
+    /// Ends a connection for a fault: the right status or close code is said.
+    pub(crate) fn fail(&mut self, id: ConnId, cause: CloseCause) {
+        self.table.fail(id, cause);
+    }
+
+    /// Ends a connection at once.
+    pub(crate) fn abort(&mut self, id: ConnId, cause: CloseCause) {
+        self.table.abort(id, cause);
+    }
+
+    // ── what it waits for ────────────────────────────────────────────────────────────────────
+
+    /// Sets what an open connection waits for; the deadline that it had is forgotten.
+    pub(crate) fn set_deadline(&mut self, id: ConnId, deadline: Deadline, after: Duration) {
+        self.table.set_deadline(id, deadline, deadline_nanos(after));
+    }
+
+    /// An open connection waits for nothing any more.
+    pub(crate) fn clear_deadline(&mut self, id: ConnId) {
+        self.table.clear_deadline(id);
+    }
+
+    /// Puts off the deadline of an open connection by whole seconds.
+    pub(crate) fn extend_deadline(&mut self, id: ConnId, seconds: u32) {
+        self.table.extend_deadline(id, seconds);
+    }
+
+    /// What a connection waits for.
+    pub(crate) fn waits_for(&self, id: ConnId) -> Option<Deadline> {
+        self.table.waits_for(id)
+    }
+
+    // ── the whole ────────────────────────────────────────────────────────────────────────────
+
+    /// The counters, for what a role counts.
+    #[inline]
+    pub(crate) fn stats_mut(&mut self) -> &mut Stats {
+        self.table.stats_mut()
+    }
+
+    /// Whether the loop ends after this callback.
+    #[inline]
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.is_stopped
+    }
+
+    /// Names the callback that is about to be called, for the log.
+    #[inline]
+    pub(crate) fn note_callback(&mut self, callback: &'static str) {
+        self.callback = callback;
+    }
+}

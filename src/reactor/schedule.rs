@@ -1,0 +1,83 @@
+//! Time of the application: timers, ticks, and the end of the loop.
+
+use std::panic::Location;
+use std::time::Duration;
+
+use super::reactor::{Cx, Reactor, Tick, Timer, TimerCall};
+use super::time::clock::nanos;
+use super::time::timers::TimerId;
+
+/// # Time
+impl<S: 'static> Reactor<S> {
+    /// Calls `call` once after `delay`.
+    #[track_caller]
+    pub fn after<R>(
+        &mut self,
+        delay: Duration,
+        call: impl FnOnce(&mut Cx<'_, S>) -> R + 'static,
+    ) -> TimerId {
+        let due = self.due_in(delay);
+        self.timers.insert(
+            due,
+            Timer {
+                set_at: Location::caller(),
+                call: TimerCall::Once(Box::new(move |cx| {
+                    call(cx);
+                })),
+            },
+        )
+    }
+
+    /// Calls `call` every `period`, the first time after one. It does not drift; when the loop was
+    /// late by whole periods they are left out. A panic in it does not end it.
+    #[track_caller]
+    pub fn every<R>(
+        &mut self,
+        period: Duration,
+        mut call: impl FnMut(&mut Cx<'_, S>) -> R + 'static,
+    ) -> TimerId {
+        let due = self.due_in(period);
+        let period_nanos = nanos(period).max(1);
+        self.timers.insert(
+            due,
+            Timer {
+                set_at: Location::caller(),
+                call: TimerCall::Periodic {
+                    period_nanos,
+                    call: Box::new(move |cx| {
+                        call(cx);
+                    }),
+                },
+            },
+        )
+    }
+
+    fn due_in(&self, delay: Duration) -> u64 {
+        // From the clock and not from `now`: the callback that asks may have run for a while.
+        self.clock.now().saturating_add(nanos(delay))
+    }
+
+    /// Cancels a timer. `false` when it has fired or was cancelled before.
+    pub fn cancel(&mut self, timer: TimerId) -> bool {
+        self.timers.cancel(timer).is_some()
+    }
+
+    /// Calls `call` in the next turn, before the poll, in the order asked for.
+    #[track_caller]
+    pub fn next_tick<R>(&mut self, call: impl FnOnce(&mut Cx<'_, S>) -> R + 'static) {
+        self.ticks.push_back(Tick {
+            queued_at: Location::caller(),
+            call: Box::new(move |cx| {
+                call(cx);
+            }),
+        });
+    }
+
+    /// Ends the loop after this callback, and with it every connection, without goodbyes. Each
+    /// gets its `on_close`; nothing else that has come is handed out, and nothing can be connected
+    /// any more.
+    pub fn stop(&mut self) {
+        self.is_stopped = true;
+        self.table.leave_fast_path_of_all();
+    }
+}

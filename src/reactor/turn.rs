@@ -1,0 +1,330 @@
+//! One turn of the loop: its steps, in the order of the picture in `mod.rs`.
+
+use std::io;
+use std::time::Duration;
+
+use super::call::Caller;
+use super::close::{CloseCause, Deadline};
+use super::id::ConnId;
+use super::panics::drop_guarded;
+use super::reactor::TimerCall;
+#[cfg(all(unix, feature = "signals"))]
+use super::signals::SIGNALS;
+use super::transport::memory::Readiness;
+use super::{EventLoop, WAKER};
+
+/// How deep ends that lead to others are followed in one turn.
+const CLOSING_ROUNDS: usize = 16;
+
+impl<S: 'static> EventLoop<S> {
+    /// One turn, where no time has passed since the end of the last one. The clock is read after the
+    /// poll and after each callback, and nowhere else: on a small message it would be the largest
+    /// cost.
+    pub(super) fn run_turn(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
+        let began = self.reactor.table.now();
+        self.run_arrivals();
+        self.run_ticks();
+        self.run_timers();
+        self.run_deadlines();
+        self.flush();
+        if self.reactor.is_stopped || self.reactor.is_drained() {
+            self.end_all();
+            return Ok(false);
+        }
+        let before_poll = self.reactor.table.now();
+        if before_poll != began {
+            self.record_lag(before_poll - began);
+        }
+        let wait = match (self.wait_from(before_poll), timeout) {
+            (wakeup, None) => wakeup,
+            (Some(wakeup), Some(timeout)) => Some(wakeup.min(timeout)),
+            (None, timeout) => timeout,
+        };
+        self.give_back_memory();
+        self.poll_sources(wait)?;
+        let woke = self.reactor.clock.now();
+        self.reactor.table.set_now(woke);
+        self.reactor.budget.note_wake(woke);
+        self.dispatch();
+        self.reactor.budget.forget_flush();
+        self.flush();
+        self.run_below_low_mark();
+        self.run_ended();
+        self.reactor.table.free_vacated();
+        self.record_lag(self.reactor.table.now() - woke);
+        if self.reactor.is_stopped {
+            self.end_all();
+        }
+        Ok(!self.reactor.is_stopped)
+    }
+
+    /// How long a poll may wait from `now` on: `None` for ever, zero while there is something to do.
+    pub(super) fn wait_from(&self, now: u64) -> Option<Duration> {
+        let reactor = &self.reactor;
+        let is_busy = reactor.is_stopped
+            || !reactor.ticks.is_empty()
+            || !reactor.arrivals.is_empty()
+            || reactor.mailbox.has_arrivals()
+            || !reactor.table.is_quiet()
+            || reactor.is_drained()
+            || reactor.net.as_ref().is_some_and(|net| !net.is_quiet());
+        if is_busy {
+            return Some(Duration::ZERO);
+        }
+        match reactor.timers.next_due().min(reactor.table.next_deadline()) {
+            u64::MAX => None,
+            due => Some(Duration::from_nanos(due.saturating_sub(now))),
+        }
+    }
+
+    /// The loop ends: `on_close` is owed to everybody who is still there.
+    fn end_all(&mut self) {
+        let cause = match self.reactor.is_draining() {
+            true => CloseCause::Drained,
+            false => CloseCause::Local,
+        };
+        self.reactor.table.abort_all(cause);
+        // Nobody can connect any more, so that this has an end.
+        while self.reactor.table.has_ended() {
+            self.run_ended();
+        }
+    }
+
+    fn record_lag(&mut self, nanos: u64) {
+        self.reactor.table.stats_mut().lag.record(nanos);
+    }
+
+    pub(super) fn give_back_memory(&mut self) {
+        let spare = &mut self.reactor.spare;
+        let is_over = self.reactor.table.give_back_memory(spare.is_used());
+        if is_over && !spare.is_empty() {
+            *spare = crate::protocol::websocket::Spare::new();
+        }
+    }
+
+    // ── before the poll ──────────────────────────────────────────────────────────────────────
+
+    fn run_arrivals(&mut self) {
+        let reactor = &mut self.reactor;
+        if reactor.mailbox.has_arrivals() {
+            reactor.arrivals.extend(reactor.mailbox.take());
+        }
+        let most = reactor.arrivals.len().min(reactor.config.ticks_per_turn);
+        for _ in 0..most {
+            let Some(arrival) = self.reactor.arrivals.pop_front() else {
+                return;
+            };
+            self.call(Caller::Arrival(arrival.handed_over_at), arrival.call);
+            if self.reactor.is_stopped {
+                return;
+            }
+        }
+    }
+
+    fn run_ticks(&mut self) {
+        // Those that are queued meanwhile wait for the next turn, so a tick that queues itself for
+        // ever starves nobody.
+        let reactor = &mut self.reactor;
+        let most = reactor.ticks.len().min(reactor.config.ticks_per_turn);
+        for _ in 0..most {
+            let Some(tick) = self.reactor.ticks.pop_front() else {
+                return;
+            };
+            self.call(Caller::Tick(tick.queued_at), tick.call);
+            if self.reactor.is_stopped {
+                return;
+            }
+        }
+    }
+
+    fn run_timers(&mut self) {
+        let now = self.reactor.table.now();
+        if now < self.reactor.timers.next_due() {
+            return;
+        }
+        // A timer that is set meanwhile waits for the next turn, also when it is due at once.
+        let mark = self.reactor.timers.mark();
+        loop {
+            let Some((id, due)) = self.reactor.timers.peek_due(now, mark) else {
+                return;
+            };
+            let Some(timer) = self.reactor.timers.get_mut(id) else {
+                return;
+            };
+            let caller = Caller::Timer(timer.set_at);
+            match std::mem::replace(&mut timer.call, TimerCall::Running) {
+                TimerCall::Once(callback) => {
+                    self.reactor.timers.cancel(id);
+                    self.call(caller, callback);
+                }
+                TimerCall::Periodic {
+                    period_nanos,
+                    mut call,
+                } => {
+                    let late = now.saturating_sub(due) / period_nanos;
+                    let behind = (late + 1).saturating_mul(period_nanos);
+                    let next = due.saturating_add(behind);
+                    self.reactor.timers.reschedule(id, next);
+                    self.call(caller, |cx| call(cx));
+                    // It may have cancelled itself.
+                    match self.reactor.timers.get_mut(id) {
+                        Some(timer) => timer.call = TimerCall::Periodic { period_nanos, call },
+                        None => drop_guarded(call),
+                    }
+                }
+                TimerCall::Running => return,
+            }
+            if self.reactor.is_stopped {
+                return;
+            }
+        }
+    }
+
+    fn run_deadlines(&mut self) {
+        while let Some((filed, ids)) = self.reactor.table.pop_due() {
+            for id in ids {
+                if self.reactor.is_stopped {
+                    return;
+                }
+                match self.reactor.table.take_passed(id, filed) {
+                    None => {}
+                    Some(deadline @ (Deadline::Write | Deadline::Close | Deadline::Connect)) => {
+                        let cause = CloseCause::TimedOut(deadline);
+                        self.reactor.table.abort(id, cause);
+                    }
+                    Some(deadline) => self.call_handler(id, "due", |handler, cx| {
+                        handler.due(cx, id, deadline);
+                    }),
+                }
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        if self.reactor.table.has_dirty() {
+            let before = self.reactor.table.now();
+            self.reactor.table.flush_dirty();
+            let now = self.reactor.clock.now();
+            self.reactor.table.set_now(now);
+            self.reactor.budget.note_flush(now - before);
+        }
+    }
+
+    // ── the poll and what it reports ─────────────────────────────────────────────────────────
+
+    fn poll_sources(&mut self, wait: Option<Duration>) -> io::Result<()> {
+        let Some(poll) = &mut self.poll else {
+            return Ok(());
+        };
+        match poll.poll(&mut self.events, wait) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                self.events.clear();
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    fn dispatch(&mut self) {
+        let again = self.reactor.table.take_read_again();
+        self.dispatch_events();
+        // In a simulation, what happens meanwhile is for the next turn, as with the kernel.
+        let reports = self.reactor.net.as_ref().map_or(0, |net| net.len());
+        for _ in 0..reports {
+            if self.reactor.is_stopped {
+                break;
+            }
+            if let Some((index, readiness)) = self.reactor.net.as_ref().and_then(|net| net.pop()) {
+                self.ready(index, readiness);
+            }
+        }
+        for index in again {
+            if self.reactor.is_stopped {
+                break;
+            }
+            self.ready_again(index);
+        }
+    }
+
+    fn dispatch_events(&mut self) {
+        // Away while they are worked off.
+        let events = std::mem::replace(&mut self.events, mio::Events::with_capacity(0));
+        for event in &events {
+            if self.reactor.is_stopped {
+                break;
+            }
+            match event.token() {
+                WAKER => {}
+                #[cfg(all(unix, feature = "signals"))]
+                SIGNALS => self.reactor.take_signals(),
+                mio::Token(index) => {
+                    let readiness = Readiness {
+                        readable: event.is_readable(),
+                        writable: event.is_writable(),
+                        read_closed: event.is_read_closed() || event.is_error(),
+                        urgent: event.is_priority(),
+                    };
+                    self.ready(index, readiness);
+                }
+            }
+        }
+        self.events = events;
+    }
+
+    // ── behind the poll ──────────────────────────────────────────────────────────────────────
+
+    fn run_below_low_mark(&mut self) {
+        if !self.reactor.table.has_below_low_mark() {
+            return;
+        }
+        for id in self.reactor.table.take_below_low_mark() {
+            if self.reactor.is_stopped {
+                return;
+            }
+            if self.reactor.table.take_low_mark_of(id) {
+                self.call_handler(id, "on_drain", |handler, cx| handler.below_low_mark(cx, id));
+            }
+        }
+    }
+
+    fn run_ended(&mut self) {
+        // A callback may end others; they get theirs in the same turn. Not without end: a program
+        // that connects again at once, in vain, does not hold the loop.
+        for _ in 0..CLOSING_ROUNDS {
+            if !self.reactor.table.has_ended() {
+                return;
+            }
+            for id in self.reactor.table.take_ended() {
+                self.call_on_close(id);
+            }
+        }
+    }
+
+    /// The connection is done: it leaves its topics, its callbacks hear, it lingers or goes.
+    fn call_on_close(&mut self, id: ConnId) {
+        let Some((close, handler, mut subscriptions)) = self.reactor.table.take_close(id) else {
+            return;
+        };
+        let topics = &mut self.reactor.topics;
+        topics.leave_all(id.to_bits(), &mut subscriptions);
+        if log::log_enabled!(log::Level::Debug) {
+            let (peer, close) = (self.reactor.peer(id), close.without_reason());
+            log::debug!("conn {id} {peer}: ended: {close}");
+        }
+        if close.cause.is_failure() {
+            let cause = close.cause;
+            self.call_handler_always(id, "on_error", |handler, cx| handler.failed(cx, id, &cause));
+        }
+        self.call_handler_always(id, "on_close", |handler, cx| handler.closed(cx, id, &close));
+        for call in self.reactor.on_close.remove(&id).unwrap_or_default() {
+            self.call_always(Caller::OnClose(id), |cx| call(cx, &close));
+        }
+        self.reactor.cancel_attempts(id);
+        if self.handlers.is_single(handler) {
+            self.handlers.remove(handler);
+            self.reactor.free_handler(handler);
+        }
+        self.reactor.table.stats_mut().closed += 1;
+        self.reactor.table.linger_or_remove(id);
+    }
+}
