@@ -8,8 +8,9 @@ use std::fmt;
 use crate::protocol::event_stream::FieldError;
 use crate::pubsub::{self, Event, TopicError};
 use crate::reactor::id::ConnId;
-use crate::reactor::reactor::{Published, Reactor};
+use crate::reactor::reactor::Reactor;
 use crate::reactor::remote::ReactorEnded;
+use crate::reactor::topics::Published;
 use crate::session::websocket::Ws;
 
 use super::access::Access;

@@ -31,9 +31,6 @@ use crate::reactor::reactor::Cx;
 use crate::reactor::reactor::Reactor;
 use crate::reactor::remote::{ReactorEnded, Remote};
 use crate::reactor::topics::Published;
-use crate::server::router::Router;
-
-use super::Access;
 
 /// The limit of [`ReactorGroup::new`]: pending publications of each reactor, in bytes.
 const PENDING_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -188,8 +185,8 @@ impl<S: 'static> ReactorGroup<S> {
             return Err(io::Error::other(why));
         };
         let epoch = *self.shared.epoch.get_or_init(|| reactor.epoch());
-        reactor.number_publications(epoch, Arc::clone(&self.shared.numbers));
-        // Nobody else has this index.
+        reactor.number_publications(epoch, Arc::clone(&self.shared.last_number));
+        // Empty until now: the counter gives each index to one caller only.
         let _ = place.remote.set(reactor.remote());
         Ok(GroupSeat {
             shared: Arc::clone(&self.shared),

@@ -64,10 +64,7 @@ mod subscribe;
 use std::rc::Rc;
 
 use crate::protocol::http::Status;
-use crate::pubsub::{self, Event};
-use crate::reactor::reactor::Reactor;
-use crate::reactor::topics::Published;
-use crate::server::log_limit::{LogLimit, shown};
+use crate::server::log_limit::{LogLimit, truncate};
 use crate::server::origins::Origins;
 use crate::server::reply::Reply;
 use crate::server::request::Request;

@@ -9,8 +9,9 @@ use std::fmt;
 
 use crate::protocol::http::Status;
 use crate::pubsub::{self, Event};
-use crate::reactor::reactor::{Published, Reactor};
+use crate::reactor::reactor::Reactor;
 use crate::reactor::remote::ReactorEnded;
+use crate::reactor::topics::Published;
 use crate::server::reply::Reply;
 use crate::server::request::Request;
 use crate::session::websocket::Ws;

@@ -7,9 +7,7 @@ use std::rc::Rc;
 
 use crate::protocol::websocket::Message;
 use crate::reactor::close::Close;
-use crate::reactor::id::ConnMap;
-use crate::reactor::reactor::Cx;
-use crate::reactor::remote::ReactorEnded;
+use crate::reactor::id::{ConnId, ConnMap};
 use crate::server::websocket::WebSocketRoute;
 use crate::session::websocket::{Handshake, WebSocketHandler, Ws};
 

@@ -5,7 +5,7 @@
 //! here, and nowhere else in the reactor. What its bytes mean stands in `crate::protocol`, which
 //! callbacks it leads to in a role (`session`, `server`, `client`).
 
-use crate::protocol::websocket::{self, Message};
+use crate::protocol::websocket::{self, Closing, Message};
 use crate::protocol::{event_stream, http};
 use crate::pubsub::WireFormat;
 
@@ -191,16 +191,8 @@ impl Protocol {
     pub(crate) fn encode_goodbye(&self, code: u16, reason: &str, out: &mut Vec<u8>) -> Goodbye {
         match self {
             Protocol::WebSocket(machine) => {
-                // With a code that must not be sent the reason could not be sent either.
-                let mask = machine.mask();
-                let is_allowed =
-                    websocket::encode_close(mask, Some(code.into()), reason, out).is_ok();
-                if !is_allowed {
-                    machine.encode_close(1000, reason, out);
-                }
-                Goodbye::AwaitsPeer {
-                    code: if is_allowed { code } else { 1000 },
-                }
+                let code = machine.encode_close(code, reason, out);
+                Goodbye::AwaitsPeer { code }
             }
             Protocol::EventStream { chunked } => {
                 if *chunked {
@@ -249,7 +241,7 @@ impl Protocol {
     /// The code of an end without a closing handshake. Source: RFC 6455, section 7.1.5.
     pub(crate) fn abnormal_code(&self) -> u16 {
         match self {
-            Protocol::WebSocket(_) | Protocol::Upgrade(_) => 1006,
+            Protocol::WebSocket(_) | Protocol::Upgrade(_) => Closing::without_close().code,
             Protocol::Raw | Protocol::Http(_) | Protocol::EventStream { .. } => 0,
         }
     }

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 use crate::protocol::http::{Headers, form};
-use crate::protocol::websocket::{self, Event, Machine, Message, Role, ToMessage};
+use crate::protocol::websocket::{self, Closing, Event, Machine, Message, Role, ToMessage};
 use crate::pubsub::{self, TopicError};
 
 use crate::reactor::close::{Close, CloseCause, Deadline, Sent};
@@ -587,12 +587,9 @@ impl<S: 'static> WebSocketCallbacks<S> {
     fn ping(&mut self, cx: &mut Cx<'_, S>, id: ConnId, life: Life, payload: &[u8]) {
         if life == Life::Open {
             let mut out = Vec::with_capacity(payload.len() + 6);
-            let mask = match cx.reactor.protocol(id) {
-                Some(Protocol::WebSocket(machine)) => machine.mask(),
-                _ => None,
-            };
-            // The payload of a ping that was received fits into a pong.
-            let _ = websocket::encode_pong(mask, payload, &mut out);
+            if let Some(Protocol::WebSocket(machine)) = cx.reactor.protocol(id) {
+                machine.encode_pong(payload, &mut out);
+            }
             cx.reactor.queue_reply(id, &out);
         }
         self.receiver().on_ping(
@@ -647,40 +644,37 @@ impl<S: 'static> WebSocketCallbacks<S> {
 }
 
 /// The peer's close came: answers it, unless it is the answer to ours, and ends the stream.
-///
-/// Source: RFC 6455, section 5.5.1.
 pub(crate) fn close_received<S: 'static>(
     reactor: &mut Reactor<S>,
     id: ConnId,
     code: Option<u16>,
     reason: &str,
 ) {
-    let is_open = reactor.life(id) == Some(Life::Open);
-    if is_open && let Some(Protocol::WebSocket(machine)) = reactor.protocol(id) {
-        let mut out = Vec::with_capacity(8);
-        machine.encode_close_reply(code, &mut out);
+    let was_sent = reactor.life(id) != Some(Life::Open);
+    let Some(Protocol::WebSocket(machine)) = reactor.protocol(id) else {
+        return;
+    };
+    let mut out = Vec::with_capacity(8);
+    let closing = machine.encode_close_reply(code, was_sent, &mut out);
+    if !out.is_empty() {
         reactor.queue_reply(id, &out);
     }
-    // The server ends the stream first, so that it is the one who waits for stray segments.
-    // Source: RFC 6455, section 7.1.1.
-    let is_client =
-        matches!(reactor.protocol(id), Some(Protocol::WebSocket(machine)) if machine.masks());
-    // 1005: no code was given. Source: RFC 6455, section 7.1.5.
     let close = Close {
         code: closing.code,
         reason: reason.into(),
         was_clean: closing.was_clean,
         ..Close::new(CloseCause::Peer)
     };
-    reactor.finish(id, close, is_client);
+    reactor.finish(id, close, closing.lingers);
 }
 
-/// The stream ended without a close frame: abnormal. Source: RFC 6455, section 7.1.5.
+/// The stream ended without a close frame.
 pub(crate) fn peer_ended<S: 'static>(reactor: &mut Reactor<S>, id: ConnId) {
+    let closing = Closing::without_close();
     let close = Close {
         code: closing.code,
         was_clean: closing.was_clean,
         ..Close::new(CloseCause::Peer)
     };
-    reactor.finish(id, close, false);
+    reactor.finish(id, close, closing.lingers);
 }

@@ -256,8 +256,8 @@ impl<'o> ListenAddress<'o> {
         mount: impl Fn(&mut Router<()>),
     ) -> io::Result<ListenerId> {
         match self {
-            Place::Unix(address) => reactor.http(*address, mount),
-            Place::Inet(addresses) => {
+            ListenAddress::Unix(address) => reactor.http(*address, mount),
+            ListenAddress::Inet(addresses) => {
                 let mut last = io::Error::other("the name has no address");
                 for address in addresses {
                     match reactor.http(&address.to_string(), &mount) {
@@ -281,8 +281,8 @@ fn access(options: &Serve, address: &str, target: &ListenAddress<'_>) -> io::Res
         token: options.publish_token.clone(),
         open: options.open,
         origins: options.allow_origin.clone(),
-        is_loopback: place.is_loopback(),
-        is_unix: matches!(place, Place::Unix(_)),
+        is_loopback: target.is_loopback(),
+        is_unix: matches!(target, ListenAddress::Unix(_)),
         origins_setting: Some("--allow-origin"),
     };
     let is_closed =
