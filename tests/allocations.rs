@@ -1,4 +1,4 @@
-//! What the work costs in allocations: a count, which is the same on every machine.
+//! Allocations of common operations. Unlike times, counts are the same on every machine.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use waterwheel::{Config, ConnectionOptions, Reactor, Sim, SimSocket};
 
 const MEMBERS: usize = 1000;
 
-fn hall(reactor: &mut Reactor<()>) {
+fn room(reactor: &mut Reactor<()>) {
     reactor
         .websocket("0.0.0.0:80", |ws| {
-            ws.on_open(|ws, _| ws.subscribe("hall"));
+            ws.on_open(|ws, _| ws.subscribe("room"));
             ws.on_message(|ws, message| ws.send(message));
         })
         .unwrap();
@@ -26,23 +26,22 @@ fn config() -> Config {
     }
 }
 
-fn full_hall() -> (Sim<()>, Vec<SimSocket>) {
-    let mut sim = Sim::with_config(config(), (), hall);
+fn server_with_members() -> (Sim<()>, Vec<SimSocket>) {
+    let mut sim = Sim::with_config(config(), (), room);
     let members: Vec<_> = (0..MEMBERS).map(|_| sim.websocket("/")).collect();
     sim.settle();
-    assert_eq!(sim.reactor().member_count("hall"), MEMBERS);
+    assert_eq!(sim.reactor().member_count("room"), MEMBERS);
     (sim, members)
 }
 
-// W9
 #[test]
 fn a_publish_allocates_the_same_for_a_thousand_members_as_for_one() {
-    let (mut sim, members) = full_hall();
+    let (mut sim, members) = server_with_members();
     let message = "x".repeat(1024);
     let mut cost_of = |publishes: std::ops::Range<usize>| {
         let costs = publishes.map(|index| {
             let cost = measure(|| {
-                assert_eq!(sim.reactor().publish("hall", &message).delivered, MEMBERS);
+                assert_eq!(sim.reactor().publish("room", &message).delivered, MEMBERS);
             });
             sim.settle();
             if index % 20 == 19 {
@@ -54,7 +53,7 @@ fn a_publish_allocates_the_same_for_a_thousand_members_as_for_one() {
         });
         costs.max().unwrap()
     };
-    // The first ones find out how much room queues need.
+    // The first rounds grow the queues to the size they need.
     let at_first = cost_of(0..20);
     let later = cost_of(20..1000);
     assert!(at_first <= 32, "{at_first} allocations for a publish");
@@ -63,7 +62,7 @@ fn a_publish_allocates_the_same_for_a_thousand_members_as_for_one() {
 
 #[test]
 fn an_echo_of_a_small_message_allocates_nothing_of_its_own() {
-    let mut sim = Sim::with_config(config(), (), hall);
+    let mut sim = Sim::with_config(config(), (), room);
     let client = sim.websocket("/");
     let mut echo = || {
         client.send("hello");
@@ -75,17 +74,17 @@ fn an_echo_of_a_small_message_allocates_nothing_of_its_own() {
         echo();
     }
     let most = (0..1000).map(|_| echo()).max();
-    // The one is what the simulated kernel keeps for the peer.
+    // One allocation is the buffer in which the simulated kernel keeps the bytes for the peer.
     assert_eq!(most, Some(1));
 }
 
 #[test]
-fn memory_is_given_back_when_everybody_has_gone() {
-    let mut sim = Sim::with_config(config(), (), hall);
+fn memory_is_freed_after_all_connections_have_closed() {
+    let mut sim = Sim::with_config(config(), (), room);
     let mut visit = |count: usize| {
         let left = measure(|| {
             let clients: Vec<_> = (0..count).map(|_| sim.websocket("/")).collect();
-            assert_eq!(sim.reactor().publish("hall", "news").delivered, count);
+            assert_eq!(sim.reactor().publish("room", "news").delivered, count);
             sim.settle();
             for client in &clients {
                 assert_eq!(client.received(), ["news"]);
@@ -98,7 +97,7 @@ fn memory_is_given_back_when_everybody_has_gone() {
         });
         left.bytes_current
     };
-    // What is kept for the next ones.
+    // A few tables keep room for the next connections.
     let by_few = visit(100);
     let by_many = visit(20_000);
     assert!(by_few < 100_000, "{by_few} bytes");

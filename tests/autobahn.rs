@@ -1,7 +1,7 @@
 //! Servers and a client under the Autobahn cases, an independent judge of RFC 6455.
 //!
-//! They come from PyPI. Where they cannot be had the tests say so and are skipped; in CI that is a
-//! failure.
+//! The cases are installed from PyPI. Without them the tests print why and are skipped; in CI they
+//! fail instead.
 
 #![cfg(all(unix, feature = "program"))]
 
@@ -22,13 +22,14 @@ use std::thread;
 
 use support::{Server, skip};
 
-/// What the script ends with when the cases cannot be had.
+/// The exit code of the script when the cases cannot be installed.
 const CANNOT: i32 = 77;
 
 /// Groups 12 and 13 are about compression, which is not offered.
 const ALL: [&str; 5] = ["--strict", "-x", "12.*", "-x", "13.*"];
 
-/// Says why, where the cases cannot be had. They are installed once: the tests run side by side.
+/// Prints why when the cases cannot be installed. They are installed once for all tests, which
+/// run in parallel.
 fn can_run() -> bool {
     static INSTALLED: LazyLock<Output> = LazyLock::new(|| script(&["--help"]).output().unwrap());
     let can = INSTALLED.status.code() != Some(CANNOT);
@@ -46,7 +47,7 @@ fn script(words: &[&str]) -> Command {
     command
 }
 
-/// The cases, running. Dropped, they are ended.
+/// The running cases. Dropping this ends them.
 struct Cases {
     child: Child,
     lines: BufReader<ChildStdout>,
@@ -63,7 +64,7 @@ impl Cases {
         Cases { child, lines }
     }
 
-    /// What comes before the verdicts when a client is waited for.
+    /// Lines before the verdicts, while the script waits for a client.
     fn url(&mut self) -> String {
         let mut line = String::new();
         self.lines.read_line(&mut line).unwrap();
@@ -82,13 +83,12 @@ impl Cases {
 
 impl Drop for Cases {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-// W1
 #[test]
 fn the_echo_server_passes_all_cases_strictly() {
     if can_run() {
@@ -97,7 +97,6 @@ fn the_echo_server_passes_all_cases_strictly() {
     }
 }
 
-// K1
 #[test]
 fn a_client_passes_all_cases_strictly() {
     if can_run() {
@@ -108,9 +107,9 @@ fn a_client_passes_all_cases_strictly() {
     }
 }
 
-// W12: without group 9, whose messages of up to 16 MiB are longer than the example accepts
+// Without group 9: its messages of up to 16 MiB are longer than the example accepts.
 #[test]
-fn the_protocol_alone_passes_the_cases_on_blocking_sockets_and_threads() {
+fn the_driver_passes_the_cases_on_blocking_sockets() {
     if can_run() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("ws://{}", listener.local_addr().unwrap());

@@ -1,4 +1,4 @@
-//! What happens to messages for a peer that does not read, and to everybody else meanwhile.
+//! Back-pressure: messages for a peer that does not read, and the other connections meanwhile.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use waterwheel::{
 const HIGH: usize = 20_000;
 const LOW: usize = 5_000;
 
-/// Enough for the answer to the handshake, and for little else.
+/// The buffer of a slow client's socket: enough for the answer to its handshake and little more.
 const SLOW_SOCKET_BYTES: usize = 500;
 
-/// What the messages of these tests count, frame header and overhead included.
+/// The bytes of one message in its queue, with frame header and overhead.
 const MESSAGE_BYTES: usize = 1000;
 const COUNTED_BYTES: usize = MESSAGE_BYTES + 4 + QUEUED_MESSAGE_BYTES;
 
@@ -28,7 +28,7 @@ struct Room {
     closes: Vec<(ConnId, Close)>,
 }
 
-/// A room whose members get what is published to "news", and their own messages back.
+/// A server whose clients get publications to "news", and their own messages back.
 fn room(overflow: Overflow) -> Sim<Room> {
     Sim::with_config(
         Config::default(),
@@ -51,7 +51,7 @@ fn room(overflow: Overflow) -> Sim<Room> {
     )
 }
 
-/// A member that takes little before it reads, and its id.
+/// A member whose socket takes few bytes until it is read, and its id.
 fn slow(sim: &mut Sim<Room>) -> (SimSocket, ConnId) {
     sim.socket_bytes(SLOW_SOCKET_BYTES);
     let socket = sim.websocket("/");
@@ -59,7 +59,7 @@ fn slow(sim: &mut Sim<Room>) -> (SimSocket, ConnId) {
     (socket, *sim.state().members.last().unwrap())
 }
 
-/// The nth message: its number, filled up.
+/// The nth message: its number, filled up with spaces.
 fn message(n: usize) -> String {
     format!("{n:<MESSAGE_BYTES$}")
 }
@@ -71,7 +71,7 @@ fn numbers(texts: &[String]) -> Vec<usize> {
         .collect()
 }
 
-/// Reads until nothing more comes.
+/// Reads until no more bytes arrive.
 fn read_all(sim: &mut Sim<Room>, socket: &SimSocket) -> Vec<Received> {
     let mut events = Vec::new();
     loop {
@@ -94,7 +94,7 @@ fn texts(events: &[Received]) -> Vec<String> {
     events.iter().filter_map(text).collect()
 }
 
-/// Publishes `count` messages with a turn after each; the most that waited for `id`.
+/// Publishes `count` messages with a turn after each. The most bytes that were queued for `id`.
 fn publish(sim: &mut Sim<Room>, id: ConnId, count: usize) -> usize {
     let mut most = 0;
     for n in 0..count {
@@ -108,9 +108,9 @@ fn publish(sim: &mut Sim<Room>, id: ConnId, count: usize) -> usize {
 
 // ── the four policies ────────────────────────────────────────────────────────────────────────
 
-// C6, rule 3: the default.
+// This policy is the default.
 #[test]
-fn close_ends_the_slow_with_1013_and_the_others_lose_nothing() {
+fn close_ends_a_slow_consumer_with_1013_and_others_lose_nothing() {
     let mut sim = room(Overflow::Close);
     let fast: Vec<SimSocket> = (0..10).map(|_| sim.websocket("/")).collect();
     let (stopped, id) = slow(&mut sim);
@@ -128,7 +128,7 @@ fn close_ends_the_slow_with_1013_and_the_others_lose_nothing() {
     }
     assert!(HIGH < most && most <= HIGH + COUNTED_BYTES, "{most}");
     assert_eq!(sim.reactor().send(id, "x"), Sent::Gone);
-    // What was begun is finished, the rest was dropped, and the goodbye comes behind it.
+    // The partly written message is finished, the others are dropped, and the close frame follows.
     let events = read_all(&mut sim, &stopped);
     assert_eq!(
         events,
@@ -147,9 +147,8 @@ fn close_ends_the_slow_with_1013_and_the_others_lose_nothing() {
     assert_eq!(sim.reactor().stats().slow_consumers, 1);
 }
 
-// C6
 #[test]
-fn close_resets_a_raw_stream() {
+fn close_resets_a_slow_raw_stream() {
     let mut config = Config::default();
     config.options.queue_high_bytes = HIGH;
     let mut sim = Sim::with_config(config, Vec::new(), |reactor: &mut Reactor<Vec<String>>| {
@@ -172,9 +171,8 @@ fn close_resets_a_raw_stream() {
     assert_eq!(sim.reactor().connection_count(), 0);
 }
 
-// C6
 #[test]
-fn drop_newest_keeps_what_waits_and_counts_what_it_refuses() {
+fn drop_newest_keeps_the_queue_and_counts_refused_messages() {
     let mut sim = room(Overflow::DropNewest);
     let (stopped, id) = slow(&mut sim);
     let sent: Vec<Sent> = (0..100)
@@ -191,32 +189,30 @@ fn drop_newest_keeps_what_waits_and_counts_what_it_refuses() {
     assert!(sim.reactor().queued_bytes(id) <= HIGH + COUNTED_BYTES);
     let events = read_all(&mut sim, &stopped);
     assert_eq!(numbers(&texts(&events)), (0..kept).collect::<Vec<_>>());
-    // Drained, it takes messages again.
+    // With its queue sent, the connection takes messages again.
     assert_eq!(sim.state().drains, [id]);
     assert_eq!(sim.reactor().send(id, message(7)), Sent::Queued);
     assert_eq!(texts(&read_all(&mut sim, &stopped)), [message(7)]);
     assert!(sim.state().closes.is_empty());
 }
 
-// C6
 #[test]
-fn drop_oldest_keeps_the_newest_and_what_has_begun() {
+fn drop_oldest_keeps_the_newest_and_the_partly_written() {
     let mut sim = room(Overflow::DropOldest);
     let (stopped, id) = slow(&mut sim);
     let most = publish(&mut sim, id, 100);
     assert!(HIGH < most && most <= HIGH + COUNTED_BYTES, "{most}");
     let got = numbers(&texts(&read_all(&mut sim, &stopped)));
     let kept = got.len();
-    assert_eq!(got[0], 0, "it had begun");
+    assert_eq!(got[0], 0, "it was partly written");
     assert_eq!(got[1..], (101 - kept..100).collect::<Vec<_>>());
     assert!(HIGH / COUNTED_BYTES <= kept, "{kept}");
     assert_eq!(sim.reactor().stats().dropped, (100 - kept) as u64);
     assert!(sim.state().closes.is_empty());
 }
 
-// C6
 #[test]
-fn latest_per_key_puts_the_new_in_the_place_of_the_old() {
+fn latest_per_key_replaces_a_message_in_its_place() {
     let mut sim = room(Overflow::LatestPerKey);
     let (stopped, id) = slow(&mut sim);
     let price =
@@ -231,7 +227,7 @@ fn latest_per_key_puts_the_new_in_the_place_of_the_old() {
     }
     let texts = texts(&read_all(&mut sim, &stopped));
     let got: Vec<&str> = texts.iter().map(|text| text.trim_end()).collect();
-    assert_eq!(got[0], "0=0", "it had begun");
+    assert_eq!(got[0], "0=0", "it was partly written");
     for key in 0..10 {
         let is_of_key = |text: &&&str| text.starts_with(&format!("{key}="));
         let last = got.iter().rfind(is_of_key);
@@ -242,9 +238,8 @@ fn latest_per_key_puts_the_new_in_the_place_of_the_old() {
     assert!(sim.state().closes.is_empty());
 }
 
-// C6: the key of a publication is its topic.
 #[test]
-fn latest_per_key_knows_publications_by_their_topic() {
+fn latest_per_key_takes_the_topic_of_a_publication_as_its_key() {
     let mut sim = room(Overflow::LatestPerKey);
     let (stopped, id) = slow(&mut sim);
     sim.reactor().subscribe(id, "weather").unwrap();
@@ -255,13 +250,13 @@ fn latest_per_key_knows_publications_by_their_topic() {
     }
     sim.reactor().publish("weather", "new weather");
     let texts = texts(&read_all(&mut sim, &stopped));
-    assert_eq!(texts[0], "old weather", "it had begun");
+    assert_eq!(texts[0], "old weather", "it was partly written");
     assert!(texts.contains(&"new weather".to_owned()));
     assert!(texts.contains(&message(99)));
     assert!(texts.len() < 30, "{}", texts.len());
 }
 
-// C6, rule 3: dropped, and so counted and told.
+// A dropped message is counted, and `send` reports it.
 #[test]
 fn latest_per_key_drops_the_oldest_for_a_message_without_a_key() {
     let mut sim = room(Overflow::LatestPerKey);
@@ -275,9 +270,9 @@ fn latest_per_key_drops_the_oldest_for_a_message_without_a_key() {
     assert_eq!(sim.reactor().stats().dropped, 100 - got.len() as u64);
 }
 
-// C6, rule 11: the queue is bounded also when every key grows.
+// The queue stays bounded even if every replacement is larger than what it replaces.
 #[test]
-fn latest_per_key_is_bounded_when_the_new_is_larger_than_the_old() {
+fn latest_per_key_is_bounded_when_replacements_are_larger() {
     let mut sim = room(Overflow::LatestPerKey);
     let (stopped, id) = slow(&mut sim);
     sim.reactor().send_keyed(id, 1_000_000, message(0));
@@ -299,13 +294,14 @@ fn latest_per_key_is_bounded_when_the_new_is_larger_than_the_old() {
         );
     }
     let texts = texts(&read_all(&mut sim, &stopped));
-    // The latest was not the one that had to go.
+    // The newest message was not the one that was dropped.
     assert!(texts.last().unwrap().starts_with(&format!("{} ", keys - 1)));
 }
 
-// C6, rule 3: never silence. With dice, since the policies meet partly written messages.
+// A message is never lost silently. Random operations, since a policy may meet a message that is
+// partly written.
 #[test]
-fn every_message_is_delivered_or_counted_and_the_order_stays() {
+fn every_message_is_delivered_in_order_or_counted_as_dropped() {
     let dropping = [
         Overflow::DropNewest,
         Overflow::DropOldest,
@@ -333,15 +329,15 @@ fn every_message_is_delivered_or_counted_and_the_order_stays() {
         );
         let mut got = Vec::new();
         for n in 1..=300 {
-            // The sixth stands for no key.
+            // The number five stands for a message without a key.
             let key = below(6);
             let text = format!("{key} {n} {}", "x".repeat(below(3000) as usize));
             let sent = match key {
                 5 => sim.reactor().send(id, text),
                 _ => sim.reactor().send_keyed(id, key, text),
             };
-            let is_told = sent.is_queued() || overflow == Overflow::DropNewest;
-            assert!(is_told, "seed {seed}: {sent:?}");
+            let is_reported = sent.is_queued() || overflow == Overflow::DropNewest;
+            assert!(is_reported, "seed {seed}: {sent:?}");
             match below(4) {
                 0 => sim.settle(),
                 1 => got.extend(client.received()),
@@ -358,7 +354,7 @@ fn every_message_is_delivered_or_counted_and_the_order_stays() {
             .collect();
         let dropped = sim.reactor().stats().dropped;
         assert_eq!(got.len() as u64 + dropped, 300, "seed {seed}, {overflow:?}");
-        assert!(0 < dropped, "seed {seed}: nothing to see");
+        assert!(0 < dropped, "seed {seed}: the policy was never needed");
         for key in 0..6 {
             let of_key = || got.iter().filter(|(of, _)| *of == key).map(|(_, n)| *n);
             assert!(of_key().is_sorted(), "seed {seed}, {overflow:?}: {got:?}");
@@ -376,13 +372,12 @@ fn every_message_is_delivered_or_counted_and_the_order_stays() {
 
 // ── watermarks ───────────────────────────────────────────────────────────────────────────────
 
-// C6
 #[test]
-fn on_drain_comes_once_when_the_queue_has_fallen_to_the_low_watermark() {
+fn on_drain_is_called_once_when_the_queue_falls_to_the_low_watermark() {
     let mut sim = room(Overflow::DropNewest);
     let (client, id) = slow(&mut sim);
     for round in 1..=3 {
-        // Below the high watermark nothing is to be told.
+        // A queue that never reached the high watermark calls no on_drain.
         for n in 0..HIGH / COUNTED_BYTES {
             sim.reactor().send(id, message(n));
         }
@@ -414,7 +409,7 @@ fn on_drain_comes_once_when_the_queue_has_fallen_to_the_low_watermark() {
     }
 }
 
-// C6: for producers that fill up to the watermark and go on at `on_drain`.
+// A producer may fill the queue up to the high watermark and go on at `on_drain`.
 #[test]
 fn a_producer_that_waits_for_on_drain_loses_nothing() {
     const COUNT: usize = 1000;
@@ -429,7 +424,8 @@ fn a_producer_that_waits_for_on_drain_loses_nothing() {
             ws.options().queue_low_bytes = LOW;
             ws.options().overflow = Overflow::DropNewest;
             ws.on_open(|ws, _| {
-                // Not within its own event: a tick, as a producer elsewhere would be.
+                // In a tick, because a producer usually does not run within an event of this
+                // connection.
                 let id = ws.id;
                 ws.reactor
                     .next_tick(move |cx| produce(cx.reactor, cx.state, id));
@@ -454,9 +450,8 @@ fn a_producer_that_waits_for_on_drain_loses_nothing() {
     assert_eq!(numbers(&got), (0..COUNT).collect::<Vec<_>>());
 }
 
-// C6
 #[test]
-fn a_message_longer_than_the_watermark_goes_through_alone() {
+fn an_empty_queue_takes_a_message_above_the_high_watermark() {
     for overflow in [
         Overflow::Close,
         Overflow::DropNewest,
@@ -479,15 +474,14 @@ fn a_message_longer_than_the_watermark_goes_through_alone() {
     }
 }
 
-// C6, rule 11
 #[test]
-fn many_tiny_messages_are_bounded_by_what_they_cost() {
+fn tiny_messages_count_with_their_overhead() {
     let mut sim = room(Overflow::DropNewest);
     let (_client, id) = slow(&mut sim);
     let taken = (0..HIGH)
         .filter(|_| sim.reactor().send(id, "x").is_queued())
         .count();
-    // The kernel takes a few more.
+    // The simulated kernel takes a few messages beside the queue.
     assert!(
         HIGH / (3 + QUEUED_MESSAGE_BYTES) < taken && taken < HIGH,
         "{taken}"
@@ -496,9 +490,9 @@ fn many_tiny_messages_are_bounded_by_what_they_cost() {
     assert!(queued <= HIGH + 3 + QUEUED_MESSAGE_BYTES, "{queued}");
 }
 
-// ── what comes in ────────────────────────────────────────────────────────────────────────────
+// ── reading ──────────────────────────────────────────────────────────────────────────────────
 
-// Rule 3: a client that pipelines into an echo is slowed, not closed.
+// A client that pipelines into an echo is slowed by back-pressure, not closed.
 #[test]
 fn an_echo_to_a_client_that_does_not_read_pauses_and_loses_nothing() {
     let mut sim = room(Overflow::Close);
@@ -507,10 +501,13 @@ fn an_echo_to_a_client_that_does_not_read_pauses_and_loses_nothing() {
         client.send(message(n));
         sim.settle();
         let queued = sim.reactor().queued_bytes(id);
-        // Its replies to one event are gathered before they are queued.
+        // The replies within one event are counted when the event has been handled.
         assert!(queued <= HIGH + COUNTED_BYTES + 64 * 1024, "{queued}");
     }
-    assert!(400 * MESSAGE_BYTES < client.unsent_bytes(), "it is slowed");
+    assert!(
+        400 * MESSAGE_BYTES < client.unsent_bytes(),
+        "the client is slowed"
+    );
     assert!(sim.reactor().stats().messages < 100);
     let mut got = Vec::new();
     while got.len() < 500 {
@@ -522,9 +519,9 @@ fn an_echo_to_a_client_that_does_not_read_pauses_and_loses_nothing() {
     assert!(sim.state().closes.is_empty());
 }
 
-// Rule 11: pongs are never dropped, so pings must not be read without end.
+// Pongs are never dropped, so reading must stop before they fill the queue.
 #[test]
-fn a_flood_of_pings_without_reading_is_bounded() {
+fn a_client_that_pings_without_reading_fills_a_bounded_queue() {
     let mut sim = room(Overflow::DropOldest);
     let (client, id) = slow(&mut sim);
     for _ in 0..20_000 {
@@ -537,12 +534,16 @@ fn a_flood_of_pings_without_reading_is_bounded() {
         assert!(queued <= 2 * HIGH + 64 * 1024 + COUNTED_BYTES, "{queued}");
     }
     let pongs = read_all(&mut sim, &client);
-    assert_eq!(pongs.len(), 21_000, "and all are answered when it reads");
+    assert_eq!(
+        pongs.len(),
+        21_000,
+        "all are answered when the client reads"
+    );
 }
 
-// C6: what a callback sends to its own connection obeys the same policy.
+// Messages that a callback sends to its own connection obey the same policy.
 #[test]
-fn a_burst_of_own_replies_is_bounded_and_told() {
+fn replies_within_one_callback_are_bounded_and_refusals_reported() {
     for overflow in [Overflow::Close, Overflow::DropNewest, Overflow::DropOldest] {
         let mut sim = Sim::new(Vec::new(), move |reactor: &mut Reactor<Vec<Sent>>| {
             reactor.websocket("0.0.0.0:80", move |ws| {
@@ -580,14 +581,14 @@ fn a_burst_of_own_replies_is_bounded_and_told() {
     }
 }
 
-// W6, C6: dropping is for those who are slow, and being slow is not being dead.
+// A slow client loses messages, but a client that still reads must not count as dead.
 #[test]
-fn a_slow_member_of_a_dropping_route_stays_for_hours() {
+fn a_slow_member_of_a_dropping_route_is_not_closed() {
     let mut sim = room(Overflow::DropOldest);
     let (slow, id) = slow(&mut sim);
     let mut got = Vec::new();
     for n in 0..3600 {
-        // It takes 500 bytes a second of a thousand that are published.
+        // The client reads 500 bytes a second, and twice as many are published.
         sim.reactor().publish("news", message(n));
         sim.advance(secs(1));
         for event in slow.take_events() {
@@ -605,9 +606,9 @@ fn a_slow_member_of_a_dropping_route_stays_for_hours() {
     assert!(1000 < got.len() && 3500 < *got.last().unwrap());
 }
 
-// Rule 4: nobody waits for the slow, and topics lose them with their connection.
+// A slow member delays no other member, and leaves its topics when its connection closes.
 #[test]
-fn a_slow_member_that_is_closed_is_a_member_no_more() {
+fn closing_a_slow_member_removes_it_from_its_topics() {
     let mut sim = room(Overflow::Close);
     let (stopped, id) = slow(&mut sim);
     publish(&mut sim, id, 30);
@@ -619,9 +620,9 @@ fn a_slow_member_that_is_closed_is_a_member_no_more() {
     assert_eq!(sim.reactor().connection_count(), 0);
 }
 
-// Rules 3 and 4: a burst within one turn is no reason to call somebody slow who reads.
+// A burst within one turn must not make a client that reads a slow consumer.
 #[test]
-fn a_burst_closes_nobody_who_reads() {
+fn a_burst_within_one_turn_closes_no_client_that_reads() {
     const COUNT: usize = 20_000;
     let mut sim = Sim::new((), |reactor| {
         reactor
@@ -635,7 +636,7 @@ fn a_burst_closes_nobody_who_reads() {
             })
             .unwrap();
     });
-    // What a kernel takes for a peer that will read soon.
+    // As much as a kernel takes for a peer that reads.
     sim.socket_bytes(8 * 1024 * 1024);
     let (reader, publisher) = (sim.websocket("/"), sim.websocket("/"));
     publisher.send("x".repeat(50));

@@ -1,4 +1,4 @@
-//! `waterwheel bench`: that its figures are those of the server, and that nothing wrong escapes it.
+//! `waterwheel bench`: its figures agree with those of the server, and it finds every fault of one.
 
 #![cfg(all(feature = "bench", feature = "program"))]
 
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use support::Server;
 use waterwheel::{Address, ConnId, Message, Reactor, Remote};
 
-/// What a run of the load tool came to.
+/// Exit code, report and error lines of a run of the load tool.
 struct Outcome {
     code: Option<i32>,
     report: Value,
@@ -47,7 +47,7 @@ impl Outcome {
             .map_or(0, |problem| problem["count"].as_u64().unwrap())
     }
 
-    fn assert_well(&self) {
+    fn assert_succeeded(&self) {
         assert_eq!((self.code, self.errors.as_str()), (Some(0), ""));
         assert_eq!(self.number("errors"), 0.0);
     }
@@ -63,14 +63,14 @@ fn finish(command: &mut Command) -> Outcome {
     Outcome::of(command.stdin(Stdio::null()).output().unwrap())
 }
 
-/// A moment that is enough for thousands of messages, and not for a person to wait.
+/// A load short enough for a test and long enough for thousands of messages.
 const SHORT: [&str; 4] = ["--seconds", "0.5", "--warmup", "0.1"];
 
 fn url(server: &Server) -> String {
     format!("ws://{}/", server.address)
 }
 
-// ── a server that does one thing wrong, once ─────────────────────────────────────────────────
+// ── a server with one fault ──────────────────────────────────────────────────────────────────
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
@@ -133,15 +133,15 @@ impl State {
     }
 }
 
-struct Wrong {
+struct FaultyServer {
     url: String,
     counters: Arc<Counters>,
     remote: Remote<State>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Wrong {
-    fn start(fault: Fault, to_all: bool) -> Wrong {
+impl FaultyServer {
+    fn start(fault: Fault, to_all: bool) -> FaultyServer {
         let counters = Arc::new(Counters::default());
         let state = State {
             fault,
@@ -181,7 +181,7 @@ impl Wrong {
         };
         let thread = std::thread::spawn(serve);
         let (address, remote) = told.recv().unwrap();
-        Wrong {
+        FaultyServer {
             url: format!("ws://{address}/"),
             counters,
             remote,
@@ -194,9 +194,9 @@ impl Wrong {
     }
 }
 
-impl Drop for Wrong {
+impl Drop for FaultyServer {
     fn drop(&mut self) {
-        // It may have stopped by itself.
+        // The server may have stopped by itself.
         let _ = self.remote.run(|cx| cx.reactor.stop());
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -207,7 +207,7 @@ impl Drop for Wrong {
 // ── each load ────────────────────────────────────────────────────────────────────────────────
 
 #[test]
-fn echo_in_a_closed_loop_counts_what_comes_back() {
+fn echo_in_a_closed_loop_counts_replies() {
     let server = Server::start(&["echo"]);
     let url = url(&server);
     let pid = server.child.id().to_string();
@@ -223,7 +223,7 @@ fn echo_in_a_closed_loop_counts_what_comes_back() {
         ]
         .concat();
         let outcome = bench(&words);
-        outcome.assert_well();
+        outcome.assert_succeeded();
         assert!(0.0 < outcome.number("messages"), "{words:?}");
         assert_eq!(
             outcome.number("sent_total"),
@@ -238,8 +238,8 @@ fn echo_in_a_closed_loop_counts_what_comes_back() {
 }
 
 #[test]
-fn at_a_fixed_rate_sent_and_received_are_the_servers_own_counts() {
-    let server = Wrong::start(Fault::Nothing, false);
+fn counts_at_a_fixed_rate_match_those_of_the_server() {
+    let server = FaultyServer::start(Fault::Nothing, false);
     let outcome = bench(
         &[
             &[
@@ -256,7 +256,7 @@ fn at_a_fixed_rate_sent_and_received_are_the_servers_own_counts() {
         ]
         .concat(),
     );
-    outcome.assert_well();
+    outcome.assert_succeeded();
     let counters = &server.counters;
     let received = counters.received.load(Ordering::Relaxed) as f64;
     let sent = counters.sent.load(Ordering::Relaxed) as f64;
@@ -283,7 +283,7 @@ fn idle_counts_connections_and_the_memory_they_take() {
         "--pid",
         &pid,
     ]);
-    outcome.assert_well();
+    outcome.assert_succeeded();
     assert_eq!(outcome.number("connections_opened"), 300.0);
     assert_eq!(outcome.number("replies"), 300.0);
     for key in [
@@ -300,16 +300,16 @@ fn idle_counts_connections_and_the_memory_they_take() {
     let opened = opened * outcome.number("series_interval_s");
     assert_eq!(opened.round(), 300.0);
     let nothing = bench(&["idle", "--url", &url, "--hold", "0.1", "--send", ""]);
-    nothing.assert_well();
+    nothing.assert_succeeded();
     assert_eq!(nothing.number("replies"), 0.0);
 }
 
 #[test]
-fn churn_goes_round_and_round() {
+fn churn_opens_and_closes_connections_repeatedly() {
     let server = Server::start(&["echo"]);
     let url = url(&server);
     let outcome = bench(&[&["churn", "--url", &url, "--connections", "5"], &SHORT[..]].concat());
-    outcome.assert_well();
+    outcome.assert_succeeded();
     assert!(0.0 < outcome.number("rounds"));
     assert_eq!(
         outcome.number("rounds_total"),
@@ -318,21 +318,21 @@ fn churn_goes_round_and_round() {
     assert!(outcome.number("first_byte_p50_us") <= outcome.number("latency_max_us"));
 }
 
-// The rate was taken and ignored.
+// The option was once accepted and ignored.
 #[test]
-fn churn_begins_no_more_connections_a_second_than_it_may() {
+fn churn_keeps_to_its_rate_of_connections() {
     let server = Server::start(&["echo"]);
     let url = url(&server);
-    // One at once, and the next after a quarter of an hour.
+    // The first connection begins at once, the second after a quarter of an hour.
     let words = ["churn", "--url", &url, "--connect-rate", "0.001"];
     let outcome = bench(&[&words, &SHORT[..]].concat());
-    outcome.assert_well();
+    outcome.assert_succeeded();
     assert_eq!(outcome.number("connections_begun"), 1.0);
     assert_eq!(outcome.number("rounds_total"), 1.0);
 }
 
 #[test]
-fn fan_out_reaches_everybody_by_every_way() {
+fn fan_out_reaches_all_members_over_every_transport() {
     let echo = Server::start(&["echo", "--to", "all"]);
     let hub = Server::start(&["serve", "--publish-token", "secret"]);
     let (echo_url, hub_url) = (url(&echo), url(&hub));
@@ -385,7 +385,7 @@ fn fan_out_reaches_everybody_by_every_way() {
     ];
     for words in cases {
         let outcome = bench(&[words, &["--subscribers", "20"], &SHORT].concat());
-        outcome.assert_well();
+        outcome.assert_succeeded();
         assert!(0.0 < outcome.number("deliveries"), "{words:?}");
         let published = outcome.number("published_total");
         assert_eq!(
@@ -423,7 +423,7 @@ fn a_plot_is_two_pictures_in_one_file() {
     ];
     for (words, latencies, rates) in cases {
         let plot = ["--url", &url, "--plot", path.to_str().unwrap()];
-        bench(&[words, &plot].concat()).assert_well();
+        bench(&[words, &plot].concat()).assert_succeeded();
         let svg = std::fs::read_to_string(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
         assert!(svg.contains(latencies) && svg.contains(rates), "{svg}");
@@ -432,7 +432,7 @@ fn a_plot_is_two_pictures_in_one_file() {
 
 #[cfg(not(feature = "plot"))]
 #[test]
-fn a_plot_that_cannot_be_drawn_is_said_before_the_run() {
+fn a_plot_that_cannot_be_drawn_is_reported_before_the_run() {
     let outcome = bench(&["echo", "--url", "ws://127.0.0.1:1/", "--plot", "a.svg"]);
     assert_eq!(outcome.code, Some(2));
     assert!(
@@ -442,7 +442,7 @@ fn a_plot_that_cannot_be_drawn_is_said_before_the_run() {
     );
 }
 
-// ── what is wrong with the server ────────────────────────────────────────────────────────────
+// ── faults of the server ─────────────────────────────────────────────────────────────────────
 
 /// Each fault, the kind it is counted as, and words of its sentence.
 const FAULTS: [(Fault, &str, &str); 4] = [
@@ -452,7 +452,7 @@ const FAULTS: [(Fault, &str, &str); 4] = [
     (Fault::Alter, "altered", "bytes"),
 ];
 
-fn assert_caught(outcome: &Outcome, server: &Wrong, kind: &str, words: &str) {
+fn assert_reported(outcome: &Outcome, server: &FaultyServer, kind: &str, words: &str) {
     assert_eq!(server.faults(), 1, "{kind}: the server never came so far");
     assert_eq!(outcome.code, Some(1), "{kind}");
     assert_eq!(outcome.problems(kind), 1, "{}", outcome.errors);
@@ -461,9 +461,9 @@ fn assert_caught(outcome: &Outcome, server: &Wrong, kind: &str, words: &str) {
 }
 
 #[test]
-fn one_wrong_reply_is_caught_and_called_what_it_is() {
+fn one_wrong_reply_is_reported_by_its_kind() {
     for (fault, kind, words) in FAULTS {
-        let server = Wrong::start(fault, false);
+        let server = FaultyServer::start(fault, false);
         let load = [
             "echo",
             "--url",
@@ -475,14 +475,14 @@ fn one_wrong_reply_is_caught_and_called_what_it_is() {
             "--verify",
         ];
         let outcome = bench(&[&load, &SHORT[..]].concat());
-        assert_caught(&outcome, &server, kind, words);
+        assert_reported(&outcome, &server, kind, words);
     }
 }
 
 #[test]
-fn one_wrong_delivery_is_caught_and_called_what_it_is() {
+fn one_wrong_delivery_is_reported_by_its_kind() {
     for (fault, kind, words) in FAULTS {
-        let server = Wrong::start(fault, true);
+        let server = FaultyServer::start(fault, true);
         let load = [
             "fan-out",
             "--url",
@@ -493,16 +493,16 @@ fn one_wrong_delivery_is_caught_and_called_what_it_is() {
             "1000",
         ];
         let outcome = bench(&[&load, &SHORT[..]].concat());
-        assert_caught(&outcome, &server, kind, words);
+        assert_reported(&outcome, &server, kind, words);
         assert_eq!(outcome.number(kind), 1.0);
     }
 }
 
 // Without --verify, replies are counted.
 #[test]
-fn a_reply_too_few_or_too_many_is_caught_by_counting() {
+fn a_missing_or_extra_reply_is_found_by_counting() {
     for (fault, kind) in [(Fault::Drop, "lost"), (Fault::Duplicate, "duplicated")] {
-        let server = Wrong::start(fault, false);
+        let server = FaultyServer::start(fault, false);
         let load = [
             "echo",
             "--url",
@@ -522,10 +522,10 @@ fn a_reply_too_few_or_too_many_is_caught_by_counting() {
     }
 }
 
-// A publisher whose message is lost goes on, so that one loss is not the end of all figures.
+// A publisher goes on after a lost message, so that one loss does not end the measurement.
 #[test]
 fn a_lost_delivery_does_not_stop_a_closed_loop() {
-    let server = Wrong::start(Fault::Drop, true);
+    let server = FaultyServer::start(Fault::Drop, true);
     let load = [
         "fan-out",
         "--url",
@@ -538,13 +538,13 @@ fn a_lost_delivery_does_not_stop_a_closed_loop() {
         "0",
     ];
     let outcome = bench(&load);
-    assert_caught(&outcome, &server, "lost", "never");
+    assert_reported(&outcome, &server, "lost", "never");
     assert!((WRONG / 10 + 2) as f64 <= outcome.number("published_total"));
 }
 
 #[test]
-fn a_server_that_ends_half_way_is_a_sentence() {
-    let server = Wrong::start(Fault::Stop, false);
+fn a_server_that_ends_during_the_run_is_reported() {
+    let server = FaultyServer::start(Fault::Stop, false);
     let load = [
         "echo",
         "--url",
@@ -568,7 +568,7 @@ fn a_server_that_ends_half_way_is_a_sentence() {
 }
 
 #[test]
-fn a_server_that_answers_the_sender_alone_is_no_fan_out() {
+fn a_fan_out_that_reaches_only_the_sender_is_reported() {
     let server = Server::start(&["echo"]);
     let outcome = bench(&["fan-out", "--url", &url(&server), "--subscribers", "3"]);
     assert_eq!(outcome.code, Some(1));
@@ -581,10 +581,10 @@ fn a_server_that_answers_the_sender_alone_is_no_fan_out() {
 }
 
 #[test]
-fn what_refuses_is_a_sentence() {
+fn refused_connections_and_upgrades_are_reported() {
     let hub = Server::start(&["serve", "--publish-token", "secret"]);
     let hub_url = url(&hub);
-    // Nobody listens on the first port.
+    // No server listens on port 1.
     let refused = "ws://127.0.0.1:1/";
     let cases: [(&[&str], &str); 5] = [
         (&["echo", "--url", refused], "refuses connections"),
@@ -609,7 +609,7 @@ fn what_refuses_is_a_sentence() {
 
 #[test]
 fn json_has_every_parameter_and_never_the_token() {
-    // Nobody listens there, and the parameters are those of a run that comes to something.
+    // No server listens there, so the run fails; its report has all parameters anyway.
     let refused = "ws://127.0.0.1:1/";
     let common = json!({"url": refused, "connect_rate": 5000.0, "pid": null, "interrupted": false});
     let time = json!({"seconds": 5.0, "warmup": 1.0});
@@ -667,7 +667,7 @@ fn json_has_every_parameter_and_never_the_token() {
 }
 
 #[test]
-fn words_that_make_no_sense_are_exit_code_2() {
+fn invalid_arguments_exit_with_code_2() {
     for (words, sentence) in [
         (&["echo", "--url", "127.0.0.1:9"][..], "ws://HOST:PORT"),
         (&["echo", "--url", "wss://h/"], "wss://"),
@@ -684,11 +684,11 @@ fn words_that_make_no_sense_are_exit_code_2() {
     }
 }
 
-// ── what is wrong with the machine ───────────────────────────────────────────────────────────
+// ── faults of the machine ────────────────────────────────────────────────────────────────────
 
 /// A process that does nothing until it is killed.
 #[cfg(target_os = "linux")]
-fn bystander() -> Child {
+fn idle_process() -> Child {
     Command::new("cat")
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
@@ -698,8 +698,8 @@ fn bystander() -> Child {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_process_that_is_not_there_is_a_sentence() {
-    let mut gone = bystander();
+fn a_missing_process_to_watch_is_reported() {
+    let mut gone = idle_process();
     let pid = gone.id().to_string();
     gone.kill().unwrap();
     gone.wait().unwrap();
@@ -711,9 +711,9 @@ fn a_process_that_is_not_there_is_a_sentence() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_process_that_ends_meanwhile_costs_its_figures_and_no_others() {
-    let server = Wrong::start(Fault::Nothing, false);
-    let mut watched = bystander();
+fn a_watched_process_that_ends_loses_only_its_own_figures() {
+    let server = FaultyServer::start(Fault::Nothing, false);
+    let mut watched = idle_process();
     let pid = watched.id().to_string();
     let mut command = Command::new(env!("CARGO_BIN_EXE_waterwheel"));
     command.args([
@@ -729,7 +729,7 @@ fn a_process_that_ends_meanwhile_costs_its_figures_and_no_others() {
     ]);
     command.args(["--seconds", "1", "--warmup", "0.5"]);
     let load = std::thread::spawn(move || finish(&mut command));
-    // It has looked at the process before it sends.
+    // The load tool has looked at the process before it sends the first message.
     while server.counters.received.load(Ordering::Relaxed) == 0 {
         std::thread::yield_now();
     }
@@ -748,9 +748,9 @@ fn a_process_that_ends_meanwhile_costs_its_figures_and_no_others() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn an_interrupt_ends_the_measuring_and_another_process_is_not_the_servers() {
-    let server = Wrong::start(Fault::Nothing, false);
-    let mut watched = bystander();
+fn an_interrupt_reports_figures_so_far_and_an_idle_watched_process() {
+    let server = FaultyServer::start(Fault::Nothing, false);
+    let mut watched = idle_process();
     let pid = watched.id().to_string();
     let mut command = Command::new(env!("CARGO_BIN_EXE_waterwheel"));
     command.args(["bench", "echo", "--url", &server.url, "--pid", &pid]);
@@ -758,7 +758,7 @@ fn an_interrupt_ends_the_measuring_and_another_process_is_not_the_servers() {
     command.args(["--json"]).stdin(Stdio::null());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let load = command.spawn().unwrap();
-    // Enough for processor time that is seen.
+    // So many messages take a processor time that the system's clock ticks show.
     while server.counters.received.load(Ordering::Relaxed) < 110_000 {
         std::thread::yield_now();
     }
@@ -787,7 +787,7 @@ fn an_interrupt_ends_the_measuring_and_another_process_is_not_the_servers() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn too_few_descriptors_are_a_sentence() {
+fn too_few_descriptors_are_reported() {
     let mut command = Command::new("bash");
     let words = "ulimit -n 50 && exec \"$0\" bench echo --url ws://127.0.0.1:1/ --connections 40";
     command.args(["-c", words, env!("CARGO_BIN_EXE_waterwheel")]);

@@ -1,7 +1,7 @@
 //! The hub's demo page in a real browser: Chromium, driven by `tests/browser/page.mjs`.
 //!
-//! Where the browser, Node.js or the driver is not installed, the test says so and is skipped;
-//! where the environment sets `CI`, it fails instead.
+//! Without the browser, Node.js or the driver the test prints what is missing and is skipped; where
+//! the environment sets `CI`, it fails instead.
 #![cfg(feature = "program")]
 
 mod support;
@@ -10,11 +10,11 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What `playwright-core` asks for.
+/// The oldest major version of Node.js that `playwright-core` supports.
 const NODE_MAJOR_MIN: u32 = 20;
 
 #[test]
-fn demo_page_shows_both_transports_and_is_back_after_the_server_is() {
+fn the_demo_page_shows_both_transports_and_reconnects_after_a_restart() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser");
     let chromium = match installed(&directory) {
         Ok(chromium) => chromium,
@@ -29,7 +29,7 @@ fn demo_page_shows_both_transports_and_is_back_after_the_server_is() {
     assert!(status.success(), "tests/browser/page.mjs: {status}");
 }
 
-/// The browser's path when all is there, or what is not and how to get it.
+/// The path of the browser, or what is missing and how to install it.
 fn installed(directory: &Path) -> Result<PathBuf, String> {
     let node = Command::new("node").arg("--version").output();
     let major = node

@@ -1,5 +1,5 @@
 //! WebSocket clients: against our own server in a simulation, against another implementation on
-//! loopback, and against servers that answer wrongly. K1.
+//! loopback, and against servers with wrong answers.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -12,7 +12,7 @@ use waterwheel::{Reactor, Sim};
 
 type Log = Vec<String>;
 
-/// A client that tells what happens to it, and says `hello` when it is open.
+/// A client that logs its callbacks, and sends `hello` when it is open.
 fn watch(reactor: &mut Reactor<Log>, url: &str) {
     let made = reactor.connect_websocket(url, |ws| {
         ws.header("X-Token", "secret").unwrap();
@@ -64,7 +64,7 @@ fn our_client_talks_to_our_server() {
 }
 
 #[test]
-fn a_refused_client_is_told_the_status() {
+fn a_refused_client_learns_the_status() {
     let mut sim = Sim::new(Log::new(), |reactor| {
         reactor
             .http("0.0.0.0:8080", |router| {
@@ -82,7 +82,7 @@ fn a_refused_client_is_told_the_status() {
     );
 }
 
-/// What a client sees of a server on loopback that does this.
+/// The callbacks of a client whose server on loopback does this.
 fn outcome_of(serve: impl FnOnce(std::net::TcpStream) + Send + 'static) -> Log {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("ws://{}/path", listener.local_addr().unwrap());
@@ -119,7 +119,7 @@ fn another_implementation_understands_our_client() {
 }
 
 #[test]
-fn answers_that_are_wrong_end_the_connection() {
+fn wrong_answers_to_the_handshake_end_the_connection() {
     let accept = |lines: &str| format!("HTTP/1.1 101 Switching Protocols\r\n{lines}\r\n");
     let cases = [
         (
@@ -153,7 +153,7 @@ fn answers_that_are_wrong_end_the_connection() {
 }
 
 #[test]
-fn a_server_that_does_not_answer_is_given_up() {
+fn a_server_that_does_not_answer_times_out() {
     let mut sim = Sim::new(Log::new(), |reactor| {
         reactor.stream("0.0.0.0:8080", |_| ()).unwrap();
         watch(reactor, "ws://localhost:8080/");
@@ -165,7 +165,7 @@ fn a_server_that_does_not_answer_is_given_up() {
 }
 
 #[test]
-fn what_is_no_url_is_an_error_at_once() {
+fn an_invalid_url_fails_before_connecting() {
     Reactor::run((), |reactor| {
         for (url, expected) in [
             ("localhost:80", "ws://"),

@@ -23,7 +23,7 @@ const fn secs(count: u64) -> Duration {
 
 type Log = Vec<String>;
 
-/// What a stream server hears, as lines; it answers nothing.
+/// A stream server that logs its callbacks as lines and never answers.
 fn log_stream(reactor: &mut Reactor<Log>) -> io::Result<ListenerId> {
     reactor.stream("0.0.0.0:1", |stream| {
         stream.on_open(|stream| stream.state.push("open".into()));
@@ -44,14 +44,13 @@ fn echo(reactor: &mut Reactor<Log>) -> io::Result<ListenerId> {
     })
 }
 
-/// Bytes whose order can be told.
+/// Bytes that show when their order is wrong.
 fn pattern(length: usize) -> Vec<u8> {
     (0..length as u64)
         .map(|n| (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8)
         .collect()
 }
 
-// C1
 #[test]
 fn megabytes_come_back_whole_through_short_reads_and_writes() {
     for seed in 0..4 {
@@ -90,7 +89,6 @@ fn megabytes_come_back_whole_through_short_reads_and_writes() {
     }
 }
 
-// C1
 #[test]
 fn a_half_closed_peer_gets_its_answer_before_the_end() {
     let mut sim = Sim::new(Log::new(), echo);
@@ -101,7 +99,7 @@ fn a_half_closed_peer_gets_its_answer_before_the_end() {
     client.write([b'y'; 1000]);
     client.finish();
     sim.settle();
-    assert!(sim.state().is_empty(), "not before what is queued has gone");
+    assert!(sim.state().is_empty(), "queued bytes go first");
     assert_eq!(client.read(), [b'x'; 1000]);
     sim.settle();
     assert_eq!(client.read(), [b'y'; 1000]);
@@ -110,7 +108,6 @@ fn a_half_closed_peer_gets_its_answer_before_the_end() {
     assert_eq!(*sim.state(), ["close closed by peer"]);
 }
 
-// C1
 #[test]
 fn with_on_end_our_side_stays_open_until_the_application_ends_it() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
@@ -135,9 +132,8 @@ fn with_on_end_our_side_stays_open_until_the_application_ends_it() {
     assert_eq!(*sim.state(), ["close closed by us"]);
 }
 
-// C1
 #[test]
-fn what_is_sent_before_close_arrives_and_what_is_sent_after_is_gone() {
+fn bytes_sent_before_close_arrive_and_later_sends_answer_gone() {
     let mut sim = Sim::new(Vec::new(), |reactor: &mut Reactor<Vec<Sent>>| {
         reactor.stream("0.0.0.0:1", |stream| {
             stream.on_open(|stream| {
@@ -156,9 +152,8 @@ fn what_is_sent_before_close_arrives_and_what_is_sent_after_is_gone() {
     assert_eq!(*sim.state(), expected);
 }
 
-// C1, C5
 #[test]
-fn a_client_of_the_same_program_has_one_outcome() {
+fn a_connect_within_one_program_has_one_outcome() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| -> io::Result<()> {
         echo(reactor)?;
         for port in [1, 2] {
@@ -198,7 +193,6 @@ fn a_client_of_the_same_program_has_one_outcome() {
 
 // ── budgets and pauses ───────────────────────────────────────────────────────────────────────
 
-// C7, rule 7
 #[test]
 fn a_flood_on_one_connection_does_not_delay_another() {
     let config = Config {
@@ -220,14 +214,13 @@ fn a_flood_on_one_connection_does_not_delay_another() {
     polite.write("hello");
     sim.turn();
     assert_eq!(polite.read_text(), "hello");
-    assert_eq!(*sim.state(), 64 * 1024, "what one turn may read");
+    assert_eq!(*sim.state(), 64 * 1024, "the budget of one turn");
     sim.settle();
     assert_eq!(*sim.state(), 4 * 1024 * 1024);
 }
 
-// Rule 7
 #[test]
-fn a_turn_accepts_no_more_than_its_budget_and_the_rest_later() {
+fn a_turn_accepts_at_most_its_budget_and_the_next_turns_the_rest() {
     let config = Config {
         accepts_per_turn: 2,
         connections_max: 4,
@@ -238,16 +231,15 @@ fn a_turn_accepts_no_more_than_its_budget_and_the_rest_later() {
     assert_eq!(sim.state().len(), 4, "as many as allowed");
     assert_eq!(sim.reactor().connection_count(), 4);
     assert!(0 < sim.reactor().stats().accept_pauses);
-    assert!(!clients[5].is_closed(), "it waits");
+    assert!(!clients[5].is_closed(), "the client waits");
     clients.drain(..2);
     sim.settle();
     let opens = sim.state().iter().filter(|line| *line == "open").count();
     assert_eq!(opens, 6, "served when others have left");
 }
 
-// C7
 #[test]
-fn a_paused_connection_hears_nothing_until_it_is_resumed_and_then_all_of_it() {
+fn a_paused_connection_delivers_nothing_until_resume_and_then_everything() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.stream("0.0.0.0:1", |stream| {
             stream.on_open(|stream| {
@@ -275,9 +267,8 @@ fn a_paused_connection_hears_nothing_until_it_is_resumed_and_then_all_of_it() {
     assert_eq!(*sim.state(), ["ab", "close closed by peer"]);
 }
 
-// C7
 #[test]
-fn a_socket_that_pauses_within_a_message_gets_the_next_ones_after_resume() {
+fn pausing_in_on_message_holds_later_messages_until_resume() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.websocket("0.0.0.0:80", |ws| {
             ws.on_message(|ws, message| {
@@ -302,9 +293,9 @@ fn a_socket_that_pauses_within_a_message_gets_the_next_ones_after_resume() {
     assert_eq!(*sim.state(), ["1", "2", "3", "close 1000 closed by peer"]);
 }
 
-// C7: the pong of a peer that may not be heard is no reason to end it.
+// A paused connection cannot deliver its pong, so the missing pong must not end it.
 #[test]
-fn a_paused_socket_is_not_blamed_for_its_silence() {
+fn a_paused_socket_does_not_time_out_for_a_missing_pong() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.websocket("0.0.0.0:80", |ws| {
             ws.on_open(|ws, _| ws.reactor.pause(ws.id));
@@ -327,12 +318,11 @@ fn a_paused_socket_is_not_blamed_for_its_silence() {
     sim.reactor().resume(id.unwrap());
     sim.settle();
     assert_eq!(*sim.state(), ["patience"]);
-    // Heard again, it is held to its deadline again.
+    // After resume the pong deadline holds again.
     sim.advance(secs(46));
     assert_eq!(sim.state()[1..], ["close 1006 pong deadline passed"]);
 }
 
-// C7, C8
 #[test]
 fn a_paused_stream_is_not_idle() {
     let mut config = Config::default();
@@ -350,7 +340,7 @@ fn a_paused_stream_is_not_idle() {
     assert_eq!(sim.state()[2..], ["close idle deadline passed"]);
 }
 
-/// The id of the only open connection, found without help of the application.
+/// The id of the only open connection, found without the application.
 fn the_only_connection<S: 'static>(sim: &mut Sim<S>) -> Option<ConnId> {
     (0..16u64)
         .flat_map(|index| (0..16u64).map(move |generation| (generation << 32) | index))
@@ -360,9 +350,8 @@ fn the_only_connection<S: 'static>(sim: &mut Sim<S>) -> Option<ConnId> {
 
 // ── deadlines ────────────────────────────────────────────────────────────────────────────────
 
-// C8
 #[test]
-fn an_idle_stream_is_closed_at_its_deadline_and_a_byte_puts_it_off() {
+fn an_idle_stream_is_closed_at_its_deadline_which_each_byte_postpones() {
     let mut config = Config::default();
     config.options.idle_timeout = Some(secs(10));
     let mut sim = Sim::with_config(config, Log::new(), log_stream);
@@ -376,7 +365,6 @@ fn an_idle_stream_is_closed_at_its_deadline_and_a_byte_puts_it_off() {
     assert_eq!(*sim.state(), ["open", "x", "close idle deadline passed"]);
 }
 
-// C8, R9
 #[test]
 fn raw_listeners_and_raw_clients_have_options_of_their_own() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
@@ -401,9 +389,8 @@ fn raw_listeners_and_raw_clients_have_options_of_their_own() {
     assert!(!patient.is_closed());
 }
 
-// C8
 #[test]
-fn a_connection_that_does_not_finish_its_head_has_ten_seconds() {
+fn a_connection_without_a_whole_head_is_closed_after_ten_seconds() {
     let cases = [
         ("silent", "", ""),
         ("slow", "GET / HTTP/1.1\r\nHost: sim\r\n", "HTTP/1.1 408"),
@@ -416,7 +403,7 @@ fn a_connection_that_does_not_finish_its_head_has_ten_seconds() {
             })
         });
         let client = sim.connect();
-        // A byte now and then does not put it off.
+        // Single bytes do not postpone the deadline.
         client.write(head);
         for _ in 0..9 {
             sim.advance(secs(1));
@@ -429,16 +416,15 @@ fn a_connection_that_does_not_finish_its_head_has_ten_seconds() {
         assert!(came.starts_with(answer), "{name}: {came:?}");
         assert_eq!(came.is_empty(), answer.is_empty(), "{name}: {came:?}");
         assert!(client.is_closed(), "{name}");
-        // It lingers for our last words, but not for ever.
+        // The connection lingers so that its answer can be read, but not for ever.
         sim.advance(secs(10) + LATE);
         assert_eq!(sim.reactor().connection_count(), 0, "{name}");
         assert!(sim.state().is_empty(), "{name}: {:?}", sim.state());
     }
 }
 
-// C8
 #[test]
-fn a_peer_that_takes_nothing_for_thirty_seconds_is_gone() {
+fn a_peer_that_reads_nothing_for_thirty_seconds_is_removed() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.stream("0.0.0.0:1", |stream| {
             stream.on_open(|stream| stream.send([0; 100_000]));
@@ -447,7 +433,7 @@ fn a_peer_that_takes_nothing_for_thirty_seconds_is_gone() {
     });
     sim.socket_bytes(10_000);
     let (slow, stalled) = (sim.connect(), sim.connect());
-    // Who takes something now and then is slow, and stays.
+    // A client that reads a few bytes now and then is slow but alive.
     let mut read = 0;
     sim.advance(secs(29));
     read += slow.read().len();
@@ -463,14 +449,13 @@ fn a_peer_that_takes_nothing_for_thirty_seconds_is_gone() {
         read += came;
     }
     assert!(!slow.is_closed());
-    // And with nothing waiting there is no deadline.
+    // An empty queue has no write deadline.
     sim.advance(secs(3600));
     assert!(!slow.is_closed());
 }
 
-// C8, W7 for streams
 #[test]
-fn a_stream_that_is_closed_is_gone_ten_seconds_later_whatever_the_peer_does() {
+fn a_closed_stream_is_removed_within_ten_seconds_whatever_the_peer_does() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.stream("0.0.0.0:1", |stream| {
             stream.on_open(|stream| {
@@ -480,7 +465,7 @@ fn a_stream_that_is_closed_is_gone_ten_seconds_later_whatever_the_peer_does() {
             stream.on_close(|stream, close| stream.state.push(format!("close {close}")));
         })
     });
-    // One takes nothing; one takes all and does not end its side; one is as it should be.
+    // One client reads no bytes, one reads all and does not end its side, one does both.
     sim.socket_bytes(10_000);
     let stuck = sim.connect();
     sim.socket_bytes(100_000);
@@ -497,7 +482,7 @@ fn a_stream_that_is_closed_is_gone_ten_seconds_later_whatever_the_peer_does() {
     drop((stuck, open));
 }
 
-// ── the polite end ───────────────────────────────────────────────────────────────────────────
+// ── draining ─────────────────────────────────────────────────────────────────────────────────
 
 fn rooms(reactor: &mut Reactor<Log>) -> io::Result<()> {
     reactor.http("0.0.0.0:80", |http| {
@@ -520,36 +505,38 @@ fn rooms(reactor: &mut Reactor<Log>) -> io::Result<()> {
     Ok(())
 }
 
-/// Answers a goodbye that has come; tells whether one had.
+/// Answers a close frame if one has arrived, and returns whether one has.
 fn answer_goodbye(socket: &SimSocket) -> bool {
     let goodbye = Received::Close(1001, "going away".into());
-    let told = socket.take_events().contains(&goodbye);
-    if told {
+    let is_goodbye = socket.take_events().contains(&goodbye);
+    if is_goodbye {
         socket.close(1001);
     }
-    told
+    is_goodbye
 }
 
-// R9, O3, rule 10
 #[test]
-fn a_drain_says_goodbye_evenly_over_its_window_and_ends_when_all_have_gone() {
+fn a_drain_spreads_its_goodbyes_over_its_window_and_ends_with_the_last_connection() {
     let mut sim = Sim::new(Log::new(), rooms);
     let sockets: Vec<SimSocket> = (0..20).map(|_| sim.websocket("/ws")).collect();
     sim.advance(secs(1));
     sim.reactor().drain(secs(10));
     assert!(sim.reactor().is_draining());
-    let mut told = 0;
+    let mut goodbyes = 0;
     for second in 1..=10 {
         sim.advance(secs(1));
-        told += sockets
+        goodbyes += sockets
             .iter()
             .filter(|socket| answer_goodbye(socket))
             .count();
-        assert!(told.abs_diff(2 * second) <= 1, "{told} in {second} s");
+        assert!(
+            goodbyes.abs_diff(2 * second) <= 1,
+            "{goodbyes} in {second} s"
+        );
         assert!(sim.is_running());
         sim.settle();
     }
-    assert_eq!(told, 20);
+    assert_eq!(goodbyes, 20);
     assert!(!sim.is_running());
     assert_eq!(
         *sim.state(),
@@ -557,9 +544,8 @@ fn a_drain_says_goodbye_evenly_over_its_window_and_ends_when_all_have_gone() {
     );
 }
 
-// O3, rule 10
 #[test]
-fn a_drain_closes_the_listeners_and_lets_answers_under_way_finish() {
+fn a_drain_closes_the_listeners_and_finishes_answers_under_way() {
     let mut listener = None;
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         rooms(reactor).unwrap();
@@ -575,7 +561,7 @@ fn a_drain_closes_the_listeners_and_lets_answers_under_way_finish() {
     sim.reactor().drain(secs(1));
     assert!(sim.reactor().local_addr(listener.unwrap()).is_none());
     sim.advance(secs(1) + millis(20));
-    assert!(idle.is_closed(), "it has asked for nothing");
+    assert!(idle.is_closed(), "it has no request under way");
     let stream = events.read_text();
     assert!(stream.ends_with("0\r\n\r\n"), "{stream}");
     assert!(events.is_closed());
@@ -597,14 +583,13 @@ fn a_drain_closes_the_listeners_and_lets_answers_under_way_finish() {
     assert!(!sim.is_running());
 }
 
-// O3, rule 10
 #[test]
-fn a_drain_waits_for_the_silent_until_the_close_deadline_and_no_longer() {
+fn a_drain_waits_for_silent_peers_until_the_close_deadline() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| rooms(reactor));
     let silent = sim.websocket("/ws");
     sim.reactor().drain(secs(5));
     sim.advance(secs(1));
-    // A second order changes nothing.
+    // A second drain does not change the first.
     sim.reactor().drain(secs(3600));
     sim.advance(secs(9));
     assert!(
@@ -620,7 +605,6 @@ fn a_drain_waits_for_the_silent_until_the_close_deadline_and_no_longer() {
     drop(silent);
 }
 
-// O3, rule 10
 #[test]
 fn a_drain_ends_a_close_deadline_after_its_window_whatever_is_under_way() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
@@ -638,9 +622,8 @@ fn a_drain_ends_a_close_deadline_after_its_window_whatever_is_under_way() {
     assert!(!sim.is_running());
 }
 
-// R11
 #[test]
-fn the_longest_times_there_are_are_no_arithmetic() {
+fn the_longest_durations_do_not_overflow() {
     let mut config = Config::default();
     config.options.close_timeout = Duration::MAX;
     config.options.write_timeout = Duration::MAX;
@@ -654,7 +637,7 @@ fn the_longest_times_there_are_are_no_arithmetic() {
     let clients = [(); 3].map(|()| sim.websocket("/"));
     sim.reactor().drain(Duration::MAX);
     sim.advance(secs(1000));
-    // The first goodbye is said at once, the others in their share of the window.
+    // The first close frame is sent at once, the others spread over the window.
     let goodbyes = clients.iter().filter(|client| {
         let _ = client.take_events();
         client.close_code() == Some(1001)
@@ -666,9 +649,8 @@ fn the_longest_times_there_are_are_no_arithmetic() {
     assert_eq!(*sim.state(), 0);
 }
 
-// Rule 10
 #[test]
-fn a_drain_of_nobody_ends_at_once_and_stop_ends_any_drain() {
+fn a_drain_without_connections_ends_at_once_and_stop_ends_any_drain() {
     let mut sim = Sim::new(Log::new(), rooms);
     sim.reactor().drain(secs(100));
     sim.turn();
@@ -686,16 +668,17 @@ fn a_drain_of_nobody_ends_at_once_and_stop_ends_any_drain() {
 // ── exactly one close ────────────────────────────────────────────────────────────────────────
 
 #[derive(Default)]
-struct Lives {
+struct ConnectionLog {
     open: HashMap<ConnId, bool>,
     opens: usize,
     closes: usize,
     reasons: HashMap<&'static str, usize>,
-    /// What must not be. An assertion in a callback would be caught as any panic there.
+    /// Broken rules. They are collected, because a failed assertion in a callback would only be
+    /// caught as a panic.
     wrong: Log,
 }
 
-impl Lives {
+impl ConnectionLog {
     fn expect(&mut self, is_right: bool, what: &str) {
         if !is_right {
             self.wrong.push(what.to_owned());
@@ -710,7 +693,7 @@ impl Lives {
 
     fn alive(&mut self, id: ConnId) {
         let is_alive = self.open.get(&id) == Some(&true);
-        self.expect(is_alive, "heard of while not open");
+        self.expect(is_alive, "a callback outside of its life");
     }
 
     fn close(&mut self, id: ConnId, close: &Close) {
@@ -732,7 +715,7 @@ impl Lives {
     }
 }
 
-fn lives(reactor: &mut Reactor<Lives>) -> io::Result<()> {
+fn log_connections(reactor: &mut Reactor<ConnectionLog>) -> io::Result<()> {
     reactor.websocket("0.0.0.0:80", |ws| {
         ws.on_open(|ws, _| {
             ws.state.open(ws.id);
@@ -779,10 +762,10 @@ fn lives(reactor: &mut Reactor<Lives>) -> io::Result<()> {
     Ok(())
 }
 
-/// Dice of the tests themselves.
-struct Dice(u64);
+/// Random numbers for the tests themselves.
+struct Random(u64);
 
-impl Dice {
+impl Random {
     fn below(&mut self, count: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -803,33 +786,33 @@ fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
             bytes.extend((length as u16).to_be_bytes());
         }
     }
-    // A mask of zeros: the payload stays readable.
+    // A mask of zeros leaves the payload readable.
     bytes.extend([0; 4]);
     bytes.extend(payload);
     bytes
 }
 
-fn live_and_die(seed: u64) -> Lives {
-    let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+fn run_random_session(seed: u64) -> ConnectionLog {
+    let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
     let mut config = Config::default();
     config.options.queue_high_bytes = 4096;
     config.options.queue_low_bytes = 1024;
     config.options.idle_timeout = Some(secs(20));
-    config.options.overflow = [Overflow::Close, Overflow::DropOldest][dice.below(2) as usize];
-    let mut sim = Sim::with_config(config, Lives::default(), lives);
+    config.options.overflow = [Overflow::Close, Overflow::DropOldest][random.below(2) as usize];
+    let mut sim = Sim::with_config(config, ConnectionLog::default(), log_connections);
     sim.faults(
         seed,
         Faults {
             short_reads_percent: 20,
             short_writes_percent: 20,
             refused_writes_percent: 10,
-            resets_percent: dice.below(3) as u8,
+            resets_percent: random.below(3) as u8,
         },
     );
     let mut clients: Vec<SimStream> = Vec::new();
-    for _ in 0..3 + dice.below(3) {
-        sim.socket_bytes([700, 64 * 1024][dice.below(2) as usize]);
-        let port = [1, 80][dice.below(2) as usize];
+    for _ in 0..3 + random.below(3) {
+        sim.socket_bytes([700, 64 * 1024][random.below(2) as usize]);
+        let port = [1, 80][random.below(2) as usize];
         let client = sim.connect_port(port);
         if port == 80 {
             client.write(UPGRADE);
@@ -837,8 +820,8 @@ fn live_and_die(seed: u64) -> Lives {
         clients.push(client);
     }
     for _ in 0..20 {
-        let client = &clients[dice.below(clients.len() as u64) as usize];
-        match dice.below(16) {
+        let client = &clients[random.below(clients.len() as u64) as usize];
+        match random.below(16) {
             0 => client.finish(),
             1 => client.close(),
             2 => client.reset(),
@@ -848,27 +831,27 @@ fn live_and_die(seed: u64) -> Lives {
             6 => drop(client.write(frame(1, b"pause"))),
             7 => drop(client.write(frame(8, &[0x03, 0xe8]))),
             8 => drop(client.write(frame(3, b"reserved"))),
-            9 => drop(client.write(["!", "c", "p"][dice.below(3) as usize])),
-            10 => sim.advance(secs(1 + dice.below(30))),
+            9 => drop(client.write(["!", "c", "p"][random.below(3) as usize])),
+            10 => sim.advance(secs(1 + random.below(30))),
             11 => drop(client.read()),
             12 => drop(client.write(frame(9, b"ping"))),
             _ => drop(client.write(frame(1, b"all"))),
         }
-        if dice.below(2) == 0 {
+        if random.below(2) == 0 {
             sim.settle();
         }
     }
-    if dice.below(4) == 0 {
+    if random.below(4) == 0 {
         sim.reactor().drain(secs(1));
     }
-    // Everybody who is left goes, or is silent until a deadline passes.
-    if dice.below(2) == 0 {
+    // The remaining clients leave, or are silent until a deadline passes.
+    if random.below(2) == 0 {
         clients.clear();
     }
     sim.advance(secs(120));
     clients.clear();
     for _ in 0..10 {
-        // Who is paused cannot be heard to go, and what it said may pause it again.
+        // The end of a paused connection is not read, and its last bytes may pause it again.
         for id in sim.state().open.keys().copied().collect::<Vec<_>>() {
             sim.reactor().resume(id);
         }
@@ -879,16 +862,15 @@ fn live_and_die(seed: u64) -> Lives {
     std::mem::take(sim.state())
 }
 
-// C2, rule 2
 #[test]
-fn every_connection_that_opened_closes_once_however_it_ends() {
-    let mut total = Lives::default();
+fn every_opened_connection_closes_once_however_it_ends() {
+    let mut total = ConnectionLog::default();
     for seed in 0..2500 {
-        let lives = live_and_die(seed);
-        assert_eq!(lives.opens, lives.closes, "seed {seed}");
-        assert!(lives.wrong.is_empty(), "seed {seed}: {:?}", lives.wrong);
-        total.opens += lives.opens;
-        for (reason, count) in lives.reasons {
+        let log = run_random_session(seed);
+        assert_eq!(log.opens, log.closes, "seed {seed}");
+        assert!(log.wrong.is_empty(), "seed {seed}: {:?}", log.wrong);
+        total.opens += log.opens;
+        for (reason, count) in log.reasons {
             *total.reasons.entry(reason).or_default() += count;
         }
     }
@@ -908,9 +890,9 @@ fn every_connection_that_opened_closes_once_however_it_ends() {
     }
 }
 
-// C2, rule 2: also those whom a stop ends are told of.
+// A stop calls `on_close` for every connection that it ends.
 #[test]
-fn a_stop_closes_everybody_who_is_there() {
+fn a_stop_closes_every_connection() {
     let mut sim = Sim::new(Vec::new(), |reactor| {
         reactor
             .websocket("0.0.0.0:80", |ws| {
@@ -926,9 +908,9 @@ fn a_stop_closes_everybody_who_is_there() {
     assert_eq!(*sim.state(), [waterwheel::CloseCause::Local; 3]);
 }
 
-// "Later clients are served when others leave", however they leave.
+// A place must become free however a connection ends, or waiting clients are never served.
 #[test]
-fn the_end_of_lingering_makes_room() {
+fn the_end_of_lingering_frees_a_place_for_the_next_client() {
     let config = Config {
         connections_max: 1,
         ..Config::default()
@@ -948,7 +930,7 @@ fn the_end_of_lingering_makes_room() {
     waiting.write("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
     sim.settle();
     assert_eq!(waiting.read_text(), "");
-    // The refused one never closes its side.
+    // The refused client never closes its side.
     sim.advance(Duration::from_secs(11));
     assert!(waiting.read_text().ends_with("hi"));
 }

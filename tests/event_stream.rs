@@ -1,7 +1,7 @@
-//! Server-Sent Events through the whole machine: what a browser's `EventSource` would see.
+//! Server-Sent Events through the whole reactor, as a browser's `EventSource` would see them.
 //!
-//! The reader here is small and strict: a line that is not one of a field, or an event that ends
-//! in the middle of a chunk, is a failure.
+//! The reader here is small and strict: a line that is no field, or an event that is cut by the end
+//! of a chunk, fails the test.
 
 #[path = "support/answer.rs"]
 mod support;
@@ -18,7 +18,7 @@ struct Notes {
     lines: Vec<String>,
 }
 
-/// The chat that the guide shows, and streams that are looked at.
+/// The chat of the guide, and streams whose bytes are compared.
 fn chat() -> Sim<Notes> {
     Sim::new(Notes::default(), |reactor| {
         reactor.http("0.0.0.0:80", |router: &mut Router<Notes>| {
@@ -62,7 +62,7 @@ fn seconds(seconds: u64) -> Duration {
 /// Deadlines pass up to a fifteenth of a second late, and never early.
 const SLACK: Duration = Duration::from_millis(70);
 
-/// A client of one stream, with what it was sent so far.
+/// A client of one stream, with the bytes it has received so far.
 struct Reader {
     stream: SimStream,
     bytes: Vec<u8>,
@@ -79,13 +79,13 @@ impl Reader {
         }
     }
 
-    /// The answer as far as it has come.
+    /// The part of the answer that has arrived.
     fn answer(&mut self) -> Answer {
         self.bytes.extend(self.stream.read());
         answer(&self.bytes)
     }
 
-    /// The body as far as it has come.
+    /// The part of the body that has arrived.
     fn text(&mut self) -> String {
         self.answer().text().to_owned()
     }
@@ -106,7 +106,7 @@ struct Seen {
     data: String,
 }
 
-/// What a browser dispatches. Source: WHATWG HTML, section 9.2.6.
+/// An event as a browser dispatches it. Source: WHATWG HTML, section 9.2.6.
 fn events(text: &str) -> Vec<Seen> {
     assert!(!text.contains(['\r', '\0']), "{text:?}");
     let mut all = Vec::new();
@@ -134,9 +134,8 @@ fn events(text: &str) -> Vec<Seen> {
     all
 }
 
-// S2
 #[test]
-fn the_answer_of_a_stream_is_exactly_this_and_comes_at_once() {
+fn the_head_of_a_stream_has_exactly_these_bytes_and_is_sent_at_once() {
     let mut sim = chat();
     let reader = Reader::open(&mut sim, "/chat");
     let expected = "HTTP/1.1 200 OK\r\nDate: Sun, 09 Sep 2001 01:46:40 GMT\r\n\
@@ -147,7 +146,6 @@ fn the_answer_of_a_stream_is_exactly_this_and_comes_at_once() {
     assert!(!reader.stream.is_closed());
 }
 
-// S1
 #[test]
 fn data_is_split_at_every_kind_of_line_end_and_nothing_else_is_written() {
     let mut sim = chat();
@@ -184,7 +182,6 @@ fn data_is_split_at_every_kind_of_line_end_and_nothing_else_is_written() {
     assert_eq!(seen.len(), cases.len());
 }
 
-// S1
 #[test]
 fn an_event_name_or_an_id_with_a_line_end_is_refused() {
     for bad in ["x\ny", "x\ry", "x\r\ndata: z", "x\0", "\n"] {
@@ -194,7 +191,7 @@ fn an_event_name_or_an_id_with_a_line_end_is_refused() {
         assert!(event_stream::encode(None, Some(bad), "d", &mut out).is_err());
         assert!(out.is_empty(), "{bad:?}");
     }
-    // Where the name is the program's own and not checked, it cannot end its line all the same.
+    // `Event::new` does not check its name, so a line end in it is replaced.
     let mut sim = chat();
     let mut reader = Reader::open(&mut sim, "/chat");
     sim.reactor()
@@ -206,14 +203,13 @@ fn an_event_name_or_an_id_with_a_line_end_is_refused() {
     assert_eq!(seen[0].name, "x\u{fffd}data: injected\u{fffd}\u{fffd}");
 }
 
-// S1
 #[test]
 fn events_carry_id_and_name_and_each_is_one_chunk() {
     let mut sim = chat();
     let mut reader = Reader::open(&mut sim, "/chat");
     let reactor = sim.reactor();
     reactor.publish("chat", Event::new("price").json(r#"{"eur":4}"#));
-    // Its id is spent, though nobody here is a member.
+    // A publication without members takes an id too.
     reactor.publish("other", "unseen");
     reactor.publish("chat", Event::new("raw").binary(&b"\x00\xff"[..]));
     sim.settle();
@@ -230,9 +226,8 @@ fn events_carry_id_and_name_and_each_is_one_chunk() {
     assert_eq!(chunks, expected);
 }
 
-// S1
 #[test]
-fn what_is_sent_to_one_stream_is_data_and_bytes_are_refused() {
+fn text_sent_to_one_stream_is_data_and_binary_is_refused() {
     let mut sim = chat();
     let mut reader = Reader::open(&mut sim, "/chat");
     let other = Reader::open(&mut sim, "/chat");
@@ -245,9 +240,8 @@ fn what_is_sent_to_one_stream_is_data_and_bytes_are_refused() {
     assert_eq!(other.stream.read_text(), "");
 }
 
-// S2
 #[test]
-fn an_idle_stream_shows_a_comment_every_fifteen_seconds() {
+fn an_idle_stream_gets_a_comment_every_fifteen_seconds() {
     let mut sim = chat();
     let reader = Reader::open(&mut sim, "/chat");
     reader.stream.read();
@@ -263,9 +257,8 @@ fn an_idle_stream_shows_a_comment_every_fifteen_seconds() {
     );
 }
 
-// S2
 #[test]
-fn the_interval_of_comments_is_an_option_of_the_site() {
+fn the_interval_of_comments_is_an_option_of_the_router() {
     for (interval, count) in [(None, 0), (Some(seconds(2)), 4)] {
         let mut sim = Sim::new((), |reactor| {
             reactor.http("0.0.0.0:80", |router| {
@@ -282,9 +275,8 @@ fn the_interval_of_comments_is_an_option_of_the_site() {
     }
 }
 
-// S2
 #[test]
-fn a_stream_may_say_how_long_to_wait_before_connecting_again() {
+fn a_stream_can_set_the_reconnection_time() {
     let mut sim = chat();
     let mut reader = Reader::open(&mut sim, "/retry");
     sim.reactor().publish("chat", "news");
@@ -292,7 +284,6 @@ fn a_stream_may_say_how_long_to_wait_before_connecting_again() {
     assert_eq!(reader.text(), ":\n\nretry: 2500\n\nid: 1:1\ndata: news\n\n");
 }
 
-// S3
 #[test]
 fn a_stream_may_be_a_member_of_several_topics() {
     let mut sim = chat();
@@ -304,9 +295,8 @@ fn a_stream_may_be_a_member_of_several_topics() {
     assert_eq!(reader.data(), ["news", "chat"]);
 }
 
-// S4
 #[test]
-fn what_one_client_posts_two_streams_show_in_the_same_order() {
+fn two_streams_show_posted_messages_in_the_same_order() {
     let mut sim = chat();
     let mut readers = [
         Reader::open(&mut sim, "/chat"),
@@ -352,7 +342,6 @@ fn what_one_client_posts_two_streams_show_in_the_same_order() {
     assert_eq!(answer(&refused.stream.read()).status, 400);
 }
 
-// S1
 #[test]
 fn a_stream_for_http_1_0_has_no_chunks_and_ends_with_the_connection() {
     let mut sim = chat();
@@ -374,7 +363,7 @@ fn a_stream_for_http_1_0_has_no_chunks_and_ends_with_the_connection() {
     assert!(stream.is_closed());
 }
 
-// S1: the connection of a HEAD became a member, and publications went out between answers.
+// A HEAD once made its connection a member, so publications were sent between two answers.
 #[test]
 fn head_gets_the_headers_of_a_stream_and_no_events() {
     let mut sim = chat();
@@ -391,9 +380,8 @@ fn head_gets_the_headers_of_a_stream_and_no_events() {
     assert!(!stream.is_closed());
 }
 
-// S1, C2
 #[test]
-fn however_a_stream_ends_on_close_is_called_once_and_its_topics_are_left() {
+fn every_end_of_a_stream_calls_on_close_once_and_leaves_its_topics() {
     type End = fn(&mut Sim<Notes>, &SimStream);
     let ways: [(&str, End, CloseCause, bool); 5] = [
         (
@@ -449,9 +437,8 @@ fn however_a_stream_ends_on_close_is_called_once_and_its_topics_are_left() {
     }
 }
 
-// S1
 #[test]
-fn what_a_client_says_on_a_stream_means_nothing() {
+fn bytes_from_the_client_of_a_stream_are_ignored() {
     let mut sim = chat();
     let stream = sim.connect();
     stream.write(get("/chat") + &get("/"));
@@ -466,7 +453,6 @@ fn what_a_client_says_on_a_stream_means_nothing() {
     assert!(!stream.is_closed());
 }
 
-// S1, C6
 #[test]
 fn a_stream_that_is_not_read_is_cut_off_and_the_others_lose_nothing() {
     let mut sim = chat();
@@ -496,9 +482,8 @@ fn a_stream_that_is_not_read_is_cut_off_and_the_others_lose_nothing() {
     );
 }
 
-// S1
 #[test]
-fn a_name_that_cannot_be_a_topic_is_left_out_and_the_stream_stays() {
+fn an_invalid_topic_name_is_skipped_and_the_stream_stays_open() {
     let mut sim = chat();
     let mut reader = Reader::open(&mut sim, "/bad");
     assert_eq!(reader.text(), ":\n\n");

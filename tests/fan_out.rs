@@ -25,9 +25,8 @@ fn topics(reactor: &mut Reactor<Log>) -> io::Result<ListenerId> {
     })
 }
 
-// P1
 #[test]
-fn who_leaves_is_a_member_no_more() {
+fn every_end_of_a_connection_removes_it_from_its_topics() {
     let mut sim = Sim::new(Log::new(), topics);
     for round in 0..2000 {
         let client = sim.websocket("/news");
@@ -44,9 +43,8 @@ fn who_leaves_is_a_member_no_more() {
     assert_eq!(sim.reactor().connection_count(), 0);
 }
 
-// P1
 #[test]
-fn a_closing_member_gets_no_more_and_one_by_name_and_pattern_gets_it_once() {
+fn a_closing_member_gets_no_further_publications() {
     let mut sim = Sim::new(Log::new(), topics);
     let (stays, goes) = (sim.websocket("/news"), sim.websocket("/new*"));
     sim.reactor().publish("news", "1");
@@ -63,7 +61,7 @@ fn a_closing_member_gets_no_more_and_one_by_name_and_pattern_gets_it_once() {
     assert!(goes.received().is_empty());
 }
 
-/// The data lines of an event stream, chunk sizes and comments left out.
+/// The data lines of an event stream, without chunk sizes and comments.
 fn data(stream: &SimStream) -> Vec<String> {
     let text = stream.read_text();
     text.lines()
@@ -75,9 +73,8 @@ fn data(stream: &SimStream) -> Vec<String> {
         .collect()
 }
 
-// P2, rule 4
 #[test]
-fn every_member_of_every_transport_gets_one_order() {
+fn members_of_all_transports_get_publications_in_one_order() {
     let mut sim = Sim::new(Log::new(), topics);
     sim.socket_bytes(1 << 20);
     let publishers: Vec<SimSocket> = (0..3).map(|_| sim.websocket("/none")).collect();
@@ -130,9 +127,9 @@ fn every_member_of_every_transport_gets_one_order() {
     }
 }
 
-// W9, rule 4: the bytes are the same for everybody, and told once.
+// All members get the same bytes, which are encoded once.
 #[test]
-fn a_publication_is_one_frame_for_all() {
+fn all_members_get_the_same_frame_of_a_publication() {
     let mut sim = Sim::new(Log::new(), topics);
     let clients: Vec<SimSocket> = (0..100).map(|_| sim.websocket("/news")).collect();
     let published = sim
@@ -147,4 +144,25 @@ fn a_publication_is_one_frame_for_all() {
     assert_eq!(frames[0].len(), 1004);
     assert!(frames.iter().all(|frame| *frame == frames[0]));
     assert_eq!(sim.reactor().stats().deliveries, 100);
+}
+
+// A long publication is one shared buffer for all members, and a short reply is copied.
+#[test]
+fn a_long_publication_arrives_after_an_earlier_reply() {
+    let news = "n".repeat(20_000);
+    let published = news.clone();
+    let mut sim = Sim::new((), move |reactor: &mut Reactor<()>| {
+        reactor.websocket("0.0.0.0:80", move |ws| {
+            ws.on_open(|ws, _| ws.subscribe("news").unwrap());
+            ws.on_message(move |ws, _| {
+                ws.send("before");
+                ws.publish("news", published.clone());
+                ws.send("after");
+            });
+        })
+    });
+    let client = sim.websocket("/");
+    client.send("go");
+    sim.settle();
+    assert_eq!(client.received(), ["before", &news, "after"]);
 }

@@ -1,5 +1,5 @@
-//! Several reactors that are one hub, each in a simulation of its own, all on one thread: who runs
-//! when is for the test to say.
+//! Several reactors as one hub, each in a simulation of its own, all on one thread: the test
+//! decides which reactor runs when.
 
 #![cfg(feature = "hub")]
 
@@ -19,26 +19,26 @@ use support::{Answer, answer, answers, get, post};
 use waterwheel::hub::{Access, GroupSeat, Overloaded, ReactorGroup, SUBPROTOCOL};
 use waterwheel::{Config, Event, EventId, Published, ReactorEnded, Sim, SimSocket, SimStream};
 
-/// What `done` was told.
+/// The outcomes that `done` was called with.
 type Log = Vec<Result<Published, ReactorEnded>>;
 
-struct House {
+struct TestGroup {
     sims: Vec<Sim<Log>>,
     seats: Vec<GroupSeat<Log>>,
     group: ReactorGroup<Log>,
 }
 
-fn house(count: usize) -> House {
-    house_of(ReactorGroup::new(count), count, &Config::default())
+fn group_of(count: usize) -> TestGroup {
+    group_from(ReactorGroup::new(count), count, &Config::default())
 }
 
-/// A group in which each reactor may have so much on its way to the others.
-fn house_with_pending_bytes_max(count: usize, pending_bytes_max: usize) -> House {
+/// A group whose reactors each may have this many bytes on the way to the others.
+fn group_with_pending_bytes_max(count: usize, pending_bytes_max: usize) -> TestGroup {
     let group = ReactorGroup::with_pending_bytes_max(count, pending_bytes_max).unwrap();
-    house_of(group, count, &Config::default())
+    group_from(group, count, &Config::default())
 }
 
-fn house_of(group: ReactorGroup<Log>, count: usize, config: &Config) -> House {
+fn group_from(group: ReactorGroup<Log>, count: usize, config: &Config) -> TestGroup {
     let mut seats = Vec::new();
     let access = Access {
         open: true,
@@ -52,17 +52,18 @@ fn house_of(group: ReactorGroup<Log>, count: usize, config: &Config) -> House {
             listener
         })
     });
-    House {
+    TestGroup {
         sims: sims.collect(),
         seats,
         group,
     }
 }
 
-impl House {
-    /// Runs all until nothing is left to do on any.
+impl TestGroup {
+    /// Runs all reactors until none of them has anything left to do.
     fn settle(&mut self) {
-        // To the home, to the others, and back to the publisher; what is paused goes on then.
+        // A publication goes to its home reactor, to the others, and back to the publisher, which
+        // may then go on.
         for _ in 0..500 {
             self.sims.iter_mut().for_each(Sim::settle);
         }
@@ -87,7 +88,7 @@ impl House {
         socket
     }
 
-    /// Asks, and runs that reactor alone.
+    /// Sends a request and runs only the reactor that gets it.
     fn ask(&mut self, at: usize, request: &str) -> SimStream {
         let stream = self.sims[at].connect();
         assert_eq!(stream.write(request), request.len());
@@ -114,7 +115,7 @@ fn published(answer: &Answer) -> (EventId, u64) {
     (id, value["delivered"].as_u64().unwrap())
 }
 
-/// Topics of which each reactor of a few is the home of some.
+/// Enough topics that each of a few reactors is the home of some.
 fn topics() -> Vec<String> {
     (0..40).map(|number| format!("topic.{number}")).collect()
 }
@@ -122,15 +123,15 @@ fn topics() -> Vec<String> {
 #[test]
 fn a_publication_on_one_reactor_reaches_the_members_of_all_and_counts_them() {
     for topic in topics() {
-        let mut house = house(3);
-        let plain = [0, 1, 2].map(|at| house.plain(at, &topic));
-        let json = house.envelope(1, &topic);
-        let stream = house.ask(2, &get(&format!("/events?topic={topic}")));
-        let pattern = house.plain(0, "topic.*");
-        let elsewhere = house.plain(1, "elsewhere");
+        let mut group = group_of(3);
+        let plain = [0, 1, 2].map(|at| group.plain(at, &topic));
+        let json = group.envelope(1, &topic);
+        let stream = group.ask(2, &get(&format!("/events?topic={topic}")));
+        let pattern = group.plain(0, "topic.*");
+        let elsewhere = group.plain(1, "elsewhere");
         for at in 0..3 {
             let number = at as u64 + 1;
-            let (id, delivered) = published(&house.post(at, &topic, "hello"));
+            let (id, delivered) = published(&group.post(at, &topic, "hello"));
             assert_eq!((id.number, delivered), (number, 6));
             for socket in plain.iter().chain([&pattern]) {
                 assert_eq!(socket.received(), ["hello"]);
@@ -149,10 +150,10 @@ fn a_publication_on_one_reactor_reaches_the_members_of_all_and_counts_them() {
 }
 
 #[test]
-fn a_group_of_one_is_a_hub() {
-    let mut house = house(1);
-    let member = house.plain(0, "news");
-    let (id, delivered) = published(&house.post(0, "news", "hello"));
+fn a_group_of_one_reactor_publishes_like_a_single_hub() {
+    let mut group = group_of(1);
+    let member = group.plain(0, "news");
+    let (id, delivered) = published(&group.post(0, "news", "hello"));
     assert_eq!((id.number, delivered), (1, 1));
     assert_eq!(member.received(), ["hello"]);
 }
@@ -161,15 +162,15 @@ fn a_group_of_one_is_a_hub() {
 fn members_on_all_reactors_get_the_messages_of_a_topic_in_one_order_of_ascending_ids() {
     const TOPICS: [&str; 5] = ["a", "b", "c", "d", "e"];
     for seed in 1..=40_u64 {
-        // One call from another reactor a turn: as many interleavings as there can be.
+        // One call from another reactor a turn gives the most interleavings.
         let config = Config {
             ticks_per_turn: 1,
             ..Config::default()
         };
-        let mut house = house_of(ReactorGroup::new(3), 3, &config);
+        let mut group = group_from(ReactorGroup::new(3), 3, &config);
         let members: Vec<_> = (0..3)
             .flat_map(|at| TOPICS.map(|topic| (at, topic)))
-            .map(|(at, topic)| (topic, house.envelope(at, topic)))
+            .map(|(at, topic)| (topic, group.envelope(at, topic)))
             .collect();
         let mut dice = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mut roll = |sides: usize| {
@@ -182,15 +183,15 @@ fn members_on_all_reactors_get_the_messages_of_a_topic_in_one_order_of_ascending
         for round in 0..300 {
             let at = roll(3);
             if roll(2) == 0 {
-                house.sims[at].turn();
+                group.sims[at].turn();
             } else {
                 let topic = TOPICS[roll(TOPICS.len())];
                 let text = format!("{at}:{round}");
-                house.publish(at, topic, &text).unwrap();
+                group.publish(at, topic, &text).unwrap();
                 *count.entry(topic).or_insert(0) += 1;
             }
         }
-        house.settle();
+        group.settle();
         let mut by_topic: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
         let mut ids = HashSet::new();
         for (topic, member) in &members {
@@ -211,7 +212,7 @@ fn members_on_all_reactors_get_the_messages_of_a_topic_in_one_order_of_ascending
                 .collect();
             assert!(numbers.is_sorted(), "seed {seed}: {numbers:?}");
             ids.extend(numbers);
-            // What one publisher said stays in its order.
+            // The messages of each publisher keep their order.
             for at in 0..3 {
                 let own = received.iter().filter_map(|value| {
                     let (from, round) = value["data"].as_str()?.split_once(':')?;
@@ -222,7 +223,7 @@ fn members_on_all_reactors_get_the_messages_of_a_topic_in_one_order_of_ascending
         }
         let total: usize = count.values().sum();
         assert_eq!(ids.len(), total, "no id twice");
-        let outcomes: Log = house
+        let outcomes: Log = group
             .sims
             .iter_mut()
             .flat_map(|sim| sim.state().drain(..))
@@ -237,15 +238,15 @@ fn members_on_all_reactors_get_the_messages_of_a_topic_in_one_order_of_ascending
 }
 
 #[test]
-fn while_a_reactor_is_behind_publishing_is_refused_and_nobody_gets_what_was() {
-    let mut house = house_with_pending_bytes_max(2, 3000);
-    let members = [0, 1].map(|at| house.plain(at, "news"));
-    // The other reactor stands still.
+fn publishing_is_refused_while_a_reactor_is_overloaded_and_reaches_no_member() {
+    let mut group = group_with_pending_bytes_max(2, 3000);
+    let members = [0, 1].map(|at| group.plain(at, "news"));
+    // The other reactor does not run.
     let mut waiting = Vec::new();
     let refused = loop {
         let number = waiting.len();
         assert!(number < 20, "it was never refused");
-        let stream = house.ask(0, &post("/publish?topic=news", &number.to_string()));
+        let stream = group.ask(0, &post("/publish?topic=news", &number.to_string()));
         let bytes = stream.read();
         if !bytes.is_empty() {
             break answer(&bytes);
@@ -254,12 +255,12 @@ fn while_a_reactor_is_behind_publishing_is_refused_and_nobody_gets_what_was() {
     };
     assert_eq!(refused.status, 503, "{}", refused.text());
     assert_eq!(refused.header("retry-after"), Some("1"));
-    assert_eq!(house.publish(0, "news", "no"), Err(Overloaded));
-    // 256 and the bytes of its topic and its text.
+    assert_eq!(group.publish(0, "news", "no"), Err(Overloaded));
+    // A publication counts 256 bytes, its topic and its text.
     assert_eq!(waiting.len(), 3000_usize.div_ceil(256 + 4 + 1));
-    // The others may still begin something.
-    assert_eq!(house.publish(1, "elsewhere", "yes"), Ok(()));
-    house.settle();
+    // The limit is one of each publishing reactor, so the other one still publishes.
+    assert_eq!(group.publish(1, "elsewhere", "yes"), Ok(()));
+    group.settle();
     for stream in &waiting {
         assert_eq!(published(&answer(&stream.read())).1, 2);
     }
@@ -269,19 +270,19 @@ fn while_a_reactor_is_behind_publishing_is_refused_and_nobody_gets_what_was() {
     for member in &members {
         assert_eq!(member.received(), expected);
     }
-    assert_eq!(published(&house.post(0, "news", "again")).1, 2);
+    assert_eq!(published(&group.post(0, "news", "again")).1, 2);
 }
 
 #[test]
 fn a_client_of_the_envelope_that_publishes_fast_is_slowed_and_loses_nothing() {
-    let mut house = house_with_pending_bytes_max(2, 2000);
-    let publisher = house.envelope(0, "answers");
-    let members = [0, 1].map(|at| house.plain(at, "news"));
+    let mut group = group_with_pending_bytes_max(2, 2000);
+    let publisher = group.envelope(0, "answers");
+    let members = [0, 1].map(|at| group.plain(at, "news"));
     for number in 0..500 {
         publisher.send(json!({"publish": "news", "data": number}).to_string());
     }
-    house.sims[0].settle();
-    house.settle();
+    group.sims[0].settle();
+    group.settle();
     let expected: Vec<_> = (0..500).map(|number| number.to_string()).collect();
     for member in &members {
         assert_eq!(member.received(), expected);
@@ -290,16 +291,16 @@ fn a_client_of_the_envelope_that_publishes_fast_is_slowed_and_loses_nothing() {
 }
 
 #[test]
-fn an_ended_reactor_has_no_members_and_topics_at_home_there_cannot_be_published_to() {
-    let mut house = house(2);
+fn publishing_fails_for_topics_whose_home_reactor_has_ended() {
+    let mut group = group_of(2);
     let topics = topics();
-    let members: Vec<_> = topics.iter().map(|topic| house.plain(0, topic)).collect();
-    let json = house.envelope(0, "answers");
-    let _there: Vec<_> = topics.iter().map(|topic| house.plain(1, topic)).collect();
-    // Some of it is on its way when the other ends.
-    let under_way = house.ask(0, &post("/publish?topic=topic.0", "last words"));
-    house.sims.pop();
-    house.settle();
+    let members: Vec<_> = topics.iter().map(|topic| group.plain(0, topic)).collect();
+    let json = group.envelope(0, "answers");
+    let _there: Vec<_> = topics.iter().map(|topic| group.plain(1, topic)).collect();
+    // This publication is on its way when the other reactor ends.
+    let under_way = group.ask(0, &post("/publish?topic=topic.0", "last words"));
+    group.sims.pop();
+    group.settle();
     let mut lost = match answer(&under_way.read()).status {
         200 => {
             assert_eq!(members[0].received(), ["last words"]);
@@ -311,9 +312,9 @@ fn an_ended_reactor_has_no_members_and_topics_at_home_there_cannot_be_published_
         }
     };
     for (topic, member) in topics.iter().zip(&members).skip(1) {
-        let answer = house.post(0, topic, "hello");
+        let answer = group.post(0, topic, "hello");
         json.send(json!({"publish": topic, "data": 1}).to_string());
-        house.settle();
+        group.settle();
         if answer.status == 200 {
             assert_eq!(published(&answer).1, 1);
             assert_eq!(member.received(), ["hello", "1"]);
@@ -336,38 +337,38 @@ fn an_ended_reactor_has_no_members_and_topics_at_home_there_cannot_be_published_
 }
 
 #[test]
-fn a_publisher_that_ends_before_its_answer_harms_nobody() {
-    let mut house = house(2);
-    let member = house.plain(1, "news");
-    house.publish(0, "news", "one").unwrap();
-    house.sims.remove(0);
-    house.settle();
-    // Where the other was its home, it went there before.
+fn a_publication_is_delivered_although_its_reactor_ends_before_the_answer() {
+    let mut group = group_of(2);
+    let member = group.plain(1, "news");
+    group.publish(0, "news", "one").unwrap();
+    group.sims.remove(0);
+    group.settle();
+    // If the other reactor is the home of the topic, the publication has gone there already.
     assert_eq!(member.received(), ["one"]);
 }
 
 #[test]
-fn a_client_that_leaves_before_its_answer_harms_nobody() {
-    let mut house = house(2);
-    let member = house.plain(1, "news");
-    let stream = house.ask(0, &post("/publish?topic=news", "one"));
+fn a_publication_is_delivered_although_its_client_leaves_before_the_answer() {
+    let mut group = group_of(2);
+    let member = group.plain(1, "news");
+    let stream = group.ask(0, &post("/publish?topic=news", "one"));
     stream.reset();
-    house.settle();
+    group.settle();
     assert_eq!(member.received(), ["one"]);
-    assert_eq!(published(&house.post(0, "news", "two")).1, 1);
+    assert_eq!(published(&group.post(0, "news", "two")).1, 1);
 }
 
 #[test]
 fn answers_to_requests_on_one_connection_keep_their_order() {
-    let mut house = house(2);
+    let mut group = group_of(2);
     let topics = topics();
-    let _members: Vec<_> = topics.iter().map(|topic| house.plain(1, topic)).collect();
+    let _members: Vec<_> = topics.iter().map(|topic| group.plain(1, topic)).collect();
     let requests = topics
         .iter()
         .map(|topic| post(&format!("/publish?topic={topic}"), "x"));
     let all = requests.collect::<Vec<_>>().join(&get("/healthz"));
-    let stream = house.ask(0, &all);
-    house.settle();
+    let stream = group.ask(0, &all);
+    group.settle();
     let answers = answers(&stream.read());
     assert_eq!(answers.len(), 2 * topics.len() - 1);
     for (index, answer) in answers.iter().enumerate() {
@@ -377,12 +378,12 @@ fn answers_to_requests_on_one_connection_keep_their_order() {
 }
 
 #[test]
-fn a_publish_of_one_reactor_stays_there_and_its_id_is_nobody_elses() {
-    let mut house = house(2);
-    let members = [0, 1].map(|at| house.plain(at, "news"));
-    let first = house.sims[0].reactor().publish("news", "here");
-    let second = house.sims[1].reactor().publish("news", "there");
-    let (third, _) = published(&house.post(0, "news", "everywhere"));
+fn a_publish_on_one_reactor_stays_there_and_its_id_is_unique_in_the_group() {
+    let mut group = group_of(2);
+    let members = [0, 1].map(|at| group.plain(at, "news"));
+    let first = group.sims[0].reactor().publish("news", "here");
+    let second = group.sims[1].reactor().publish("news", "there");
+    let (third, _) = published(&group.post(0, "news", "everywhere"));
     assert_eq!((first.delivered, second.delivered), (1, 1));
     let ids = [first.id, second.id, third];
     assert!(ids.is_sorted_by(|one, next| one < next), "{ids:?}");
@@ -392,9 +393,9 @@ fn a_publish_of_one_reactor_stays_there_and_its_id_is_nobody_elses() {
 
 #[test]
 fn a_group_has_as_many_seats_as_it_was_made_with() {
-    let house = house(2);
+    let group = group_of(2);
     let mut late = Sim::new(Log::new(), |_| {});
-    let error = house.group.join(late.reactor()).err().unwrap();
+    let error = group.group.join(late.reactor()).err().unwrap();
     assert_eq!(error.to_string(), "all 2 seats of the group are taken");
     assert_eq!(late.reactor().publish("news", "alone").id.number, 1);
 }
@@ -405,8 +406,8 @@ fn a_group_that_would_refuse_every_publication_cannot_be_made() {
     let error = refused.err().unwrap();
     assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
     assert!(error.to_string().contains("pending_bytes_max"), "{error}");
-    let mut house = house_with_pending_bytes_max(1, 1);
-    assert_eq!(published(&house.post(0, "news", "hello")).1, 0);
+    let mut group = group_with_pending_bytes_max(1, 1);
+    assert_eq!(published(&group.post(0, "news", "hello")).1, 0);
 }
 
 /// The same without the hub, as an embedder may order publications of its own.
@@ -434,7 +435,7 @@ fn reactors_that_share_a_counter_never_give_one_number_twice() {
 }
 
 #[test]
-fn before_all_have_joined_topics_at_home_with_the_missing_fail() {
+fn publishing_fails_for_topics_whose_home_reactor_has_not_joined() {
     let group = ReactorGroup::<Log>::new(2);
     let mut sim = Sim::new(Log::new(), |_| {});
     let seat = group.join(sim.reactor()).unwrap();
@@ -454,20 +455,20 @@ fn before_all_have_joined_topics_at_home_with_the_missing_fail() {
 
 #[test]
 fn a_call_for_all_runs_on_each_reactor_once() {
-    let mut house = house(3);
-    house.group.run_on_all(|cx| {
+    let mut group = group_of(3);
+    group.group.run_on_all(|cx| {
         cx.state.push(Err(ReactorEnded));
         cx.reactor.stop();
     });
-    house.settle();
-    for sim in &mut house.sims {
+    group.settle();
+    for sim in &mut group.sims {
         assert_eq!(*sim.state(), [Err(ReactorEnded)]);
         assert!(!sim.is_running());
     }
 }
 
 #[test]
-fn the_example_speaks_to_all_its_reactors() {
+fn the_example_publishes_to_all_its_reactors() {
     let group = ReactorGroup::new(2);
     let mut sims = [(), ()].map(|()| Sim::new((), |reactor| many_cores::setup(reactor, &group)));
     let request = get("/events?topic=chat").replace("Host: h", "Host: localhost");

@@ -1,4 +1,5 @@
-//! Becoming a WebSocket: who is let in, with what was agreed, and what the others are told.
+//! The handshake of a WebSocket: which clients are accepted, with which parameters, and the answers
+//! to the others.
 
 use std::time::Duration;
 
@@ -10,9 +11,8 @@ const UPGRADE: &str = "GET /chat HTTP/1.1\r\nHost: sim\r\nConnection: Upgrade\r\
     Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
-// W2
 #[test]
-fn the_handshake_lends_path_query_parameters_and_headers() {
+fn on_open_gets_path_query_parameters_and_headers() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.http("0.0.0.0:80", |http| {
             http.websocket("/rooms/:room", |ws| {
@@ -40,9 +40,8 @@ fn the_handshake_lends_path_query_parameters_and_headers() {
     assert_eq!(*sim.state(), [expected]);
 }
 
-// W3
 #[test]
-fn before_open_refuses_with_any_answer_and_no_callback_hears_of_it() {
+fn before_open_refuses_with_any_answer_and_no_other_callback_runs() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.http("0.0.0.0:80", |http| {
             http.websocket("/ws", |ws| {
@@ -78,9 +77,9 @@ fn before_open_refuses_with_any_answer_and_no_callback_hears_of_it() {
     assert_eq!(*sim.state(), ["open"]);
 }
 
-// W3: a refusal is an answer like any other, and the connection may ask again.
+// A refusal is an ordinary answer, so the connection stays usable for the next request.
 #[test]
-fn a_refused_client_may_try_again_on_the_same_connection() {
+fn a_refused_client_can_retry_on_the_same_connection() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.http("0.0.0.0:80", |http| {
             http.websocket("/*", |ws| {
@@ -103,9 +102,9 @@ fn a_refused_client_may_try_again_on_the_same_connection() {
     assert!(answer.ends_with(b"\r\n\r\n\x81\x02hi"));
 }
 
-// W4. Source: RFC 6455, section 4.2.2.
+// Source: RFC 6455, section 4.2.2.
 #[test]
-fn the_first_offered_subprotocol_that_is_known_is_agreed_on() {
+fn the_first_offered_subprotocol_that_is_known_is_selected() {
     let cases: &[(&str, &[&str], Option<&str>)] = &[
         ("one of two", &["chat, x"], Some("x")),
         ("the client's order counts", &["y, x"], Some("y")),
@@ -140,9 +139,9 @@ fn the_first_offered_subprotocol_that_is_known_is_agreed_on() {
     }
 }
 
-// W1, W2. Source: RFC 6455, section 4.2.
+// Source: RFC 6455, section 4.2.
 #[test]
-fn a_handshake_that_must_not_be_accepted_is_answered_by_its_fault() {
+fn an_invalid_handshake_is_refused_with_the_status_of_its_fault() {
     let with = |from: &str, to: &str| UPGRADE.replace(from, to);
     let version = "Sec-WebSocket-Version: 13\r\n";
     let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";

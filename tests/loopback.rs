@@ -1,20 +1,20 @@
-//! What needs a kernel: sockets, names, threads, somebody else's poll; with peers that are not
-//! ours.
+//! Behaviour that needs a kernel: sockets, names, threads, the poll of another loop; with peers of
+//! other implementations.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tungstenite::{Message, WebSocket};
-use waterwheel::{Address, ConnectOptions, EventLoop, Reactor, Remote};
+use waterwheel::{Address, Config, ConnectOptions, EventLoop, Reactor, Remote};
 
-/// After this long a test gives up. Nothing is asserted about how long things take.
+/// After this long a test gives up. It guards against a hang and asserts no time.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Runs a reactor in a thread of its own; `setup` gives what the test wants to know of it. It is
-/// stopped, and its state returned, by [`Running::stop`].
+/// Runs a reactor in a thread of its own; `setup` returns what the test needs, such as an address.
+/// [`Running::stop`] stops the reactor and returns its state.
 struct Running<S: 'static> {
     remote: Remote<S>,
     thread: thread::JoinHandle<std::io::Result<S>>,
@@ -57,9 +57,8 @@ fn websocket(address: SocketAddr, path: &str) -> WebSocket<TcpStream> {
         .0
 }
 
-// W1, W2
 #[test]
-fn another_implementation_gets_back_what_it_sends() {
+fn tungstenite_gets_its_messages_back() {
     let (running, address) = start(Vec::new(), |reactor| {
         let listener = reactor.websocket("127.0.0.1:0", |ws| {
             ws.on_open(|ws, handshake| ws.state.push(format!("open {}", handshake.path())));
@@ -83,7 +82,6 @@ fn another_implementation_gets_back_what_it_sends() {
     assert_eq!(seen.len(), 2, "{seen:?}");
 }
 
-// C1
 #[test]
 fn a_raw_stream_comes_back_whole() {
     const BYTES: usize = 64 * 1024 * 1024;
@@ -91,7 +89,7 @@ fn a_raw_stream_comes_back_whole() {
         let listener = reactor.stream("127.0.0.1:0", |stream| {
             stream.on_data(|stream, bytes| {
                 stream.send(bytes);
-                // Reading waits until the client has taken what is queued.
+                // Reading pauses until the client has read what is queued.
                 if 512 * 1024 < stream.reactor.queued_bytes(stream.id) {
                     stream.reactor.pause(stream.id);
                 }
@@ -127,10 +125,9 @@ fn a_raw_stream_comes_back_whole() {
     running.stop();
 }
 
-// C3
 #[cfg(unix)]
 #[test]
-fn a_unix_socket_serves_and_is_a_client() {
+fn a_unix_socket_can_be_served_and_connected_to() {
     let path = std::env::temp_dir().join(format!("waterwheel-loopback-{}", std::process::id()));
     let address = format!("unix:{}", path.display());
     let listen = address.clone();
@@ -165,17 +162,17 @@ fn temporary(name: &str) -> std::path::PathBuf {
 
 #[cfg(unix)]
 fn listen_on(path: &std::path::Path) -> std::io::Result<EventLoop<()>> {
-    let mut event_loop = EventLoop::new(waterwheel::Config::default(), ())?;
+    let mut event_loop = EventLoop::new(Config::default(), ())?;
     let address = format!("unix:{}", path.display());
     event_loop.reactor().stream(&address, |_| {})?;
     Ok(event_loop)
 }
 
-// C3. Connecting to a file that is no socket is refused just as to one that nobody listens on: it
-// was taken for one and removed.
+// A regular file refuses a connect just as an abandoned socket does, so it was once taken for
+// one and removed.
 #[cfg(unix)]
 #[test]
-fn a_file_that_is_no_socket_is_not_replaced_by_one() {
+fn a_regular_file_is_not_replaced_by_a_socket() {
     let path = temporary("notes");
     std::fs::write(&path, "precious").unwrap();
     let error = listen_on(&path).err().unwrap().to_string();
@@ -184,10 +181,9 @@ fn a_file_that_is_no_socket_is_not_replaced_by_one() {
     std::fs::remove_file(path).unwrap();
 }
 
-// C3
 #[cfg(unix)]
 #[test]
-fn a_socket_that_nobody_listens_on_is_replaced() {
+fn an_abandoned_socket_file_is_replaced() {
     let path = temporary("left");
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     assert!(path.exists());
@@ -197,10 +193,10 @@ fn a_socket_that_nobody_listens_on_is_replaced() {
     assert!(!path.exists());
 }
 
-// C3. The file of whoever has taken over the path was removed with the listener.
+// Closing a listener once removed the socket file of a process that had taken over its path.
 #[cfg(unix)]
 #[test]
-fn a_listener_removes_its_own_file_only() {
+fn a_listener_removes_only_its_own_socket_file() {
     let path = temporary("taken-over");
     let first = listen_on(&path).unwrap();
     std::fs::remove_file(&path).unwrap();
@@ -230,7 +226,6 @@ fn outcome_of(address: String, from: Option<IpAddr>) -> Vec<String> {
     running.thread.join().unwrap().unwrap()
 }
 
-// C5
 #[test]
 fn a_connect_has_one_outcome() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -241,14 +236,14 @@ fn a_connect_has_one_outcome() {
             assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0);
         }
     });
-    // The name has an IPv6 address too on most machines, at which nobody listens.
+    // On most machines the name has an IPv6 address too, at which no server listens.
     for host in ["127.0.0.1", "localhost"] {
         let seen = outcome_of(format!("{host}:{port}"), None);
         assert_eq!(seen.len(), 2, "{seen:?}");
         assert_eq!(seen[0], "open");
     }
     accepting.join().unwrap();
-    // Ours, so that nobody else listens there meanwhile.
+    // The port is bound here, so that no other program can listen there meanwhile.
     let mute = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     mute.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
         .unwrap();
@@ -258,10 +253,10 @@ fn a_connect_has_one_outcome() {
     assert!(seen[0].contains("ConnectionRefused"), "{seen:?}");
 }
 
-// C5. Only Linux has all of 127.0.0.0/8 by itself.
+// Only Linux has all of 127.0.0.0/8 without configuration.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_stream_comes_from_the_address_that_is_asked_for() {
+fn a_stream_connects_from_the_given_local_address() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     for from in [[127, 0, 0, 2], [127, 0, 0, 3]].map(IpAddr::from) {
@@ -277,12 +272,11 @@ fn a_stream_comes_from_the_address_that_is_asked_for() {
     }
 }
 
-// C5
 #[test]
-fn an_address_that_this_machine_does_not_have_is_an_outcome() {
+fn an_unavailable_local_address_fails_in_on_close() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    // One of the documentation's, which nobody has. Source: RFC 5737.
+    // An address for documentation, which no machine has. Source: RFC 5737.
     let seen = outcome_of(address.clone(), Some([192, 0, 2, 1].into()));
     assert_eq!(seen, ["Io(AddrNotAvailable)"]);
     let of_another_family = outcome_of(address, Some(std::net::Ipv6Addr::LOCALHOST.into()));
@@ -293,9 +287,8 @@ fn an_address_that_this_machine_does_not_have_is_an_outcome() {
     );
 }
 
-// R5
 #[test]
-fn what_other_threads_hand_over_runs_in_their_order() {
+fn closures_of_each_remote_run_in_their_order() {
     const THREADS: usize = 8;
     const CALLS: usize = 10_000;
     let (running, ()) = start(vec![0; THREADS], |_| ());
@@ -321,9 +314,8 @@ fn what_other_threads_hand_over_runs_in_their_order() {
     assert!(remote.run(|_| ()).is_err());
 }
 
-// C2
 #[test]
-fn peers_that_reset_are_told_of_once() {
+fn a_reset_by_the_peer_calls_on_close_once() {
     const CLIENTS: usize = 200;
     let (running, address) = start((0, 0), |reactor| {
         let listener = reactor.stream("127.0.0.1:0", |stream| {
@@ -346,7 +338,7 @@ fn peers_that_reset_are_told_of_once() {
             (&client).write_all(b"x").unwrap();
         }
         if index % 2 == 0 {
-            // Closed with this, a socket is reset.
+            // Closing a socket with a linger time of zero resets it.
             client.set_linger(Some(Duration::ZERO)).unwrap();
         }
     }
@@ -354,7 +346,7 @@ fn peers_that_reset_are_told_of_once() {
 }
 
 #[test]
-fn a_port_that_is_taken_is_an_error_that_names_it() {
+fn a_taken_port_is_an_error_that_names_it() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let error = Reactor::run((), |reactor| reactor.websocket(&address, |_| ())).unwrap_err();
@@ -363,7 +355,7 @@ fn a_port_that_is_taken_is_an_error_that_names_it() {
 }
 
 #[test]
-fn an_address_that_is_none_is_told_what_was_expected() {
+fn an_invalid_address_is_an_error_that_names_the_expected_form() {
     for address in [
         "8080",
         "localhost",
@@ -380,13 +372,13 @@ fn an_address_that_is_none_is_told_what_was_expected() {
 
 #[cfg(unix)]
 #[test]
-fn a_reactor_lives_inside_another_loop() {
+fn an_event_loop_runs_inside_another_poll() {
     use std::os::fd::AsRawFd;
 
     use mio::unix::SourceFd;
     use mio::{Events, Interest, Poll, Token};
 
-    let mut event_loop = EventLoop::new(waterwheel::Config::default(), 0).unwrap();
+    let mut event_loop = EventLoop::new(Config::default(), 0).unwrap();
     let listener = event_loop.reactor().stream("127.0.0.1:0", |stream| {
         stream.on_data(|stream, bytes| {
             *stream.state += bytes.len();
@@ -416,4 +408,79 @@ fn a_reactor_lives_inside_another_loop() {
     }
     assert_eq!(&client.join().unwrap(), b"hello");
     assert_eq!(event_loop.into_state(), 5);
+}
+
+/// Turns the loop until `is_done`. The limit only guards against a test that hangs.
+fn turn_until<S: 'static>(
+    event_loop: &mut EventLoop<S>,
+    is_done: impl Fn(&mut EventLoop<S>) -> bool,
+) {
+    let began = Instant::now();
+    while !is_done(event_loop) {
+        assert!(
+            began.elapsed() < PATIENCE,
+            "the expected state was never reached"
+        );
+        event_loop.turn(Some(Duration::from_millis(100))).unwrap();
+    }
+}
+
+// The kernel announces the bytes once. Bytes above the budget of one turn must be read by later
+// turns without another announcement. On a Unix socket all bytes are there before the first turn.
+#[cfg(unix)]
+#[test]
+fn bytes_above_the_read_budget_are_read_in_later_turns() {
+    const BUDGET_BYTES: usize = 32 * 1024;
+    let config = Config {
+        read_budget_bytes: BUDGET_BYTES,
+        read_buffer_bytes: BUDGET_BYTES,
+        ..Config::default()
+    };
+    let path = temporary("budget");
+    let mut event_loop = EventLoop::new(config, 0).unwrap();
+    let listener = event_loop
+        .reactor()
+        .stream(&format!("unix:{}", path.display()), |stream| {
+            stream.on_data(|stream, bytes| *stream.state += bytes.len());
+        });
+    listener.unwrap();
+    let mut client = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    client.set_nonblocking(true).unwrap();
+    let mut sent = 0;
+    while let Ok(count) = client.write(&[7; 4096]) {
+        sent += count;
+    }
+    assert!(3 * BUDGET_BYTES < sent, "{sent} bytes need several turns");
+    turn_until(&mut event_loop, |event_loop| *event_loop.state() == sent);
+}
+
+#[test]
+fn a_closed_listener_refuses_clients_and_its_connections_stay_open() {
+    let mut event_loop = EventLoop::new(Config::default(), 0).unwrap();
+    let listener = event_loop.reactor().stream("127.0.0.1:0", |stream| {
+        stream.on_data(|stream, bytes| {
+            *stream.state += bytes.len();
+            stream.send(bytes)
+        });
+    });
+    let listener = listener.unwrap();
+    let address = port(event_loop.reactor(), listener);
+    let mut client = TcpStream::connect(address).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    turn_until(&mut event_loop, |event_loop| {
+        event_loop.reactor().connection_count() == 1
+    });
+    assert!(event_loop.reactor().close_listener(listener));
+    assert!(
+        !event_loop.reactor().close_listener(listener),
+        "closed before"
+    );
+    event_loop.turn(Some(Duration::ZERO)).unwrap();
+    let refused = TcpStream::connect(address).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    client.write_all(b"still").unwrap();
+    turn_until(&mut event_loop, |event_loop| *event_loop.state() == 5);
+    let mut echo = [0; 5];
+    client.read_exact(&mut echo).unwrap();
+    assert_eq!(&echo, b"still");
 }

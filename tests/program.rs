@@ -1,4 +1,4 @@
-//! The program as its users run it: real processes, real sockets, a client that is not ours.
+//! The program as its users run it: real processes, real sockets, clients of other implementations.
 
 #![cfg(all(unix, feature = "program"))]
 
@@ -13,7 +13,7 @@ use support::{Http, Server, has};
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Message, WebSocket};
 
-/// A `curl -N` on an event stream. Dropped, it is killed.
+/// A `curl -N` on an event stream. Dropping this kills it.
 struct Curl {
     child: Child,
     lines: BufReader<ChildStdout>,
@@ -52,7 +52,7 @@ impl Drop for Curl {
     }
 }
 
-/// Publishes until so many members get it.
+/// Publishes until a message reaches this number of members.
 fn publish_until_delivered(http: &mut Http, topic: &str, members: usize) {
     let expected = format!("\"delivered\":{members}}}");
     loop {
@@ -133,19 +133,19 @@ fn term_says_goodbye_and_ends_with_success() {
         }
     };
     assert_eq!(close.code, CloseCode::Away);
-    // The peer's answer is written on the next call.
+    // Tungstenite writes its answer on the next call.
     let _ = plain.flush();
     while let Some(data) = curl.next() {
         assert_eq!(data, "begin");
     }
-    // With 18 it would say that the body was cut short.
+    // An exit code of 18 would mean that the body was cut short.
     assert_eq!(curl.child.wait().unwrap().code(), Some(0));
     let (status, log) = server.ended();
     assert_eq!(status.code(), Some(0), "{log}");
 }
 
 #[test]
-fn int_is_as_good_as_term() {
+fn int_drains_like_term() {
     let server = Server::start(&["--drain-window", "0"]);
     let mut client = server.websocket("/ws");
     server.signal("-INT");
@@ -166,18 +166,18 @@ fn a_second_term_ends_at_once() {
     let mut http = Http::new(server.connect());
     publish_until_delivered(&mut http, "chat", 1);
     server.terminate();
-    // Draining has begun when nothing accepts any more.
+    // Draining has begun when the listener refuses connections.
     while TcpStream::connect(server.address).is_ok() {
         thread::yield_now();
     }
     server.terminate();
-    // Within this hour.
+    // The drain alone would take an hour.
     let (status, log) = server.ended();
     assert!(status.success(), "{log}");
 }
 
 #[test]
-fn too_few_descriptors_are_said_before_anything_is_announced() {
+fn too_few_descriptors_fail_before_anything_is_announced() {
     let output = Command::new("bash")
         .args(["-c", "ulimit -n 40 && exec \"$0\" \"$@\""])
         .arg(env!("CARGO_BIN_EXE_waterwheel"))
@@ -194,83 +194,7 @@ fn too_few_descriptors_are_said_before_anything_is_announced() {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
-fn out_of_descriptors_it_rests_and_serves_those_who_come_later() {
-    let server = Server::start_with_descriptors(64, &[]);
-    let mut clients: Vec<_> = (0..200).map(|_| server.connect()).collect();
-    for client in &mut clients {
-        client
-            .write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            .unwrap();
-    }
-    let answered = |client: &mut TcpStream| {
-        let mut answer = [0; 15];
-        client.read_exact(&mut answer).unwrap();
-        assert_eq!(&answer, b"HTTP/1.1 200 OK");
-    };
-    answered(&mut clients[0]);
-    // Two seconds in which two hundred clients want something. Nothing is waited for: this is the
-    // window in which work is counted, and a slower machine does the same or less in it.
-    let before = server.processor_ticks();
-    thread::sleep(std::time::Duration::from_secs(2));
-    let ticks = server.processor_ticks() - before;
-    assert!(ticks < 10, "{ticks} ticks of 10 ms in 2 s");
-    // Each who leaves makes room for the next.
-    for mut client in clients.into_iter().skip(1) {
-        answered(&mut client);
-    }
-    let (status, answer) = Http::new(server.connect()).request("GET", "/healthz", b"");
-    assert_eq!((status, answer.as_str()), (200, "ok\n"));
-}
-
-// C10, rule 8: the kernel gives out, not our own limit.
-#[test]
-#[cfg(target_os = "linux")]
-fn when_the_kernel_has_no_descriptors_it_backs_off_and_goes_on() {
-    if !has("prlimit") {
-        return;
-    }
-    let server = Server::start(&["--drain-window", "0"]);
-    let id = server.child.id().to_string();
-    let opened = std::fs::read_dir(format!("/proc/{id}/fd")).unwrap().count();
-    let limit = opened + 20;
-    let lower = Command::new("prlimit")
-        .args([&format!("--nofile={limit}:{limit}"), "--pid", &id])
-        .status();
-    assert!(lower.unwrap().success());
-    let mut clients: Vec<_> = (0..32).map(|_| server.connect()).collect();
-    let is_served = |client: &mut TcpStream| {
-        client
-            .write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            .unwrap();
-        let mut answer = [0; 15];
-        client.read_exact(&mut answer).unwrap();
-        assert_eq!(&answer, b"HTTP/1.1 200 OK");
-    };
-    // Who came first is served meanwhile. Nothing is waited for: this is the window in which work
-    // is counted.
-    clients[..10].iter_mut().for_each(is_served);
-    let before = server.processor_ticks();
-    thread::sleep(std::time::Duration::from_secs(1));
-    let ticks = server.processor_ticks() - before;
-    assert!(ticks < 5, "{ticks} ticks of 10 ms in 1 s");
-    // Those who leave make room for all the others.
-    drop(clients.drain(..20));
-    clients.iter_mut().for_each(is_served);
-    drop(clients);
-    server.terminate();
-    let (status, log) = server.ended();
-    assert!(status.success());
-    // Once until one is accepted again, which may be before all have left.
-    let lines = log
-        .lines()
-        .filter(|line| line.contains("out of descriptors"));
-    assert!((1..=3).contains(&lines.count()), "{log}");
-}
-
-// O6
-#[test]
-fn the_log_has_one_line_for_each_kind_of_misdirected_client_and_no_words_of_theirs() {
+fn misdirected_clients_are_one_log_line_a_kind_without_their_bytes() {
     let server = Server::start(&["--log", "debug"]);
     for said in [&b"\x16\x03\x01\x02\x00\x01"[..], b"PROXY TCP4 1.1.1.1 "] {
         for _ in 0..2 {
@@ -301,7 +225,7 @@ fn the_log_has_one_line_for_each_kind_of_misdirected_client_and_no_words_of_thei
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_client_that_stops_reading_costs_its_limit_and_no_more() {
+fn a_client_that_stops_reading_costs_at_most_its_queue_limit() {
     const MESSAGES: usize = 100;
     const BYTES: usize = 1024 * 1024;
     let server = Server::start(&["--log", "debug"]);
@@ -334,11 +258,11 @@ fn a_client_that_stops_reading_costs_its_limit_and_no_more() {
         most = most.max(server.resident_bytes());
     }
     let reader = reading.join().unwrap();
-    // The queue's limit is 1 MiB and one message; the message that is being received, the one that
-    // is being published and the queue of the reader come on top. 100 MB would be seen.
+    // A queue holds 1 MiB and one message. The message being received, the one being published and
+    // the queue of the other client come on top. Without a limit it would be 100 MB.
     let growth = most - before;
     assert!(growth < 16 * 1024 * 1024, "{growth} bytes");
-    // The stopped client, should it wake up: what was begun, and then why.
+    // A client that reads again gets the rest of a begun message, and then the reason.
     let close = loop {
         match stopped.read().unwrap() {
             Message::Close(close) => break close.unwrap(),
@@ -356,7 +280,7 @@ fn a_client_that_stops_reading_costs_its_limit_and_no_more() {
 }
 
 #[test]
-fn a_port_in_use_is_a_sentence_and_exit_code_1() {
+fn a_port_in_use_is_reported_with_exit_code_1() {
     let server = Server::start(&[]);
     let output = Command::new(env!("CARGO_BIN_EXE_waterwheel"))
         .args(["--listen", &server.address.to_string()])
@@ -375,7 +299,7 @@ fn a_port_in_use_is_a_sentence_and_exit_code_1() {
 }
 
 #[test]
-fn nothing_is_announced_before_all_is_there() {
+fn no_listener_is_announced_before_all_are_bound() {
     let server = Server::start(&[]);
     let taken = server.address.to_string();
     for command in ["serve", "echo"] {
@@ -389,10 +313,10 @@ fn nothing_is_announced_before_all_is_there() {
     }
 }
 
-// Nobody reads what it says, so it stands where it says the first word of listening. A signal there
-// killed it, since the handlers came later.
+// The signal handlers were once installed after the announcement, so that a signal in between
+// killed the process. Here its standard output is full, so it stops in the announcement.
 #[test]
-fn who_hears_that_it_listens_may_end_it_by_a_signal() {
+fn a_signal_after_the_announcement_ends_the_program_cleanly() {
     use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
     for command in ["serve", "echo"] {
@@ -427,7 +351,7 @@ fn who_hears_that_it_listens_may_end_it_by_a_signal() {
 }
 
 #[test]
-fn nobody_publishes_to_strangers_by_accident() {
+fn a_public_listener_needs_a_token_or_open() {
     let output = Command::new(env!("CARGO_BIN_EXE_waterwheel"))
         .args(["--listen", "0.0.0.0:0"])
         .env_remove("WATERWHEEL_PUBLISH_TOKEN")
@@ -442,9 +366,8 @@ fn nobody_publishes_to_strangers_by_accident() {
     assert!(output.stdout.is_empty());
 }
 
-// A name that has no address was said to be one that strangers reach.
 #[test]
-fn port_and_token_may_come_from_the_environment() {
+fn port_and_token_are_taken_from_the_environment() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_waterwheel"));
     command
         .env("PORT", "0")
@@ -463,7 +386,7 @@ fn port_and_token_may_come_from_the_environment() {
 }
 
 #[test]
-fn a_port_that_is_none_is_named_and_exit_code_2() {
+fn an_invalid_port_is_named_with_exit_code_2() {
     let output = Command::new(env!("CARGO_BIN_EXE_waterwheel"))
         .env("PORT", "http")
         .output()
@@ -477,7 +400,7 @@ fn a_port_that_is_none_is_named_and_exit_code_2() {
 }
 
 #[test]
-fn pages_of_an_allowed_origin_are_served_and_others_are_not() {
+fn only_pages_of_allowed_origins_are_served() {
     let server = Server::start(&["--allow-origin", "https://example.org"]);
     let ask_as = |host: &str, origin: &str| {
         let mut stream = server.connect();
@@ -512,7 +435,7 @@ fn pages_of_an_allowed_origin_are_served_and_others_are_not() {
 }
 
 #[test]
-fn above_max_connections_clients_wait_until_one_leaves() {
+fn clients_above_max_connections_wait_until_one_leaves() {
     let server = Server::start(&["--max-connections", "1"]);
     let mut first = Http::new(server.connect());
     assert_eq!(first.request("GET", "/healthz", b"").0, 200);
@@ -520,7 +443,7 @@ fn above_max_connections_clients_wait_until_one_leaves() {
     second
         .write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         .unwrap();
-    // Whatever it says of the second, it has said before it answers this.
+    // The log lines about the second client are written before this answer.
     assert_eq!(first.request("GET", "/healthz", b"").0, 200);
     drop(first);
     let mut answer = String::new();
@@ -532,8 +455,9 @@ fn above_max_connections_clients_wait_until_one_leaves() {
     assert!(log.contains("accepting pauses at 1 connections"), "{log}");
 }
 
+// Such a name was once reported as a public listener without a token.
 #[test]
-fn a_name_without_an_address_is_what_is_wrong() {
+fn a_name_without_an_address_is_reported_before_the_missing_token() {
     for listen in ["nosuchhost.invalid:80", "*:0"] {
         let output = Command::new(env!("CARGO_BIN_EXE_waterwheel"))
             .args(["--listen", listen])
@@ -550,9 +474,9 @@ fn a_name_without_an_address_is_what_is_wrong() {
     }
 }
 
-// It was refused as no token.
+// An empty token was once refused as an invalid one.
 #[test]
-fn an_empty_token_in_the_environment_is_none() {
+fn an_empty_token_in_the_environment_counts_as_unset() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_waterwheel"));
     command.env("WATERWHEEL_PUBLISH_TOKEN", "");
     let server = Server::spawn(command);
@@ -561,7 +485,7 @@ fn an_empty_token_in_the_environment_is_none() {
 }
 
 #[test]
-fn words_it_does_not_know_are_named_and_exit_code_2() {
+fn invalid_arguments_are_named_with_exit_code_2() {
     for (words, named) in [
         (&["--lissen", "x"][..], "--lissen"),
         (&["--drain-window", "soon"], "soon"),
@@ -581,7 +505,7 @@ fn words_it_does_not_know_are_named_and_exit_code_2() {
 }
 
 #[test]
-fn a_unix_socket_serves_the_same() {
+fn a_unix_socket_serves_the_hub_and_is_removed() {
     use std::os::unix::net::UnixStream;
     let path = std::env::temp_dir().join(format!("waterwheel-{}.sock", std::process::id()));
     let listen = format!("unix:{}", path.display());
@@ -600,7 +524,7 @@ fn a_unix_socket_serves_the_same() {
 }
 
 #[test]
-fn echo_gives_back_what_it_gets() {
+fn echo_returns_messages_and_bodies() {
     let server = Server::start(&["echo"]);
     let mut client = server.websocket("/any/path?at=all");
     for length in [0, 1, 125, 126, 65_535, 65_536, 3_000_000] {
@@ -623,7 +547,7 @@ fn echo_to_all_reaches_every_client() {
     let server = Server::start(&["echo", "--to", "all"]);
     let mut clients: Vec<_> = (0..10).map(|_| server.websocket("/")).collect();
     for client in &mut clients {
-        // Its own message comes back when it is a member.
+        // A client that gets its own message back is a member.
         support::round_trip(client, "here");
     }
     clients[3].send(Message::text("to all")).unwrap();
@@ -634,7 +558,7 @@ fn echo_to_all_reaches_every_client() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn the_doctor_says_a_line_for_each_limit_and_ends_with_what_they_come_to() {
+fn the_doctor_prints_a_line_for_each_limit_and_exits_by_the_worst() {
     for connections in ["1", "100000000"] {
         let output = Command::new(env!("CARGO_BIN_EXE_waterwheel"))
             .args(["doctor", "--connections", connections])

@@ -16,7 +16,7 @@ use tungstenite::client::IntoClientRequest;
 use tungstenite::http::HeaderValue;
 use tungstenite::{Message, WebSocket};
 
-/// Enough for each of two reactors to have some, but once in half a million runs.
+/// So many that both reactors get some, except once in half a million runs.
 const MEMBERS: usize = 20;
 const TOPICS: [&str; 4] = ["a", "b", "c", "d"];
 const COUNT: usize = 100;
@@ -31,14 +31,14 @@ fn envelope(server: &Server) -> WebSocket<TcpStream> {
     tungstenite::client(request, server.connect()).unwrap().0
 }
 
-/// What a member got: topic, id and data, in its order.
+/// The publications that a member got: topic, id and data, in their order.
 type Received = Vec<(String, u64, String)>;
 
 fn number(id: &str) -> u64 {
     id.split_once(':').unwrap().1.parse().unwrap()
 }
 
-/// Subscribes to all topics. Returns what reads until each has ended.
+/// Subscribes to all topics. The returned closure reads until each of them has ended.
 fn websocket_member(server: &Server) -> impl FnOnce() -> Received + Send + 'static {
     let mut client = envelope(server);
     for topic in TOPICS {
@@ -67,7 +67,7 @@ fn websocket_member(server: &Server) -> impl FnOnce() -> Received + Send + 'stat
     }
 }
 
-/// The same over an event stream, which does not say which topic it was.
+/// The same over an event stream, whose events do not name their topic.
 fn stream_member(server: &Server) -> impl FnOnce() -> Received + Send + 'static {
     let mut stream = server.connect();
     let names = TOPICS.map(|topic| format!("topic={topic}")).join("&");
@@ -77,7 +77,7 @@ fn stream_member(server: &Server) -> impl FnOnce() -> Received + Send + 'static 
     )
     .unwrap();
     let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
-    // The first comment comes when it is subscribed.
+    // The first comment is sent after the subscription.
     assert!(lines.any(|line| line == ":"));
     move || {
         let mut received = Received::new();
@@ -88,7 +88,7 @@ fn stream_member(server: &Server) -> impl FnOnce() -> Received + Send + 'static 
             if let Some(text) = line.strip_prefix("id: ") {
                 id = number(text);
             } else if let Some(data) = line.strip_prefix("data: ") {
-                // From the envelope it is JSON.
+                // A message from the envelope is JSON.
                 let data = data.trim_matches('"');
                 if data == "end" {
                     open -= 1;
@@ -109,7 +109,7 @@ fn members_on_all_reactors_get_each_topic_in_one_order_and_delivered_counts_all(
         members.push(thread::spawn(websocket_member(&server)));
         members.push(thread::spawn(stream_member(&server)));
     }
-    // Each on a connection of its own, and one by the envelope, whose publications have no answer.
+    // Each publisher has a connection of its own. One uses the envelope, which sends no answers.
     let publishers: Vec<_> = (0..2)
         .map(|publisher| {
             let mut http = Http::new(server.connect());
@@ -141,7 +141,7 @@ fn members_on_all_reactors_get_each_topic_in_one_order_and_delivered_counts_all(
         .collect();
     assert_eq!(answered.len(), 2 * COUNT, "no id twice");
     for topic in TOPICS {
-        // Overloaded all that this client published to the topic before.
+        // It comes after all that this client published to the topic before.
         let text = json!({"publish": topic, "data": "end"}).to_string();
         client.send(Message::text(text)).unwrap();
     }
@@ -150,7 +150,7 @@ fn members_on_all_reactors_get_each_topic_in_one_order_and_delivered_counts_all(
         .map(|member| member.join().unwrap())
         .collect();
 
-    // Messages by their numbers, from the first member, whose transport tells the topics apart.
+    // Messages by their ids, from the first member, whose transport names the topics.
     let mut topic_of = BTreeMap::new();
     for (topic, id, data) in &received[0] {
         assert_eq!(topic_of.insert(*id, (topic.clone(), data.clone())), None);
@@ -193,12 +193,12 @@ fn goodbyes(server: Server, mut clients: Vec<WebSocket<TcpStream>>) {
                 message => assert!(message.is_text(), "{message:?}"),
             }
         }
-        // The answer is written on the next call.
+        // Tungstenite writes its answer on the next call.
         let _ = client.flush();
     }
     let (status, log) = server.ended();
     assert_eq!(status.code(), Some(0), "{log}");
-    // Both had some, and each said how many.
+    // Both reactors had connections, and each logged how many.
     let counts: Vec<usize> = log
         .lines()
         .filter_map(|line| line.split_once("draining ")?.1.split(' ').next())
@@ -221,18 +221,18 @@ fn a_second_term_ends_all_reactors_at_once() {
     let server = Server::start(&["--reactors", "2", "--drain-window", "3600"]);
     let _clients: Vec<_> = (0..MEMBERS).map(|_| server.websocket("/ws")).collect();
     server.terminate();
-    // Draining has begun on both when nothing accepts any more.
+    // Draining has begun on both reactors when the port refuses connections.
     while TcpStream::connect(server.address).is_ok() {
         thread::yield_now();
     }
     server.terminate();
-    // Within this hour.
+    // The drain alone would take an hour.
     let (status, log) = server.ended();
     assert!(status.success(), "{log}");
 }
 
 #[test]
-fn each_listener_is_announced_once_and_a_unix_socket_reaches_all_members() {
+fn each_listener_is_announced_once_and_a_unix_socket_reaches_all_reactors() {
     let path = std::env::temp_dir().join(format!("waterwheel-{}.sock", std::process::id()));
     let mut child = Command::new(env!("CARGO_BIN_EXE_waterwheel"))
         .args(["--reactors", "2", "--drain-window", "0"])
@@ -258,7 +258,7 @@ fn each_listener_is_announced_once_and_a_unix_socket_reaches_all_members() {
         client.send(Message::text("news")).unwrap();
     }
     let mut delivered = 0;
-    // A plain subscription has no answer: until all are there.
+    // A plain subscription has no answer, so this publishes until all members are there.
     while delivered < MEMBERS as u64 {
         let mut stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -297,7 +297,7 @@ fn a_port_that_is_taken_is_not_shared_with_another_hub() {
 }
 
 #[test]
-fn connections_are_shared_out_and_who_waits_is_served_when_others_leave() {
+fn connections_are_shared_out_and_waiting_clients_are_served_later() {
     let server = Server::start(&["--reactors", "2", "--max-connections", "2"]);
     let mut clients: Vec<_> = (0..MEMBERS).map(|_| server.connect()).collect();
     for client in &mut clients {
@@ -305,7 +305,7 @@ fn connections_are_shared_out_and_who_waits_is_served_when_others_leave() {
             .write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             .unwrap();
     }
-    // Each is the first of those who wait for its reactor when all before it have left.
+    // When all clients before it have left, each one is the first in the backlog of its reactor.
     for mut client in clients {
         let mut answer = [0; 15];
         client.read_exact(&mut answer).unwrap();

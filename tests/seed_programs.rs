@@ -33,7 +33,6 @@ fn request<S: 'static>(sim: &mut Sim<S>, request: &str) -> SimStream {
     stream
 }
 
-// R12, W2: seed 1
 #[test]
 fn echo_greets_answers_and_survives_a_client_that_closes_or_does_not_read() {
     let mut sim = Sim::new((), echo::setup);
@@ -56,13 +55,12 @@ fn echo_greets_answers_and_survives_a_client_that_closes_or_does_not_read() {
     ];
     assert_eq!(client.take_events(), expected);
     assert!(client.is_closed());
-    // The original ends when it sends on a closing socket, and keeps everything for the deaf.
+    // The client that does not read has not stopped the program.
     assert!(sim.is_running() && !deaf.is_closed());
 }
 
-// R12: seed 4
 #[test]
-fn chat_tells_everybody_and_forgets_who_has_left() {
+fn chat_sends_to_all_members_and_forgets_those_that_left() {
     let mut sim = Sim::new(chat::Chat::default(), chat::setup);
     let clients: Vec<SimSocket> = (0..3).map(|_| sim.websocket("/")).collect();
     clients[0].send("hello");
@@ -79,9 +77,8 @@ fn chat_tells_everybody_and_forgets_who_has_left() {
     assert_eq!(clients[0].received(), ["alone"]);
 }
 
-// R12, S4: seed 3
 #[test]
-fn sse_chat_brings_one_post_to_every_stream_with_its_newlines() {
+fn sse_chat_sends_each_post_to_every_stream_with_its_newlines() {
     let mut sim = Sim::new((), sse_chat::setup);
     let streams: Vec<SimStream> = (0..2)
         .map(|_| request(&mut sim, "GET /chat HTTP/1.1\r\nHost: sim\r\n\r\n"))
@@ -116,9 +113,8 @@ fn sse_chat_brings_one_post_to_every_stream_with_its_newlines() {
     assert_eq!(sim.reactor().member_count("chat"), 1, "pruned");
 }
 
-// R12, H5: seed 7
 #[test]
-fn later_answers_after_two_seconds_and_notices_who_has_gone() {
+fn later_answers_after_two_seconds_and_notices_clients_that_left() {
     const LATER: &str = "GET /later HTTP/1.1\r\nHost: sim\r\n\r\n";
     let mut sim = Sim::new((), later::setup);
     let (waits, leaves) = (request(&mut sim, LATER), request(&mut sim, LATER));
@@ -133,7 +129,7 @@ fn later_answers_after_two_seconds_and_notices_who_has_gone() {
     assert!(answer.ends_with("\r\n\r\ndone"), "{answer}");
 }
 
-/// A blocking socket: what was said is read in pieces, what is answered is kept.
+/// A blocking socket: its input is read in pieces, and its output is kept.
 struct Blocking {
     input: Vec<u8>,
     read: usize,
@@ -162,9 +158,8 @@ impl Write for &mut Blocking {
     }
 }
 
-// R12, W12: seed 6
 #[test]
-fn driver_echo_needs_no_loop() {
+fn driver_echo_runs_without_an_event_loop() {
     let client = Machine::new(Role::Client);
     let mut input = b"GET / HTTP/1.1\r\nHost: sim\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"

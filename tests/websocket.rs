@@ -18,7 +18,7 @@ const fn secs(count: u64) -> Duration {
 
 type Log = Vec<String>;
 
-/// An echo that writes down everything it hears.
+/// An echo that logs its callbacks.
 fn echo(reactor: &mut Reactor<Log>) -> io::Result<ListenerId> {
     reactor.websocket("0.0.0.0:80", |ws| {
         ws.on_open(|ws, handshake| {
@@ -51,7 +51,7 @@ const UPGRADE: &str = "GET /chat HTTP/1.1\r\nHost: sim\r\nConnection: Upgrade\r\
 
 const MASK: [u8; 4] = [7, 1, 255, 80];
 
-/// A masked frame with any first byte and any payload, also one that must not be.
+/// A masked frame with any first byte and payload, including invalid ones.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![first];
     match payload.len() {
@@ -81,7 +81,6 @@ fn close_frame(code: u16, reason: &str) -> Vec<u8> {
 
 // ── a session ────────────────────────────────────────────────────────────────────────────────
 
-// W2
 #[test]
 fn text_binary_pings_and_a_clean_close() {
     let mut sim = Sim::new(Log::new(), echo);
@@ -115,9 +114,9 @@ fn text_binary_pings_and_a_clean_close() {
     assert_eq!(*sim.state(), expected);
 }
 
-// W2. Source: RFC 6455, section 7.1.5.
+// Source: RFC 6455, section 7.1.5.
 #[test]
-fn on_close_tells_who_ended_it_with_which_code_and_whether_it_was_clean() {
+fn on_close_gets_cause_code_and_cleanness() {
     type Act = fn(&mut Sim<Log>, &SimSocket);
     let cases: &[(&str, Act, Option<u16>, &str)] = &[
         (
@@ -211,9 +210,8 @@ fn close_all(sim: &mut Sim<Log>, code: u16, reason: &str) {
     sim.settle();
 }
 
-// W2
 #[test]
-fn what_is_queued_before_a_close_goes_first_and_what_comes_after_it_is_not_heard() {
+fn close_sends_queued_messages_first_and_ignores_later_ones() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.websocket("0.0.0.0:80", |ws| {
             ws.on_message(|ws, message| {
@@ -233,7 +231,7 @@ fn what_is_queued_before_a_close_goes_first_and_what_comes_after_it_is_not_heard
     client.send("three");
     client.close(4000);
     sim.settle();
-    // 123 bytes are what a control frame has room for, and half a character is none.
+    // A close frame has room for 123 bytes of reason, and a character is not cut in half.
     let reason = "é".repeat(61);
     let expected = [
         Received::Text("last words".into()),
@@ -243,12 +241,12 @@ fn what_is_queued_before_a_close_goes_first_and_what_comes_after_it_is_not_heard
     assert_eq!(*sim.state(), ["one", "Gone", &format!("4000 {reason}")]);
 }
 
-struct Object {
+struct CountingHandler {
     greeting: &'static str,
     count: usize,
 }
 
-impl WebSocketHandler<Log> for Object {
+impl WebSocketHandler<Log> for CountingHandler {
     fn on_open(&mut self, ws: &mut Ws<'_, Log>, handshake: &Handshake<'_>) {
         ws.send(format!("{} {}", self.greeting, handshake.path()));
     }
@@ -263,12 +261,36 @@ impl WebSocketHandler<Log> for Object {
     }
 }
 
-// W2
 #[test]
-fn one_object_may_take_all_callbacks() {
+fn a_reset_in_on_message_delivers_no_further_messages() {
+    for length in [1, 1000] {
+        let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
+            reactor.websocket("0.0.0.0:80", |ws| {
+                ws.on_message(|ws, message| {
+                    ws.state.push(message.to_string()[..1].to_owned());
+                    ws.reactor.reset(ws.id);
+                    let late = ws.send("too late");
+                    ws.state.push(format!("{late:?}"));
+                });
+                ws.on_close(|ws, close| ws.state.push(close.cause.to_string()));
+            })
+        });
+        let client = sim.websocket("/");
+        // All arrive in one read.
+        for text in ["a", "b", "c"] {
+            client.send(text.repeat(length));
+        }
+        sim.settle();
+        assert_eq!(*sim.state(), ["a", "Gone", "closed by us"], "{length}");
+        assert_eq!(client.take_events(), []);
+    }
+}
+
+#[test]
+fn one_handler_object_can_take_all_callbacks() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.websocket("0.0.0.0:80", |ws| {
-            ws.handler(Object {
+            ws.handler(CountingHandler {
                 greeting: "welcome to",
                 count: 0,
             })
@@ -285,9 +307,10 @@ fn one_object_may_take_all_callbacks() {
     assert_eq!(*sim.state(), ["2 1000 closed by peer"]);
 }
 
-// ── however the bytes come ───────────────────────────────────────────────────────────────────
+// ── cut bytes ────────────────────────────────────────────────────────────────────────────────
 
-/// Upgrade, fragments, a control frame among them, binary of three length forms, close.
+/// An upgrade, fragments with a control frame between them, binary of all three length encodings,
+/// and a close.
 fn session() -> Vec<u8> {
     let mut bytes = UPGRADE.as_bytes().to_vec();
     bytes.extend(frame(0x81, b"first"));
@@ -301,8 +324,8 @@ fn session() -> Vec<u8> {
     bytes
 }
 
-/// What the application heard and the client got, the session coming in pieces.
-fn heard_and_got(pieces: &[&[u8]], settle: bool) -> (Log, Vec<u8>) {
+/// The callbacks of the application and the bytes for the client, with the session in pieces.
+fn run_in_pieces(pieces: &[&[u8]], settle: bool) -> (Log, Vec<u8>) {
     let mut sim = Sim::new(Log::new(), echo);
     let client = sim.connect();
     let mut got = Vec::new();
@@ -319,10 +342,10 @@ fn heard_and_got(pieces: &[&[u8]], settle: bool) -> (Log, Vec<u8>) {
     (std::mem::take(sim.state()), got)
 }
 
-// W1: bytes behind the upgrade in the same read are the first frames.
+// Bytes behind the upgrade in the same read are the first frames.
 #[test]
-fn a_session_in_one_piece_loses_nothing() {
-    let (heard, got) = heard_and_got(&[&session()], true);
+fn frames_behind_the_upgrade_in_one_read_are_delivered() {
+    let (heard, got) = run_in_pieces(&[&session()], true);
     let expected = [
         "open /chat".to_owned(),
         "text first".into(),
@@ -347,22 +370,20 @@ fn a_session_in_one_piece_loses_nothing() {
     assert_eq!(got[head..], frames);
 }
 
-// W1
 #[test]
-fn every_cut_of_a_session_gives_the_same() {
+fn every_cut_of_a_session_gives_the_same_events() {
     let session = session();
-    let whole = heard_and_got(&[&session], true);
+    let whole = run_in_pieces(&[&session], true);
     for cut in 1..session.len() {
         let pieces = [&session[..cut], &session[cut..]];
-        assert_eq!(heard_and_got(&pieces, true), whole, "cut at {cut}");
+        assert_eq!(run_in_pieces(&pieces, true), whole, "cut at {cut}");
     }
     for length in 1..40 {
         let pieces: Vec<&[u8]> = session.chunks(length).collect();
-        assert_eq!(heard_and_got(&pieces, true), whole, "pieces of {length}");
+        assert_eq!(run_in_pieces(&pieces, true), whole, "pieces of {length}");
     }
 }
 
-// W1, C1
 #[test]
 fn short_reads_and_writes_change_nothing() {
     for seed in 0..200 {
@@ -407,7 +428,7 @@ fn short_reads_and_writes_change_nothing() {
     }
 }
 
-// Rule 11: whatever comes, nothing panics, and every connection ends.
+// No input panics, and every connection ends.
 #[test]
 fn noise_after_the_handshake_ends_the_connection_and_nothing_else() {
     let mut random: u64 = 42;
@@ -440,11 +461,11 @@ fn noise_after_the_handshake_ends_the_connection_and_nothing_else() {
     assert_eq!(sim.reactor().stats().panics, 0);
 }
 
-// ── faults of the peer, and ours ─────────────────────────────────────────────────────────────
+// ── protocol errors and panics ───────────────────────────────────────────────────────────────
 
-// W1, W5, rule 2, rule 11. Source: RFC 6455, section 7.4.1.
+// Source: RFC 6455, section 7.4.1.
 #[test]
-fn an_error_tells_its_code_to_the_peer_and_to_on_close() {
+fn a_protocol_error_sends_its_code_to_the_peer_and_to_on_close() {
     let too_long = |bytes| Error::FrameTooLong {
         bytes,
         max: 1 << 20,
@@ -531,8 +552,8 @@ fn an_error_tells_its_code_to_the_peer_and_to_on_close() {
                     });
                 });
                 ws.on_close(|ws, close| {
-                    let told = ws.state.replace(close.clone());
-                    assert_eq!(told.map(|told| told.cause), Some(close.cause));
+                    let error = ws.state.replace(close.clone());
+                    assert_eq!(error.map(|error| error.cause), Some(close.cause));
                 });
             })
         });
@@ -555,9 +576,9 @@ fn an_error_tells_its_code_to_the_peer_and_to_on_close() {
     }
 }
 
-// W2: 1003 is the application's to say, since it knows what it can take.
+// Only the application knows which kinds of messages it takes, so 1003 is sent by it.
 #[test]
-fn an_application_refuses_binary_with_1003() {
+fn an_application_can_refuse_binary_with_1003() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.websocket("0.0.0.0:80", |ws| {
             ws.on_message(|ws, message| match message {
@@ -579,9 +600,8 @@ fn an_application_refuses_binary_with_1003() {
     assert_eq!(*sim.state(), ["1003 closed by us: text only"]);
 }
 
-// W5, rule 11
 #[test]
-fn fragments_count_together_and_the_one_too_many_gets_1009() {
+fn fragments_above_the_message_limit_together_get_1009() {
     let mut sim = Sim::new(Log::new(), echo);
     sim.socket_bytes(8 * 1024 * 1024);
     let client = sim.websocket("/");
@@ -589,7 +609,7 @@ fn fragments_count_together_and_the_one_too_many_gets_1009() {
     client.send_bytes(frame(0x01, &fragment));
     sim.settle();
     assert!(client.take_events().is_empty());
-    // The header of the second is enough to know.
+    // The header of the second fragment already shows that the message is too long.
     client.send_bytes(&frame(0x00, &fragment)[..14]);
     sim.settle();
     assert_eq!(client.take_events(), [Received::Close(1009, String::new())]);
@@ -605,9 +625,8 @@ fn fragments_count_together_and_the_one_too_many_gets_1009() {
     );
 }
 
-// W5
 #[test]
-fn a_message_of_exactly_the_limit_is_taken_and_routes_have_their_own() {
+fn a_message_at_the_limit_is_taken_and_each_route_has_its_limit() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.http("0.0.0.0:80", |http| {
             for (path, max) in [("/small", 10), ("/large", 100)] {
@@ -638,9 +657,8 @@ fn a_message_of_exactly_the_limit_is_taken_and_routes_have_their_own() {
     }
 }
 
-// R8, rule 6
 #[test]
-fn a_panic_in_any_callback_of_a_socket_gets_1011_and_its_on_close() {
+fn a_panic_in_any_callback_closes_with_1011_and_calls_on_close() {
     for doomed in ["on_open", "on_message", "on_ping", "on_pong", "on_close"] {
         let mut sim = Sim::new(Log::new(), move |reactor: &mut Reactor<Log>| {
             reactor.websocket("0.0.0.0:80", move |ws| {
@@ -681,9 +699,8 @@ fn a_panic_in_any_callback_of_a_socket_gets_1011_and_its_on_close() {
 
 // ── time ─────────────────────────────────────────────────────────────────────────────────────
 
-// W6
 #[test]
-fn a_silent_peer_is_pinged_after_25_seconds_and_gone_20_later() {
+fn a_silent_peer_is_pinged_after_25_seconds_and_removed_20_later() {
     let mut sim = Sim::new(Log::new(), echo);
     let client = sim.websocket("/");
     sim.advance(secs(25));
@@ -694,7 +711,7 @@ fn a_silent_peer_is_pinged_after_25_seconds_and_gone_20_later() {
     assert!(!client.is_closed());
     sim.advance(LATE + LATE);
     assert!(client.is_closed());
-    assert_eq!(client.take_events(), [], "who is deaf is not talked to");
+    assert_eq!(client.take_events(), [], "no close frame for a dead peer");
     let expected = [
         "open /",
         "error pong deadline passed",
@@ -704,9 +721,8 @@ fn a_silent_peer_is_pinged_after_25_seconds_and_gone_20_later() {
     assert_eq!(sim.reactor().connection_count(), 0);
 }
 
-// W6
 #[test]
-fn a_peer_that_answers_or_says_anything_stays() {
+fn a_peer_that_answers_or_sends_anything_stays() {
     let mut sim = Sim::new(Log::new(), echo);
     let (answers, talks) = (sim.websocket("/"), sim.websocket("/"));
     for _ in 0..20 {
@@ -722,7 +738,7 @@ fn a_peer_that_answers_or_says_anything_stays() {
         sim.settle();
         assert_eq!(talks.received().len(), 1);
     }
-    // Who talks all the time is not pinged at all.
+    // A client that sends messages all the time is not pinged.
     for _ in 0..20 {
         sim.advance(secs(20));
         talks.send("x");
@@ -733,9 +749,32 @@ fn a_peer_that_answers_or_says_anything_stays() {
     assert!(!answers.is_closed() && !talks.is_closed());
 }
 
-// W6
+// Single bytes of a message that never ends are no sign of life. Otherwise a client could keep its
+// place for ever without one whole frame.
 #[test]
-fn a_route_without_pings_waits_for_ever() {
+fn an_endless_message_does_not_postpone_the_pong_deadline() {
+    let mut sim = Sim::new(Log::new(), echo);
+    let client = sim.websocket("/");
+    // The header announces a masked binary message of 1,000 bytes.
+    client.send_bytes([0x82, 0xfe, 0x03, 0xe8, 0, 0, 0, 0]);
+    for _ in 0..44 {
+        client.send_bytes([7]);
+        sim.advance(secs(1));
+    }
+    assert_eq!(sim.reactor().connection_count(), 1, "before the deadline");
+    client.send_bytes([7]);
+    sim.advance(secs(1) + LATE + LATE);
+    assert_eq!(sim.reactor().connection_count(), 0);
+    let expected = [
+        "open /",
+        "error pong deadline passed",
+        "close 1006 pong deadline passed, not clean",
+    ];
+    assert_eq!(*sim.state(), expected);
+}
+
+#[test]
+fn a_route_without_pings_keeps_silent_peers() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.websocket("0.0.0.0:80", |ws| ws.options().ping_interval = None)
     });
@@ -745,9 +784,8 @@ fn a_route_without_pings_waits_for_ever() {
     assert!(!client.is_closed());
 }
 
-// W6
 #[test]
-fn an_application_may_ping_too() {
+fn an_application_can_send_pings() {
     let mut sim = Sim::new(Log::new(), echo);
     let client = sim.websocket("/");
     let id = only_id(&mut sim);
@@ -769,10 +807,10 @@ fn fill(ws: &mut Ws<'_, Log>) {
     ws.send([0; 100_000]);
 }
 
-// W7: one absolute deadline, on every way out.
+// Closing has one absolute deadline, whichever side began it.
 #[test]
-fn ten_seconds_after_the_first_step_of_closing_the_socket_is_gone() {
-    /// What the client does, and what the server does when it hears `go`.
+fn a_closing_socket_is_removed_ten_seconds_after_its_first_step() {
+    /// An action of the client; the server acts when it receives `go`.
     type Act = fn(&SimSocket);
     let cases: &[(&str, bool, Act, fn(&mut Ws<'_, Log>), u16)] = &[
         (
@@ -878,7 +916,7 @@ fn ten_seconds_after_the_first_step_of_closing_the_socket_is_gone() {
         let client = sim.websocket("/");
         act(&client);
         sim.settle();
-        // A peer that sends a byte now and then gains nothing.
+        // Pings from the peer do not postpone the deadline.
         for _ in 0..9 {
             sim.advance(secs(1));
             client.ping(b"");
@@ -891,9 +929,8 @@ fn ten_seconds_after_the_first_step_of_closing_the_socket_is_gone() {
     }
 }
 
-// W7
 #[test]
-fn a_close_that_is_answered_ends_at_once() {
+fn an_answered_close_ends_at_once() {
     let mut sim = Sim::new(Log::new(), echo);
     let client = sim.websocket("/");
     close_all(&mut sim, 1000, "");
@@ -905,16 +942,16 @@ fn a_close_that_is_answered_ends_at_once() {
     assert_eq!(sim.reactor().connection_count(), 0);
 }
 
-// W7, C7: the answer of a peer that was paused is heard all the same.
+// The close frame of a paused peer is still read.
 #[test]
-fn closing_a_paused_socket_hears_its_answer() {
+fn closing_a_paused_socket_reads_the_answer() {
     for before in [false, true] {
         let mut sim = Sim::new(Log::new(), echo);
         let client = sim.websocket("/");
         let id = only_id(&mut sim);
         sim.reactor().pause(id);
         if before {
-            // Both say goodbye at the same time, and the peer's comes first.
+            // Both sides send a close frame at the same time, and the peer's arrives first.
             client.send("unheard");
             client.close(1000);
             sim.settle();
@@ -935,9 +972,8 @@ fn closing_a_paused_socket_hears_its_answer() {
     }
 }
 
-// W8
 #[test]
-fn a_broadcast_to_half_closing_sockets_answers_gone_and_goes_on() {
+fn a_broadcast_skips_closing_sockets_with_gone() {
     let mut sim = Sim::new(Vec::new(), |reactor: &mut Reactor<Vec<ConnId>>| {
         reactor.websocket("0.0.0.0:80", |ws| ws.on_open(|ws, _| ws.state.push(ws.id)))
     });
@@ -963,9 +999,8 @@ fn a_broadcast_to_half_closing_sockets_answers_gone_and_goes_on() {
     }
 }
 
-// Rule 10, O3
 #[test]
-fn a_drain_closes_sockets_with_1001_and_takes_no_new_ones() {
+fn a_drain_closes_sockets_with_1001_and_accepts_no_new_ones() {
     let mut sim = Sim::new(Log::new(), echo);
     let client = sim.websocket("/");
     let late = sim.connect();

@@ -49,7 +49,7 @@ fn peer(role: PeerRole, input: Vec<u8>) -> WebSocket<Memory> {
     WebSocket::from_raw_socket(memory, role, Some(config))
 }
 
-/// What both sides can say of a message.
+/// The properties of a message that both implementations report.
 #[derive(Clone, Debug, PartialEq)]
 enum Seen {
     Text(String),
@@ -87,8 +87,8 @@ impl From<PeerMessage> for Seen {
     }
 }
 
-/// All that the machine sees in `wire`, read in pieces of up to `piece_bytes_max` bytes.
-fn seen_here(
+/// The messages that our machine reads from `wire` in pieces of up to `piece_bytes_max` bytes.
+fn read_by_machine(
     role: Role,
     wire: &[u8],
     piece_bytes_max: usize,
@@ -116,8 +116,8 @@ fn seen_here(
     (seen, None)
 }
 
-/// All that tungstenite sees, and the error which ended it, if it was not the end of `wire`.
-fn seen_there(role: PeerRole, wire: &[u8]) -> (Vec<Seen>, Option<tungstenite::Error>) {
+/// The messages that tungstenite reads, and the error that ended it before the end of `wire`.
+fn read_by_tungstenite(role: PeerRole, wire: &[u8]) -> (Vec<Seen>, Option<tungstenite::Error>) {
     use tungstenite::error::ProtocolError::ResetWithoutClosingHandshake;
 
     let mut socket = peer(role, wire.to_vec());
@@ -146,25 +146,25 @@ fn random_text(random: &mut StdRng) -> String {
         .collect()
 }
 
-/// A stream of messages, some in fragments with control frames between, and what is in it.
+/// A stream of messages, some in fragments with control frames between them, and its content.
 fn random_stream(is_masked: bool, random: &mut StdRng) -> (Vec<u8>, Vec<Seen>) {
-    let (mut wire, mut said) = (Vec::new(), Vec::new());
+    let (mut wire, mut messages) = (Vec::new(), Vec::new());
     for _ in 0..random.random_range(1..8) {
         let text = random_text(random);
         match random.random_range(0..6) {
             0 => {
                 let payload = random_control(random);
                 encode_ping(mask_if(is_masked), &payload, &mut wire).unwrap();
-                said.push(Seen::Ping(payload));
+                messages.push(Seen::Ping(payload));
             }
             1 => {
                 let payload = random_control(random);
                 encode_pong(mask_if(is_masked), &payload, &mut wire).unwrap();
-                said.push(Seen::Pong(payload));
+                messages.push(Seen::Pong(payload));
             }
             2 => {
                 encode_message(mask_if(is_masked), Message::Text(&text), &mut wire);
-                said.push(Seen::Text(text));
+                messages.push(Seen::Text(text));
             }
             3 => {
                 encode_message(
@@ -172,7 +172,7 @@ fn random_stream(is_masked: bool, random: &mut StdRng) -> (Vec<u8>, Vec<Seen>) {
                     Message::Binary(text.as_bytes()),
                     &mut wire,
                 );
-                said.push(Seen::Binary(text.into_bytes()));
+                messages.push(Seen::Binary(text.into_bytes()));
             }
             kind => {
                 let is_text = kind == 4;
@@ -185,11 +185,11 @@ fn random_stream(is_masked: bool, random: &mut StdRng) -> (Vec<u8>, Vec<Seen>) {
                     if random.random_bool(0.3) {
                         let payload = random_control(random);
                         encode_ping(mask_if(is_masked), &payload, &mut wire).unwrap();
-                        said.push(Seen::Ping(payload));
+                        messages.push(Seen::Ping(payload));
                     }
                 }
                 write_fragment(0x80 | opcode, is_masked, rest, &mut wire);
-                said.push(if is_text {
+                messages.push(if is_text {
                     Seen::Text(text)
                 } else {
                     Seen::Binary(text.into_bytes())
@@ -199,9 +199,9 @@ fn random_stream(is_masked: bool, random: &mut StdRng) -> (Vec<u8>, Vec<Seen>) {
     }
     if random.random_bool(0.5) {
         encode_close(mask_if(is_masked), Some(1001.into()), "gone", &mut wire);
-        said.push(Seen::Close(Some(1001), "gone".to_owned()));
+        messages.push(Seen::Close(Some(1001), "gone".to_owned()));
     }
-    (wire, said)
+    (wire, messages)
 }
 
 fn random_control(random: &mut StdRng) -> Vec<u8> {
@@ -220,30 +220,34 @@ fn write_fragment(first: u8, is_masked: bool, payload: &[u8], wire: &mut Vec<u8>
 }
 
 #[test]
-fn both_see_what_was_said() {
+fn both_implementations_read_the_same_messages() {
     for seed in 0..300 {
         let random = &mut StdRng::seed_from_u64(seed);
         for (role, peer_role) in [
             (Role::Server, PeerRole::Server),
             (Role::Client, PeerRole::Client),
         ] {
-            let (wire, said) = random_stream(role == Role::Server, random);
+            let (wire, messages) = random_stream(role == Role::Server, random);
             let piece_bytes_max = [1, 10, 1000, usize::MAX][random.random_range(0..4)];
-            let (here, error) = seen_here(role, &wire, piece_bytes_max, random);
-            assert_eq!((here, error), (said.clone(), None), "seed {seed}, {role:?}");
-            let (there, error) = seen_there(peer_role, &wire);
+            let (ours, error) = read_by_machine(role, &wire, piece_bytes_max, random);
+            assert_eq!(
+                (ours, error),
+                (messages.clone(), None),
+                "seed {seed}, {role:?}"
+            );
+            let (theirs, error) = read_by_tungstenite(peer_role, &wire);
             assert!(error.is_none(), "seed {seed}: {error:?}");
-            assert_eq!(there, said, "seed {seed}, {role:?}");
+            assert_eq!(theirs, messages, "seed {seed}, {role:?}");
         }
     }
 }
 
 #[test]
-fn what_the_peer_writes_is_read() {
+fn frames_written_by_tungstenite_are_read() {
     for seed in 0..50 {
         let random = &mut StdRng::seed_from_u64(seed);
         let mut socket = peer(PeerRole::Client, Vec::new());
-        let mut said = Vec::new();
+        let mut messages = Vec::new();
         for _ in 0..20 {
             let text = random_text(random);
             let message = match random.random_range(0..3) {
@@ -251,39 +255,39 @@ fn what_the_peer_writes_is_read() {
                 1 => PeerMessage::binary(text.into_bytes()),
                 _ => PeerMessage::Ping(random_control(random).into()),
             };
-            said.push(message.clone().into());
+            messages.push(message.clone().into());
             socket.send(message).unwrap();
         }
         let wire = &socket.get_ref().output;
         assert_eq!(
-            seen_here(Role::Server, wire, 100, random),
-            (said, None),
+            read_by_machine(Role::Server, wire, 100, random),
+            (messages, None),
             "seed {seed}"
         );
     }
 }
 
-/// One byte of a good stream is changed. Here and there the same is seen, up to an error on
-/// either side; and what is an error there is one here.
+/// One byte of a valid stream is changed. Both implementations see the same messages up to the
+/// first error, and an error of tungstenite is one of ours too.
 #[test]
-fn both_refuse_the_same_damage() {
+fn both_implementations_refuse_the_same_damage() {
     for seed in 0..2000 {
         let random = &mut StdRng::seed_from_u64(seed);
         let (mut wire, _) = random_stream(true, random);
-        // Mostly near the front, where headers are.
+        // Most changes are near the front, where the headers are.
         let index = random.random_range(0..wire.len().min(40));
         wire[index] ^= 1 << random.random_range(0..8);
-        let (here, ours) = seen_here(Role::Server, &wire, usize::MAX, random);
-        let (there, theirs) = seen_there(PeerRole::Server, &wire);
-        match (ours, theirs) {
-            (None, None) => assert_eq!(here, there, "seed {seed}"),
-            // Tungstenite takes a length in more bytes than it needs, and goes on behind it.
-            (Some(Error::LengthNotMinimal), _) => assert!(there.starts_with(&here), "seed {seed}"),
-            (Some(_), Some(_)) => assert_eq!(here, there, "seed {seed}"),
-            (None, Some(theirs)) => panic!("seed {seed}: only there {theirs}"),
-            // Tungstenite answers a bad close code, but does not call it an error, and it looks
-            // at nothing of a frame that is not complete.
-            (Some(_), None) => assert!(there.starts_with(&here), "seed {seed}"),
+        let (ours, our_error) = read_by_machine(Role::Server, &wire, usize::MAX, random);
+        let (theirs, their_error) = read_by_tungstenite(PeerRole::Server, &wire);
+        match (our_error, their_error) {
+            (None, None) => assert_eq!(ours, theirs, "seed {seed}"),
+            // Tungstenite accepts a length in more bytes than it needs.
+            (Some(Error::LengthNotMinimal), _) => assert!(theirs.starts_with(&ours), "seed {seed}"),
+            (Some(_), Some(_)) => assert_eq!(ours, theirs, "seed {seed}"),
+            (None, Some(error)) => panic!("seed {seed}: only tungstenite reports {error}"),
+            // Tungstenite does not report a bad close code as an error, and does not look at an
+            // incomplete frame.
+            (Some(_), None) => assert!(theirs.starts_with(&ours), "seed {seed}"),
         }
     }
 }

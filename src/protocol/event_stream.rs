@@ -664,7 +664,7 @@ mod tests {
     }
 
     #[test]
-    fn id_of_an_event_that_was_cut_off_does_not_count() {
+    fn the_id_of_an_incomplete_event_is_not_kept() {
         let mut decoder = Decoder::new();
         let mut input: &[u8] = b"retry: 5\nid: 1\ndata: a\n\nid: 2\nevent: x\ndata: b\ndat";
         let limits = Limits::default();

@@ -487,7 +487,7 @@ mod tests {
     }
 
     #[test]
-    fn forms_that_are_built_in() {
+    fn built_in_wire_formats_have_exactly_these_bytes() {
         let named = Event::new("say").data("hi\nthere");
         let long = "x".repeat(300);
         let cases: &[(&str, WireFormat, Event<'_>, &[u8])] = &[
@@ -577,7 +577,7 @@ mod tests {
     }
 
     #[test]
-    fn chunk_goes_behind_what_is_there() {
+    fn an_event_stream_chunk_is_appended() {
         let event = Event::message("hi");
         let publication = Publication {
             topic: "chat",
@@ -600,7 +600,7 @@ mod tests {
     }
 
     #[test]
-    fn each_form_is_encoded_once_and_shared() {
+    fn each_wire_format_is_encoded_once_and_shared() {
         let mut wire_formats = WireFormats::new();
         let wire_format = wire_formats.register("counted", encode_counted).unwrap();
         let event = Event::message("x".repeat(200_000));
@@ -631,7 +631,7 @@ mod tests {
     }
 
     #[test]
-    fn sixteen_forms_and_not_one_more() {
+    fn at_most_sixteen_wire_formats_are_registered() {
         let mut wire_formats = WireFormats::new();
         let names = [
             "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p",
@@ -657,7 +657,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_no_wire_form_could_carry() {
+    fn event_names_with_line_ends_or_nul_are_refused() {
         for bad in ["x\ndata: y", "x\r", "\0"] {
             assert_eq!(Event::try_new(bad), Err(FieldError::Event), "{bad:?}");
             assert_eq!(
@@ -676,7 +676,7 @@ mod tests {
     }
 
     #[test]
-    fn what_becomes_an_event() {
+    fn conversions_into_an_event() {
         let text = Event::message("hi");
         let bytes = Event {
             name: None,

@@ -959,7 +959,7 @@ mod tests {
     #[test]
     fn same_as_a_map_of_sets() {
         // Many with a few subscriptions each, and a few with many.
-        for members in [200, 5] {
+        for members in [60, 5] {
             assert_same_as_a_map_of_sets(members);
         }
     }
@@ -975,13 +975,13 @@ mod tests {
             .collect();
         let mut house = House::default();
         let mut model = Model::new();
-        for round in 0..60_000 {
+        for round in 0..16_000 {
             let member = random.below(members) as u64;
             let name = &names[random.below(names.len())];
             let is_pattern = random.below(4) == 0;
             let key = (is_pattern, name.clone());
             // Waves: many join for a while, then many leave.
-            let joins = if round / 10_000 % 2 == 0 { 70 } else { 35 };
+            let joins = if round / 4000 % 2 == 0 { 70 } else { 35 };
             match random.below(100) {
                 0 => {
                     house.leave_all(member);
@@ -1006,9 +1006,14 @@ mod tests {
                     };
                     let expected = model.get_mut(&key).is_some_and(|it| it.remove(&member));
                     assert_eq!(was, expected);
-                    model.retain(|_, members| !members.is_empty());
+                    if model.get(&key).is_some_and(BTreeSet::is_empty) {
+                        model.remove(&key);
+                    }
                 }
             }
+            let by_name = model.get(&(false, name.clone())).map_or(0, BTreeSet::len);
+            assert_eq!(house.topics.member_count(name), by_name);
+            // All names are compared to all patterns, so not each round.
             if round % 500 == 0 {
                 check(&house, &model, &names);
             }
@@ -1045,21 +1050,26 @@ mod tests {
 
     #[test]
     fn a_subscription_costs_at_most_forty_bytes() {
-        // Right behind a growth, where the most is unused, and where tables usually are.
-        for count in [100_000, 600_000, 1_000_000] {
-            let mut topics = Topics::new();
-            let mut lists = vec![Subscriptions::default(); count];
-            for (member, list) in lists.iter_mut().enumerate() {
-                let new = topics.subscribe(member as u64, list, "all", WireFormat::RAW, MAX);
-                assert_eq!(new, Ok(true));
+        // From here on tables grow by a quarter, so the share that is unused repeats itself.
+        // Every count is checked, also those right behind a growth, where the most is unused.
+        const FIRST: usize = 10_000;
+        const LAST: usize = 60_000;
+        let mut topics = Topics::new();
+        let mut lists = vec![Subscriptions::default(); LAST];
+        let mut most = 0.0_f64;
+        for (member, list) in lists.iter_mut().enumerate() {
+            let new = topics.subscribe(member as u64, list, "all", WireFormat::RAW, MAX);
+            assert_eq!(new, Ok(true));
+            let count = member + 1;
+            if FIRST <= count {
+                most = most.max(topics.heap_bytes() as f64 / count as f64);
             }
-            let bytes = topics.heap_bytes() as f64 / count as f64;
-            assert!(bytes <= 40.0, "{bytes} for one of {count} in one topic");
-            for (member, list) in lists.iter_mut().enumerate() {
-                topics.leave_all(member as u64, list);
-            }
-            assert_eq!(topics.heap_bytes(), 0);
         }
+        assert!(most <= 40.0, "{most} for one of {FIRST} to {LAST}");
+        for (member, list) in lists.iter_mut().enumerate() {
+            topics.leave_all(member as u64, list);
+        }
+        assert_eq!(topics.heap_bytes(), 0);
     }
 
     #[test]

@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_and_then_one_a_minute() {
+    fn the_first_line_and_then_one_a_minute_are_logged() {
         let mut line = LogLimit::default();
         let seconds = [
             (5, Some(Suppressed(0))),

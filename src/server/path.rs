@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths() {
+    fn path_patterns_match_segments_and_wildcards() {
         let cases = [
             ("/", "/", true),
             ("/", "/a", false),

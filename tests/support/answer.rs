@@ -1,22 +1,22 @@
-//! HTTP answers as a client reads them: strictly, and with none of the server's own code.
+//! A strict reader of HTTP answers, which shares no code with the server.
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
-/// One answer, its body without its framing.
+/// One answer. The body has no framing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     pub status: u16,
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
-    /// Whether the end of the body has come.
+    /// Whether the whole body has arrived.
     pub is_whole: bool,
     /// The pieces of a body in chunks.
     pub chunks: Vec<Vec<u8>>,
 }
 
 impl Answer {
-    /// The value of a header that is there at most once.
+    /// The value of a header. Panics if the header occurs twice.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.iter().filter(|(known, _)| known == name);
         let value = values.next().map(|(_, value)| value.as_str());
@@ -33,16 +33,16 @@ impl Answer {
     }
 }
 
-/// All answers in what a server sent, the last of them perhaps still coming.
+/// All answers in the bytes of a server. The last one may be incomplete.
 ///
-/// `methods` are those of the requests, in their order; what is behind them is GET.
+/// `methods` are those of the requests, in their order. Further requests count as GET.
 pub fn answers_to(methods: &[&str], bytes: &[u8]) -> Vec<Answer> {
     let mut methods = methods.iter();
     let mut rest = bytes;
     let mut answers = Vec::new();
     while !rest.is_empty() {
         let answer = next_answer(&mut rest, |status| {
-            // An interim answer has no body, and the request's own answer follows.
+            // An interim answer has no body, and the final answer follows.
             status < 200 || methods.next() == Some(&"HEAD")
         });
         answers.push(answer);
@@ -50,12 +50,12 @@ pub fn answers_to(methods: &[&str], bytes: &[u8]) -> Vec<Answer> {
     answers
 }
 
-/// As [`answers_to`], for requests of which none is a HEAD.
+/// As [`answers_to`], for requests without a HEAD.
 pub fn answers(bytes: &[u8]) -> Vec<Answer> {
     answers_to(&[], bytes)
 }
 
-/// The one answer there is.
+/// The only answer in these bytes.
 pub fn answer(bytes: &[u8]) -> Answer {
     let mut all = answers(bytes);
     assert_eq!(all.len(), 1, "{}", String::from_utf8_lossy(bytes));
@@ -109,7 +109,7 @@ fn next_answer(rest: &mut &[u8], is_head_only: impl FnOnce(u16) -> bool) -> Answ
     answer
 }
 
-/// Whether the last chunk was among them.
+/// Whether the last chunk has arrived.
 fn take_chunks(rest: &mut &[u8], chunks: &mut Vec<Vec<u8>>) -> bool {
     loop {
         let Some(line_end) = find(rest, b"\r\n") else {

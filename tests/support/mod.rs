@@ -1,4 +1,4 @@
-//! A server process to test against, and the little that the tests ask of it.
+//! A server process to test against, and simple clients.
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
@@ -9,18 +9,17 @@ use std::time::Duration;
 
 use tungstenite::{Message, WebSocket};
 
-/// After this long a test gives up on what it waits for. Nothing is asserted about how long
-/// things take.
+/// After this long a test gives up waiting. It guards against a hang and asserts no time.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The program, running. Dropped, it is killed.
+/// The running program. Dropping this kills it.
 pub struct Server {
     pub child: Child,
     pub address: SocketAddr,
 }
 
 impl Server {
-    /// Starts the program with these words, listening on a free port of its own.
+    /// Starts the program with these arguments on a free port.
     pub fn start(words: &[&str]) -> Server {
         let mut command = Command::new(env!("CARGO_BIN_EXE_waterwheel"));
         command.args(words);
@@ -38,7 +37,7 @@ impl Server {
         Server::spawn(command)
     }
 
-    /// Runs a command that becomes the program, listening on a free port of its own.
+    /// Runs a command that becomes the program, on a free port.
     pub fn spawn(mut command: Command) -> Server {
         command.args(["--listen", "127.0.0.1:0"]);
         Server::run(command)
@@ -73,7 +72,7 @@ impl Server {
         format!("http://{}{target}", self.address)
     }
 
-    /// Asks it to end, by TERM.
+    /// Asks the program to end, with TERM.
     pub fn terminate(&self) {
         self.signal("-TERM");
     }
@@ -89,7 +88,7 @@ impl Server {
         );
     }
 
-    /// How it ended, and what it logged.
+    /// Waits for the end. Returns the exit status and the log.
     pub fn ended(mut self) -> (ExitStatus, String) {
         let mut errors = String::new();
         let mut stderr = self.child.stderr.take().unwrap();
@@ -113,19 +112,6 @@ impl Server {
             * 1024
     }
 
-    /// Processor time it has used, in clock ticks of 10 ms.
-    #[cfg(target_os = "linux")]
-    pub fn processor_ticks(&self) -> u64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        let fields: Vec<_> = stat
-            .rsplit(')')
-            .next()
-            .unwrap()
-            .split_whitespace()
-            .collect();
-        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
-    }
-
     /// A connected, blocking stream.
     pub fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).unwrap();
@@ -144,7 +130,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -196,14 +182,13 @@ impl Http {
     }
 }
 
-/// Sends a message and waits for the same one to come back, so that everything sent before it has
-/// been seen by the server.
+/// Sends a message and waits until it comes back, so that the server has seen all bytes before it.
 pub fn round_trip(client: &mut WebSocket<TcpStream>, text: &str) {
     client.send(Message::text(text)).unwrap();
     assert_eq!(client.read().unwrap(), Message::text(text));
 }
 
-/// Whether a program is there. Where it is not, says so; in CI that is a failure.
+/// Whether a program is installed. Without it the test is skipped; in CI it fails instead.
 pub fn has(program: &str) -> bool {
     let found = Command::new("sh")
         .args(["-c", &format!("command -v {program}")])
@@ -216,9 +201,9 @@ pub fn has(program: &str) -> bool {
     found
 }
 
-/// Says that a test is skipped, and why. In CI, where everything is to be there, that is a failure.
+/// Prints that a test is skipped, and why. Panics in CI, where all programs must be installed.
 pub fn skip(why: &str) {
     assert!(std::env::var_os("CI").is_none(), "{why}");
-    // Not `eprintln`, which is only shown when a test fails.
+    // The output of `eprintln` is only shown when a test fails.
     let _ = writeln!(std::io::stderr(), "skipped: {why}");
 }

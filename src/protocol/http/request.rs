@@ -227,7 +227,7 @@ mod tests {
 
     const H: &str = "Host: h\r\n";
 
-    /// The parts of a head, or its error. Parses it at once and byte by byte, which must agree.
+    /// The parsed head or its fault. Asserts that a head which arrives in pieces gives the same.
     fn parse(input: &[u8]) -> Option<Result<String, HttpError>> {
         parse_within(input, &Limits::default())
     }
@@ -267,7 +267,11 @@ mod tests {
                 })
         };
         let at_once = describe(input);
-        let cut = (0..=input.len()).find_map(|end| {
+        // Parsing every prefix takes quadratic time. The longest inputs repeat one character, so
+        // most of the prefixes that end within it are left out.
+        let is_tried =
+            |end: &usize| *end <= 1000 || input.len() < *end + 100 || end.is_multiple_of(397);
+        let cut = (0..=input.len()).filter(is_tried).find_map(|end| {
             let outcome = describe(&input[..end])?;
             Some((outcome, end))
         });
@@ -285,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn heads_that_are_served() {
+    fn valid_heads_are_parsed() {
         let cases: &[(&str, &str)] = &[
             ("GET / HTTP/1.1\r\nHost: h\r\n\r\n", "GET / @h +0"),
             ("\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\nxyz", "GET / @h +3"),
@@ -346,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn heads_that_are_refused() {
+    fn invalid_heads_are_refused_with_their_fault() {
         use HttpError as E;
         let cases: &[(String, HttpError)] = &[
             ("GET / HTTP/1.1\r\n\r\n".into(), E::MissingHost),

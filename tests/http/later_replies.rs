@@ -1,0 +1,150 @@
+//! Replies that are given after the callback has returned.
+
+use waterwheel::{CloseCause, Deadline, Request, Router, Sent, Sim, SimStream};
+
+use crate::support::{answer, answers, get};
+use crate::{Notes, SLACK, ask, exchange, seconds, server};
+
+#[test]
+fn a_later_reply_is_sent_when_it_is_given() {
+    let mut sim = Sim::new(Notes::default(), |reactor| {
+        reactor.http("0.0.0.0:80", |router| {
+            router.get("/later", |request: &mut Request<'_, '_, Notes>| {
+                let responder = request.reply_later();
+                request
+                    .reactor
+                    .after(seconds(2), move |cx| cx.reactor.reply(responder, "done"));
+            });
+        })
+    });
+    let stream = sim.connect();
+    stream.write(get("/later").repeat(2));
+    sim.advance(seconds(2) - SLACK);
+    assert_eq!(stream.read_text(), "");
+    sim.advance(SLACK);
+    assert_eq!(answer(&stream.read()).text(), "done");
+    sim.advance(seconds(2));
+    assert_eq!(answer(&stream.read()).text(), "done");
+    assert!(!stream.is_closed());
+}
+
+#[test]
+fn a_client_that_leaves_before_its_later_reply_is_noticed() {
+    type Leave = fn(&SimStream);
+    let ways: [(&str, Leave); 3] = [
+        ("ends its side", SimStream::finish),
+        ("closes", SimStream::close),
+        ("resets", SimStream::reset),
+    ];
+    for (name, leave) in ways {
+        let mut sim = server();
+        let stream = sim.connect();
+        stream.write(get("/later"));
+        sim.settle();
+        leave(&stream);
+        sim.settle();
+        assert_eq!(sim.state().lines, ["later", "closed by peer"], "{name}");
+        let responder = sim.state().responders[0];
+        assert_eq!(sim.reactor().reply(responder, "late"), Sent::Gone, "{name}");
+        assert!(!sim.reactor().is_open(responder.id()), "{name}");
+        assert_eq!(sim.reactor().connection_count(), 0, "{name}");
+    }
+}
+
+#[test]
+fn a_missing_later_reply_is_503_after_the_deadline() {
+    let mut sim = server();
+    let stream = sim.connect();
+    stream.write(get("/later"));
+    sim.advance(seconds(60));
+    assert_eq!(stream.read_text(), "");
+    sim.advance(SLACK);
+    let failed = answer(&stream.read());
+    assert!(failed.status == 503 && failed.closes() && failed.is_whole);
+    assert!(stream.is_closed());
+    let reason = CloseCause::TimedOut(Deadline::Reply);
+    assert_eq!(sim.state().lines, ["later".to_owned(), reason.to_string()]);
+    let responder = sim.state().responders[0];
+    assert_eq!(sim.reactor().reply(responder, "late"), Sent::Gone);
+    sim.settle();
+    assert_eq!(stream.read_text(), "");
+}
+
+#[test]
+fn a_second_answer_to_one_request_returns_gone() {
+    let mut sim = Sim::new(Notes::default(), |reactor| {
+        reactor.http("0.0.0.0:80", |router: &mut Router<Notes>| {
+            router.get("/twice", |request| {
+                for text in ["one", "two"] {
+                    let sent = request.reply(text);
+                    request.state.sent.push(sent);
+                }
+            });
+            router.get("/both", |request| {
+                let responder = request.reply_later();
+                let sent = [
+                    request.reply("now"),
+                    request.reactor.reply(responder, "then"),
+                    request.reactor.reply(responder, "and again"),
+                ];
+                request.state.sent.extend(sent);
+            });
+            router.get("/after", |request| {
+                request.reply("now");
+                let responder = request.reply_later();
+                let sent = request.reactor.reply(responder, "then");
+                request.state.sent.push(sent);
+            });
+            router.get("/never", |_| ());
+            router.get("/panic", |_| panic!("of a test"));
+        })
+    });
+    assert_eq!(ask(&mut sim, &get("/twice")).text(), "one");
+    assert_eq!(sim.state().sent, [Sent::Queued, Sent::Gone]);
+    sim.state().sent.clear();
+    assert_eq!(ask(&mut sim, &get("/both")).text(), "then");
+    assert_eq!(sim.state().sent, [Sent::Gone, Sent::Queued, Sent::Gone]);
+    sim.state().sent.clear();
+
+    // The connection stays open, and no reply deadline is left.
+    let stream = sim.connect();
+    stream.write(get("/after").repeat(2));
+    sim.advance(seconds(61));
+    let all = answers(&stream.read());
+    assert!(all.len() == 2 && all.iter().all(|answer| answer.text() == "now"));
+    assert_eq!(sim.state().sent, [Sent::Gone, Sent::Gone]);
+
+    // A route that neither replies nor takes a responder is faulty, so the client gets 500 at once.
+    let (bytes, is_closed) = exchange(&mut sim, &[get("/never").as_bytes()]);
+    assert!(answer(&bytes).status == 500 && !is_closed);
+
+    let (bytes, is_closed) = exchange(&mut sim, &[get("/panic").repeat(2).as_bytes()]);
+    assert!(answer(&bytes).status == 500 && is_closed);
+    assert_eq!(sim.reactor().stats().panics, 1);
+    assert_eq!(
+        ask(&mut sim, &get("/twice")).text(),
+        "one",
+        "other connections go on"
+    );
+}
+
+#[test]
+fn a_panic_after_the_answer_sends_no_second_answer() {
+    let mut sim = Sim::new((), |reactor| {
+        reactor.http("0.0.0.0:80", |http| {
+            http.get("/", |request| {
+                request.reply("the answer");
+                if request.path() == "/" {
+                    panic!("after the answer");
+                }
+            });
+        })
+    });
+    let client = sim.connect();
+    // The second request is never looked at, and gets no answer.
+    client.write([get("/"), get("/")].concat());
+    sim.settle();
+    let answered = answer(&client.read());
+    assert_eq!((answered.status, answered.text()), (200, "the answer"));
+    assert!(client.is_closed());
+}

@@ -1,0 +1,114 @@
+//! The bytes of an answer, its headers, and guards.
+
+use waterwheel::{Reply, Router, Sim, Status};
+
+use crate::support::{answers_to, get};
+use crate::{Notes, ask, exchange, seconds, server};
+
+#[test]
+fn an_answer_has_exactly_these_bytes() {
+    let mut sim = server();
+    let (bytes, _) = exchange(&mut sim, &[get("/").as_bytes()]);
+    // The simulation began at 1,000,000,000 seconds after 1970.
+    let expected = "HTTP/1.1 200 OK\r\nDate: Sun, 09 Sep 2001 01:46:40 GMT\r\n\
+                    Content-Type: text/plain; charset=utf-8\r\nContent-Length: 5\r\n\r\nhello";
+    assert_eq!(String::from_utf8_lossy(&bytes), expected);
+    sim.advance(seconds(61));
+    let (bytes, _) = exchange(&mut sim, &[b"junk\r\n\r\n"]);
+    let expected = "HTTP/1.1 400 Bad Request\r\nDate: Sun, 09 Sep 2001 01:47:41 GMT\r\n\
+                    Content-Type: text/plain; charset=utf-8\r\nContent-Length: 16\r\n\
+                    Connection: close\r\n\r\n400 Bad Request\n";
+    assert_eq!(String::from_utf8_lossy(&bytes), expected);
+}
+
+#[test]
+fn a_header_that_would_split_the_answer_is_an_error() {
+    let bad = [
+        ("X-A", "a\r\nX-B: c"),
+        ("X-A", "a\nb"),
+        ("X-A", "a\rb"),
+        ("X-A", "a\0b"),
+        ("X-A\r\nX-B", "c"),
+        ("X A", "b"),
+        ("X-A:", "b"),
+        ("", "b"),
+        ("Content-Length", "5"),
+        ("transfer-encoding", "chunked"),
+        ("CONNECTION", "close"),
+        ("Date", "today"),
+    ];
+    for (name, value) in bad {
+        assert!(
+            Reply::new(Status::OK).header(name, value).is_err(),
+            "{name:?} {value:?}"
+        );
+        assert!(
+            Reply::check_header(name, value).is_err(),
+            "{name:?} {value:?}"
+        );
+    }
+    let mut sim = Sim::new((), |reactor| {
+        reactor.http("0.0.0.0:80", |router| {
+            router.get("/type", |request| {
+                request.reply(Reply::from("fine").content_type("a/b\r\nSet-Cookie: c"))
+            });
+            router.get("/", |request| {
+                let value = request.query("value").unwrap_or_default();
+                match Reply::new(Status::OK).header("X-Value", value) {
+                    Ok(reply) => request.reply(reply.body("fine")),
+                    Err(error) => request.reply((Status::BAD_REQUEST, error.to_string())),
+                }
+            });
+        })
+    });
+    let fine = ask(&mut sim, &get("/?value=a%09b%C3%A9"));
+    assert_eq!(
+        (fine.status, fine.header("x-value")),
+        (200, Some("a\tb\u{e9}"))
+    );
+    let refused = ask(&mut sim, &get("/?value=a%0d%0aSet-Cookie:%20b"));
+    assert_eq!((refused.status, refused.header("set-cookie")), (400, None));
+    let untyped = ask(&mut sim, &get("/type"));
+    assert_eq!(
+        (untyped.text(), untyped.header("set-cookie")),
+        ("fine", None)
+    );
+}
+
+#[test]
+fn a_guard_runs_before_every_route_and_for_unknown_paths() {
+    let mut sim = Sim::new(Notes::default(), |reactor| {
+        reactor.http("0.0.0.0:80", |router: &mut Router<Notes>| {
+            router.guard(|request| match request.query("who").as_deref() {
+                Some("stranger") => Err((Status::UNAUTHORIZED, "who are you?").into()),
+                Some("known") => {
+                    request.reply("at the door");
+                    Ok(())
+                }
+                _ => Ok(()),
+            });
+            router.get("/", |request| {
+                request.state.note("called");
+                request.reply("inside")
+            });
+        })
+    });
+    let cases = [
+        ("/", 200, "inside"),
+        ("/?who=stranger", 401, "who are you?"),
+        ("/?who=known", 200, "at the door"),
+        ("/nowhere?who=known", 200, "at the door"),
+        ("/nowhere", 404, "404 Not Found\n"),
+    ];
+    for (target, status, text) in cases {
+        let stream = sim.connect();
+        stream.write(get(target).repeat(2));
+        sim.settle();
+        let answers = answers_to(&[], &stream.read());
+        assert_eq!(answers.len(), 2, "{target}");
+        for answer in answers {
+            assert_eq!((answer.status, answer.text()), (status, text), "{target}");
+        }
+    }
+    assert_eq!(sim.state().lines, ["called"; 2]);
+}

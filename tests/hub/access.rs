@@ -1,0 +1,389 @@
+//! Tokens, host names and origins: the rights to publish and to use patterns.
+
+use serde_json::json;
+use waterwheel::Sim;
+use waterwheel::hub::{Access, SUBPROTOCOL};
+
+use crate::support::{get, post};
+use crate::{ask, envelope, guarded, hub, say, subscribed, values, with};
+
+/// Whether a request with this header may publish by POST, and use a pattern on an event stream.
+fn rights(sim: &mut Sim<()>, header: Option<&str>, query: &str) -> (bool, bool) {
+    let local = |request: String| {
+        let request = request.replacen("Host: h\r\n", "Host: localhost\r\n", 1);
+        match header {
+            Some(line) => with(&request, line),
+            None => request,
+        }
+    };
+    let publishes = ask(sim, &local(post(&format!("/publish?topic=t{query}"), "x")));
+    let streams = ask(
+        sim,
+        &local(get(&format!("/events?topic=a&topic=t*{query}"))),
+    );
+    for answer in [&publishes, &streams] {
+        assert!(matches!(answer.status, 200 | 401), "{}", answer.status);
+        let challenge = (answer.status == 401).then_some("Bearer");
+        assert_eq!(answer.header("www-authenticate"), challenge);
+    }
+    // Subscribing to a name needs no token.
+    assert_eq!(ask(sim, &local(get("/events?topic=t"))).status, 200);
+    (publishes.status == 200, streams.status == 200)
+}
+
+/// Whether a WebSocket with this header and query may use a pattern without the envelope, a pattern
+/// with it, and publish with it.
+fn socket_rights(sim: &mut Sim<()>, header: Option<(&str, &str)>, query: &str) -> [bool; 3] {
+    let path = format!("/ws{query}");
+    let mut headers: Vec<(&str, &str)> = header.into_iter().collect();
+    let plain = sim.try_websocket(&path, &headers).expect("an upgrade");
+    plain.send("name");
+    plain.send("t*");
+    sim.settle();
+    plain.take_events();
+    assert!(matches!(plain.close_code(), None | Some(1008)));
+
+    headers.push(("Sec-WebSocket-Protocol", SUBPROTOCOL));
+    let socket = sim.try_websocket(&path, &headers).expect("an upgrade");
+    let said = say(sim, &socket, json!({"subscribe": "name"}));
+    assert_eq!(
+        said,
+        [json!({"subscribed": "name"})],
+        "a name needs no token"
+    );
+    let said = say(sim, &socket, json!({"subscribe": "t*"}));
+    let is_subscribed = said == [json!({"subscribed": "t*"})];
+    assert!(is_subscribed || said[0]["error"].is_string());
+    let said = say(sim, &socket, json!({"publish": "name", "data": 1}));
+    let is_published = said[0]["topic"] == "name";
+    assert!(is_published || said[0]["error"].is_string());
+    [plain.close_code().is_none(), is_subscribed, is_published]
+}
+
+#[test]
+fn publishing_and_patterns_need_the_token_or_a_local_listener() {
+    let token = || Some("secret".to_owned());
+    let loopback = Access {
+        is_loopback: true,
+        ..Access::default()
+    };
+    let unix = Access {
+        is_unix: true,
+        ..Access::default()
+    };
+    let open = Access {
+        open: true,
+        ..Access::default()
+    };
+    let with_token = |access: &Access| Access {
+        token: token(),
+        ..access.clone()
+    };
+    let elsewhere = Access::default();
+    let cases = [
+        ("loopback", loopback.clone(), None, true),
+        ("unix", unix.clone(), None, true),
+        ("open", open.clone(), None, true),
+        ("elsewhere", elsewhere.clone(), None, false),
+        (
+            "elsewhere, a guess",
+            elsewhere.clone(),
+            Some("Bearer secret"),
+            false,
+        ),
+        (
+            "elsewhere, an empty guess",
+            elsewhere.clone(),
+            Some("Bearer "),
+            false,
+        ),
+        ("loopback with a token", with_token(&loopback), None, false),
+        ("unix with a token", with_token(&unix), None, false),
+        ("open with a token", with_token(&open), None, true),
+        ("none given", with_token(&elsewhere), None, false),
+        ("given", with_token(&elsewhere), Some("Bearer secret"), true),
+        (
+            "given on loopback",
+            with_token(&loopback),
+            Some("Bearer secret"),
+            true,
+        ),
+        (
+            "any case of the scheme",
+            with_token(&elsewhere),
+            Some("bEARER secret"),
+            true,
+        ),
+        (
+            "another scheme",
+            with_token(&elsewhere),
+            Some("Basic secret"),
+            false,
+        ),
+        ("no scheme", with_token(&elsewhere), Some("secret"), false),
+        (
+            "any case of the token",
+            with_token(&elsewhere),
+            Some("Bearer Secret"),
+            false,
+        ),
+        (
+            "a longer token",
+            with_token(&elsewhere),
+            Some("Bearer secret2"),
+            false,
+        ),
+        (
+            "a shorter token",
+            with_token(&elsewhere),
+            Some("Bearer secre"),
+            false,
+        ),
+        (
+            "an empty token",
+            with_token(&elsewhere),
+            Some("Bearer "),
+            false,
+        ),
+    ];
+    for (name, access, given, expected) in cases {
+        let is_loopback = access.is_loopback;
+        let mut sim = hub(access);
+        let line = given.map(|given| format!("Authorization: {given}"));
+        let allowed = rights(&mut sim, line.as_deref(), "");
+        assert_eq!(allowed, (expected, expected), "{name}");
+        // A simulated WebSocket names a host that a loopback listener does not serve.
+        if !is_loopback {
+            let header = given.map(|given| ("Authorization", given));
+            let allowed = socket_rights(&mut sim, header, "");
+            assert_eq!(allowed, [expected; 3], "{name}");
+        }
+    }
+}
+
+#[test]
+fn the_token_is_taken_from_the_query_too() {
+    for (query, expected) in [
+        ("token=secret", true),
+        ("token=%73ecret", true),
+        ("token=secre", false),
+        ("token=", false),
+        ("tokens=secret", false),
+    ] {
+        let mut sim = guarded();
+        let allowed = rights(&mut sim, None, &format!("&{query}"));
+        assert_eq!(allowed, (expected, expected), "{query}");
+        let allowed = socket_rights(&mut sim, None, &format!("?{query}"));
+        assert_eq!(allowed, [expected; 3], "{query}");
+    }
+}
+
+#[test]
+fn the_envelope_takes_the_token_as_a_message() {
+    let mut sim = guarded();
+    let socket = subscribed(&mut sim, "t");
+    let other = subscribed(&mut sim, "t");
+    let publication = json!({"publish": "t", "data": 1});
+    let refusals = [
+        json!({"subscribe": "t*"}),
+        publication.clone(),
+        json!({"auth": "wrong"}),
+        json!({"auth": ""}),
+        publication.clone(),
+    ];
+    for about in refusals {
+        let said = say(&mut sim, &socket, &about);
+        assert_eq!(said.len(), 1);
+        assert!(
+            said[0]["error"].is_string() && said[0]["about"] == about,
+            "{}",
+            said[0]
+        );
+    }
+    assert!(say(&mut sim, &socket, json!({"auth": "secret"})).is_empty());
+    let said = say(&mut sim, &socket, &publication);
+    assert_eq!(said, [json!({"topic": "t", "id": "1:1", "data": 1})]);
+    let said = say(&mut sim, &socket, json!({"subscribe": "t*"}));
+    assert_eq!(said, [json!({"subscribed": "t*"})]);
+
+    // The token holds for one connection only.
+    assert_eq!(values(&other).len(), 1);
+    let said = say(&mut sim, &other, &publication);
+    assert!(said[0]["error"].is_string());
+    // A wrong token afterwards does not take the right away.
+    say(&mut sim, &socket, json!({"auth": "wrong"}));
+    let said = say(&mut sim, &socket, &publication);
+    assert_eq!(said[0]["id"], "1:2");
+    // A later connection, perhaps in the same place of the table, does not inherit the right.
+    socket.vanish();
+    sim.settle();
+    let later = envelope(&mut sim);
+    let said = say(&mut sim, &later, &publication);
+    assert!(said[0]["error"].is_string());
+}
+
+/// One request of each kind that the hub serves, for this host name.
+fn requests(host: &str) -> Vec<String> {
+    let upgrade = "GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                   Sec-WebSocket-Version: 13\r\n\
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let all = [
+        get("/"),
+        get("/healthz"),
+        get("/readyz"),
+        get("/events?topic=t"),
+        post("/publish?topic=t", "x"),
+        upgrade.to_owned(),
+        get("/nowhere"),
+    ];
+    let line = format!("Host: {host}\r\n");
+    all.map(|request| request.replacen("Host: h\r\n", &line, 1))
+        .into()
+}
+
+/// The statuses of those requests when all are served.
+const SERVED: [u16; 7] = [200, 200, 200, 200, 200, 101, 404];
+
+fn statuses(sim: &mut Sim<()>, host: &str, line: Option<&str>) -> Vec<u16> {
+    let requests = requests(host).into_iter();
+    let requests = requests.map(|request| match line {
+        Some(line) => with(&request, line),
+        None => request,
+    });
+    requests.map(|request| ask(sim, &request).status).collect()
+}
+
+#[test]
+fn a_loopback_listener_serves_loopback_names_only() {
+    let local = Access {
+        is_loopback: true,
+        origins: vec![
+            "https://live.example.org".into(),
+            "http://other:3000".into(),
+        ],
+        ..Access::default()
+    };
+    let mut sim = hub(local);
+    for host in [
+        "localhost",
+        "localhost:8080",
+        "LocalHost:8080",
+        "localhost.",
+        "app.localhost:3000",
+        "127.0.0.1",
+        "127.0.0.1:8080",
+        "127.3.2.1",
+        "[::1]",
+        "[::1]:8080",
+        "live.example.org",
+        "other:3000",
+    ] {
+        assert_eq!(statuses(&mut sim, host, None), SERVED, "{host}");
+    }
+    for host in [
+        "rebound.example.net",
+        "rebound.example.net:8080",
+        "localhost.example.net",
+        "127.0.0.1.example.net",
+        "notlocalhost",
+        "192.168.0.1",
+        "0.0.0.0",
+        "[::]",
+        "[::ffff:1.2.3.4]",
+        "live.example.org.example.net",
+        "other:3001",
+    ] {
+        assert_eq!(statuses(&mut sim, host, None), [403; 7], "{host}");
+        // With DNS rebinding the browser takes the page and the hub for the same origin.
+        let origin = format!("Origin: http://{host}");
+        assert_eq!(statuses(&mut sim, host, Some(&origin)), [403; 7], "{host}");
+    }
+    let absolute = "POST http://rebound.example.net/publish?topic=t HTTP/1.1\r\n\
+                    Host: localhost\r\nContent-Length: 1\r\n\r\nx";
+    let refused = ask(&mut sim, absolute);
+    assert_eq!((refused.status, refused.closes()), (403, true));
+}
+
+#[test]
+fn a_public_listener_serves_any_host_name() {
+    for access in [
+        Access {
+            open: true,
+            ..Access::default()
+        },
+        Access {
+            is_unix: true,
+            ..Access::default()
+        },
+    ] {
+        let mut sim = hub(access);
+        assert_eq!(statuses(&mut sim, "hub.example.org", None), SERVED);
+    }
+}
+
+#[test]
+fn pages_of_other_origins_are_refused_on_every_route() {
+    let access = Access {
+        is_loopback: true,
+        origins: vec!["https://app.example.org".into()],
+        ..Access::default()
+    };
+    let mut sim = hub(access);
+    for origin in [
+        "https://app.example.org",
+        "http://localhost:8080",
+        "https://localhost:8080",
+    ] {
+        let line = format!("Origin: {origin}");
+        assert_eq!(
+            statuses(&mut sim, "localhost:8080", Some(&line)),
+            SERVED,
+            "{origin}"
+        );
+    }
+    for origin in [
+        "https://evil.example.org",
+        "http://app.example.org",
+        "http://localhost",
+        "http://localhost:3000",
+        "http://127.0.0.1:8080",
+        "null",
+    ] {
+        let line = format!("Origin: {origin}");
+        assert_eq!(
+            statuses(&mut sim, "localhost:8080", Some(&line)),
+            [403; 7],
+            "{origin}"
+        );
+    }
+    assert_eq!(
+        sim.reactor().stats().publications,
+        3,
+        "of those that were served"
+    );
+
+    // A browser sends a preflight before JSON or a token, and a listed page may send it.
+    let preflight = "OPTIONS /publish?topic=t HTTP/1.1\r\nHost: localhost\r\n\
+                     Origin: https://app.example.org\r\nAccess-Control-Request-Method: POST\r\n\
+                     Access-Control-Request-Headers: authorization, content-type\r\n\r\n";
+    let allowed = ask(&mut sim, preflight);
+    assert_eq!(allowed.status, 204);
+    for (name, value) in [
+        ("access-control-allow-origin", "https://app.example.org"),
+        ("access-control-allow-methods", "POST, OPTIONS"),
+        (
+            "access-control-allow-headers",
+            "authorization, content-type",
+        ),
+    ] {
+        assert_eq!(allowed.header(name), Some(value));
+    }
+    let line = "Origin: https://app.example.org";
+    let request = with(&post("/publish?topic=t", "x"), line);
+    let request = request.replacen("Host: h", "Host: localhost", 1);
+    let allowed = ask(&mut sim, &request);
+    assert_eq!(
+        allowed.header("access-control-allow-origin"),
+        Some("https://app.example.org")
+    );
+}

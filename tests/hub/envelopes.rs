@@ -1,0 +1,266 @@
+//! WebSockets with the JSON envelope.
+
+use serde_json::{Value, json};
+use waterwheel::hub::{self, Access, SUBPROTOCOL};
+use waterwheel::{Config, Sim};
+
+use crate::support::{get, post};
+use crate::{
+    Reader, ask, envelope, open, plain, publish, published, say, subscribed, values, with,
+};
+
+#[test]
+fn the_envelope_subscribes_publishes_and_unsubscribes() {
+    let mut sim = open();
+    let socket = subscribed(&mut sim, "room");
+    let plain = plain(&mut sim, &["room"]);
+    let mut reader = Reader::open(&mut sim, "/events?topic=room");
+    let data = json!({"text": "hi \u{e9}", "n": [1, null, {"deep": true}]});
+    let said = say(&mut sim, &socket, json!({"publish": "room", "data": data}));
+    assert_eq!(said, [json!({"topic": "room", "id": "1:1", "data": data})]);
+    let others: Value = serde_json::from_str(&plain.received()[0]).expect("JSON");
+    assert_eq!(others, data);
+    assert_eq!(reader.events().len(), 1);
+
+    // The data is not rewritten, so a number keeps its digits.
+    let exact = "{\"publish\":\"room\",\"data\":{\"z\":12345678901234567890.10,\"a\":1}}";
+    socket.send(exact);
+    sim.settle();
+    let text = socket.received().concat();
+    assert!(
+        text.ends_with("\"data\":{\"z\":12345678901234567890.10,\"a\":1}}"),
+        "{text}"
+    );
+
+    let named = json!({"publish": "room", "event": "join", "data": "ann"});
+    let said = say(&mut sim, &socket, named);
+    let expected = json!({"topic": "room", "id": "1:3", "event": "join", "data": "ann"});
+    assert_eq!(said, [expected]);
+    assert!(
+        reader
+            .text()
+            .ends_with("id: 1:3\nevent: join\ndata: \"ann\"\n\n")
+    );
+
+    // A second subscription is confirmed too, and causes no second copy.
+    let said = say(&mut sim, &socket, json!({"subscribe": "room"}));
+    assert_eq!(said, [json!({"subscribed": "room"})]);
+    let said = say(&mut sim, &socket, json!({"subscribe": "ro*"}));
+    assert_eq!(said, [json!({"subscribed": "ro*"})]);
+    assert_eq!(publish(&mut sim, "room", "x").1, 3);
+    assert_eq!(values(&socket).len(), 1);
+
+    assert!(say(&mut sim, &socket, json!({"unsubscribe": "ro*"})).is_empty());
+    assert_eq!(publish(&mut sim, "room", "x").1, 3);
+    assert_eq!(values(&socket).len(), 1);
+    assert!(say(&mut sim, &socket, json!({"unsubscribe": "room"})).is_empty());
+    assert_eq!(publish(&mut sim, "room", "x").1, 2);
+    assert!(values(&socket).is_empty());
+}
+
+#[test]
+fn the_envelope_answers_invalid_commands_with_an_error() {
+    let mut sim = open();
+    let socket = envelope(&mut sim);
+    let long = "t".repeat(600);
+    let wrong = [
+        json!({}),
+        json!({"what": "ever"}),
+        json!({"data": 1}),
+        json!({"subscribe": 7}),
+        json!({"subscribe": null}),
+        json!({"subscribe": ["a"]}),
+        json!({"subscribe": ""}),
+        json!({"subscribe": "a\nb"}),
+        json!({"subscribe": long}),
+        json!({"unsubscribe": "never"}),
+        json!({"unsubscribe": "never*"}),
+        json!({"unsubscribe": true}),
+        json!({"publish": "t"}),
+        json!({"publish": "", "data": 1}),
+        json!({"publish": "a\u{0}", "data": 1}),
+        json!({"publish": 1, "data": 1}),
+        json!({"publish": "t", "data": 1, "event": 5}),
+        json!({"publish": "t", "data": 1, "event": "a\nb"}),
+        json!({"auth": 1}),
+        json!([]),
+        json!("subscribe"),
+        json!(null),
+    ];
+    for about in wrong {
+        let said = say(&mut sim, &socket, &about);
+        assert_eq!(said.len(), 1, "{about}");
+        let fields = said[0].as_object().expect("an object");
+        assert_eq!(fields.len(), 2, "{about}: {fields:?}");
+        assert!(fields["error"].as_str().is_some_and(|why| !why.is_empty()));
+        assert_eq!(fields["about"], about, "the faulty field");
+    }
+    for text in [
+        "chat",
+        "",
+        "{\"subscribe\":\"a\"",
+        "{'subscribe':'a'}",
+        "\u{e9}\n\"",
+    ] {
+        let said = say(&mut sim, &socket, text);
+        assert_eq!(said.len(), 1, "{text:?}");
+        assert_eq!(said[0]["about"], text, "text that is no JSON is quoted");
+    }
+    let large = "x".repeat(50_000);
+    let said = say(&mut sim, &socket, large);
+    let about = said[0]["about"].as_str().expect("text");
+    assert!(
+        !about.is_empty() && about.len() < 1000,
+        "{} bytes",
+        about.len()
+    );
+
+    // The connection still works after these errors.
+    assert_eq!(
+        publish(&mut sim, "t", "x").0,
+        1,
+        "nothing of it was published"
+    );
+    let said = say(&mut sim, &socket, json!({"subscribe": "t"}));
+    assert_eq!(said, [json!({"subscribed": "t"})]);
+
+    socket.send(&b"{\"subscribe\":\"t\"}"[..]);
+    sim.settle();
+    socket.take_events();
+    assert_eq!(socket.close_code(), Some(1003), "binary");
+}
+
+#[test]
+fn deeply_nested_json_is_published_unchanged() {
+    let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+    let mut sim = open();
+    let socket = subscribed(&mut sim, "t");
+    socket.send(format!("{{\"publish\":\"t\",\"data\":{}}}", nested(20_000)));
+    sim.settle();
+    assert!(socket.received().concat().contains(&nested(20_000)));
+    socket.send(nested(20_000));
+    sim.settle();
+    assert!(socket.received().concat().contains("\"error\""));
+    socket.send(format!("{{\"subscribe\":{}}}", nested(20_000)));
+    sim.settle();
+    assert!(socket.received().concat().contains("\"error\""));
+    let deep = nested(500_000);
+    let request = with(
+        &post("/publish?topic=t", &deep),
+        "Content-Type: application/json",
+    );
+    assert_eq!(published(&ask(&mut sim, &request)), (2, 1));
+}
+
+// Each listener once registered a wire format of its own, and the seventeenth found no free one.
+#[test]
+fn the_envelope_is_spoken_on_any_number_of_listeners() {
+    const LISTENERS: u16 = 20;
+    let mut sim = Sim::new((), |reactor| {
+        for port in 1..=LISTENERS {
+            let access = Access {
+                open: true,
+                ..Access::default()
+            };
+            reactor.http(&format!("0.0.0.0:{port}"), |router| {
+                hub::mount(router, &access)
+            })?;
+        }
+        std::io::Result::Ok(())
+    });
+    // The mask is zero.
+    let subscribe = b"\x81\x91\0\0\0\0{\"subscribe\":\"t\"}";
+    let streams: Vec<_> = (1..=LISTENERS)
+        .map(|port| {
+            let stream = sim.connect_port(port);
+            stream.write(with(
+                &get("/ws"),
+                &format!(
+                    "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+                     Sec-WebSocket-Protocol: {SUBPROTOCOL}"
+                ),
+            ));
+            stream.write(subscribe);
+            sim.settle();
+            let answer = stream.read();
+            assert!(
+                answer.ends_with(b"\r\n\r\n\x81\x12{\"subscribed\":\"t\"}"),
+                "port {port}: {}",
+                answer.escape_ascii()
+            );
+            stream
+        })
+        .collect();
+    sim.reactor().publish("t", "hi");
+    sim.settle();
+    for stream in streams {
+        let said = stream.read();
+        assert!(
+            said.ends_with(b"\"data\":\"hi\"}"),
+            "{}",
+            said.escape_ascii()
+        );
+    }
+}
+
+#[test]
+fn the_envelope_answers_too_many_subscriptions_with_an_error() {
+    let mut sim = Sim::with_config(
+        Config {
+            subscriptions_max: 2,
+            ..Config::default()
+        },
+        (),
+        |reactor| {
+            let access = Access {
+                open: true,
+                ..Access::default()
+            };
+            reactor.http("0.0.0.0:80", |router| hub::mount(router, &access))
+        },
+    );
+    let socket = subscribed(&mut sim, "a");
+    say(&mut sim, &socket, json!({"subscribe": "b*"}));
+    let third = json!({"subscribe": "c"});
+    let said = say(&mut sim, &socket, &third);
+    assert_eq!(said[0]["about"], third);
+    assert_eq!(publish(&mut sim, "c", "x").1, 0);
+    say(&mut sim, &socket, json!({"unsubscribe": "a"}));
+    let said = say(&mut sim, &socket, &third);
+    assert_eq!(said, [json!({"subscribed": "c"})]);
+
+    let refused = ask(&mut sim, &get("/events?topic=a&topic=b&topic=c"));
+    assert_eq!(refused.status, 400);
+}
+
+// Each publication is compared to every pattern, so patterns have a limit of their own.
+#[test]
+fn more_patterns_than_allowed_are_refused_on_every_transport() {
+    let mut sim = open();
+    let socket = envelope(&mut sim);
+    let plain = sim.websocket("/ws");
+    for n in 0..32 {
+        let name = format!("{n}*");
+        let said = say(&mut sim, &socket, json!({"subscribe": name}));
+        assert_eq!(said, [json!({"subscribed": name})]);
+        plain.send(name);
+    }
+    sim.settle();
+    assert_eq!(plain.take_events(), []);
+    let said = say(&mut sim, &socket, json!({"subscribe": "32*"}));
+    assert_eq!(said[0]["error"], "32 patterns are all that one may have");
+    let said = say(&mut sim, &socket, json!({"subscribe": "32"}));
+    assert_eq!(said, [json!({"subscribed": "32"})]);
+    plain.send("32*");
+    sim.settle();
+    plain.take_events();
+    assert_eq!(plain.close_code(), Some(1008));
+
+    let events = |count| {
+        let topics: Vec<_> = (0..count).map(|n| format!("topic={n}*")).collect();
+        get(&format!("/events?topic=a&{}", topics.join("&")))
+    };
+    assert_eq!(ask(&mut sim, &events(33)).status, 400);
+    assert_eq!(ask(&mut sim, &events(32)).status, 200);
+}

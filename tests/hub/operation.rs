@@ -1,0 +1,139 @@
+//! Log lines, the page, and draining.
+
+use std::sync::Mutex;
+
+use waterwheel::hub::{self, Access};
+use waterwheel::{Received, Sim, SimStream};
+
+use crate::support::{answer, get};
+use crate::{Reader, ask, open, plain, publish, seconds, subscribed, with};
+
+/// The logged lines. Each test looks for names that no other test uses.
+struct Lines(Mutex<Vec<String>>);
+
+impl log::Log for Lines {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        let line = format!("{} {}", record.level(), record.args());
+        self.0.lock().unwrap().push(line);
+    }
+
+    fn flush(&self) {}
+}
+
+static LINES: Lines = Lines(Mutex::new(Vec::new()));
+
+// Each refusal was once a line. So a stranger could fill the log, and block the hub if its log is a
+// pipe that no process reads.
+#[test]
+fn refusals_are_logged_once_a_minute_with_their_count() {
+    let _ = log::set_logger(&LINES);
+    log::set_max_level(log::LevelFilter::Warn);
+    let access = Access {
+        is_loopback: true,
+        ..Access::default()
+    };
+    let mut sim = Sim::new((), move |reactor| {
+        reactor.http("127.0.0.1:4711", |router| hub::mount(router, &access))
+    });
+    let by_host = "GET / HTTP/1.1\r\nHost: minute.example.org\r\n\r\n";
+    let by_origin = with(
+        "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "Origin: http://minute.example.org",
+    );
+    for (request, name) in [
+        (by_host, "for host \"minute.example.org\""),
+        (&by_origin, "origin \"http://minute.example.org\""),
+    ] {
+        let said = || {
+            let lines = LINES.0.lock().unwrap();
+            let lines = lines.iter().filter(|line| line.contains(name));
+            lines.cloned().collect::<Vec<_>>()
+        };
+        assert_refused(&mut sim, request, 100);
+        assert_eq!(said().len(), 1, "{:?}", said());
+        assert!(said()[0].starts_with("WARN ") && !said()[0].contains("more"));
+        // A library names its own field, not an option of a program that uses it.
+        assert!(said()[0].contains("`Access::origins`"), "{:?}", said());
+        sim.advance(seconds(59));
+        assert_refused(&mut sim, request, 10);
+        assert_eq!(said().len(), 1, "{:?}", said());
+        sim.advance(seconds(1));
+        assert_refused(&mut sim, request, 2);
+        assert_eq!(said().len(), 2, "{:?}", said());
+        assert!(said()[1].ends_with("; 109 more since the last line"));
+    }
+}
+
+fn assert_refused(sim: &mut Sim<()>, request: &str, count: usize) {
+    for _ in 0..count {
+        assert_eq!(ask(sim, request).status, 403);
+    }
+}
+
+#[test]
+fn the_page_loads_nothing_from_elsewhere() {
+    let mut sim = open();
+    let page = ask(&mut sim, &get("/"));
+    assert_eq!(page.status, 200);
+    assert_eq!(
+        page.header("content-type"),
+        Some("text/html; charset=utf-8")
+    );
+    let policy = page.header("content-security-policy").expect("a policy");
+    assert!(policy.starts_with("default-src 'none'"));
+    let text = page.text();
+    assert!(text.contains("EventSource") && text.contains("WebSocket"));
+    for outside in ["src=\"", "@import", "url(http", "href=\"http", "href=\"/"] {
+        assert!(!text.contains(outside), "{outside}");
+    }
+}
+
+#[test]
+fn a_draining_hub_is_healthy_and_not_ready() {
+    let mut sim = open();
+    assert_eq!(ask(&mut sim, &get("/healthz")).text(), "ok\n");
+    assert_eq!(ask(&mut sim, &get("/readyz")).status, 200);
+    // A drain ends connections in the order in which they came, so these have time to ask.
+    let streams: Vec<SimStream> = (0..20).map(|_| sim.connect()).collect();
+    sim.reactor().drain(seconds(10));
+    let paths = ["/readyz", "/healthz"];
+    for (stream, path) in streams[10..].iter().zip(paths) {
+        stream.write(get(path));
+    }
+    sim.advance(seconds(1));
+    let ready = answer(&streams[10].read());
+    assert!(ready.status == 503 && ready.closes());
+    let healthy = answer(&streams[11].read());
+    assert!(healthy.status == 200 && healthy.closes());
+}
+
+#[test]
+fn a_draining_hub_says_goodbye_on_every_transport() {
+    let mut sim = open();
+    let socket = plain(&mut sim, &["t"]);
+    let json = subscribed(&mut sim, "t");
+    let mut reader = Reader::open(&mut sim, "/events?topic=t");
+    assert_eq!(publish(&mut sim, "t", "last").1, 3);
+    sim.reactor().drain(seconds(10));
+    sim.advance(seconds(10));
+    for socket in [&socket, &json] {
+        let events = socket.take_events();
+        assert!(
+            matches!(events[0], Received::Text(_)),
+            "a publication before the drain"
+        );
+        assert_eq!(socket.close_code(), Some(1001));
+        socket.close(1001);
+    }
+    assert_eq!(reader.events().len(), 1);
+    reader.bytes.extend(reader.stream.read());
+    assert!(answer(&reader.bytes).is_whole, "the last chunk");
+    assert!(reader.stream.is_closed());
+    reader.stream.close();
+    sim.settle();
+    assert!(!sim.is_running(), "all connections have ended");
+}
