@@ -6,17 +6,18 @@
 //!
 //! A publication is: [`Topics::members`], and for each of them [`Encoded::get`].
 
+mod event;
 mod names;
 pub mod pattern;
-mod payload;
 mod slots;
 mod topics;
+mod wire_format;
 
-pub use payload::{
-    Encode, Encoded, Event, EventId, EventIdError, Payload, Publication, WIRE_FORMATS_MAX,
-    WireFormat, WireFormats, WireFormatsFull,
-};
+pub use event::{Event, EventId, EventIdError, Payload, Publication};
 pub use topics::{Limits, Subscriptions, TOPIC_BYTES_MAX, TopicError, Topics, check_name};
+pub use wire_format::{
+    Encode, Encoded, WIRE_FORMATS_MAX, WireFormat, WireFormats, WireFormatsFull,
+};
 
 #[cfg(test)]
 mod tests {
