@@ -2,6 +2,7 @@
 
 use std::io;
 
+use waterwheel::pubsub::BodyKind;
 use waterwheel::{Event, Faults, ListenerId, Reactor, Sim, SimSocket, SimStream};
 
 type Log = Vec<String>;
@@ -147,4 +148,69 @@ fn a_publication_is_one_frame_for_all() {
     assert_eq!(frames[0].len(), 1004);
     assert!(frames.iter().all(|frame| *frame == frames[0]));
     assert_eq!(sim.reactor().stats().deliveries, 100);
+}
+
+/// A server that logs what it gets, and a client of it that is subscribed to `news` before its
+/// handshake has begun.
+fn early_subscriber(reactor: &mut Reactor<Log>) -> io::Result<()> {
+    reactor.websocket("0.0.0.0:80", |ws| {
+        ws.on_message(|ws, message| ws.state.push(format!("server got {message}")));
+        ws.on_close(|ws, close| ws.state.push(format!("server closed: {close}")));
+    })?;
+    let client = reactor.connect_websocket("ws://sim/", |ws| {
+        ws.on_open(|ws, _| ws.state.push("client opened".to_owned()));
+        ws.on_close(|ws, close| ws.state.push(format!("client closed: {close}")));
+    })?;
+    assert_eq!(reactor.subscribe(client, "news"), Ok(true));
+    Ok(())
+}
+
+// The bytes of the publication stood in front of the request for the WebSocket.
+#[test]
+fn publication_during_a_clients_handshake_leaves_it_out() {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
+        early_subscriber(reactor)?;
+        assert_eq!(reactor.publish("news", "too early").delivered, 0);
+        assert_eq!(reactor.stats().deliveries, 0);
+        io::Result::Ok(())
+    });
+    sim.settle();
+    assert_eq!(*sim.state(), ["client opened"]);
+}
+
+// The publication went out without a frame, in the wire format of the time of the subscription.
+#[test]
+fn subscription_before_a_clients_handshake_works_after_it() {
+    let mut sim = Sim::new(Log::new(), early_subscriber);
+    sim.settle();
+    assert_eq!(sim.reactor().publish("news", "hello").delivered, 1);
+    sim.settle();
+    assert_eq!(*sim.state(), ["client opened", "server got hello"]);
+}
+
+#[test]
+fn wire_format_that_is_set_later_holds_for_subscriptions_from_before() {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
+        reactor.websocket("0.0.0.0:80", |ws| {
+            ws.on_open(|ws, _| ws.subscribe("news"));
+            ws.on_message(|ws, _| {
+                let loud = ws
+                    .reactor
+                    .register_wire_format("loud", |publication, out| {
+                        let text = publication.event.payload().to_text().to_uppercase();
+                        out.extend_from_slice(text.as_bytes());
+                        BodyKind::Text
+                    })
+                    .unwrap();
+                ws.reactor.set_wire_format(ws.id, loud);
+            });
+        })
+    });
+    let (plain, loud) = (sim.websocket("/"), sim.websocket("/"));
+    loud.send("louder");
+    sim.settle();
+    assert_eq!(sim.reactor().publish("news", "hello").delivered, 2);
+    sim.settle();
+    assert_eq!(plain.received(), ["hello"]);
+    assert_eq!(loud.received(), ["HELLO"]);
 }

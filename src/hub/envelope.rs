@@ -10,8 +10,7 @@ use serde_core::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Vi
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-use crate::protocol::websocket::{self, Message};
-use crate::pubsub::{Payload, Publication};
+use crate::pubsub::{BodyKind, Payload, Publication};
 
 /// The name of the subprotocol.
 pub const SUBPROTOCOL: &str = "waterwheel.v1.json";
@@ -162,25 +161,24 @@ pub(crate) fn check_json(text: &str) -> Result<(), serde_json::Error> {
     serde_json::from_str::<&RawValue>(text).map(drop)
 }
 
-/// Appends a publication as one frame.
-pub(crate) fn encode(publication: &Publication<'_>, out: &mut Vec<u8>) {
+/// Appends a publication.
+pub(crate) fn encode(publication: &Publication<'_>, json: &mut Vec<u8>) -> BodyKind {
     let payload = publication.event.payload();
-    let mut json = Vec::with_capacity(64 + payload.as_bytes().len());
+    json.reserve(64 + payload.as_bytes().len());
     json.extend_from_slice(b"{\"topic\":");
-    push_string(publication.topic, &mut json);
+    push_string(publication.topic, json);
     json.extend_from_slice(format!(",\"id\":\"{}\"", publication.id).as_bytes());
     if let Some(name) = publication.event.name() {
         json.extend_from_slice(b",\"event\":");
-        push_string(name, &mut json);
+        push_string(name, json);
     }
     json.extend_from_slice(b",\"data\":");
     match payload {
         Payload::Json(value) => json.extend_from_slice(value.as_bytes()),
-        Payload::Text(_) | Payload::Binary(_) => push_string(&payload.to_text(), &mut json),
+        Payload::Text(_) | Payload::Binary(_) => push_string(&payload.to_text(), json),
     }
     json.push(b'}');
-    let text = str::from_utf8(&json).expect("strings and JSON are UTF-8");
-    websocket::encode_message(None, Message::Text(text), out);
+    BodyKind::Text
 }
 
 /// `{"subscribed":"t"}`.

@@ -3,7 +3,6 @@
 use std::hash::{BuildHasher, RandomState};
 use std::slice;
 
-use super::WireFormat;
 use super::slots::{Key, Slots, grow, shrink};
 
 /// One subscription, in the array of its topic: what a publication walks over.
@@ -11,7 +10,6 @@ use super::slots::{Key, Slots, grow, shrink};
 pub(super) struct Entry {
     pub(super) member: u64,
     pub(super) node: Key,
-    pub(super) wire_format: WireFormat,
 }
 
 #[derive(Debug)]

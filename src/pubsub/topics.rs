@@ -25,7 +25,6 @@ use std::collections::HashMap;
 use std::hash::RandomState;
 use std::{fmt, iter};
 
-use super::WireFormat;
 use super::names::{Entry, Names, Topic, hash_name};
 use super::pattern;
 use super::slots::{Key, Slots};
@@ -225,7 +224,7 @@ impl Topics {
         Topics::default()
     }
 
-    /// Makes a member of a topic. `false` when it was one: it keeps the wire format it had.
+    /// Makes a member of a topic. `false` when it was one.
     ///
     /// # Errors
     ///
@@ -236,10 +235,9 @@ impl Topics {
         member: u64,
         list: &mut Subscriptions,
         name: &str,
-        wire_format: WireFormat,
         limits: Limits,
     ) -> Result<bool, TopicError> {
-        self.join(Kind::Exact, member, list, name, wire_format, limits)
+        self.join(Kind::Exact, member, list, name, limits)
     }
 
     /// Makes a member of all topics that match a pattern, by the rule of [`pattern::matches`].
@@ -255,10 +253,9 @@ impl Topics {
         member: u64,
         list: &mut Subscriptions,
         pattern: &str,
-        wire_format: WireFormat,
         limits: Limits,
     ) -> Result<bool, TopicError> {
-        self.join(Kind::Pattern, member, list, pattern, wire_format, limits)
+        self.join(Kind::Pattern, member, list, pattern, limits)
     }
 
     /// Ends the membership in a topic. `false` when there was none.
@@ -292,8 +289,8 @@ impl Topics {
         }
     }
 
-    /// Who gets what is published to a topic, and in which wire_format: its members, then those of each
-    /// pattern that matches.
+    /// The members that get what is published to a topic: its own, then those of each pattern that
+    /// matches.
     ///
     /// A member comes once for the topic and once for each such pattern. To deliver once, the
     /// caller remembers with the member which publication it got last. The order is of no meaning.
@@ -302,7 +299,7 @@ impl Topics {
     ///
     /// Linear in the number of distinct patterns, which are few in practice; if they are not: index
     /// by literal prefix.
-    pub fn members(&self, topic: &str) -> impl Iterator<Item = (u64, WireFormat)> {
+    pub fn members(&self, topic: &str) -> impl Iterator<Item = u64> {
         let exact = self.find(Kind::Exact, topic);
         let by_pattern = self
             .patterns
@@ -314,7 +311,7 @@ impl Topics {
             .into_iter()
             .chain(by_pattern)
             .flat_map(|topic| topic.members.as_slice())
-            .map(|entry| (entry.member, entry.wire_format))
+            .map(|entry| entry.member)
     }
 
     /// Whether there is a pattern.
@@ -356,7 +353,6 @@ impl Topics {
         member: u64,
         list: &mut Subscriptions,
         name: &str,
-        wire_format: WireFormat,
         limits: Limits,
     ) -> Result<bool, TopicError> {
         check_name(name)?;
@@ -396,16 +392,7 @@ impl Topics {
             next: list.0,
         };
         let node = self.nodes.insert(node).ok_or(TopicError::Full)?;
-        names.add(
-            found,
-            hash,
-            name,
-            Entry {
-                member,
-                node,
-                wire_format,
-            },
-        );
+        names.add(found, hash, name, Entry { member, node });
         list.0 = Some(node);
         if let Some(many) = self.many.get_mut(&member) {
             many.insert(topic, node);
@@ -608,14 +595,12 @@ mod tests {
     impl House {
         fn subscribe(&mut self, member: u64, name: &str) -> Result<bool, TopicError> {
             let list = self.lists.entry(member).or_default();
-            self.topics
-                .subscribe(member, list, name, WireFormat::WEBSOCKET, MAX)
+            self.topics.subscribe(member, list, name, MAX)
         }
 
         fn subscribe_pattern(&mut self, member: u64, pattern: &str) -> Result<bool, TopicError> {
             let list = self.lists.entry(member).or_default();
-            self.topics
-                .subscribe_pattern(member, list, pattern, WireFormat::RAW, MAX)
+            self.topics.subscribe_pattern(member, list, pattern, MAX)
         }
 
         fn unsubscribe(&mut self, member: u64, name: &str) -> bool {
@@ -635,10 +620,7 @@ mod tests {
         }
 
         fn members(&self, topic: &str) -> Vec<u64> {
-            self.topics
-                .members(topic)
-                .map(|(member, _)| member)
-                .collect()
+            self.topics.members(topic).collect()
         }
 
         fn subscriptions_of(&self, member: u64) -> Vec<&str> {
@@ -658,15 +640,7 @@ mod tests {
         assert!(house.topics.has_patterns());
 
         let members: Vec<_> = house.topics.members("news.art").collect();
-        assert_eq!(
-            members,
-            [
-                (7, WireFormat::WEBSOCKET),
-                (9, WireFormat::WEBSOCKET),
-                (7, WireFormat::RAW),
-                (8, WireFormat::RAW)
-            ]
-        );
+        assert_eq!(members, [7, 9, 7, 8]);
         assert_eq!(house.members("news"), [8]);
         assert_eq!(
             house.members("news.*"),
@@ -693,20 +667,12 @@ mod tests {
     }
 
     #[test]
-    fn second_subscription_is_not_new_and_keeps_its_form() {
+    fn second_subscription_is_not_new() {
         let mut house = House::default();
         assert_eq!(house.subscribe(1, "a"), Ok(true));
         let mut list = house.lists[&1];
-        assert_eq!(
-            house
-                .topics
-                .subscribe(1, &mut list, "a", WireFormat::RAW, MAX),
-            Ok(false)
-        );
-        assert_eq!(
-            house.topics.members("a").collect::<Vec<_>>(),
-            [(1, WireFormat::WEBSOCKET)]
-        );
+        assert_eq!(house.topics.subscribe(1, &mut list, "a", MAX), Ok(false));
+        assert_eq!(house.topics.members("a").collect::<Vec<_>>(), [1]);
         assert_eq!(list, house.lists[&1]);
     }
 
@@ -764,31 +730,27 @@ mod tests {
                 subscriptions_max: max,
             });
             assert_eq!(
-                topics.subscribe(1, &mut list, "a", WireFormat::RAW, limits(0)),
+                topics.subscribe(1, &mut list, "a", limits(0)),
                 Err(TopicError::TooMany {
                     subscriptions_max: 0
                 })
             );
-            let mut subscribe = |list: &mut _, name: &str| {
-                topics.subscribe(1, list, name, WireFormat::RAW, limits(max))
-            };
+            let mut subscribe =
+                |list: &mut _, name: &str| topics.subscribe(1, list, name, limits(max));
             for n in 1..max {
                 assert_eq!(subscribe(&mut list, &format!("a{n}")), Ok(true));
             }
-            let by_pattern =
-                topics.subscribe_pattern(1, &mut list, "b", WireFormat::RAW, limits(max));
+            let by_pattern = topics.subscribe_pattern(1, &mut list, "b", limits(max));
             assert_eq!(by_pattern, Ok(true));
-            let by_pattern =
-                topics.subscribe_pattern(1, &mut list, "c", WireFormat::RAW, limits(max));
+            let by_pattern = topics.subscribe_pattern(1, &mut list, "c", limits(max));
             assert_eq!(by_pattern, refused);
-            let mut subscribe = |list: &mut _, name: &str| {
-                topics.subscribe(1, list, name, WireFormat::RAW, limits(max))
-            };
+            let mut subscribe =
+                |list: &mut _, name: &str| topics.subscribe(1, list, name, limits(max));
             assert_eq!(subscribe(&mut list, "c"), refused);
             assert_eq!(subscribe(&mut list, "a1"), Ok(false), "not one more");
             assert_eq!(topics.member_count("c"), 0);
             assert!(topics.unsubscribe(1, &mut list, "a1"));
-            let again = topics.subscribe(1, &mut list, "c", WireFormat::RAW, limits(max));
+            let again = topics.subscribe(1, &mut list, "c", limits(max));
             assert_eq!(again, Ok(true));
         }
     }
@@ -806,7 +768,7 @@ mod tests {
             let mut list = Subscriptions::default();
             for n in 0..others {
                 let name = format!("a{n}");
-                let joined = topics.subscribe(1, &mut list, &name, WireFormat::RAW, limits);
+                let joined = topics.subscribe(1, &mut list, &name, limits);
                 assert_eq!(joined, Ok(true));
             }
             for (pattern, expected) in [
@@ -815,17 +777,16 @@ mod tests {
                 ("c*", refused),
                 ("b*", Ok(false)),
             ] {
-                let joined =
-                    topics.subscribe_pattern(1, &mut list, pattern, WireFormat::RAW, limits);
+                let joined = topics.subscribe_pattern(1, &mut list, pattern, limits);
                 assert_eq!(joined, expected, "{pattern}, {others}");
             }
-            let joined = topics.subscribe(1, &mut list, "c", WireFormat::RAW, limits);
+            let joined = topics.subscribe(1, &mut list, "c", limits);
             assert_eq!(joined, Ok(true), "a topic");
             assert!(topics.unsubscribe_pattern(1, &mut list, "a*"));
-            let joined = topics.subscribe_pattern(1, &mut list, "c*", WireFormat::RAW, limits);
+            let joined = topics.subscribe_pattern(1, &mut list, "c*", limits);
             assert_eq!(joined, Ok(true), "in the place of another");
             let mut other = Subscriptions::default();
-            let joined = topics.subscribe_pattern(2, &mut other, "a*", WireFormat::RAW, limits);
+            let joined = topics.subscribe_pattern(2, &mut other, "a*", limits);
             assert_eq!(joined, Ok(true), "of another member");
         }
     }
@@ -1050,7 +1011,7 @@ mod tests {
             let mut topics = Topics::new();
             let mut lists = vec![Subscriptions::default(); count];
             for (member, list) in lists.iter_mut().enumerate() {
-                let new = topics.subscribe(member as u64, list, "all", WireFormat::RAW, MAX);
+                let new = topics.subscribe(member as u64, list, "all", MAX);
                 assert_eq!(new, Ok(true));
             }
             let bytes = topics.heap_bytes() as f64 / count as f64;
@@ -1067,26 +1028,18 @@ mod tests {
         let mut topics = Topics::new();
         let mut standing = Subscriptions::default();
         topics
-            .subscribe(u64::MAX, &mut standing, "room.7", WireFormat::RAW, MAX)
+            .subscribe(u64::MAX, &mut standing, "room.7", MAX)
             .unwrap();
         let mut most = 0;
         for cycle in 0..100_000_u64 {
             let mut list = Subscriptions::default();
             let room = format!("room.{}", cycle % 100);
+            topics.subscribe(cycle, &mut list, &room, MAX).unwrap();
             topics
-                .subscribe(cycle, &mut list, &room, WireFormat::RAW, MAX)
+                .subscribe(cycle, &mut list, &format!("user.{cycle}"), MAX)
                 .unwrap();
             topics
-                .subscribe(
-                    cycle,
-                    &mut list,
-                    &format!("user.{cycle}"),
-                    WireFormat::RAW,
-                    MAX,
-                )
-                .unwrap();
-            topics
-                .subscribe_pattern(cycle, &mut list, "room.*", WireFormat::RAW, MAX)
+                .subscribe_pattern(cycle, &mut list, "room.*", MAX)
                 .unwrap();
             topics.leave_all(cycle, &mut list);
             most = most.max(topics.heap_bytes());
@@ -1103,12 +1056,8 @@ mod tests {
         let mut lists = vec![Subscriptions::default(); 100_000];
         for (member, list) in lists.iter_mut().enumerate() {
             let user = format!("user.{member}");
-            topics
-                .subscribe(member as u64, list, "all", WireFormat::RAW, MAX)
-                .unwrap();
-            topics
-                .subscribe(member as u64, list, &user, WireFormat::RAW, MAX)
-                .unwrap();
+            topics.subscribe(member as u64, list, "all", MAX).unwrap();
+            topics.subscribe(member as u64, list, &user, MAX).unwrap();
         }
         let full = topics.heap_bytes();
         for (member, list) in lists.iter_mut().enumerate().skip(1000) {

@@ -1,51 +1,154 @@
-//! The bytes of a publication in each wire format.
+//! The bytes of a publication: a body in a wire format, and a frame around it.
 //!
-//! A publication is encoded at most once for each [`WireFormat`] that a member takes, and all
-//! members of that wire format share the bytes.
+//! The *body* is what is said, and a [`WireFormat`] is how it is written: the data as it is, a
+//! Server-Sent Event, or what a program has registered. The *frame* is how the connection carries
+//! it: a WebSocket frame, a chunk of an HTTP body, or no frame at all. The two are chosen apart, so
+//! that a format is written once for every transport.
+//!
+//! An [`Encoded`] makes the bytes of one publication: each wire format is encoded at most once, and
+//! all members with the same wire format and the same frame share the bytes.
 
 use std::fmt;
 use std::io::Write;
+use std::num::{NonZeroU8, NonZeroU16};
+use std::ops::Range;
 use std::rc::Rc;
 
 use crate::protocol::event_stream;
-use crate::protocol::websocket;
+use crate::protocol::websocket::{self, Data, Message, OpCode};
 
 use super::event::Publication;
 
-/// Appends a publication in one wire format.
-pub type Encode = fn(&Publication<'_>, &mut Vec<u8>);
-
-/// How a member takes publications: a number that [`WireFormats`] gives out. The default is
-/// [`RAW`](Self::RAW).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct WireFormat(u8);
-
-impl WireFormat {
-    /// The data as it is, with nothing around it.
-    pub const RAW: WireFormat = WireFormat(0);
-    /// One unmasked, unfragmented WebSocket frame, as a server sends it: text, or binary where the
-    /// data is.
-    pub const WEBSOCKET: WireFormat = WireFormat(1);
-    /// One Server-Sent Event with id, name and data, as one HTTP chunk.
-    pub const EVENT_STREAM: WireFormat = WireFormat(2);
-    /// The same event without the chunk, for HTTP/1.0.
-    pub const EVENT_STREAM_UNCHUNKED: WireFormat = WireFormat(3);
-    /// The WebSocket frame as a client sends it, masked; all members share one mask.
-    pub const WEBSOCKET_MASKED: WireFormat = WireFormat(4);
+/// Whether a body is text, which a WebSocket says of every message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyKind {
+    /// UTF-8. A WebSocket peer ends the connection over a text message which is not.
+    Text,
+    /// Any bytes.
+    Binary,
 }
 
-const BUILT_IN: [Encode; 5] = [
-    encode_raw,
-    encode_websocket,
-    encode_event_stream_chunk,
-    encode_event_stream,
-    encode_websocket_masked,
-];
+/// Appends the body of a publication, without any frame, and says what kind it is.
+pub type Encode = fn(&Publication<'_>, &mut Vec<u8>) -> BodyKind;
+
+/// How the body of a publication is written: a number that [`WireFormats`] gives out. The default is
+/// [`RAW`](Self::RAW).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct WireFormat(NonZeroU8);
+
+impl WireFormat {
+    /// The data as it is. Text and JSON are text, other data is binary.
+    pub const RAW: WireFormat = WireFormat(NonZeroU8::MIN);
+    /// One Server-Sent Event with id, name and data.
+    pub const EVENT_STREAM: WireFormat = WireFormat(NonZeroU8::new(2).unwrap());
+
+    /// The first number that is not of a built-in format.
+    const REGISTERED_FROM: usize = 3;
+}
+
+impl Default for WireFormat {
+    fn default() -> Self {
+        WireFormat::RAW
+    }
+}
 
 /// Wire formats that can be registered, beside the ones that are built in.
 pub const WIRE_FORMATS_MAX: usize = 16;
 
-const SLOTS: usize = BUILT_IN.len() + WIRE_FORMATS_MAX;
+/// How a connection carries the body of a publication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Frame {
+    /// No frame: the bytes of the body.
+    Bare,
+    /// One unmasked, unfragmented WebSocket frame, as a server sends it. Source: RFC 6455, section 5.
+    WebSocket,
+    /// The same, masked, as a client sends it. All members share one mask.
+    MaskedWebSocket,
+    /// One chunk of an HTTP/1.1 body; of an empty body nothing, since an empty chunk would end the
+    /// stream. Source: RFC 9112, section 7.1.
+    HttpChunk,
+}
+
+impl Frame {
+    const ALL: [Frame; 4] = [
+        Frame::Bare,
+        Frame::WebSocket,
+        Frame::MaskedWebSocket,
+        Frame::HttpChunk,
+    ];
+
+    /// Longest header and trailer of any frame, in bytes: a chunk's sixteen digits and two line ends.
+    const BYTES_MAX: usize = 16 + 2 + 2;
+
+    fn new_mask(self) -> Option<[u8; 4]> {
+        match self {
+            Frame::MaskedWebSocket => Some(websocket::random_mask()),
+            Frame::Bare | Frame::WebSocket | Frame::HttpChunk => None,
+        }
+    }
+
+    fn encode_header(
+        self,
+        kind: BodyKind,
+        body_bytes: usize,
+        mask: Option<[u8; 4]>,
+        out: &mut Vec<u8>,
+    ) {
+        match self {
+            Frame::Bare => {}
+            Frame::WebSocket | Frame::MaskedWebSocket => {
+                let data = match kind {
+                    BodyKind::Text => Data::Text,
+                    BodyKind::Binary => Data::Binary,
+                };
+                websocket::encode_header(OpCode::Data(data), body_bytes, mask, out);
+            }
+            Frame::HttpChunk => {
+                if body_bytes != 0 {
+                    // Writing to a `Vec` does not fail.
+                    let _ = write!(out, "{body_bytes:x}\r\n");
+                }
+            }
+        }
+    }
+
+    fn encode_trailer(self, body_bytes: usize, out: &mut Vec<u8>) {
+        if self == Frame::HttpChunk && body_bytes != 0 {
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+}
+
+/// A wire format and the frame around it, in one number, so that the two are compared at once for
+/// each member of a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FramedFormat(NonZeroU16);
+
+impl FramedFormat {
+    /// A wire format in a frame.
+    #[inline]
+    pub const fn new(wire_format: WireFormat, frame: Frame) -> FramedFormat {
+        let bits = u16::from_be_bytes([wire_format.0.get(), frame as u8]);
+        FramedFormat(NonZeroU16::new(bits).expect("the number of a wire format is not zero"))
+    }
+
+    /// Another wire format in the same frame.
+    #[inline]
+    #[must_use]
+    pub const fn with_wire_format(self, wire_format: WireFormat) -> FramedFormat {
+        FramedFormat::new(wire_format, self.frame())
+    }
+
+    const fn wire_format(self) -> WireFormat {
+        let [high, _] = self.0.get().to_be_bytes();
+        WireFormat(NonZeroU8::new(high).expect("the number of a wire format is not zero"))
+    }
+
+    const fn frame(self) -> Frame {
+        let [_, low] = self.0.get().to_be_bytes();
+        Frame::ALL[low as usize]
+    }
+}
 
 /// There are [`WIRE_FORMATS_MAX`] registered wire formats already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,10 +162,19 @@ impl fmt::Display for WireFormatsFull {
 
 impl std::error::Error for WireFormatsFull {}
 
-/// The encoders of all wire formats.
-#[derive(Clone, Debug, Default)]
+/// Most that a publication leaves allocated in the scratch buffer, in bytes. One publication of a
+/// megabyte does not keep a megabyte.
+const SCRATCH_BYTES_MAX: usize = 64 * 1024;
+
+/// The encoders of all wire formats, and the buffers that encoding takes.
+#[derive(Debug, Default)]
 pub struct WireFormats {
     registered: Vec<(&'static str, Encode)>,
+    /// Where bytes are put together before they are shared, so that an encoding costs one
+    /// allocation.
+    scratch: Vec<u8>,
+    /// Of the publication that is being delivered. Empty between two publications.
+    encodings: Vec<Encoding>,
 }
 
 impl WireFormats {
@@ -71,8 +183,9 @@ impl WireFormats {
         WireFormats::default()
     }
 
-    /// Adds a wire format, or finds the one that has been added by this name, whose encoder stays. Listeners
-    /// that are set up alike thus share a wire format, and one encoding of each publication.
+    /// Adds a wire format, or finds the one that has been added by this name, whose encoder stays.
+    /// Listeners that are set up alike thus share a wire format, and one encoding of each
+    /// publication.
     ///
     /// # Errors
     ///
@@ -90,98 +203,177 @@ impl WireFormats {
         if known.is_none() {
             self.registered.push((name, encode));
         }
-        Ok(WireFormat((BUILT_IN.len() + index) as u8))
+        // At most 18, and not zero.
+        NonZeroU8::new((WireFormat::REGISTERED_FROM + index) as u8)
+            .map(WireFormat)
+            .ok_or(WireFormatsFull)
     }
 
-    /// The encoder of a wire format; of a wire format that was registered elsewhere, the one of [`WireFormat::RAW`].
-    pub fn encoder(&self, wire_format: WireFormat) -> Encode {
-        let index = usize::from(wire_format.0);
-        let registered = || self.registered.get(index.wrapping_sub(BUILT_IN.len()));
-        *BUILT_IN
-            .get(index)
-            .or_else(|| registered().map(|(_, encode)| encode))
-            .unwrap_or(&BUILT_IN[0])
+    /// The encoder of a wire format; of a wire format that was registered elsewhere, the one of
+    /// [`WireFormat::RAW`].
+    fn encoder(&self, wire_format: WireFormat) -> Encode {
+        if wire_format == WireFormat::EVENT_STREAM {
+            return encode_event_stream;
+        }
+        usize::from(wire_format.0.get())
+            .checked_sub(WireFormat::REGISTERED_FROM)
+            .and_then(|index| self.registered.get(index))
+            .map_or(encode_raw, |(_, encode)| *encode)
+    }
+
+    fn find(&self, format: FramedFormat) -> Option<&Encoding> {
+        self.encodings.iter().find(|it| it.format == format)
+    }
+
+    /// The bytes in `format`, of which there are none yet.
+    fn encode(&mut self, format: FramedFormat, publication: &Publication<'_>) -> Rc<[u8]> {
+        let (wire_format, frame) = (format.wire_format(), format.frame());
+        let mask = frame.new_mask();
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        let (kind, header_bytes) = if wire_format == WireFormat::RAW {
+            // The body is there already, so its header goes in front of it at once.
+            let message = publication.event.payload().to_message();
+            let (kind, body) = (kind_of(message), message.as_bytes());
+            scratch.reserve(Frame::BYTES_MAX + body.len());
+            frame.encode_header(kind, body.len(), mask, &mut scratch);
+            let header_bytes = scratch.len();
+            scratch.extend_from_slice(body);
+            (kind, header_bytes)
+        } else {
+            let kind = self.encode_body(wire_format, publication, &mut scratch);
+            let body_bytes = scratch.len();
+            frame.encode_header(kind, body_bytes, mask, &mut scratch);
+            let header_bytes = scratch.len() - body_bytes;
+            scratch.rotate_right(header_bytes);
+            (kind, header_bytes)
+        };
+        let body = header_bytes..scratch.len();
+        if let Some(mask) = mask {
+            websocket::apply_mask(&mut scratch[body.clone()], mask);
+        }
+        frame.encode_trailer(body.len(), &mut scratch);
+        let bytes: Rc<[u8]> = Rc::from(scratch.as_slice());
+        scratch.clear();
+        scratch.shrink_to(SCRATCH_BYTES_MAX);
+        self.scratch = scratch;
+        self.encodings.push(Encoding {
+            format,
+            bytes: Rc::clone(&bytes),
+            body,
+            kind,
+            mask,
+        });
+        bytes
+    }
+
+    /// Puts the body into `out`, which is empty: from another frame that has it, or newly encoded.
+    fn encode_body(
+        &self,
+        wire_format: WireFormat,
+        publication: &Publication<'_>,
+        out: &mut Vec<u8>,
+    ) -> BodyKind {
+        let mut others = Frame::ALL
+            .iter()
+            .map(|frame| FramedFormat::new(wire_format, *frame));
+        let Some(other) = others.find_map(|format| self.find(format)) else {
+            return self.encoder(wire_format)(publication, out);
+        };
+        out.extend_from_slice(&other.bytes[other.body.clone()]);
+        if let Some(mask) = other.mask {
+            // Masking twice gives back the bytes.
+            websocket::apply_mask(out, mask);
+        }
+        other.kind
     }
 }
 
-/// Most that [`Encoded::get`] leaves allocated in the scratch buffer, in bytes. One publication of
-/// a megabyte shall not keep a megabyte.
-const SCRATCH_BYTES_MAX: usize = 64 * 1024;
+/// The bytes of a publication in one wire format and one frame.
+#[derive(Debug)]
+struct Encoding {
+    format: FramedFormat,
+    bytes: Rc<[u8]>,
+    /// Where in `bytes` the body is.
+    body: Range<usize>,
+    kind: BodyKind,
+    /// With which the body is masked.
+    mask: Option<[u8; 4]>,
+}
 
-/// The bytes of one publication, each wire format encoded when its first member comes.
+/// The bytes of one publication, each encoding made when its first member comes.
 ///
 /// Belongs to one publication: make a new one for the next.
-#[derive(Debug, Default)]
-pub struct Encoded {
-    bytes: [Option<Rc<[u8]>>; SLOTS],
+#[derive(Debug)]
+pub struct Encoded<'p> {
+    wire_formats: &'p mut WireFormats,
+    publication: Publication<'p>,
+    /// What the last member took. Most members of a topic take the same.
+    last_format: Option<FramedFormat>,
+    last_bytes: Option<Rc<[u8]>>,
 }
 
-impl Encoded {
-    /// The bytes in this wire format, shared with all who asked before.
-    ///
-    /// Encodes into `scratch`, whose content is lost, so that a wire format costs one allocation.
+impl<'p> Encoded<'p> {
+    /// No bytes yet.
+    pub fn new(wire_formats: &'p mut WireFormats, publication: Publication<'p>) -> Encoded<'p> {
+        Encoded {
+            wire_formats,
+            publication,
+            last_format: None,
+            last_bytes: None,
+        }
+    }
+
+    /// The bytes in this format, shared with all who asked before.
     #[inline]
-    pub fn get(
-        &mut self,
-        wire_format: WireFormat,
-        wire_formats: &WireFormats,
-        publication: &Publication<'_>,
-        scratch: &mut Vec<u8>,
-    ) -> Rc<[u8]> {
-        let slot = match self.bytes.get_mut(usize::from(wire_format.0)) {
-            Some(slot) => slot,
-            None => &mut self.bytes[0],
+    pub fn get(&mut self, format: FramedFormat) -> Rc<[u8]> {
+        if self.last_format == Some(format)
+            && let Some(bytes) = &self.last_bytes
+        {
+            return Rc::clone(bytes);
+        }
+        self.find_or_encode(format)
+    }
+
+    #[cold]
+    fn find_or_encode(&mut self, format: FramedFormat) -> Rc<[u8]> {
+        let bytes = match self.wire_formats.find(format) {
+            Some(found) => Rc::clone(&found.bytes),
+            None => self.wire_formats.encode(format, &self.publication),
         };
-        let bytes = slot
-            .get_or_insert_with(|| encode(wire_formats.encoder(wire_format), publication, scratch));
-        Rc::clone(bytes)
+        self.last_format = Some(format);
+        self.last_bytes = Some(Rc::clone(&bytes));
+        bytes
     }
 }
 
-fn encode(encode: Encode, publication: &Publication<'_>, scratch: &mut Vec<u8>) -> Rc<[u8]> {
-    scratch.clear();
-    encode(publication, scratch);
-    let bytes = Rc::from(scratch.as_slice());
-    scratch.clear();
-    scratch.shrink_to(SCRATCH_BYTES_MAX);
-    bytes
+impl Drop for Encoded<'_> {
+    fn drop(&mut self) {
+        self.wire_formats.encodings.clear();
+    }
 }
 
-fn encode_raw(publication: &Publication<'_>, out: &mut Vec<u8>) {
-    out.extend_from_slice(publication.event.payload().as_bytes());
+fn kind_of(message: Message<'_>) -> BodyKind {
+    match message {
+        Message::Text(_) => BodyKind::Text,
+        Message::Binary(_) => BodyKind::Binary,
+    }
 }
 
-fn encode_websocket(publication: &Publication<'_>, out: &mut Vec<u8>) {
-    websocket::encode_message(None, publication.event.payload().to_message(), out);
+fn encode_raw(publication: &Publication<'_>, out: &mut Vec<u8>) -> BodyKind {
+    let message = publication.event.payload().to_message();
+    out.extend_from_slice(message.as_bytes());
+    kind_of(message)
 }
 
-fn encode_websocket_masked(publication: &Publication<'_>, out: &mut Vec<u8>) {
-    let mask = Some(websocket::random_mask());
-    websocket::encode_message(mask, publication.event.payload().to_message(), out);
-}
-
-fn encode_event_stream(publication: &Publication<'_>, out: &mut Vec<u8>) {
+fn encode_event_stream(publication: &Publication<'_>, out: &mut Vec<u8>) -> BodyKind {
     let event = publication.event;
     // Writing to a `Vec` does not fail, and an id is digits and a colon.
     let _ = writeln!(out, "id: {}", publication.id);
     event_stream::encode(event.name(), None, &event.payload().to_text(), out)
         .expect("the name of an event has no line break");
+    BodyKind::Text
 }
-
-/// Source: RFC 9112, section 7.1.
-fn encode_event_stream_chunk(publication: &Publication<'_>, out: &mut Vec<u8>) {
-    let start = out.len();
-    encode_event_stream(publication, out);
-    let mut line = [0; CHUNK_SIZE_LINE_BYTES_MAX];
-    let mut unused = line.as_mut_slice();
-    // It fits: sixteen digits are all that a length can have.
-    let _ = write!(unused, "{:x}\r\n", out.len() - start);
-    let line_bytes = CHUNK_SIZE_LINE_BYTES_MAX - unused.len();
-    out.splice(start..start, line[..line_bytes].iter().copied());
-    out.extend_from_slice(b"\r\n");
-}
-
-const CHUNK_SIZE_LINE_BYTES_MAX: usize = 16 + 2;
 
 #[cfg(test)]
 mod tests {
@@ -189,6 +381,7 @@ mod tests {
 
     use super::*;
     use crate::protocol::event_stream::FieldError;
+    use crate::protocol::websocket::{Machine, Role};
     use crate::pubsub::event::{Event, EventId};
 
     const ID: EventId = EventId {
@@ -196,97 +389,152 @@ mod tests {
         number: 10,
     };
 
-    fn encoded(wire_format: WireFormat, wire_formats: &WireFormats, event: &Event<'_>) -> Rc<[u8]> {
-        let publication = Publication {
+    fn publication<'e>(event: &'e Event<'e>) -> Publication<'e> {
+        Publication {
             topic: "chat",
             id: ID,
             event,
-        };
-        Encoded::default().get(wire_format, wire_formats, &publication, &mut Vec::new())
+        }
+    }
+
+    fn encoded(
+        wire_format: WireFormat,
+        frame: Frame,
+        wire_formats: &mut WireFormats,
+        event: &Event<'_>,
+    ) -> Rc<[u8]> {
+        Encoded::new(wire_formats, publication(event)).get(FramedFormat::new(wire_format, frame))
     }
 
     #[test]
-    fn forms_that_are_built_in() {
+    fn built_in_formats_in_each_frame() {
         let named = Event::new("say").data("hi\nthere");
         let long = "x".repeat(300);
-        let cases: &[(&str, WireFormat, Event<'_>, &[u8])] = &[
-            ("raw text", WireFormat::RAW, "hi".into(), b"hi"),
+        let longer = "x".repeat(70_000);
+        let cases: &[(&str, WireFormat, Frame, Event<'_>, &[u8])] = &[
+            ("raw text", WireFormat::RAW, Frame::Bare, "hi".into(), b"hi"),
             (
                 "raw leaves the name out",
                 WireFormat::RAW,
+                Frame::Bare,
                 named.clone(),
                 b"hi\nthere",
             ),
             (
                 "raw JSON",
                 WireFormat::RAW,
+                Frame::Bare,
                 Event::new("x").json("[1]"),
                 b"[1]",
             ),
-            ("raw bytes", WireFormat::RAW, b"\0\xff".into(), b"\0\xff"),
+            (
+                "raw bytes",
+                WireFormat::RAW,
+                Frame::Bare,
+                b"\0\xff".into(),
+                b"\0\xff",
+            ),
             (
                 "frame of text",
-                WireFormat::WEBSOCKET,
+                WireFormat::RAW,
+                Frame::WebSocket,
                 "hi".into(),
                 b"\x81\x02hi",
             ),
             (
                 "frame of JSON",
-                WireFormat::WEBSOCKET,
+                WireFormat::RAW,
+                Frame::WebSocket,
                 Event::new("x").json("[1]"),
                 b"\x81\x03[1]",
             ),
             (
                 "frame of bytes",
-                WireFormat::WEBSOCKET,
+                WireFormat::RAW,
+                Frame::WebSocket,
                 b"\0\xff".into(),
                 b"\x82\x02\0\xff",
             ),
             (
                 "empty frame",
-                WireFormat::WEBSOCKET,
+                WireFormat::RAW,
+                Frame::WebSocket,
                 Event::new("x"),
                 b"\x81\0",
             ),
             (
+                "long frame",
+                WireFormat::RAW,
+                Frame::WebSocket,
+                long.as_str().into(),
+                &[b"\x81\x7e\x01\x2c", long.as_bytes()].concat(),
+            ),
+            (
+                "frame of an event",
+                WireFormat::EVENT_STREAM,
+                Frame::WebSocket,
+                "hi".into(),
+                b"\x81\x14id: 1f:10\ndata: hi\n\n",
+            ),
+            (
                 "chunk",
                 WireFormat::EVENT_STREAM,
+                Frame::HttpChunk,
                 "hi".into(),
                 b"14\r\nid: 1f:10\ndata: hi\n\n\r\n",
             ),
             (
                 "chunk of lines",
                 WireFormat::EVENT_STREAM,
+                Frame::HttpChunk,
                 named.clone(),
                 b"2b\r\nid: 1f:10\nevent: say\ndata: hi\ndata: there\n\n\r\n",
             ),
             (
                 "stream",
-                WireFormat::EVENT_STREAM_UNCHUNKED,
+                WireFormat::EVENT_STREAM,
+                Frame::Bare,
                 named,
                 b"id: 1f:10\nevent: say\ndata: hi\ndata: there\n\n",
             ),
             (
                 "stream of bytes",
-                WireFormat::EVENT_STREAM_UNCHUNKED,
+                WireFormat::EVENT_STREAM,
+                Frame::Bare,
                 b"\0\xff".into(),
                 b"id: 1f:10\ndata: AP8=\n\n",
             ),
             (
-                "nothing",
-                WireFormat::EVENT_STREAM_UNCHUNKED,
+                "event without data",
+                WireFormat::EVENT_STREAM,
+                Frame::Bare,
                 "".into(),
                 b"id: 1f:10\ndata: \n\n",
             ),
             (
                 "long chunk",
                 WireFormat::EVENT_STREAM,
+                Frame::HttpChunk,
                 long.as_str().into(),
                 &[b"13e\r\nid: 1f:10\ndata: ", long.as_bytes(), b"\n\n\r\n"].concat(),
             ),
+            (
+                "longer chunk",
+                WireFormat::RAW,
+                Frame::HttpChunk,
+                longer.as_str().into(),
+                &[b"11170\r\n", longer.as_bytes(), b"\r\n"].concat(),
+            ),
+            (
+                "an empty chunk would end the stream",
+                WireFormat::RAW,
+                Frame::HttpChunk,
+                "".into(),
+                b"",
+            ),
         ];
-        for (name, wire_format, event, expected) in cases {
-            let bytes = encoded(*wire_format, &WireFormats::new(), event);
+        for (name, wire_format, frame, event, expected) in cases {
+            let bytes = encoded(*wire_format, *frame, &mut WireFormats::new(), event);
             assert_eq!(
                 bytes.escape_ascii().to_string(),
                 expected.escape_ascii().to_string(),
@@ -296,61 +544,86 @@ mod tests {
     }
 
     #[test]
-    fn chunk_goes_behind_what_is_there() {
-        let event = Event::message("hi");
-        let publication = Publication {
-            topic: "chat",
-            id: ID,
-            event: &event,
-        };
-        let mut out = b"before".to_vec();
-        encode_event_stream_chunk(&publication, &mut out);
-        assert_eq!(out, b"before14\r\nid: 1f:10\ndata: hi\n\n\r\n");
+    fn masked_frame_is_read_by_a_server() {
+        for text in ["", "hi", &"x".repeat(300), &"x".repeat(70_000)] {
+            let mut bytes = encoded(
+                WireFormat::RAW,
+                Frame::MaskedWebSocket,
+                &mut WireFormats::new(),
+                &text.into(),
+            )
+            .to_vec();
+            let mut input = bytes.as_mut_slice();
+            let received = Machine::new(Role::Server)
+                .next_event(&mut input, &websocket::Limits::default())
+                .unwrap();
+            assert_eq!(received, Some(websocket::Event::Text(text.into())));
+            assert!(input.is_empty());
+        }
     }
 
     thread_local! {
         static ENCODED: Cell<usize> = const { Cell::new(0) };
     }
 
-    fn encode_counted(publication: &Publication<'_>, out: &mut Vec<u8>) {
+    fn encode_counted(publication: &Publication<'_>, out: &mut Vec<u8>) -> BodyKind {
         ENCODED.set(ENCODED.get() + 1);
         assert!(out.is_empty(), "scratch comes empty");
         let _ = write!(out, "{}@{}", publication.id, publication.topic);
+        BodyKind::Binary
     }
 
     #[test]
-    fn each_form_is_encoded_once_and_shared() {
+    fn each_format_is_encoded_once_and_its_bytes_are_shared() {
         let mut wire_formats = WireFormats::new();
         let wire_format = wire_formats.register("counted", encode_counted).unwrap();
         let event = Event::message("x".repeat(200_000));
-        let publication = Publication {
-            topic: "chat",
-            id: ID,
-            event: &event,
-        };
-        let mut scratch = b"left over".to_vec();
-        let mut encoded = Encoded::default();
-        let first = encoded.get(wire_format, &wire_formats, &publication, &mut scratch);
-        let frame = encoded.get(
-            WireFormat::WEBSOCKET,
-            &wire_formats,
-            &publication,
-            &mut scratch,
-        );
-        let second = encoded.get(wire_format, &wire_formats, &publication, &mut scratch);
+        let mut encoded = Encoded::new(&mut wire_formats, publication(&event));
+        let first = encoded.get(FramedFormat::new(wire_format, Frame::Bare));
+        let other = encoded.get(FramedFormat::new(WireFormat::RAW, Frame::WebSocket));
+        let second = encoded.get(FramedFormat::new(wire_format, Frame::Bare));
+        let third = encoded.get(FramedFormat::new(wire_format, Frame::Bare));
         assert_eq!(&*first, b"1f:10@chat");
-        assert!(Rc::ptr_eq(&first, &second));
-        assert!(!Rc::ptr_eq(&first, &frame));
+        assert!(Rc::ptr_eq(&first, &second) && Rc::ptr_eq(&second, &third));
+        assert!(!Rc::ptr_eq(&first, &other));
         assert_eq!(ENCODED.get(), 1);
-        assert!(scratch.is_empty() && scratch.capacity() <= SCRATCH_BYTES_MAX);
+        drop(encoded);
+        assert!(wire_formats.scratch.capacity() <= SCRATCH_BYTES_MAX);
+        assert!(wire_formats.encodings.is_empty());
 
-        let mut next = Encoded::default();
-        next.get(wire_format, &wire_formats, &publication, &mut scratch);
+        let mut next = Encoded::new(&mut wire_formats, publication(&event));
+        next.get(FramedFormat::new(wire_format, Frame::Bare));
         assert_eq!(ENCODED.get(), 2);
     }
 
     #[test]
-    fn sixteen_forms_and_not_one_more() {
+    fn body_is_encoded_once_whichever_frames_are_around_it() {
+        for first in Frame::ALL {
+            let mut wire_formats = WireFormats::new();
+            let wire_format = wire_formats.register("counted", encode_counted).unwrap();
+            let before = ENCODED.get();
+            let event = Event::message("");
+            let mut encoded = Encoded::new(&mut wire_formats, publication(&event));
+            encoded.get(FramedFormat::new(wire_format, first));
+            assert_eq!(
+                &*encoded.get(FramedFormat::new(wire_format, Frame::Bare)),
+                b"1f:10@chat"
+            );
+            let frame = encoded.get(FramedFormat::new(wire_format, Frame::WebSocket));
+            assert_eq!(&*frame, b"\x82\x0a1f:10@chat");
+            let masked = encoded.get(FramedFormat::new(wire_format, Frame::MaskedWebSocket));
+            assert_eq!(masked[..2], *b"\x82\x8a");
+            let (mask, body) = masked[2..].split_at(4);
+            let unmasked = body.iter().zip(mask.iter().cycle()).map(|(a, b)| a ^ b);
+            assert!(unmasked.eq(b"1f:10@chat".iter().copied()));
+            let chunk = encoded.get(FramedFormat::new(wire_format, Frame::HttpChunk));
+            assert_eq!(&*chunk, b"a\r\n1f:10@chat\r\n");
+            assert_eq!(ENCODED.get() - before, 1, "{first:?}");
+        }
+    }
+
+    #[test]
+    fn sixteen_formats_can_be_registered() {
         let mut wire_formats = WireFormats::new();
         let names = [
             "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p",
@@ -362,21 +635,17 @@ mod tests {
         assert_eq!(again, registered);
         assert_ne!(registered[0], registered[1]);
         let last = *registered.last().unwrap();
-        assert_eq!(&*encoded(last, &wire_formats, &"hi".into()), b"1f:10@chat");
-        assert_eq!(
-            &*encoded(registered[0], &wire_formats, &"hi".into()),
-            b"1f:10@chat"
-        );
-        assert_eq!(
-            &*encoded(last, &WireFormats::new(), &"hi".into()),
-            b"hi",
-            "registered elsewhere"
-        );
+        for wire_format in [registered[0], last] {
+            let bytes = encoded(wire_format, Frame::Bare, &mut wire_formats, &"hi".into());
+            assert_eq!(&*bytes, b"1f:10@chat");
+        }
+        let bytes = encoded(last, Frame::Bare, &mut WireFormats::new(), &"hi".into());
+        assert_eq!(&*bytes, b"hi", "registered elsewhere");
         assert_eq!(WireFormat::default(), WireFormat::RAW);
     }
 
     #[test]
-    fn names_that_no_wire_form_could_carry() {
+    fn names_that_no_wire_format_can_carry() {
         for bad in ["x\ndata: y", "x\r", "\0"] {
             assert_eq!(Event::try_new(bad), Err(FieldError::Event), "{bad:?}");
             assert_eq!(
@@ -386,7 +655,8 @@ mod tests {
             );
             encoded(
                 WireFormat::EVENT_STREAM,
-                &WireFormats::new(),
+                Frame::Bare,
+                &mut WireFormats::new(),
                 &Event::new(bad),
             );
         }

@@ -110,7 +110,6 @@ pub struct Reactor<S> {
     pub(crate) signals: Option<crate::reactor::signals::Signals>,
     handler_keys: Slab<()>,
     wire_formats: WireFormats,
-    scratch: Vec<u8>,
     epoch: u64,
     numbers: Numbers,
     /// Tells this publication from the one before, with each member that it was queued to.
@@ -153,7 +152,6 @@ impl<S: 'static> Reactor<S> {
             signals: None,
             handler_keys: Slab::new(),
             wire_formats: WireFormats::new(),
-            scratch: Vec::new(),
             epoch,
             numbers: Numbers::Own(0),
             publication_mark: 0,
@@ -261,8 +259,10 @@ impl<S: 'static> Reactor<S> {
 
     /// Publishes to the members of a topic and of the patterns that match it.
     ///
-    /// Each wire format is encoded once, and its bytes are shared. A member by name and by pattern
-    /// gets it once.
+    /// Each wire format is encoded once, and members whose connections frame it alike share the
+    /// bytes. A member by name and by pattern gets it once. A member whose protocol takes no
+    /// publications now, such as a WebSocket client before its handshake is done, is left out and
+    /// not counted.
     pub fn publish<'e>(&mut self, topic: &str, event: impl Into<Event<'e>>) -> Published {
         let event = event.into();
         let id = self.next_event_id();
@@ -284,8 +284,6 @@ impl<S: 'static> Reactor<S> {
     #[inline]
     pub(crate) fn deliver(&mut self, topic: &str, id: EventId, event: &Event<'_>) -> usize {
         let publication = Publication { topic, id, event };
-        let mut encoded = Encoded::default();
-        let mut delivered = 0;
         let key = self.hasher.hash_one(topic);
         // Zero is the mark of a connection to which nothing was published yet.
         self.publication_mark += 1;
@@ -294,18 +292,18 @@ impl<S: 'static> Reactor<S> {
             table,
             topics,
             wire_formats,
-            scratch,
             ..
         } = self;
-        // By `for_each`, which goes through the lists one after the other instead of asking at each
+        let mut encoded = Encoded::new(wire_formats, publication);
+        // By `fold`, which goes through the lists one after the other instead of asking at each
         // member which it is in.
-        topics.members(topic).for_each(|(member, wire_format)| {
+        let delivered = topics.members(topic).fold(0, |delivered, member| {
             let member = ConnId::from_bits(member);
-            let encode = || encoded.get(wire_format, wire_formats, &publication, scratch);
-            if table.send_publication(member, mark, key, encode) == Some(Sent::Queued) {
-                delivered += 1;
-            }
+            let encode = |format| encoded.get(format);
+            let sent = table.send_publication(member, mark, key, encode);
+            delivered + usize::from(sent == Some(Sent::Queued))
         });
+        drop(encoded);
         self.table.stats.deliveries += delivered as u64;
         let steps = delivered / 8 + self.topics.pattern_count();
         self.table.spend(u32::try_from(steps).unwrap_or(u32::MAX));
@@ -351,6 +349,9 @@ impl<S: 'static> Reactor<S> {
     /// Makes a connection a member of a topic, until it ends. `false` when it was one, is gone, or
     /// speaks HTTP and has not become a WebSocket or an event stream.
     ///
+    /// A WebSocket client can subscribe before its handshake is done; it gets what is published
+    /// from `on_open` on.
+    ///
     /// # Errors
     ///
     /// [`TopicError`] when the name cannot be a topic's, or the connection has too many.
@@ -360,13 +361,8 @@ impl<S: 'static> Reactor<S> {
         let Some(connection) = self.table.member_mut(id) else {
             return Ok(false);
         };
-        self.topics.subscribe(
-            id.to_bits(),
-            &mut connection.subscriptions,
-            topic,
-            connection.wire_format,
-            limits,
-        )
+        self.topics
+            .subscribe(id.to_bits(), &mut connection.subscriptions, topic, limits)
     }
 
     /// Makes a connection a member of every topic that matches a glob pattern, now and later.
@@ -380,13 +376,8 @@ impl<S: 'static> Reactor<S> {
         let Some(connection) = self.table.member_mut(id) else {
             return Ok(false);
         };
-        self.topics.subscribe_pattern(
-            id.to_bits(),
-            &mut connection.subscriptions,
-            pattern,
-            connection.wire_format,
-            limits,
-        )
+        self.topics
+            .subscribe_pattern(id.to_bits(), &mut connection.subscriptions, pattern, limits)
     }
 
     /// Ends a membership in a topic. `false` when there was none.
@@ -417,8 +408,11 @@ impl<S: 'static> Reactor<S> {
         self.topics.topic_count()
     }
 
-    /// Adds a way to put publications on the wire, for [`set_wire_format`](Self::set_wire_format), or finds the
-    /// one that has been added by this name, whose encoder stays.
+    /// Adds a wire format, for [`set_wire_format`](Self::set_wire_format), or finds the one that has
+    /// been added by this name, whose encoder stays.
+    ///
+    /// `encode` appends the body of a publication and says whether it is text. The frame around the
+    /// body is the connection's: a WebSocket frame, a chunk of an event stream, or nothing.
     ///
     /// # Errors
     ///
@@ -433,11 +427,12 @@ impl<S: 'static> Reactor<S> {
             .map_err(|_| io::Error::other("there are sixteen wire formats already"))
     }
 
-    /// How publications are put on the wire for the subscriptions that this connection makes from
-    /// now on.
+    /// Sets how publications to this connection are written from now on, whichever topic they come
+    /// from. Before, and for most connections always, its protocol decides:
+    /// [`WireFormat::EVENT_STREAM`] for an event stream, [`WireFormat::RAW`] for others.
     pub fn set_wire_format(&mut self, id: ConnId, wire_format: WireFormat) {
         if let Some(connection) = self.table.open_mut(id) {
-            connection.wire_format = wire_format;
+            connection.wire_format = Some(wire_format);
         }
     }
 

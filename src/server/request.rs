@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::protocol::event_stream;
 use crate::protocol::http::{self, Headers, Phase, RequestHead, ResponseHead, Status, form};
-use crate::pubsub::{TopicError, WireFormat};
+use crate::pubsub::TopicError;
 use crate::reactor::close::{Deadline, Sent};
 use crate::reactor::connection::Protocol;
 use crate::reactor::id::ConnId;
@@ -260,11 +260,6 @@ impl<S: 'static> Reactor<S> {
             return;
         };
         connection.protocol = Protocol::EventStream { chunked };
-        connection.wire_format = if chunked {
-            WireFormat::EVENT_STREAM
-        } else {
-            WireFormat::EVENT_STREAM_UNCHUNKED
-        };
         self.mark_opened(id);
         // A first byte at once: some proxies and browsers report nothing before it.
         self.send_comment(id);

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use crate::protocol::http::{Headers, form};
 use crate::protocol::websocket::{self, Event, Machine, Message, Role, ToMessage};
-use crate::pubsub::{self, TopicError, WireFormat};
+use crate::pubsub::{self, TopicError};
 
 use crate::reactor::close::{Close, CloseCause, Deadline, Sent};
 use crate::reactor::config::ConnectionOptions;
@@ -384,10 +384,6 @@ impl<S: 'static> WebSocketCallbacks<S> {
             return;
         };
         connection.protocol = Protocol::WebSocket(Machine::new(role));
-        connection.wire_format = match role {
-            Role::Server => WireFormat::WEBSOCKET,
-            Role::Client => WireFormat::WEBSOCKET_MASKED,
-        };
         connection.options = options;
         cx.reactor.mark_opened(id);
         self.restart_ping(cx.reactor, id);

@@ -23,8 +23,9 @@ pub(crate) mod outbox;
 pub(crate) mod queue;
 pub(crate) mod table;
 
+use crate::protocol::websocket::Role;
 use crate::protocol::{http, websocket};
-use crate::pubsub::Subscriptions;
+use crate::pubsub::{Frame, FramedFormat, Subscriptions, WireFormat};
 
 use crate::reactor::close::{Close, Deadline};
 use crate::reactor::connection::queue::WriteQueue;
@@ -175,8 +176,8 @@ pub struct Connection {
     /// Where it is filed in `Deadlines`.
     pub(crate) filed: Tick,
     pub(crate) subscriptions: Subscriptions,
-    /// How its publications are encoded.
-    pub(crate) wire_format: crate::pubsub::WireFormat,
+    /// How publications to it are written, where that is not its protocol's own way.
+    pub(crate) wire_format: Option<WireFormat>,
     /// The last publication that was queued here; a member by name and by pattern gets it once.
     pub(crate) last_publication: u64,
 }
@@ -188,6 +189,38 @@ impl Connection {
     #[inline]
     pub(crate) fn may_read(&self) -> bool {
         !self.flags.has_any(Flags::UNREAD)
+    }
+
+    /// How a publication to this connection is written and framed now. `None` while its protocol
+    /// takes none: HTTP frames its bodies by itself, and before the answer to an upgrade request
+    /// no frame can be sent.
+    #[inline]
+    pub(crate) fn publication_format(&self) -> Option<FramedFormat> {
+        const fn raw(frame: Frame) -> FramedFormat {
+            FramedFormat::new(WireFormat::RAW, frame)
+        }
+        const fn event(frame: Frame) -> FramedFormat {
+            FramedFormat::new(WireFormat::EVENT_STREAM, frame)
+        }
+        // Members are WebSockets most often. Asked for by itself, this is one comparison instead of
+        // a jump through a table.
+        let format = if let Protocol::WebSocket(machine) = &self.protocol {
+            match machine.role() {
+                Role::Server => const { raw(Frame::WebSocket) },
+                Role::Client => const { raw(Frame::MaskedWebSocket) },
+            }
+        } else {
+            match &self.protocol {
+                Protocol::Raw => const { raw(Frame::Bare) },
+                Protocol::EventStream { chunked: true } => const { event(Frame::HttpChunk) },
+                Protocol::EventStream { chunked: false } => const { event(Frame::Bare) },
+                Protocol::Http(_) | Protocol::Upgrade(_) | Protocol::WebSocket(_) => return None,
+            }
+        };
+        Some(match self.wire_format {
+            None => format,
+            Some(wire_format) => format.with_wire_format(wire_format),
+        })
     }
 }
 

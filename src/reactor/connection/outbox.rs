@@ -10,6 +10,7 @@ use mio::Interest;
 
 use crate::protocol::websocket::{self, Message, Role};
 use crate::protocol::{event_stream, http};
+use crate::pubsub::FramedFormat;
 
 use crate::reactor::close::{CloseCause, Sent};
 use crate::reactor::config::{ConnectionOptions, Overflow};
@@ -107,15 +108,15 @@ impl Table {
         }
     }
 
-    /// Queues a publication for a member, unless it has the one of this `mark` already or is not
-    /// open: then `None`.
+    /// Queues a publication for a member, unless it has the one of this `mark` already, is not open,
+    /// or has a protocol that takes none now: then `None`.
     #[inline]
     pub(crate) fn send_publication(
         &mut self,
         id: ConnId,
         mark: u64,
         key: u64,
-        encode: impl FnOnce() -> Rc<[u8]>,
+        encode: impl FnOnce(FramedFormat) -> Rc<[u8]>,
     ) -> Option<Sent> {
         let Table {
             sources,
@@ -132,7 +133,7 @@ impl Table {
         if !is_open || std::mem::replace(&mut connection.last_publication, mark) == mark {
             return None;
         }
-        let bytes = encode();
+        let bytes = encode(connection.publication_format()?);
         // The common case by itself: one look-up for a member that has room and is not being read.
         let options = &options[usize::from(connection.options)];
         if *corked == id || options.queue_high_bytes < connection.queue.queued_bytes() {

@@ -11,7 +11,7 @@ use slab::Slab;
 
 use crate::protocol::http;
 use crate::protocol::websocket::{self, Role};
-use crate::pubsub::{Subscriptions, WireFormat};
+use crate::pubsub::Subscriptions;
 
 use crate::reactor::config::{Config, ConnectionOptions};
 use crate::reactor::connection::queue::{Nodes, WriteQueue};
@@ -177,7 +177,7 @@ impl Table {
             write_deadline: Tick::NEVER,
             filed: Tick::NEVER,
             subscriptions: Subscriptions::default(),
-            wire_format: WireFormat::RAW,
+            wire_format: None,
             last_publication: 0,
         };
         register(
@@ -301,8 +301,9 @@ impl Table {
             .filter(|connection| connection.life == Life::Open)
     }
 
-    /// The connection, while it takes publications. HTTP frames its bodies by itself, and bytes
-    /// between two answers would be taken for the second.
+    /// The connection, while it may subscribe: it takes publications now, or will when its handshake
+    /// is done. HTTP frames its bodies by itself, and bytes between two answers would be taken for
+    /// the second.
     pub(crate) fn member_mut(&mut self, id: ConnId) -> Option<&mut Connection> {
         self.open_mut(id)
             .filter(|connection| !matches!(connection.protocol, Protocol::Http(_)))
