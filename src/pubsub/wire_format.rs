@@ -28,8 +28,9 @@ pub enum BodyKind {
     Binary,
 }
 
-/// Appends the body of a publication, without any frame, and says what kind it is.
-pub type Encode = fn(&Publication<'_>, &mut Vec<u8>) -> BodyKind;
+/// Appends the body of a publication, without any frame, and says what kind it is. May have state
+/// of its own, such as a table of names.
+pub type Encode = Box<dyn Fn(&Publication<'_>, &mut Vec<u8>) -> BodyKind>;
 
 /// How the body of a publication is written: a number that [`WireFormats`] gives out. The default is
 /// [`RAW`](Self::RAW).
@@ -166,10 +167,23 @@ impl std::error::Error for WireFormatsFull {}
 /// megabyte does not keep a megabyte.
 const SCRATCH_BYTES_MAX: usize = 64 * 1024;
 
+struct Registered {
+    name: &'static str,
+    encode: Encode,
+}
+
+impl fmt::Debug for Registered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registered")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
 /// The encoders of all wire formats, and the buffers that encoding takes.
 #[derive(Debug, Default)]
 pub struct WireFormats {
-    registered: Vec<(&'static str, Encode)>,
+    registered: Vec<Registered>,
     /// Where bytes are put together before they are shared, so that an encoding costs one
     /// allocation.
     scratch: Vec<u8>,
@@ -193,15 +207,16 @@ impl WireFormats {
     pub fn register(
         &mut self,
         name: &'static str,
-        encode: Encode,
+        encode: impl Fn(&Publication<'_>, &mut Vec<u8>) -> BodyKind + 'static,
     ) -> Result<WireFormat, WireFormatsFull> {
-        let known = self.registered.iter().position(|(it, _)| *it == name);
+        let known = self.registered.iter().position(|it| it.name == name);
         let index = known.unwrap_or(self.registered.len());
         if index == WIRE_FORMATS_MAX {
             return Err(WireFormatsFull);
         }
         if known.is_none() {
-            self.registered.push((name, encode));
+            let encode = Box::new(encode);
+            self.registered.push(Registered { name, encode });
         }
         // At most 18, and not zero.
         NonZeroU8::new((WireFormat::REGISTERED_FROM + index) as u8)
@@ -209,16 +224,12 @@ impl WireFormats {
             .ok_or(WireFormatsFull)
     }
 
-    /// The encoder of a wire format; of a wire format that was registered elsewhere, the one of
-    /// [`WireFormat::RAW`].
-    fn encoder(&self, wire_format: WireFormat) -> Encode {
-        if wire_format == WireFormat::EVENT_STREAM {
-            return encode_event_stream;
-        }
-        usize::from(wire_format.0.get())
-            .checked_sub(WireFormat::REGISTERED_FROM)
-            .and_then(|index| self.registered.get(index))
-            .map_or(encode_raw, |(_, encode)| *encode)
+    /// What was registered as this wire format; nothing for the built-in ones, and for one that was
+    /// registered elsewhere.
+    fn registered(&self, wire_format: WireFormat) -> Option<&Registered> {
+        let number = usize::from(wire_format.0.get());
+        self.registered
+            .get(number.checked_sub(WireFormat::REGISTERED_FROM)?)
     }
 
     fn find(&self, format: FramedFormat) -> Option<&Encoding> {
@@ -278,7 +289,13 @@ impl WireFormats {
             .iter()
             .map(|frame| FramedFormat::new(wire_format, *frame));
         let Some(other) = others.find_map(|format| self.find(format)) else {
-            return self.encoder(wire_format)(publication, out);
+            return match self.registered(wire_format) {
+                Some(registered) => (registered.encode)(publication, out),
+                None if wire_format == WireFormat::EVENT_STREAM => {
+                    encode_event_stream(publication, out)
+                }
+                None => encode_raw(publication, out),
+            };
         };
         out.extend_from_slice(&other.bytes[other.body.clone()]);
         if let Some(mask) = other.mask {
@@ -620,6 +637,23 @@ mod tests {
             assert_eq!(&*chunk, b"a\r\n1f:10@chat\r\n");
             assert_eq!(ENCODED.get() - before, 1, "{first:?}");
         }
+    }
+
+    #[test]
+    fn encoder_has_state_of_its_own() {
+        let mut wire_formats = WireFormats::new();
+        let calls = Rc::new(Cell::new(0));
+        let count = Rc::clone(&calls);
+        let prefix = String::from("> ");
+        let wire_format = wire_formats
+            .register("prefixed", move |publication, out| {
+                count.set(count.get() + 1);
+                out.extend_from_slice(prefix.as_bytes());
+                encode_raw(publication, out)
+            })
+            .unwrap();
+        let bytes = encoded(wire_format, Frame::Bare, &mut wire_formats, &"hi".into());
+        assert_eq!((&*bytes, calls.get()), (&b"> hi"[..], 1));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use slab::Slab;
 use crate::protocol::http;
 use crate::protocol::websocket::ToMessage;
 use crate::pubsub::{
-    Encode, Encoded, Event, EventId, Publication, TopicError, Topics, WireFormat, WireFormats,
+    BodyKind, Encoded, Event, EventId, Publication, TopicError, Topics, WireFormat, WireFormats,
 };
 
 use crate::reactor::close::{Close, CloseCause, Sent};
@@ -420,7 +420,7 @@ impl<S: 'static> Reactor<S> {
     pub fn register_wire_format(
         &mut self,
         name: &'static str,
-        encode: Encode,
+        encode: impl Fn(&Publication<'_>, &mut Vec<u8>) -> BodyKind + 'static,
     ) -> io::Result<WireFormat> {
         self.wire_formats
             .register(name, encode)
