@@ -274,6 +274,9 @@ pub struct Publication<'a> {
     pub id: EventId,
     /// What was published.
     pub event: &'a Event<'a>,
+    /// The value of the subscription by which a member gets it, for a wire format that uses values;
+    /// otherwise zero.
+    pub value: u32,
 }
 
 fn to_base64(bytes: &[u8]) -> String {

@@ -10,6 +10,8 @@ use super::slots::{Key, Slots, grow, shrink};
 pub(super) struct Entry {
     pub(super) member: u64,
     pub(super) node: Key,
+    /// Of the subscription, for wire formats that use values.
+    pub(super) value: u32,
 }
 
 #[derive(Debug)]

@@ -224,7 +224,8 @@ impl Topics {
         Topics::default()
     }
 
-    /// Makes a member of a topic. `false` when it was one.
+    /// Makes a member of a topic, with a value for wire formats that use values. `false` when it was
+    /// one: the subscription keeps its value.
     ///
     /// # Errors
     ///
@@ -235,9 +236,10 @@ impl Topics {
         member: u64,
         list: &mut Subscriptions,
         name: &str,
+        value: u32,
         limits: Limits,
     ) -> Result<bool, TopicError> {
-        self.join(Kind::Exact, member, list, name, limits)
+        self.join(Kind::Exact, member, list, name, value, limits)
     }
 
     /// Makes a member of all topics that match a pattern, by the rule of [`pattern::matches`].
@@ -253,9 +255,10 @@ impl Topics {
         member: u64,
         list: &mut Subscriptions,
         pattern: &str,
+        value: u32,
         limits: Limits,
     ) -> Result<bool, TopicError> {
-        self.join(Kind::Pattern, member, list, pattern, limits)
+        self.join(Kind::Pattern, member, list, pattern, value, limits)
     }
 
     /// Ends the membership in a topic. `false` when there was none.
@@ -294,12 +297,13 @@ impl Topics {
     ///
     /// A member comes once for the topic and once for each such pattern. To deliver once, the
     /// caller remembers with the member which publication it got last. The order is of no meaning.
+    /// With each member comes the value of the subscription.
     /// A name above [`TOPIC_BYTES_MAX`] has no members, not by a pattern either: with both lengths
     /// bounded, so are the steps of a match.
     ///
     /// Linear in the number of distinct patterns, which are few in practice; if they are not: index
     /// by literal prefix.
-    pub fn members(&self, topic: &str) -> impl Iterator<Item = u64> {
+    pub fn members(&self, topic: &str) -> impl Iterator<Item = (u64, u32)> {
         let exact = self.find(Kind::Exact, topic);
         let by_pattern = self
             .patterns
@@ -311,7 +315,7 @@ impl Topics {
             .into_iter()
             .chain(by_pattern)
             .flat_map(|topic| topic.members.as_slice())
-            .map(|entry| entry.member)
+            .map(|entry| (entry.member, entry.value))
     }
 
     /// Whether there is a pattern.
@@ -353,6 +357,7 @@ impl Topics {
         member: u64,
         list: &mut Subscriptions,
         name: &str,
+        value: u32,
         limits: Limits,
     ) -> Result<bool, TopicError> {
         check_name(name)?;
@@ -392,7 +397,16 @@ impl Topics {
             next: list.0,
         };
         let node = self.nodes.insert(node).ok_or(TopicError::Full)?;
-        names.add(found, hash, name, Entry { member, node });
+        names.add(
+            found,
+            hash,
+            name,
+            Entry {
+                member,
+                node,
+                value,
+            },
+        );
         list.0 = Some(node);
         if let Some(many) = self.many.get_mut(&member) {
             many.insert(topic, node);
@@ -595,12 +609,12 @@ mod tests {
     impl House {
         fn subscribe(&mut self, member: u64, name: &str) -> Result<bool, TopicError> {
             let list = self.lists.entry(member).or_default();
-            self.topics.subscribe(member, list, name, MAX)
+            self.topics.subscribe(member, list, name, 0, MAX)
         }
 
         fn subscribe_pattern(&mut self, member: u64, pattern: &str) -> Result<bool, TopicError> {
             let list = self.lists.entry(member).or_default();
-            self.topics.subscribe_pattern(member, list, pattern, MAX)
+            self.topics.subscribe_pattern(member, list, pattern, 0, MAX)
         }
 
         fn unsubscribe(&mut self, member: u64, name: &str) -> bool {
@@ -620,7 +634,10 @@ mod tests {
         }
 
         fn members(&self, topic: &str) -> Vec<u64> {
-            self.topics.members(topic).collect()
+            self.topics
+                .members(topic)
+                .map(|(member, _)| member)
+                .collect()
         }
 
         fn subscriptions_of(&self, member: u64) -> Vec<&str> {
@@ -639,7 +656,7 @@ mod tests {
         assert_eq!(house.subscribe(9, "news.art"), Ok(true));
         assert!(house.topics.has_patterns());
 
-        let members: Vec<_> = house.topics.members("news.art").collect();
+        let members = house.members("news.art");
         assert_eq!(members, [7, 9, 7, 8]);
         assert_eq!(house.members("news"), [8]);
         assert_eq!(
@@ -667,12 +684,13 @@ mod tests {
     }
 
     #[test]
-    fn second_subscription_is_not_new() {
+    fn second_subscription_is_not_new_and_keeps_its_value() {
         let mut house = House::default();
-        assert_eq!(house.subscribe(1, "a"), Ok(true));
+        let list = house.lists.entry(1).or_default();
+        assert_eq!(house.topics.subscribe(1, list, "a", 3, MAX), Ok(true));
         let mut list = house.lists[&1];
-        assert_eq!(house.topics.subscribe(1, &mut list, "a", MAX), Ok(false));
-        assert_eq!(house.topics.members("a").collect::<Vec<_>>(), [1]);
+        assert_eq!(house.topics.subscribe(1, &mut list, "a", 4, MAX), Ok(false));
+        assert_eq!(house.topics.members("a").collect::<Vec<_>>(), [(1, 3)]);
         assert_eq!(list, house.lists[&1]);
     }
 
@@ -730,27 +748,27 @@ mod tests {
                 subscriptions_max: max,
             });
             assert_eq!(
-                topics.subscribe(1, &mut list, "a", limits(0)),
+                topics.subscribe(1, &mut list, "a", 0, limits(0)),
                 Err(TopicError::TooMany {
                     subscriptions_max: 0
                 })
             );
             let mut subscribe =
-                |list: &mut _, name: &str| topics.subscribe(1, list, name, limits(max));
+                |list: &mut _, name: &str| topics.subscribe(1, list, name, 0, limits(max));
             for n in 1..max {
                 assert_eq!(subscribe(&mut list, &format!("a{n}")), Ok(true));
             }
-            let by_pattern = topics.subscribe_pattern(1, &mut list, "b", limits(max));
+            let by_pattern = topics.subscribe_pattern(1, &mut list, "b", 0, limits(max));
             assert_eq!(by_pattern, Ok(true));
-            let by_pattern = topics.subscribe_pattern(1, &mut list, "c", limits(max));
+            let by_pattern = topics.subscribe_pattern(1, &mut list, "c", 0, limits(max));
             assert_eq!(by_pattern, refused);
             let mut subscribe =
-                |list: &mut _, name: &str| topics.subscribe(1, list, name, limits(max));
+                |list: &mut _, name: &str| topics.subscribe(1, list, name, 0, limits(max));
             assert_eq!(subscribe(&mut list, "c"), refused);
             assert_eq!(subscribe(&mut list, "a1"), Ok(false), "not one more");
             assert_eq!(topics.member_count("c"), 0);
             assert!(topics.unsubscribe(1, &mut list, "a1"));
-            let again = topics.subscribe(1, &mut list, "c", limits(max));
+            let again = topics.subscribe(1, &mut list, "c", 0, limits(max));
             assert_eq!(again, Ok(true));
         }
     }
@@ -768,7 +786,7 @@ mod tests {
             let mut list = Subscriptions::default();
             for n in 0..others {
                 let name = format!("a{n}");
-                let joined = topics.subscribe(1, &mut list, &name, limits);
+                let joined = topics.subscribe(1, &mut list, &name, 0, limits);
                 assert_eq!(joined, Ok(true));
             }
             for (pattern, expected) in [
@@ -777,16 +795,16 @@ mod tests {
                 ("c*", refused),
                 ("b*", Ok(false)),
             ] {
-                let joined = topics.subscribe_pattern(1, &mut list, pattern, limits);
+                let joined = topics.subscribe_pattern(1, &mut list, pattern, 0, limits);
                 assert_eq!(joined, expected, "{pattern}, {others}");
             }
-            let joined = topics.subscribe(1, &mut list, "c", limits);
+            let joined = topics.subscribe(1, &mut list, "c", 0, limits);
             assert_eq!(joined, Ok(true), "a topic");
             assert!(topics.unsubscribe_pattern(1, &mut list, "a*"));
-            let joined = topics.subscribe_pattern(1, &mut list, "c*", limits);
+            let joined = topics.subscribe_pattern(1, &mut list, "c*", 0, limits);
             assert_eq!(joined, Ok(true), "in the place of another");
             let mut other = Subscriptions::default();
-            let joined = topics.subscribe_pattern(2, &mut other, "a*", limits);
+            let joined = topics.subscribe_pattern(2, &mut other, "a*", 0, limits);
             assert_eq!(joined, Ok(true), "of another member");
         }
     }
@@ -1011,7 +1029,7 @@ mod tests {
             let mut topics = Topics::new();
             let mut lists = vec![Subscriptions::default(); count];
             for (member, list) in lists.iter_mut().enumerate() {
-                let new = topics.subscribe(member as u64, list, "all", MAX);
+                let new = topics.subscribe(member as u64, list, "all", 0, MAX);
                 assert_eq!(new, Ok(true));
             }
             let bytes = topics.heap_bytes() as f64 / count as f64;
@@ -1028,18 +1046,18 @@ mod tests {
         let mut topics = Topics::new();
         let mut standing = Subscriptions::default();
         topics
-            .subscribe(u64::MAX, &mut standing, "room.7", MAX)
+            .subscribe(u64::MAX, &mut standing, "room.7", 0, MAX)
             .unwrap();
         let mut most = 0;
         for cycle in 0..100_000_u64 {
             let mut list = Subscriptions::default();
             let room = format!("room.{}", cycle % 100);
-            topics.subscribe(cycle, &mut list, &room, MAX).unwrap();
+            topics.subscribe(cycle, &mut list, &room, 0, MAX).unwrap();
             topics
-                .subscribe(cycle, &mut list, &format!("user.{cycle}"), MAX)
+                .subscribe(cycle, &mut list, &format!("user.{cycle}"), 0, MAX)
                 .unwrap();
             topics
-                .subscribe_pattern(cycle, &mut list, "room.*", MAX)
+                .subscribe_pattern(cycle, &mut list, "room.*", 0, MAX)
                 .unwrap();
             topics.leave_all(cycle, &mut list);
             most = most.max(topics.heap_bytes());
@@ -1056,8 +1074,12 @@ mod tests {
         let mut lists = vec![Subscriptions::default(); 100_000];
         for (member, list) in lists.iter_mut().enumerate() {
             let user = format!("user.{member}");
-            topics.subscribe(member as u64, list, "all", MAX).unwrap();
-            topics.subscribe(member as u64, list, &user, MAX).unwrap();
+            topics
+                .subscribe(member as u64, list, "all", 0, MAX)
+                .unwrap();
+            topics
+                .subscribe(member as u64, list, &user, 0, MAX)
+                .unwrap();
         }
         let full = topics.heap_bytes();
         for (member, list) in lists.iter_mut().enumerate().skip(1000) {

@@ -8,6 +8,7 @@
 //! An [`Encoded`] makes the bytes of one publication: each wire format is encoded at most once, and
 //! all members with the same wire format and the same frame share the bytes.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io::Write;
 use std::num::{NonZeroU8, NonZeroU16};
@@ -163,12 +164,18 @@ impl fmt::Display for WireFormatsFull {
 
 impl std::error::Error for WireFormatsFull {}
 
+/// Most encodings of one publication that are searched one after the other. Few publications have
+/// more: it takes a wire format that uses values, and as many distinct ones.
+const SCAN_MAX: usize = 16;
+
 /// Most that a publication leaves allocated in the scratch buffer, in bytes. One publication of a
 /// megabyte does not keep a megabyte.
 const SCRATCH_BYTES_MAX: usize = 64 * 1024;
 
 struct Registered {
     name: &'static str,
+    /// Whether the body depends on the value of the subscription.
+    uses_values: bool,
     encode: Encode,
 }
 
@@ -189,6 +196,8 @@ pub struct WireFormats {
     scratch: Vec<u8>,
     /// Of the publication that is being delivered. Empty between two publications.
     encodings: Vec<Encoding>,
+    /// Where an encoding is in `encodings`, when there are more than [`SCAN_MAX`].
+    index: HashMap<(FramedFormat, u32), usize>,
 }
 
 impl WireFormats {
@@ -209,14 +218,40 @@ impl WireFormats {
         name: &'static str,
         encode: impl Fn(&Publication<'_>, &mut Vec<u8>) -> BodyKind + 'static,
     ) -> Result<WireFormat, WireFormatsFull> {
+        self.add(name, false, Box::new(encode))
+    }
+
+    /// As [`register`](Self::register), for a wire format whose body depends on
+    /// [`Publication::value`]. It is encoded once for each distinct value.
+    ///
+    /// # Errors
+    ///
+    /// As [`register`](Self::register).
+    pub fn register_with_values(
+        &mut self,
+        name: &'static str,
+        encode: impl Fn(&Publication<'_>, &mut Vec<u8>) -> BodyKind + 'static,
+    ) -> Result<WireFormat, WireFormatsFull> {
+        self.add(name, true, Box::new(encode))
+    }
+
+    fn add(
+        &mut self,
+        name: &'static str,
+        uses_values: bool,
+        encode: Encode,
+    ) -> Result<WireFormat, WireFormatsFull> {
         let known = self.registered.iter().position(|it| it.name == name);
         let index = known.unwrap_or(self.registered.len());
         if index == WIRE_FORMATS_MAX {
             return Err(WireFormatsFull);
         }
         if known.is_none() {
-            let encode = Box::new(encode);
-            self.registered.push(Registered { name, encode });
+            self.registered.push(Registered {
+                name,
+                uses_values,
+                encode,
+            });
         }
         // At most 18, and not zero.
         NonZeroU8::new((WireFormat::REGISTERED_FROM + index) as u8)
@@ -232,11 +267,39 @@ impl WireFormats {
             .get(number.checked_sub(WireFormat::REGISTERED_FROM)?)
     }
 
-    fn find(&self, format: FramedFormat) -> Option<&Encoding> {
-        self.encodings.iter().find(|it| it.format == format)
+    fn find(&self, format: FramedFormat, value: u32) -> Option<&Encoding> {
+        if self.encodings.len() <= SCAN_MAX {
+            let mut encodings = self.encodings.iter();
+            return encodings.find(|it| it.format == format && it.value == value);
+        }
+        let index = self.index.get(&(format, value))?;
+        self.encodings.get(*index)
     }
 
-    /// The bytes in `format`, of which there are none yet.
+    fn add_encoding(&mut self, encoding: Encoding) {
+        self.encodings.push(encoding);
+        let count = self.encodings.len();
+        // Those that were scanned until now are put into the index too.
+        let first_new = match count {
+            0..=SCAN_MAX => return,
+            _ if self.index.is_empty() => 0,
+            _ => count - 1,
+        };
+        for (index, it) in self.encodings.iter().enumerate().skip(first_new) {
+            self.index.insert((it.format, it.value), index);
+        }
+    }
+
+    /// Forgets the encodings of a publication.
+    fn clear(&mut self) {
+        self.encodings.clear();
+        if SCAN_MAX < self.encodings.capacity() {
+            self.encodings = Vec::new();
+            self.index = HashMap::new();
+        }
+    }
+
+    /// The bytes in `format` for `publication`, of which there are none yet.
     fn encode(&mut self, format: FramedFormat, publication: &Publication<'_>) -> Rc<[u8]> {
         let (wire_format, frame) = (format.wire_format(), format.frame());
         let mask = frame.new_mask();
@@ -268,8 +331,9 @@ impl WireFormats {
         scratch.clear();
         scratch.shrink_to(SCRATCH_BYTES_MAX);
         self.scratch = scratch;
-        self.encodings.push(Encoding {
+        self.add_encoding(Encoding {
             format,
+            value: publication.value,
             bytes: Rc::clone(&bytes),
             body,
             kind,
@@ -288,7 +352,7 @@ impl WireFormats {
         let mut others = Frame::ALL
             .iter()
             .map(|frame| FramedFormat::new(wire_format, *frame));
-        let Some(other) = others.find_map(|format| self.find(format)) else {
+        let Some(other) = others.find_map(|format| self.find(format, publication.value)) else {
             return match self.registered(wire_format) {
                 Some(registered) => (registered.encode)(publication, out),
                 None if wire_format == WireFormat::EVENT_STREAM => {
@@ -310,6 +374,8 @@ impl WireFormats {
 #[derive(Debug)]
 struct Encoding {
     format: FramedFormat,
+    /// Zero where the wire format does not use values.
+    value: u32,
     bytes: Rc<[u8]>,
     /// Where in `bytes` the body is.
     body: Range<usize>,
@@ -327,6 +393,7 @@ pub struct Encoded<'p> {
     publication: Publication<'p>,
     /// What the last member took. Most members of a topic take the same.
     last_format: Option<FramedFormat>,
+    last_value: u32,
     last_bytes: Option<Rc<[u8]>>,
 }
 
@@ -337,28 +404,36 @@ impl<'p> Encoded<'p> {
             wire_formats,
             publication,
             last_format: None,
+            last_value: 0,
             last_bytes: None,
         }
     }
 
-    /// The bytes in this format, shared with all who asked before.
+    /// The bytes in this format for a subscription with this value, shared with all members that
+    /// take the same.
     #[inline]
-    pub fn get(&mut self, format: FramedFormat) -> Rc<[u8]> {
+    pub fn get(&mut self, format: FramedFormat, value: u32) -> Rc<[u8]> {
         if self.last_format == Some(format)
+            && self.last_value == value
             && let Some(bytes) = &self.last_bytes
         {
             return Rc::clone(bytes);
         }
-        self.find_or_encode(format)
+        self.find_or_encode(format, value)
     }
 
     #[cold]
-    fn find_or_encode(&mut self, format: FramedFormat) -> Rc<[u8]> {
-        let bytes = match self.wire_formats.find(format) {
+    fn find_or_encode(&mut self, format: FramedFormat, value: u32) -> Rc<[u8]> {
+        let registered = self.wire_formats.registered(format.wire_format());
+        let uses_values = registered.is_some_and(|it| it.uses_values);
+        self.publication.value = if uses_values { value } else { 0 };
+        let found = self.wire_formats.find(format, self.publication.value);
+        let bytes = match found {
             Some(found) => Rc::clone(&found.bytes),
             None => self.wire_formats.encode(format, &self.publication),
         };
         self.last_format = Some(format);
+        self.last_value = value;
         self.last_bytes = Some(Rc::clone(&bytes));
         bytes
     }
@@ -366,7 +441,7 @@ impl<'p> Encoded<'p> {
 
 impl Drop for Encoded<'_> {
     fn drop(&mut self) {
-        self.wire_formats.encodings.clear();
+        self.wire_formats.clear();
     }
 }
 
@@ -411,6 +486,7 @@ mod tests {
             topic: "chat",
             id: ID,
             event,
+            value: 0,
         }
     }
 
@@ -420,7 +496,7 @@ mod tests {
         wire_formats: &mut WireFormats,
         event: &Event<'_>,
     ) -> Rc<[u8]> {
-        Encoded::new(wire_formats, publication(event)).get(FramedFormat::new(wire_format, frame))
+        Encoded::new(wire_formats, publication(event)).get(FramedFormat::new(wire_format, frame), 0)
     }
 
     #[test]
@@ -596,10 +672,10 @@ mod tests {
         let wire_format = wire_formats.register("counted", encode_counted).unwrap();
         let event = Event::message("x".repeat(200_000));
         let mut encoded = Encoded::new(&mut wire_formats, publication(&event));
-        let first = encoded.get(FramedFormat::new(wire_format, Frame::Bare));
-        let other = encoded.get(FramedFormat::new(WireFormat::RAW, Frame::WebSocket));
-        let second = encoded.get(FramedFormat::new(wire_format, Frame::Bare));
-        let third = encoded.get(FramedFormat::new(wire_format, Frame::Bare));
+        let first = encoded.get(FramedFormat::new(wire_format, Frame::Bare), 0);
+        let other = encoded.get(FramedFormat::new(WireFormat::RAW, Frame::WebSocket), 0);
+        let second = encoded.get(FramedFormat::new(wire_format, Frame::Bare), 0);
+        let third = encoded.get(FramedFormat::new(wire_format, Frame::Bare), 0);
         assert_eq!(&*first, b"1f:10@chat");
         assert!(Rc::ptr_eq(&first, &second) && Rc::ptr_eq(&second, &third));
         assert!(!Rc::ptr_eq(&first, &other));
@@ -609,7 +685,7 @@ mod tests {
         assert!(wire_formats.encodings.is_empty());
 
         let mut next = Encoded::new(&mut wire_formats, publication(&event));
-        next.get(FramedFormat::new(wire_format, Frame::Bare));
+        next.get(FramedFormat::new(wire_format, Frame::Bare), 0);
         assert_eq!(ENCODED.get(), 2);
     }
 
@@ -621,19 +697,19 @@ mod tests {
             let before = ENCODED.get();
             let event = Event::message("");
             let mut encoded = Encoded::new(&mut wire_formats, publication(&event));
-            encoded.get(FramedFormat::new(wire_format, first));
+            encoded.get(FramedFormat::new(wire_format, first), 0);
             assert_eq!(
-                &*encoded.get(FramedFormat::new(wire_format, Frame::Bare)),
+                &*encoded.get(FramedFormat::new(wire_format, Frame::Bare), 0),
                 b"1f:10@chat"
             );
-            let frame = encoded.get(FramedFormat::new(wire_format, Frame::WebSocket));
+            let frame = encoded.get(FramedFormat::new(wire_format, Frame::WebSocket), 0);
             assert_eq!(&*frame, b"\x82\x0a1f:10@chat");
-            let masked = encoded.get(FramedFormat::new(wire_format, Frame::MaskedWebSocket));
+            let masked = encoded.get(FramedFormat::new(wire_format, Frame::MaskedWebSocket), 0);
             assert_eq!(masked[..2], *b"\x82\x8a");
             let (mask, body) = masked[2..].split_at(4);
             let unmasked = body.iter().zip(mask.iter().cycle()).map(|(a, b)| a ^ b);
             assert!(unmasked.eq(b"1f:10@chat".iter().copied()));
-            let chunk = encoded.get(FramedFormat::new(wire_format, Frame::HttpChunk));
+            let chunk = encoded.get(FramedFormat::new(wire_format, Frame::HttpChunk), 0);
             assert_eq!(&*chunk, b"a\r\n1f:10@chat\r\n");
             assert_eq!(ENCODED.get() - before, 1, "{first:?}");
         }
@@ -654,6 +730,39 @@ mod tests {
             .unwrap();
         let bytes = encoded(wire_format, Frame::Bare, &mut wire_formats, &"hi".into());
         assert_eq!((&*bytes, calls.get()), (&b"> hi"[..], 1));
+    }
+
+    #[test]
+    fn format_that_uses_values_is_encoded_once_for_each() {
+        let encode = |publication: &Publication<'_>, out: &mut Vec<u8>| {
+            ENCODED.set(ENCODED.get() + 1);
+            let _ = write!(out, "{}", publication.value);
+            BodyKind::Text
+        };
+        let mut wire_formats = WireFormats::new();
+        let with = wire_formats.register_with_values("with", encode).unwrap();
+        let without = wire_formats.register("without", encode).unwrap();
+        let with = FramedFormat::new(with, Frame::WebSocket);
+        let without = FramedFormat::new(without, Frame::WebSocket);
+        // Few enough to be scanned, and more.
+        for value_count in [3, SCAN_MAX as u32 - 2, 100] {
+            let before = ENCODED.get();
+            let event = Event::message("");
+            let mut encoded = Encoded::new(&mut wire_formats, publication(&event));
+            for _ in 0..2 {
+                for value in 0..value_count {
+                    let digits = value.to_string();
+                    assert_eq!(encoded.get(with, value)[2..], *digits.as_bytes());
+                    assert_eq!(encoded.get(without, value)[2..], *b"0");
+                }
+            }
+            let first = encoded.get(with, 0);
+            assert!(Rc::ptr_eq(&first, &encoded.get(with, 0)));
+            assert_eq!(ENCODED.get() - before, value_count as usize + 1);
+            drop(encoded);
+            assert!(wire_formats.encodings.capacity() <= SCAN_MAX);
+            assert_eq!(wire_formats.index.capacity(), 0);
+        }
     }
 
     #[test]

@@ -283,7 +283,12 @@ impl<S: 'static> Reactor<S> {
     /// Queues a publication that has its id to the members that are here, and returns to how many.
     #[inline]
     pub(crate) fn deliver(&mut self, topic: &str, id: EventId, event: &Event<'_>) -> usize {
-        let publication = Publication { topic, id, event };
+        let publication = Publication {
+            topic,
+            id,
+            event,
+            value: 0,
+        };
         let key = self.hasher.hash_one(topic);
         // Zero is the mark of a connection to which nothing was published yet.
         self.publication_mark += 1;
@@ -297,9 +302,9 @@ impl<S: 'static> Reactor<S> {
         let mut encoded = Encoded::new(wire_formats, publication);
         // By `fold`, which goes through the lists one after the other instead of asking at each
         // member which it is in.
-        let delivered = topics.members(topic).fold(0, |delivered, member| {
+        let delivered = topics.members(topic).fold(0, |delivered, (member, value)| {
             let member = ConnId::from_bits(member);
-            let encode = |format| encoded.get(format);
+            let encode = |format| encoded.get(format, value);
             let sent = table.send_publication(member, mark, key, encode);
             delivered + usize::from(sent == Some(Sent::Queued))
         });
@@ -356,13 +361,35 @@ impl<S: 'static> Reactor<S> {
     ///
     /// [`TopicError`] when the name cannot be a topic's, or the connection has too many.
     pub fn subscribe(&mut self, id: ConnId, topic: &str) -> Result<bool, TopicError> {
+        self.subscribe_with_value(id, topic, 0)
+    }
+
+    /// As [`subscribe`](Self::subscribe), with a value that stays with the subscription: a wire
+    /// format that was [registered with values](Self::register_wire_format_with_values) finds it in
+    /// each publication that comes by this subscription. A subscription that is there already keeps
+    /// its value.
+    ///
+    /// # Errors
+    ///
+    /// As [`subscribe`](Self::subscribe).
+    pub fn subscribe_with_value(
+        &mut self,
+        id: ConnId,
+        topic: &str,
+        value: u32,
+    ) -> Result<bool, TopicError> {
         self.table.spend(4);
         let limits = self.table.config.subscription_limits();
         let Some(connection) = self.table.member_mut(id) else {
             return Ok(false);
         };
-        self.topics
-            .subscribe(id.to_bits(), &mut connection.subscriptions, topic, limits)
+        self.topics.subscribe(
+            id.to_bits(),
+            &mut connection.subscriptions,
+            topic,
+            value,
+            limits,
+        )
     }
 
     /// Makes a connection a member of every topic that matches a glob pattern, now and later.
@@ -376,8 +403,13 @@ impl<S: 'static> Reactor<S> {
         let Some(connection) = self.table.member_mut(id) else {
             return Ok(false);
         };
-        self.topics
-            .subscribe_pattern(id.to_bits(), &mut connection.subscriptions, pattern, limits)
+        self.topics.subscribe_pattern(
+            id.to_bits(),
+            &mut connection.subscriptions,
+            pattern,
+            0,
+            limits,
+        )
     }
 
     /// Ends a membership in a topic. `false` when there was none.
@@ -424,6 +456,23 @@ impl<S: 'static> Reactor<S> {
     ) -> io::Result<WireFormat> {
         self.wire_formats
             .register(name, encode)
+            .map_err(|_| io::Error::other("there are sixteen wire formats already"))
+    }
+
+    /// As [`register_wire_format`](Self::register_wire_format), for a wire format whose bodies depend
+    /// on the [value](Self::subscribe_with_value) of the subscription. A publication is encoded once
+    /// for each distinct value.
+    ///
+    /// # Errors
+    ///
+    /// As [`register_wire_format`](Self::register_wire_format).
+    pub fn register_wire_format_with_values(
+        &mut self,
+        name: &'static str,
+        encode: impl Fn(&Publication<'_>, &mut Vec<u8>) -> BodyKind + 'static,
+    ) -> io::Result<WireFormat> {
+        self.wire_formats
+            .register_with_values(name, encode)
             .map_err(|_| io::Error::other("there are sixteen wire formats already"))
     }
 
