@@ -300,7 +300,7 @@ fn fan_out<S: 'static>(under_way: &Arc<UnderWay<S>>, home: usize, reactor: &mut 
 
 impl<S: 'static> UnderWay<S> {
     fn deliver(&self, id: EventId, reactor: &mut Reactor<S>) {
-        let delivered = reactor.deliver(&self.topic, id, &self.event);
+        let delivered = reactor.deliver(&self.topic, id, &self.event, None);
         self.delivered.fetch_add(delivered, Ordering::Relaxed);
     }
 }

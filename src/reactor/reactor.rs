@@ -264,9 +264,23 @@ impl<S: 'static> Reactor<S> {
     /// publications now, such as a WebSocket client before its handshake is done, is left out and
     /// not counted.
     pub fn publish<'e>(&mut self, topic: &str, event: impl Into<Event<'e>>) -> Published {
-        let event = event.into();
+        self.publish_to(topic, &event.into(), None)
+    }
+
+    /// As [`publish`](Self::publish), but leaves out one member: the connection that asked for it,
+    /// say, and has shown the event already. A stale id leaves out no member.
+    pub fn publish_except<'e>(
+        &mut self,
+        topic: &str,
+        event: impl Into<Event<'e>>,
+        except: ConnId,
+    ) -> Published {
+        self.publish_to(topic, &event.into(), Some(except))
+    }
+
+    fn publish_to(&mut self, topic: &str, event: &Event<'_>, except: Option<ConnId>) -> Published {
         let id = self.next_event_id();
-        let delivered = self.deliver(topic, id, &event);
+        let delivered = self.deliver(topic, id, event, except);
         Published { id, delivered }
     }
 
@@ -280,9 +294,16 @@ impl<S: 'static> Reactor<S> {
         }
     }
 
-    /// Queues a publication that has its id to the members that are here, and returns to how many.
+    /// Queues a publication that has its id to the members that are here, all but one where there is
+    /// an exception, and returns to how many.
     #[inline]
-    pub(crate) fn deliver(&mut self, topic: &str, id: EventId, event: &Event<'_>) -> usize {
+    pub(crate) fn deliver(
+        &mut self,
+        topic: &str,
+        id: EventId,
+        event: &Event<'_>,
+        except: Option<ConnId>,
+    ) -> usize {
         let publication = Publication {
             topic,
             id,
@@ -293,6 +314,10 @@ impl<S: 'static> Reactor<S> {
         // Zero is the mark of a connection to which nothing was published yet.
         self.publication_mark += 1;
         let mark = self.publication_mark;
+        if let Some(connection) = except.and_then(|id| self.table.connection_mut(id)) {
+            // As if the publication had been queued to it, so that the loop needs no comparison.
+            connection.last_publication = mark;
+        }
         let Reactor {
             table,
             topics,
