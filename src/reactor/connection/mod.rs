@@ -196,31 +196,36 @@ impl Connection {
     /// no frame can be sent.
     #[inline]
     pub(crate) fn publication_format(&self) -> Option<FramedFormat> {
-        const fn raw(frame: Frame) -> FramedFormat {
-            FramedFormat::new(WireFormat::RAW, frame)
-        }
-        const fn event(frame: Frame) -> FramedFormat {
-            FramedFormat::new(WireFormat::EVENT_STREAM, frame)
-        }
-        // Members are WebSockets most often. Asked for by itself, this is one comparison instead of
-        // a jump through a table.
-        let format = if let Protocol::WebSocket(machine) = &self.protocol {
-            match machine.role() {
-                Role::Server => const { raw(Frame::WebSocket) },
-                Role::Client => const { raw(Frame::MaskedWebSocket) },
-            }
-        } else {
-            match &self.protocol {
-                Protocol::Raw => const { raw(Frame::Bare) },
-                Protocol::EventStream { chunked: true } => const { event(Frame::HttpChunk) },
-                Protocol::EventStream { chunked: false } => const { event(Frame::Bare) },
-                Protocol::Http(_) | Protocol::Upgrade(_) | Protocol::WebSocket(_) => return None,
-            }
+        let format = match &self.protocol {
+            Protocol::WebSocket(machine) => FramedFormat::new(
+                WireFormat::RAW,
+                match machine.role() {
+                    Role::Server => Frame::WebSocket,
+                    Role::Client => Frame::MaskedWebSocket,
+                },
+            ),
+            Protocol::Raw
+            | Protocol::EventStream { .. }
+            | Protocol::Http(_)
+            | Protocol::Upgrade(_) => self.format_without_websocket()?,
         };
         Some(match self.wire_format {
             None => format,
             Some(wire_format) => format.with_wire_format(wire_format),
         })
+    }
+
+    /// Not inlined, so that members that are WebSockets, as most are, take one comparison instead of
+    /// a jump through a table.
+    #[inline(never)]
+    fn format_without_websocket(&self) -> Option<FramedFormat> {
+        let (wire_format, frame) = match &self.protocol {
+            Protocol::Raw => (WireFormat::RAW, Frame::Bare),
+            Protocol::EventStream { chunked: true } => (WireFormat::EVENT_STREAM, Frame::HttpChunk),
+            Protocol::EventStream { chunked: false } => (WireFormat::EVENT_STREAM, Frame::Bare),
+            Protocol::Http(_) | Protocol::Upgrade(_) | Protocol::WebSocket(_) => return None,
+        };
+        Some(FramedFormat::new(wire_format, frame))
     }
 }
 
