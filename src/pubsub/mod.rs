@@ -14,7 +14,9 @@ mod topics;
 mod wire_format;
 
 pub use event::{Event, EventId, EventIdError, Payload, Publication};
-pub use topics::{Limits, Subscriptions, TOPIC_BYTES_MAX, TopicError, Topics, check_name};
+pub use topics::{
+    Limits, MembersChange, NameKind, Subscriptions, TOPIC_BYTES_MAX, TopicError, Topics, check_name,
+};
 pub use wire_format::{
     BodyKind, Encode, Encoded, Frame, FramedFormat, WIRE_FORMATS_MAX, WireFormat, WireFormats,
     WireFormatsFull,

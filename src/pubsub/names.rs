@@ -73,6 +73,15 @@ impl Members {
     }
 }
 
+/// What is gone after a member was removed.
+#[derive(Debug)]
+pub(super) enum Removed {
+    /// The member alone. The entry that has moved into its place has a new index.
+    Member { moved: Option<Entry> },
+    /// The topic too, since this was its last member.
+    Topic { name: Box<str> },
+}
+
 /// Names with their topics: the exact ones, or the patterns.
 #[derive(Debug, Default)]
 pub(super) struct Names {
@@ -108,21 +117,24 @@ impl Names {
         }
     }
 
-    /// Removes a member from a topic, and the topic with its last one. Returns the entry that has
-    /// moved into its place.
-    pub(super) fn remove(
-        &mut self,
-        hasher: &RandomState,
-        key: Key,
-        entry_index: usize,
-    ) -> Option<Entry> {
-        let topic = self.topics.get_mut(key)?;
-        if let Members::Many(_) = topic.members {
-            return topic.members.swap_remove(entry_index);
+    /// Removes a member from a topic, and the topic with its last one.
+    pub(super) fn remove(&mut self, hasher: &RandomState, key: Key, entry_index: usize) -> Removed {
+        match self.topics.get_mut(key) {
+            None => return Removed::Member { moved: None },
+            Some(topic) => {
+                if let Members::Many(_) = topic.members {
+                    let moved = topic.members.swap_remove(entry_index);
+                    return Removed::Member { moved };
+                }
+            }
         }
-        let topic = self.topics.remove(key)?;
-        self.index.remove(hash_name(hasher, &topic.name), key);
-        None
+        match self.topics.remove(key) {
+            None => Removed::Member { moved: None },
+            Some(topic) => {
+                self.index.remove(hash_name(hasher, &topic.name), key);
+                Removed::Topic { name: topic.name }
+            }
+        }
     }
 
     /// What is allocated, without the names, in bytes.

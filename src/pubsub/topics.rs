@@ -21,11 +21,11 @@
 //! member with more than [`WALK_MAX`] subscriptions has an index of them beside its list, so that
 //! what it sends costs the same however many it has.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::RandomState;
 use std::{fmt, iter};
 
-use super::names::{Entry, Names, Topic, hash_name};
+use super::names::{Entry, Names, Removed, Topic, hash_name};
 use super::pattern;
 use super::slots::{Key, Slots};
 
@@ -142,10 +142,22 @@ struct Node {
     next: Option<Key>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+/// How a name is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NameKind {
+    /// The topic of this name.
     Exact,
+    /// All topics whose names match this pattern.
     Pattern,
+}
+
+/// What has become of a name, all in all, since the changes were last taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MembersChange {
+    /// It had no members, and has some.
+    Joined,
+    /// It had members, and has none.
+    Left,
 }
 
 /// A key of one of the two [`Names`], with which of them in the lowest bit.
@@ -153,16 +165,16 @@ enum Kind {
 struct TopicKey(Key);
 
 impl TopicKey {
-    fn new(kind: Kind, key: Key) -> Option<TopicKey> {
-        Key::from_bits(key.to_bits() << 1 | u32::from(kind == Kind::Pattern)).map(TopicKey)
+    fn new(kind: NameKind, key: Key) -> Option<TopicKey> {
+        Key::from_bits(key.to_bits() << 1 | u32::from(kind == NameKind::Pattern)).map(TopicKey)
     }
 
-    fn split(self) -> (Kind, Key) {
+    fn split(self) -> (NameKind, Key) {
         let bits = self.0.to_bits();
         let kind = if bits & 1 == 0 {
-            Kind::Exact
+            NameKind::Exact
         } else {
-            Kind::Pattern
+            NameKind::Pattern
         };
         let key =
             Key::from_bits(bits >> 1).expect("a key is not zero, and is above the lowest bit");
@@ -170,7 +182,7 @@ impl TopicKey {
     }
 
     fn is_pattern(self) -> bool {
-        self.split().0 == Kind::Pattern
+        self.split().0 == NameKind::Pattern
     }
 }
 
@@ -213,6 +225,8 @@ pub struct Topics {
     /// Of each member with many subscriptions.
     many: HashMap<u64, Many>,
     hasher: RandomState,
+    /// Of names, since they were last taken; `None` when they are not watched.
+    changes: Option<BTreeMap<(NameKind, Box<str>), MembersChange>>,
     /// How many nodes were looked at.
     #[cfg(test)]
     steps: std::cell::Cell<usize>,
@@ -239,7 +253,7 @@ impl Topics {
         value: u32,
         limits: Limits,
     ) -> Result<bool, TopicError> {
-        self.join(Kind::Exact, member, list, name, value, limits)
+        self.join(NameKind::Exact, member, list, name, value, limits)
     }
 
     /// Makes a member of all topics that match a pattern, by the rule of [`pattern::matches`].
@@ -258,14 +272,14 @@ impl Topics {
         value: u32,
         limits: Limits,
     ) -> Result<bool, TopicError> {
-        self.join(Kind::Pattern, member, list, pattern, value, limits)
+        self.join(NameKind::Pattern, member, list, pattern, value, limits)
     }
 
     /// Ends the membership in a topic. `false` when there was none.
     ///
     /// A pattern that matches the topic still does.
     pub fn unsubscribe(&mut self, member: u64, list: &mut Subscriptions, name: &str) -> bool {
-        self.leave(Kind::Exact, member, list, name)
+        self.leave(NameKind::Exact, member, list, name)
     }
 
     /// Ends the membership by a pattern. `false` when there was none.
@@ -275,7 +289,7 @@ impl Topics {
         list: &mut Subscriptions,
         pattern: &str,
     ) -> bool {
-        self.leave(Kind::Pattern, member, list, pattern)
+        self.leave(NameKind::Pattern, member, list, pattern)
     }
 
     /// Ends all memberships of a member, and empties its list. Linear in their number.
@@ -304,7 +318,7 @@ impl Topics {
     /// Linear in the number of distinct patterns, which are few in practice; if they are not: index
     /// by literal prefix.
     pub fn members(&self, topic: &str) -> impl Iterator<Item = (u64, u32)> {
-        let exact = self.find(Kind::Exact, topic);
+        let exact = self.find(NameKind::Exact, topic);
         let by_pattern = self
             .patterns
             .topics
@@ -316,6 +330,45 @@ impl Topics {
             .chain(by_pattern)
             .flat_map(|topic| topic.members.as_slice())
             .map(|entry| (entry.member, entry.value))
+    }
+
+    /// Keeps account, from here on, of the names that get their first member and lose their last.
+    /// Names that have members already count as changed.
+    ///
+    /// For a caller that subscribes elsewhere to what is subscribed here.
+    pub fn watch(&mut self) {
+        let of_kind = |kind, names: &Names| {
+            let names = names.topics.values().map(|topic| topic.name.clone());
+            let changes = names.map(|name| ((kind, name), MembersChange::Joined));
+            changes.collect::<Vec<_>>()
+        };
+        let exact = of_kind(NameKind::Exact, &self.exact);
+        let patterns = of_kind(NameKind::Pattern, &self.patterns);
+        self.changes = Some(exact.into_iter().chain(patterns).collect());
+    }
+
+    /// The names that have got their first member, or lost their last, since this was last called;
+    /// exact names first, in the order of the names. None unless [watched](Self::watch).
+    ///
+    /// A name that has changed twice is as it was, and not among them. So there are never more than
+    /// names then and now.
+    pub fn take_changes(&mut self) -> Vec<(NameKind, Box<str>, MembersChange)> {
+        let changes = self.changes.as_mut().map(std::mem::take);
+        changes
+            .into_iter()
+            .flatten()
+            .map(|((kind, name), change)| (kind, name, change))
+            .collect()
+    }
+
+    /// Notes a change of a name where names are watched. A change from before was the opposite one,
+    /// and the two cancel each other.
+    fn note_change(&mut self, kind: NameKind, name: Box<str>, change: MembersChange) {
+        if let Some(changes) = &mut self.changes
+            && changes.remove(&(kind, name.clone())).is_none()
+        {
+            changes.insert((kind, name), change);
+        }
     }
 
     /// Whether there is a pattern.
@@ -340,7 +393,7 @@ impl Topics {
 
     /// How many members a topic has by its name. Patterns are not looked at.
     pub fn member_count(&self, topic: &str) -> usize {
-        self.find(Kind::Exact, topic)
+        self.find(NameKind::Exact, topic)
             .map_or(0, |topic| topic.members.as_slice().len())
     }
 
@@ -353,7 +406,7 @@ impl Topics {
 
     fn join(
         &mut self,
-        kind: Kind,
+        kind: NameKind,
         member: u64,
         list: &mut Subscriptions,
         name: &str,
@@ -379,13 +432,13 @@ impl Topics {
         if subscriptions_max <= held.subscription_count {
             return Err(TopicError::TooMany { subscriptions_max });
         }
-        if kind == Kind::Pattern && patterns_max <= held.pattern_count {
+        if kind == NameKind::Pattern && patterns_max <= held.pattern_count {
             return Err(TopicError::TooManyPatterns { patterns_max });
         }
 
         let names = match kind {
-            Kind::Exact => &mut self.exact,
-            Kind::Pattern => &mut self.patterns,
+            NameKind::Exact => &mut self.exact,
+            NameKind::Pattern => &mut self.patterns,
         };
         let topic = found
             .or(names.topics.next_key())
@@ -408,6 +461,9 @@ impl Topics {
             },
         );
         list.0 = Some(node);
+        if found.is_none() && self.changes.is_some() {
+            self.note_change(kind, name.into(), MembersChange::Joined);
+        }
         if let Some(many) = self.many.get_mut(&member) {
             many.insert(topic, node);
         } else if WALK_MAX <= held.subscription_count {
@@ -459,7 +515,7 @@ impl Topics {
         held
     }
 
-    fn leave(&mut self, kind: Kind, member: u64, list: &mut Subscriptions, name: &str) -> bool {
+    fn leave(&mut self, kind: NameKind, member: u64, list: &mut Subscriptions, name: &str) -> bool {
         let hash = hash_name(&self.hasher, name);
         let found = self.names(kind).find(hash, name);
         let Some(topic) = found.and_then(|key| TopicKey::new(kind, key)) else {
@@ -503,8 +559,8 @@ impl Topics {
             }
             let (kind, topic_key) = topic.split();
             let names = match kind {
-                Kind::Exact => &mut self.exact,
-                Kind::Pattern => &mut self.patterns,
+                NameKind::Exact => &mut self.exact,
+                NameKind::Pattern => &mut self.patterns,
             };
             let topic_found = names.topics.get_mut(topic_key);
             if let Some(entry) = topic_found.and_then(|it| it.members.get_mut(entry_index as usize))
@@ -528,23 +584,27 @@ impl Topics {
         };
         let (kind, topic_key) = node.topic.split();
         let names = match kind {
-            Kind::Exact => &mut self.exact,
-            Kind::Pattern => &mut self.patterns,
+            NameKind::Exact => &mut self.exact,
+            NameKind::Pattern => &mut self.patterns,
         };
-        let moved = names.remove(&self.hasher, topic_key, node.entry_index as usize);
-        if let Some(moved) = moved.and_then(|entry| self.nodes.get_mut(entry.node)) {
-            moved.entry_index = node.entry_index;
+        match names.remove(&self.hasher, topic_key, node.entry_index as usize) {
+            Removed::Member { moved } => {
+                if let Some(moved) = moved.and_then(|entry| self.nodes.get_mut(entry.node)) {
+                    moved.entry_index = node.entry_index;
+                }
+            }
+            Removed::Topic { name } => self.note_change(kind, name, MembersChange::Left),
         }
     }
 
-    fn names(&self, kind: Kind) -> &Names {
+    fn names(&self, kind: NameKind) -> &Names {
         match kind {
-            Kind::Exact => &self.exact,
-            Kind::Pattern => &self.patterns,
+            NameKind::Exact => &self.exact,
+            NameKind::Pattern => &self.patterns,
         }
     }
 
-    fn find(&self, kind: Kind, name: &str) -> Option<&Topic> {
+    fn find(&self, kind: NameKind, name: &str) -> Option<&Topic> {
         let names = self.names(kind);
         let key = names.find(hash_name(&self.hasher, name), name)?;
         names.topics.get(key)
@@ -897,6 +957,82 @@ mod tests {
         assert_eq!(house.members("b"), [2]);
     }
 
+    #[test]
+    fn changes_are_the_first_member_and_the_last() {
+        use MembersChange::{Joined, Left};
+        use NameKind::{Exact, Pattern};
+        let mut house = House::default();
+        house.subscribe(1, "before").unwrap();
+        house.subscribe_pattern(1, "a*").unwrap();
+        assert!(house.topics.take_changes().is_empty(), "not watched");
+        house.topics.watch();
+        let cases: &[(&str, fn(&mut House), &[(NameKind, &str, MembersChange)])] = &[
+            (
+                "names from before",
+                |_| {},
+                &[(Exact, "before", Joined), (Pattern, "a*", Joined)],
+            ),
+            ("no change", |_| {}, &[]),
+            (
+                "first member of a name and of a pattern of the same text",
+                |house| {
+                    house.subscribe(1, "b*").unwrap();
+                    house.subscribe_pattern(1, "b*").unwrap();
+                },
+                &[(Exact, "b*", Joined), (Pattern, "b*", Joined)],
+            ),
+            (
+                "second member, and the first one leaves",
+                |house| {
+                    house.subscribe(2, "b*").unwrap();
+                    house.unsubscribe(1, "b*");
+                },
+                &[],
+            ),
+            (
+                "last member",
+                |house| {
+                    house.unsubscribe(2, "b*");
+                },
+                &[(Exact, "b*", Left)],
+            ),
+            (
+                "first and last at once",
+                |house| {
+                    house.subscribe(2, "c").unwrap();
+                    house.unsubscribe(2, "c");
+                },
+                &[],
+            ),
+            (
+                "last and first at once",
+                |house| {
+                    house.unsubscribe_pattern(1, "a*");
+                    house.subscribe_pattern(2, "a*").unwrap();
+                },
+                &[],
+            ),
+            (
+                "refused",
+                |house| {
+                    house.subscribe(2, "").unwrap_err();
+                },
+                &[],
+            ),
+            (
+                "a member with several subscriptions ends",
+                |house| house.leave_all(1),
+                &[(Exact, "before", Left), (Pattern, "b*", Left)],
+            ),
+        ];
+        for (name, act, expected) in cases {
+            act(&mut house);
+            let changes = house.topics.take_changes();
+            let changes = changes.iter().map(|(kind, name, it)| (*kind, &**name, *it));
+            assert!(changes.eq(expected.iter().copied()), "{name}");
+        }
+    }
+
     type Model = BTreeMap<(bool, String), BTreeSet<u64>>;
 
     fn check(house: &House, model: &Model, names: &[String]) {
@@ -954,6 +1090,9 @@ mod tests {
             .collect();
         let mut house = House::default();
         let mut model = Model::new();
+        // The names that have members, by what the changes say.
+        let mut watched: BTreeSet<(bool, String)> = BTreeSet::new();
+        house.topics.watch();
         for round in 0..60_000 {
             let member = random.below(members) as u64;
             let name = &names[random.below(names.len())];
@@ -990,6 +1129,17 @@ mod tests {
             }
             if round % 500 == 0 {
                 check(&house, &model, &names);
+            }
+            if random.below(20) == 0 {
+                for (kind, name, change) in house.topics.take_changes() {
+                    let key = (kind == NameKind::Pattern, name.into_string());
+                    let is_change = match change {
+                        MembersChange::Joined => watched.insert(key),
+                        MembersChange::Left => watched.remove(&key),
+                    };
+                    assert!(is_change);
+                }
+                assert!(watched.iter().eq(model.keys()));
             }
         }
         check(&house, &model, &names);

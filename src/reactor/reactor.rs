@@ -17,7 +17,8 @@ use slab::Slab;
 use crate::protocol::http;
 use crate::protocol::websocket::ToMessage;
 use crate::pubsub::{
-    BodyKind, Encoded, Event, EventId, Publication, TopicError, Topics, WireFormat, WireFormats,
+    BodyKind, Encoded, Event, EventId, MembersChange, NameKind, Publication, TopicError, Topics,
+    WireFormat, WireFormats,
 };
 
 use crate::reactor::close::{Close, CloseCause, Sent};
@@ -325,15 +326,17 @@ impl<S: 'static> Reactor<S> {
             ..
         } = self;
         let mut encoded = Encoded::new(wire_formats, publication);
-        // By `fold`, which goes through the lists one after the other instead of asking at each
-        // member which it is in.
-        let delivered = topics.members(topic).fold(0, |delivered, (member, value)| {
+        let mut delivered = 0;
+        let count = &mut delivered;
+        // By `for_each`, which goes through the lists one after the other instead of asking at each
+        // member which it is in. The closure owns what it can, which saves a pointer each.
+        topics.members(topic).for_each(move |(member, value)| {
             let member = ConnId::from_bits(member);
             let encode = |format| encoded.get(format, value);
-            let sent = table.send_publication(member, mark, key, encode);
-            delivered + usize::from(sent == Some(Sent::Queued))
+            if table.send_publication(member, mark, key, encode) == Some(Sent::Queued) {
+                *count += 1;
+            }
         });
-        drop(encoded);
         self.table.stats.deliveries += delivered as u64;
         let steps = delivered / 8 + self.topics.pattern_count();
         self.table.spend(u32::try_from(steps).unwrap_or(u32::MAX));
@@ -463,6 +466,19 @@ impl<S: 'static> Reactor<S> {
     /// How many topics have members.
     pub fn topic_count(&self) -> usize {
         self.topics.topic_count()
+    }
+
+    /// Keeps account of the names that get their first member and lose their last, for an engine
+    /// that subscribes elsewhere to what is subscribed here.
+    #[cfg_attr(not(test), expect(dead_code, reason = "no engine needs it yet"))]
+    pub(crate) fn watch_topics(&mut self) {
+        self.topics.watch();
+    }
+
+    /// The names that have got their first member, or lost their last, since this was last called.
+    #[cfg_attr(not(test), expect(dead_code, reason = "no engine needs it yet"))]
+    pub(crate) fn take_topic_changes(&mut self) -> Vec<(NameKind, Box<str>, MembersChange)> {
+        self.topics.take_changes()
     }
 
     /// Adds a wire format, for [`set_wire_format`](Self::set_wire_format), or finds the one that has
@@ -751,6 +767,25 @@ mod tests {
         assert_eq!(turns(Duration::ZERO), [12, 12]);
         assert_eq!(turns(Duration::from_millis(9)), [10 + 6, 2 + 6]);
         assert_eq!(turns(Duration::from_millis(30)), [24]);
+    }
+
+    #[test]
+    fn topics_tell_when_the_last_member_ends() {
+        let mut sim = Sim::new((), |reactor: &mut Reactor<()>| {
+            reactor.watch_topics();
+            reactor.websocket("0.0.0.0:80", |ws| ws.on_open(|ws, _| ws.subscribe("news")))
+        });
+        let clients = [(); 2].map(|()| sim.websocket("/"));
+        let change = |change| vec![(NameKind::Exact, "news".into(), change)];
+        let changes = sim.reactor().take_topic_changes();
+        assert_eq!(changes, change(MembersChange::Joined));
+        clients[0].vanish();
+        sim.settle();
+        assert_eq!(sim.reactor().take_topic_changes(), []);
+        clients[1].vanish();
+        sim.settle();
+        let changes = sim.reactor().take_topic_changes();
+        assert_eq!(changes, change(MembersChange::Left));
     }
 
     // A client that connects again for ever has options like the time before.
