@@ -158,8 +158,9 @@ pub(super) fn hash_name(hasher: &RandomState, name: &str) -> u32 {
 
 /// From the hash of a name to its topic: open addressing with linear probing.
 ///
-/// Eight bytes a place and no copy of the name, where a `HashMap<Box<str>, _>` has 24 and one. Where
-/// a search begins rises with the hash, which is kept here, so growing needs to look at no name.
+/// Kept instead of a `HashMap<Box<str>, Key>`, whose place has 24 bytes and owns a second copy of
+/// the name: a place has eight bytes here, and the name is the topic's. The hash is kept in the
+/// place, so growing looks at no name.
 #[derive(Debug, Default)]
 struct Index {
     places: Vec<Option<(Key, u32)>>,

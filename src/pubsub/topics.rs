@@ -1,4 +1,4 @@
-//! Who is subscribed to what.
+//! Topics and patterns, and the members that are subscribed to them.
 //!
 //! A topic, or a pattern, is there as long as it has members. Three structures, each the size of
 //! what is subscribed now:
@@ -188,12 +188,12 @@ impl TopicKey {
 
 /// The subscriptions of a member that has many.
 #[derive(Debug, Default)]
-struct Many {
+struct ManySubscriptions {
     nodes: HashMap<TopicKey, Key>,
     pattern_count: usize,
 }
 
-impl Many {
+impl ManySubscriptions {
     fn insert(&mut self, topic: TopicKey, node: Key) {
         self.nodes.insert(topic, node);
         self.pattern_count += usize::from(topic.is_pattern());
@@ -205,8 +205,8 @@ impl Many {
     }
 }
 
-/// What a member has, and the one of its subscriptions that is asked about.
-struct Held {
+/// How much a member is subscribed to, and its subscription to the topic that is asked about.
+struct Membership {
     node: Option<Key>,
     subscription_count: usize,
     pattern_count: usize,
@@ -223,7 +223,7 @@ pub struct Topics {
     patterns: Names,
     nodes: Slots<Node>,
     /// Of each member with many subscriptions.
-    many: HashMap<u64, Many>,
+    many: HashMap<u64, ManySubscriptions>,
     hasher: RandomState,
     /// Of names, since they were last taken; `None` when they are not watched.
     changes: Option<BTreeMap<(NameKind, Box<str>), MembersChange>>,
@@ -253,7 +253,7 @@ impl Topics {
         value: u32,
         limits: Limits,
     ) -> Result<bool, TopicError> {
-        self.join(NameKind::Exact, member, list, name, value, limits)
+        self.add_subscription(NameKind::Exact, member, list, name, value, limits)
     }
 
     /// Makes a member of all topics that match a pattern, by the rule of [`pattern::matches`].
@@ -272,14 +272,14 @@ impl Topics {
         value: u32,
         limits: Limits,
     ) -> Result<bool, TopicError> {
-        self.join(NameKind::Pattern, member, list, pattern, value, limits)
+        self.add_subscription(NameKind::Pattern, member, list, pattern, value, limits)
     }
 
     /// Ends the membership in a topic. `false` when there was none.
     ///
     /// A pattern that matches the topic still does.
     pub fn unsubscribe(&mut self, member: u64, list: &mut Subscriptions, name: &str) -> bool {
-        self.leave(NameKind::Exact, member, list, name)
+        self.remove_subscription(NameKind::Exact, member, list, name)
     }
 
     /// Ends the membership by a pattern. `false` when there was none.
@@ -289,12 +289,12 @@ impl Topics {
         list: &mut Subscriptions,
         pattern: &str,
     ) -> bool {
-        self.leave(NameKind::Pattern, member, list, pattern)
+        self.remove_subscription(NameKind::Pattern, member, list, pattern)
     }
 
     /// Ends all memberships of a member, and empties its list. Linear in their number.
     pub fn leave_all(&mut self, member: u64, list: &mut Subscriptions) {
-        self.forget_many(member);
+        self.drop_index(member);
         let mut next = list.0.take();
         while let Some(key) = next {
             if !self.is_of(member, key) {
@@ -404,7 +404,7 @@ impl Topics {
             .map(|topic| &*topic.name)
     }
 
-    fn join(
+    fn add_subscription(
         &mut self,
         kind: NameKind,
         member: u64,
@@ -421,18 +421,18 @@ impl Topics {
         let hash = hash_name(&self.hasher, name);
         let found = self.names(kind).find(hash, name);
         let topic = found.and_then(|key| TopicKey::new(kind, key));
-        let held = self.held(member, *list, topic);
-        if held.node.is_some() {
+        let membership = self.membership(member, *list, topic);
+        if membership.node.is_some() {
             return Ok(false);
         }
         let Limits {
             subscriptions_max,
             patterns_max,
         } = limits;
-        if subscriptions_max <= held.subscription_count {
+        if subscriptions_max <= membership.subscription_count {
             return Err(TopicError::TooMany { subscriptions_max });
         }
-        if kind == NameKind::Pattern && patterns_max <= held.pattern_count {
+        if kind == NameKind::Pattern && patterns_max <= membership.pattern_count {
             return Err(TopicError::TooManyPatterns { patterns_max });
         }
 
@@ -466,7 +466,7 @@ impl Topics {
         }
         if let Some(many) = self.many.get_mut(&member) {
             many.insert(topic, node);
-        } else if WALK_MAX <= held.subscription_count {
+        } else if WALK_MAX <= membership.subscription_count {
             self.index(member, *list);
         }
         Ok(true)
@@ -474,14 +474,14 @@ impl Topics {
 
     /// Makes the index of a member that has many subscriptions now.
     fn index(&mut self, member: u64, list: Subscriptions) {
-        let mut many = Many::default();
+        let mut many = ManySubscriptions::default();
         for (key, node) in self.nodes_of(list) {
             many.insert(node.topic, key);
         }
         self.many.insert(member, many);
     }
 
-    fn forget_many(&mut self, member: u64) {
+    fn drop_index(&mut self, member: u64) {
         // Most programs have no such member.
         if self.many.is_empty() || self.many.remove(&member).is_none() {
             return;
@@ -492,36 +492,43 @@ impl Topics {
     }
 
     /// What a member has, and whether a topic is among it. At most [`WALK_MAX`] steps.
-    fn held(&self, member: u64, list: Subscriptions, topic: Option<TopicKey>) -> Held {
+    fn membership(&self, member: u64, list: Subscriptions, topic: Option<TopicKey>) -> Membership {
         if let Some(many) = self.many.get(&member) {
-            return Held {
+            return Membership {
                 node: topic.and_then(|topic| many.nodes.get(&topic).copied()),
                 subscription_count: many.nodes.len(),
                 pattern_count: many.pattern_count,
             };
         }
-        let mut held = Held {
+        let mut membership = Membership {
             node: None,
             subscription_count: 0,
             pattern_count: 0,
         };
         for (key, node) in self.nodes_of(list) {
             if topic == Some(node.topic) {
-                held.node = Some(key);
+                membership.node = Some(key);
             }
-            held.subscription_count += 1;
-            held.pattern_count += usize::from(node.topic.is_pattern());
+            membership.subscription_count += 1;
+            membership.pattern_count += usize::from(node.topic.is_pattern());
         }
-        held
+        membership
     }
 
-    fn leave(&mut self, kind: NameKind, member: u64, list: &mut Subscriptions, name: &str) -> bool {
+    fn remove_subscription(
+        &mut self,
+        kind: NameKind,
+        member: u64,
+        list: &mut Subscriptions,
+        name: &str,
+    ) -> bool {
         let hash = hash_name(&self.hasher, name);
         let found = self.names(kind).find(hash, name);
         let Some(topic) = found.and_then(|key| TopicKey::new(kind, key)) else {
             return false;
         };
-        let (Some(key), Some(first)) = (self.held(member, *list, Some(topic)).node, list.0) else {
+        let (Some(key), Some(first)) = (self.membership(member, *list, Some(topic)).node, list.0)
+        else {
             return false;
         };
         if !self.is_of(member, key) || !self.is_of(member, first) {
@@ -542,7 +549,7 @@ impl Topics {
             .get(&member)
             .is_some_and(|many| many.nodes.len() <= WALK_MAX / 2)
         {
-            self.forget_many(member);
+            self.drop_index(member);
         }
         true
     }
@@ -642,7 +649,7 @@ impl Topics {
             .values()
             .map(|many| many.nodes.capacity() * 9)
             .sum();
-        let many = self.many.capacity() * (size_of::<(u64, Many)>() + 1) + of_many;
+        let many = self.many.capacity() * (size_of::<(u64, ManySubscriptions)>() + 1) + of_many;
         self.exact.heap_bytes() + self.patterns.heap_bytes() + self.nodes.heap_bytes() + many
     }
 }
