@@ -157,7 +157,7 @@ mod event_stream {
 
 mod topic {
     use super::*;
-    use waterwheel::pubsub::{Limits, Subscriptions, Topics, WireFormat, pattern};
+    use waterwheel::pubsub::{Limits, Subscriptions, Topics, pattern};
 
     const NAME: &str = "orders/eu/de/4711/state";
 
@@ -180,7 +180,7 @@ mod topic {
         for member in 0..count {
             let mut list = Subscriptions::default();
             let name = format!("orders/{member}");
-            let joined = topics.subscribe(member as u64, &mut list, &name, WireFormat::RAW, ONE);
+            let joined = topics.subscribe(member as u64, &mut list, &name, 0, ONE);
             assert_eq!(joined, Ok(true));
         }
         let name = format!("orders/{}", count / 2);
@@ -194,8 +194,7 @@ mod topic {
         for member in 0..count {
             let mut list = Subscriptions::default();
             let name = format!("orders/*/{member}/*");
-            let joined =
-                topics.subscribe_pattern(member as u64, &mut list, &name, WireFormat::RAW, ONE);
+            let joined = topics.subscribe_pattern(member as u64, &mut list, &name, 0, ONE);
             assert_eq!(joined, Ok(true));
         }
         bencher.bench_local(|| assert_eq!(topics.members(black_box("orders/eu/de/x")).count(), 0));
@@ -205,11 +204,11 @@ mod topic {
     fn subscribe_and_unsubscribe(bencher: Bencher<'_, '_>) {
         let mut topics = Topics::new();
         let mut others = Subscriptions::default();
-        let joined = topics.subscribe(1, &mut others, "news", WireFormat::RAW, ONE);
+        let joined = topics.subscribe(1, &mut others, "news", 0, ONE);
         assert_eq!(joined, Ok(true));
         let mut list = Subscriptions::default();
         bencher.bench_local(|| {
-            let joined = topics.subscribe(2, &mut list, black_box("news"), WireFormat::RAW, ONE);
+            let joined = topics.subscribe(2, &mut list, black_box("news"), 0, ONE);
             assert_eq!(joined, Ok(true));
             assert!(topics.unsubscribe(2, &mut list, black_box("news")));
         });

@@ -2,7 +2,8 @@
 
 use std::io;
 
-use waterwheel::{Event, Faults, ListenerId, Reactor, Sim, SimSocket, SimStream};
+use waterwheel::pubsub::BodyKind;
+use waterwheel::{ConnId, Event, Faults, ListenerId, Reactor, Sim, SimSocket, SimStream};
 
 type Log = Vec<String>;
 
@@ -165,4 +166,142 @@ fn a_long_publication_arrives_after_an_earlier_reply() {
     client.send("go");
     sim.settle();
     assert_eq!(client.received(), ["before", &news, "after"]);
+}
+
+/// A server that logs what it gets, and a client of it that is subscribed to `news` before its
+/// handshake has begun.
+fn early_subscriber(reactor: &mut Reactor<Log>) -> io::Result<()> {
+    reactor.websocket("0.0.0.0:80", |ws| {
+        ws.on_message(|ws, message| ws.state.push(format!("server got {message}")));
+        ws.on_close(|ws, close| ws.state.push(format!("server closed: {close}")));
+    })?;
+    let client = reactor.connect_websocket("ws://sim/", |ws| {
+        ws.on_open(|ws, _| ws.state.push("client opened".to_owned()));
+        ws.on_close(|ws, close| ws.state.push(format!("client closed: {close}")));
+    })?;
+    assert_eq!(reactor.subscribe(client, "news"), Ok(true));
+    Ok(())
+}
+
+// The bytes of the publication stood in front of the request for the WebSocket.
+#[test]
+fn publication_during_a_clients_handshake_leaves_it_out() {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
+        early_subscriber(reactor)?;
+        assert_eq!(reactor.publish("news", "too early").delivered, 0);
+        assert_eq!(reactor.stats().deliveries, 0);
+        io::Result::Ok(())
+    });
+    sim.settle();
+    assert_eq!(*sim.state(), ["client opened"]);
+}
+
+// The publication went out without a frame, in the wire format of the time of the subscription.
+#[test]
+fn subscription_before_a_clients_handshake_works_after_it() {
+    let mut sim = Sim::new(Log::new(), early_subscriber);
+    sim.settle();
+    assert_eq!(sim.reactor().publish("news", "hello").delivered, 1);
+    sim.settle();
+    assert_eq!(*sim.state(), ["client opened", "server got hello"]);
+}
+
+#[test]
+fn wire_format_that_is_set_later_holds_for_subscriptions_from_before() {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
+        reactor.websocket("0.0.0.0:80", |ws| {
+            ws.on_open(|ws, _| ws.subscribe("news"));
+            ws.on_message(|ws, _| {
+                let loud = ws
+                    .reactor
+                    .register_wire_format("loud", |publication, out| {
+                        let text = publication.event.payload().to_text().to_uppercase();
+                        out.extend_from_slice(text.as_bytes());
+                        BodyKind::Text
+                    })
+                    .unwrap();
+                ws.reactor.set_wire_format(ws.id, loud);
+            });
+        })
+    });
+    let (plain, loud) = (sim.websocket("/"), sim.websocket("/"));
+    loud.send("louder");
+    sim.settle();
+    assert_eq!(sim.reactor().publish("news", "hello").delivered, 2);
+    sim.settle();
+    assert_eq!(plain.received(), ["hello"]);
+    assert_eq!(loud.received(), ["HELLO"]);
+}
+
+#[test]
+fn publication_leaves_out_the_member_that_is_excepted() {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
+        reactor.http("0.0.0.0:80", |http| {
+            http.websocket("/", |ws| {
+                ws.on_open(|ws, _| {
+                    ws.subscribe("news").unwrap();
+                    // A member by name and by pattern is left out of both.
+                    ws.reactor.subscribe_pattern(ws.id, "new*").unwrap();
+                });
+                ws.on_message(|ws, message| {
+                    let published = ws.reactor.publish_except("news", message, ws.id);
+                    ws.state.push(published.delivered.to_string());
+                });
+            });
+        })
+    });
+    let (sender, other) = (sim.websocket("/"), sim.websocket("/"));
+    sender.send("first");
+    sim.settle();
+    other.send("second");
+    sim.settle();
+    assert_eq!(*sim.state(), ["1", "1"]);
+    assert_eq!(sender.received(), ["second"]);
+    assert_eq!(other.received(), ["first"]);
+}
+
+#[test]
+fn publication_with_a_stale_exception_reaches_every_member() {
+    let mut sim = Sim::new(None, |reactor: &mut Reactor<Option<ConnId>>| {
+        reactor.websocket("0.0.0.0:80", |ws| {
+            ws.on_open(|ws, _| {
+                ws.state.get_or_insert(ws.id);
+                ws.subscribe("news")
+            });
+        })
+    });
+    sim.websocket("/").vanish();
+    sim.settle();
+    let client = sim.websocket("/");
+    let stale = sim.state().unwrap();
+    let published = sim.reactor().publish_except("news", "hello", stale);
+    assert_eq!(published.delivered, 1);
+    sim.settle();
+    assert_eq!(client.received(), ["hello"]);
+}
+
+#[test]
+fn wire_format_with_values_finds_the_value_of_each_subscription() {
+    let mut sim = Sim::new(0, |reactor: &mut Reactor<u32>| {
+        reactor.websocket("0.0.0.0:80", |ws| {
+            ws.on_open(|ws, _| {
+                let numbered = ws
+                    .reactor
+                    .register_wire_format_with_values("numbered", |publication, out| {
+                        let text = publication.event.payload().to_text();
+                        out.extend_from_slice(format!("{}: {text}", publication.value).as_bytes());
+                        BodyKind::Text
+                    })
+                    .unwrap();
+                ws.reactor.set_wire_format(ws.id, numbered);
+                *ws.state += 1;
+                ws.reactor.subscribe_with_value(ws.id, "news", *ws.state)
+            });
+        })
+    });
+    let clients = [(); 3].map(|()| sim.websocket("/"));
+    assert_eq!(sim.reactor().publish("news", "hello").delivered, 3);
+    sim.settle();
+    let received = clients.each_ref().map(SimSocket::received);
+    assert_eq!(received, [["1: hello"], ["2: hello"], ["3: hello"]]);
 }

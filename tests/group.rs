@@ -429,7 +429,7 @@ fn reactors_that_share_a_counter_never_give_one_number_twice() {
         [(7, 4), (7, 5), (7, 6)]
     );
     let event = Event::message("hello");
-    assert_eq!(sims[1].reactor().deliver("news", ids[0], &event), 0);
+    assert_eq!(sims[1].reactor().deliver("news", ids[0], &event, None), 0);
     // Delivering takes no number.
     assert_eq!(sims[1].reactor().publish("news", "after").id.number, 7);
 }

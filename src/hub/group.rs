@@ -352,7 +352,7 @@ fn fan_out<S: 'static>(pending: &Arc<Pending<S>>, home: usize, reactor: &mut Rea
 
 impl<S: 'static> Pending<S> {
     fn deliver(&self, id: EventId, reactor: &mut Reactor<S>) {
-        let delivered = reactor.deliver(&self.topic, id, &self.event);
+        let delivered = reactor.deliver(&self.topic, id, &self.event, None);
         self.delivered.fetch_add(delivered, Ordering::Relaxed);
     }
 }

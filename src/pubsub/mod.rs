@@ -1,22 +1,26 @@
-//! Topics, patterns and payloads: who gets a message, and in which bytes.
+//! Topics, patterns and events: which members get a publication, and in which bytes.
 //!
-//! Pure: no socket, no clock, no log. [`Topics`] knows members as numbers, and whose numbers they
-//! are is the caller's business; [`Encoded`] turns an [`Event`] into the bytes of each wire
-//! [`WireFormat`] once, however many members take it.
+//! Pure: no socket, no clock, no log. [`Topics`] knows members as numbers, and the caller knows
+//! which connections these are. [`Encoded`] writes an [`Event`] in the [`WireFormat`] and the
+//! [`Frame`] of each member, once for all members that take the same.
 //!
-//! A publication is: [`Topics::members`], and for each of them [`Encoded::get`].
+//! To publish is to go through [`Topics::members`], and to call [`Encoded::get`] for each of them.
 
+mod event;
 mod names;
 pub mod pattern;
-mod payload;
 mod slots;
 mod topics;
+mod wire_format;
 
-pub use payload::{
-    Encode, Encoded, Event, EventId, EventIdError, Payload, Publication, WIRE_FORMATS_MAX,
-    WireFormat, WireFormats, WireFormatsFull,
+pub use event::{Event, EventId, EventIdError, Payload, Publication};
+pub use topics::{
+    Limits, MembersChange, NameKind, Subscriptions, TOPIC_BYTES_MAX, TopicError, Topics, check_name,
 };
-pub use topics::{Limits, Subscriptions, TOPIC_BYTES_MAX, TopicError, Topics, check_name};
+pub use wire_format::{
+    BodyKind, Encode, Encoded, Frame, FramedFormat, WIRE_FORMATS_MAX, WireFormat, WireFormats,
+    WireFormatsFull,
+};
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,6 @@
 use std::hash::{BuildHasher, RandomState};
 use std::slice;
 
-use super::WireFormat;
 use super::slots::{Key, Slots, grow, shrink};
 
 /// One subscription, in the array of its topic: what a publication walks over.
@@ -11,7 +10,8 @@ use super::slots::{Key, Slots, grow, shrink};
 pub(super) struct Entry {
     pub(super) member: u64,
     pub(super) node: Key,
-    pub(super) wire_format: WireFormat,
+    /// Of the subscription, for wire formats that use values.
+    pub(super) value: u32,
 }
 
 #[derive(Debug)]
@@ -73,6 +73,15 @@ impl Members {
     }
 }
 
+/// What is gone after a member was removed.
+#[derive(Debug)]
+pub(super) enum Removed {
+    /// The member alone. The entry that has moved into its place has a new index.
+    Member { moved: Option<Entry> },
+    /// The topic too, since this was its last member.
+    Topic { name: Box<str> },
+}
+
 /// Names with their topics: the exact ones, or the patterns.
 #[derive(Debug, Default)]
 pub(super) struct Names {
@@ -108,21 +117,24 @@ impl Names {
         }
     }
 
-    /// Removes a member from a topic, and the topic with its last one. Returns the entry that has
-    /// moved into its place.
-    pub(super) fn remove(
-        &mut self,
-        hasher: &RandomState,
-        key: Key,
-        entry_index: usize,
-    ) -> Option<Entry> {
-        let topic = self.topics.get_mut(key)?;
-        if let Members::Many(_) = topic.members {
-            return topic.members.swap_remove(entry_index);
+    /// Removes a member from a topic, and the topic with its last one.
+    pub(super) fn remove(&mut self, hasher: &RandomState, key: Key, entry_index: usize) -> Removed {
+        match self.topics.get_mut(key) {
+            None => return Removed::Member { moved: None },
+            Some(topic) => {
+                if let Members::Many(_) = topic.members {
+                    let moved = topic.members.swap_remove(entry_index);
+                    return Removed::Member { moved };
+                }
+            }
         }
-        let topic = self.topics.remove(key)?;
-        self.index.remove(hash_name(hasher, &topic.name), key);
-        None
+        match self.topics.remove(key) {
+            None => Removed::Member { moved: None },
+            Some(topic) => {
+                self.index.remove(hash_name(hasher, &topic.name), key);
+                Removed::Topic { name: topic.name }
+            }
+        }
     }
 
     /// What is allocated, without the names, in bytes.
@@ -146,8 +158,9 @@ pub(super) fn hash_name(hasher: &RandomState, name: &str) -> u32 {
 
 /// From the hash of a name to its topic: open addressing with linear probing.
 ///
-/// Eight bytes a place and no copy of the name, where a `HashMap<Box<str>, _>` has 24 and one. Where
-/// a search begins rises with the hash, which is kept here, so growing needs to look at no name.
+/// Kept instead of a `HashMap<Box<str>, Key>`, whose place has 24 bytes and owns a second copy of
+/// the name: a place has eight bytes here, and the name is the topic's. The hash is kept in the
+/// place, so growing looks at no name.
 #[derive(Debug, Default)]
 struct Index {
     places: Vec<Option<(Key, u32)>>,

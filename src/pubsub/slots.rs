@@ -1,14 +1,19 @@
 //! Values at places that do not move, in one vector: what the lists of [`Topics`] are made of.
 //!
-//! Beside the `slab` crate, this gives four-byte keys with a niche, adds nothing to a value that has
-//! a niche of its own, and gives memory back: free places at the end are cut off. One value near the
-//! end still holds the vector; it is then reused from its free list.
+//! The `slab` crate does the same at a higher price. Its free list holds a `usize`, so a node of 12
+//! bytes takes 16 there, and its vector doubles: right behind a growth at 600,000 subscriptions a
+//! node costs 28 bytes there, and at most 15 here. With the entry of 16 bytes, and the quarter by
+//! which its vector grows, a subscription would cost 48 bytes instead of 35; the tests allow 40.
+//!
+//! Keys here are four bytes with a niche. Memory is given back as values are removed: free places at
+//! the end are cut off one by one, which `slab` does by walking all places. A value near the end
+//! keeps the places before it allocated, and they are used again.
 //!
 //! [`Topics`]: super::Topics
 
 use std::num::NonZeroU32;
 
-/// Most values at a time. One bit is left for whoever packs a key with something.
+/// Most values at a time. One bit is left, so that a key can be packed with a flag.
 const SLOTS_MAX: usize = (1 << 31) - 1;
 
 /// Where a value is: its index plus one.
@@ -246,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_out_of_range_are_nobody() {
+    fn keys_out_of_range_have_no_value() {
         let mut slots = Slots::default();
         slots.insert(1);
         let far = Key::from_bits(u32::MAX).unwrap();

@@ -1,4 +1,4 @@
-//! Who is subscribed to what.
+//! Topics and patterns, and the members that are subscribed to them.
 //!
 //! A topic, or a pattern, is there as long as it has members. Three structures, each the size of
 //! what is subscribed now:
@@ -21,12 +21,11 @@
 //! member with more than [`WALK_MAX`] subscriptions has an index of them beside its list, so that
 //! what it sends costs the same however many it has.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::RandomState;
 use std::{fmt, iter};
 
-use super::WireFormat;
-use super::names::{Entry, Names, Topic, hash_name};
+use super::names::{Entry, Names, Removed, Topic, hash_name};
 use super::pattern;
 use super::slots::{Key, Slots};
 
@@ -143,10 +142,22 @@ struct Node {
     next: Option<Key>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+/// How a name is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NameKind {
+    /// The topic of this name.
     Exact,
+    /// All topics whose names match this pattern.
     Pattern,
+}
+
+/// What has become of a name, all in all, since the changes were last taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MembersChange {
+    /// It had no members, and has some.
+    Joined,
+    /// It had members, and has none.
+    Left,
 }
 
 /// A key of one of the two [`Names`], with which of them in the lowest bit.
@@ -154,16 +165,16 @@ enum Kind {
 struct TopicKey(Key);
 
 impl TopicKey {
-    fn new(kind: Kind, key: Key) -> Option<TopicKey> {
-        Key::from_bits(key.to_bits() << 1 | u32::from(kind == Kind::Pattern)).map(TopicKey)
+    fn new(kind: NameKind, key: Key) -> Option<TopicKey> {
+        Key::from_bits(key.to_bits() << 1 | u32::from(kind == NameKind::Pattern)).map(TopicKey)
     }
 
-    fn split(self) -> (Kind, Key) {
+    fn split(self) -> (NameKind, Key) {
         let bits = self.0.to_bits();
         let kind = if bits & 1 == 0 {
-            Kind::Exact
+            NameKind::Exact
         } else {
-            Kind::Pattern
+            NameKind::Pattern
         };
         let key =
             Key::from_bits(bits >> 1).expect("a key is not zero, and is above the lowest bit");
@@ -171,18 +182,18 @@ impl TopicKey {
     }
 
     fn is_pattern(self) -> bool {
-        self.split().0 == Kind::Pattern
+        self.split().0 == NameKind::Pattern
     }
 }
 
 /// The subscriptions of a member that has many.
 #[derive(Debug, Default)]
-struct Many {
+struct ManySubscriptions {
     nodes: HashMap<TopicKey, Key>,
     pattern_count: usize,
 }
 
-impl Many {
+impl ManySubscriptions {
     fn insert(&mut self, topic: TopicKey, node: Key) {
         self.nodes.insert(topic, node);
         self.pattern_count += usize::from(topic.is_pattern());
@@ -194,8 +205,8 @@ impl Many {
     }
 }
 
-/// What a member has, and the one of its subscriptions that is asked about.
-struct Held {
+/// How much a member is subscribed to, and its subscription to the topic that is asked about.
+struct Membership {
     node: Option<Key>,
     subscription_count: usize,
     pattern_count: usize,
@@ -212,8 +223,10 @@ pub struct Topics {
     patterns: Names,
     nodes: Slots<Node>,
     /// Of each member with many subscriptions.
-    many: HashMap<u64, Many>,
+    many: HashMap<u64, ManySubscriptions>,
     hasher: RandomState,
+    /// Of names, since they were last taken; `None` when they are not watched.
+    changes: Option<BTreeMap<(NameKind, Box<str>), MembersChange>>,
     /// How many nodes were looked at.
     #[cfg(test)]
     steps: std::cell::Cell<usize>,
@@ -225,7 +238,8 @@ impl Topics {
         Topics::default()
     }
 
-    /// Makes a member of a topic. `false` when it was one: it keeps the wire format it had.
+    /// Makes a member of a topic, with a value for wire formats that use values. `false` when it was
+    /// one: the subscription keeps its value.
     ///
     /// # Errors
     ///
@@ -236,10 +250,10 @@ impl Topics {
         member: u64,
         list: &mut Subscriptions,
         name: &str,
-        wire_format: WireFormat,
+        value: u32,
         limits: Limits,
     ) -> Result<bool, TopicError> {
-        self.join(Kind::Exact, member, list, name, wire_format, limits)
+        self.add_subscription(NameKind::Exact, member, list, name, value, limits)
     }
 
     /// Makes a member of all topics that match a pattern, by the rule of [`pattern::matches`].
@@ -255,17 +269,17 @@ impl Topics {
         member: u64,
         list: &mut Subscriptions,
         pattern: &str,
-        wire_format: WireFormat,
+        value: u32,
         limits: Limits,
     ) -> Result<bool, TopicError> {
-        self.join(Kind::Pattern, member, list, pattern, wire_format, limits)
+        self.add_subscription(NameKind::Pattern, member, list, pattern, value, limits)
     }
 
     /// Ends the membership in a topic. `false` when there was none.
     ///
     /// A pattern that matches the topic still does.
     pub fn unsubscribe(&mut self, member: u64, list: &mut Subscriptions, name: &str) -> bool {
-        self.leave(Kind::Exact, member, list, name)
+        self.remove_subscription(NameKind::Exact, member, list, name)
     }
 
     /// Ends the membership by a pattern. `false` when there was none.
@@ -275,12 +289,12 @@ impl Topics {
         list: &mut Subscriptions,
         pattern: &str,
     ) -> bool {
-        self.leave(Kind::Pattern, member, list, pattern)
+        self.remove_subscription(NameKind::Pattern, member, list, pattern)
     }
 
     /// Ends all memberships of a member, and empties its list. Linear in their number.
     pub fn leave_all(&mut self, member: u64, list: &mut Subscriptions) {
-        self.forget_many(member);
+        self.drop_index(member);
         let mut next = list.0.take();
         while let Some(key) = next {
             if !self.is_of(member, key) {
@@ -292,18 +306,19 @@ impl Topics {
         }
     }
 
-    /// Who gets what is published to a topic, and in which wire_format: its members, then those of each
-    /// pattern that matches.
+    /// The members that get what is published to a topic: its own, then those of each pattern that
+    /// matches.
     ///
     /// A member comes once for the topic and once for each such pattern. To deliver once, the
     /// caller remembers with the member which publication it got last. The order is of no meaning.
+    /// With each member comes the value of the subscription.
     /// A name above [`TOPIC_BYTES_MAX`] has no members, not by a pattern either: with both lengths
     /// bounded, so are the steps of a match.
     ///
     /// Linear in the number of distinct patterns, which are few in practice; if they are not: index
     /// by literal prefix.
-    pub fn members(&self, topic: &str) -> impl Iterator<Item = (u64, WireFormat)> {
-        let exact = self.find(Kind::Exact, topic);
+    pub fn members(&self, topic: &str) -> impl Iterator<Item = (u64, u32)> {
+        let exact = self.find(NameKind::Exact, topic);
         let by_pattern = self
             .patterns
             .topics
@@ -314,7 +329,46 @@ impl Topics {
             .into_iter()
             .chain(by_pattern)
             .flat_map(|topic| topic.members.as_slice())
-            .map(|entry| (entry.member, entry.wire_format))
+            .map(|entry| (entry.member, entry.value))
+    }
+
+    /// Keeps account, from here on, of the names that get their first member and lose their last.
+    /// Names that have members already count as changed.
+    ///
+    /// For a caller that subscribes elsewhere to what is subscribed here.
+    pub fn watch(&mut self) {
+        let of_kind = |kind, names: &Names| {
+            let names = names.topics.values().map(|topic| topic.name.clone());
+            let changes = names.map(|name| ((kind, name), MembersChange::Joined));
+            changes.collect::<Vec<_>>()
+        };
+        let exact = of_kind(NameKind::Exact, &self.exact);
+        let patterns = of_kind(NameKind::Pattern, &self.patterns);
+        self.changes = Some(exact.into_iter().chain(patterns).collect());
+    }
+
+    /// The names that have got their first member, or lost their last, since this was last called;
+    /// exact names first, in the order of the names. None unless [watched](Self::watch).
+    ///
+    /// A name that has changed twice is as it was, and not among them. So there are never more than
+    /// names then and now.
+    pub fn take_changes(&mut self) -> Vec<(NameKind, Box<str>, MembersChange)> {
+        let changes = self.changes.as_mut().map(std::mem::take);
+        changes
+            .into_iter()
+            .flatten()
+            .map(|((kind, name), change)| (kind, name, change))
+            .collect()
+    }
+
+    /// Notes a change of a name where names are watched. A change from before was the opposite one,
+    /// and the two cancel each other.
+    fn note_change(&mut self, kind: NameKind, name: Box<str>, change: MembersChange) {
+        if let Some(changes) = &mut self.changes
+            && changes.remove(&(kind, name.clone())).is_none()
+        {
+            changes.insert((kind, name), change);
+        }
     }
 
     /// Whether there is a pattern.
@@ -339,7 +393,7 @@ impl Topics {
 
     /// How many members a topic has by its name. Patterns are not looked at.
     pub fn member_count(&self, topic: &str) -> usize {
-        self.find(Kind::Exact, topic)
+        self.find(NameKind::Exact, topic)
             .map_or(0, |topic| topic.members.as_slice().len())
     }
 
@@ -350,13 +404,13 @@ impl Topics {
             .map(|topic| &*topic.name)
     }
 
-    fn join(
+    fn add_subscription(
         &mut self,
-        kind: Kind,
+        kind: NameKind,
         member: u64,
         list: &mut Subscriptions,
         name: &str,
-        wire_format: WireFormat,
+        value: u32,
         limits: Limits,
     ) -> Result<bool, TopicError> {
         check_name(name)?;
@@ -367,24 +421,24 @@ impl Topics {
         let hash = hash_name(&self.hasher, name);
         let found = self.names(kind).find(hash, name);
         let topic = found.and_then(|key| TopicKey::new(kind, key));
-        let held = self.held(member, *list, topic);
-        if held.node.is_some() {
+        let membership = self.membership(member, *list, topic);
+        if membership.node.is_some() {
             return Ok(false);
         }
         let Limits {
             subscriptions_max,
             patterns_max,
         } = limits;
-        if subscriptions_max <= held.subscription_count {
+        if subscriptions_max <= membership.subscription_count {
             return Err(TopicError::TooMany { subscriptions_max });
         }
-        if kind == Kind::Pattern && patterns_max <= held.pattern_count {
+        if kind == NameKind::Pattern && patterns_max <= membership.pattern_count {
             return Err(TopicError::TooManyPatterns { patterns_max });
         }
 
         let names = match kind {
-            Kind::Exact => &mut self.exact,
-            Kind::Pattern => &mut self.patterns,
+            NameKind::Exact => &mut self.exact,
+            NameKind::Pattern => &mut self.patterns,
         };
         let topic = found
             .or(names.topics.next_key())
@@ -403,13 +457,16 @@ impl Topics {
             Entry {
                 member,
                 node,
-                wire_format,
+                value,
             },
         );
         list.0 = Some(node);
+        if found.is_none() && self.changes.is_some() {
+            self.note_change(kind, name.into(), MembersChange::Joined);
+        }
         if let Some(many) = self.many.get_mut(&member) {
             many.insert(topic, node);
-        } else if WALK_MAX <= held.subscription_count {
+        } else if WALK_MAX <= membership.subscription_count {
             self.index(member, *list);
         }
         Ok(true)
@@ -417,14 +474,14 @@ impl Topics {
 
     /// Makes the index of a member that has many subscriptions now.
     fn index(&mut self, member: u64, list: Subscriptions) {
-        let mut many = Many::default();
+        let mut many = ManySubscriptions::default();
         for (key, node) in self.nodes_of(list) {
             many.insert(node.topic, key);
         }
         self.many.insert(member, many);
     }
 
-    fn forget_many(&mut self, member: u64) {
+    fn drop_index(&mut self, member: u64) {
         // Most programs have no such member.
         if self.many.is_empty() || self.many.remove(&member).is_none() {
             return;
@@ -435,36 +492,43 @@ impl Topics {
     }
 
     /// What a member has, and whether a topic is among it. At most [`WALK_MAX`] steps.
-    fn held(&self, member: u64, list: Subscriptions, topic: Option<TopicKey>) -> Held {
+    fn membership(&self, member: u64, list: Subscriptions, topic: Option<TopicKey>) -> Membership {
         if let Some(many) = self.many.get(&member) {
-            return Held {
+            return Membership {
                 node: topic.and_then(|topic| many.nodes.get(&topic).copied()),
                 subscription_count: many.nodes.len(),
                 pattern_count: many.pattern_count,
             };
         }
-        let mut held = Held {
+        let mut membership = Membership {
             node: None,
             subscription_count: 0,
             pattern_count: 0,
         };
         for (key, node) in self.nodes_of(list) {
             if topic == Some(node.topic) {
-                held.node = Some(key);
+                membership.node = Some(key);
             }
-            held.subscription_count += 1;
-            held.pattern_count += usize::from(node.topic.is_pattern());
+            membership.subscription_count += 1;
+            membership.pattern_count += usize::from(node.topic.is_pattern());
         }
-        held
+        membership
     }
 
-    fn leave(&mut self, kind: Kind, member: u64, list: &mut Subscriptions, name: &str) -> bool {
+    fn remove_subscription(
+        &mut self,
+        kind: NameKind,
+        member: u64,
+        list: &mut Subscriptions,
+        name: &str,
+    ) -> bool {
         let hash = hash_name(&self.hasher, name);
         let found = self.names(kind).find(hash, name);
         let Some(topic) = found.and_then(|key| TopicKey::new(kind, key)) else {
             return false;
         };
-        let (Some(key), Some(first)) = (self.held(member, *list, Some(topic)).node, list.0) else {
+        let (Some(key), Some(first)) = (self.membership(member, *list, Some(topic)).node, list.0)
+        else {
             return false;
         };
         if !self.is_of(member, key) || !self.is_of(member, first) {
@@ -485,7 +549,7 @@ impl Topics {
             .get(&member)
             .is_some_and(|many| many.nodes.len() <= WALK_MAX / 2)
         {
-            self.forget_many(member);
+            self.drop_index(member);
         }
         true
     }
@@ -502,8 +566,8 @@ impl Topics {
             }
             let (kind, topic_key) = topic.split();
             let names = match kind {
-                Kind::Exact => &mut self.exact,
-                Kind::Pattern => &mut self.patterns,
+                NameKind::Exact => &mut self.exact,
+                NameKind::Pattern => &mut self.patterns,
             };
             let topic_found = names.topics.get_mut(topic_key);
             if let Some(entry) = topic_found.and_then(|it| it.members.get_mut(entry_index as usize))
@@ -527,23 +591,27 @@ impl Topics {
         };
         let (kind, topic_key) = node.topic.split();
         let names = match kind {
-            Kind::Exact => &mut self.exact,
-            Kind::Pattern => &mut self.patterns,
+            NameKind::Exact => &mut self.exact,
+            NameKind::Pattern => &mut self.patterns,
         };
-        let moved = names.remove(&self.hasher, topic_key, node.entry_index as usize);
-        if let Some(moved) = moved.and_then(|entry| self.nodes.get_mut(entry.node)) {
-            moved.entry_index = node.entry_index;
+        match names.remove(&self.hasher, topic_key, node.entry_index as usize) {
+            Removed::Member { moved } => {
+                if let Some(moved) = moved.and_then(|entry| self.nodes.get_mut(entry.node)) {
+                    moved.entry_index = node.entry_index;
+                }
+            }
+            Removed::Topic { name } => self.note_change(kind, name, MembersChange::Left),
         }
     }
 
-    fn names(&self, kind: Kind) -> &Names {
+    fn names(&self, kind: NameKind) -> &Names {
         match kind {
-            Kind::Exact => &self.exact,
-            Kind::Pattern => &self.patterns,
+            NameKind::Exact => &self.exact,
+            NameKind::Pattern => &self.patterns,
         }
     }
 
-    fn find(&self, kind: Kind, name: &str) -> Option<&Topic> {
+    fn find(&self, kind: NameKind, name: &str) -> Option<&Topic> {
         let names = self.names(kind);
         let key = names.find(hash_name(&self.hasher, name), name)?;
         names.topics.get(key)
@@ -581,7 +649,7 @@ impl Topics {
             .values()
             .map(|many| many.nodes.capacity() * 9)
             .sum();
-        let many = self.many.capacity() * (size_of::<(u64, Many)>() + 1) + of_many;
+        let many = self.many.capacity() * (size_of::<(u64, ManySubscriptions)>() + 1) + of_many;
         self.exact.heap_bytes() + self.patterns.heap_bytes() + self.nodes.heap_bytes() + many
     }
 }
@@ -608,14 +676,12 @@ mod tests {
     impl House {
         fn subscribe(&mut self, member: u64, name: &str) -> Result<bool, TopicError> {
             let list = self.lists.entry(member).or_default();
-            self.topics
-                .subscribe(member, list, name, WireFormat::WEBSOCKET, MAX)
+            self.topics.subscribe(member, list, name, 0, MAX)
         }
 
         fn subscribe_pattern(&mut self, member: u64, pattern: &str) -> Result<bool, TopicError> {
             let list = self.lists.entry(member).or_default();
-            self.topics
-                .subscribe_pattern(member, list, pattern, WireFormat::RAW, MAX)
+            self.topics.subscribe_pattern(member, list, pattern, 0, MAX)
         }
 
         fn unsubscribe(&mut self, member: u64, name: &str) -> bool {
@@ -657,16 +723,8 @@ mod tests {
         assert_eq!(house.subscribe(9, "news.art"), Ok(true));
         assert!(house.topics.has_patterns());
 
-        let members: Vec<_> = house.topics.members("news.art").collect();
-        assert_eq!(
-            members,
-            [
-                (7, WireFormat::WEBSOCKET),
-                (9, WireFormat::WEBSOCKET),
-                (7, WireFormat::RAW),
-                (8, WireFormat::RAW)
-            ]
-        );
+        let members = house.members("news.art");
+        assert_eq!(members, [7, 9, 7, 8]);
         assert_eq!(house.members("news"), [8]);
         assert_eq!(
             house.members("news.*"),
@@ -693,20 +751,13 @@ mod tests {
     }
 
     #[test]
-    fn second_subscription_is_not_new_and_keeps_its_form() {
+    fn second_subscription_is_not_new_and_keeps_its_value() {
         let mut house = House::default();
-        assert_eq!(house.subscribe(1, "a"), Ok(true));
+        let list = house.lists.entry(1).or_default();
+        assert_eq!(house.topics.subscribe(1, list, "a", 3, MAX), Ok(true));
         let mut list = house.lists[&1];
-        assert_eq!(
-            house
-                .topics
-                .subscribe(1, &mut list, "a", WireFormat::RAW, MAX),
-            Ok(false)
-        );
-        assert_eq!(
-            house.topics.members("a").collect::<Vec<_>>(),
-            [(1, WireFormat::WEBSOCKET)]
-        );
+        assert_eq!(house.topics.subscribe(1, &mut list, "a", 4, MAX), Ok(false));
+        assert_eq!(house.topics.members("a").collect::<Vec<_>>(), [(1, 3)]);
         assert_eq!(list, house.lists[&1]);
     }
 
@@ -764,31 +815,27 @@ mod tests {
                 subscriptions_max: max,
             });
             assert_eq!(
-                topics.subscribe(1, &mut list, "a", WireFormat::RAW, limits(0)),
+                topics.subscribe(1, &mut list, "a", 0, limits(0)),
                 Err(TopicError::TooMany {
                     subscriptions_max: 0
                 })
             );
-            let mut subscribe = |list: &mut _, name: &str| {
-                topics.subscribe(1, list, name, WireFormat::RAW, limits(max))
-            };
+            let mut subscribe =
+                |list: &mut _, name: &str| topics.subscribe(1, list, name, 0, limits(max));
             for n in 1..max {
                 assert_eq!(subscribe(&mut list, &format!("a{n}")), Ok(true));
             }
-            let by_pattern =
-                topics.subscribe_pattern(1, &mut list, "b", WireFormat::RAW, limits(max));
+            let by_pattern = topics.subscribe_pattern(1, &mut list, "b", 0, limits(max));
             assert_eq!(by_pattern, Ok(true));
-            let by_pattern =
-                topics.subscribe_pattern(1, &mut list, "c", WireFormat::RAW, limits(max));
+            let by_pattern = topics.subscribe_pattern(1, &mut list, "c", 0, limits(max));
             assert_eq!(by_pattern, refused);
-            let mut subscribe = |list: &mut _, name: &str| {
-                topics.subscribe(1, list, name, WireFormat::RAW, limits(max))
-            };
+            let mut subscribe =
+                |list: &mut _, name: &str| topics.subscribe(1, list, name, 0, limits(max));
             assert_eq!(subscribe(&mut list, "c"), refused);
             assert_eq!(subscribe(&mut list, "a1"), Ok(false), "not one more");
             assert_eq!(topics.member_count("c"), 0);
             assert!(topics.unsubscribe(1, &mut list, "a1"));
-            let again = topics.subscribe(1, &mut list, "c", WireFormat::RAW, limits(max));
+            let again = topics.subscribe(1, &mut list, "c", 0, limits(max));
             assert_eq!(again, Ok(true));
         }
     }
@@ -806,7 +853,7 @@ mod tests {
             let mut list = Subscriptions::default();
             for n in 0..others {
                 let name = format!("a{n}");
-                let joined = topics.subscribe(1, &mut list, &name, WireFormat::RAW, limits);
+                let joined = topics.subscribe(1, &mut list, &name, 0, limits);
                 assert_eq!(joined, Ok(true));
             }
             for (pattern, expected) in [
@@ -815,17 +862,16 @@ mod tests {
                 ("c*", refused),
                 ("b*", Ok(false)),
             ] {
-                let joined =
-                    topics.subscribe_pattern(1, &mut list, pattern, WireFormat::RAW, limits);
+                let joined = topics.subscribe_pattern(1, &mut list, pattern, 0, limits);
                 assert_eq!(joined, expected, "{pattern}, {others}");
             }
-            let joined = topics.subscribe(1, &mut list, "c", WireFormat::RAW, limits);
+            let joined = topics.subscribe(1, &mut list, "c", 0, limits);
             assert_eq!(joined, Ok(true), "a topic");
             assert!(topics.unsubscribe_pattern(1, &mut list, "a*"));
-            let joined = topics.subscribe_pattern(1, &mut list, "c*", WireFormat::RAW, limits);
+            let joined = topics.subscribe_pattern(1, &mut list, "c*", 0, limits);
             assert_eq!(joined, Ok(true), "in the place of another");
             let mut other = Subscriptions::default();
-            let joined = topics.subscribe_pattern(2, &mut other, "a*", WireFormat::RAW, limits);
+            let joined = topics.subscribe_pattern(2, &mut other, "a*", 0, limits);
             assert_eq!(joined, Ok(true), "of another member");
         }
     }
@@ -918,6 +964,82 @@ mod tests {
         assert_eq!(house.members("b"), [2]);
     }
 
+    #[test]
+    fn changes_are_the_first_member_and_the_last() {
+        use MembersChange::{Joined, Left};
+        use NameKind::{Exact, Pattern};
+        let mut house = House::default();
+        house.subscribe(1, "before").unwrap();
+        house.subscribe_pattern(1, "a*").unwrap();
+        assert!(house.topics.take_changes().is_empty(), "not watched");
+        house.topics.watch();
+        let cases: &[(&str, fn(&mut House), &[(NameKind, &str, MembersChange)])] = &[
+            (
+                "names from before",
+                |_| {},
+                &[(Exact, "before", Joined), (Pattern, "a*", Joined)],
+            ),
+            ("no change", |_| {}, &[]),
+            (
+                "first member of a name and of a pattern of the same text",
+                |house| {
+                    house.subscribe(1, "b*").unwrap();
+                    house.subscribe_pattern(1, "b*").unwrap();
+                },
+                &[(Exact, "b*", Joined), (Pattern, "b*", Joined)],
+            ),
+            (
+                "second member, and the first one leaves",
+                |house| {
+                    house.subscribe(2, "b*").unwrap();
+                    house.unsubscribe(1, "b*");
+                },
+                &[],
+            ),
+            (
+                "last member",
+                |house| {
+                    house.unsubscribe(2, "b*");
+                },
+                &[(Exact, "b*", Left)],
+            ),
+            (
+                "first and last at once",
+                |house| {
+                    house.subscribe(2, "c").unwrap();
+                    house.unsubscribe(2, "c");
+                },
+                &[],
+            ),
+            (
+                "last and first at once",
+                |house| {
+                    house.unsubscribe_pattern(1, "a*");
+                    house.subscribe_pattern(2, "a*").unwrap();
+                },
+                &[],
+            ),
+            (
+                "refused",
+                |house| {
+                    house.subscribe(2, "").unwrap_err();
+                },
+                &[],
+            ),
+            (
+                "a member with several subscriptions ends",
+                |house| house.leave_all(1),
+                &[(Exact, "before", Left), (Pattern, "b*", Left)],
+            ),
+        ];
+        for (name, act, expected) in cases {
+            act(&mut house);
+            let changes = house.topics.take_changes();
+            let changes = changes.iter().map(|(kind, name, it)| (*kind, &**name, *it));
+            assert!(changes.eq(expected.iter().copied()), "{name}");
+        }
+    }
+
     type Model = BTreeMap<(bool, String), BTreeSet<u64>>;
 
     fn check(house: &House, model: &Model, names: &[String]) {
@@ -959,7 +1081,7 @@ mod tests {
     #[test]
     fn same_as_a_map_of_sets() {
         // Many with a few subscriptions each, and a few with many.
-        for members in [60, 5] {
+        for members in [200, 5] {
             assert_same_as_a_map_of_sets(members);
         }
     }
@@ -975,13 +1097,16 @@ mod tests {
             .collect();
         let mut house = House::default();
         let mut model = Model::new();
-        for round in 0..16_000 {
+        // The names that have members, by what the changes say.
+        let mut watched: BTreeSet<(bool, String)> = BTreeSet::new();
+        house.topics.watch();
+        for round in 0..60_000 {
             let member = random.below(members) as u64;
             let name = &names[random.below(names.len())];
             let is_pattern = random.below(4) == 0;
             let key = (is_pattern, name.clone());
             // Waves: many join for a while, then many leave.
-            let joins = if round / 4000 % 2 == 0 { 70 } else { 35 };
+            let joins = if round / 10_000 % 2 == 0 { 70 } else { 35 };
             match random.below(100) {
                 0 => {
                     house.leave_all(member);
@@ -1006,16 +1131,22 @@ mod tests {
                     };
                     let expected = model.get_mut(&key).is_some_and(|it| it.remove(&member));
                     assert_eq!(was, expected);
-                    if model.get(&key).is_some_and(BTreeSet::is_empty) {
-                        model.remove(&key);
-                    }
+                    model.retain(|_, members| !members.is_empty());
                 }
             }
-            let by_name = model.get(&(false, name.clone())).map_or(0, BTreeSet::len);
-            assert_eq!(house.topics.member_count(name), by_name);
-            // All names are compared to all patterns, so not each round.
             if round % 500 == 0 {
                 check(&house, &model, &names);
+            }
+            if random.below(20) == 0 {
+                for (kind, name, change) in house.topics.take_changes() {
+                    let key = (kind == NameKind::Pattern, name.into_string());
+                    let is_change = match change {
+                        MembersChange::Joined => watched.insert(key),
+                        MembersChange::Left => watched.remove(&key),
+                    };
+                    assert!(is_change);
+                }
+                assert!(watched.iter().eq(model.keys()));
             }
         }
         check(&house, &model, &names);
@@ -1050,26 +1181,21 @@ mod tests {
 
     #[test]
     fn a_subscription_costs_at_most_forty_bytes() {
-        // From here on tables grow by a quarter, so the share that is unused repeats itself.
-        // Every count is checked, also those right behind a growth, where the most is unused.
-        const FIRST: usize = 10_000;
-        const LAST: usize = 60_000;
-        let mut topics = Topics::new();
-        let mut lists = vec![Subscriptions::default(); LAST];
-        let mut most = 0.0_f64;
-        for (member, list) in lists.iter_mut().enumerate() {
-            let new = topics.subscribe(member as u64, list, "all", WireFormat::RAW, MAX);
-            assert_eq!(new, Ok(true));
-            let count = member + 1;
-            if FIRST <= count {
-                most = most.max(topics.heap_bytes() as f64 / count as f64);
+        // Right behind a growth, where the most is unused, and where tables usually are.
+        for count in [100_000, 600_000, 1_000_000] {
+            let mut topics = Topics::new();
+            let mut lists = vec![Subscriptions::default(); count];
+            for (member, list) in lists.iter_mut().enumerate() {
+                let new = topics.subscribe(member as u64, list, "all", 0, MAX);
+                assert_eq!(new, Ok(true));
             }
+            let bytes = topics.heap_bytes() as f64 / count as f64;
+            assert!(bytes <= 40.0, "{bytes} for one of {count} in one topic");
+            for (member, list) in lists.iter_mut().enumerate() {
+                topics.leave_all(member as u64, list);
+            }
+            assert_eq!(topics.heap_bytes(), 0);
         }
-        assert!(most <= 40.0, "{most} for one of {FIRST} to {LAST}");
-        for (member, list) in lists.iter_mut().enumerate() {
-            topics.leave_all(member as u64, list);
-        }
-        assert_eq!(topics.heap_bytes(), 0);
     }
 
     #[test]
@@ -1077,26 +1203,18 @@ mod tests {
         let mut topics = Topics::new();
         let mut standing = Subscriptions::default();
         topics
-            .subscribe(u64::MAX, &mut standing, "room.7", WireFormat::RAW, MAX)
+            .subscribe(u64::MAX, &mut standing, "room.7", 0, MAX)
             .unwrap();
         let mut most = 0;
         for cycle in 0..100_000_u64 {
             let mut list = Subscriptions::default();
             let room = format!("room.{}", cycle % 100);
+            topics.subscribe(cycle, &mut list, &room, 0, MAX).unwrap();
             topics
-                .subscribe(cycle, &mut list, &room, WireFormat::RAW, MAX)
+                .subscribe(cycle, &mut list, &format!("user.{cycle}"), 0, MAX)
                 .unwrap();
             topics
-                .subscribe(
-                    cycle,
-                    &mut list,
-                    &format!("user.{cycle}"),
-                    WireFormat::RAW,
-                    MAX,
-                )
-                .unwrap();
-            topics
-                .subscribe_pattern(cycle, &mut list, "room.*", WireFormat::RAW, MAX)
+                .subscribe_pattern(cycle, &mut list, "room.*", 0, MAX)
                 .unwrap();
             topics.leave_all(cycle, &mut list);
             most = most.max(topics.heap_bytes());
@@ -1114,10 +1232,10 @@ mod tests {
         for (member, list) in lists.iter_mut().enumerate() {
             let user = format!("user.{member}");
             topics
-                .subscribe(member as u64, list, "all", WireFormat::RAW, MAX)
+                .subscribe(member as u64, list, "all", 0, MAX)
                 .unwrap();
             topics
-                .subscribe(member as u64, list, &user, WireFormat::RAW, MAX)
+                .subscribe(member as u64, list, &user, 0, MAX)
                 .unwrap();
         }
         let full = topics.heap_bytes();

@@ -5,9 +5,9 @@
 //! here, and nowhere else in the reactor. What its bytes mean stands in `crate::protocol`, which
 //! callbacks it leads to in a role (`session`, `server`, `client`).
 
-use crate::protocol::websocket::{self, Closing, Message};
+use crate::protocol::websocket::{self, Closing, Message, Role};
 use crate::protocol::{event_stream, http};
-use crate::pubsub::WireFormat;
+use crate::pubsub::{Frame, FramedFormat, WireFormat};
 
 use super::close::{CloseCause, Deadline, Sent};
 use super::config::Overflow;
@@ -128,28 +128,37 @@ impl Protocol {
         }
     }
 
-    /// How publications are put on the wire for a connection that has just come to speak this.
-    pub(crate) fn wire_format(&self) -> WireFormat {
+    /// How a publication to this connection is written and framed now. `None` while the protocol
+    /// takes none: HTTP frames its bodies by itself, and bytes between two answers would be taken for
+    /// the second; in front of our own handshake they would be taken for the request.
+    #[inline]
+    pub(crate) fn publication_format(&self) -> Option<FramedFormat> {
         match self {
-            Protocol::Raw | Protocol::Http(_) | Protocol::Upgrade(_) => WireFormat::RAW,
-            Protocol::WebSocket(machine) => match machine.role() {
-                websocket::Role::Server => WireFormat::WEBSOCKET,
-                websocket::Role::Client => WireFormat::WEBSOCKET_MASKED,
-            },
-            Protocol::EventStream { chunked: true } => WireFormat::EVENT_STREAM,
-            Protocol::EventStream { chunked: false } => WireFormat::EVENT_STREAM_UNCHUNKED,
+            Protocol::WebSocket(machine) => Some(FramedFormat::new(
+                WireFormat::RAW,
+                match machine.role() {
+                    Role::Server => Frame::WebSocket,
+                    Role::Client => Frame::MaskedWebSocket,
+                },
+            )),
+            Protocol::Raw
+            | Protocol::EventStream { .. }
+            | Protocol::Http(_)
+            | Protocol::Upgrade(_) => self.format_without_websocket(),
         }
     }
 
-    /// Whether publications may be queued. HTTP frames its bodies by itself, and bytes between two
-    /// answers would be taken for the second; in front of our own handshake they would be taken for
-    /// the request.
-    #[inline]
-    pub(crate) fn takes_publications(&self) -> bool {
-        match self {
-            Protocol::Raw | Protocol::WebSocket(_) | Protocol::EventStream { .. } => true,
-            Protocol::Http(_) | Protocol::Upgrade(_) => false,
-        }
+    /// Not inlined, so that members that are WebSockets, as most are, take one comparison instead of
+    /// a jump through a table.
+    #[inline(never)]
+    fn format_without_websocket(&self) -> Option<FramedFormat> {
+        let (wire_format, frame) = match self {
+            Protocol::Raw => (WireFormat::RAW, Frame::Bare),
+            Protocol::EventStream { chunked: true } => (WireFormat::EVENT_STREAM, Frame::HttpChunk),
+            Protocol::EventStream { chunked: false } => (WireFormat::EVENT_STREAM, Frame::Bare),
+            Protocol::Http(_) | Protocol::Upgrade(_) | Protocol::WebSocket(_) => return None,
+        };
+        Some(FramedFormat::new(wire_format, frame))
     }
 
     /// Whether it can be a member of topics, now or when its handshake is done.

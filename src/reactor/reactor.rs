@@ -174,7 +174,6 @@ pub struct Reactor<S> {
     /// Buffers of large WebSocket messages, for the next ones.
     pub(super) spare: crate::protocol::websocket::Spare,
     pub(super) wire_formats: WireFormats,
-    pub(super) scratch: Vec<u8>,
     pub(super) sequence: Sequence,
     /// Tells this publication from the one before, with each member that it was queued to.
     pub(super) publication_mark: u64,
@@ -216,7 +215,6 @@ impl<S: 'static> Reactor<S> {
             slow_callback_nanos: super::time::clock::nanos(config.slow_callback),
             spare: crate::protocol::websocket::Spare::new(),
             wire_formats: WireFormats::new(),
-            scratch: Vec::new(),
             sequence: Sequence::new(parts.epoch),
             publication_mark: 0,
             hasher: RandomState::new(),

@@ -220,3 +220,52 @@ impl<S: 'static> Reactor<S> {
         self.callback = callback;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::websocket::{Message, encode_message};
+    use crate::reactor::budget::STEPS_PER_CLOCK;
+    use crate::reactor::sim::Sim;
+    use crate::reactor::time::clock::nanos;
+
+    /// How many messages are delivered in each turn when each takes a millisecond, of two clients
+    /// that have sent twelve each, and the last flush took so long.
+    fn turns(flush: Duration) -> Vec<usize> {
+        let mut sim = Sim::new(0, |_: &mut Reactor<usize>| ());
+        let clock = sim.clock();
+        let listening = sim.reactor().websocket("0.0.0.0:80", move |ws| {
+            ws.on_message(move |ws, _| {
+                *ws.state += 1;
+                clock.advance(Duration::from_millis(1));
+                // What a publication to hundreds counts.
+                ws.reactor.budget.charge(STEPS_PER_CLOCK);
+            });
+        });
+        listening.unwrap();
+        let clients = [(); 2].map(|()| sim.websocket("/"));
+        let mut twelve = Vec::new();
+        for _ in 0..12 {
+            encode_message(Some([0; 4]), Message::Text("x"), &mut twelve);
+        }
+        for client in &clients {
+            client.send_bytes(&twelve);
+        }
+        sim.reactor().budget.note_flush(nanos(flush));
+        let mut turns = Vec::new();
+        while *sim.state() < 24 {
+            let before = *sim.state();
+            sim.turn();
+            turns.push(*sim.state() - before);
+        }
+        turns
+    }
+
+    #[test]
+    fn messages_have_five_milliseconds_each_turn_or_as_long_as_flushing_took() {
+        // The clock is read after each message: the sixth is the first beyond the limit.
+        assert_eq!(turns(Duration::ZERO), [12, 12]);
+        assert_eq!(turns(Duration::from_millis(9)), [10 + 6, 2 + 6]);
+        assert_eq!(turns(Duration::from_millis(30)), [24]);
+    }
+}

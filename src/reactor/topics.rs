@@ -8,7 +8,9 @@ use std::sync::atomic::AtomicU64;
 use super::close::Sent;
 use super::id::ConnId;
 use super::reactor::Reactor;
-use crate::pubsub::{Encode, Encoded, Event, EventId, Publication, TopicError, WireFormat};
+use crate::pubsub::{
+    BodyKind, Encoded, Event, EventId, MembersChange, NameKind, Publication, TopicError, WireFormat,
+};
 
 /// What a publication came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,12 +25,28 @@ pub struct Published {
 impl<S: 'static> Reactor<S> {
     /// Publishes to the members of a topic and of the patterns that match it.
     ///
-    /// Each wire format is encoded once, and its bytes are shared. A member by name and by pattern
-    /// gets it once.
+    /// Each wire format is encoded once, and members whose connections frame it alike share the
+    /// bytes. A member by name and by pattern gets it once. A member whose protocol takes no
+    /// publications now, such as a WebSocket client before its handshake is done, is left out and
+    /// not counted.
     pub fn publish<'e>(&mut self, topic: &str, event: impl Into<Event<'e>>) -> Published {
-        let event = event.into();
+        self.publish_to(topic, &event.into(), None)
+    }
+
+    /// As [`publish`](Self::publish), but leaves out one member: the connection that asked for it,
+    /// say, and has shown the event already. A stale id leaves out no member.
+    pub fn publish_except<'e>(
+        &mut self,
+        topic: &str,
+        event: impl Into<Event<'e>>,
+        except: ConnId,
+    ) -> Published {
+        self.publish_to(topic, &event.into(), Some(except))
+    }
+
+    fn publish_to(&mut self, topic: &str, event: &Event<'_>, except: Option<ConnId>) -> Published {
         let id = self.next_event_id();
-        let delivered = self.deliver(topic, id, &event);
+        let delivered = self.deliver(topic, id, event, except);
         Published { id, delivered }
     }
 
@@ -42,34 +60,48 @@ impl<S: 'static> Reactor<S> {
         self.sequence.next_id()
     }
 
-    /// Queues a publication that has its id to the members of this reactor, and returns to how many.
+    /// Queues a publication that has its id to the members of this reactor, all but `except` where it
+    /// is given, and returns to how many.
     ///
     /// Checks neither that the id is new nor that ids ascend: members get publications in the order
     /// of these calls.
     #[inline]
-    pub fn deliver(&mut self, topic: &str, id: EventId, event: &Event<'_>) -> usize {
-        let publication = Publication { topic, id, event };
-        let mut encoded = Encoded::default();
-        let mut delivered = 0;
+    pub fn deliver(
+        &mut self,
+        topic: &str,
+        id: EventId,
+        event: &Event<'_>,
+        except: Option<ConnId>,
+    ) -> usize {
+        let publication = Publication {
+            topic,
+            id,
+            event,
+            value: 0,
+        };
         let key = self.hasher.hash_one(topic);
         // Zero is the mark of a connection to which nothing was published yet.
         self.publication_mark += 1;
         let mark = self.publication_mark;
+        if let Some(except) = except {
+            self.table.leave_out(except, mark);
+        }
         let Reactor {
             table,
             topics,
             wire_formats,
-            scratch,
             ..
         } = self;
+        let mut encoded = Encoded::new(wire_formats, publication);
+        let mut delivered = 0;
+        let count = &mut delivered;
         // By `for_each`, which goes through the lists one after the other instead of asking at each
-        // member which it is in.
-        topics.members(topic).for_each(|(member, _)| {
+        // member which it is in. The closure owns what it can, which saves a pointer each.
+        topics.members(topic).for_each(move |(member, value)| {
             let member = ConnId::from_bits(member);
-            let encode =
-                |wire_format| encoded.get(wire_format, wire_formats, &publication, scratch);
+            let encode = |format| encoded.get(format, value);
             if table.publish(member, mark, key, encode) == Some(Sent::Queued) {
-                delivered += 1;
+                *count += 1;
             }
         });
         self.table.stats_mut().deliveries += delivered as u64;
@@ -81,17 +113,37 @@ impl<S: 'static> Reactor<S> {
     /// Makes a connection a member of a topic, until it ends. `false` when it was one, is gone, or
     /// speaks HTTP and has not become a WebSocket or an event stream.
     ///
+    /// A WebSocket client can subscribe before its handshake is done; it gets what is published
+    /// from `on_open` on.
+    ///
     /// # Errors
     ///
     /// [`TopicError`] when the name cannot be a topic's, or the connection has too many.
     pub fn subscribe(&mut self, id: ConnId, topic: &str) -> Result<bool, TopicError> {
+        self.subscribe_with_value(id, topic, 0)
+    }
+
+    /// As [`subscribe`](Self::subscribe), with a value that stays with the subscription: a wire
+    /// format that was [registered with values](Self::register_wire_format_with_values) finds it in
+    /// each publication that comes by this subscription. A subscription that is there already keeps
+    /// its value.
+    ///
+    /// # Errors
+    ///
+    /// As [`subscribe`](Self::subscribe).
+    pub fn subscribe_with_value(
+        &mut self,
+        id: ConnId,
+        topic: &str,
+        value: u32,
+    ) -> Result<bool, TopicError> {
         self.budget.charge(4);
         let limits = self.config.subscription_limits();
-        let Some((subscriptions, wire_format)) = self.table.member_mut(id) else {
+        let Some(subscriptions) = self.table.member_mut(id) else {
             return Ok(false);
         };
         self.topics
-            .subscribe(id.to_bits(), subscriptions, topic, wire_format, limits)
+            .subscribe(id.to_bits(), subscriptions, topic, value, limits)
     }
 
     /// Makes a connection a member of every topic that matches a glob pattern, now and later.
@@ -102,11 +154,11 @@ impl<S: 'static> Reactor<S> {
     pub fn subscribe_pattern(&mut self, id: ConnId, pattern: &str) -> Result<bool, TopicError> {
         self.budget.charge(4);
         let limits = self.config.subscription_limits();
-        let Some((subscriptions, wire_format)) = self.table.member_mut(id) else {
+        let Some(subscriptions) = self.table.member_mut(id) else {
             return Ok(false);
         };
         self.topics
-            .subscribe_pattern(id.to_bits(), subscriptions, pattern, wire_format, limits)
+            .subscribe_pattern(id.to_bits(), subscriptions, pattern, 0, limits)
     }
 
     /// Ends a membership in a topic. `false` when there was none.
@@ -136,8 +188,24 @@ impl<S: 'static> Reactor<S> {
         self.topics.topic_count()
     }
 
-    /// Adds a way to put publications on the wire, for [`set_wire_format`](Self::set_wire_format), or finds the
-    /// one that has been added by this name, whose encoder stays.
+    /// Keeps account of the names that get their first member and lose their last, for an engine
+    /// that subscribes elsewhere to what is subscribed here.
+    #[cfg_attr(not(test), expect(dead_code, reason = "no engine needs it yet"))]
+    pub(crate) fn watch_topics(&mut self) {
+        self.topics.watch();
+    }
+
+    /// The names that have got their first member, or lost their last, since this was last called.
+    #[cfg_attr(not(test), expect(dead_code, reason = "no engine needs it yet"))]
+    pub(crate) fn take_topic_changes(&mut self) -> Vec<(NameKind, Box<str>, MembersChange)> {
+        self.topics.take_changes()
+    }
+
+    /// Adds a wire format, for [`set_wire_format`](Self::set_wire_format), or finds the one that has
+    /// been added by this name, whose encoder stays.
+    ///
+    /// `encode` appends the body of a publication and says whether it is text. The frame around the
+    /// body is the connection's: a WebSocket frame, a chunk of an event stream, or nothing.
     ///
     /// # Errors
     ///
@@ -145,15 +213,33 @@ impl<S: 'static> Reactor<S> {
     pub fn register_wire_format(
         &mut self,
         name: &'static str,
-        encode: Encode,
+        encode: impl Fn(&Publication<'_>, &mut Vec<u8>) -> BodyKind + 'static,
     ) -> io::Result<WireFormat> {
         self.wire_formats
             .register(name, encode)
             .map_err(|_| io::Error::other("there are sixteen wire formats already"))
     }
 
-    /// How publications are put on the wire for the subscriptions that this connection makes from
-    /// now on.
+    /// As [`register_wire_format`](Self::register_wire_format), for a wire format whose bodies depend
+    /// on the [value](Self::subscribe_with_value) of the subscription. A publication is encoded once
+    /// for each distinct value.
+    ///
+    /// # Errors
+    ///
+    /// As [`register_wire_format`](Self::register_wire_format).
+    pub fn register_wire_format_with_values(
+        &mut self,
+        name: &'static str,
+        encode: impl Fn(&Publication<'_>, &mut Vec<u8>) -> BodyKind + 'static,
+    ) -> io::Result<WireFormat> {
+        self.wire_formats
+            .register_with_values(name, encode)
+            .map_err(|_| io::Error::other("there are sixteen wire formats already"))
+    }
+
+    /// Sets how publications to this connection are written from now on, whichever topic they come
+    /// from. Before, and for most connections always, its protocol decides:
+    /// [`WireFormat::EVENT_STREAM`] for an event stream, [`WireFormat::RAW`] for others.
     pub fn set_wire_format(&mut self, id: ConnId, wire_format: WireFormat) {
         self.table.set_wire_format(id, wire_format);
     }
@@ -170,5 +256,30 @@ impl<S: 'static> Reactor<S> {
     /// The run of the sequence that the ids of publications belong to; see [`EventId::epoch`].
     pub fn epoch(&self) -> u64 {
         self.sequence.epoch()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reactor::sim::Sim;
+
+    #[test]
+    fn topics_tell_when_the_last_member_ends() {
+        let mut sim = Sim::new((), |reactor: &mut Reactor<()>| {
+            reactor.watch_topics();
+            reactor.websocket("0.0.0.0:80", |ws| ws.on_open(|ws, _| ws.subscribe("news")))
+        });
+        let clients = [(); 2].map(|()| sim.websocket("/"));
+        let change = |change| vec![(NameKind::Exact, "news".into(), change)];
+        let changes = sim.reactor().take_topic_changes();
+        assert_eq!(changes, change(MembersChange::Joined));
+        clients[0].vanish();
+        sim.settle();
+        assert_eq!(sim.reactor().take_topic_changes(), []);
+        clients[1].vanish();
+        sim.settle();
+        let changes = sim.reactor().take_topic_changes();
+        assert_eq!(changes, change(MembersChange::Left));
     }
 }

@@ -12,8 +12,7 @@ use serde_json::value::RawValue;
 
 use crate::hub::client::{Client, Refusal};
 use crate::hub::json::{self, push_string, quote};
-use crate::protocol::websocket::{self, Message};
-use crate::pubsub::{Payload, Publication};
+use crate::pubsub::{BodyKind, Payload, Publication};
 use crate::reactor::reactor::Reactor;
 use crate::reactor::remote::ReactorEnded;
 
@@ -208,24 +207,23 @@ impl Visitor<'_> for NameVisitor {
 }
 
 /// Appends a publication as one frame.
-pub(crate) fn encode(publication: &Publication<'_>, out: &mut Vec<u8>) {
+pub(crate) fn encode(publication: &Publication<'_>, out: &mut Vec<u8>) -> BodyKind {
     let payload = publication.event.payload();
-    let mut json = Vec::with_capacity(64 + payload.as_bytes().len());
-    json.extend_from_slice(b"{\"topic\":");
-    push_string(publication.topic, &mut json);
-    json.extend_from_slice(format!(",\"id\":\"{}\"", publication.id).as_bytes());
+    out.reserve(64 + payload.as_bytes().len());
+    out.extend_from_slice(b"{\"topic\":");
+    push_string(publication.topic, out);
+    out.extend_from_slice(format!(",\"id\":\"{}\"", publication.id).as_bytes());
     if let Some(name) = publication.event.name() {
-        json.extend_from_slice(b",\"event\":");
-        push_string(name, &mut json);
+        out.extend_from_slice(b",\"event\":");
+        push_string(name, out);
     }
-    json.extend_from_slice(b",\"data\":");
+    out.extend_from_slice(b",\"data\":");
     match payload {
-        Payload::Json(value) => json.extend_from_slice(value.as_bytes()),
-        Payload::Text(_) | Payload::Binary(_) => push_string(&payload.to_text(), &mut json),
+        Payload::Json(value) => out.extend_from_slice(value.as_bytes()),
+        Payload::Text(_) | Payload::Binary(_) => push_string(&payload.to_text(), out),
     }
-    json.push(b'}');
-    let text = str::from_utf8(&json).expect("strings and JSON are UTF-8");
-    websocket::encode_message(None, Message::Text(text), out);
+    out.push(b'}');
+    BodyKind::Text
 }
 
 /// `{"subscribed":"t"}`.

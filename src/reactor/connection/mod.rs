@@ -48,7 +48,7 @@ mod rooms;
 mod send;
 pub(crate) mod table;
 
-use crate::pubsub::{Subscriptions, WireFormat};
+use crate::pubsub::{FramedFormat, Subscriptions, WireFormat};
 
 use super::close::Close;
 use super::config::ConnectionOptions;
@@ -107,8 +107,8 @@ pub struct Connection {
     /// `on_open` was called for what the connection is now, so `on_close` is owed.
     is_opened: bool,
     subscriptions: Subscriptions,
-    /// How its publications are encoded.
-    wire_format: WireFormat,
+    /// How publications to it are written, where that is not its protocol's own way.
+    wire_format: Option<WireFormat>,
     /// The last publication that was queued here; a member by name and by pattern gets it once.
     last_publication: u64,
 }
@@ -126,7 +126,6 @@ impl Connection {
     ) -> Connection {
         Connection {
             id,
-            wire_format: protocol.wire_format(),
             transport,
             protocol,
             output: Output::new(),
@@ -140,6 +139,7 @@ impl Connection {
             lingers: false,
             is_opened: false,
             subscriptions: Subscriptions::default(),
+            wire_format: None,
             last_publication: 0,
         }
     }
@@ -179,6 +179,16 @@ impl Connection {
     /// Whether `on_open` was called for what the connection is now.
     pub(crate) fn is_opened(&self) -> bool {
         self.is_opened
+    }
+
+    /// How a publication to this connection is written and framed now; `None` while it takes none.
+    #[inline]
+    fn publication_format(&self) -> Option<FramedFormat> {
+        let format = self.protocol.publication_format()?;
+        Some(match self.wire_format {
+            None => format,
+            Some(wire_format) => format.with_wire_format(wire_format),
+        })
     }
 
     #[inline]

@@ -9,7 +9,7 @@
 use std::rc::Rc;
 
 use crate::protocol::websocket::Message;
-use crate::pubsub::WireFormat;
+use crate::pubsub::FramedFormat;
 use crate::reactor::close::{CloseCause, Sent};
 use crate::reactor::config::Overflow;
 use crate::reactor::time::coarse::CoarseTime;
@@ -114,13 +114,13 @@ pub(super) fn publish(
     connection: &mut Connection,
     mark: u64,
     key: u64,
-    encode: impl FnOnce(WireFormat) -> Rc<[u8]>,
+    encode: impl FnOnce(FramedFormat) -> Rc<[u8]>,
 ) -> Option<Sent> {
-    let takes = connection.life.takes_messages() && connection.protocol.takes_publications();
-    if !takes || std::mem::replace(&mut connection.last_publication, mark) == mark {
+    let is_new = std::mem::replace(&mut connection.last_publication, mark) != mark;
+    if !is_new || !connection.life.takes_messages() {
         return None;
     }
-    let bytes = encode(connection.wire_format);
+    let bytes = encode(connection.publication_format()?);
     let options = &rooms.option_sets[usize::from(connection.options)].options;
     let outbox = &mut rooms.outbox;
     // The common case by itself: a member that has room and is not being read.

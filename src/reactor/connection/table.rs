@@ -15,7 +15,7 @@ use mio::{Registry, Token};
 use slab::Slab;
 
 use crate::protocol::websocket::{Message, Role};
-use crate::pubsub::{Subscriptions, WireFormat};
+use crate::pubsub::{FramedFormat, Subscriptions, WireFormat};
 use crate::reactor::burst::{BURST, give_back};
 use crate::reactor::close::{Close, CloseCause, Deadline, Sent};
 use crate::reactor::config::ConnectionOptions;
@@ -721,7 +721,7 @@ impl Table {
         id: ConnId,
         mark: u64,
         key: u64,
-        encode: impl FnOnce(WireFormat) -> Rc<[u8]>,
+        encode: impl FnOnce(FramedFormat) -> Rc<[u8]>,
     ) -> Option<Sent> {
         let (connection, rooms) = self.split(id)?;
         send::publish(rooms, connection, mark, key, encode)
@@ -896,7 +896,6 @@ impl Table {
     pub(crate) fn set_protocol(&mut self, id: ConnId, protocol: Protocol, options: Option<u16>) {
         if let Some((connection, rooms)) = self.split_open(id) {
             rooms.outbox.leave_fast_path(id);
-            connection.wire_format = protocol.wire_format();
             connection.protocol = protocol;
             connection.options = options.unwrap_or(connection.options);
         }
@@ -919,15 +918,22 @@ impl Table {
     /// How publications are encoded for it from now on.
     pub(crate) fn set_wire_format(&mut self, id: ConnId, wire_format: WireFormat) {
         if let Some((connection, _)) = self.split_open(id) {
-            connection.wire_format = wire_format;
+            connection.wire_format = Some(wire_format);
         }
     }
 
-    /// The subscriptions of a connection that may be a member of topics, and its wire format.
-    pub(crate) fn member_mut(&mut self, id: ConnId) -> Option<(&mut Subscriptions, WireFormat)> {
+    /// The subscriptions of a connection that may be a member of topics.
+    pub(crate) fn member_mut(&mut self, id: ConnId) -> Option<&mut Subscriptions> {
         let (connection, _) = self.split_open(id)?;
         let may_subscribe = connection.protocol.may_subscribe();
-        may_subscribe.then_some((&mut connection.subscriptions, connection.wire_format))
+        may_subscribe.then_some(&mut connection.subscriptions)
+    }
+
+    /// Leaves the connection out of the publication of this mark, as if it had been queued already.
+    pub(crate) fn leave_out(&mut self, id: ConnId, mark: u64) {
+        if let Some((connection, _)) = self.split(id) {
+            connection.last_publication = mark;
+        }
     }
 
     /// The subscriptions of any connection.
@@ -1065,4 +1071,36 @@ fn clear_deadline(connection: &mut Connection) {
 /// A time for [`Table::set_deadline`].
 pub(crate) fn deadline_nanos(after: Duration) -> u64 {
     CoarseTime::bounded_nanos(after)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(write_timeout_ms: u64) -> ConnectionOptions {
+        ConnectionOptions {
+            write_timeout: Duration::from_millis(write_timeout_ms),
+            ..ConnectionOptions::default()
+        }
+    }
+
+    #[test]
+    fn options_that_are_alike_are_kept_once() {
+        let mut table = Table::new(ConnectionOptions::default(), None, 0);
+        let first = table.add_options(options(1)).unwrap();
+        assert_eq!(table.add_options(options(1)).unwrap(), first);
+        assert_eq!(table.add_options(ConnectionOptions::default()).unwrap(), 0);
+        assert_eq!(table.rooms.option_sets.len(), 2);
+    }
+
+    #[test]
+    fn the_65_537th_set_of_options_is_an_error_and_not_anothers() {
+        let mut table = Table::new(ConnectionOptions::default(), None, 0);
+        // Each is compared with all before it; they are put in without, to save the time.
+        for _ in 1..=u16::MAX {
+            table.rooms.option_sets.push(OptionSet::new(options(1)));
+        }
+        assert_eq!(table.add_options(options(1)).unwrap(), 1);
+        assert!(table.add_options(options(2)).is_err());
+    }
 }

@@ -1,0 +1,393 @@
+//! What is published: an event, its name and data, and its id.
+//!
+//! An [`Event`] borrows what the publisher has.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use crate::protocol::event_stream::{self, FieldError};
+use crate::protocol::websocket::Message;
+
+/// The data of an [`Event`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Payload<'a> {
+    /// Text.
+    Text(Cow<'a, str>),
+    /// One JSON value, written out: an envelope embeds it as it is.
+    Json(Cow<'a, str>),
+    /// Any bytes.
+    Binary(Cow<'a, [u8]>),
+}
+
+impl Payload<'_> {
+    /// The bytes as they were given.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.to_message().as_bytes()
+    }
+
+    /// As a message: JSON is text.
+    pub fn to_message(&self) -> Message<'_> {
+        match self {
+            Payload::Text(text) | Payload::Json(text) => Message::Text(text),
+            Payload::Binary(bytes) => Message::Binary(bytes),
+        }
+    }
+
+    /// As text, for wire formats that have nothing else: binary data as base64, also where it would
+    /// be UTF-8, so that its reader need not guess.
+    ///
+    /// Source: RFC 4648, section 4.
+    pub fn to_text(&self) -> Cow<'_, str> {
+        match self {
+            Payload::Text(text) | Payload::Json(text) => Cow::Borrowed(text),
+            Payload::Binary(bytes) => Cow::Owned(to_base64(bytes)),
+        }
+    }
+
+    fn into_owned(self) -> Payload<'static> {
+        match self {
+            Payload::Text(text) => Payload::Text(Cow::Owned(text.into_owned())),
+            Payload::Json(text) => Payload::Json(Cow::Owned(text.into_owned())),
+            Payload::Binary(bytes) => Payload::Binary(Cow::Owned(bytes.into_owned())),
+        }
+    }
+}
+
+/// What users publish: data, and a name where the members tell kinds of events apart.
+///
+/// ```
+/// use waterwheel::pubsub::Event;
+///
+/// let plain: Event = "hello".into();
+/// let named = Event::new("message").data("hello");
+/// let value = Event::new("price").json(r#"{"eur":4}"#);
+/// # assert_eq!((plain.name(), named.name(), value.name()), (None, Some("message"), Some("price")));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event<'a> {
+    name: Option<Cow<'a, str>>,
+    payload: Payload<'a>,
+}
+
+impl<'a> Event<'a> {
+    /// An event with a name and no data yet.
+    ///
+    /// CR, LF and NUL, which no wire format could carry in a name, become U+FFFD. For names that
+    /// strangers choose there is [`try_new`](Self::try_new).
+    pub fn new(name: impl Into<Cow<'a, str>>) -> Event<'a> {
+        let name = name.into();
+        let name = if event_stream::is_field_value(&name) {
+            name
+        } else {
+            Cow::Owned(name.replace(['\r', '\n', '\0'], "\u{fffd}"))
+        };
+        Event {
+            name: Some(name),
+            payload: Payload::Text(Cow::Borrowed("")),
+        }
+    }
+
+    /// An event with a name and no data yet.
+    ///
+    /// # Errors
+    ///
+    /// [`FieldError`] for a name with CR, LF or NUL.
+    pub fn try_new(name: impl Into<Cow<'a, str>>) -> Result<Event<'a>, FieldError> {
+        let name = name.into();
+        if event_stream::is_field_value(&name) {
+            Ok(Event::new(name))
+        } else {
+            Err(FieldError::Event)
+        }
+    }
+
+    /// Text without a name.
+    pub fn message(text: impl Into<Cow<'a, str>>) -> Event<'a> {
+        Event {
+            name: None,
+            payload: Payload::Text(text.into()),
+        }
+    }
+
+    /// Sets the data to text.
+    #[must_use]
+    pub fn data(mut self, text: impl Into<Cow<'a, str>>) -> Event<'a> {
+        self.payload = Payload::Text(text.into());
+        self
+    }
+
+    /// Sets the data to JSON, which is embedded as it is: that it is valid is the caller's word.
+    #[must_use]
+    pub fn json(mut self, text: impl Into<Cow<'a, str>>) -> Event<'a> {
+        self.payload = Payload::Json(text.into());
+        self
+    }
+
+    /// Sets the data to bytes.
+    #[must_use]
+    pub fn binary(mut self, bytes: impl Into<Cow<'a, [u8]>>) -> Event<'a> {
+        self.payload = Payload::Binary(bytes.into());
+        self
+    }
+
+    /// The name. It has no CR, LF or NUL.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// The data.
+    pub fn payload(&self) -> &Payload<'a> {
+        &self.payload
+    }
+
+    /// The same event, borrowing nothing: to keep it, or to send it to another thread.
+    pub fn into_owned(self) -> Event<'static> {
+        Event {
+            name: self.name.map(|name| Cow::Owned(name.into_owned())),
+            payload: self.payload.into_owned(),
+        }
+    }
+
+    fn from_bytes(bytes: impl Into<Cow<'a, [u8]>>) -> Event<'a> {
+        Event {
+            name: None,
+            payload: Payload::Binary(bytes.into()),
+        }
+    }
+}
+
+impl<'a> From<&'a str> for Event<'a> {
+    fn from(text: &'a str) -> Event<'a> {
+        Event::message(text)
+    }
+}
+
+impl<'a> From<&'a String> for Event<'a> {
+    fn from(text: &'a String) -> Event<'a> {
+        Event::message(text)
+    }
+}
+
+impl From<String> for Event<'_> {
+    fn from(text: String) -> Self {
+        Event::message(text)
+    }
+}
+
+impl<'a> From<Cow<'a, str>> for Event<'a> {
+    fn from(text: Cow<'a, str>) -> Event<'a> {
+        Event::message(text)
+    }
+}
+
+impl<'a> From<&'a [u8]> for Event<'a> {
+    fn from(bytes: &'a [u8]) -> Event<'a> {
+        Event::from_bytes(bytes)
+    }
+}
+
+impl<'a, const N: usize> From<&'a [u8; N]> for Event<'a> {
+    fn from(bytes: &'a [u8; N]) -> Event<'a> {
+        Event::from_bytes(bytes.as_slice())
+    }
+}
+
+impl From<Vec<u8>> for Event<'_> {
+    fn from(bytes: Vec<u8>) -> Self {
+        Event::from_bytes(bytes)
+    }
+}
+
+impl<'a> From<Message<'a>> for Event<'a> {
+    fn from(message: Message<'a>) -> Event<'a> {
+        match message {
+            Message::Text(text) => text.into(),
+            Message::Binary(bytes) => bytes.into(),
+        }
+    }
+}
+
+/// The place of a publication in the one sequence of a hub.
+///
+/// Written `EPOCH:NUMBER`, the epoch in lower-case hexadecimal and the number in decimal. Opaque to
+/// clients; parsing takes nothing but what is written here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventId {
+    /// Which run of the hub: numbers of different epochs do not compare.
+    pub epoch: u64,
+    /// How many publications there were in this epoch.
+    pub number: u64,
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}:{}", self.epoch, self.number)
+    }
+}
+
+/// A text that is not an [`EventId`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventIdError;
+
+impl fmt::Display for EventIdError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not an event id: EPOCH:NUMBER expected")
+    }
+}
+
+impl std::error::Error for EventIdError {}
+
+impl FromStr for EventId {
+    type Err = EventIdError;
+
+    fn from_str(text: &str) -> Result<EventId, EventIdError> {
+        let (epoch, number) = text.split_once(':').ok_or(EventIdError)?;
+        Ok(EventId {
+            epoch: parse_digits(epoch, 16)?,
+            number: parse_digits(number, 10)?,
+        })
+    }
+}
+
+// `from_str_radix` takes a leading `+`, leading zeros and upper case: several texts for one id.
+fn parse_digits(digits: &str, radix: u32) -> Result<u64, EventIdError> {
+    let is_canonical = match digits.as_bytes() {
+        b"0" => true,
+        [b'0', ..] => false,
+        bytes => bytes
+            .iter()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')),
+    };
+    if !is_canonical {
+        return Err(EventIdError);
+    }
+    u64::from_str_radix(digits, radix).map_err(|_| EventIdError)
+}
+
+/// An event on its way: what an [`Encode`] turns into bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Publication<'a> {
+    /// Where it was published.
+    pub topic: &'a str,
+    /// Its place in the sequence.
+    pub id: EventId,
+    /// What was published.
+    pub event: &'a Event<'a>,
+    /// The value of the subscription by which a member gets it, for a wire format that uses values;
+    /// otherwise zero.
+    pub value: u32,
+}
+
+fn to_base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let at = |index: usize| u32::from(group.get(index).copied().unwrap_or(0));
+        let bits = at(0) << 16 | at(1) << 8 | at(2);
+        for digit in 0..4 {
+            text.push(if digit > group.len() {
+                '='
+            } else {
+                char::from(DIGITS[(bits >> (18 - 6 * digit)) as usize & 63])
+            });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_becomes_an_event() {
+        let text = Event::message("hi");
+        let bytes = Event {
+            name: None,
+            payload: Payload::Binary(Cow::Borrowed(b"hi")),
+        };
+        let owned = String::from("hi");
+        let cases: &[(&str, Event<'_>, &Event<'_>)] = &[
+            ("&str", "hi".into(), &text),
+            ("&String", (&owned).into(), &text),
+            ("String", owned.clone().into(), &text),
+            ("Cow", Cow::Borrowed("hi").into(), &text),
+            ("&[u8]", b"hi".as_slice().into(), &bytes),
+            ("&[u8; N]", b"hi".into(), &bytes),
+            ("Vec<u8>", b"hi".to_vec().into(), &bytes),
+            ("text message", Message::Text("hi").into(), &text),
+            ("binary message", Message::Binary(b"hi").into(), &bytes),
+        ];
+        for (name, event, expected) in cases {
+            assert_eq!(event, *expected, "{name}");
+            assert_eq!(event.clone().into_owned(), **expected, "{name}");
+        }
+        assert_eq!(
+            Event::new("x").data("a").binary(b"b".as_slice()).json("1"),
+            Event::new("x").json("1")
+        );
+        assert_eq!(
+            Event::new("x").binary(b"b".to_vec()).payload().as_bytes(),
+            b"b"
+        );
+    }
+
+    #[test]
+    fn ids_are_written_and_parsed() {
+        let id = |epoch, number| Ok(EventId { epoch, number });
+        let cases: &[(&str, Result<EventId, EventIdError>)] = &[
+            ("0:0", id(0, 0)),
+            ("1f:10", id(0x1f, 10)),
+            (
+                "ffffffffffffffff:18446744073709551615",
+                id(u64::MAX, u64::MAX),
+            ),
+            ("10000000000000000:1", Err(EventIdError)),
+            ("1:18446744073709551616", Err(EventIdError)),
+            ("1F:10", Err(EventIdError)),
+            ("01:1", Err(EventIdError)),
+            ("1:01", Err(EventIdError)),
+            ("1:00", Err(EventIdError)),
+            ("1:a", Err(EventIdError)),
+            ("+1:1", Err(EventIdError)),
+            ("1:+1", Err(EventIdError)),
+            ("1:-1", Err(EventIdError)),
+            ("1: 1", Err(EventIdError)),
+            (" 1:1", Err(EventIdError)),
+            ("1:1\n", Err(EventIdError)),
+            ("1:1:1", Err(EventIdError)),
+            ("1:", Err(EventIdError)),
+            (":1", Err(EventIdError)),
+            (":", Err(EventIdError)),
+            ("", Err(EventIdError)),
+            ("1", Err(EventIdError)),
+            ("g:1", Err(EventIdError)),
+            ("1:١", Err(EventIdError)),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(text.parse::<EventId>(), *expected, "{text:?}");
+            if let Ok(id) = expected {
+                assert_eq!(id.to_string(), *text);
+            }
+        }
+    }
+
+    #[test]
+    fn base64() {
+        // Source: RFC 4648, section 10.
+        let cases = [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+            ("fooba", "Zm9vYmE="),
+            ("foobar", "Zm9vYmFy"),
+        ];
+        for (bytes, text) in cases {
+            assert_eq!(to_base64(bytes.as_bytes()), text);
+        }
+        assert_eq!(to_base64(&[0xfb, 0xff, 0xfe]), "+//+");
+    }
+}

@@ -1,0 +1,810 @@
+//! The bytes of a publication: a body in a wire format, and a frame around it.
+//!
+//! The *body* is what is said, and a [`WireFormat`] is how it is written: the data as it is, a
+//! Server-Sent Event, or what a program has registered. The *frame* is how the connection carries
+//! it: a WebSocket frame, a chunk of an HTTP body, or no frame at all. The two are chosen apart, so
+//! that a format is written once for every transport.
+//!
+//! An [`Encoded`] makes the bytes of one publication: each wire format is encoded at most once, and
+//! all members with the same wire format and the same frame share the bytes.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io::Write;
+use std::num::{NonZeroU8, NonZeroU16};
+use std::ops::Range;
+use std::rc::Rc;
+
+use crate::protocol::event_stream;
+use crate::protocol::websocket::{self, Data, Message, OpCode};
+
+use super::event::Publication;
+
+/// Whether a body is text, which a WebSocket says of every message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyKind {
+    /// UTF-8. A WebSocket peer ends the connection over a text message which is not.
+    Text,
+    /// Any bytes.
+    Binary,
+}
+
+/// Appends the body of a publication, without any frame, and says what kind it is. May have state
+/// of its own, such as a table of names.
+pub type Encode = Box<dyn Fn(&Publication<'_>, &mut Vec<u8>) -> BodyKind>;
+
+/// How the body of a publication is written: a number that [`WireFormats`] gives out. The default is
+/// [`RAW`](Self::RAW).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct WireFormat(NonZeroU8);
+
+impl WireFormat {
+    /// The data as it is. Text and JSON are text, other data is binary.
+    pub const RAW: WireFormat = WireFormat(NonZeroU8::MIN);
+    /// One Server-Sent Event with id, name and data.
+    pub const EVENT_STREAM: WireFormat = WireFormat(NonZeroU8::new(2).unwrap());
+
+    /// The first number that is not of a built-in format.
+    const REGISTERED_FROM: usize = 3;
+}
+
+impl Default for WireFormat {
+    fn default() -> Self {
+        WireFormat::RAW
+    }
+}
+
+/// Wire formats that can be registered, beside the ones that are built in.
+pub const WIRE_FORMATS_MAX: usize = 16;
+
+/// How a connection carries the body of a publication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Frame {
+    /// No frame: the bytes of the body.
+    Bare,
+    /// One unmasked, unfragmented WebSocket frame, as a server sends it. Source: RFC 6455, section 5.
+    WebSocket,
+    /// The same, masked, as a client sends it. All members share one mask.
+    MaskedWebSocket,
+    /// One chunk of an HTTP/1.1 body; of an empty body nothing, since an empty chunk would end the
+    /// stream. Source: RFC 9112, section 7.1.
+    HttpChunk,
+}
+
+impl Frame {
+    const ALL: [Frame; 4] = [
+        Frame::Bare,
+        Frame::WebSocket,
+        Frame::MaskedWebSocket,
+        Frame::HttpChunk,
+    ];
+
+    /// Longest header and trailer of any frame, in bytes: a chunk's sixteen digits and two line ends.
+    const BYTES_MAX: usize = 16 + 2 + 2;
+
+    fn new_mask(self) -> Option<[u8; 4]> {
+        match self {
+            Frame::MaskedWebSocket => Some(websocket::random_mask()),
+            Frame::Bare | Frame::WebSocket | Frame::HttpChunk => None,
+        }
+    }
+
+    fn encode_header(
+        self,
+        kind: BodyKind,
+        body_bytes: usize,
+        mask: Option<[u8; 4]>,
+        out: &mut Vec<u8>,
+    ) {
+        match self {
+            Frame::Bare => {}
+            Frame::WebSocket | Frame::MaskedWebSocket => {
+                let data = match kind {
+                    BodyKind::Text => Data::Text,
+                    BodyKind::Binary => Data::Binary,
+                };
+                websocket::encode_header(OpCode::Data(data), body_bytes, mask, out);
+            }
+            Frame::HttpChunk => {
+                if body_bytes != 0 {
+                    // Writing to a `Vec` does not fail.
+                    let _ = write!(out, "{body_bytes:x}\r\n");
+                }
+            }
+        }
+    }
+
+    fn encode_trailer(self, body_bytes: usize, out: &mut Vec<u8>) {
+        if self == Frame::HttpChunk && body_bytes != 0 {
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+}
+
+/// A wire format and the frame around it, in one number, so that the two are compared at once for
+/// each member of a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FramedFormat(NonZeroU16);
+
+impl FramedFormat {
+    /// A wire format in a frame.
+    #[inline]
+    pub const fn new(wire_format: WireFormat, frame: Frame) -> FramedFormat {
+        let bits = u16::from_be_bytes([wire_format.0.get(), frame as u8]);
+        FramedFormat(NonZeroU16::new(bits).expect("the number of a wire format is not zero"))
+    }
+
+    /// Another wire format in the same frame.
+    #[inline]
+    #[must_use]
+    pub const fn with_wire_format(self, wire_format: WireFormat) -> FramedFormat {
+        FramedFormat::new(wire_format, self.frame())
+    }
+
+    const fn wire_format(self) -> WireFormat {
+        let [high, _] = self.0.get().to_be_bytes();
+        WireFormat(NonZeroU8::new(high).expect("the number of a wire format is not zero"))
+    }
+
+    const fn frame(self) -> Frame {
+        let [_, low] = self.0.get().to_be_bytes();
+        Frame::ALL[low as usize]
+    }
+}
+
+/// There are [`WIRE_FORMATS_MAX`] registered wire formats already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WireFormatsFull;
+
+impl fmt::Display for WireFormatsFull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "there are {WIRE_FORMATS_MAX} wire formats already")
+    }
+}
+
+impl std::error::Error for WireFormatsFull {}
+
+/// Most encodings of one publication that are searched one after the other. Few publications have
+/// more: it takes a wire format that uses values, and as many distinct ones.
+const SCAN_MAX: usize = 16;
+
+/// Most that a publication leaves allocated in the scratch buffer, in bytes. One publication of a
+/// megabyte does not keep a megabyte.
+const SCRATCH_BYTES_MAX: usize = 64 * 1024;
+
+struct Registered {
+    name: &'static str,
+    /// Whether the body depends on the value of the subscription.
+    uses_values: bool,
+    encode: Encode,
+}
+
+impl fmt::Debug for Registered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registered")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The encoders of all wire formats, and the buffers that encoding takes.
+#[derive(Debug, Default)]
+pub struct WireFormats {
+    registered: Vec<Registered>,
+    /// Where bytes are put together before they are shared, so that an encoding costs one
+    /// allocation.
+    scratch: Vec<u8>,
+    /// Of the publication that is being delivered. Empty between two publications.
+    encodings: Vec<Encoding>,
+    /// Where an encoding is in `encodings`, when there are more than [`SCAN_MAX`].
+    index: HashMap<(FramedFormat, u32), usize>,
+}
+
+impl WireFormats {
+    /// The wire formats that are built in.
+    pub fn new() -> WireFormats {
+        WireFormats::default()
+    }
+
+    /// Adds a wire format, or finds the one that has been added by this name, whose encoder stays.
+    /// Listeners that are set up alike thus share a wire format, and one encoding of each
+    /// publication.
+    ///
+    /// # Errors
+    ///
+    /// [`WireFormatsFull`] above [`WIRE_FORMATS_MAX`].
+    pub fn register(
+        &mut self,
+        name: &'static str,
+        encode: impl Fn(&Publication<'_>, &mut Vec<u8>) -> BodyKind + 'static,
+    ) -> Result<WireFormat, WireFormatsFull> {
+        self.add(name, false, Box::new(encode))
+    }
+
+    /// As [`register`](Self::register), for a wire format whose body depends on
+    /// [`Publication::value`]. It is encoded once for each distinct value.
+    ///
+    /// # Errors
+    ///
+    /// As [`register`](Self::register).
+    pub fn register_with_values(
+        &mut self,
+        name: &'static str,
+        encode: impl Fn(&Publication<'_>, &mut Vec<u8>) -> BodyKind + 'static,
+    ) -> Result<WireFormat, WireFormatsFull> {
+        self.add(name, true, Box::new(encode))
+    }
+
+    fn add(
+        &mut self,
+        name: &'static str,
+        uses_values: bool,
+        encode: Encode,
+    ) -> Result<WireFormat, WireFormatsFull> {
+        let known = self.registered.iter().position(|it| it.name == name);
+        let index = known.unwrap_or(self.registered.len());
+        if index == WIRE_FORMATS_MAX {
+            return Err(WireFormatsFull);
+        }
+        if known.is_none() {
+            self.registered.push(Registered {
+                name,
+                uses_values,
+                encode,
+            });
+        }
+        // At most 18, and not zero.
+        NonZeroU8::new((WireFormat::REGISTERED_FROM + index) as u8)
+            .map(WireFormat)
+            .ok_or(WireFormatsFull)
+    }
+
+    /// What was registered as this wire format; nothing for the built-in ones, and for one that was
+    /// registered elsewhere.
+    fn registered(&self, wire_format: WireFormat) -> Option<&Registered> {
+        let number = usize::from(wire_format.0.get());
+        self.registered
+            .get(number.checked_sub(WireFormat::REGISTERED_FROM)?)
+    }
+
+    fn find(&self, format: FramedFormat, value: u32) -> Option<&Encoding> {
+        if self.encodings.len() <= SCAN_MAX {
+            let mut encodings = self.encodings.iter();
+            return encodings.find(|it| it.format == format && it.value == value);
+        }
+        let index = self.index.get(&(format, value))?;
+        self.encodings.get(*index)
+    }
+
+    fn add_encoding(&mut self, encoding: Encoding) {
+        self.encodings.push(encoding);
+        let count = self.encodings.len();
+        // Those that were scanned until now are put into the index too.
+        let first_new = match count {
+            0..=SCAN_MAX => return,
+            _ if self.index.is_empty() => 0,
+            _ => count - 1,
+        };
+        for (index, it) in self.encodings.iter().enumerate().skip(first_new) {
+            self.index.insert((it.format, it.value), index);
+        }
+    }
+
+    /// Forgets the encodings of a publication.
+    fn clear(&mut self) {
+        self.encodings.clear();
+        if SCAN_MAX < self.encodings.capacity() {
+            self.encodings = Vec::new();
+            self.index = HashMap::new();
+        }
+    }
+
+    /// The bytes in `format` for `publication`, of which there are none yet.
+    fn encode(&mut self, format: FramedFormat, publication: &Publication<'_>) -> Rc<[u8]> {
+        let (wire_format, frame) = (format.wire_format(), format.frame());
+        let mask = frame.new_mask();
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        let (kind, header_bytes) = if wire_format == WireFormat::RAW {
+            // The body is there already, so its header goes in front of it at once.
+            let message = publication.event.payload().to_message();
+            let (kind, body) = (kind_of(message), message.as_bytes());
+            scratch.reserve(Frame::BYTES_MAX + body.len());
+            frame.encode_header(kind, body.len(), mask, &mut scratch);
+            let header_bytes = scratch.len();
+            scratch.extend_from_slice(body);
+            (kind, header_bytes)
+        } else {
+            let kind = self.encode_body(wire_format, publication, &mut scratch);
+            let body_bytes = scratch.len();
+            frame.encode_header(kind, body_bytes, mask, &mut scratch);
+            let header_bytes = scratch.len() - body_bytes;
+            scratch.rotate_right(header_bytes);
+            (kind, header_bytes)
+        };
+        let body = header_bytes..scratch.len();
+        if let Some(mask) = mask {
+            websocket::apply_mask(&mut scratch[body.clone()], mask);
+        }
+        frame.encode_trailer(body.len(), &mut scratch);
+        let bytes: Rc<[u8]> = Rc::from(scratch.as_slice());
+        scratch.clear();
+        scratch.shrink_to(SCRATCH_BYTES_MAX);
+        self.scratch = scratch;
+        self.add_encoding(Encoding {
+            format,
+            value: publication.value,
+            bytes: Rc::clone(&bytes),
+            body,
+            kind,
+            mask,
+        });
+        bytes
+    }
+
+    /// Puts the body into `out`, which is empty: from another frame that has it, or newly encoded.
+    fn encode_body(
+        &self,
+        wire_format: WireFormat,
+        publication: &Publication<'_>,
+        out: &mut Vec<u8>,
+    ) -> BodyKind {
+        let mut others = Frame::ALL
+            .iter()
+            .map(|frame| FramedFormat::new(wire_format, *frame));
+        let Some(other) = others.find_map(|format| self.find(format, publication.value)) else {
+            return match self.registered(wire_format) {
+                Some(registered) => (registered.encode)(publication, out),
+                None if wire_format == WireFormat::EVENT_STREAM => {
+                    encode_event_stream(publication, out)
+                }
+                None => encode_raw(publication, out),
+            };
+        };
+        out.extend_from_slice(&other.bytes[other.body.clone()]);
+        if let Some(mask) = other.mask {
+            // Masking twice gives back the bytes.
+            websocket::apply_mask(out, mask);
+        }
+        other.kind
+    }
+}
+
+/// The bytes of a publication in one wire format and one frame.
+#[derive(Debug)]
+struct Encoding {
+    format: FramedFormat,
+    /// Zero where the wire format does not use values.
+    value: u32,
+    bytes: Rc<[u8]>,
+    /// Where in `bytes` the body is.
+    body: Range<usize>,
+    kind: BodyKind,
+    /// With which the body is masked.
+    mask: Option<[u8; 4]>,
+}
+
+/// The bytes of one publication, each encoding made when its first member comes.
+///
+/// Belongs to one publication: make a new one for the next.
+#[derive(Debug)]
+pub struct Encoded<'p> {
+    wire_formats: &'p mut WireFormats,
+    publication: Publication<'p>,
+    /// What the last member took. Most members of a topic take the same.
+    /// As a number, zero before the first: an `Option` is compared in twice as many steps.
+    last_format: u16,
+    last_value: u32,
+    last_bytes: Option<Rc<[u8]>>,
+}
+
+impl<'p> Encoded<'p> {
+    /// No bytes yet.
+    pub fn new(wire_formats: &'p mut WireFormats, publication: Publication<'p>) -> Encoded<'p> {
+        Encoded {
+            wire_formats,
+            publication,
+            last_format: 0,
+            last_value: 0,
+            last_bytes: None,
+        }
+    }
+
+    /// The bytes in this format for a subscription with this value, shared with all members that
+    /// take the same.
+    #[inline]
+    pub fn get(&mut self, format: FramedFormat, value: u32) -> Rc<[u8]> {
+        if self.last_format == format.0.get()
+            && self.last_value == value
+            && let Some(bytes) = &self.last_bytes
+        {
+            return Rc::clone(bytes);
+        }
+        self.find_or_encode(format, value)
+    }
+
+    #[cold]
+    fn find_or_encode(&mut self, format: FramedFormat, value: u32) -> Rc<[u8]> {
+        let registered = self.wire_formats.registered(format.wire_format());
+        let uses_values = registered.is_some_and(|it| it.uses_values);
+        self.publication.value = if uses_values { value } else { 0 };
+        let found = self.wire_formats.find(format, self.publication.value);
+        let bytes = match found {
+            Some(found) => Rc::clone(&found.bytes),
+            None => self.wire_formats.encode(format, &self.publication),
+        };
+        self.last_format = format.0.get();
+        self.last_value = value;
+        self.last_bytes = Some(Rc::clone(&bytes));
+        bytes
+    }
+}
+
+impl Drop for Encoded<'_> {
+    fn drop(&mut self) {
+        self.wire_formats.clear();
+    }
+}
+
+fn kind_of(message: Message<'_>) -> BodyKind {
+    match message {
+        Message::Text(_) => BodyKind::Text,
+        Message::Binary(_) => BodyKind::Binary,
+    }
+}
+
+fn encode_raw(publication: &Publication<'_>, out: &mut Vec<u8>) -> BodyKind {
+    let message = publication.event.payload().to_message();
+    out.extend_from_slice(message.as_bytes());
+    kind_of(message)
+}
+
+fn encode_event_stream(publication: &Publication<'_>, out: &mut Vec<u8>) -> BodyKind {
+    let event = publication.event;
+    // Writing to a `Vec` does not fail, and an id is digits and a colon.
+    let _ = writeln!(out, "id: {}", publication.id);
+    event_stream::encode(event.name(), None, &event.payload().to_text(), out)
+        .expect("the name of an event has no line break");
+    BodyKind::Text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::protocol::event_stream::FieldError;
+    use crate::protocol::websocket::{Machine, Role};
+    use crate::pubsub::event::{Event, EventId};
+
+    const ID: EventId = EventId {
+        epoch: 0x1f,
+        number: 10,
+    };
+
+    fn publication<'e>(event: &'e Event<'e>) -> Publication<'e> {
+        Publication {
+            topic: "chat",
+            id: ID,
+            event,
+            value: 0,
+        }
+    }
+
+    fn encoded(
+        wire_format: WireFormat,
+        frame: Frame,
+        wire_formats: &mut WireFormats,
+        event: &Event<'_>,
+    ) -> Rc<[u8]> {
+        Encoded::new(wire_formats, publication(event)).get(FramedFormat::new(wire_format, frame), 0)
+    }
+
+    #[test]
+    fn built_in_formats_in_each_frame() {
+        let named = Event::new("say").data("hi\nthere");
+        let long = "x".repeat(300);
+        let longer = "x".repeat(70_000);
+        let cases: &[(&str, WireFormat, Frame, Event<'_>, &[u8])] = &[
+            ("raw text", WireFormat::RAW, Frame::Bare, "hi".into(), b"hi"),
+            (
+                "raw leaves the name out",
+                WireFormat::RAW,
+                Frame::Bare,
+                named.clone(),
+                b"hi\nthere",
+            ),
+            (
+                "raw JSON",
+                WireFormat::RAW,
+                Frame::Bare,
+                Event::new("x").json("[1]"),
+                b"[1]",
+            ),
+            (
+                "raw bytes",
+                WireFormat::RAW,
+                Frame::Bare,
+                b"\0\xff".into(),
+                b"\0\xff",
+            ),
+            (
+                "frame of text",
+                WireFormat::RAW,
+                Frame::WebSocket,
+                "hi".into(),
+                b"\x81\x02hi",
+            ),
+            (
+                "frame of JSON",
+                WireFormat::RAW,
+                Frame::WebSocket,
+                Event::new("x").json("[1]"),
+                b"\x81\x03[1]",
+            ),
+            (
+                "frame of bytes",
+                WireFormat::RAW,
+                Frame::WebSocket,
+                b"\0\xff".into(),
+                b"\x82\x02\0\xff",
+            ),
+            (
+                "empty frame",
+                WireFormat::RAW,
+                Frame::WebSocket,
+                Event::new("x"),
+                b"\x81\0",
+            ),
+            (
+                "long frame",
+                WireFormat::RAW,
+                Frame::WebSocket,
+                long.as_str().into(),
+                &[b"\x81\x7e\x01\x2c", long.as_bytes()].concat(),
+            ),
+            (
+                "frame of an event",
+                WireFormat::EVENT_STREAM,
+                Frame::WebSocket,
+                "hi".into(),
+                b"\x81\x14id: 1f:10\ndata: hi\n\n",
+            ),
+            (
+                "chunk",
+                WireFormat::EVENT_STREAM,
+                Frame::HttpChunk,
+                "hi".into(),
+                b"14\r\nid: 1f:10\ndata: hi\n\n\r\n",
+            ),
+            (
+                "chunk of lines",
+                WireFormat::EVENT_STREAM,
+                Frame::HttpChunk,
+                named.clone(),
+                b"2b\r\nid: 1f:10\nevent: say\ndata: hi\ndata: there\n\n\r\n",
+            ),
+            (
+                "stream",
+                WireFormat::EVENT_STREAM,
+                Frame::Bare,
+                named,
+                b"id: 1f:10\nevent: say\ndata: hi\ndata: there\n\n",
+            ),
+            (
+                "stream of bytes",
+                WireFormat::EVENT_STREAM,
+                Frame::Bare,
+                b"\0\xff".into(),
+                b"id: 1f:10\ndata: AP8=\n\n",
+            ),
+            (
+                "event without data",
+                WireFormat::EVENT_STREAM,
+                Frame::Bare,
+                "".into(),
+                b"id: 1f:10\ndata: \n\n",
+            ),
+            (
+                "long chunk",
+                WireFormat::EVENT_STREAM,
+                Frame::HttpChunk,
+                long.as_str().into(),
+                &[b"13e\r\nid: 1f:10\ndata: ", long.as_bytes(), b"\n\n\r\n"].concat(),
+            ),
+            (
+                "longer chunk",
+                WireFormat::RAW,
+                Frame::HttpChunk,
+                longer.as_str().into(),
+                &[b"11170\r\n", longer.as_bytes(), b"\r\n"].concat(),
+            ),
+            (
+                "an empty chunk would end the stream",
+                WireFormat::RAW,
+                Frame::HttpChunk,
+                "".into(),
+                b"",
+            ),
+        ];
+        for (name, wire_format, frame, event, expected) in cases {
+            let bytes = encoded(*wire_format, *frame, &mut WireFormats::new(), event);
+            assert_eq!(
+                bytes.escape_ascii().to_string(),
+                expected.escape_ascii().to_string(),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn masked_frame_is_read_by_a_server() {
+        for text in ["", "hi", &"x".repeat(300), &"x".repeat(70_000)] {
+            let mut bytes = encoded(
+                WireFormat::RAW,
+                Frame::MaskedWebSocket,
+                &mut WireFormats::new(),
+                &text.into(),
+            )
+            .to_vec();
+            let mut input = bytes.as_mut_slice();
+            let received = Machine::new(Role::Server)
+                .next_event(&mut input, &websocket::Limits::default())
+                .unwrap();
+            assert_eq!(received, Some(websocket::Event::Text(text.into())));
+            assert!(input.is_empty());
+        }
+    }
+
+    thread_local! {
+        static ENCODED: Cell<usize> = const { Cell::new(0) };
+    }
+
+    fn encode_counted(publication: &Publication<'_>, out: &mut Vec<u8>) -> BodyKind {
+        ENCODED.set(ENCODED.get() + 1);
+        assert!(out.is_empty(), "scratch comes empty");
+        let _ = write!(out, "{}@{}", publication.id, publication.topic);
+        BodyKind::Binary
+    }
+
+    #[test]
+    fn each_format_is_encoded_once_and_its_bytes_are_shared() {
+        let mut wire_formats = WireFormats::new();
+        let wire_format = wire_formats.register("counted", encode_counted).unwrap();
+        let event = Event::message("x".repeat(200_000));
+        let mut encoded = Encoded::new(&mut wire_formats, publication(&event));
+        let first = encoded.get(FramedFormat::new(wire_format, Frame::Bare), 0);
+        let other = encoded.get(FramedFormat::new(WireFormat::RAW, Frame::WebSocket), 0);
+        let second = encoded.get(FramedFormat::new(wire_format, Frame::Bare), 0);
+        let third = encoded.get(FramedFormat::new(wire_format, Frame::Bare), 0);
+        assert_eq!(&*first, b"1f:10@chat");
+        assert!(Rc::ptr_eq(&first, &second) && Rc::ptr_eq(&second, &third));
+        assert!(!Rc::ptr_eq(&first, &other));
+        assert_eq!(ENCODED.get(), 1);
+        drop(encoded);
+        assert!(wire_formats.scratch.capacity() <= SCRATCH_BYTES_MAX);
+        assert!(wire_formats.encodings.is_empty());
+
+        let mut next = Encoded::new(&mut wire_formats, publication(&event));
+        next.get(FramedFormat::new(wire_format, Frame::Bare), 0);
+        assert_eq!(ENCODED.get(), 2);
+    }
+
+    #[test]
+    fn body_is_encoded_once_whichever_frames_are_around_it() {
+        for first in Frame::ALL {
+            let mut wire_formats = WireFormats::new();
+            let wire_format = wire_formats.register("counted", encode_counted).unwrap();
+            let before = ENCODED.get();
+            let event = Event::message("");
+            let mut encoded = Encoded::new(&mut wire_formats, publication(&event));
+            encoded.get(FramedFormat::new(wire_format, first), 0);
+            assert_eq!(
+                &*encoded.get(FramedFormat::new(wire_format, Frame::Bare), 0),
+                b"1f:10@chat"
+            );
+            let frame = encoded.get(FramedFormat::new(wire_format, Frame::WebSocket), 0);
+            assert_eq!(&*frame, b"\x82\x0a1f:10@chat");
+            let masked = encoded.get(FramedFormat::new(wire_format, Frame::MaskedWebSocket), 0);
+            assert_eq!(masked[..2], *b"\x82\x8a");
+            let (mask, body) = masked[2..].split_at(4);
+            let unmasked = body.iter().zip(mask.iter().cycle()).map(|(a, b)| a ^ b);
+            assert!(unmasked.eq(b"1f:10@chat".iter().copied()));
+            let chunk = encoded.get(FramedFormat::new(wire_format, Frame::HttpChunk), 0);
+            assert_eq!(&*chunk, b"a\r\n1f:10@chat\r\n");
+            assert_eq!(ENCODED.get() - before, 1, "{first:?}");
+        }
+    }
+
+    #[test]
+    fn encoder_has_state_of_its_own() {
+        let mut wire_formats = WireFormats::new();
+        let calls = Rc::new(Cell::new(0));
+        let count = Rc::clone(&calls);
+        let prefix = String::from("> ");
+        let wire_format = wire_formats
+            .register("prefixed", move |publication, out| {
+                count.set(count.get() + 1);
+                out.extend_from_slice(prefix.as_bytes());
+                encode_raw(publication, out)
+            })
+            .unwrap();
+        let bytes = encoded(wire_format, Frame::Bare, &mut wire_formats, &"hi".into());
+        assert_eq!((&*bytes, calls.get()), (&b"> hi"[..], 1));
+    }
+
+    #[test]
+    fn format_that_uses_values_is_encoded_once_for_each() {
+        let encode = |publication: &Publication<'_>, out: &mut Vec<u8>| {
+            ENCODED.set(ENCODED.get() + 1);
+            let _ = write!(out, "{}", publication.value);
+            BodyKind::Text
+        };
+        let mut wire_formats = WireFormats::new();
+        let with = wire_formats.register_with_values("with", encode).unwrap();
+        let without = wire_formats.register("without", encode).unwrap();
+        let with = FramedFormat::new(with, Frame::WebSocket);
+        let without = FramedFormat::new(without, Frame::WebSocket);
+        // Few enough to be scanned, and more.
+        for value_count in [3, SCAN_MAX as u32 - 2, 100] {
+            let before = ENCODED.get();
+            let event = Event::message("");
+            let mut encoded = Encoded::new(&mut wire_formats, publication(&event));
+            for _ in 0..2 {
+                for value in 0..value_count {
+                    let digits = value.to_string();
+                    assert_eq!(encoded.get(with, value)[2..], *digits.as_bytes());
+                    assert_eq!(encoded.get(without, value)[2..], *b"0");
+                }
+            }
+            let first = encoded.get(with, 0);
+            assert!(Rc::ptr_eq(&first, &encoded.get(with, 0)));
+            assert_eq!(ENCODED.get() - before, value_count as usize + 1);
+            drop(encoded);
+            assert!(wire_formats.encodings.capacity() <= SCAN_MAX);
+            assert_eq!(wire_formats.index.capacity(), 0);
+        }
+    }
+
+    #[test]
+    fn sixteen_formats_can_be_registered() {
+        let mut wire_formats = WireFormats::new();
+        let names = [
+            "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p",
+        ];
+        assert_eq!(names.len(), WIRE_FORMATS_MAX);
+        let registered = names.map(|name| wire_formats.register(name, encode_counted).unwrap());
+        assert_eq!(wire_formats.register("q", encode_raw), Err(WireFormatsFull));
+        let again = names.map(|name| wire_formats.register(name, encode_raw).unwrap());
+        assert_eq!(again, registered);
+        assert_ne!(registered[0], registered[1]);
+        let last = *registered.last().unwrap();
+        for wire_format in [registered[0], last] {
+            let bytes = encoded(wire_format, Frame::Bare, &mut wire_formats, &"hi".into());
+            assert_eq!(&*bytes, b"1f:10@chat");
+        }
+        let bytes = encoded(last, Frame::Bare, &mut WireFormats::new(), &"hi".into());
+        assert_eq!(&*bytes, b"hi", "registered elsewhere");
+        assert_eq!(WireFormat::default(), WireFormat::RAW);
+    }
+
+    #[test]
+    fn names_that_no_wire_format_can_carry() {
+        for bad in ["x\ndata: y", "x\r", "\0"] {
+            assert_eq!(Event::try_new(bad), Err(FieldError::Event), "{bad:?}");
+            assert_eq!(
+                Event::new(bad).name().unwrap().matches('\u{fffd}').count(),
+                1,
+                "{bad:?}"
+            );
+            encoded(
+                WireFormat::EVENT_STREAM,
+                Frame::Bare,
+                &mut WireFormats::new(),
+                &Event::new(bad),
+            );
+        }
+        assert_eq!(Event::try_new("x"), Ok(Event::new("x")));
+        assert_eq!(Event::new("").name(), Some(""));
+    }
+}
