@@ -229,7 +229,9 @@ impl<S: 'static> EventLoop<S> {
 
     fn dispatch(&mut self) {
         let again = self.reactor.table.take_read_again();
-        self.dispatch_events();
+        if self.poll.is_some() {
+            self.dispatch_events();
+        }
         // In a simulation, what happens meanwhile is for the next turn, as with the kernel.
         let reports = self.reactor.net.as_ref().map_or(0, |net| net.poll());
         for _ in 0..reports {

@@ -115,8 +115,8 @@ pub(super) struct Parts<'c> {
 pub(super) enum Flush {
     /// The kernel has everything.
     Done,
-    /// The kernel took less than there was; whether it took something at all.
-    Blocked { has_progressed: bool },
+    /// The kernel took less than there was.
+    Blocked,
     /// The transport failed.
     Failed(io::ErrorKind),
 }
@@ -172,8 +172,6 @@ pub(super) struct Outbox {
     below_low_mark: Vec<ConnId>,
     /// Short messages of one queue, side by side for one write.
     joined: Vec<u8>,
-    /// Bytes the kernel has taken since this was last asked.
-    sent_bytes: u64,
 }
 
 impl Outbox {
@@ -191,7 +189,6 @@ impl Outbox {
             dirty: Vec::new(),
             below_low_mark: Vec::new(),
             joined: Vec::new(),
-            sent_bytes: 0,
         }
     }
 
@@ -220,10 +217,10 @@ impl Outbox {
 
     /// From here to [`uncork`](Self::uncork) the connection's own replies gather.
     #[inline]
-    pub(super) fn cork(&mut self, id: ConnId, overflow: Overflow) {
+    pub(super) fn cork(&mut self, id: ConnId, keeps_messages: bool) {
         debug_assert!(self.cork.bytes.is_empty());
         self.cork.owner = id;
-        self.cork.keeps_messages = overflow != Overflow::Close;
+        self.cork.keeps_messages = keeps_messages;
     }
 
     /// Whether the connection's event is being handled.
@@ -301,44 +298,59 @@ impl Outbox {
     }
 
     /// Gives the kernel what is corked, and `payload` behind it, with one system call; the rest is
-    /// queued. The corked connection must be the one that `parts` is of.
+    /// queued. The corked connection must be the one that `parts` is of. Returns how many bytes the
+    /// kernel took.
     ///
     /// # Errors
     ///
     /// The transport's failure. What was corked is lost then, as the connection is.
-    #[inline]
     pub(super) fn write_cork(
         &mut self,
         parts: &mut Parts<'_>,
         payload: &[u8],
         rule: DropRule,
         options: &ConnectionOptions,
-    ) -> Result<(), io::ErrorKind> {
+    ) -> Result<usize, io::ErrorKind> {
         debug_assert!(self.is_corked(parts.id));
-        let mut taken = 0;
-        // Behind what is queued, or into a socket that takes nothing, it would only be refused.
-        if parts.output.queue.is_empty() && !parts.output.is_blocked() {
-            let result = if payload.is_empty() {
-                parts.transport.write(&self.cork.bytes)
-            } else {
-                let slices = [IoSlice::new(&self.cork.bytes), IoSlice::new(payload)];
-                parts.transport.write_vectored(&slices)
-            };
-            match result {
-                Ok(count) => taken = count,
-                Err(error) if is_again(&error) => {}
-                Err(error) => {
-                    self.cork.clear();
-                    return Err(error.kind());
-                }
+        let result = if !parts.output.queue.is_empty() || parts.output.is_blocked() {
+            // Behind what is queued, or into a socket that takes nothing, it would only be refused.
+            Ok(0)
+        } else if payload.is_empty() {
+            parts.transport.write(&self.cork.bytes)
+        } else {
+            let slices = [IoSlice::new(&self.cork.bytes), IoSlice::new(payload)];
+            parts.transport.write_vectored(&slices)
+        };
+        self.settle_cork(parts, result, payload, rule, options)
+    }
+
+    /// The transport has answered to a write of what is corked, and of `payload` behind it: queues
+    /// the rest. Returns how many bytes it took.
+    ///
+    /// # Errors
+    ///
+    /// As [`write_cork`](Self::write_cork).
+    pub(super) fn settle_cork(
+        &mut self,
+        parts: &mut Parts<'_>,
+        result: io::Result<usize>,
+        payload: &[u8],
+        rule: DropRule,
+        options: &ConnectionOptions,
+    ) -> Result<usize, io::ErrorKind> {
+        let taken = match result {
+            Ok(taken) => taken,
+            Err(error) if is_again(&error) => 0,
+            Err(error) => {
+                self.cork.clear();
+                return Err(error.kind());
             }
-        }
-        self.sent_bytes += taken as u64;
+        };
         if taken < self.cork.bytes.len() + payload.len() {
             self.queue_cork(parts, taken, payload, rule, options);
         }
         self.cork.clear();
-        Ok(())
+        Ok(taken)
     }
 
     /// Queues what the kernel did not take of the cork and of the payload behind it.
@@ -381,6 +393,32 @@ impl Outbox {
         rest.extend_from_slice(&self.cork.bytes[taken.min(cork_bytes)..]);
         rest.extend_from_slice(&payload[taken.saturating_sub(cork_bytes)..]);
         self.push(parts, Bytes::Owned(rest), DropRule::Never, options);
+    }
+
+    /// The end of an event on the fast path: gives the kernel what is corked, behind which nothing
+    /// waits. Returns how many bytes that was.
+    ///
+    /// # Errors
+    ///
+    /// What the transport said where it did not take everything, for
+    /// [`settle_cork`](Self::settle_cork).
+    #[inline(always)]
+    pub(super) fn uncork_fast(
+        &mut self,
+        transport: &mut Transport,
+    ) -> Result<usize, io::Result<usize>> {
+        let length = self.cork.bytes.len();
+        if length != 0 {
+            match transport.write(&self.cork.bytes) {
+                Ok(taken) if taken == length => {}
+                result => return Err(result),
+            }
+            self.cork.bytes.clear();
+            self.cork.message_count = 0;
+        }
+        self.cork.owner = ConnId::NONE;
+        self.fast_path.leave();
+        Ok(length)
     }
 
     /// Appends the header of a payload that [`write_cork`](Self::write_cork) gets.
@@ -476,9 +514,13 @@ impl Outbox {
         output.queue.clear(&mut self.nodes);
     }
 
-    /// Gives the kernel what is queued until it takes no more.
-    pub(super) fn flush(&mut self, transport: &mut Transport, output: &mut Output) -> Flush {
-        let mut has_progressed = false;
+    /// Gives the kernel what is queued until it takes no more; adds what it took to `taken_bytes`.
+    pub(super) fn flush(
+        &mut self,
+        transport: &mut Transport,
+        output: &mut Output,
+        taken_bytes: &mut u64,
+    ) -> Flush {
         while !output.queue.is_empty() {
             let (length, result) = match output.queue.only(&self.nodes) {
                 Some(bytes) => (bytes.len(), transport.write(bytes)),
@@ -493,23 +535,22 @@ impl Outbox {
             };
             match result {
                 Ok(taken) => {
-                    self.sent_bytes += taken as u64;
+                    *taken_bytes += taken as u64;
                     output.queue.advance(&mut self.nodes, taken);
-                    has_progressed |= 0 < taken;
                     if taken < length {
-                        return Flush::Blocked { has_progressed };
+                        return Flush::Blocked;
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return Flush::Blocked { has_progressed };
+                    return Flush::Blocked;
                 }
                 Err(error) => return Flush::Failed(error.kind()),
             }
         }
         match transport.is_flushed() {
             true => Flush::Done,
-            false => Flush::Blocked { has_progressed },
+            false => Flush::Blocked,
         }
     }
 
@@ -567,12 +608,6 @@ impl Outbox {
     /// The connections whose queue has come below the low watermark.
     pub(super) fn take_below_low_mark(&mut self) -> Vec<ConnId> {
         std::mem::take(&mut self.below_low_mark)
-    }
-
-    /// How many bytes the kernel has taken since this was last asked.
-    #[inline]
-    pub(super) fn take_sent_bytes(&mut self) -> u64 {
-        std::mem::take(&mut self.sent_bytes)
     }
 
     /// Whether there was a burst of messages since this was last asked.

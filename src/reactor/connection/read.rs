@@ -202,6 +202,17 @@ pub(super) fn delivered(
     Next::ReadOn
 }
 
+/// As [`delivered`], where the fast path was left: for whatever the general way has to look at.
+#[inline(never)]
+pub(super) fn delivered_rest(rooms: &mut Rooms, connection: &mut Connection, rest: &[u8]) {
+    if !rest.is_empty() && matches!(connection.life, Life::Open | Life::Closing) {
+        connection.reading.keep_unconsumed(None, rest);
+    }
+    if connection.reading.resume(Pause::Turn) {
+        read_again(rooms, connection);
+    }
+}
+
 /// After our last words: reads and throws away, until the peer ends its side too. Returns whether the
 /// connection is to be removed.
 pub(super) fn discard(

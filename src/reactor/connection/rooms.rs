@@ -17,15 +17,17 @@ pub(super) struct OptionSet {
     pub(super) options: ConnectionOptions,
     /// Whether short replies may be corked without a look at the watermarks.
     pub(super) has_fast_path: bool,
+    /// Whether a policy may drop single messages, so that their ends are remembered.
+    pub(super) drops_messages: bool,
 }
 
 impl OptionSet {
     pub(super) fn new(options: ConnectionOptions) -> OptionSet {
-        let has_fast_path =
-            options.overflow == Overflow::Close && FAST_CORK_BYTES_MAX <= options.queue_high_bytes;
+        let drops_messages = options.overflow != Overflow::Close;
         OptionSet {
+            has_fast_path: !drops_messages && FAST_CORK_BYTES_MAX <= options.queue_high_bytes,
+            drops_messages,
             options,
-            has_fast_path,
         }
     }
 }

@@ -6,6 +6,7 @@
 //! first step; reading pauses while the queue is above its high watermark, so that a peer cannot
 //! provoke them without end.
 
+use std::io;
 use std::rc::Rc;
 
 use crate::protocol::websocket::Message;
@@ -283,10 +284,38 @@ fn write_cork(rooms: &mut Rooms, connection: &mut Connection, payload: &[u8], ru
     let written = rooms
         .outbox
         .write_cork(&mut connection.parts(), payload, rule, options);
-    rooms.stats.sent_bytes += rooms.outbox.take_sent_bytes();
-    if let Err(kind) = written {
-        end::abort(rooms, connection, CloseCause::Io(kind));
+    note_written(rooms, connection, written);
+}
+
+fn note_written(
+    rooms: &mut Rooms,
+    connection: &mut Connection,
+    written: Result<usize, io::ErrorKind>,
+) {
+    match written {
+        Ok(taken) => rooms.stats.sent_bytes += taken as u64,
+        Err(kind) => end::abort(rooms, connection, CloseCause::Io(kind)),
     }
+}
+
+/// The connection's event is over, and the fast path holds: writes what was corked.
+#[inline(always)]
+pub(super) fn uncork_fast(rooms: &mut Rooms, connection: &mut Connection) {
+    match rooms.outbox.uncork_fast(&mut connection.transport) {
+        Ok(taken) => rooms.stats.sent_bytes += taken as u64,
+        Err(result) => uncork_rest(rooms, connection, result),
+    }
+}
+
+#[inline(never)]
+fn uncork_rest(rooms: &mut Rooms, connection: &mut Connection, result: io::Result<usize>) {
+    let options = &rooms.option_sets[usize::from(connection.options)].options;
+    let parts = &mut connection.parts();
+    let written = rooms
+        .outbox
+        .settle_cork(parts, result, &[], DropRule::Never, options);
+    note_written(rooms, connection, written);
+    rooms.outbox.uncork();
 }
 
 /// The connection's event is over: writes what was corked, with one system call.
@@ -310,10 +339,13 @@ pub(super) fn flush(rooms: &mut Rooms, connection: &mut Connection) {
     if connection.transport.is_pending() {
         return;
     }
-    let flush = rooms
-        .outbox
-        .flush(&mut connection.transport, &mut connection.output);
-    rooms.stats.sent_bytes += rooms.outbox.take_sent_bytes();
+    let mut taken_bytes = 0;
+    let flush = rooms.outbox.flush(
+        &mut connection.transport,
+        &mut connection.output,
+        &mut taken_bytes,
+    );
+    rooms.stats.sent_bytes += taken_bytes;
     match flush {
         Flush::Done => {
             if connection.output.unblock() {
@@ -326,8 +358,8 @@ pub(super) fn flush(rooms: &mut Rooms, connection: &mut Connection) {
                 end::flushed(rooms, connection);
             }
         }
-        Flush::Blocked { has_progressed } => {
-            block(rooms, connection, has_progressed);
+        Flush::Blocked => {
+            block(rooms, connection, 0 < taken_bytes);
             note_level(rooms, connection);
         }
         Flush::Failed(kind) => end::abort(rooms, connection, CloseCause::Io(kind)),

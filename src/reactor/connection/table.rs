@@ -495,8 +495,8 @@ impl Table {
     #[inline(always)]
     fn begin_read(rooms: &mut Rooms, connection: &mut Connection, input: &mut [u8]) -> Ready {
         let id = connection.id;
-        let overflow = connection.options(rooms).overflow;
-        rooms.outbox.cork(id, overflow);
+        let option_set = &rooms.option_sets[usize::from(connection.options)];
+        rooms.outbox.cork(id, option_set.drops_messages);
         match read::read_fast(rooms, connection, input) {
             FastRead::Bytes { role, count } => Ready::Fast(FastMessages {
                 id,
@@ -524,15 +524,10 @@ impl Table {
             Heartbeat::In(nanos) => set_deadline(rooms, connection, Deadline::Heartbeat, nanos),
             Heartbeat::Off => clear_deadline(connection),
         }
-        // Left by whatever the general way has to look at.
-        if !rest.is_empty() || rooms.outbox.fast_path().is_none() {
-            if !rest.is_empty() && matches!(connection.life, Life::Open | Life::Closing) {
-                connection.reading.keep_unconsumed(None, rest);
-            }
-            if connection.reading.resume(Pause::Turn) {
-                read::read_again(rooms, connection);
-            }
+        if rest.is_empty() && rooms.outbox.fast_path().is_some() {
+            return send::uncork_fast(rooms, connection);
         }
+        read::delivered_rest(rooms, connection, rest);
         send::uncork(rooms, connection);
     }
 
@@ -577,8 +572,8 @@ impl Table {
     /// From here to [`uncork`](Self::uncork) the connection's own replies gather.
     pub(crate) fn cork(&mut self, id: ConnId) {
         if let Some((connection, rooms)) = self.split(id) {
-            let overflow = connection.options(rooms).overflow;
-            rooms.outbox.cork(id, overflow);
+            let option_set = &rooms.option_sets[usize::from(connection.options)];
+            rooms.outbox.cork(id, option_set.drops_messages);
         }
     }
 
