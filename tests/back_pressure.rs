@@ -71,15 +71,15 @@ fn numbers(texts: &[String]) -> Vec<usize> {
         .collect()
 }
 
-/// Reads until no more bytes arrive.
+/// Reads until no more bytes arrive, and the client can send no more.
 fn read_all(sim: &mut Sim<Room>, socket: &SimSocket) -> Vec<Received> {
     let mut events = Vec::new();
     loop {
         sim.settle();
-        let unread = sim.reactor().stats().sent_bytes;
+        let before = (sim.reactor().stats().sent_bytes, socket.unsent_bytes());
         events.extend(socket.take_events());
         sim.settle();
-        if unread == sim.reactor().stats().sent_bytes && socket.unsent_bytes() == 0 {
+        if before == (sim.reactor().stats().sent_bytes, socket.unsent_bytes()) {
             events.extend(socket.take_events());
             return events;
         }
