@@ -391,8 +391,10 @@ fn on_drain_is_called_once_when_the_queue_falls_to_the_low_watermark() {
         sim.settle();
         let (mut drained_at, mut before) = (None, usize::MAX);
         while sim.reactor().queued_bytes(id) != 0 {
+            let sent_bytes = sim.reactor().stats().sent_bytes;
             client.take_events();
             sim.settle();
+            assert!(sent_bytes < sim.reactor().stats().sent_bytes, "stuck");
             let queued = sim.reactor().queued_bytes(id);
             if drained_at.is_none() && sim.state().drains.len() == round {
                 drained_at = Some((before, queued));
