@@ -218,6 +218,28 @@ fn a_client_waits_for_the_server_to_end_the_stream() {
     );
 }
 
+// A long message that is masked is a copy already, and is queued without another one.
+#[test]
+fn a_client_keeps_the_order_of_short_and_long_messages() {
+    let mut sim = Sim::new(Vec::new(), |reactor: &mut Reactor<Vec<usize>>| {
+        let listening = reactor.websocket("0.0.0.0:8080", |ws| {
+            ws.on_open(|ws, _| ws.send("go"));
+            ws.on_message(|ws, message| ws.state.push(message.as_bytes().len()));
+        });
+        listening.unwrap();
+        let made = reactor.connect_websocket("ws://localhost:8080/", |ws| {
+            ws.on_message(|ws, _| {
+                for length in [5, 20_000, 6, 100_000, 7] {
+                    ws.send("x".repeat(length));
+                }
+            });
+        });
+        made.unwrap();
+    });
+    sim.settle();
+    assert_eq!(*sim.state(), [5, 20_000, 6, 100_000, 7]);
+}
+
 #[test]
 fn an_invalid_url_fails_before_connecting() {
     Reactor::run((), |reactor| {

@@ -444,6 +444,24 @@ mod tests {
         assert_eq!(event_loop.reactor.connection_count(), 0);
     }
 
+    #[test]
+    fn bytes_sent_and_closed_before_the_name_is_looked_up_arrive() {
+        let (listener, address) = live();
+        let mut event_loop = racing(vec![address]);
+        let id = event_loop.reactor.table.connection_ids()[0];
+        assert!(event_loop.reactor.send(id, "hello").is_queued());
+        assert!(event_loop.reactor.close(id).is_queued());
+        let reading = std::thread::spawn(move || {
+            let (mut peer, _) = listener.accept().unwrap();
+            let mut text = String::new();
+            std::io::Read::read_to_string(&mut peer, &mut text).unwrap();
+            text
+        });
+        until(&mut event_loop, |event_loop| !event_loop.state.is_empty());
+        assert_eq!(event_loop.state, ["Local"]);
+        assert_eq!(reading.join().unwrap(), "hello");
+    }
+
     // C5
     #[test]
     fn a_name_without_an_address_ends_in_one_close() {
