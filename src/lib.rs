@@ -232,11 +232,13 @@ pub use reactor::transport::memory::Faults;
 #[doc(inline)]
 pub use reactor::{EventLoop, SetupResult};
 #[doc(inline)]
+pub use server::event_stream::EventStream;
+#[doc(inline)]
 pub use server::origins::Origins;
 #[doc(inline)]
 pub use server::reply::{Body, HeaderError, Reply, Responder};
 #[doc(inline)]
-pub use server::request::{EventStream, Request};
+pub use server::request::Request;
 #[doc(inline)]
 pub use server::router::Router;
 #[doc(inline)]

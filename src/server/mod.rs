@@ -1,5 +1,6 @@
 //! What accepted connections are for: HTTP with routes, WebSockets, event streams, raw streams.
 
+pub(crate) mod event_stream;
 pub(crate) mod log_limit;
 pub(crate) mod origins;
 pub(crate) mod path;
