@@ -39,7 +39,7 @@ impl<S: 'static> EventStream<'_, S> {
     pub fn retry(self, delay: Duration) -> Self {
         let mut line = Vec::new();
         event_stream::encode_retry(delay, &mut line);
-        self.reactor.send_to_stream(self.id, &line);
+        self.reactor.send_event_lines(self.id, &line);
         self
     }
 

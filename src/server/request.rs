@@ -158,7 +158,7 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
             if is_head {
                 self.reactor.complete(id);
             } else {
-                self.reactor.begin_events(id, chunked);
+                self.reactor.begin_event_stream(id, chunked);
             }
         }
         EventStream {

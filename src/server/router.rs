@@ -611,8 +611,7 @@ impl<S: 'static> Handler<S> for Router<S> {
         }
         match deadline {
             Deadline::Heartbeat => {
-                cx.reactor.send_comment(id);
-                cx.reactor.restart_heartbeat(id);
+                cx.reactor.send_stream_heartbeat(id);
             }
             // The answer is still on its way, and has a deadline of its own.
             Deadline::KeepAlive if 0 < cx.reactor.queued_bytes(id) => {
