@@ -14,11 +14,11 @@ use crate::reactor::close::{Close, CloseCause, Deadline};
 use crate::reactor::config::ConnectionOptions;
 use crate::reactor::connection::Connection;
 use crate::reactor::connection::table::FastMessages;
-use crate::reactor::id::{ConnId, ListenerId};
+use crate::reactor::id::ConnId;
 use crate::reactor::protocol::Protocol;
 use crate::reactor::reactor::Reactor;
 use crate::reactor::reactor::{Cx, Handler, Received};
-use crate::reactor::transport::endpoint::ListenOptions;
+use crate::reactor::transport::listener::Address;
 use crate::session::websocket::{Handshake, peer_ended};
 
 use super::origins::{Gate, Origins, preflight};
@@ -63,7 +63,7 @@ pub struct Router<S> {
 }
 
 impl<S: 'static> Router<S> {
-    fn new(options: ConnectionOptions, limits: http::Limits) -> Router<S> {
+    pub(crate) fn new(options: ConnectionOptions, limits: http::Limits) -> Router<S> {
         Router {
             name: String::new(),
             asked: None,
@@ -144,6 +144,28 @@ impl<S: 'static> Router<S> {
             pattern: Pattern::new(path),
             endpoint: Endpoint::WebSocket(Box::new(route)),
         });
+    }
+
+    /// Keeps the options of the router and of its routes with the reactor, once all routes are there.
+    /// Returns the index of the router's own.
+    ///
+    /// # Errors
+    ///
+    /// When the setup chose options that are not valid together.
+    pub(crate) fn seal(&mut self, reactor: &mut Reactor<S>) -> io::Result<u16> {
+        self.options_index = reactor.add_options(self.options.clone())?;
+        for route in &mut self.routes {
+            if let Endpoint::WebSocket(route) = &mut route.endpoint {
+                route.options_index = reactor.add_options(route.callbacks.options.clone())?;
+                route.callbacks.seal();
+            }
+        }
+        Ok(self.options_index)
+    }
+
+    /// Sets the address that log lines name.
+    pub(crate) fn set_address(&mut self, address: &Address) {
+        self.name = format!("http {address}");
     }
 
     // ── requests ─────────────────────────────────────────────────────────────────────────────
@@ -649,35 +671,5 @@ impl<S: 'static> Handler<S> for Router<S> {
         if let Some(route) = self.opened_websocket_mut(cx, id) {
             route.callbacks.failed(cx, id, cause);
         }
-    }
-}
-
-impl<S: 'static> Reactor<S> {
-    /// Listens on `HOST:PORT` (port 0 picks one) or `unix:PATH` for HTTP/1.1; `setup` adds the
-    /// routes and runs once.
-    ///
-    /// # Errors
-    ///
-    /// When the address cannot be listened on; the message names it.
-    pub fn http<'a>(
-        &mut self,
-        address: impl Into<ListenOptions<'a>>,
-        setup: impl FnOnce(&mut Router<S>),
-    ) -> io::Result<ListenerId> {
-        let config = self.config();
-        let mut router = Router::new(config.options.clone(), config.http);
-        setup(&mut router);
-        router.options_index = self.add_options(router.options.clone())?;
-        for route in &mut router.routes {
-            if let Endpoint::WebSocket(route) = &mut route.endpoint {
-                route.options_index = self.add_options(route.callbacks.options.clone())?;
-                route.callbacks.seal();
-            }
-        }
-        let options = router.options_index;
-        self.listen(&address.into(), options, |address| {
-            router.name = format!("http {address}");
-            Box::new(router)
-        })
     }
 }

@@ -1,21 +1,16 @@
 //! WebSockets that are accepted.
 
-use std::io;
 use std::ops::{Deref, DerefMut};
 
 use crate::protocol::http::{Status, upgrade};
 use crate::protocol::websocket::Role;
 use crate::reactor::config::ConnectionOptions;
-use crate::reactor::id::{ConnId, ListenerId};
+use crate::reactor::id::ConnId;
 use crate::reactor::reactor::Cx;
-use crate::reactor::reactor::Reactor;
 use crate::session::websocket::{Handshake, WebSocketCallbacks};
-
-use crate::reactor::transport::endpoint::ListenOptions;
 
 use super::reply::Reply;
 use super::request::Request;
-use super::router::Router;
 
 type BeforeOpen<S> = Box<dyn FnMut(&mut Request<'_, '_, S>) -> Result<(), Reply>>;
 
@@ -89,24 +84,6 @@ impl<S: 'static> WebSocketRoute<S> {
         };
         self.callbacks
             .open(cx, id, Role::Server, self.options_index, &handshake);
-    }
-}
-
-impl<S: 'static> Reactor<S> {
-    /// Listens on `HOST:PORT` (port 0 picks one) or `unix:PATH` for WebSockets on any path;
-    /// `setup` names the callbacks and runs once. A plain HTTP request gets 426.
-    ///
-    /// # Errors
-    ///
-    /// When the address cannot be listened on; the message names it.
-    pub fn websocket<'a>(
-        &mut self,
-        address: impl Into<ListenOptions<'a>>,
-        setup: impl FnOnce(&mut WebSocketRoute<S>),
-    ) -> io::Result<ListenerId> {
-        self.http(address, |router: &mut Router<S>| {
-            router.websocket("*", setup);
-        })
     }
 }
 
