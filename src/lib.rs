@@ -200,7 +200,9 @@ mod server;
 mod session;
 
 #[doc(inline)]
-pub use client::websocket::{WebSocketClient, WebSocketClientId};
+pub use client::connect::WebSocketClientId;
+#[doc(inline)]
+pub use client::websocket::WebSocketClient;
 #[doc(inline)]
 pub use protocol::http::Status;
 #[doc(inline)]
