@@ -61,7 +61,7 @@ pub(crate) struct Gate {
 }
 
 /// Headers that are added to an answer.
-pub(crate) type Extra = Vec<(&'static str, String)>;
+pub(crate) type ExtraHeaders = Vec<(&'static str, String)>;
 
 impl Default for Gate {
     fn default() -> Self {
@@ -84,7 +84,7 @@ impl Gate {
         head: &RequestHead<'_>,
         name: &str,
         now: Duration,
-    ) -> Result<Extra, Reply> {
+    ) -> Result<ExtraHeaders, Reply> {
         let origin = head.headers.first("origin");
         if !self.origins.allow(origin, head.host()) {
             if let Some(suppressed) = self.refused.is_due(now) {
@@ -118,7 +118,7 @@ impl Gate {
 /// What a preflight learns beside the methods of a path; nothing, where a request is none.
 ///
 /// Source: Fetch, "CORS-preflight request".
-pub(crate) fn preflight(head: &RequestHead<'_>, methods: &str) -> Extra {
+pub(crate) fn preflight(head: &RequestHead<'_>, methods: &str) -> ExtraHeaders {
     let asks_for = |name| head.headers.first(name);
     if head.method != "OPTIONS" || asks_for("access-control-request-method").is_none() {
         return Vec::new();

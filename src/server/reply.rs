@@ -96,7 +96,7 @@ impl Reply {
     }
 
     /// Adds headers that are known to be good.
-    pub(crate) fn with_extra(mut self, headers: &[(&'static str, String)]) -> Reply {
+    pub(crate) fn with_extra_headers(mut self, headers: &[(&'static str, String)]) -> Reply {
         let headers = headers.iter();
         self.headers
             .extend(headers.map(|(name, value)| (Cow::Borrowed(*name), value.clone())));
@@ -207,7 +207,7 @@ impl<S: 'static> Reactor<S> {
         let Some(exchange) = self.exchange(id) else {
             return;
         };
-        let owed = exchange.take_owed_headers();
+        let extra = exchange.take_extra_headers();
         let head = ResponseHead {
             status: reply.status,
             is_http_10: exchange.is_http_10(),
@@ -227,8 +227,8 @@ impl<S: 'static> Reactor<S> {
             .headers
             .iter()
             .map(|(name, value)| (name.as_ref(), value.as_str()));
-        let owed = owed.iter().map(|(name, value)| (*name, value.as_str()));
-        head.encode(own.chain(owed), &mut out);
+        let extra = extra.iter().map(|(name, value)| (*name, value.as_str()));
+        head.encode(own.chain(extra), &mut out);
         out.extend_from_slice(body);
         self.queue_owned_reply(id, out);
         self.complete(id);

@@ -188,7 +188,7 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
         let date = self.reactor.date();
         let exchange = self.reactor.exchange(self.id)?;
         let chunked = !exchange.is_http_10();
-        let owed = exchange.take_owed_headers();
+        let extra = exchange.take_extra_headers();
         exchange.begin_stream(chunked);
         let head = ResponseHead {
             status: Status::OK,
@@ -200,8 +200,8 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
             is_chunked: chunked,
         };
         let mut out = Vec::with_capacity(256);
-        let owed = owed.iter().map(|(name, value)| (*name, value.as_str()));
-        head.encode(headers.iter().copied().chain(owed), &mut out);
+        let extra = extra.iter().map(|(name, value)| (*name, value.as_str()));
+        head.encode(headers.iter().copied().chain(extra), &mut out);
         self.reactor.queue_reply(self.id, &out);
         Some(chunked)
     }

@@ -240,7 +240,7 @@ impl<S: 'static> Router<S> {
         match self.gate.admit(&parsed.head, &self.name, cx.reactor.now()) {
             Ok(headers) => {
                 if let Some(exchange) = cx.reactor.exchange(id) {
-                    exchange.owe_headers(headers);
+                    exchange.set_extra_headers(headers);
                 }
             }
             Err(reply) => {
@@ -450,7 +450,7 @@ fn open_websocket<S: 'static>(
     } = request;
     let headers = reactor
         .exchange(id)
-        .map_or_else(Vec::new, |exchange| exchange.take_owed_headers());
+        .map_or_else(Vec::new, |exchange| exchange.take_extra_headers());
     reactor.set_route(id, index);
     let handshake = Handshake {
         path: head.path(),
@@ -522,7 +522,9 @@ fn not_found(head: &RequestHead<'_>, allowed: &[String]) -> Reply {
         Status::METHOD_NOT_ALLOWED.into()
     };
     let shared = preflight(head, &methods);
-    reply.with_extra(&[("Allow", methods)]).with_extra(&shared)
+    reply
+        .with_extra_headers(&[("Allow", methods)])
+        .with_extra_headers(&shared)
 }
 
 /// Refuses a request that no route has seen. Who sends what must not be, or what it must not, has
@@ -548,7 +550,7 @@ fn refused(refusal: upgrade::Refusal) -> Reply {
 
 fn draining() -> Reply {
     let reply: Reply = Status::SERVICE_UNAVAILABLE.into();
-    reply.with_extra(&[("Retry-After", "1".to_owned())])
+    reply.with_extra_headers(&[("Retry-After", "1".to_owned())])
 }
 
 impl<S: 'static> Handler<S> for Router<S> {

@@ -96,5 +96,5 @@ pub(crate) fn upgrade_required() -> Reply {
         ("Upgrade", "websocket"),
         ("Connection", "Upgrade"),
     ];
-    reply.with_extra(&headers.map(|(name, value)| (name, value.to_owned())))
+    reply.with_extra_headers(&headers.map(|(name, value)| (name, value.to_owned())))
 }
