@@ -21,7 +21,7 @@ use crate::reactor::reactor::{Cx, Handler, Received};
 use crate::reactor::transport::listener::Address;
 use crate::session::websocket::{Handshake, peer_ended};
 
-use super::origins::{Gate, Origins, preflight};
+use super::origins::{OriginCheck, Origins, preflight};
 use super::path::{Parameters, Pattern};
 use super::reply::Reply;
 use super::request::Request;
@@ -55,7 +55,7 @@ pub struct Router<S> {
     routes: Vec<Route<S>>,
     options: ConnectionOptions,
     options_index: u16,
-    pub(crate) gate: Gate,
+    pub(crate) origin_check: OriginCheck,
     guard: Option<Guard<S>>,
     /// The pattern of a request that matches no route.
     unmatched: Pattern,
@@ -70,7 +70,7 @@ impl<S: 'static> Router<S> {
             routes: Vec::new(),
             options,
             options_index: 0,
-            gate: Gate::default(),
+            origin_check: OriginCheck::default(),
             guard: None,
             unmatched: Pattern::new("*"),
             limits,
@@ -86,7 +86,7 @@ impl<S: 'static> Router<S> {
     /// Which pages may use this router. Refused requests get 403 and the end of the connection,
     /// allowed ones the headers of cross-origin sharing.
     pub fn origins(&mut self, origins: Origins) {
-        self.gate.origins = origins;
+        self.origin_check.origins = origins;
     }
 
     /// May refuse any request before its route sees it, upgrades too. With status 400 or 403 that
@@ -237,7 +237,7 @@ impl<S: 'static> Router<S> {
         };
         exchange.begin(&parsed);
         // Before its body: what a page may not ask for is not read.
-        match self.gate.admit(&parsed.head, &self.name, cx.reactor.now()) {
+        match self.origin_check.check(&parsed.head, &self.name, cx.reactor.now()) {
             Ok(headers) => {
                 if let Some(exchange) = cx.reactor.exchange(id) {
                     exchange.set_extra_headers(headers);
