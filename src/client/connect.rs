@@ -34,10 +34,10 @@ impl<S: 'static> Reactor<S> {
         url: &str,
         setup: impl FnOnce(&mut WebSocketClient<S>),
     ) -> io::Result<ConnId> {
-        let url = parse(url)?;
+        let url = parse_url(url)?;
         let name = format!("websocket to {}", url.host);
         let (client, options) = WebSocketClient::build(self, name, true, setup)?;
-        let protocol = upgrade_to(&url);
+        let protocol = upgrade_request_to(&url);
         let to = url.address();
         self.connect(&to.into(), Box::new(client), options, protocol)
     }
@@ -72,8 +72,8 @@ impl<S: 'static> Reactor<S> {
         url: &str,
         from: Option<std::net::IpAddr>,
     ) -> io::Result<ConnId> {
-        let url = parse(url)?;
-        let protocol = upgrade_to(&url);
+        let url = parse_url(url)?;
+        let protocol = upgrade_request_to(&url);
         let to = ConnectOptions::new(url.address()).from_address(from);
         self.connect_for(client.handler, &to, client.options, protocol)
     }
@@ -103,7 +103,7 @@ impl<S: 'static> Reactor<S> {
     }
 }
 
-fn parse(url: &str) -> io::Result<WebSocketUrl<'_>> {
+fn parse_url(url: &str) -> io::Result<WebSocketUrl<'_>> {
     WebSocketUrl::parse(url).map_err(|error| {
         io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -112,7 +112,7 @@ fn parse(url: &str) -> io::Result<WebSocketUrl<'_>> {
     })
 }
 
-fn upgrade_to(url: &WebSocketUrl<'_>) -> Protocol {
+fn upgrade_request_to(url: &WebSocketUrl<'_>) -> Protocol {
     Protocol::Upgrade(Box::new(Upgrade {
         host: url.host.to_owned(),
         target: url.target(),

@@ -14,7 +14,7 @@ use crate::reactor::id::ConnId;
 use crate::reactor::protocol::{Protocol, Upgrade};
 use crate::reactor::reactor::Reactor;
 use crate::reactor::reactor::{Cx, Handler, Received};
-use crate::session::websocket::{Handshake, WebSocketCallbacks, peer_ended};
+use crate::session::websocket::{Handshake, WebSocketCallbacks, finish_without_close};
 
 /// The callbacks, the options and the request of a WebSocket client.
 ///
@@ -100,7 +100,7 @@ impl<S: 'static> WebSocketClient<S> {
         Ok(())
     }
 
-    fn ask(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
+    fn send_request(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
         let Some(Protocol::Upgrade(wanted)) = protocol(cx, id) else {
             return;
         };
@@ -125,7 +125,7 @@ impl<S: 'static> WebSocketClient<S> {
     }
 
     /// Takes the answer off the front of what came; how much of it that was.
-    fn receive_answer(&mut self, cx: &mut Cx<'_, S>, id: ConnId, input: &[u8]) -> usize {
+    fn receive_response(&mut self, cx: &mut Cx<'_, S>, id: ConnId, input: &[u8]) -> usize {
         let limits = cx.reactor.config().http;
         let mut used = 0;
         loop {
@@ -137,7 +137,7 @@ impl<S: 'static> WebSocketClient<S> {
                     let is_interim = parsed.status.is_informational()
                         && parsed.status != Status::SWITCHING_PROTOCOLS;
                     if !is_interim {
-                        self.take_answer(cx, id, &parsed);
+                        self.handle_response(cx, id, &parsed);
                         return used;
                     }
                 }
@@ -149,7 +149,7 @@ impl<S: 'static> WebSocketClient<S> {
         }
     }
 
-    fn take_answer(&mut self, cx: &mut Cx<'_, S>, id: ConnId, parsed: &ParsedResponse<'_>) {
+    fn handle_response(&mut self, cx: &mut Cx<'_, S>, id: ConnId, parsed: &ParsedResponse<'_>) {
         let Some(Protocol::Upgrade(upgrade)) = cx.reactor.protocol_mut(id) else {
             return;
         };
@@ -189,7 +189,7 @@ impl<S: 'static> Handler<S> for WebSocketClient<S> {
     }
 
     fn open(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
-        self.ask(cx, id);
+        self.send_request(cx, id);
     }
 
     #[inline]
@@ -197,7 +197,7 @@ impl<S: 'static> Handler<S> for WebSocketClient<S> {
         match protocol(cx, id) {
             Some(Protocol::WebSocket(_)) => self.callbacks.receive(cx, id, input),
             Some(Protocol::Upgrade(_)) => {
-                let used = self.receive_answer(cx, id, input);
+                let used = self.receive_response(cx, id, input);
                 // Bytes behind the answer are the WebSocket's first.
                 match protocol(cx, id) {
                     Some(Protocol::WebSocket(_)) if used < input.len() => {
@@ -223,7 +223,7 @@ impl<S: 'static> Handler<S> for WebSocketClient<S> {
 
     fn end(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
         if matches!(protocol(cx, id), Some(Protocol::WebSocket(_))) {
-            peer_ended(cx.reactor, id);
+            finish_without_close(cx.reactor, id);
         } else {
             cx.reactor.abort(id, CloseCause::Http(HttpError::Truncated));
         }

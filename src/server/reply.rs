@@ -198,11 +198,11 @@ impl<S: 'static> Reactor<S> {
                     && exchange.request() == responder.request => {}
             _ => return Sent::Gone,
         }
-        self.respond(responder.id, reply.into());
+        self.send_reply(responder.id, reply.into());
         Sent::Queued
     }
 
-    pub(crate) fn respond(&mut self, id: ConnId, reply: Reply) {
+    pub(crate) fn send_reply(&mut self, id: ConnId, reply: Reply) {
         let date = self.date();
         let Some(exchange) = self.exchange(id) else {
             return;
@@ -231,16 +231,16 @@ impl<S: 'static> Reactor<S> {
         head.encode(own.chain(extra), &mut out);
         out.extend_from_slice(body);
         self.queue_owned_reply(id, out);
-        self.complete(id);
+        self.complete_reply(id);
     }
 
     /// The answer to the request being handled is complete: the next one, or the end.
-    pub(crate) fn complete(&mut self, id: ConnId) {
+    pub(crate) fn complete_reply(&mut self, id: ConnId) {
         let keep_alive_timeout = self.config().keep_alive_timeout;
         let Some(exchange) = self.exchange(id) else {
             return;
         };
-        if exchange.complete() {
+        if exchange.complete_reply() {
             self.set_deadline(id, Deadline::KeepAlive, keep_alive_timeout);
             self.resume_after_answer(id);
         } else {

@@ -109,7 +109,7 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
         if std::mem::replace(&mut self.is_answered, true) {
             return Sent::Gone;
         }
-        self.reactor.respond(self.id, reply.into());
+        self.reactor.send_reply(self.id, reply.into());
         Sent::Queued
     }
 
@@ -156,7 +156,7 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
                 .exchange(id)
                 .is_some_and(|exchange| exchange.is_head_request());
             if is_head {
-                self.reactor.complete(id);
+                self.reactor.complete_reply(id);
             } else {
                 self.reactor.begin_event_stream(id, chunked);
             }
@@ -218,7 +218,7 @@ impl<S: 'static> Reactor<S> {
         if !out.is_empty() {
             self.queue_reply(id, &out);
         }
-        self.complete(id);
+        self.complete_reply(id);
         Sent::Queued
     }
 }

@@ -19,13 +19,13 @@ use crate::reactor::protocol::Protocol;
 use crate::reactor::reactor::Reactor;
 use crate::reactor::reactor::{Cx, Handler, Received};
 use crate::reactor::transport::listener::Address;
-use crate::session::websocket::{Handshake, peer_ended};
+use crate::session::websocket::{Handshake, finish_without_close};
 
 use super::origins::{OriginCheck, Origins, preflight};
 use super::path::{Parameters, Pattern};
 use super::reply::Reply;
 use super::request::Request;
-use super::websocket::{WebSocketRoute, upgrade_required};
+use super::websocket::{WebSocketRoute, upgrade_required_reply};
 
 /// A body that comes at least this fast, in bytes per second, does not run out of time.
 const BODY_BYTES_PER_SECOND: u64 = 16 * 1024;
@@ -51,7 +51,7 @@ pub struct Router<S> {
     /// `http` and the real address.
     name: String,
     /// The route of the request that is being handled, for log lines.
-    asked: Option<usize>,
+    current_route: Option<usize>,
     routes: Vec<Route<S>>,
     options: ConnectionOptions,
     options_index: u16,
@@ -66,7 +66,7 @@ impl<S: 'static> Router<S> {
     pub(crate) fn new(options: ConnectionOptions, limits: http::Limits) -> Router<S> {
         Router {
             name: String::new(),
-            asked: None,
+            current_route: None,
             routes: Vec::new(),
             options,
             options_index: 0,
@@ -174,7 +174,7 @@ impl<S: 'static> Router<S> {
     #[inline(never)]
     fn receive_requests(&mut self, cx: &mut Cx<'_, S>, id: ConnId, input: &[u8]) -> usize {
         let mut rest = input;
-        self.asked = None;
+        self.current_route = None;
         while !cx.reactor.is_stopped() {
             if !cx.reactor.is_open(id) {
                 return input.len();
@@ -198,7 +198,7 @@ impl<S: 'static> Router<S> {
                 Ok(true) => cx.reactor.charge_message(id),
                 Ok(false) => break,
                 Err(error) => {
-                    self.refuse(cx, id, error);
+                    self.fail_request(cx, id, error);
                     return input.len();
                 }
             }
@@ -237,24 +237,27 @@ impl<S: 'static> Router<S> {
         };
         exchange.begin(&parsed);
         // Before its body: what a page may not ask for is not read.
-        match self.origin_check.check(&parsed.head, &self.name, cx.reactor.now()) {
+        match self
+            .origin_check
+            .check(&parsed.head, &self.name, cx.reactor.now())
+        {
             Ok(headers) => {
                 if let Some(exchange) = cx.reactor.exchange(id) {
                     exchange.set_extra_headers(headers);
                 }
             }
             Err(reply) => {
-                turn_away(cx, id, reply);
+                send_refusal(cx, id, reply);
                 return Ok(true);
             }
         }
         match parsed.body.length() {
-            Some(0) => self.handle(cx, id, &parsed, &[]),
+            Some(0) => self.handle_request(cx, id, &parsed, &[]),
             Some(length) if length <= rest.len() as u64 => {
                 parsed.body.check(&self.limits)?;
                 let (body, after) = rest.split_at(length as usize);
                 *rest = after;
-                self.handle(cx, id, &parsed, body);
+                self.handle_request(cx, id, &parsed, body);
             }
             _ => {
                 parsed.body.check(&self.limits)?;
@@ -290,19 +293,25 @@ impl<S: 'static> Router<S> {
         let mut storage = HeaderStorage::new();
         // It was parsed before, and is now parsed again instead of being kept taken apart.
         if let Some(parsed) = http::parse_request_head(&head, &mut storage, &self.limits)? {
-            self.handle(cx, id, &parsed, &body);
+            self.handle_request(cx, id, &parsed, &body);
         }
         Ok(true)
     }
 
-    fn handle(&mut self, cx: &mut Cx<'_, S>, id: ConnId, parsed: &ParsedHead<'_>, body: &[u8]) {
+    fn handle_request(
+        &mut self,
+        cx: &mut Cx<'_, S>,
+        id: ConnId,
+        parsed: &ParsedHead<'_>,
+        body: &[u8],
+    ) {
         let head = &parsed.head;
         let upgrade = match upgrade::check(parsed) {
             Ok(upgrade) => upgrade,
-            Err(refusal) => return turn_away(cx, id, refused(refusal)),
+            Err(refusal) => return send_refusal(cx, id, refusal_reply(refusal)),
         };
-        let (found, allowed) = find(&self.routes, head, upgrade.is_some());
-        self.asked = found.as_ref().map(|(index, _)| *index);
+        let (found, allowed) = find_route(&self.routes, head, upgrade.is_some());
+        self.current_route = found.as_ref().map(|(index, _)| *index);
         let (pattern, parameters, endpoint) = match found {
             Some((index, parameters)) => {
                 let Route { pattern, endpoint } = &mut self.routes[index];
@@ -327,24 +336,24 @@ impl<S: 'static> Router<S> {
                 return;
             }
             if let Err(reply) = outcome {
-                return turn_away(cx, id, reply);
+                return send_refusal(cx, id, reply);
             }
         }
         match endpoint {
             None => {
-                request.reply(not_found(head, &allowed));
+                request.reply(no_route_reply(head, &allowed));
             }
-            Some((_, Endpoint::Request { call, .. })) => answer(&mut request, call),
+            Some((_, Endpoint::Request { call, .. })) => call_route(&mut request, call),
             Some((index, Endpoint::WebSocket(route))) => match upgrade {
                 Some(upgrade) => open_websocket(request, route, index as u16, &upgrade),
                 None => {
-                    request.reply(upgrade_required());
+                    request.reply(upgrade_required_reply());
                 }
             },
         }
     }
 
-    fn refuse(&self, cx: &mut Cx<'_, S>, id: ConnId, error: HttpError) {
+    fn fail_request(&self, cx: &mut Cx<'_, S>, id: ConnId, error: HttpError) {
         let stats = cx.reactor.stats_mut();
         let misdirected = match error {
             HttpError::TlsOnPlainPort => Some((
@@ -404,7 +413,7 @@ impl<S: 'static> Router<S> {
     }
 }
 
-fn answer<S: 'static>(request: &mut Request<'_, '_, S>, call: &mut OnRequest<S>) {
+fn call_route<S: 'static>(request: &mut Request<'_, '_, S>, call: &mut OnRequest<S>) {
     request.reactor.note_callback("request");
     call(request);
     if !request.is_answered && !request.reactor.is_stopped() {
@@ -425,7 +434,7 @@ fn open_websocket<S: 'static>(
     upgrade: &upgrade::Upgrade<'_>,
 ) {
     if request.reactor.is_draining() {
-        request.reply(draining());
+        request.reply(draining_reply());
         return;
     }
     if let Some(before_open) = &mut route.before_open {
@@ -464,7 +473,7 @@ fn open_websocket<S: 'static>(
 }
 
 /// The route for a request; where there is none, the methods its path has.
-fn find<'h, S>(
+fn find_route<'h, S>(
     routes: &[Route<S>],
     head: &RequestHead<'h>,
     wants_upgrade: bool,
@@ -480,7 +489,7 @@ fn find<'h, S>(
             Endpoint::WebSocket(_) if matches!(head.method, "GET" | "HEAD") => {
                 plain_websocket = plain_websocket.or(Some((index, parameters)))
             }
-            Endpoint::WebSocket(_) => allow("GET", &mut allowed),
+            Endpoint::WebSocket(_) => add_method("GET", &mut allowed),
             Endpoint::Request { method, .. } => {
                 let fits = *method == head.method
                     || *method == "*"
@@ -488,20 +497,20 @@ fn find<'h, S>(
                 if fits {
                     return (Some((index, parameters)), allowed);
                 }
-                allow(method, &mut allowed);
+                add_method(method, &mut allowed);
             }
         }
     }
     (plain_websocket, allowed)
 }
 
-fn allow(method: &str, allowed: &mut Vec<String>) {
+fn add_method(method: &str, allowed: &mut Vec<String>) {
     if !allowed.iter().any(|known| known == method) {
         allowed.push(method.to_owned());
     }
 }
 
-fn not_found(head: &RequestHead<'_>, allowed: &[String]) -> Reply {
+fn no_route_reply(head: &RequestHead<'_>, allowed: &[String]) -> Reply {
     // Neither names a path that could be missing.
     let is_about_the_server = head.path() == "*" || head.method == "CONNECT";
     if allowed.is_empty() && !is_about_the_server {
@@ -530,25 +539,25 @@ fn not_found(head: &RequestHead<'_>, allowed: &[String]) -> Reply {
 /// Refuses a request that no route has seen. Who sends what must not be, or what it must not, has
 /// nothing more to ask for on this connection; with another status, such as 401 or 426, it may know
 /// what to do next.
-fn turn_away<S: 'static>(cx: &mut Cx<'_, S>, id: ConnId, reply: Reply) {
+fn send_refusal<S: 'static>(cx: &mut Cx<'_, S>, id: ConnId, reply: Reply) {
     if matches!(reply.status, Status::BAD_REQUEST | Status::FORBIDDEN)
         && let Some(exchange) = cx.reactor.exchange(id)
     {
         exchange.close_after();
     }
-    cx.reactor.respond(id, reply);
+    cx.reactor.send_reply(id, reply);
 }
 
-fn refused(refusal: upgrade::Refusal) -> Reply {
+fn refusal_reply(refusal: upgrade::Refusal) -> Reply {
     let reply = if refusal.status() == Status::UPGRADE_REQUIRED {
-        upgrade_required()
+        upgrade_required_reply()
     } else {
         refusal.status().into()
     };
     reply.body(format!("{refusal}\n"))
 }
 
-fn draining() -> Reply {
+fn draining_reply() -> Reply {
     let reply: Reply = Status::SERVICE_UNAVAILABLE.into();
     reply.with_extra_headers(&[("Retry-After", "1".to_owned())])
 }
@@ -559,7 +568,7 @@ impl<S: 'static> Handler<S> for Router<S> {
             Some(connection) if matches!(connection.protocol(), Protocol::WebSocket(_)) => {
                 Some(usize::from(connection.route()))
             }
-            _ => self.asked,
+            _ => self.current_route,
         };
         match route.and_then(|index| self.routes.get(index)) {
             Some(Route {
@@ -617,7 +626,7 @@ impl<S: 'static> Handler<S> for Router<S> {
 
     fn end(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
         match cx.reactor.protocol(id) {
-            Some(Protocol::WebSocket(_)) => peer_ended(cx.reactor, id),
+            Some(Protocol::WebSocket(_)) => finish_without_close(cx.reactor, id),
             Some(_) => cx.reactor.finish(id, Close::new(CloseCause::Peer), false),
             None => {}
         }

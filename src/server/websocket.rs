@@ -88,7 +88,7 @@ impl<S: 'static> WebSocketRoute<S> {
 }
 
 /// The answer to a request for a WebSocket path that is not an upgrade.
-pub(crate) fn upgrade_required() -> Reply {
+pub(crate) fn upgrade_required_reply() -> Reply {
     let reply = Reply::new(Status::UPGRADE_REQUIRED).body("this is a WebSocket\n");
     // A header that is for this hop only is named in `Connection`. Source: RFC 9110, section 7.8.
     let headers = [

@@ -278,8 +278,8 @@ pub struct WebSocketCallbacks<S> {
     short_bytes_max: usize,
     closures: Closures<S>,
     /// Who is called: the closures, or an object in their place; settled by `seal`.
-    receiver: Box<dyn WebSocketHandler<S>>,
-    has_object: bool,
+    handler: Box<dyn WebSocketHandler<S>>,
+    has_own_handler: bool,
 }
 
 impl<S: 'static> WebSocketCallbacks<S> {
@@ -289,14 +289,14 @@ impl<S: 'static> WebSocketCallbacks<S> {
             ping_interval_nanos: None,
             short_bytes_max: 0,
             closures: Closures::default(),
-            receiver: Box::new(Closures::default()),
-            has_object: false,
+            handler: Box::new(Closures::default()),
+            has_own_handler: false,
         }
     }
 
     #[inline]
-    fn receiver(&mut self) -> &mut dyn WebSocketHandler<S> {
-        self.receiver.as_mut()
+    fn handler_mut(&mut self) -> &mut dyn WebSocketHandler<S> {
+        self.handler.as_mut()
     }
 
     /// Limits, watermarks, policy and deadlines; they start as the reactor's.
@@ -364,14 +364,14 @@ impl<S: 'static> WebSocketCallbacks<S> {
 
     /// Gives all callbacks to one object, instead of closures.
     pub fn handler(&mut self, handler: impl WebSocketHandler<S>) {
-        self.receiver = Box::new(handler);
-        self.has_object = true;
+        self.handler = Box::new(handler);
+        self.has_own_handler = true;
     }
 
     /// Nothing more will be set; what a message needs of the options is made ready.
     pub(crate) fn seal(&mut self) {
-        if !self.has_object {
-            self.receiver = Box::new(std::mem::take(&mut self.closures));
+        if !self.has_own_handler {
+            self.handler = Box::new(std::mem::take(&mut self.closures));
         }
         self.short_bytes_max = self.options.websocket.short_bytes_max();
         self.ping_interval_nanos = self.options.ping_interval.map(deadline_nanos);
@@ -393,7 +393,7 @@ impl<S: 'static> WebSocketCallbacks<S> {
         cx.reactor.mark_opened(id);
         self.restart_ping(cx.reactor, id);
         cx.reactor.note_callback("on_open");
-        self.receiver().on_open(
+        self.handler_mut().on_open(
             &mut Ws {
                 state: cx.state,
                 reactor: cx.reactor,
@@ -415,7 +415,7 @@ impl<S: 'static> WebSocketCallbacks<S> {
     /// Delivers what is in `input`; returns how much was consumed.
     pub(crate) fn receive(&mut self, cx: &mut Cx<'_, S>, id: ConnId, input: &mut [u8]) -> usize {
         cx.reactor.note_callback("on_message");
-        self.receive_any(cx, id, input, false)
+        self.receive_general(cx, id, input, false)
     }
 
     /// Delivers what is in `input`, of which there is some, by the fast path as long as it holds.
@@ -432,14 +432,14 @@ impl<S: 'static> WebSocketCallbacks<S> {
         cx.reactor.note_callback("on_message");
         // Twice the same, each with its role for a constant.
         let count = match messages.role {
-            Role::Server => self.receive_short(cx, id, Role::Server, &mut rest),
-            Role::Client => self.receive_short(cx, id, Role::Client, &mut rest),
+            Role::Server => self.receive_short_messages(cx, id, Role::Server, &mut rest),
+            Role::Client => self.receive_short_messages(cx, id, Role::Client, &mut rest),
         };
         cx.reactor.stats_mut().messages += count;
         if !rest.is_empty() {
             let consumed = length - rest.len();
             return Received {
-                consumed_bytes: consumed + self.receive_any(cx, id, rest, count != 0),
+                consumed_bytes: consumed + self.receive_general(cx, id, rest, count != 0),
                 heartbeat: Heartbeat::Unchanged,
             };
         }
@@ -455,7 +455,7 @@ impl<S: 'static> WebSocketCallbacks<S> {
     /// Delivers short messages, one after the other, as long as the fast path holds; returns how many
     /// there were.
     #[inline(always)]
-    fn receive_short(
+    fn receive_short_messages(
         &mut self,
         cx: &mut Cx<'_, S>,
         id: ConnId,
@@ -481,15 +481,15 @@ impl<S: 'static> WebSocketCallbacks<S> {
         count
     }
 
-    /// As [`receive`](Self::receive), for messages of every kind. `heard` says whether the peer has
+    /// As [`receive`](Self::receive), for messages of every kind. `has_event` says whether the peer has
     /// given a sign of life already.
     #[inline(never)]
-    fn receive_any(
+    fn receive_general(
         &mut self,
         cx: &mut Cx<'_, S>,
         id: ConnId,
         input: &mut [u8],
-        mut heard: bool,
+        mut has_event: bool,
     ) -> usize {
         let length = input.len();
         let mut rest = input;
@@ -510,7 +510,7 @@ impl<S: 'static> WebSocketCallbacks<S> {
             let received_bytes = machine.received_bytes();
             let event = match outcome {
                 Ok(Some(event)) => event,
-                Ok(None) if heard => break,
+                Ok(None) if has_event => break,
                 Ok(None) => {
                     // A message that is coming is no sign of life by itself, or one byte a second
                     // would keep a connection for ever; what comes of it earns time as a body does.
@@ -525,23 +525,23 @@ impl<S: 'static> WebSocketCallbacks<S> {
                     return length;
                 }
             };
-            heard = true;
+            has_event = true;
             match event {
                 Event::Text(text) => {
-                    self.message(cx, id, life, Message::Text(&text));
+                    self.receive_message(cx, id, life, Message::Text(&text));
                     if let Cow::Owned(text) = text {
                         cx.reactor.spare_mut().give(text.into_bytes());
                     }
                 }
                 Event::Binary(bytes) => {
-                    self.message(cx, id, life, Message::Binary(&bytes));
+                    self.receive_message(cx, id, life, Message::Binary(&bytes));
                     if let Cow::Owned(bytes) = bytes {
                         cx.reactor.spare_mut().give(bytes);
                     }
                 }
-                Event::Ping(payload) => self.ping(cx, id, life, payload),
+                Event::Ping(payload) => self.receive_ping(cx, id, life, payload),
                 Event::Pong(payload) => {
-                    self.receiver().on_pong(
+                    self.handler_mut().on_pong(
                         &mut Ws {
                             state: cx.state,
                             reactor: cx.reactor,
@@ -551,20 +551,26 @@ impl<S: 'static> WebSocketCallbacks<S> {
                     );
                 }
                 Event::Close(code, reason) => {
-                    close_received(cx.reactor, id, code.map(u16::from), reason);
+                    receive_close(cx.reactor, id, code.map(u16::from), reason);
                     return length;
                 }
             }
             cx.reactor.charge_message(id);
         }
-        if heard {
+        if has_event {
             self.restart_ping(cx.reactor, id);
         }
         length - rest.len()
     }
 
     #[inline]
-    fn message(&mut self, cx: &mut Cx<'_, S>, id: ConnId, life: Life, message: Message<'_>) {
+    fn receive_message(
+        &mut self,
+        cx: &mut Cx<'_, S>,
+        id: ConnId,
+        life: Life,
+        message: Message<'_>,
+    ) {
         cx.reactor.stats_mut().messages += 1;
         // What comes after our own goodbye is too late. Source: RFC 6455, section 5.5.1.
         if life == Life::Open {
@@ -574,7 +580,7 @@ impl<S: 'static> WebSocketCallbacks<S> {
 
     #[inline]
     fn deliver_message(&mut self, cx: &mut Cx<'_, S>, id: ConnId, message: Message<'_>) {
-        self.receiver().on_message(
+        self.handler_mut().on_message(
             &mut Ws {
                 state: cx.state,
                 reactor: cx.reactor,
@@ -584,7 +590,7 @@ impl<S: 'static> WebSocketCallbacks<S> {
         );
     }
 
-    fn ping(&mut self, cx: &mut Cx<'_, S>, id: ConnId, life: Life, payload: &[u8]) {
+    fn receive_ping(&mut self, cx: &mut Cx<'_, S>, id: ConnId, life: Life, payload: &[u8]) {
         if life == Life::Open {
             let mut out = Vec::with_capacity(payload.len() + 6);
             if let Some(Protocol::WebSocket(machine)) = cx.reactor.protocol(id) {
@@ -592,7 +598,7 @@ impl<S: 'static> WebSocketCallbacks<S> {
             }
             cx.reactor.queue_reply(id, &out);
         }
-        self.receiver().on_ping(
+        self.handler_mut().on_ping(
             &mut Ws {
                 state: cx.state,
                 reactor: cx.reactor,
@@ -603,7 +609,7 @@ impl<S: 'static> WebSocketCallbacks<S> {
     }
 
     pub(crate) fn below_low_mark(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
-        self.receiver().on_drain(&mut Ws {
+        self.handler_mut().on_drain(&mut Ws {
             state: cx.state,
             reactor: cx.reactor,
             id,
@@ -630,7 +636,7 @@ impl<S: 'static> WebSocketCallbacks<S> {
             reactor: cx.reactor,
             id,
         };
-        self.receiver().on_error(&mut ws, cause);
+        self.handler_mut().on_error(&mut ws, cause);
     }
 
     pub(crate) fn closed(&mut self, cx: &mut Cx<'_, S>, id: ConnId, close: &Close) {
@@ -639,12 +645,12 @@ impl<S: 'static> WebSocketCallbacks<S> {
             reactor: cx.reactor,
             id,
         };
-        self.receiver().on_close(&mut ws, close);
+        self.handler_mut().on_close(&mut ws, close);
     }
 }
 
 /// The peer's close came: answers it, unless it is the answer to ours, and ends the stream.
-pub(crate) fn close_received<S: 'static>(
+pub(crate) fn receive_close<S: 'static>(
     reactor: &mut Reactor<S>,
     id: ConnId,
     code: Option<u16>,
@@ -669,7 +675,7 @@ pub(crate) fn close_received<S: 'static>(
 }
 
 /// The stream ended without a close frame.
-pub(crate) fn peer_ended<S: 'static>(reactor: &mut Reactor<S>, id: ConnId) {
+pub(crate) fn finish_without_close<S: 'static>(reactor: &mut Reactor<S>, id: ConnId) {
     let closing = Closing::without_close();
     let close = Close {
         code: closing.code,

@@ -129,7 +129,7 @@ impl Exchange {
     }
 
     /// Completes the answer. Returns whether another request may follow.
-    pub fn complete(&mut self) -> bool {
+    pub fn complete_reply(&mut self) -> bool {
         // A failure from here on does not belong to that request.
         self.is_head_request = false;
         self.extra_headers = Vec::new();
@@ -307,7 +307,7 @@ mod tests {
             let mut exchange = Exchange::new(100);
             for _ in 0..answered_count {
                 begin_request(&mut exchange);
-                assert!(exchange.complete());
+                assert!(exchange.complete_reply());
             }
             match phase {
                 Phase::Head => {}
