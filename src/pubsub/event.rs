@@ -265,7 +265,7 @@ fn parse_digits(digits: &str, radix: u32) -> Result<u64, EventIdError> {
     u64::from_str_radix(digits, radix).map_err(|_| EventIdError)
 }
 
-/// An event on its way: what an [`Encode`] turns into bytes.
+/// An event on its way to its members, as an encoder gets it.
 #[derive(Clone, Copy, Debug)]
 pub struct Publication<'a> {
     /// Where it was published.

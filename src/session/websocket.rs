@@ -7,8 +7,8 @@
 //! Input takes one of two ways:
 //!
 //! * [`receive_fast`](WebSocketCallbacks::receive_fast), for short whole messages. Its conditions stand in
-//!   `reactor::connection::fast_path`. It parses without the
-//!   machine and without a look-up of the connection.
+//!   `reactor::connection::fast_path`. It parses without
+//!   the machine and without a look-up of the connection.
 //! * [`receive`](WebSocketCallbacks::receive), for everything: fragments, long messages, control frames, and
 //!   whatever the fast path leaves over.
 //!
