@@ -190,13 +190,17 @@ mod pages {
 #[doc = include_str!("../docs/coming_from.md")]
 pub mod coming_from {}
 
+// rustdoc shows the methods of `Reactor` in the order of these lines: first those that listen, then those that
+// connect. The empty lines keep rustfmt from sorting them.
+mod server;
+
 mod client;
+
 #[cfg(feature = "hub")]
 pub mod hub;
 pub mod protocol;
 pub mod pubsub;
 mod reactor;
-mod server;
 mod session;
 
 #[doc(inline)]

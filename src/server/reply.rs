@@ -188,6 +188,7 @@ impl Responder {
     }
 }
 
+/// # Answer
 impl<S: 'static> Reactor<S> {
     /// Answers a request that was taken with `reply_later`. `Gone` when the client is, or when the
     /// request was answered before.
@@ -199,6 +200,22 @@ impl<S: 'static> Reactor<S> {
             _ => return Sent::Gone,
         }
         self.send_reply(responder.id, reply.into());
+        Sent::Queued
+    }
+
+    /// Ends a body that was sent piece by piece. `Gone` when there is no such body.
+    pub fn finish_body(&mut self, id: ConnId) -> Sent {
+        let mut out = Vec::new();
+        match self.exchange(id) {
+            Some(exchange) if exchange.phase() == http::Phase::Stream => {
+                exchange.encode_end(&mut out)
+            }
+            _ => return Sent::Gone,
+        }
+        if !out.is_empty() {
+            self.queue_reply(id, &out);
+        }
+        self.complete_reply(id);
         Sent::Queued
     }
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use crate::protocol::http::{Headers, Phase, RequestHead, ResponseHead, Status, form};
+use crate::protocol::http::{Headers, RequestHead, ResponseHead, Status, form};
 use crate::reactor::close::{Deadline, Sent};
 use crate::reactor::id::ConnId;
 use crate::reactor::reactor::Reactor;
@@ -204,21 +204,5 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
         head.encode(headers.iter().copied().chain(extra), &mut out);
         self.reactor.queue_reply(self.id, &out);
         Some(chunked)
-    }
-}
-
-impl<S: 'static> Reactor<S> {
-    /// Ends a body that was sent piece by piece. `Gone` when there is no such body.
-    pub fn finish_body(&mut self, id: ConnId) -> Sent {
-        let mut out = Vec::new();
-        match self.exchange(id) {
-            Some(exchange) if exchange.phase() == Phase::Stream => exchange.encode_end(&mut out),
-            _ => return Sent::Gone,
-        }
-        if !out.is_empty() {
-            self.queue_reply(id, &out);
-        }
-        self.complete_reply(id);
-        Sent::Queued
     }
 }
