@@ -11,7 +11,7 @@ use crate::session::stream::StreamCallbacks;
 
 use super::websocket::WebSocketClient;
 
-/// Names the callbacks that many connections of a client share.
+/// Names the callbacks of a client with many connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct WebSocketClientId {
     handler: u32,
@@ -20,15 +20,16 @@ pub struct WebSocketClientId {
 
 /// # Connect
 impl<S: 'static> Reactor<S> {
-    /// Connects to a `ws://` URL, or the same with `http://`; `setup` names the callbacks and what to ask for.
+    /// Connects to a `ws://` or `http://` URL for a WebSocket. `setup` names the callbacks, the headers and the
+    /// subprotocols, and runs once.
     ///
     /// Returns at once. Names are looked up off the loop and every address is tried, within
     /// `connect_timeout`; the answer must come within `head_timeout`. The one outcome is `on_open`
-    /// or `on_close`. Nothing can be sent before `on_open`.
+    /// or `on_close`. Messages can be sent from `on_open` on; before it, `send` returns [`Sent::Gone`](crate::Sent::Gone).
     ///
     /// # Errors
     ///
-    /// When `url` is not one, or the reactor was stopped. Everything else comes with `on_close`.
+    /// When `url` is not a URL of this kind, or the reactor was stopped. All other errors come with `on_close`.
     pub fn connect_websocket(
         &mut self,
         url: &str,
@@ -42,12 +43,12 @@ impl<S: 'static> Reactor<S> {
         self.connect(&to.into(), Box::new(client), options, protocol)
     }
 
-    /// Callbacks for many connections, which [`connect_websocket_with`](Self::connect_websocket_with)
-    /// makes; `setup` runs once. They stay until the reactor ends.
+    /// Keeps callbacks for many connections, which [`connect_websocket_with`](Self::connect_websocket_with)
+    /// makes. `setup` runs once. The callbacks stay until the reactor ends.
     ///
     /// # Errors
     ///
-    /// When the options that `setup` chose cannot be.
+    /// When the options that `setup` chose are not valid together.
     pub fn websocket_client(
         &mut self,
         setup: impl FnOnce(&mut WebSocketClient<S>),
@@ -60,7 +61,7 @@ impl<S: 'static> Reactor<S> {
         })
     }
 
-    /// As [`connect_websocket`](Self::connect_websocket), with callbacks that are there already.
+    /// As [`connect_websocket`](Self::connect_websocket), with the callbacks of a [`websocket_client`](Self::websocket_client).
     /// `from` is the address to connect from; the system chooses where it is `None`.
     ///
     /// # Errors
@@ -78,16 +79,16 @@ impl<S: 'static> Reactor<S> {
         self.connect_for(client.handler, &to, client.options, protocol)
     }
 
-    /// Connects to `HOST:PORT` or `unix:PATH` for a raw stream; `setup` names its callbacks. From an
-    /// address of this machine where [`ConnectOptions`] name one.
+    /// Connects to `HOST:PORT` or `unix:PATH` for a raw stream. `setup` names the callbacks, and runs once.
+    /// [`ConnectOptions`] can name the address of this machine to connect from.
     ///
     /// Returns at once. Names are looked up off the loop and every address is tried, within
-    /// `connect_timeout`; the one outcome is `on_open` or `on_close`. What is sent before that
-    /// waits in the queue.
+    /// `connect_timeout`; the one outcome is `on_open` or `on_close`. Bytes that are sent
+    /// before that wait in the queue.
     ///
     /// # Errors
     ///
-    /// When `address` is not of that form, or the reactor was stopped. Everything else comes with `on_close`.
+    /// When `address` is not of that form, or the reactor was stopped. All other errors come with `on_close`.
     pub fn connect_stream<'a>(
         &mut self,
         address: impl Into<ConnectOptions<'a>>,

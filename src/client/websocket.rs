@@ -1,4 +1,6 @@
-//! WebSockets that are made: the request, the answer, and then the same as on a server.
+//! WebSockets that this side opens: the request, the check of the answer, and then the same as on a server.
+//!
+//! Source: RFC 6455, sections 4.1 and 4.2.2.
 
 use std::io;
 use std::ops::{Deref, DerefMut};
@@ -18,8 +20,8 @@ use crate::session::websocket::{Handshake, WebSocketCallbacks, finish_without_cl
 
 /// The callbacks, the options and the request of a WebSocket client.
 ///
-/// The callbacks are those of [`WebSocketCallbacks`], as on a server. `on_close` is the one outcome
-/// of a connection that never opened, too: its reason says why.
+/// The callbacks are those of [`WebSocketCallbacks`], as on a server. A connection that never opens gets
+/// `on_close` alone, and its cause says why.
 pub struct WebSocketClient<S> {
     name: String,
     is_single: bool,
@@ -71,11 +73,12 @@ impl<S: 'static> WebSocketClient<S> {
         Ok((client, options))
     }
 
-    /// The subprotocols to offer, the one liked best first.
+    /// Sets the subprotocols to offer, in the order of preference.
     ///
     /// # Panics
     ///
-    /// When a name is not a token (RFC 9110, section 5.6.2): they are the program's own words.
+    /// When a name is not a token (RFC 9110, section 5.6.2). The names are constants of the program, so a wrong
+    /// one is a mistake in it.
     pub fn subprotocols<'n>(&mut self, names: impl IntoIterator<Item = &'n str>) {
         self.subprotocols = names.into_iter().map(str::to_owned).collect();
         for name in &self.subprotocols {
@@ -86,20 +89,22 @@ impl<S: 'static> WebSocketClient<S> {
         }
     }
 
-    /// A header for the request, such as `Authorization`.
+    /// Adds a header to the request, such as `Authorization`.
     ///
     /// # Errors
     ///
-    /// When name or value could end the line.
+    /// When the name is not a token, or the value has a control character, which could end the line.
     pub fn header(&mut self, name: &str, value: &str) -> io::Result<()> {
         if !is_header(name, value) {
-            let why = format!("the header {name:?} would not stay one line");
+            let why =
+                format!("the header {name:?} is not a token, or its value has a control character");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }
         self.headers.push((name.to_owned(), value.to_owned()));
         Ok(())
     }
 
+    /// Queues the request of the handshake.
     fn send_request(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
         let Some(Protocol::Upgrade(wanted)) = protocol(cx, id) else {
             return;
@@ -118,13 +123,17 @@ impl<S: 'static> WebSocketClient<S> {
             headers,
             &mut out,
         );
-        debug_assert_eq!(encoded, Ok(()), "checked when they were given");
+        debug_assert_eq!(
+            encoded,
+            Ok(()),
+            "host, target and headers were checked in the setup"
+        );
         cx.reactor.queue_reply(id, &out);
         let head_timeout = cx.reactor.config().head_timeout;
         cx.reactor.set_deadline(id, Deadline::Head, head_timeout);
     }
 
-    /// Takes the answer off the front of what came; how much of it that was.
+    /// Takes the answer off the front of `input`; returns how many bytes were consumed.
     fn receive_response(&mut self, cx: &mut Cx<'_, S>, id: ConnId, input: &[u8]) -> usize {
         let limits = cx.reactor.config().http;
         let mut used = 0;
@@ -134,6 +143,7 @@ impl<S: 'static> WebSocketClient<S> {
                 Ok(None) => return used,
                 Ok(Some(parsed)) => {
                     used += parsed.bytes;
+                    // Interim answers such as 103 may come before the final one. Source: RFC 9110, section 15.2.
                     let is_interim = parsed.status.is_informational()
                         && parsed.status != Status::SWITCHING_PROTOCOLS;
                     if !is_interim {
@@ -149,11 +159,13 @@ impl<S: 'static> WebSocketClient<S> {
         }
     }
 
+    /// Checks the answer, and opens the WebSocket or aborts the connection.
     fn handle_response(&mut self, cx: &mut Cx<'_, S>, id: ConnId, parsed: &ParsedResponse<'_>) {
         let Some(Protocol::Upgrade(upgrade)) = cx.reactor.protocol_mut(id) else {
             return;
         };
-        // It stays a client's request until the answer is found to be good.
+        // The strings are taken, because the reactor must be free for `open`. The connection keeps its
+        // protocol, so that an abort below is reported as a failed handshake.
         let wanted = Upgrade {
             host: std::mem::take(&mut upgrade.host),
             target: std::mem::take(&mut upgrade.target),
@@ -198,7 +210,8 @@ impl<S: 'static> Handler<S> for WebSocketClient<S> {
             Some(Protocol::WebSocket(_)) => self.callbacks.receive(cx, id, input),
             Some(Protocol::Upgrade(_)) => {
                 let used = self.receive_response(cx, id, input);
-                // Bytes behind the answer are the WebSocket's first.
+                // A server may send frames right behind its 101. They are delivered now: the poll reports nothing
+                // for bytes that were read already.
                 match protocol(cx, id) {
                     Some(Protocol::WebSocket(_)) if used < input.len() => {
                         used + self.callbacks.receive(cx, id, &mut input[used..])

@@ -1,4 +1,4 @@
-//! What an HTTP callback gets: the request, and the ways to answer it.
+//! The argument of HTTP callbacks: the request, and the ways to answer it.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -13,16 +13,16 @@ use super::event_stream::EventStream;
 use super::path::{Parameters, Pattern};
 use super::reply::{Reply, Responder};
 
-/// A request whose body is there, within its limit, and the ways to answer it.
+/// A request with its whole body, and the ways to answer it.
 ///
-/// What it lends (`form`, `query`, `header`, `body`) borrows from the input and not from the
-/// request, so that it can be used while `reactor` and `state` are.
+/// The results of `form`, `query`, `header` and `body` borrow from the input and not from the request, so that
+/// they can be used together with `reactor` and `state`.
 pub struct Request<'a, 'i, S> {
     /// Your state.
     pub state: &'a mut S,
     /// Everything a callback may ask for.
     pub reactor: &'a mut Reactor<S>,
-    /// The connection it came on.
+    /// The connection that the request came on.
     pub id: ConnId,
     pub(crate) head: &'i RequestHead<'i>,
     pub(crate) pattern: &'a Pattern,
@@ -32,7 +32,7 @@ pub struct Request<'a, 'i, S> {
 }
 
 impl<'i, S: 'static> Request<'_, 'i, S> {
-    // ── what was asked ───────────────────────────────────────────────────────────────────────
+    // ── the request ───────────────────────────────────────────────────────────────────────
 
     /// The method, such as `GET`.
     pub fn method(&self) -> &'i str {
@@ -49,7 +49,7 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
         self.head.query()
     }
 
-    /// A parameter of the query, decoded; the first of its name. `None` also for one that is not
+    /// A parameter of the query, decoded; the first of its name. `None` also for a value that is not
     /// UTF-8.
     pub fn query(&self, name: &str) -> Option<Cow<'i, str>> {
         form::value(self.head.query()?, name)
@@ -81,7 +81,7 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
         self.head.headers.first(name)
     }
 
-    /// Host and port that the client asks for: the target's where it names them, else those of the
+    /// Host and port of the request: those of an absolute request target, otherwise those of the
     /// `Host` header. Source: RFC 9112, section 3.2.2.
     pub fn host(&self) -> Option<&'i str> {
         self.head.host()
@@ -97,14 +97,14 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
         str::from_utf8(self.body).ok()
     }
 
-    /// Where the client is. Asks the kernel.
+    /// The address of the client. Asks the kernel.
     pub fn peer(&self) -> Peer {
         self.reactor.peer(self.id)
     }
 
     // ── the answer ───────────────────────────────────────────────────────────────────────────
 
-    /// Answers. The second answer to one request is `Gone`.
+    /// Answers the request. `Gone` when it was answered before.
     pub fn reply(&mut self, reply: impl Into<Reply>) -> Sent {
         if std::mem::replace(&mut self.is_answered, true) {
             return Sent::Gone;
@@ -113,11 +113,11 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
         Sent::Queued
     }
 
-    /// Takes the request, to be answered by [`Reactor::reply`] from a timer or another event, within
-    /// the route's `reply_timeout`.
+    /// Takes the request for later: [`Reactor::reply`] answers it from a timer or another event, within the
+    /// listener's `reply_timeout`.
     ///
-    /// A client that ends its side meanwhile counts as gone: `on_close` is called, and the
-    /// responder is stale. After an answer it is stale from the start.
+    /// A client that ends its side meanwhile counts as gone: its connection is closed, and the responder is
+    /// stale. The responder of a request that was answered already is stale from the start.
     pub fn reply_later(&mut self) -> Responder {
         let exchange = self.reactor.exchange(self.id);
         let request = exchange.map_or(0, |exchange| exchange.request());
@@ -132,17 +132,20 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
             .reactor
             .options_of(self.id)
             .map_or(Duration::from_secs(60), |options| options.reply_timeout);
+        // Later requests of the client stay unread until this one is answered.
         self.reactor.pause_for_answer(self.id);
         self.reactor.set_deadline(self.id, Deadline::Reply, timeout);
         responder
     }
 
-    /// Answers with a stream of Server-Sent Events: what is published to the topics it subscribes
-    /// to, and what is sent to its id.
+    /// Answers with a stream of Server-Sent Events. It carries publications of the topics that it subscribes to,
+    /// and messages that are sent to its id.
     ///
     /// Source: WHATWG HTML, section 9.2.
     pub fn event_stream(&mut self) -> EventStream<'_, S> {
         let id = self.id;
+        // Proxies must not store or compress the stream, and nginx must not collect it in a buffer: events
+        // would come late, or all at the end.
         let chunked = self.begin_stream(
             "text/event-stream",
             &[
@@ -155,6 +158,7 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
                 .reactor
                 .exchange(id)
                 .is_some_and(|exchange| exchange.is_head_request());
+            // The answer to a HEAD ends with its head, so there is no stream.
             if is_head {
                 self.reactor.complete_reply(id);
             } else {
@@ -167,13 +171,15 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
         }
     }
 
-    /// Answers with a body that is sent piece by piece: `reactor.send(id, ..)` each, then
+    /// Answers with a body that is sent piece by piece, by `reactor.send(id, ..)` for each piece and then
     /// `reactor.finish_body(id)`.
     ///
-    /// Chunked, or until the end of the connection for HTTP/1.0.
+    /// The body is chunked. HTTP/1.0 has no chunks, so there it ends with the connection.
+    /// Source: RFC 9112, sections 6.1 and 6.3.
     pub fn stream(&mut self, content_type: &'static str) -> ConnId {
         let id = self.id;
         if self.begin_stream(content_type, &[]).is_some() {
+            // The time between two pieces is the application's; the write deadline watches the client.
             self.reactor.clear_deadline(id);
             self.reactor.pause_for_answer(id);
             self.reactor.mark_opened(id);
@@ -181,6 +187,8 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
         id
     }
 
+    /// Queues the head of an answer whose length is not known. Returns whether its body is chunked; `None` when
+    /// the request was answered before.
     fn begin_stream(&mut self, content_type: &str, headers: &[(&str, &str)]) -> Option<bool> {
         if std::mem::replace(&mut self.is_answered, true) {
             return None;
