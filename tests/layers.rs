@@ -27,7 +27,7 @@ const FLOORS: [(&str, &[&str]); 7] = [
 ];
 
 /// Types whose methods stand in several files, sorted by role.
-const IMPLEMENTED_ELSEWHERE: [(&str, &str); 2] = [
+const IMPLEMENTED_ELSEWHERE: [(&str, &str); 3] = [
     (
         "Reactor",
         "what callbacks get: each floor adds what it offers, by methods alone",
@@ -35,6 +35,10 @@ const IMPLEMENTED_ELSEWHERE: [(&str, &str); 2] = [
     (
         "EventLoop",
         "the steps of a turn: accept, read, flush and close have a file each",
+    ),
+    (
+        "GroupSeat",
+        "`mount` needs all routes of the hub, which stand above the group",
     ),
 ];
 

@@ -5,7 +5,7 @@
 //! | route | what |
 //! |---|---|
 //! | `GET /` | the demo page |
-//! | `GET /ws` | each text message is a topic or a pattern; what is published arrives as it is. With subprotocol [`SUBPROTOCOL`]: JSON both ways |
+//! | `GET /ws` | each text message is a topic or a pattern; the data of a publication arrives as one message. With subprotocol [`SUBPROTOCOL`]: JSON both ways |
 //! | `GET /events?topic=a&topic=b.*` | Server-Sent Events |
 //! | `POST /publish?topic=a` | the body is the message; answers its id and how many got it |
 //! | `GET /healthz`, `GET /readyz` | alive; ready, which ends when draining begins |

@@ -1,8 +1,8 @@
 //! A WebSocket after its handshake: messages to callbacks, pings, close.
 //!
 //! The server and the client role share this. They differ only in how a connection becomes a WebSocket, and
-//! each has one [`WebSocketCallbacks`] for all connections of a route or a client. What a connection has for
-//! itself, its [`Machine`], lies in the connection.
+//! each has one [`WebSocketCallbacks`] for all connections of a route or a client. The parser's state, a
+//! [`Machine`], is the connection's own.
 //!
 //! Input takes one of two ways:
 //!
