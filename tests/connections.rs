@@ -157,7 +157,7 @@ fn a_connect_within_one_program_has_one_outcome() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| -> io::Result<()> {
         echo(reactor)?;
         for port in [1, 2] {
-            reactor.connect_stream(&format!("127.0.0.1:{port}"), move |client| {
+            reactor.connect_stream(format!("127.0.0.1:{port}"), move |client| {
                 client.on_open(move |client| {
                     client.state.push(format!("{port} open"));
                     client.send("hi")
