@@ -83,9 +83,16 @@ impl<S: 'static> EventLoop<S> {
     /// Calls a closure that belongs to no connection, unless a callback has stopped the loop.
     pub(super) fn call(&mut self, caller: Caller, call: impl FnOnce(&mut Cx<'_, S>)) {
         if self.reactor.is_stopped {
-            drop_guarded(call);
+            self.drop_value(&caller, call);
         } else {
             self.call_always(caller, call);
+        }
+    }
+
+    /// Drops what the application gave; a panic in its `Drop` is logged and counted.
+    pub(super) fn drop_value<T>(&mut self, what: &dyn fmt::Display, value: T) {
+        if drop_guarded(what, value).is_err() {
+            self.reactor.table.stats_mut().panics += 1;
         }
     }
 

@@ -16,7 +16,9 @@ use super::id::ConnId;
 use super::protocol::Protocol;
 use super::reactor::{Cx, Handler, Reactor};
 use super::transport::Transport;
-use super::transport::connect::{Attempt, Race, connect_tcp, connect_unix, has_connected};
+use super::transport::connect::{
+    Attempt, NextAddress, Race, connect_tcp, connect_unix, has_connected,
+};
 use super::transport::endpoint::ConnectOptions;
 use super::transport::listener::Address;
 use super::transport::lookup::Lookup;
@@ -118,18 +120,18 @@ impl<S: 'static> Reactor<S> {
             let Some(race) = self.races.get_mut(&id) else {
                 return;
             };
-            if let Some(timer) = race.stagger.take() {
+            if let Some(timer) = race.take_stagger() {
                 self.timers.cancel(timer);
             }
-            let Some(address) = race.left.pop_front() else {
-                if race.running.is_empty() {
-                    let error = race.error;
+            let (address, from) = match race.next_address() {
+                NextAddress::Try(address, from) => (address, from),
+                NextAddress::Wait => return,
+                NextAddress::Failed(error) => {
                     self.races.remove(&id);
-                    self.table.abort(id, CloseCause::Io(error));
+                    return self.table.abort(id, CloseCause::Io(error));
                 }
-                return;
             };
-            match connect_tcp(address, race.from) {
+            match connect_tcp(address, from) {
                 Ok(stream) => {
                     self.attempt(id, Transport::Tcp(stream));
                     let stagger = self.config.connect_stagger;
@@ -137,11 +139,11 @@ impl<S: 'static> Reactor<S> {
                         cx.reactor.try_next_address(id);
                     });
                     if let Some(race) = self.races.get_mut(&id) {
-                        race.stagger = Some(stagger);
+                        race.set_stagger(stagger);
                     }
                     return;
                 }
-                Err(error) => race.error = error.kind(),
+                Err(error) => race.note_error(error.kind()),
             }
         }
     }
@@ -155,8 +157,7 @@ impl<S: 'static> Reactor<S> {
         self.races
             .entry(target)
             .or_insert_with(|| Race::new(VecDeque::new(), None))
-            .running
-            .push(index);
+            .note_attempt(index);
     }
 
     /// The kernel says something of an attempt. Returns the connection when its handler is to open it.
@@ -173,9 +174,7 @@ impl<S: 'static> Reactor<S> {
             Err(error) => {
                 self.table.remove_attempt(index);
                 if let Some(race) = self.races.get_mut(&target) {
-                    race.running.retain(|running| *running != index);
-                    race.error = error.kind();
-                    if race.running.is_empty() || !race.left.is_empty() {
+                    if race.note_failure(index, error.kind()) {
                         self.try_next_address(target);
                     }
                 }
@@ -186,13 +185,13 @@ impl<S: 'static> Reactor<S> {
 
     /// Forgets what else is tried for a connection that is made, or gone.
     pub(super) fn cancel_attempts(&mut self, target: ConnId) {
-        let Some(race) = self.races.remove(&target) else {
+        let Some(mut race) = self.races.remove(&target) else {
             return;
         };
-        if let Some(timer) = race.stagger {
+        if let Some(timer) = race.take_stagger() {
             self.timers.cancel(timer);
         }
-        for index in race.running {
+        for index in race.into_attempts() {
             self.table.remove_attempt(index);
         }
     }
@@ -351,7 +350,7 @@ mod tests {
     /// How many addresses are being tried, and how many are left.
     fn tried(event_loop: &EventLoop<Vec<String>>) -> Option<(usize, usize)> {
         let race = event_loop.reactor.races.values().next()?;
-        Some((race.running.len(), race.left.len()))
+        Some(race.counts())
     }
 
     fn attempt_count(event_loop: &EventLoop<Vec<String>>) -> usize {

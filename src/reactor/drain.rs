@@ -91,7 +91,7 @@ impl<S: 'static> Reactor<S> {
         let Some(signals) = &mut self.signals else {
             return;
         };
-        let (count, window) = (signals.take(), signals.window);
+        let (count, window) = (signals.take(), signals.window());
         for _ in 0..count {
             if self.is_draining() {
                 log::info!("a second signal: stopping at once");

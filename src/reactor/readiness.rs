@@ -173,11 +173,8 @@ impl<S: 'static> EventLoop<S> {
                 let why = "as many connections as allowed";
                 return self.reactor.pause_accepting(index, why, false);
             }
-            let (handler, options) = (listener.handler, listener.options);
+            let (handler, options) = (listener.handler(), listener.options());
             let accepted = listener.accept();
-            if accepted.is_ok() {
-                listener.is_starved = false;
-            }
             let inserted = accepted
                 .and_then(|transport| table.insert(transport, Protocol::Raw, handler, options));
             match inserted {

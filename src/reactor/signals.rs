@@ -16,7 +16,7 @@ pub(super) const SIGNALS: Token = Token(usize::MAX - 1);
 pub(super) struct Signals {
     receiver: UnixStream,
     /// How long the drain lasts that the first signal begins.
-    pub(super) window: Duration,
+    window: Duration,
     registered: Vec<SigId>,
 }
 
@@ -42,6 +42,10 @@ impl Signals {
             registry.register(&mut signals.receiver, SIGNALS, Interest::READABLE)?;
         }
         Ok(signals)
+    }
+
+    pub(super) fn window(&self) -> Duration {
+        self.window
     }
 
     /// How many signals have come since this was last asked.

@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::call::Caller;
 use super::close::{CloseCause, Deadline};
 use super::id::ConnId;
-use super::panics::drop_guarded;
 use super::reactor::TimerCall;
 #[cfg(all(unix, feature = "signals"))]
 use super::signals::SIGNALS;
@@ -171,7 +170,7 @@ impl<S: 'static> EventLoop<S> {
                     // It may have cancelled itself.
                     match self.reactor.timers.get_mut(id) {
                         Some(timer) => timer.call = TimerCall::Periodic { period_nanos, call },
-                        None => drop_guarded(call),
+                        None => self.drop_value(&caller, call),
                     }
                 }
                 TimerCall::Running => return,
@@ -325,8 +324,7 @@ impl<S: 'static> EventLoop<S> {
         }
         self.reactor.cancel_attempts(id);
         if self.handlers.is_single(handler) {
-            self.handlers.remove(handler);
-            self.reactor.free_handler(handler);
+            self.remove_handler(handler);
         } else {
             self.reactor.handler_keys.count_closed(handler);
         }
@@ -342,8 +340,15 @@ impl<S: 'static> EventLoop<S> {
         // A listener may have been closed before its handler was called.
         self.handlers.adopt(&mut self.reactor);
         for key in self.reactor.handler_keys.take_unused() {
-            self.handlers.remove(key);
-            self.reactor.free_handler(key);
+            self.remove_handler(key);
         }
+    }
+
+    fn remove_handler(&mut self, key: u32) {
+        if let Some(handler) = self.handlers.remove(key) {
+            let name = handler.name(None);
+            self.drop_value(&name, handler);
+        }
+        self.reactor.free_handler(key);
     }
 }

@@ -257,7 +257,7 @@ impl Table {
         let generation = self.next_generation();
         let entry = self.sources.vacant_entry();
         let index = entry.key();
-        listener.generation = generation;
+        listener.set_generation(generation);
         listener.register(self.rooms.registry.as_ref(), Token(index))?;
         entry.insert(Source::Listener(listener));
         Ok(ListenerId(ConnId {
@@ -393,7 +393,7 @@ impl Table {
 
     pub(crate) fn listener(&self, id: ListenerId) -> Option<&Listener> {
         match self.sources.get(id.0.index as usize) {
-            Some(Source::Listener(listener)) if listener.generation == id.0.generation => {
+            Some(Source::Listener(listener)) if listener.generation() == id.0.generation => {
                 Some(listener)
             }
             _ => None,
@@ -455,7 +455,7 @@ impl Table {
         let Table { sources, rooms, .. } = self;
         let connection = match sources.get_mut(index) {
             Some(Source::Connection(connection)) => connection,
-            Some(Source::Listener(listener)) if listener.accepting == Accepting::Ready => {
+            Some(Source::Listener(listener)) if listener.accepting() == Accepting::Ready => {
                 return Ready::Accept;
             }
             Some(Source::Attempt(_)) => return Ready::Attempt,
@@ -650,16 +650,16 @@ impl Table {
     /// A listener accepts now.
     pub(crate) fn begin_accept(&mut self, index: u32) {
         if let Some(listener) = self.listener_mut(index) {
-            listener.accepting = Accepting::Ready;
+            listener.set_accepting(Accepting::Ready);
         }
     }
 
     /// Has a listener accept in the next turn.
     pub(crate) fn accept_again(&mut self, index: u32) {
         if let Some(Source::Listener(listener)) = self.sources.get_mut(index as usize)
-            && listener.accepting != Accepting::Queued
+            && listener.accepting() != Accepting::Queued
         {
-            listener.accepting = Accepting::Queued;
+            listener.set_accepting(Accepting::Queued);
             self.rooms.read_again.push(index);
         }
     }
