@@ -4,8 +4,7 @@ use std::io;
 use std::ops::{Deref, DerefMut};
 
 use crate::protocol::http::{
-    HeaderStorage, HttpError, ParsedResponse, Status, WebSocketUrl, is_header, parse_response_head,
-    upgrade,
+    HeaderStorage, HttpError, ParsedResponse, Status, is_header, parse_response_head, upgrade,
 };
 use crate::protocol::websocket::Role;
 use crate::reactor::close::{Close, CloseCause, Deadline};
@@ -15,8 +14,7 @@ use crate::reactor::id::ConnId;
 use crate::reactor::protocol::{Protocol, Upgrade};
 use crate::reactor::reactor::Reactor;
 use crate::reactor::reactor::{Cx, Handler, Received};
-use crate::reactor::transport::endpoint::ConnectOptions;
-use crate::session::websocket::{Handshake, WebSocketCallbacks, peer_ended};
+use crate::session::websocket::{Handshake, WebSocketCallbacks, finish_without_close};
 
 /// The callbacks, the options and the request of a WebSocket client.
 ///
@@ -45,14 +43,34 @@ impl<S> DerefMut for WebSocketClient<S> {
     }
 }
 
-/// Names the callbacks that many connections of a client share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct WebSocketClientId {
-    handler: u32,
-    options: u16,
-}
-
 impl<S: 'static> WebSocketClient<S> {
+    /// A client with the callbacks, headers and options that `setup` chooses, and the index of its
+    /// options.
+    ///
+    /// # Errors
+    ///
+    /// When the options are not valid together.
+    pub(crate) fn build(
+        reactor: &mut Reactor<S>,
+        name: String,
+        is_single: bool,
+        setup: impl FnOnce(&mut WebSocketClient<S>),
+    ) -> io::Result<(WebSocketClient<S>, u16)> {
+        let mut client = WebSocketClient {
+            name,
+            is_single,
+            subprotocols: Vec::new(),
+            headers: Vec::new(),
+            options_index: 0,
+            callbacks: WebSocketCallbacks::new(reactor.config().options.clone()),
+        };
+        setup(&mut client);
+        client.options_index = reactor.add_options(client.callbacks.options.clone())?;
+        client.callbacks.seal();
+        let options = client.options_index;
+        Ok((client, options))
+    }
+
     /// The subprotocols to offer, the one liked best first.
     ///
     /// # Panics
@@ -82,7 +100,7 @@ impl<S: 'static> WebSocketClient<S> {
         Ok(())
     }
 
-    fn ask(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
+    fn send_request(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
         let Some(Protocol::Upgrade(wanted)) = protocol(cx, id) else {
             return;
         };
@@ -107,7 +125,7 @@ impl<S: 'static> WebSocketClient<S> {
     }
 
     /// Takes the answer off the front of what came; how much of it that was.
-    fn receive_answer(&mut self, cx: &mut Cx<'_, S>, id: ConnId, input: &[u8]) -> usize {
+    fn receive_response(&mut self, cx: &mut Cx<'_, S>, id: ConnId, input: &[u8]) -> usize {
         let limits = cx.reactor.config().http;
         let mut used = 0;
         loop {
@@ -119,7 +137,7 @@ impl<S: 'static> WebSocketClient<S> {
                     let is_interim = parsed.status.is_informational()
                         && parsed.status != Status::SWITCHING_PROTOCOLS;
                     if !is_interim {
-                        self.take_answer(cx, id, &parsed);
+                        self.handle_response(cx, id, &parsed);
                         return used;
                     }
                 }
@@ -131,7 +149,7 @@ impl<S: 'static> WebSocketClient<S> {
         }
     }
 
-    fn take_answer(&mut self, cx: &mut Cx<'_, S>, id: ConnId, parsed: &ParsedResponse<'_>) {
+    fn handle_response(&mut self, cx: &mut Cx<'_, S>, id: ConnId, parsed: &ParsedResponse<'_>) {
         let Some(Protocol::Upgrade(upgrade)) = cx.reactor.protocol_mut(id) else {
             return;
         };
@@ -171,7 +189,7 @@ impl<S: 'static> Handler<S> for WebSocketClient<S> {
     }
 
     fn open(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
-        self.ask(cx, id);
+        self.send_request(cx, id);
     }
 
     #[inline]
@@ -179,7 +197,7 @@ impl<S: 'static> Handler<S> for WebSocketClient<S> {
         match protocol(cx, id) {
             Some(Protocol::WebSocket(_)) => self.callbacks.receive(cx, id, input),
             Some(Protocol::Upgrade(_)) => {
-                let used = self.receive_answer(cx, id, input);
+                let used = self.receive_response(cx, id, input);
                 // Bytes behind the answer are the WebSocket's first.
                 match protocol(cx, id) {
                     Some(Protocol::WebSocket(_)) if used < input.len() => {
@@ -205,7 +223,7 @@ impl<S: 'static> Handler<S> for WebSocketClient<S> {
 
     fn end(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
         if matches!(protocol(cx, id), Some(Protocol::WebSocket(_))) {
-            peer_ended(cx.reactor, id);
+            finish_without_close(cx.reactor, id);
         } else {
             cx.reactor.abort(id, CloseCause::Http(HttpError::Truncated));
         }
@@ -232,104 +250,7 @@ impl<S: 'static> Handler<S> for WebSocketClient<S> {
     }
 }
 
-impl<S: 'static> Reactor<S> {
-    /// Connects to a `ws://` URL, or the same with `http://`; `setup` names the callbacks and what to ask for.
-    ///
-    /// Returns at once. Names are looked up off the loop and every address is tried, within
-    /// `connect_timeout`; the answer must come within `head_timeout`. The one outcome is `on_open`
-    /// or `on_close`. Nothing can be sent before `on_open`.
-    ///
-    /// # Errors
-    ///
-    /// When `url` is not one, or the reactor was stopped. Everything else comes with `on_close`.
-    pub fn connect_websocket(
-        &mut self,
-        url: &str,
-        setup: impl FnOnce(&mut WebSocketClient<S>),
-    ) -> io::Result<ConnId> {
-        let url = parse(url)?;
-        let (client, options) =
-            self.build_client(format!("websocket to {}", url.host), true, setup)?;
-        let protocol = upgrade_to(&url);
-        let to = url.address();
-        self.connect(&to.into(), Box::new(client), options, protocol)
-    }
-
-    /// Callbacks for many connections, which [`connect_websocket_with`](Self::connect_websocket_with)
-    /// makes; `setup` runs once. They stay until the reactor ends.
-    ///
-    /// # Errors
-    ///
-    /// When the options that `setup` chose cannot be.
-    pub fn websocket_client(
-        &mut self,
-        setup: impl FnOnce(&mut WebSocketClient<S>),
-    ) -> io::Result<WebSocketClientId> {
-        let (client, options) = self.build_client("websocket client".to_owned(), false, setup)?;
-        Ok(WebSocketClientId {
-            handler: self.add_handler(Box::new(client)),
-            options,
-        })
-    }
-
-    /// As [`connect_websocket`](Self::connect_websocket), with callbacks that are there already.
-    /// `from` is the address to connect from; the system chooses where it is `None`.
-    ///
-    /// # Errors
-    ///
-    /// As [`connect_websocket`](Self::connect_websocket).
-    pub fn connect_websocket_with(
-        &mut self,
-        client: WebSocketClientId,
-        url: &str,
-        from: Option<std::net::IpAddr>,
-    ) -> io::Result<ConnId> {
-        let url = parse(url)?;
-        let protocol = upgrade_to(&url);
-        let to = ConnectOptions::new(url.address()).from_address(from);
-        self.connect_for(client.handler, &to, client.options, protocol)
-    }
-
-    fn build_client(
-        &mut self,
-        name: String,
-        is_single: bool,
-        setup: impl FnOnce(&mut WebSocketClient<S>),
-    ) -> io::Result<(WebSocketClient<S>, u16)> {
-        let mut client = WebSocketClient {
-            name,
-            is_single,
-            subprotocols: Vec::new(),
-            headers: Vec::new(),
-            options_index: 0,
-            callbacks: WebSocketCallbacks::new(self.config().options.clone()),
-        };
-        setup(&mut client);
-        client.options_index = self.add_options(client.callbacks.options.clone())?;
-        client.callbacks.seal();
-        let options = client.options_index;
-        Ok((client, options))
-    }
-}
-
 #[inline]
 fn protocol<'c, S: 'static>(cx: &'c Cx<'_, S>, id: ConnId) -> Option<&'c Protocol> {
     cx.reactor.protocol(id)
-}
-
-fn parse(url: &str) -> io::Result<WebSocketUrl<'_>> {
-    WebSocketUrl::parse(url).map_err(|error| {
-        io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("cannot connect to {url}: {error}"),
-        )
-    })
-}
-
-fn upgrade_to(url: &WebSocketUrl<'_>) -> Protocol {
-    Protocol::Upgrade(Box::new(Upgrade {
-        host: url.host.to_owned(),
-        target: url.target(),
-        key: upgrade::random_key(),
-    }))
 }

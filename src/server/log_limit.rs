@@ -28,7 +28,7 @@ pub(crate) struct LogLimit {
 
 impl LogLimit {
     /// Whether to write the line now. `Some` is to be written at the end of the line.
-    pub(crate) fn is_due(&mut self, now: Duration) -> Option<Suppressed> {
+    pub(crate) fn allow_line(&mut self, now: Duration) -> Option<Suppressed> {
         if self
             .logged_at
             .is_some_and(|logged_at| now < logged_at + PERIOD)
@@ -78,7 +78,7 @@ mod tests {
         ];
         for (second, expected) in seconds {
             assert_eq!(
-                line.is_due(Duration::from_secs(second)),
+                line.allow_line(Duration::from_secs(second)),
                 expected,
                 "second {second}"
             );

@@ -53,41 +53,41 @@ impl Origins {
 }
 
 /// Asks every request where it comes from.
-pub(crate) struct Gate {
+pub(crate) struct OriginCheck {
     pub(crate) origins: Origins,
     /// The setting that log lines name to the operator as the way to allow an origin.
     pub(crate) setting: &'static str,
-    refused: LogLimit,
+    refusals: LogLimit,
 }
 
 /// Headers that are added to an answer.
-pub(crate) type Extra = Vec<(&'static str, String)>;
+pub(crate) type ExtraHeaders = Vec<(&'static str, String)>;
 
-impl Default for Gate {
+impl Default for OriginCheck {
     fn default() -> Self {
-        Gate {
+        OriginCheck {
             origins: Origins::Any,
             setting: "`Router::origins`",
-            refused: LogLimit::default(),
+            refusals: LogLimit::default(),
         }
     }
 }
 
-impl Gate {
+impl OriginCheck {
     /// The headers of cross-origin sharing for the answer to the page that asks.
     ///
     /// # Errors
     ///
     /// The answer to a page that may not; it is logged for the router called `name`.
-    pub(crate) fn admit(
+    pub(crate) fn check(
         &mut self,
         head: &RequestHead<'_>,
         name: &str,
         now: Duration,
-    ) -> Result<Extra, Reply> {
+    ) -> Result<ExtraHeaders, Reply> {
         let origin = head.headers.first("origin");
         if !self.origins.allow(origin, head.host()) {
-            if let Some(suppressed) = self.refused.is_due(now) {
+            if let Some(suppressed) = self.refusals.allow_line(now) {
                 log::warn!(
                     "{name}: refused a request from origin {:?}; {} allows it{suppressed}",
                     truncate(origin.unwrap_or("(none)")),
@@ -118,7 +118,7 @@ impl Gate {
 /// What a preflight learns beside the methods of a path; nothing, where a request is none.
 ///
 /// Source: Fetch, "CORS-preflight request".
-pub(crate) fn preflight(head: &RequestHead<'_>, methods: &str) -> Extra {
+pub(crate) fn preflight(head: &RequestHead<'_>, methods: &str) -> ExtraHeaders {
     let asks_for = |name| head.headers.first(name);
     if head.method != "OPTIONS" || asks_for("access-control-request-method").is_none() {
         return Vec::new();

@@ -96,7 +96,7 @@ impl Reply {
     }
 
     /// Adds headers that are known to be good.
-    pub(crate) fn with_extra(mut self, headers: &[(&'static str, String)]) -> Reply {
+    pub(crate) fn with_extra_headers(mut self, headers: &[(&'static str, String)]) -> Reply {
         let headers = headers.iter();
         self.headers
             .extend(headers.map(|(name, value)| (Cow::Borrowed(*name), value.clone())));
@@ -188,6 +188,7 @@ impl Responder {
     }
 }
 
+/// # Answer
 impl<S: 'static> Reactor<S> {
     /// Answers a request that was taken with `reply_later`. `Gone` when the client is, or when the
     /// request was answered before.
@@ -198,16 +199,32 @@ impl<S: 'static> Reactor<S> {
                     && exchange.request() == responder.request => {}
             _ => return Sent::Gone,
         }
-        self.respond(responder.id, reply.into());
+        self.send_reply(responder.id, reply.into());
         Sent::Queued
     }
 
-    pub(crate) fn respond(&mut self, id: ConnId, reply: Reply) {
+    /// Ends a body that was sent piece by piece. `Gone` when there is no such body.
+    pub fn finish_body(&mut self, id: ConnId) -> Sent {
+        let mut out = Vec::new();
+        match self.exchange(id) {
+            Some(exchange) if exchange.phase() == http::Phase::Stream => {
+                exchange.encode_end(&mut out)
+            }
+            _ => return Sent::Gone,
+        }
+        if !out.is_empty() {
+            self.queue_reply(id, &out);
+        }
+        self.complete_reply(id);
+        Sent::Queued
+    }
+
+    pub(crate) fn send_reply(&mut self, id: ConnId, reply: Reply) {
         let date = self.date();
         let Some(exchange) = self.exchange(id) else {
             return;
         };
-        let owed = exchange.take_owed_headers();
+        let extra = exchange.take_extra_headers();
         let head = ResponseHead {
             status: reply.status,
             is_http_10: exchange.is_http_10(),
@@ -227,20 +244,20 @@ impl<S: 'static> Reactor<S> {
             .headers
             .iter()
             .map(|(name, value)| (name.as_ref(), value.as_str()));
-        let owed = owed.iter().map(|(name, value)| (*name, value.as_str()));
-        head.encode(own.chain(owed), &mut out);
+        let extra = extra.iter().map(|(name, value)| (*name, value.as_str()));
+        head.encode(own.chain(extra), &mut out);
         out.extend_from_slice(body);
         self.queue_owned_reply(id, out);
-        self.complete(id);
+        self.complete_reply(id);
     }
 
     /// The answer to the request being handled is complete: the next one, or the end.
-    pub(crate) fn complete(&mut self, id: ConnId) {
+    pub(crate) fn complete_reply(&mut self, id: ConnId) {
         let keep_alive_timeout = self.config().keep_alive_timeout;
         let Some(exchange) = self.exchange(id) else {
             return;
         };
-        if exchange.complete() {
+        if exchange.complete_reply() {
             self.set_deadline(id, Deadline::KeepAlive, keep_alive_timeout);
             self.resume_after_answer(id);
         } else {

@@ -3,15 +3,13 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use crate::protocol::event_stream;
-use crate::protocol::http::{Headers, Phase, RequestHead, ResponseHead, Status, form};
-use crate::pubsub::TopicError;
+use crate::protocol::http::{Headers, RequestHead, ResponseHead, Status, form};
 use crate::reactor::close::{Deadline, Sent};
 use crate::reactor::id::ConnId;
-use crate::reactor::protocol::Protocol;
 use crate::reactor::reactor::Reactor;
 use crate::reactor::transport::Peer;
 
+use super::event_stream::EventStream;
 use super::path::{Parameters, Pattern};
 use super::reply::{Reply, Responder};
 
@@ -111,7 +109,7 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
         if std::mem::replace(&mut self.is_answered, true) {
             return Sent::Gone;
         }
-        self.reactor.respond(self.id, reply.into());
+        self.reactor.send_reply(self.id, reply.into());
         Sent::Queued
     }
 
@@ -158,9 +156,9 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
                 .exchange(id)
                 .is_some_and(|exchange| exchange.is_head_request());
             if is_head {
-                self.reactor.complete(id);
+                self.reactor.complete_reply(id);
             } else {
-                self.reactor.begin_events(id, chunked);
+                self.reactor.begin_event_stream(id, chunked);
             }
         }
         EventStream {
@@ -190,7 +188,7 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
         let date = self.reactor.date();
         let exchange = self.reactor.exchange(self.id)?;
         let chunked = !exchange.is_http_10();
-        let owed = exchange.take_owed_headers();
+        let extra = exchange.take_extra_headers();
         exchange.begin_stream(chunked);
         let head = ResponseHead {
             status: Status::OK,
@@ -202,102 +200,9 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
             is_chunked: chunked,
         };
         let mut out = Vec::with_capacity(256);
-        let owed = owed.iter().map(|(name, value)| (*name, value.as_str()));
-        head.encode(headers.iter().copied().chain(owed), &mut out);
+        let extra = extra.iter().map(|(name, value)| (*name, value.as_str()));
+        head.encode(headers.iter().copied().chain(extra), &mut out);
         self.reactor.queue_reply(self.id, &out);
         Some(chunked)
-    }
-}
-
-/// An event stream that has begun.
-pub struct EventStream<'a, S> {
-    pub(crate) reactor: &'a mut Reactor<S>,
-    /// The connection that carries it.
-    pub id: ConnId,
-}
-
-impl<S: 'static> EventStream<'_, S> {
-    /// Makes the stream a member of a topic; several calls, of several topics. Returns its id, which
-    /// a route's callback can return while the stream itself is borrowed from the request.
-    ///
-    /// A name that cannot be a topic's, or one too many, is logged and left out; use
-    /// [`Reactor::subscribe`] to learn of it.
-    pub fn subscribe(&mut self, topic: &str) -> ConnId {
-        let outcome = self.reactor.subscribe(self.id, topic);
-        self.log(topic, outcome)
-    }
-
-    /// Makes the stream a member of all topics that match a pattern. As
-    /// [`subscribe`](Self::subscribe) otherwise.
-    pub fn subscribe_pattern(&mut self, pattern: &str) -> ConnId {
-        let outcome = self.reactor.subscribe_pattern(self.id, pattern);
-        self.log(pattern, outcome)
-    }
-
-    /// Tells the client how long to wait before it connects again once the stream has ended; a
-    /// browser that is told nothing waits some three seconds.
-    ///
-    /// Source: WHATWG HTML, section 9.2.6.
-    pub fn retry(self, delay: Duration) -> Self {
-        let mut line = Vec::new();
-        event_stream::encode_retry(delay, &mut line);
-        self.reactor.send_to_stream(self.id, &line);
-        self
-    }
-
-    fn log(&self, name: &str, outcome: Result<bool, TopicError>) -> ConnId {
-        if let Err(error) = outcome {
-            log::warn!("conn {}: cannot subscribe to {name:?}: {error}", self.id);
-        }
-        self.id
-    }
-}
-
-impl<S: 'static> Reactor<S> {
-    fn begin_events(&mut self, id: ConnId, chunked: bool) {
-        self.set_protocol(id, Protocol::EventStream { chunked }, None);
-        self.mark_opened(id);
-        // A first byte at once: some proxies and browsers report nothing before it.
-        self.send_comment(id);
-        self.restart_heartbeat(id);
-    }
-
-    pub(crate) fn restart_heartbeat(&mut self, id: ConnId) {
-        match self
-            .options_of(id)
-            .and_then(|options| options.heartbeat_interval)
-        {
-            Some(interval) => self.set_deadline(id, Deadline::Heartbeat, interval),
-            None => self.clear_deadline(id),
-        }
-    }
-
-    pub(crate) fn send_comment(&mut self, id: ConnId) {
-        self.send_to_stream(id, b":\n\n");
-    }
-
-    /// Sends lines of an event stream to a connection that is one.
-    fn send_to_stream(&mut self, id: ConnId, lines: &[u8]) {
-        let mut out = Vec::with_capacity(lines.len() + 8);
-        let is_stream = self
-            .protocol(id)
-            .is_some_and(|protocol| protocol.encode_event_lines(lines, &mut out));
-        if is_stream {
-            self.queue_reply(id, &out);
-        }
-    }
-
-    /// Ends a body that was sent piece by piece. `Gone` when there is no such body.
-    pub fn finish_body(&mut self, id: ConnId) -> Sent {
-        let mut out = Vec::new();
-        match self.exchange(id) {
-            Some(exchange) if exchange.phase() == Phase::Stream => exchange.encode_end(&mut out),
-            _ => return Sent::Gone,
-        }
-        if !out.is_empty() {
-            self.queue_reply(id, &out);
-        }
-        self.complete(id);
-        Sent::Queued
     }
 }

@@ -1,21 +1,16 @@
 //! WebSockets that are accepted.
 
-use std::io;
 use std::ops::{Deref, DerefMut};
 
 use crate::protocol::http::{Status, upgrade};
 use crate::protocol::websocket::Role;
 use crate::reactor::config::ConnectionOptions;
-use crate::reactor::id::{ConnId, ListenerId};
+use crate::reactor::id::ConnId;
 use crate::reactor::reactor::Cx;
-use crate::reactor::reactor::Reactor;
 use crate::session::websocket::{Handshake, WebSocketCallbacks};
-
-use crate::reactor::transport::endpoint::ListenOptions;
 
 use super::reply::Reply;
 use super::request::Request;
-use super::router::Router;
 
 type BeforeOpen<S> = Box<dyn FnMut(&mut Request<'_, '_, S>) -> Result<(), Reply>>;
 
@@ -92,26 +87,8 @@ impl<S: 'static> WebSocketRoute<S> {
     }
 }
 
-impl<S: 'static> Reactor<S> {
-    /// Listens on `HOST:PORT` (port 0 picks one) or `unix:PATH` for WebSockets on any path;
-    /// `setup` names the callbacks and runs once. A plain HTTP request gets 426.
-    ///
-    /// # Errors
-    ///
-    /// When the address cannot be listened on; the message names it.
-    pub fn websocket<'a>(
-        &mut self,
-        address: impl Into<ListenOptions<'a>>,
-        setup: impl FnOnce(&mut WebSocketRoute<S>),
-    ) -> io::Result<ListenerId> {
-        self.http(address, |router: &mut Router<S>| {
-            router.websocket("*", setup);
-        })
-    }
-}
-
 /// The answer to a request for a WebSocket path that is not an upgrade.
-pub(crate) fn upgrade_required() -> Reply {
+pub(crate) fn upgrade_required_reply() -> Reply {
     let reply = Reply::new(Status::UPGRADE_REQUIRED).body("this is a WebSocket\n");
     // A header that is for this hop only is named in `Connection`. Source: RFC 9110, section 7.8.
     let headers = [
@@ -119,5 +96,5 @@ pub(crate) fn upgrade_required() -> Reply {
         ("Upgrade", "websocket"),
         ("Connection", "Upgrade"),
     ];
-    reply.with_extra(&headers.map(|(name, value)| (name, value.to_owned())))
+    reply.with_extra_headers(&headers.map(|(name, value)| (name, value.to_owned())))
 }
