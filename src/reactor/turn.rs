@@ -27,7 +27,7 @@ impl<S: 'static> EventLoop<S> {
         self.run_deadlines();
         self.flush();
         if self.reactor.is_stopped || self.reactor.is_drained() {
-            self.end_all();
+            self.abort_all();
             return Ok(false);
         }
         let before_poll = self.reactor.table.now();
@@ -53,7 +53,7 @@ impl<S: 'static> EventLoop<S> {
         self.reactor.table.free_vacated();
         self.record_lag(self.reactor.table.now() - woke);
         if self.reactor.is_stopped {
-            self.end_all();
+            self.abort_all();
         }
         Ok(!self.reactor.is_stopped)
     }
@@ -79,7 +79,7 @@ impl<S: 'static> EventLoop<S> {
     }
 
     /// The loop ends: `on_close` is owed to everybody who is still there.
-    fn end_all(&mut self) {
+    fn abort_all(&mut self) {
         let cause = match self.reactor.is_draining() {
             true => CloseCause::Drained,
             false => CloseCause::Local,
@@ -131,7 +131,7 @@ impl<S: 'static> EventLoop<S> {
             let Some(tick) = self.reactor.ticks.pop_front() else {
                 return;
             };
-            self.call(Caller::Tick(tick.queued_at), tick.call);
+            self.call(Caller::NextTick(tick.queued_at), tick.call);
             if self.reactor.is_stopped {
                 return;
             }
