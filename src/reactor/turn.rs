@@ -18,8 +18,8 @@ const CLOSING_ROUNDS: usize = 16;
 impl<S: 'static> EventLoop<S> {
     /// Runs one turn, given that no time has passed since the end of the last one.
     ///
-    /// The clock is read after the poll, after each callback and after each flush, and nowhere else:
-    /// for a small message a reading of the clock costs more than the message.
+    /// The clock is read after the poll, after each callback and after each flush, and nowhere
+    /// else: for a small message a reading of the clock costs more than the message.
     ///
     /// Timers and deadlines run before the poll. A callback of theirs that sends is then flushed in
     /// the same turn, and the poll's wait is computed from what they have set.
@@ -69,10 +69,11 @@ impl<S: 'static> EventLoop<S> {
         Ok(!self.reactor.is_stopped)
     }
 
-    /// How long a poll may wait from `now` on: `None` for ever, zero while there is something to do.
+    /// How long a poll may wait from `now` on: `None` for ever, zero while there is something to
+    /// do.
     ///
-    /// Every list that a turn leaves behind must be asked here. A list that is forgotten waits for the
-    /// next report of the kernel, which may never come.
+    /// Every list that a turn leaves behind must be asked here. A list that is forgotten waits for
+    /// the next report of the kernel, which may never come.
     pub(super) fn wait_from(&self, now: u64) -> Option<Duration> {
         let reactor = &self.reactor;
         let is_busy = reactor.is_stopped
@@ -110,8 +111,8 @@ impl<S: 'static> EventLoop<S> {
         self.reactor.table.stats_mut().lag.record(nanos);
     }
 
-    /// Gives back what a burst of messages took, some time after it. Before the poll, because an idle
-    /// server should not keep its peak memory while it waits.
+    /// Gives back what a burst of messages took, some time after it. Before the poll, because an
+    /// idle server should not keep its peak memory while it waits.
     pub(super) fn give_back_memory(&mut self) {
         let spare = &mut self.reactor.spare;
         let is_over = self.reactor.table.give_back_memory(spare.is_used());
@@ -143,8 +144,8 @@ impl<S: 'static> EventLoop<S> {
     }
 
     fn run_ticks(&mut self) {
-        // Counted before the first one runs: a tick that is queued by a tick waits for the next turn.
-        // Otherwise a tick that queues itself again would keep the loop here for ever.
+        // Counted before the first one runs: a tick that is queued by a tick waits for the next
+        // turn. Otherwise a tick that queues itself again would keep the loop here for ever.
         let reactor = &mut self.reactor;
         let most = reactor.ticks.len().min(reactor.config.ticks_per_turn);
         for _ in 0..most {
@@ -183,14 +184,14 @@ impl<S: 'static> EventLoop<S> {
                     period_nanos,
                     mut call,
                 } => {
-                    // Counted from when it was due, so that it does not drift, and with whole missed
-                    // periods left out: after a suspended machine wakes up, an hour of missed calls
-                    // at once would help no program.
+                    // Counted from when it was due, so that it does not drift, and with whole
+                    // missed periods left out: after a suspended machine wakes up, an hour of
+                    // missed calls at once would help no program.
                     let late = now.saturating_sub(due) / period_nanos;
                     let behind = (late + 1).saturating_mul(period_nanos);
                     let next = due.saturating_add(behind);
-                    // Before the call, so that the callback can cancel its own timer, and so that it
-                    // goes on after a panic.
+                    // Before the call, so that the callback can cancel its own timer, and so that
+                    // it goes on after a panic.
                     self.reactor.timers.reschedule(id, next);
                     self.call(caller, |cx| call(cx));
                     // The callback was taken out for the call, and goes back if the timer still
@@ -251,8 +252,8 @@ impl<S: 'static> EventLoop<S> {
             return Ok(());
         };
         match poll.poll(&mut self.events, wait) {
-            // A signal has ended the wait. The events are those of an earlier poll, which would be
-            // handled twice.
+            // A signal has ended the wait. The events may be those of the poll before, which must
+            // not be handled twice.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                 self.events.clear();
                 Ok(())
@@ -334,9 +335,9 @@ impl<S: 'static> EventLoop<S> {
     }
 
     fn run_ended(&mut self) {
-        // A callback of `on_close` may end other connections, which get their `on_close` in the same
-        // turn. The number of rounds is bounded for programs that connect again in `on_close`: if
-        // each attempt fails at once, the loop would stay here for ever.
+        // A callback of `on_close` may end other connections, which get their `on_close` in the
+        // same turn. The number of rounds is bounded for programs that connect again in `on_close`:
+        // if each attempt fails at once, the loop would stay here for ever.
         for _ in 0..CLOSING_ROUNDS {
             if !self.reactor.table.has_ended() {
                 return;
@@ -353,8 +354,8 @@ impl<S: 'static> EventLoop<S> {
         let Some((close, handler, mut subscriptions)) = self.reactor.table.take_close(id) else {
             return;
         };
-        // Before the callbacks, so that a message of `on_close` ("alice has left") counts and reaches
-        // only members that are still there.
+        // Before the callbacks, so that a message of `on_close` ("alice has left") counts and
+        // reaches only members that are still there.
         let topics = &mut self.reactor.topics;
         topics.leave_all(id.to_bits(), &mut subscriptions);
         if log::log_enabled!(log::Level::Debug) {
