@@ -185,7 +185,7 @@ impl<S: 'static> EventLoop<S> {
                     mut call,
                 } => {
                     // Counted from when it was due, so that it does not drift, and with whole
-                    // missed periods left out: after a suspended machine wakes up, an hour of
+                    // missed periods left out: after a callback that took an hour, an hour of
                     // missed calls at once would help no program.
                     let late = now.saturating_sub(due) / period_nanos;
                     let behind = (late + 1).saturating_mul(period_nanos);
