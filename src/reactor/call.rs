@@ -19,7 +19,7 @@ use super::reactor::{Cx, Handler, Reactor};
 #[derive(Clone, Copy)]
 pub(super) enum Caller {
     Timer(&'static Location<'static>),
-    Tick(&'static Location<'static>),
+    NextTick(&'static Location<'static>),
     Arrival(&'static Location<'static>),
     OnClose(ConnId),
 }
@@ -28,7 +28,7 @@ impl fmt::Display for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Caller::Timer(set_at) => write!(f, "the timer set at {set_at}"),
-            Caller::Tick(queued_at) => write!(f, "the tick queued at {queued_at}"),
+            Caller::NextTick(queued_at) => write!(f, "the tick queued at {queued_at}"),
             Caller::Arrival(handed_over_at) => {
                 write!(f, "the closure handed over at {handed_over_at}")
             }

@@ -377,10 +377,9 @@ mod tests {
         (listener, vec![client], address)
     }
 
-    // C5
     #[test]
     #[cfg(target_os = "linux")]
-    fn beside_an_address_that_is_silent_the_next_is_tried_and_wins() {
+    fn the_next_address_is_tried_while_a_silent_one_is_pending() {
         let (_listener, _clients, dead) = dead();
         let (live, address) = live();
         let mut event_loop = racing(vec![dead, address, dead]);
@@ -399,9 +398,8 @@ mod tests {
         assert_eq!(event_loop.state, ["open"]);
     }
 
-    // C5
     #[test]
-    fn a_refusal_is_not_waited_for() {
+    fn the_next_address_is_tried_at_once_after_a_refusal() {
         let refusing = socket2::Socket::new(
             socket2::Domain::IPV4,
             socket2::Type::STREAM,
@@ -422,10 +420,9 @@ mod tests {
         assert_eq!((tried(&event_loop), attempt_count(&event_loop)), (None, 0));
     }
 
-    // C5, C8
     #[test]
     #[cfg(target_os = "linux")]
-    fn all_addresses_together_have_the_connect_timeout() {
+    fn the_connect_timeout_covers_all_addresses_together() {
         let (_listener, _clients, dead) = dead();
         let mut event_loop = racing(vec![dead; 3]);
         until(&mut event_loop, |event_loop| {
@@ -443,7 +440,6 @@ mod tests {
         assert_eq!(event_loop.reactor.connection_count(), 0);
     }
 
-    // C5
     #[test]
     fn a_name_without_an_address_ends_in_one_close() {
         let mut event_loop = racing(Vec::new());
@@ -510,9 +506,8 @@ mod lookup_tests {
         panic!("it does not come about: {:?}", event_loop.state);
     }
 
-    // C5
     #[test]
-    fn so_many_names_are_looked_up_at_once_and_the_others_in_their_order() {
+    fn at_most_lookups_max_names_are_looked_up_at_once_in_order() {
         let (mut event_loop, names, let_go) = slow_resolver(2);
         let ids = ["a", "b", "c", "d", "e"].map(|host| connect(&mut event_loop, host));
         let mut first = [names.recv().unwrap(), names.recv().unwrap()];
@@ -520,7 +515,7 @@ mod lookup_tests {
         assert_eq!(first, ["a", "b"]);
         assert_eq!(event_loop.reactor.lookups.running_count(), 2);
         assert_eq!(event_loop.reactor.lookups.waiting_count(), 3);
-        // Who has gone meanwhile is not looked up any more.
+        // A name is not looked up for a connection that has ended.
         event_loop.reactor.reset(ids[3]);
         let_go.send(()).unwrap();
         until(&mut event_loop, |event_loop| {
@@ -535,9 +530,8 @@ mod lookup_tests {
         assert_eq!(event_loop.reactor.lookups.running_count(), 0);
     }
 
-    // C5, C8
     #[test]
-    fn a_resolver_that_hangs_costs_the_connect_timeout_and_its_late_answer_is_nothing() {
+    fn a_hanging_resolver_costs_the_connect_timeout_and_its_late_answer_is_ignored() {
         let (mut event_loop, names, let_go) = slow_resolver(1);
         connect(&mut event_loop, "hangs");
         connect(&mut event_loop, "waits");
@@ -577,9 +571,8 @@ mod lookup_tests {
         drop(let_go);
     }
 
-    // Rule 2
     #[test]
-    fn connections_that_gave_up_do_not_wait_for_ever() {
+    fn lookups_of_connections_that_gave_up_are_swept() {
         let (mut event_loop, _, let_go) = slow_resolver(1);
         for _ in 0..640 {
             let id = connect(&mut event_loop, "hangs");

@@ -119,7 +119,7 @@ pub(super) struct Arrival<S> {
 }
 
 /// A closure for the next turn, with where it was queued.
-pub(super) struct Tick<S> {
+pub(super) struct QueuedTick<S> {
     pub(super) queued_at: &'static Location<'static>,
     pub(super) call: Once<S>,
 }
@@ -153,7 +153,7 @@ pub struct Reactor<S> {
     pub(super) table: Table,
     pub(super) topics: Topics,
     pub(super) timers: Timers<Timer<S>>,
-    pub(super) ticks: VecDeque<Tick<S>>,
+    pub(super) ticks: VecDeque<QueuedTick<S>>,
     pub(super) mailbox: Arc<Mailbox<Arrival<S>>>,
     /// What came from other threads and waits for its turn.
     pub(super) arrivals: VecDeque<Arrival<S>>,
