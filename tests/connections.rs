@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use waterwheel::{
     Close, CloseCause, Config, ConnId, Faults, ListenerId, Overflow, Reactor, Received, Sent, Sim,
-    SimSocket, SimStream,
+    SimSocket, SimStream, StreamCallbacks,
 };
 
 /// A deadline of a connection passes at most this much late, and never early.
@@ -189,6 +189,120 @@ fn a_connect_within_one_program_has_one_outcome() {
     );
     assert_eq!(of("close", &log), ["close closed by peer"]);
     assert_eq!(sim.reactor().connection_count(), 0);
+}
+
+// ── before a connection is made ──────────────────────────────────────────────────────────────
+
+/// Callbacks of a client that log lines with its name in front.
+fn log_client(stream: &mut StreamCallbacks<Log>) {
+    stream.on_open(|stream| stream.state.push("client open".into()));
+    stream.on_data(|stream, bytes| {
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        stream.state.push(format!("client got {text}"))
+    });
+    stream.on_close(|stream, close| stream.state.push(format!("client close {close}")));
+}
+
+#[test]
+fn bytes_sent_before_a_connection_is_made_arrive_first() {
+    let mut sim = Sim::new(String::new(), |reactor: &mut Reactor<String>| {
+        reactor.stream("0.0.0.0:1", |stream| {
+            stream.on_data(|stream, bytes| {
+                stream.state.push_str(str::from_utf8(bytes).unwrap());
+            });
+        })?;
+        let id = reactor.connect_stream("sim:1", |stream| {
+            stream.on_open(|stream| stream.send("in on_open "));
+            stream.on_data(|_, _| ());
+        })?;
+        for text in ["first ", "second "] {
+            assert_eq!(reactor.send(id, text), Sent::Queued);
+        }
+        io::Result::Ok(())
+    });
+    sim.settle();
+    assert_eq!(*sim.state(), "first second in on_open ");
+}
+
+// The bytes were thrown away, and the place was kept for ten seconds.
+#[test]
+fn close_before_a_connection_is_made_delivers_what_was_sent_before_it() {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
+        log_stream(reactor)?;
+        let id = reactor.connect_stream("sim:1", log_client)?;
+        reactor.send(id, "last words");
+        assert_eq!(reactor.close(id), Sent::Queued);
+        assert_eq!(reactor.send(id, "too late"), Sent::Gone);
+        assert_eq!(reactor.close(id), Sent::Gone);
+        io::Result::Ok(())
+    });
+    sim.settle();
+    assert_eq!(sim.reactor().connection_count(), 0);
+    let server: Log = ["open", "last words", "close closed by peer"]
+        .map(str::to_owned)
+        .into();
+    let (of_client, of_server): (Log, Log) = sim
+        .state()
+        .drain(..)
+        .partition(|line| line.starts_with("client"));
+    assert_eq!(of_server, server);
+    assert_eq!(of_client, ["client close closed by us"]);
+}
+
+#[test]
+fn close_with_nothing_sent_before_a_connection_is_made_ends_it_at_once() {
+    for reset in [false, true] {
+        let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
+            reactor.stream("0.0.0.0:1", |_| ())?;
+            let id = reactor.connect_stream("sim:1", log_client)?;
+            match reset {
+                true => reactor.reset(id),
+                false => assert_eq!(reactor.close(id), Sent::Queued),
+            }
+            io::Result::Ok(())
+        });
+        sim.settle();
+        assert_eq!(*sim.state(), ["client close closed by us"]);
+        assert_eq!(sim.reactor().connection_count(), 0, "reset: {reset}");
+    }
+}
+
+#[test]
+fn a_pause_before_a_connection_is_made_holds_until_resume() {
+    let mut id = None;
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
+        reactor.stream("0.0.0.0:1", |stream| {
+            stream.on_open(|stream| stream.send("greeting"));
+        })?;
+        let made = reactor.connect_stream("sim:1", log_client)?;
+        reactor.pause(made);
+        id = Some(made);
+        io::Result::Ok(())
+    });
+    sim.settle();
+    assert_eq!(*sim.state(), ["client open"]);
+    sim.reactor().resume(id.unwrap());
+    sim.settle();
+    assert_eq!(*sim.state(), ["client open", "client got greeting"]);
+}
+
+#[test]
+fn a_refused_connection_drops_what_was_sent_and_calls_on_close_once() {
+    let mut id = None;
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
+        let made = reactor.connect_stream("sim:2", log_client)?;
+        reactor.send(made, "nobody reads this");
+        id = Some(made);
+        io::Result::Ok(())
+    });
+    sim.advance(secs(100));
+    let expected = ["client close transport failed: connection refused"];
+    assert_eq!(*sim.state(), expected);
+    let id = id.unwrap();
+    assert_eq!(sim.reactor().queued_bytes(id), 0);
+    assert_eq!(sim.reactor().connection_count(), 0);
+    assert_eq!(sim.reactor().stats().sent_bytes, 0);
+    assert_eq!(sim.reactor().send(id, "stale"), Sent::Gone);
 }
 
 // ── budgets and pauses ───────────────────────────────────────────────────────────────────────

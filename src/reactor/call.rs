@@ -19,7 +19,7 @@ use super::reactor::{Cx, Handler, Reactor};
 #[derive(Clone, Copy)]
 pub(super) enum Caller {
     Timer(&'static Location<'static>),
-    Tick(&'static Location<'static>),
+    NextTick(&'static Location<'static>),
     Arrival(&'static Location<'static>),
     OnClose(ConnId),
 }
@@ -28,7 +28,7 @@ impl fmt::Display for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Caller::Timer(set_at) => write!(f, "the timer set at {set_at}"),
-            Caller::Tick(queued_at) => write!(f, "the tick queued at {queued_at}"),
+            Caller::NextTick(queued_at) => write!(f, "the tick queued at {queued_at}"),
             Caller::Arrival(handed_over_at) => {
                 write!(f, "the closure handed over at {handed_over_at}")
             }
@@ -83,9 +83,16 @@ impl<S: 'static> EventLoop<S> {
     /// Calls a closure that belongs to no connection, unless a callback has stopped the loop.
     pub(super) fn call(&mut self, caller: Caller, call: impl FnOnce(&mut Cx<'_, S>)) {
         if self.reactor.is_stopped {
-            drop_guarded(call);
+            self.drop_value(&caller, call);
         } else {
             self.call_always(caller, call);
+        }
+    }
+
+    /// Drops what the application gave; a panic in its `Drop` is logged and counted.
+    pub(super) fn drop_value<T>(&mut self, what: &dyn fmt::Display, value: T) {
+        if drop_guarded(what, value).is_err() {
+            self.reactor.table.stats_mut().panics += 1;
         }
     }
 

@@ -16,7 +16,9 @@ use super::id::ConnId;
 use super::protocol::Protocol;
 use super::reactor::{Cx, Handler, Reactor};
 use super::transport::Transport;
-use super::transport::connect::{Attempt, Race, connect_tcp, connect_unix, has_connected};
+use super::transport::connect::{
+    Attempt, NextAddress, Race, connect_tcp, connect_unix, has_connected,
+};
 use super::transport::endpoint::ConnectOptions;
 use super::transport::listener::Address;
 use super::transport::lookup::Lookup;
@@ -118,18 +120,18 @@ impl<S: 'static> Reactor<S> {
             let Some(race) = self.races.get_mut(&id) else {
                 return;
             };
-            if let Some(timer) = race.stagger.take() {
+            if let Some(timer) = race.take_stagger() {
                 self.timers.cancel(timer);
             }
-            let Some(address) = race.left.pop_front() else {
-                if race.running.is_empty() {
-                    let error = race.error;
+            let (address, from) = match race.next_address() {
+                NextAddress::Try(address, from) => (address, from),
+                NextAddress::Wait => return,
+                NextAddress::Failed(error) => {
                     self.races.remove(&id);
-                    self.table.abort(id, CloseCause::Io(error));
+                    return self.table.abort(id, CloseCause::Io(error));
                 }
-                return;
             };
-            match connect_tcp(address, race.from) {
+            match connect_tcp(address, from) {
                 Ok(stream) => {
                     self.attempt(id, Transport::Tcp(stream));
                     let stagger = self.config.connect_stagger;
@@ -137,11 +139,11 @@ impl<S: 'static> Reactor<S> {
                         cx.reactor.try_next_address(id);
                     });
                     if let Some(race) = self.races.get_mut(&id) {
-                        race.stagger = Some(stagger);
+                        race.set_stagger(stagger);
                     }
                     return;
                 }
-                Err(error) => race.error = error.kind(),
+                Err(error) => race.note_error(error.kind()),
             }
         }
     }
@@ -155,8 +157,7 @@ impl<S: 'static> Reactor<S> {
         self.races
             .entry(target)
             .or_insert_with(|| Race::new(VecDeque::new(), None))
-            .running
-            .push(index);
+            .note_attempt(index);
     }
 
     /// The kernel says something of an attempt. Returns the connection when its handler is to open it.
@@ -173,9 +174,7 @@ impl<S: 'static> Reactor<S> {
             Err(error) => {
                 self.table.remove_attempt(index);
                 if let Some(race) = self.races.get_mut(&target) {
-                    race.running.retain(|running| *running != index);
-                    race.error = error.kind();
-                    if race.running.is_empty() || !race.left.is_empty() {
+                    if race.note_failure(index, error.kind()) {
                         self.try_next_address(target);
                     }
                 }
@@ -186,13 +185,13 @@ impl<S: 'static> Reactor<S> {
 
     /// Forgets what else is tried for a connection that is made, or gone.
     pub(super) fn cancel_attempts(&mut self, target: ConnId) {
-        let Some(race) = self.races.remove(&target) else {
+        let Some(mut race) = self.races.remove(&target) else {
             return;
         };
-        if let Some(timer) = race.stagger {
+        if let Some(timer) = race.take_stagger() {
             self.timers.cancel(timer);
         }
-        for index in race.running {
+        for index in race.into_attempts() {
             self.table.remove_attempt(index);
         }
     }
@@ -351,7 +350,7 @@ mod tests {
     /// How many addresses are being tried, and how many are left.
     fn tried(event_loop: &EventLoop<Vec<String>>) -> Option<(usize, usize)> {
         let race = event_loop.reactor.races.values().next()?;
-        Some((race.running.len(), race.left.len()))
+        Some(race.counts())
     }
 
     fn attempt_count(event_loop: &EventLoop<Vec<String>>) -> usize {
@@ -378,10 +377,9 @@ mod tests {
         (listener, vec![client], address)
     }
 
-    // C5
     #[test]
     #[cfg(target_os = "linux")]
-    fn beside_an_address_that_is_silent_the_next_is_tried_and_wins() {
+    fn the_next_address_is_tried_while_a_silent_one_is_pending() {
         let (_listener, _clients, dead) = dead();
         let (live, address) = live();
         let mut event_loop = racing(vec![dead, address, dead]);
@@ -400,9 +398,8 @@ mod tests {
         assert_eq!(event_loop.state, ["open"]);
     }
 
-    // C5
     #[test]
-    fn a_refusal_is_not_waited_for() {
+    fn the_next_address_is_tried_at_once_after_a_refusal() {
         let refusing = socket2::Socket::new(
             socket2::Domain::IPV4,
             socket2::Type::STREAM,
@@ -423,10 +420,9 @@ mod tests {
         assert_eq!((tried(&event_loop), attempt_count(&event_loop)), (None, 0));
     }
 
-    // C5, C8
     #[test]
     #[cfg(target_os = "linux")]
-    fn all_addresses_together_have_the_connect_timeout() {
+    fn the_connect_timeout_covers_all_addresses_together() {
         let (_listener, _clients, dead) = dead();
         let mut event_loop = racing(vec![dead; 3]);
         until(&mut event_loop, |event_loop| {
@@ -444,7 +440,6 @@ mod tests {
         assert_eq!(event_loop.reactor.connection_count(), 0);
     }
 
-    // C5
     #[test]
     fn a_name_without_an_address_ends_in_one_close() {
         let mut event_loop = racing(Vec::new());
@@ -511,9 +506,8 @@ mod lookup_tests {
         panic!("it does not come about: {:?}", event_loop.state);
     }
 
-    // C5
     #[test]
-    fn so_many_names_are_looked_up_at_once_and_the_others_in_their_order() {
+    fn at_most_lookups_max_names_are_looked_up_at_once_in_order() {
         let (mut event_loop, names, let_go) = slow_resolver(2);
         let ids = ["a", "b", "c", "d", "e"].map(|host| connect(&mut event_loop, host));
         let mut first = [names.recv().unwrap(), names.recv().unwrap()];
@@ -521,7 +515,7 @@ mod lookup_tests {
         assert_eq!(first, ["a", "b"]);
         assert_eq!(event_loop.reactor.lookups.running_count(), 2);
         assert_eq!(event_loop.reactor.lookups.waiting_count(), 3);
-        // Who has gone meanwhile is not looked up any more.
+        // A name is not looked up for a connection that has ended.
         event_loop.reactor.reset(ids[3]);
         let_go.send(()).unwrap();
         until(&mut event_loop, |event_loop| {
@@ -536,9 +530,8 @@ mod lookup_tests {
         assert_eq!(event_loop.reactor.lookups.running_count(), 0);
     }
 
-    // C5, C8
     #[test]
-    fn a_resolver_that_hangs_costs_the_connect_timeout_and_its_late_answer_is_nothing() {
+    fn a_hanging_resolver_costs_the_connect_timeout_and_its_late_answer_is_ignored() {
         let (mut event_loop, names, let_go) = slow_resolver(1);
         connect(&mut event_loop, "hangs");
         connect(&mut event_loop, "waits");
@@ -559,9 +552,27 @@ mod lookup_tests {
         assert!(names.try_recv().is_err());
     }
 
-    // Rule 2
+    // The deadline is for a peer that takes no bytes, and there is no peer yet.
     #[test]
-    fn connections_that_gave_up_do_not_wait_for_ever() {
+    fn bytes_that_wait_for_a_connection_have_no_write_deadline() {
+        let (mut event_loop, names, let_go) = slow_resolver(1);
+        event_loop.reactor.config.connect_timeout = Duration::from_secs(60);
+        let id = connect(&mut event_loop, "slow");
+        assert_eq!(names.recv().unwrap(), "slow");
+        assert!(event_loop.reactor.send(id, "early").is_queued());
+        event_loop.turn(Some(Duration::ZERO)).unwrap();
+        let later = |seconds| Clock::invented(Duration::from_secs(seconds));
+        event_loop.reactor.clock = later(59);
+        event_loop.turn(Some(Duration::ZERO)).unwrap();
+        assert!(event_loop.state.is_empty(), "{:?}", event_loop.state);
+        event_loop.reactor.clock = later(61);
+        event_loop.turn(Some(Duration::ZERO)).unwrap();
+        assert_eq!(event_loop.state, ["slow: connect deadline passed"]);
+        drop(let_go);
+    }
+
+    #[test]
+    fn lookups_of_connections_that_gave_up_are_swept() {
         let (mut event_loop, _, let_go) = slow_resolver(1);
         for _ in 0..640 {
             let id = connect(&mut event_loop, "hangs");

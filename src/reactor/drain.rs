@@ -73,7 +73,8 @@ impl<S: 'static> Reactor<S> {
 
 #[cfg(all(unix, feature = "signals"))]
 impl<S: 'static> Reactor<S> {
-    /// On TERM or INT drains over `window`; on a second one stops at once.
+    /// On TERM or INT drains over `window`; on a second one stops at once. When the reactor has been
+    /// dropped, both signals have their default effect again: they end the process.
     ///
     /// Needs feature `signals`, and a Unix system.
     ///
@@ -91,7 +92,7 @@ impl<S: 'static> Reactor<S> {
         let Some(signals) = &mut self.signals else {
             return;
         };
-        let (count, window) = (signals.take(), signals.window);
+        let (count, window) = (signals.take(), signals.window());
         for _ in 0..count {
             if self.is_draining() {
                 log::info!("a second signal: stopping at once");

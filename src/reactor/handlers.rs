@@ -1,6 +1,6 @@
 //! The roles that the loop calls, each at its key.
 
-use super::panics::drop_guarded;
+use super::panics::drop_all_guarded;
 use super::reactor::{Handler, Reactor};
 
 /// The roles, each at its key.
@@ -43,16 +43,14 @@ impl<S: 'static> Handlers<S> {
         matches!(self.0.get(key as usize), Some(Some(handler)) if handler.is_single())
     }
 
-    /// Drops a handler, with what the application gave it.
-    pub(super) fn remove(&mut self, key: u32) {
-        if let Some(handler) = self.0.get_mut(key as usize).and_then(Option::take) {
-            drop_guarded(handler);
-        }
+    /// Takes out a handler, with what the application gave it.
+    pub(super) fn remove(&mut self, key: u32) -> Option<Box<dyn Handler<S>>> {
+        self.0.get_mut(key as usize)?.take()
     }
 }
 
 impl<S> Drop for Handlers<S> {
     fn drop(&mut self) {
-        self.0.drain(..).for_each(drop_guarded);
+        drop_all_guarded(&"a handler", self.0.drain(..));
     }
 }

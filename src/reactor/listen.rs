@@ -18,7 +18,7 @@ impl<S: 'static> Reactor<S> {
     pub fn local_addr(&self, listener: ListenerId) -> Option<Address> {
         self.table
             .listener(listener)
-            .map(|listener| listener.address.clone())
+            .map(|listener| listener.address().clone())
     }
 
     /// Stops listening; connections stay. Your callbacks are dropped, with everything that they hold,
@@ -26,7 +26,7 @@ impl<S: 'static> Reactor<S> {
     pub fn close_listener(&mut self, listener: ListenerId) -> bool {
         match self.table.remove_listener(listener) {
             Some(closed) => {
-                self.handler_keys.close(closed.handler);
+                self.handler_keys.close(closed.handler());
                 true
             }
             None => false,
@@ -45,16 +45,8 @@ impl<S: 'static> Reactor<S> {
             None => listener::bind(options.address(), &self.config)?,
         };
         let key = self.add_handler(handler(&address));
-        let listener = Box::new(Listener {
-            acceptor,
-            address: address.clone(),
-            generation: 0,
-            handler: key,
-            options: connection_options,
-            is_starved: false,
-            accepting: Accepting::Ready,
-        });
-        match self.table.insert_listener(listener) {
+        let listener = Listener::new(acceptor, address.clone(), key, connection_options);
+        match self.table.insert_listener(Box::new(listener)) {
             Ok(id) => {
                 log::info!("listening on {address}");
                 Ok(id)
@@ -88,20 +80,20 @@ impl<S: 'static> Reactor<S> {
             return;
         };
         // Logged once until a connection is accepted again.
-        if !std::mem::replace(&mut listener.is_starved, true) {
+        if listener.note_pause() {
             log::warn!(
                 "{}: accepting pauses at {connection_count} connections: {why}",
-                listener.address,
+                listener.address(),
             );
         }
         if !backs_off {
-            listener.accepting = Accepting::Full;
+            listener.set_accepting(Accepting::Full);
             return self.table.accept_when_room(index);
         }
-        listener.accepting = Accepting::BackingOff;
+        listener.set_accepting(Accepting::BackingOff);
         let id = ListenerId(ConnId {
             index,
-            generation: listener.generation,
+            generation: listener.generation(),
         });
         let backoff = self.config.accept_backoff;
         self.after(backoff, move |cx: &mut Cx<'_, S>| {
@@ -143,15 +135,13 @@ impl<S: 'static> Reactor<S> {
     /// The first simulated listener whose address `is_it` says yes to.
     pub(super) fn memory_listener(&self, is_it: impl Fn(&Address) -> bool) -> Option<u32> {
         self.table
-            .find_listener(|listener| is_it(&listener.address))
+            .find_listener(|listener| is_it(listener.address()))
     }
 
     /// A simulated client connects.
     pub(super) fn offer(&mut self, listener: u32, stream: MemoryStream) {
-        if let Some(found) = self.table.listener_mut(listener)
-            && let Acceptor::Memory(backlog) = &mut found.acceptor
-        {
-            backlog.offer(stream);
+        if let Some(listener) = self.table.listener_mut(listener) {
+            listener.offer(stream);
         }
     }
 }

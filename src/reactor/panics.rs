@@ -1,5 +1,6 @@
 //! Panics of the application: the one place where they are caught.
 
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// The guarded code has panicked.
@@ -19,10 +20,23 @@ pub(crate) fn guarded<R>(call: impl FnOnce() -> R) -> Result<R, Panicked> {
     })
 }
 
-/// Drops a value of the application. A panic in its `Drop` is logged and goes no further.
-pub(crate) fn drop_guarded<T>(value: T) {
-    if guarded(|| drop(value)).is_err() {
-        log::error!("a panic in a `Drop` of the application was caught");
+/// Drops a value of the application, `what`. A panic in its `Drop` is logged and goes no further.
+///
+/// # Errors
+///
+/// [`Panicked`] when there was one: the caller counts it.
+pub(crate) fn drop_guarded<T>(what: &dyn fmt::Display, value: T) -> Result<(), Panicked> {
+    let dropped = guarded(|| drop(value));
+    if dropped.is_err() {
+        log::error!("a `Drop` of {what} panicked");
+    }
+    dropped
+}
+
+/// As [`drop_guarded`], where the reactor ends and nothing is counted any more.
+pub(crate) fn drop_all_guarded<T>(what: &dyn fmt::Display, values: impl IntoIterator<Item = T>) {
+    for value in values {
+        let _ = drop_guarded(what, value);
     }
 }
 

@@ -22,7 +22,7 @@ use super::connection::table::{FastMessages, Heartbeat, Table};
 use super::handler_keys::HandlerKeys;
 use super::id::ConnId;
 use super::mailbox::Mailbox;
-use super::panics::drop_guarded;
+use super::panics::drop_all_guarded;
 use super::sequence::Sequence;
 use super::shutdown::Shutdown;
 use super::time::clock::Clock;
@@ -119,7 +119,7 @@ pub(super) struct Arrival<S> {
 }
 
 /// A closure for the next turn, with where it was queued.
-pub(super) struct Tick<S> {
+pub(super) struct QueuedTick<S> {
     pub(super) queued_at: &'static Location<'static>,
     pub(super) call: Once<S>,
 }
@@ -153,7 +153,7 @@ pub struct Reactor<S> {
     pub(super) table: Table,
     pub(super) topics: Topics,
     pub(super) timers: Timers<Timer<S>>,
-    pub(super) ticks: VecDeque<Tick<S>>,
+    pub(super) ticks: VecDeque<QueuedTick<S>>,
     pub(super) mailbox: Arc<Mailbox<Arrival<S>>>,
     /// What came from other threads and waits for its turn.
     pub(super) arrivals: VecDeque<Arrival<S>>,
@@ -239,13 +239,14 @@ impl<S> Drop for Reactor<S> {
     // However the reactor ends, threads that still hold a `Remote` are told. What was not run is
     // dropped one by one, since dropping what the application captured may panic.
     fn drop(&mut self) {
-        self.mailbox.close().into_iter().for_each(drop_guarded);
-        self.arrivals.drain(..).for_each(drop_guarded);
-        self.ticks.drain(..).for_each(drop_guarded);
-        self.new_handlers.drain(..).for_each(drop_guarded);
+        let arrivals = "a closure of another thread that was not run";
+        drop_all_guarded(&arrivals, self.mailbox.close());
+        drop_all_guarded(&arrivals, self.arrivals.drain(..));
+        drop_all_guarded(&"a tick that was not run", self.ticks.drain(..));
+        drop_all_guarded(&"a handler", self.new_handlers.drain(..));
         for (_, calls) in self.on_close.drain() {
-            calls.into_iter().for_each(drop_guarded);
+            drop_all_guarded(&"an on_close that was not called", calls);
         }
-        self.timers.drain().for_each(drop_guarded);
+        drop_all_guarded(&"a timer", self.timers.drain());
     }
 }

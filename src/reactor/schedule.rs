@@ -3,7 +3,7 @@
 use std::panic::Location;
 use std::time::Duration;
 
-use super::reactor::{Cx, Reactor, Tick, Timer, TimerCall};
+use super::reactor::{Cx, QueuedTick, Reactor, Timer, TimerCall};
 use super::time::clock::nanos;
 use super::time::timers::TimerId;
 
@@ -65,7 +65,7 @@ impl<S: 'static> Reactor<S> {
     /// Calls `call` in the next turn, before the poll, in the order asked for.
     #[track_caller]
     pub fn next_tick<R>(&mut self, call: impl FnOnce(&mut Cx<'_, S>) -> R + 'static) {
-        self.ticks.push_back(Tick {
+        self.ticks.push_back(QueuedTick {
             queued_at: Location::caller(),
             call: Box::new(move |cx| {
                 call(cx);

@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_a_key_comes_after_its_latest() {
+    fn the_latest_of_a_key_is_the_last_of_it() {
         let (mut nodes, mut queue) = (Nodes::default(), Queue::new());
         for (text, key) in [
             ("a1", 1),

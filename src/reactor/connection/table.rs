@@ -48,13 +48,21 @@ enum Source {
 /// nothing wakes the loop.
 const BURST_KEPT_NANOS: u64 = 1_000_000_000;
 
+/// What the fast path makes of a source's readiness.
+pub(crate) enum FastReady {
+    /// A WebSocket has short messages for us; see `connection::fast_path`.
+    Messages(FastMessages),
+    /// The fast path does not hold.
+    NotEligible,
+    /// A read was done, whose result the general way must look at.
+    FellBack(io::Result<usize>),
+}
+
 /// What readiness of a source calls for.
 pub(crate) enum Ready {
     /// Nothing.
     Nothing,
-    /// A WebSocket has short messages for us; see `connection::fast_path`.
-    Fast(FastMessages),
-    /// The connection is to be read; the fast path may have read once already.
+    /// The connection is corked, and is to be read; the fast path may have read once already.
     Read {
         id: ConnId,
         first: Option<io::Result<usize>>,
@@ -257,7 +265,7 @@ impl Table {
         let generation = self.next_generation();
         let entry = self.sources.vacant_entry();
         let index = entry.key();
-        listener.generation = generation;
+        listener.set_generation(generation);
         listener.register(self.rooms.registry.as_ref(), Token(index))?;
         entry.insert(Source::Listener(listener));
         Ok(ListenerId(ConnId {
@@ -393,7 +401,7 @@ impl Table {
 
     pub(crate) fn listener(&self, id: ListenerId) -> Option<&Listener> {
         match self.sources.get(id.0.index as usize) {
-            Some(Source::Listener(listener)) if listener.generation == id.0.generation => {
+            Some(Source::Listener(listener)) if listener.generation() == id.0.generation => {
                 Some(listener)
             }
             _ => None,
@@ -448,14 +456,48 @@ impl Table {
 
     // ── what comes in ────────────────────────────────────────────────────────────────────────
 
-    /// The poll says that a source is ready. A connection that the fast path takes is read at once,
-    /// into `input`; its replies are corked until [`delivered_fast`](Self::delivered_fast).
+    /// The poll says that a source is ready. Where the fast path holds it is read at once, into
+    /// `input`, and its replies are corked until [`delivered_fast`](Self::delivered_fast). In all other
+    /// cases [`ready`](Self::ready) is asked, with what a read has brought.
     #[inline(always)]
-    pub(crate) fn ready(&mut self, index: usize, readiness: Readiness, input: &mut [u8]) -> Ready {
+    pub(crate) fn ready_fast(
+        &mut self,
+        index: usize,
+        readiness: Readiness,
+        input: &mut [u8],
+    ) -> FastReady {
+        let Table { sources, rooms, .. } = self;
+        let Some(Source::Connection(connection)) = sources.get_mut(index) else {
+            return FastReady::NotEligible;
+        };
+        if !readiness.readable || readiness.read_closed || readiness.urgent {
+            return FastReady::NotEligible;
+        }
+        match read::read_fast(rooms, connection, input) {
+            FastRead::Bytes { role, count } => FastReady::Messages(FastMessages {
+                id: connection.id,
+                handler: connection.handler,
+                route: connection.route,
+                role,
+                count,
+            }),
+            FastRead::NotEligible => FastReady::NotEligible,
+            FastRead::FellBack(result) => FastReady::FellBack(result),
+        }
+    }
+
+    /// The poll says that a source is ready, for which the fast path does not hold. `first` is what a
+    /// read has brought already.
+    pub(crate) fn ready(
+        &mut self,
+        index: usize,
+        readiness: Readiness,
+        first: Option<io::Result<usize>>,
+    ) -> Ready {
         let Table { sources, rooms, .. } = self;
         let connection = match sources.get_mut(index) {
             Some(Source::Connection(connection)) => connection,
-            Some(Source::Listener(listener)) if listener.accepting == Accepting::Ready => {
+            Some(Source::Listener(listener)) if listener.accepting() == Accepting::Ready => {
                 return Ready::Accept;
             }
             Some(Source::Attempt(_)) => return Ready::Attempt,
@@ -473,43 +515,22 @@ impl Table {
         if readiness.writable && connection.output.is_blocked() {
             send::flush(rooms, connection);
         }
-        if !is_readable {
-            return Ready::Nothing;
+        match is_readable {
+            true => begin_read(rooms, connection, first),
+            false => Ready::Nothing,
         }
-        Self::begin_read(rooms, connection, input)
     }
 
     /// The turn of a source that is on the list of those that are read again has come.
-    pub(crate) fn ready_again(&mut self, index: u32, input: &mut [u8]) -> Ready {
+    pub(crate) fn ready_again(&mut self, index: u32) -> Ready {
         let Table { sources, rooms, .. } = self;
         match sources.get_mut(index as usize) {
             Some(Source::Connection(connection)) => match connection.reading.unlist() {
-                true => Self::begin_read(rooms, connection, input),
+                true => begin_read(rooms, connection, None),
                 false => Ready::Nothing,
             },
             Some(Source::Listener(_)) => Ready::Accept,
             Some(Source::Attempt(_) | Source::Vacated) | None => Ready::Nothing,
-        }
-    }
-
-    #[inline(always)]
-    fn begin_read(rooms: &mut Rooms, connection: &mut Connection, input: &mut [u8]) -> Ready {
-        let id = connection.id;
-        let option_set = &rooms.option_sets[usize::from(connection.options)];
-        rooms.outbox.cork(id, option_set.drops_messages);
-        match read::read_fast(rooms, connection, input) {
-            FastRead::Bytes { role, count } => Ready::Fast(FastMessages {
-                id,
-                handler: connection.handler,
-                route: connection.route,
-                role,
-                count,
-            }),
-            FastRead::NotEligible => Ready::Read { id, first: None },
-            FastRead::FellBack(result) => Ready::Read {
-                id,
-                first: Some(result),
-            },
         }
     }
 
@@ -650,16 +671,16 @@ impl Table {
     /// A listener accepts now.
     pub(crate) fn begin_accept(&mut self, index: u32) {
         if let Some(listener) = self.listener_mut(index) {
-            listener.accepting = Accepting::Ready;
+            listener.set_accepting(Accepting::Ready);
         }
     }
 
     /// Has a listener accept in the next turn.
     pub(crate) fn accept_again(&mut self, index: u32) {
         if let Some(Source::Listener(listener)) = self.sources.get_mut(index as usize)
-            && listener.accepting != Accepting::Queued
+            && listener.accepting() != Accepting::Queued
         {
-            listener.accepting = Accepting::Queued;
+            listener.set_accepting(Accepting::Queued);
             self.rooms.read_again.push(index);
         }
     }
@@ -1016,6 +1037,18 @@ impl Table {
         }
         is_over
     }
+}
+
+/// Corks a connection that is to be read.
+fn begin_read(
+    rooms: &mut Rooms,
+    connection: &mut Connection,
+    first: Option<io::Result<usize>>,
+) -> Ready {
+    let id = connection.id;
+    let option_set = &rooms.option_sets[usize::from(connection.options)];
+    rooms.outbox.cork(id, option_set.drops_messages);
+    Ready::Read { id, first }
 }
 
 /// The transport of a handshaking connection has something: it goes on.

@@ -18,14 +18,24 @@ pub(crate) struct Attempt {
 
 /// The addresses of one connection to be made.
 pub(crate) struct Race {
-    pub(crate) left: VecDeque<SocketAddr>,
-    pub(crate) from: Option<IpAddr>,
+    left: VecDeque<SocketAddr>,
+    from: Option<IpAddr>,
     /// Indexes of the attempts that are under way.
-    pub(crate) running: Vec<u32>,
+    running: Vec<u32>,
     /// How the last attempt failed.
-    pub(crate) error: io::ErrorKind,
+    error: io::ErrorKind,
     /// When the next address is tried beside those that are under way.
-    pub(crate) stagger: Option<TimerId>,
+    stagger: Option<TimerId>,
+}
+
+/// What a race does next.
+pub(crate) enum NextAddress {
+    /// It tries this address, from that one of this machine.
+    Try(SocketAddr, Option<IpAddr>),
+    /// It waits for the attempts that are under way.
+    Wait,
+    /// Every address has failed, the last one so.
+    Failed(io::ErrorKind),
 }
 
 impl Race {
@@ -37,6 +47,52 @@ impl Race {
             error: io::ErrorKind::AddrNotAvailable,
             stagger: None,
         }
+    }
+
+    /// The address to try next.
+    pub(crate) fn next_address(&mut self) -> NextAddress {
+        match self.left.pop_front() {
+            Some(address) => NextAddress::Try(address, self.from),
+            None if self.running.is_empty() => NextAddress::Failed(self.error),
+            None => NextAddress::Wait,
+        }
+    }
+
+    /// An attempt is under way.
+    pub(crate) fn note_attempt(&mut self, index: u32) {
+        self.running.push(index);
+    }
+
+    /// An address could not be tried.
+    pub(crate) fn note_error(&mut self, error: io::ErrorKind) {
+        self.error = error;
+    }
+
+    /// An attempt has failed. Whether the next address is to be tried now.
+    pub(crate) fn note_failure(&mut self, index: u32, error: io::ErrorKind) -> bool {
+        self.running.retain(|running| *running != index);
+        self.error = error;
+        self.running.is_empty() || !self.left.is_empty()
+    }
+
+    /// The timer that has the next address tried, so that it can be cancelled.
+    pub(crate) fn set_stagger(&mut self, stagger: TimerId) {
+        self.stagger = Some(stagger);
+    }
+
+    pub(crate) fn take_stagger(&mut self) -> Option<TimerId> {
+        self.stagger.take()
+    }
+
+    /// The attempts that are under way, when the race is over.
+    pub(crate) fn into_attempts(self) -> Vec<u32> {
+        self.running
+    }
+
+    /// How many addresses are being tried, and how many are left.
+    #[cfg(test)]
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        (self.running.len(), self.left.len())
     }
 }
 

@@ -8,7 +8,7 @@ use mio::{Interest, Registry, Token};
 
 use crate::reactor::config::Config;
 use crate::reactor::transport::Transport;
-use crate::reactor::transport::memory::MemoryListener;
+use crate::reactor::transport::memory::{MemoryListener, MemoryStream};
 
 /// Where a listener listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,33 +62,96 @@ pub(crate) enum Accepting {
     BackingOff,
 }
 
+/// A socket that accepts, and what its connections are for.
 pub(crate) struct Listener {
-    pub(crate) acceptor: Acceptor,
-    pub(crate) address: Address,
-    pub(crate) generation: u32,
-    pub(crate) handler: u32,
-    pub(crate) options: u16,
+    acceptor: Acceptor,
+    address: Address,
+    generation: u32,
+    handler: u32,
+    options: u16,
     /// Accepting has paused, and nothing was accepted since.
-    pub(crate) is_starved: bool,
-    pub(crate) accepting: Accepting,
+    is_starved: bool,
+    accepting: Accepting,
 }
 
 impl Listener {
+    /// A listener whose connections belong to a handler, and have these options.
+    pub(crate) fn new(
+        acceptor: Acceptor,
+        address: Address,
+        handler: u32,
+        options: u16,
+    ) -> Listener {
+        Listener {
+            acceptor,
+            address,
+            generation: 0,
+            handler,
+            options,
+            is_starved: false,
+            accepting: Accepting::Ready,
+        }
+    }
+
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Which use of its place in the table this is.
+    pub(crate) fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    pub(crate) fn set_generation(&mut self, generation: u32) {
+        self.generation = generation;
+    }
+
+    pub(crate) fn handler(&self) -> u32 {
+        self.handler
+    }
+
+    pub(crate) fn options(&self) -> u16 {
+        self.options
+    }
+
+    pub(crate) fn accepting(&self) -> Accepting {
+        self.accepting
+    }
+
+    pub(crate) fn set_accepting(&mut self, accepting: Accepting) {
+        self.accepting = accepting;
+    }
+
+    /// Accepting pauses. Whether something was accepted since the last pause, so that this one is
+    /// worth a line in the log.
+    pub(crate) fn note_pause(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_starved, true)
+    }
+
+    /// A simulated client connects.
+    pub(crate) fn offer(&mut self, stream: MemoryStream) {
+        if let Acceptor::Memory(listener) = &mut self.acceptor {
+            listener.offer(stream);
+        }
+    }
+
     /// Accepts one connection; `WouldBlock` when there is none.
     pub(crate) fn accept(&mut self) -> io::Result<Transport> {
-        match &mut self.acceptor {
+        let transport = match &mut self.acceptor {
             Acceptor::Tcp(listener) => {
                 let (stream, _) = listener.accept()?;
                 // Linux hands the listener's setting on to what it accepts; others do not.
                 if !cfg!(target_os = "linux") {
                     stream.set_nodelay(true)?;
                 }
-                Ok(Transport::Tcp(stream))
+                Transport::Tcp(stream)
             }
             #[cfg(unix)]
-            Acceptor::Unix(listener, _) => Ok(Transport::Unix(listener.accept()?.0)),
-            Acceptor::Memory(listener) => listener.accept().map(Transport::Memory),
-        }
+            Acceptor::Unix(listener, _) => Transport::Unix(listener.accept()?.0),
+            Acceptor::Memory(listener) => Transport::Memory(listener.accept()?),
+        };
+        self.is_starved = false;
+        Ok(transport)
     }
 
     /// Has polls report that connections wait. There is no registry in a simulation.

@@ -757,7 +757,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_read_leaves_behind_is_not_reported_again() {
+    fn bytes_that_a_read_leaves_behind_are_not_reported_again() {
         let (net, mut a, mut b) = pair(16);
         write(&mut a, b"abcdef").unwrap();
         assert_eq!(poll(&net), [(2, Readiness::READABLE)]);
