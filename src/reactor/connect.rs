@@ -173,10 +173,10 @@ impl<S: 'static> Reactor<S> {
             }
             Err(error) => {
                 self.table.remove_attempt(index);
-                if let Some(race) = self.races.get_mut(&target) {
-                    if race.note_failure(index, error.kind()) {
-                        self.try_next_address(target);
-                    }
+                if let Some(race) = self.races.get_mut(&target)
+                    && race.note_failure(index, error.kind())
+                {
+                    self.try_next_address(target);
                 }
                 None
             }
