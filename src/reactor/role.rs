@@ -16,6 +16,17 @@ use super::stats::Stats;
 use crate::protocol::http;
 use crate::protocol::websocket::{Machine, Role, Spare};
 
+/// What a WebSocket's input is parsed with.
+pub(crate) struct WebSocketParser<'r> {
+    /// Where the connection is in its life.
+    pub(crate) life: Life,
+    /// Whether its input may be delivered now.
+    pub(crate) may_read: bool,
+    pub(crate) machine: &'r mut Machine,
+    /// Buffers of large messages, to be used again.
+    pub(crate) spare: &'r mut Spare,
+}
+
 impl<S: 'static> Reactor<S> {
     // ── what a connection is ─────────────────────────────────────────────────────────────────
 
@@ -23,12 +34,6 @@ impl<S: 'static> Reactor<S> {
     #[inline]
     pub(crate) fn connection(&self, id: ConnId) -> Option<&Connection> {
         self.table.connection(id)
-    }
-
-    /// Where a connection is in its life.
-    #[inline]
-    pub(crate) fn life(&self, id: ConnId) -> Option<Life> {
-        self.table.connection(id).map(Connection::life)
     }
 
     /// What a connection's bytes mean.
@@ -148,10 +153,17 @@ impl<S: 'static> Reactor<S> {
         }
     }
 
-    /// The machine of a WebSocket, whichever state its life is in, and the buffers that it may use.
-    pub(crate) fn websocket_parser(&mut self, id: ConnId) -> Option<(&mut Machine, &mut Spare)> {
-        match self.table.any_protocol_mut(id)? {
-            Protocol::WebSocket(machine) => Some((machine, &mut self.spare)),
+    /// What the general way needs to parse a WebSocket's input, with one look-up. `None` when the
+    /// connection is gone, or is no WebSocket.
+    pub(crate) fn websocket_parser(&mut self, id: ConnId) -> Option<WebSocketParser<'_>> {
+        let (life, may_read, protocol) = self.table.parser_of(id)?;
+        match protocol {
+            Protocol::WebSocket(machine) => Some(WebSocketParser {
+                life,
+                may_read,
+                machine,
+                spare: &mut self.spare,
+            }),
             _ => None,
         }
     }
@@ -165,7 +177,12 @@ impl<S: 'static> Reactor<S> {
 
     /// The peer's goodbye came, or nothing is to be waited for: flush, then end our side.
     pub(crate) fn finish(&mut self, id: ConnId, close: Close, lingers: bool) {
-        self.table.finish(id, close, lingers);
+        self.table.finish(id, &[], close, lingers);
+    }
+
+    /// As [`finish`](Self::finish), with last words behind what is queued.
+    pub(crate) fn finish_with(&mut self, id: ConnId, words: &[u8], close: Close, lingers: bool) {
+        self.table.finish(id, words, close, lingers);
     }
 
     /// Ends a connection for a fault: the right status or close code is said.

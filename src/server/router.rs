@@ -468,8 +468,13 @@ impl<S: 'static> Router<S> {
         cx: &Cx<'_, S>,
         id: ConnId,
     ) -> Option<&'s mut WebSocketRoute<S>> {
-        let is_opened = cx.reactor.connection(id)?.is_opened();
-        is_opened.then(|| self.websocket_mut(cx, id)).flatten()
+        let connection = cx.reactor.connection(id)?;
+        match connection.protocol() {
+            Protocol::WebSocket(_) if connection.is_opened() => {
+                self.websocket_at(connection.route())
+            }
+            _ => None,
+        }
     }
 }
 

@@ -534,22 +534,21 @@ impl<S: 'static> WebSocketCallbacks<S> {
         while !rest.is_empty() && !cx.reactor.is_stopped() {
             // Looked up again for each event: the callback before may have closed or aborted this very
             // connection.
-            let Some(life) = cx.reactor.life(id) else {
+            let Some(parser) = cx.reactor.websocket_parser(id) else {
                 return length;
             };
+            let life = parser.life;
             match life {
                 Life::Handshaking => break,
                 // The rest stays in the connection and is presented again when reading resumes.
-                Life::Open if !cx.reactor.may_read(id) => break,
+                Life::Open if !parser.may_read => break,
                 // After our close, frames are parsed until the peer's close. Source: RFC 6455, section 7.1.1.
                 Life::Open | Life::Closing => {}
                 // The end is decided, so further input is dropped.
                 Life::Finishing | Life::Done | Life::Lingering => return length,
             }
-            let Some((machine, spare)) = cx.reactor.websocket_parser(id) else {
-                break;
-            };
-            let outcome = machine.next_event_with(&mut rest, &self.options.websocket, spare);
+            let (machine, limits) = (parser.machine, &self.options.websocket);
+            let outcome = machine.next_event_with(&mut rest, limits, parser.spare);
             let received_bytes = machine.received_bytes();
             let event = match outcome {
                 Ok(Some(event)) => event,
@@ -596,7 +595,13 @@ impl<S: 'static> WebSocketCallbacks<S> {
                     );
                 }
                 Event::Close(code, reason) => {
-                    receive_close(cx.reactor, id, code.map(u16::from), reason);
+                    // Any other state than `Open` means that our close frame went out before.
+                    let was_sent = life != Life::Open;
+                    let mut reply = Vec::with_capacity(8);
+                    let code = code.map(u16::from);
+                    let closing = machine.encode_close_reply(code, was_sent, &mut reply);
+                    let close = close_of(closing, reason);
+                    cx.reactor.finish_with(id, &reply, close, closing.lingers);
                     return length;
                 }
             }
@@ -698,43 +703,19 @@ impl<S: 'static> WebSocketCallbacks<S> {
     }
 }
 
-/// Handles the peer's close frame: answers it, unless it is the answer to ours, and finishes.
-///
-/// Source: RFC 6455, section 5.5.1.
-pub(crate) fn receive_close<S: 'static>(
-    reactor: &mut Reactor<S>,
-    id: ConnId,
-    code: Option<u16>,
-    reason: &str,
-) {
-    // Any other state than `Open` means that our close frame went out before.
-    let was_sent = reactor.life(id) != Some(Life::Open);
-    let Some(Protocol::WebSocket(machine)) = reactor.protocol(id) else {
-        return;
-    };
-    let mut out = Vec::with_capacity(8);
-    let closing = machine.encode_close_reply(code, was_sent, &mut out);
-    if !out.is_empty() {
-        reactor.queue_reply(id, &out);
-    }
-    let close = Close {
-        code: closing.code,
-        reason: reason.into(),
-        was_clean: closing.was_clean,
-        ..Close::new(CloseCause::Peer)
-    };
-    reactor.finish(id, close, closing.lingers);
-}
-
 /// Finishes a WebSocket whose peer has ended the stream without a close frame: code 1006, not clean.
 ///
 /// Source: RFC 6455, section 7.1.5.
 pub(crate) fn finish_without_close<S: 'static>(reactor: &mut Reactor<S>, id: ConnId) {
     let closing = Closing::without_close();
-    let close = Close {
+    reactor.finish(id, close_of(closing, ""), closing.lingers);
+}
+
+fn close_of(closing: Closing, reason: &str) -> Close {
+    Close {
         code: closing.code,
+        reason: reason.into(),
         was_clean: closing.was_clean,
         ..Close::new(CloseCause::Peer)
-    };
-    reactor.finish(id, close, closing.lingers);
+    }
 }

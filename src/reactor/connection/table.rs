@@ -330,14 +330,19 @@ impl Table {
 
     /// Removes a connection and closes its socket.
     fn remove(&mut self, id: ConnId) {
-        let Some((connection, rooms)) = self.split(id) else {
-            return;
-        };
-        rooms.outbox.clear(&mut connection.output);
-        self.vacate(id.index);
+        if let Some((connection, rooms)) = self.split(id) {
+            rooms.outbox.clear(&mut connection.output);
+            self.note_removed(id.index);
+        }
+    }
+
+    /// The connection at this index goes, and closes its socket; a listener that waits for room accepts
+    /// again.
+    fn note_removed(&mut self, index: u32) {
+        self.vacate(index);
         self.connection_count -= 1;
-        for index in std::mem::take(&mut self.paused_listeners) {
-            self.accept_again(index);
+        for listener in std::mem::take(&mut self.paused_listeners) {
+            self.accept_again(listener);
         }
     }
 
@@ -394,10 +399,11 @@ impl Table {
             .map(|(connection, _)| &mut connection.protocol)
     }
 
-    /// What its bytes mean, whichever state its life is in.
-    pub(crate) fn any_protocol_mut(&mut self, id: ConnId) -> Option<&mut Protocol> {
-        self.split(id)
-            .map(|(connection, _)| &mut connection.protocol)
+    /// Where a connection is in its life, whether its input may be delivered now, and its protocol.
+    pub(crate) fn parser_of(&mut self, id: ConnId) -> Option<(Life, bool, &mut Protocol)> {
+        let (connection, _) = self.split(id)?;
+        let may_read = connection.reading.may_read();
+        Some((connection.life, may_read, &mut connection.protocol))
     }
 
     pub(crate) fn listener(&self, id: ListenerId) -> Option<&Listener> {
@@ -795,9 +801,9 @@ impl Table {
         }
     }
 
-    pub(crate) fn finish(&mut self, id: ConnId, close: Close, lingers: bool) {
+    pub(crate) fn finish(&mut self, id: ConnId, words: &[u8], close: Close, lingers: bool) {
         if let Some((connection, rooms)) = self.split(id) {
-            end::finish(rooms, connection, close, lingers);
+            end::finish(rooms, connection, words, close, lingers);
         }
     }
 
@@ -851,9 +857,11 @@ impl Table {
         let Some((connection, rooms)) = self.split(id) else {
             return;
         };
-        if !end::linger(rooms, connection) {
-            self.remove(id);
+        if end::linger(rooms, connection) {
+            return;
         }
+        rooms.outbox.clear(&mut connection.output);
+        self.note_removed(id.index);
     }
 
     // ── deadlines ────────────────────────────────────────────────────────────────────────────
