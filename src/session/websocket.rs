@@ -595,7 +595,8 @@ impl<S: 'static> WebSocketCallbacks<S> {
                     );
                 }
                 Event::Close(code, reason) => {
-                    // Any other state than `Open` means that our close frame went out before.
+                    // The peer's close is answered, unless it is the answer to ours: any other state than `Open`
+                    // means that our close went out before. Source: RFC 6455, section 5.5.1.
                     let was_sent = life != Life::Open;
                     let mut reply = Vec::with_capacity(8);
                     let code = code.map(u16::from);
@@ -711,6 +712,7 @@ pub(crate) fn finish_without_close<S: 'static>(reactor: &mut Reactor<S>, id: Con
     reactor.finish(id, close_of(closing, ""), closing.lingers);
 }
 
+/// The end of a WebSocket as `on_close` gets it, when the peer has ended it.
 fn close_of(closing: Closing, reason: &str) -> Close {
     Close {
         code: closing.code,
