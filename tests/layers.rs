@@ -107,9 +107,14 @@ const OPEN_STRUCTS: &[(&str, Visible, &str)] = &[
         "a closure and where it comes from",
     ),
     (
-        "Tick",
+        "QueuedTick",
         Visible::InFolder,
         "a closure and where it comes from",
+    ),
+    (
+        "WebSocketParser",
+        Visible::Elsewhere,
+        "arguments: lent together",
     ),
     (
         "Timer",

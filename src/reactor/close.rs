@@ -56,6 +56,8 @@ impl CloseCause {
 pub enum Deadline {
     /// A connection to be made.
     Connect,
+    /// The handshake of a transport that has one, before its protocol begins.
+    Handshake,
     /// A whole request head, or the answer to a handshake.
     Head,
     /// The rest of a request body.
@@ -80,6 +82,7 @@ impl fmt::Display for Deadline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Deadline::Connect => "connect",
+            Deadline::Handshake => "handshake",
             Deadline::Head => "head",
             Deadline::Body => "body",
             Deadline::KeepAlive => "keep-alive",

@@ -13,6 +13,7 @@ use std::io;
 
 use super::EventLoop;
 use super::call::deliver;
+use super::close::Deadline;
 use super::connection::read::Next;
 use super::connection::table::{Delivery, FastMessages, FastReady, Heartbeat, Ready};
 use super::id::ConnId;
@@ -211,6 +212,9 @@ impl<S: 'static> EventLoop<S> {
                     // A connection whose transport still shakes hands is opened when that is done.
                     if self.reactor.table.is_ready(id) {
                         self.call_handler(id, "on_open", |handler, cx| handler.open(cx, id));
+                    } else {
+                        let timeout = self.reactor.config.head_timeout;
+                        self.reactor.set_deadline(id, Deadline::Handshake, timeout);
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,

@@ -221,7 +221,12 @@ impl<S: 'static> EventLoop<S> {
                     None => {}
                     // In these three the peer has had its time and there is no more to say to it.
                     // The meaning of the others depends on the role.
-                    Some(deadline @ (Deadline::Write | Deadline::Close | Deadline::Connect)) => {
+                    Some(
+                        deadline @ (Deadline::Connect
+                        | Deadline::Handshake
+                        | Deadline::Write
+                        | Deadline::Close),
+                    ) => {
                         let cause = CloseCause::TimedOut(deadline);
                         self.reactor.table.abort(id, cause);
                     }

@@ -761,6 +761,7 @@ impl<S: 'static> Handler<S> for Router<S> {
             Deadline::Body
             | Deadline::Reply
             | Deadline::Connect
+            | Deadline::Handshake
             | Deadline::Idle
             | Deadline::Pong
             | Deadline::Write
