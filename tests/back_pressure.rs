@@ -71,15 +71,15 @@ fn numbers(texts: &[String]) -> Vec<usize> {
         .collect()
 }
 
-/// Reads until no more bytes arrive.
+/// Reads until no more bytes arrive, and the client can send no more.
 fn read_all(sim: &mut Sim<Room>, socket: &SimSocket) -> Vec<Received> {
     let mut events = Vec::new();
     loop {
         sim.settle();
-        let unread = sim.reactor().stats().sent_bytes;
+        let before = (sim.reactor().stats().sent_bytes, socket.unsent_bytes());
         events.extend(socket.take_events());
         sim.settle();
-        if unread == sim.reactor().stats().sent_bytes && socket.unsent_bytes() == 0 {
+        if before == (sim.reactor().stats().sent_bytes, socket.unsent_bytes()) {
             events.extend(socket.take_events());
             return events;
         }
@@ -391,8 +391,10 @@ fn on_drain_is_called_once_when_the_queue_falls_to_the_low_watermark() {
         sim.settle();
         let (mut drained_at, mut before) = (None, usize::MAX);
         while sim.reactor().queued_bytes(id) != 0 {
+            let sent_bytes = sim.reactor().stats().sent_bytes;
             client.take_events();
             sim.settle();
+            assert!(sent_bytes < sim.reactor().stats().sent_bytes, "stuck");
             let queued = sim.reactor().queued_bytes(id);
             if drained_at.is_none() && sim.state().drains.len() == round {
                 drained_at = Some((before, queued));

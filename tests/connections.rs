@@ -1022,6 +1022,45 @@ fn a_stop_closes_every_connection() {
     assert_eq!(*sim.state(), [waterwheel::CloseCause::Local; 3]);
 }
 
+// Closing a socket with unread bytes resets it, which destroys the last words on their way.
+#[test]
+fn the_last_words_reach_a_peer_that_still_sends() {
+    let config = Config {
+        read_buffer_bytes: 64 * 1024,
+        read_budget_bytes: 1,
+        ..Config::default()
+    };
+    let mut sim = Sim::with_config(config, (), |reactor: &mut Reactor<()>| {
+        reactor.stream("0.0.0.0:1", |stream| {
+            stream.on_data(|stream, _| {
+                stream.send("last words");
+                stream.close()
+            });
+        })?;
+        reactor.http("0.0.0.0:2", |router| {
+            router.get("/", |request| request.reply("last words"));
+        })
+    });
+    // More than one turn reads.
+    sim.socket_bytes(1024 * 1024);
+    let more = vec![b'x'; 512 * 1024];
+    let stream = sim.connect_port(1);
+    assert_eq!(stream.write(&more), more.len());
+    sim.settle();
+    assert_eq!(stream.read_text(), "last words");
+    assert!(stream.is_closed());
+    // What it sends is read and thrown away, so that its end is seen.
+    stream.finish();
+    sim.settle();
+    assert_eq!(sim.reactor().connection_count(), 0);
+    let client = sim.connect_port(2);
+    client.write("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    assert_eq!(client.write(&more), more.len());
+    sim.settle();
+    assert!(client.read_text().ends_with("last words"));
+    assert!(client.is_closed());
+}
+
 // A place must become free however a connection ends, or waiting clients are never served.
 #[test]
 fn the_end_of_lingering_frees_a_place_for_the_next_client() {
