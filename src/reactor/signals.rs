@@ -1,4 +1,8 @@
-//! TERM and INT, as bytes in a socket pair that the poll watches.
+//! SIGTERM and SIGINT, as bytes in a socket pair that is registered with the poll.
+//!
+//! A signal handler may do almost nothing safely; writing a byte to a socket is allowed
+//! (signal-safety(7)). The loop reads it like any other source, so a signal is handled between
+//! callbacks.
 
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -9,7 +13,7 @@ use mio::{Interest, Registry, Token};
 use signal_hook::SigId;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-/// What the poll reports signals by.
+/// The token of the socket that signals arrive at.
 pub(super) const SIGNALS: Token = Token(usize::MAX - 1);
 
 /// The signals of a process, as long as its reactor lives.
