@@ -193,10 +193,10 @@ impl<S: 'static> Reactor<S> {
             Err(error) => {
                 self.table.remove_attempt(index);
                 // A refusal is an answer: the next address is tried now and not after the stagger.
-                if let Some(race) = self.races.get_mut(&target) {
-                    if race.note_failure(index, error.kind()) {
-                        self.try_next_address(target);
-                    }
+                if let Some(race) = self.races.get_mut(&target)
+                    && race.note_failure(index, error.kind())
+                {
+                    self.try_next_address(target);
                 }
                 None
             }

@@ -234,8 +234,8 @@ impl<S: 'static> EventStream<'_, S> {
         self.log(pattern, outcome)
     }
 
-    /// Tells the client how long to wait before it connects again once the stream has ended; a
-    /// browser that is told nothing waits some three seconds.
+    /// Sends the client how long to wait before it connects again once the stream has ended. Without
+    /// it a browser waits about three seconds.
     ///
     /// Source: WHATWG HTML, section 9.2.6.
     pub fn retry(self, delay: Duration) -> Self {

@@ -274,10 +274,10 @@ pub struct WebSocketCallbacks<S> {
     pub(crate) options: ConnectionOptions,
     /// The interval of pings, as the deadlines count it.
     ping_interval_nanos: Option<u64>,
-    /// The longest message that goes the short way.
+    /// The longest message that the fast path takes, in bytes.
     short_bytes_max: usize,
     closures: Closures<S>,
-    /// Who is called: the closures, or an object in their place; settled by `seal`.
+    /// The object that is called: the closures, or the application's own. Set by `seal`.
     receiver: Box<dyn WebSocketHandler<S>>,
     has_object: bool,
 }

@@ -102,7 +102,7 @@ impl Buckets {
         self.next_due = self
             .buckets
             .first_key_value()
-            .map_or(u64::MAX, |(tick, _)| tick.nanos());
+            .map_or(u64::MAX, |(at, _)| at.nanos());
         bucket
     }
 }

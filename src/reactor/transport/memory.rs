@@ -100,7 +100,7 @@ impl Readiness {
     }
 }
 
-/// The faults of a simulated network, in percent of operations, 0 to 100. None by default. See
+/// The faults of a simulated network, in percent of operations, 0 to 100. All are 0 by default. See
 /// [`Sim::faults`](crate::Sim::faults).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Faults {
