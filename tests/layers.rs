@@ -107,7 +107,7 @@ const OPEN_STRUCTS: &[(&str, Visible, &str)] = &[
         "a closure and where it comes from",
     ),
     (
-        "Tick",
+        "QueuedTick",
         Visible::InFolder,
         "a closure and where it comes from",
     ),
