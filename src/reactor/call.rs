@@ -15,12 +15,13 @@ use super::id::ConnId;
 use super::panics::{drop_guarded, guarded};
 use super::reactor::{Cx, Handler, Reactor};
 
-/// What is called that belongs to no connection, for the log.
+/// The name of a call that belongs to no connection, for the log.
 #[derive(Clone, Copy)]
 pub(super) enum Caller {
     Timer(&'static Location<'static>),
     NextTick(&'static Location<'static>),
     Arrival(&'static Location<'static>),
+    /// Several callbacks of `on_close` can be set for one connection, beside that of its route.
     OnClose(ConnId),
 }
 
@@ -29,10 +30,10 @@ impl fmt::Display for Caller {
         match self {
             Caller::Timer(set_at) => write!(f, "the timer set at {set_at}"),
             Caller::NextTick(queued_at) => write!(f, "the tick queued at {queued_at}"),
-            Caller::Arrival(handed_over_at) => {
-                write!(f, "the closure handed over at {handed_over_at}")
+            Caller::Arrival(queued_at) => {
+                write!(f, "the closure queued with `Remote::run` at {queued_at}")
             }
-            Caller::OnClose(id) => write!(f, "the on_close of conn {id}"),
+            Caller::OnClose(id) => write!(f, "conn {id}: on_close"),
         }
     }
 }
@@ -80,14 +81,14 @@ impl<S: 'static> EventLoop<S> {
         }
     }
 
-    /// Drops what the application gave; a panic in its `Drop` is logged and counted.
+    /// Drops a value of the application. A panic in its `Drop` is logged and counted.
     pub(super) fn drop_value<T>(&mut self, what: &dyn fmt::Display, value: T) {
         if drop_guarded(what, value).is_err() {
             self.reactor.table.stats_mut().panics += 1;
         }
     }
 
-    /// As [`call`](Self::call), whatever has happened.
+    /// As [`call`](Self::call), also after the loop was stopped.
     pub(super) fn call_always(&mut self, caller: Caller, call: impl FnOnce(&mut Cx<'_, S>)) {
         let reactor = &mut self.reactor;
         let before = reactor.table.now();
@@ -106,7 +107,7 @@ impl<S: 'static> EventLoop<S> {
     }
 }
 
-/// Calls a handler for a connection; the parts of the event loop are borrowed apart, so that the
+/// Calls a handler for a connection. Takes the parts of the event loop one by one, so that the
 /// input buffer can be lent to the call.
 #[inline(always)]
 pub(super) fn deliver<S: 'static>(
@@ -133,7 +134,7 @@ pub(super) fn deliver<S: 'static>(
 }
 
 impl<S: 'static> Reactor<S> {
-    /// The time passes on; how much since `before`, where it is more than a callback may take.
+    /// Reads the clock. Returns the time since `before` if it is more than a callback may take.
     #[inline]
     fn slow_since(&mut self, before: u64) -> Option<Duration> {
         let now = self.clock.now();
@@ -145,6 +146,7 @@ impl<S: 'static> Reactor<S> {
     #[cold]
     fn note_panic(&mut self, id: ConnId, handler: &dyn Handler<S>) {
         self.table.stats_mut().panics += 1;
+        // The panic's own message has been printed by the panic hook; this adds the connection.
         log::error!(
             "conn {id} {}: {}: {} panicked",
             self.peer(id),

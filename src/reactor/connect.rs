@@ -1,9 +1,15 @@
-//! Connecting: names looked up off the loop, every address tried, one outcome.
+//! Connecting: names are looked up off the loop, addresses are tried in a race, and there is one
+//! outcome.
 //!
-//! Addresses are tried in the order the system gives them. When one has neither failed nor
-//! succeeded after [`Config::connect_stagger`](super::config::Config::connect_stagger), the next is
-//! tried beside it, and the first to answer wins, so a dead first address costs a quarter of a
-//! second. Source: RFC 8305, section 5.
+//! Addresses are tried in the order in which the system's resolver returns them. When one has not
+//! answered after [`Config::connect_stagger`](super::config::Config::connect_stagger), the next is
+//! tried beside it, and the first to connect wins. A first address that is dead (IPv6 on a network
+//! without it, say) then costs a quarter of a second instead of the connect timeout. Addresses are
+//! not sorted here, because resolvers sort them. Source: RFC 8305, section 5.
+//!
+//! The id exists before the connection does: messages can be sent at once and wait in its queue,
+//! and a failure comes with `on_close`, as for any other connection. So a program has one place for
+//! errors.
 
 use std::collections::VecDeque;
 use std::io;
@@ -24,14 +30,20 @@ use super::transport::listener::Address;
 use super::transport::lookup::Lookup;
 use super::transport::memory::MemoryStream;
 
-/// What a simulated connection takes before its peer has read, in bytes.
+/// The capacity of a simulated connection in each direction, in bytes.
 const MEMORY_STREAM_BYTES: usize = 64 * 1024;
 
 /// # Connect
 impl<S: 'static> Reactor<S> {
-    /// Makes a connection for `handler`, and returns its id at once.
+    /// Begins to connect for `handler`, and returns the connection's id at once.
     ///
-    /// What is sent before it is made waits in its queue. The one outcome is `open` or `closed`.
+    /// Messages that are sent before the connection is made wait in its queue. The handler then
+    /// gets `open`, or `closed` when every address failed.
+    ///
+    /// # Errors
+    ///
+    /// For an address that cannot be parsed, and when the reactor has stopped. The handler is
+    /// dropped.
     pub(crate) fn connect(
         &mut self,
         to: &ConnectOptions<'_>,
@@ -47,7 +59,7 @@ impl<S: 'static> Reactor<S> {
         made
     }
 
-    /// As [`connect`](Self::connect), for a handler that is there already.
+    /// As [`connect`](Self::connect), for a handler that has been added already.
     pub(crate) fn connect_for(
         &mut self,
         key: u32,
@@ -68,6 +80,7 @@ impl<S: 'static> Reactor<S> {
             }
             match connect_unix(path) {
                 Ok(transport) => self.attempt(id, transport),
+                // With `on_close` and not as an error, as when a TCP connection is refused.
                 Err(error) => self.table.abort(id, CloseCause::Io(error.kind())),
             }
             return Ok(id);
@@ -78,6 +91,7 @@ impl<S: 'static> Reactor<S> {
             self.connect_in_memory(id, &Address::Inet(([127, 0, 0, 1], port).into()));
             return Ok(id);
         }
+        // An address needs no look-up, and so no thread.
         match host.parse() {
             Ok(ip) => self.race(id, vec![SocketAddr::new(ip, port)], to.from()),
             Err(_) => self.look_up(Lookup {
@@ -109,12 +123,14 @@ impl<S: 'static> Reactor<S> {
         self.try_next_address(id);
     }
 
-    /// Whether a connection that is being made still wants to be: also one that was closed behind
-    /// what was sent.
+    /// Whether a connection still waits for a transport. One that was closed while it connects
+    /// does, if messages were sent before.
     fn wants_transport(&self, id: ConnId) -> bool {
         self.table.wants_transport(id)
     }
 
+    /// Tries addresses until an attempt is under way. An address whose `connect` fails at once,
+    /// such as one of a network that is unreachable, does not use up the stagger.
     fn try_next_address(&mut self, id: ConnId) {
         loop {
             let Some(race) = self.races.get_mut(&id) else {
@@ -154,17 +170,20 @@ impl<S: 'static> Reactor<S> {
             Ok(index) => index,
             Err(error) => return self.table.abort(target, CloseCause::Io(error.kind())),
         };
+        // A Unix socket and a simulation have one address and no race of their own.
         self.races
             .entry(target)
             .or_insert_with(|| Race::new(VecDeque::new(), None))
             .note_attempt(index);
     }
 
-    /// The kernel says something of an attempt. Returns the connection when its handler is to open it.
+    /// Handles a report of the poll about an attempt. Returns the connection when its handler is to
+    /// open it.
     pub(super) fn attempt_ready(&mut self, index: u32) -> Option<ConnId> {
         let attempt = self.table.attempt_mut(index)?;
         let target = attempt.target;
         match has_connected(&attempt.transport) {
+            // The kernel reports a new socket before it has connected; the attempt goes on.
             Ok(false) => None,
             Ok(true) => {
                 let attempt = self.table.remove_attempt(index)?;
@@ -173,6 +192,7 @@ impl<S: 'static> Reactor<S> {
             }
             Err(error) => {
                 self.table.remove_attempt(index);
+                // A refusal is an answer: the next address is tried now and not after the stagger.
                 if let Some(race) = self.races.get_mut(&target)
                     && race.note_failure(index, error.kind())
                 {
@@ -183,7 +203,7 @@ impl<S: 'static> Reactor<S> {
         }
     }
 
-    /// Forgets what else is tried for a connection that is made, or gone.
+    /// Cancels the other attempts of a connection that is made or has ended.
     pub(super) fn cancel_attempts(&mut self, target: ConnId) {
         let Some(mut race) = self.races.remove(&target) else {
             return;
@@ -198,7 +218,8 @@ impl<S: 'static> Reactor<S> {
 
     fn adopt(&mut self, id: ConnId, transport: Transport) -> Option<ConnId> {
         if let Transport::Tcp(stream) = &transport {
-            // Not every system has it for every socket; then small messages may wait a little.
+            // Nagle's algorithm would keep a small message back until the one before it is
+            // acknowledged. Where this fails, small messages wait a little.
             let _ = stream.set_nodelay(true);
         }
         match self.table.adopt_transport(id, transport) {
@@ -212,7 +233,7 @@ impl<S: 'static> Reactor<S> {
 
     // ── names ────────────────────────────────────────────────────────────────────────────────
 
-    /// Has a name looked up for a connection; its addresses are next, or its end.
+    /// Has a name looked up for a connection. With the result its addresses are tried, or it ends.
     fn look_up(&mut self, lookup: Lookup) {
         let Reactor { lookups, table, .. } = self;
         lookups.push(lookup, |id| table.wants_transport(id));
@@ -225,6 +246,7 @@ impl<S: 'static> Reactor<S> {
                 return;
             };
             let id = lookup.id;
+            // It may have ended while it waited, by its connect timeout for instance.
             if !self.table.wants_transport(id) {
                 continue;
             }
@@ -235,12 +257,14 @@ impl<S: 'static> Reactor<S> {
         }
     }
 
+    /// Looks a name up in a thread of its own. The system's resolver blocks and cannot be
+    /// interrupted, so a thread that hangs is left behind; `lookups_max` bounds how many do.
     fn start_lookup(&mut self, lookup: Lookup) -> io::Result<()> {
         let remote = self.remote();
         let resolve = Arc::clone(self.lookups.resolver());
         let look_up = move || {
             let found = resolve(&lookup.host, lookup.port);
-            // The reactor may have ended meanwhile; then the answer is of no use.
+            // An error means that the reactor has ended, and needs no answer.
             let _ = remote.run(move |cx| cx.reactor.looked_up(&lookup, found));
         };
         std::thread::Builder::new()
@@ -260,8 +284,7 @@ impl<S: 'static> Reactor<S> {
 
     // ── in a simulation ──────────────────────────────────────────────────────────────────────
 
-    /// A client of the same simulation: connects to the one of its listeners that is at `target`,
-    /// whatever its host.
+    /// Connects to the listener of the same simulation that is at `target`, whatever its host.
     fn connect_in_memory(&mut self, id: ConnId, target: &Address) {
         let Some(net) = self.net.clone() else { return };
         let is_it = |address: &Address| match (address, target) {
@@ -275,11 +298,13 @@ impl<S: 'static> Reactor<S> {
         };
         let (ours, theirs) = MemoryStream::pair(&net, MEMORY_STREAM_BYTES);
         self.offer(listener, theirs);
-        // Made already, and found so in the next turn.
+        // It is connected already. The next turn finds that out, so that `on_open` is not called
+        // before `connect` has returned the id.
         self.attempt(id, Transport::Memory(ours));
     }
 }
 
+/// Splits `HOST:PORT`. An IPv6 address stands in brackets: `[::1]:80`.
 fn split_address(address: &str) -> io::Result<(&str, u16)> {
     let invalid = |why: &str| {
         io::Error::new(
@@ -363,8 +388,8 @@ mod tests {
         (listener, address)
     }
 
-    /// An address that says nothing, as a machine that is switched off: its queue is full, and
-    /// what comes then is dropped.
+    /// An address that does not answer, as a machine that is switched off: its backlog is full, and
+    /// the kernel drops further attempts.
     #[cfg(target_os = "linux")]
     fn dead() -> (socket2::Socket, Vec<std::net::TcpStream>, SocketAddr) {
         use socket2::{Domain, Socket, Type};
@@ -459,7 +484,8 @@ mod lookup_tests {
     use crate::reactor::{Duration, EventLoop};
     use crate::session::stream::StreamCallbacks;
 
-    /// A resolver that says which name it was asked for, and then waits to be let go.
+    /// A resolver that sends each name it is asked for, and then waits for a message before it
+    /// answers.
     fn slow_resolver(lookups_max: usize) -> (EventLoop<Vec<String>>, Receiver<String>, Sender<()>) {
         let config = Config {
             lookups_max,

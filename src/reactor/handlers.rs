@@ -1,9 +1,9 @@
-//! The roles that the loop calls, each at its key.
+//! The handlers that the loop calls, each at its key.
 
 use super::panics::drop_all_guarded;
 use super::reactor::{Handler, Reactor};
 
-/// The roles, each at its key.
+/// The handlers, each at its key.
 pub(super) struct Handlers<S>(Vec<Option<Box<dyn Handler<S>>>>);
 
 impl<S: 'static> Handlers<S> {
@@ -11,7 +11,8 @@ impl<S: 'static> Handlers<S> {
         Handlers(Vec::new())
     }
 
-    /// Takes over the handlers that callbacks have added.
+    /// Takes over handlers that callbacks have added. A callback cannot add one here itself,
+    /// because the caller of the callback borrows this list.
     #[inline(always)]
     pub(super) fn adopt(&mut self, reactor: &mut Reactor<S>) {
         if !reactor.new_handlers.is_empty() {
@@ -43,7 +44,7 @@ impl<S: 'static> Handlers<S> {
         matches!(self.0.get(key as usize), Some(Some(handler)) if handler.is_single())
     }
 
-    /// Takes out a handler, with what the application gave it.
+    /// Takes out a handler, with the application's closures that it holds.
     pub(super) fn remove(&mut self, key: u32) -> Option<Box<dyn Handler<S>>> {
         self.0.get_mut(key as usize)?.take()
     }

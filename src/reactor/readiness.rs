@@ -198,7 +198,7 @@ impl<S: 'static> EventLoop<S> {
             // Checked before `accept`: a client that is accepted and closed at once sees a reset,
             // and one that waits in the kernel's backlog is served later.
             if is_full {
-                let why = "as many connections as allowed";
+                let why = "as many connections as `connections_max` allows";
                 return self.reactor.pause_accepting(index, why, false);
             }
             let (handler, options) = (listener.handler(), listener.options());

@@ -1,4 +1,4 @@
-//! Time of the application: timers, ticks, and the end of the loop.
+//! Time for the application: timers, ticks, and the end of the loop.
 
 use std::panic::Location;
 use std::time::Duration;
@@ -9,7 +9,10 @@ use super::time::timers::TimerId;
 
 /// # Time
 impl<S: 'static> Reactor<S> {
-    /// Calls `call` once after `delay`.
+    /// Calls `call` once after `delay`, and returns the id with which it can be cancelled.
+    ///
+    /// Timers fire in the order of their moments, to the millisecond where the kernel's poll is not
+    /// finer; a busy loop fires them late, and never early.
     #[track_caller]
     pub fn after<R>(
         &mut self,
@@ -28,8 +31,11 @@ impl<S: 'static> Reactor<S> {
         )
     }
 
-    /// Calls `call` every `period`, the first time after one. It does not drift; when the loop was
-    /// late by whole periods they are left out. A panic in it does not end it.
+    /// Calls `call` every `period`, the first time after one period, and returns the id with which
+    /// it can be cancelled.
+    ///
+    /// The moments do not drift. When the loop is late by whole periods, those are left out. A
+    /// panic in `call` does not end the timer. A period of zero counts as one nanosecond.
     #[track_caller]
     pub fn every<R>(
         &mut self,
@@ -57,12 +63,14 @@ impl<S: 'static> Reactor<S> {
         self.clock.now().saturating_add(nanos(delay))
     }
 
-    /// Cancels a timer. `false` when it has fired or was cancelled before.
+    /// Cancels a timer and drops its closure. Returns `false` when it has fired or was cancelled
+    /// before.
     pub fn cancel(&mut self, timer: TimerId) -> bool {
         self.timers.cancel(timer).is_some()
     }
 
-    /// Calls `call` in the next turn, before the poll, in the order asked for.
+    /// Calls `call` in the next turn, before the poll. Ticks run in the order in which they were
+    /// queued.
     #[track_caller]
     pub fn next_tick<R>(&mut self, call: impl FnOnce(&mut Cx<'_, S>) -> R + 'static) {
         self.ticks.push_back(QueuedTick {
@@ -73,9 +81,9 @@ impl<S: 'static> Reactor<S> {
         });
     }
 
-    /// Ends the loop after this callback, and with it every connection, without goodbyes. Each
-    /// gets its `on_close`; nothing else that has come is handed out, and nothing can be connected
-    /// any more.
+    /// Ends the loop after this callback. Every connection ends without a goodbye and gets its
+    /// `on_close`. Other input that has come is not delivered, and connecting is refused from here
+    /// on. For a polite end see [`drain`](Self::drain).
     pub fn stop(&mut self) {
         self.is_stopped = true;
         self.table.leave_fast_path_of_all();

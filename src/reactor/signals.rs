@@ -15,7 +15,7 @@ use mio::{Interest, Registry, Token};
 use signal_hook::SigId;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-/// What the poll reports signals by.
+/// The token of the socket that signals arrive at.
 pub(super) const SIGNALS: Token = Token(usize::MAX - 1);
 
 /// Whether TERM and INT end the process, because no reactor takes them.

@@ -136,7 +136,7 @@ impl<S: 'static> EventLoop<S> {
             let Some(arrival) = self.reactor.arrivals.pop_front() else {
                 return;
             };
-            self.call(Caller::Arrival(arrival.handed_over_at), arrival.call);
+            self.call(Caller::Arrival(arrival.queued_at), arrival.call);
             if self.reactor.is_stopped {
                 return;
             }

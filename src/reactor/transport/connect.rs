@@ -1,6 +1,6 @@
 //! One address of a connection that is being made, and the race of several.
 //!
-//! Data and system calls; who tries what next is decided in `reactor::connect`.
+//! Data and system calls only; `reactor::connect` decides which address is tried when.
 
 use std::collections::VecDeque;
 use std::io;
@@ -22,19 +22,19 @@ pub(crate) struct Race {
     from: Option<IpAddr>,
     /// Indexes of the attempts that are under way.
     running: Vec<u32>,
-    /// How the last attempt failed.
+    /// The error of the last attempt that failed.
     error: io::ErrorKind,
-    /// When the next address is tried beside those that are under way.
+    /// The timer after which the next address is tried beside those that are under way.
     stagger: Option<TimerId>,
 }
 
-/// What a race does next.
+/// The next step of a race.
 pub(crate) enum NextAddress {
-    /// It tries this address, from that one of this machine.
+    /// Try the first address, from the second one, which belongs to this machine.
     Try(SocketAddr, Option<IpAddr>),
-    /// It waits for the attempts that are under way.
+    /// Wait for the attempts that are under way.
     Wait,
-    /// Every address has failed, the last one so.
+    /// Every address has failed, the last one with this error.
     Failed(io::ErrorKind),
 }
 
@@ -58,24 +58,24 @@ impl Race {
         }
     }
 
-    /// An attempt is under way.
+    /// Notes an attempt that is under way.
     pub(crate) fn note_attempt(&mut self, index: u32) {
         self.running.push(index);
     }
 
-    /// An address could not be tried.
+    /// Notes the error of an address that could not be tried.
     pub(crate) fn note_error(&mut self, error: io::ErrorKind) {
         self.error = error;
     }
 
-    /// An attempt has failed. Whether the next address is to be tried now.
+    /// Notes that an attempt has failed. Returns whether the next address is to be tried now.
     pub(crate) fn note_failure(&mut self, index: u32, error: io::ErrorKind) -> bool {
         self.running.retain(|running| *running != index);
         self.error = error;
         self.running.is_empty() || !self.left.is_empty()
     }
 
-    /// The timer that has the next address tried, so that it can be cancelled.
+    /// Keeps the timer that tries the next address, so that it can be cancelled.
     pub(crate) fn set_stagger(&mut self, stagger: TimerId) {
         self.stagger = Some(stagger);
     }
@@ -84,7 +84,7 @@ impl Race {
         self.stagger.take()
     }
 
-    /// The attempts that are under way, when the race is over.
+    /// Returns the attempts that are under way, when the race is over.
     pub(crate) fn into_attempts(self) -> Vec<u32> {
         self.running
     }
@@ -96,7 +96,13 @@ impl Race {
     }
 }
 
-/// Whether a non-blocking connect has come to its end, and how.
+/// Returns whether a non-blocking connect has succeeded; `false` while it is under way.
+///
+/// `SO_ERROR` alone does not tell success from "under way", so the peer's address is asked as well.
+///
+/// # Errors
+///
+/// The error of a connect that has failed.
 pub(crate) fn has_connected(transport: &Transport) -> io::Result<bool> {
     let error = match transport {
         Transport::Tcp(stream) => {
@@ -121,7 +127,7 @@ pub(crate) fn has_connected(transport: &Transport) -> io::Result<bool> {
     }
 }
 
-/// Begins to connect, from an address where one is asked for; its port is the system's choice.
+/// Begins to connect, from the address `from` if given; the system chooses the port.
 pub(crate) fn connect_tcp(
     address: SocketAddr,
     from: Option<IpAddr>,
