@@ -1049,7 +1049,7 @@ fn the_last_words_reach_a_peer_that_still_sends() {
     sim.settle();
     assert_eq!(stream.read_text(), "last words");
     assert!(stream.is_closed());
-    // What it sends is read and thrown away, so that its end is seen.
+    // The server reads and discards what the client still sends, so that it sees the client's end.
     stream.finish();
     sim.settle();
     assert_eq!(sim.reactor().connection_count(), 0);

@@ -33,7 +33,6 @@ use super::transport::memory::MemoryStream;
 /// The capacity of a simulated connection in each direction, in bytes.
 const MEMORY_STREAM_BYTES: usize = 64 * 1024;
 
-/// # Connect
 impl<S: 'static> Reactor<S> {
     /// Begins to connect for `handler`, and returns the connection's id at once.
     ///

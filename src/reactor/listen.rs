@@ -13,7 +13,7 @@ use super::transport::memory::{MemoryListener, MemoryStream, Net};
 /// dynamic ports.
 const FIRST_MEMORY_PORT: u16 = 49_152;
 
-/// # Listen
+/// # Listeners and the loop
 impl<S: 'static> Reactor<S> {
     /// Returns the address of a listener, with the port that the kernel chose for port 0. `None`
     /// when the listener is closed.

@@ -1,7 +1,5 @@
 //! Messages to one connection, and its state.
 
-use std::time::Duration;
-
 use super::close::{Close, CloseCause, Sent};
 use super::connection::queue::DropRule;
 use super::connection::reading::Pause;
@@ -10,7 +8,7 @@ use super::reactor::{Cx, Reactor};
 use super::transport::Peer;
 use crate::protocol::websocket::ToMessage;
 
-/// # Send
+/// # Send and publish
 impl<S: 'static> Reactor<S> {
     /// Queues a message for a connection: a WebSocket message, the data of an event, a chunk of a
     /// streamed body, or plain bytes, as the connection's protocol demands.
@@ -113,17 +111,5 @@ impl<S: 'static> Reactor<S> {
                     call(cx, close);
                 }));
         }
-    }
-
-    /// Time since the start of the reactor, as of the last reading of the clock: after the poll or
-    /// after the previous callback.
-    pub fn now(&self) -> Duration {
-        Duration::from_nanos(self.table.now())
-    }
-
-    /// Seconds since 1970. Read once at the start and counted by the same clock as
-    /// [`now`](Self::now), so that a change of the system's time does not show here.
-    pub fn unix_time(&self) -> u64 {
-        self.table.unix_time()
     }
 }

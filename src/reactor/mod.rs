@@ -40,6 +40,25 @@
 //!  sim                                         the loop without a kernel
 //! ```
 
+// The methods of `Reactor`, in the order in which its documentation shows them.
+mod messages;
+
+pub(crate) mod topics;
+
+mod schedule;
+
+pub(crate) mod remote;
+
+mod listen;
+
+mod drain;
+
+#[expect(
+    clippy::module_inception,
+    reason = "the file is named after what callbacks get"
+)]
+pub(crate) mod reactor;
+
 mod budget;
 mod burst;
 mod call;
@@ -47,24 +66,14 @@ pub(crate) mod close;
 pub(crate) mod config;
 mod connect;
 pub(crate) mod connection;
-mod drain;
 mod handler_keys;
 mod handlers;
 pub(crate) mod id;
-mod listen;
 mod mailbox;
-mod messages;
 mod panics;
 pub(crate) mod protocol;
-#[expect(
-    clippy::module_inception,
-    reason = "the file is named after what callbacks get"
-)]
-pub(crate) mod reactor;
 mod readiness;
-pub(crate) mod remote;
 mod role;
-mod schedule;
 mod sequence;
 mod shutdown;
 #[cfg(all(unix, feature = "signals"))]
@@ -72,7 +81,6 @@ mod signals;
 pub(crate) mod sim;
 pub(crate) mod stats;
 pub(crate) mod time;
-pub(crate) mod topics;
 pub(crate) mod transport;
 mod turn;
 

@@ -18,7 +18,7 @@ use super::stats::Stats;
 use crate::protocol::http;
 use crate::protocol::websocket::{Machine, Role, Spare};
 
-/// What a WebSocket's input is parsed with.
+/// The parts that parse a WebSocket's input, looked up once.
 pub(crate) struct WebSocketParser<'r> {
     /// Where the connection is in its life.
     pub(crate) life: Life,
@@ -38,7 +38,7 @@ impl<S: 'static> Reactor<S> {
         self.table.connection(id)
     }
 
-    /// What a connection's bytes mean.
+    /// The protocol of a connection.
     #[inline]
     pub(crate) fn protocol(&self, id: ConnId) -> Option<&Protocol> {
         self.table.connection(id).map(Connection::protocol)
@@ -165,7 +165,7 @@ impl<S: 'static> Reactor<S> {
         }
     }
 
-    /// What the general way needs to parse a WebSocket's input, with one look-up. `None` when the
+    /// The parts that parse a WebSocket's input in the general way. `None` when the
     /// connection is gone, or is no WebSocket.
     pub(crate) fn websocket_parser(&mut self, id: ConnId) -> Option<WebSocketParser<'_>> {
         let (life, may_read, protocol) = self.table.parser_of(id)?;

@@ -9,6 +9,18 @@ use super::time::timers::TimerId;
 
 /// # Time
 impl<S: 'static> Reactor<S> {
+    /// Time since the start of the reactor, as of the last reading of the clock: after the poll or
+    /// after the previous callback.
+    pub fn now(&self) -> Duration {
+        Duration::from_nanos(self.table.now())
+    }
+
+    /// Seconds since 1970. Read once at the start and counted by the same clock as
+    /// [`now`](Self::now), so that a change of the system's time does not show here.
+    pub fn unix_time(&self) -> u64 {
+        self.table.unix_time()
+    }
+
     /// Calls `call` once after `delay`, and returns the id with which it can be cancelled.
     ///
     /// Timers fire in the order of their moments, to the millisecond where the kernel's poll is not

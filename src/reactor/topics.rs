@@ -21,7 +21,6 @@ pub struct Published {
     pub delivered: usize,
 }
 
-/// # Publish
 impl<S: 'static> Reactor<S> {
     /// Publishes an event to the members of a topic and of the patterns that match it.
     ///

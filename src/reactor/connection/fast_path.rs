@@ -35,6 +35,26 @@
 //! general way, which handles everything. Code that adds a condition must call `leave_fast_path`
 //! where the condition can change.
 
+//!
+//! # The way of one echo
+//!
+//! ```text
+//!  turn.rs               the poll reports a socket as readable
+//!  readiness.rs          ready: asks the table for the fast path
+//!  connection/table.rs   ready_fast: the first look-up
+//!  connection/read.rs    read_fast: the conditions above, and one read
+//!  transport/mod.rs      read: one system call
+//!  call.rs               deliver: guarded and timed
+//!  server/router.rs      receive_fast: the route by its number
+//!  session/websocket.rs  receive_fast: one message after the other
+//!  websocket/machine.rs  next_short_message: header, mask, UTF-8
+//!  (your callback)       ws.send(message)
+//!  messages.rs           send
+//!  connection/outbox.rs  send_fast: the frame goes into the cork (websocket/frame.rs encodes it)
+//!  connection/table.rs   delivered_fast: the second look-up, and the heartbeat (connection/deadline.rs)
+//!  connection/send.rs    uncork_fast: one system call, and the turn goes on
+//! ```
+
 use crate::protocol::websocket::Role;
 
 /// Whether the fast path holds for the corked connection, and which end of a WebSocket it is.
