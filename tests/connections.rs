@@ -157,7 +157,7 @@ fn a_connect_within_one_program_has_one_outcome() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| -> io::Result<()> {
         echo(reactor)?;
         for port in [1, 2] {
-            reactor.connect_stream(format!("127.0.0.1:{port}").as_str(), move |client| {
+            reactor.connect_stream(format!("127.0.0.1:{port}"), move |client| {
                 client.on_open(move |client| {
                     client.state.push(format!("{port} open"));
                     client.send("hi")
@@ -1049,7 +1049,7 @@ fn the_last_words_reach_a_peer_that_still_sends() {
     sim.settle();
     assert_eq!(stream.read_text(), "last words");
     assert!(stream.is_closed());
-    // What it sends is read and thrown away, so that its end is seen.
+    // The server reads and discards what the client still sends, so that it sees the client's end.
     stream.finish();
     sim.settle();
     assert_eq!(sim.reactor().connection_count(), 0);

@@ -441,7 +441,7 @@ fn bytes_above_the_read_budget_are_read_in_later_turns() {
     let mut event_loop = EventLoop::new(config, 0).unwrap();
     let listener = event_loop
         .reactor()
-        .stream(&format!("unix:{}", path.display()), |stream| {
+        .stream(format!("unix:{}", path.display()), |stream| {
             stream.on_data(|stream, bytes| *stream.state += bytes.len());
         });
     listener.unwrap();
@@ -570,7 +570,7 @@ fn bytes_behind_a_passed_descriptor_are_read() {
     let mut event_loop = EventLoop::new(Config::default(), Vec::new()).unwrap();
     let listener = event_loop
         .reactor()
-        .stream(&format!("unix:{}", path.display()), |stream| {
+        .stream(format!("unix:{}", path.display()), |stream| {
             stream.on_data(|stream, bytes| stream.state.extend_from_slice(bytes));
         });
     listener.unwrap();

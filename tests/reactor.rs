@@ -620,9 +620,9 @@ impl Drop for PanicsInDrop {
     }
 }
 
-// What callbacks have captured was once dropped where a panic ended the loop.
+// The captures of callbacks were once dropped where a panic ended the loop.
 #[test]
-fn no_drop_of_what_a_callback_captured_can_end_the_loop() {
+fn a_panic_in_the_drop_of_a_capture_does_not_end_the_loop() {
     let mut sim = Sim::new(None, |reactor: &mut Reactor<Option<TimerId>>| {
         // Callbacks of a client, which go with its connection.
         let captured = PanicsInDrop;

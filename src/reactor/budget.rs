@@ -1,19 +1,26 @@
-//! How long the messages of one connection may take in a turn.
+//! The time that the messages of one connection may take in a turn.
+//!
+//! A byte budget alone is not enough: one read can hold a hundred thousand small messages. The
+//! clock is read only once in many steps, because for small messages reading it costs as much as
+//! handling them.
 
 use std::time::Duration;
 
 use super::time::clock::nanos;
 
-/// Messages, requests, deliveries by eights and looks at patterns between two readings of the
-/// clock.
+/// The steps between two readings of the clock. A message or a request is one step, and so are
+/// eight deliveries of a publication, and one comparison to a pattern.
 pub(crate) const STEPS_PER_CLOCK: u32 = 64;
 
-/// The messages of a turn may take as long together as flushing took since they were last
-/// delivered, because fewer at a time would leave with more writes; but not longer than this, in
+/// The upper limit of the time that a long flush gives to the messages of the next dispatch, in
 /// nanoseconds.
+///
+/// The messages of a dispatch may take as long together as the flush before it took. With a fan-out
+/// to thousands of members each turn ends with thousands of writes; with fewer messages in a turn
+/// the same publications would need more of them.
 const FLUSH_NANOS_MAX: u64 = 50_000_000;
 
-/// The share of a turn that the connection which is being read may use.
+/// The time that the connection which is being read may use in this turn.
 pub(crate) struct Budget {
     limit_nanos: u64,
     /// Steps of work since the clock was read for this connection.
@@ -40,13 +47,13 @@ impl Budget {
         self.woke = now;
     }
 
-    /// Messages are delivered from here on; what flushing took before counts for them no more.
+    /// Forgets the time of earlier flushes, after a dispatch has used it.
     #[inline]
     pub(crate) fn forget_flush(&mut self) {
         self.flush_nanos = 0;
     }
 
-    /// A flush took so long.
+    /// Adds the time of a flush.
     pub(crate) fn note_flush(&mut self, took_nanos: u64) {
         self.flush_nanos = (self.flush_nanos + took_nanos).min(FLUSH_NANOS_MAX);
     }
@@ -63,7 +70,7 @@ impl Budget {
         self.steps = self.steps.saturating_add(steps);
     }
 
-    /// Counts one message. Whether the clock is to be read now.
+    /// Counts one message. Returns whether the clock is to be read now.
     #[inline]
     pub(crate) fn charge_message(&mut self) -> bool {
         if self.steps < STEPS_PER_CLOCK {
@@ -74,7 +81,7 @@ impl Budget {
         true
     }
 
-    /// Whether the connection that has been read since `began` has used its share.
+    /// Whether the connection that has been read since `began` has used its time.
     pub(crate) fn is_used(&self, began: u64, now: u64) -> bool {
         self.limit_nanos < now - began && self.flush_nanos < now - self.woke
     }

@@ -1,9 +1,10 @@
-//! What a burst leaves behind: lists that have grown are not kept for ever.
+//! Lists that a burst has made long are given back, so that an idle server is small again.
 
-/// A list that has had room for more than this is given back when it is empty.
+/// An empty list with room for more entries than this is given back. Smaller ones are kept:
+/// allocating them again at each turn would cost more than their memory.
 pub(crate) const BURST: usize = 4096;
 
-/// Gives the memory of an empty list back, where it is much.
+/// Gives the memory of an empty list back if it has room for more than [`BURST`] entries.
 pub(crate) fn give_back<T>(list: &mut Vec<T>) {
     if BURST < list.capacity() && list.is_empty() {
         *list = Vec::new();

@@ -15,12 +15,13 @@ use super::id::ConnId;
 use super::panics::{drop_guarded, guarded};
 use super::reactor::{Cx, Handler, Reactor};
 
-/// What is called that belongs to no connection, for the log.
+/// The name of a call that belongs to no connection, for the log.
 #[derive(Clone, Copy)]
 pub(super) enum Caller {
     Timer(&'static Location<'static>),
-    Tick(&'static Location<'static>),
+    NextTick(&'static Location<'static>),
     Arrival(&'static Location<'static>),
+    /// Several callbacks of `on_close` can be set for one connection, beside that of its route.
     OnClose(ConnId),
 }
 
@@ -28,11 +29,11 @@ impl fmt::Display for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Caller::Timer(set_at) => write!(f, "the timer set at {set_at}"),
-            Caller::Tick(queued_at) => write!(f, "the tick queued at {queued_at}"),
-            Caller::Arrival(handed_over_at) => {
-                write!(f, "the closure handed over at {handed_over_at}")
+            Caller::NextTick(queued_at) => write!(f, "the tick queued at {queued_at}"),
+            Caller::Arrival(queued_at) => {
+                write!(f, "the closure queued with `Remote::run` at {queued_at}")
             }
-            Caller::OnClose(id) => write!(f, "the on_close of conn {id}"),
+            Caller::OnClose(id) => write!(f, "conn {id}: on_close"),
         }
     }
 }
@@ -45,25 +46,16 @@ impl<S: 'static> EventLoop<S> {
         event: &'static str,
         call: impl FnOnce(&mut dyn Handler<S>, &mut Cx<'_, S>),
     ) {
-        if !self.reactor.is_stopped {
-            self.call_handler_always(id, event, call);
-        }
-    }
-
-    /// As [`call_handler`](Self::call_handler), whatever has happened: `on_close` is owed.
-    pub(super) fn call_handler_always(
-        &mut self,
-        id: ConnId,
-        event: &'static str,
-        call: impl FnOnce(&mut dyn Handler<S>, &mut Cx<'_, S>),
-    ) {
-        if let Some(connection) = self.reactor.table.connection(id) {
+        if !self.reactor.is_stopped
+            && let Some(connection) = self.reactor.table.connection(id)
+        {
             let key = connection.handler();
             self.call_handler_at((id, key), event, call);
         }
     }
 
-    /// Calls a handler for a connection. A panic ends the connection and nothing else.
+    /// Calls a handler for a connection, whatever has happened. A panic ends the connection and nothing
+    /// else.
     #[inline(always)]
     pub(super) fn call_handler_at(
         &mut self,
@@ -83,13 +75,20 @@ impl<S: 'static> EventLoop<S> {
     /// Calls a closure that belongs to no connection, unless a callback has stopped the loop.
     pub(super) fn call(&mut self, caller: Caller, call: impl FnOnce(&mut Cx<'_, S>)) {
         if self.reactor.is_stopped {
-            drop_guarded(call);
+            self.drop_value(&caller, call);
         } else {
             self.call_always(caller, call);
         }
     }
 
-    /// As [`call`](Self::call), whatever has happened.
+    /// Drops a value of the application. A panic in its `Drop` is logged and counted.
+    pub(super) fn drop_value<T>(&mut self, what: &dyn fmt::Display, value: T) {
+        if drop_guarded(what, value).is_err() {
+            self.reactor.table.stats_mut().panics += 1;
+        }
+    }
+
+    /// As [`call`](Self::call), also after the loop was stopped.
     pub(super) fn call_always(&mut self, caller: Caller, call: impl FnOnce(&mut Cx<'_, S>)) {
         let reactor = &mut self.reactor;
         let before = reactor.table.now();
@@ -108,7 +107,7 @@ impl<S: 'static> EventLoop<S> {
     }
 }
 
-/// Calls a handler for a connection; the parts of the event loop are borrowed apart, so that the
+/// Calls a handler for a connection. Takes the parts of the event loop one by one, so that the
 /// input buffer can be lent to the call.
 #[inline(always)]
 pub(super) fn deliver<S: 'static>(
@@ -135,7 +134,7 @@ pub(super) fn deliver<S: 'static>(
 }
 
 impl<S: 'static> Reactor<S> {
-    /// The time passes on; how much since `before`, where it is more than a callback may take.
+    /// Reads the clock. Returns the time since `before` if it is more than a callback may take.
     #[inline]
     fn slow_since(&mut self, before: u64) -> Option<Duration> {
         let now = self.clock.now();
@@ -147,6 +146,7 @@ impl<S: 'static> Reactor<S> {
     #[cold]
     fn note_panic(&mut self, id: ConnId, handler: &dyn Handler<S>) {
         self.table.stats_mut().panics += 1;
+        // The panic's own message has been printed by the panic hook; this adds the connection.
         log::error!(
             "conn {id} {}: {}: {} panicked",
             self.peer(id),

@@ -1,4 +1,4 @@
-//! How a connection ended: who, why, and with which words.
+//! The end of a connection: who ended it, why, and with which close code and reason.
 
 use std::fmt::Write;
 use std::{fmt, io};
@@ -6,34 +6,36 @@ use std::{fmt, io};
 use crate::protocol::http::{self, HttpError};
 use crate::protocol::websocket;
 
-/// Who ended a connection, and why.
+/// The side that ended a connection, and its reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CloseCause {
-    /// The peer closed, in its protocol's own words or by ending the stream.
+    /// The peer closed, with its protocol's goodbye or by ending the stream.
     Peer,
     /// The application closed it.
     Local,
-    /// The reactor said goodbye while draining.
+    /// The reactor closed it in [`drain`](crate::Reactor::drain).
     Drained,
-    /// A deadline passed.
+    /// This deadline passed.
     TimedOut(Deadline),
     /// The peer broke the WebSocket protocol.
     Protocol(websocket::Error),
-    /// The peer broke HTTP.
+    /// The peer broke HTTP/1.1.
     Http(HttpError),
-    /// The server did not agree to a WebSocket.
+    /// The server did not agree to our request for a WebSocket.
     Upgrade(http::upgrade::ResponseError),
-    /// The peer did not read what was sent, and the route's policy is to close.
+    /// The peer read too slowly: its queue was above the high watermark, and the route's policy is
+    /// [`Overflow::Close`](crate::Overflow::Close).
     SlowConsumer,
     /// A callback panicked.
     Panicked,
-    /// The transport failed.
+    /// The transport failed: the kernel's error, such as a refused or reset connection.
     Io(io::ErrorKind),
 }
 
 impl CloseCause {
-    /// Whether the peer broke the protocol, a deadline passed or the transport failed: `on_error`.
+    /// Whether `on_error` is called: the peer broke the protocol, a deadline passed or the
+    /// transport failed.
     pub(crate) fn is_failure(&self) -> bool {
         match self {
             CloseCause::Protocol(_)
@@ -50,29 +52,33 @@ impl CloseCause {
     }
 }
 
-/// What a connection waits for, each with a deadline.
+/// The deadlines that a connection can have; each names the event that must come before it. The
+/// durations are fields of [`Config`](crate::Config) and
+/// [`ConnectionOptions`](crate::ConnectionOptions).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Deadline {
-    /// A connection to be made.
+    /// The connection is made, with all addresses of its name: `connect_timeout`.
     Connect,
-    /// A whole request head, or the answer to a handshake.
+    /// The handshake of the transport itself, where it has one, is done: `head_timeout`.
+    Handshake,
+    /// A whole request head, or the answer to our handshake, has come: `head_timeout`.
     Head,
-    /// The rest of a request body.
+    /// A whole request body has come: `body_timeout`.
     Body,
-    /// The next request on a kept-alive connection.
+    /// The next request of a kept-alive connection begins: `keep_alive_timeout`.
     KeepAlive,
-    /// The application's answer to a request it took with `reply_later`.
+    /// The application answers a request that it took with `reply_later`: `reply_timeout`.
     Reply,
-    /// Any bytes at all.
+    /// Bytes come on a raw connection: `idle_timeout`.
     Idle,
-    /// Our next ping or heartbeat comment. Passing it is not an error.
+    /// Our next ping or heartbeat comment is due. Passing it is not an error.
     Heartbeat,
-    /// Anything from the peer after our ping.
+    /// A whole frame comes after our ping: `pong_timeout`.
     Pong,
-    /// The peer's taking of bytes that wait for it.
+    /// The peer takes some of its queued bytes: `write_timeout`.
     Write,
-    /// The end of a closing handshake, or of lingering.
+    /// The closing handshake or the lingering ends: `close_timeout`.
     Close,
 }
 
@@ -80,6 +86,7 @@ impl fmt::Display for Deadline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Deadline::Connect => "connect",
+            Deadline::Handshake => "handshake",
             Deadline::Head => "head",
             Deadline::Body => "body",
             Deadline::KeepAlive => "keep-alive",
@@ -110,19 +117,20 @@ impl fmt::Display for CloseCause {
     }
 }
 
-/// What `on_close` gets: who ended the connection, why, and the close code.
+/// The argument of `on_close`: why the connection ended, and its close code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Close {
-    /// Who, and why.
+    /// The side that ended it, and why.
     pub cause: CloseCause,
-    /// The close code: the peer's where the peer closed with one, else the one we sent; 1005 when
-    /// the peer sent none, 1006 when the connection ended without a closing handshake. Zero on
-    /// connections that are not WebSockets. Source: RFC 6455, section 7.4.
+    /// The close code: the peer's if the peer closed with one, otherwise the one that we sent. 1005
+    /// when the peer sent none, 1006 when the connection ended without a closing handshake, and 0
+    /// on connections that are not WebSockets. Source: RFC 6455, section 7.4.
     pub code: u16,
-    /// The text that came or went with the code; usually empty, at most 123 bytes. It is the peer's
-    /// where the peer closed.
+    /// The text that was sent with the code: the peer's if the peer closed, otherwise ours. At most
+    /// 123 bytes, and usually empty. The peer's text may hold anything: escape it before it goes to
+    /// a log or a page.
     pub reason: Box<str>,
-    /// Whether both sides said goodbye before the stream ended.
+    /// Whether both sides said goodbye before the stream ended. Source: RFC 6455, section 7.1.4.
     pub was_clean: bool,
 }
 
@@ -138,7 +146,7 @@ impl Close {
 }
 
 impl Close {
-    /// As it is displayed, but for the words, which may be a stranger's: for log lines.
+    /// Displays the close without its reason, which may be a stranger's text: for log lines.
     pub(crate) fn without_reason(&self) -> WithoutReason<'_> {
         WithoutReason(self)
     }
@@ -155,7 +163,8 @@ impl fmt::Display for WithoutReason<'_> {
     }
 }
 
-/// Code, reason and words; control characters in these are escaped, so that it stays one line.
+/// Displays code, cause and reason. Control characters of the reason are escaped, so that it stays
+/// on one line of a log.
 impl fmt::Display for Close {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.without_reason().fmt(f)?;
@@ -172,14 +181,19 @@ impl fmt::Display for Close {
     }
 }
 
-/// What became of a message that was handed over.
+/// The result of sending a message: whether the connection's queue accepted it.
+///
+/// [`Queued`](Sent::Queued) does not mean that the peer has the message. A connection that breaks
+/// loses the messages that are on their way; only an answer of the peer shows that one arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
     /// Accepted into the connection's bounded queue, or already written.
     Queued,
-    /// The queue is above its high watermark: the route's policy was applied and counted.
+    /// The message was refused, because the queue is above its high watermark: the route's
+    /// [`Overflow`](crate::Overflow) policy was applied and counted.
     Full,
-    /// There is no such connection any more, or it is closing.
+    /// The message was refused, because the connection is closing or gone (the id is stale), or its
+    /// protocol cannot carry the message now.
     Gone,
 }
 

@@ -1,4 +1,6 @@
 //! Every limit and every deadline, with safe defaults, in one place.
+//!
+//! `docs/limits.md` has the same fields with their defaults; a test compares the two.
 
 use std::time::Duration;
 use std::{fmt, io};
@@ -9,56 +11,72 @@ use crate::pubsub;
 /// The smallest read buffer, in bytes.
 const READ_BUFFER_BYTES_MIN: usize = 64 * 1024;
 
-/// What happens to a message for a connection whose queue is above its high watermark.
+/// The policy for a message to a connection whose queue is above its high watermark: a slow
+/// consumer.
+///
+/// Replies, control frames and messages of which some bytes were written are never dropped, because
+/// the stream would be broken. HTTP answers are always under [`Close`](Overflow::Close): a body
+/// with a hole in it would look whole. The default is `Close`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Overflow {
-    /// End the connection: WebSocket close code 1013, the end of an event stream, a reset of a
-    /// raw connection. What was queued and not begun is dropped.
+    /// End the connection: WebSocket close code 1013, the end of an event stream, a reset of a raw
+    /// connection. Queued messages of which no byte was written are dropped.
     #[default]
     Close,
-    /// Drop the message that does not fit.
+    /// Drop the new message.
     DropNewest,
-    /// Drop queued messages from the oldest on until the queue is at the watermark.
+    /// Drop queued messages, oldest first, until the queue is at the high watermark.
     DropOldest,
-    /// Keep only the latest message of each key, in the place of the older one; when there is no
-    /// older one of this key, drop the oldest. The key of a publication is its topic, that of
-    /// `send_keyed` is given.
+    /// Keep only the latest message of each key: the new message takes the place of an older one of
+    /// its key. If there is none, drop the oldest. The key of a publication is its topic, the key
+    /// of a message is the argument of [`send_keyed`](crate::Reactor::send_keyed).
     LatestPerKey,
 }
 
-/// What may differ from route to route: queues, policies, deadlines and limits of its connections.
+/// Queues, policies, deadlines and limits of connections, which may differ from route to route.
+///
+/// A route starts with those of its listener, a listener with [`Config::options`]. A deadline
+/// passes up to 67 ms late, and never early.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionOptions {
-    /// Above this many queued bytes a connection is a slow consumer. Each message counts its
-    /// bytes and [`QUEUED_MESSAGE_BYTES`]. The queue never holds more than this and one message.
+    /// The high watermark, in bytes: above it a connection is a slow consumer. Each message counts
+    /// its bytes and [`QUEUED_MESSAGE_BYTES`]. Messages of the application fill the queue to this
+    /// and one message at most. 1 MiB by default; at least 1.
     pub queue_high_bytes: usize,
-    /// Below this many queued bytes a queue that was above the high watermark, or over which reading
-    /// was paused, counts as drained: `on_drain`.
+    /// The low watermark, in bytes: `on_drain` is called when a queue comes below it that was above
+    /// the high watermark, or during which the application paused reading. 256 KiB by default. A
+    /// value above the high watermark counts as the high watermark.
     pub queue_low_bytes: usize,
-    /// What happens above the high watermark.
+    /// The policy for messages above the high watermark. [`Overflow::Close`] by default.
     pub overflow: Overflow,
-    /// WebSocket frame and message limits, in bytes.
+    /// WebSocket frame and message limits, in bytes. 1 MiB each by default.
     pub websocket: websocket::Limits,
-    /// After this long without a whole frame from a WebSocket peer it is pinged. Each 16 KiB of a
-    /// message that is coming earn a second more.
+    /// Time without a whole frame from a WebSocket peer after which it gets a ping. Each 16 KiB of
+    /// a message that is coming add a second. 25 seconds by default; `None` for no pings; not zero.
     pub ping_interval: Option<Duration>,
-    /// After a ping, a peer that sends no whole frame for this long is gone. Not while it is not read:
-    /// paused, or above its high watermark, where `write_timeout` holds.
+    /// Time after a ping in which the peer must send a whole frame, or it is aborted. Does not pass
+    /// while the peer is not read, because it is paused or its queue is above the high watermark;
+    /// then `write_timeout` holds. 20 seconds by default; not zero.
     pub pong_timeout: Duration,
-    /// An event stream gets a comment after this long, so that proxies keep it open.
+    /// Time without an event after which an event stream gets a comment, so that proxies keep it
+    /// open. 15 seconds by default; `None` for no comments; not zero.
     pub heartbeat_interval: Option<Duration>,
-    /// A raw connection on which nothing came for this long is closed. Not while it is paused.
+    /// Time without bytes from the peer after which a raw connection is closed. Does not pass while
+    /// it is paused. `None`, no limit, by default; not zero.
     pub idle_timeout: Option<Duration>,
-    /// A request that was taken with `reply_later` is answered 503 after this long.
+    /// Time after which a request that was taken with `reply_later` is answered with 503. 60
+    /// seconds by default; not zero.
     pub reply_timeout: Duration,
-    /// A peer that takes none of the bytes that wait for it for this long is gone.
+    /// Time in which a peer must take some of its queued bytes, or it is aborted. 30 seconds by
+    /// default; not zero.
     pub write_timeout: Duration,
-    /// From the first step of closing to the end of the socket, whatever the peer does. Of HTTP,
-    /// from the end of the last answer.
+    /// Time from the first step of closing to the end of the socket, whatever the peer does; for
+    /// HTTP, from the end of the last answer. 10 seconds by default; not zero.
     pub close_timeout: Duration,
 }
 
-/// What a queued message counts beside its bytes, so that many tiny ones are bounded too.
+/// The overhead that a queued message counts beside its bytes: 64 bytes. It stands for the memory
+/// of the queue itself, so that many tiny messages are bounded too.
 pub const QUEUED_MESSAGE_BYTES: usize = 64;
 
 impl Default for ConnectionOptions {
@@ -80,68 +98,83 @@ impl Default for ConnectionOptions {
 }
 
 /// Limits and deadlines of a reactor. All are on by default.
+///
+/// [`checked`](Config::checked) refuses values with which a reactor could not work; every reactor
+/// calls it at its start. A deadline passes up to 67 ms late, and never early.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Size of the one read buffer of the loop, in bytes; at least 64 KiB. Also the most that one
-    /// connection may leave unread while its reading is paused.
+    /// Size of the one read buffer of the loop, in bytes. Also the most that one connection may
+    /// leave unread while its reading is paused. 256 KiB by default; at least 64 KiB.
     pub read_buffer_bytes: usize,
-    /// Read from one connection in one turn at the most, in bytes; the rest waits for the next.
+    /// The most that is read from one connection in one turn, in bytes; the rest waits for the next
+    /// turn. 512 KiB by default; at least 1.
     pub read_budget_bytes: usize,
-    /// Messages of one connection are handed out for this long in one turn; the rest waits for the
-    /// next. Looked at between messages. Where what goes out to many takes the loop longer than
-    /// that, the messages of a turn may take as long together, and 50 ms at the most: what they
-    /// lead to leaves with fewer writes.
+    /// Time in which messages of one connection are delivered in one turn; the rest waits for the
+    /// next turn. Checked between messages. If the last flush took longer, the messages of all
+    /// connections together may take as long as it did, but at most 50 ms: with fewer messages in
+    /// a turn a fan-out needs more writes. 5 ms by default.
     pub read_time_budget: Duration,
-    /// Connections accepted from one listener in one turn at the most.
+    /// The most connections that are accepted from one listener in one turn. 64 by default; at
+    /// least 1.
     pub accepts_per_turn: usize,
-    /// Ticks, and arrivals from other threads, run in one turn at the most.
+    /// The most ticks that run in one turn, and the most closures of other threads. 1024 by
+    /// default; at least 1.
     pub ticks_per_turn: usize,
-    /// Accepting pauses while this many connections are open.
+    /// Accepting pauses while this many connections are open; new clients wait in the kernel's
+    /// backlog. 1,000,000 by default; at least 1.
     pub connections_max: usize,
-    /// The kernel's queue of unaccepted connections, per listener.
+    /// The kernel's queue of unaccepted connections, for each listener. 4096 by default; at least
+    /// 1. The kernel may lower it (`net.core.somaxconn` on Linux).
     pub listen_backlog: u32,
-    /// Several processes may listen on one port and share its connections (`SO_REUSEPORT`; Unix).
+    /// Whether several reactors or processes may listen on one port and share its connections
+    /// (`SO_REUSEPORT`; Unix only). Off by default, because a second program on the port by mistake
+    /// would take half of the clients without an error.
     pub reuse_port: bool,
-    /// How long accepting pauses when the process is out of descriptors.
+    /// Time for which accepting pauses when the process is out of file descriptors (EMFILE). 500 ms
+    /// by default; not zero.
     pub accept_backoff: Duration,
-    /// Limits of HTTP heads and bodies.
+    /// Limits of HTTP heads and bodies. `head_bytes_max` is at least 1, and at most
+    /// `read_buffer_bytes`.
     pub http: http::Limits,
-    /// From the first moment of a connection, or the first byte of a later request, to the end of
-    /// its head.
+    /// Time from the start of a connection, or from the first byte of a later request, to the end
+    /// of the request's head. 10 seconds by default; not zero.
     pub head_timeout: Duration,
-    /// From the end of a head to the end of its body; each 16 KiB that come earn a second more.
+    /// Time from the end of a head to the end of its body; each 16 KiB that come add a second. 30
+    /// seconds by default; not zero.
     pub body_timeout: Duration,
-    /// Between the end of an answer and the next request.
+    /// Time between the end of an answer and the next request. 30 seconds by default; not zero.
     pub keep_alive_timeout: Duration,
-    /// Requests answered on one connection at the most.
+    /// The most requests that are answered on one connection. 100,000 by default; at least 1.
     pub requests_per_connection_max: u32,
-    /// For all addresses of a name together.
+    /// Time for a connection to be made: the look-up and all addresses of a name together. 10
+    /// seconds by default; not zero.
     pub connect_timeout: Duration,
-    /// An address that has not answered for this long does not keep the next one from being tried
-    /// beside it. Source: RFC 8305, section 5.
+    /// Time after which the next address is tried beside one that has not answered. 250 ms by
+    /// default. Source: RFC 8305, section 5.
     pub connect_stagger: Duration,
-    /// Names looked up at once at the most, each in a thread; the others wait, within their
-    /// `connect_timeout`.
+    /// The most names that are looked up at the same time, each in a thread; others wait, within
+    /// their `connect_timeout`. 4 by default; at least 1.
     pub lookups_max: usize,
-    /// Names one member may subscribe to at the most.
+    /// The most topics and patterns that one member may subscribe to. 1000 by default.
     pub subscriptions_max: usize,
-    /// Of these, patterns at the most. Each publication is compared to every pattern there is.
+    /// The most patterns that one member may subscribe to; they count as subscriptions too. Each
+    /// publication is compared to every pattern that has members. 32 by default.
     pub patterns_max: usize,
-    /// A callback that takes longer is logged by name.
+    /// A callback that takes longer than this is logged by name and counted. 100 ms by default.
     pub slow_callback: Duration,
-    /// What routes start from.
+    /// The options that listeners and clients start with.
     pub options: ConnectionOptions,
 }
 
-/// A value of a [`Config`], or of [`ConnectionOptions`], that cannot be.
+/// A value of a [`Config`], or of [`ConnectionOptions`], with which a reactor could not work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConfigError {
     /// The field, such as `ticks_per_turn` or `http.head_bytes_max`.
     pub field: &'static str,
-    /// The value that it has.
+    /// The value of the field.
     pub value: String,
-    /// What was expected instead.
+    /// The range that was expected, such as `at least 1`.
     pub expected: String,
 }
 
@@ -187,11 +220,13 @@ fn not_zero(field: &'static str, value: Duration) -> Result<(), ConfigError> {
 }
 
 impl ConnectionOptions {
-    /// The same options, when a connection can have them.
+    /// Returns the same options if every value is possible. A listener and a client check theirs
+    /// when they are made.
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] names the first field whose value cannot be.
+    /// [`ConfigError`] names the first field that is refused: `queue_high_bytes` below 1, or a
+    /// timeout or interval of zero.
     pub fn checked(self) -> Result<ConnectionOptions, ConfigError> {
         at_least("queue_high_bytes", self.queue_high_bytes, 1)?;
         not_zero("write_timeout", self.write_timeout)?;
@@ -213,13 +248,15 @@ impl ConnectionOptions {
 }
 
 impl Config {
-    /// The same configuration, when a reactor can have it: a budget of zero would spin for ever, and a
-    /// head that is longer than the read buffer could never be parsed. Every reactor checks this at its
-    /// start.
+    /// Returns the same configuration if every value is possible. Every reactor checks its own at
+    /// its start.
+    ///
+    /// With a budget of zero the loop would spin for ever, with a timeout of zero each connection
+    /// would end at once, and a head that is longer than the read buffer could never be parsed.
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] names the first field whose value cannot be.
+    /// [`ConfigError`] names the first field that is refused. `docs/limits.md` lists the ranges.
     pub fn checked(self) -> Result<Config, ConfigError> {
         at_least(
             "read_buffer_bytes",
@@ -300,13 +337,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_defaults_can_be() {
+    fn the_defaults_are_accepted() {
         assert!(Config::default().checked().is_ok());
         assert!(ConnectionOptions::default().checked().is_ok());
     }
 
     #[test]
-    fn a_value_that_cannot_be_is_named_with_what_was_expected() {
+    fn a_refused_value_is_named_with_the_expected_range() {
         let cases: [(fn(&mut Config), &str); 9] = [
             (
                 |config| config.ticks_per_turn = 0,

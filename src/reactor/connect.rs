@@ -1,9 +1,15 @@
-//! Connecting: names looked up off the loop, every address tried, one outcome.
+//! Connecting: names are looked up off the loop, addresses are tried in a race, and there is one
+//! outcome.
 //!
-//! Addresses are tried in the order the system gives them. When one has neither failed nor
-//! succeeded after [`Config::connect_stagger`](super::config::Config::connect_stagger), the next is
-//! tried beside it, and the first to answer wins, so a dead first address costs a quarter of a
-//! second. Source: RFC 8305, section 5.
+//! Addresses are tried in the order in which the system's resolver returns them. When one has not
+//! answered after [`Config::connect_stagger`](super::config::Config::connect_stagger), the next is
+//! tried beside it, and the first to connect wins. A first address that is dead (IPv6 on a network
+//! without it, say) then costs a quarter of a second instead of the connect timeout. Addresses are
+//! not sorted here, because resolvers sort them. Source: RFC 8305, section 5.
+//!
+//! The id exists before the connection does: messages can be sent at once and wait in its queue,
+//! and a failure comes with `on_close`, as for any other connection. So a program has one place for
+//! errors.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,20 +22,27 @@ use super::id::ConnId;
 use super::protocol::Protocol;
 use super::reactor::{Cx, Handler, Reactor};
 use super::transport::Transport;
-use super::transport::connect::{Attempt, Race, connect_tcp, connect_unix, has_connected};
+use super::transport::connect::{
+    Attempt, NextAddress, Race, connect_tcp, connect_unix, has_connected,
+};
 use super::transport::endpoint::ConnectOptions;
 use super::transport::listener::Address;
 use super::transport::lookup::Lookup;
 use super::transport::memory::MemoryStream;
 
-/// What a simulated connection takes before its peer has read, in bytes.
+/// The capacity of a simulated connection in each direction, in bytes.
 const MEMORY_STREAM_BYTES: usize = 64 * 1024;
 
-/// # Connect
 impl<S: 'static> Reactor<S> {
-    /// Makes a connection for `handler`, and returns its id at once.
+    /// Begins to connect for `handler`, and returns the connection's id at once.
     ///
-    /// What is sent before it is made waits in its queue. The one outcome is `open` or `closed`.
+    /// Messages that are sent before the connection is made wait in its queue. The handler then
+    /// gets `open`, or `closed` when every address failed.
+    ///
+    /// # Errors
+    ///
+    /// For an address that cannot be parsed, and when the reactor has stopped. The handler is
+    /// dropped.
     pub(crate) fn connect(
         &mut self,
         to: &ConnectOptions<'_>,
@@ -45,7 +58,7 @@ impl<S: 'static> Reactor<S> {
         made
     }
 
-    /// As [`connect`](Self::connect), for a handler that is there already.
+    /// As [`connect`](Self::connect), for a handler that has been added already.
     pub(crate) fn connect_for(
         &mut self,
         key: u32,
@@ -66,6 +79,7 @@ impl<S: 'static> Reactor<S> {
             }
             match connect_unix(path) {
                 Ok(transport) => self.attempt(id, transport),
+                // With `on_close` and not as an error, as when a TCP connection is refused.
                 Err(error) => self.table.abort(id, CloseCause::Io(error.kind())),
             }
             return Ok(id);
@@ -76,6 +90,7 @@ impl<S: 'static> Reactor<S> {
             self.connect_in_memory(id, &Address::Inet(([127, 0, 0, 1], port).into()));
             return Ok(id);
         }
+        // An address needs no look-up, and so no thread.
         match host.parse() {
             Ok(ip) => self.race(id, vec![SocketAddr::new(ip, port)], to.from()),
             Err(_) => self.look_up(Lookup {
@@ -107,29 +122,31 @@ impl<S: 'static> Reactor<S> {
         self.try_next_address(id);
     }
 
-    /// Whether a connection that is being made still wants to be: also one that was closed behind
-    /// what was sent.
+    /// Whether a connection still waits for a transport. One that was closed while it connects
+    /// does, if messages were sent before.
     fn wants_transport(&self, id: ConnId) -> bool {
         self.table.wants_transport(id)
     }
 
+    /// Tries addresses until an attempt is under way. An address whose `connect` fails at once,
+    /// such as one of a network that is unreachable, does not use up the stagger.
     fn try_next_address(&mut self, id: ConnId) {
         loop {
             let Some(race) = self.races.get_mut(&id) else {
                 return;
             };
-            if let Some(timer) = race.stagger.take() {
+            if let Some(timer) = race.take_stagger() {
                 self.timers.cancel(timer);
             }
-            let Some(address) = race.left.pop_front() else {
-                if race.running.is_empty() {
-                    let error = race.error;
+            let (address, from) = match race.next_address() {
+                NextAddress::Try(address, from) => (address, from),
+                NextAddress::Wait => return,
+                NextAddress::Failed(error) => {
                     self.races.remove(&id);
-                    self.table.abort(id, CloseCause::Io(error));
+                    return self.table.abort(id, CloseCause::Io(error));
                 }
-                return;
             };
-            match connect_tcp(address, race.from) {
+            match connect_tcp(address, from) {
                 Ok(stream) => {
                     self.attempt(id, Transport::Tcp(stream));
                     let stagger = self.config.connect_stagger;
@@ -137,11 +154,11 @@ impl<S: 'static> Reactor<S> {
                         cx.reactor.try_next_address(id);
                     });
                     if let Some(race) = self.races.get_mut(&id) {
-                        race.stagger = Some(stagger);
+                        race.set_stagger(stagger);
                     }
                     return;
                 }
-                Err(error) => race.error = error.kind(),
+                Err(error) => race.note_error(error.kind()),
             }
         }
     }
@@ -152,18 +169,20 @@ impl<S: 'static> Reactor<S> {
             Ok(index) => index,
             Err(error) => return self.table.abort(target, CloseCause::Io(error.kind())),
         };
+        // A Unix socket and a simulation have one address and no race of their own.
         self.races
             .entry(target)
             .or_insert_with(|| Race::new(VecDeque::new(), None))
-            .running
-            .push(index);
+            .note_attempt(index);
     }
 
-    /// The kernel says something of an attempt. Returns the connection when its handler is to open it.
+    /// Handles a report of the poll about an attempt. Returns the connection when its handler is to
+    /// open it.
     pub(super) fn attempt_ready(&mut self, index: u32) -> Option<ConnId> {
         let attempt = self.table.attempt_mut(index)?;
         let target = attempt.target;
         match has_connected(&attempt.transport) {
+            // The kernel reports a new socket before it has connected; the attempt goes on.
             Ok(false) => None,
             Ok(true) => {
                 let attempt = self.table.remove_attempt(index)?;
@@ -172,34 +191,34 @@ impl<S: 'static> Reactor<S> {
             }
             Err(error) => {
                 self.table.remove_attempt(index);
-                if let Some(race) = self.races.get_mut(&target) {
-                    race.running.retain(|running| *running != index);
-                    race.error = error.kind();
-                    if race.running.is_empty() || !race.left.is_empty() {
-                        self.try_next_address(target);
-                    }
+                // A refusal is an answer: the next address is tried now and not after the stagger.
+                if let Some(race) = self.races.get_mut(&target)
+                    && race.note_failure(index, error.kind())
+                {
+                    self.try_next_address(target);
                 }
                 None
             }
         }
     }
 
-    /// Forgets what else is tried for a connection that is made, or gone.
+    /// Cancels the other attempts of a connection that is made or has ended.
     pub(super) fn cancel_attempts(&mut self, target: ConnId) {
-        let Some(race) = self.races.remove(&target) else {
+        let Some(mut race) = self.races.remove(&target) else {
             return;
         };
-        if let Some(timer) = race.stagger {
+        if let Some(timer) = race.take_stagger() {
             self.timers.cancel(timer);
         }
-        for index in race.running {
+        for index in race.into_attempts() {
             self.table.remove_attempt(index);
         }
     }
 
     fn adopt(&mut self, id: ConnId, transport: Transport) -> Option<ConnId> {
         if let Transport::Tcp(stream) = &transport {
-            // Not every system has it for every socket; then small messages may wait a little.
+            // Nagle's algorithm would keep a small message back until the one before it is
+            // acknowledged. Where this fails, small messages wait a little.
             let _ = stream.set_nodelay(true);
         }
         match self.table.adopt_transport(id, transport) {
@@ -213,7 +232,7 @@ impl<S: 'static> Reactor<S> {
 
     // ── names ────────────────────────────────────────────────────────────────────────────────
 
-    /// Has a name looked up for a connection; its addresses are next, or its end.
+    /// Has a name looked up for a connection. With the result its addresses are tried, or it ends.
     fn look_up(&mut self, lookup: Lookup) {
         let Reactor { lookups, table, .. } = self;
         lookups.push(lookup, |id| table.wants_transport(id));
@@ -226,6 +245,7 @@ impl<S: 'static> Reactor<S> {
                 return;
             };
             let id = lookup.id;
+            // It may have ended while it waited, by its connect timeout for instance.
             if !self.table.wants_transport(id) {
                 continue;
             }
@@ -236,12 +256,14 @@ impl<S: 'static> Reactor<S> {
         }
     }
 
+    /// Looks a name up in a thread of its own. The system's resolver blocks and cannot be
+    /// interrupted, so a thread that hangs is left behind; `lookups_max` bounds how many do.
     fn start_lookup(&mut self, lookup: Lookup) -> io::Result<()> {
         let remote = self.remote();
         let resolve = Arc::clone(self.lookups.resolver());
         let look_up = move || {
             let found = resolve(&lookup.host, lookup.port);
-            // The reactor may have ended meanwhile; then the answer is of no use.
+            // An error means that the reactor has ended, and needs no answer.
             let _ = remote.run(move |cx| cx.reactor.looked_up(&lookup, found));
         };
         std::thread::Builder::new()
@@ -261,8 +283,7 @@ impl<S: 'static> Reactor<S> {
 
     // ── in a simulation ──────────────────────────────────────────────────────────────────────
 
-    /// A client of the same simulation: connects to the one of its listeners that is at `target`,
-    /// whatever its host.
+    /// Connects to the listener of the same simulation that is at `target`, whatever its host.
     fn connect_in_memory(&mut self, id: ConnId, target: &Address) {
         let Some(net) = self.net.clone() else { return };
         let is_it = |address: &Address| match (address, target) {
@@ -276,11 +297,13 @@ impl<S: 'static> Reactor<S> {
         };
         let (ours, theirs) = MemoryStream::pair(&net, MEMORY_STREAM_BYTES);
         self.offer(listener, theirs);
-        // Made already, and found so in the next turn.
+        // It is connected already. The next turn finds that out, so that `on_open` is not called
+        // before `connect` has returned the id.
         self.attempt(id, Transport::Memory(ours));
     }
 }
 
+/// Splits `HOST:PORT`. An IPv6 address stands in brackets: `[::1]:80`.
 fn split_address(address: &str) -> io::Result<(&str, u16)> {
     let invalid = |why: &str| {
         io::Error::new(
@@ -351,7 +374,7 @@ mod tests {
     /// How many addresses are being tried, and how many are left.
     fn tried(event_loop: &EventLoop<Vec<String>>) -> Option<(usize, usize)> {
         let race = event_loop.reactor.races.values().next()?;
-        Some((race.running.len(), race.left.len()))
+        Some(race.counts())
     }
 
     fn attempt_count(event_loop: &EventLoop<Vec<String>>) -> usize {
@@ -364,8 +387,8 @@ mod tests {
         (listener, address)
     }
 
-    /// An address that says nothing, as a machine that is switched off: its queue is full, and
-    /// what comes then is dropped.
+    /// An address that does not answer, as a machine that is switched off: its backlog is full, and
+    /// the kernel drops further attempts.
     #[cfg(target_os = "linux")]
     fn dead() -> (socket2::Socket, Vec<std::net::TcpStream>, SocketAddr) {
         use socket2::{Domain, Socket, Type};
@@ -378,10 +401,9 @@ mod tests {
         (listener, vec![client], address)
     }
 
-    // C5
     #[test]
     #[cfg(target_os = "linux")]
-    fn beside_an_address_that_is_silent_the_next_is_tried_and_wins() {
+    fn the_next_address_is_tried_while_a_silent_one_is_pending() {
         let (_listener, _clients, dead) = dead();
         let (live, address) = live();
         let mut event_loop = racing(vec![dead, address, dead]);
@@ -400,9 +422,8 @@ mod tests {
         assert_eq!(event_loop.state, ["open"]);
     }
 
-    // C5
     #[test]
-    fn a_refusal_is_not_waited_for() {
+    fn the_next_address_is_tried_at_once_after_a_refusal() {
         let refusing = socket2::Socket::new(
             socket2::Domain::IPV4,
             socket2::Type::STREAM,
@@ -423,10 +444,9 @@ mod tests {
         assert_eq!((tried(&event_loop), attempt_count(&event_loop)), (None, 0));
     }
 
-    // C5, C8
     #[test]
     #[cfg(target_os = "linux")]
-    fn all_addresses_together_have_the_connect_timeout() {
+    fn the_connect_timeout_covers_all_addresses_together() {
         let (_listener, _clients, dead) = dead();
         let mut event_loop = racing(vec![dead; 3]);
         until(&mut event_loop, |event_loop| {
@@ -462,7 +482,6 @@ mod tests {
         assert_eq!(reading.join().unwrap(), "hello");
     }
 
-    // C5
     #[test]
     fn a_name_without_an_address_ends_in_one_close() {
         let mut event_loop = racing(Vec::new());
@@ -482,7 +501,8 @@ mod lookup_tests {
     use crate::reactor::{Duration, EventLoop};
     use crate::session::stream::StreamCallbacks;
 
-    /// A resolver that says which name it was asked for, and then waits to be let go.
+    /// A resolver that sends each name it is asked for, and then waits for a message before it
+    /// answers.
     fn slow_resolver(lookups_max: usize) -> (EventLoop<Vec<String>>, Receiver<String>, Sender<()>) {
         let config = Config {
             lookups_max,
@@ -529,9 +549,8 @@ mod lookup_tests {
         panic!("it does not come about: {:?}", event_loop.state);
     }
 
-    // C5
     #[test]
-    fn so_many_names_are_looked_up_at_once_and_the_others_in_their_order() {
+    fn at_most_lookups_max_names_are_looked_up_at_once_in_order() {
         let (mut event_loop, names, let_go) = slow_resolver(2);
         let ids = ["a", "b", "c", "d", "e"].map(|host| connect(&mut event_loop, host));
         let mut first = [names.recv().unwrap(), names.recv().unwrap()];
@@ -539,7 +558,7 @@ mod lookup_tests {
         assert_eq!(first, ["a", "b"]);
         assert_eq!(event_loop.reactor.lookups.running_count(), 2);
         assert_eq!(event_loop.reactor.lookups.waiting_count(), 3);
-        // Who has gone meanwhile is not looked up any more.
+        // A name is not looked up for a connection that has ended.
         event_loop.reactor.reset(ids[3]);
         let_go.send(()).unwrap();
         until(&mut event_loop, |event_loop| {
@@ -554,9 +573,8 @@ mod lookup_tests {
         assert_eq!(event_loop.reactor.lookups.running_count(), 0);
     }
 
-    // C5, C8
     #[test]
-    fn a_resolver_that_hangs_costs_the_connect_timeout_and_its_late_answer_is_nothing() {
+    fn a_hanging_resolver_costs_the_connect_timeout_and_its_late_answer_is_ignored() {
         let (mut event_loop, names, let_go) = slow_resolver(1);
         connect(&mut event_loop, "hangs");
         connect(&mut event_loop, "waits");
@@ -596,9 +614,8 @@ mod lookup_tests {
         drop(let_go);
     }
 
-    // Rule 2
     #[test]
-    fn connections_that_gave_up_do_not_wait_for_ever() {
+    fn lookups_of_connections_that_gave_up_are_swept() {
         let (mut event_loop, _, let_go) = slow_resolver(1);
         for _ in 0..640 {
             let id = connect(&mut event_loop, "hangs");

@@ -8,15 +8,20 @@ use super::protocol::DrainStep;
 use super::reactor::{Cx, Reactor};
 use super::shutdown::Shutdown;
 
-/// How often goodbyes are said.
+/// Time between two steps of a drain. Each says goodbye to its share of the connections.
 const STEP: Duration = Duration::from_millis(20);
 
 impl<S: 'static> Reactor<S> {
-    /// Ends politely: stops accepting, says goodbye to the connections evenly over `window` in
-    /// each protocol's own words (WebSocket 1001, the end of a stream, `Connection: close`),
-    /// flushes, and stops when all have gone, or `close_timeout` after the window.
+    /// Shuts down politely: closes the listeners, and says goodbye to the connections, spread
+    /// evenly over `window`, so that their clients do not all connect to another server in the same
+    /// moment.
     ///
-    /// A second call changes nothing; [`stop`](Self::stop) ends it at once.
+    /// The goodbye is the protocol's: WebSocket close code 1001, the end of an event stream,
+    /// `Connection: close` on the next HTTP answer, a half close of a raw connection. The loop
+    /// stops when every connection has ended, at the latest `close_timeout` (of `Config::options`)
+    /// after the window.
+    ///
+    /// A second call does nothing; [`stop`](Self::stop) ends a drain at once.
     pub fn drain(&mut self, window: Duration) {
         if self.is_draining() {
             return;
@@ -31,12 +36,12 @@ impl<S: 'static> Reactor<S> {
         self.drain_step();
     }
 
-    /// Whether the reactor is on its way out: not ready for new work.
+    /// Whether [`drain`](Self::drain) was called: a health check should answer "not ready" then.
     pub fn is_draining(&self) -> bool {
         self.shutdown.is_some()
     }
 
-    /// Whether there is nothing left to wait for.
+    /// Whether a drain has reached its end: the last connection is removed.
     pub(super) fn is_drained(&self) -> bool {
         self.is_draining() && self.table.connection_count() == 0
     }
@@ -52,7 +57,7 @@ impl<S: 'static> Reactor<S> {
         }
         if is_over && !self.is_stopped {
             let count = self.table.connection_count();
-            log::warn!("{count} connections did not end in time");
+            log::warn!("draining took too long: {count} connections are closed without a goodbye");
             self.stop();
         }
     }
@@ -73,26 +78,27 @@ impl<S: 'static> Reactor<S> {
 
 #[cfg(all(unix, feature = "signals"))]
 impl<S: 'static> Reactor<S> {
-    /// On TERM or INT drains over `window`; on a second one stops at once. When the reactor has been
-    /// dropped, both signals have their default effect again: they end the process.
+    /// Drains over `window` when the process gets SIGTERM or SIGINT; a second signal stops the loop
+    /// at once. When the reactor has been dropped, both signals have
+    /// their default effect again: they end the process.
     ///
-    /// Needs feature `signals`, and a Unix system.
+    /// Needs the feature `signals`, and a Unix system.
     ///
     /// # Errors
     ///
-    /// When the signal handlers cannot be installed.
+    /// The kernel's error when the signal handlers cannot be installed.
     pub fn drain_on_signals(&mut self, window: Duration) -> std::io::Result<()> {
         let signals = super::signals::Signals::new(self.table.registry(), window)?;
         self.signals = Some(signals);
         Ok(())
     }
 
-    /// Does what the signals that have come ask for.
+    /// Drains or stops for the signals that have come.
     pub(super) fn take_signals(&mut self) {
         let Some(signals) = &mut self.signals else {
             return;
         };
-        let (count, window) = (signals.take(), signals.window);
+        let (count, window) = (signals.take(), signals.window());
         for _ in 0..count {
             if self.is_draining() {
                 log::info!("a second signal: stopping at once");

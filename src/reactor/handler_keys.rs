@@ -1,8 +1,8 @@
-//! Which handlers there are, and what still needs each.
+//! The keys of handlers, and who still needs each handler.
 
 use slab::Slab;
 
-/// What still needs a handler.
+/// The reasons why a handler is still needed.
 #[derive(Default)]
 struct HandlerUse {
     /// Connections that its listener has accepted and whose `on_close` was not called yet.
@@ -15,7 +15,8 @@ struct HandlerUse {
 #[derive(Default)]
 pub(super) struct HandlerKeys {
     uses: Slab<HandlerUse>,
-    /// Handlers of closed listeners whose connections have all ended; dropped after the turn.
+    /// Handlers of closed listeners whose connections have all ended. Dropped at the end of the
+    /// turn, because one of them may be the caller now.
     unused: Vec<u32>,
 }
 
@@ -24,28 +25,28 @@ impl HandlerKeys {
         self.uses.insert(HandlerUse::default()) as u32
     }
 
-    /// The object is gone, or was never called: its key may be given again.
+    /// Frees a key, whose object has been dropped or was never called.
     pub(super) fn remove(&mut self, key: u32) {
         self.uses.try_remove(key as usize);
     }
 
-    /// A listener of this handler has accepted a connection.
+    /// Counts a connection that the handler's listener has accepted.
     pub(super) fn count_accepted(&mut self, key: u32) {
         if let Some(used) = self.uses.get_mut(key as usize) {
             used.accepted_count += 1;
         }
     }
 
-    /// The last callback of one of its connections has been called.
+    /// Counts a connection of the handler as ended: its last callback has been called.
     pub(super) fn count_closed(&mut self, key: u32) {
         if let Some(used) = self.uses.get_mut(key as usize) {
-            // A client's connection was not accepted.
+            // The connection of a client was never counted, because no listener accepted it.
             used.accepted_count = used.accepted_count.saturating_sub(1);
             self.list_if_unused(key);
         }
     }
 
-    /// Its listener was closed.
+    /// Notes that the handler's listener was closed.
     pub(super) fn close(&mut self, key: u32) {
         if let Some(used) = self.uses.get_mut(key as usize) {
             used.is_closed = true;
@@ -65,7 +66,7 @@ impl HandlerKeys {
         !self.unused.is_empty()
     }
 
-    /// The handlers that nothing needs any more.
+    /// Takes the keys of handlers that are no longer needed.
     pub(super) fn take_unused(&mut self) -> Vec<u32> {
         std::mem::take(&mut self.unused)
     }

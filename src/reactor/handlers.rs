@@ -1,9 +1,9 @@
-//! The roles that the loop calls, each at its key.
+//! The handlers that the loop calls, each at its key.
 
-use super::panics::drop_guarded;
+use super::panics::drop_all_guarded;
 use super::reactor::{Handler, Reactor};
 
-/// The roles, each at its key.
+/// The handlers, each at its key.
 pub(super) struct Handlers<S>(Vec<Option<Box<dyn Handler<S>>>>);
 
 impl<S: 'static> Handlers<S> {
@@ -11,7 +11,8 @@ impl<S: 'static> Handlers<S> {
         Handlers(Vec::new())
     }
 
-    /// Takes over the handlers that callbacks have added.
+    /// Takes over handlers that callbacks have added. A callback cannot add one here itself,
+    /// because the caller of the callback borrows this list.
     #[inline(always)]
     pub(super) fn adopt(&mut self, reactor: &mut Reactor<S>) {
         if !reactor.new_handlers.is_empty() {
@@ -43,16 +44,14 @@ impl<S: 'static> Handlers<S> {
         matches!(self.0.get(key as usize), Some(Some(handler)) if handler.is_single())
     }
 
-    /// Drops a handler, with what the application gave it.
-    pub(super) fn remove(&mut self, key: u32) {
-        if let Some(handler) = self.0.get_mut(key as usize).and_then(Option::take) {
-            drop_guarded(handler);
-        }
+    /// Takes out a handler, with the application's closures that it holds.
+    pub(super) fn remove(&mut self, key: u32) -> Option<Box<dyn Handler<S>>> {
+        self.0.get_mut(key as usize)?.take()
     }
 }
 
 impl<S> Drop for Handlers<S> {
     fn drop(&mut self) {
-        self.0.drain(..).for_each(drop_guarded);
+        drop_all_guarded(&"a handler", self.0.drain(..));
     }
 }

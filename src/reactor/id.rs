@@ -2,11 +2,12 @@
 
 use std::fmt;
 
-/// Names one connection, for as long as it lives and never after.
+/// Names one connection of a reactor, and no later connection.
 ///
-/// Eight bytes, `Copy`, and safe to keep anywhere: when the connection is gone, every operation
-/// on its id answers [`Sent::Gone`](crate::Sent::Gone), also when its place in the table has been
-/// taken by another one since.
+/// Eight bytes, `Copy`, and safe to keep anywhere. It holds an index and a generation. When the
+/// connection has ended the id is *stale*: sending to it returns [`Sent::Gone`](crate::Sent::Gone)
+/// and other calls do nothing, also when another connection has its index. An id means nothing in
+/// another reactor.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId {
     pub(crate) index: u32,
@@ -14,19 +15,20 @@ pub struct ConnId {
 }
 
 impl ConnId {
-    /// Nobody's: the table has no such place.
+    /// The id of no connection: a table never has this index.
     pub(crate) const NONE: ConnId = ConnId {
         index: u32::MAX,
         generation: u32::MAX,
     };
 
-    /// The id as one number, for tables that are keyed by `u64`.
+    /// Returns the id as one number, for maps with keys of `u64`.
     #[inline]
     pub fn to_bits(self) -> u64 {
         (u64::from(self.generation) << 32) | u64::from(self.index)
     }
 
-    /// The id that [`to_bits`](Self::to_bits) made.
+    /// Returns the id of which [`to_bits`](Self::to_bits) made this number. A number of another
+    /// origin gives an id that is stale or names any connection.
     #[inline]
     pub fn from_bits(bits: u64) -> ConnId {
         ConnId {
@@ -48,15 +50,15 @@ impl fmt::Debug for ConnId {
     }
 }
 
-/// Names one listener.
+/// Names one listener of a reactor, and no later listener.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ListenerId(pub(crate) ConnId);
 
-/// A map from connections to what you keep for each, without hashing.
+/// A map from connections to your values, without hashing.
 ///
-/// A vector indexed like the table of connections; a stale id finds nothing, and what a closed
-/// connection left is dropped when its place is taken again, or by [`remove`](Self::remove) in
-/// `on_close`.
+/// A vector with the indexes of the table of connections: as long as the largest index in use. A
+/// stale id finds no value. The value of a connection that has ended is dropped when another
+/// connection with its index gets one, or by [`remove`](Self::remove) in `on_close`.
 #[derive(Debug)]
 pub struct ConnMap<T> {
     slots: Vec<Option<(u32, T)>>,
@@ -73,7 +75,7 @@ impl<T> Default for ConnMap<T> {
 }
 
 impl<T> ConnMap<T> {
-    /// Keeps `value` for `id` and returns what was kept for the same id before.
+    /// Keeps `value` for `id`, and returns the value that was kept for the same id before.
     pub fn insert(&mut self, id: ConnId, value: T) -> Option<T> {
         let index = id.index as usize;
         if self.slots.len() <= index {
@@ -89,7 +91,7 @@ impl<T> ConnMap<T> {
         }
     }
 
-    /// What is kept for `id`.
+    /// Returns the value of `id`.
     pub fn get(&self, id: ConnId) -> Option<&T> {
         match self.slots.get(id.index as usize) {
             Some(Some((generation, value))) if *generation == id.generation => Some(value),
@@ -97,7 +99,7 @@ impl<T> ConnMap<T> {
         }
     }
 
-    /// What is kept for `id`, to be changed.
+    /// Returns the value of `id`, for changing it.
     pub fn get_mut(&mut self, id: ConnId) -> Option<&mut T> {
         match self.slots.get_mut(id.index as usize) {
             Some(Some((generation, value))) if *generation == id.generation => Some(value),
@@ -105,7 +107,7 @@ impl<T> ConnMap<T> {
         }
     }
 
-    /// Takes out what is kept for `id`.
+    /// Removes the value of `id` and returns it.
     pub fn remove(&mut self, id: ConnId) -> Option<T> {
         let slot = self.slots.get_mut(id.index as usize)?;
         if !matches!(slot, Some((generation, _)) if *generation == id.generation) {
@@ -115,17 +117,17 @@ impl<T> ConnMap<T> {
         slot.take().map(|(_, value)| value)
     }
 
-    /// How many connections have a value.
+    /// How many values there are, those of ended connections included that were not removed.
     pub fn len(&self) -> usize {
         self.count
     }
 
-    /// Whether no connection has a value.
+    /// Whether there is no value.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// All ids with their values, in the order of their places in the table.
+    /// Returns all ids with their values, in the order of their indexes.
     pub fn iter(&self) -> impl Iterator<Item = (ConnId, &T)> {
         self.slots.iter().enumerate().filter_map(|(index, slot)| {
             let (generation, value) = slot.as_ref()?;

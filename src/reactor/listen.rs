@@ -9,31 +9,41 @@ use super::transport::endpoint::ListenOptions;
 use super::transport::listener::{self, Accepting, Acceptor, Address, Listener, Wanted};
 use super::transport::memory::{MemoryListener, MemoryStream, Net};
 
-/// A listener of a simulation that asks for any port gets one from here on.
+/// The first port that a simulation gives to a listener on port 0. Source: RFC 6335, section 6, the
+/// dynamic ports.
 const FIRST_MEMORY_PORT: u16 = 49_152;
 
-/// # Listen
+/// # Listeners and the loop
 impl<S: 'static> Reactor<S> {
-    /// Where a listener listens, with the real port. `None` when it is closed.
+    /// Returns the address of a listener, with the port that the kernel chose for port 0. `None`
+    /// when the listener is closed.
     pub fn local_addr(&self, listener: ListenerId) -> Option<Address> {
         self.table
             .listener(listener)
-            .map(|listener| listener.address.clone())
+            .map(|listener| listener.address().clone())
     }
 
-    /// Stops listening; connections stay. Your callbacks are dropped, with everything that they hold,
-    /// after the last of them has ended. `false` when it was closed before.
+    /// Stops listening; accepted connections stay open. Returns `false` when the listener was
+    /// closed before.
+    ///
+    /// Clients that wait in the kernel's backlog are reset. Your callbacks are dropped, with
+    /// everything that they hold, after the last of their connections has ended.
     pub fn close_listener(&mut self, listener: ListenerId) -> bool {
         match self.table.remove_listener(listener) {
             Some(closed) => {
-                self.handler_keys.close(closed.handler);
+                self.handler_keys.close(closed.handler());
                 true
             }
             None => false,
         }
     }
 
-    /// Listens for the handler that is made for the real address.
+    /// Listens on an address. `handler` gets the real address, which port 0 leaves open until then,
+    /// and returns the object that is called for the connections.
+    ///
+    /// # Errors
+    ///
+    /// When the address cannot be parsed or bound; the error's text names it.
     pub(crate) fn listen(
         &mut self,
         options: &ListenOptions<'_>,
@@ -45,16 +55,8 @@ impl<S: 'static> Reactor<S> {
             None => listener::bind(options.address(), &self.config)?,
         };
         let key = self.add_handler(handler(&address));
-        let listener = Box::new(Listener {
-            acceptor,
-            address: address.clone(),
-            generation: 0,
-            handler: key,
-            options: connection_options,
-            is_starved: false,
-            accepting: Accepting::Ready,
-        });
-        match self.table.insert_listener(listener) {
+        let listener = Listener::new(acceptor, address.clone(), key, connection_options);
+        match self.table.insert_listener(Box::new(listener)) {
             Ok(id) => {
                 log::info!("listening on {address}");
                 Ok(id)
@@ -66,46 +68,56 @@ impl<S: 'static> Reactor<S> {
         }
     }
 
-    /// Adds a role. It can be named at once, and is called from the next callback on.
+    /// Adds a handler and returns its key, which connections can name at once.
+    ///
+    /// The object waits on a list. The loop's own handlers cannot be reached from here, because one
+    /// of them may be the caller; the loop adopts new ones before it calls the next.
     pub(crate) fn add_handler(&mut self, handler: Box<dyn Handler<S>>) -> u32 {
         let key = self.handler_keys.insert();
         self.new_handlers.push((key, handler));
         key
     }
 
-    /// A role that was not called yet, or whose object is gone, gives its key back.
+    /// Frees the key of a handler that was not called yet, or whose object has been dropped.
     pub(crate) fn free_handler(&mut self, key: u32) {
         self.new_handlers.retain(|(new, _)| *new != key);
         self.handler_keys.remove(key);
     }
 
-    /// The kernel keeps new clients in its backlog meanwhile, so that they are served later instead of
-    /// being refused. Readiness is edge-triggered: nothing spins.
+    /// Pauses accepting on a listener: at `connections_max`, or (`backs_off`) when the process is
+    /// out of file descriptors.
+    ///
+    /// The kernel keeps new clients in its backlog meanwhile, so they are served later instead of
+    /// being refused. With a level-triggered poll the listener would be reported again and again
+    /// and the loop would spin at 100 %; edge-triggered readiness is reported once, so accepting
+    /// has to go on by itself: when a connection is removed, or after `accept_backoff`. Only the
+    /// first pause after an accepted connection is logged, or a full server would fill its log.
     pub(super) fn pause_accepting(&mut self, index: u32, why: &str, backs_off: bool) {
         self.table.stats_mut().accept_pauses += 1;
         let connection_count = self.table.connection_count();
         let Some(listener) = self.table.listener_mut(index) else {
             return;
         };
-        // Logged once until a connection is accepted again.
-        if !std::mem::replace(&mut listener.is_starved, true) {
+        if listener.note_pause() {
             log::warn!(
                 "{}: accepting pauses at {connection_count} connections: {why}",
-                listener.address,
+                listener.address(),
             );
         }
         if !backs_off {
-            listener.accepting = Accepting::Full;
+            listener.set_accepting(Accepting::Full);
             return self.table.accept_when_room(index);
         }
-        listener.accepting = Accepting::BackingOff;
+        listener.set_accepting(Accepting::BackingOff);
         let id = ListenerId(ConnId {
             index,
-            generation: listener.generation,
+            generation: listener.generation(),
         });
+        // By a timer, because a descriptor may become free without an end of one of our
+        // connections: the limit counts files of the whole process (EMFILE) or system (ENFILE).
         let backoff = self.config.accept_backoff;
         self.after(backoff, move |cx: &mut Cx<'_, S>| {
-            // It may have been closed, and its place taken.
+            // The listener may have been closed meanwhile, and its index taken by another source.
             if cx.reactor.local_addr(id).is_some() {
                 cx.reactor.table.accept_again(index);
             }
@@ -115,7 +127,8 @@ impl<S: 'static> Reactor<S> {
     // ── in a simulation ──────────────────────────────────────────────────────────────────────
 
     /// Binds a simulated listener: a Unix socket to its path, all others to ports of one machine,
-    /// whatever their host. Paths and ports are taken as long as the kernel would say so.
+    /// whatever their host. A path or port that is in use is refused as by the kernel, so that a
+    /// test finds the mistake.
     fn bind_in_memory(&self, address: &str, net: &Rc<Net>) -> io::Result<(Acceptor, Address)> {
         Wanted::parse(address)
             .and_then(|wanted| self.free_memory_address(&wanted))
@@ -140,18 +153,16 @@ impl<S: 'static> Reactor<S> {
         }
     }
 
-    /// The first simulated listener whose address `is_it` says yes to.
+    /// The index of the first simulated listener for whose address `is_it` returns `true`.
     pub(super) fn memory_listener(&self, is_it: impl Fn(&Address) -> bool) -> Option<u32> {
         self.table
-            .find_listener(|listener| is_it(&listener.address))
+            .find_listener(|listener| is_it(listener.address()))
     }
 
     /// A simulated client connects.
     pub(super) fn offer(&mut self, listener: u32, stream: MemoryStream) {
-        if let Some(found) = self.table.listener_mut(listener)
-            && let Acceptor::Memory(backlog) = &mut found.acceptor
-        {
-            backlog.offer(stream);
+        if let Some(listener) = self.table.listener_mut(listener) {
+            listener.offer(stream);
         }
     }
 }

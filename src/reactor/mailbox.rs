@@ -1,14 +1,15 @@
-//! Where other threads put what the loop is to run, and the bell that they ring.
+//! The mailbox: other threads put closures in, and wake the loop.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What other threads hand over, in the order of each thread.
+/// A queue from other threads to the loop, which keeps the order of each thread.
 pub(crate) struct Mailbox<T> {
     /// `None` when the reactor has ended.
     arrivals: Mutex<Option<Vec<T>>>,
-    /// The bell was rung and not heard yet: one system call a batch.
-    rung: AtomicBool,
+    /// The loop was woken and has not taken the arrivals yet. Threads that come meanwhile need no
+    /// system call of their own: the loop takes theirs as well.
+    is_woken: AtomicBool,
     waker: Option<mio::Waker>,
 }
 
@@ -16,18 +17,20 @@ impl<T> Mailbox<T> {
     pub(crate) fn new(waker: Option<mio::Waker>) -> Mailbox<T> {
         Mailbox {
             arrivals: Mutex::new(Some(Vec::new())),
-            rung: AtomicBool::new(false),
+            is_woken: AtomicBool::new(false),
             waker,
         }
     }
 
     pub(crate) fn has_arrivals(&self) -> bool {
-        self.rung.load(Ordering::Acquire)
+        self.is_woken.load(Ordering::Acquire)
     }
 
-    /// Everything that has arrived.
+    /// Takes everything that has arrived.
     pub(crate) fn take(&self) -> Vec<T> {
-        if !self.rung.swap(false, Ordering::AcqRel) {
+        // The flag before the list: an arrival that comes in between wakes the loop once more for
+        // nothing. In the other order it could be left in the list with no one to wake the loop.
+        if !self.is_woken.swap(false, Ordering::AcqRel) {
             return Vec::new();
         }
         self.arrivals()
@@ -36,19 +39,19 @@ impl<T> Mailbox<T> {
             .unwrap_or_default()
     }
 
-    /// Takes nothing more, and gives back what was not taken. Dropping it may run code of the
-    /// application, which may hand over again: not under the lock.
+    /// Closes the mailbox, and returns what was not taken. The caller drops it without the lock:
+    /// dropping runs code of the application, which may call `put`.
     pub(crate) fn close(&self) -> Vec<T> {
         self.arrivals().take().unwrap_or_default()
     }
 
-    /// Puts something in and rings the bell. `false` when the reactor has ended.
+    /// Puts an arrival in and wakes the loop. Returns `false` when the reactor has ended.
     pub(crate) fn put(&self, arrival: T) -> bool {
         match &mut *self.arrivals() {
             Some(arrivals) => arrivals.push(arrival),
             None => return false,
         }
-        if !self.rung.swap(true, Ordering::AcqRel)
+        if !self.is_woken.swap(true, Ordering::AcqRel)
             && let Some(waker) = &self.waker
         {
             return waker.wake().is_ok();

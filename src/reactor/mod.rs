@@ -3,33 +3,61 @@
 //! One turn, in this order (`turn.rs`):
 //!
 //! ```text
-//!  arrivals    closures of other threads                       call.rs guards and times each call
+//!  arrivals    closures of other threads             call.rs guards and times each call
 //!  ticks       closures queued by next_tick
 //!  timers      of the application
-//!  deadlines   of connections that have come up
-//!  flush       what the steps above queued
+//!  deadlines   of connections, where one has passed
+//!  flush       messages that the steps above queued
+//!              (a loop that was stopped or has drained ends here)
+//!  memory      that a burst took and no longer needs
 //!  poll        waits for readiness, or until something is due
-//!  dispatch    accept, read, deliver (readiness.rs); replies of each event leave with it
-//!  flush       what was queued for other connections
+//!  dispatch    signals; accept, read, deliver (readiness.rs); an event's own replies are written
+//!              when the event ends
+//!  flush       messages that were queued for other connections
 //!  low marks   on_drain of queues that have come below their low watermark
-//!  ended       on_close of what has ended, then lingering or removal
+//!  ended       on_close of connections that have ended, then lingering or removal
+//!  handlers    of closed listeners are dropped after their last connection
 //!  vacated     indexes of removed sources may be taken again
 //! ```
 //!
-//! Each step works off lists that the others filled; a callback only ever adds to them. Everything
-//! that a turn may do is bounded (bytes read from a connection, accepts, ticks), and what is left over
-//! goes on a list, so that the next poll does not wait and nothing starves.
+//! Each step empties lists that other steps filled; a callback only adds to a list. Everything that
+//! a turn may do is bounded (bytes read from a connection, accepts, ticks). The rest goes on a list,
+//! and the next poll does not wait. So no connection keeps the others waiting for long.
 //!
-//! The files, from the bottom up; each imports only from those before it:
+//! The files, from the bottom up; each imports only from lines above its own:
 //!
 //! ```text
-//!  id close config stats burst budget mailbox panics shutdown      plain data
-//!  time  transport  protocol                                       the clock; what carries bytes; what they mean
-//!  connection                                                      one connection, the table of all of them
-//!  reactor  listen connect messages topics schedule remote drain role    what callbacks and roles get
-//!  handlers  mod (EventLoop)  call readiness turn                            the loop
-//!  sim                                                             the loop without a kernel
+//!  id close config stats burst mailbox panics sequence handler_keys signals    plain data
+//!  time                                        the clock, timers, coarse deadlines
+//!  budget  shutdown  transport  protocol       limits that need the clock; sockets; meaning of bytes
+//!  connection                                  one connection, and the table of all of them
+//!  reactor                                     the data that callbacks and roles work on
+//!  listen connect messages topics schedule remote drain role    the methods of the reactor
+//!  handlers                                    the objects that the loop calls
+//!  mod                                         the EventLoop
+//!  call                                        calls of user code
+//!  readiness  turn                             the loop's steps
+//!  sim                                         the loop without a kernel
 //! ```
+
+// The methods of `Reactor`, in the order in which its documentation shows them.
+mod messages;
+
+pub(crate) mod topics;
+
+mod schedule;
+
+pub(crate) mod remote;
+
+mod listen;
+
+mod drain;
+
+#[expect(
+    clippy::module_inception,
+    reason = "the file is named after what callbacks get"
+)]
+pub(crate) mod reactor;
 
 mod budget;
 mod burst;
@@ -38,24 +66,14 @@ pub(crate) mod close;
 pub(crate) mod config;
 mod connect;
 pub(crate) mod connection;
-mod drain;
 mod handler_keys;
 mod handlers;
 pub(crate) mod id;
-mod listen;
 mod mailbox;
-mod messages;
 mod panics;
 pub(crate) mod protocol;
-#[expect(
-    clippy::module_inception,
-    reason = "the file is named after what callbacks get"
-)]
-pub(crate) mod reactor;
 mod readiness;
-pub(crate) mod remote;
 mod role;
-mod schedule;
 mod sequence;
 mod shutdown;
 #[cfg(all(unix, feature = "signals"))]
@@ -63,7 +81,6 @@ mod signals;
 pub(crate) mod sim;
 pub(crate) mod stats;
 pub(crate) mod time;
-pub(crate) mod topics;
 pub(crate) mod transport;
 mod turn;
 
@@ -79,15 +96,21 @@ use self::mailbox::Mailbox;
 use self::reactor::{Parts, Reactor};
 use self::time::clock::Clock;
 
-/// What the poll reports a bell by that another thread has rung.
+/// The token of the waker, by which another thread ends the wait of the poll.
 const WAKER: Token = Token(usize::MAX);
 
-/// Readiness reports taken from the kernel at once.
+/// How many reports one poll takes from the kernel at most. With more sources ready than this, the
+/// next poll returns the others at once.
 const EVENTS: usize = 1024;
 
-/// What a setup may return: nothing, or a result whose error ends `run` before it begins.
+/// The return type of a setup closure: `()`, or a `Result` whose error ends `run` before the loop
+/// starts.
 pub trait SetupResult {
-    /// The error, where there is one.
+    /// Returns the error of the setup, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// The error that the setup returned.
     fn into_result(self) -> io::Result<()>;
 }
 
@@ -103,15 +126,18 @@ impl<T> SetupResult for io::Result<T> {
     }
 }
 
-/// The whole machine: your state, the handlers, the read buffer and the loop.
+/// Owns everything that runs on one thread: your state, the [`Reactor`], the callbacks, the read
+/// buffer and the kernel's poll.
 ///
-/// Callbacks get its inner part as `reactor`: see [`Reactor`]. Most programs call [`Reactor::run`] and
-/// never name this type; it is for programs that have a loop of their own.
+/// Callbacks get the inner part of it as `reactor`: see [`Reactor`]. Most programs call
+/// [`Reactor::run`] and never name this type. A program that has a loop of its own waits for the
+/// file descriptor of this one (or for [`next_wakeup`](EventLoop::next_wakeup)), and then calls
+/// [`turn`](EventLoop::turn).
 pub struct EventLoop<S> {
     state: S,
     reactor: Reactor<S>,
     handlers: Handlers<S>,
-    /// The one read buffer.
+    /// The one read buffer. All connections share it, because only one is read at a time.
     input: Box<[u8]>,
     /// `None` in a simulation.
     poll: Option<Poll>,
@@ -119,11 +145,15 @@ pub struct EventLoop<S> {
 }
 
 impl<S: 'static> Reactor<S> {
-    /// Runs an event loop with the default [`Config`] until it is stopped, and returns your state.
+    /// Runs an event loop with the default [`Config`] until it is stopped or has drained, and returns
+    /// your state.
+    ///
+    /// `setup` runs once before the first turn: it listens, connects and sets timers.
     ///
     /// # Errors
     ///
-    /// What `setup` returns, before anything runs; later only when the kernel's poll fails.
+    /// The error of `setup`; an error of the kernel when it gives no poll, or when the poll fails
+    /// later for another reason than an interrupted call.
     pub fn run<R: SetupResult>(
         state: S,
         setup: impl FnOnce(&mut Reactor<S>) -> R,
@@ -135,7 +165,8 @@ impl<S: 'static> Reactor<S> {
     ///
     /// # Errors
     ///
-    /// As [`run`](Self::run).
+    /// As [`run`](Self::run), and [`ConfigError`](crate::ConfigError) when
+    /// [`Config::checked`] refuses a value.
     pub fn run_with<R: SetupResult>(
         config: Config,
         state: S,
@@ -143,6 +174,8 @@ impl<S: 'static> Reactor<S> {
     ) -> io::Result<S> {
         let mut event_loop = EventLoop::new(config, state)?;
         setup(&mut event_loop.reactor).into_result()?;
+        // The setup may have taken a while, so the first turn reads the clock. Each later turn
+        // starts where the one before it has read the clock.
         let mut goes_on = event_loop.turn(None)?;
         while goes_on {
             goes_on = event_loop.run_turn(None)?;
@@ -152,11 +185,13 @@ impl<S: 'static> Reactor<S> {
 }
 
 impl<S: 'static> EventLoop<S> {
-    /// An event loop that runs a turn each time somebody calls [`turn`](Self::turn).
+    /// Returns an event loop that runs one turn for each call of [`turn`](Self::turn).
     ///
     /// # Errors
     ///
-    /// When a value of `config` cannot be, which the message names, or the kernel gives no poll.
+    /// [`ConfigError`](crate::ConfigError), as an error of kind
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput), when [`Config::checked`] refuses a value; the
+    /// kernel's error when it gives no poll.
     pub fn new(config: Config, state: S) -> io::Result<EventLoop<S>> {
         let config = config.checked()?;
         let poll = Poll::new()?;
@@ -166,7 +201,8 @@ impl<S: 'static> EventLoop<S> {
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         let table = Table::new(config.options.clone(), Some(registry), started.as_secs());
-        // Ids of an earlier run are not mistaken for ours.
+        // Event ids carry the epoch, so that a client that comes back after a restart does not
+        // mistake an id of the earlier run for one of this run.
         let epoch = started.as_micros() as u64;
         let parts = Parts {
             table,
@@ -196,7 +232,7 @@ impl<S: 'static> EventLoop<S> {
         &mut self.state
     }
 
-    /// What callbacks get as `reactor`: to set up, and between turns.
+    /// The reactor that callbacks get as `reactor`: to set up, and for calls between turns.
     pub fn reactor(&mut self) -> &mut Reactor<S> {
         &mut self.reactor
     }
@@ -206,23 +242,26 @@ impl<S: 'static> EventLoop<S> {
         (&mut self.state, &mut self.reactor)
     }
 
-    /// Ends the reactor and returns your state. Connections are closed without goodbyes.
+    /// Ends the reactor and returns your state. Connections are closed without a goodbye and without
+    /// `on_close`.
     pub fn into_state(self) -> S {
         self.state
     }
 
-    /// How long a poll may wait: `None` for ever, zero while there is something to do. For loops
-    /// that wait for several things.
+    /// Returns how long a poll may wait from now on: `None` for ever, zero while there is something
+    /// to do. For loops that wait for several things.
     pub fn next_wakeup(&self) -> Option<Duration> {
         self.wait_from(self.reactor.clock.now())
     }
 
-    /// One turn of the loop, waiting at most `timeout` for readiness. `false` when the reactor was
-    /// stopped or has drained.
+    /// Runs one turn of the loop and returns whether to go on: `false` when the reactor was stopped
+    /// or has drained.
+    ///
+    /// Waits at most `timeout` for readiness; `None` waits until something is due, or for ever.
     ///
     /// # Errors
     ///
-    /// When the kernel's poll fails, other than by an interrupted call.
+    /// The kernel's error when its poll fails, other than by an interrupted call.
     pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
         let now = self.reactor.clock.now();
         self.reactor.table.set_now(now);
@@ -232,8 +271,8 @@ impl<S: 'static> EventLoop<S> {
 
 #[cfg(unix)]
 impl<S> std::os::fd::AsRawFd for EventLoop<S> {
-    /// The descriptor that becomes readable when there is something to do; with
-    /// [`next_wakeup`](EventLoop::next_wakeup) this is all that another loop needs.
+    /// The file descriptor of the poll (epoll or kqueue), which becomes readable when a source is
+    /// ready. Deadlines do not make it readable: see [`next_wakeup`](EventLoop::next_wakeup).
     fn as_raw_fd(&self) -> std::os::fd::RawFd {
         self.poll
             .as_ref()
@@ -243,11 +282,11 @@ impl<S> std::os::fd::AsRawFd for EventLoop<S> {
 
 #[cfg(unix)]
 impl<S> std::os::fd::AsFd for EventLoop<S> {
-    /// As [`as_raw_fd`](std::os::fd::AsRawFd::as_raw_fd), for loops that want to know that the descriptor stays open, such as
-    /// tokio's `AsyncFd`.
+    /// As [`as_raw_fd`](std::os::fd::AsRawFd::as_raw_fd), with a borrow that keeps the descriptor
+    /// open, as tokio's `AsyncFd` wants.
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         let poll = self.poll.as_ref();
-        poll.expect("only a simulation has no poll, and it hands out no event loop")
+        poll.expect("only a simulation has no poll, and `Sim` keeps its event loop private")
             .registry()
             .as_fd()
     }

@@ -1,9 +1,10 @@
-//! Everything in which the protocols of connections differ, for the loop: one file, every match
-//! exhaustive.
+//! The differences between the protocols of connections, as far as the loop needs them: one file,
+//! every match exhaustive.
 //!
-//! To add a protocol: a variant of [`Protocol`]. The compiler then asks for an arm in each method
-//! here, and nowhere else in the reactor. What its bytes mean stands in `crate::protocol`, which
-//! callbacks it leads to in a role (`session`, `server`, `client`).
+//! To add a protocol, add a variant of [`Protocol`]. The compiler then asks for an arm in each
+//! method here, and nowhere else in the reactor. The bytes themselves are parsed and encoded in
+//! `crate::protocol`; the callbacks that they lead to are called by a role (`session`, `server`,
+//! `client`).
 
 use crate::protocol::websocket::{self, Closing, Message, Role};
 use crate::protocol::{event_stream, http};
@@ -12,63 +13,63 @@ use crate::pubsub::{Frame, FramedFormat, WireFormat};
 use super::close::{CloseCause, Deadline, Sent};
 use super::config::Overflow;
 
-/// What the bytes of a connection mean.
+/// The protocol of a connection, with its state.
 pub(crate) enum Protocol {
-    /// Whatever the application says.
+    /// Bytes whose meaning only the application knows.
     Raw,
-    /// Requests and responses; the state of the exchange is on the heap, and short-lived.
+    /// HTTP requests and responses. The state of the exchange is on the heap, so that the many
+    /// WebSockets, which have left HTTP, do not pay for it.
     Http(Box<http::Exchange>),
+    /// WebSocket messages, as server or client.
     WebSocket(websocket::Machine),
-    /// Our request for a WebSocket, and the wait for its answer.
+    /// A client that has asked for a WebSocket and waits for the server's answer.
     Upgrade(Box<Upgrade>),
-    /// Server-Sent Events going out, in chunks unless the client speaks HTTP/1.0.
-    EventStream {
-        chunked: bool,
-    },
+    /// Server-Sent Events that we send, in chunks unless the client speaks HTTP/1.0.
+    EventStream { chunked: bool },
 }
 
-/// What a client asked for, and the key that the answer must match.
+/// A client's request for a WebSocket, with the key that the answer must match.
 pub(crate) struct Upgrade {
     pub(crate) host: String,
     pub(crate) target: String,
     pub(crate) key: String,
 }
 
-/// What follows when the application closes a connection.
+/// The step that follows when the application has closed a connection.
 pub(crate) enum Goodbye {
-    /// The peer's goodbye is waited for. This code went out.
+    /// Wait for the peer's goodbye. A close frame with this code was sent.
     AwaitsPeer { code: u16 },
-    /// After what is queued, our side of the stream ends.
+    /// Flush the queue, and end our side of the stream.
     Finishes,
-    /// The peer has nothing to understand yet: an end at once.
+    /// End at once: the peer does not speak the protocol yet.
     Aborts,
 }
 
-/// What follows when a connection fails.
+/// The step that follows when a connection has failed.
 pub(crate) enum Failure {
-    /// After what is queued, our side of the stream ends. This code went out.
+    /// Flush the queue, and end our side of the stream. This close code was sent, or 0.
     Finishes { code: u16 },
-    /// The protocol has no words for it: an end at once.
+    /// End at once: the protocol has no message for it.
     Aborts,
 }
 
-/// What a draining reactor does with a connection.
+/// A draining reactor's step for one connection.
 pub(crate) enum DrainStep {
-    /// The request that is under way is answered first; its answer says that it is the last.
+    /// The request that is under way is answered first, with `Connection: close`.
     AnswersFirst,
-    /// It is closed with this code and reason.
+    /// The connection is closed with this code and reason.
     Closes { code: u16, reason: &'static str },
-    /// An end at once.
+    /// The connection ends at once.
     Aborts,
 }
 
 impl Protocol {
-    /// Appends an application message in this protocol's words.
+    /// Appends an application message, encoded for this protocol.
     ///
     /// # Errors
     ///
-    /// [`Sent::Gone`] when the protocol has no place for it: binary data on an event stream, a body
-    /// where no answer is being streamed, anything before the answer to a client's handshake.
+    /// [`Sent::Gone`] when the protocol cannot carry it: binary data on an event stream, a body
+    /// when no answer is being streamed, any message before the answer to a client's handshake.
     pub(crate) fn encode(&self, message: Message<'_>, out: &mut Vec<u8>) -> Result<(), Sent> {
         match self {
             Protocol::Raw => out.extend_from_slice(message.as_bytes()),
@@ -78,7 +79,7 @@ impl Protocol {
                     return Err(Sent::Gone);
                 };
                 let mut event = Vec::with_capacity(text.len() + 16);
-                // Only names and ids can be refused, and there are none.
+                // Only a name or an id can be refused, and this event has neither.
                 let _ = event_stream::encode(None, None, text, &mut event);
                 encode_lines(*chunked, &event, out);
             }
@@ -87,13 +88,15 @@ impl Protocol {
                     return Err(Sent::Gone);
                 }
             }
+            // Sending a frame now would assume that the server agrees. Source: RFC 6455, section
+            // 4.1.
             Protocol::Upgrade(_) => return Err(Sent::Gone),
         }
         Ok(())
     }
 
-    /// Whether a message is a header and then the payload as it is, so that a large payload can be
-    /// written from where it lies.
+    /// Whether an encoded message is a header and then the unchanged payload. A large payload can
+    /// then be written from where it lies.
     pub(crate) fn sends_payload_as_it_is(&self) -> bool {
         match self {
             Protocol::WebSocket(machine) => !machine.masks(),
@@ -104,7 +107,8 @@ impl Protocol {
         }
     }
 
-    /// Whether encoding a message copies it, so that the copy can be queued without another one.
+    /// Whether encoding a message changes its payload, so that it must be copied anyway. Clients
+    /// mask. Source: RFC 6455, section 5.3.
     pub(crate) fn masks(&self) -> bool {
         match self {
             Protocol::WebSocket(machine) => machine.masks(),
@@ -115,7 +119,7 @@ impl Protocol {
         }
     }
 
-    /// Appends lines of an event stream, such as a comment. `false` when it is none.
+    /// Appends lines of an event stream, such as a comment. Returns `false` for other protocols.
     pub(crate) fn encode_event_lines(&self, lines: &[u8], out: &mut Vec<u8>) -> bool {
         match self {
             Protocol::EventStream { chunked } => {
@@ -128,9 +132,9 @@ impl Protocol {
         }
     }
 
-    /// How a publication to this connection is written and framed now. `None` while the protocol
-    /// takes none: HTTP frames its bodies by itself, and bytes between two answers would be taken for
-    /// the second; in front of our own handshake they would be taken for the request.
+    /// How a publication to this connection is encoded and framed now. `None` while the protocol
+    /// takes no publications: between two HTTP answers the client would take the bytes for the
+    /// second answer, and before our own handshake the server would take them for the request.
     #[inline]
     pub(crate) fn publication_format(&self) -> Option<FramedFormat> {
         match self {
@@ -148,8 +152,8 @@ impl Protocol {
         }
     }
 
-    /// Not inlined, so that members that are WebSockets, as most are, take one comparison instead of
-    /// a jump through a table.
+    /// Not inlined: most members are WebSockets, and those then take one comparison instead of a
+    /// jump through a table.
     #[inline(never)]
     fn format_without_websocket(&self) -> Option<FramedFormat> {
         let (wire_format, frame) = match self {
@@ -161,7 +165,7 @@ impl Protocol {
         Some(FramedFormat::new(wire_format, frame))
     }
 
-    /// Whether it can be a member of topics, now or when its handshake is done.
+    /// Whether the connection can be a member of topics, now or when its handshake is done.
     pub(crate) fn may_subscribe(&self) -> bool {
         match self {
             Protocol::Raw
@@ -172,7 +176,7 @@ impl Protocol {
         }
     }
 
-    /// The policy above the high watermark, where the route has chosen `overflow`.
+    /// The policy above the high watermark for a route that has chosen `overflow`.
     pub(crate) fn overflow(&self, overflow: Overflow) -> Overflow {
         match self {
             // A body with a hole in it would look whole.
@@ -184,10 +188,12 @@ impl Protocol {
         }
     }
 
-    /// How much one read may bring: little before the protocol has shown that it needs more, because
-    /// what is not consumed yet is kept.
+    /// The most bytes that one read may bring. Little while only a head is expected: unconsumed
+    /// bytes are kept in memory for each connection, and a client may send a megabyte behind half a
+    /// head.
     pub(crate) fn read_bytes_max(&self) -> usize {
         match self {
+            // Half of the maximum, so that the length of kept bytes can be added to it.
             Protocol::WebSocket(_) | Protocol::Raw => usize::MAX / 2,
             Protocol::Http(exchange) => exchange.read_bytes_max(),
             Protocol::Upgrade(_) | Protocol::EventStream { .. } => 4096,
@@ -196,7 +202,7 @@ impl Protocol {
 
     // ── ends ─────────────────────────────────────────────────────────────────────────────────
 
-    /// Appends what is said when the application closes.
+    /// Appends the goodbye for a connection that the application closes.
     pub(crate) fn encode_goodbye(&self, code: u16, reason: &str, out: &mut Vec<u8>) -> Goodbye {
         match self {
             Protocol::WebSocket(machine) => {
@@ -218,8 +224,8 @@ impl Protocol {
         }
     }
 
-    /// Appends what is said when a connection ends for a fault. `has_said_goodbye` when it was
-    /// closing already.
+    /// Appends the status or close frame for a connection that ends for a fault. `has_said_goodbye`
+    /// when our close frame was sent already.
     pub(crate) fn encode_failure(
         &mut self,
         cause: CloseCause,
@@ -247,7 +253,7 @@ impl Protocol {
         }
     }
 
-    /// The code of an end without a closing handshake. Source: RFC 6455, section 7.1.5.
+    /// The close code of an end without a closing handshake: 1006. Source: RFC 6455, section 7.1.5.
     pub(crate) fn abnormal_code(&self) -> u16 {
         match self {
             Protocol::WebSocket(_) | Protocol::Upgrade(_) => Closing::without_close().code,
@@ -255,8 +261,8 @@ impl Protocol {
         }
     }
 
-    /// Whether the last words may be a large answer: as long as the peer takes bytes, the write
-    /// deadline is the one that holds, and that of closing begins behind the last of them.
+    /// Whether the last message may be a large answer. While the peer takes its bytes, the write
+    /// deadline holds, and the close deadline begins after the last byte.
     pub(crate) fn ends_with_an_answer(&self) -> bool {
         match self {
             Protocol::Http(_) => true,
@@ -267,7 +273,7 @@ impl Protocol {
         }
     }
 
-    /// What a draining reactor does with the connection.
+    /// The step of a draining reactor for this connection.
     pub(crate) fn drain(&mut self) -> DrainStep {
         match self {
             Protocol::Http(exchange) if exchange.is_busy() => {
@@ -295,7 +301,8 @@ fn encode_lines(chunked: bool, lines: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// The close code that tells a WebSocket peer. Source: RFC 6455, section 7.4.1; 1013 is IANA's.
+/// The close code for a WebSocket peer. Source: RFC 6455, section 7.4.1; 1013 is from IANA's
+/// registry of WebSocket close codes.
 fn close_code(cause: CloseCause) -> u16 {
     match cause {
         CloseCause::Protocol(error) => error.close_code(),
@@ -311,7 +318,7 @@ fn close_code(cause: CloseCause) -> u16 {
     }
 }
 
-/// The status that tells an HTTP client.
+/// The status for an HTTP client.
 fn status_of(cause: CloseCause) -> http::Status {
     match cause {
         CloseCause::Http(error) => error.status(),

@@ -1,10 +1,11 @@
-//! What callbacks get as `reactor`, and the two types that it is one knot with: [`Cx`], which lends
-//! it to a callback, and [`Handler`], which the loop calls.
+//! The reactor, which callbacks get as `reactor`, and the two types that it cannot be separated
+//! from: [`Cx`], which lends it to a callback, and [`Handler`], which the loop calls.
 //!
-//! Here is the data. The methods stand in files by what they are for: `listen`, `connect`, `messages`,
-//! `topics`, `schedule`, `remote`, `drain`, `signals`, and `role` for what roles ask. None of them calls
+//! Here is the data. The methods stand in files by their purpose: `listen`, `connect`, `messages`,
+//! `topics`, `schedule`, `remote`, `drain`, and `role` for the methods of roles. No method calls
 //! user code: sends, closes, publications, subscriptions and ticks are queued or applied to plain
-//! data, and the turn carries them out; so callbacks never nest.
+//! data, and the turn carries them out. So callbacks never nest, and a callback may borrow its own
+//! state mutably without a `RefCell`.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::RandomState;
@@ -22,7 +23,7 @@ use super::connection::table::{FastMessages, Heartbeat, Table};
 use super::handler_keys::HandlerKeys;
 use super::id::ConnId;
 use super::mailbox::Mailbox;
-use super::panics::drop_guarded;
+use super::panics::drop_all_guarded;
 use super::sequence::Sequence;
 use super::shutdown::Shutdown;
 use super::time::clock::Clock;
@@ -31,24 +32,24 @@ use super::transport::connect::Race;
 use super::transport::lookup::Lookups;
 use super::transport::memory::Net;
 
-/// What a callback without a connection gets: your state, and everything it may ask for.
+/// The argument of a callback that belongs to no connection: your state and the reactor.
 ///
-/// The fields are disjoint, so that looping over your state while sending compiles.
+/// Two fields and not two methods, so that code may loop over the state while it sends.
 pub struct Cx<'a, S> {
     /// Your state.
     pub state: &'a mut S,
-    /// Everything a callback may ask for.
+    /// The reactor: sockets, topics and time.
     pub reactor: &'a mut Reactor<S>,
 }
 
-/// What the role says of input that the fast path delivered.
+/// A role's answer to input that the fast path delivered.
 pub struct Received {
     pub(crate) consumed_bytes: usize,
     pub(crate) heartbeat: Heartbeat,
 }
 
 impl Received {
-    /// Everything is consumed, and the heartbeat stays.
+    /// All input is consumed, and the heartbeat stays as it is.
     pub(crate) fn all(length: usize) -> Received {
         Received {
             consumed_bytes: length,
@@ -57,19 +58,21 @@ impl Received {
     }
 }
 
-/// A role, as the loop sees it: one object per listener or client, beside the connections.
+/// A role, as the loop sees it: one object for each listener or client, kept apart from the
+/// connections, so that it can be called while the reactor is borrowed mutably.
 ///
-/// The loop calls these one at a time; nothing that they ask of [`Reactor`] calls back.
+/// The loop calls one method at a time, and no method of [`Reactor`] calls back.
 pub trait Handler<S> {
-    /// What log lines call it for a connection, such as `http 127.0.0.1:8080 GET /chat`. Made when
-    /// something is logged, and not before.
+    /// Its name in log lines about a connection, such as `http 127.0.0.1:8080 GET /chat`. Formatted
+    /// only when a line is logged.
     fn name(&self, connection: Option<&Connection>) -> String;
 
     /// A connection was accepted or made.
     fn open(&mut self, cx: &mut Cx<'_, S>, id: ConnId);
 
-    /// Bytes came. Returns how many were consumed; the rest is presented again, in front of what
-    /// comes next. Must consume something when `input` is as large as the read buffer.
+    /// Bytes came. Returns how many were consumed. The rest is presented again, in front of the
+    /// next bytes. Must consume some when `input` is as large as the read buffer, because no more
+    /// would fit behind it and the connection would wait until a deadline passes.
     fn receive(&mut self, cx: &mut Cx<'_, S>, id: ConnId, input: &mut [u8]) -> usize;
 
     /// As [`receive`](Self::receive), on the fast path: `messages` says which WebSocket it is.
@@ -86,13 +89,14 @@ pub trait Handler<S> {
         }
     }
 
-    /// The peer will send no more. What came before has been consumed, or never will be.
+    /// The peer will send no more. Earlier bytes have been consumed, or are an unfinished
+    /// beginning.
     fn end(&mut self, cx: &mut Cx<'_, S>, id: ConnId);
 
-    /// The queue fell below the low watermark after having been above the high one.
+    /// The queue has come below the low watermark after it was full: `on_drain`.
     fn below_low_mark(&mut self, cx: &mut Cx<'_, S>, id: ConnId);
 
-    /// The deadline it set has passed.
+    /// A deadline that the role has set has passed.
     fn due(&mut self, cx: &mut Cx<'_, S>, id: ConnId, deadline: Deadline);
 
     /// The connection has failed; [`closed`](Self::closed) follows, also when this panics.
@@ -103,7 +107,7 @@ pub trait Handler<S> {
     /// The connection is done; the last call for it.
     fn closed(&mut self, cx: &mut Cx<'_, S>, id: ConnId, close: &Close);
 
-    /// Whether the object serves one connection only and goes with it.
+    /// Whether the object serves one connection only, and is dropped with it.
     fn is_single(&self) -> bool {
         false
     }
@@ -112,19 +116,19 @@ pub trait Handler<S> {
 type Once<S> = Box<dyn FnOnce(&mut Cx<'_, S>)>;
 pub(super) type OnClose<S> = Box<dyn FnOnce(&mut Cx<'_, S>, &Close)>;
 
-/// A closure of another thread, with where it was handed over.
+/// A closure of another thread, with the place in its source, for the log.
 pub(super) struct Arrival<S> {
-    pub(super) handed_over_at: &'static Location<'static>,
+    pub(super) queued_at: &'static Location<'static>,
     pub(super) call: Box<dyn FnOnce(&mut Cx<'_, S>) + Send>,
 }
 
-/// A closure for the next turn, with where it was queued.
-pub(super) struct Tick<S> {
+/// A closure for the next turn, with the place in the source where it was queued, for the log.
+pub(super) struct QueuedTick<S> {
     pub(super) queued_at: &'static Location<'static>,
     pub(super) call: Once<S>,
 }
 
-/// A timer of the application, with where it was set.
+/// A timer of the application, with the place in the source where it was set, for the log.
 pub(super) struct Timer<S> {
     pub(super) set_at: &'static Location<'static>,
     pub(super) call: TimerCall<S>,
@@ -136,11 +140,16 @@ pub(super) enum TimerCall<S> {
         period_nanos: u64,
         call: Box<dyn FnMut(&mut Cx<'_, S>)>,
     },
-    /// Its callback is being called.
+    /// The callback of a periodic timer is being called, and has been taken out for it.
     Running,
 }
 
-/// Everything a callback may ask for: listen, connect, send, publish, subscribe, timers, ticks.
+/// Listens, connects, sends, publishes and keeps time: the object that every callback gets as
+/// `reactor`.
+///
+/// It belongs to one thread and is not `Send`; other threads use a [`Remote`](crate::Remote). No
+/// method blocks, and no method calls one of your callbacks: messages are queued, and the callbacks
+/// run later in the turn.
 ///
 /// The methods come in four groups: *listen* ([`http`](Self::http), [`websocket`](Self::websocket),
 /// [`stream`](Self::stream)), *connect* ([`connect_websocket`](Self::connect_websocket),
@@ -153,12 +162,12 @@ pub struct Reactor<S> {
     pub(super) table: Table,
     pub(super) topics: Topics,
     pub(super) timers: Timers<Timer<S>>,
-    pub(super) ticks: VecDeque<Tick<S>>,
+    pub(super) ticks: VecDeque<QueuedTick<S>>,
     pub(super) mailbox: Arc<Mailbox<Arrival<S>>>,
-    /// What came from other threads and waits for its turn.
+    /// Closures of other threads that were taken from the mailbox and not run yet.
     pub(super) arrivals: VecDeque<Arrival<S>>,
     pub(super) clock: Clock,
-    /// `None` where the kernel is the real one.
+    /// The simulated kernel. `None` on real sockets.
     pub(super) net: Option<Rc<Net>>,
     pub(super) races: HashMap<ConnId, Race>,
     pub(super) lookups: Lookups,
@@ -167,28 +176,30 @@ pub struct Reactor<S> {
     pub(super) on_close: HashMap<ConnId, Vec<OnClose<S>>>,
     pub(super) is_stopped: bool,
     pub(super) shutdown: Option<Shutdown>,
-    /// What is being called, for the log lines about slow callbacks and panics.
+    /// The name of the callback that is being called, for log lines about slow callbacks and
+    /// panics.
     pub(super) callback: &'static str,
     pub(super) budget: Budget,
     pub(super) slow_callback_nanos: u64,
-    /// Buffers of large WebSocket messages, for the next ones.
+    /// Buffers of large WebSocket messages that have been delivered, for the next ones.
     pub(super) spare: crate::protocol::websocket::Spare,
     pub(super) wire_formats: WireFormats,
     pub(super) sequence: Sequence,
-    /// Tells this publication from the one before, with each member that it was queued to.
+    /// The number of the last publication. Each member keeps the mark of the last one that was
+    /// queued to it, and so gets each publication once.
     pub(super) publication_mark: u64,
     pub(super) hasher: RandomState,
     #[cfg(all(unix, feature = "signals"))]
     pub(super) signals: Option<super::signals::Signals>,
 }
 
-/// What a reactor is made of beside its configuration.
+/// The parts of a reactor in which a simulation differs from real sockets.
 pub(super) struct Parts<S> {
     pub(super) table: Table,
     pub(super) mailbox: Mailbox<Arrival<S>>,
     pub(super) clock: Clock,
     pub(super) net: Option<Rc<Net>>,
-    /// Which run the ids of publications belong to.
+    /// The run of the sequence that ids of publications belong to.
     pub(super) epoch: u64,
 }
 
@@ -224,28 +235,29 @@ impl<S: 'static> Reactor<S> {
         }
     }
 
-    /// What the loop has counted.
+    /// Returns the counters since the start of the reactor.
     pub fn stats(&self) -> &super::stats::Stats {
         self.table.stats()
     }
 
-    /// The limits in force.
+    /// Returns the limits and deadlines of this reactor.
     pub fn config(&self) -> &Config {
         &self.config
     }
 }
 
 impl<S> Drop for Reactor<S> {
-    // However the reactor ends, threads that still hold a `Remote` are told. What was not run is
-    // dropped one by one, since dropping what the application captured may panic.
+    // Closing the mailbox makes `Remote::run` return an error from here on. Closures that were not
+    // run are dropped one by one, because dropping the values that they captured may panic.
     fn drop(&mut self) {
-        self.mailbox.close().into_iter().for_each(drop_guarded);
-        self.arrivals.drain(..).for_each(drop_guarded);
-        self.ticks.drain(..).for_each(drop_guarded);
-        self.new_handlers.drain(..).for_each(drop_guarded);
+        let arrivals = "a closure of another thread that was not run";
+        drop_all_guarded(&arrivals, self.mailbox.close());
+        drop_all_guarded(&arrivals, self.arrivals.drain(..));
+        drop_all_guarded(&"a tick that was not run", self.ticks.drain(..));
+        drop_all_guarded(&"a handler", self.new_handlers.drain(..));
         for (_, calls) in self.on_close.drain() {
-            calls.into_iter().for_each(drop_guarded);
+            drop_all_guarded(&"an on_close that was not called", calls);
         }
-        self.timers.drain().for_each(drop_guarded);
+        drop_all_guarded(&"a timer", self.timers.drain());
     }
 }

@@ -1,11 +1,21 @@
-//! What the loop does when a source is ready: accept, read, deliver.
+//! The loop's answer to readiness: accept, read, deliver.
+//!
+//! The poll is edge-triggered: the kernel reports a source when something about it has changed, and
+//! not again while that stays true. So readiness is only a hint that is remembered, and each source
+//! is read or accepted from until the kernel has no more (`WouldBlock`, or a short read where that
+//! means the same), or until its budget is used up; then it goes on the list of the next turn. Code
+//! here that returns early without one of the two makes a connection hang.
+//!
+//! User code runs between two uses of the table. It may close any connection, this one included,
+//! or stop the loop. That is why ids are passed, and looked up again after each call.
 
 use std::io;
 
 use super::EventLoop;
 use super::call::deliver;
+use super::close::Deadline;
 use super::connection::read::Next;
-use super::connection::table::{Delivery, FastMessages, Heartbeat, Ready};
+use super::connection::table::{Delivery, FastMessages, FastReady, Heartbeat, Ready};
 use super::id::ConnId;
 use super::protocol::Protocol;
 use super::reactor::Received;
@@ -15,23 +25,28 @@ use super::transport::memory::Readiness;
 impl<S: 'static> EventLoop<S> {
     #[inline(always)]
     pub(super) fn ready(&mut self, index: usize, readiness: Readiness) {
-        let ready = self.reactor.table.ready(index, readiness, &mut self.input);
-        match ready {
-            Ready::Fast(messages) => self.deliver_fast(messages),
-            ready => self.handle_ready(index as u32, ready),
+        let table = &mut self.reactor.table;
+        match table.ready_fast(index, readiness, &mut self.input) {
+            FastReady::Messages(messages) => self.deliver_fast(messages),
+            FastReady::NotEligible => self.ready_any(index, readiness, None),
+            FastReady::FellBack(result) => self.ready_any(index, readiness, Some(result)),
         }
     }
 
+    #[inline(never)]
+    fn ready_any(&mut self, index: usize, readiness: Readiness, first: Option<io::Result<usize>>) {
+        let ready = self.reactor.table.ready(index, readiness, first);
+        self.handle_ready(index as u32, ready);
+    }
+
     pub(super) fn ready_again(&mut self, index: u32) {
-        let ready = self.reactor.table.ready_again(index, &mut self.input);
+        let ready = self.reactor.table.ready_again(index);
         self.handle_ready(index, ready);
     }
 
-    #[inline(never)]
     fn handle_ready(&mut self, index: u32, ready: Ready) {
         match ready {
             Ready::Nothing => {}
-            Ready::Fast(messages) => self.deliver_fast(messages),
             Ready::Read { id, first } => self.read(id, first),
             Ready::Opened(id) => self.open(id),
             Ready::Accept => self.accept(index),
@@ -43,8 +58,9 @@ impl<S: 'static> EventLoop<S> {
         }
     }
 
-    /// The transport of a connection is ready: the handler opens it, and what has come already is
-    /// read.
+    /// The transport of a connection is ready: the handler opens it, and bytes that came before are
+    /// read. Their edge may have been reported while the connection was handshaking, and would not
+    /// be reported again.
     fn open(&mut self, id: ConnId) {
         self.call_handler(id, "on_open", |handler, cx| handler.open(cx, id));
         if !self.reactor.is_stopped {
@@ -53,7 +69,7 @@ impl<S: 'static> EventLoop<S> {
         }
     }
 
-    /// Delivers what the fast path has read; see `connection::fast_path`.
+    /// Delivers the bytes that the fast path has read; see `connection::fast_path`.
     #[inline(always)]
     fn deliver_fast(&mut self, messages: FastMessages) {
         let FastMessages {
@@ -86,8 +102,10 @@ impl<S: 'static> EventLoop<S> {
             .delivered_fast(id, rest, received.heartbeat);
     }
 
-    /// Reads until the socket is empty or the budget is used up. `first` is what a read has brought
-    /// already. The connection is corked.
+    /// Reads until the socket is empty or the budget is used up. `first` is the result of a read
+    /// that the fast path has made already: those bytes are in the input buffer, and reading again
+    /// would overwrite them. The connection is corked, so that replies to all of it leave in one
+    /// write.
     fn read(&mut self, id: ConnId, mut first: Option<io::Result<usize>>) {
         self.reactor.budget.begin();
         let mut budget_bytes = self.reactor.config.read_budget_bytes;
@@ -113,6 +131,7 @@ impl<S: 'static> EventLoop<S> {
                 Delivery::Nothing => break,
             };
             let consumed = match length {
+                // Only the end of stream has come, which is delivered below.
                 0 => 0,
                 length => self.deliver_bytes((id, handler), length),
             };
@@ -133,7 +152,10 @@ impl<S: 'static> EventLoop<S> {
         self.reactor.table.uncork(id);
     }
 
-    /// Gives the handler the first so many bytes of the input buffer; how many it consumed.
+    /// Gives the handler the first `length` bytes of the input buffer. Returns how many it
+    /// consumed.
+    // Not inlined: `read` is not the fast path, and a copy of this in it would push code that is
+    // used more often out of the instruction cache.
     #[inline(never)]
     fn deliver_bytes(&mut self, to: (ConnId, u32), length: usize) -> usize {
         let EventLoop {
@@ -144,6 +166,7 @@ impl<S: 'static> EventLoop<S> {
             ..
         } = self;
         let input = &mut input[..length];
+        // Stays zero when the handler panics; the connection has failed then, and keeps no bytes.
         let mut consumed = 0;
         deliver(handlers, reactor, state, to, "receive", |handler, cx| {
             consumed = handler.receive(cx, to.0, input);
@@ -151,13 +174,15 @@ impl<S: 'static> EventLoop<S> {
         consumed.min(length)
     }
 
-    /// The peer's end of stream has been read, and what came before it is handled.
+    /// Delivers the peer's end of stream, after the bytes that came before it.
     fn deliver_end(&mut self, id: ConnId) {
         if self.reactor.table.take_end(id) {
             self.call_handler(id, "on_end", |handler, cx| handler.end(cx, id));
         }
     }
 
+    /// Accepts until the kernel has no more connections, but at most `accepts_per_turn`: a wave of
+    /// new clients must not keep those that are connected waiting.
     fn accept(&mut self, index: u32) {
         self.reactor.table.begin_accept(index);
         for _ in 0..self.reactor.config.accepts_per_turn {
@@ -166,40 +191,46 @@ impl<S: 'static> EventLoop<S> {
             }
             let is_full = self.reactor.config.connections_max <= self.reactor.connection_count();
             let table = &mut self.reactor.table;
+            // Looked up each time: the `on_open` of the last client may have closed the listener.
             let Some(listener) = table.listener_mut(index) else {
                 return;
             };
+            // Checked before `accept`: a client that is accepted and closed at once sees a reset,
+            // and one that waits in the kernel's backlog is served later.
             if is_full {
-                let why = "as many connections as allowed";
+                let why = "as many connections as `connections_max` allows";
                 return self.reactor.pause_accepting(index, why, false);
             }
-            let (handler, options) = (listener.handler, listener.options);
+            let (handler, options) = (listener.handler(), listener.options());
             let accepted = listener.accept();
-            if accepted.is_ok() {
-                listener.is_starved = false;
-            }
             let inserted = accepted
                 .and_then(|transport| table.insert(transport, Protocol::Raw, handler, options));
             match inserted {
                 Ok(id) => {
                     table.stats_mut().accepted += 1;
                     self.reactor.handler_keys.count_accepted(handler);
-                    // One whose transport still shakes hands is opened when that is done.
+                    // A connection whose transport still shakes hands is opened when that is done.
                     if self.reactor.table.is_ready(id) {
                         self.call_handler(id, "on_open", |handler, cx| handler.open(cx, id));
+                    } else {
+                        let timeout = self.reactor.config.head_timeout;
+                        self.reactor.set_deadline(id, Deadline::Handshake, timeout);
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // The connection that could not be accepted stays in the backlog, and its edge has
+                // been reported: without a timer, accepting would never go on.
                 Err(error) if listener::is_exhausted(&error) => {
                     return self
                         .reactor
                         .pause_accepting(index, "out of descriptors", true);
                 }
-                // One connection went away while it waited, or could not be watched; the next may be
-                // fine.
-                Err(error) => log::debug!("accept: {error}"),
+                // One connection went away while it waited (ECONNABORTED), or could not be
+                // registered with the poll. The next one may be fine.
+                Err(error) => log::debug!("a connection was not accepted: {error}"),
             }
         }
+        // More clients may wait, and their edge has been used up.
         self.reactor.table.accept_again(index);
     }
 }

@@ -1,4 +1,4 @@
-//! The one handle that other threads may hold.
+//! The one handle of the reactor that other threads may hold.
 
 use std::panic::Location;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ impl<S> Clone for Remote<S> {
     }
 }
 
-/// Two are equal when they are handles of the same reactor.
+/// Two handles are equal when they belong to the same reactor.
 impl<S> PartialEq for Remote<S> {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.mailbox, &other.mailbox)
@@ -39,10 +39,11 @@ impl std::fmt::Display for ReactorEnded {
 impl std::error::Error for ReactorEnded {}
 
 impl<S> Remote<S> {
-    /// Has `call` run on the loop, after what this thread handed over before.
+    /// Queues `call` to run on the loop, and wakes the loop if it sleeps. Closures of one thread
+    /// run in the order in which that thread queued them.
     ///
-    /// Does not wait for it. The queue is not bounded: a thread that hands over faster than the
-    /// loop runs should count what it has under way.
+    /// Does not wait until it has run. The queue is not bounded: a thread that queues faster than
+    /// the loop runs should count the closures that it has under way, and wait.
     ///
     /// # Errors
     ///
@@ -53,7 +54,7 @@ impl<S> Remote<S> {
         call: impl FnOnce(&mut Cx<'_, S>) -> R + Send + 'static,
     ) -> Result<(), ReactorEnded> {
         let arrival = Arrival {
-            handed_over_at: Location::caller(),
+            queued_at: Location::caller(),
             call: Box::new(move |cx| {
                 call(cx);
             }),
@@ -66,7 +67,7 @@ impl<S> Remote<S> {
 }
 
 impl<S: 'static> Reactor<S> {
-    /// A handle for other threads.
+    /// Returns a handle for other threads.
     pub fn remote(&self) -> Remote<S> {
         Remote {
             mailbox: Arc::clone(&self.mailbox),

@@ -1,6 +1,8 @@
-//! What roles ask: the door through which `session`, `server` and `client` reach a connection.
+//! The methods through which `session`, `server` and `client` reach a connection.
 //!
-//! A role knows a connection by its id alone. All that it may change stands here.
+//! A role knows a connection by its id alone, and may change it only through these methods. So the
+//! table and its rooms can change without a change in any role, and a role cannot leave a
+//! connection in a state that the loop does not know.
 
 use std::time::Duration;
 
@@ -16,33 +18,38 @@ use super::stats::Stats;
 use crate::protocol::http;
 use crate::protocol::websocket::{Machine, Role, Spare};
 
-impl<S: 'static> Reactor<S> {
-    // ── what a connection is ─────────────────────────────────────────────────────────────────
+/// The parts that parse a WebSocket's input, looked up once.
+pub(crate) struct WebSocketParser<'r> {
+    /// Where the connection is in its life.
+    pub(crate) life: Life,
+    /// Whether its input may be delivered now.
+    pub(crate) may_read: bool,
+    pub(crate) machine: &'r mut Machine,
+    /// Buffers of large messages, to be used again.
+    pub(crate) spare: &'r mut Spare,
+}
 
-    /// A connection, to be looked at.
+impl<S: 'static> Reactor<S> {
+    // ── state of a connection ────────────────────────────────────────────────────────────────
+
+    /// A connection, for reading its state.
     #[inline]
     pub(crate) fn connection(&self, id: ConnId) -> Option<&Connection> {
         self.table.connection(id)
     }
 
-    /// Where a connection is in its life.
-    #[inline]
-    pub(crate) fn life(&self, id: ConnId) -> Option<Life> {
-        self.table.connection(id).map(Connection::life)
-    }
-
-    /// What a connection's bytes mean.
+    /// The protocol of a connection.
     #[inline]
     pub(crate) fn protocol(&self, id: ConnId) -> Option<&Protocol> {
         self.table.connection(id).map(Connection::protocol)
     }
 
-    /// What a connection's bytes mean, while it takes messages.
+    /// The protocol of a connection that takes messages.
     pub(crate) fn protocol_mut(&mut self, id: ConnId) -> Option<&mut Protocol> {
         self.table.protocol_mut(id)
     }
 
-    /// The state of a connection's HTTP exchange, while it has one.
+    /// The state of a connection's HTTP exchange, while it speaks HTTP and takes messages.
     pub(crate) fn exchange(&mut self, id: ConnId) -> Option<&mut http::Exchange> {
         match self.table.protocol_mut(id)? {
             Protocol::Http(exchange) => Some(exchange),
@@ -50,18 +57,18 @@ impl<S: 'static> Reactor<S> {
         }
     }
 
-    /// The connection speaks another protocol from here on, with options of its own where they are
-    /// given.
+    /// Changes the protocol of a connection, and its options if given. The bytes that are
+    /// unconsumed then belong to the new protocol.
     pub(crate) fn set_protocol(&mut self, id: ConnId, protocol: Protocol, options: Option<u16>) {
         self.table.set_protocol(id, protocol, options);
     }
 
-    /// The connection belongs to this part of its handler.
+    /// Sets the route of its handler that a connection belongs to.
     pub(crate) fn set_route(&mut self, id: ConnId, route: u16) {
         self.table.set_route(id, route);
     }
 
-    /// From here on `on_close` is owed.
+    /// Notes that `on_open` is called for a connection, so that its `on_close` will be called too.
     pub(crate) fn mark_opened(&mut self, id: ConnId) {
         self.table.mark_opened(id);
     }
@@ -70,18 +77,20 @@ impl<S: 'static> Reactor<S> {
         self.table.options_of(id)
     }
 
-    /// Keeps options for connections to name by an index.
+    /// Keeps options, and returns the index by which connections name them.
     ///
     /// # Errors
     ///
-    /// When a value cannot be, or there are 65,536 different ones already.
+    /// [`ConfigError`](super::config::ConfigError) for a value that `checked` refuses; an error
+    /// when there are 65,536 different sets already.
     pub(crate) fn add_options(&mut self, options: ConnectionOptions) -> std::io::Result<u16> {
         self.table.add_options(options.checked()?)
     }
 
-    // ── what is sent ─────────────────────────────────────────────────────────────────────────
+    // ── sending ──────────────────────────────────────────────────────────────────────────────
 
-    /// Queues bytes that the stream cannot do without: heads, answers, control frames.
+    /// Queues bytes that the stream cannot do without: heads, answers, control frames. No overflow
+    /// policy drops them.
     pub(crate) fn queue_reply(&mut self, id: ConnId, bytes: &[u8]) {
         self.table.queue_reply(id, bytes);
     }
@@ -91,7 +100,8 @@ impl<S: 'static> Reactor<S> {
         self.table.queue_owned_reply(id, bytes);
     }
 
-    /// Queues a frame of the application that is no message: admitted as a message is.
+    /// Queues a frame of the application that is not a message, such as a ping. It is admitted as a
+    /// message is.
     pub(crate) fn send_frame(&mut self, id: ConnId, frame: &[u8]) -> Sent {
         self.table.send_frame(id, frame)
     }
@@ -101,38 +111,44 @@ impl<S: 'static> Reactor<S> {
         self.table.date()
     }
 
-    // ── when it is read ──────────────────────────────────────────────────────────────────────
+    // ── reading ──────────────────────────────────────────────────────────────────────────────
 
-    /// The protocol waits for the application's answer: later input stays where it is.
+    /// Stops reading until the application has answered. Later requests stay in the socket, so a
+    /// client that pipelines without end fills its own send buffer and not our memory.
     pub(crate) fn pause_for_answer(&mut self, id: ConnId) {
         self.table.pause(id, Pause::Answer);
     }
 
-    /// The answer is complete.
+    /// Reads again, because the answer is complete.
     pub(crate) fn resume_after_answer(&mut self, id: ConnId) {
         self.table.resume(id, Pause::Answer);
     }
 
-    /// Whether what the peer sends is read now. While it is not, silence is no sign of its death.
+    /// Whether the peer's bytes are read now. While they are not, its silence does not mean that it
+    /// has gone, and a pong deadline must not end it.
     pub(crate) fn may_read(&self, id: ConnId) -> bool {
         self.table.may_read(id)
     }
 
-    /// Whether the beginning of something has come that is not complete.
+    /// Whether the beginning of a head or a frame has come whose rest has not.
     pub(crate) fn has_unconsumed(&self, id: ConnId) -> bool {
         self.table
             .connection(id)
             .is_some_and(|connection| connection.reading().has_unconsumed())
     }
 
-    /// Which end of a WebSocket the fast path delivers for; see `connection::fast_path`.
+    /// The role of the WebSocket that is corked, while the fast path holds; see
+    /// `connection::fast_path`.
     #[inline]
     pub(crate) fn fast_path(&self) -> Option<Role> {
         self.table.fast_path()
     }
 
-    /// Counts a message or a request of the connection that is being read. Beyond its time in this
-    /// turn, the rest of what it sent waits for the next turn, and others come first.
+    /// Counts a message or a request of the connection that is being read. When the connection has
+    /// used its time in this turn, the rest of its input waits for the next turn.
+    ///
+    /// The bytes of one read can hold a hundred thousand small messages. Without this limit the
+    /// callbacks of one client would keep every other client waiting.
     #[inline]
     pub(crate) fn charge_message(&mut self, id: ConnId) {
         if self.budget.charge_message() {
@@ -140,6 +156,7 @@ impl<S: 'static> Reactor<S> {
         }
     }
 
+    // Not inlined: it runs once in many messages, and the count before it runs for each.
     #[inline(never)]
     fn check_budget(&mut self, id: ConnId) {
         let now = self.clock.now();
@@ -148,44 +165,58 @@ impl<S: 'static> Reactor<S> {
         }
     }
 
-    /// The machine of a WebSocket, whichever state its life is in, and the buffers that it may use.
-    pub(crate) fn websocket_parser(&mut self, id: ConnId) -> Option<(&mut Machine, &mut Spare)> {
-        match self.table.any_protocol_mut(id)? {
-            Protocol::WebSocket(machine) => Some((machine, &mut self.spare)),
+    /// The parts that parse a WebSocket's input in the general way. `None` when the
+    /// connection is gone, or is no WebSocket.
+    pub(crate) fn websocket_parser(&mut self, id: ConnId) -> Option<WebSocketParser<'_>> {
+        let (life, may_read, protocol) = self.table.parser_of(id)?;
+        match protocol {
+            Protocol::WebSocket(machine) => Some(WebSocketParser {
+                life,
+                may_read,
+                machine,
+                spare: &mut self.spare,
+            }),
             _ => None,
         }
     }
 
-    /// Buffers of large messages, for the next ones.
+    /// Buffers of large messages that have been delivered, for the next ones.
     pub(crate) fn spare_mut(&mut self) -> &mut Spare {
         &mut self.spare
     }
 
-    // ── how it ends ──────────────────────────────────────────────────────────────────────────
+    // ── ends ─────────────────────────────────────────────────────────────────────────────────
 
-    /// The peer's goodbye came, or nothing is to be waited for: flush, then end our side.
+    /// Flushes what is queued and then ends our side: the peer's goodbye has come, or there is none
+    /// to wait for.
     pub(crate) fn finish(&mut self, id: ConnId, close: Close, lingers: bool) {
-        self.table.finish(id, close, lingers);
+        self.table.finish(id, &[], close, lingers);
     }
 
-    /// Ends a connection for a fault: the right status or close code is said.
+    /// As [`finish`](Self::finish), with last words behind what is queued.
+    pub(crate) fn finish_with(&mut self, id: ConnId, words: &[u8], close: Close, lingers: bool) {
+        self.table.finish(id, words, close, lingers);
+    }
+
+    /// Ends a connection for a fault, with the matching HTTP status or close code.
     pub(crate) fn fail(&mut self, id: ConnId, cause: CloseCause) {
         self.table.fail(id, cause);
     }
 
-    /// Ends a connection at once.
+    /// Ends a connection at once, with a reset.
     pub(crate) fn abort(&mut self, id: ConnId, cause: CloseCause) {
         self.table.abort(id, cause);
     }
 
-    // ── what it waits for ────────────────────────────────────────────────────────────────────
+    // ── deadlines ────────────────────────────────────────────────────────────────────────────
 
-    /// Sets what an open connection waits for; the deadline that it had is forgotten.
+    /// Sets the deadline of an open connection in place of the one that it had. One is enough: a
+    /// protocol waits for one thing at a time.
     pub(crate) fn set_deadline(&mut self, id: ConnId, deadline: Deadline, after: Duration) {
         self.table.set_deadline(id, deadline, deadline_nanos(after));
     }
 
-    /// An open connection waits for nothing any more.
+    /// Clears the deadline of an open connection.
     pub(crate) fn clear_deadline(&mut self, id: ConnId) {
         self.table.clear_deadline(id);
     }
@@ -195,14 +226,14 @@ impl<S: 'static> Reactor<S> {
         self.table.extend_deadline(id, seconds);
     }
 
-    /// What a connection waits for.
+    /// The deadline that is set for a connection, apart from the write deadline.
     pub(crate) fn waits_for(&self, id: ConnId) -> Option<Deadline> {
         self.table.waits_for(id)
     }
 
-    // ── the whole ────────────────────────────────────────────────────────────────────────────
+    // ── the loop ─────────────────────────────────────────────────────────────────────────────
 
-    /// The counters, for what a role counts.
+    /// The counters, for those that roles increase.
     #[inline]
     pub(crate) fn stats_mut(&mut self) -> &mut Stats {
         self.table.stats_mut()
@@ -214,7 +245,8 @@ impl<S: 'static> Reactor<S> {
         self.is_stopped
     }
 
-    /// Names the callback that is about to be called, for the log.
+    /// Notes the name of the callback that is about to be called, for log lines about panics and
+    /// slow callbacks.
     #[inline]
     pub(crate) fn note_callback(&mut self, callback: &'static str) {
         self.callback = callback;
@@ -229,8 +261,8 @@ mod tests {
     use crate::reactor::sim::Sim;
     use crate::reactor::time::clock::nanos;
 
-    /// How many messages are delivered in each turn when each takes a millisecond, of two clients
-    /// that have sent twelve each, and the last flush took so long.
+    /// How many messages are delivered in each turn. Two clients have sent twelve messages each,
+    /// each message takes a millisecond, and the last flush took as long as `flush`.
     fn turns(flush: Duration) -> Vec<usize> {
         let mut sim = Sim::new(0, |_: &mut Reactor<usize>| ());
         let clock = sim.clock();
@@ -238,7 +270,7 @@ mod tests {
             ws.on_message(move |ws, _| {
                 *ws.state += 1;
                 clock.advance(Duration::from_millis(1));
-                // What a publication to hundreds counts.
+                // As many steps as a publication to hundreds of members counts.
                 ws.reactor.budget.charge(STEPS_PER_CLOCK);
             });
         });
@@ -262,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_have_five_milliseconds_each_turn_or_as_long_as_flushing_took() {
+    fn a_connection_has_five_milliseconds_a_turn_or_as_long_as_the_last_flush() {
         // The clock is read after each message: the sixth is the first beyond the limit.
         assert_eq!(turns(Duration::ZERO), [12, 12]);
         assert_eq!(turns(Duration::from_millis(9)), [10 + 6, 2 + 6]);

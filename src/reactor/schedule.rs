@@ -1,15 +1,30 @@
-//! Time of the application: timers, ticks, and the end of the loop.
+//! Time for the application: timers, ticks, and the end of the loop.
 
 use std::panic::Location;
 use std::time::Duration;
 
-use super::reactor::{Cx, Reactor, Tick, Timer, TimerCall};
+use super::reactor::{Cx, QueuedTick, Reactor, Timer, TimerCall};
 use super::time::clock::nanos;
 use super::time::timers::TimerId;
 
 /// # Time
 impl<S: 'static> Reactor<S> {
-    /// Calls `call` once after `delay`.
+    /// Time since the start of the reactor, as of the last reading of the clock: after the poll or
+    /// after the previous callback.
+    pub fn now(&self) -> Duration {
+        Duration::from_nanos(self.table.now())
+    }
+
+    /// Seconds since 1970. Read once at the start and counted by the same clock as
+    /// [`now`](Self::now), so that a change of the system's time does not show here.
+    pub fn unix_time(&self) -> u64 {
+        self.table.unix_time()
+    }
+
+    /// Calls `call` once after `delay`, and returns the id with which it can be cancelled.
+    ///
+    /// Timers fire in the order of their moments, to the millisecond where the kernel's poll is not
+    /// finer; a busy loop fires them late, and never early.
     #[track_caller]
     pub fn after<R>(
         &mut self,
@@ -28,8 +43,11 @@ impl<S: 'static> Reactor<S> {
         )
     }
 
-    /// Calls `call` every `period`, the first time after one. It does not drift; when the loop was
-    /// late by whole periods they are left out. A panic in it does not end it.
+    /// Calls `call` every `period`, the first time after one period, and returns the id with which
+    /// it can be cancelled.
+    ///
+    /// The moments do not drift. When the loop is late by whole periods, those are left out. A
+    /// panic in `call` does not end the timer. A period of zero counts as one nanosecond.
     #[track_caller]
     pub fn every<R>(
         &mut self,
@@ -57,15 +75,17 @@ impl<S: 'static> Reactor<S> {
         self.clock.now().saturating_add(nanos(delay))
     }
 
-    /// Cancels a timer. `false` when it has fired or was cancelled before.
+    /// Cancels a timer and drops its closure. Returns `false` when it has fired or was cancelled
+    /// before.
     pub fn cancel(&mut self, timer: TimerId) -> bool {
         self.timers.cancel(timer).is_some()
     }
 
-    /// Calls `call` in the next turn, before the poll, in the order asked for.
+    /// Calls `call` in the next turn, before the poll. Ticks run in the order in which they were
+    /// queued.
     #[track_caller]
     pub fn next_tick<R>(&mut self, call: impl FnOnce(&mut Cx<'_, S>) -> R + 'static) {
-        self.ticks.push_back(Tick {
+        self.ticks.push_back(QueuedTick {
             queued_at: Location::caller(),
             call: Box::new(move |cx| {
                 call(cx);
@@ -73,9 +93,9 @@ impl<S: 'static> Reactor<S> {
         });
     }
 
-    /// Ends the loop after this callback, and with it every connection, without goodbyes. Each
-    /// gets its `on_close`; nothing else that has come is handed out, and nothing can be connected
-    /// any more.
+    /// Ends the loop after this callback. Every connection ends without a goodbye and gets its
+    /// `on_close`. Other input that has come is not delivered, and connecting is refused from here
+    /// on. For a polite end see [`drain`](Self::drain).
     pub fn stop(&mut self) {
         self.is_stopped = true;
         self.table.leave_fast_path_of_all();

@@ -1,4 +1,4 @@
-//! Where the ids of publications come from.
+//! The sequence that the ids of publications are taken from.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,7 +26,7 @@ impl Sequence {
         }
     }
 
-    /// The id of what is published next.
+    /// Takes the id of the next publication.
     #[inline]
     pub(super) fn next_id(&mut self) -> EventId {
         let number = match &mut self.numbers {
@@ -34,7 +34,8 @@ impl Sequence {
                 *last += 1;
                 *last
             }
-            // One place in memory has one order of changes, so what one thread gets here ascends.
+            // `Relaxed` is enough: all changes of one atomic have one order, so the numbers that
+            // one thread gets ascend. The publications themselves travel by other means.
             Numbers::Shared(last) => last.fetch_add(1, Ordering::Relaxed) + 1,
         };
         EventId {
@@ -47,8 +48,8 @@ impl Sequence {
         self.epoch
     }
 
-    /// Counts together with others from here on. Their counter is raised to ours, so that no number
-    /// is given out twice.
+    /// Counts together with other reactors from here on. Their counter is raised to ours, so that
+    /// no number is used twice.
     pub(super) fn share(&mut self, epoch: u64, last_number: Arc<AtomicU64>) {
         let last = match &self.numbers {
             Numbers::Own(last) => *last,

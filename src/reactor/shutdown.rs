@@ -1,16 +1,16 @@
-//! A drain that is under way: who is to hear a goodbye, and when.
+//! A drain that is under way: which connections are to get a goodbye, and when.
 
 use std::time::Duration;
 
 use super::id::ConnId;
 use super::time::clock::nanos;
 
-/// Goodbyes to the connections that were there at its start, spread evenly over a window.
+/// Goodbyes to the connections that existed at its start, spread evenly over a window.
 pub(crate) struct Shutdown {
     started: u64,
     window: Duration,
     targets: Vec<ConnId>,
-    /// How many of the targets have heard.
+    /// How many of the targets have got their goodbye.
     done_count: usize,
     deadline: u64,
 }
@@ -35,7 +35,7 @@ impl Shutdown {
         }
     }
 
-    /// Those whose turn has come at `now`; each comes once.
+    /// The connections whose goodbye is due at `now`; each is returned once.
     pub(crate) fn take_due(&mut self, now: u64) -> Vec<ConnId> {
         let elapsed = Duration::from_nanos(now - self.started);
         let share = if self.window <= elapsed {
@@ -49,7 +49,7 @@ impl Shutdown {
         due
     }
 
-    /// Whether whoever is still there has had the time that it may have.
+    /// Whether the time is over that connections had for their end.
     pub(crate) fn is_over(&self, now: u64) -> bool {
         self.deadline <= now
     }

@@ -15,7 +15,7 @@ use mio::{Interest, Registry, Token};
 use signal_hook::SigId;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-/// What the poll reports signals by.
+/// The token of the socket that signals arrive at.
 pub(super) const SIGNALS: Token = Token(usize::MAX - 1);
 
 /// Whether TERM and INT end the process, because no reactor takes them.
@@ -62,7 +62,7 @@ impl Takers {
 pub(super) struct Signals {
     receiver: UnixStream,
     /// How long the drain lasts that the first signal begins.
-    pub(super) window: Duration,
+    window: Duration,
     registered: Vec<SigId>,
 }
 
@@ -89,6 +89,10 @@ impl Signals {
             registry.register(&mut signals.receiver, SIGNALS, Interest::READABLE)?;
         }
         Ok(signals)
+    }
+
+    pub(super) fn window(&self) -> Duration {
+        self.window
     }
 
     /// How many signals have come since this was last asked.

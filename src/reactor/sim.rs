@@ -1,8 +1,8 @@
-//! A simulation: the same program on memory streams and an invented clock.
+//! A simulation: the same program on streams in memory and an invented clock.
 //!
-//! [`Sim`] runs the setup that [`Reactor::run`] would run, with every socket replaced by memory
-//! and time standing still until it is told to pass. A test of thirty seconds takes a millisecond,
-//! and one seed of faults is one run, on every machine.
+//! [`Sim`] runs the setup that [`Reactor::run`] would run. Every socket is replaced by memory, and
+//! time stands still until [`Sim::advance`] lets it pass. A test of thirty seconds takes a
+//! millisecond, and one seed of faults gives the same run on every machine.
 //!
 //! ```
 //! use std::time::Duration;
@@ -33,13 +33,16 @@ use crate::reactor::time::clock::{Clock, SIM_NANOS_MAX, SimClock, nanos};
 use crate::reactor::transport::memory::{Faults, MemoryStream, Net};
 use crate::reactor::{EventLoop, SetupResult};
 
-/// What a simulated socket takes before its peer has read, in bytes.
+/// The capacity of a simulated socket in each direction, in bytes.
 const CAPACITY_BYTES: usize = 64 * 1024;
 
-/// Turns without time passing after which a simulation is told to be endless.
+/// The number of turns without time passing after which `settle` panics.
 const TURNS_MAX: usize = 100_000;
 
-/// A reactor without a kernel, and the world around it.
+/// Runs a program on a simulated network and clock, for tests.
+///
+/// Its kernel is edge-triggered as epoll is. Messages and timers run in [`settle`](Sim::settle) and
+/// [`advance`](Sim::advance), on the thread of the test, so a test needs no sleep and no port.
 pub struct Sim<S> {
     event_loop: EventLoop<S>,
     net: Rc<Net>,
@@ -49,11 +52,12 @@ pub struct Sim<S> {
 }
 
 impl<S: 'static> Sim<S> {
-    /// Runs `setup` as [`Reactor::run`] does.
+    /// Returns a simulation with the default [`Config`], after running `setup` as [`Reactor::run`]
+    /// does.
     ///
     /// # Panics
     ///
-    /// When `setup` fails: a simulation is a test.
+    /// When `setup` returns an error, because a simulation is a test.
     pub fn new<R: SetupResult>(state: S, setup: impl FnOnce(&mut Reactor<S>) -> R) -> Sim<S> {
         Self::with_config(Config::default(), state, setup)
     }
@@ -62,7 +66,7 @@ impl<S: 'static> Sim<S> {
     ///
     /// # Panics
     ///
-    /// As [`new`](Self::new).
+    /// As [`new`](Self::new), and when [`Config::checked`] refuses `config`.
     pub fn with_config<R: SetupResult>(
         config: Config,
         state: S,
@@ -70,11 +74,11 @@ impl<S: 'static> Sim<S> {
     ) -> Sim<S> {
         let net = Rc::new(Net::default());
         let clock = SimClock::default();
-        // A simulation is the same on every day.
         let config = config
             .checked()
-            .expect("the configuration of a simulation can be");
+            .expect("the configuration of a simulation is possible");
         let parts = Parts {
+            // A fixed date, so that a run is the same on every day.
             table: Table::new(config.options.clone(), None, 1_000_000_000),
             mailbox: Mailbox::new(None),
             clock: Clock::Invented(clock.clone()),
@@ -95,12 +99,14 @@ impl<S: 'static> Sim<S> {
         }
     }
 
-    /// From now on things go wrong as `faults` say, by dice that `seed` determines.
+    /// Lets operations fail from now on as `faults` says, at random as `seed` determines. The same
+    /// seed and the same calls give the same run.
     pub fn faults(&mut self, seed: u64, faults: Faults) {
         self.net.set_faults(seed, faults);
     }
 
-    /// What sockets made from now on take before their peer has read, in bytes.
+    /// Sets the capacity of sockets that are made from now on, in bytes for each direction: as much
+    /// is taken before the peer has read. 64 KiB by default.
     pub fn socket_bytes(&mut self, bytes: usize) {
         self.capacity_bytes = bytes;
     }
@@ -110,30 +116,30 @@ impl<S: 'static> Sim<S> {
         self.event_loop.state()
     }
 
-    /// What callbacks get as `reactor`.
+    /// The reactor that callbacks get as `reactor`.
     pub fn reactor(&mut self) -> &mut Reactor<S> {
         self.event_loop.reactor()
     }
 
-    /// The clock, for callbacks that take time.
+    /// Returns a clone of the clock, for callbacks that take time.
     pub fn clock(&self) -> SimClock {
         self.clock.clone()
     }
 
-    /// Whether the reactor has neither been stopped nor drained.
+    /// Whether the loop still runs: the reactor was not stopped and has not drained.
     pub fn is_running(&self) -> bool {
         self.running
     }
 
-    /// Runs turns until nothing is left to do at this moment.
+    /// Runs turns until there is no more to do at this moment. No time passes.
     ///
     /// # Panics
     ///
-    /// When that does not come about: something keeps the loop busy for ever.
+    /// When the loop is still busy after 100,000 turns, as with a tick that queues itself again.
     pub fn settle(&mut self) {
         for _ in 0..TURNS_MAX {
             if !self.running || self.event_loop.next_wakeup() != Some(Duration::ZERO) {
-                // Here the loop would go to sleep.
+                // Here the loop would sleep. Bytes that are on their way arrive meanwhile.
                 self.event_loop.give_back_memory();
                 self.net.give_back_memory();
                 self.net.arrive();
@@ -147,15 +153,19 @@ impl<S: 'static> Sim<S> {
     /// Runs one turn.
     pub fn turn(&mut self) {
         if self.running {
-            // There is no poll that could fail.
+            // An error is impossible: it would come from the poll, and there is none.
             self.running = self.event_loop.turn(Some(Duration::ZERO)).unwrap_or(false);
         }
     }
 
-    /// Lets time pass, stopping at every moment at which something is due. Time that callbacks take
-    /// meanwhile (see [`clock`](Self::clock)) is part of it, and may make it longer.
+    /// Lets time pass, and stops at every moment at which a timer or a deadline is due. Time that
+    /// callbacks take meanwhile (see [`clock`](Self::clock)) is part of it, and may make it longer.
     ///
     /// The clock stops after four years.
+    ///
+    /// # Panics
+    ///
+    /// As [`settle`](Self::settle).
     pub fn advance(&mut self, time: Duration) {
         self.settle();
         let end = self.now().saturating_add(nanos(time)).min(SIM_NANOS_MAX);
@@ -171,7 +181,7 @@ impl<S: 'static> Sim<S> {
             self.turn();
             self.settle();
         }
-        // A callback may have taken longer.
+        // A callback may have taken longer than until `end`.
         self.set_now(end.max(self.now()));
     }
 
@@ -185,21 +195,21 @@ impl<S: 'static> Sim<S> {
         self.event_loop.reactor.table.set_now(now);
     }
 
-    /// Connects to the first listener.
+    /// Connects to the first listener, which accepts, and returns the client's end.
     ///
     /// # Panics
     ///
-    /// When there is none.
+    /// When there is no listener.
     pub fn connect(&mut self) -> SimStream {
         let listener = self.first_listener();
         self.connect_to(listener)
     }
 
-    /// Connects to the listener on `port`.
+    /// Connects to the listener on `port`, which accepts, and returns the client's end.
     ///
     /// # Panics
     ///
-    /// When nothing listens there.
+    /// When there is no listener on this port.
     pub fn connect_port(&mut self, port: u16) -> SimStream {
         let listener = self
             .event_loop
@@ -209,11 +219,11 @@ impl<S: 'static> Sim<S> {
         self.connect_to(listener)
     }
 
-    /// Connects to the first listener, which does not run: a client that waits in its backlog.
+    /// Connects to the first listener without a turn of the loop: the client waits in its backlog.
     ///
     /// # Panics
     ///
-    /// When there is none.
+    /// When there is no listener.
     pub fn dial(&mut self) -> SimStream {
         let listener = self.first_listener();
         self.dial_to(listener)
@@ -238,21 +248,22 @@ impl<S: 'static> Sim<S> {
         first.expect("the setup listens")
     }
 
-    /// Connects to the first listener and becomes a WebSocket on `path`.
+    /// Connects to the first listener and returns a WebSocket on `path`.
     ///
     /// # Panics
     ///
-    /// When the server refuses; use [`try_websocket`](Self::try_websocket) to test refusals.
+    /// When there is no listener, or the server refuses; [`try_websocket`](Self::try_websocket)
+    /// returns a refusal.
     pub fn websocket(&mut self, path: &str) -> SimSocket {
         let stream = self.connect();
         self.become_websocket(stream, path)
     }
 
-    /// Connects to the listener on `port` and becomes a WebSocket on `path`.
+    /// Connects to the listener on `port` and returns a WebSocket on `path`.
     ///
     /// # Panics
     ///
-    /// When nothing listens there, or the server refuses.
+    /// When there is no listener on this port, or the server refuses.
     pub fn websocket_port(&mut self, port: u16, path: &str) -> SimSocket {
         let stream = self.connect_port(port);
         self.become_websocket(stream, path)
@@ -265,12 +276,16 @@ impl<S: 'static> Sim<S> {
         }
     }
 
-    /// Connects to the first listener and asks to become a WebSocket on `path`, with further
-    /// headers.
+    /// Connects to the first listener and asks for a WebSocket on `path`, with further headers,
+    /// given as name and value.
     ///
     /// # Errors
     ///
-    /// The server's answer, when it is not 101.
+    /// The server's whole answer, when its status is not 101.
+    ///
+    /// # Panics
+    ///
+    /// When there is no listener.
     pub fn try_websocket(
         &mut self,
         path: &str,
@@ -296,7 +311,7 @@ impl<S: 'static> Sim<S> {
         request.push_str("\r\n");
         let mut answer = Vec::new();
         let mut rest = request.as_bytes();
-        // With faults it takes some rounds; with nothing left to do there is no answer to come.
+        // With faults this takes several rounds. A round in which no byte moved is the last one.
         for _ in 0..TURNS_MAX {
             let before = (rest.len(), answer.len());
             rest = &rest[stream.write(rest)..];
@@ -331,7 +346,7 @@ impl<S: 'static> Sim<S> {
     }
 }
 
-/// The client's end of a simulated stream; clones share it.
+/// The client's end of a simulated connection, for raw bytes. Clones share it.
 #[derive(Clone)]
 pub struct SimStream {
     /// `None` after it was closed.
@@ -339,7 +354,8 @@ pub struct SimStream {
 }
 
 impl SimStream {
-    /// Writes, as far as the other side takes it; returns how many bytes went.
+    /// Writes as many bytes as there is room for, and returns how many. Zero after the end or a
+    /// reset.
     pub fn write(&self, bytes: impl AsRef<[u8]>) -> usize {
         self.stream
             .borrow_mut()
@@ -348,7 +364,7 @@ impl SimStream {
             .unwrap_or(0)
     }
 
-    /// Everything that has come.
+    /// Takes and returns all bytes that have come.
     pub fn read(&self) -> Vec<u8> {
         let mut all = Vec::new();
         let mut buffer = [0; 4096];
@@ -360,31 +376,32 @@ impl SimStream {
         all
     }
 
-    /// Everything that has come, as text.
+    /// As [`read`](Self::read), as text; bytes that are not UTF-8 are replaced.
     pub fn read_text(&self) -> String {
         String::from_utf8_lossy(&self.read()).into_owned()
     }
 
-    /// Ends the client's side; the server's may go on.
+    /// Ends the client's side of the stream (half close); the server may still send.
     pub fn finish(&self) {
         if let Some(stream) = self.stream.borrow_mut().as_mut() {
             stream.shutdown_write();
         }
     }
 
-    /// Closes.
+    /// Closes the stream. With bytes that were not read this is a reset, as with sockets.
     pub fn close(&self) {
         *self.stream.borrow_mut() = None;
     }
 
-    /// Resets.
+    /// Resets the connection: bytes that are on their way are lost.
     pub fn reset(&self) {
         if let Some(mut stream) = self.stream.borrow_mut().take() {
             stream.reset();
         }
     }
 
-    /// Whether the server has ended its side, or reset, and everything it sent was read.
+    /// Whether the server has ended its side and all its bytes were read, or the connection was
+    /// reset.
     pub fn is_closed(&self) -> bool {
         self.stream
             .borrow()
@@ -396,16 +413,16 @@ impl SimStream {
 struct SimPeer {
     machine: Machine,
     input: Vec<u8>,
-    /// What the stream has not taken yet.
+    /// Bytes that the stream has not taken yet.
     output: Vec<u8>,
     close: Option<(u16, String)>,
 }
 
-/// The client's end of a simulated WebSocket; clones share it.
+/// The client's end of a simulated WebSocket. Clones share it.
 ///
-/// Answers neither pings nor closes by itself, so that a test can play the peer that does not.
-/// What the server does not take at once waits, and goes before anything else that is sent or
-/// when it is asked what came.
+/// It answers no ping and no close by itself, so that a test can play a peer that does not answer.
+/// Bytes that the server does not take at once wait here. They are sent before anything else at the
+/// next call that sends or takes events.
 #[derive(Clone)]
 pub struct SimSocket {
     stream: SimStream,
@@ -413,7 +430,7 @@ pub struct SimSocket {
     head: String,
 }
 
-/// What came on a simulated WebSocket.
+/// A message or control frame that the server sent on a simulated WebSocket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Received {
     /// A text message.
@@ -428,7 +445,7 @@ pub enum Received {
     Close(u16, String),
 }
 
-/// The mask of a simulated client: one run is like the other.
+/// The mask of every frame of a simulated client, fixed so that runs are alike.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 impl SimSocket {
@@ -437,7 +454,7 @@ impl SimSocket {
         &self.head
     }
 
-    /// The stream beneath, for bytes that are not frames.
+    /// The stream below, for reading and writing bytes that are not frames.
     pub fn stream(&self) -> &SimStream {
         &self.stream
     }
@@ -447,7 +464,7 @@ impl SimSocket {
         self.put(|out| websocket::encode_message(Some(MASK), message.to_message(), out));
     }
 
-    /// Sends a close with a code; one that must not be sent goes out as 1000.
+    /// Sends a close frame with a code; a code that must not be sent is sent as 1000.
     pub fn close(&self, code: u16) {
         self.put(|out| {
             websocket::encode_close(Some(MASK), Some(code.into()), "", out);
@@ -461,14 +478,15 @@ impl SimSocket {
         });
     }
 
-    /// Sends a ping, unless its payload is too long for one.
+    /// Sends a ping. Sends none when the payload has more than 125 bytes.
     pub fn ping(&self, payload: &[u8]) {
         self.put(|out| {
             let _ = websocket::encode_ping(Some(MASK), payload, out);
         });
     }
 
-    /// Sends bytes as they are, behind what was sent before: for frames that must not be.
+    /// Sends bytes unchanged, after those that were sent before: for frames that break the
+    /// protocol.
     pub fn send_bytes(&self, bytes: impl AsRef<[u8]>) {
         self.put(|out| out.extend_from_slice(bytes.as_ref()));
     }
@@ -485,7 +503,7 @@ impl SimSocket {
         output.drain(..taken);
     }
 
-    /// Everything that has come since it was last asked for.
+    /// Takes and returns the messages and control frames that have come.
     ///
     /// # Panics
     ///
@@ -527,7 +545,7 @@ impl SimSocket {
         events
     }
 
-    /// The text messages that have come since it was last asked for.
+    /// Takes everything that has come, and returns the text messages of it.
     ///
     /// # Panics
     ///
@@ -546,12 +564,13 @@ impl SimSocket {
         texts.collect()
     }
 
-    /// The server's close code, once it was among what came.
+    /// The server's close code, after [`take_events`](Self::take_events) or
+    /// [`received`](Self::received) has taken its close frame.
     pub fn close_code(&self) -> Option<u16> {
         self.peer.borrow().close.as_ref().map(|(code, _)| *code)
     }
 
-    /// Closes the stream without a word.
+    /// Closes the stream without a close frame.
     pub fn vanish(&self) {
         self.stream.close();
     }

@@ -1,44 +1,45 @@
-//! What the loop counts.
+//! The counters of the loop.
 
 use std::time::Duration;
 
-/// Counters since the start of the reactor, and the histogram of how long it was busy.
+/// Counters since the start of the reactor, and a histogram of the time that its turns were busy.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Stats {
     /// Connections accepted.
     pub accepted: u64,
-    /// Connections made by us.
+    /// Connections that this reactor made to others.
     pub connected: u64,
-    /// Connections that ended.
+    /// Connections that have ended: their `on_close` was called.
     pub closed: u64,
-    /// Bytes read.
+    /// Bytes that were read from sockets.
     pub received_bytes: u64,
-    /// Bytes the kernel took.
+    /// Bytes that the kernel took.
     pub sent_bytes: u64,
     /// WebSocket messages received.
     pub messages: u64,
     /// HTTP requests handled.
     pub requests: u64,
-    /// Publications.
+    /// Publications that got their id here.
     pub publications: u64,
-    /// Publications accepted into the queues of members.
+    /// Publications accepted into the queues of members: one for each member.
     pub deliveries: u64,
-    /// Messages dropped by a policy.
+    /// Messages that an [`Overflow`](crate::Overflow) policy dropped.
     pub dropped: u64,
-    /// Connections closed because they did not read.
+    /// Connections closed as slow consumers.
     pub slow_consumers: u64,
-    /// Panics caught in callbacks.
+    /// Panics caught in callbacks, and in `Drop` of values that they captured.
     pub panics: u64,
     /// Callbacks that took longer than `slow_callback`.
     pub slow_callbacks: u64,
     /// TLS handshakes that arrived on a port without TLS.
     pub tls_on_plain_port: u64,
-    /// Headers of the PROXY protocol, which no port here reads.
+    /// Connections that began with a header of the PROXY protocol, which is not supported.
     pub proxy_headers: u64,
-    /// Times accepting paused for lack of descriptors or room.
+    /// How often accepting paused, at `connections_max` or for lack of file descriptors.
     pub accept_pauses: u64,
-    /// How long each turn was busy between two polls.
+    /// How long each turn was busy before and after its poll, without the wait of the poll: the
+    /// time that a new event had to wait at most.
     pub lag: Histogram,
 }
 
@@ -47,7 +48,7 @@ fn bound(bucket: usize) -> Duration {
     Duration::from_nanos((1u64 << (10 + bucket)) - 1)
 }
 
-/// Durations by powers of two of 1024 ns; constant size, no allocation.
+/// Counts durations in 32 buckets by powers of two, from 1 µs on. Constant size, no allocation.
 #[derive(Clone, Debug, Default)]
 pub struct Histogram {
     counts: [u64; 32],
@@ -67,13 +68,13 @@ impl Histogram {
         self.counts.iter().sum()
     }
 
-    /// The longest one.
+    /// The longest duration.
     pub fn max(&self) -> Duration {
         Duration::from_nanos(self.max_nanos)
     }
 
-    /// A bound that at least the share `quantile` (0.0 to 1.0) of all durations does not exceed;
-    /// right within a factor of two. Zero when nothing was recorded.
+    /// Returns a duration that the share `quantile` (0.0 to 1.0) of all durations does not exceed.
+    /// It is at most twice too long. Zero when no duration was recorded.
     pub fn quantile(&self, quantile: f64) -> Duration {
         let wanted = (self.count() as f64 * quantile.clamp(0.0, 1.0)).ceil() as u64;
         let mut seen = 0;
@@ -86,7 +87,7 @@ impl Histogram {
         self.max()
     }
 
-    /// The buckets that hold something: upper bound and count.
+    /// Returns the upper bound and the count of each bucket that is not empty, in ascending order.
     pub fn buckets(&self) -> impl Iterator<Item = (Duration, u64)> {
         self.counts
             .iter()

@@ -1,4 +1,4 @@
-//! Topics: publishing to their members, and membership.
+//! Topics: membership, and publishing to members.
 
 use std::hash::BuildHasher;
 use std::io;
@@ -12,29 +12,28 @@ use crate::pubsub::{
     BodyKind, Encoded, Event, EventId, MembersChange, NameKind, Publication, TopicError, WireFormat,
 };
 
-/// What a publication came to.
+/// The result of a publication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Published {
     /// Its id: one sequence for all topics, assigned here.
     pub id: EventId,
-    /// Into how many members' queues it was accepted.
+    /// How many members' queues accepted it.
     pub delivered: usize,
 }
 
-/// # Publish
 impl<S: 'static> Reactor<S> {
-    /// Publishes to the members of a topic and of the patterns that match it.
+    /// Publishes an event to the members of a topic and of the patterns that match it.
     ///
-    /// Each wire format is encoded once, and members whose connections frame it alike share the
-    /// bytes. A member by name and by pattern gets it once. A member whose protocol takes no
-    /// publications now, such as a WebSocket client before its handshake is done, is left out and
-    /// not counted.
+    /// The event is encoded once for each wire format, and members whose connections frame it alike
+    /// share the bytes. A member by name and by pattern gets it once. A member whose protocol takes
+    /// no publications now, such as a WebSocket client before its handshake is done, is left out
+    /// and not counted.
     pub fn publish<'e>(&mut self, topic: &str, event: impl Into<Event<'e>>) -> Published {
         self.publish_to(topic, &event.into(), None)
     }
 
-    /// As [`publish`](Self::publish), but leaves out one member: the connection that asked for it,
-    /// say, and has shown the event already. A stale id leaves out no member.
+    /// As [`publish`](Self::publish), but leaves out one member, such as the client that sent the
+    /// message and shows it already. A stale id leaves out no member.
     pub fn publish_except<'e>(
         &mut self,
         topic: &str,
@@ -50,20 +49,20 @@ impl<S: 'static> Reactor<S> {
         Published { id, delivered }
     }
 
-    /// Takes the id of a publication from the sequence, for [`deliver`](Self::deliver).
+    /// Returns the id of the next publication, for [`deliver`](Self::deliver).
     ///
-    /// [`publish`](Self::publish) is both at once, for the members of this reactor. Apart they are
-    /// for several reactors that deliver one publication under one id.
+    /// [`publish`](Self::publish) is both in one call, for the members of this reactor. Two calls
+    /// are for several reactors that deliver one publication with one id.
     #[inline]
     pub fn next_event_id(&mut self) -> EventId {
         self.table.stats_mut().publications += 1;
         self.sequence.next_id()
     }
 
-    /// Queues a publication that has its id to the members of this reactor, all but `except` where it
-    /// is given, and returns to how many.
+    /// Queues a publication that has an id for the members of this reactor, apart from `except`,
+    /// and returns how many queues accepted it.
     ///
-    /// Checks neither that the id is new nor that ids ascend: members get publications in the order
+    /// Does not check that the id is new or that ids ascend: members get publications in the order
     /// of these calls.
     #[inline]
     pub fn deliver(
@@ -80,7 +79,7 @@ impl<S: 'static> Reactor<S> {
             value: 0,
         };
         let key = self.hasher.hash_one(topic);
-        // Zero is the mark of a connection to which nothing was published yet.
+        // From one on: zero is the mark of a connection that got no publication yet.
         self.publication_mark += 1;
         let mark = self.publication_mark;
         if let Some(except) = except {
@@ -95,8 +94,8 @@ impl<S: 'static> Reactor<S> {
         let mut encoded = Encoded::new(wire_formats, publication);
         let mut delivered = 0;
         let count = &mut delivered;
-        // By `for_each`, which goes through the lists one after the other instead of asking at each
-        // member which it is in. The closure owns what it can, which saves a pointer each.
+        // `for_each` visits one list after the other; a `for` loop would ask at each member which
+        // list it is in. The closure owns its values, which saves a pointer for each.
         topics.members(topic).for_each(move |(member, value)| {
             let member = ConnId::from_bits(member);
             let encode = |format| encoded.get(format, value);
@@ -110,23 +109,24 @@ impl<S: 'static> Reactor<S> {
         delivered
     }
 
-    /// Makes a connection a member of a topic, until it ends. `false` when it was one, is gone, or
-    /// speaks HTTP and has not become a WebSocket or an event stream.
+    /// Makes a connection a member of a topic until the connection ends. Returns `false` when it is
+    /// one already, has ended, or speaks HTTP and has not become a WebSocket or an event stream.
     ///
-    /// A WebSocket client can subscribe before its handshake is done; it gets what is published
-    /// from `on_open` on.
+    /// A WebSocket client can subscribe before its handshake is done. It gets the publications from
+    /// `on_open` on.
     ///
     /// # Errors
     ///
-    /// [`TopicError`] when the name cannot be a topic's, or the connection has too many.
+    /// [`TopicError`] when the name is not valid (empty, longer than 256 bytes, or with a control
+    /// character), or the connection has `subscriptions_max` names already.
     pub fn subscribe(&mut self, id: ConnId, topic: &str) -> Result<bool, TopicError> {
         self.subscribe_with_value(id, topic, 0)
     }
 
-    /// As [`subscribe`](Self::subscribe), with a value that stays with the subscription: a wire
-    /// format that was [registered with values](Self::register_wire_format_with_values) finds it in
-    /// each publication that comes by this subscription. A subscription that is there already keeps
-    /// its value.
+    /// As [`subscribe`](Self::subscribe), with a value that is kept with the subscription. A wire
+    /// format that was [registered with values](Self::register_wire_format_with_values) gets it
+    /// with each publication that reaches the member by this subscription. A subscription that
+    /// exists already keeps its value.
     ///
     /// # Errors
     ///
@@ -146,7 +146,8 @@ impl<S: 'static> Reactor<S> {
             .subscribe(id.to_bits(), subscriptions, topic, value, limits)
     }
 
-    /// Makes a connection a member of every topic that matches a glob pattern, now and later.
+    /// Makes a connection a member of every topic that matches a glob pattern, also of topics that
+    /// come later. Returns as [`subscribe`](Self::subscribe).
     ///
     /// # Errors
     ///
@@ -161,7 +162,7 @@ impl<S: 'static> Reactor<S> {
             .subscribe_pattern(id.to_bits(), subscriptions, pattern, 0, limits)
     }
 
-    /// Ends a membership in a topic. `false` when there was none.
+    /// Ends the membership of a connection in a topic. Returns `false` when there was none.
     pub fn unsubscribe(&mut self, id: ConnId, topic: &str) -> bool {
         let Some(subscriptions) = self.table.subscriptions_mut(id) else {
             return false;
@@ -169,7 +170,7 @@ impl<S: 'static> Reactor<S> {
         self.topics.unsubscribe(id.to_bits(), subscriptions, topic)
     }
 
-    /// Ends a membership by pattern. `false` when there was none.
+    /// Ends the membership of a connection by a pattern. Returns `false` when there was none.
     pub fn unsubscribe_pattern(&mut self, id: ConnId, pattern: &str) -> bool {
         let Some(subscriptions) = self.table.subscriptions_mut(id) else {
             return false;
@@ -178,7 +179,7 @@ impl<S: 'static> Reactor<S> {
             .unsubscribe_pattern(id.to_bits(), subscriptions, pattern)
     }
 
-    /// How many members a topic has by its name.
+    /// How many members a topic has by its name. Members by pattern are not counted.
     pub fn member_count(&self, topic: &str) -> usize {
         self.topics.member_count(topic)
     }
@@ -188,28 +189,28 @@ impl<S: 'static> Reactor<S> {
         self.topics.topic_count()
     }
 
-    /// Keeps account of the names that get their first member and lose their last, for an engine
-    /// that subscribes elsewhere to what is subscribed here.
+    /// Begins to record names that get their first member or lose their last, for an engine that
+    /// subscribes at another server to the topics that have members here.
     #[cfg_attr(not(test), expect(dead_code, reason = "no engine needs it yet"))]
     pub(crate) fn watch_topics(&mut self) {
         self.topics.watch();
     }
 
-    /// The names that have got their first member, or lost their last, since this was last called.
+    /// Returns the names that got their first member or lost their last since this was last called.
     #[cfg_attr(not(test), expect(dead_code, reason = "no engine needs it yet"))]
     pub(crate) fn take_topic_changes(&mut self) -> Vec<(NameKind, Box<str>, MembersChange)> {
         self.topics.take_changes()
     }
 
-    /// Adds a wire format, for [`set_wire_format`](Self::set_wire_format), or finds the one that has
-    /// been added by this name, whose encoder stays.
+    /// Adds a wire format, for [`set_wire_format`](Self::set_wire_format). A name that was added
+    /// before returns that wire format, and its first encoder stays.
     ///
-    /// `encode` appends the body of a publication and says whether it is text. The frame around the
-    /// body is the connection's: a WebSocket frame, a chunk of an event stream, or nothing.
+    /// `encode` appends the body of a publication and returns whether it is text. The connection
+    /// puts the frame around it: a WebSocket frame, a chunk of an event stream, or none.
     ///
     /// # Errors
     ///
-    /// When there are sixteen already.
+    /// When sixteen wire formats are registered already.
     pub fn register_wire_format(
         &mut self,
         name: &'static str,
@@ -237,23 +238,23 @@ impl<S: 'static> Reactor<S> {
             .map_err(|_| io::Error::other("there are sixteen wire formats already"))
     }
 
-    /// Sets how publications to this connection are written from now on, whichever topic they come
-    /// from. Before, and for most connections always, its protocol decides:
-    /// [`WireFormat::EVENT_STREAM`] for an event stream, [`WireFormat::RAW`] for others.
+    /// Sets how publications to a connection are encoded from now on, for all topics. The default
+    /// is that of its protocol: [`WireFormat::EVENT_STREAM`] for an event stream,
+    /// [`WireFormat::RAW`] for others.
     pub fn set_wire_format(&mut self, id: ConnId, wire_format: WireFormat) {
         self.table.set_wire_format(id, wire_format);
     }
 
-    /// Numbers the publications of this reactor from a counter that other reactors may share, in
-    /// their common `epoch`. By default a reactor has a counter and an epoch of its own.
+    /// Numbers the publications of this reactor from a counter that it shares with other reactors,
+    /// in their common `epoch`. By default a reactor has a counter and an epoch of its own.
     ///
-    /// `last_number` holds the last number that was given out; each publication adds one. It is
-    /// raised to the last number of this reactor, so that no number is given out twice.
+    /// `last_number` holds the last number in use; each publication adds one. It is raised to the
+    /// last number of this reactor, so that no number is used twice.
     pub fn number_publications(&mut self, epoch: u64, last_number: Arc<AtomicU64>) {
         self.sequence.share(epoch, last_number);
     }
 
-    /// The run of the sequence that the ids of publications belong to; see [`EventId::epoch`].
+    /// Returns the run of the sequence that ids of publications belong to; see [`EventId::epoch`].
     pub fn epoch(&self) -> u64 {
         self.sequence.epoch()
     }

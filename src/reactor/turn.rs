@@ -6,32 +6,37 @@ use std::time::Duration;
 use super::call::Caller;
 use super::close::{CloseCause, Deadline};
 use super::id::ConnId;
-use super::panics::drop_guarded;
 use super::reactor::TimerCall;
 #[cfg(all(unix, feature = "signals"))]
 use super::signals::SIGNALS;
 use super::transport::memory::Readiness;
 use super::{EventLoop, WAKER};
 
-/// How deep ends that lead to others are followed in one turn.
+/// How many times one turn looks again for connections that callbacks of `on_close` have ended.
 const CLOSING_ROUNDS: usize = 16;
 
 impl<S: 'static> EventLoop<S> {
-    /// One turn, where no time has passed since the end of the last one. The clock is read after the
-    /// poll and after each callback, and nowhere else: on a small message it would be the largest
-    /// cost.
+    /// Runs one turn, given that no time has passed since the end of the last one.
+    ///
+    /// The clock is read after the poll, after each callback and after each flush, and nowhere
+    /// else: for a small message a reading of the clock costs more than the message.
+    ///
+    /// Timers and deadlines run before the poll. A callback of theirs that sends is then flushed in
+    /// the same turn, and the poll's wait is computed from what they have set.
     pub(super) fn run_turn(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
         let began = self.reactor.table.now();
         self.run_arrivals();
         self.run_ticks();
         self.run_timers();
         self.run_deadlines();
+        // Before the poll, which may wait for long: queued bytes must not wait with it.
         self.flush();
         if self.reactor.is_stopped || self.reactor.is_drained() {
-            self.end_all();
+            self.abort_all();
             return Ok(false);
         }
         let before_poll = self.reactor.table.now();
+        // Most turns do no work here, and would fill the histogram with zeros.
         if before_poll != began {
             self.record_lag(before_poll - began);
         }
@@ -47,19 +52,28 @@ impl<S: 'static> EventLoop<S> {
         self.reactor.budget.note_wake(woke);
         self.dispatch();
         self.reactor.budget.forget_flush();
+        // One write for all that the events of this turn have queued for a connection.
         self.flush();
+        // After the flush, because the flush is what brings a queue below its mark.
         self.run_below_low_mark();
+        // After the dispatch, so that an object is never removed while one of its callbacks runs.
         self.run_ended();
         self.drop_unused_handlers();
+        // Last: the reports of this turn may name an index whose source has been removed meanwhile.
+        // If a new source had taken that index, it would get the report of the old one.
         self.reactor.table.free_vacated();
         self.record_lag(self.reactor.table.now() - woke);
         if self.reactor.is_stopped {
-            self.end_all();
+            self.abort_all();
         }
         Ok(!self.reactor.is_stopped)
     }
 
-    /// How long a poll may wait from `now` on: `None` for ever, zero while there is something to do.
+    /// How long a poll may wait from `now` on: `None` for ever, zero while there is something to
+    /// do.
+    ///
+    /// Every list that a turn leaves behind must be asked here. A list that is forgotten waits for
+    /// the next report of the kernel, which may never come.
     pub(super) fn wait_from(&self, now: u64) -> Option<Duration> {
         let reactor = &self.reactor;
         let is_busy = reactor.is_stopped
@@ -79,14 +93,15 @@ impl<S: 'static> EventLoop<S> {
         }
     }
 
-    /// The loop ends: `on_close` is owed to everybody who is still there.
-    fn end_all(&mut self) {
+    /// The loop ends: every connection that is left is aborted and gets its `on_close`.
+    fn abort_all(&mut self) {
         let cause = match self.reactor.is_draining() {
             true => CloseCause::Drained,
             false => CloseCause::Local,
         };
         self.reactor.table.abort_all(cause);
-        // Nobody can connect any more, so that this has an end.
+        // This ends, although `run_ended` stops after some rounds: a stopped reactor refuses to
+        // connect, so callbacks of `on_close` cannot make more connections.
         while self.reactor.table.has_ended() {
             self.run_ended();
         }
@@ -96,6 +111,8 @@ impl<S: 'static> EventLoop<S> {
         self.reactor.table.stats_mut().lag.record(nanos);
     }
 
+    /// Gives back what a burst of messages took, some time after it. Before the poll, because an
+    /// idle server should not keep its peak memory while it waits.
     pub(super) fn give_back_memory(&mut self) {
         let spare = &mut self.reactor.spare;
         let is_over = self.reactor.table.give_back_memory(spare.is_used());
@@ -108,15 +125,18 @@ impl<S: 'static> EventLoop<S> {
 
     fn run_arrivals(&mut self) {
         let reactor = &mut self.reactor;
+        // One atomic load in most turns; the lock of the mailbox only when something has come.
         if reactor.mailbox.has_arrivals() {
             reactor.arrivals.extend(reactor.mailbox.take());
         }
+        // At most so many in a turn, or another thread that never stops would keep the sockets
+        // waiting. The rest makes the next poll return at once.
         let most = reactor.arrivals.len().min(reactor.config.ticks_per_turn);
         for _ in 0..most {
             let Some(arrival) = self.reactor.arrivals.pop_front() else {
                 return;
             };
-            self.call(Caller::Arrival(arrival.handed_over_at), arrival.call);
+            self.call(Caller::Arrival(arrival.queued_at), arrival.call);
             if self.reactor.is_stopped {
                 return;
             }
@@ -124,15 +144,15 @@ impl<S: 'static> EventLoop<S> {
     }
 
     fn run_ticks(&mut self) {
-        // Those that are queued meanwhile wait for the next turn, so a tick that queues itself for
-        // ever starves nobody.
+        // Counted before the first one runs: a tick that is queued by a tick waits for the next
+        // turn. Otherwise a tick that queues itself again would keep the loop here for ever.
         let reactor = &mut self.reactor;
         let most = reactor.ticks.len().min(reactor.config.ticks_per_turn);
         for _ in 0..most {
             let Some(tick) = self.reactor.ticks.pop_front() else {
                 return;
             };
-            self.call(Caller::Tick(tick.queued_at), tick.call);
+            self.call(Caller::NextTick(tick.queued_at), tick.call);
             if self.reactor.is_stopped {
                 return;
             }
@@ -144,7 +164,8 @@ impl<S: 'static> EventLoop<S> {
         if now < self.reactor.timers.next_due() {
             return;
         }
-        // A timer that is set meanwhile waits for the next turn, also when it is due at once.
+        // A timer that is set by a timer waits for the next turn, also when it is due at once, for
+        // the same reason as with ticks.
         let mark = self.reactor.timers.mark();
         loop {
             let Some((id, due)) = self.reactor.timers.peek_due(now, mark) else {
@@ -163,15 +184,21 @@ impl<S: 'static> EventLoop<S> {
                     period_nanos,
                     mut call,
                 } => {
+                    // Counted from when it was due, so that it does not drift, and with whole
+                    // missed periods left out: after a callback that took an hour, an hour of
+                    // missed calls at once would help no program.
                     let late = now.saturating_sub(due) / period_nanos;
                     let behind = (late + 1).saturating_mul(period_nanos);
                     let next = due.saturating_add(behind);
+                    // Before the call, so that the callback can cancel its own timer, and so that
+                    // it goes on after a panic.
                     self.reactor.timers.reschedule(id, next);
                     self.call(caller, |cx| call(cx));
-                    // It may have cancelled itself.
+                    // The callback was taken out for the call, and goes back if the timer still
+                    // exists.
                     match self.reactor.timers.get_mut(id) {
                         Some(timer) => timer.call = TimerCall::Periodic { period_nanos, call },
-                        None => drop_guarded(call),
+                        None => self.drop_value(&caller, call),
                     }
                 }
                 TimerCall::Running => return,
@@ -188,9 +215,18 @@ impl<S: 'static> EventLoop<S> {
                 if self.reactor.is_stopped {
                     return;
                 }
+                // For `None` the deadline was put off or cleared after it was filed; the connection
+                // has been filed anew.
                 match self.reactor.table.take_passed(id, filed) {
                     None => {}
-                    Some(deadline @ (Deadline::Write | Deadline::Close | Deadline::Connect)) => {
+                    // In these three the peer has had its time and there is no more to say to it.
+                    // The meaning of the others depends on the role.
+                    Some(
+                        deadline @ (Deadline::Connect
+                        | Deadline::Handshake
+                        | Deadline::Write
+                        | Deadline::Close),
+                    ) => {
                         let cause = CloseCause::TimedOut(deadline);
                         self.reactor.table.abort(id, cause);
                     }
@@ -208,6 +244,8 @@ impl<S: 'static> EventLoop<S> {
             self.reactor.table.flush_dirty();
             let now = self.reactor.clock.now();
             self.reactor.table.set_now(now);
+            // A fan-out can flush thousands of sockets. The messages of the next dispatch may take
+            // as long; see `budget`.
             self.reactor.budget.note_flush(now - before);
         }
     }
@@ -219,6 +257,8 @@ impl<S: 'static> EventLoop<S> {
             return Ok(());
         };
         match poll.poll(&mut self.events, wait) {
+            // A signal has ended the wait. The events may be those of the poll before, which must
+            // not be handled twice.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                 self.events.clear();
                 Ok(())
@@ -228,11 +268,14 @@ impl<S: 'static> EventLoop<S> {
     }
 
     fn dispatch(&mut self) {
+        // Taken before the reports are handled: a connection whose budget is used up while they are
+        // handled goes on the list of the next turn and is not read twice in this one.
         let again = self.reactor.table.take_read_again();
         if self.poll.is_some() {
             self.dispatch_events();
         }
-        // In a simulation, what happens meanwhile is for the next turn, as with the kernel.
+        // A simulation: the number of reports is asked once, because readiness that callbacks cause
+        // is for the next turn, as with the kernel.
         let reports = self.reactor.net.as_ref().map_or(0, |net| net.poll());
         for _ in 0..reports {
             if self.reactor.is_stopped {
@@ -242,6 +285,8 @@ impl<S: 'static> EventLoop<S> {
                 self.ready(index, readiness);
             }
         }
+        // Last, so that a connection with more input than its budget comes after those that have
+        // waited for the poll.
         for index in again {
             if self.reactor.is_stopped {
                 break;
@@ -251,17 +296,20 @@ impl<S: 'static> EventLoop<S> {
     }
 
     fn dispatch_events(&mut self) {
-        // Away while they are worked off.
+        // Taken out, because handling an event borrows the whole event loop. An empty `Events`
+        // allocates nothing.
         let events = std::mem::replace(&mut self.events, mio::Events::with_capacity(0));
         for event in &events {
             if self.reactor.is_stopped {
                 break;
             }
             match event.token() {
+                // The waker ends the poll, which is all; the next turn takes the arrivals.
                 WAKER => {}
                 #[cfg(all(unix, feature = "signals"))]
                 SIGNALS => self.reactor.take_signals(),
                 mio::Token(index) => {
+                    // An error of the socket is found by the next read or write, which returns it.
                     let readiness = Readiness {
                         readable: event.is_readable(),
                         writable: event.is_writable(),
@@ -275,7 +323,7 @@ impl<S: 'static> EventLoop<S> {
         self.events = events;
     }
 
-    // ── behind the poll ──────────────────────────────────────────────────────────────────────
+    // ── after the poll ───────────────────────────────────────────────────────────────────────
 
     fn run_below_low_mark(&mut self) {
         if !self.reactor.table.has_below_low_mark() {
@@ -292,8 +340,9 @@ impl<S: 'static> EventLoop<S> {
     }
 
     fn run_ended(&mut self) {
-        // A callback may end others; they get theirs in the same turn. Not without end: a program
-        // that connects again at once, in vain, does not hold the loop.
+        // A callback of `on_close` may end other connections, which get their `on_close` in the
+        // same turn. The number of rounds is bounded for programs that connect again in `on_close`:
+        // if each attempt fails at once, the loop would stay here for ever.
         for _ in 0..CLOSING_ROUNDS {
             if !self.reactor.table.has_ended() {
                 return;
@@ -304,29 +353,37 @@ impl<S: 'static> EventLoop<S> {
         }
     }
 
-    /// The connection is done: it leaves its topics, its callbacks hear, it lingers or goes.
+    /// A connection has ended: it leaves its topics, its callbacks are called, and it lingers or is
+    /// removed.
     fn call_on_close(&mut self, id: ConnId) {
         let Some((close, handler, mut subscriptions)) = self.reactor.table.take_close(id) else {
             return;
         };
+        // Before the callbacks, so that a message of `on_close` ("alice has left") counts and
+        // reaches only members that are still there.
         let topics = &mut self.reactor.topics;
         topics.leave_all(id.to_bits(), &mut subscriptions);
         if log::log_enabled!(log::Level::Debug) {
             let (peer, close) = (self.reactor.peer(id), close.without_reason());
+            // Without the reason, which is the peer's text.
             log::debug!("conn {id} {peer}: ended: {close}");
         }
+        // Two calls, each with a guard of its own: a panic in `on_error` costs nobody `on_close`.
         if close.cause.is_failure() {
             let cause = close.cause;
-            self.call_handler_always(id, "on_error", |handler, cx| handler.failed(cx, id, &cause));
+            self.call_handler_at((id, handler), "on_error", |handler, cx| {
+                handler.failed(cx, id, &cause);
+            });
         }
-        self.call_handler_always(id, "on_close", |handler, cx| handler.closed(cx, id, &close));
+        self.call_handler_at((id, handler), "on_close", |handler, cx| {
+            handler.closed(cx, id, &close);
+        });
         for call in self.reactor.on_close.remove(&id).unwrap_or_default() {
             self.call_always(Caller::OnClose(id), |cx| call(cx, &close));
         }
         self.reactor.cancel_attempts(id);
         if self.handlers.is_single(handler) {
-            self.handlers.remove(handler);
-            self.reactor.free_handler(handler);
+            self.remove_handler(handler);
         } else {
             self.reactor.handler_keys.count_closed(handler);
         }
@@ -339,11 +396,18 @@ impl<S: 'static> EventLoop<S> {
         if !self.reactor.handler_keys.has_unused() {
             return;
         }
-        // A listener may have been closed before its handler was called.
+        // The handler of a listener that was closed at once is still on the list of new ones.
         self.handlers.adopt(&mut self.reactor);
         for key in self.reactor.handler_keys.take_unused() {
-            self.handlers.remove(key);
-            self.reactor.free_handler(key);
+            self.remove_handler(key);
         }
+    }
+
+    fn remove_handler(&mut self, key: u32) {
+        if let Some(handler) = self.handlers.remove(key) {
+            let name = handler.name(None);
+            self.drop_value(&name, handler);
+        }
+        self.reactor.free_handler(key);
     }
 }

@@ -1,9 +1,12 @@
-//! What a connection waits for: its deadlines, set, put off and passed.
+//! The deadlines of a connection: setting them, putting them off, and finding those that passed.
 //!
-//! A connection has two: one for what its protocol waits for, and one for the peer's taking of
-//! bytes. Both are fields of the connection, and changing them costs nothing. The room files the
-//! connection once, at the earlier of the two or before it; how, and how late a deadline may pass, is
-//! in `time::coarse`.
+//! A connection has two deadlines: one that its protocol or its life sets, and the write deadline,
+//! until which the peer must take some of the queued bytes. Two, because a peer that sends pings
+//! and takes no bytes must still time out. Both are fields of the connection, so a message that
+//! puts one off costs one store. The room files the connection in one bucket only, at the earlier
+//! of the two or before it. When the bucket comes up, the connection is asked and filed anew if
+//! neither has passed. The buckets, and how late a deadline may pass, are explained in
+//! `time::coarse`.
 
 use crate::reactor::close::Deadline;
 use crate::reactor::id::ConnId;
@@ -14,32 +17,33 @@ use crate::reactor::time::coarse::{Buckets, CoarseTime};
 pub(crate) struct Waits {
     due: CoarseTime,
     write_due: CoarseTime,
-    /// Where it is filed; never after the earlier of the two.
+    /// The bucket in which it is filed; never after the earlier of the two deadlines.
     filed: CoarseTime,
-    /// What `due` is about.
+    /// The meaning of `due`.
     waits_for: Option<Deadline>,
 }
 
 impl Waits {
-    /// What it waits for, apart from the peer's taking of bytes.
+    /// The deadline that is set, apart from the write deadline.
     pub(super) fn waits_for(&self) -> Option<Deadline> {
         self.waits_for
     }
 
-    /// Waits for nothing any more, apart from the peer's taking of bytes.
+    /// Clears the deadline; the write deadline stays. The connection stays filed: finding it in its
+    /// bucket would cost more than asking it once for nothing.
     pub(super) fn clear(&mut self) {
         self.waits_for = None;
         self.due = CoarseTime::NEVER;
     }
 
-    /// Puts off the deadline, where there is one, by whole seconds.
+    /// Puts off the deadline, if there is one, by whole seconds.
     pub(super) fn extend(&mut self, seconds: u32) {
         if self.due != CoarseTime::NEVER {
             self.due = self.due.later_by_seconds(seconds);
         }
     }
 
-    /// Nothing waits for the peer to take bytes any more.
+    /// Clears the write deadline: the queue is empty.
     pub(super) fn clear_write(&mut self) {
         self.write_due = CoarseTime::NEVER;
     }
@@ -56,7 +60,7 @@ pub(super) struct Deadlines {
 }
 
 impl Deadlines {
-    /// Sets what the connection waits for; the deadline that it had is forgotten.
+    /// Sets the deadline of a connection in place of the one that it had.
     #[inline]
     pub(super) fn set(&mut self, id: ConnId, waits: &mut Waits, what: Deadline, due: CoarseTime) {
         waits.waits_for = Some(what);
@@ -66,12 +70,14 @@ impl Deadlines {
         }
     }
 
-    /// Sets until when the peer must have taken some of what waits for it.
+    /// Sets the write deadline, until which the peer must have taken some of its queued bytes.
     pub(super) fn set_write(&mut self, id: ConnId, waits: &mut Waits, due: CoarseTime) {
         waits.write_due = due;
         self.file(id, waits);
     }
 
+    /// Files a connection, unless it is filed early enough. A later deadline needs no filing: the
+    /// bucket that comes up first files it anew.
     fn file(&mut self, id: ConnId, waits: &mut Waits) {
         let next = waits.next();
         if next != CoarseTime::NEVER && (waits.filed == CoarseTime::NEVER || next < waits.filed) {
@@ -80,7 +86,7 @@ impl Deadlines {
         }
     }
 
-    /// When the earliest is looked at, in nanoseconds; `u64::MAX` when there is none.
+    /// When the earliest bucket comes up, in nanoseconds; `u64::MAX` when there is none.
     #[inline]
     pub(super) fn next_due(&self) -> u64 {
         self.buckets.next_due()
@@ -92,7 +98,8 @@ impl Deadlines {
         self.buckets.pop_due(now)
     }
 
-    /// What has passed for a connection that came up in the bucket of `filed`; files it anew.
+    /// Returns the deadline that has passed for a connection that came up in the bucket of `filed`,
+    /// and files it anew for the other one.
     pub(super) fn take_passed(
         &mut self,
         id: ConnId,
@@ -100,6 +107,7 @@ impl Deadlines {
         filed: CoarseTime,
         now: u64,
     ) -> Option<Deadline> {
+        // It was filed in an earlier bucket since, and this entry is an old one.
         if waits.filed != filed {
             return None;
         }

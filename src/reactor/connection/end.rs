@@ -1,7 +1,8 @@
 //! The end of a connection: the arrows of the picture in `connection`, by their names.
 //!
-//! Nothing here calls user code: what has ended is on the list of `ended` connections, which the
-//! turn works off. The words of a goodbye are the protocol's business.
+//! No user code runs here. An end puts the connection on the list of those that have ended, and the
+//! turn calls `on_close` from that list, so an end is safe in the middle of any callback. The bytes
+//! of a goodbye are the business of `protocol`.
 
 use crate::reactor::close::{Close, CloseCause, Deadline, Sent};
 use crate::reactor::protocol::{Failure, Goodbye, Protocol};
@@ -11,8 +12,8 @@ use super::rooms::Rooms;
 use super::{Connection, Life, NO_HANDLER};
 use crate::protocol::websocket;
 
-/// Says goodbye for the application, in the words of the protocol, and waits for the peer's where
-/// the protocol has one.
+/// Queues the protocol's goodbye for the application, and waits for the peer's if the protocol has
+/// one.
 pub(super) fn close(
     rooms: &mut Rooms,
     connection: &mut Connection,
@@ -25,7 +26,7 @@ pub(super) fn close(
     }
     let queued_bytes = rooms.outbox.queued_bytes(connection.id, &connection.output);
     if connection.life == Life::Handshaking && queued_bytes == 0 {
-        // There is no peer yet, and nothing for it.
+        // There is no peer yet, and no message waits for it.
         abort(rooms, connection, cause);
         return Sent::Queued;
     }
@@ -36,6 +37,7 @@ pub(super) fn close(
     {
         Goodbye::AwaitsPeer { code } => (Life::Closing, code),
         Goodbye::Finishes => {
+            // The peer does not know that we close and may still be sending.
             connection.lingers = true;
             (Life::Finishing, 0)
         }
@@ -50,8 +52,8 @@ pub(super) fn close(
         reason: websocket::cut_reason(reason).into(),
         ..Close::new(cause)
     };
-    // From here on it is read, whatever the application paused: the peer's goodbye may be there
-    // already, and would not be reported again.
+    // From here on it is read even if the application has paused it: the peer's goodbye may wait in
+    // the socket already, and the kernel would not report it again.
     if !connection.reading.may_read() && connection.reading.list() {
         rooms.read_again.push(connection.id.index);
     }
@@ -59,29 +61,42 @@ pub(super) fn close(
     Sent::Queued
 }
 
-/// The peer's goodbye came, or nothing is to be waited for: flush, then end our side. `close` is kept
-/// only when the connection was not closing before.
-pub(super) fn finish(rooms: &mut Rooms, connection: &mut Connection, close: Close, lingers: bool) {
+/// Flushes what is queued and then ends our side: the peer's goodbye has come, or there is none to
+/// wait for. `close` is kept only when the connection was not closing before.
+pub(super) fn finish(
+    rooms: &mut Rooms,
+    connection: &mut Connection,
+    words: &[u8],
+    close: Close,
+    lingers: bool,
+) {
     if !connection.life.is_notifiable() {
         return;
     }
     connection.lingers |= lingers;
+    queue_goodbye(rooms, connection, words);
     let was_clean = close.was_clean;
     move_on(rooms, connection, Life::Finishing, close);
     if let Some(close) = &mut connection.close {
         close.was_clean |= was_clean;
     }
     if connection.protocol.ends_with_an_answer() {
+        // The last answer may be large and its client slow. While the client takes bytes, the write
+        // deadline holds; `linger` sets the close deadline behind the last of them.
         connection.waits.clear();
     }
 }
 
-/// Ends a connection for a fault: the right status or close code is said, and the peer's answer is
-/// not waited for. Of a slow consumer, or after a panic, what was queued and not begun is dropped.
+/// Ends a connection for a fault: sends the matching HTTP status or close code, and does not wait
+/// for the peer's answer.
+///
+/// For a slow consumer and after a panic, queued messages of which no byte was written are dropped.
+/// A slow consumer would otherwise get the close code behind a full queue, that is, never.
 pub(super) fn fail(rooms: &mut Rooms, connection: &mut Connection, cause: CloseCause) {
     if !connection.life.is_notifiable() {
         return;
     }
+    // Each side sends one close frame. Source: RFC 6455, section 5.5.1.
     let has_said_goodbye = connection.life == Life::Closing;
     let date = rooms.wall_clock.date(rooms.now);
     let mut goodbye = Vec::new();
@@ -92,6 +107,8 @@ pub(super) fn fail(rooms: &mut Rooms, connection: &mut Connection, cause: CloseC
         Failure::Finishes { code } => code,
         Failure::Aborts => return abort(rooms, connection, cause),
     };
+    // A peer that broke the protocol is often in the middle of sending. Closing at once would reset
+    // the connection and destroy the status that says why.
     connection.lingers = true;
     if matches!(cause, CloseCause::SlowConsumer | CloseCause::Panicked) {
         rooms.outbox.drop_oldest(&mut connection.output, 0);
@@ -104,7 +121,12 @@ pub(super) fn fail(rooms: &mut Rooms, connection: &mut Connection, cause: CloseC
     move_on(rooms, connection, Life::Finishing, close);
 }
 
-/// Ends a connection whose transport is of no more use. Nothing happens where it has ended.
+/// Ends a connection at once: its transport has failed, or its peer has had its time. Does nothing
+/// when the connection has ended before.
+///
+/// The socket is closed with a reset. The kernel then frees it and its unsent bytes at once,
+/// instead of keeping both for a peer that may be gone, and the peer cannot take it for a clean
+/// end.
 pub(super) fn abort(rooms: &mut Rooms, connection: &mut Connection, cause: CloseCause) {
     if matches!(connection.life, Life::Done | Life::Lingering) {
         return;
@@ -113,7 +135,8 @@ pub(super) fn abort(rooms: &mut Rooms, connection: &mut Connection, cause: Close
     end_without_goodbye(rooms, connection, cause);
 }
 
-/// Ends a connection because the loop does: without a goodbye, and without a reset.
+/// Ends a connection because the loop ends: without a goodbye, and without a reset, so that the
+/// kernel still delivers the bytes that it has taken.
 pub(super) fn abort_without_reset(
     rooms: &mut Rooms,
     connection: &mut Connection,
@@ -125,18 +148,22 @@ pub(super) fn abort_without_reset(
     }
 }
 
-/// All that was queued is with the kernel: our side ends, and the connection is done.
+/// The kernel has taken everything that was queued: our side ends, and the connection is done.
 pub(super) fn flushed(rooms: &mut Rooms, connection: &mut Connection) {
     debug_assert_eq!(connection.life, Life::Finishing);
-    // A failure means that the peer is gone, which is what lingering waits for.
+    // Lingering waits for the peer's end. After its end of stream, or when the shutdown fails
+    // because the peer is gone, there is none to wait for.
     connection.lingers = connection.lingers
         && !connection.reading.is_at_end()
         && connection.transport.shutdown_write().is_ok();
     mark_done(rooms, connection);
 }
 
-/// After `on_close`: waits for the peer's end, where that is of use. `false` when the connection is to
-/// be removed instead.
+/// Begins to wait for the peer's end, after `on_close`. Returns `false` when the connection need
+/// not linger and is to be removed.
+///
+/// The connection gives back its protocol and its unread input: it may wait for the whole
+/// `close_timeout`, and thousands of these should cost no more than their sockets.
 pub(super) fn linger(rooms: &mut Rooms, connection: &mut Connection) -> bool {
     if !connection.lingers {
         return false;
@@ -148,23 +175,26 @@ pub(super) fn linger(rooms: &mut Rooms, connection: &mut Connection) -> bool {
     if connection.waits.waits_for().is_none() {
         set_close_deadline(rooms, connection);
     }
+    // Its edge may have been used up while input was paused.
     if connection.reading.list() {
         rooms.read_again.push(connection.id.index);
     }
     true
 }
 
+/// Goes on to another state. From the first step of closing one deadline holds, which later steps
+/// do not put off: a peer could otherwise keep a connection for ever.
 fn move_on(rooms: &mut Rooms, connection: &mut Connection, life: Life, close: Close) {
     rooms.outbox.leave_fast_path(connection.id);
     let was_open = connection.life.takes_messages();
     connection.life = life;
-    // The first cause stays.
+    // The first cause stays: later ones, such as a failed write, follow from it.
     connection.close.get_or_insert_with(|| Box::new(close));
     if was_open {
         set_close_deadline(rooms, connection);
     }
     if life == Life::Finishing {
-        // Also with an empty queue: the flush is what ends our side.
+        // Listed even with an empty queue, because it is the flush that ends our side.
         rooms
             .outbox
             .mark_dirty(connection.id, &mut connection.output);

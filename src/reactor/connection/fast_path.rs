@@ -7,20 +7,53 @@
 //! *It holds* from the read to the end of the event, for the connection that is corked, when at the
 //! read the connection
 //!
-//! * is an open WebSocket between two messages, with `on_open` behind it,
+//! * is an open WebSocket between two messages, and its `on_open` has been called,
 //! * has nothing queued, is not blocked, is not paused, and has no unconsumed bytes,
+//! * has not been reported as ended by the peer, and has no urgent data on its way,
 //! * belongs to a route whose overflow policy is to close, so that the ends of single messages need
-//!   not be remembered.
+//!   not be remembered, and whose high watermark is at least `FAST_CORK_BYTES_MAX`, so that short
+//!   replies need not be compared to it,
+//!
+//! and when the read has brought bytes and emptied the socket. (A short read of a Unix socket does
+//! not show that it is empty, so Unix sockets take the general way.)
 //!
 //! *While it holds*, messages of at most 125 bytes are parsed, unmasked and delivered where they lie
 //! in the input buffer (`websocket::next_short_message`), and a reply that fits is encoded straight into
 //! the cork ([`Outbox::send_fast`](super::outbox::Outbox::send_fast)).
 //!
-//! *It ends* at whatever makes one of these conditions false: something is queued instead of corked,
-//! reading is paused, the connection moves on in its life, the reactor is stopped, the budget of the
-//! turn is used up. Each of these calls [`FastPath::leave`], in the one place that it has:
-//! `Outbox::push`, `Table::pause`, the functions of `end`, `Table::leave_fast_path_of_all`. What is
-//! left of the input then goes the general way, which handles everything.
+//! *It ends* when one of these conditions becomes false, and each such change calls
+//! [`FastPath::leave`] in the one place where it is made:
+//!
+//! * bytes are queued instead of corked: `Outbox::push`,
+//! * reading is paused, also because the budget of the turn is used up: `Table::pause`,
+//! * the connection goes on to another state of its life: the functions of `end`,
+//! * it changes its protocol or its options: `Table::set_protocol`,
+//! * the reactor is stopped: `Table::leave_fast_path_of_all`,
+//! * the event is over: `Outbox::uncork`.
+//!
+//! A message that is not short stops the delivery as well. The rest of the input then goes the
+//! general way, which handles everything. Code that adds a condition must call `leave_fast_path`
+//! where the condition can change.
+
+//!
+//! # The way of one echo
+//!
+//! ```text
+//!  turn.rs               the poll reports a socket as readable
+//!  readiness.rs          ready: asks the table for the fast path
+//!  connection/table.rs   ready_fast: the first look-up
+//!  connection/read.rs    read_fast: the conditions above, and one read
+//!  transport/mod.rs      read: one system call
+//!  call.rs               deliver: guarded and timed
+//!  server/router.rs      receive_fast: the route by its number
+//!  session/websocket.rs  receive_fast: one message after the other
+//!  websocket/machine.rs  next_short_message: header, mask, UTF-8
+//!  (your callback)       ws.send(message)
+//!  messages.rs           send
+//!  connection/outbox.rs  send_fast: the frame goes into the cork (websocket/frame.rs encodes it)
+//!  connection/table.rs   delivered_fast: the second look-up, and the heartbeat (connection/deadline.rs)
+//!  connection/send.rs    uncork_fast: one system call, and the turn goes on
+//! ```
 
 use crate::protocol::websocket::Role;
 
@@ -29,13 +62,13 @@ use crate::protocol::websocket::Role;
 pub(super) struct FastPath(Option<Role>);
 
 impl FastPath {
-    /// The conditions hold.
+    /// A read has found that all conditions hold.
     #[inline]
     pub(super) fn enter(&mut self, role: Role) {
         self.0 = Some(role);
     }
 
-    /// A condition does not hold any more.
+    /// A condition no longer holds, or the event is over.
     #[inline]
     pub(super) fn leave(&mut self) {
         self.0 = None;

@@ -1,25 +1,34 @@
 //! One connection: transport, protocol, write queue, life; small, and without heap of its own.
 //!
 //! ```text
-//!   Handshaking ── opens ──▶ Open
-//!
-//!             close            finish                          flushed
-//!   Open ───────────▶ Closing ───────────▶ Finishing ──────────────────▶ Done ── on_close
-//!     │ ╲                                      ▲ ▲                         │        │
-//!     │  ╲── finish (the peer has ended) ──────┘ │                         │        ▼
-//!     ├───── fail (the peer broke the protocol, slow consumer, panic) ─────┘     linger ──▶ Lingering
-//!     └───── abort (transport failed, deadline passed) ──▶ Done ── on_close ──▶ remove ◀───────┘
+//!               open          close              finish              flushed
+//!   Handshaking ────▶ Open ───────────▶ Closing ─────────▶ Finishing ─────────▶ Done
+//!                      │ │ (WebSocket)                        ▲                 ▲ │
+//!                      │ ├── close (every other protocol) ────┤                 │ │
+//!                      │ ├── finish (the peer has ended) ─────┤                 │ │
+//!                      │ └── fail (the peer's fault, a panic) ┘                 │ │
+//!                      └──── abort (the transport failed, a deadline passed) ───┘ │
+//!                                                                                 ▼
+//!                             Lingering ◀── linger (if the peer may still read) ── on_close
+//!                                 └────────── remove ◀── otherwise ─────────────────┘
 //! ```
 //!
-//! *Handshaking* has no transport yet that carries the protocol's bytes: a client that connects (and
-//! later TLS). What is sent waits in the queue.
-//! *Open* takes messages. *Closing* has said goodbye and waits for the peer's (WebSocket only).
-//! *Finishing* has nothing left to say: its queue is flushed, then our side of the stream is ended. In
-//! *Done* the connection is on the list of those that have ended; `on_close` is called at the end of
-//! the turn, once. *Lingering* discards what still comes until the peer ends its side too, because
-//! closing a socket with unread bytes resets it and could destroy our last words on their way. From
-//! Closing on one absolute deadline holds for all of this, except that the last answer of an HTTP
-//! connection may take as long as its bytes are taken.
+//! *Handshaking*: the transport does not carry the protocol's bytes yet, as when a client connects
+//! (and later TLS). Messages wait in the queue. *Open* takes messages. *Closing* (WebSocket only) has
+//! sent our close frame and waits for the peer's. *Finishing* sends no more than its queue; when that
+//! is flushed, our side of the stream is ended (half close). *Done* is on the list of connections
+//! that have ended, and `on_close` is called once, at the end of the turn. *Lingering* discards what
+//! still comes until the peer ends its side too: closing a socket with unread bytes sends a reset,
+//! which can destroy our last words before the peer has read them (RFC 9112, section 9.6).
+//!
+//! The arrows that leave Open leave Handshaking as well: a connection that is closed while it
+//! connects is aborted, unless something is queued that a peer should get. `fail` and `abort` leave
+//! Closing too, and `abort` leaves Finishing. An arrow whose state does not fit does nothing, so
+//! callers need not ask first, and the first cause stays.
+//!
+//! From the first step of closing one absolute deadline holds, whatever the peer does. The exception
+//! is the last answer of an HTTP connection: it may be large and its client slow, so the deadline of
+//! closing begins after its last byte, and until then the write deadline holds.
 //!
 //! The arrows are the functions of `end.rs`, by these names; nothing else moves a connection from one
 //! state to the next, except that `table.rs` opens and removes it.
@@ -27,15 +36,17 @@
 //! # The rooms
 //!
 //! ```text
-//!   table      sources by index; the way in by id
-//!     read       what comes in: readiness to bytes        send    what goes out: admission, flush
-//!       end        the arrows above
-//!         rooms      what they work on: outbox, deadlines, lists
-//!           outbox     queues, cork, the lists of the flush       deadline
-//!             queue      one linked list                          reading   why a connection is not read
+//!   table                              sources by index; the way in by id
+//!     read  send                       readiness to bytes; admission and flush
+//!       end                            the arrows above
+//!         mod                          the data of one connection
+//!           rooms                      the data that all connections share
+//!             outbox  deadline         queues, cork and lists of the flush; when to look again
+//!               queue  reading  fast_path    linked list; why reading stopped; a flag
 //! ```
 //!
-//! Each file imports only from lines below its own.
+//! Each file imports only from lines below its own. The functions of `read`, `send` and `end` take
+//! `&mut Connection` and `&mut Rooms`, so that an id is looked up once for each event, in `table`.
 
 pub(crate) mod deadline;
 mod end;
@@ -78,7 +89,7 @@ impl Life {
         matches!(self, Life::Handshaking | Life::Open)
     }
 
-    /// Whether the application may still hear of it before `on_close`.
+    /// Whether callbacks other than `on_close` may still be called for it.
     #[inline]
     pub(crate) fn is_notifiable(self) -> bool {
         matches!(self, Life::Handshaking | Life::Open | Life::Closing)
@@ -93,23 +104,24 @@ pub struct Connection {
     output: Output,
     reading: Reading,
     waits: Waits,
-    /// Who ended it and why; there from the first step of closing on.
+    /// The cause of its end. Set at the first step of closing, and taken for `on_close`.
     close: Option<Box<Close>>,
     /// Index of its handler; [`NO_HANDLER`] once `on_close` was called.
     handler: u32,
-    /// Which part of its handler it belongs to.
+    /// Which route of its handler it belongs to.
     route: u16,
-    /// Index of its options.
+    /// Index of its options. An index, because most connections share one set of options.
     options: u16,
     life: Life,
-    /// Closed only when the peer ends its side too, or the deadline passes.
+    /// After `on_close` it waits until the peer ends its side too, or the close deadline passes.
     lingers: bool,
     /// `on_open` was called for what the connection is now, so `on_close` is owed.
     is_opened: bool,
     subscriptions: Subscriptions,
-    /// How publications to it are written, where that is not its protocol's own way.
+    /// How publications to it are encoded, if not as its protocol does by default.
     wire_format: Option<WireFormat>,
-    /// The last publication that was queued here; a member by name and by pattern gets it once.
+    /// The mark of the last publication that was queued here. A member by name and by pattern is
+    /// visited twice, and gets the publication once.
     last_publication: u64,
 }
 
@@ -144,13 +156,13 @@ impl Connection {
         }
     }
 
-    /// What its bytes mean.
+    /// The protocol that its bytes belong to.
     #[inline]
     pub(crate) fn protocol(&self) -> &Protocol {
         &self.protocol
     }
 
-    /// Which part of its handler it belongs to.
+    /// The index of its route in its handler.
     #[inline]
     pub(crate) fn route(&self) -> u16 {
         self.route
@@ -181,7 +193,8 @@ impl Connection {
         self.is_opened
     }
 
-    /// How a publication to this connection is written and framed now; `None` while it takes none.
+    /// How a publication to this connection is encoded and framed now; `None` while its protocol
+    /// takes no publications.
     #[inline]
     fn publication_format(&self) -> Option<FramedFormat> {
         let format = self.protocol.publication_format()?;
@@ -196,7 +209,7 @@ impl Connection {
         rooms.options(self.options)
     }
 
-    /// What the outbox borrows of it.
+    /// Borrows the fields that the outbox works on, apart from the rest.
     #[inline]
     fn parts(&mut self) -> Parts<'_> {
         Parts {

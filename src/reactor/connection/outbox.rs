@@ -1,13 +1,17 @@
-//! What goes out: the queues of all connections, the cork, and what the kernel takes.
+//! The outbox: the write queues of all connections, the cork, and the lists of the next flush.
 //!
 //! A connection's queue is a list of nodes. While the connection's own event is handled, the queue
-//! has an open tail, the *cork*: one buffer of the loop, lent to that connection, in which its
-//! replies gather so that they leave with one write. What the kernel does not take of it becomes
-//! nodes, one for each message where the policy of the route may drop messages; so the policies
-//! act on everything that is queued, and the common case allocates nothing.
+//! has an open tail, the *cork*: one buffer of the loop that is lent to that connection. Its
+//! replies gather there and leave with one write. Bytes of it that the kernel does not take become
+//! nodes: one node for each message if the policy of the route may drop messages, otherwise one
+//! node in all. So the policies act on everything that is queued, and the common case, in which the
+//! kernel takes all, allocates nothing.
 //!
-//! This room moves bytes. Whether a message is admitted, and what follows when the socket blocks or
-//! fails, is decided in `send`.
+//! There is one cork and not one for each connection, because only one event is handled at a time
+//! and an idle connection should own no buffer.
+//!
+//! This room moves bytes. The file `send` decides whether a message is admitted, and what follows
+//! when the socket blocks or fails.
 
 use std::io::{self, IoSlice};
 
@@ -21,22 +25,25 @@ use super::fast_path::FastPath;
 use super::queue::{Bytes, DropRule, Nodes, Queue, SLICES_MAX};
 use super::reading::{Pause, Reading};
 
-/// Above this many bytes the replies of one event are written before the event is over.
+/// From this many bytes on the cork is written before the event is over.
 pub(super) const CORK_BYTES: usize = 64 * 1024;
 
-/// From this many bytes on a payload is written from where it lies, and shared bytes stay shared.
+/// From this many bytes on a payload is not copied into the cork: it is written from where it lies,
+/// or stays shared. Below this a copy costs less than another buffer in the write.
 pub(super) const LARGE_BYTES: usize = 16 * 1024;
 
-/// The most that short replies of one event can count in the cork, overhead included, before the
-/// general way looks at them: each is at least a header of two bytes.
+/// The most that the cork can count, overhead included, while only the fast path has filled it.
+///
+/// The fast path stops at `LARGE_BYTES`, and each message has a header of at least two bytes, so
+/// there are at most half as many messages. Below this a high watermark could be passed unnoticed.
 pub(super) const FAST_CORK_BYTES_MAX: usize = LARGE_BYTES + LARGE_BYTES / 2 * QUEUED_MESSAGE_BYTES;
 
 /// On the list of connections to flush.
 const DIRTY: u8 = 1;
-/// The kernel took less than there was: the poll waits until the socket is writable.
+/// The kernel took less than it was given: the poll reports when the socket is writable.
 const BLOCKED: u8 = 1 << 1;
-/// The queue was above its high watermark, or reading was paused while it was above the low one:
-/// the application is to hear when it is below the low one.
+/// `on_drain` is due when the queue is below its low watermark: it was above the high one, or the
+/// application paused reading while it was above the low one.
 const FULL: u8 = 1 << 2;
 /// On the list of connections whose queue has come below the low watermark.
 const LOW_MARK_LISTED: u8 = 1 << 3;
@@ -62,13 +69,14 @@ impl Output {
         self.queue.is_empty() && self.flags == 0
     }
 
-    /// Whether the poll waits until the socket is writable.
+    /// Whether the poll is to report that the socket is writable.
     #[inline]
     pub(super) fn is_blocked(&self) -> bool {
         self.flags & BLOCKED != 0
     }
 
-    /// The kernel took less than there was. Returns whether that is new.
+    /// The kernel took less than it was given. Returns whether the connection was not blocked
+    /// before.
     pub(super) fn block(&mut self) -> bool {
         let is_new = self.flags & BLOCKED == 0;
         self.flags |= BLOCKED;
@@ -82,7 +90,7 @@ impl Output {
         was_blocked
     }
 
-    /// The application is to hear when the queue is below the low watermark.
+    /// Has `on_drain` called when the queue is below the low watermark.
     pub(super) fn watch_low_mark(&mut self) {
         self.flags |= FULL;
     }
@@ -102,7 +110,7 @@ impl Output {
     }
 }
 
-/// What one connection lends the outbox: its id and its halves.
+/// The parts of one connection that the outbox works on.
 pub(super) struct Parts<'c> {
     pub(super) id: ConnId,
     pub(super) transport: &'c mut Transport,
@@ -110,18 +118,18 @@ pub(super) struct Parts<'c> {
     pub(super) reading: &'c mut Reading,
 }
 
-/// What became of an attempt to give the kernel what is queued.
+/// The result of writing a queue to the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flush {
     /// The kernel has everything.
     Done,
-    /// The kernel took less than there was.
+    /// The kernel took less than it was given.
     Blocked,
     /// The transport failed.
     Failed(io::ErrorKind),
 }
 
-/// Where a message in the cork ends, and whether a policy may drop it.
+/// The end of one message in the cork, and whether a policy may drop the message.
 struct CorkedMessage {
     end: usize,
     rule: DropRule,
@@ -132,7 +140,7 @@ struct Cork {
     owner: ConnId,
     bytes: Vec<u8>,
     message_count: usize,
-    /// Kept where the route's policy may drop single messages.
+    /// Filled only when the route's policy may drop single messages.
     messages: Vec<CorkedMessage>,
     keeps_messages: bool,
 }
@@ -163,14 +171,14 @@ impl Cork {
     }
 }
 
-/// The bytes of all connections that the kernel does not have yet.
+/// The bytes of all connections that the kernel has not taken yet.
 pub(super) struct Outbox {
     nodes: Nodes,
     cork: Cork,
     fast_path: FastPath,
     dirty: Vec<ConnId>,
     below_low_mark: Vec<ConnId>,
-    /// Short messages of one queue, side by side for one write.
+    /// Short messages of one queue, copied side by side for one write.
     joined: Vec<u8>,
 }
 
@@ -192,8 +200,9 @@ impl Outbox {
         }
     }
 
-    /// Queues bytes that the stream cannot do without: heads, answers, control frames. In the cork
-    /// where there is one; a caller that corks much asks [`is_cork_full`](Self::is_cork_full).
+    /// Queues bytes that the stream cannot do without: heads, answers, control frames. They go into
+    /// the cork if the connection has it; the caller then asks
+    /// [`is_cork_full`](Self::is_cork_full).
     pub(super) fn queue_reply(
         &mut self,
         parts: &mut Parts<'_>,
@@ -215,7 +224,7 @@ impl Outbox {
 
     // ── the cork and the fast path ───────────────────────────────────────────────────────────
 
-    /// From here to [`uncork`](Self::uncork) the connection's own replies gather.
+    /// Lends the cork to a connection until [`uncork`](Self::uncork): its replies gather there.
     #[inline]
     pub(super) fn cork(&mut self, id: ConnId, keeps_messages: bool) {
         debug_assert!(self.cork.bytes.is_empty());
@@ -229,13 +238,15 @@ impl Outbox {
         self.cork.owner == id
     }
 
-    /// The connection is open, and has nothing but short messages for us.
+    /// As [`cork`](Self::cork), for a connection that is open and has nothing but short messages for
+    /// us.
     #[inline]
-    pub(super) fn enter_fast_path(&mut self, role: Role) {
+    pub(super) fn enter_fast_path(&mut self, id: ConnId, role: Role) {
+        self.cork(id, false);
         self.fast_path.enter(role);
     }
 
-    /// Something changed about the connection that the fast path does not look at.
+    /// A condition of the fast path may have changed for this connection.
     #[inline]
     pub(super) fn leave_fast_path(&mut self, id: ConnId) {
         if self.cork.owner == id {
@@ -253,14 +264,14 @@ impl Outbox {
         self.fast_path.role()
     }
 
-    /// Corks a short reply on the fast path. `false` when the general way must look at it.
+    /// Corks a short reply on the fast path. Returns `false` when the general way must send it.
     #[inline(always)]
     pub(super) fn send_fast(&mut self, id: ConnId, message: Message<'_>) -> bool {
         let Some(role) = self.fast_path.role() else {
             return false;
         };
-        // Below this no watermark is reached, or `OptionSet` says that the fast path is not for
-        // this route.
+        // Below `LARGE_BYTES` no high watermark can be reached: `OptionSet` keeps routes with a
+        // lower one off the fast path.
         if self.cork.owner != id || LARGE_BYTES <= message.as_bytes().len() + self.cork.bytes.len()
         {
             return false;
@@ -274,7 +285,7 @@ impl Outbox {
         true
     }
 
-    /// Corks what `encode` appends.
+    /// Corks the message that `encode` appends.
     pub(super) fn append<E>(
         &mut self,
         rule: DropRule,
@@ -285,25 +296,24 @@ impl Outbox {
         Ok(())
     }
 
-    /// Whether what is corked is so much that it is written before the event is over.
+    /// Whether the cork is to be written before the event is over.
     #[inline]
     pub(super) fn is_cork_full(&self) -> bool {
         CORK_BYTES <= self.cork.bytes.len()
     }
 
-    /// Whether nothing is corked.
+    /// Whether the cork has no bytes.
     #[inline]
     pub(super) fn is_cork_empty(&self) -> bool {
         self.cork.bytes.is_empty()
     }
 
-    /// Gives the kernel what is corked, and `payload` behind it, with one system call; the rest is
-    /// queued. The corked connection must be the one that `parts` is of. Returns how many bytes the
-    /// kernel took.
+    /// Writes the cork, and `payload` behind it, with one system call, and queues the rest. The
+    /// cork must be lent to the connection of `parts`. Returns how many bytes the kernel took.
     ///
     /// # Errors
     ///
-    /// The transport's failure. What was corked is lost then, as the connection is.
+    /// The transport's failure. The bytes in the cork are lost then, as the connection is.
     pub(super) fn write_cork(
         &mut self,
         parts: &mut Parts<'_>,
@@ -313,7 +323,8 @@ impl Outbox {
     ) -> Result<usize, io::ErrorKind> {
         debug_assert!(self.is_corked(parts.id));
         let result = if !parts.output.queue.is_empty() || parts.output.is_blocked() {
-            // Behind what is queued, or into a socket that takes nothing, it would only be refused.
+            // Queued bytes leave first, and a blocked socket would refuse the write. Both need no
+            // system call.
             Ok(0)
         } else if payload.is_empty() {
             parts.transport.write(&self.cork.bytes)
@@ -321,16 +332,16 @@ impl Outbox {
             let slices = [IoSlice::new(&self.cork.bytes), IoSlice::new(payload)];
             parts.transport.write_vectored(&slices)
         };
-        self.settle_cork(parts, result, payload, rule, options)
+        self.queue_unwritten_cork(parts, result, payload, rule, options)
     }
 
-    /// The transport has answered to a write of what is corked, and of `payload` behind it: queues
-    /// the rest. Returns how many bytes it took.
+    /// Takes the transport's `result` of writing the cork and `payload`, and queues the rest.
+    /// Returns how many bytes the transport took.
     ///
     /// # Errors
     ///
     /// As [`write_cork`](Self::write_cork).
-    pub(super) fn settle_cork(
+    pub(super) fn queue_unwritten_cork(
         &mut self,
         parts: &mut Parts<'_>,
         result: io::Result<usize>,
@@ -353,7 +364,7 @@ impl Outbox {
         Ok(taken)
     }
 
-    /// Queues what the kernel did not take of the cork and of the payload behind it.
+    /// Queues the bytes of the cork and of the payload behind it from the byte `taken` on.
     fn queue_cork(
         &mut self,
         parts: &mut Parts<'_>,
@@ -367,7 +378,7 @@ impl Outbox {
             let mut start = 0;
             for message in std::mem::take(&mut self.cork.messages) {
                 if taken < message.end {
-                    // The kernel has the beginning of this one: the stream needs its end.
+                    // The kernel has the beginning of this message, so the stream needs its end.
                     let rule = match start < taken {
                         true => DropRule::Never,
                         false => message.rule,
@@ -381,7 +392,8 @@ impl Outbox {
             if payload.is_empty() {
                 return;
             }
-            // Behind the last message is the header of the payload.
+            // After the last message the cork holds the header of the payload. Header and payload
+            // become one node, so that a policy drops both or neither.
             let from = start.max(taken);
             let mut rest = Vec::with_capacity(cork_bytes + payload.len() - from.min(cork_bytes));
             rest.extend_from_slice(&self.cork.bytes[from.min(cork_bytes)..]);
@@ -395,13 +407,13 @@ impl Outbox {
         self.push(parts, Bytes::Owned(rest), DropRule::Never, options);
     }
 
-    /// The end of an event on the fast path: gives the kernel what is corked, behind which nothing
-    /// waits. Returns how many bytes that was.
+    /// Writes the cork at the end of an event on the fast path, whose connection has nothing
+    /// queued. Returns how many bytes the kernel took.
     ///
     /// # Errors
     ///
-    /// What the transport said where it did not take everything, for
-    /// [`settle_cork`](Self::settle_cork).
+    /// The transport's result when it did not take everything, for
+    /// [`queue_unwritten_cork`](Self::queue_unwritten_cork).
     #[inline(always)]
     pub(super) fn uncork_fast(
         &mut self,
@@ -426,7 +438,7 @@ impl Outbox {
         websocket::encode_message_header(message, &mut self.cork.bytes);
     }
 
-    /// The event is over. What was corked has been written.
+    /// Takes the cork back at the end of the event. Its bytes have been written.
     #[inline]
     pub(super) fn uncork(&mut self) {
         debug_assert!(self.cork.bytes.is_empty());
@@ -434,7 +446,7 @@ impl Outbox {
         self.fast_path.leave();
     }
 
-    /// As [`uncork`](Self::uncork), where the connection has gone meanwhile.
+    /// As [`uncork`](Self::uncork), when the connection was removed during its event.
     pub(super) fn discard_cork(&mut self) {
         self.cork.clear();
         self.uncork();
@@ -442,7 +454,7 @@ impl Outbox {
 
     // ── the queue ────────────────────────────────────────────────────────────────────────────
 
-    /// Bytes that wait for a socket, with their overhead: its queue, open tail included.
+    /// Bytes that wait for a socket, with their overhead: its queue and its cork.
     #[inline]
     pub(super) fn queued_bytes(&self, id: ConnId, output: &Output) -> usize {
         let queued_bytes = output.queue.queued_bytes();
@@ -452,8 +464,8 @@ impl Outbox {
         }
     }
 
-    /// Queues bytes behind everything that is queued; what is corked for this connection must have
-    /// been written before.
+    /// Queues bytes behind everything that is queued. If the connection has the cork, the cork must
+    /// have been written before, or the order is lost.
     #[inline]
     pub(super) fn push(
         &mut self,
@@ -473,15 +485,17 @@ impl Outbox {
 
     fn note_full(&mut self, parts: &mut Parts<'_>, options: &ConnectionOptions) {
         parts.output.flags |= FULL;
-        // Where messages are dropped, reading goes on, or the pongs of a slow peer would not be
-        // seen; only pongs and replies, which cannot be dropped, take a queue far above its mark.
+        // If the policy drops messages, reading goes on above the mark: the queue may stay full for
+        // long, and the pongs of the peer must be seen, or it would count as dead. Only replies,
+        // which no policy drops, can take such a queue to twice the mark; then reading stops too.
         let far = options.queue_high_bytes.saturating_mul(2);
         if options.overflow == Overflow::Close || far < parts.output.queue.queued_bytes() {
             parts.reading.pause(Pause::Queue);
         }
     }
 
-    /// Lists a connection for the next flush, unless it is listed or waits until it is writable.
+    /// Lists a connection for the next flush, unless it is listed or blocked. A blocked connection
+    /// is flushed when the poll reports it writable.
     #[inline]
     pub(super) fn mark_dirty(&mut self, id: ConnId, output: &mut Output) {
         if output.flags & (DIRTY | BLOCKED) == 0 {
@@ -490,13 +504,17 @@ impl Outbox {
         }
     }
 
-    /// Drops messages, oldest first, until at most `bytes` are queued. Returns how many went.
+    /// Drops messages, oldest first, until at most `bytes` are queued. Returns how many it dropped.
     pub(super) fn drop_oldest(&mut self, output: &mut Output, bytes: usize) -> u64 {
         output.queue.drop_oldest(&mut self.nodes, bytes)
     }
 
     /// Puts `bytes` in the place of the last queued message with the same key. Returns how many
-    /// messages went, or the bytes when there is no such message.
+    /// messages it dropped.
+    ///
+    /// # Errors
+    ///
+    /// The bytes, when there is no queued message of this key.
     pub(super) fn replace(
         &mut self,
         output: &mut Output,
@@ -514,7 +532,10 @@ impl Outbox {
         output.queue.clear(&mut self.nodes);
     }
 
-    /// Gives the kernel what is queued until it takes no more; adds what it took to `taken_bytes`.
+    /// Writes the queue until the kernel takes no more, and adds to `taken_bytes` what it took.
+    ///
+    /// One message is written from where it lies; several short ones are copied side by side, which
+    /// costs less than a slice for each; large ones go out in one vectored write.
     pub(super) fn flush(
         &mut self,
         transport: &mut Transport,
@@ -537,6 +558,7 @@ impl Outbox {
                 Ok(taken) => {
                     *taken_bytes += taken as u64;
                     output.queue.advance(&mut self.nodes, taken);
+                    // A short write: another one would only say `WouldBlock`.
                     if taken < length {
                         return Flush::Blocked;
                     }
@@ -548,20 +570,22 @@ impl Outbox {
                 Err(error) => return Flush::Failed(error.kind()),
             }
         }
+        // A transport with a buffer of its own, such as TLS, may hold bytes that it has taken.
         match transport.is_flushed() {
             true => Flush::Done,
             false => Flush::Blocked,
         }
     }
 
-    /// Whether the queue has come below the low watermark, which somebody waits for; lists the
-    /// connection then.
+    /// Whether the queue has come below its low watermark after it was full. Lists the connection
+    /// for `on_drain` then.
     pub(super) fn note_level(
         &mut self,
         id: ConnId,
         output: &mut Output,
         options: &ConnectionOptions,
     ) -> bool {
+        // With a low watermark above the high one, a full queue would be below it at once.
         let low_bytes = options.queue_low_bytes.min(options.queue_high_bytes);
         if output.flags & FULL == 0 || low_bytes < output.queue.queued_bytes() {
             return false;
@@ -594,7 +618,7 @@ impl Outbox {
     }
 
     pub(super) fn return_dirty(&mut self, list: Vec<ConnId>) {
-        // Flushing queues nothing for others, but it may have closed; keep what came meanwhile.
+        // A flush may end its connection, which can list connections. Those must not be lost.
         if self.dirty.is_empty() {
             self.dirty = list;
         }

@@ -1,8 +1,8 @@
-//! Bytes that wait for a socket: a linked list of nodes in one slab of the loop.
+//! The write queue of a connection: a linked list of nodes in one slab of the loop.
 //!
-//! A connection holds head and tail, so an idle one owns nothing and a publish to a thousand
-//! members allocates no list. A node is one message (or one run of the connection's own replies);
-//! its bytes are its own, or shared with every other member a publication went to.
+//! A connection holds head and tail, so an idle one owns no memory here, and a publication to a
+//! thousand members allocates no list. A node is one message, or a run of the connection's own
+//! replies. Its bytes are its own, or shared with every other member that a publication went to.
 
 use std::io::IoSlice;
 use std::rc::Rc;
@@ -15,7 +15,7 @@ use crate::reactor::config::QUEUED_MESSAGE_BYTES;
 /// No node.
 const NONE: u32 = u32::MAX;
 
-/// Messages that are shorter than this in all are copied side by side and written at once.
+/// Messages of at most this many bytes in all are copied side by side and written at once.
 const TOGETHER_BYTES: usize = 16 * 1024;
 
 /// At most this many buffers go into one vectored write; kernels take 1024.
@@ -38,11 +38,11 @@ impl Bytes {
 /// Whether a policy may drop a message, and what it replaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DropRule {
-    /// Never dropped: handshakes, replies, control frames, whatever the stream breaks without.
+    /// Never dropped: handshakes, replies and control frames, without which the stream is broken.
     Never,
     /// A whole message without a key.
     Allowed,
-    /// A whole message, of which only the latest matters.
+    /// A whole message; of those with the same key only the latest matters.
     ByKey(u64),
 }
 
@@ -56,12 +56,12 @@ struct Node {
 #[derive(Default)]
 pub(crate) struct Nodes {
     slab: Slab<Node>,
-    /// Most nodes since it was last asked for.
+    /// The most nodes there were at one time since `take_most` was last called.
     most: usize,
 }
 
 impl Nodes {
-    /// How many nodes there were at a time, at the most, since this was last asked.
+    /// The most nodes there were at one time since this was last called.
     #[inline]
     pub(crate) fn take_most(&mut self) -> usize {
         std::mem::replace(&mut self.most, self.slab.len())
@@ -87,7 +87,8 @@ pub(crate) struct Queue {
     tail: u32,
     /// Bytes of the head node that the kernel has taken.
     written: usize,
-    /// Messages with their overhead, as the watermarks count them.
+    /// Bytes of all messages, with `QUEUED_MESSAGE_BYTES` for each, as the watermarks count them.
+    /// The head node counts in full until the kernel has taken all of it.
     queued_bytes: usize,
 }
 
@@ -132,8 +133,9 @@ impl Queue {
         self.tail = index;
     }
 
-    /// What is left of the one message that is queued; `None` when there are more. To clear room for
-    /// many costs more than all else about a publication to one member.
+    /// The unwritten bytes of the only message; `None` when there are more, or none. A case of its
+    /// own, because clearing the slices for a vectored write costs more than everything else about
+    /// a publication to one member.
     #[inline]
     pub(crate) fn only<'n>(&self, nodes: &'n Nodes) -> Option<&'n [u8]> {
         let node = nodes.slab.get(self.head as usize)?;
@@ -159,10 +161,10 @@ impl Queue {
         (count, length)
     }
 
-    /// Copies whole messages from the front, as long as they fit into [`TOGETHER_BYTES`]; how many.
+    /// Copies messages from the front, as long as they fit into [`TOGETHER_BYTES`]. Returns how
+    /// many.
     ///
-    /// To copy a few hundred bytes costs the kernel and us less than to hand over each message by
-    /// itself.
+    /// Copying a few hundred bytes costs us and the kernel less than a slice for each message.
     pub(crate) fn copy(&self, nodes: &Nodes, out: &mut Vec<u8>) -> usize {
         out.clear();
         let (mut count, mut index, mut skip) = (0, self.head, self.written);
@@ -180,7 +182,7 @@ impl Queue {
         count
     }
 
-    /// Drops `taken` bytes from the front: the kernel has them.
+    /// Removes `taken` bytes from the front, which the kernel has taken.
     pub(crate) fn advance(&mut self, nodes: &mut Nodes, mut taken: usize) {
         while 0 < taken {
             let length = nodes.slab[self.head as usize].bytes.as_slice().len();
@@ -206,8 +208,10 @@ impl Queue {
         }
     }
 
-    /// Drops messages, oldest first, until at most `bytes` are queued; what has been begun, and
-    /// what the stream needs, stays. Returns how many went.
+    /// Drops messages, oldest first, until at most `bytes` are queued. Returns how many it dropped.
+    ///
+    /// A message of which the kernel has the first bytes stays, and so do those that the stream
+    /// needs; so more than `bytes` may be left.
     pub(crate) fn drop_oldest(&mut self, nodes: &mut Nodes, bytes: usize) -> u64 {
         self.drop_oldest_but(nodes, bytes, NONE)
     }
@@ -229,13 +233,16 @@ impl Queue {
     }
 
     /// Puts `bytes` in the place of the last queued message with the same key and drops the others
-    /// of this key, so that nothing older comes after it. Where the new message is larger, the
-    /// oldest of other keys go until the queue holds at most `high_bytes` and this one. Returns how
-    /// many went.
+    /// of this key, so that no older one comes after it. If the new message is larger, the oldest
+    /// messages of other keys are dropped until the queue holds at most `high_bytes` and this one.
+    /// Returns how many messages were dropped.
     ///
-    /// Gives the bytes back when there is no such message, or when it has been begun.
+    /// Linear in the queue. It is called only above the high watermark, for routes that chose it.
     ///
-    /// Linear in the queue. It is asked for only above the high watermark, of routes that chose it.
+    /// # Errors
+    ///
+    /// The bytes, when there is no message of this key that could be replaced. One of which the
+    /// kernel has the first bytes cannot.
     pub(crate) fn replace(
         &mut self,
         nodes: &mut Nodes,
@@ -389,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_a_key_comes_after_its_latest() {
+    fn the_latest_of_a_key_is_the_last_of_it() {
         let (mut nodes, mut queue) = (Nodes::default(), Queue::new());
         for (text, key) in [
             ("a1", 1),
@@ -419,7 +426,7 @@ mod tests {
             Some(1)
         );
         assert_eq!(contents(&queue, &nodes), "4c1b3a6");
-        // Nothing is no message, and would never be written.
+        // A message without bytes is not queued, because it would never be written.
         assert_eq!(queue.replace(&mut nodes, 3, owned(""), 1000).ok(), Some(0));
         assert_eq!(contents(&queue, &nodes), "4c1b3a6");
         // A larger one makes room for itself, but not among what has begun.

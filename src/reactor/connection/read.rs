@@ -1,7 +1,7 @@
-//! What comes in: from readiness to bytes in the input buffer, and what is kept of them.
+//! Reading: from readiness to bytes in the input buffer, and the keeping of unconsumed bytes.
 //!
-//! No user code runs here. A read ends in one of the answers below, and the loop delivers the bytes
-//! and hands back what was not consumed.
+//! No user code runs here. A read returns one of the answers below; the loop delivers the bytes to
+//! the handler and gives back those that the handler did not consume.
 
 use std::io;
 
@@ -13,45 +13,47 @@ use super::reading::Pause;
 use super::rooms::Rooms;
 use super::{Connection, Life, end};
 
-/// What came of a read by the fast path.
+/// The result of a read by the fast path.
 pub(super) enum FastRead {
-    /// So many bytes for a WebSocket of this role, and the socket is empty.
+    /// `count` bytes for a WebSocket of this role, and the socket is empty.
     Bytes { role: Role, count: usize },
-    /// Nothing was done: the fast path is not for this connection now.
+    /// The connection was not read: the fast path is not for it now.
     NotEligible,
-    /// A read was done, whose result the general way must look at.
+    /// The connection was read, and the general way must handle the result. It must not read again
+    /// before that, because the bytes are in the input buffer already.
     FellBack(io::Result<usize>),
 }
 
-/// What came of a read by the general way.
+/// The result of a read by the general way.
 pub(super) enum Read {
-    /// Nothing to deliver.
+    /// There is no input to deliver.
     Nothing,
-    /// The connection is past its last word: what comes is discarded.
+    /// The connection has sent its last bytes: its input is to be discarded.
     Discards,
     /// The end of stream is to be delivered although reading is paused.
     End,
-    /// Bytes for the handler, or none but the end of stream behind them.
+    /// Bytes for the handler; none when only the end of stream has come.
     Bytes(Arrived),
 }
 
 /// Bytes in the input buffer.
 pub(crate) struct Arrived {
-    /// How many there are, with those that were kept from before.
+    /// How many there are, those kept from earlier reads included.
     pub(super) length: usize,
-    /// How many of them are new.
+    /// How many of them this read has brought.
     pub(super) came: usize,
-    /// The end of stream is behind them.
+    /// The end of stream follows them.
     pub(super) at_end: bool,
-    /// The buffer that held the unconsumed bytes, to be used again.
+    /// The buffer that held the kept bytes. Used again for the next ones, because a large message
+    /// that comes in pieces would otherwise allocate for each piece.
     #[expect(clippy::box_collection, reason = "as in `Reading`")]
     pub(super) buffer: Option<Box<Vec<u8>>>,
 }
 
-/// What is to be done behind a delivery.
+/// The loop's next step after a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// Nothing more in this turn.
+    /// The connection is not read any more in this turn.
     Stop,
     /// The end of stream is to be delivered.
     DeliverEnd,
@@ -59,7 +61,7 @@ pub(crate) enum Next {
     ReadOn,
 }
 
-/// Reads for the fast path; see `fast_path` for what it takes.
+/// Reads for the fast path, if its conditions hold; they are listed in `fast_path`.
 #[inline(always)]
 pub(super) fn read_fast(
     rooms: &mut Rooms,
@@ -69,7 +71,7 @@ pub(super) fn read_fast(
     let Protocol::WebSocket(machine) = &connection.protocol else {
         return FastRead::NotEligible;
     };
-    let is_eligible = connection.reading.is_only_readable()
+    let is_eligible = connection.reading.is_idle()
         && connection.life == Life::Open
         && connection.is_opened
         && connection.output.is_idle()
@@ -81,16 +83,20 @@ pub(super) fn read_fast(
     let role = machine.role();
     match connection.transport.read(input) {
         Ok(count) if count != 0 && !connection.transport.may_hold_more(count, input.len()) => {
-            connection.reading.note_empty();
             rooms.stats.received_bytes += count as u64;
-            rooms.outbox.enter_fast_path(role);
+            rooms.outbox.enter_fast_path(connection.id, role);
             FastRead::Bytes { role, count }
         }
         result => FastRead::FellBack(result),
     }
 }
 
-/// Reads once into `input`, behind what was not consumed. `first` is what a read has brought already.
+/// Reads once into `input`, behind the kept bytes. `first` is the result of a read that the fast
+/// path has made already.
+///
+/// Kept bytes are copied to the front of the input buffer, so that the parser sees them and the new
+/// ones side by side. The copy is bounded: a head is at most as long as the read buffer, and the
+/// WebSocket machine takes a frame that is longer into a buffer of its own.
 pub(super) fn read(
     rooms: &mut Rooms,
     connection: &mut Connection,
@@ -103,8 +109,9 @@ pub(super) fn read(
         Life::Handshaking | Life::Done => return Read::Nothing,
     }
     if connection.life == Life::Open && !connection.reading.may_read() {
-        // Nothing is read while the application owes an answer; that the client has gone is noticed
-        // all the same.
+        // While the application owes an HTTP answer, the next request is not read: pipelined
+        // requests would pile up here. A client that has gone is still noticed, so that the
+        // application can give up an answer that costs much to make.
         let waits_for_answer = connection.reading.is_paused(Pause::Answer);
         return match waits_for_answer && connection.reading.is_read_closed() {
             true => Read::End,
@@ -122,6 +129,9 @@ pub(super) fn read(
             Ok(0) => connection.reading.note_end(),
             Ok(count) => {
                 came = count;
+                // After a short read one may skip the read that would say `WouldBlock`, one system
+                // call of two. Not if an end of stream or urgent data was reported: then
+                // there is more behind these bytes, and no other edge will come for it.
                 let may_hold_more = connection.transport.may_hold_more(count, until - kept)
                     || connection.reading.is_read_closed()
                     || connection.reading.is_urgent();
@@ -132,7 +142,8 @@ pub(super) fn read(
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 connection.reading.note_empty();
             }
-            // The fast path may have been interrupted; the next round reads again.
+            // Only the fast path's read can have been interrupted; the others try again by
+            // themselves.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                 return read(rooms, connection, input, &mut None);
             }
@@ -161,7 +172,7 @@ fn read_uninterrupted(connection: &mut Connection, input: &mut [u8]) -> io::Resu
     }
 }
 
-/// Keeps what was not consumed of a delivery, and says what is next.
+/// Keeps the bytes that the handler did not consume, and returns the next step.
 pub(super) fn delivered(
     rooms: &mut Rooms,
     connection: &mut Connection,
@@ -169,16 +180,21 @@ pub(super) fn delivered(
     rest: &[u8],
     budget_bytes: &mut usize,
 ) -> Next {
+    // In any other state no handler will ask for them any more.
     let keeps = matches!(connection.life, Life::Open | Life::Closing);
     if !rest.is_empty() && keeps {
         connection.reading.keep_unconsumed(arrived.buffer, rest);
     }
     if connection.reading.resume(Pause::Turn) {
-        // An end of stream behind it is delivered when its turn comes.
+        // Its time in this turn is used up. An end of stream is delivered in the next turn, after
+        // the bytes before it.
         read_again(rooms, connection);
         return Next::Stop;
     }
     if arrived.at_end {
+        // An application that paused gets the end of stream after the rest of the bytes, when it
+        // resumes. One that owes an HTTP answer gets it now, so that it learns that the client has
+        // gone.
         let waits = connection.life == Life::Open
             && !connection.reading.may_read()
             && !connection.reading.is_paused(Pause::Answer);
@@ -190,10 +206,12 @@ pub(super) fn delivered(
     if !connection.reading.is_readable() {
         return Next::Stop;
     }
-    // A read that neither brought nor consumed anything would be the same the next time.
+    // No byte came and none was consumed: the next read would be the same, and the loop would spin.
+    // This is so when kept bytes fill the input buffer.
     if arrived.came == 0 && rest.len() == arrived.length {
         return Next::Stop;
     }
+    // At least one, so that a connection on which only kept bytes are consumed stops some time too.
     *budget_bytes = budget_bytes.saturating_sub(arrived.came.max(1));
     if *budget_bytes == 0 {
         read_again(rooms, connection);
@@ -202,7 +220,7 @@ pub(super) fn delivered(
     Next::ReadOn
 }
 
-/// As [`delivered`], where the fast path was left: for whatever the general way has to look at.
+/// As [`delivered`], for an event that the fast path began and did not finish.
 #[inline(never)]
 pub(super) fn delivered_rest(rooms: &mut Rooms, connection: &mut Connection, rest: &[u8]) {
     if !rest.is_empty() && matches!(connection.life, Life::Open | Life::Closing) {
@@ -213,8 +231,10 @@ pub(super) fn delivered_rest(rooms: &mut Rooms, connection: &mut Connection, res
     }
 }
 
-/// After our last words: reads and throws away, until the peer ends its side too. Returns whether the
-/// connection is to be removed.
+/// Reads and throws away input that comes after our last bytes, until the peer ends its side too.
+/// Returns whether the connection is to be removed.
+///
+/// Unread bytes in the socket would make its close a reset, and the peer could lose our last bytes.
 pub(super) fn discard(
     rooms: &mut Rooms,
     connection: &mut Connection,
@@ -237,6 +257,7 @@ pub(super) fn discard(
                 return false;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // `on_close` has been called, so an error has no one to go to: the peer is gone.
             Err(_) if lingers => return true,
             Err(error) => {
                 end::abort(rooms, connection, CloseCause::Io(error.kind()));
@@ -250,7 +271,7 @@ pub(super) fn discard(
     }
 }
 
-/// Has the connection read, or what it left unread delivered, in the next turn.
+/// Lists the connection for the next turn, which reads it and delivers its kept bytes.
 pub(super) fn read_again(rooms: &mut Rooms, connection: &mut Connection) {
     if connection.reading.list() {
         rooms.read_again.push(connection.id.index);

@@ -1,43 +1,47 @@
-//! What a connection knows of its reading: readiness, what was read and not consumed, and why it
-//! is not read now.
+//! The reading half of a connection: its readiness, its unconsumed bytes, and the reasons why it is
+//! not read now.
 //!
-//! Readiness is edge-triggered: the kernel says once that a socket has become readable. The
+//! Readiness is edge-triggered: the kernel reports once that a socket has become readable. The
 //! connection remembers it until a read shows that the socket is empty, so that a pause, a budget or
 //! a full buffer loses nothing.
 
-/// Why reading from a connection has stopped. Several reasons can hold together; it is read again
-/// when none is left.
+/// Why reading from a connection has stopped. Several reasons can hold together. It is read again
+/// when none is left, so that an application that resumes does not lift the back-pressure of a full
+/// queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pause {
-    /// The application asked for it.
+    /// The application has called `pause`.
     Application = 1,
-    /// The protocol waits for the application's answer (HTTP, answers that come later).
+    /// The protocol waits for the application's answer (HTTP `reply_later`). The next request must
+    /// not be handled before, because answers leave in the order of requests.
     Answer = 1 << 1,
-    /// The connection's own queue is above its high watermark: another reply would be the end of a
-    /// peer that only takes its time.
+    /// The connection's own queue is above its high watermark. Another reply would end it as a slow
+    /// consumer, although it may only have sent many requests at once.
     Queue = 1 << 2,
-    /// The connection has used its share of this turn. Lifted when the next turn begins.
+    /// The connection has used its time in this turn. Lifted when its event ends; the next turn
+    /// reads it again.
     Turn = 1 << 3,
 }
 
 /// The socket may have bytes for us.
 const READABLE: u8 = 1;
-/// An end of stream, a hang-up or an error waits behind the bytes.
+/// An end of stream, a hang-up or an error was reported. It is found behind the bytes.
 const READ_CLOSED: u8 = 1 << 1;
 /// The end of stream has been read.
 const AT_END: u8 = 1 << 2;
-/// The handler has been told of the end of stream.
+/// The end of stream has been delivered to the handler.
 const END_DELIVERED: u8 = 1 << 3;
 /// On the list of connections that are read in the next turn.
 const LISTED: u8 = 1 << 4;
-/// A short read does not mean that the socket is empty: urgent data is on its way.
+/// Urgent data was reported. A read stops in front of it, so a short read does not mean that the
+/// socket is empty.
 const URGENT: u8 = 1 << 5;
 
 /// The reading half of one connection.
 #[derive(Debug, Default)]
 pub(crate) struct Reading {
-    /// Bytes that were read and not consumed: the beginning of a head or a frame, or what came
-    /// while reading was paused. The next read goes behind them.
+    /// Bytes that were read and not consumed: the beginning of a head or a frame, or input that was
+    /// read before a pause. The next read goes behind them.
     #[expect(
         clippy::box_collection,
         reason = "a pointer where most have nothing to keep"
@@ -50,7 +54,7 @@ pub(crate) struct Reading {
 impl Reading {
     // ── readiness ────────────────────────────────────────────────────────────────────────────
 
-    /// The kernel says that there is something to read.
+    /// The kernel has reported something to read.
     #[inline]
     pub(super) fn note_readable(&mut self, read_closed: bool, urgent: bool) {
         self.flags |= READABLE;
@@ -67,18 +71,18 @@ impl Reading {
         self.flags & READABLE != 0
     }
 
-    /// A read has shown that the socket is empty: the next readiness is a new one.
+    /// A read has shown that the socket is empty. The kernel reports when more bytes come.
     #[inline]
     pub(super) fn note_empty(&mut self) {
         self.flags &= !(READABLE | URGENT);
     }
 
-    /// Whether an end of stream, a hang-up or an error was announced.
+    /// Whether an end of stream, a hang-up or an error was reported.
     pub(super) fn is_read_closed(&self) -> bool {
         self.flags & READ_CLOSED != 0
     }
 
-    /// Whether urgent data makes reads short although more is there.
+    /// Whether urgent data was reported, which makes reads short although more bytes are there.
     pub(super) fn is_urgent(&self) -> bool {
         self.flags & URGENT != 0
     }
@@ -93,17 +97,17 @@ impl Reading {
         self.flags & AT_END != 0
     }
 
-    /// Whether the handler is to be told of the end of stream; answers yes once.
+    /// Whether the end of stream is to be delivered to the handler. Returns `true` once.
     pub(super) fn take_end(&mut self) -> bool {
         let is_first = self.flags & END_DELIVERED == 0;
         self.flags |= END_DELIVERED;
         is_first
     }
 
-    /// Whether there is something to read and nothing else to know: the fast path asks.
+    /// Whether there is nothing to know but what the poll says now: the fast path asks.
     #[inline]
-    pub(super) fn is_only_readable(&self) -> bool {
-        self.flags == READABLE && self.pauses == 0 && self.unconsumed.is_none()
+    pub(super) fn is_idle(&self) -> bool {
+        self.flags == 0 && self.pauses == 0 && self.unconsumed.is_none()
     }
 
     // ── the list of the next turn ────────────────────────────────────────────────────────────
@@ -115,7 +119,7 @@ impl Reading {
         is_new
     }
 
-    /// Its place on the list has come.
+    /// Takes the connection off the list. Returns whether it was on it.
     pub(super) fn unlist(&mut self) -> bool {
         let was_listed = self.flags & LISTED != 0;
         self.flags &= !LISTED;
@@ -124,7 +128,7 @@ impl Reading {
 
     // ── pauses ───────────────────────────────────────────────────────────────────────────────
 
-    /// Whether the loop may read, parse and deliver now. The one place that asks.
+    /// Whether the loop may read, parse and deliver now. The only place where pauses are asked.
     #[inline]
     pub(crate) fn may_read(&self) -> bool {
         self.pauses == 0
@@ -139,21 +143,21 @@ impl Reading {
         self.pauses & reason as u8 != 0
     }
 
-    /// This reason is gone; others may be left. Returns whether it was there.
+    /// Removes this reason; others may be left. Returns whether it was there.
     pub(super) fn resume(&mut self, reason: Pause) -> bool {
         let was_paused = self.is_paused(reason);
         self.pauses &= !(reason as u8);
         was_paused
     }
 
-    // ── what was not consumed ────────────────────────────────────────────────────────────────
+    // ── unconsumed bytes ─────────────────────────────────────────────────────────────────────
 
     pub(crate) fn has_unconsumed(&self) -> bool {
         self.unconsumed.is_some()
     }
 
-    /// Moves what was not consumed to the front of the input buffer. Returns the buffer that held it,
-    /// for [`keep_unconsumed`](Self::keep_unconsumed), and its length.
+    /// Moves the unconsumed bytes to the front of the input buffer. Returns their number, and the
+    /// buffer that held them, for [`keep_unconsumed`](Self::keep_unconsumed).
     #[expect(clippy::box_collection, reason = "as the field")]
     pub(super) fn take_unconsumed(&mut self, input: &mut [u8]) -> (Option<Box<Vec<u8>>>, usize) {
         let unconsumed = self.unconsumed.take();
@@ -165,7 +169,7 @@ impl Reading {
         (unconsumed, length)
     }
 
-    /// Keeps what the handler did not consume, in the buffer that was there before or in a new one.
+    /// Keeps bytes that the handler did not consume, in `buffer` or in a new one.
     #[expect(clippy::box_collection, reason = "as the field")]
     pub(super) fn keep_unconsumed(&mut self, buffer: Option<Box<Vec<u8>>>, rest: &[u8]) {
         let mut buffer = buffer.unwrap_or_default();
@@ -196,9 +200,9 @@ mod tests {
     }
 
     #[test]
-    fn only_readable_is_all_there_is() {
+    fn idle_is_without_anything_to_remember() {
         let changes: [fn(&mut Reading); 5] = [
-            |reading| reading.note_readable(true, false),
+            |reading| reading.note_readable(false, false),
             |reading| reading.note_readable(false, true),
             |reading| reading.pause(Pause::Turn),
             |reading| reading.keep_unconsumed(None, b"x"),
@@ -206,11 +210,9 @@ mod tests {
         ];
         for (index, change) in changes.iter().enumerate() {
             let mut reading = Reading::default();
-            assert!(!reading.is_only_readable());
-            reading.note_readable(false, false);
-            assert!(reading.is_only_readable());
+            assert!(reading.is_idle());
             change(&mut reading);
-            assert!(!reading.is_only_readable(), "change {index}");
+            assert!(!reading.is_idle(), "change {index}");
         }
     }
 }

@@ -12,12 +12,12 @@ use crate::reactor::transport::Transport;
 use super::deadline::Deadlines;
 use super::outbox::{FAST_CORK_BYTES_MAX, Outbox};
 
-/// The options of some connections, and what follows from them.
+/// One set of options, and the answers that are computed from it once instead of at each event.
 pub(super) struct OptionSet {
     pub(super) options: ConnectionOptions,
-    /// Whether short replies may be corked without a look at the watermarks.
+    /// Whether short replies may be corked without a comparison to the watermarks.
     pub(super) has_fast_path: bool,
-    /// Whether a policy may drop single messages, so that their ends are remembered.
+    /// Whether the overflow policy may drop single messages. The cork then remembers their ends.
     pub(super) drops_messages: bool,
 }
 
@@ -32,19 +32,21 @@ impl OptionSet {
     }
 }
 
-/// What the steps of a connection's life work on beside the connection. Each room keeps its own
-/// data to itself.
+/// The data that the steps of a connection's life need beside the connection. Each room keeps its
+/// fields private.
 pub(super) struct Rooms {
     pub(super) outbox: Outbox,
     pub(super) deadlines: Deadlines,
-    /// Sources that are read, or that accept, in the next turn.
+    /// Indexes of the sources that are read, or that accept, in the next turn without a report of the
+    /// poll: an edge is reported once, and these have not used up theirs.
     pub(super) read_again: Vec<u32>,
     /// Connections that have ended and whose `on_close` is to be called.
     pub(super) ended: Vec<ConnId>,
     /// The options of all connections; each holds an index.
     pub(super) option_sets: Vec<OptionSet>,
     pub(super) stats: Stats,
-    /// Nanoseconds since the start of the reactor; read once a readiness.
+    /// Nanoseconds since the start of the reactor. Read after the poll and after each callback,
+    /// because reading the clock for each use costs more than handling a small message.
     pub(super) now: u64,
     pub(super) wall_clock: WallClock,
     /// `None` in a simulation, where readiness comes from memory.
@@ -57,7 +59,7 @@ impl Rooms {
         &self.option_sets[usize::from(index)].options
     }
 
-    /// Tells the poll what the transport wants now.
+    /// Registers with the poll what the transport wants now.
     pub(super) fn reregister(
         &self,
         transport: &mut Transport,

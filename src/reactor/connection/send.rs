@@ -1,10 +1,16 @@
-//! What goes out of one connection: admission, the overflow policies, and flushing.
+//! Sending on one connection: admission, the overflow policies, and flushing.
 //!
-//! One verb, in three steps: *admit* (is there room? if not, the route's policy), *queue* (in the open
-//! tail while the connection's own event is handled, else as a node), *flush* (give the kernel what it
-//! takes). Bytes that the stream cannot do without, such as answers and control frames, skip the
-//! first step; reading pauses while the queue is above its high watermark, so that a peer cannot
-//! provoke them without end.
+//! A message goes through three steps. *Admit*: is there room, and if not, what does the route's
+//! policy say? *Queue*: into the cork while the connection's own event is handled, otherwise as a
+//! node of its queue. *Flush*: the kernel takes what it has room for.
+//!
+//! Bytes that the stream cannot do without, such as answers and control frames, skip admission: a
+//! stream with one of them missing is broken. They are bounded in another way. While the queue is
+//! above its high watermark, reading pauses, so a peer cannot provoke more of them.
+//!
+//! Almost nothing is written where it is sent. Many sends to one connection in one turn then leave
+//! with one system call, and a callback that publishes to ten thousand members makes no system
+//! call.
 
 use std::io;
 use std::rc::Rc;
@@ -31,7 +37,12 @@ enum Admission {
     Refused(Sent),
 }
 
-/// Queues one application message, in the words of the connection's protocol.
+/// Queues one application message, encoded as the connection's protocol does.
+///
+/// There are three ways into the queue, for the sake of copies: a short message is encoded into the
+/// cork; a large payload that goes out unchanged is written from where it lies, in one system call
+/// with the cork before it; and a large payload that is masked is encoded into a buffer of its own,
+/// which becomes the node.
 pub(super) fn send(
     rooms: &mut Rooms,
     connection: &mut Connection,
@@ -56,7 +67,7 @@ pub(super) fn send(
             write_cork(rooms, connection, message.as_bytes(), rule);
             return Sent::Queued;
         }
-        // A large message that is masked is a copy already, which can be queued as it is.
+        // Masking has to copy a large message anyway. Its copy becomes a node without another one.
         if takes_cork(connection) && (length < CORK_BYTES || !connection.protocol.masks()) {
             let protocol = &connection.protocol;
             let encode = |out: &mut Vec<u8>| protocol.encode(message, out);
@@ -67,6 +78,7 @@ pub(super) fn send(
             return Sent::Queued;
         }
     }
+    // The longest WebSocket header with its mask has 14 bytes.
     let mut bytes = Vec::with_capacity(length + 14);
     if let Err(sent) = connection.protocol.encode(message, &mut bytes) {
         return sent;
@@ -75,7 +87,8 @@ pub(super) fn send(
     Sent::Queued
 }
 
-/// Queues a frame of the application that is no message, such as a ping: admitted as a message is.
+/// Queues a frame of the application that is not a message, such as a ping. It is admitted as a
+/// message is, because an application may send pings without end.
 pub(super) fn send_frame(rooms: &mut Rooms, connection: &mut Connection, frame: &[u8]) -> Sent {
     match admit(rooms, connection, DropRule::Allowed) {
         Admission::Admitted => {}
@@ -107,8 +120,11 @@ pub(super) fn queue_owned_reply(rooms: &mut Rooms, connection: &mut Connection, 
     }
 }
 
-/// Queues a publication for a member, unless it has the one of this `mark` already or takes none:
-/// then `None`.
+/// Queues a publication for a member. Returns `None` when the member has the publication of this
+/// `mark` already, or takes no publications.
+///
+/// The bytes are shared by all members that encode it alike, so a publication to a thousand members
+/// allocates once.
 #[inline]
 pub(super) fn publish(
     rooms: &mut Rooms,
@@ -124,7 +140,8 @@ pub(super) fn publish(
     let bytes = encode(connection.publication_format()?);
     let options = &rooms.option_sets[usize::from(connection.options)].options;
     let outbox = &mut rooms.outbox;
-    // The common case by itself: a member that has room and is not being read.
+    // The common case, a member that has room and is not being read, has a path of its own, which
+    // is small enough to be inlined into the loop over the members.
     if outbox.is_corked(connection.id)
         || options.queue_high_bytes < outbox.queued_bytes(connection.id, &connection.output)
     {
@@ -172,7 +189,11 @@ fn publish_with_care(
 
 // ── admission ────────────────────────────────────────────────────────────────────────────────
 
-/// Whether one more message may be queued; applies the route's policy when not.
+/// Whether one more message may be queued. If not, applies the route's policy.
+///
+/// The queue is compared to the high watermark before the message is added: a message that is
+/// larger than the watermark can still be sent, and the queue holds at most the watermark and one
+/// message.
 fn admit(rooms: &mut Rooms, connection: &mut Connection, rule: DropRule) -> Admission {
     if !connection.life.takes_messages() {
         return Admission::Refused(Sent::Gone);
@@ -181,12 +202,13 @@ fn admit(rooms: &mut Rooms, connection: &mut Connection, rule: DropRule) -> Admi
     if has_room(rooms, connection, high_bytes) {
         return Admission::Admitted;
     }
-    // Flush before judging: a queue that was never offered to the kernel says nothing about the
-    // peer. Afterwards nothing is corked, so the policies see all that is queued.
+    // Flush before a policy acts: a queue that was never offered to the kernel says nothing about
+    // the peer. Afterwards the cork is empty, so the policies see all queued messages.
     spill_cork(rooms, connection);
     if !connection.output.is_blocked() {
         flush(rooms, connection);
     }
+    // The write may have failed, which ends the connection.
     if !connection.life.takes_messages() {
         return Admission::Refused(Sent::Gone);
     }
@@ -206,6 +228,7 @@ fn admit(rooms: &mut Rooms, connection: &mut Connection, rule: DropRule) -> Admi
         }
         Overflow::LatestPerKey => match rule {
             DropRule::ByKey(key) => Admission::Replaces { key },
+            // A message without a key has no older one to replace.
             DropRule::Allowed | DropRule::Never => make_room(rooms, connection, high_bytes),
         },
         Overflow::DropOldest => make_room(rooms, connection, high_bytes),
@@ -217,7 +240,8 @@ fn has_room(rooms: &Rooms, connection: &Connection, high_bytes: usize) -> bool {
     rooms.outbox.queued_bytes(connection.id, &connection.output) <= high_bytes
 }
 
-/// Drops the oldest messages until the queue is at its watermark, where that can be.
+/// Drops the oldest messages until the queue is at its watermark. Refuses the new message when that
+/// cannot be reached: messages of which bytes were written, and replies, must stay.
 fn make_room(rooms: &mut Rooms, connection: &mut Connection, high_bytes: usize) -> Admission {
     let dropped = rooms.outbox.drop_oldest(&mut connection.output, high_bytes);
     rooms.stats.dropped += dropped;
@@ -251,8 +275,8 @@ fn replace(rooms: &mut Rooms, connection: &mut Connection, key: u64, bytes: Byte
 
 // ── queueing ─────────────────────────────────────────────────────────────────────────────────
 
-/// Whether the open tail of the queue is the place for the next message: there is nothing behind
-/// which the kernel would refuse it.
+/// Whether the cork is the place for the next message. A blocked socket would refuse the write of
+/// the cork, and its bytes would be copied a second time, into a node.
 #[inline]
 fn takes_cork(connection: &Connection) -> bool {
     !connection.output.is_blocked() && connection.life != Life::Handshaking
@@ -266,13 +290,16 @@ fn push(rooms: &mut Rooms, connection: &mut Connection, bytes: Bytes, rule: Drop
         .push(&mut connection.parts(), bytes, rule, options);
 }
 
-/// Before something else is queued: keeps the order.
+/// Writes the cork before bytes are queued as a node. The cork holds earlier messages of the same
+/// connection, which must leave first.
 fn spill_cork(rooms: &mut Rooms, connection: &mut Connection) {
     if rooms.outbox.is_corked(connection.id) && !rooms.outbox.is_cork_empty() {
         write_cork(rooms, connection, &[], DropRule::Never);
     }
 }
 
+/// Writes the cork when it holds `CORK_BYTES`. A callback that sends megabytes would otherwise hold
+/// them all in memory, although the kernel has room for them.
 fn spill_full_cork(rooms: &mut Rooms, connection: &mut Connection) {
     if rooms.outbox.is_corked(connection.id) && rooms.outbox.is_cork_full() {
         write_cork(rooms, connection, &[], DropRule::Never);
@@ -298,7 +325,7 @@ fn note_written(
     }
 }
 
-/// The connection's event is over, and the fast path holds: writes what was corked.
+/// The connection's event is over, and the fast path still holds: writes the cork.
 #[inline(always)]
 pub(super) fn uncork_fast(rooms: &mut Rooms, connection: &mut Connection) {
     match rooms.outbox.uncork_fast(&mut connection.transport) {
@@ -313,12 +340,12 @@ fn uncork_rest(rooms: &mut Rooms, connection: &mut Connection, result: io::Resul
     let parts = &mut connection.parts();
     let written = rooms
         .outbox
-        .settle_cork(parts, result, &[], DropRule::Never, options);
+        .queue_unwritten_cork(parts, result, &[], DropRule::Never, options);
     note_written(rooms, connection, written);
     rooms.outbox.uncork();
 }
 
-/// The connection's event is over: writes what was corked, with one system call.
+/// The connection's event is over: writes the cork with one system call.
 #[inline]
 pub(super) fn uncork(rooms: &mut Rooms, connection: &mut Connection) {
     if !rooms.outbox.is_cork_empty() {
@@ -333,9 +360,11 @@ pub(super) fn uncork(rooms: &mut Rooms, connection: &mut Connection) {
 pub(super) fn flush(rooms: &mut Rooms, connection: &mut Connection) {
     match connection.life {
         Life::Open | Life::Closing | Life::Finishing => {}
-        // What was sent early waits until the transport is ready.
+        // Messages that were sent early wait until the transport is ready. After the end there is
+        // no one to write to.
         Life::Handshaking | Life::Done | Life::Lingering => return,
     }
+    // A connection may be closed while it connects, and is then Finishing without a transport.
     if connection.transport.is_pending() {
         return;
     }
@@ -350,7 +379,8 @@ pub(super) fn flush(rooms: &mut Rooms, connection: &mut Connection) {
         Flush::Done => {
             if connection.output.unblock() {
                 connection.waits.clear_write();
-                // A failure shows at the next operation on the socket.
+                // Without interest in writing the poll would report this socket each time that the
+                // kernel frees some room. A failure shows at the next operation on the socket.
                 let _ = rooms.reregister(&mut connection.transport, connection.id, false);
             }
             note_level(rooms, connection);
@@ -366,8 +396,10 @@ pub(super) fn flush(rooms: &mut Rooms, connection: &mut Connection) {
     }
 }
 
-/// The poll is to tell when the socket takes bytes again, and the peer has until the write
-/// deadline to take some.
+/// Has the poll report when the socket takes bytes again. Until the write deadline the peer must
+/// have taken some.
+///
+/// Any progress puts the deadline off: a client with a slow network is slow, and not gone.
 fn block(rooms: &mut Rooms, connection: &mut Connection, has_progressed: bool) {
     let is_new = connection.output.block();
     if is_new || has_progressed {
@@ -381,7 +413,9 @@ fn block(rooms: &mut Rooms, connection: &mut Connection, has_progressed: bool) {
     }
 }
 
-/// Below the low watermark again: reading goes on, and the application is told.
+/// When the queue has come below the low watermark: reads the connection again, and lists it for
+/// `on_drain`. There are two marks, because with one a queue that hovers around it would pause and
+/// resume at every message.
 fn note_level(rooms: &mut Rooms, connection: &mut Connection) {
     let options = &rooms.option_sets[usize::from(connection.options)].options;
     let is_below = rooms
@@ -389,6 +423,7 @@ fn note_level(rooms: &mut Rooms, connection: &mut Connection) {
         .note_level(connection.id, &mut connection.output, options);
     if is_below {
         connection.reading.resume(Pause::Queue);
+        // Its input may have come while it was paused, and that edge is used up.
         if connection.reading.list() {
             rooms.read_again.push(connection.id.index);
         }

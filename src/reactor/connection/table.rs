@@ -1,11 +1,16 @@
-//! The table of sources: what is registered with the poll, each at its index, and the way in by id.
+//! The table of sources: everything that is registered with the poll, each at its index, and the
+//! way in by id.
 //!
-//! An id is looked up here, once an event, and the functions of the other rooms go on with
-//! `&mut Connection`. A source that has gone keeps its index until the end of the turn: what the
-//! kernel said of it in the same breath must not be taken for somebody else's who came meanwhile.
+//! An id is looked up here, once for each event, and the functions of the other rooms go on with
+//! `&mut Connection`. The look-up compares the generation, so that a stale id finds no connection.
 //!
-//! Not generic, so it is compiled once. What callbacks ask for ends here as plain data on one of the
-//! lists (dirty, read again, below the low watermark, ended), which the turn works off.
+//! A source that has been removed keeps its index until the end of the turn. The reports of one
+//! poll name indexes: if a callback closes a connection and a new one takes its index at once, a
+//! later report of the same poll, which is about the old one, would reach the new one.
+//!
+//! The table is not generic over the application's state, so it is compiled once. A request of a
+//! callback ends here as plain data on one of the lists (dirty, read again, below the low
+//! watermark, ended), which the turn empties.
 
 use std::io;
 use std::rc::Rc;
@@ -40,21 +45,29 @@ enum Source {
     Connection(Connection),
     Listener(Box<Listener>),
     Attempt(Box<Attempt>),
-    /// It ended in this turn.
+    /// The source was removed in this turn; its index is free at the end of it.
     Vacated,
 }
 
-/// So long after the last burst of messages, in nanoseconds, what it took is given back; later where
-/// nothing wakes the loop.
+/// Memory that a burst of messages took is given back this many nanoseconds after the last burst,
+/// or later when the loop sleeps meanwhile.
 const BURST_KEPT_NANOS: u64 = 1_000_000_000;
 
-/// What readiness of a source calls for.
-pub(crate) enum Ready {
-    /// Nothing.
-    Nothing,
+/// The result of the fast path for a source that is ready.
+pub(crate) enum FastReady {
     /// A WebSocket has short messages for us; see `connection::fast_path`.
-    Fast(FastMessages),
-    /// The connection is to be read; the fast path may have read once already.
+    Messages(FastMessages),
+    /// The fast path does not hold.
+    NotEligible,
+    /// A read was done, whose result the general way must look at.
+    FellBack(io::Result<usize>),
+}
+
+/// The loop's next step for a source that is ready.
+pub(crate) enum Ready {
+    /// There is no step.
+    Nothing,
+    /// The connection is corked, and is to be read; the fast path may have read once already.
     Read {
         id: ConnId,
         first: Option<io::Result<usize>>,
@@ -63,7 +76,7 @@ pub(crate) enum Ready {
     Opened(ConnId),
     /// The listener is to accept.
     Accept,
-    /// An attempt to connect has come to something.
+    /// An attempt to connect may have succeeded or failed.
     Attempt,
 }
 
@@ -74,19 +87,19 @@ pub(crate) struct FastMessages {
     pub(crate) handler: u32,
     pub(crate) route: u16,
     pub(crate) role: Role,
-    /// So many bytes are in the input buffer.
+    /// How many bytes are in the input buffer.
     pub(crate) count: usize,
 }
 
-/// What a delivery by the general way starts from.
+/// The input that the general way delivers next.
 pub(crate) enum Delivery {
-    /// Nothing to deliver.
+    /// There is none.
     Nothing,
-    /// Past the last word: input is to be discarded.
+    /// We have sent our last bytes: input is to be discarded.
     Discards,
     /// The end of stream is to be delivered.
     End,
-    /// So many bytes in the input buffer, for this handler; `arrived` is for
+    /// `length` bytes in the input buffer, for this handler. `arrived` is for
     /// [`Table::delivered`].
     Bytes {
         handler: u32,
@@ -95,12 +108,12 @@ pub(crate) enum Delivery {
     },
 }
 
-/// What the role wants of the heartbeat behind a delivery.
+/// The change of the heartbeat's deadline that a role wants after a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Heartbeat {
-    /// The role has set its deadline, or leaves the one there was.
+    /// The role has set the deadline itself, or keeps the one that is set.
     Unchanged,
-    /// The next one is so many nanoseconds away.
+    /// The next heartbeat is due after this many nanoseconds.
     In(u64),
     /// There is none.
     Off,
@@ -111,13 +124,13 @@ pub(crate) struct Table {
     rooms: Rooms,
     connection_count: usize,
     next_generation: u32,
-    /// Places to be freed at the end of the turn.
+    /// Indexes to be freed at the end of the turn.
     vacated: Vec<usize>,
-    /// Listeners that paused until a connection ends.
+    /// Listeners that pause until a connection is removed.
     paused_listeners: Vec<u32>,
     /// Most sources since memory was last given back.
     sources_high_water: usize,
-    /// The last poll after a burst of messages.
+    /// When the last poll after a burst of messages was.
     burst_at: u64,
 }
 
@@ -181,18 +194,20 @@ impl Table {
     }
 
     /// The kernel's poll, where there is one.
+    #[cfg(all(unix, feature = "signals"))]
     pub(crate) fn registry(&self) -> Option<&Registry> {
         self.rooms.registry.as_ref()
     }
 
     // ── options ──────────────────────────────────────────────────────────────────────────────
 
-    /// Keeps options for connections to name by an index; those that are alike are kept once, as a
-    /// client that connects again and again has the same ones each time.
+    /// Keeps options, and returns the index by which connections name them. Equal options are kept
+    /// once: a client that connects again and again brings the same ones each time, and they are
+    /// never removed.
     ///
     /// # Errors
     ///
-    /// When there are 65,536 different ones already.
+    /// When there are 65,536 different sets already: the index has 16 bits in each connection.
     pub(crate) fn add_options(&mut self, options: ConnectionOptions) -> io::Result<u16> {
         let sets = &mut self.rooms.option_sets;
         let known = sets.iter().position(|known| known.options == options);
@@ -218,8 +233,12 @@ impl Table {
         self.next_generation
     }
 
-    /// Adds a connection and watches it. One whose transport is not ready is handshaking; its handler
-    /// opens it when it is.
+    /// Adds a connection and registers it with the poll. A connection whose transport is not ready
+    /// is handshaking, and is opened when the transport is ready.
+    ///
+    /// # Errors
+    ///
+    /// When the poll refuses it, or its transport has failed. It is not in the table then.
     pub(crate) fn insert(
         &mut self,
         transport: Transport,
@@ -249,7 +268,7 @@ impl Table {
         Ok(id)
     }
 
-    /// Adds a listener and watches it.
+    /// Adds a listener and registers it with the poll.
     pub(crate) fn insert_listener(
         &mut self,
         mut listener: Box<Listener>,
@@ -257,7 +276,7 @@ impl Table {
         let generation = self.next_generation();
         let entry = self.sources.vacant_entry();
         let index = entry.key();
-        listener.generation = generation;
+        listener.set_generation(generation);
         listener.register(self.rooms.registry.as_ref(), Token(index))?;
         entry.insert(Source::Listener(listener));
         Ok(ListenerId(ConnId {
@@ -266,10 +285,15 @@ impl Table {
         }))
     }
 
-    /// Adds an attempt to connect and watches it. Returns its index.
+    /// Adds an attempt to connect and registers it with the poll. Returns its index.
+    ///
+    /// An attempt has an index of its own and not its connection's, because several attempts of one
+    /// connection can be under way.
     pub(crate) fn insert_attempt(&mut self, mut attempt: Box<Attempt>) -> io::Result<u32> {
         let entry = self.sources.vacant_entry();
         let index = entry.key();
+        // A non-blocking connect that has ended makes the socket writable. Source: connect(2),
+        // `EINPROGRESS`.
         attempt.transport.register(
             self.rooms.registry.as_ref(),
             Token(index),
@@ -281,7 +305,7 @@ impl Table {
 
     fn vacate(&mut self, index: u32) -> Option<Source> {
         match std::mem::replace(self.sources.get_mut(index as usize)?, Source::Vacated) {
-            // Vacated before; its place is freed once.
+            // Vacated before in this turn; its index must be freed only once.
             Source::Vacated => None,
             source => {
                 self.vacated.push(index as usize);
@@ -321,18 +345,26 @@ impl Table {
 
     /// Removes a connection and closes its socket.
     fn remove(&mut self, id: ConnId) {
-        let Some((connection, rooms)) = self.split(id) else {
-            return;
-        };
-        rooms.outbox.clear(&mut connection.output);
-        self.vacate(id.index);
-        self.connection_count -= 1;
-        for index in std::mem::take(&mut self.paused_listeners) {
-            self.accept_again(index);
+        if let Some((connection, rooms)) = self.split(id) {
+            rooms.outbox.clear(&mut connection.output);
+            self.note_removed(id.index);
         }
     }
 
-    /// The turn is over: places of sources that have gone may be taken again.
+    /// The connection at this index goes, and closes its socket; a listener that waits for room accepts
+    /// again.
+    fn note_removed(&mut self, index: u32) {
+        self.vacate(index);
+        self.connection_count -= 1;
+        // There is room for another connection. All paused listeners try: each takes at most what
+        // the limit allows, and pauses again.
+        for listener in std::mem::take(&mut self.paused_listeners) {
+            self.accept_again(listener);
+        }
+    }
+
+    /// Frees the indexes of sources that were removed in this turn. Called at its end, when every
+    /// report of the poll has been handled.
     pub(crate) fn free_vacated(&mut self) {
         for index in self.vacated.drain(..) {
             self.sources.remove(index);
@@ -379,21 +411,22 @@ impl Table {
             .is_some_and(|connection| connection.life == Life::Open)
     }
 
-    /// What its bytes mean, while it takes messages.
+    /// The protocol of a connection that takes messages.
     pub(crate) fn protocol_mut(&mut self, id: ConnId) -> Option<&mut Protocol> {
         self.split_open(id)
             .map(|(connection, _)| &mut connection.protocol)
     }
 
-    /// What its bytes mean, whichever state its life is in.
-    pub(crate) fn any_protocol_mut(&mut self, id: ConnId) -> Option<&mut Protocol> {
-        self.split(id)
-            .map(|(connection, _)| &mut connection.protocol)
+    /// Where a connection is in its life, whether its input may be delivered now, and its protocol.
+    pub(crate) fn parser_of(&mut self, id: ConnId) -> Option<(Life, bool, &mut Protocol)> {
+        let (connection, _) = self.split(id)?;
+        let may_read = connection.reading.may_read();
+        Some((connection.life, may_read, &mut connection.protocol))
     }
 
     pub(crate) fn listener(&self, id: ListenerId) -> Option<&Listener> {
         match self.sources.get(id.0.index as usize) {
-            Some(Source::Listener(listener)) if listener.generation == id.0.generation => {
+            Some(Source::Listener(listener)) if listener.generation() == id.0.generation => {
                 Some(listener)
             }
             _ => None,
@@ -407,7 +440,7 @@ impl Table {
         }
     }
 
-    /// The first listener that `is_it` says yes to, with its index.
+    /// The index of the first listener for which `is_it` returns `true`.
     pub(crate) fn find_listener(&self, is_it: impl Fn(&Listener) -> bool) -> Option<u32> {
         self.sources
             .iter()
@@ -432,7 +465,7 @@ impl Table {
             .count()
     }
 
-    /// How many connections there are, of every kind, lingering ones included.
+    /// How many connections there are: of every protocol, also those that connect or linger.
     pub(crate) fn connection_count(&self) -> usize {
         self.connection_count
     }
@@ -448,43 +481,85 @@ impl Table {
 
     // ── what comes in ────────────────────────────────────────────────────────────────────────
 
-    /// The poll says that a source is ready. A connection that the fast path takes is read at once,
-    /// into `input`; its replies are corked until [`delivered_fast`](Self::delivered_fast).
+    /// Handles a report of the poll where the fast path holds: the connection is read at once, into
+    /// `input`, and its replies are corked until [`delivered_fast`](Self::delivered_fast). In all other
+    /// cases [`ready`](Self::ready) is asked, with what a read has brought.
     #[inline(always)]
-    pub(crate) fn ready(&mut self, index: usize, readiness: Readiness, input: &mut [u8]) -> Ready {
+    pub(crate) fn ready_fast(
+        &mut self,
+        index: usize,
+        readiness: Readiness,
+        input: &mut [u8],
+    ) -> FastReady {
+        let Table { sources, rooms, .. } = self;
+        let Some(Source::Connection(connection)) = sources.get_mut(index) else {
+            return FastReady::NotEligible;
+        };
+        if !readiness.readable || readiness.read_closed || readiness.urgent {
+            return FastReady::NotEligible;
+        }
+        match read::read_fast(rooms, connection, input) {
+            FastRead::Bytes { role, count } => FastReady::Messages(FastMessages {
+                id: connection.id,
+                handler: connection.handler,
+                route: connection.route,
+                role,
+                count,
+            }),
+            FastRead::NotEligible => FastReady::NotEligible,
+            FastRead::FellBack(result) => FastReady::FellBack(result),
+        }
+    }
+
+    /// The poll says that a source is ready, for which the fast path does not hold. `first` is what a
+    /// read has brought already.
+    pub(crate) fn ready(
+        &mut self,
+        index: usize,
+        readiness: Readiness,
+        first: Option<io::Result<usize>>,
+    ) -> Ready {
         let Table { sources, rooms, .. } = self;
         let connection = match sources.get_mut(index) {
             Some(Source::Connection(connection)) => connection,
-            Some(Source::Listener(listener)) if listener.accepting == Accepting::Ready => {
+            Some(Source::Listener(listener)) if listener.accepting() == Accepting::Ready => {
                 return Ready::Accept;
             }
             Some(Source::Attempt(_)) => return Ready::Attempt,
+            // A listener that pauses leaves its clients in the backlog: it tries again when there
+            // is room, or after its timer, without another report.
             Some(Source::Listener(_) | Source::Vacated) | None => return Ready::Nothing,
         };
         if connection.life == Life::Handshaking {
             return progress(rooms, connection);
         }
+        // Only a read finds the end of stream or the error that was reported.
         let is_readable = readiness.readable || readiness.read_closed;
+        // Remembered even if reading is paused: the edge is not reported again.
         if is_readable {
             connection
                 .reading
                 .note_readable(readiness.read_closed, readiness.urgent);
         }
+        // Before the read, so that its replies find room and an empty queue.
         if readiness.writable && connection.output.is_blocked() {
             send::flush(rooms, connection);
         }
-        if !is_readable {
-            return Ready::Nothing;
+        match is_readable {
+            true => begin_read(rooms, connection, first),
+            false => Ready::Nothing,
         }
-        Self::begin_read(rooms, connection, input)
     }
 
-    /// The turn of a source that is on the list of those that are read again has come.
-    pub(crate) fn ready_again(&mut self, index: u32, input: &mut [u8]) -> Ready {
+    /// Handles a source on the list of those that are read again, as [`ready`](Self::ready) does.
+    ///
+    /// The list holds indexes and not ids: a flag of the connection says whether it is meant, so
+    /// that a new connection at the same index is not read by mistake.
+    pub(crate) fn ready_again(&mut self, index: u32) -> Ready {
         let Table { sources, rooms, .. } = self;
         match sources.get_mut(index as usize) {
             Some(Source::Connection(connection)) => match connection.reading.unlist() {
-                true => Self::begin_read(rooms, connection, input),
+                true => begin_read(rooms, connection, None),
                 false => Ready::Nothing,
             },
             Some(Source::Listener(_)) => Ready::Accept,
@@ -492,28 +567,11 @@ impl Table {
         }
     }
 
-    #[inline(always)]
-    fn begin_read(rooms: &mut Rooms, connection: &mut Connection, input: &mut [u8]) -> Ready {
-        let id = connection.id;
-        let option_set = &rooms.option_sets[usize::from(connection.options)];
-        rooms.outbox.cork(id, option_set.drops_messages);
-        match read::read_fast(rooms, connection, input) {
-            FastRead::Bytes { role, count } => Ready::Fast(FastMessages {
-                id,
-                handler: connection.handler,
-                route: connection.route,
-                role,
-                count,
-            }),
-            FastRead::NotEligible => Ready::Read { id, first: None },
-            FastRead::FellBack(result) => Ready::Read {
-                id,
-                first: Some(result),
-            },
-        }
-    }
-
-    /// The fast path has delivered: writes the replies, and keeps `rest`, which was not consumed.
+    /// Ends an event of the fast path: writes the replies, and keeps `rest`, which was not
+    /// consumed.
+    ///
+    /// This is the second look-up of the event. The first one cannot be kept, because callbacks
+    /// have had the reactor in between and may have ended the connection.
     #[inline(always)]
     pub(crate) fn delivered_fast(&mut self, id: ConnId, rest: &[u8], heartbeat: Heartbeat) {
         let Some((connection, rooms)) = self.split(id) else {
@@ -531,7 +589,7 @@ impl Table {
         send::uncork(rooms, connection);
     }
 
-    /// Reads once by the general way. `first` is what the fast path has read already.
+    /// Reads once by the general way. `first` is the result of a read of the fast path.
     pub(crate) fn read(
         &mut self,
         id: ConnId,
@@ -553,7 +611,8 @@ impl Table {
         }
     }
 
-    /// The general way has delivered: keeps `rest`, which was not consumed, and says what is next.
+    /// Ends a delivery of the general way: keeps `rest`, which was not consumed, and returns the
+    /// next step.
     pub(crate) fn delivered(
         &mut self,
         id: ConnId,
@@ -569,7 +628,7 @@ impl Table {
         }
     }
 
-    /// From here to [`uncork`](Self::uncork) the connection's own replies gather.
+    /// Lends the cork to a connection until [`uncork`](Self::uncork): its own replies gather there.
     pub(crate) fn cork(&mut self, id: ConnId) {
         if let Some((connection, rooms)) = self.split(id) {
             let option_set = &rooms.option_sets[usize::from(connection.options)];
@@ -577,7 +636,7 @@ impl Table {
         }
     }
 
-    /// The connection's event is over: writes what was corked.
+    /// Ends a connection's event: writes the cork.
     pub(crate) fn uncork(&mut self, id: ConnId) {
         match self.split(id) {
             Some((connection, rooms)) => send::uncork(rooms, connection),
@@ -585,13 +644,13 @@ impl Table {
         }
     }
 
-    /// Whether the handler is to be told of the end of stream; answers yes once.
+    /// Whether the end of stream is to be delivered to the handler. Returns `true` once.
     pub(crate) fn take_end(&mut self, id: ConnId) -> bool {
         self.split(id)
             .is_some_and(|(connection, _)| connection.reading.take_end())
     }
 
-    /// Reads and throws away what comes behind our last words.
+    /// Reads and throws away input that comes after our last bytes.
     pub(crate) fn discard(&mut self, id: ConnId, input: &mut [u8], budget_bytes: usize) {
         let Some((connection, rooms)) = self.split(id) else {
             return;
@@ -607,12 +666,13 @@ impl Table {
         self.rooms.outbox.fast_path()
     }
 
-    /// Nothing more is delivered by the fast path.
+    /// Ends the fast path for whichever connection is corked.
     pub(crate) fn leave_fast_path_of_all(&mut self) {
         self.rooms.outbox.leave_fast_path_of_all();
     }
 
-    /// Whether what the peer sends is read now. While it is not, silence is no sign of its death.
+    /// Whether the peer's bytes are read now. While they are not, its silence does not mean that it
+    /// has gone.
     pub(crate) fn may_read(&self, id: ConnId) -> bool {
         self.connection(id)
             .is_some_and(|connection| connection.reading.may_read())
@@ -625,7 +685,8 @@ impl Table {
         };
         rooms.outbox.leave_fast_path(id);
         connection.reading.pause(reason);
-        // The application that pauses over a full queue is told when there is room.
+        // A proxy pauses its source while its sink has bytes queued, and resumes in `on_drain`. If
+        // this queue is between the two marks, `on_drain` must come all the same.
         let low_bytes = connection.options(rooms).queue_low_bytes;
         let queued_bytes = rooms.outbox.queued_bytes(id, &connection.output);
         if reason == Pause::Application && low_bytes < queued_bytes {
@@ -633,7 +694,8 @@ impl Table {
         }
     }
 
-    /// A reason not to read is gone.
+    /// Removes a reason not to read. Lists the connection, because its input may have come while it
+    /// was paused and its edge is used up.
     pub(crate) fn resume(&mut self, id: ConnId, reason: Pause) {
         if let Some((connection, rooms)) = self.split_open(id)
             && connection.reading.resume(reason)
@@ -647,24 +709,24 @@ impl Table {
         std::mem::take(&mut self.rooms.read_again)
     }
 
-    /// A listener accepts now.
+    /// Marks a listener as accepting, so that reports of the poll reach it again.
     pub(crate) fn begin_accept(&mut self, index: u32) {
         if let Some(listener) = self.listener_mut(index) {
-            listener.accepting = Accepting::Ready;
+            listener.set_accepting(Accepting::Ready);
         }
     }
 
     /// Has a listener accept in the next turn.
     pub(crate) fn accept_again(&mut self, index: u32) {
         if let Some(Source::Listener(listener)) = self.sources.get_mut(index as usize)
-            && listener.accepting != Accepting::Queued
+            && listener.accepting() != Accepting::Queued
         {
-            listener.accepting = Accepting::Queued;
+            listener.set_accepting(Accepting::Queued);
             self.rooms.read_again.push(index);
         }
     }
 
-    /// Has a listener accept when a connection has ended.
+    /// Has a listener accept when a connection has been removed.
     pub(crate) fn accept_when_room(&mut self, index: u32) {
         self.paused_listeners.push(index);
     }
@@ -687,7 +749,7 @@ impl Table {
         }
     }
 
-    /// Queues a frame of the application that is no message: admitted as a message is.
+    /// Queues a frame of the application that is not a message. It is admitted as a message is.
     pub(crate) fn send_frame(&mut self, id: ConnId, frame: &[u8]) -> Sent {
         match self.split(id) {
             Some((connection, rooms)) => send::send_frame(rooms, connection, frame),
@@ -709,7 +771,8 @@ impl Table {
         }
     }
 
-    /// Queues a publication for a member; `None` when it takes none, or has it already.
+    /// Queues a publication for a member. Returns `None` when the member takes no publications, or
+    /// has this one already.
     #[inline]
     pub(crate) fn publish(
         &mut self,
@@ -734,7 +797,7 @@ impl Table {
         self.rooms.outbox.has_dirty()
     }
 
-    /// Flushes every connection that has something to say and is not blocked.
+    /// Flushes every connection that has queued bytes and is not blocked.
     pub(crate) fn flush_dirty(&mut self) {
         let mut dirty = self.rooms.outbox.take_dirty();
         for id in dirty.drain(..) {
@@ -757,8 +820,8 @@ impl Table {
         self.rooms.outbox.take_below_low_mark()
     }
 
-    /// Whether the application is to hear that a connection's queue has come below the low
-    /// watermark; answers yes once.
+    /// Whether `on_drain` is due for a connection. Returns `true` once. `false` when it has ended
+    /// since it was listed.
     pub(crate) fn take_low_mark_of(&mut self, id: ConnId) -> bool {
         self.split_open(id)
             .is_some_and(|(connection, _)| connection.output.take_below_low_mark())
@@ -773,9 +836,9 @@ impl Table {
         }
     }
 
-    pub(crate) fn finish(&mut self, id: ConnId, close: Close, lingers: bool) {
+    pub(crate) fn finish(&mut self, id: ConnId, words: &[u8], close: Close, lingers: bool) {
         if let Some((connection, rooms)) = self.split(id) {
-            end::finish(rooms, connection, close, lingers);
+            end::finish(rooms, connection, words, close, lingers);
         }
     }
 
@@ -796,7 +859,7 @@ impl Table {
         end::abort(rooms, connection, cause);
     }
 
-    /// Every connection ends because the loop does.
+    /// Ends every connection because the loop ends.
     pub(crate) fn abort_all(&mut self, cause: CloseCause) {
         let Table { sources, rooms, .. } = self;
         for (_, source) in sources {
@@ -816,7 +879,8 @@ impl Table {
         std::mem::take(&mut self.rooms.ended)
     }
 
-    /// What `on_close` gets, with the handler and the subscriptions of the connection; once.
+    /// Takes out what the call of `on_close` needs: the cause, the handler and the subscriptions.
+    /// Returns `None` the second time.
     pub(crate) fn take_close(&mut self, id: ConnId) -> Option<(Box<Close>, u32, Subscriptions)> {
         let (connection, _) = self.split(id)?;
         let close = connection.close.take()?;
@@ -829,15 +893,17 @@ impl Table {
         let Some((connection, rooms)) = self.split(id) else {
             return;
         };
-        if !end::linger(rooms, connection) {
-            self.remove(id);
+        if end::linger(rooms, connection) {
+            return;
         }
+        rooms.outbox.clear(&mut connection.output);
+        self.note_removed(id.index);
     }
 
     // ── deadlines ────────────────────────────────────────────────────────────────────────────
 
-    /// Sets what an open connection waits for; the deadline that it had is forgotten. From the first
-    /// step of closing on one absolute deadline holds.
+    /// Sets the deadline of an open connection in place of the one that it had. Does nothing from
+    /// the first step of closing on, because then one absolute deadline holds.
     #[inline]
     pub(crate) fn set_deadline(&mut self, id: ConnId, deadline: Deadline, after_nanos: u64) {
         if let Some((connection, rooms)) = self.split(id) {
@@ -845,7 +911,7 @@ impl Table {
         }
     }
 
-    /// An open connection waits for nothing any more.
+    /// Clears the deadline of an open connection.
     pub(crate) fn clear_deadline(&mut self, id: ConnId) {
         if let Some((connection, _)) = self.split(id) {
             clear_deadline(connection);
@@ -859,7 +925,7 @@ impl Table {
         }
     }
 
-    /// What a connection waits for.
+    /// The deadline that is set for a connection, apart from the write deadline.
     pub(crate) fn waits_for(&self, id: ConnId) -> Option<Deadline> {
         self.connection(id)?.waits.waits_for()
     }
@@ -870,13 +936,13 @@ impl Table {
         self.rooms.deadlines.next_due()
     }
 
-    /// The connections that are looked at next, where their time has come.
+    /// The earliest bucket of connections to look at, if its time has come.
     #[inline]
     pub(crate) fn pop_due(&mut self) -> Option<(CoarseTime, Vec<ConnId>)> {
         self.rooms.deadlines.pop_due(self.rooms.now)
     }
 
-    /// What has passed for a connection that was filed at `filed`.
+    /// The deadline that has passed for a connection that was filed at `filed`.
     pub(crate) fn take_passed(&mut self, id: ConnId, filed: CoarseTime) -> Option<Deadline> {
         let (connection, rooms) = self.split(id)?;
         let now = rooms.now;
@@ -885,9 +951,9 @@ impl Table {
             .take_passed(id, &mut connection.waits, filed, now)
     }
 
-    // ── what a connection is for ─────────────────────────────────────────────────────────────
+    // ── purpose of a connection ──────────────────────────────────────────────────────────────
 
-    /// The connection speaks another protocol from here on, with options of its own.
+    /// Changes the protocol of a connection (HTTP becomes a WebSocket), and its options if given.
     pub(crate) fn set_protocol(&mut self, id: ConnId, protocol: Protocol, options: Option<u16>) {
         if let Some((connection, rooms)) = self.split_open(id) {
             rooms.outbox.leave_fast_path(id);
@@ -896,21 +962,21 @@ impl Table {
         }
     }
 
-    /// The connection belongs to this part of its handler.
+    /// Sets the route of its handler that a connection belongs to.
     pub(crate) fn set_route(&mut self, id: ConnId, route: u16) {
         if let Some((connection, _)) = self.split_open(id) {
             connection.route = route;
         }
     }
 
-    /// From here on `on_close` is owed.
+    /// Notes that `on_open` is called for a connection, so that its `on_close` will be called too.
     pub(crate) fn mark_opened(&mut self, id: ConnId) {
         if let Some((connection, _)) = self.split_open(id) {
             connection.is_opened = true;
         }
     }
 
-    /// How publications are encoded for it from now on.
+    /// Sets how publications to a connection are encoded from now on.
     pub(crate) fn set_wire_format(&mut self, id: ConnId, wire_format: WireFormat) {
         if let Some((connection, _)) = self.split_open(id) {
             connection.wire_format = Some(wire_format);
@@ -924,7 +990,8 @@ impl Table {
         may_subscribe.then_some(&mut connection.subscriptions)
     }
 
-    /// Leaves the connection out of the publication of this mark, as if it had been queued already.
+    /// Leaves a connection out of the publication of this mark, as if the connection had it
+    /// already.
     pub(crate) fn leave_out(&mut self, id: ConnId, mark: u64) {
         if let Some((connection, _)) = self.split(id) {
             connection.last_publication = mark;
@@ -939,8 +1006,8 @@ impl Table {
 
     // ── connecting ───────────────────────────────────────────────────────────────────────────
 
-    /// Whether a connection still waits for a transport: also one that was closed behind what was
-    /// sent.
+    /// Whether a connection still waits for a transport. A connection that was closed while it
+    /// connects does, if messages were sent before: they are delivered first.
     pub(crate) fn wants_transport(&self, id: ConnId) -> bool {
         self.connection(id).is_some_and(|connection| {
             connection.transport.is_pending()
@@ -948,12 +1015,14 @@ impl Table {
         })
     }
 
-    /// A connection that was handshaking has its transport. Returns whether its handler is to open
-    /// it now.
+    /// Gives a handshaking connection its transport. Returns whether its handler is to open it now.
+    ///
+    /// The transport moves from the index of the attempt to that of the connection, so it is
+    /// registered again under the connection's token. That reports bytes that have come already.
     ///
     /// # Errors
     ///
-    /// When it cannot be watched, or the transport's own handshake fails.
+    /// When the poll refuses it, or the transport's own handshake fails.
     pub(crate) fn adopt_transport(
         &mut self,
         id: ConnId,
@@ -969,7 +1038,7 @@ impl Table {
         connection.output.unblock();
         rooms.stats.connected += 1;
         if connection.life != Life::Handshaking {
-            // It was closed meanwhile; what was sent before that is flushed all the same.
+            // It was closed while it connected. Messages that were sent before are flushed first.
             rooms.outbox.mark_dirty(id, &mut connection.output);
             return Ok(false);
         }
@@ -992,15 +1061,15 @@ impl Table {
             && self.rooms.ended.is_empty()
     }
 
-    /// Gives back what a burst has taken; called before each poll. `has_spare` when buffers of
-    /// large messages were used. Returns whether the burst is long over.
+    /// Gives back memory that a burst took. Called before each poll. `has_spare` says whether
+    /// buffers of large messages were used. Returns whether the last burst is long over.
     pub(crate) fn give_back_memory(&mut self, has_spare: bool) -> bool {
         let rooms = &mut self.rooms;
         if rooms.outbox.take_burst() || has_spare {
             self.burst_at = rooms.now;
         }
-        // A topic with many members has a burst at each publication: to take the memory anew costs
-        // as much as the publication itself.
+        // Not at once: a topic with many members has a burst at each publication, and allocating
+        // the memory again would cost as much as the publication itself.
         let is_over = BURST_KEPT_NANOS <= rooms.now - self.burst_at;
         if is_over {
             rooms.outbox.give_back_memory();
@@ -1008,8 +1077,9 @@ impl Table {
             give_back(&mut rooms.read_again);
             give_back(&mut self.vacated);
         }
-        // Looks at every place, so only each time a quarter is left: a constant for each source. A
-        // connection near the end holds all before it, and their places are taken again.
+        // `shrink_to_fit` visits every free index. Done only each time that a quarter of the
+        // sources is left, it costs a constant for each source. A slab can only drop free indexes
+        // at its end: one connection near the end keeps all before it, which are used again.
         if self.sources.len() <= self.sources_high_water / 4 && BURST < self.sources.capacity() {
             self.sources_high_water = self.sources.len();
             self.sources.shrink_to_fit();
@@ -1018,7 +1088,19 @@ impl Table {
     }
 }
 
-/// The transport of a handshaking connection has something: it goes on.
+/// Corks a connection that is to be read.
+fn begin_read(
+    rooms: &mut Rooms,
+    connection: &mut Connection,
+    first: Option<io::Result<usize>>,
+) -> Ready {
+    let id = connection.id;
+    let option_set = &rooms.option_sets[usize::from(connection.options)];
+    rooms.outbox.cork(id, option_set.drops_messages);
+    Ready::Read { id, first }
+}
+
+/// Goes on with the transport's own handshake after a report of the poll.
 fn progress(rooms: &mut Rooms, connection: &mut Connection) -> Ready {
     match connection.transport.progress() {
         Ok(Progress::Handshaking) => Ready::Nothing,
@@ -1034,7 +1116,8 @@ fn progress(rooms: &mut Rooms, connection: &mut Connection) -> Ready {
     }
 }
 
-/// The transport carries the protocol's bytes from here on.
+/// Opens a connection: its transport carries the protocol's bytes from here on, first those that
+/// were sent while it connected.
 fn open(rooms: &mut Rooms, connection: &mut Connection) {
     connection.life = Life::Open;
     connection.waits.clear();
@@ -1063,7 +1146,7 @@ fn clear_deadline(connection: &mut Connection) {
     }
 }
 
-/// A time for [`Table::set_deadline`].
+/// Returns a time in nanoseconds for [`Table::set_deadline`].
 pub(crate) fn deadline_nanos(after: Duration) -> u64 {
     CoarseTime::bounded_nanos(after)
 }
@@ -1089,9 +1172,9 @@ mod tests {
     }
 
     #[test]
-    fn the_65_537th_set_of_options_is_an_error_and_not_anothers() {
+    fn the_65_537th_set_of_options_is_refused() {
         let mut table = Table::new(ConnectionOptions::default(), None, 0);
-        // Each is compared with all before it; they are put in without, to save the time.
+        // Put in directly: `add_options` would compare each with all before it.
         for _ in 1..=u16::MAX {
             table.rooms.option_sets.push(OptionSet::new(options(1)));
         }

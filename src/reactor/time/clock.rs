@@ -1,4 +1,4 @@
-//! The time: the kernel's, which only goes forward, or that of a simulation.
+//! The clock: the kernel's monotonic clock, or that of a simulation.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use crate::protocol::http;
 
-/// Where the clock of a simulation stops, in nanoseconds: after four years. Deadlines count coarse
-/// time in 32 bits, so that the moment and the longest timeout, which is a little longer than this,
-/// can be added without an overflow.
+/// The moment at which the clock of a simulation stops, in nanoseconds: after four years. Deadlines
+/// count coarse time in 32 bits; with this limit the moment and the longest timeout can be added
+/// without an overflow.
 pub(crate) const SIM_NANOS_MAX: u64 = 4 * 365 * 24 * 3600 * 1_000_000_000;
 
-/// A duration in nanoseconds, up to 584 years. `Duration::as_nanos` counts in 128 bits.
+/// Returns a duration in nanoseconds, at most 584 years. `Duration::as_nanos` counts in 128 bits,
+/// which costs more.
 #[inline]
 pub(crate) fn nanos(duration: Duration) -> u64 {
     duration
@@ -20,7 +21,7 @@ pub(crate) fn nanos(duration: Duration) -> u64 {
         .saturating_add(u64::from(duration.subsec_nanos()))
 }
 
-/// Tells nanoseconds since the start of the reactor.
+/// Counts nanoseconds since the start of the reactor.
 pub(crate) enum Clock {
     /// The kernel's monotonic clock, with its value at the start.
     System(Start),
@@ -28,9 +29,10 @@ pub(crate) enum Clock {
     Invented(SimClock),
 }
 
-/// The clock of a simulation: it stands still until it is told to go on. Clones show the same time.
+/// The clock of a simulation. It stands still between calls of [`advance`](SimClock::advance) or of
+/// [`Sim::advance`](crate::Sim::advance). Clones show the same time.
 ///
-/// A callback of a test that holds one lets time pass while it runs, as a slow callback does:
+/// With a clone a callback of a test can let time pass while it runs, as a slow callback does:
 ///
 /// ```
 /// use std::time::Duration;
@@ -54,13 +56,13 @@ pub(crate) enum Clock {
 pub struct SimClock(Rc<Cell<u64>>);
 
 impl SimClock {
-    /// Time since the start of the simulation.
+    /// Returns the time since the start of the simulation.
     pub fn now(&self) -> Duration {
         Duration::from_nanos(self.0.get())
     }
 
-    /// Lets time pass in one step: nothing that becomes due runs before the step is over. Outside of
-    /// callbacks that is a machine that was suspended;
+    /// Lets time pass in one step: timers and deadlines that become due run after the step. Outside
+    /// of callbacks this is like a machine that was suspended;
     /// [`Sim::advance`](crate::Sim::advance) stops at each moment at which something is due.
     ///
     /// The clock stops after four years.
@@ -178,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn the_clock_of_a_simulation_goes_on_when_it_is_told_and_stops_in_time() {
+    fn the_clock_of_a_simulation_advances_by_call_and_stops_before_an_overflow() {
         let clock = SimClock::default();
         let (same, shown) = (clock.clone(), Clock::Invented(clock.clone()));
         assert_eq!((same.now(), shown.now()), (Duration::ZERO, 0));

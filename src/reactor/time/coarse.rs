@@ -1,9 +1,11 @@
-//! Buckets of connections: coarse, lazy, eight bytes each.
+//! Buckets of connections by the moment at which each is looked at: eight bytes for each
+//! connection.
 //!
-//! A connection carries its own deadline in a field and changes it for nothing. Here it is filed
-//! at most once, in the bucket of some moment that is not after the deadline. When the bucket
-//! comes up the connection is asked again: not due yet, and it is filed anew. So a message costs
-//! no timer work, however often it moves the deadline.
+//! A connection has its deadline in a field of its own, and changes it with one store. Here it is
+//! filed once, in the bucket of a moment that is not after the deadline. When the bucket comes up,
+//! the connection is asked: if its deadline has been put off, it is filed anew. So a message that
+//! puts off a deadline costs no work here, however many messages come. A heap or a timer wheel
+//! would move an entry for each message, for deadlines of which almost none ever passes.
 //!
 //! Coarse time counts steps of 2^26 ns, about 67 ms: a deadline passes at most that much late, and
 //! never early.
@@ -28,16 +30,17 @@ impl CoarseTime {
         CoarseTime::after_nanos(now, CoarseTime::bounded_nanos(after))
     }
 
-    /// As [`after`](Self::after), for a time that [`bounded_nanos`](Self::bounded_nanos) has made
-    /// a number.
+    /// As [`after`](Self::after), for a time in nanoseconds from
+    /// [`bounded_nanos`](Self::bounded_nanos).
     ///
-    /// There is no overflow in the first four and a half years, where the clock of a simulation stops.
+    /// There is no overflow in the first four and a half years of a reactor. The clock of a
+    /// simulation stops before.
     #[inline]
     pub(crate) fn after_nanos(now: u64, after: u64) -> CoarseTime {
         CoarseTime(((now + after) >> SHIFT) as u32 + 1)
     }
 
-    /// A time in nanoseconds, at most half of what coarse time can count.
+    /// Returns a time in nanoseconds, at most half of the time that coarse time can count.
     pub(crate) fn bounded_nanos(time: Duration) -> u64 {
         nanos(time).min(u64::from(u32::MAX) << (SHIFT - 1))
     }
@@ -99,7 +102,7 @@ impl Buckets {
         self.next_due = self
             .buckets
             .first_key_value()
-            .map_or(u64::MAX, |(tick, _)| tick.nanos());
+            .map_or(u64::MAX, |(at, _)| at.nanos());
         bucket
     }
 }

@@ -1,12 +1,14 @@
-//! User timers: a binary heap with real cancel.
+//! Timers of the application: a binary heap in which a timer can be cancelled.
 //!
-//! Entries live in a slab and know their place in the heap, so cancelling removes at once, in
-//! logarithmic time, and gives memory back. A cancelled timer owns nothing. Time is an argument,
-//! in nanoseconds since the start of the reactor.
+//! Entries live in a slab and know their index in the heap, so cancelling removes a timer at once,
+//! in logarithmic time, and drops its closure. With the usual mark "cancelled" in the heap, a
+//! program that sets and cancels a long timer for each message would keep all of them. Time is an
+//! argument, in nanoseconds since the start of the reactor.
 
 use slab::Slab;
 
-/// Names one timer; stale once it fired (one-shot) or was cancelled.
+/// Names one timer, and no later timer. Stale when a timer of [`after`](crate::Reactor::after) has
+/// fired, or when it was cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TimerId {
     index: u32,
@@ -98,17 +100,17 @@ impl<T> Timers<T> {
         }
     }
 
-    /// Tells the timers that have been set from those that will be.
+    /// Returns a mark between the timers that have been set and those that are set later.
     pub(crate) fn mark(&self) -> u64 {
         self.next_order
     }
 
-    /// The earliest timer and when it was due, if that is not after `now` and it was set before
-    /// `mark`.
+    /// Returns the earliest timer and its moment, if it is due at `now` and was set before `mark`.
     pub(crate) fn peek_due(&self, now: u64, mark: u64) -> Option<(TimerId, u64)> {
         let index = *self.heap.first()?;
         let entry = &self.entries[index as usize];
-        // One that was set later comes after all that were due as early, so none is passed over.
+        // A timer that was set after the mark is due at `now` at the earliest, and comes after
+        // those of the same moment. So it hides no timer that is due.
         (entry.due <= now && entry.order < mark).then_some((
             TimerId {
                 index,
@@ -118,13 +120,13 @@ impl<T> Timers<T> {
         ))
     }
 
-    /// What a timer holds; `None` when it is stale.
+    /// The value of a timer; `None` when the id is stale.
     pub(crate) fn get_mut(&mut self, id: TimerId) -> Option<&mut T> {
         let entry = self.entries.get_mut(id.index as usize)?;
         (entry.generation == id.generation).then_some(&mut entry.value)
     }
 
-    /// Makes a timer due at another time; nothing happens when it is stale.
+    /// Moves a timer to another moment. Does nothing when the id is stale.
     pub(crate) fn reschedule(&mut self, id: TimerId, due: u64) {
         let order = self.next_order;
         let Some(entry) = self.entries.get_mut(id.index as usize) else {
@@ -146,9 +148,9 @@ impl<T> Timers<T> {
         self.heap.len()
     }
 
-    // A million timers that were cancelled should not be remembered by their table. Each time a
-    // quarter is left, so that it costs a constant for each timer; and when none is, because the
-    // slab can only drop its end.
+    // A million cancelled timers should not keep their memory. Done each time that a quarter is
+    // left, so that it costs a constant for each timer. A slab can only drop free indexes at its
+    // end, so it may give back all only when the last timer has gone.
     fn give_back_memory(&mut self) {
         if self.heap.len() <= self.high_water / 4 && 1024 < self.entries.capacity() {
             self.high_water = self.heap.len();

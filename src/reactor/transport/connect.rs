@@ -1,6 +1,6 @@
 //! One address of a connection that is being made, and the race of several.
 //!
-//! Data and system calls; who tries what next is decided in `reactor::connect`.
+//! Data and system calls only; `reactor::connect` decides which address is tried when.
 
 use std::collections::VecDeque;
 use std::io;
@@ -18,14 +18,24 @@ pub(crate) struct Attempt {
 
 /// The addresses of one connection to be made.
 pub(crate) struct Race {
-    pub(crate) left: VecDeque<SocketAddr>,
-    pub(crate) from: Option<IpAddr>,
+    left: VecDeque<SocketAddr>,
+    from: Option<IpAddr>,
     /// Indexes of the attempts that are under way.
-    pub(crate) running: Vec<u32>,
-    /// How the last attempt failed.
-    pub(crate) error: io::ErrorKind,
-    /// When the next address is tried beside those that are under way.
-    pub(crate) stagger: Option<TimerId>,
+    running: Vec<u32>,
+    /// The error of the last attempt that failed.
+    error: io::ErrorKind,
+    /// The timer after which the next address is tried beside those that are under way.
+    stagger: Option<TimerId>,
+}
+
+/// The next step of a race.
+pub(crate) enum NextAddress {
+    /// Try the first address, from the second one, which belongs to this machine.
+    Try(SocketAddr, Option<IpAddr>),
+    /// Wait for the attempts that are under way.
+    Wait,
+    /// Every address has failed, the last one with this error.
+    Failed(io::ErrorKind),
 }
 
 impl Race {
@@ -38,9 +48,61 @@ impl Race {
             stagger: None,
         }
     }
+
+    /// The address to try next.
+    pub(crate) fn next_address(&mut self) -> NextAddress {
+        match self.left.pop_front() {
+            Some(address) => NextAddress::Try(address, self.from),
+            None if self.running.is_empty() => NextAddress::Failed(self.error),
+            None => NextAddress::Wait,
+        }
+    }
+
+    /// Notes an attempt that is under way.
+    pub(crate) fn note_attempt(&mut self, index: u32) {
+        self.running.push(index);
+    }
+
+    /// Notes the error of an address that could not be tried.
+    pub(crate) fn note_error(&mut self, error: io::ErrorKind) {
+        self.error = error;
+    }
+
+    /// Notes that an attempt has failed. Returns whether the next address is to be tried now.
+    pub(crate) fn note_failure(&mut self, index: u32, error: io::ErrorKind) -> bool {
+        self.running.retain(|running| *running != index);
+        self.error = error;
+        self.running.is_empty() || !self.left.is_empty()
+    }
+
+    /// Keeps the timer that tries the next address, so that it can be cancelled.
+    pub(crate) fn set_stagger(&mut self, stagger: TimerId) {
+        self.stagger = Some(stagger);
+    }
+
+    pub(crate) fn take_stagger(&mut self) -> Option<TimerId> {
+        self.stagger.take()
+    }
+
+    /// Returns the attempts that are under way, when the race is over.
+    pub(crate) fn into_attempts(self) -> Vec<u32> {
+        self.running
+    }
+
+    /// How many addresses are being tried, and how many are left.
+    #[cfg(test)]
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        (self.running.len(), self.left.len())
+    }
 }
 
-/// Whether a non-blocking connect has come to its end, and how.
+/// Returns whether a non-blocking connect has succeeded; `false` while it is under way.
+///
+/// `SO_ERROR` alone does not tell success from "under way", so the peer's address is asked as well.
+///
+/// # Errors
+///
+/// The error of a connect that has failed.
 pub(crate) fn has_connected(transport: &Transport) -> io::Result<bool> {
     let error = match transport {
         Transport::Tcp(stream) => {
@@ -65,7 +127,7 @@ pub(crate) fn has_connected(transport: &Transport) -> io::Result<bool> {
     }
 }
 
-/// Begins to connect, from an address where one is asked for; its port is the system's choice.
+/// Begins to connect, from the address `from` if given; the system chooses the port.
 pub(crate) fn connect_tcp(
     address: SocketAddr,
     from: Option<IpAddr>,

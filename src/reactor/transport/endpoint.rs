@@ -1,11 +1,11 @@
-//! What to listen on and what to connect to: an address with its options.
+//! Endpoints: an address to listen on or to connect to, with its options.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-/// What a listener is made of: `HOST:PORT` (port 0 picks one) or `unix:PATH`.
+/// The address of a listener: `HOST:PORT` (with port 0 the system chooses one) or `unix:PATH`.
 ///
-/// Made from an address alone, wherever one is wanted:
+/// A `&str` or a `String` becomes one by itself:
 ///
 /// ```
 /// use waterwheel::ListenOptions;
@@ -19,7 +19,8 @@ pub struct ListenOptions<'a> {
 }
 
 impl<'a> ListenOptions<'a> {
-    /// Listens on an address.
+    /// Returns the options of a listener on this address. The address is parsed when the listener
+    /// is made, which returns the error.
     pub fn new(address: impl Into<Cow<'a, str>>) -> ListenOptions<'a> {
         ListenOptions {
             address: address.into(),
@@ -32,9 +33,10 @@ impl<'a> ListenOptions<'a> {
     }
 }
 
-/// What a connection is made to: `HOST:PORT` or `unix:PATH`, and from where.
+/// The address of a server, `HOST:PORT` or `unix:PATH`, and the address of this machine to connect
+/// from.
 ///
-/// Made from an address alone, wherever one is wanted:
+/// A `&str` or a `String` becomes one by itself:
 ///
 /// ```
 /// use std::net::IpAddr;
@@ -53,7 +55,7 @@ pub struct ConnectOptions<'a> {
 }
 
 impl<'a> ConnectOptions<'a> {
-    /// Connects to an address, from one that the system chooses.
+    /// Returns the options of a connection to this address, from one that the system chooses.
     pub fn new(address: impl Into<Cow<'a, str>>) -> ConnectOptions<'a> {
         ConnectOptions {
             address: address.into(),
@@ -61,13 +63,15 @@ impl<'a> ConnectOptions<'a> {
         }
     }
 
-    /// Connects from an address of this machine; the system chooses where it is `None`, and always
-    /// chooses the port. Each address
-    /// has ports of its own, so that several make more connections to one server than one can.
+    /// Sets the address of this machine to connect from; with `None` the system chooses. The system
+    /// always chooses the port.
     ///
-    /// A Unix socket and a simulation have no such address; it means nothing there. When it is not
-    /// this machine's, has no port left, or is of another family than every address of the server,
-    /// that comes with `on_close`.
+    /// One address has about 28,000 ports for connections to one server (on Linux, by default).
+    /// Several addresses make several times as many connections.
+    ///
+    /// Unix sockets and simulations ignore it. If it does not belong to this machine, has no free
+    /// port, or is of another family than every address of the server, the connection fails with
+    /// `on_close`.
     #[must_use]
     pub fn from_address(mut self, from: impl Into<Option<IpAddr>>) -> ConnectOptions<'a> {
         self.from = from.into();

@@ -8,9 +8,9 @@ use mio::{Interest, Registry, Token};
 
 use crate::reactor::config::Config;
 use crate::reactor::transport::Transport;
-use crate::reactor::transport::memory::MemoryListener;
+use crate::reactor::transport::memory::{MemoryListener, MemoryStream};
 
-/// Where a listener listens.
+/// The address of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Address {
@@ -22,7 +22,7 @@ pub enum Address {
 }
 
 impl Address {
-    /// The port, where there is one.
+    /// Returns the port of an internet address.
     pub fn port(&self) -> Option<u16> {
         match self {
             Address::Inet(address) => Some(address.port()),
@@ -42,53 +42,117 @@ impl std::fmt::Display for Address {
 
 pub(crate) enum Acceptor {
     Tcp(mio::net::TcpListener),
-    /// With its file, where that could be told.
+    /// With the identity of its file, if that could be found out.
     #[cfg(unix)]
     Unix(mio::net::UnixListener, Option<FileId>),
     /// A simulation's.
     Memory(MemoryListener),
 }
 
-/// Whether a listener accepts when the kernel says that somebody waits.
+/// Whether a listener accepts when the poll reports that a client waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Accepting {
     /// Yes.
     Ready,
-    /// It does in the next turn, anyway.
+    /// Not now: it is listed, and accepts in the next turn without a report.
     Queued,
     /// No: there are as many connections as allowed.
     Full,
-    /// No: descriptors have run out, and a timer will try again.
+    /// No: the process is out of file descriptors, and a timer will try again.
     BackingOff,
 }
 
+/// A socket that accepts, with the handler and the options of its connections.
 pub(crate) struct Listener {
-    pub(crate) acceptor: Acceptor,
-    pub(crate) address: Address,
-    pub(crate) generation: u32,
-    pub(crate) handler: u32,
-    pub(crate) options: u16,
+    acceptor: Acceptor,
+    address: Address,
+    generation: u32,
+    handler: u32,
+    options: u16,
     /// Accepting has paused, and nothing was accepted since.
-    pub(crate) is_starved: bool,
-    pub(crate) accepting: Accepting,
+    is_starved: bool,
+    accepting: Accepting,
 }
 
 impl Listener {
+    /// A listener whose connections belong to a handler, and have these options.
+    pub(crate) fn new(
+        acceptor: Acceptor,
+        address: Address,
+        handler: u32,
+        options: u16,
+    ) -> Listener {
+        Listener {
+            acceptor,
+            address,
+            generation: 0,
+            handler,
+            options,
+            is_starved: false,
+            accepting: Accepting::Ready,
+        }
+    }
+
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Tells it from earlier sources at the same index.
+    pub(crate) fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    pub(crate) fn set_generation(&mut self, generation: u32) {
+        self.generation = generation;
+    }
+
+    pub(crate) fn handler(&self) -> u32 {
+        self.handler
+    }
+
+    pub(crate) fn options(&self) -> u16 {
+        self.options
+    }
+
+    pub(crate) fn accepting(&self) -> Accepting {
+        self.accepting
+    }
+
+    pub(crate) fn set_accepting(&mut self, accepting: Accepting) {
+        self.accepting = accepting;
+    }
+
+    /// Notes that accepting pauses. Returns whether a connection was accepted since the last pause:
+    /// only then the pause is logged.
+    pub(crate) fn note_pause(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_starved, true)
+    }
+
+    /// A simulated client connects.
+    pub(crate) fn offer(&mut self, stream: MemoryStream) {
+        if let Acceptor::Memory(listener) = &mut self.acceptor {
+            listener.offer(stream);
+        }
+    }
+
     /// Accepts one connection; `WouldBlock` when there is none.
     pub(crate) fn accept(&mut self) -> io::Result<Transport> {
-        match &mut self.acceptor {
+        let transport = match &mut self.acceptor {
             Acceptor::Tcp(listener) => {
                 let (stream, _) = listener.accept()?;
-                // Linux hands the listener's setting on to what it accepts; others do not.
+                // On Linux an accepted socket inherits this from its listener, which saves a system
+                // call for each connection; on other systems it does not.
                 if !cfg!(target_os = "linux") {
                     stream.set_nodelay(true)?;
                 }
-                Ok(Transport::Tcp(stream))
+                Transport::Tcp(stream)
             }
             #[cfg(unix)]
-            Acceptor::Unix(listener, _) => Ok(Transport::Unix(listener.accept()?.0)),
-            Acceptor::Memory(listener) => listener.accept().map(Transport::Memory),
-        }
+            Acceptor::Unix(listener, _) => Transport::Unix(listener.accept()?.0),
+            Acceptor::Memory(listener) => Transport::Memory(listener.accept()?),
+        };
+        self.is_starved = false;
+        Ok(transport)
     }
 
     /// Has polls report that connections wait. There is no registry in a simulation.
@@ -117,15 +181,15 @@ impl Drop for Listener {
         else {
             return;
         };
-        // Somebody else may have removed it, and may listen there now. The number is still ours:
-        // it is given to no other file while the socket is open.
+        // Another process may have removed our file and may listen on this path now. The inode
+        // number tells: no other file gets ours while our socket is open.
         if FileId::of(path).is_ok_and(|now| now == *file) {
             let _ = std::fs::remove_file(path);
         }
     }
 }
 
-/// Which file it is, whatever it is called.
+/// The identity of a file, whatever its path.
 #[cfg(unix)]
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FileId {
@@ -145,7 +209,7 @@ impl FileId {
     }
 }
 
-/// What an address to listen on asks for. Names are not looked up yet.
+/// A parsed address to listen on. Host names are not looked up yet.
 pub(crate) enum Wanted<'a> {
     /// The path of a Unix socket.
     Unix(&'a str),
@@ -211,7 +275,8 @@ fn bind_one(address: SocketAddr, config: &Config) -> io::Result<mio::net::TcpLis
         Type::STREAM,
         Some(Protocol::TCP),
     )?;
-    // On Windows this would let two processes steal each other's port.
+    // Allows a restarted server to bind its port while connections of the last run are in
+    // TIME_WAIT. On Windows the same option would let two processes take each other's port.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
     #[cfg(unix)]
@@ -229,13 +294,14 @@ fn bind_one(address: SocketAddr, config: &Config) -> io::Result<mio::net::TcpLis
 fn bind_unix(path: &str, _: &Config) -> io::Result<(Acceptor, Address)> {
     use std::os::unix::fs::FileTypeExt;
     if let Ok(metadata) = std::fs::symlink_metadata(path) {
-        // Linux refuses a connection to a file of any kind as to a socket that nobody listens on.
+        // Checked first, because connecting to a file of any other kind is refused as well, and the
+        // file would be taken for an old socket and removed.
         if !metadata.file_type().is_socket() {
             let why = format!("{path} exists and is not a socket");
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
         }
-        // A socket file that nobody listens on was left by a process that is gone. One whose queue
-        // is full is not waited for.
+        // A socket file to which connecting is refused was left by a process that has ended. Not
+        // blocking: a server whose backlog is full would let a blocking connect wait.
         if mio::net::UnixStream::connect(path)
             .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
         {
@@ -255,11 +321,11 @@ fn bind_unix(_: &str, _: &Config) -> io::Result<(Acceptor, Address)> {
     ))
 }
 
-/// Whether an error of `accept` says that the process or the system is out of something, rather
-/// than that one connection went away.
+/// Whether an error of `accept` means that the process or the system has run out of file
+/// descriptors or memory. Other errors are about one connection, and the next may be accepted.
 pub(crate) fn is_exhausted(error: &io::Error) -> bool {
-    // EMFILE and ENFILE have the same numbers on all Unix systems, ENOBUFS has not; ENOMEM is told
-    // by its kind.
+    // EMFILE and ENFILE have the same numbers on all Unix systems, ENOBUFS has not. ENOMEM has an
+    // `ErrorKind` of its own.
     const EMFILE: i32 = 24;
     const ENFILE: i32 = 23;
     const ENOBUFS: i32 = if cfg!(target_os = "linux") { 105 } else { 55 };

@@ -12,10 +12,10 @@ use std::sync::Arc;
 use crate::reactor::burst::BURST;
 use crate::reactor::id::ConnId;
 
-/// What knows the addresses of names.
+/// Returns the addresses of a host and port. May block.
 pub(crate) type Resolve = Arc<dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync>;
 
-/// At this many that wait, those whose connection has gone meanwhile are thrown away.
+/// From this many waiting look-ups on, those whose connection has ended are removed.
 const SWEEP_MIN: usize = 64;
 
 /// A connection to be made by name.
@@ -65,9 +65,12 @@ impl Lookups {
         self.waiting.len()
     }
 
-    /// Adds a look-up behind those that wait. `is_wanted` says whether a connection still wants its
-    /// addresses: without a search for each that ends, there are twice as many as connections at the
-    /// most.
+    /// Adds a look-up behind those that wait. `is_wanted` returns whether a connection still wants
+    /// its addresses.
+    ///
+    /// A connection that ends does not search for its look-up here. Instead those that are no
+    /// longer wanted are removed each time that their number may have doubled, so there are at most
+    /// twice as many look-ups as connections that want one.
     pub(crate) fn push(&mut self, lookup: Lookup, is_wanted: impl Fn(ConnId) -> bool) {
         self.waiting.push_back(lookup);
         if self.sweep_at <= self.waiting.len() {

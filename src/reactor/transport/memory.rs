@@ -6,7 +6,7 @@
 //!
 //! These rules of epoll in edge-triggered mode hold here:
 //!
-//! * Readable is reported when bytes arrive (also behind bytes that nobody has read yet), at the end
+//! * Readable is reported when bytes arrive (also behind bytes that were not read yet), at the end
 //!   of the stream, and at a reset. Bytes that a read leaves behind are not reported again: a reader
 //!   that forgets them hangs, as with a socket.
 //! * Writable is reported only to a source whose interest includes it, and only when room has come
@@ -31,10 +31,10 @@
 //!   hide that an earlier report was forgotten.
 //! * One poll reports every source that has changed, however many they are.
 //! * Room of one byte is room. Linux waits until a third of its buffer is free.
-//! * An error is told at every operation. Linux tells it once.
-//! * Bytes take no time: an end that is not registered, as that of a simulated client, can read them
-//!   at once. Short reads, refused writes and resets take effect at once there, because no poll
-//!   would tell it of the rest.
+//! * Every operation after a reset returns the error. Linux returns it once.
+//! * Bytes take no time: an end that is not registered, such as that of a simulated client, can
+//!   read them at once. Short reads, refused writes and resets take effect at once there, because
+//!   no poll would report the rest.
 //!
 //! The two ends are held by two owners (a connection and a simulated peer, or two connections),
 //! on one thread, and no borrow outlives one operation: this is the one place for `RefCell`.
@@ -48,14 +48,14 @@ use mio::Interest;
 
 use crate::reactor::burst::BURST;
 
-/// What a poll says of one source.
+/// A poll's report about one source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Readiness {
     pub(crate) readable: bool,
     pub(crate) writable: bool,
     /// The peer's end of stream, a hang-up or an error waits behind the readable bytes.
     pub(crate) read_closed: bool,
-    /// Urgent data is on its way, in front of which reads are short. Not in memory.
+    /// Urgent data is on its way; reads stop in front of it. Never set by streams in memory.
     pub(crate) urgent: bool,
 }
 
@@ -100,10 +100,11 @@ impl Readiness {
     }
 }
 
-/// What may go wrong in a simulated network, in percent of operations.
+/// The faults of a simulated network, in percent of operations, 0 to 100. All are 0 by default. See
+/// [`Sim::faults`](crate::Sim::faults).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Faults {
-    /// Reads that give fewer bytes than were sent; the rest arrives with the next poll.
+    /// Reads that return fewer bytes than were sent; the rest arrives with the next poll.
     pub short_reads_percent: u8,
     /// Writes that take fewer bytes than there is room; there is room again at the next poll.
     pub short_writes_percent: u8,
@@ -124,35 +125,37 @@ pub(crate) struct Net {
     changes: RefCell<Changes>,
     /// How many streams are registered.
     registered: Cell<usize>,
-    /// Goes on with each poll. What happens in one moment is on its way; in the next it has arrived.
+    /// Counts polls. Bytes that are written in one moment are on their way; in the next they have
+    /// arrived.
     moment: Cell<Moment>,
     faults: Cell<Faults>,
     has_faults: Cell<bool>,
     seed: Cell<u64>,
 }
 
-/// What polls report.
+/// The changes that polls report.
 #[derive(Default)]
 struct Changes {
     /// Sources for the next poll to report, in the order in which each changed first.
     changed: VecDeque<usize>,
     /// Sources that the last poll has reported and the loop has not handled yet.
     reported: VecDeque<usize>,
-    /// What has changed, as bits of [`Readiness`], by token; zero for most.
+    /// The changes of each source, as bits of [`Readiness`], by token; zero for most.
     readiness: Vec<u8>,
 }
 
 impl Net {
     pub(crate) fn set_faults(&self, seed: u64, faults: Faults) {
-        // Neighbouring seeds give unlike runs, and zero would give zeros for ever.
+        // Mixed, so that neighbouring seeds give unlike runs; odd, because from zero the generator
+        // would give zeros for ever.
         self.seed
             .set(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x5851_F42D_4C95_7F2D | 1);
         self.faults.set(faults);
         self.has_faults.set(true);
     }
 
-    /// Has the next poll report a change of one source. Where its last report waits to be handled,
-    /// the change becomes part of that.
+    /// Has the next poll report a change of one source. If a report of it waits to be handled, the
+    /// change becomes part of that report.
     fn notify(&self, token: usize, readiness: Readiness) {
         let mut changes = self.changes.borrow_mut();
         if changes.readiness.len() <= token {
@@ -164,9 +167,9 @@ impl Net {
         changes.readiness[token] |= readiness.bits();
     }
 
-    /// A source is closed: nothing that has changed there is reported any more.
+    /// Forgets the changes of a source that is closed.
     fn forget(&self, token: usize) {
-        // Its token stays in the list, and is passed over.
+        // Its token stays in the list, and `pop` passes over it.
         if let Some(readiness) = self.changes.borrow_mut().readiness.get_mut(token) {
             *readiness = 0;
         }
@@ -187,7 +190,7 @@ impl Net {
         reported.len()
     }
 
-    /// What is on its way arrives: nothing destroys it any more.
+    /// Lets bytes that are on their way arrive: a reset no longer destroys them.
     pub(crate) fn arrive(&self) {
         self.moment.set(self.moment.get() + 1);
     }
@@ -220,7 +223,8 @@ impl Net {
             changes.changed = VecDeque::new();
             changes.reported = VecDeque::new();
         }
-        // As many as there have been sources: only each time a quarter is left.
+        // It is as long as the largest token, so it is given back when a quarter of the sources is
+        // left.
         let capacity = changes.readiness.capacity();
         if BURST < capacity && self.registered.get() <= capacity / 4 {
             changes.readiness = Vec::new();
@@ -241,7 +245,7 @@ impl Net {
         percent != 0 && self.roll() % 100 < u64::from(percent)
     }
 
-    /// From one up to `count`.
+    /// Returns a number from one to `count`.
     fn some_of(&self, count: usize) -> usize {
         1 + (self.roll() as usize) % count
     }
@@ -249,14 +253,14 @@ impl Net {
 
 struct End {
     inbox: VecDeque<u8>,
-    /// The last bytes of the inbox, when they were written at the moment `written_at`.
+    /// How many of the last bytes of the inbox were written at the moment `written_at`.
     written_bytes: usize,
     written_at: Moment,
     /// When the rest of the inbox arrives, after a short read that was a fault.
     delayed_until: Moment,
     /// When a write of this end finds room again, after one that was a fault.
     full_until: Moment,
-    /// From when on this end is reset.
+    /// The moment from which on this end is reset.
     reset_at: Moment,
     /// Its token and interest, once it is registered.
     registration: Option<(u32, Interest)>,
@@ -555,7 +559,7 @@ impl MemoryStream {
                 false => Err(io::ErrorKind::ConnectionReset.into()),
             };
         }
-        // This end has said that nothing more will come.
+        // This end has ended its own stream.
         if ends[other].finished {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
@@ -618,7 +622,8 @@ impl MemoryStream {
         }
     }
 
-    /// Throws away what is unread here, and what is on its way to the peer, which is told.
+    /// Throws away bytes that are unread here, and bytes that are on their way to the peer, which
+    /// gets a reset.
     pub(crate) fn reset(&mut self) {
         let (side, other) = self.sides();
         let mut pair = self.pair.borrow_mut();
@@ -700,7 +705,7 @@ impl MemoryListener {
 }
 
 impl Drop for MemoryListener {
-    // As with sockets: what was not accepted is reset.
+    // As with sockets: clients that were not accepted are reset.
     fn drop(&mut self) {
         if let Some(token) = self.token {
             self.net.forget(token);
@@ -757,14 +762,14 @@ mod tests {
     }
 
     #[test]
-    fn what_a_read_leaves_behind_is_not_reported_again() {
+    fn bytes_that_a_read_leaves_behind_are_not_reported_again() {
         let (net, mut a, mut b) = pair(16);
         write(&mut a, b"abcdef").unwrap();
         assert_eq!(poll(&net), [(2, Readiness::READABLE)]);
         assert_eq!(read(&mut b, 4), Ok(b"abcd".to_vec()));
         assert_eq!(poll(&net), []);
         assert!(net.is_quiet());
-        // It is there for a reader that has not forgotten it.
+        // A reader that remembers the bytes finds them.
         assert_eq!(read(&mut b, 4), Ok(b"ef".to_vec()));
     }
 
@@ -823,11 +828,11 @@ mod tests {
         a.reregister(1, BOTH).unwrap();
         assert_eq!(poll(&net), [(1, Readiness::WRITABLE)]);
         assert_eq!(poll(&net), []);
-        // There was room enough, so nothing is waited for.
+        // There was room enough, so no report is due.
         write(&mut a, b"e").unwrap();
         read(&mut b, 1).unwrap();
         assert_eq!(poll(&net), [(2, Readiness::READABLE)]);
-        // None, and then some: once.
+        // After a write that found no room, room is reported once.
         write(&mut a, b"fgh").unwrap();
         assert_eq!(poll(&net), [(2, Readiness::READABLE)]);
         read(&mut b, 1).unwrap();

@@ -1,10 +1,13 @@
-//! What carries a connection's bytes, and what it wants of the loop.
+//! Transports: the sockets that carry a connection's bytes, and their demands on the loop.
 //!
-//! One variant a kind. Nothing above asks which one it is: the loop asks [`Transport::interest`] what
-//! to wait for, [`Transport::may_hold_more`] whether a read has emptied it,
-//! [`Transport::is_flushed`] whether the kernel has everything it was given, and
-//! [`Transport::progress`] whether it is ready for the protocol's bytes. To add a transport: a variant
-//! here, and the compiler asks for its answers.
+//! One variant for each kind. The loop does not ask which kind it has. It asks
+//! [`Transport::interest`] which readiness to wait for, [`Transport::may_hold_more`] whether a read
+//! has emptied the socket, [`Transport::is_flushed`] whether the kernel has all bytes that were
+//! written, and [`Transport::progress`] whether the transport is ready for the protocol's bytes. To
+//! add a transport, add a variant here; the compiler then asks for its answers.
+//!
+//! An enum and not a trait object: `read` and `write` run for every event, and a match on the kind
+//! can be inlined.
 
 pub(crate) mod connect;
 pub(crate) mod endpoint;
@@ -19,8 +22,8 @@ use mio::{Interest, Registry, Token};
 
 use crate::reactor::transport::memory::MemoryStream;
 
-/// On these systems a read that gives less than was asked for has emptied the socket, so that the
-/// next readiness is a new one.
+/// On these systems a read that returns less than was asked for has emptied the socket, and the
+/// kernel reports the next bytes. Source: epoll(7), question 9; kqueue(2), `EV_CLEAR`.
 const SHORT_READ_MEANS_EMPTY: bool = cfg!(any(
     target_os = "linux",
     target_os = "android",
@@ -28,10 +31,10 @@ const SHORT_READ_MEANS_EMPTY: bool = cfg!(any(
     target_os = "freebsd"
 ));
 
-/// How far a transport is.
+/// Whether a transport is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
-    /// It connects or shakes hands: bytes wait.
+    /// It connects or shakes hands; the protocol's bytes wait in the queue.
     Handshaking,
     /// It carries the protocol's bytes.
     Ready,
@@ -42,11 +45,12 @@ pub(crate) enum Transport {
     #[cfg(unix)]
     Unix(mio::net::UnixStream),
     Memory(MemoryStream),
-    /// Not connected yet.
+    /// Stands for the transport of a connection that connects. The sockets that are tried belong to
+    /// its attempts.
     Pending,
 }
 
-/// Where a peer is.
+/// The address of a peer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Peer {
@@ -56,12 +60,12 @@ pub enum Peer {
     Unix,
     /// In this process, in a simulation.
     Memory,
-    /// Not known, or not any more.
+    /// Not known: the connection is not made yet or has ended, or the id is stale.
     Unknown,
 }
 
 impl Peer {
-    /// The internet address, where there is one.
+    /// Returns the internet address, if it has one.
     pub fn inet(&self) -> Option<SocketAddr> {
         match self {
             Peer::Inet(address) => Some(*address),
@@ -104,12 +108,13 @@ impl Transport {
         }
     }
 
-    /// What the poll is to wait for. `has_output` when the kernel took less than there was.
+    /// The readiness that the poll is to report. `has_output` when the kernel took less than it was
+    /// given.
     pub(crate) fn interest(&self, has_output: bool) -> Interest {
         let interest = match self {
-            // Urgent data makes a read stop in front of it, so that it is short although more is
-            // there; the kernel says so only to who asks. Source: tcp(7), "Sending and receiving
-            // urgent data".
+            // A read stops in front of urgent data, and is short although more bytes are there. The
+            // kernel reports urgent data only with this interest; without it the connection would
+            // wait for an edge that does not come. Source: tcp(7), `MSG_OOB`.
             #[cfg(any(target_os = "linux", target_os = "android"))]
             Transport::Tcp(_) => Interest::READABLE | Interest::PRIORITY,
             #[cfg(not(any(target_os = "linux", target_os = "android")))]
@@ -124,13 +129,14 @@ impl Transport {
         }
     }
 
-    /// Whether more may be there after a read that was asked for `asked` bytes and gave `read`. The
-    /// caller then reads again before it waits for a new edge.
+    /// Whether more bytes may be there after a read that was asked for `asked` bytes and returned
+    /// `read`. The caller then reads again before it waits for a new edge.
     #[inline(always)]
     pub(crate) fn may_hold_more(&self, read: usize, asked: usize) -> bool {
         match self {
             Transport::Tcp(_) | Transport::Memory(_) => !SHORT_READ_MEANS_EMPTY || asked <= read,
-            // A read stops in front of a descriptor that the peer has passed, and nothing tells.
+            // A read stops in front of a file descriptor that the peer has passed, and the kernel
+            // does not report that. Source: unix(7), `SCM_RIGHTS`.
             #[cfg(unix)]
             Transport::Unix(_) => true,
             Transport::Pending => false,
@@ -148,17 +154,17 @@ impl Transport {
         }
     }
 
-    /// Whether there is none yet.
+    /// Whether the connection has no transport yet.
     pub(crate) fn is_pending(&self) -> bool {
         matches!(self, Transport::Pending)
     }
 
-    /// Whether it is ready for the protocol's bytes; a transport with a handshake of its own goes on
-    /// with it here.
+    /// Whether the transport is ready for the protocol's bytes. A transport with a handshake of its
+    /// own goes on with it here.
     ///
     /// # Errors
     ///
-    /// When the handshake has failed.
+    /// The error of a handshake that has failed.
     pub(crate) fn progress(&mut self) -> io::Result<Progress> {
         match self {
             Transport::Tcp(_) | Transport::Memory(_) => Ok(Progress::Ready),
@@ -178,7 +184,8 @@ impl Transport {
         }
     }
 
-    /// Tells the peer that nothing more will come.
+    /// Ends our side of the stream (half close): the peer reads an end of stream, and may still
+    /// send.
     pub(crate) fn shutdown_write(&mut self) -> io::Result<()> {
         match self {
             Transport::Tcp(stream) => stream.shutdown(Shutdown::Write),
@@ -192,10 +199,11 @@ impl Transport {
         }
     }
 
-    /// Makes the coming close a reset: what is unsent is thrown away and the peer is told so.
+    /// Makes the next close of the socket a reset: the kernel throws unsent bytes away, and keeps
+    /// no TIME_WAIT state. Source: socket(7), `SO_LINGER`.
     pub(crate) fn reset_on_close(&mut self) {
         match self {
-            // A failure here means the socket is gone already.
+            // An error here means that the socket has failed already.
             Transport::Tcp(stream) => {
                 let _ =
                     socket2::SockRef::from(&*stream).set_linger(Some(std::time::Duration::ZERO));
@@ -207,8 +215,8 @@ impl Transport {
         }
     }
 
-    /// Has the poll watch it. A stream in memory tells its readiness by itself, so there is no
-    /// registry in a simulation.
+    /// Registers the transport with the poll. There is no registry in a simulation, where a stream
+    /// in memory reports its readiness itself.
     pub(crate) fn register(
         &mut self,
         registry: Option<&Registry>,
@@ -227,7 +235,7 @@ impl Transport {
         }
     }
 
-    /// Changes what the poll waits for, or the index that it reports.
+    /// Changes the readiness that the poll reports, or the index that it reports it by.
     pub(crate) fn reregister(
         &mut self,
         registry: Option<&Registry>,
