@@ -190,17 +190,23 @@ mod pages {
 #[doc = include_str!("../docs/coming_from.md")]
 pub mod coming_from {}
 
+// rustdoc shows the methods of `Reactor` in the order of these lines: first those that listen, then those that
+// connect. The empty lines keep rustfmt from sorting them.
+mod server;
+
 mod client;
+
 #[cfg(feature = "hub")]
 pub mod hub;
 pub mod protocol;
 pub mod pubsub;
 mod reactor;
-mod server;
 mod session;
 
 #[doc(inline)]
-pub use client::websocket::{WebSocketClient, WebSocketClientId};
+pub use client::connect::WebSocketClientId;
+#[doc(inline)]
+pub use client::websocket::WebSocketClient;
 #[doc(inline)]
 pub use protocol::http::Status;
 #[doc(inline)]
@@ -232,11 +238,13 @@ pub use reactor::transport::memory::Faults;
 #[doc(inline)]
 pub use reactor::{EventLoop, SetupResult};
 #[doc(inline)]
+pub use server::event_stream::EventStream;
+#[doc(inline)]
 pub use server::origins::Origins;
 #[doc(inline)]
 pub use server::reply::{Body, HeaderError, Reply, Responder};
 #[doc(inline)]
-pub use server::request::{EventStream, Request};
+pub use server::request::Request;
 #[doc(inline)]
 pub use server::router::Router;
 #[doc(inline)]

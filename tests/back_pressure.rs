@@ -71,15 +71,15 @@ fn numbers(texts: &[String]) -> Vec<usize> {
         .collect()
 }
 
-/// Reads until no more bytes arrive.
+/// Reads until no more bytes arrive, and the client can send no more.
 fn read_all(sim: &mut Sim<Room>, socket: &SimSocket) -> Vec<Received> {
     let mut events = Vec::new();
     loop {
         sim.settle();
-        let unread = sim.reactor().stats().sent_bytes;
+        let before = (sim.reactor().stats().sent_bytes, socket.unsent_bytes());
         events.extend(socket.take_events());
         sim.settle();
-        if unread == sim.reactor().stats().sent_bytes && socket.unsent_bytes() == 0 {
+        if before == (sim.reactor().stats().sent_bytes, socket.unsent_bytes()) {
             events.extend(socket.take_events());
             return events;
         }
@@ -391,8 +391,10 @@ fn on_drain_is_called_once_when_the_queue_falls_to_the_low_watermark() {
         sim.settle();
         let (mut drained_at, mut before) = (None, usize::MAX);
         while sim.reactor().queued_bytes(id) != 0 {
+            let sent_bytes = sim.reactor().stats().sent_bytes;
             client.take_events();
             sim.settle();
+            assert!(sent_bytes < sim.reactor().stats().sent_bytes, "stuck");
             let queued = sim.reactor().queued_bytes(id);
             if drained_at.is_none() && sim.state().drains.len() == round {
                 drained_at = Some((before, queued));
@@ -488,6 +490,105 @@ fn tiny_messages_count_with_their_overhead() {
     );
     let queued = sim.reactor().queued_bytes(id);
     assert!(queued <= HIGH + 3 + QUEUED_MESSAGE_BYTES, "{queued}");
+}
+
+// Messages that a callback sends to its own connection once kept the first ones, under a policy
+// that keeps the last.
+#[test]
+fn replies_within_one_callback_keep_the_newest() {
+    for overflow in [Overflow::DropOldest, Overflow::LatestPerKey] {
+        for length in [5, 100] {
+            let mut sim = Sim::new(0, move |reactor: &mut Reactor<usize>| {
+                reactor.websocket("0.0.0.0:80", move |ws| {
+                    ws.options().queue_high_bytes = 1000;
+                    ws.options().queue_low_bytes = 500;
+                    ws.options().overflow = overflow;
+                    ws.on_message(move |ws, _| {
+                        for n in 0..5000 {
+                            ws.reactor.send_keyed(ws.id, 1, format!("{n:<length$}"));
+                            let queued = ws.reactor.queued_bytes(ws.id);
+                            *ws.state = queued.max(*ws.state);
+                        }
+                    });
+                })
+            });
+            sim.socket_bytes(SLOW_SOCKET_BYTES);
+            let client = sim.websocket("/");
+            client.send("go");
+            sim.settle();
+            let most = *sim.state();
+            let one = length + 4 + QUEUED_MESSAGE_BYTES;
+            assert!(most <= 1000 + one, "{overflow:?}: {most} bytes were queued");
+            let mut got = Vec::new();
+            while got.last() != Some(&4999) {
+                let texts = client.received();
+                assert!(!texts.is_empty(), "{overflow:?}: ends at {:?}", got.last());
+                got.extend(numbers(&texts));
+                sim.settle();
+            }
+            assert!(got.is_sorted(), "{overflow:?}: {got:?}");
+            let dropped = sim.reactor().stats().dropped;
+            assert_eq!(dropped, (5000 - got.len()) as u64, "{overflow:?}");
+        }
+    }
+}
+
+// A ping is not a message, but it is admitted as one.
+#[test]
+fn pings_of_the_application_obey_the_high_watermark() {
+    for overflow in [
+        Overflow::Close,
+        Overflow::DropNewest,
+        Overflow::DropOldest,
+        Overflow::LatestPerKey,
+    ] {
+        let mut sim = room(overflow);
+        let (_stopped, id) = slow(&mut sim);
+        let mut refused = 0;
+        for _ in 0..10_000 {
+            match sim.reactor().send_ping(id, b"0123456789") {
+                Sent::Queued => {}
+                Sent::Full | Sent::Gone => refused += 1,
+            }
+            sim.settle();
+            let queued = sim.reactor().queued_bytes(id);
+            assert!(queued <= HIGH + COUNTED_BYTES, "{overflow:?}: {queued}");
+        }
+        assert!(9000 < refused, "{overflow:?}: {refused}");
+    }
+}
+
+#[test]
+fn each_policy_holds_before_a_connection_is_made() {
+    let closed = CloseCause::SlowConsumer.to_string();
+    for (overflow, expected) in [
+        (Overflow::Close, closed.as_str()),
+        (Overflow::DropNewest, "012"),
+        (Overflow::DropOldest, "789"),
+        (Overflow::LatestPerKey, "019"),
+    ] {
+        let mut sim = Sim::new(Vec::new(), |reactor: &mut Reactor<Vec<String>>| {
+            reactor.stream("0.0.0.0:1", |stream| {
+                stream.on_data(|stream, bytes| {
+                    let firsts = bytes.chunks(MESSAGE_BYTES).map(|message| message[0]);
+                    let firsts = String::from_utf8(firsts.collect()).unwrap();
+                    stream.state.push(firsts);
+                });
+            })?;
+            let id = reactor.connect_stream("sim:1", |stream| {
+                stream.options().overflow = overflow;
+                stream.options().queue_high_bytes = 2 * (MESSAGE_BYTES + QUEUED_MESSAGE_BYTES);
+                stream.on_close(|stream, close| stream.state.push(close.cause.to_string()));
+            })?;
+            for n in 0..10 {
+                // The later ones are all of one key.
+                reactor.send_keyed(id, n.min(2), message(n as usize));
+            }
+            std::io::Result::Ok(())
+        });
+        sim.settle();
+        assert_eq!(sim.state().concat(), expected, "{overflow:?}");
+    }
 }
 
 // ── reading ──────────────────────────────────────────────────────────────────────────────────

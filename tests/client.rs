@@ -164,6 +164,60 @@ fn a_server_that_does_not_answer_times_out() {
     assert_eq!(*sim.state(), ["close 1006 head deadline passed"]);
 }
 
+/// The answer of a server to a request for a WebSocket; `None` when these bytes are none.
+fn accept(request: &[u8]) -> Option<String> {
+    let request = str::from_utf8(request).ok()?;
+    let key = request
+        .lines()
+        .find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "))?;
+    let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());
+    Some(format!(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Accept: {accept}\r\n\r\n"
+    ))
+}
+
+// A client that closed its socket first could destroy its own answer on the way.
+// Source: RFC 6455, section 7.1.1.
+#[test]
+fn a_client_waits_for_the_server_to_end_the_stream() {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
+        let listening = reactor.stream("0.0.0.0:8080", |stream| {
+            stream.on_data(|stream, bytes| match accept(bytes) {
+                Some(answer) => {
+                    stream.send(answer);
+                    // A close frame with code 1000.
+                    stream.send([0x88, 2, 0x03, 0xe8]);
+                }
+                None => {
+                    assert_eq!((bytes[0], bytes.len()), (0x88, 8));
+                    stream.state.push("server got a close".into())
+                }
+            });
+            // With this callback our side stays open until it is closed.
+            stream.on_end(|stream| stream.state.push("server end".into()));
+        });
+        listening.unwrap();
+        let made = reactor.connect_websocket("ws://localhost:8080/", |ws| {
+            ws.on_close(|ws, close| ws.state.push(format!("client {close}")));
+        });
+        made.unwrap();
+    });
+    sim.settle();
+    let log = sim.state().join(", ");
+    assert!(log.contains("client 1000 closed by peer"), "{log}");
+    assert!(log.contains("server got a close, server end"), "{log}");
+    assert_eq!(sim.reactor().connection_count(), 2, "both are kept");
+    sim.advance(Duration::from_secs(9));
+    assert_eq!(sim.reactor().connection_count(), 2, "both are kept");
+    sim.advance(Duration::from_secs(2));
+    assert_eq!(
+        sim.reactor().connection_count(),
+        1,
+        "the client waits ten seconds at the most"
+    );
+}
+
 #[test]
 fn an_invalid_url_fails_before_connecting() {
     Reactor::run((), |reactor| {

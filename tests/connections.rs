@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use waterwheel::{
     Close, CloseCause, Config, ConnId, Faults, ListenerId, Overflow, Reactor, Received, Sent, Sim,
-    SimSocket, SimStream,
+    SimSocket, SimStream, StreamCallbacks,
 };
 
 /// A deadline of a connection passes at most this much late, and never early.
@@ -157,7 +157,7 @@ fn a_connect_within_one_program_has_one_outcome() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| -> io::Result<()> {
         echo(reactor)?;
         for port in [1, 2] {
-            reactor.connect_stream(&format!("127.0.0.1:{port}"), move |client| {
+            reactor.connect_stream(format!("127.0.0.1:{port}"), move |client| {
                 client.on_open(move |client| {
                     client.state.push(format!("{port} open"));
                     client.send("hi")
@@ -189,6 +189,120 @@ fn a_connect_within_one_program_has_one_outcome() {
     );
     assert_eq!(of("close", &log), ["close closed by peer"]);
     assert_eq!(sim.reactor().connection_count(), 0);
+}
+
+// ── before a connection is made ──────────────────────────────────────────────────────────────
+
+/// Callbacks of a client that log lines with its name in front.
+fn log_client(stream: &mut StreamCallbacks<Log>) {
+    stream.on_open(|stream| stream.state.push("client open".into()));
+    stream.on_data(|stream, bytes| {
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        stream.state.push(format!("client got {text}"))
+    });
+    stream.on_close(|stream, close| stream.state.push(format!("client close {close}")));
+}
+
+#[test]
+fn bytes_sent_before_a_connection_is_made_arrive_first() {
+    let mut sim = Sim::new(String::new(), |reactor: &mut Reactor<String>| {
+        reactor.stream("0.0.0.0:1", |stream| {
+            stream.on_data(|stream, bytes| {
+                stream.state.push_str(str::from_utf8(bytes).unwrap());
+            });
+        })?;
+        let id = reactor.connect_stream("sim:1", |stream| {
+            stream.on_open(|stream| stream.send("in on_open "));
+            stream.on_data(|_, _| ());
+        })?;
+        for text in ["first ", "second "] {
+            assert_eq!(reactor.send(id, text), Sent::Queued);
+        }
+        io::Result::Ok(())
+    });
+    sim.settle();
+    assert_eq!(*sim.state(), "first second in on_open ");
+}
+
+// The bytes were thrown away, and the place was kept for ten seconds.
+#[test]
+fn close_before_a_connection_is_made_delivers_what_was_sent_before_it() {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
+        log_stream(reactor)?;
+        let id = reactor.connect_stream("sim:1", log_client)?;
+        reactor.send(id, "last words");
+        assert_eq!(reactor.close(id), Sent::Queued);
+        assert_eq!(reactor.send(id, "too late"), Sent::Gone);
+        assert_eq!(reactor.close(id), Sent::Gone);
+        io::Result::Ok(())
+    });
+    sim.settle();
+    assert_eq!(sim.reactor().connection_count(), 0);
+    let server: Log = ["open", "last words", "close closed by peer"]
+        .map(str::to_owned)
+        .into();
+    let (of_client, of_server): (Log, Log) = sim
+        .state()
+        .drain(..)
+        .partition(|line| line.starts_with("client"));
+    assert_eq!(of_server, server);
+    assert_eq!(of_client, ["client close closed by us"]);
+}
+
+#[test]
+fn close_with_nothing_sent_before_a_connection_is_made_ends_it_at_once() {
+    for reset in [false, true] {
+        let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
+            reactor.stream("0.0.0.0:1", |_| ())?;
+            let id = reactor.connect_stream("sim:1", log_client)?;
+            match reset {
+                true => reactor.reset(id),
+                false => assert_eq!(reactor.close(id), Sent::Queued),
+            }
+            io::Result::Ok(())
+        });
+        sim.settle();
+        assert_eq!(*sim.state(), ["client close closed by us"]);
+        assert_eq!(sim.reactor().connection_count(), 0, "reset: {reset}");
+    }
+}
+
+#[test]
+fn a_pause_before_a_connection_is_made_holds_until_resume() {
+    let mut id = None;
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
+        reactor.stream("0.0.0.0:1", |stream| {
+            stream.on_open(|stream| stream.send("greeting"));
+        })?;
+        let made = reactor.connect_stream("sim:1", log_client)?;
+        reactor.pause(made);
+        id = Some(made);
+        io::Result::Ok(())
+    });
+    sim.settle();
+    assert_eq!(*sim.state(), ["client open"]);
+    sim.reactor().resume(id.unwrap());
+    sim.settle();
+    assert_eq!(*sim.state(), ["client open", "client got greeting"]);
+}
+
+#[test]
+fn a_refused_connection_drops_what_was_sent_and_calls_on_close_once() {
+    let mut id = None;
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
+        let made = reactor.connect_stream("sim:2", log_client)?;
+        reactor.send(made, "nobody reads this");
+        id = Some(made);
+        io::Result::Ok(())
+    });
+    sim.advance(secs(100));
+    let expected = ["client close transport failed: connection refused"];
+    assert_eq!(*sim.state(), expected);
+    let id = id.unwrap();
+    assert_eq!(sim.reactor().queued_bytes(id), 0);
+    assert_eq!(sim.reactor().connection_count(), 0);
+    assert_eq!(sim.reactor().stats().sent_bytes, 0);
+    assert_eq!(sim.reactor().send(id, "stale"), Sent::Gone);
 }
 
 // ── budgets and pauses ───────────────────────────────────────────────────────────────────────
@@ -906,6 +1020,45 @@ fn a_stop_closes_every_connection() {
     sim.settle();
     assert!(!sim.is_running());
     assert_eq!(*sim.state(), [waterwheel::CloseCause::Local; 3]);
+}
+
+// Closing a socket with unread bytes resets it, which destroys the last words on their way.
+#[test]
+fn the_last_words_reach_a_peer_that_still_sends() {
+    let config = Config {
+        read_buffer_bytes: 64 * 1024,
+        read_budget_bytes: 1,
+        ..Config::default()
+    };
+    let mut sim = Sim::with_config(config, (), |reactor: &mut Reactor<()>| {
+        reactor.stream("0.0.0.0:1", |stream| {
+            stream.on_data(|stream, _| {
+                stream.send("last words");
+                stream.close()
+            });
+        })?;
+        reactor.http("0.0.0.0:2", |router| {
+            router.get("/", |request| request.reply("last words"));
+        })
+    });
+    // More than one turn reads.
+    sim.socket_bytes(1024 * 1024);
+    let more = vec![b'x'; 512 * 1024];
+    let stream = sim.connect_port(1);
+    assert_eq!(stream.write(&more), more.len());
+    sim.settle();
+    assert_eq!(stream.read_text(), "last words");
+    assert!(stream.is_closed());
+    // What it sends is read and thrown away, so that its end is seen.
+    stream.finish();
+    sim.settle();
+    assert_eq!(sim.reactor().connection_count(), 0);
+    let client = sim.connect_port(2);
+    client.write("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    assert_eq!(client.write(&more), more.len());
+    sim.settle();
+    assert!(client.read_text().ends_with("last words"));
+    assert!(client.is_closed());
 }
 
 // A place must become free however a connection ends, or waiting clients are never served.

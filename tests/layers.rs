@@ -112,6 +112,11 @@ const OPEN_STRUCTS: &[(&str, Visible, &str)] = &[
         "a closure and where it comes from",
     ),
     (
+        "WebSocketParser",
+        Visible::Elsewhere,
+        "arguments: lent together",
+    ),
+    (
         "Timer",
         Visible::InFolder,
         "a closure and where it comes from",

@@ -430,17 +430,18 @@ fn turn_until<S: 'static>(
 #[cfg(unix)]
 #[test]
 fn bytes_above_the_read_budget_are_read_in_later_turns() {
-    const BUDGET_BYTES: usize = 32 * 1024;
+    // No configuration has a smaller buffer, and one read may fill it.
+    const BUFFER_BYTES: usize = 64 * 1024;
     let config = Config {
-        read_budget_bytes: BUDGET_BYTES,
-        read_buffer_bytes: BUDGET_BYTES,
+        read_budget_bytes: 1,
+        read_buffer_bytes: BUFFER_BYTES,
         ..Config::default()
     };
     let path = temporary("budget");
     let mut event_loop = EventLoop::new(config, 0).unwrap();
     let listener = event_loop
         .reactor()
-        .stream(&format!("unix:{}", path.display()), |stream| {
+        .stream(format!("unix:{}", path.display()), |stream| {
             stream.on_data(|stream, bytes| *stream.state += bytes.len());
         });
     listener.unwrap();
@@ -450,7 +451,7 @@ fn bytes_above_the_read_budget_are_read_in_later_turns() {
     while let Ok(count) = client.write(&[7; 4096]) {
         sent += count;
     }
-    assert!(3 * BUDGET_BYTES < sent, "{sent} bytes need several turns");
+    assert!(2 * BUFFER_BYTES < sent, "{sent} bytes need several turns");
     turn_until(&mut event_loop, |event_loop| *event_loop.state() == sent);
 }
 
@@ -483,4 +484,178 @@ fn a_closed_listener_refuses_clients_and_its_connections_stay_open() {
     let mut echo = [0; 5];
     client.read_exact(&mut echo).unwrap();
     assert_eq!(&echo, b"still");
+}
+
+/// Turns until the server has these bytes.
+#[cfg(target_os = "linux")]
+fn turn_until_received(event_loop: &mut EventLoop<Vec<u8>>, expected: &[u8]) {
+    turn_until(event_loop, |event_loop| event_loop.state() == expected);
+}
+
+// A read stops in front of urgent data, so it is short although more bytes are there, and the
+// kernel announces them only once.
+#[cfg(target_os = "linux")]
+#[test]
+fn bytes_behind_urgent_data_are_read() {
+    let mut event_loop = EventLoop::new(Config::default(), Vec::new()).unwrap();
+    let listener = event_loop.reactor().stream("127.0.0.1:0", |stream| {
+        stream.on_data(|stream, bytes| stream.state.extend_from_slice(bytes));
+    });
+    let address = port(event_loop.reactor(), listener.unwrap());
+    let mut client = TcpStream::connect(address).unwrap();
+    turn_until(&mut event_loop, |event_loop| {
+        event_loop.reactor().connection_count() == 1
+    });
+    for round in 1..=3 {
+        client.write_all(b"before").unwrap();
+        let urgent = socket2::SockRef::from(&client).send_out_of_band(b"!");
+        assert_eq!(urgent.unwrap(), 1);
+        client.write_all(b"after").unwrap();
+        turn_until_received(&mut event_loop, &b"beforeafter".repeat(round));
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn messages_behind_urgent_data_are_delivered() {
+    let mut event_loop = EventLoop::new(Config::default(), Vec::new()).unwrap();
+    let listener = event_loop.reactor().websocket("127.0.0.1:0", |ws| {
+        ws.on_open(|ws, _| ws.state.push(b'o'));
+        ws.on_message(|ws, message| ws.state.extend_from_slice(message.as_bytes()));
+    });
+    let address = port(event_loop.reactor(), listener.unwrap());
+    let mut client = TcpStream::connect(address).unwrap();
+    let request = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
+                   Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    client.write_all(request.as_bytes()).unwrap();
+    turn_until_received(&mut event_loop, b"o");
+    // Masked with zeros.
+    let frame = |byte| [0x81, 0x81, 0, 0, 0, 0, byte];
+    client.write_all(&frame(b'a')).unwrap();
+    let urgent = socket2::SockRef::from(&client).send_out_of_band(b"!");
+    assert_eq!(urgent.unwrap(), 1);
+    client.write_all(&frame(b'b')).unwrap();
+    turn_until_received(&mut event_loop, b"oab");
+}
+
+/// A control message that passes a descriptor to the other end of a Unix socket.
+/// Source: cmsg(3), unix(7), with the numbers of these two architectures.
+#[cfg(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
+fn passing(descriptor: std::os::fd::RawFd) -> Vec<u8> {
+    const SOL_SOCKET: i32 = 1;
+    const SCM_RIGHTS: i32 = 1;
+    const LENGTH: usize = 8 + 4 + 4 + 4;
+    let mut message = LENGTH.to_ne_bytes().to_vec();
+    for number in [SOL_SOCKET, SCM_RIGHTS, descriptor, 0] {
+        message.extend_from_slice(&number.to_ne_bytes());
+    }
+    message
+}
+
+// A read stops behind bytes that came with a descriptor, and the kernel does not tell.
+#[cfg(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
+#[test]
+fn bytes_behind_a_passed_descriptor_are_read() {
+    use std::io::IoSlice;
+    use std::os::fd::AsRawFd;
+
+    let path = temporary("descriptor");
+    let mut event_loop = EventLoop::new(Config::default(), Vec::new()).unwrap();
+    let listener = event_loop
+        .reactor()
+        .stream(format!("unix:{}", path.display()), |stream| {
+            stream.on_data(|stream, bytes| stream.state.extend_from_slice(bytes));
+        });
+    listener.unwrap();
+    let mut client = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    turn_until(&mut event_loop, |event_loop| {
+        event_loop.reactor().connection_count() == 1
+    });
+    client.write_all(b"before").unwrap();
+    let control = passing(client.as_raw_fd());
+    let slices = [IoSlice::new(b"with")];
+    let message = socket2::MsgHdr::new()
+        .with_buffers(&slices)
+        .with_control(&control);
+    let sent = socket2::SockRef::from(&client).sendmsg(&message, 0);
+    assert_eq!(sent.unwrap(), 4);
+    client.write_all(b"after").unwrap();
+    turn_until_received(&mut event_loop, b"beforewithafter");
+}
+
+#[test]
+fn bytes_sent_and_closed_before_a_connect_is_made_arrive() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let mut event_loop = EventLoop::new(Config::default(), Vec::new()).unwrap();
+    let reactor: &mut Reactor<Vec<String>> = event_loop.reactor();
+    let made = reactor.connect_stream(&address, |stream| {
+        stream.on_open(|stream| stream.state.push("open".into()));
+        stream.on_close(|stream, close| stream.state.push(close.to_string()));
+    });
+    let id = made.unwrap();
+    assert!(reactor.send(id, b"hello").is_queued());
+    assert!(reactor.close(id).is_queued());
+    let reading = thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut text = String::new();
+        client.read_to_string(&mut text).unwrap();
+        text
+    });
+    turn_until(&mut event_loop, |event_loop| !event_loop.state().is_empty());
+    assert_eq!(reading.join().unwrap(), "hello");
+    assert_eq!(event_loop.into_state(), ["closed by us"]);
+}
+
+/// Set for the process that the next test starts: the name of a signal.
+#[cfg(all(unix, feature = "signals"))]
+const SIGNAL_VARIABLE: &str = "WATERWHEEL_TEST_SIGNAL";
+
+// Not a test of its own: `signals_end_the_process_when_its_reactor_has_ended` runs it in a process.
+#[cfg(all(unix, feature = "signals"))]
+#[test]
+fn signalled_process() {
+    let Ok(signal) = std::env::var(SIGNAL_VARIABLE) else {
+        return;
+    };
+    for _ in 0..2 {
+        Reactor::run((), |reactor| -> std::io::Result<()> {
+            reactor.drain_on_signals(Duration::from_secs(1))?;
+            reactor.next_tick(|cx| cx.reactor.stop());
+            Ok(())
+        })
+        .unwrap();
+    }
+    let id = std::process::id().to_string();
+    let kill = std::process::Command::new("kill")
+        .args([&signal, &id])
+        .status();
+    assert!(kill.unwrap().success());
+    // The signal ends the process here.
+    thread::sleep(PATIENCE);
+}
+
+// The handlers stayed installed, so that a program could not be interrupted any more.
+#[cfg(all(unix, feature = "signals"))]
+#[test]
+fn signals_end_the_process_when_its_reactor_has_ended() {
+    use std::os::unix::process::ExitStatusExt;
+
+    for (signal, number) in [("-INT", 2), ("-TERM", 15)] {
+        let status = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "signalled_process"])
+            .env(SIGNAL_VARIABLE, signal)
+            .stdout(std::process::Stdio::null())
+            .status()
+            .unwrap();
+        assert_eq!(status.signal(), Some(number), "{signal}: {status}");
+    }
 }

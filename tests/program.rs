@@ -455,7 +455,7 @@ fn clients_above_max_connections_wait_until_one_leaves() {
     assert!(log.contains("accepting pauses at 1 connections"), "{log}");
 }
 
-// Such a name was once reported as a public listener without a token.
+// A name without an address was once reported as a public listener without a token.
 #[test]
 fn a_name_without_an_address_is_reported_before_the_missing_token() {
     for listen in ["nosuchhost.invalid:80", "*:0"] {

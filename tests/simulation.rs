@@ -18,7 +18,7 @@ fn secs(count: u64) -> Duration {
 // simulation does not report it again.
 
 #[test]
-fn what_exceeds_the_budget_of_a_turn_is_read_in_the_next_ones() {
+fn bytes_above_the_budget_of_a_turn_are_read_in_the_next_ones() {
     let config = Config {
         read_budget_bytes: 1000,
         ..Config::default()
@@ -41,7 +41,7 @@ fn what_exceeds_the_budget_of_a_turn_is_read_in_the_next_ones() {
 }
 
 #[test]
-fn what_exceeds_the_accepts_of_a_turn_is_accepted_in_the_next_ones() {
+fn clients_above_the_accepts_of_a_turn_are_accepted_in_the_next_ones() {
     let config = Config {
         accepts_per_turn: 3,
         ..Config::default()
@@ -55,7 +55,7 @@ fn what_exceeds_the_accepts_of_a_turn_is_accepted_in_the_next_ones() {
 }
 
 #[test]
-fn what_came_while_reading_was_paused_is_read_when_it_goes_on() {
+fn bytes_that_came_during_a_pause_are_read_when_reading_resumes() {
     let mut sim = Sim::new(Vec::new(), |reactor: &mut Reactor<Vec<(ConnId, usize)>>| {
         reactor.stream("0.0.0.0:80", |stream| {
             stream.on_open(|stream| {

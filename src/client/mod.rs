@@ -1,4 +1,4 @@
-//! Connections that are made: WebSockets and raw streams.
+//! The role of connections that this side makes: WebSockets and raw streams.
 
-pub(crate) mod stream;
+pub(crate) mod connect;
 pub(crate) mod websocket;

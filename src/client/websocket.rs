@@ -1,11 +1,12 @@
-//! WebSockets that are made: the request, the answer, and then the same as on a server.
+//! WebSockets that this side opens: the request, the check of the answer, and then the same as on a server.
+//!
+//! Source: RFC 6455, sections 4.1 and 4.2.2.
 
 use std::io;
 use std::ops::{Deref, DerefMut};
 
 use crate::protocol::http::{
-    HeaderStorage, HttpError, ParsedResponse, Status, WebSocketUrl, is_header, parse_response_head,
-    upgrade,
+    HeaderStorage, HttpError, ParsedResponse, Status, is_header, parse_response_head, upgrade,
 };
 use crate::protocol::websocket::Role;
 use crate::reactor::close::{Close, CloseCause, Deadline};
@@ -15,13 +16,12 @@ use crate::reactor::id::ConnId;
 use crate::reactor::protocol::{Protocol, Upgrade};
 use crate::reactor::reactor::Reactor;
 use crate::reactor::reactor::{Cx, Handler, Received};
-use crate::reactor::transport::endpoint::ConnectOptions;
-use crate::session::websocket::{Handshake, WebSocketCallbacks, peer_ended};
+use crate::session::websocket::{Handshake, WebSocketCallbacks, finish_without_close};
 
 /// The callbacks, the options and the request of a WebSocket client.
 ///
-/// The callbacks are those of [`WebSocketCallbacks`], as on a server. `on_close` is the one outcome
-/// of a connection that never opened, too: its reason says why.
+/// The callbacks are those of [`WebSocketCallbacks`], as on a server. A connection that never opens gets
+/// `on_close` alone, and its cause says why.
 pub struct WebSocketClient<S> {
     name: String,
     is_single: bool,
@@ -45,19 +45,40 @@ impl<S> DerefMut for WebSocketClient<S> {
     }
 }
 
-/// Names the callbacks that many connections of a client share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct WebSocketClientId {
-    handler: u32,
-    options: u16,
-}
-
 impl<S: 'static> WebSocketClient<S> {
-    /// The subprotocols to offer, the one liked best first.
+    /// A client with the callbacks, headers and options that `setup` chooses, and the index of its
+    /// options.
+    ///
+    /// # Errors
+    ///
+    /// When the options are not valid together.
+    pub(crate) fn build(
+        reactor: &mut Reactor<S>,
+        name: String,
+        is_single: bool,
+        setup: impl FnOnce(&mut WebSocketClient<S>),
+    ) -> io::Result<(WebSocketClient<S>, u16)> {
+        let mut client = WebSocketClient {
+            name,
+            is_single,
+            subprotocols: Vec::new(),
+            headers: Vec::new(),
+            options_index: 0,
+            callbacks: WebSocketCallbacks::new(reactor.config().options.clone()),
+        };
+        setup(&mut client);
+        client.options_index = reactor.add_options(client.callbacks.options.clone())?;
+        client.callbacks.seal();
+        let options = client.options_index;
+        Ok((client, options))
+    }
+
+    /// Sets the subprotocols to offer, in the order of preference.
     ///
     /// # Panics
     ///
-    /// When a name is not a token (RFC 9110, section 5.6.2): they are the program's own words.
+    /// When a name is not a token (RFC 9110, section 5.6.2). The names are constants of the program, so a wrong
+    /// one is a mistake in it.
     pub fn subprotocols<'n>(&mut self, names: impl IntoIterator<Item = &'n str>) {
         self.subprotocols = names.into_iter().map(str::to_owned).collect();
         for name in &self.subprotocols {
@@ -68,21 +89,23 @@ impl<S: 'static> WebSocketClient<S> {
         }
     }
 
-    /// A header for the request, such as `Authorization`.
+    /// Adds a header to the request, such as `Authorization`.
     ///
     /// # Errors
     ///
-    /// When name or value could end the line.
+    /// When the name is not a token, or the value has a control character, which could end the line.
     pub fn header(&mut self, name: &str, value: &str) -> io::Result<()> {
         if !is_header(name, value) {
-            let why = format!("the header {name:?} would not stay one line");
+            let why =
+                format!("the header {name:?} is not a token, or its value has a control character");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }
         self.headers.push((name.to_owned(), value.to_owned()));
         Ok(())
     }
 
-    fn ask(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
+    /// Queues the request of the handshake.
+    fn send_request(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
         let Some(Protocol::Upgrade(wanted)) = protocol(cx, id) else {
             return;
         };
@@ -100,14 +123,18 @@ impl<S: 'static> WebSocketClient<S> {
             headers,
             &mut out,
         );
-        debug_assert_eq!(encoded, Ok(()), "checked when they were given");
+        debug_assert_eq!(
+            encoded,
+            Ok(()),
+            "host, target and headers were checked in the setup"
+        );
         cx.reactor.queue_reply(id, &out);
         let head_timeout = cx.reactor.config().head_timeout;
         cx.reactor.set_deadline(id, Deadline::Head, head_timeout);
     }
 
-    /// Takes the answer off the front of what came; how much of it that was.
-    fn receive_answer(&mut self, cx: &mut Cx<'_, S>, id: ConnId, input: &[u8]) -> usize {
+    /// Takes the answer off the front of `input`; returns how many bytes were consumed.
+    fn receive_response(&mut self, cx: &mut Cx<'_, S>, id: ConnId, input: &[u8]) -> usize {
         let limits = cx.reactor.config().http;
         let mut used = 0;
         loop {
@@ -116,10 +143,11 @@ impl<S: 'static> WebSocketClient<S> {
                 Ok(None) => return used,
                 Ok(Some(parsed)) => {
                     used += parsed.bytes;
+                    // Interim answers such as 103 may come before the final one. Source: RFC 9110, section 15.2.
                     let is_interim = parsed.status.is_informational()
                         && parsed.status != Status::SWITCHING_PROTOCOLS;
                     if !is_interim {
-                        self.take_answer(cx, id, &parsed);
+                        self.handle_response(cx, id, &parsed);
                         return used;
                     }
                 }
@@ -131,11 +159,13 @@ impl<S: 'static> WebSocketClient<S> {
         }
     }
 
-    fn take_answer(&mut self, cx: &mut Cx<'_, S>, id: ConnId, parsed: &ParsedResponse<'_>) {
+    /// Checks the answer, and opens the WebSocket or aborts the connection.
+    fn handle_response(&mut self, cx: &mut Cx<'_, S>, id: ConnId, parsed: &ParsedResponse<'_>) {
         let Some(Protocol::Upgrade(upgrade)) = cx.reactor.protocol_mut(id) else {
             return;
         };
-        // It stays a client's request until the answer is found to be good.
+        // The strings are taken, because the reactor must be free for `open`. The connection keeps its
+        // protocol, so that an abort below is reported as a failed handshake.
         let wanted = Upgrade {
             host: std::mem::take(&mut upgrade.host),
             target: std::mem::take(&mut upgrade.target),
@@ -171,7 +201,7 @@ impl<S: 'static> Handler<S> for WebSocketClient<S> {
     }
 
     fn open(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
-        self.ask(cx, id);
+        self.send_request(cx, id);
     }
 
     #[inline]
@@ -179,8 +209,9 @@ impl<S: 'static> Handler<S> for WebSocketClient<S> {
         match protocol(cx, id) {
             Some(Protocol::WebSocket(_)) => self.callbacks.receive(cx, id, input),
             Some(Protocol::Upgrade(_)) => {
-                let used = self.receive_answer(cx, id, input);
-                // Bytes behind the answer are the WebSocket's first.
+                let used = self.receive_response(cx, id, input);
+                // A server may send frames right behind its 101. They are delivered now: the poll reports nothing
+                // for bytes that were read already.
                 match protocol(cx, id) {
                     Some(Protocol::WebSocket(_)) if used < input.len() => {
                         used + self.callbacks.receive(cx, id, &mut input[used..])
@@ -205,7 +236,7 @@ impl<S: 'static> Handler<S> for WebSocketClient<S> {
 
     fn end(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
         if matches!(protocol(cx, id), Some(Protocol::WebSocket(_))) {
-            peer_ended(cx.reactor, id);
+            finish_without_close(cx.reactor, id);
         } else {
             cx.reactor.abort(id, CloseCause::Http(HttpError::Truncated));
         }
@@ -232,104 +263,7 @@ impl<S: 'static> Handler<S> for WebSocketClient<S> {
     }
 }
 
-impl<S: 'static> Reactor<S> {
-    /// Connects to a `ws://` URL, or the same with `http://`; `setup` names the callbacks and what to ask for.
-    ///
-    /// Returns at once. Names are looked up off the loop and every address is tried, within
-    /// `connect_timeout`; the answer must come within `head_timeout`. The one outcome is `on_open`
-    /// or `on_close`. Nothing can be sent before `on_open`.
-    ///
-    /// # Errors
-    ///
-    /// When `url` is not one, or the reactor was stopped. Everything else comes with `on_close`.
-    pub fn connect_websocket(
-        &mut self,
-        url: &str,
-        setup: impl FnOnce(&mut WebSocketClient<S>),
-    ) -> io::Result<ConnId> {
-        let url = parse(url)?;
-        let (client, options) =
-            self.build_client(format!("websocket to {}", url.host), true, setup)?;
-        let protocol = upgrade_to(&url);
-        let to = url.address();
-        self.connect(&to.into(), Box::new(client), options, protocol)
-    }
-
-    /// Callbacks for many connections, which [`connect_websocket_with`](Self::connect_websocket_with)
-    /// makes; `setup` runs once. They stay until the reactor ends.
-    ///
-    /// # Errors
-    ///
-    /// When the options that `setup` chose cannot be.
-    pub fn websocket_client(
-        &mut self,
-        setup: impl FnOnce(&mut WebSocketClient<S>),
-    ) -> io::Result<WebSocketClientId> {
-        let (client, options) = self.build_client("websocket client".to_owned(), false, setup)?;
-        Ok(WebSocketClientId {
-            handler: self.add_handler(Box::new(client)),
-            options,
-        })
-    }
-
-    /// As [`connect_websocket`](Self::connect_websocket), with callbacks that are there already.
-    /// `from` is the address to connect from; the system chooses where it is `None`.
-    ///
-    /// # Errors
-    ///
-    /// As [`connect_websocket`](Self::connect_websocket).
-    pub fn connect_websocket_with(
-        &mut self,
-        client: WebSocketClientId,
-        url: &str,
-        from: Option<std::net::IpAddr>,
-    ) -> io::Result<ConnId> {
-        let url = parse(url)?;
-        let protocol = upgrade_to(&url);
-        let to = ConnectOptions::new(url.address()).from_address(from);
-        self.connect_for(client.handler, &to, client.options, protocol)
-    }
-
-    fn build_client(
-        &mut self,
-        name: String,
-        is_single: bool,
-        setup: impl FnOnce(&mut WebSocketClient<S>),
-    ) -> io::Result<(WebSocketClient<S>, u16)> {
-        let mut client = WebSocketClient {
-            name,
-            is_single,
-            subprotocols: Vec::new(),
-            headers: Vec::new(),
-            options_index: 0,
-            callbacks: WebSocketCallbacks::new(self.config().options.clone()),
-        };
-        setup(&mut client);
-        client.options_index = self.add_options(client.callbacks.options.clone())?;
-        client.callbacks.seal();
-        let options = client.options_index;
-        Ok((client, options))
-    }
-}
-
 #[inline]
 fn protocol<'c, S: 'static>(cx: &'c Cx<'_, S>, id: ConnId) -> Option<&'c Protocol> {
     cx.reactor.protocol(id)
-}
-
-fn parse(url: &str) -> io::Result<WebSocketUrl<'_>> {
-    WebSocketUrl::parse(url).map_err(|error| {
-        io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("cannot connect to {url}: {error}"),
-        )
-    })
-}
-
-fn upgrade_to(url: &WebSocketUrl<'_>) -> Protocol {
-    Protocol::Upgrade(Box::new(Upgrade {
-        host: url.host.to_owned(),
-        target: url.target(),
-        key: upgrade::random_key(),
-    }))
 }

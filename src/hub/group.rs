@@ -32,13 +32,13 @@ use crate::reactor::reactor::Reactor;
 use crate::reactor::remote::{ReactorEnded, Remote};
 use crate::reactor::topics::Published;
 
-/// The limit of [`ReactorGroup::new`]: pending publications of each reactor, in bytes.
+/// The limit of [`ReactorGroup::new`] for the pending publications of each reactor, in bytes.
 const PENDING_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// Counted for each pending publication beside its topic, event name and data, in bytes.
+/// The bytes that a pending publication counts beside its topic, event name and data.
 const PUBLICATION_BYTES: usize = 256;
 
-/// Called with the topic of a publication and what has become of it.
+/// Called with the topic and the outcome of a publication.
 type Done<S> = Box<dyn FnOnce(&mut Cx<'_, S>, &str, Result<Published, ReactorEnded>) + Send>;
 
 /// Reactors that each serve a part of the members of one hub. `Send`, `Sync`, and cheap to clone.
@@ -79,7 +79,7 @@ pub struct Overloaded;
 
 impl std::fmt::Display for Overloaded {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a reactor is behind with what was published before")
+        f.write_str("a reactor has not caught up with earlier publications")
     }
 }
 
@@ -87,7 +87,7 @@ impl std::error::Error for Overloaded {}
 
 struct Shared<S> {
     places: Box<[Place<S>]>,
-    /// For each reactor, in bytes.
+    /// The limit of [`Place::pending_bytes`], for each reactor.
     pending_bytes_max: usize,
     /// How many reactors have asked for a seat, refused ones included.
     join_count: AtomicUsize,
@@ -100,10 +100,10 @@ struct Shared<S> {
 /// The state of one reactor in the group.
 struct Place<S> {
     remote: OnceLock<Remote<S>>,
-    /// Of the publications that this reactor has begun and not all reactors have taken. Changed on
-    /// this reactor only.
+    /// The bytes of the publications that this reactor has begun and not all reactors have taken. Changed on
+    /// this reactor's thread only, so that asking and then adding is no race.
     pending_bytes: AtomicUsize,
-    /// The latest publication of this reactor was refused. Logged when it begins.
+    /// Whether the latest publication of this reactor was refused. The first refusal of a row is logged.
     is_full: AtomicBool,
 }
 

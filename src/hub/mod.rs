@@ -5,7 +5,7 @@
 //! | route | what |
 //! |---|---|
 //! | `GET /` | the demo page |
-//! | `GET /ws` | each text message is a topic or a pattern; what is published arrives as it is. With subprotocol [`SUBPROTOCOL`]: JSON both ways |
+//! | `GET /ws` | each text message is a topic or a pattern; the data of a publication arrives as one message. With subprotocol [`SUBPROTOCOL`]: JSON both ways |
 //! | `GET /events?topic=a&topic=b.*` | Server-Sent Events |
 //! | `POST /publish?topic=a` | the body is the message; answers its id and how many got it |
 //! | `GET /healthz`, `GET /readyz` | alive; ready, which ends when draining begins |
@@ -125,7 +125,7 @@ fn mount_checks<S: 'static>(router: &mut Router<S>, access: &Rc<Access>) {
         origins: access.origins.clone(),
         absent: true,
     });
-    router.gate.setting = access.origins_setting();
+    router.origin_check.setting = access.origins_setting();
     let access = Rc::clone(access);
     let mut refused_host = LogLimit::default();
     router.guard(move |request| check_host(request, &access, &mut refused_host));
@@ -139,7 +139,7 @@ fn check_host<S: 'static>(
     let Some(host) = request.host().filter(|host| !access.serves(host)) else {
         return Ok(());
     };
-    if let Some(suppressed) = refused_host.is_due(request.reactor.now()) {
+    if let Some(suppressed) = refused_host.allow_line(request.reactor.now()) {
         let (host, setting) = (truncate(host), access.origins_setting());
         log::warn!(
             "refused a request for host {host:?} on a loopback address; {setting} http://{host} allows it{suppressed}"

@@ -1,4 +1,4 @@
-//! What is published: an event, its name and data, and its id.
+//! Events that are published: their names, their data and their ids.
 //!
 //! An [`Event`] borrows what the publisher has.
 
@@ -54,7 +54,7 @@ impl Payload<'_> {
     }
 }
 
-/// What users publish: data, and a name where the members tell kinds of events apart.
+/// The thing that users publish: data, and a name where the members tell kinds of events apart.
 ///
 /// ```
 /// use waterwheel::pubsub::Event;
@@ -265,14 +265,14 @@ fn parse_digits(digits: &str, radix: u32) -> Result<u64, EventIdError> {
     u64::from_str_radix(digits, radix).map_err(|_| EventIdError)
 }
 
-/// An event on its way: what an [`Encode`] turns into bytes.
+/// An event on its way to its members, as an encoder gets it.
 #[derive(Clone, Copy, Debug)]
 pub struct Publication<'a> {
     /// Where it was published.
     pub topic: &'a str,
     /// Its place in the sequence.
     pub id: EventId,
-    /// What was published.
+    /// The event itself.
     pub event: &'a Event<'a>,
     /// The value of the subscription by which a member gets it, for a wire format that uses values;
     /// otherwise zero.
@@ -301,7 +301,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_becomes_an_event() {
+    fn texts_messages_and_values_become_events() {
         let text = Event::message("hi");
         let bytes = Event {
             name: None,

@@ -73,7 +73,7 @@ impl Members {
     }
 }
 
-/// What is gone after a member was removed.
+/// The parts that are gone after a member was removed.
 #[derive(Debug)]
 pub(super) enum Removed {
     /// The member alone. The entry that has moved into its place has a new index.
@@ -137,7 +137,7 @@ impl Names {
         }
     }
 
-    /// What is allocated, without the names, in bytes.
+    /// The memory that is allocated, without the names, in bytes.
     #[cfg(test)]
     pub(super) fn heap_bytes(&self) -> usize {
         let of_members = |topic: &Topic| match &topic.members {

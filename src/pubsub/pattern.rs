@@ -56,7 +56,7 @@ pub fn matches(pattern: &[u8], name: &[u8]) -> bool {
     pattern_rest.iter().all(|byte| *byte == b'*')
 }
 
-/// What of the pattern is left when its first item, which is not `*`, matches `byte`.
+/// The rest of the pattern, when its first item, which is not `*`, matches `byte`.
 fn match_one(pattern: &[u8], byte: u8) -> Option<&[u8]> {
     let (is_match, rest) = match pattern {
         [] => return None,

@@ -171,7 +171,7 @@ impl<T> Slots<T> {
         }
     }
 
-    /// What is allocated, in bytes.
+    /// The memory that is allocated, in bytes.
     #[cfg(test)]
     pub(super) fn heap_bytes(&self) -> usize {
         self.slots.capacity() * size_of::<Slot<T>>()

@@ -35,7 +35,7 @@ pub const TOPIC_BYTES_MAX: usize = 256;
 /// Longest list that is walked, in subscriptions.
 const WALK_MAX: usize = 32;
 
-/// What one member may have at the most.
+/// The most that one member may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Subscriptions, to topics and by patterns.
@@ -44,7 +44,7 @@ pub struct Limits {
     pub patterns_max: usize,
 }
 
-/// Why a subscription was refused. Nothing has changed then.
+/// Why a subscription was refused. The subscriptions are as they were before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TopicError {
@@ -151,7 +151,7 @@ pub enum NameKind {
     Pattern,
 }
 
-/// What has become of a name, all in all, since the changes were last taken.
+/// The change of one name's members, all in all, since the changes were last taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MembersChange {
     /// It had no members, and has some.
@@ -348,7 +348,7 @@ impl Topics {
     }
 
     /// The names that have got their first member, or lost their last, since this was last called;
-    /// exact names first, in the order of the names. None unless [watched](Self::watch).
+    /// exact names first, in the order of the names. Empty unless [watched](Self::watch).
     ///
     /// A name that has changed twice is as it was, and not among them. So there are never more than
     /// names then and now.
@@ -491,7 +491,7 @@ impl Topics {
         }
     }
 
-    /// What a member has, and whether a topic is among it. At most [`WALK_MAX`] steps.
+    /// The subscriptions of a member, and whether a topic is among them. At most [`WALK_MAX`] steps.
     fn membership(&self, member: u64, list: Subscriptions, topic: Option<TopicKey>) -> Membership {
         if let Some(many) = self.many.get(&member) {
             return Membership {
@@ -641,7 +641,7 @@ impl Topics {
         })
     }
 
-    /// What is allocated, without the names, in bytes.
+    /// The memory that is allocated, without the names, in bytes.
     #[cfg(test)]
     fn heap_bytes(&self) -> usize {
         let of_many: usize = self
@@ -879,7 +879,7 @@ mod tests {
     // A member with a thousand topics that went on to ask for the first of them had its whole list
     // walked each time.
     #[test]
-    fn what_a_member_asks_for_costs_the_same_however_much_it_has() {
+    fn a_request_costs_the_same_however_many_subscriptions_its_member_has() {
         let mut house = House::default();
         for n in 0..1000 {
             house.subscribe(1, &format!("t{n}")).unwrap();
@@ -919,7 +919,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_never_subscribed_cannot_be_left() {
+    fn a_topic_can_be_left_only_by_its_members() {
         let mut house = House::default();
         house.subscribe(1, "a").unwrap();
         assert!(!house.unsubscribe(2, "a"));

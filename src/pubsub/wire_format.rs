@@ -259,8 +259,8 @@ impl WireFormats {
             .ok_or(WireFormatsFull)
     }
 
-    /// What was registered as this wire format; nothing for the built-in ones, and for one that was
-    /// registered elsewhere.
+    /// The encoder that was registered as this wire format. `None` for the built-in ones, and for one
+    /// that was registered with another list.
     fn registered(&self, wire_format: WireFormat) -> Option<&Registered> {
         let number = usize::from(wire_format.0.get());
         self.registered
@@ -391,7 +391,7 @@ struct Encoding {
 pub struct Encoded<'p> {
     wire_formats: &'p mut WireFormats,
     publication: Publication<'p>,
-    /// What the last member took. Most members of a topic take the same.
+    /// The wire format of the last member. Most members of a topic have the same one.
     /// As a number, zero before the first: an `Option` is compared in twice as many steps.
     last_format: u16,
     last_value: u32,

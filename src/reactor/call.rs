@@ -46,26 +46,16 @@ impl<S: 'static> EventLoop<S> {
         event: &'static str,
         call: impl FnOnce(&mut dyn Handler<S>, &mut Cx<'_, S>),
     ) {
-        if !self.reactor.is_stopped {
-            self.call_handler_always(id, event, call);
-        }
-    }
-
-    /// As [`call_handler`](Self::call_handler), also after the loop was stopped: `on_error` and
-    /// `on_close` are called for every connection.
-    pub(super) fn call_handler_always(
-        &mut self,
-        id: ConnId,
-        event: &'static str,
-        call: impl FnOnce(&mut dyn Handler<S>, &mut Cx<'_, S>),
-    ) {
-        if let Some(connection) = self.reactor.table.connection(id) {
+        if !self.reactor.is_stopped
+            && let Some(connection) = self.reactor.table.connection(id)
+        {
             let key = connection.handler();
             self.call_handler_at((id, key), event, call);
         }
     }
 
-    /// Calls a handler for a connection. A panic ends the connection and nothing else.
+    /// Calls a handler for a connection, whatever has happened. A panic ends the connection and nothing
+    /// else.
     #[inline(always)]
     pub(super) fn call_handler_at(
         &mut self,

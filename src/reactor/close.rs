@@ -60,6 +60,8 @@ impl CloseCause {
 pub enum Deadline {
     /// The connection is made, with all addresses of its name: `connect_timeout`.
     Connect,
+    /// The handshake of the transport itself, where it has one, is done: `head_timeout`.
+    Handshake,
     /// A whole request head, or the answer to our handshake, has come: `head_timeout`.
     Head,
     /// A whole request body has come: `body_timeout`.
@@ -84,6 +86,7 @@ impl fmt::Display for Deadline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Deadline::Connect => "connect",
+            Deadline::Handshake => "handshake",
             Deadline::Head => "head",
             Deadline::Body => "body",
             Deadline::KeepAlive => "keep-alive",

@@ -578,6 +578,25 @@ mod lookup_tests {
         assert!(names.try_recv().is_err());
     }
 
+    // The deadline is for a peer that takes no bytes, and there is no peer yet.
+    #[test]
+    fn bytes_that_wait_for_a_connection_have_no_write_deadline() {
+        let (mut event_loop, names, let_go) = slow_resolver(1);
+        event_loop.reactor.config.connect_timeout = Duration::from_secs(60);
+        let id = connect(&mut event_loop, "slow");
+        assert_eq!(names.recv().unwrap(), "slow");
+        assert!(event_loop.reactor.send(id, "early").is_queued());
+        event_loop.turn(Some(Duration::ZERO)).unwrap();
+        let later = |seconds| Clock::invented(Duration::from_secs(seconds));
+        event_loop.reactor.clock = later(59);
+        event_loop.turn(Some(Duration::ZERO)).unwrap();
+        assert!(event_loop.state.is_empty(), "{:?}", event_loop.state);
+        event_loop.reactor.clock = later(61);
+        event_loop.turn(Some(Duration::ZERO)).unwrap();
+        assert_eq!(event_loop.state, ["slow: connect deadline passed"]);
+        drop(let_go);
+    }
+
     #[test]
     fn lookups_of_connections_that_gave_up_are_swept() {
         let (mut event_loop, _, let_go) = slow_resolver(1);

@@ -63,3 +63,41 @@ impl<T> Mailbox<T> {
         self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use mio::{Events, Poll, Token, Waker};
+
+    use super::*;
+
+    const BELL: Token = Token(7);
+
+    /// How often the bell is heard by a poll that does not wait.
+    fn rings(poll: &mut Poll) -> usize {
+        let mut events = Events::with_capacity(4);
+        poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+        events.iter().filter(|event| event.token() == BELL).count()
+    }
+
+    #[test]
+    fn the_first_arrival_of_a_batch_rings_the_bell() {
+        let mut poll = Poll::new().unwrap();
+        let waker = Waker::new(poll.registry(), BELL).unwrap();
+        let mailbox = Mailbox::new(Some(waker));
+        assert_eq!(rings(&mut poll), 0);
+        for batch in 0..3 {
+            assert!(!mailbox.has_arrivals());
+            assert!(mailbox.put("first"));
+            assert_eq!(rings(&mut poll), 1, "batch {batch}");
+            assert!(mailbox.put("second"));
+            assert_eq!(rings(&mut poll), 0, "batch {batch}: it was heard");
+            assert!(mailbox.has_arrivals());
+            assert_eq!(mailbox.take(), ["first", "second"]);
+        }
+        assert!(mailbox.put("left"));
+        assert_eq!(mailbox.close(), ["left"]);
+        assert!(!mailbox.put("too late"));
+    }
+}

@@ -13,8 +13,9 @@ use std::io;
 
 use super::EventLoop;
 use super::call::deliver;
+use super::close::Deadline;
 use super::connection::read::Next;
-use super::connection::table::{Delivery, FastMessages, Heartbeat, Ready};
+use super::connection::table::{Delivery, FastMessages, FastReady, Heartbeat, Ready};
 use super::id::ConnId;
 use super::protocol::Protocol;
 use super::reactor::Received;
@@ -24,23 +25,28 @@ use super::transport::memory::Readiness;
 impl<S: 'static> EventLoop<S> {
     #[inline(always)]
     pub(super) fn ready(&mut self, index: usize, readiness: Readiness) {
-        let ready = self.reactor.table.ready(index, readiness, &mut self.input);
-        match ready {
-            Ready::Fast(messages) => self.deliver_fast(messages),
-            ready => self.handle_ready(index as u32, ready),
+        let table = &mut self.reactor.table;
+        match table.ready_fast(index, readiness, &mut self.input) {
+            FastReady::Messages(messages) => self.deliver_fast(messages),
+            FastReady::NotEligible => self.ready_any(index, readiness, None),
+            FastReady::FellBack(result) => self.ready_any(index, readiness, Some(result)),
         }
     }
 
+    #[inline(never)]
+    fn ready_any(&mut self, index: usize, readiness: Readiness, first: Option<io::Result<usize>>) {
+        let ready = self.reactor.table.ready(index, readiness, first);
+        self.handle_ready(index as u32, ready);
+    }
+
     pub(super) fn ready_again(&mut self, index: u32) {
-        let ready = self.reactor.table.ready_again(index, &mut self.input);
+        let ready = self.reactor.table.ready_again(index);
         self.handle_ready(index, ready);
     }
 
-    #[inline(never)]
     fn handle_ready(&mut self, index: u32, ready: Ready) {
         match ready {
             Ready::Nothing => {}
-            Ready::Fast(messages) => self.deliver_fast(messages),
             Ready::Read { id, first } => self.read(id, first),
             Ready::Opened(id) => self.open(id),
             Ready::Accept => self.accept(index),
@@ -206,6 +212,9 @@ impl<S: 'static> EventLoop<S> {
                     // A connection whose transport still shakes hands is opened when that is done.
                     if self.reactor.table.is_ready(id) {
                         self.call_handler(id, "on_open", |handler, cx| handler.open(cx, id));
+                    } else {
+                        let timeout = self.reactor.config.head_timeout;
+                        self.reactor.set_deadline(id, Deadline::Handshake, timeout);
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,

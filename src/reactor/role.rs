@@ -18,6 +18,17 @@ use super::stats::Stats;
 use crate::protocol::http;
 use crate::protocol::websocket::{Machine, Role, Spare};
 
+/// What a WebSocket's input is parsed with.
+pub(crate) struct WebSocketParser<'r> {
+    /// Where the connection is in its life.
+    pub(crate) life: Life,
+    /// Whether its input may be delivered now.
+    pub(crate) may_read: bool,
+    pub(crate) machine: &'r mut Machine,
+    /// Buffers of large messages, to be used again.
+    pub(crate) spare: &'r mut Spare,
+}
+
 impl<S: 'static> Reactor<S> {
     // ── state of a connection ────────────────────────────────────────────────────────────────
 
@@ -27,13 +38,7 @@ impl<S: 'static> Reactor<S> {
         self.table.connection(id)
     }
 
-    /// Where a connection is in its life.
-    #[inline]
-    pub(crate) fn life(&self, id: ConnId) -> Option<Life> {
-        self.table.connection(id).map(Connection::life)
-    }
-
-    /// The protocol of a connection.
+    /// What a connection's bytes mean.
     #[inline]
     pub(crate) fn protocol(&self, id: ConnId) -> Option<&Protocol> {
         self.table.connection(id).map(Connection::protocol)
@@ -160,11 +165,17 @@ impl<S: 'static> Reactor<S> {
         }
     }
 
-    /// The state machine of a WebSocket in any state of its life, and the buffers that it may use.
-    /// In any state, because the peer's close frame is parsed while ours is on its way.
-    pub(crate) fn websocket_parser(&mut self, id: ConnId) -> Option<(&mut Machine, &mut Spare)> {
-        match self.table.any_protocol_mut(id)? {
-            Protocol::WebSocket(machine) => Some((machine, &mut self.spare)),
+    /// What the general way needs to parse a WebSocket's input, with one look-up. `None` when the
+    /// connection is gone, or is no WebSocket.
+    pub(crate) fn websocket_parser(&mut self, id: ConnId) -> Option<WebSocketParser<'_>> {
+        let (life, may_read, protocol) = self.table.parser_of(id)?;
+        match protocol {
+            Protocol::WebSocket(machine) => Some(WebSocketParser {
+                life,
+                may_read,
+                machine,
+                spare: &mut self.spare,
+            }),
             _ => None,
         }
     }
@@ -179,7 +190,12 @@ impl<S: 'static> Reactor<S> {
     /// Flushes what is queued and then ends our side: the peer's goodbye has come, or there is none
     /// to wait for.
     pub(crate) fn finish(&mut self, id: ConnId, close: Close, lingers: bool) {
-        self.table.finish(id, close, lingers);
+        self.table.finish(id, &[], close, lingers);
+    }
+
+    /// As [`finish`](Self::finish), with last words behind what is queued.
+    pub(crate) fn finish_with(&mut self, id: ConnId, words: &[u8], close: Close, lingers: bool) {
+        self.table.finish(id, words, close, lingers);
     }
 
     /// Ends a connection for a fault, with the matching HTTP status or close code.

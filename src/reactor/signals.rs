@@ -1,11 +1,13 @@
-//! SIGTERM and SIGINT, as bytes in a socket pair that is registered with the poll.
+//! TERM and INT, as bytes in a socket pair that the poll watches.
 //!
-//! A signal handler may do almost nothing safely; writing a byte to a socket is allowed
-//! (signal-safety(7)). The loop reads it like any other source, so a signal is handled between
-//! callbacks.
+//! A signal handler cannot be uninstalled: without an action, `signal-hook` swallows the signal. So
+//! while no reactor takes signals, an action of our own has the default effect, which is to end the
+//! process.
 
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream as StdUnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mio::net::UnixStream;
@@ -15,6 +17,46 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 /// The token of the socket that signals arrive at.
 pub(super) const SIGNALS: Token = Token(usize::MAX - 1);
+
+/// Whether TERM and INT end the process, because no reactor takes them.
+static HAS_DEFAULT_EFFECT: AtomicBool = AtomicBool::new(false);
+
+static TAKERS: Mutex<Takers> = Mutex::new(Takers {
+    count: 0,
+    is_registered: false,
+});
+
+/// The reactors of the process that take signals.
+struct Takers {
+    count: usize,
+    /// The action that has the default effect is registered; it stays.
+    is_registered: bool,
+}
+
+impl Takers {
+    fn lock() -> MutexGuard<'static, Takers> {
+        TAKERS.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One more reactor takes signals.
+    fn add(&mut self) -> io::Result<()> {
+        if !self.is_registered {
+            for signal in [SIGTERM, SIGINT] {
+                signal_hook::flag::register_conditional_default(signal, &HAS_DEFAULT_EFFECT)?;
+            }
+            self.is_registered = true;
+        }
+        HAS_DEFAULT_EFFECT.store(false, Ordering::SeqCst);
+        self.count += 1;
+        Ok(())
+    }
+
+    /// One reactor less takes signals.
+    fn remove(&mut self) {
+        self.count -= 1;
+        HAS_DEFAULT_EFFECT.store(self.count == 0, Ordering::SeqCst);
+    }
+}
 
 /// The signals of a process, as long as its reactor lives.
 pub(super) struct Signals {
@@ -33,6 +75,7 @@ impl Signals {
     pub(super) fn new(registry: Option<&Registry>, window: Duration) -> io::Result<Signals> {
         let (receiver, sender) = StdUnixStream::pair()?;
         receiver.set_nonblocking(true)?;
+        Takers::lock().add()?;
         let mut signals = Signals {
             receiver: UnixStream::from_std(receiver),
             window,
@@ -65,6 +108,7 @@ impl Signals {
 
 impl Drop for Signals {
     fn drop(&mut self) {
+        Takers::lock().remove();
         for id in self.registered.drain(..) {
             signal_hook::low_level::unregister(id);
         }

@@ -221,7 +221,12 @@ impl<S: 'static> EventLoop<S> {
                     None => {}
                     // In these three the peer has had its time and there is no more to say to it.
                     // The meaning of the others depends on the role.
-                    Some(deadline @ (Deadline::Write | Deadline::Close | Deadline::Connect)) => {
+                    Some(
+                        deadline @ (Deadline::Connect
+                        | Deadline::Handshake
+                        | Deadline::Write
+                        | Deadline::Close),
+                    ) => {
                         let cause = CloseCause::TimedOut(deadline);
                         self.reactor.table.abort(id, cause);
                     }
@@ -363,11 +368,16 @@ impl<S: 'static> EventLoop<S> {
             // Without the reason, which is the peer's text.
             log::debug!("conn {id} {peer}: ended: {close}");
         }
+        // Two calls, each with a guard of its own: a panic in `on_error` costs nobody `on_close`.
         if close.cause.is_failure() {
             let cause = close.cause;
-            self.call_handler_always(id, "on_error", |handler, cx| handler.failed(cx, id, &cause));
+            self.call_handler_at((id, handler), "on_error", |handler, cx| {
+                handler.failed(cx, id, &cause);
+            });
         }
-        self.call_handler_always(id, "on_close", |handler, cx| handler.closed(cx, id, &close));
+        self.call_handler_at((id, handler), "on_close", |handler, cx| {
+            handler.closed(cx, id, &close);
+        });
         for call in self.reactor.on_close.remove(&id).unwrap_or_default() {
             self.call_always(Caller::OnClose(id), |cx| call(cx, &close));
         }

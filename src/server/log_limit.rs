@@ -1,25 +1,26 @@
-//! Log lines that strangers can cause: at most one a minute of each kind, with the number of those left
+//! Log lines that any client can cause: at most one a minute of each kind, with the number of lines left
 //! out.
 //!
-//! A stranger who could cause a line with each request would fill the log. Where the log goes into a
-//! pipe that is no longer read, the first line that does not fit would stop the loop.
+//! A client that could cause a line with each request would fill the disk. And where the log goes into a
+//! pipe that is no longer read, the line that does not fit blocks the write, and with it the loop.
 
 use std::fmt;
 use std::time::Duration;
 
-/// Between two lines of one kind.
+/// The time between two lines of one kind.
 const PERIOD: Duration = Duration::from_secs(60);
 
-/// Of a stranger's text in a line, in characters. A host name has at most 253.
+/// The most characters of a client's text in a line. A host name has at most 253 (RFC 1035, section 2.3.4).
 const TEXT_CHARACTERS_MAX: usize = 256;
 
-/// The beginning of a stranger's text, short enough for a log line.
+/// The beginning of a client's text, short enough for a log line. Cut between characters, since a cut inside
+/// one would panic.
 pub(crate) fn truncate(text: &str) -> &str {
     let cut = text.char_indices().nth(TEXT_CHARACTERS_MAX);
     cut.map_or(text, |(index, _)| &text[..index])
 }
 
-/// One kind of log line of one listener: the first, then one a minute.
+/// One kind of log line of one listener: lets the first line through, then one a minute.
 #[derive(Debug, Default)]
 pub(crate) struct LogLimit {
     logged_at: Option<Duration>,
@@ -27,8 +28,9 @@ pub(crate) struct LogLimit {
 }
 
 impl LogLimit {
-    /// Whether to write the line now. `Some` is to be written at the end of the line.
-    pub(crate) fn is_due(&mut self, now: Duration) -> Option<Suppressed> {
+    /// Asks to write a line. `Some` when the line may be written now; its text belongs at the end of the line.
+    /// `None` when the line is counted and left out.
+    pub(crate) fn allow_line(&mut self, now: Duration) -> Option<Suppressed> {
         if self
             .logged_at
             .is_some_and(|logged_at| now < logged_at + PERIOD)
@@ -78,7 +80,7 @@ mod tests {
         ];
         for (second, expected) in seconds {
             assert_eq!(
-                line.is_due(Duration::from_secs(second)),
+                line.allow_line(Duration::from_secs(second)),
                 expected,
                 "second {second}"
             );

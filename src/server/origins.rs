@@ -9,8 +9,11 @@ use crate::protocol::http::{RequestHead, Status};
 use super::log_limit::{LogLimit, truncate};
 use super::reply::Reply;
 
-/// Which pages may use a server from a browser. Requests without an `Origin` do not come from a
-/// page of another site, and are allowed unless that is changed.
+/// Which pages may use a server from a browser.
+///
+/// A browser sends `Origin` with each request by which a page could read the answer of another site or post to
+/// it, and a page cannot forge the header. Programs other than browsers can send any `Origin`, or none, so this
+/// protects the users of browsers and is no access control.
 ///
 /// Source: RFC 6455, section 10.2; Fetch, "CORS protocol".
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,7 +26,7 @@ pub enum Origins {
     Listed {
         /// The other origins.
         origins: Vec<String>,
-        /// Whether a request without an origin is allowed.
+        /// Whether a request without an `Origin` header is allowed.
         absent: bool,
     },
 }
@@ -35,6 +38,8 @@ impl Origins {
             (Origins::Any, _) => true,
             (Origins::Listed { absent, .. }, None) => *absent,
             (Origins::Listed { origins, .. }, Some(origin)) => {
+                // `Host` does not have the scheme, so pages of both schemes count as the server's own: a
+                // proxy in front may speak TLS for it.
                 let same = || {
                     let authority = origin
                         .strip_prefix("http://")
@@ -52,42 +57,44 @@ impl Origins {
     }
 }
 
-/// Asks every request where it comes from.
-pub(crate) struct Gate {
+/// The check of a router: which origin a request comes from, and whether that one is allowed.
+pub(crate) struct OriginCheck {
     pub(crate) origins: Origins,
     /// The setting that log lines name to the operator as the way to allow an origin.
     pub(crate) setting: &'static str,
-    refused: LogLimit,
+    refusals: LogLimit,
 }
 
-/// Headers that are added to an answer.
-pub(crate) type Extra = Vec<(&'static str, String)>;
+/// Headers that are added to an answer. Their values are constants, or were parsed as
+/// values of headers, so they cannot end a line.
+pub(crate) type ExtraHeaders = Vec<(&'static str, String)>;
 
-impl Default for Gate {
+impl Default for OriginCheck {
     fn default() -> Self {
-        Gate {
+        OriginCheck {
             origins: Origins::Any,
             setting: "`Router::origins`",
-            refused: LogLimit::default(),
+            refusals: LogLimit::default(),
         }
     }
 }
 
-impl Gate {
-    /// The headers of cross-origin sharing for the answer to the page that asks.
+impl OriginCheck {
+    /// Checks a request. Returns the headers of cross-origin sharing for its answer, without which the browser
+    /// hides the answer from the page.
     ///
     /// # Errors
     ///
-    /// The answer to a page that may not; it is logged for the router called `name`.
-    pub(crate) fn admit(
+    /// The answer 403 to a page that is not allowed. The refusal is logged for the router called `name`.
+    pub(crate) fn check(
         &mut self,
         head: &RequestHead<'_>,
         name: &str,
         now: Duration,
-    ) -> Result<Extra, Reply> {
+    ) -> Result<ExtraHeaders, Reply> {
         let origin = head.headers.first("origin");
         if !self.origins.allow(origin, head.host()) {
-            if let Some(suppressed) = self.refused.is_due(now) {
+            if let Some(suppressed) = self.refusals.allow_line(now) {
                 log::warn!(
                     "{name}: refused a request from origin {:?}; {} allows it{suppressed}",
                     truncate(origin.unwrap_or("(none)")),
@@ -98,13 +105,15 @@ impl Gate {
         }
         let mut headers = Vec::new();
         match (&self.origins, origin) {
+            // `*` and not the origin itself: a cache can give such an answer to all pages, and browsers do not
+            // accept it for requests with cookies.
             (Origins::Any, Some(_)) => {
                 headers.push(("Access-Control-Allow-Origin", "*".to_owned()))
             }
             (Origins::Any, None) => {}
             (Origins::Listed { .. }, origin) => {
-                // Of an answer to nobody in particular too: a cache must not give it to another
-                // page.
+                // Also in the answer to a request without an origin: that answer has no
+                // `Access-Control-Allow-Origin`, and a cache must not give it to a page that needs one.
                 headers.push(("Vary", "Origin".to_owned()));
                 if let Some(origin) = origin {
                     headers.push(("Access-Control-Allow-Origin", origin.to_owned()));
@@ -115,18 +124,22 @@ impl Gate {
     }
 }
 
-/// What a preflight learns beside the methods of a path; nothing, where a request is none.
+/// The headers of an answer to a preflight, by which a browser asks for permission before the real request.
+/// Empty when the request is no preflight.
+///
+/// All headers that the page wants to send are allowed, since an origin that is not allowed was refused before.
 ///
 /// Source: Fetch, "CORS-preflight request".
-pub(crate) fn preflight(head: &RequestHead<'_>, methods: &str) -> Extra {
-    let asks_for = |name| head.headers.first(name);
-    if head.method != "OPTIONS" || asks_for("access-control-request-method").is_none() {
+pub(crate) fn preflight(head: &RequestHead<'_>, methods: &str) -> ExtraHeaders {
+    let requested = |name| head.headers.first(name);
+    if head.method != "OPTIONS" || requested("access-control-request-method").is_none() {
         return Vec::new();
     }
     let mut headers = vec![("Access-Control-Allow-Methods", methods.to_owned())];
-    if let Some(names) = asks_for("access-control-request-headers") {
+    if let Some(names) = requested("access-control-request-headers") {
         headers.push(("Access-Control-Allow-Headers", names.to_owned()));
     }
+    // Ten minutes, in seconds. Without it browsers ask again after five seconds.
     headers.push(("Access-Control-Max-Age", "600".to_owned()));
     headers
 }

@@ -1,14 +1,15 @@
-//! Which route a request's method and path lead to.
+//! Paths of routes: whether a request's path fits, and the values of its parameters.
 //!
-//! A route is a path of literal segments, `:name` for one segment, and `*` at the end for the
-//! rest. Routes are tried in the order they were added; they are few, and a linear search over
-//! them is cheaper than parsing the request was.
+//! A route's path is made of literal segments, `:name` for one segment, and `*` at the end for the rest.
+//! Paths are not normalised: slashes at the end and dot segments stay. A proxy in front may have rules for the
+//! path as it came, and a second spelling of the same route would get around them.
 
 use std::borrow::Cow;
 
 use crate::protocol::http::form;
 
-/// Parameters of one path at the most; further ones are not captured.
+/// The most parameters of one path; further ones are not captured. They lie in the `Request` itself, so that a
+/// request with parameters allocates nothing.
 const PARAMETERS_MAX: usize = 8;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +26,7 @@ pub(crate) struct Pattern {
     segments: Vec<Segment>,
 }
 
-/// What a path gave for the `:name`s of its route, still percent-encoded.
+/// The values of a route's `:name`s in a path, still percent-encoded: most are never asked for.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Parameters<'p> {
     values: [&'p str; PARAMETERS_MAX],
@@ -53,12 +54,14 @@ impl Pattern {
         &self.text
     }
 
+    /// The parameters of `path` if it fits this pattern.
     pub(crate) fn matches<'p>(&self, path: &'p str) -> Option<Parameters<'p>> {
         let mut parameters = Parameters::default();
         let mut given = split(path);
         for segment in &self.segments {
             match segment {
                 Segment::Rest => return Some(parameters),
+                // Not empty: `/rooms/` is not the room whose name is empty.
                 Segment::Parameter(_) => {
                     let value = given.next().filter(|value| !value.is_empty())?;
                     if parameters.count < PARAMETERS_MAX {
@@ -77,6 +80,7 @@ impl Pattern {
         given.next().is_none().then_some(parameters)
     }
 
+    /// The value of the parameter `name`, decoded. `None` for another name, and for a value that is not UTF-8.
     pub(crate) fn value<'p>(
         &self,
         parameters: &Parameters<'p>,
@@ -93,6 +97,8 @@ impl Pattern {
     }
 }
 
+/// Whether a segment is the literal in percent-encoding. Decoding comes after splitting, so that `%2F` in a
+/// segment does not become a slash between two. Source: RFC 3986, section 2.4.
 fn is_encoded_as(value: &str, literal: &str) -> bool {
     value.contains('%') && form::decode_path(value).is_some_and(|decoded| decoded == literal)
 }

@@ -27,7 +27,8 @@ pub struct Reply {
     pub(crate) body: Cow<'static, [u8]>,
 }
 
-/// A header name or value that must not go out: it could end the header and begin another.
+/// A header that must not be sent: its name or value could end the header line and begin another one (response
+/// splitting), or the name is one that the server sets itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeaderError;
 
@@ -52,7 +53,7 @@ impl Reply {
         }
     }
 
-    /// A JSON answer; `text` is taken as it is.
+    /// A JSON answer with status 200. `text` is sent as it is, without a check.
     pub fn json(text: impl Into<String>) -> Reply {
         Reply::new(Status::OK)
             .content_type("application/json")
@@ -65,7 +66,7 @@ impl Reply {
         self
     }
 
-    /// Sets the content type; text in UTF-8 unless set.
+    /// Sets the content type. Without it the answer is `text/plain` in UTF-8.
     pub fn content_type(mut self, content_type: &'static str) -> Reply {
         self.content_type = Cow::Borrowed(content_type);
         self
@@ -77,8 +78,8 @@ impl Reply {
         self
     }
 
-    /// Adds a header. `Content-Length`, `Transfer-Encoding`, `Connection` and `Date` are not for
-    /// the application, and refused too.
+    /// Adds a header. `Content-Length`, `Transfer-Encoding`, `Connection` and `Date` are refused: the server
+    /// sets them, and a second one would let client and proxy disagree about where the answer ends.
     ///
     /// # Errors
     ///
@@ -95,8 +96,8 @@ impl Reply {
         Ok(self)
     }
 
-    /// Adds headers that are known to be good.
-    pub(crate) fn with_extra(mut self, headers: &[(&'static str, String)]) -> Reply {
+    /// Adds headers that were checked before, or are constants.
+    pub(crate) fn with_extra_headers(mut self, headers: &[(&'static str, String)]) -> Reply {
         let headers = headers.iter();
         self.headers
             .extend(headers.map(|(name, value)| (Cow::Borrowed(*name), value.clone())));
@@ -174,7 +175,9 @@ impl<B: Into<Body>> From<(Status, B)> for Reply {
     }
 }
 
-/// The right to answer a request later: `Copy`, and gone when the client is.
+/// Names a request that is answered later, by [`Reactor::reply`].
+///
+/// It is `Copy`, and stale once the request is answered or the client is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Responder {
     pub(crate) id: ConnId,
@@ -182,32 +185,51 @@ pub struct Responder {
 }
 
 impl Responder {
-    /// The connection of the client that waits.
+    /// The connection that the request came on.
     pub fn id(&self) -> ConnId {
         self.id
     }
 }
 
+/// # Answer
 impl<S: 'static> Reactor<S> {
-    /// Answers a request that was taken with `reply_later`. `Gone` when the client is, or when the
-    /// request was answered before.
+    /// Answers a request that was taken with [`Request::reply_later`](crate::Request::reply_later). `Gone` when
+    /// the client is gone, or when the request was answered before.
     pub fn reply(&mut self, responder: Responder, reply: impl Into<Reply>) -> Sent {
+        // The connection may be at a later request already, so the number of the request is compared too.
         match self.exchange(responder.id) {
             Some(exchange)
                 if exchange.phase() == http::Phase::Reply
                     && exchange.request() == responder.request => {}
             _ => return Sent::Gone,
         }
-        self.respond(responder.id, reply.into());
+        self.send_reply(responder.id, reply.into());
         Sent::Queued
     }
 
-    pub(crate) fn respond(&mut self, id: ConnId, reply: Reply) {
+    /// Ends a body that was sent piece by piece. `Gone` when the connection has no such body under way.
+    pub fn finish_body(&mut self, id: ConnId) -> Sent {
+        let mut out = Vec::new();
+        match self.exchange(id) {
+            Some(exchange) if exchange.phase() == http::Phase::Stream => {
+                exchange.encode_end(&mut out)
+            }
+            _ => return Sent::Gone,
+        }
+        if !out.is_empty() {
+            self.queue_reply(id, &out);
+        }
+        self.complete_reply(id);
+        Sent::Queued
+    }
+
+    /// Queues a whole answer to the request that is being handled.
+    pub(crate) fn send_reply(&mut self, id: ConnId, reply: Reply) {
         let date = self.date();
         let Some(exchange) = self.exchange(id) else {
             return;
         };
-        let owed = exchange.take_owed_headers();
+        let extra = exchange.take_extra_headers();
         let head = ResponseHead {
             status: reply.status,
             is_http_10: exchange.is_http_10(),
@@ -217,30 +239,32 @@ impl<S: 'static> Reactor<S> {
             length: reply.status.has_body().then_some(reply.body.len() as u64),
             is_chunked: false,
         };
+        // The answer to a HEAD has the length of the body but not the body. Source: RFC 9110, section 9.3.2.
         let body: &[u8] = if exchange.is_head_request() || !reply.status.has_body() {
             &[]
         } else {
             &reply.body
         };
+        // Head and body in one buffer, so that a small answer is one write.
         let mut out = Vec::with_capacity(256 + body.len());
         let own = reply
             .headers
             .iter()
             .map(|(name, value)| (name.as_ref(), value.as_str()));
-        let owed = owed.iter().map(|(name, value)| (*name, value.as_str()));
-        head.encode(own.chain(owed), &mut out);
+        let extra = extra.iter().map(|(name, value)| (*name, value.as_str()));
+        head.encode(own.chain(extra), &mut out);
         out.extend_from_slice(body);
         self.queue_owned_reply(id, out);
-        self.complete(id);
+        self.complete_reply(id);
     }
 
-    /// The answer to the request being handled is complete: the next one, or the end.
-    pub(crate) fn complete(&mut self, id: ConnId) {
+    /// Goes on after a complete answer: waits for the next request, or finishes the connection.
+    pub(crate) fn complete_reply(&mut self, id: ConnId) {
         let keep_alive_timeout = self.config().keep_alive_timeout;
         let Some(exchange) = self.exchange(id) else {
             return;
         };
-        if exchange.complete() {
+        if exchange.complete_reply() {
             self.set_deadline(id, Deadline::KeepAlive, keep_alive_timeout);
             self.resume_after_answer(id);
         } else {

@@ -1,8 +1,22 @@
 //! HTTP with routes: requests, upgrades and streams on one listener.
 //!
-//! One object per listener holds the routes and their callbacks; a connection knows its route by
-//! a number. The state of its exchange is in the connection, the rules are in `protocol::http`;
-//! what is decided here is which callback a request belongs to, and who may ask.
+//! One [`Router`] per listener holds the routes and their callbacks, so that a connection needs only the
+//! number of its route. The connection holds the state of its request, an [`Exchange`]. The rules of HTTP
+//! are in `protocol::http`. This file decides to which callback a request goes, and which requests are
+//! refused before that.
+//!
+//! The steps of a request:
+//!
+//! ```text
+//! receive_requests ── receive_head ───────────┬── handle_request ──┬── call_route
+//!   one turn of a     parse, check the origin │   find the route,  └── open_websocket
+//!   loop each                                 │   ask the guard          before_open, then 101
+//!                  ── receive_body ───────────┘
+//!                     until the body is complete
+//! ```
+//!
+//! An answer may come in a later turn. Until then the connection is not read, so later requests of the
+//! same client wait, and answers go out in the order of the requests (RFC 9112, section 9.3.2).
 
 use std::borrow::Cow;
 use std::io;
@@ -14,20 +28,22 @@ use crate::reactor::close::{Close, CloseCause, Deadline};
 use crate::reactor::config::ConnectionOptions;
 use crate::reactor::connection::Connection;
 use crate::reactor::connection::table::FastMessages;
-use crate::reactor::id::{ConnId, ListenerId};
+use crate::reactor::id::ConnId;
 use crate::reactor::protocol::Protocol;
 use crate::reactor::reactor::Reactor;
 use crate::reactor::reactor::{Cx, Handler, Received};
-use crate::reactor::transport::endpoint::ListenOptions;
-use crate::session::websocket::{Handshake, peer_ended};
+use crate::reactor::transport::listener::Address;
+use crate::session::websocket::{Handshake, finish_without_close};
 
-use super::origins::{Gate, Origins, preflight};
+use super::origins::{OriginCheck, Origins, preflight};
 use super::path::{Parameters, Pattern};
 use super::reply::Reply;
 use super::request::Request;
-use super::websocket::{WebSocketRoute, upgrade_required};
+use super::websocket::{WebSocketRoute, upgrade_required_reply};
 
-/// A body that comes at least this fast, in bytes per second, does not run out of time.
+/// A body that comes at least this fast, in bytes per second, does not run out of time. A fixed deadline
+/// would end large uploads over slow lines; no deadline would let a client hold a connection with a byte
+/// an hour.
 const BODY_BYTES_PER_SECOND: u64 = 16 * 1024;
 
 type OnRequest<S> = Box<dyn FnMut(&mut Request<'_, '_, S>)>;
@@ -48,29 +64,33 @@ struct Route<S> {
 
 /// The routes of one listener, or of several that share them by being set up alike.
 pub struct Router<S> {
-    /// `http` and the real address.
+    /// `http` and the real address, for log lines.
     name: String,
-    /// The route of the request that is being handled, for log lines.
-    asked: Option<usize>,
+    /// The route of the request that was handled last, for log lines. Lines about slow callbacks and panics
+    /// are written right behind the callback, so they name the right route.
+    current_route: Option<usize>,
     routes: Vec<Route<S>>,
     options: ConnectionOptions,
     options_index: u16,
-    pub(crate) gate: Gate,
+    pub(crate) origin_check: OriginCheck,
     guard: Option<Guard<S>>,
-    /// The pattern of a request that matches no route.
+    /// The pattern of a request that matches no route. The guard sees such requests too, and `Request`
+    /// borrows a pattern.
     unmatched: Pattern,
+    /// A copy of the reactor's limits, because the reactor is borrowed mutably while a body is read into its
+    /// exchange.
     limits: http::Limits,
 }
 
 impl<S: 'static> Router<S> {
-    fn new(options: ConnectionOptions, limits: http::Limits) -> Router<S> {
+    pub(crate) fn new(options: ConnectionOptions, limits: http::Limits) -> Router<S> {
         Router {
             name: String::new(),
-            asked: None,
+            current_route: None,
             routes: Vec::new(),
             options,
             options_index: 0,
-            gate: Gate::default(),
+            origin_check: OriginCheck::default(),
             guard: None,
             unmatched: Pattern::new("*"),
             limits,
@@ -83,14 +103,16 @@ impl<S: 'static> Router<S> {
         &mut self.options
     }
 
-    /// Which pages may use this router. Refused requests get 403 and the end of the connection,
-    /// allowed ones the headers of cross-origin sharing.
+    /// Sets which pages may use this router. A page of another origin gets 403, and its connection is
+    /// closed. Answers to allowed pages get the headers of cross-origin sharing.
+    ///
+    /// Source: Fetch, "CORS protocol".
     pub fn origins(&mut self, origins: Origins) {
-        self.gate.origins = origins;
+        self.origin_check.origins = origins;
     }
 
-    /// May refuse any request before its route sees it, upgrades too. With status 400 or 403 that
-    /// ends the connection.
+    /// Sets a check that may refuse any request before its route sees it, upgrades too. Runs for requests
+    /// without a route as well. A refusal with status 400 or 403 closes the connection.
     pub fn guard(
         &mut self,
         guard: impl FnMut(&mut Request<'_, '_, S>) -> Result<(), Reply> + 'static,
@@ -146,18 +168,45 @@ impl<S: 'static> Router<S> {
         });
     }
 
+    /// Keeps the options of the router and of its routes with the reactor, once all routes are there.
+    /// Returns the index of the router's own.
+    ///
+    /// # Errors
+    ///
+    /// When the setup chose options that are not valid together.
+    pub(crate) fn seal(&mut self, reactor: &mut Reactor<S>) -> io::Result<u16> {
+        self.options_index = reactor.add_options(self.options.clone())?;
+        for route in &mut self.routes {
+            if let Endpoint::WebSocket(route) = &mut route.endpoint {
+                route.options_index = reactor.add_options(route.callbacks.options.clone())?;
+                route.callbacks.seal();
+            }
+        }
+        Ok(self.options_index)
+    }
+
+    /// Sets the address that log lines name.
+    pub(crate) fn set_address(&mut self, address: &Address) {
+        self.name = format!("http {address}");
+    }
+
     // ── requests ─────────────────────────────────────────────────────────────────────────────
 
-    // Not inlined: it takes kilobytes of stack.
+    /// Handles the requests at the front of `input`; returns how many bytes were consumed.
+    // Not inlined: the storage for headers takes kilobytes of stack, and `receive` runs for each message
+    // of a WebSocket as well.
     #[inline(never)]
     fn receive_requests(&mut self, cx: &mut Cx<'_, S>, id: ConnId, input: &[u8]) -> usize {
         let mut rest = input;
-        self.asked = None;
+        // Until a route is found, a log line must not name the route of an earlier request.
+        self.current_route = None;
         while !cx.reactor.is_stopped() {
+            // A callback may have closed the connection. The rest of its input is dropped.
             if !cx.reactor.is_open(id) {
                 return input.len();
             }
-            // One read may bring hundreds of requests, and each answer may be large.
+            // One read may bring hundreds of requests, and each answer may be large. So the pause of a full
+            // queue, or of a used budget, is asked for before each request and not only before each read.
             if !cx.reactor.may_read(id) {
                 break;
             }
@@ -168,15 +217,18 @@ impl<S: 'static> Router<S> {
                 Phase::Head if rest.is_empty() => break,
                 Phase::Head => self.receive_head(cx, id, &mut rest),
                 Phase::Body => self.receive_body(cx, id, &mut rest),
-                // The next request is looked at when the answer to this one is complete.
+                // The next request waits until the answer to this one is complete: answers go out in the
+                // order of the requests. Source: RFC 9112, section 9.3.2.
                 Phase::Reply | Phase::Stream => break,
+                // The connection closes after the answer. Its client was told so, and bytes behind the
+                // last request have no meaning. Source: RFC 9112, section 9.6.
                 Phase::End => return input.len(),
             };
             match outcome {
                 Ok(true) => cx.reactor.charge_message(id),
                 Ok(false) => break,
                 Err(error) => {
-                    self.refuse(cx, id, error);
+                    self.fail_request(cx, id, error);
                     return input.len();
                 }
             }
@@ -184,7 +236,13 @@ impl<S: 'static> Router<S> {
         input.len() - rest.len()
     }
 
-    /// `Ok(true)` when a request was begun, `Ok(false)` when more bytes are needed.
+    /// Takes a head off the front of `rest`, and handles the request if its whole body is there too.
+    ///
+    /// `Ok(true)` when a head was taken, `Ok(false)` when more bytes are needed.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes are not a request that this server accepts. The connection must end.
     fn receive_head(
         &mut self,
         cx: &mut Cx<'_, S>,
@@ -194,8 +252,9 @@ impl<S: 'static> Router<S> {
         let mut storage = HeaderStorage::new();
         let input = *rest;
         let Some(parsed) = http::parse_request_head(input, &mut storage, &self.limits)? else {
-            // From the first byte of a request on, its head has a deadline. The first request's
-            // has run since the connection was made.
+            // A kept-alive connection may be silent for long, but a head that has begun must end soon: a
+            // client that sends one byte a minute would hold its place for hours (Slowloris). The deadline
+            // of the first request has run since the connection was made, and is not set again.
             if cx.reactor.waits_for(id) == Some(Deadline::KeepAlive) {
                 let timeout = cx.reactor.config().head_timeout;
                 cx.reactor.set_deadline(id, Deadline::Head, timeout);
@@ -204,7 +263,9 @@ impl<S: 'static> Router<S> {
         };
         *rest = &input[parsed.bytes..];
         cx.reactor.stats_mut().requests += 1;
+        // The head is complete. Each way on from here sets its own deadline, for the body or the answer.
         cx.reactor.clear_deadline(id);
+        // The answer says `Connection: close`, so that the client sends its next request elsewhere.
         if cx.reactor.is_draining()
             && let Some(exchange) = cx.reactor.exchange(id)
         {
@@ -214,28 +275,37 @@ impl<S: 'static> Router<S> {
             return Ok(false);
         };
         exchange.begin(&parsed);
-        // Before its body: what a page may not ask for is not read.
-        match self.gate.admit(&parsed.head, &self.name, cx.reactor.now()) {
+        // Before the body, so that a page that may not use the server cannot make it read one.
+        match self
+            .origin_check
+            .check(&parsed.head, &self.name, cx.reactor.now())
+        {
             Ok(headers) => {
                 if let Some(exchange) = cx.reactor.exchange(id) {
-                    exchange.owe_headers(headers);
+                    exchange.set_extra_headers(headers);
                 }
             }
             Err(reply) => {
-                turn_away(cx, id, reply);
+                send_refusal(cx, id, reply);
                 return Ok(true);
             }
         }
         match parsed.body.length() {
-            Some(0) => self.handle(cx, id, &parsed, &[]),
+            Some(0) => self.handle_request(cx, id, &parsed, &[]),
+            // The whole body came with the head, as most do: the callback borrows it from the input, and it
+            // is not copied.
             Some(length) if length <= rest.len() as u64 => {
                 parsed.body.check(&self.limits)?;
                 let (body, after) = rest.split_at(length as usize);
                 *rest = after;
-                self.handle(cx, id, &parsed, body);
+                self.handle_request(cx, id, &parsed, body);
             }
             _ => {
+                // A length above the limit is refused now. With `Expect: 100-continue` the client then sends
+                // no body at all. Source: RFC 9110, section 10.1.1.
                 parsed.body.check(&self.limits)?;
+                // The exchange copies the head: the input buffer is one for all connections, and the next
+                // read of another connection overwrites it.
                 if let Some(exchange) = cx.reactor.exchange(id) {
                     exchange.await_body(&input[..parsed.bytes], parsed.body);
                 }
@@ -249,6 +319,9 @@ impl<S: 'static> Router<S> {
         Ok(true)
     }
 
+    /// Takes bytes of a body off the front of `rest`, and handles the request when the body is complete.
+    ///
+    /// Results and errors as [`receive_head`](Self::receive_head).
     fn receive_body(
         &mut self,
         cx: &mut Cx<'_, S>,
@@ -262,25 +335,35 @@ impl<S: 'static> Router<S> {
         let complete = exchange.receive_body(rest, &self.limits)?;
         let earned = exchange.body_bytes() / BODY_BYTES_PER_SECOND - before;
         let Some((head, body)) = complete else {
+            // The deadline moves by the seconds that the new bytes have earned, and not to a new period
+            // after each read, which one byte would be enough for.
             cx.reactor.extend_deadline(id, earned as u32);
             return Ok(false);
         };
         let mut storage = HeaderStorage::new();
-        // It was parsed before, and is now parsed again instead of being kept taken apart.
+        // The head was parsed when it came. Parsing it again costs less than a form that owns its strings,
+        // since most requests have no body or bring it along.
         if let Some(parsed) = http::parse_request_head(&head, &mut storage, &self.limits)? {
-            self.handle(cx, id, &parsed, &body);
+            self.handle_request(cx, id, &parsed, &body);
         }
         Ok(true)
     }
 
-    fn handle(&mut self, cx: &mut Cx<'_, S>, id: ConnId, parsed: &ParsedHead<'_>, body: &[u8]) {
+    /// Finds the route of a complete request, asks the guard, and calls the route.
+    fn handle_request(
+        &mut self,
+        cx: &mut Cx<'_, S>,
+        id: ConnId,
+        parsed: &ParsedHead<'_>,
+        body: &[u8],
+    ) {
         let head = &parsed.head;
         let upgrade = match upgrade::check(parsed) {
             Ok(upgrade) => upgrade,
-            Err(refusal) => return turn_away(cx, id, refused(refusal)),
+            Err(refusal) => return send_refusal(cx, id, refusal_reply(refusal)),
         };
-        let (found, allowed) = find(&self.routes, head, upgrade.is_some());
-        self.asked = found.as_ref().map(|(index, _)| *index);
+        let (found, allowed) = find_route(&self.routes, head, upgrade.is_some());
+        self.current_route = found.as_ref().map(|(index, _)| *index);
         let (pattern, parameters, endpoint) = match found {
             Some((index, parameters)) => {
                 let Route { pattern, endpoint } = &mut self.routes[index];
@@ -298,6 +381,8 @@ impl<S: 'static> Router<S> {
             body,
             is_answered: false,
         };
+        // Before the route, and without one too: otherwise 404 would tell a client that is not let in which
+        // paths there are.
         if let Some(guard) = &mut self.guard {
             request.reactor.note_callback("guard");
             let outcome = guard(&mut request);
@@ -305,33 +390,37 @@ impl<S: 'static> Router<S> {
                 return;
             }
             if let Err(reply) = outcome {
-                return turn_away(cx, id, reply);
+                return send_refusal(cx, id, reply);
             }
         }
         match endpoint {
             None => {
-                request.reply(not_found(head, &allowed));
+                request.reply(no_route_reply(head, &allowed));
             }
-            Some((_, Endpoint::Request { call, .. })) => answer(&mut request, call),
+            Some((_, Endpoint::Request { call, .. })) => call_route(&mut request, call),
             Some((index, Endpoint::WebSocket(route))) => match upgrade {
                 Some(upgrade) => open_websocket(request, route, index as u16, &upgrade),
                 None => {
-                    request.reply(upgrade_required());
+                    request.reply(upgrade_required_reply());
                 }
             },
         }
     }
 
-    fn refuse(&self, cx: &mut Cx<'_, S>, id: ConnId, error: HttpError) {
+    /// Ends a connection whose bytes are not HTTP, with the status that says why.
+    ///
+    /// Two errors are mistakes of the operator and not of a client: TLS on a plain port, and a proxy that
+    /// sends a PROXY header. Each is a warning once in the reactor's life, since it comes with each connection.
+    fn fail_request(&self, cx: &mut Cx<'_, S>, id: ConnId, error: HttpError) {
         let stats = cx.reactor.stats_mut();
         let misdirected = match error {
             HttpError::TlsOnPlainPort => Some((
                 &mut stats.tls_on_plain_port,
-                "somebody speaks TLS, which this port does not",
+                "a client speaks TLS, but this port is without TLS",
             )),
             HttpError::ProxyHeader => Some((
                 &mut stats.proxy_headers,
-                "a proxy sends PROXY headers, which this port does not read",
+                "a proxy sends PROXY headers, but this port does not read them; switch them off in the proxy",
             )),
             _ => None,
         };
@@ -345,6 +434,7 @@ impl<S: 'static> Router<S> {
         cx.reactor.fail(id, CloseCause::Http(error));
     }
 
+    /// The route of a connection that is a WebSocket.
     fn websocket_mut<'s>(
         &'s mut self,
         cx: &Cx<'_, S>,
@@ -357,6 +447,8 @@ impl<S: 'static> Router<S> {
         }
     }
 
+    /// The route with this number, if it is one for WebSockets. The fast path knows the number and does not
+    /// look up the connection for it.
     #[inline]
     fn websocket_at(&mut self, route: u16) -> Option<&mut WebSocketRoute<S>> {
         match self
@@ -368,26 +460,32 @@ impl<S: 'static> Router<S> {
             Some(Endpoint::Request { .. }) | None => None,
         }
     }
-}
 
-impl<S: 'static> Router<S> {
-    /// The WebSocket route of a connection whose `on_open` was called.
+    /// The WebSocket route of a connection whose `on_open` was called. A connection that ends before that
+    /// must not get `on_error` or `on_close` either.
     fn opened_websocket_mut<'s>(
         &'s mut self,
         cx: &Cx<'_, S>,
         id: ConnId,
     ) -> Option<&'s mut WebSocketRoute<S>> {
-        let is_opened = cx.reactor.connection(id)?.is_opened();
-        is_opened.then(|| self.websocket_mut(cx, id)).flatten()
+        let connection = cx.reactor.connection(id)?;
+        match connection.protocol() {
+            Protocol::WebSocket(_) if connection.is_opened() => {
+                self.websocket_at(connection.route())
+            }
+            _ => None,
+        }
     }
 }
 
-fn answer<S: 'static>(request: &mut Request<'_, '_, S>, call: &mut OnRequest<S>) {
+/// Calls the callback of a route, and answers 500 if the callback has neither answered nor taken the request
+/// for later. Without that, the client would wait until its own deadline.
+fn call_route<S: 'static>(request: &mut Request<'_, '_, S>, call: &mut OnRequest<S>) {
     request.reactor.note_callback("request");
     call(request);
     if !request.is_answered && !request.reactor.is_stopped() {
         log::error!(
-            "conn {}: {} {} was neither answered nor taken for later",
+            "conn {}: {} {} was neither answered nor taken with `reply_later`",
             request.id,
             request.method(),
             request.pattern.as_str()
@@ -396,14 +494,16 @@ fn answer<S: 'static>(request: &mut Request<'_, '_, S>, call: &mut OnRequest<S>)
     }
 }
 
+/// Asks `before_open`, then answers 101 and makes a WebSocket of the connection.
 fn open_websocket<S: 'static>(
     mut request: Request<'_, '_, S>,
     route: &mut WebSocketRoute<S>,
     index: u16,
     upgrade: &upgrade::Upgrade<'_>,
 ) {
+    // A WebSocket stays for hours, and this reactor is about to end.
     if request.reactor.is_draining() {
-        request.reply(draining());
+        request.reply(draining_reply());
         return;
     }
     if let Some(before_open) = &mut route.before_open {
@@ -426,9 +526,10 @@ fn open_websocket<S: 'static>(
         parameters,
         ..
     } = request;
+    // Taken before `open`, which replaces the exchange by the WebSocket.
     let headers = reactor
         .exchange(id)
-        .map_or_else(Vec::new, |exchange| exchange.take_owed_headers());
+        .map_or_else(Vec::new, |exchange| exchange.take_extra_headers());
     reactor.set_route(id, index);
     let handshake = Handshake {
         path: head.path(),
@@ -441,14 +542,18 @@ fn open_websocket<S: 'static>(
     route.open(cx, id, upgrade, handshake, &headers);
 }
 
-/// The route for a request; where there is none, the methods its path has.
-fn find<'h, S>(
+/// The route for a request; where there is none, the methods that other routes with its path have.
+///
+/// Linear in the routes, which are few: the match of one path costs less than the parse of the head did.
+fn find_route<'h, S>(
     routes: &[Route<S>],
     head: &RequestHead<'h>,
     wants_upgrade: bool,
 ) -> (Option<(usize, Parameters<'h>)>, Vec<String>) {
     let mut allowed: Vec<String> = Vec::new();
-    let mut plain_websocket = None;
+    // A WebSocket route for a request that is no upgrade. It is taken only if no other route fits, so that
+    // a page and a WebSocket can share a path.
+    let mut without_upgrade = None;
     for (index, route) in routes.iter().enumerate() {
         let Some(parameters) = route.pattern.matches(head.path()) else {
             continue;
@@ -456,9 +561,9 @@ fn find<'h, S>(
         match &route.endpoint {
             Endpoint::WebSocket(_) if wants_upgrade => return (Some((index, parameters)), allowed),
             Endpoint::WebSocket(_) if matches!(head.method, "GET" | "HEAD") => {
-                plain_websocket = plain_websocket.or(Some((index, parameters)))
+                without_upgrade = without_upgrade.or(Some((index, parameters)))
             }
-            Endpoint::WebSocket(_) => allow("GET", &mut allowed),
+            Endpoint::WebSocket(_) => add_method("GET", &mut allowed),
             Endpoint::Request { method, .. } => {
                 let fits = *method == head.method
                     || *method == "*"
@@ -466,26 +571,32 @@ fn find<'h, S>(
                 if fits {
                     return (Some((index, parameters)), allowed);
                 }
-                allow(method, &mut allowed);
+                add_method(method, &mut allowed);
             }
         }
     }
-    (plain_websocket, allowed)
+    (without_upgrade, allowed)
 }
 
-fn allow(method: &str, allowed: &mut Vec<String>) {
+/// Adds a method to the list for `Allow`, once.
+fn add_method(method: &str, allowed: &mut Vec<String>) {
     if !allowed.iter().any(|known| known == method) {
         allowed.push(method.to_owned());
     }
 }
 
-fn not_found(head: &RequestHead<'_>, allowed: &[String]) -> Reply {
-    // Neither names a path that could be missing.
+/// The answer to a request without a route: 404 where no route has its path, otherwise 405, or 204 to an
+/// `OPTIONS`, with the methods of the path.
+///
+/// Source: RFC 9110, sections 9.3.7 and 15.5.6.
+fn no_route_reply(head: &RequestHead<'_>, allowed: &[String]) -> Reply {
+    // `OPTIONS *` and `CONNECT host:port` have no path, so the answer cannot be that the path is missing.
     let is_about_the_server = head.path() == "*" || head.method == "CONNECT";
     if allowed.is_empty() && !is_about_the_server {
         return Status::NOT_FOUND.into();
     }
     let mut methods = allowed.join(", ");
+    // A route for GET answers HEAD too, and this function answers OPTIONS for each path.
     if allowed.iter().any(|method| method == "GET") {
         methods.push_str(", HEAD");
     }
@@ -500,42 +611,52 @@ fn not_found(head: &RequestHead<'_>, allowed: &[String]) -> Reply {
         Status::METHOD_NOT_ALLOWED.into()
     };
     let shared = preflight(head, &methods);
-    reply.with_extra(&[("Allow", methods)]).with_extra(&shared)
+    reply
+        .with_extra_headers(&[("Allow", methods)])
+        .with_extra_headers(&shared)
 }
 
-/// Refuses a request that no route has seen. Who sends what must not be, or what it must not, has
-/// nothing more to ask for on this connection; with another status, such as 401 or 426, it may know
-/// what to do next.
-fn turn_away<S: 'static>(cx: &mut Cx<'_, S>, id: ConnId, reply: Reply) {
+/// Refuses a request that no route has seen.
+///
+/// Status 400 and 403 close the connection: the client sends broken requests, or its page is not allowed
+/// here, and the next request would be refused too. After another status, such as 401 or 426, the client
+/// may do better on the same connection.
+fn send_refusal<S: 'static>(cx: &mut Cx<'_, S>, id: ConnId, reply: Reply) {
     if matches!(reply.status, Status::BAD_REQUEST | Status::FORBIDDEN)
         && let Some(exchange) = cx.reactor.exchange(id)
     {
         exchange.close_after();
     }
-    cx.reactor.respond(id, reply);
+    cx.reactor.send_reply(id, reply);
 }
 
-fn refused(refusal: upgrade::Refusal) -> Reply {
+/// The answer to an upgrade request that breaks the rules of the handshake.
+///
+/// Source: RFC 6455, section 4.2.2.
+fn refusal_reply(refusal: upgrade::Refusal) -> Reply {
     let reply = if refusal.status() == Status::UPGRADE_REQUIRED {
-        upgrade_required()
+        upgrade_required_reply()
     } else {
         refusal.status().into()
     };
     reply.body(format!("{refusal}\n"))
 }
 
-fn draining() -> Reply {
+/// The answer to an upgrade request while the reactor drains. A proxy, or the client after a second, then
+/// tries another server.
+fn draining_reply() -> Reply {
     let reply: Reply = Status::SERVICE_UNAVAILABLE.into();
-    reply.with_extra(&[("Retry-After", "1".to_owned())])
+    reply.with_extra_headers(&[("Retry-After", "1".to_owned())])
 }
 
 impl<S: 'static> Handler<S> for Router<S> {
     fn name(&self, connection: Option<&Connection>) -> String {
+        // A WebSocket keeps the number of its route. Other connections have a new route with each request.
         let route = match connection {
             Some(connection) if matches!(connection.protocol(), Protocol::WebSocket(_)) => {
                 Some(usize::from(connection.route()))
             }
-            _ => self.asked,
+            _ => self.current_route,
         };
         match route.and_then(|index| self.routes.get(index)) {
             Some(Route {
@@ -548,6 +669,8 @@ impl<S: 'static> Handler<S> for Router<S> {
     }
 
     fn open(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
+        // The deadline runs from now on, before the first byte: a client that connects and stays silent would
+        // hold a descriptor otherwise.
         let config = cx.reactor.config();
         let (requests_max, timeout) = (config.requests_per_connection_max, config.head_timeout);
         let protocol = Protocol::Http(Box::new(Exchange::new(requests_max)));
@@ -558,18 +681,21 @@ impl<S: 'static> Handler<S> for Router<S> {
 
     #[inline]
     fn receive(&mut self, cx: &mut Cx<'_, S>, id: ConnId, input: &mut [u8]) -> usize {
+        // Most events are those of WebSockets, so they are asked for first.
         if let Some(route) = self.websocket_mut(cx, id) {
             return route.callbacks.receive(cx, id, input);
         }
         match cx.reactor.protocol(id) {
             Some(Protocol::Http(_)) => {}
-            // What a client says on an event stream means nothing.
+            // Input on an event stream has no meaning, and is dropped. Reading goes on, because the end of
+            // the client's side arrives the same way.
             Some(_) | None => {
                 return input.len();
             }
         }
         let used = self.receive_requests(cx, id, input);
-        // Bytes behind an upgrade request are the WebSocket's first.
+        // Bytes behind an upgrade request are frames of a client that has not waited for the 101. They are
+        // delivered now: the poll reports nothing for bytes that were read already.
         match self.websocket_mut(cx, id) {
             Some(route) if used < input.len() => {
                 used + route.callbacks.receive(cx, id, &mut input[used..])
@@ -593,7 +719,9 @@ impl<S: 'static> Handler<S> for Router<S> {
 
     fn end(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
         match cx.reactor.protocol(id) {
-            Some(Protocol::WebSocket(_)) => peer_ended(cx.reactor, id),
+            Some(Protocol::WebSocket(_)) => finish_without_close(cx.reactor, id),
+            // A client that ends its side after a request counts as gone, even if it would still read: most
+            // are, and an answer that comes later would be made for no reader.
             Some(_) => cx.reactor.finish(id, Close::new(CloseCause::Peer), false),
             None => {}
         }
@@ -611,16 +739,18 @@ impl<S: 'static> Handler<S> for Router<S> {
         }
         match deadline {
             Deadline::Heartbeat => {
-                cx.reactor.send_comment(id);
-                cx.reactor.restart_heartbeat(id);
+                cx.reactor.send_stream_heartbeat(id);
             }
-            // The answer is still on its way, and has a deadline of its own.
+            // The answer is still in the queue, where the write deadline watches it. The time for the next
+            // request begins when the client has the answer.
             Deadline::KeepAlive if 0 < cx.reactor.queued_bytes(id) => {
                 let timeout = cx.reactor.config().keep_alive_timeout;
                 cx.reactor.set_deadline(id, Deadline::KeepAlive, timeout);
             }
             Deadline::Head | Deadline::KeepAlive => {
-                // A client that has sent nothing has no request to be answered.
+                // A request that has begun gets 408. A connection without one is closed silently, since a
+                // client would take a 408 for the answer to the request that it is just sending.
+                // Source: RFC 9110, section 15.5.9.
                 if deadline == Deadline::Head && cx.reactor.has_unconsumed(id) {
                     cx.reactor.fail(id, CloseCause::TimedOut(deadline));
                 } else {
@@ -631,6 +761,7 @@ impl<S: 'static> Handler<S> for Router<S> {
             Deadline::Body
             | Deadline::Reply
             | Deadline::Connect
+            | Deadline::Handshake
             | Deadline::Idle
             | Deadline::Pong
             | Deadline::Write
@@ -650,35 +781,5 @@ impl<S: 'static> Handler<S> for Router<S> {
         if let Some(route) = self.opened_websocket_mut(cx, id) {
             route.callbacks.failed(cx, id, cause);
         }
-    }
-}
-
-impl<S: 'static> Reactor<S> {
-    /// Listens on `HOST:PORT` (port 0 picks one) or `unix:PATH` for HTTP/1.1; `setup` adds the
-    /// routes and runs once.
-    ///
-    /// # Errors
-    ///
-    /// When the address cannot be listened on; the message names it.
-    pub fn http<'a>(
-        &mut self,
-        address: impl Into<ListenOptions<'a>>,
-        setup: impl FnOnce(&mut Router<S>),
-    ) -> io::Result<ListenerId> {
-        let config = self.config();
-        let mut router = Router::new(config.options.clone(), config.http);
-        setup(&mut router);
-        router.options_index = self.add_options(router.options.clone())?;
-        for route in &mut router.routes {
-            if let Endpoint::WebSocket(route) = &mut route.endpoint {
-                route.options_index = self.add_options(route.callbacks.options.clone())?;
-                route.callbacks.seal();
-            }
-        }
-        let options = router.options_index;
-        self.listen(&address.into(), options, |address| {
-            router.name = format!("http {address}");
-            Box::new(router)
-        })
     }
 }

@@ -1,21 +1,16 @@
-//! WebSockets that are accepted.
+//! WebSocket routes: the check before the upgrade, the subprotocol, and the answer 101.
 
-use std::io;
 use std::ops::{Deref, DerefMut};
 
 use crate::protocol::http::{Status, upgrade};
 use crate::protocol::websocket::Role;
 use crate::reactor::config::ConnectionOptions;
-use crate::reactor::id::{ConnId, ListenerId};
+use crate::reactor::id::ConnId;
 use crate::reactor::reactor::Cx;
-use crate::reactor::reactor::Reactor;
 use crate::session::websocket::{Handshake, WebSocketCallbacks};
-
-use crate::reactor::transport::endpoint::ListenOptions;
 
 use super::reply::Reply;
 use super::request::Request;
-use super::router::Router;
 
 type BeforeOpen<S> = Box<dyn FnMut(&mut Request<'_, '_, S>) -> Result<(), Reply>>;
 
@@ -51,14 +46,16 @@ impl<S: 'static> WebSocketRoute<S> {
         }
     }
 
-    /// The subprotocols this route speaks. The first that a client offers and that is among them
-    /// is agreed on; a client that offers none of them gets none. Source: RFC 6455, section 4.2.2.
+    /// Sets the subprotocols of this route. The first one that a client offers and that is among them is agreed
+    /// on, so the client's preference decides. A client that offers none of them is accepted without one.
+    ///
+    /// Source: RFC 6455, section 4.2.2.
     pub fn subprotocols<'n>(&mut self, names: impl IntoIterator<Item = &'n str>) {
         self.subprotocols = names.into_iter().map(str::to_owned).collect();
     }
 
-    /// May refuse a client before the upgrade, with any answer; the other callbacks never hear of
-    /// it then.
+    /// Sets a check that may refuse a client before the upgrade, with any answer. No other callback is called
+    /// for a refused client.
     pub fn before_open(
         &mut self,
         call: impl FnMut(&mut Request<'_, '_, S>) -> Result<(), Reply> + 'static,
@@ -66,9 +63,9 @@ impl<S: 'static> WebSocketRoute<S> {
         self.before_open = Some(Box::new(call));
     }
 
-    // ── what the router asks ───────────────────────────────────────────────────────────────────
+    // ── for the router ───────────────────────────────────────────────────────────────────
 
-    /// Answers 101 and opens.
+    /// Answers 101, and makes a WebSocket of the connection.
     pub(crate) fn open<'h>(
         &mut self,
         cx: &mut Cx<'_, S>,
@@ -79,6 +76,7 @@ impl<S: 'static> WebSocketRoute<S> {
     ) {
         let known = |offered: &&str| self.subprotocols.iter().any(|known| known == offered);
         let agreed = upgrade.subprotocols().find(known);
+        // Room for the fixed lines, a subprotocol and one more header.
         let mut out = Vec::with_capacity(192);
         let extra = headers.iter().map(|(name, value)| (*name, value.as_str()));
         upgrade::encode_accept(upgrade.key(), agreed, extra, &mut out);
@@ -92,32 +90,14 @@ impl<S: 'static> WebSocketRoute<S> {
     }
 }
 
-impl<S: 'static> Reactor<S> {
-    /// Listens on `HOST:PORT` (port 0 picks one) or `unix:PATH` for WebSockets on any path;
-    /// `setup` names the callbacks and runs once. A plain HTTP request gets 426.
-    ///
-    /// # Errors
-    ///
-    /// When the address cannot be listened on; the message names it.
-    pub fn websocket<'a>(
-        &mut self,
-        address: impl Into<ListenOptions<'a>>,
-        setup: impl FnOnce(&mut WebSocketRoute<S>),
-    ) -> io::Result<ListenerId> {
-        self.http(address, |router: &mut Router<S>| {
-            router.websocket("*", setup);
-        })
-    }
-}
-
-/// The answer to a request for a WebSocket path that is not an upgrade.
-pub(crate) fn upgrade_required() -> Reply {
+/// The answer to a request for a WebSocket route that is no upgrade.
+pub(crate) fn upgrade_required_reply() -> Reply {
     let reply = Reply::new(Status::UPGRADE_REQUIRED).body("this is a WebSocket\n");
-    // A header that is for this hop only is named in `Connection`. Source: RFC 9110, section 7.8.
+    // `Upgrade` is for this hop only, so `Connection` must name it. Source: RFC 9110, section 7.8.
     let headers = [
         ("Sec-WebSocket-Version", "13"),
         ("Upgrade", "websocket"),
         ("Connection", "Upgrade"),
     ];
-    reply.with_extra(&headers.map(|(name, value)| (name, value.to_owned())))
+    reply.with_extra_headers(&headers.map(|(name, value)| (name, value.to_owned())))
 }

@@ -1,4 +1,6 @@
-//! What server and client connections share once they speak: WebSocket and raw streams.
+//! The part that server and client share, once a connection speaks its protocol: WebSocket, event streams and
+//! raw streams.
 
+pub(crate) mod event_stream;
 pub(crate) mod stream;
 pub(crate) mod websocket;

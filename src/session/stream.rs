@@ -1,6 +1,6 @@
 //! Raw streams: the callbacks of connections whose bytes only the application understands.
 //!
-//! Shared by the server and the client side, which differ only in how a connection comes about.
+//! The server and the client side share this. They differ only in how a connection comes about.
 
 use crate::reactor::close::{Close, CloseCause, Deadline, Sent};
 use crate::reactor::config::ConnectionOptions;
@@ -9,7 +9,7 @@ use crate::reactor::id::ConnId;
 use crate::reactor::reactor::Reactor;
 use crate::reactor::reactor::{Cx, Handler};
 
-/// What the callbacks of a raw stream get.
+/// The argument of the callbacks of a raw stream.
 pub struct Stream<'a, S> {
     /// Your state.
     pub state: &'a mut S,
@@ -38,7 +38,8 @@ type OnClose<S> = Box<dyn FnMut(&mut Stream<'_, S>, &Close)>;
 /// The callbacks of one listener's, or one client's, raw streams.
 pub struct StreamCallbacks<S> {
     pub(crate) name: String,
-    single: bool,
+    /// Whether there is one connection only, which a client makes, and this goes with it.
+    is_single: bool,
     options: ConnectionOptions,
     on_open: Option<OnStream<S>>,
     on_data: Option<OnData<S>>,
@@ -48,10 +49,10 @@ pub struct StreamCallbacks<S> {
 }
 
 impl<S> StreamCallbacks<S> {
-    pub(crate) fn new(name: String, single: bool, options: ConnectionOptions) -> Self {
+    pub(crate) fn new(name: String, is_single: bool, options: ConnectionOptions) -> Self {
         StreamCallbacks {
             name,
-            single,
+            is_single,
             options,
             on_open: None,
             on_data: None,
@@ -80,8 +81,8 @@ impl<S> StreamCallbacks<S> {
         }));
     }
 
-    /// The peer ended its side. Without this callback ours is ended too, after what is queued;
-    /// with it, that is for the callback to do.
+    /// The peer ended its side. Without this callback our side is ended too, after the queue is flushed. A
+    /// callback may go on sending, and must close the stream itself.
     pub fn on_end<R>(&mut self, mut call: impl FnMut(&mut Stream<'_, S>) -> R + 'static) {
         self.on_end = Some(Box::new(move |stream| {
             call(stream);
@@ -104,6 +105,8 @@ impl<S> StreamCallbacks<S> {
 }
 
 impl<S: 'static> StreamCallbacks<S> {
+    /// Puts the idle deadline off, from now on. A stream without `idle_timeout` has none, since a raw protocol
+    /// has no ping that would tell a silent peer from a dead one.
     fn restart_idle(cx: &mut Cx<'_, S>, id: ConnId) {
         if let Some(timeout) = cx
             .reactor
@@ -176,6 +179,7 @@ impl<S: 'static> Handler<S> for StreamCallbacks<S> {
     }
 
     fn due(&mut self, cx: &mut Cx<'_, S>, id: ConnId, deadline: Deadline) {
+        // While reading pauses, the peer's bytes may be in the kernel unread, so silence says nothing.
         if deadline == Deadline::Idle && !cx.reactor.may_read(id) {
             return Self::restart_idle(cx, id);
         }
@@ -197,6 +201,6 @@ impl<S: 'static> Handler<S> for StreamCallbacks<S> {
     }
 
     fn is_single(&self) -> bool {
-        self.single
+        self.is_single
     }
 }

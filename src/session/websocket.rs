@@ -1,6 +1,20 @@
-//! A WebSocket after its handshake, whichever side began it: callbacks, pings, close.
+//! A WebSocket after its handshake: messages to callbacks, pings, close.
 //!
-//! Shared by the server and the client role, which differ only in how a connection becomes one.
+//! The server and the client role share this. They differ only in how a connection becomes a WebSocket, and
+//! each has one [`WebSocketCallbacks`] for all connections of a route or a client. The parser's state, a
+//! [`Machine`], is the connection's own.
+//!
+//! Input takes one of two ways:
+//!
+//! * [`receive_fast`](WebSocketCallbacks::receive_fast), for short whole messages. Its conditions stand in
+//!   `reactor::connection::fast_path`. It parses without
+//!   the machine and without a look-up of the connection.
+//! * [`receive`](WebSocketCallbacks::receive), for everything: fragments, long messages, control frames, and
+//!   whatever the fast path leaves over.
+//!
+//! Deadlines: an open WebSocket waits for [`Deadline::Heartbeat`]. Every event of the peer puts it off. When
+//! it passes, a ping is sent and [`Deadline::Pong`] takes its place. When that one passes without any event
+//! of the peer, the peer is dead, and the connection is aborted. Source: RFC 6455, section 5.5.2.
 
 use std::borrow::Cow;
 
@@ -19,7 +33,7 @@ use crate::reactor::reactor::{Cx, Received};
 use crate::reactor::topics::Published;
 use crate::reactor::transport::Peer;
 
-/// What the callbacks of a WebSocket get.
+/// The argument of the callbacks of a WebSocket.
 ///
 /// The fields are disjoint, so that looping over your state while sending compiles.
 pub struct Ws<'a, S> {
@@ -48,7 +62,8 @@ impl<S: 'static> Ws<'_, S> {
         self.reactor.close_with(self.id, code, reason)
     }
 
-    /// Sends a ping of at most 125 bytes; longer payloads are cut. The loop pings by itself too.
+    /// Sends a ping of at most 125 bytes; longer payloads are cut. The reactor pings by itself too, every
+    /// `ping_interval`.
     pub fn ping(&mut self, payload: &[u8]) -> Sent {
         self.reactor.send_ping(self.id, payload)
     }
@@ -62,7 +77,7 @@ impl<S: 'static> Ws<'_, S> {
         self.reactor.subscribe(self.id, topic)
     }
 
-    /// Ends its membership in a topic.
+    /// Ends the membership of this connection in a topic. `false` when it was no member.
     pub fn unsubscribe(&mut self, topic: &str) -> bool {
         self.reactor.unsubscribe(self.id, topic)
     }
@@ -72,7 +87,7 @@ impl<S: 'static> Ws<'_, S> {
         self.reactor.publish(topic, event)
     }
 
-    /// Where the peer is. Asks the kernel.
+    /// The address of the peer. Asks the kernel.
     pub fn peer(&self) -> Peer {
         self.reactor.peer(self.id)
     }
@@ -89,25 +104,28 @@ impl<S: 'static> Reactor<S> {
         if websocket::encode_ping(machine.mask(), payload, &mut out).is_err() {
             return Sent::Gone;
         }
+        // Admitted as a message is: an application that pings in a loop would fill the memory otherwise.
         self.send_frame(id, &out)
     }
 
-    /// Pings because it is time to: a heartbeat that finds the queue full is not sent.
+    /// Sends the ping of the heartbeat. It is queued even above the high watermark, because its pong tells a
+    /// slow peer from a dead one.
     fn send_heartbeat(&mut self, id: ConnId) {
         let Some(Protocol::WebSocket(machine)) = self.protocol_mut(id) else {
             return;
         };
         let mut out = Vec::new();
-        // An empty payload fits.
+        // The only error is a payload that is too long, and this one is empty.
         let _ = websocket::encode_ping(machine.mask(), b"", &mut out);
         self.queue_reply(id, &out);
     }
 }
 
-/// A message that is coming earns a second for each so many bytes.
+/// While a message arrives, each so many bytes put the deadline off by a second. So a large message over a slow
+/// line is not cut off, and a peer that sends a byte now and then does not hold the connection.
 const BYTES_PER_SECOND_MIN: usize = 16 * 1024;
 
-/// What was said when a connection became a WebSocket.
+/// The request and the answer that made a WebSocket of a connection.
 pub struct Handshake<'h> {
     pub(crate) path: &'h str,
     pub(crate) query: Option<&'h str>,
@@ -118,7 +136,7 @@ pub struct Handshake<'h> {
 }
 
 impl<'h> Handshake<'h> {
-    /// The path that was asked for, as it came, without the query.
+    /// The path of the request, still percent-encoded, without the query.
     pub fn path(&self) -> &'h str {
         self.path
     }
@@ -128,7 +146,7 @@ impl<'h> Handshake<'h> {
         form::value(self.query?, name)
     }
 
-    /// A `:name` of the route's path, decoded. A client has none.
+    /// A `:name` of the route's path, decoded. `None` on the client's side, which has no route.
     pub fn param(&self, name: &str) -> Option<Cow<'h, str>> {
         (self.parameter)(name)
     }
@@ -143,12 +161,14 @@ impl<'h> Handshake<'h> {
         self.headers.first(name)
     }
 
-    /// The origin of the page that opened it, where a browser did.
+    /// The origin of the page that opened the WebSocket. Only browsers send it.
+    ///
+    /// Source: RFC 6455, section 10.2.
     pub fn origin(&self) -> Option<&'h str> {
         self.header("origin")
     }
 
-    /// The subprotocol that was agreed on.
+    /// The subprotocol that client and server agreed on.
     pub fn subprotocol(&self) -> Option<&'h str> {
         self.subprotocol
     }
@@ -272,14 +292,17 @@ impl<S: 'static> WebSocketHandler<S> for Closures<S> {
 /// The callbacks of the WebSockets of one route, or of one client, and their options.
 pub struct WebSocketCallbacks<S> {
     pub(crate) options: ConnectionOptions,
-    /// The interval of pings, as the deadlines count it.
+    /// `options.ping_interval` in the unit of the deadlines, computed once because the fast path needs it for
+    /// each event.
     ping_interval_nanos: Option<u64>,
-    /// The longest message that the fast path takes, in bytes.
+    /// The longest message of the fast path, computed once from `options.websocket`.
     short_bytes_max: usize,
+    /// The closures that the setup has given so far.
     closures: Closures<S>,
-    /// The object that is called: the closures, or the application's own. Set by `seal`.
-    receiver: Box<dyn WebSocketHandler<S>>,
-    has_object: bool,
+    /// The object that is called: the user's own, or the closures, which `seal` moves here. One field for both
+    /// makes each event one virtual call, without a question before it.
+    handler: Box<dyn WebSocketHandler<S>>,
+    has_own_handler: bool,
 }
 
 impl<S: 'static> WebSocketCallbacks<S> {
@@ -289,14 +312,14 @@ impl<S: 'static> WebSocketCallbacks<S> {
             ping_interval_nanos: None,
             short_bytes_max: 0,
             closures: Closures::default(),
-            receiver: Box::new(Closures::default()),
-            has_object: false,
+            handler: Box::new(Closures::default()),
+            has_own_handler: false,
         }
     }
 
     #[inline]
-    fn receiver(&mut self) -> &mut dyn WebSocketHandler<S> {
-        self.receiver.as_mut()
+    fn handler_mut(&mut self) -> &mut dyn WebSocketHandler<S> {
+        self.handler.as_mut()
     }
 
     /// Limits, watermarks, policy and deadlines; they start as the reactor's.
@@ -362,24 +385,26 @@ impl<S: 'static> WebSocketCallbacks<S> {
         }));
     }
 
-    /// Gives all callbacks to one object, instead of closures.
+    /// Gives all callbacks to one object, instead of closures. Closures that were given are not called then.
     pub fn handler(&mut self, handler: impl WebSocketHandler<S>) {
-        self.receiver = Box::new(handler);
-        self.has_object = true;
+        self.handler = Box::new(handler);
+        self.has_own_handler = true;
     }
 
-    /// Nothing more will be set; what a message needs of the options is made ready.
+    /// Ends the setup: chooses the object that is called, and computes the values that each event needs of the
+    /// options.
     pub(crate) fn seal(&mut self) {
-        if !self.has_object {
-            self.receiver = Box::new(std::mem::take(&mut self.closures));
+        if !self.has_own_handler {
+            self.handler = Box::new(std::mem::take(&mut self.closures));
         }
         self.short_bytes_max = self.options.websocket.short_bytes_max();
         self.ping_interval_nanos = self.options.ping_interval.map(deadline_nanos);
     }
 
-    // ── what the roles ask ───────────────────────────────────────────────────────────────────
+    // ── for the roles ───────────────────────────────────────────────────────────────────
 
-    /// The handshake is done: from here on the bytes are frames.
+    /// Makes a WebSocket of a connection whose handshake is done, and calls `on_open`. From here on its bytes
+    /// are frames.
     pub(crate) fn open(
         &mut self,
         cx: &mut Cx<'_, S>,
@@ -390,10 +415,11 @@ impl<S: 'static> WebSocketCallbacks<S> {
     ) {
         let protocol = Protocol::WebSocket(Machine::new(role));
         cx.reactor.set_protocol(id, protocol, Some(options));
+        // Before the callback: `on_close` must follow also if `on_open` panics or closes.
         cx.reactor.mark_opened(id);
         self.restart_ping(cx.reactor, id);
         cx.reactor.note_callback("on_open");
-        self.receiver().on_open(
+        self.handler_mut().on_open(
             &mut Ws {
                 state: cx.state,
                 reactor: cx.reactor,
@@ -403,7 +429,7 @@ impl<S: 'static> WebSocketCallbacks<S> {
         );
     }
 
-    /// Something came, or the handshake is done: the next ping is an interval away.
+    /// Puts the next ping off to one interval from now. The peer has just shown that it is alive.
     #[inline]
     fn restart_ping(&self, reactor: &mut Reactor<S>, id: ConnId) {
         match self.options.ping_interval {
@@ -412,13 +438,17 @@ impl<S: 'static> WebSocketCallbacks<S> {
         }
     }
 
-    /// Delivers what is in `input`; returns how much was consumed.
+    /// Delivers the messages in `input`; returns how many bytes were consumed.
     pub(crate) fn receive(&mut self, cx: &mut Cx<'_, S>, id: ConnId, input: &mut [u8]) -> usize {
         cx.reactor.note_callback("on_message");
-        self.receive_any(cx, id, input, false)
+        self.receive_general(cx, id, input, false)
     }
 
-    /// Delivers what is in `input`, of which there is some, by the fast path as long as it holds.
+    /// Delivers the messages in `input`, which is not empty: by the fast path as long as it holds, then by the
+    /// general way.
+    ///
+    /// The heartbeat is returned and not set here, so that the caller sets it with the look-up of the
+    /// connection that it needs anyway.
     #[inline(always)]
     pub(crate) fn receive_fast(
         &mut self,
@@ -430,16 +460,20 @@ impl<S: 'static> WebSocketCallbacks<S> {
         let length = input.len();
         let mut rest = input;
         cx.reactor.note_callback("on_message");
-        // Twice the same, each with its role for a constant.
+        // Each arm is compiled with its role as a constant, which takes the question about the mask out of the
+        // loop over the messages.
         let count = match messages.role {
-            Role::Server => self.receive_short(cx, id, Role::Server, &mut rest),
-            Role::Client => self.receive_short(cx, id, Role::Client, &mut rest),
+            Role::Server => self.receive_short_messages(cx, id, Role::Server, &mut rest),
+            Role::Client => self.receive_short_messages(cx, id, Role::Client, &mut rest),
         };
+        // Counted once for all of them: a counter in the loop would be a store for each message.
         cx.reactor.stats_mut().messages += count;
+        // The fast path has ended, or the rest is no short message. A message that was delivered is a sign of
+        // life, so an incomplete one behind it does not matter for the deadline.
         if !rest.is_empty() {
             let consumed = length - rest.len();
             return Received {
-                consumed_bytes: consumed + self.receive_any(cx, id, rest, count != 0),
+                consumed_bytes: consumed + self.receive_general(cx, id, rest, count != 0),
                 heartbeat: Heartbeat::Unchanged,
             };
         }
@@ -455,7 +489,7 @@ impl<S: 'static> WebSocketCallbacks<S> {
     /// Delivers short messages, one after the other, as long as the fast path holds; returns how many
     /// there were.
     #[inline(always)]
-    fn receive_short(
+    fn receive_short_messages(
         &mut self,
         cx: &mut Cx<'_, S>,
         id: ConnId,
@@ -466,6 +500,7 @@ impl<S: 'static> WebSocketCallbacks<S> {
         while let Some(message) = websocket::next_short_message(role, rest, self.short_bytes_max) {
             match message {
                 Ok(message) => self.deliver_message(cx, id, message),
+                // The connection ends, so the bytes behind the error are dropped.
                 Err(error) => {
                     cx.reactor.fail(id, CloseCause::Protocol(error));
                     *rest = &mut [];
@@ -474,6 +509,8 @@ impl<S: 'static> WebSocketCallbacks<S> {
             }
             count += 1;
             cx.reactor.charge_message(id);
+            // The callback may have closed, paused or filled the queue of this connection, and the budget may be
+            // used up. Each of these leaves the fast path, so this is the one question to ask.
             if cx.reactor.fast_path().is_none() {
                 break;
             }
@@ -481,39 +518,45 @@ impl<S: 'static> WebSocketCallbacks<S> {
         count
     }
 
-    /// As [`receive`](Self::receive), for messages of every kind. `heard` says whether the peer has
-    /// given a sign of life already.
+    /// As [`receive`](Self::receive). `has_event` says whether the fast path has already delivered something
+    /// of the same input, which is a sign of life.
+    // Not inlined: `receive_fast` is, and its loop stays small without this one.
     #[inline(never)]
-    fn receive_any(
+    fn receive_general(
         &mut self,
         cx: &mut Cx<'_, S>,
         id: ConnId,
         input: &mut [u8],
-        mut heard: bool,
+        mut has_event: bool,
     ) -> usize {
         let length = input.len();
         let mut rest = input;
         while !rest.is_empty() && !cx.reactor.is_stopped() {
-            let Some(life) = cx.reactor.life(id) else {
+            // Looked up again for each event: the callback before may have closed or aborted this very
+            // connection.
+            let Some(parser) = cx.reactor.websocket_parser(id) else {
                 return length;
             };
+            let life = parser.life;
             match life {
                 Life::Handshaking => break,
-                Life::Open if !cx.reactor.may_read(id) => break,
+                // The rest stays in the connection and is presented again when reading resumes.
+                Life::Open if !parser.may_read => break,
+                // After our close, frames are parsed until the peer's close. Source: RFC 6455, section 7.1.1.
                 Life::Open | Life::Closing => {}
+                // The end is decided, so further input is dropped.
                 Life::Finishing | Life::Done | Life::Lingering => return length,
             }
-            let Some((machine, spare)) = cx.reactor.websocket_parser(id) else {
-                break;
-            };
-            let outcome = machine.next_event_with(&mut rest, &self.options.websocket, spare);
+            let (machine, limits) = (parser.machine, &self.options.websocket);
+            let outcome = machine.next_event_with(&mut rest, limits, parser.spare);
             let received_bytes = machine.received_bytes();
             let event = match outcome {
                 Ok(Some(event)) => event,
-                Ok(None) if heard => break,
+                Ok(None) if has_event => break,
                 Ok(None) => {
-                    // A message that is coming is no sign of life by itself, or one byte a second
-                    // would keep a connection for ever; what comes of it earns time as a body does.
+                    // Part of a message is no sign of life by itself, or one byte a second would keep a
+                    // connection for ever. Its bytes put the deadline off by the seconds they have earned, as
+                    // those of an HTTP body do.
                     let after = received_bytes;
                     let before = after.saturating_sub(length - rest.len());
                     let seconds = after / BYTES_PER_SECOND_MIN - before / BYTES_PER_SECOND_MIN;
@@ -525,23 +568,24 @@ impl<S: 'static> WebSocketCallbacks<S> {
                     return length;
                 }
             };
-            heard = true;
+            has_event = true;
             match event {
                 Event::Text(text) => {
-                    self.message(cx, id, life, Message::Text(&text));
+                    self.receive_message(cx, id, life, Message::Text(&text));
+                    // An owned text was put together from several reads. Its buffer serves the next one.
                     if let Cow::Owned(text) = text {
                         cx.reactor.spare_mut().give(text.into_bytes());
                     }
                 }
                 Event::Binary(bytes) => {
-                    self.message(cx, id, life, Message::Binary(&bytes));
+                    self.receive_message(cx, id, life, Message::Binary(&bytes));
                     if let Cow::Owned(bytes) = bytes {
                         cx.reactor.spare_mut().give(bytes);
                     }
                 }
-                Event::Ping(payload) => self.ping(cx, id, life, payload),
+                Event::Ping(payload) => self.receive_ping(cx, id, life, payload),
                 Event::Pong(payload) => {
-                    self.receiver().on_pong(
+                    self.handler_mut().on_pong(
                         &mut Ws {
                             state: cx.state,
                             reactor: cx.reactor,
@@ -551,22 +595,36 @@ impl<S: 'static> WebSocketCallbacks<S> {
                     );
                 }
                 Event::Close(code, reason) => {
-                    close_received(cx.reactor, id, code.map(u16::from), reason);
+                    // The peer's close is answered, unless it is the answer to ours: any other state than `Open`
+                    // means that our close went out before. Source: RFC 6455, section 5.5.1.
+                    let was_sent = life != Life::Open;
+                    let mut reply = Vec::with_capacity(8);
+                    let code = code.map(u16::from);
+                    let closing = machine.encode_close_reply(code, was_sent, &mut reply);
+                    let close = close_of(closing, reason);
+                    cx.reactor.finish_with(id, &reply, close, closing.lingers);
                     return length;
                 }
             }
             cx.reactor.charge_message(id);
         }
-        if heard {
+        if has_event {
             self.restart_ping(cx.reactor, id);
         }
         length - rest.len()
     }
 
     #[inline]
-    fn message(&mut self, cx: &mut Cx<'_, S>, id: ConnId, life: Life, message: Message<'_>) {
+    fn receive_message(
+        &mut self,
+        cx: &mut Cx<'_, S>,
+        id: ConnId,
+        life: Life,
+        message: Message<'_>,
+    ) {
         cx.reactor.stats_mut().messages += 1;
-        // What comes after our own goodbye is too late. Source: RFC 6455, section 5.5.1.
+        // After our close the application has ended its part, so a message of the peer that crossed the close
+        // on its way is counted and dropped. Source: RFC 6455, section 5.5.1.
         if life == Life::Open {
             self.deliver_message(cx, id, message);
         }
@@ -574,7 +632,7 @@ impl<S: 'static> WebSocketCallbacks<S> {
 
     #[inline]
     fn deliver_message(&mut self, cx: &mut Cx<'_, S>, id: ConnId, message: Message<'_>) {
-        self.receiver().on_message(
+        self.handler_mut().on_message(
             &mut Ws {
                 state: cx.state,
                 reactor: cx.reactor,
@@ -584,15 +642,17 @@ impl<S: 'static> WebSocketCallbacks<S> {
         );
     }
 
-    fn ping(&mut self, cx: &mut Cx<'_, S>, id: ConnId, life: Life, payload: &[u8]) {
+    fn receive_ping(&mut self, cx: &mut Cx<'_, S>, id: ConnId, life: Life, payload: &[u8]) {
+        // No frame may follow our close, a pong neither. Source: RFC 6455, section 5.5.1.
         if life == Life::Open {
+            // Two bytes of header and four of mask.
             let mut out = Vec::with_capacity(payload.len() + 6);
             if let Some(Protocol::WebSocket(machine)) = cx.reactor.protocol(id) {
                 machine.encode_pong(payload, &mut out);
             }
             cx.reactor.queue_reply(id, &out);
         }
-        self.receiver().on_ping(
+        self.handler_mut().on_ping(
             &mut Ws {
                 state: cx.state,
                 reactor: cx.reactor,
@@ -603,7 +663,7 @@ impl<S: 'static> WebSocketCallbacks<S> {
     }
 
     pub(crate) fn below_low_mark(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
-        self.receiver().on_drain(&mut Ws {
+        self.handler_mut().on_drain(&mut Ws {
             state: cx.state,
             reactor: cx.reactor,
             id,
@@ -611,15 +671,16 @@ impl<S: 'static> WebSocketCallbacks<S> {
     }
 
     pub(crate) fn due(&mut self, cx: &mut Cx<'_, S>, id: ConnId, deadline: Deadline) {
-        // The pong of a peer that is not read, because the application paused it or because it is
-        // above its high watermark, may be there all the same. Should it be dead, then the pings
-        // fail in the end, or the write deadline passes.
+        // While reading pauses, for the application or above the high watermark, the pong may be in the kernel
+        // unread. So a missing pong says nothing then, and another ping is sent. If the peer is dead, the
+        // write deadline passes in the end.
         if deadline == Deadline::Heartbeat || !cx.reactor.may_read(id) {
             cx.reactor.send_heartbeat(id);
             cx.reactor
                 .set_deadline(id, Deadline::Pong, self.options.pong_timeout);
         } else {
-            // Who did not answer a ping will not answer a goodbye.
+            // No close frame: a peer that did not answer a ping will not answer a close either, and waiting for
+            // it would keep the connection for one more timeout.
             cx.reactor.abort(id, CloseCause::TimedOut(deadline));
         }
     }
@@ -630,7 +691,7 @@ impl<S: 'static> WebSocketCallbacks<S> {
             reactor: cx.reactor,
             id,
         };
-        self.receiver().on_error(&mut ws, cause);
+        self.handler_mut().on_error(&mut ws, cause);
     }
 
     pub(crate) fn closed(&mut self, cx: &mut Cx<'_, S>, id: ConnId, close: &Close) {
@@ -639,42 +700,24 @@ impl<S: 'static> WebSocketCallbacks<S> {
             reactor: cx.reactor,
             id,
         };
-        self.receiver().on_close(&mut ws, close);
+        self.handler_mut().on_close(&mut ws, close);
     }
 }
 
-/// The peer's close came: answers it, unless it is the answer to ours, and ends the stream.
-pub(crate) fn close_received<S: 'static>(
-    reactor: &mut Reactor<S>,
-    id: ConnId,
-    code: Option<u16>,
-    reason: &str,
-) {
-    let was_sent = reactor.life(id) != Some(Life::Open);
-    let Some(Protocol::WebSocket(machine)) = reactor.protocol(id) else {
-        return;
-    };
-    let mut out = Vec::with_capacity(8);
-    let closing = machine.encode_close_reply(code, was_sent, &mut out);
-    if !out.is_empty() {
-        reactor.queue_reply(id, &out);
-    }
-    let close = Close {
+/// Finishes a WebSocket whose peer has ended the stream without a close frame: code 1006, not clean.
+///
+/// Source: RFC 6455, section 7.1.5.
+pub(crate) fn finish_without_close<S: 'static>(reactor: &mut Reactor<S>, id: ConnId) {
+    let closing = Closing::without_close();
+    reactor.finish(id, close_of(closing, ""), closing.lingers);
+}
+
+/// The end of a WebSocket as `on_close` gets it, when the peer has ended it.
+fn close_of(closing: Closing, reason: &str) -> Close {
+    Close {
         code: closing.code,
         reason: reason.into(),
         was_clean: closing.was_clean,
         ..Close::new(CloseCause::Peer)
-    };
-    reactor.finish(id, close, closing.lingers);
-}
-
-/// The stream ended without a close frame.
-pub(crate) fn peer_ended<S: 'static>(reactor: &mut Reactor<S>, id: ConnId) {
-    let closing = Closing::without_close();
-    let close = Close {
-        code: closing.code,
-        was_clean: closing.was_clean,
-        ..Close::new(CloseCause::Peer)
-    };
-    reactor.finish(id, close, closing.lingers);
+    }
 }

@@ -162,7 +162,7 @@ fn the_envelope_is_spoken_on_any_number_of_listeners() {
                 open: true,
                 ..Access::default()
             };
-            reactor.http(&format!("0.0.0.0:{port}"), |router| {
+            reactor.http(format!("0.0.0.0:{port}"), |router| {
                 hub::mount(router, &access)
             })?;
         }

@@ -260,7 +260,7 @@ impl<'o> ListenAddress<'o> {
             ListenAddress::Inet(addresses) => {
                 let mut last = io::Error::other("the name has no address");
                 for address in addresses {
-                    match reactor.http(&address.to_string(), &mount) {
+                    match reactor.http(address.to_string(), &mount) {
                         Ok(listener) => return Ok(listener),
                         Err(error) => last = error,
                     }

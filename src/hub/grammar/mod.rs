@@ -1,7 +1,7 @@
 //! The grammars that clients speak on a WebSocket, a file each.
 //!
 //! [`Grammar`] has a variant for each and asks its file. Every `match` here is exhaustive, so the
-//! compiler names what a new grammar has to say.
+//! compiler names the places that a new grammar must fill in.
 
 pub(super) mod envelope;
 mod plain;
@@ -16,7 +16,7 @@ use super::client::Client;
 /// The grammar of one connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Grammar {
-    /// Each text message is a name to subscribe to; what is published arrives as it is.
+    /// Each text message is a name to subscribe to; the data of a publication arrives as one message.
     #[default]
     Plain,
     /// JSON objects both ways.

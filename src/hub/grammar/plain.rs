@@ -1,7 +1,7 @@
 //! The plain grammar: each text message is a topic or a pattern to subscribe to.
 //!
-//! It needs no library, so `wscat` and ten lines of any language can use it. It has no words for an
-//! error: the connection is closed with one as its reason.
+//! It needs no library, so `wscat` and ten lines of any language can use it. It has no message for an error, so
+//! an error closes the connection and is the reason in the close frame.
 
 use crate::hub::client::{Client, Refusal};
 

@@ -54,7 +54,7 @@ pub struct Exchange {
     decoder: BodyDecoder,
     received_body_bytes: u64,
     /// Headers that the answer to this request will have, also where it is a refusal.
-    owed_headers: Vec<(&'static str, String)>,
+    extra_headers: Vec<(&'static str, String)>,
 }
 
 impl Exchange {
@@ -72,7 +72,7 @@ impl Exchange {
             body: Vec::new(),
             decoder: BodyDecoder::new(BodyFraming::None),
             received_body_bytes: 0,
-            owed_headers: Vec::new(),
+            extra_headers: Vec::new(),
         }
     }
 
@@ -129,10 +129,10 @@ impl Exchange {
     }
 
     /// Completes the answer. Returns whether another request may follow.
-    pub fn complete(&mut self) -> bool {
+    pub fn complete_reply(&mut self) -> bool {
         // A failure from here on does not belong to that request.
         self.is_head_request = false;
-        self.owed_headers = Vec::new();
+        self.extra_headers = Vec::new();
         self.phase = if self.keep_alive {
             Phase::Head
         } else {
@@ -142,13 +142,13 @@ impl Exchange {
     }
 
     /// Keeps headers for the answer to this request, such as those of cross-origin sharing.
-    pub fn owe_headers(&mut self, headers: Vec<(&'static str, String)>) {
-        self.owed_headers = headers;
+    pub fn set_extra_headers(&mut self, headers: Vec<(&'static str, String)>) {
+        self.extra_headers = headers;
     }
 
     /// Takes the headers that were kept, for the answer that is being made.
-    pub fn take_owed_headers(&mut self) -> Vec<(&'static str, String)> {
-        std::mem::take(&mut self.owed_headers)
+    pub fn take_extra_headers(&mut self) -> Vec<(&'static str, String)> {
+        std::mem::take(&mut self.extra_headers)
     }
 
     /// Ends the connection after the answer that is owed.
@@ -190,8 +190,8 @@ impl Exchange {
     /// status, 501 and 505 too.
     pub fn encode_failure(&mut self, status: Status, date: &[u8], out: &mut Vec<u8>) {
         if self.owes_answer(status) {
-            let owed = std::mem::take(&mut self.owed_headers);
-            let headers = owed.iter().map(|(name, value)| (*name, value.as_str()));
+            let extra = std::mem::take(&mut self.extra_headers);
+            let headers = extra.iter().map(|(name, value)| (*name, value.as_str()));
             encode_refusal(status, date, headers, self.is_head_request, out);
         }
         self.phase = Phase::End;
@@ -307,7 +307,7 @@ mod tests {
             let mut exchange = Exchange::new(100);
             for _ in 0..answered_count {
                 begin_request(&mut exchange);
-                assert!(exchange.complete());
+                assert!(exchange.complete_reply());
             }
             match phase {
                 Phase::Head => {}

@@ -63,11 +63,18 @@ pub(super) fn close(
 
 /// Flushes what is queued and then ends our side: the peer's goodbye has come, or there is none to
 /// wait for. `close` is kept only when the connection was not closing before.
-pub(super) fn finish(rooms: &mut Rooms, connection: &mut Connection, close: Close, lingers: bool) {
+pub(super) fn finish(
+    rooms: &mut Rooms,
+    connection: &mut Connection,
+    words: &[u8],
+    close: Close,
+    lingers: bool,
+) {
     if !connection.life.is_notifiable() {
         return;
     }
     connection.lingers |= lingers;
+    queue_goodbye(rooms, connection, words);
     let was_clean = close.was_clean;
     move_on(rooms, connection, Life::Finishing, close);
     if let Some(close) = &mut connection.close {

@@ -238,9 +238,11 @@ impl Outbox {
         self.cork.owner == id
     }
 
-    /// The conditions of the fast path hold for the corked connection.
+    /// As [`cork`](Self::cork), for a connection that is open and has nothing but short messages for
+    /// us.
     #[inline]
-    pub(super) fn enter_fast_path(&mut self, role: Role) {
+    pub(super) fn enter_fast_path(&mut self, id: ConnId, role: Role) {
+        self.cork(id, false);
         self.fast_path.enter(role);
     }
 

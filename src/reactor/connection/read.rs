@@ -71,7 +71,7 @@ pub(super) fn read_fast(
     let Protocol::WebSocket(machine) = &connection.protocol else {
         return FastRead::NotEligible;
     };
-    let is_eligible = connection.reading.is_only_readable()
+    let is_eligible = connection.reading.is_idle()
         && connection.life == Life::Open
         && connection.is_opened
         && connection.output.is_idle()
@@ -83,9 +83,8 @@ pub(super) fn read_fast(
     let role = machine.role();
     match connection.transport.read(input) {
         Ok(count) if count != 0 && !connection.transport.may_hold_more(count, input.len()) => {
-            connection.reading.note_empty();
             rooms.stats.received_bytes += count as u64;
-            rooms.outbox.enter_fast_path(role);
+            rooms.outbox.enter_fast_path(connection.id, role);
             FastRead::Bytes { role, count }
         }
         result => FastRead::FellBack(result),

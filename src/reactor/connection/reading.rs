@@ -104,11 +104,10 @@ impl Reading {
         is_first
     }
 
-    /// Whether the socket is readable, and no other flag, pause or unconsumed byte has to be looked
-    /// at. A condition of the fast path, in one comparison.
+    /// Whether there is nothing to know but what the poll says now: the fast path asks.
     #[inline]
-    pub(super) fn is_only_readable(&self) -> bool {
-        self.flags == READABLE && self.pauses == 0 && self.unconsumed.is_none()
+    pub(super) fn is_idle(&self) -> bool {
+        self.flags == 0 && self.pauses == 0 && self.unconsumed.is_none()
     }
 
     // ── the list of the next turn ────────────────────────────────────────────────────────────
@@ -201,9 +200,9 @@ mod tests {
     }
 
     #[test]
-    fn only_readable_is_all_there_is() {
+    fn idle_is_without_anything_to_remember() {
         let changes: [fn(&mut Reading); 5] = [
-            |reading| reading.note_readable(true, false),
+            |reading| reading.note_readable(false, false),
             |reading| reading.note_readable(false, true),
             |reading| reading.pause(Pause::Turn),
             |reading| reading.keep_unconsumed(None, b"x"),
@@ -211,11 +210,9 @@ mod tests {
         ];
         for (index, change) in changes.iter().enumerate() {
             let mut reading = Reading::default();
-            assert!(!reading.is_only_readable());
-            reading.note_readable(false, false);
-            assert!(reading.is_only_readable());
+            assert!(reading.is_idle());
             change(&mut reading);
-            assert!(!reading.is_only_readable(), "change {index}");
+            assert!(!reading.is_idle(), "change {index}");
         }
     }
 }

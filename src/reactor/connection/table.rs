@@ -53,13 +53,21 @@ enum Source {
 /// or later when the loop sleeps meanwhile.
 const BURST_KEPT_NANOS: u64 = 1_000_000_000;
 
+/// The result of the fast path for a source that is ready.
+pub(crate) enum FastReady {
+    /// A WebSocket has short messages for us; see `connection::fast_path`.
+    Messages(FastMessages),
+    /// The fast path does not hold.
+    NotEligible,
+    /// A read was done, whose result the general way must look at.
+    FellBack(io::Result<usize>),
+}
+
 /// The loop's next step for a source that is ready.
 pub(crate) enum Ready {
     /// There is no step.
     Nothing,
-    /// A WebSocket has short messages for us; see `connection::fast_path`.
-    Fast(FastMessages),
-    /// The connection is to be read; the fast path may have read once already.
+    /// The connection is corked, and is to be read; the fast path may have read once already.
     Read {
         id: ConnId,
         first: Option<io::Result<usize>>,
@@ -186,6 +194,7 @@ impl Table {
     }
 
     /// The kernel's poll, where there is one.
+    #[cfg(all(unix, feature = "signals"))]
     pub(crate) fn registry(&self) -> Option<&Registry> {
         self.rooms.registry.as_ref()
     }
@@ -336,16 +345,21 @@ impl Table {
 
     /// Removes a connection and closes its socket.
     fn remove(&mut self, id: ConnId) {
-        let Some((connection, rooms)) = self.split(id) else {
-            return;
-        };
-        rooms.outbox.clear(&mut connection.output);
-        self.vacate(id.index);
+        if let Some((connection, rooms)) = self.split(id) {
+            rooms.outbox.clear(&mut connection.output);
+            self.note_removed(id.index);
+        }
+    }
+
+    /// The connection at this index goes, and closes its socket; a listener that waits for room accepts
+    /// again.
+    fn note_removed(&mut self, index: u32) {
+        self.vacate(index);
         self.connection_count -= 1;
         // There is room for another connection. All paused listeners try: each takes at most what
         // the limit allows, and pauses again.
-        for index in std::mem::take(&mut self.paused_listeners) {
-            self.accept_again(index);
+        for listener in std::mem::take(&mut self.paused_listeners) {
+            self.accept_again(listener);
         }
     }
 
@@ -403,10 +417,11 @@ impl Table {
             .map(|(connection, _)| &mut connection.protocol)
     }
 
-    /// The protocol of a connection in any state of its life.
-    pub(crate) fn any_protocol_mut(&mut self, id: ConnId) -> Option<&mut Protocol> {
-        self.split(id)
-            .map(|(connection, _)| &mut connection.protocol)
+    /// Where a connection is in its life, whether its input may be delivered now, and its protocol.
+    pub(crate) fn parser_of(&mut self, id: ConnId) -> Option<(Life, bool, &mut Protocol)> {
+        let (connection, _) = self.split(id)?;
+        let may_read = connection.reading.may_read();
+        Some((connection.life, may_read, &mut connection.protocol))
     }
 
     pub(crate) fn listener(&self, id: ListenerId) -> Option<&Listener> {
@@ -466,12 +481,44 @@ impl Table {
 
     // ── what comes in ────────────────────────────────────────────────────────────────────────
 
-    /// Handles a report of the poll, as far as no user code is needed, and returns the next step.
-    ///
-    /// A connection that the fast path takes is read at once, into `input`. It is corked until
-    /// [`delivered_fast`](Self::delivered_fast) or [`uncork`](Self::uncork).
+    /// Handles a report of the poll where the fast path holds: the connection is read at once, into
+    /// `input`, and its replies are corked until [`delivered_fast`](Self::delivered_fast). In all other
+    /// cases [`ready`](Self::ready) is asked, with what a read has brought.
     #[inline(always)]
-    pub(crate) fn ready(&mut self, index: usize, readiness: Readiness, input: &mut [u8]) -> Ready {
+    pub(crate) fn ready_fast(
+        &mut self,
+        index: usize,
+        readiness: Readiness,
+        input: &mut [u8],
+    ) -> FastReady {
+        let Table { sources, rooms, .. } = self;
+        let Some(Source::Connection(connection)) = sources.get_mut(index) else {
+            return FastReady::NotEligible;
+        };
+        if !readiness.readable || readiness.read_closed || readiness.urgent {
+            return FastReady::NotEligible;
+        }
+        match read::read_fast(rooms, connection, input) {
+            FastRead::Bytes { role, count } => FastReady::Messages(FastMessages {
+                id: connection.id,
+                handler: connection.handler,
+                route: connection.route,
+                role,
+                count,
+            }),
+            FastRead::NotEligible => FastReady::NotEligible,
+            FastRead::FellBack(result) => FastReady::FellBack(result),
+        }
+    }
+
+    /// The poll says that a source is ready, for which the fast path does not hold. `first` is what a
+    /// read has brought already.
+    pub(crate) fn ready(
+        &mut self,
+        index: usize,
+        readiness: Readiness,
+        first: Option<io::Result<usize>>,
+    ) -> Ready {
         let Table { sources, rooms, .. } = self;
         let connection = match sources.get_mut(index) {
             Some(Source::Connection(connection)) => connection,
@@ -498,46 +545,25 @@ impl Table {
         if readiness.writable && connection.output.is_blocked() {
             send::flush(rooms, connection);
         }
-        if !is_readable {
-            return Ready::Nothing;
+        match is_readable {
+            true => begin_read(rooms, connection, first),
+            false => Ready::Nothing,
         }
-        Self::begin_read(rooms, connection, input)
     }
 
     /// Handles a source on the list of those that are read again, as [`ready`](Self::ready) does.
     ///
     /// The list holds indexes and not ids: a flag of the connection says whether it is meant, so
     /// that a new connection at the same index is not read by mistake.
-    pub(crate) fn ready_again(&mut self, index: u32, input: &mut [u8]) -> Ready {
+    pub(crate) fn ready_again(&mut self, index: u32) -> Ready {
         let Table { sources, rooms, .. } = self;
         match sources.get_mut(index as usize) {
             Some(Source::Connection(connection)) => match connection.reading.unlist() {
-                true => Self::begin_read(rooms, connection, input),
+                true => begin_read(rooms, connection, None),
                 false => Ready::Nothing,
             },
             Some(Source::Listener(_)) => Ready::Accept,
             Some(Source::Attempt(_) | Source::Vacated) | None => Ready::Nothing,
-        }
-    }
-
-    #[inline(always)]
-    fn begin_read(rooms: &mut Rooms, connection: &mut Connection, input: &mut [u8]) -> Ready {
-        let id = connection.id;
-        let option_set = &rooms.option_sets[usize::from(connection.options)];
-        rooms.outbox.cork(id, option_set.drops_messages);
-        match read::read_fast(rooms, connection, input) {
-            FastRead::Bytes { role, count } => Ready::Fast(FastMessages {
-                id,
-                handler: connection.handler,
-                route: connection.route,
-                role,
-                count,
-            }),
-            FastRead::NotEligible => Ready::Read { id, first: None },
-            FastRead::FellBack(result) => Ready::Read {
-                id,
-                first: Some(result),
-            },
         }
     }
 
@@ -810,9 +836,9 @@ impl Table {
         }
     }
 
-    pub(crate) fn finish(&mut self, id: ConnId, close: Close, lingers: bool) {
+    pub(crate) fn finish(&mut self, id: ConnId, words: &[u8], close: Close, lingers: bool) {
         if let Some((connection, rooms)) = self.split(id) {
-            end::finish(rooms, connection, close, lingers);
+            end::finish(rooms, connection, words, close, lingers);
         }
     }
 
@@ -867,9 +893,11 @@ impl Table {
         let Some((connection, rooms)) = self.split(id) else {
             return;
         };
-        if !end::linger(rooms, connection) {
-            self.remove(id);
+        if end::linger(rooms, connection) {
+            return;
         }
+        rooms.outbox.clear(&mut connection.output);
+        self.note_removed(id.index);
     }
 
     // ── deadlines ────────────────────────────────────────────────────────────────────────────
@@ -1058,6 +1086,18 @@ impl Table {
         }
         is_over
     }
+}
+
+/// Corks a connection that is to be read.
+fn begin_read(
+    rooms: &mut Rooms,
+    connection: &mut Connection,
+    first: Option<io::Result<usize>>,
+) -> Ready {
+    let id = connection.id;
+    let option_set = &rooms.option_sets[usize::from(connection.options)];
+    rooms.outbox.cork(id, option_set.drops_messages);
+    Ready::Read { id, first }
 }
 
 /// Goes on with the transport's own handshake after a report of the poll.

@@ -1,0 +1,51 @@
+//! Server-Sent Events: an answer that stays open, with a comment as its heartbeat.
+//!
+//! The stream only sends. Input of the client has no meaning in this protocol, and the router drops it.
+//! How publications become lines stands in `protocol::event_stream`.
+//!
+//! Source: WHATWG HTML, section 9.2.
+
+use crate::reactor::close::Deadline;
+use crate::reactor::id::ConnId;
+use crate::reactor::protocol::Protocol;
+use crate::reactor::reactor::Reactor;
+
+/// A comment without text. A client ignores the comment, and proxies see that the connection is in use.
+const EMPTY_COMMENT: &[u8] = b":\n\n";
+
+impl<S: 'static> Reactor<S> {
+    /// Makes an event stream of a connection whose response head was queued.
+    pub(crate) fn begin_event_stream(&mut self, id: ConnId, chunked: bool) {
+        self.set_protocol(id, Protocol::EventStream { chunked }, None);
+        self.mark_opened(id);
+        // A first byte at once, because some proxies and browsers do not report the response before it.
+        self.send_stream_heartbeat(id);
+    }
+
+    /// Sends a comment, and sets the time of the next one.
+    ///
+    /// A client that has gone without a word is noticed only by sending: the bytes stay
+    /// unacknowledged, and the write deadline passes.
+    pub(crate) fn send_stream_heartbeat(&mut self, id: ConnId) {
+        self.send_event_lines(id, EMPTY_COMMENT);
+        let interval = self
+            .options_of(id)
+            .and_then(|options| options.heartbeat_interval);
+        match interval {
+            Some(interval) => self.set_deadline(id, Deadline::Heartbeat, interval),
+            None => self.clear_deadline(id),
+        }
+    }
+
+    /// Sends lines to a connection, if it is an event stream; `send` is for events.
+    pub(crate) fn send_event_lines(&mut self, id: ConnId, lines: &[u8]) {
+        // A chunk's length line and its end take up to eight bytes more.
+        let mut out = Vec::with_capacity(lines.len() + 8);
+        let is_stream = self
+            .protocol(id)
+            .is_some_and(|protocol| protocol.encode_event_lines(lines, &mut out));
+        if is_stream {
+            self.queue_reply(id, &out);
+        }
+    }
+}
