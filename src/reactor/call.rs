@@ -160,6 +160,10 @@ impl<S: 'static> Reactor<S> {
     fn note_slow(&mut self, id: ConnId, handler: &dyn Handler<S>, took: Duration) {
         self.table.stats_mut().slow_callbacks += 1;
         let name = handler.name(self.table.connection(id));
-        log::warn!("{name}: {} took {took:?}", self.callback);
+        log::warn!(
+            "conn {id} {}: {name}: {} took {took:?}",
+            self.peer(id),
+            self.callback
+        );
     }
 }

@@ -18,9 +18,9 @@ use super::stats::Stats;
 use crate::protocol::http;
 use crate::protocol::websocket::{Machine, Role, Spare};
 
-/// The parts that parse a WebSocket's input, looked up once.
+/// The parts of a connection with which a WebSocket's input is parsed.
 pub(crate) struct WebSocketParser<'r> {
-    /// Where the connection is in its life.
+    /// The state of the connection's life.
     pub(crate) life: Life,
     /// Whether its input may be delivered now.
     pub(crate) may_read: bool,
@@ -165,8 +165,9 @@ impl<S: 'static> Reactor<S> {
         }
     }
 
-    /// The parts that parse a WebSocket's input in the general way. `None` when the
-    /// connection is gone, or is no WebSocket.
+    /// The parts that the general way needs to parse a WebSocket's input, with one look-up. In any
+    /// state of its life, because the peer's close frame is parsed while ours is on its way. `None`
+    /// when the connection has been removed, or is not a WebSocket.
     pub(crate) fn websocket_parser(&mut self, id: ConnId) -> Option<WebSocketParser<'_>> {
         let (life, may_read, protocol) = self.table.parser_of(id)?;
         match protocol {
