@@ -745,3 +745,155 @@ fn a_burst_within_one_turn_closes_no_client_that_reads() {
     assert_eq!(reader.received().len(), COUNT);
     assert_eq!(reader.close_code(), None);
 }
+
+// The kernel refuses the replies to the first messages; the rest of the same read is not delivered before
+// the client has taken them.
+#[test]
+fn a_client_that_pipelines_is_paused_and_not_closed() {
+    let mut sim = Sim::new((), |reactor: &mut Reactor<()>| {
+        reactor.websocket("0.0.0.0:80", |ws| {
+            ws.options().queue_high_bytes = 16_000;
+            ws.options().queue_low_bytes = 8_000;
+            ws.on_message(|ws, _| ws.send("x".repeat(10_000)));
+        })
+    });
+    let client = sim.websocket("/");
+    for _ in 0..30 {
+        client.send("go");
+    }
+    let mut count = 0;
+    for _ in 0..200 {
+        sim.settle();
+        count += client.received().len();
+    }
+    assert_eq!((count, client.is_closed()), (30, false));
+}
+
+#[test]
+fn empty_messages_do_not_count_for_any_connection() {
+    let mut sim = Sim::new(
+        Vec::<String>::new(),
+        |reactor: &mut Reactor<Vec<String>>| {
+            reactor.stream("0.0.0.0:80", |stream| {
+                stream.on_data(|stream, bytes| {
+                    if bytes == b"empty" {
+                        stream.send("");
+                    } else {
+                        let queued_bytes = stream.reactor.queued_bytes(stream.id);
+                        let sent = stream.send("hello");
+                        stream.state.push(format!("{queued_bytes} {sent:?}"));
+                    }
+                });
+                stream.on_close(|stream, close| stream.state.push(format!("closed: {close}")));
+            })
+        },
+    );
+    let (first, second) = (sim.connect(), sim.connect());
+    for _ in 0..17_000 {
+        first.write("empty");
+        sim.turn();
+    }
+    second.write("hi");
+    sim.settle();
+    assert_eq!(*sim.state(), ["0 Queued"]);
+}
+
+// The replies over which reading was paused leave at once, without a queue that could fall.
+#[test]
+fn a_pause_above_the_low_watermark_is_followed_by_on_drain() {
+    let mut sim = Sim::new(
+        Vec::<String>::new(),
+        |reactor: &mut Reactor<Vec<String>>| {
+            reactor.websocket("0.0.0.0:80", |ws| {
+                ws.options().queue_low_bytes = 1000;
+                ws.on_message(|ws, message| {
+                    ws.state.push(message.to_string());
+                    ws.send("x".repeat(2000));
+                    if 1000 < ws.reactor.queued_bytes(ws.id) {
+                        ws.reactor.pause(ws.id);
+                    }
+                });
+                ws.on_drain(|ws| {
+                    ws.state.push("drain".to_owned());
+                    ws.reactor.resume(ws.id);
+                });
+            })
+        },
+    );
+    let client = sim.websocket("/");
+    for text in ["a", "b"] {
+        client.send(text);
+        sim.settle();
+        client.received();
+    }
+    assert_eq!(*sim.state(), ["a", "drain", "b", "drain"]);
+}
+
+// The listener's own policy is to close, and the head of the 101 is corked under it.
+#[test]
+fn the_policy_of_a_route_holds_for_what_on_open_sends() {
+    for overflow in [Overflow::LatestPerKey, Overflow::DropOldest] {
+        for size in [600, 700, 800, 860, 910] {
+            let mut sim = Sim::new((), move |reactor: &mut Reactor<()>| {
+                reactor.http("0.0.0.0:80", move |router| {
+                    router.websocket("/", move |ws| {
+                        ws.options().overflow = overflow;
+                        ws.options().queue_high_bytes = 1000;
+                        ws.options().queue_low_bytes = 500;
+                        ws.on_open(move |ws, _| {
+                            for n in 0..500 {
+                                ws.reactor.send_keyed(ws.id, 7, format!("{n:0size$}"));
+                            }
+                        });
+                    });
+                })
+            });
+            let client = sim.websocket("/");
+            let mut received = Vec::new();
+            for _ in 0..20 {
+                sim.settle();
+                received.extend(client.received());
+            }
+            let last = received.last().map(|text| text.trim_start_matches('0'));
+            assert_eq!(last, Some("499"), "{overflow:?} {size}");
+        }
+    }
+}
+
+// A policy that dropped the rest of a message would have the client take the next one for it.
+#[test]
+fn the_rest_of_a_message_that_has_begun_is_never_dropped() {
+    for length in [100, 20_000] {
+        let mut sim = Sim::new((), move |reactor: &mut Reactor<()>| {
+            reactor.websocket("0.0.0.0:80", move |ws| {
+                ws.options().overflow = Overflow::DropOldest;
+                ws.options().queue_high_bytes = 1000;
+                ws.options().queue_low_bytes = 500;
+                ws.on_message(move |ws, _| {
+                    ws.send("short");
+                    ws.send("l".repeat(length));
+                    for n in 0..1000 {
+                        ws.send(message(n));
+                    }
+                });
+            })
+        });
+        sim.socket_bytes(64);
+        let client = sim.websocket("/");
+        client.send("go");
+        let mut received = Vec::new();
+        for _ in 0..2000 {
+            sim.settle();
+            received.extend(client.received());
+        }
+        assert_eq!(received[0], "short");
+        assert_eq!(received[1], "l".repeat(length));
+        // Behind a begun message that is above the watermark by itself there is no room to make.
+        let last = if length < 1000 {
+            message(999)
+        } else {
+            "l".repeat(length)
+        };
+        assert_eq!(received.last(), Some(&last));
+    }
+}

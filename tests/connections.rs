@@ -1087,3 +1087,24 @@ fn the_end_of_lingering_frees_a_place_for_the_next_client() {
     sim.advance(Duration::from_secs(11));
     assert!(waiting.read_text().ends_with("hi"));
 }
+
+// The bytes were lost, so "closed by us" would hide that they were.
+#[test]
+fn a_refused_connection_says_so_although_it_was_closed_behind_bytes() {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
+        let id = reactor
+            .connect_stream("127.0.0.1:9", |stream| {
+                stream.on_close(|stream, close| stream.state.push(close.to_string()));
+            })
+            .unwrap();
+        reactor.send(id, "lost");
+        reactor.close(id);
+    });
+    sim.settle();
+    assert_eq!(sim.state().len(), 1);
+    assert!(
+        sim.state()[0].starts_with("transport failed"),
+        "{:?}",
+        sim.state()
+    );
+}

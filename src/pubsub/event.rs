@@ -390,4 +390,12 @@ mod tests {
         }
         assert_eq!(to_base64(&[0xfb, 0xff, 0xfe]), "+//+");
     }
+
+    #[test]
+    fn the_error_of_an_id_says_what_was_expected() {
+        assert_eq!(
+            EventIdError.to_string(),
+            "not an event id: EPOCH:NUMBER expected"
+        );
+    }
 }

@@ -133,7 +133,7 @@ pub struct Config {
     /// Time for which accepting pauses when the process is out of file descriptors (EMFILE). 500 ms
     /// by default; not zero.
     pub accept_backoff: Duration,
-    /// Limits of HTTP heads and bodies. `head_bytes_max` is at least 1, and at most
+    /// Limits of HTTP heads and bodies. `head_bytes_max` is at least 1, and less than
     /// `read_buffer_bytes`.
     pub http: http::Limits,
     /// Time from the start of a connection, or from the first byte of a later request, to the end
@@ -275,12 +275,13 @@ impl Config {
             1,
         )?;
         at_least("http.head_bytes_max", self.http.head_bytes_max, 1)?;
-        if self.read_buffer_bytes < self.http.head_bytes_max {
+        // A head that fills the buffer leaves no room to read on, nor for what comes behind it.
+        if self.read_buffer_bytes <= self.http.head_bytes_max {
             return Err(ConfigError {
                 field: "http.head_bytes_max",
                 value: self.http.head_bytes_max.to_string(),
                 expected: format!(
-                    "at most read_buffer_bytes, which is {}",
+                    "less than read_buffer_bytes, which is {}",
                     self.read_buffer_bytes
                 ),
             });
@@ -371,7 +372,7 @@ mod tests {
             ),
             (
                 |config| config.http.head_bytes_max = 1024 * 1024,
-                "http.head_bytes_max is 1048576: expected at most read_buffer_bytes, which is 262144",
+                "http.head_bytes_max is 1048576: expected less than read_buffer_bytes, which is 262144",
             ),
             (
                 |config| config.head_timeout = Duration::ZERO,

@@ -259,5 +259,7 @@ impl<S> Drop for Reactor<S> {
             drop_all_guarded(&"an on_close that was not called", calls);
         }
         drop_all_guarded(&"a timer", self.timers.drain());
+        let wire_formats = std::mem::take(&mut self.wire_formats);
+        drop_all_guarded(&"a wire format", [wire_formats]);
     }
 }

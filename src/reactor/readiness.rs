@@ -234,3 +234,59 @@ impl<S: 'static> EventLoop<S> {
         self.reactor.table.accept_again(index);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::reactor::reactor::Reactor;
+    use crate::reactor::sim::Sim;
+
+    /// Whether the fast path holds in each callback of a WebSocket that gets these messages, one read
+    /// each.
+    fn fast_path_in(messages: &[&str]) -> Vec<bool> {
+        let mut sim = Sim::new(Vec::new(), |reactor: &mut Reactor<Vec<bool>>| {
+            reactor.websocket("0.0.0.0:80", |ws| {
+                ws.on_message(|ws, _| {
+                    let holds = ws.reactor.fast_path().is_some();
+                    ws.state.push(holds);
+                });
+            })
+        });
+        let client = sim.websocket("/");
+        for message in messages {
+            client.send(*message);
+            sim.settle();
+        }
+        sim.state().clone()
+    }
+
+    #[test]
+    fn the_fast_path_takes_short_messages_alone() {
+        let long = "x".repeat(126);
+        assert_eq!(fast_path_in(&["short", "", "again"]), [true; 3]);
+        // A long message goes the general way, within the event of the fast path.
+        assert_eq!(fast_path_in(&[&long, "short"]).len(), 2);
+    }
+
+    // Bytes that a peer sent before its connection lingers are of no use any more.
+    #[test]
+    fn a_connection_that_lingers_keeps_no_unconsumed_bytes() {
+        let mut sim = Sim::new((), |reactor: &mut Reactor<()>| {
+            reactor.http("0.0.0.0:80", |http| {
+                http.get("/", |request| request.reply("hi"));
+            })
+        });
+        let client = sim.connect();
+        client.write("GET / HTTP/1.1\r\nHost: h\r\nX: incomplete");
+        // The head's deadline passes: the answer is 408, and then the server lingers.
+        sim.advance(Duration::from_secs(11));
+        assert!(client.read_text().starts_with("HTTP/1.1 408"));
+        sim.settle();
+        let table = &sim.reactor().table;
+        let ids = table.connection_ids();
+        assert_eq!(ids.len(), 1);
+        let connection = table.connection(ids[0]).unwrap();
+        assert!(!connection.reading().has_unconsumed());
+    }
+}

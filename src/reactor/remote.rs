@@ -74,3 +74,17 @@ impl<S: 'static> Reactor<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::reactor::sim::Sim;
+
+    #[test]
+    fn remotes_are_equal_when_they_are_of_one_reactor() {
+        let mut sims = [(), ()].map(|()| Sim::new((), |_| {}));
+        let [first, second] = sims.each_mut().map(|sim| sim.reactor().remote());
+        assert!(first == first.clone());
+        assert!(first == sims[0].reactor().remote());
+        assert!(first != second);
+    }
+}

@@ -131,6 +131,11 @@ pub(super) fn abort(rooms: &mut Rooms, connection: &mut Connection, cause: Close
     if matches!(connection.life, Life::Done | Life::Lingering) {
         return;
     }
+    // Closed behind bytes for a connection that was never made: these are lost, so the failure is the
+    // cause and not the application's close.
+    if connection.transport.is_pending() {
+        connection.close = None;
+    }
     connection.transport.reset_on_close();
     end_without_goodbye(rooms, connection, cause);
 }

@@ -209,6 +209,9 @@ impl Outbox {
         bytes: &[u8],
         options: &ConnectionOptions,
     ) {
+        if bytes.is_empty() {
+            return;
+        }
         if self.is_corked(parts.id) {
             self.cork.bytes.extend_from_slice(bytes);
             self.cork.note_message(DropRule::Never);
@@ -291,9 +294,28 @@ impl Outbox {
         rule: DropRule,
         encode: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
+        let before = self.cork.bytes.len();
         encode(&mut self.cork.bytes)?;
-        self.cork.note_message(rule);
+        // An empty message is no byte on the wire, and must not stay counted.
+        if before != self.cork.bytes.len() {
+            self.cork.note_message(rule);
+        }
         Ok(())
+    }
+
+    /// From here on the ends of messages are remembered, because the connection has got options under
+    /// which single messages may be dropped. The bytes that are corked already, such as the head of a
+    /// 101, are never dropped.
+    pub(super) fn keep_messages(&mut self, id: ConnId) {
+        if self.is_corked(id) && !self.cork.keeps_messages {
+            self.cork.keeps_messages = true;
+            if !self.cork.bytes.is_empty() {
+                self.cork.messages.push(CorkedMessage {
+                    end: self.cork.bytes.len(),
+                    rule: DropRule::Never,
+                });
+            }
+        }
     }
 
     /// Whether the cork is to be written before the event is over.

@@ -279,7 +279,7 @@ fn replace(rooms: &mut Rooms, connection: &mut Connection, key: u64, bytes: Byte
 /// the cork, and its bytes would be copied a second time, into a node.
 #[inline]
 fn takes_cork(connection: &Connection) -> bool {
-    !connection.output.is_blocked() && connection.life != Life::Handshaking
+    !connection.output.is_blocked()
 }
 
 fn push(rooms: &mut Rooms, connection: &mut Connection, bytes: Bytes, rule: DropRule) {
@@ -298,10 +298,16 @@ fn spill_cork(rooms: &mut Rooms, connection: &mut Connection) {
     }
 }
 
-/// Writes the cork when it holds `CORK_BYTES`. A callback that sends megabytes would otherwise hold
-/// them all in memory, although the kernel has room for them.
+/// Writes the cork when it holds `CORK_BYTES`, or when the connection is above its high watermark. A
+/// callback that sends megabytes would otherwise hold them all in memory, although the kernel has room
+/// for them; and bytes that the kernel refuses must pause reading before the next message of a peer
+/// that pipelines is delivered.
 fn spill_full_cork(rooms: &mut Rooms, connection: &mut Connection) {
-    if rooms.outbox.is_corked(connection.id) && rooms.outbox.is_cork_full() {
+    if !rooms.outbox.is_corked(connection.id) || rooms.outbox.is_cork_empty() {
+        return;
+    }
+    let high_bytes = connection.options(rooms).queue_high_bytes;
+    if rooms.outbox.is_cork_full() || !has_room(rooms, connection, high_bytes) {
         write_cork(rooms, connection, &[], DropRule::Never);
     }
 }

@@ -530,16 +530,17 @@ impl Table {
             // is room, or after its timer, without another report.
             Some(Source::Listener(_) | Source::Vacated) | None => return Ready::Nothing,
         };
-        if connection.life == Life::Handshaking {
-            return progress(rooms, connection);
-        }
         // Only a read finds the end of stream or the error that was reported.
         let is_readable = readiness.readable || readiness.read_closed;
-        // Remembered even if reading is paused: the edge is not reported again.
+        // Remembered even if reading is paused, or the transport shakes hands: the edge is not reported
+        // again.
         if is_readable {
             connection
                 .reading
                 .note_readable(readiness.read_closed, readiness.urgent);
+        }
+        if connection.life == Life::Handshaking {
+            return progress(rooms, connection);
         }
         // Before the read, so that its replies find room and an empty queue.
         if readiness.writable && connection.output.is_blocked() {
@@ -691,6 +692,8 @@ impl Table {
         let queued_bytes = rooms.outbox.queued_bytes(id, &connection.output);
         if reason == Pause::Application && low_bytes < queued_bytes {
             connection.output.watch_low_mark();
+            // Corked bytes may leave without a queue: the flush at the end of the turn asks in any case.
+            rooms.outbox.mark_dirty(id, &mut connection.output);
         }
     }
 
@@ -959,6 +962,9 @@ impl Table {
             rooms.outbox.leave_fast_path(id);
             connection.protocol = protocol;
             connection.options = options.unwrap_or(connection.options);
+            if rooms.option_sets[usize::from(connection.options)].drops_messages {
+                rooms.outbox.keep_messages(id);
+            }
         }
     }
 
@@ -1031,6 +1037,10 @@ impl Table {
         let Some((connection, rooms)) = self.split(id) else {
             return Ok(false);
         };
+        // It may have been aborted in this very turn, before its attempt was removed.
+        if !matches!(connection.life, Life::Handshaking | Life::Finishing) {
+            return Ok(false);
+        }
         let interest = transport.interest(false);
         transport.reregister(rooms.registry.as_ref(), Token(id.index as usize), interest)?;
         connection.transport = transport;
