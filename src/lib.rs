@@ -71,7 +71,8 @@
 //! [`WebSocketCallbacks::handler`].
 //!
 //! The client's side is the same with `connect` in its name: [`Reactor::connect_websocket`] and
-//! [`Reactor::connect_stream`] return an id at once. Later either `on_open` is called, or `on_close` with the cause.
+//! [`Reactor::connect_stream`] return an id at once. Later `on_open` is called, or `on_close` with the cause; a WebSocket client that failed gets
+//! `on_error` before.
 //!
 //! # Accepting a WebSocket
 //!
@@ -111,12 +112,12 @@
 //!
 //! The code cites these rules by their names.
 //!
-//! * **No re-entry.** No method of the reactor calls your code. The request of a callback is queued or changes plain
+//! * **No re-entry.** No method of the reactor calls one of your callbacks. The request of a callback is queued or changes plain
 //!   data, so your state needs no `RefCell`.
 //! * **Once and last.** For each connection `on_open` is called once, then the messages in wire order. `on_error`
 //!   follows if the peer broke the protocol, a deadline passed or the transport failed. `on_close` is called exactly
-//!   once and last, with a [`Close`] that says who ended the connection and why. A refused handshake calls none of
-//!   them. The one exception: an [`EventLoop`] that is dropped, or taken apart by [`EventLoop::into_state`], before it
+//!   once and last, with a [`Close`] that says who ended the connection and why. A server calls none of
+//!   them for a handshake that it refused. The one exception: an [`EventLoop`] that is dropped, or taken apart by [`EventLoop::into_state`], before it
 //!   has stopped calls nothing.
 //! * **Bounded for each, by a policy.** `send` means accepted into a bounded queue. Above the queue's high watermark
 //!   the [`Overflow`] policy of the route decides. Below the low watermark `on_drain` is called. With

@@ -1,4 +1,4 @@
-//! The floors and rooms of DESIGN.md, read off the sources.
+//! The floors and rooms of the library (`FLOORS` below), read off the sources.
 //!
 //! A file knows what is below it, never what is above or beside it; within a floor the files have an order;
 //! a struct's fields are touched by the file that defines it. Modules for tests are left out: a test may
@@ -431,7 +431,7 @@ fn each_file_uses_only_its_own_floor_and_those_below() {
     for file in &library.files {
         let floor = floor_of(&file.path);
         if floor.is_some_and(|floor| FLOORS.iter().all(|(name, _)| *name != floor)) {
-            findings.push(format!("{}: no such floor in DESIGN.md", file.path));
+            findings.push(format!("{}: no such floor in `FLOORS`", file.path));
         }
     }
     for edge in library.edges() {

@@ -1,4 +1,4 @@
-//! The words of this repository, held against the table "Words" of its style guide.
+//! The words of this repository, held against the tables below.
 //!
 //! One word means one thing, in the field's own sense. Names that had two meanings, or that a reader would
 //! have to guess, are listed here with the name to use instead. Comments are checked for the commonest

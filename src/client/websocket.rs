@@ -20,8 +20,8 @@ use crate::session::websocket::{Handshake, WebSocketCallbacks, finish_without_cl
 
 /// The callbacks, the options and the request of a WebSocket client.
 ///
-/// The callbacks are those of [`WebSocketCallbacks`], as on a server. A connection that never opens gets
-/// `on_close` alone, and its cause says why.
+/// The callbacks are those of [`WebSocketCallbacks`], as on a server. A connection that cannot be opened gets
+/// `on_error` with the cause, and then `on_close`, without `on_open`.
 pub struct WebSocketClient<S> {
     name: String,
     is_single: bool,

@@ -18,7 +18,7 @@
 //! topics come from one sequence and never repeat.
 //!
 //! The publisher's side limits what is pending: each reactor counts the bytes of the publications
-//! it has begun and not all reactors have taken, and refuses more at its limit. So the queue of
+//! that it sent and that some reactor has not taken yet, and refuses more at its limit. So the queue of
 //! calls in front of any reactor is limited too, by that limit times the number of reactors.
 
 use std::hash::{DefaultHasher, Hash, Hasher};

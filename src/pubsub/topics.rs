@@ -1247,4 +1247,24 @@ mod tests {
         assert_eq!(topics.member_count("all"), 1000);
         assert_eq!(topics.members("user.999").count(), 1);
     }
+
+    #[test]
+    fn the_indexes_of_members_that_have_left_give_their_memory_back() {
+        let mut house = House::default();
+        for member in 0..200 {
+            for n in 0..=WALK_MAX {
+                assert_eq!(house.subscribe(member, &format!("t{n}")), Ok(true));
+            }
+        }
+        assert_eq!(house.topics.many.len(), 200);
+        for member in 10..200 {
+            house.leave_all(member);
+        }
+        let (len, capacity) = (house.topics.many.len(), house.topics.many.capacity());
+        assert_eq!(len, 10);
+        assert!(
+            capacity <= 64,
+            "room for {capacity} indexes of {len} members"
+        );
+    }
 }

@@ -16,8 +16,8 @@ pub(crate) const STEPS_PER_CLOCK: u32 = 64;
 /// nanoseconds.
 ///
 /// The messages of a dispatch may take as long together as the flush before it took. With a fan-out
-/// to thousands of members each turn ends with thousands of writes; with fewer messages in a turn
-/// the same publications would need more of them.
+/// to thousands of members each turn ends with thousands of writes; fewer messages in a turn mean
+/// more flushes, and so more writes, for the same publications.
 const FLUSH_NANOS_MAX: u64 = 50_000_000;
 
 /// The time that the connection which is being read may use in this turn.

@@ -58,8 +58,8 @@ pub struct ConnectionOptions {
     /// while the peer is not read, because it is paused or its queue is above the high watermark;
     /// then `write_timeout` holds. 20 seconds by default; not zero.
     pub pong_timeout: Duration,
-    /// Time without an event after which an event stream gets a comment, so that proxies keep it
-    /// open. 15 seconds by default; `None` for no comments; not zero.
+    /// Time from one comment of an event stream to the next, whether or not events are sent, so that
+    /// proxies keep it open. 15 seconds by default; `None` for no comments; not zero.
     pub heartbeat_interval: Option<Duration>,
     /// Time without bytes from the peer after which a raw connection is closed. Does not pass while
     /// it is paused. `None`, no limit, by default; not zero.

@@ -7,7 +7,7 @@
 //! without it, say) then costs a quarter of a second instead of the connect timeout. Addresses are
 //! not sorted here, because resolvers sort them. Source: RFC 8305, section 5.
 //!
-//! The id exists before the connection does: messages can be sent at once and wait in its queue,
+//! The id exists before the connection does: on a raw stream messages can be sent at once and wait,
 //! and a failure comes with `on_close`, as for any other connection. So a program has one place for
 //! errors.
 
@@ -36,7 +36,7 @@ const MEMORY_STREAM_BYTES: usize = 64 * 1024;
 impl<S: 'static> Reactor<S> {
     /// Begins to connect for `handler`, and returns the connection's id at once.
     ///
-    /// Messages that are sent before the connection is made wait in its queue. The handler then
+    /// On a raw stream, messages that are sent before the connection is made wait in its queue. The handler then
     /// gets `open`, or `closed` when every address failed.
     ///
     /// # Errors

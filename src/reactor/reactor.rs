@@ -3,7 +3,7 @@
 //!
 //! Here is the data. The methods stand in files by their purpose: `listen`, `connect`, `messages`,
 //! `topics`, `schedule`, `remote`, `drain`, and `role` for the methods of roles. No method calls
-//! user code: sends, closes, publications, subscriptions and ticks are queued or applied to plain
+//! a callback: sends, closes, publications, subscriptions and ticks are queued or applied to plain
 //! data, and the turn carries them out. So callbacks never nest, and a callback may borrow its own
 //! state mutably without a `RefCell`.
 

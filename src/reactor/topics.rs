@@ -1,4 +1,18 @@
 //! Topics: membership, and publishing to members.
+//!
+//! # The way of one publication
+//!
+//! ```text
+//!  topics.rs                publish: an id from the sequence; deliver: for each member
+//!  pubsub/topics.rs         members: by the topic's name, then by each pattern that matches
+//!  connection/table.rs      publish: the one look-up of the member
+//!  connection/send.rs       publish: does it take publications, has it got this one, is there room
+//!  protocol.rs              publication_format: wire format and frame of this connection
+//!  pubsub/wire_format.rs    Encoded: the body once for each wire format, the frame once for each kind
+//!  connection/outbox.rs     push: a node with the shared bytes, and the connection is dirty
+//!  turn.rs                  flush, at the end of the turn
+//!  connection/send.rs       flush: one write for all nodes of the connection
+//! ```
 
 use std::hash::BuildHasher;
 use std::io;

@@ -16,10 +16,10 @@ use super::{EventLoop, WAKER};
 const CLOSING_ROUNDS: usize = 16;
 
 impl<S: 'static> EventLoop<S> {
-    /// Runs one turn, given that no time has passed since the end of the last one.
+    /// Runs one turn. The caller must have read the clock just before.
     ///
-    /// The clock is read after the poll, after each callback and after each flush, and nowhere
-    /// else: for a small message a reading of the clock costs more than the message.
+    /// The loop reads the clock after the poll, after each callback and after each flush, and not for
+    /// each message of a read: for a small message a reading costs more than the message.
     ///
     /// Timers and deadlines run before the poll. A callback of theirs that sends is then flushed in
     /// the same turn, and the poll's wait is computed from what they have set.

@@ -7,14 +7,13 @@
 //! Input takes one of two ways:
 //!
 //! * [`receive_fast`](WebSocketCallbacks::receive_fast), for short whole messages. Its conditions stand in
-//!   `reactor::connection::fast_path`. It parses without
-//!   the machine and without a look-up of the connection.
+//!   `reactor::connection::fast_path`. It parses without the machine and without a look-up of the connection.
 //! * [`receive`](WebSocketCallbacks::receive), for everything: fragments, long messages, control frames, and
 //!   whatever the fast path leaves over.
 //!
-//! Deadlines: an open WebSocket waits for [`Deadline::Heartbeat`]. Every event of the peer puts it off. When
-//! it passes, a ping is sent and [`Deadline::Pong`] takes its place. When that one passes without any event
-//! of the peer, the peer is dead, and the connection is aborted. Source: RFC 6455, section 5.5.2.
+//! Deadlines: an open WebSocket waits for [`Deadline::Heartbeat`]. Each whole message or control frame of
+//! the peer puts it off. When it passes, a ping is sent and [`Deadline::Pong`] takes its place. If no whole
+//! frame follows the ping in time, the peer is dead, and the connection is aborted. Source: RFC 6455, section 5.5.2.
 
 use std::borrow::Cow;
 

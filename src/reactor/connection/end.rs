@@ -3,6 +3,19 @@
 //! No user code runs here. An end puts the connection on the list of those that have ended, and the
 //! turn calls `on_close` from that list, so an end is safe in the middle of any callback. The bytes
 //! of a goodbye are the business of `protocol`.
+//!
+//! # The way of one end: the peer's close frame
+//!
+//! ```text
+//!  session/websocket.rs   the general way parses the frame; the machine encodes the reply
+//!  end.rs                 finish: the reply is queued, Finishing; listed as dirty, also with an empty queue
+//!  connection/send.rs     uncork: the reply leaves with the event
+//!  turn.rs                flush, at the end of the turn
+//!  connection/send.rs     flush: the queue is empty
+//!  end.rs                 flushed: our side ends, Done; listed as ended
+//!  turn.rs                call_on_close: topics, on_error if it failed, on_close
+//!  end.rs                 linger, or the table removes it
+//! ```
 
 use crate::reactor::close::{Close, CloseCause, Deadline, Sent};
 use crate::reactor::protocol::{Failure, Goodbye, Protocol};

@@ -34,7 +34,6 @@
 //! A message that is not short stops the delivery as well. The rest of the input then goes the
 //! general way, which handles everything. Code that adds a condition must call `leave_fast_path`
 //! where the condition can change.
-
 //!
 //! # The way of one echo
 //!
@@ -49,7 +48,7 @@
 //!  session/websocket.rs  receive_fast: one message after the other
 //!  websocket/machine.rs  next_short_message: header, mask, UTF-8
 //!  (your callback)       ws.send(message)
-//!  messages.rs           send
+//!  messages.rs           send, and Table::send
 //!  connection/outbox.rs  send_fast: the frame goes into the cork (websocket/frame.rs encodes it)
 //!  connection/table.rs   delivered_fast: the second look-up, and the heartbeat (connection/deadline.rs)
 //!  connection/send.rs    uncork_fast: one system call, and the turn goes on

@@ -5,7 +5,7 @@
 //!   Handshaking ────▶ Open ───────────▶ Closing ─────────▶ Finishing ─────────▶ Done
 //!                      │ │ (WebSocket)                        ▲                 ▲ │
 //!                      │ ├── close (every other protocol) ────┤                 │ │
-//!                      │ ├── finish (the peer has ended) ─────┤                 │ │
+//!                      │ ├── finish (peer's close or end) ────┤                 │ │
 //!                      │ └── fail (the peer's fault, a panic) ┘                 │ │
 //!                      └──── abort (the transport failed, a deadline passed) ───┘ │
 //!                                                                                 ▼
@@ -16,13 +16,13 @@
 //! *Handshaking*: the transport does not carry the protocol's bytes yet, as when a client connects
 //! (and later TLS). Messages wait in the queue. *Open* takes messages. *Closing* (WebSocket only) has
 //! sent our close frame and waits for the peer's. *Finishing* sends no more than its queue; when that
-//! is flushed, our side of the stream is ended (half close). *Done* is on the list of connections
+//! is flushed, our side of the stream is ended (half close, if the connection lingers). *Done* is on the list of connections
 //! that have ended, and `on_close` is called once, at the end of the turn. *Lingering* discards what
 //! still comes until the peer ends its side too: closing a socket with unread bytes sends a reset,
 //! which can destroy our last words before the peer has read them (RFC 9112, section 9.6).
 //!
-//! The arrows that leave Open leave Handshaking as well: a connection that is closed while it
-//! connects is aborted, unless something is queued that a peer should get. `fail` and `abort` leave
+//! Handshaking has the same arrows as Open, with one exception: `close` aborts if nothing is queued
+//! that a peer should get. `fail` and `abort` leave
 //! Closing too, and `abort` leaves Finishing. An arrow whose state does not fit does nothing, so
 //! callers need not ask first, and the first cause stays.
 //!
@@ -42,7 +42,7 @@
 //!         mod                          the data of one connection
 //!           rooms                      the data that all connections share
 //!             outbox  deadline         queues, cork and lists of the flush; when to look again
-//!               queue  reading  fast_path    linked list; why reading stopped; a flag
+//!               queue  reading  fast_path    linked list; why reading stopped; the way of one echo
 //! ```
 //!
 //! Each file imports only from lines below its own. The functions of `read`, `send` and `end` take

@@ -381,6 +381,9 @@ impl Outbox {
         };
         if taken < self.cork.bytes.len() + payload.len() {
             self.queue_cork(parts, taken, payload, rule, options);
+        } else if !parts.transport.is_flushed() {
+            // The transport holds bytes that the kernel does not have: the flush goes on with them.
+            self.mark_dirty(parts.id, parts.output);
         }
         self.cork.clear();
         Ok(taken)
@@ -444,7 +447,7 @@ impl Outbox {
         let length = self.cork.bytes.len();
         if length != 0 {
             match transport.write(&self.cork.bytes) {
-                Ok(taken) if taken == length => {}
+                Ok(taken) if taken == length && transport.is_flushed() => {}
                 result => return Err(result),
             }
             self.cork.bytes.clear();

@@ -104,7 +104,7 @@ impl Reading {
         is_first
     }
 
-    /// Whether there is nothing to know but what the poll says now: the fast path asks.
+    /// Whether no flag is set, no pause holds, and no bytes are kept: the fast path asks.
     #[inline]
     pub(super) fn is_idle(&self) -> bool {
         self.flags == 0 && self.pauses == 0 && self.unconsumed.is_none()

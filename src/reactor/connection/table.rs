@@ -1191,4 +1191,28 @@ mod tests {
         assert_eq!(table.add_options(options(1)).unwrap(), 1);
         assert!(table.add_options(options(2)).is_err());
     }
+
+    // Looking at every place costs as much as all of them, so it is done a few times in their life.
+    #[test]
+    fn the_table_shrinks_when_a_quarter_is_left_and_not_before() {
+        let mut table = Table::new(ConnectionOptions::default(), None, 0);
+        let ids: Vec<ConnId> = (0..4 * BURST)
+            .map(|_| {
+                table
+                    .insert(Transport::Pending, Protocol::Raw, 0, 0)
+                    .unwrap()
+            })
+            .collect();
+        let capacity = table.sources.capacity();
+        for left in [2 * BURST, BURST] {
+            for id in &ids[left..] {
+                table.remove(*id);
+            }
+            table.free_vacated();
+            table.give_back_memory(false);
+            let has_shrunk = table.sources.capacity() < capacity;
+            assert_eq!(has_shrunk, left == BURST, "{left} left");
+        }
+        assert_eq!(table.connection_count(), BURST);
+    }
 }
