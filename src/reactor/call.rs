@@ -1,8 +1,8 @@
 //! Calling user code: guarded against panics, and timed.
 //!
-//! Every call of a callback, a timer, a tick or a closure of another thread goes through here. What
-//! the loop drops of the application's goes through `panics`; what a callback itself has dropped, such as
-//! a timer that it cancels, is under the guard of that callback. A panic ends the connection that
+//! Every call of a callback, a timer, a tick or a closure of another thread goes through here. The
+//! loop drops values of the application through `panics`; a value that a callback has dropped, such as a
+//! timer that it cancels, is under the guard of that callback. A panic ends the connection that
 //! the call was about, and nothing else; a call that takes too long is logged by name.
 
 use std::fmt;
