@@ -215,4 +215,23 @@ mod tests {
             assert!(!reading.is_idle(), "change {index}");
         }
     }
+
+    #[test]
+    fn the_end_of_stream_is_delivered_once() {
+        let mut reading = Reading::default();
+        reading.note_end();
+        assert!(reading.is_at_end());
+        assert!(reading.take_end());
+        assert!(!reading.take_end());
+    }
+
+    #[test]
+    fn an_empty_socket_ends_the_urgent_data_and_not_the_hang_up() {
+        let mut reading = Reading::default();
+        reading.note_readable(true, true);
+        assert!(reading.is_readable() && reading.is_read_closed() && reading.is_urgent());
+        reading.note_empty();
+        assert!(!reading.is_readable() && reading.is_read_closed() && !reading.is_urgent());
+        assert!(!reading.is_at_end());
+    }
 }
