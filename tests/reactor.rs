@@ -340,6 +340,21 @@ fn a_periodic_timer_does_not_drift_and_survives_panics() {
     assert_eq!(sim.reactor().stats().panics, 333);
 }
 
+#[test]
+fn a_periodic_timer_that_is_late_goes_on_at_the_next_whole_period() {
+    let mut sim = Sim::new(Vec::new(), |_: &mut Reactor<Vec<u128>>| {});
+    let clock = sim.clock();
+    // Its first call, due at 10 ms, takes 65 ms. The calls for 20 to 70 ms become one.
+    sim.reactor().every(millis(10), move |cx| {
+        cx.state.push(cx.reactor.now().as_millis());
+        if cx.state.len() == 1 {
+            clock.advance(millis(65));
+        }
+    });
+    sim.advance(millis(120));
+    assert_eq!(sim.state()[..4], [10, 75, 80, 90]);
+}
+
 // On a real event loop: a simulation stops at every moment at which a timer is due.
 #[test]
 fn missed_periods_are_skipped() {
