@@ -9,7 +9,7 @@ mod source;
 
 use source::{Comment, Source, Token, files, sources};
 
-/// What is banned.
+/// A name or a pattern of names that a rule bans.
 enum Ban {
     /// A whole identifier.
     Name(&'static str),

@@ -42,7 +42,7 @@ impl WireFormat {
     /// The data as it is. Text and JSON are text, other data is binary.
     pub const RAW: WireFormat = WireFormat(NonZeroU8::MIN);
     /// One Server-Sent Event with id, name and data.
-    pub const EVENT_STREAM: WireFormat = WireFormat(NonZeroU8::new(2).unwrap());
+    pub const EVENT_STREAM: WireFormat = WireFormat(NonZeroU8::new(2).expect("2 is not zero"));
 
     /// The first number that is not of a built-in format.
     const REGISTERED_FROM: usize = 3;

@@ -21,7 +21,7 @@ pub struct Sequence {
 pub enum Arrival {
     /// It was the next.
     InOrder,
-    /// So many before it were skipped.
+    /// It came too early: this count of numbers before it was skipped.
     Ahead(u64),
     /// It had been skipped.
     Late,
