@@ -1,11 +1,14 @@
 //! The loop: timers, ticks, other threads, panics, connections and their deadlines, on the
 //! invented clock of a simulation. The few tests that need a real event loop say why.
 
+#[path = "support/log_lines.rs"]
+mod log_lines;
+
 use std::cell::RefCell;
 use std::io::{self, Write};
 use std::net::TcpStream;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -857,39 +860,6 @@ fn a_stale_id_does_nothing_even_when_its_place_is_reused() {
 
 // ── logs and statistics ──────────────────────────────────────────────────────────────────────
 
-/// Keeps the logged lines. One logger serves all tests of this file.
-struct Lines(Mutex<Vec<String>>);
-
-impl log::Log for Lines {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        let line = format!("{} {}", record.level(), record.args());
-        self.0.lock().unwrap().push(line);
-    }
-
-    fn flush(&self) {}
-}
-
-static LINES: Lines = Lines(Mutex::new(Vec::new()));
-
-fn logged(what: &str) -> Vec<String> {
-    let lines = LINES.0.lock().unwrap();
-    lines
-        .iter()
-        .filter(|line| line.contains(what))
-        .cloned()
-        .collect()
-}
-
-fn capture_log() {
-    // Only the first call of a process installs the logger.
-    let _ = log::set_logger(&LINES);
-    log::set_max_level(log::LevelFilter::Debug);
-}
-
 /// Every callback that takes any time is a slow one.
 fn every_callback_is_slow() -> Config {
     Config {
@@ -901,7 +871,7 @@ fn every_callback_is_slow() -> Config {
 // On a real event loop: in a simulation a callback takes no time.
 #[test]
 fn a_slow_callback_is_logged_by_name_and_shows_in_the_histogram() {
-    capture_log();
+    log_lines::capture();
     let mut event_loop = EventLoop::new(every_callback_is_slow(), Duration::ZERO).unwrap();
     event_loop.reactor().next_tick(|cx| {
         let began = Instant::now();
@@ -914,7 +884,7 @@ fn a_slow_callback_is_logged_by_name_and_shows_in_the_histogram() {
     assert!(1 <= stats.slow_callbacks);
     assert!(took <= stats.lag.max(), "{took:?} of {:?}", stats.lag);
     // By the place in the program that has queued it.
-    let lines = logged(&format!("the tick queued at {}:", file!()));
+    let lines = log_lines::with(&format!("the tick queued at {}:", file!()));
     assert!(
         lines
             .iter()
@@ -935,7 +905,7 @@ fn a_callback_below_the_limit_is_not_counted_as_slow() {
 
 #[test]
 fn a_panic_is_logged_with_its_connection_its_route_and_its_event() {
-    capture_log();
+    log_lines::capture();
     let mut sim = Sim::new((), |reactor: &mut Reactor<()>| {
         reactor.http("127.0.0.1:4242", |router| {
             router.get("/well", |request| request.reply("well"));
@@ -958,8 +928,8 @@ fn a_panic_is_logged_with_its_connection_its_route_and_its_event() {
         "http 127.0.0.1:4242 websocket /loud: on_message panicked",
         "http 127.0.0.1:4242 GET /rooms/:room: request panicked",
     ] {
-        let lines = logged(what);
-        assert_eq!(lines.len(), 1, "{:?}", logged("panicked"));
+        let lines = log_lines::with(what);
+        assert_eq!(lines.len(), 1, "{:?}", log_lines::with("panicked"));
         assert!(lines[0].starts_with("ERROR conn "), "{lines:?}");
         assert!(!lines[0].contains("secret"), "{lines:?}");
     }
@@ -968,7 +938,7 @@ fn a_panic_is_logged_with_its_connection_its_route_and_its_event() {
 // On a real event loop: only there the kernel chooses the port, and a callback takes time.
 #[test]
 fn a_slow_callback_is_logged_with_the_real_port_and_its_route() {
-    capture_log();
+    log_lines::capture();
     let mut event_loop = EventLoop::new(every_callback_is_slow(), ()).unwrap();
     let listener = event_loop.reactor().http("127.0.0.1:0", |router| {
         router.get("/other", |request| request.reply("other"));
@@ -984,8 +954,8 @@ fn a_slow_callback_is_logged_with_the_real_port_and_its_route() {
     while event_loop.reactor().stats().requests == 0 {
         event_loop.turn(None).unwrap();
     }
-    let lines = logged(&format!("http {address} GET /slow: request took"));
-    assert_eq!(lines.len(), 1, "{:?}", logged("took"));
+    let lines = log_lines::with(&format!("http {address} GET /slow: request took"));
+    assert_eq!(lines.len(), 1, "{:?}", log_lines::with("took"));
 }
 
 // On a real poll, since the timeout is what the kernel is given.

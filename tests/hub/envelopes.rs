@@ -6,7 +6,8 @@ use waterwheel::{Config, Sim};
 
 use crate::support::{get, post};
 use crate::{
-    Reader, ask, envelope, open, plain, publish, published, say, subscribed, values, with,
+    Reader, ask, envelope, open, open_with, plain, publish, published, say, subscribed, values,
+    with,
 };
 
 #[test]
@@ -206,20 +207,10 @@ fn the_envelope_is_spoken_on_any_number_of_listeners() {
 
 #[test]
 fn the_envelope_answers_too_many_subscriptions_with_an_error() {
-    let mut sim = Sim::with_config(
-        Config {
-            subscriptions_max: 2,
-            ..Config::default()
-        },
-        (),
-        |reactor| {
-            let access = Access {
-                open: true,
-                ..Access::default()
-            };
-            reactor.http("0.0.0.0:80", |router| hub::mount(router, &access))
-        },
-    );
+    let mut sim = open_with(Config {
+        subscriptions_max: 2,
+        ..Config::default()
+    });
     let socket = subscribed(&mut sim, "a");
     say(&mut sim, &socket, json!({"subscribe": "b*"}));
     let third = json!({"subscribe": "c"});

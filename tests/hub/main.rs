@@ -5,6 +5,8 @@
 mod access;
 mod envelopes;
 mod event_streams;
+#[path = "../support/log_lines.rs"]
+mod log_lines;
 mod operation;
 mod order;
 mod plain_sockets;
@@ -17,7 +19,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use support::{Answer, answer, get, post};
 use waterwheel::hub::{self, Access, SUBPROTOCOL};
-use waterwheel::{Sim, SimSocket, SimStream};
+use waterwheel::{Config, Sim, SimSocket, SimStream};
 
 fn hub(access: Access) -> Sim<()> {
     Sim::new((), move |reactor| {
@@ -27,9 +29,16 @@ fn hub(access: Access) -> Sim<()> {
 
 /// A hub without a token, on which every client has all rights.
 fn open() -> Sim<()> {
-    hub(Access {
+    open_with(Config::default())
+}
+
+fn open_with(config: Config) -> Sim<()> {
+    let access = Access {
         open: true,
         ..Access::default()
+    };
+    Sim::with_config(config, (), move |reactor| {
+        reactor.http("0.0.0.0:80", |router| hub::mount(router, &access))
     })
 }
 

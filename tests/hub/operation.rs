@@ -1,37 +1,17 @@
 //! Log lines, the page, and draining.
 
-use std::sync::Mutex;
-
 use waterwheel::hub::{self, Access};
 use waterwheel::{Received, Sim, SimStream};
 
+use crate::log_lines;
 use crate::support::{answer, get};
 use crate::{Reader, ask, open, plain, publish, seconds, subscribed, with};
-
-/// The logged lines. Each test looks for names that no other test uses.
-struct Lines(Mutex<Vec<String>>);
-
-impl log::Log for Lines {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        let line = format!("{} {}", record.level(), record.args());
-        self.0.lock().unwrap().push(line);
-    }
-
-    fn flush(&self) {}
-}
-
-static LINES: Lines = Lines(Mutex::new(Vec::new()));
 
 // Each refusal was once a line. So a stranger could fill the log, and block the hub if its log is a
 // pipe that no process reads.
 #[test]
 fn refusals_are_logged_once_a_minute_with_their_count() {
-    let _ = log::set_logger(&LINES);
-    log::set_max_level(log::LevelFilter::Warn);
+    log_lines::capture();
     let access = Access {
         is_loopback: true,
         ..Access::default()
@@ -48,11 +28,7 @@ fn refusals_are_logged_once_a_minute_with_their_count() {
         (by_host, "for host \"minute.example.org\""),
         (&by_origin, "origin \"http://minute.example.org\""),
     ] {
-        let said = || {
-            let lines = LINES.0.lock().unwrap();
-            let lines = lines.iter().filter(|line| line.contains(name));
-            lines.cloned().collect::<Vec<_>>()
-        };
+        let said = || log_lines::with(name);
         assert_refused(&mut sim, request, 100);
         assert_eq!(said().len(), 1, "{:?}", said());
         assert!(said()[0].starts_with("WARN ") && !said()[0].contains("more"));

@@ -1,10 +1,9 @@
 //! WebSockets without a subprotocol: each text is a topic or a pattern.
 
 use serde_json::json;
-use waterwheel::hub::{self, Access};
-use waterwheel::{Config, Sim};
+use waterwheel::Config;
 
-use crate::{open, plain, publish, say};
+use crate::{open, open_with, plain, publish, say};
 
 #[test]
 fn each_text_of_a_plain_socket_is_a_topic_or_a_pattern() {
@@ -33,20 +32,10 @@ fn each_text_of_a_plain_socket_is_a_topic_or_a_pattern() {
 #[test]
 fn an_invalid_text_on_a_plain_socket_closes_it_with_the_reason() {
     let long = "t".repeat(257);
-    let mut sim = Sim::with_config(
-        Config {
-            subscriptions_max: 2,
-            ..Config::default()
-        },
-        (),
-        |reactor| {
-            let access = Access {
-                open: true,
-                ..Access::default()
-            };
-            reactor.http("0.0.0.0:80", |router| hub::mount(router, &access))
-        },
-    );
+    let mut sim = open_with(Config {
+        subscriptions_max: 2,
+        ..Config::default()
+    });
     for (name, said) in [
         ("empty", vec![""]),
         ("a line end", vec!["a\nb"]),
