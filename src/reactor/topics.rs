@@ -3,16 +3,23 @@
 //! # The way of one publication
 //!
 //! ```text
-//!  topics.rs                publish: an id from the sequence; deliver: for each member
+//!  topics.rs                publish_to: an id from the sequence; deliver: for each member
 //!  pubsub/topics.rs         members: by the topic's name, then by each pattern that matches
 //!  connection/table.rs      publish: the one look-up of the member
-//!  connection/send.rs       publish: does it take publications, has it got this one, is there room
-//!  protocol.rs              publication_format: wire format and frame of this connection
-//!  pubsub/wire_format.rs    Encoded: the body once for each wire format, the frame once for each kind
+//!  connection/send.rs       publish: has it got this one already, is it open
+//!  connection/mod.rs        publication_format: its own wire format, or that of its protocol
+//!  pubsub/wire_format.rs    Encoded::get: the body and its frame, once for each format and kind
+//!  connection/send.rs       is there room
 //!  connection/outbox.rs     push: a node with the shared bytes, and the connection is dirty
-//!  turn.rs                  flush, at the end of the turn
-//!  connection/send.rs       flush: one write for all nodes of the connection
+//!  turn.rs                  flush: before the poll and behind the events of a turn
+//!  connection/send.rs       flush
+//!  connection/outbox.rs     flush: up to 64 nodes in one write, until all is written or it blocks
 //! ```
+//!
+//! The connection whose callback publishes is corked. Its own copy goes into the cork
+//! (`publish_with_care` in `connection/send.rs`) and leaves with the event.
+//!
+//! Paths are below `src/reactor`, and `pubsub` is below `src`.
 
 use std::hash::BuildHasher;
 use std::io;

@@ -7,14 +7,17 @@
 //! # The way of one end: the peer's close frame
 //!
 //! ```text
-//!  session/websocket.rs   the general way parses the frame; the machine encodes the reply
-//!  end.rs                 finish: the reply is queued, Finishing; listed as dirty, also with an empty queue
+//!  session/websocket.rs   receive_general: parses the frame (websocket/machine.rs encodes the reply)
+//!  role.rs                finish_with
+//!  connection/table.rs    finish: the look-up
+//!  connection/end.rs      finish: the reply is queued, Finishing; dirty, also with an empty queue
 //!  connection/send.rs     uncork: the reply leaves with the event
-//!  turn.rs                flush, at the end of the turn
+//!  turn.rs                flush, for the connections that are dirty
 //!  connection/send.rs     flush: the queue is empty
-//!  end.rs                 flushed: our side ends, Done; listed as ended
-//!  turn.rs                call_on_close: topics, on_error if it failed, on_close
-//!  end.rs                 linger, or the table removes it
+//!  connection/end.rs      flushed: Done, listed as ended; a client half closes first and lingers
+//!  turn.rs                run_ended, call_on_close: topics, on_error if it failed, on_close
+//!  session/websocket.rs   closed: your callback (server/router.rs has found the route)
+//!  connection/table.rs    linger_or_remove: drops the socket; free_vacated: frees the slot
 //! ```
 
 use crate::reactor::close::{Close, CloseCause, Deadline, Sent};

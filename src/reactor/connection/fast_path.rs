@@ -29,7 +29,7 @@
 //! * the connection goes on to another state of its life: the functions of `end`,
 //! * it changes its protocol or its options: `Table::set_protocol`,
 //! * the reactor is stopped: `Table::leave_fast_path_of_all`,
-//! * the event is over: `Outbox::uncork`.
+//! * the event is over: `Outbox::uncork_fast`, or `Outbox::uncork` of the general way.
 //!
 //! A message that is not short stops the delivery as well. The rest of the input then goes the
 //! general way, which handles everything. Code that adds a condition must call `leave_fast_path`
@@ -38,21 +38,29 @@
 //! # The way of one echo
 //!
 //! ```text
-//!  turn.rs               the poll reports a socket as readable
+//!  turn.rs               dispatch: the poll reports a socket as readable
 //!  readiness.rs          ready: asks the table for the fast path
-//!  connection/table.rs   ready_fast: the first look-up
-//!  connection/read.rs    read_fast: the conditions above, and one read
+//!  connection/table.rs   ready_fast: the first look-up, and what the poll has reported
+//!  connection/read.rs    read_fast: the other conditions above, and one read
 //!  transport/mod.rs      read: one system call
+//!  readiness.rs          deliver_fast: the callbacks, and then the end of the event
 //!  call.rs               deliver: guarded and timed
 //!  server/router.rs      receive_fast: the route by its number
-//!  session/websocket.rs  receive_fast: one message after the other
-//!  websocket/machine.rs  next_short_message: header, mask, UTF-8
+//!  session/websocket.rs  receive_short_messages: one message after the other
+//!  websocket/machine.rs  next_short_message (the function): header, mask, UTF-8
 //!  (your callback)       ws.send(message)
-//!  messages.rs           send, and Table::send
+//!  messages.rs           send
+//!  connection/table.rs   send
 //!  connection/outbox.rs  send_fast: the frame goes into the cork (websocket/frame.rs encodes it)
+//!  role.rs               charge_message, fast_path: whether the next message may follow
 //!  connection/table.rs   delivered_fast: the second look-up, and the heartbeat (connection/deadline.rs)
-//!  connection/send.rs    uncork_fast: one system call, and the turn goes on
+//!  connection/send.rs    uncork_fast: the turn goes on behind it
+//!  connection/outbox.rs  uncork_fast
+//!  transport/mod.rs      write: one system call
 //! ```
+//!
+//! Paths are below `src/reactor`; `server` and `session` are below `src`, and `websocket` below
+//! `src/protocol`.
 
 use crate::protocol::websocket::Role;
 
