@@ -20,9 +20,10 @@
 //! [`Reactor::websocket`] for WebSockets alone, [`Reactor::http`] for routes, event streams, later answers and
 //! WebSockets on one port, [`Reactor::stream`] for raw bytes. The closures that you pass are your callbacks. A
 //! callback runs once for each event and never inside another. Its first argument has three public fields:
-//! `state` (yours), `reactor` (send, publish, timers, connect) and `id` (the connection).
+//! `state` (yours), `reactor` (send, publish, timers, connect) and `id` (the connection). Timers, ticks and
+//! closures from other threads get a [`Cx`], which has no `id`.
 //!
-//! Ids are `Copy` and can be stored anywhere: an operation on a connection that is gone answers [`Sent::Gone`].
+//! Ids are `Copy` and can be stored anywhere: sending to a connection that is gone returns [`Sent::Gone`].
 //! [`ConnMap`] stores a value for each connection, by its id.
 //!
 //! ```no_run
@@ -110,8 +111,6 @@
 //!
 //! # Rules
 //!
-//! The code cites these rules by their names.
-//!
 //! * **No re-entry.** No method of the reactor calls one of your callbacks. The request of a callback is queued or changes plain
 //!   data, so your state needs no `RefCell`.
 //! * **Once and last.** For each connection `on_open` is called once, then the messages in wire order. `on_error`
@@ -120,18 +119,20 @@
 //!   them for a handshake that it refused. The one exception: an [`EventLoop`] that is dropped, or taken apart by [`EventLoop::into_state`], before it
 //!   has stopped calls nothing.
 //! * **Bounded for each, by a policy.** `send` means accepted into a bounded queue. Above the queue's high watermark
-//!   the [`Overflow`] policy of the route decides. Below the low watermark `on_drain` is called. With
+//!   the [`Overflow`] policy of the route decides. Below the low watermark `on_drain` is called, also if the application
+//!   paused reading while the queue was above that mark. With
 //!   [`Overflow::Close`] reading from a connection pauses while its own queue is above the high watermark.
 //! * **One slow member delays nobody.** A publication is encoded once for each wire format, and its bytes are shared.
 //!   The cost of reaching one member does not depend on the queues of the others.
-//! * **Every wait has a deadline, every queue a limit.** All are fields of [`Config`] and [`ConnectionOptions`], and a
-//!   size or count has its unit in its name. The one exception is the queue of [`Remote`], which has no limit.
+//! * **Every wait of a connection has a deadline, every queue of it a limit.** Most are fields of [`Config`] and
+//!   [`ConnectionOptions`]; `docs/limits.md` lists the others. The queues of [`Remote`] and of
+//!   [`Reactor::next_tick`] have no limit, because only the program fills them.
 //! * **A panic ends one connection,** with close code 1011 or status 500. It is logged with the route and the
 //!   callback, and counted. Timers and the loop go on. (Not under `panic = "abort"`.)
-//! * **Nobody starves.** The bytes and the time that one connection gets in a turn are limited; the rest waits for the
+//! * **Fair turns.** The bytes and the time that one connection gets in a turn are limited; the rest waits for the
 //!   next turn.
 //! * **Idle means asleep.** A loop without work makes no wake-ups. Out of descriptors it pauses accepting and logs it.
-//! * **Nothing blocks the loop.** Names are looked up in other threads. A callback that takes longer than
+//! * **The loop never blocks.** Names are looked up in other threads. A callback that takes longer than
 //!   [`Config::slow_callback`] is logged with its route and its name.
 //! * **One order.** All members of a topic get its messages in the same order, over every protocol and on every reactor
 //!   of a `hub::ReactorGroup`.

@@ -8,7 +8,7 @@
 //!  timers      of the application
 //!  deadlines   of connections, where one has passed
 //!  flush       messages that the steps above queued
-//!              (a loop that was stopped or has drained ends here)
+//!              (a loop that was stopped above, or has drained, ends here)
 //!  memory      that a burst took and no longer needs
 //!  poll        waits for readiness, or until something is due
 //!  dispatch    signals; accept, read, deliver (readiness.rs); an event's own replies are written

@@ -20,7 +20,7 @@ use super::reply::{Reply, Responder};
 pub struct Request<'a, 'i, S> {
     /// Your state.
     pub state: &'a mut S,
-    /// Everything a callback may ask for.
+    /// The reactor: sending, publishing, timers, connecting.
     pub reactor: &'a mut Reactor<S>,
     /// The connection that the request came on.
     pub id: ConnId,

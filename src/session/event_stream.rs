@@ -37,7 +37,8 @@ impl<S: 'static> Reactor<S> {
         }
     }
 
-    /// Sends lines to a connection, if it is an event stream; `send` is for events.
+    /// Queues lines that are encoded already, such as a comment, if this is an event stream. Events go
+    /// through `send`.
     pub(crate) fn send_event_lines(&mut self, id: ConnId, lines: &[u8]) {
         // A chunk's length line and its end take up to eight bytes more.
         let mut out = Vec::with_capacity(lines.len() + 8);

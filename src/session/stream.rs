@@ -13,9 +13,9 @@ use crate::reactor::reactor::{Cx, Handler};
 pub struct Stream<'a, S> {
     /// Your state.
     pub state: &'a mut S,
-    /// Everything a callback may ask for.
+    /// The reactor: sending, publishing, timers, connecting.
     pub reactor: &'a mut Reactor<S>,
-    /// The connection that this is about.
+    /// The id of the connection that this callback was called for.
     pub id: ConnId,
 }
 
@@ -38,7 +38,8 @@ type OnClose<S> = Box<dyn FnMut(&mut Stream<'_, S>, &Close)>;
 /// The callbacks of one listener's, or one client's, raw streams.
 pub struct StreamCallbacks<S> {
     pub(crate) name: String,
-    /// Whether there is one connection only, which a client makes, and this goes with it.
+    /// Whether these callbacks belong to one outgoing connection and are dropped when it ends. Those of a
+    /// listener serve many connections.
     is_single: bool,
     options: ConnectionOptions,
     on_open: Option<OnStream<S>>,
@@ -89,7 +90,8 @@ impl<S> StreamCallbacks<S> {
         }));
     }
 
-    /// The queue fell below the low watermark after it had been above the high one.
+    /// Called when the queue falls below the low watermark, if it was above the high one, or if the application
+    /// paused reading while the queue was above the low one.
     pub fn on_drain<R>(&mut self, mut call: impl FnMut(&mut Stream<'_, S>) -> R + 'static) {
         self.on_drain = Some(Box::new(move |stream| {
             call(stream);
@@ -105,7 +107,7 @@ impl<S> StreamCallbacks<S> {
 }
 
 impl<S: 'static> StreamCallbacks<S> {
-    /// Puts the idle deadline off, from now on. A stream without `idle_timeout` has none, since a raw protocol
+    /// Sets the idle deadline to `idle_timeout` from now. A stream without `idle_timeout` has none, since a raw protocol
     /// has no ping that would tell a silent peer from a dead one.
     fn restart_idle(cx: &mut Cx<'_, S>, id: ConnId) {
         if let Some(timeout) = cx

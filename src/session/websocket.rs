@@ -38,9 +38,9 @@ use crate::reactor::transport::Peer;
 pub struct Ws<'a, S> {
     /// Your state.
     pub state: &'a mut S,
-    /// Everything a callback may ask for.
+    /// The reactor: sending, publishing, timers, connecting.
     pub reactor: &'a mut Reactor<S>,
-    /// The connection that this is about.
+    /// The id of the connection that this callback was called for.
     pub id: ConnId,
 }
 
@@ -120,8 +120,8 @@ impl<S: 'static> Reactor<S> {
     }
 }
 
-/// While a message arrives, each so many bytes put the deadline off by a second. So a large message over a slow
-/// line is not cut off, and a peer that sends a byte now and then does not hold the connection.
+/// While a message arrives, each 16 KiB of it extend the deadline by one second. So a large message over a slow
+/// line is not cut off, and a peer that sends a byte now and then does not keep the connection.
 const BYTES_PER_SECOND_MIN: usize = 16 * 1024;
 
 /// The request and the answer that made a WebSocket of a connection.
@@ -195,7 +195,8 @@ pub trait WebSocketHandler<S>: 'static {
         let _ = (ws, payload);
     }
 
-    /// The queue fell below the low watermark after it had been above the high one.
+    /// Called when the queue falls below the low watermark, if it was above the high one, or if the application
+    /// paused reading while the queue was above the low one.
     fn on_drain(&mut self, ws: &mut Ws<'_, S>) {
         let _ = ws;
     }
@@ -360,7 +361,8 @@ impl<S: 'static> WebSocketCallbacks<S> {
         }));
     }
 
-    /// The queue fell below the low watermark after it had been above the high one.
+    /// Called when the queue falls below the low watermark, if it was above the high one, or if the application
+    /// paused reading while the queue was above the low one.
     pub fn on_drain<R>(&mut self, mut call: impl FnMut(&mut Ws<'_, S>) -> R + 'static) {
         self.closures.on_drain = Some(Box::new(move |ws| {
             call(ws);

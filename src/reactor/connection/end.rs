@@ -1,8 +1,8 @@
 //! The end of a connection: the arrows of the picture in `connection`, by their names.
 //!
 //! No user code runs here. An end puts the connection on the list of those that have ended, and the
-//! turn calls `on_close` from that list, so an end is safe in the middle of any callback. The bytes
-//! of a goodbye are the business of `protocol`.
+//! turn calls `on_close` from that list, so an end is safe in the middle of any callback. `protocol`
+//! encodes the goodbye.
 //!
 //! # The way of one end: the peer's close frame
 //!
@@ -137,7 +137,7 @@ pub(super) fn fail(rooms: &mut Rooms, connection: &mut Connection, cause: CloseC
     move_on(rooms, connection, Life::Finishing, close);
 }
 
-/// Ends a connection at once: its transport has failed, or its peer has had its time. Does nothing
+/// Ends a connection at once: its transport has failed, or a deadline has passed. Does nothing
 /// when the connection has ended before.
 ///
 /// The socket is closed with a reset. The kernel then frees it and its unsent bytes at once,
@@ -147,8 +147,8 @@ pub(super) fn abort(rooms: &mut Rooms, connection: &mut Connection, cause: Close
     if matches!(connection.life, Life::Done | Life::Lingering) {
         return;
     }
-    // Closed behind bytes for a connection that was never made: these are lost, so the failure is the
-    // cause and not the application's close.
+    // The application may have closed it while it was still connecting. Its queued bytes are lost,
+    // so `on_close` reports the failure and not the application's close.
     if connection.transport.is_pending() {
         connection.close = None;
     }

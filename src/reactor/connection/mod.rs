@@ -21,13 +21,13 @@
 //! still comes until the peer ends its side too: closing a socket with unread bytes sends a reset,
 //! which can destroy our last words before the peer has read them (RFC 9112, section 9.6).
 //!
-//! Handshaking has the same arrows as Open, with one exception: `close` aborts if nothing is queued
-//! that a peer should get. `fail` and `abort` leave
+//! Handshaking has the same arrows as Open, with one exception: `close` aborts a handshaking
+//! connection whose queue is empty. `fail` and `abort` leave
 //! Closing too, and `abort` leaves Finishing. An arrow whose state does not fit does nothing, so
 //! callers need not ask first, and the first cause stays.
 //!
-//! From the first step of closing one absolute deadline holds, whatever the peer does. The exception
-//! is the last answer of an HTTP connection: it may be large and its client slow, so the deadline of
+//! From the first step of closing one absolute deadline holds, which the peer cannot extend. The
+//! exception is the last answer of an HTTP connection: it may be large and its client slow, so the deadline of
 //! closing begins after its last byte, and until then the write deadline holds.
 //!
 //! The arrows are the functions of `end.rs`, by these names; nothing else moves a connection from one
@@ -113,7 +113,8 @@ pub struct Connection {
     /// Index of its options. An index, because most connections share one set of options.
     options: u16,
     life: Life,
-    /// After `on_close` it waits until the peer ends its side too, or the close deadline passes.
+    /// Whether the connection waits, after `on_close`, until the peer ends its side too or the close
+    /// deadline passes.
     lingers: bool,
     /// `on_open` was called for what the connection is now, so `on_close` is owed.
     is_opened: bool,

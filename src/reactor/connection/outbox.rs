@@ -296,7 +296,7 @@ impl Outbox {
     ) -> Result<(), E> {
         let before = self.cork.bytes.len();
         encode(&mut self.cork.bytes)?;
-        // An empty message is no byte on the wire, and must not stay counted.
+        // A message that encodes to no bytes is not recorded in the cork.
         if before != self.cork.bytes.len() {
             self.cork.note_message(rule);
         }

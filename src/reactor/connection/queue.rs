@@ -241,8 +241,8 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// The bytes, when there is no message of this key that could be replaced. One of which the
-    /// kernel has the first bytes cannot.
+    /// Returns the bytes when no queued message of this key can be replaced. A message that the kernel
+    /// has begun to take cannot be.
     pub(crate) fn replace(
         &mut self,
         nodes: &mut Nodes,
@@ -418,7 +418,7 @@ mod tests {
             Some(2)
         );
         assert_eq!(contents(&queue, &nodes), "a4c1b3");
-        // The head has been begun: its key has one more place.
+        // The head is partly written, so it cannot be replaced: the next is a second one of its key.
         queue.advance(&mut nodes, 1);
         queue.push(&mut nodes, owned("a5"), DropRule::ByKey(1));
         assert_eq!(
@@ -429,7 +429,7 @@ mod tests {
         // A message without bytes is not queued, because it would never be written.
         assert_eq!(queue.replace(&mut nodes, 3, owned(""), 1000).ok(), Some(0));
         assert_eq!(contents(&queue, &nodes), "4c1b3a6");
-        // A larger one makes room for itself, but not among what has begun.
+        // Others are dropped for a larger one, but not the partly written head.
         assert_eq!(
             queue.replace(&mut nodes, 3, owned("large"), 0).ok(),
             Some(3)

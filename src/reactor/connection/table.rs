@@ -351,8 +351,8 @@ impl Table {
         }
     }
 
-    /// The connection at this index goes, and closes its socket; a listener that waits for room accepts
-    /// again.
+    /// Removes the source at this index, which closes its socket, and lets listeners that paused at
+    /// `connections_max` accept again.
     fn note_removed(&mut self, index: u32) {
         self.vacate(index);
         self.connection_count -= 1;
@@ -542,7 +542,7 @@ impl Table {
         if connection.life == Life::Handshaking {
             return progress(rooms, connection);
         }
-        // Before the read, so that its replies find room and an empty queue.
+        // Written before the read, so that the replies to it can be corked instead of queued.
         if readiness.writable && connection.output.is_blocked() {
             send::flush(rooms, connection);
         }

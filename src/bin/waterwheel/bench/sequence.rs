@@ -1,9 +1,9 @@
-//! Tells for each number of a sequence whether it came in order, late, twice, or never.
+//! Classifies each number of a sequence on arrival: in order, ahead of missing ones, late, or duplicate.
 
 use std::collections::BTreeSet;
 
-/// At most so many missing numbers are remembered one by one. Further ones are counted as lost even if
-/// they come late.
+/// The most missing numbers that are remembered. Further ones stay counted as lost, and count as
+/// duplicates if they arrive late.
 const REMEMBERED_MAX: usize = 65_536;
 
 /// The receiving end of a sequence of numbers that begins with 0.
@@ -16,16 +16,16 @@ pub struct Sequence {
     forgotten: u64,
 }
 
-/// How a number came.
+/// The classification of one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arrival {
-    /// It was the next.
+    /// The number was expected next.
     InOrder,
-    /// It came too early: this count of numbers before it was skipped.
+    /// This many numbers before it are missing.
     Ahead(u64),
-    /// It had been skipped.
+    /// The number was missing until now.
     Late,
-    /// It had come before.
+    /// The number has already arrived.
     Duplicate,
 }
 
@@ -62,7 +62,7 @@ impl Sequence {
         Arrival::Ahead(passed)
     }
 
-    /// How many of the first `count` numbers have not come.
+    /// Returns how many of the numbers below `count` have not arrived. `count` is at least `next`.
     pub fn missing_of(&self, count: u64) -> u64 {
         self.missing.len() as u64 + self.forgotten + count.saturating_sub(self.next)
     }
