@@ -44,7 +44,6 @@
 //! `connection/end.rs`.
 
 // The methods of `Reactor`, in the order in which its documentation shows them.
-mod messages;
 
 pub(crate) mod topics;
 
