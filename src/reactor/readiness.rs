@@ -15,12 +15,14 @@ use super::EventLoop;
 use super::call::deliver;
 use super::close::Deadline;
 use super::connection::read::Next;
+use super::connection::reading::Pause;
 use super::connection::table::{Delivery, FastMessages, FastReady, Heartbeat, Ready};
 use super::id::ConnId;
 use super::protocol::Protocol;
-use super::reactor::Received;
+use super::reactor::{Reactor, Received};
 use super::transport::listener;
 use super::transport::memory::Readiness;
+use crate::protocol::websocket::Role;
 
 impl<S: 'static> EventLoop<S> {
     #[inline(always)]
@@ -235,12 +237,46 @@ impl<S: 'static> EventLoop<S> {
     }
 }
 
+/// What a role asks of the loop between two messages of one read.
+impl<S: 'static> Reactor<S> {
+    /// The role of the WebSocket that is corked, while the fast path holds; see
+    /// `connection::fast_path`.
+    #[inline]
+    pub(crate) fn fast_path(&self) -> Option<Role> {
+        self.table.fast_path()
+    }
+
+    /// Counts a message or a request of the connection that is being read. When the connection has
+    /// used its time in this turn, the rest of its input waits for the next turn.
+    ///
+    /// The bytes of one read can hold a hundred thousand small messages. Without this limit the
+    /// callbacks of one client would keep every other client waiting.
+    #[inline]
+    pub(crate) fn charge_message(&mut self, id: ConnId) {
+        if self.budget.charge_message() {
+            self.check_budget(id);
+        }
+    }
+
+    // Not inlined: it runs once in many messages, and the count before it runs for each.
+    #[inline(never)]
+    fn check_budget(&mut self, id: ConnId) {
+        let now = self.clock.now();
+        if self.budget.is_used(self.table.now(), now) {
+            self.table.pause(id, Pause::Turn);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use crate::reactor::reactor::Reactor;
+    use super::*;
+    use crate::protocol::websocket::{Message, encode_message};
+    use crate::reactor::budget::STEPS_PER_CLOCK;
     use crate::reactor::sim::Sim;
+    use crate::reactor::time::clock::nanos;
 
     /// Whether the fast path holds in each callback of a WebSocket that gets these messages, one read
     /// each.
@@ -288,5 +324,45 @@ mod tests {
         assert_eq!(ids.len(), 1);
         let connection = table.connection(ids[0]).unwrap();
         assert!(!connection.reading().has_unconsumed());
+    }
+
+    /// How many messages are delivered in each turn. Two clients have sent twelve messages each,
+    /// each message takes a millisecond, and the last flush took as long as `flush`.
+    fn turns(flush: Duration) -> Vec<usize> {
+        let mut sim = Sim::new(0, |_: &mut Reactor<usize>| ());
+        let clock = sim.clock();
+        let listening = sim.reactor().websocket("0.0.0.0:80", move |ws| {
+            ws.on_message(move |ws, _| {
+                *ws.state += 1;
+                clock.advance(Duration::from_millis(1));
+                // As many steps as a publication to hundreds of members counts.
+                ws.reactor.budget.charge(STEPS_PER_CLOCK);
+            });
+        });
+        listening.unwrap();
+        let clients = [(); 2].map(|()| sim.websocket("/"));
+        let mut twelve = Vec::new();
+        for _ in 0..12 {
+            encode_message(Some([0; 4]), Message::Text("x"), &mut twelve);
+        }
+        for client in &clients {
+            client.send_bytes(&twelve);
+        }
+        sim.reactor().budget.note_flush(nanos(flush));
+        let mut turns = Vec::new();
+        while *sim.state() < 24 {
+            let before = *sim.state();
+            sim.turn();
+            turns.push(*sim.state() - before);
+        }
+        turns
+    }
+
+    #[test]
+    fn a_connection_has_five_milliseconds_a_turn_or_as_long_as_the_last_flush() {
+        // The clock is read after each message: the sixth is the first beyond the limit.
+        assert_eq!(turns(Duration::ZERO), [12, 12]);
+        assert_eq!(turns(Duration::from_millis(9)), [10 + 6, 2 + 6]);
+        assert_eq!(turns(Duration::from_millis(30)), [24]);
     }
 }

@@ -16,7 +16,7 @@ use super::protocol::Protocol;
 use super::reactor::Reactor;
 use super::stats::Stats;
 use crate::protocol::http;
-use crate::protocol::websocket::{Machine, Role, Spare};
+use crate::protocol::websocket::{Machine, Spare};
 
 /// The parts of a connection with which a WebSocket's input is parsed.
 pub(crate) struct WebSocketParser<'r> {
@@ -137,34 +137,6 @@ impl<S: 'static> Reactor<S> {
             .is_some_and(|connection| connection.reading().has_unconsumed())
     }
 
-    /// The role of the WebSocket that is corked, while the fast path holds; see
-    /// `connection::fast_path`.
-    #[inline]
-    pub(crate) fn fast_path(&self) -> Option<Role> {
-        self.table.fast_path()
-    }
-
-    /// Counts a message or a request of the connection that is being read. When the connection has
-    /// used its time in this turn, the rest of its input waits for the next turn.
-    ///
-    /// The bytes of one read can hold a hundred thousand small messages. Without this limit the
-    /// callbacks of one client would keep every other client waiting.
-    #[inline]
-    pub(crate) fn charge_message(&mut self, id: ConnId) {
-        if self.budget.charge_message() {
-            self.check_budget(id);
-        }
-    }
-
-    // Not inlined: it runs once in many messages, and the count before it runs for each.
-    #[inline(never)]
-    fn check_budget(&mut self, id: ConnId) {
-        let now = self.clock.now();
-        if self.budget.is_used(self.table.now(), now) {
-            self.table.pause(id, Pause::Turn);
-        }
-    }
-
     /// The parts that the general way needs to parse a WebSocket's input, with one look-up. In any
     /// state of its life, because the peer's close frame is parsed while ours is on its way. `None`
     /// when the connection has been removed, or is not a WebSocket.
@@ -251,54 +223,5 @@ impl<S: 'static> Reactor<S> {
     #[inline]
     pub(crate) fn note_callback(&mut self, callback: &'static str) {
         self.callback = callback;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::protocol::websocket::{Message, encode_message};
-    use crate::reactor::budget::STEPS_PER_CLOCK;
-    use crate::reactor::sim::Sim;
-    use crate::reactor::time::clock::nanos;
-
-    /// How many messages are delivered in each turn. Two clients have sent twelve messages each,
-    /// each message takes a millisecond, and the last flush took as long as `flush`.
-    fn turns(flush: Duration) -> Vec<usize> {
-        let mut sim = Sim::new(0, |_: &mut Reactor<usize>| ());
-        let clock = sim.clock();
-        let listening = sim.reactor().websocket("0.0.0.0:80", move |ws| {
-            ws.on_message(move |ws, _| {
-                *ws.state += 1;
-                clock.advance(Duration::from_millis(1));
-                // As many steps as a publication to hundreds of members counts.
-                ws.reactor.budget.charge(STEPS_PER_CLOCK);
-            });
-        });
-        listening.unwrap();
-        let clients = [(); 2].map(|()| sim.websocket("/"));
-        let mut twelve = Vec::new();
-        for _ in 0..12 {
-            encode_message(Some([0; 4]), Message::Text("x"), &mut twelve);
-        }
-        for client in &clients {
-            client.send_bytes(&twelve);
-        }
-        sim.reactor().budget.note_flush(nanos(flush));
-        let mut turns = Vec::new();
-        while *sim.state() < 24 {
-            let before = *sim.state();
-            sim.turn();
-            turns.push(*sim.state() - before);
-        }
-        turns
-    }
-
-    #[test]
-    fn a_connection_has_five_milliseconds_a_turn_or_as_long_as_the_last_flush() {
-        // The clock is read after each message: the sixth is the first beyond the limit.
-        assert_eq!(turns(Duration::ZERO), [12, 12]);
-        assert_eq!(turns(Duration::from_millis(9)), [10 + 6, 2 + 6]);
-        assert_eq!(turns(Duration::from_millis(30)), [24]);
     }
 }

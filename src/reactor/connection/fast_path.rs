@@ -44,17 +44,16 @@
 //!  connection/read.rs    read_fast: the other conditions above, and one read
 //!  transport/mod.rs      read: one system call
 //!  readiness.rs          deliver_fast: the callbacks, and then the end of the event
-//!  call.rs               deliver: guarded and timed
+//!  call.rs               deliver: guarded and timed, through the trait `Handler` of reactor.rs
 //!  server/router.rs      receive_fast: the route by its number
 //!  session/websocket.rs  receive_short_messages: one message after the other
 //!  websocket/machine.rs  next_short_message (the function): header, mask, UTF-8
 //!  (your callback)       ws.send(message)
-//!  messages.rs           send
+//!  reactor.rs            send
 //!  connection/table.rs   send
 //!  connection/outbox.rs  send_fast: the frame goes into the cork (websocket/frame.rs encodes it)
-//!  role.rs               charge_message, fast_path: whether the next message may follow
+//!  readiness.rs          charge_message, fast_path: whether the next message may follow
 //!  connection/table.rs   delivered_fast: the second look-up, and the heartbeat (connection/deadline.rs)
-//!  connection/send.rs    uncork_fast: the turn goes on behind it
 //!  connection/outbox.rs  uncork_fast
 //!  transport/mod.rs      write: one system call
 //! ```

@@ -331,17 +331,14 @@ fn note_written(
     }
 }
 
-/// The connection's event is over, and the fast path still holds: writes the cork.
-#[inline(always)]
-pub(super) fn uncork_fast(rooms: &mut Rooms, connection: &mut Connection) {
-    match rooms.outbox.uncork_fast(&mut connection.transport) {
-        Ok(taken) => rooms.stats.sent_bytes += taken as u64,
-        Err(result) => uncork_rest(rooms, connection, result),
-    }
-}
-
+/// Queues what the kernel did not take of the cork at the end of the fast path. `result` is what the
+/// write returned.
 #[inline(never)]
-fn uncork_rest(rooms: &mut Rooms, connection: &mut Connection, result: io::Result<usize>) {
+pub(super) fn uncork_rest(
+    rooms: &mut Rooms,
+    connection: &mut Connection,
+    result: io::Result<usize>,
+) {
     let options = &rooms.option_sets[usize::from(connection.options)].options;
     let parts = &mut connection.parts();
     let written = rooms

@@ -584,7 +584,10 @@ impl Table {
             Heartbeat::Off => clear_deadline(connection),
         }
         if rest.is_empty() && rooms.outbox.fast_path().is_some() {
-            return send::uncork_fast(rooms, connection);
+            return match rooms.outbox.uncork_fast(&mut connection.transport) {
+                Ok(taken) => rooms.stats.sent_bytes += taken as u64,
+                Err(result) => send::uncork_rest(rooms, connection, result),
+            };
         }
         read::delivered_rest(rooms, connection, rest);
         send::uncork(rooms, connection);
