@@ -773,6 +773,21 @@ fn an_endless_message_does_not_postpone_the_pong_deadline() {
     assert_eq!(*sim.state(), expected);
 }
 
+// Frame headers must not count as bytes of the message. Here the message is at a count at which one
+// byte more would earn another second.
+#[test]
+fn empty_fragments_do_not_postpone_the_pong_deadline() {
+    let mut sim = Sim::new(Log::new(), echo);
+    let client = sim.websocket("/");
+    client.send_bytes(frame(0x01, &[b'x'; 16 * 1024]));
+    sim.settle();
+    for _ in 0..100 {
+        client.send_bytes(frame(0x00, b""));
+        sim.advance(secs(1));
+    }
+    assert_eq!(sim.reactor().connection_count(), 0);
+}
+
 #[test]
 fn a_route_without_pings_keeps_silent_peers() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {

@@ -237,7 +237,7 @@ impl<S: 'static> EventLoop<S> {
     }
 }
 
-/// What a role asks of the loop between two messages of one read.
+/// The budget of the input that is delivered, for roles to ask between two messages.
 impl<S: 'static> Reactor<S> {
     /// The role of the WebSocket that is corked, while the fast path holds; see
     /// `connection::fast_path`.

@@ -549,6 +549,7 @@ impl<S: 'static> WebSocketCallbacks<S> {
                 Life::Finishing | Life::Done | Life::Lingering => return length,
             }
             let (machine, limits) = (parser.machine, &self.options.websocket);
+            let received_before = machine.received_bytes();
             let outcome = machine.next_event_with(&mut rest, limits, parser.spare);
             let received_bytes = machine.received_bytes();
             let event = match outcome {
@@ -558,9 +559,9 @@ impl<S: 'static> WebSocketCallbacks<S> {
                     // Part of a message is no sign of life by itself, or one byte a second would keep a
                     // connection for ever. Its bytes put the deadline off by the seconds they have earned, as
                     // those of an HTTP body do.
-                    let after = received_bytes;
-                    let before = after.saturating_sub(length - rest.len());
-                    let seconds = after / BYTES_PER_SECOND_MIN - before / BYTES_PER_SECOND_MIN;
+                    // Frame headers do not count: a message may consist of empty frames without end.
+                    let seconds = received_bytes / BYTES_PER_SECOND_MIN
+                        - received_before / BYTES_PER_SECOND_MIN;
                     cx.reactor.extend_deadline(id, seconds as u32);
                     return length - rest.len();
                 }
