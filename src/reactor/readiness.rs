@@ -15,7 +15,6 @@ use super::EventLoop;
 use super::call::deliver;
 use super::close::Deadline;
 use super::connection::read::Next;
-use super::connection::reading::Pause;
 use super::connection::table::{Delivery, FastMessages, FastReady, Heartbeat, Ready};
 use super::id::ConnId;
 use super::protocol::Protocol;
@@ -263,7 +262,7 @@ impl<S: 'static> Reactor<S> {
     fn check_budget(&mut self, id: ConnId) {
         let now = self.clock.now();
         if self.budget.is_used(self.table.now(), now) {
-            self.table.pause(id, Pause::Turn);
+            self.table.pause_for_turn(id);
         }
     }
 }
@@ -364,5 +363,26 @@ mod tests {
         assert_eq!(turns(Duration::ZERO), [12, 12]);
         assert_eq!(turns(Duration::from_millis(9)), [10 + 6, 2 + 6]);
         assert_eq!(turns(Duration::from_millis(30)), [24]);
+    }
+
+    #[test]
+    fn a_closing_connection_keeps_the_limit_of_a_turn() {
+        let mut sim = Sim::new(0, |_: &mut Reactor<usize>| ());
+        let clock = sim.clock();
+        let listening = sim.reactor().websocket("0.0.0.0:80", move |ws| {
+            ws.on_open(|ws, _| ws.close());
+            ws.on_pong(move |ws, _| {
+                *ws.state += 1;
+                clock.advance(Duration::from_millis(1));
+                ws.reactor.budget.charge(STEPS_PER_CLOCK);
+            });
+        });
+        listening.unwrap();
+        let client = sim.websocket("/");
+        client.send_bytes([0x8a, 0x80, 0, 0, 0, 0].repeat(12));
+        sim.turn();
+        assert_eq!(*sim.state(), 6);
+        sim.turn();
+        assert_eq!(*sim.state(), 12);
     }
 }

@@ -542,7 +542,7 @@ impl<S: 'static> WebSocketCallbacks<S> {
             match life {
                 Life::Handshaking => break,
                 // The rest stays in the connection and is presented again when reading resumes.
-                Life::Open if !parser.may_read => break,
+                Life::Open | Life::Closing if !parser.may_read => break,
                 // After our close, frames are parsed until the peer's close. Source: RFC 6455, section 7.1.1.
                 Life::Open | Life::Closing => {}
                 // The end is decided, so further input is dropped.

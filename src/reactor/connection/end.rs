@@ -70,7 +70,7 @@ pub(super) fn close(
     };
     // From here on it is read even if the application has paused it: the peer's goodbye may wait in
     // the socket already, and the kernel would not report it again.
-    if !connection.reading.may_read() && connection.reading.list() {
+    if !connection.may_read() && connection.reading.list() {
         rooms.read_again.push(connection.id.index);
     }
     move_on(rooms, connection, life, close);

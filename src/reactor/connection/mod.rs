@@ -68,7 +68,7 @@ use super::protocol::Protocol;
 use super::transport::Transport;
 use deadline::Waits;
 use outbox::{Output, Parts};
-use reading::Reading;
+use reading::{Pause, Reading};
 use rooms::Rooms;
 
 /// Where a connection is in its life; see the picture above.
@@ -187,6 +187,18 @@ impl Connection {
     #[inline]
     pub(crate) fn reading(&self) -> &Reading {
         &self.reading
+    }
+
+    /// Whether the loop may read it, parse and deliver now. Once it is closing, only the budget of the
+    /// turn stops it: the peer's goodbye must be found behind what the application has left unread.
+    #[inline]
+    pub(crate) fn may_read(&self) -> bool {
+        match self.life {
+            Life::Handshaking | Life::Open => self.reading.may_read(),
+            Life::Closing | Life::Finishing | Life::Lingering | Life::Done => {
+                !self.reading.is_paused(Pause::Turn)
+            }
+        }
     }
 
     /// Whether `on_open` was called for what the connection is now.

@@ -108,7 +108,7 @@ pub(super) fn read(
         Life::Finishing | Life::Lingering => return Read::Discards,
         Life::Handshaking | Life::Done => return Read::Nothing,
     }
-    if connection.life == Life::Open && !connection.reading.may_read() {
+    if !connection.may_read() {
         // While the application owes an HTTP answer, the next request is not read: pipelined
         // requests would pile up here. A client that has gone is still noticed, so that the
         // application can give up an answer that costs much to make.
@@ -195,9 +195,7 @@ pub(super) fn delivered(
         // An application that paused gets the end of stream after the rest of the bytes, when it
         // resumes. One that owes an HTTP answer gets it now, so that it learns that the client has
         // gone.
-        let waits = connection.life == Life::Open
-            && !connection.reading.may_read()
-            && !connection.reading.is_paused(Pause::Answer);
+        let waits = !connection.may_read() && !connection.reading.is_paused(Pause::Answer);
         return match waits {
             true => Next::Stop,
             false => Next::DeliverEnd,

@@ -128,9 +128,9 @@ impl Reading {
 
     // ── pauses ───────────────────────────────────────────────────────────────────────────────
 
-    /// Whether the loop may read, parse and deliver now. The only place where pauses are asked.
+    /// Whether no reason is left. `Connection::may_read` asks this, and is the place to ask.
     #[inline]
-    pub(crate) fn may_read(&self) -> bool {
+    pub(super) fn may_read(&self) -> bool {
         self.pauses == 0
     }
 

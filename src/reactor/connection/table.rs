@@ -420,7 +420,7 @@ impl Table {
     /// Where a connection is in its life, whether its input may be delivered now, and its protocol.
     pub(crate) fn parser_of(&mut self, id: ConnId) -> Option<(Life, bool, &mut Protocol)> {
         let (connection, _) = self.split(id)?;
-        let may_read = connection.reading.may_read();
+        let may_read = connection.may_read();
         Some((connection.life, may_read, &mut connection.protocol))
     }
 
@@ -678,11 +678,19 @@ impl Table {
     /// Whether the peer's bytes are read now. While they are not, its silence does not mean that it
     /// has gone.
     pub(crate) fn may_read(&self, id: ConnId) -> bool {
-        self.connection(id)
-            .is_some_and(|connection| connection.reading.may_read())
+        self.connection(id).is_some_and(Connection::may_read)
     }
 
-    /// Stops reading for one more reason.
+    /// Stops reading a connection until the next turn, because its time in this one is used up.
+    pub(crate) fn pause_for_turn(&mut self, id: ConnId) {
+        // In any state of its life: while it closes, its peer's messages are parsed too.
+        if let Some((connection, rooms)) = self.split(id) {
+            rooms.outbox.leave_fast_path(id);
+            connection.reading.pause(Pause::Turn);
+        }
+    }
+
+    /// Stops reading an open connection for one more reason.
     pub(crate) fn pause(&mut self, id: ConnId, reason: Pause) {
         let Some((connection, rooms)) = self.split_open(id) else {
             return;
