@@ -1,8 +1,12 @@
 //! The write queue of a connection: a linked list of nodes in one slab of the loop.
 //!
 //! A connection holds head and tail, so an idle one owns no memory here, and a publication to a
-//! thousand members allocates no list. A node is one message, or a run of the connection's own
-//! replies. Its bytes are its own, or shared with every other member that a publication went to.
+//! thousand members allocates no list. A node is one message, or a run of bytes that no policy may
+//! drop. Its bytes are its own, or shared with every other member that a publication went to.
+//!
+//! Neighbours that may not be dropped are merged into runs. A peer that sends pings and does not read
+//! queues thousands of pongs. As a node each, they would have to be passed whenever a policy looks for
+//! a message to drop.
 
 use std::io::IoSlice;
 use std::rc::Rc;
@@ -17,6 +21,10 @@ const NONE: u32 = u32::MAX;
 
 /// Messages of at most this many bytes in all are copied side by side and written at once.
 const TOGETHER_BYTES: usize = 16 * 1024;
+
+/// A run of bytes that no policy may drop grows to at most this length. It is not longer, because it
+/// keeps its memory until the kernel has taken its last byte.
+const RUN_BYTES_MAX: usize = 16 * 1024;
 
 /// At most this many buffers go into one vectored write; kernels take 1024.
 pub(crate) const SLICES_MAX: usize = 64;
@@ -49,7 +57,16 @@ pub(crate) enum DropRule {
 struct Node {
     bytes: Bytes,
     rule: DropRule,
+    /// How many messages it holds: a run of replies may hold many.
+    message_count: u32,
     next: u32,
+}
+
+impl Node {
+    /// Its bytes, and the overhead of each message.
+    fn counted_bytes(&self) -> usize {
+        self.bytes.as_slice().len() + self.message_count as usize * QUEUED_MESSAGE_BYTES
+    }
 }
 
 /// The nodes of every connection.
@@ -115,13 +132,14 @@ impl Queue {
     #[inline]
     pub(crate) fn push(&mut self, nodes: &mut Nodes, bytes: Bytes, rule: DropRule) {
         let length = bytes.as_slice().len();
-        if length == 0 {
+        if length == 0 || rule == DropRule::Never && self.extend_run(nodes, self.tail, &bytes, 1) {
             return;
         }
         self.queued_bytes += length + QUEUED_MESSAGE_BYTES;
         let index = nodes.slab.insert(Node {
             bytes,
             rule,
+            message_count: 1,
             next: NONE,
         }) as u32;
         nodes.most = nodes.most.max(nodes.slab.len());
@@ -131,6 +149,32 @@ impl Queue {
             nodes.slab[self.tail as usize].next = index;
         }
         self.tail = index;
+    }
+
+    /// Appends bytes that no policy may drop to the node at this index, if that is such a node too and
+    /// stays a run of at most [`RUN_BYTES_MAX`]. Returns whether it did.
+    fn extend_run(
+        &mut self,
+        nodes: &mut Nodes,
+        index: u32,
+        bytes: &Bytes,
+        message_count: u32,
+    ) -> bool {
+        let more = bytes.as_slice();
+        match nodes.slab.get_mut(index as usize) {
+            Some(Node {
+                bytes: Bytes::Owned(run),
+                rule: DropRule::Never,
+                message_count: run_count,
+                ..
+            }) if run.len() + more.len() <= RUN_BYTES_MAX => {
+                run.extend_from_slice(more);
+                *run_count += message_count;
+                self.queued_bytes += more.len() + message_count as usize * QUEUED_MESSAGE_BYTES;
+                true
+            }
+            _ => false,
+        }
     }
 
     /// The unwritten bytes of the only message; `None` when there are more, or none. A case of its
@@ -185,7 +229,8 @@ impl Queue {
     /// Removes `taken` bytes from the front, which the kernel has taken.
     pub(crate) fn advance(&mut self, nodes: &mut Nodes, mut taken: usize) {
         while 0 < taken {
-            let length = nodes.slab[self.head as usize].bytes.as_slice().len();
+            let node = &nodes.slab[self.head as usize];
+            let length = node.bytes.as_slice().len();
             let left = length - self.written;
             if taken < left {
                 self.written += taken;
@@ -193,7 +238,7 @@ impl Queue {
             }
             taken -= left;
             self.written = 0;
-            self.queued_bytes -= length + QUEUED_MESSAGE_BYTES;
+            self.queued_bytes -= node.counted_bytes();
             self.head = nodes.slab.remove(self.head as usize).next;
             if self.head == NONE {
                 self.tail = NONE;
@@ -220,14 +265,14 @@ impl Queue {
         let (mut dropped, mut before, mut index) = (0, NONE, self.head);
         while index != NONE && bytes < self.queued_bytes() {
             let node = &nodes.slab[index as usize];
-            let next = node.next;
             if node.rule == DropRule::Never || index == spared || self.has_begun(index) {
                 before = index;
+                index = node.next;
             } else {
-                self.unlink(nodes, before, index);
+                self.drop_message(nodes, before, index);
+                index = self.after(nodes, before);
                 dropped += 1;
             }
-            index = next;
         }
         dropped
     }
@@ -262,9 +307,9 @@ impl Queue {
             if node.rule == DropRule::ByKey(key) && !self.has_begun(index) {
                 let earlier = found.replace((before, index));
                 if let Some((before_found, older)) = earlier {
-                    self.unlink(nodes, before_found, older);
+                    self.drop_message(nodes, before_found, older);
                     dropped += 1;
-                    if before == older {
+                    if self.after(nodes, before_found) == index {
                         before = before_found;
                         found = Some((before, index));
                     }
@@ -294,9 +339,35 @@ impl Queue {
         self.written = 0;
     }
 
+    /// The index behind this one; the head behind [`NONE`].
+    fn after(&self, nodes: &Nodes, index: u32) -> u32 {
+        match index {
+            NONE => self.head,
+            index => nodes.slab[index as usize].next,
+        }
+    }
+
+    /// Removes a node. If its neighbours are runs then, they become one.
+    fn drop_message(&mut self, nodes: &mut Nodes, before: u32, index: u32) {
+        self.unlink(nodes, before, index);
+        let next = self.after(nodes, before);
+        let Some(node) = nodes.slab.get_mut(next as usize) else {
+            return;
+        };
+        if node.rule == DropRule::Never {
+            let bytes = std::mem::replace(&mut node.bytes, Bytes::Owned(Vec::new()));
+            let message_count = node.message_count;
+            let is_merged = self.extend_run(nodes, before, &bytes, message_count);
+            nodes.slab[next as usize].bytes = bytes;
+            if is_merged {
+                self.unlink(nodes, before, next);
+            }
+        }
+    }
+
     fn unlink(&mut self, nodes: &mut Nodes, before: u32, index: u32) {
         let node = nodes.slab.remove(index as usize);
-        self.queued_bytes -= node.bytes.as_slice().len() + QUEUED_MESSAGE_BYTES;
+        self.queued_bytes -= node.counted_bytes();
         if before == NONE {
             self.head = node.next;
         } else {
@@ -310,6 +381,9 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
+
     use super::*;
 
     fn owned(text: &str) -> Bytes {
@@ -439,5 +513,107 @@ mod tests {
         assert_eq!(contents(&queue, &nodes), "4large!");
         queue.clear(&mut nodes);
         assert_eq!((queue.queued_bytes(), nodes.len()), (0, 0));
+    }
+
+    #[test]
+    fn replies_become_runs_and_count_like_messages() {
+        let (mut nodes, mut queue) = (Nodes::default(), Queue::new());
+        for _ in 0..10_000 {
+            queue.push(&mut nodes, owned("ab"), DropRule::Never);
+        }
+        assert_eq!(queue.queued_bytes(), 10_000 * (2 + QUEUED_MESSAGE_BYTES));
+        assert_eq!(nodes.len(), 20_000_usize.div_ceil(RUN_BYTES_MAX));
+        queue.clear(&mut nodes);
+        // What is dropped between two replies leaves one run.
+        for _ in 0..1000 {
+            queue.push(&mut nodes, owned("ab"), DropRule::Never);
+            queue.push(&mut nodes, owned("xyz"), DropRule::Allowed);
+        }
+        assert_eq!(nodes.len(), 2000);
+        assert_eq!(queue.drop_oldest(&mut nodes, 0), 1000);
+        assert_eq!(nodes.len(), 1);
+        assert_eq!(queue.queued_bytes(), 1000 * (2 + QUEUED_MESSAGE_BYTES));
+    }
+
+    /// The messages of a queue as one would write them down: text, rule, and whether some of its bytes
+    /// were taken.
+    type Model = Vec<(String, DropRule, bool)>;
+
+    fn advance_model(model: &mut Model, mut taken: usize) {
+        while 0 < taken {
+            let length = model[0].0.len();
+            if taken < length {
+                model[0].0.drain(..taken);
+                model[0].2 = true;
+                return;
+            }
+            taken -= length;
+            model.remove(0);
+        }
+    }
+
+    fn drop_oldest_of_model(model: &mut Model) {
+        model.retain(|(_, rule, is_begun)| *rule == DropRule::Never || *is_begun);
+    }
+
+    fn replace_in_model(model: &mut Model, key: u64, text: &str) -> bool {
+        let is_older = |(_, rule, is_begun): &(String, DropRule, bool)| {
+            *rule == DropRule::ByKey(key) && !is_begun
+        };
+        let Some(last) = model.iter().rposition(is_older) else {
+            return false;
+        };
+        model[last].0 = text.to_owned();
+        let mut index = 0;
+        model.retain(|message| {
+            index += 1;
+            index - 1 == last || !is_older(message)
+        });
+        true
+    }
+
+    // Runs change where messages lie in memory and must not change what leaves.
+    #[test]
+    fn random_steps_leave_the_same_bytes_as_a_list_of_messages() {
+        for seed in 0..300 {
+            let mut random = StdRng::seed_from_u64(seed);
+            let (mut nodes, mut queue) = (Nodes::default(), Queue::new());
+            let mut model = Model::new();
+            for step in 0..60 {
+                let text = format!("<{step}>");
+                let key = random.random_range(0..2);
+                match random.random_range(0..10) {
+                    0..7 => {
+                        let rules = [DropRule::Never, DropRule::Allowed, DropRule::ByKey(key)];
+                        let rule = rules[random.random_range(0..3)];
+                        queue.push(&mut nodes, owned(&text), rule);
+                        model.push((text, rule, false));
+                    }
+                    7 => {
+                        let length: usize = model.iter().map(|(text, ..)| text.len()).sum();
+                        let taken = random.random_range(0..=length.min(12));
+                        queue.advance(&mut nodes, taken);
+                        advance_model(&mut model, taken);
+                    }
+                    8 if random.random_range(0..3) == 0 => {
+                        queue.drop_oldest(&mut nodes, 0);
+                        drop_oldest_of_model(&mut model);
+                    }
+                    _ => {
+                        let is_replaced = replace_in_model(&mut model, key, &text);
+                        let replaced = queue.replace(&mut nodes, key, owned(&text), usize::MAX / 2);
+                        assert_eq!(replaced.is_ok(), is_replaced, "seed {seed}");
+                    }
+                }
+                let expected: String = model.iter().map(|(text, ..)| text.as_str()).collect();
+                assert_eq!(
+                    contents(&queue, &nodes),
+                    expected,
+                    "seed {seed}, step {step}"
+                );
+            }
+            queue.clear(&mut nodes);
+            assert_eq!((queue.queued_bytes(), nodes.len()), (0, 0));
+        }
     }
 }
