@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::time::clock::nanos;
 
 /// The steps between two readings of the clock. A message or a request is one step, and so are
-/// eight deliveries of a publication, and one comparison to a pattern.
+/// eight members that a publication is offered to, and one comparison to a pattern.
 pub(crate) const STEPS_PER_CLOCK: u32 = 64;
 
 /// The upper limit of the time that a long flush gives to the messages of the next dispatch, in

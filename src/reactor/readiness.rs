@@ -274,6 +274,7 @@ mod tests {
     use super::*;
     use crate::protocol::websocket::{Message, encode_message};
     use crate::reactor::budget::STEPS_PER_CLOCK;
+    use crate::reactor::config::Overflow;
     use crate::reactor::sim::Sim;
     use crate::reactor::time::clock::nanos;
 
@@ -384,5 +385,42 @@ mod tests {
         assert_eq!(*sim.state(), 6);
         sim.turn();
         assert_eq!(*sim.state(), 12);
+    }
+
+    #[test]
+    fn members_that_refuse_a_publication_count_towards_the_limit_of_a_turn() {
+        let mut sim = Sim::new(0, |_: &mut Reactor<usize>| ());
+        let clock = sim.clock();
+        let listening = sim.reactor().websocket("0.0.0.0:80", move |ws| {
+            ws.options().queue_low_bytes = 0;
+            ws.options().queue_high_bytes = 1;
+            ws.options().overflow = Overflow::DropNewest;
+            ws.on_open(|ws, _| ws.subscribe("news"));
+            ws.on_message(move |ws, _| {
+                *ws.state += 1;
+                clock.advance(Duration::from_millis(1));
+                ws.reactor.publish("news", "x")
+            });
+        });
+        listening.unwrap();
+        // Enough of the answer to the handshake, and nothing behind it.
+        sim.socket_bytes(200);
+        let members: Vec<_> = (0..8 * STEPS_PER_CLOCK)
+            .map(|_| sim.websocket("/"))
+            .collect();
+        for _ in 0..4 {
+            sim.reactor().publish("news", &"x".repeat(100)[..]);
+            sim.settle();
+        }
+        sim.socket_bytes(1024 * 1024);
+        let publisher = sim.websocket("/");
+        let mut twelve = Vec::new();
+        for _ in 0..12 {
+            encode_message(Some([0; 4]), Message::Text("x"), &mut twelve);
+        }
+        publisher.send_bytes(&twelve);
+        sim.turn();
+        assert_eq!(*sim.state(), 6);
+        assert!(members.iter().all(|member| !member.is_closed()));
     }
 }

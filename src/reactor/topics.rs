@@ -113,19 +113,21 @@ impl<S: 'static> Reactor<S> {
             ..
         } = self;
         let mut encoded = Encoded::new(wire_formats, publication);
-        let mut delivered = 0;
-        let count = &mut delivered;
+        let (mut delivered, mut visited) = (0, 0);
+        let (delivered_count, visited_count) = (&mut delivered, &mut visited);
         // `for_each` visits one list after the other; a `for` loop would ask at each member which
         // list it is in. The closure owns its values, which saves a pointer for each.
         topics.members(topic).for_each(move |(member, value)| {
             let member = ConnId::from_bits(member);
             let encode = |format| encoded.get(format, value);
+            *visited_count += 1;
             if table.publish(member, mark, key, encode) == Some(Sent::Queued) {
-                *count += 1;
+                *delivered_count += 1;
             }
         });
         self.table.stats_mut().deliveries += delivered as u64;
-        let steps = delivered / 8 + self.topics.pattern_count();
+        // A member whose full queue refuses the publication takes as long as one that gets it.
+        let steps = visited / 8 + self.topics.pattern_count();
         self.budget.charge(u32::try_from(steps).unwrap_or(u32::MAX));
         delivered
     }
