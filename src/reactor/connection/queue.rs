@@ -524,7 +524,7 @@ mod tests {
         assert_eq!(queue.queued_bytes(), 10_000 * (2 + QUEUED_MESSAGE_BYTES));
         assert_eq!(nodes.len(), 20_000_usize.div_ceil(RUN_BYTES_MAX));
         queue.clear(&mut nodes);
-        // What is dropped between two replies leaves one run.
+        // The messages between replies are dropped, and the replies become one run.
         for _ in 0..1000 {
             queue.push(&mut nodes, owned("ab"), DropRule::Never);
             queue.push(&mut nodes, owned("xyz"), DropRule::Allowed);
