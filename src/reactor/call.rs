@@ -1,7 +1,8 @@
 //! Calling user code: guarded against panics, and timed.
 //!
-//! Every call of a callback, a timer, a tick or a closure of another thread goes through here. The
-//! loop drops values of the application through `panics`; a value that a callback has dropped, such as a
+//! Every call of a handler, a timer, a tick or a closure of another thread goes through here. A
+//! handler may call several callbacks in one call: all messages of a read share one guard, and are
+//! timed together. The loop drops values of the application through `panics`; a value that a callback has dropped, such as a
 //! timer that it cancels, is under the guard of that callback. A panic ends the connection that
 //! the call was about, and nothing else; a call that takes too long is logged by name.
 

@@ -32,7 +32,7 @@
 //!  budget  shutdown  transport  protocol       limits that need the clock; sockets; meaning of bytes
 //!  connection                                  one connection, and the table of all of them
 //!  reactor                                     the data that callbacks and roles work on
-//!  listen connect messages topics schedule remote drain role    the methods of the reactor
+//!  listen connect topics schedule remote drain role         the methods of the reactor
 //!  handlers                                    the objects that the loop calls
 //!  mod                                         the EventLoop
 //!  call                                        calls of user code

@@ -85,6 +85,7 @@ impl<S: 'static> EventLoop<S> {
         } = self;
         reactor.budget.begin();
         let input = &mut input[..count];
+        // Stays so when a callback panics; the connection has failed then, and keeps no bytes.
         let mut received = Received {
             consumed_bytes: 0,
             heartbeat: Heartbeat::Unchanged,

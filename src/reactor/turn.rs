@@ -18,7 +18,7 @@ const CLOSING_ROUNDS: usize = 16;
 impl<S: 'static> EventLoop<S> {
     /// Runs one turn. The caller must have read the clock just before.
     ///
-    /// The loop reads the clock after the poll, after each callback and after each flush, and not for
+    /// The loop reads the clock after the poll, after each call of a handler and after each flush, and not for
     /// each message of a read: for a small message a reading costs more than the message.
     ///
     /// Timers and deadlines run before the poll. A callback of theirs that sends is then flushed in

@@ -300,7 +300,7 @@ pub struct WebSocketCallbacks<S> {
     /// The closures that the setup has given so far.
     closures: Closures<S>,
     /// The object that is called: the user's own, or the closures, which `seal` moves here. One field for both
-    /// makes each event one virtual call, without a question before it.
+    /// saves the question which of them it is.
     handler: Box<dyn WebSocketHandler<S>>,
     has_own_handler: bool,
 }

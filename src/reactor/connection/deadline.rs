@@ -3,7 +3,7 @@
 //! A connection has two deadlines: one that its protocol or its life sets, and the write deadline,
 //! until which the peer must take some of the queued bytes. Two, because a peer that sends pings
 //! and takes no bytes must still time out. Both are fields of the connection, so a message that
-//! puts one off costs one store. The room files the connection in one bucket only, at the earlier
+//! puts one off costs a store or two. The room files the connection in one bucket only, at the earlier
 //! of the two or before it. When the bucket comes up, the connection is asked and filed anew if
 //! neither has passed. The buckets, and how late a deadline may pass, are explained in
 //! `time::coarse`.

@@ -18,22 +18,22 @@
 //! not show that it is empty, so Unix sockets take the general way.)
 //!
 //! *While it holds*, messages of at most 125 bytes are parsed, unmasked and delivered where they lie
-//! in the input buffer (`websocket::next_short_message`), and a reply that fits is encoded straight into
-//! the cork ([`Outbox::send_fast`](super::outbox::Outbox::send_fast)).
+//! in the input buffer (`websocket::next_short_message`), and a reply that fits into `LARGE_BYTES` with the
+//! others is encoded straight into the cork ([`Outbox::send_fast`](super::outbox::Outbox::send_fast)).
 //!
-//! *It ends* when one of these conditions becomes false, and each such change calls
-//! [`FastPath::leave`] in the one place where it is made:
+//! *It ends* when a callback makes one of these conditions false. Each such change calls
+//! [`FastPath::leave`] in the one place where it is made, through `leave_fast_path` of the outbox:
 //!
 //! * bytes are queued instead of corked: `Outbox::push`,
-//! * reading is paused, also because the budget of the turn is used up: `Table::pause`,
+//! * reading is paused: `Table::pause`, and `Table::pause_for_turn` when the budget is used up,
 //! * the connection goes on to another state of its life: the functions of `end`,
 //! * it changes its protocol or its options: `Table::set_protocol`,
 //! * the reactor is stopped: `Table::leave_fast_path_of_all`,
 //! * the event is over: `Outbox::uncork_fast`, or `Outbox::uncork` of the general way.
 //!
 //! A message that is not short stops the delivery as well. The rest of the input then goes the
-//! general way, which handles everything. Code that adds a condition must call `leave_fast_path`
-//! where the condition can change.
+//! general way, which handles everything and may leave unconsumed bytes or half a message behind.
+//! Code that adds a condition must call `leave_fast_path` where a callback can change it.
 //!
 //! # The way of one echo
 //!
@@ -41,12 +41,12 @@
 //!  turn.rs               dispatch: the poll reports a socket as readable
 //!  readiness.rs          ready: asks the table for the fast path
 //!  connection/table.rs   ready_fast: the first look-up, and what the poll has reported
-//!  connection/read.rs    read_fast: the other conditions above, and one read
+//!  connection/read.rs    read_fast: the other conditions above, one read, and the cork is lent
 //!  transport/mod.rs      read: one system call
 //!  readiness.rs          deliver_fast: the callbacks, and then the end of the event
 //!  call.rs               deliver: guarded and timed, through the trait `Handler` of reactor.rs
 //!  server/router.rs      receive_fast: the route by its number
-//!  session/websocket.rs  receive_short_messages: one message after the other
+//!  session/websocket.rs  receive_fast, receive_short_messages: one message after the other
 //!  websocket/machine.rs  next_short_message (the function): header, mask, UTF-8
 //!  (your callback)       ws.send(message)
 //!  reactor.rs            send

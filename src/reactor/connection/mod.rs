@@ -46,7 +46,7 @@
 //! ```
 //!
 //! Each file imports only from lines below its own. The functions of `read`, `send` and `end` take
-//! `&mut Connection` and `&mut Rooms`, so that an id is looked up once for each event, in `table`.
+//! `&mut Connection` and `&mut Rooms`, so that only `table` looks ids up.
 
 pub(crate) mod deadline;
 mod end;

@@ -35,8 +35,10 @@ pub(super) const LARGE_BYTES: usize = 16 * 1024;
 /// The most that the cork can count, overhead included, while only the fast path has filled it.
 ///
 /// The fast path stops at `LARGE_BYTES`, and each message has a header of at least two bytes, so
-/// there are at most half as many messages. Below this a high watermark could be passed unnoticed.
-pub(super) const FAST_CORK_BYTES_MAX: usize = LARGE_BYTES + LARGE_BYTES / 2 * QUEUED_MESSAGE_BYTES;
+/// there are at most half as many messages. The header of the last one, of at most eight bytes, comes
+/// on top. Below this a high watermark could be passed unnoticed.
+pub(super) const FAST_CORK_BYTES_MAX: usize =
+    LARGE_BYTES + 8 + LARGE_BYTES / 2 * QUEUED_MESSAGE_BYTES;
 
 /// On the list of connections to flush.
 const DIRTY: u8 = 1;
@@ -241,8 +243,7 @@ impl Outbox {
         self.cork.owner == id
     }
 
-    /// As [`cork`](Self::cork), for a connection that is open and has nothing but short messages for
-    /// us.
+    /// As [`cork`](Self::cork), for a connection that meets the conditions of the fast path.
     #[inline]
     pub(super) fn enter_fast_path(&mut self, id: ConnId, role: Role) {
         self.cork(id, false);

@@ -45,8 +45,8 @@ pub(super) struct Rooms {
     /// The options of all connections; each holds an index.
     pub(super) option_sets: Vec<OptionSet>,
     pub(super) stats: Stats,
-    /// Nanoseconds since the start of the reactor. Read after the poll and after each callback,
-    /// because reading the clock for each use costs more than handling a small message.
+    /// Nanoseconds since the start of the reactor. Read after the poll, after each call of a handler
+    /// and after each flush, because reading the clock for each use costs more than handling a small message.
     pub(super) now: u64,
     pub(super) wall_clock: WallClock,
     /// `None` in a simulation, where readiness comes from memory.

@@ -1,8 +1,8 @@
 //! The table of sources: everything that is registered with the poll, each at its index, and the
 //! way in by id.
 //!
-//! An id is looked up here, once for each event, and the functions of the other rooms go on with
-//! `&mut Connection`. The look-up compares the generation, so that a stale id finds no connection.
+//! An id is looked up here once for each call of the loop or of a callback, and the functions of the
+//! other rooms go on with `&mut Connection`. A room is a file here that owns its data. The look-up compares the generation, so that a stale id finds no connection.
 //!
 //! A source that has been removed keeps its index until the end of the turn. The reports of one
 //! poll name indexes: if a callback closes a connection and a new one takes its index at once, a
@@ -55,7 +55,7 @@ const BURST_KEPT_NANOS: u64 = 1_000_000_000;
 
 /// The result of the fast path for a source that is ready.
 pub(crate) enum FastReady {
-    /// A WebSocket has short messages for us; see `connection::fast_path`.
+    /// Bytes of a WebSocket on the fast path; see `connection::fast_path`.
     Messages(FastMessages),
     /// The fast path does not hold.
     NotEligible,
