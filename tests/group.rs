@@ -274,6 +274,42 @@ fn publishing_is_refused_while_a_reactor_is_overloaded_and_reaches_no_member() {
 }
 
 #[test]
+fn a_request_for_several_topics_is_answered_when_all_reactors_have_all_of_them() {
+    let mut group = group_of(3);
+    let topics = topics();
+    let members = [0, 1, 2].map(|at| group.plain(at, "topic.*"));
+    let query = topics.iter().map(|topic| format!("&topic={topic}"));
+    let target = format!("/publish?{}", query.collect::<String>());
+    let waiting = group.ask(1, &post(&target, "hello"));
+    group.settle();
+    let answered = answer(&waiting.read());
+    assert_eq!(answered.status, 200, "{}", answered.text());
+    let published: Vec<Value> = serde_json::from_str(answered.text()).unwrap();
+    assert_eq!(published.len(), topics.len());
+    assert!(published.iter().all(|it| it["delivered"] == 3));
+    let ids: HashSet<_> = published.iter().map(|it| it["id"].to_string()).collect();
+    assert_eq!(ids.len(), topics.len());
+    for member in &members {
+        assert_eq!(member.received(), vec!["hello"; topics.len()]);
+    }
+}
+
+#[test]
+fn a_request_for_several_topics_is_refused_as_a_whole_by_an_overloaded_reactor() {
+    let mut group = group_with_pending_bytes_max(2, 1000);
+    let members = [0, 1].map(|at| group.plain(at, "topic.*"));
+    let target = "/publish?topic=topic.1&topic=topic.2&topic=topic.3&topic=topic.4";
+    let first = group.ask(0, &post(target, "one"));
+    let refused = answer(&group.ask(0, &post(target, "two")).read());
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    group.settle();
+    assert_eq!(answer(&first.read()).status, 200);
+    for member in &members {
+        assert_eq!(member.received(), ["one"; 4]);
+    }
+}
+
+#[test]
 fn a_client_of_the_envelope_that_publishes_fast_is_slowed_and_loses_nothing() {
     let mut group = group_with_pending_bytes_max(2, 2000);
     let publisher = group.envelope(0, "answers");

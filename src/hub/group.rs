@@ -260,6 +260,43 @@ impl<S: 'static> GroupSeat<S> {
         self.begin(reactor, topic, event, Box::new(done))
     }
 
+    /// Publishes one event to several topics. Calls `done` with the outcomes, in the order of the
+    /// topics, when all of them are there.
+    ///
+    /// # Errors
+    ///
+    /// As [`publish`](Self::publish); then the event has reached none of the topics.
+    pub(super) fn publish_to_all(
+        &self,
+        reactor: &mut Reactor<S>,
+        topics: &[impl AsRef<str>],
+        event: &Event<'_>,
+        done: impl FnOnce(&mut Reactor<S>, Vec<Result<Published, ReactorEnded>>) + Send + 'static,
+    ) -> Result<(), Overloaded> {
+        let bytes = topics.iter().map(|topic| bytes_of(topic.as_ref(), event));
+        self.admit(reactor, bytes.sum())?;
+        // Each outcome is reported on this reactor's thread; the `Mutex` only makes the list `Send`.
+        let outcomes = Arc::new(Mutex::new(Outcomes {
+            of_topics: vec![Err(ReactorEnded); topics.len()],
+            missing_count: topics.len(),
+            done: Some(done),
+        }));
+        for (index, topic) in topics.iter().enumerate() {
+            let outcomes = Arc::clone(&outcomes);
+            let done = move |cx: &mut Cx<'_, S>, _: &str, outcome: Result<_, _>| {
+                let all = {
+                    let mut outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+                    outcomes.add(index, outcome)
+                };
+                if let Some((done, of_topics)) = all {
+                    done(cx.reactor, of_topics);
+                }
+            };
+            self.begin_admitted(reactor, topic.as_ref(), event.clone(), Box::new(done));
+        }
+        Ok(())
+    }
+
     fn begin(
         &self,
         reactor: &mut Reactor<S>,
@@ -267,11 +304,19 @@ impl<S: 'static> GroupSeat<S> {
         event: Event<'_>,
         done: Done<S>,
     ) -> Result<(), Overloaded> {
-        let bytes = PUBLICATION_BYTES
-            + topic.len()
-            + event.name().map_or(0, str::len)
-            + event.payload().as_bytes().len();
-        self.admit(reactor, bytes)?;
+        self.admit(reactor, bytes_of(topic, &event))?;
+        self.begin_admitted(reactor, topic, event, done);
+        Ok(())
+    }
+
+    fn begin_admitted(
+        &self,
+        reactor: &mut Reactor<S>,
+        topic: &str,
+        event: Event<'_>,
+        done: Done<S>,
+    ) {
+        let bytes = bytes_of(topic, &event);
         let pending = Arc::new(Pending {
             shared: Arc::clone(&self.shared),
             publisher: self.index,
@@ -289,7 +334,6 @@ impl<S: 'static> GroupSeat<S> {
             self.shared
                 .run_on(home, move |cx| fan_out(&pending, home, cx.reactor));
         }
-        Ok(())
     }
 
     fn admit(&self, reactor: &Reactor<S>, bytes: usize) -> Result<(), Overloaded> {
@@ -319,6 +363,37 @@ impl<S: 'static> GroupSeat<S> {
         let place = &self.shared.places[self.index];
         let pending_bytes = place.pending_bytes.load(Ordering::Relaxed);
         self.shared.pending_bytes_max / 2 <= pending_bytes
+    }
+}
+
+/// The bytes that a publication counts while it is pending.
+fn bytes_of(topic: &str, event: &Event<'_>) -> usize {
+    let name_bytes = event.name().map_or(0, str::len);
+    PUBLICATION_BYTES + topic.len() + name_bytes + event.payload().as_bytes().len()
+}
+
+/// The outcomes of one event that was published to several topics.
+struct Outcomes<D> {
+    of_topics: Vec<Result<Published, ReactorEnded>>,
+    missing_count: usize,
+    /// Taken with the last outcome.
+    done: Option<D>,
+}
+
+impl<D> Outcomes<D> {
+    /// Notes an outcome. Returns what to call, and with which outcomes, when it is the last one.
+    fn add(
+        &mut self,
+        index: usize,
+        outcome: Result<Published, ReactorEnded>,
+    ) -> Option<(D, Vec<Result<Published, ReactorEnded>>)> {
+        self.of_topics[index] = outcome;
+        self.missing_count -= 1;
+        if self.missing_count != 0 {
+            return None;
+        }
+        let done = self.done.take()?;
+        Some((done, std::mem::take(&mut self.of_topics)))
     }
 }
 

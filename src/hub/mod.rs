@@ -7,7 +7,7 @@
 //! | `GET /` | the demo page |
 //! | `GET /ws` | each text message is a topic or a pattern; the data of a publication arrives as one message. With subprotocol [`SUBPROTOCOL`]: JSON both ways |
 //! | `GET /events?topic=a&topic=b.*` | Server-Sent Events |
-//! | `POST /publish?topic=a` | the body is the message; answers its id and how many got it |
+//! | `POST /publish?topic=a&topic=b` | the body is the message; answers, for each topic, its id and how many got it |
 //! | `GET /healthz`, `GET /readyz` | alive; ready, which ends when draining begins |
 //!
 //! Rights: anyone may subscribe to a topic by its name. Publishing and patterns need the token, unless

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use crate::protocol::http::Status;
+use crate::protocol::http::{Status, form};
 use crate::pubsub::{self, Event};
 use crate::reactor::reactor::Reactor;
 use crate::reactor::remote::ReactorEnded;
@@ -33,19 +33,30 @@ pub(super) struct Publisher<S> {
     engine: Engine<S>,
 }
 
-/// Why a publication has reached no member.
+/// Why an event has not reached all of its topics.
 pub(super) enum PublishError {
-    /// It was refused when it was published.
+    /// It was refused when it was published, and has reached no topic.
     Overloaded(Overloaded),
-    /// It was accepted, and lost with the reactor that orders its topic.
-    ReactorEnded(ReactorEnded),
+    /// It was accepted, and lost with the reactors that order some of its topics.
+    ReactorEnded {
+        /// How many topics it has reached.
+        published_count: usize,
+        topic_count: usize,
+    },
 }
 
 impl fmt::Display for PublishError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PublishError::Overloaded(error) => error.fmt(f),
-            PublishError::ReactorEnded(error) => error.fmt(f),
+            PublishError::ReactorEnded { topic_count: 1, .. } => ReactorEnded.fmt(f),
+            PublishError::ReactorEnded {
+                published_count,
+                topic_count,
+            } => write!(
+                f,
+                "{ReactorEnded}; published to {published_count} of {topic_count} topics"
+            ),
         }
     }
 }
@@ -63,31 +74,44 @@ impl<S: 'static> Publisher<S> {
         Publisher { engine }
     }
 
-    /// Publishes for a request, and answers it with what `reply` makes of the outcome.
+    /// Publishes one event to each of the topics for a request, and answers it with what `reply`
+    /// makes of the outcome: what was published to each topic, in their order.
     ///
     /// The connection of a request is not read while the request waits for its answer. So one
-    /// connection has one publication pending, and needs no other back-pressure.
+    /// connection has one request pending, and needs no other back-pressure.
     pub(super) fn publish_request(
         &self,
         request: &mut Request<'_, '_, S>,
-        topic: &str,
-        event: Event<'_>,
-        reply: fn(Result<Published, PublishError>) -> Reply,
+        topics: &[Cow<'_, str>],
+        event: &Event<'_>,
+        reply: fn(Result<Vec<Published>, PublishError>) -> Reply,
     ) {
         let seat = match &self.engine {
             Engine::Local => {
-                let published = request.reactor.publish(topic, event);
+                let published = topics
+                    .iter()
+                    .map(|topic| request.reactor.publish(topic, event.clone()))
+                    .collect();
                 request.reply(reply(Ok(published)));
                 return;
             }
             Engine::Group(seat) => seat,
         };
         let responder = request.reply_later();
-        let done = move |reactor: &mut Reactor<S>, _: &str, outcome: Result<_, _>| {
-            let outcome = outcome.map_err(PublishError::ReactorEnded);
+        let done = move |reactor: &mut Reactor<S>, outcomes: Vec<Result<_, _>>| {
+            let topic_count = outcomes.len();
+            let published: Vec<_> = outcomes.into_iter().flatten().collect();
+            let outcome = if published.len() == topic_count {
+                Ok(published)
+            } else {
+                Err(PublishError::ReactorEnded {
+                    published_count: published.len(),
+                    topic_count,
+                })
+            };
             reactor.reply(responder, reply(outcome));
         };
-        if let Err(error) = seat.publish_with_topic(request.reactor, topic, event, done) {
+        if let Err(error) = seat.publish_to_all(request.reactor, topics, event, done) {
             let refused = reply(Err(PublishError::Overloaded(error)));
             request.reactor.reply(responder, refused);
         }
@@ -141,14 +165,23 @@ pub(super) fn publish<S: 'static>(
     publisher: &Publisher<S>,
 ) {
     match publication(request, access) {
-        Ok((topic, event)) => publisher.publish_request(request, &topic, event, publish_reply),
+        Ok((topics, event)) => {
+            let reply = match topics[..] {
+                [_] => reply_with_one,
+                _ => reply_with_list,
+            };
+            publisher.publish_request(request, &topics, &event, reply);
+        }
         Err(reply) => {
             request.reply(reply);
         }
     }
 }
 
-/// The topic and the event that a request asks to publish.
+/// Most topics of one request. The message is copied for each of them.
+const TOPICS_MAX: usize = 100;
+
+/// The topics and the event that a request asks to publish.
 ///
 /// # Errors
 ///
@@ -156,25 +189,42 @@ pub(super) fn publish<S: 'static>(
 fn publication<'i, S: 'static>(
     request: &Request<'_, 'i, S>,
     access: &Access,
-) -> Result<(Cow<'i, str>, Event<'i>), Reply> {
+) -> Result<(Vec<Cow<'i, str>>, Event<'i>), Reply> {
     if !access.allows(access::token_of(request).as_deref()) {
         return Err(access::unauthorized("publishing"));
     }
     let bad = |why: String| Err(Reply::from((Status::BAD_REQUEST, why)));
-    let Some(topic) = request.query("topic") else {
-        return bad("say where: /publish?topic=NAME\n".into());
+    let query = request.query_string().unwrap_or_default();
+    let Ok(Parameters {
+        topics,
+        event_names,
+    }) = parameters(query)
+    else {
+        return bad("the query is not UTF-8 text\n".into());
     };
-    if let Err(error) = pubsub::check_name(&topic) {
-        return bad(format!("topic {topic:?}: {error}\n"));
+    if topics.is_empty() {
+        return bad("say where: /publish?topic=NAME\n".into());
+    }
+    if TOPICS_MAX < topics.len() {
+        return bad(format!("more than {TOPICS_MAX} topics\n"));
+    }
+    for topic in &topics {
+        if let Err(error) = pubsub::check_name(topic) {
+            return bad(format!("topic {topic:?}: {error}\n"));
+        }
     }
     let Some(text) = request.text() else {
         return bad("the message is not UTF-8 text\n".into());
     };
-    let mut event = match request.query("event").map(Event::try_new) {
+    let mut event_names = event_names.into_iter();
+    let mut event = match event_names.next().map(Event::try_new) {
         None => Event::message(""),
         Some(Ok(event)) => event,
         Some(Err(error)) => return bad(format!("{error}\n")),
     };
+    if event_names.next().is_some() {
+        return bad("a message has one event name\n".into());
+    }
     let is_json = request.header("content-type").is_some_and(|value| {
         let kind = value.split(';').next().unwrap_or_default().trim();
         kind.eq_ignore_ascii_case("application/json")
@@ -187,15 +237,60 @@ fn publication<'i, S: 'static>(
     } else {
         event.data(text)
     };
-    Ok((topic, event))
+    Ok((topics, event))
 }
 
-fn publish_reply(outcome: Result<Published, PublishError>) -> Reply {
+/// The parameters of a publication.
+#[derive(Default)]
+struct Parameters<'i> {
+    topics: Vec<Cow<'i, str>>,
+    event_names: Vec<Cow<'i, str>>,
+}
+
+/// A parameter of the query is not UTF-8 when it is decoded.
+struct NotUtf8;
+
+/// The values of `topic` and of `event` in a query. Others are ignored.
+///
+/// # Errors
+///
+/// [`NotUtf8`]. A topic that was left out for this would not get the message, in silence.
+fn parameters(query: &str) -> Result<Parameters<'_>, NotUtf8> {
+    let mut parameters = Parameters::default();
+    for pair in form::try_pairs(query) {
+        let (name, value) = pair.ok_or(NotUtf8)?;
+        match &*name {
+            "topic" => parameters.topics.push(value),
+            "event" => parameters.event_names.push(value),
+            _ => {}
+        }
+    }
+    Ok(parameters)
+}
+
+/// `{"id":..,"delivered":..}`.
+fn object(published: &Published) -> String {
+    let Published { id, delivered } = published;
+    format!("{{\"id\":\"{id}\",\"delivered\":{delivered}}}")
+}
+
+fn reply_with_one(outcome: Result<Vec<Published>, PublishError>) -> Reply {
+    reply_with(outcome, |published| published.iter().map(object).collect())
+}
+
+fn reply_with_list(outcome: Result<Vec<Published>, PublishError>) -> Reply {
+    reply_with(outcome, |published| {
+        let objects: Vec<_> = published.iter().map(object).collect();
+        format!("[{}]", objects.join(","))
+    })
+}
+
+fn reply_with(
+    outcome: Result<Vec<Published>, PublishError>,
+    json: impl FnOnce(&[Published]) -> String,
+) -> Reply {
     match outcome {
-        Ok(published) => Reply::json(format!(
-            "{{\"id\":\"{}\",\"delivered\":{}}}\n",
-            published.id, published.delivered
-        )),
+        Ok(published) => Reply::json(json(&published) + "\n"),
         Err(error) => Reply::from((Status::SERVICE_UNAVAILABLE, format!("{error}\n")))
             .header("Retry-After", "1")
             .expect("a constant header"),

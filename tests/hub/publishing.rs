@@ -216,3 +216,49 @@ fn delivered_counts_each_present_member_once() {
     assert_eq!(publish(&mut sim, "a.b", "y"), (5, 0));
     assert_eq!(publish(&mut sim, "xyz", "y"), (6, 1));
 }
+
+// The first topic alone got the message, and the answer was 200.
+#[test]
+fn a_message_is_published_to_each_topic_of_the_request() {
+    let mut sim = open();
+    let a = plain(&mut sim, &["a"]);
+    let both = subscribed(&mut sim, "[ab]");
+    let request = post("/publish?topic=b&event=sum&topic=a&topic=c", "x");
+    let answered = ask(&mut sim, &request);
+    assert_eq!(answered.status, 200, "{}", answered.text());
+    let value: Value = serde_json::from_str(answered.text()).expect("JSON");
+    let expected = json!([
+        {"id": "1:1", "delivered": 1},
+        {"id": "1:2", "delivered": 2},
+        {"id": "1:3", "delivered": 0},
+    ]);
+    assert_eq!(value, expected);
+    assert_eq!(a.received(), ["x"]);
+    let seen = values(&both);
+    let seen: Vec<_> = seen.iter().map(|it| (&it["topic"], &it["event"])).collect();
+    assert_eq!(
+        seen,
+        [(&json!("b"), &json!("sum")), (&json!("a"), &json!("sum"))]
+    );
+}
+
+#[test]
+fn an_invalid_parameter_is_refused_before_any_topic_gets_the_message() {
+    let mut sim = open();
+    let everything = plain(&mut sim, &["*"]);
+    let many: String = (0..101).map(|n| format!("&topic={n}")).collect();
+    let cases = [
+        ("an empty topic at the end", "topic=a&topic="),
+        ("a topic that is not UTF-8", "topic=a&topic=%ff"),
+        ("a line end", "topic=a&topic=b%0A"),
+        ("more than 100 topics", &many),
+        ("two event names", "topic=a&event=x&event=y"),
+        ("an event name that is not UTF-8", "topic=a&event=%ff"),
+    ];
+    for (name, query) in cases {
+        let refused = ask(&mut sim, &post(&format!("/publish?{query}"), "x"));
+        assert_eq!(refused.status, 400, "{name}: {}", refused.text());
+    }
+    assert_eq!(everything.received(), [""; 0]);
+    assert_eq!(publish(&mut sim, "a", "x"), (1, 1));
+}

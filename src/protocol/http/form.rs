@@ -13,10 +13,15 @@ pub fn value<'h>(encoded: &'h str, name: &str) -> Option<Cow<'h, str>> {
 /// Names and values of a query or form body, decoded, in their order. A pair that is not UTF-8
 /// when decoded is left out.
 pub fn pairs(encoded: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    try_pairs(encoded).flatten()
+}
+
+/// As [`pairs`], with `None` in place of a pair that is not UTF-8 when decoded.
+pub fn try_pairs(encoded: &str) -> impl Iterator<Item = Option<(Cow<'_, str>, Cow<'_, str>)>> {
     encoded
         .split('&')
         .filter(|pair| !pair.is_empty())
-        .filter_map(|pair| {
+        .map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             Some((decode_component(name)?, decode_component(value)?))
         })
