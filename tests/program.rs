@@ -350,6 +350,47 @@ fn a_signal_after_the_announcement_ends_the_program_cleanly() {
     }
 }
 
+/// The program with a standard error that is full already, and the end from which it can be read.
+fn start_with_full_stderr(words: &[&str]) -> (Server, std::os::unix::net::UnixStream) {
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    theirs.set_nonblocking(true).unwrap();
+    while theirs.write(&[b'.'; 1024]).is_ok() {}
+    theirs.set_nonblocking(false).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_waterwheel"));
+    command.args(words).args(["--listen", "127.0.0.1:0"]);
+    let server = Server::run_with_stderr(command, Stdio::from(OwnedFd::from(theirs)));
+    (server, ours)
+}
+
+// A log line once waited until standard error took it, and with it every client and every signal.
+#[test]
+fn a_standard_error_that_takes_no_bytes_stops_neither_clients_nor_the_end() {
+    // Each client causes several lines of more than a hundred bytes at this level.
+    let (mut server, mut stderr) =
+        start_with_full_stderr(&["--log", "debug", "--drain-window", "0"]);
+    for _ in 0..2000 {
+        let mut client = server.connect();
+        client.write_all(b"nonsense\r\n\r\n").unwrap();
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).unwrap();
+    }
+    let mut http = Http::new(server.connect());
+    assert_eq!(http.request("GET", "/healthz", b"").0, 200);
+    // When it is read again, the log goes on and says how many lines were dropped.
+    let mut lines = BufReader::new(stderr.try_clone().unwrap()).lines();
+    let told = lines.find(|line| line.as_ref().unwrap().contains(" log lines were dropped"));
+    assert!(told.is_some());
+    server.terminate();
+    stderr.read_to_end(&mut Vec::new()).unwrap();
+    assert!(server.child.wait().unwrap().success());
+
+    let (mut server, _unread) = start_with_full_stderr(&["--drain-window", "0"]);
+    server.terminate();
+    assert!(server.child.wait().unwrap().success());
+}
+
 #[test]
 fn a_public_listener_needs_a_token_or_open() {
     let output = Command::new(env!("CARGO_BIN_EXE_waterwheel"))

@@ -44,11 +44,16 @@ impl Server {
     }
 
     /// Runs a command that becomes the program, and listens on some address.
-    pub fn run(mut command: Command) -> Server {
+    pub fn run(command: Command) -> Server {
+        Server::run_with_stderr(command, Stdio::piped())
+    }
+
+    /// As [`run`](Self::run), with a standard error of one's own.
+    pub fn run_with_stderr(mut command: Command, stderr: Stdio) -> Server {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(stderr)
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -58,7 +63,9 @@ impl Server {
         let Some(address) = address else {
             child.kill().unwrap();
             let mut errors = String::new();
-            let _ = child.stderr.take().unwrap().read_to_string(&mut errors);
+            if let Some(mut stderr) = child.stderr.take() {
+                let _ = stderr.read_to_string(&mut errors);
+            }
             panic!("it did not listen: {errors}");
         };
         let mut address: SocketAddr = address.parse().unwrap();

@@ -12,7 +12,7 @@ use crate::output::{print_listeners, start_log};
 const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 pub fn run(options: &Echo) -> io::Result<()> {
-    start_log(options.log);
+    start_log(options.log)?;
     let mut config = descriptors::config(options.max_connections, 1)?;
     config.http.body_bytes_max = MESSAGE_BYTES_MAX;
     config.options.websocket = websocket::Limits {

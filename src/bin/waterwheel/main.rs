@@ -6,6 +6,7 @@ mod bench;
 mod descriptors;
 mod doctor;
 mod echo;
+mod log_writer;
 mod output;
 mod serve;
 mod values;
@@ -13,7 +14,7 @@ mod values;
 use std::process::ExitCode;
 
 use self::arguments::{Command, HELP};
-use self::output::print;
+use self::output::{finish_log, print, print_error};
 
 fn main() -> ExitCode {
     let command = match arguments::parse(lexopt::Parser::from_env()) {
@@ -45,14 +46,20 @@ fn main() -> ExitCode {
             Ok(())
         }
         #[cfg(feature = "bench")]
-        Command::Bench(options) => return bench::run(options),
+        Command::Bench(options) => {
+            let code = bench::run(options);
+            finish_log();
+            return code;
+        }
         Command::Doctor(options) => return doctor::run(&options),
     };
-    match outcome {
+    let code = match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("waterwheel: {error}");
+            print_error(&format!("waterwheel: {error}"));
             ExitCode::from(1)
         }
-    }
+    };
+    finish_log();
+    code
 }

@@ -13,7 +13,7 @@ use crate::descriptors;
 use crate::output::{print_listeners, start_log};
 
 pub fn run(options: &Serve) -> io::Result<()> {
-    start_log(options.log);
+    start_log(options.log)?;
     let mut listeners = Vec::new();
     for address in &options.listen {
         let target = ListenAddress::of(address)?;

@@ -34,7 +34,7 @@ use self::plan::Plan;
 use self::process::Process;
 use self::report::Report;
 use crate::descriptors::raise_descriptor_limit;
-use crate::output::{print, start_log};
+use crate::output::{print, print_error, start_log};
 
 /// Descriptors for other things than connections: standard streams, the poll, files of `/proc`.
 const RESERVED_DESCRIPTORS: u64 = 32;
@@ -44,12 +44,14 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Runs a load and prints its report. The exit code is 1 when there was any problem.
 pub fn run(bench: Bench) -> ExitCode {
-    start_log(bench.log);
-    match measure(bench) {
+    let outcome = start_log(bench.log)
+        .map_err(|why| why.to_string())
+        .and_then(|()| measure(bench));
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(why) => {
-            eprintln!("waterwheel: {why}");
+            print_error(&format!("waterwheel: {why}"));
             ExitCode::from(1)
         }
     }
