@@ -64,7 +64,7 @@ mod subscribe;
 use std::rc::Rc;
 
 use crate::protocol::http::Status;
-use crate::server::log_limit::{LogLimit, truncate};
+use crate::reactor::log_limit::{LogLimit, truncate};
 use crate::server::origins::Origins;
 use crate::server::reply::Reply;
 use crate::server::request::Request;

@@ -104,7 +104,9 @@ impl<S: 'static> EventLoop<S> {
         }
         if let Some(took) = self.reactor.slow_since(before) {
             self.reactor.table.stats_mut().slow_callbacks += 1;
-            log::warn!("{caller} took {took:?}");
+            if let Some(suppressed) = self.reactor.slow_lines.allow_line(self.reactor.now()) {
+                log::warn!("{caller} took {took:?}{suppressed}");
+            }
         }
     }
 }
@@ -161,9 +163,12 @@ impl<S: 'static> Reactor<S> {
     #[cold]
     fn note_slow(&mut self, id: ConnId, handler: &dyn Handler<S>, took: Duration) {
         self.table.stats_mut().slow_callbacks += 1;
+        let Some(suppressed) = self.slow_lines.allow_line(self.now()) else {
+            return;
+        };
         let name = handler.name(self.table.connection(id));
         log::warn!(
-            "conn {id} {}: {name}: {} took {took:?}",
+            "conn {id} {}: {name}: {} took {took:?}{suppressed}",
             self.peer(id),
             self.callback
         );

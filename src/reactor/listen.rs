@@ -90,17 +90,18 @@ impl<S: 'static> Reactor<S> {
     /// The kernel keeps new clients in its backlog meanwhile, so they are served later instead of
     /// being refused. With a level-triggered poll the listener would be reported again and again
     /// and the loop would spin at 100 %; edge-triggered readiness is reported once, so accepting
-    /// has to go on by itself: when a connection is removed, or after `accept_backoff`. Only the
-    /// first pause after an accepted connection is logged, or a full server would fill its log.
+    /// has to go on by itself: when a connection is removed, or after `accept_backoff`. Pauses are
+    /// logged once a minute, because each client that comes to a full server and goes causes one.
     pub(super) fn pause_accepting(&mut self, index: u32, why: &str, backs_off: bool) {
         self.table.stats_mut().accept_pauses += 1;
         let connection_count = self.table.connection_count();
+        let now = self.now();
         let Some(listener) = self.table.listener_mut(index) else {
             return;
         };
-        if listener.note_pause() {
+        if let Some(suppressed) = listener.note_pause(now) {
             log::warn!(
-                "{}: accepting pauses at {connection_count} connections: {why}",
+                "{}: accepting pauses at {connection_count} connections: {why}{suppressed}",
                 listener.address(),
             );
         }

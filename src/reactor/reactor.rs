@@ -25,6 +25,7 @@ use super::connection::reading::Pause;
 use super::connection::table::{FastMessages, Heartbeat, Table};
 use super::handler_keys::HandlerKeys;
 use super::id::ConnId;
+use super::log_limit::LogLimit;
 use super::mailbox::Mailbox;
 use super::panics::drop_all_guarded;
 use super::sequence::Sequence;
@@ -185,6 +186,8 @@ pub struct Reactor<S> {
     pub(super) callback: &'static str,
     pub(super) budget: Budget,
     pub(super) slow_callback_nanos: u64,
+    /// Log lines about slow callbacks: a client may be able to cause one with each message.
+    pub(super) slow_lines: LogLimit,
     /// Buffers of large WebSocket messages that have been delivered, for the next ones.
     pub(super) spare: crate::protocol::websocket::Spare,
     pub(super) wire_formats: WireFormats,
@@ -229,6 +232,7 @@ impl<S: 'static> Reactor<S> {
             budget: Budget::new(config.read_time_budget),
             slow_callback_nanos: super::time::clock::nanos(config.slow_callback),
             spare: crate::protocol::websocket::Spare::new(),
+            slow_lines: LogLimit::default(),
             wire_formats: WireFormats::new(),
             sequence: Sequence::new(parts.epoch),
             publication_mark: 0,

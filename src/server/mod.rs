@@ -1,12 +1,11 @@
 //! The role of accepted connections: HTTP with routes, WebSockets, event streams, raw streams.
 //!
 //! From the top: `listen` makes a listener of a `router`. The router calls routes with a `request`, which is
-//! answered with a `reply` or an `event_stream`, or it opens a `websocket`. Below them are `path`, `origins` and
-//! `log_limit`, which know nothing of connections.
+//! answered with a `reply` or an `event_stream`, or it opens a `websocket`. Below them are `path` and
+//! `origins`, which know nothing of connections.
 
 pub(crate) mod event_stream;
 mod listen;
-pub(crate) mod log_limit;
 pub(crate) mod origins;
 pub(crate) mod path;
 pub(crate) mod reply;

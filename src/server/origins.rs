@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use crate::protocol::http::{RequestHead, Status};
+use crate::reactor::log_limit::{LogLimit, truncate};
 
-use super::log_limit::{LogLimit, truncate};
 use super::reply::Reply;
 
 /// Which pages may use a server from a browser.

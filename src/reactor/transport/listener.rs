@@ -3,10 +3,12 @@
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use mio::{Interest, Registry, Token};
 
 use crate::reactor::config::Config;
+use crate::reactor::log_limit::{LogLimit, Suppressed};
 use crate::reactor::transport::Transport;
 use crate::reactor::transport::memory::{MemoryListener, MemoryStream};
 
@@ -69,8 +71,7 @@ pub(crate) struct Listener {
     generation: u32,
     handler: u32,
     options: u16,
-    /// Accepting has paused, and nothing was accepted since.
-    is_starved: bool,
+    pauses: LogLimit,
     accepting: Accepting,
 }
 
@@ -88,7 +89,7 @@ impl Listener {
             generation: 0,
             handler,
             options,
-            is_starved: false,
+            pauses: LogLimit::default(),
             accepting: Accepting::Ready,
         }
     }
@@ -122,10 +123,10 @@ impl Listener {
         self.accepting = accepting;
     }
 
-    /// Notes that accepting pauses. Returns whether a connection was accepted since the last pause:
-    /// only then the pause is logged.
-    pub(crate) fn note_pause(&mut self) -> bool {
-        !std::mem::replace(&mut self.is_starved, true)
+    /// Notes that accepting pauses. `Some` when this may be logged now: a client that comes to a full server
+    /// and goes causes a pause.
+    pub(crate) fn note_pause(&mut self, now: Duration) -> Option<Suppressed> {
+        self.pauses.allow_line(now)
     }
 
     /// A simulated client connects.
@@ -151,7 +152,6 @@ impl Listener {
             Acceptor::Unix(listener, _) => Transport::Unix(listener.accept()?.0),
             Acceptor::Memory(listener) => Transport::Memory(listener.accept()?),
         };
-        self.is_starved = false;
         Ok(transport)
     }
 

@@ -2,7 +2,8 @@
 //! out.
 //!
 //! A client that could cause a line with each request would fill the disk. And where the log goes into a
-//! pipe that is no longer read, the line that does not fit blocks the write, and with it the loop.
+//! pipe that is no longer read, the line that does not fit blocks the write, and with it the loop, unless the
+//! logger prevents it as that of the program does.
 
 use std::fmt;
 use std::time::Duration;
@@ -20,7 +21,7 @@ pub(crate) fn truncate(text: &str) -> &str {
     cut.map_or(text, |(index, _)| &text[..index])
 }
 
-/// One kind of log line of one listener: lets the first line through, then one a minute.
+/// One kind of log line, mostly of one listener: lets the first line through, then one a minute.
 #[derive(Debug, Default)]
 pub(crate) struct LogLimit {
     logged_at: Option<Duration>,
