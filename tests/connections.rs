@@ -914,6 +914,7 @@ fn run_random_session(seed: u64) -> ConnectionLog {
     config.options.idle_timeout = Some(secs(20));
     config.options.overflow = [Overflow::Close, Overflow::DropOldest][random.below(2) as usize];
     let mut sim = Sim::with_config(config, ConnectionLog::default(), log_connections);
+    sim.catch_panics(true);
     sim.faults(
         seed,
         Faults {

@@ -59,6 +59,7 @@ fn before_open_refuses_with_any_answer_and_no_other_callback_runs() {
             });
         })
     });
+    sim.catch_panics(true);
     let refused = |sim: &mut Sim<Log>, path: &str| sim.try_websocket(path, &[]).err().unwrap();
     let answer = refused(&mut sim, "/ws");
     assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");

@@ -333,6 +333,7 @@ fn a_periodic_timer_does_not_drift_and_survives_panics() {
             assert!(cx.state.len() % 3 != 0, "each third call");
         });
     });
+    sim.catch_panics(true);
     // Steps that are no multiple of the period.
     while sim.reactor().now() < secs(10) {
         sim.advance(millis(7));
@@ -544,6 +545,7 @@ fn a_panic_ends_its_connection_with_1011_and_nothing_else() {
             ws.on_close(|ws, close| ws.state.push(format!("{close}")));
         })
     });
+    sim.catch_panics(true);
     let (calm, doomed) = (sim.websocket("/"), sim.websocket("/"));
     doomed.send("boom");
     sim.settle();
@@ -580,6 +582,7 @@ fn no_callback_can_end_the_loop_by_a_panic() {
         let remote = reactor.remote();
         remote.run(|_| panic!("arrival")).unwrap();
     });
+    sim.catch_panics(true);
     sim.advance(millis(1));
     assert_eq!(sim.reactor().stats().panics, 3);
     let data = sim.connect_port(1);
@@ -622,6 +625,7 @@ fn every_on_close_is_called_although_on_error_and_another_on_close_panic() {
             });
         })
     });
+    sim.catch_panics(true);
     // A protocol error.
     sim.websocket("/").send_bytes([0xff, 0xff]);
     sim.settle();
@@ -668,6 +672,7 @@ fn a_panic_in_the_drop_of_a_capture_does_not_end_the_loop() {
         let _ = reactor.remote().run(move |_| drop(captured));
         io::Result::Ok(())
     });
+    sim.catch_panics(true);
     sim.advance(secs(2));
     assert!(sim.is_running());
     assert_eq!(*sim.state(), None, "the periodic timer has run");
@@ -916,6 +921,7 @@ fn a_panic_is_logged_with_its_connection_its_route_and_its_event() {
             });
         })
     });
+    sim.catch_panics(true);
     sim.websocket("/quiet");
     sim.websocket("/loud").send("secret");
     sim.settle();

@@ -1,6 +1,7 @@
 //! A simulation behaves as the kernel does: readiness is reported once, time passes in callbacks,
 //! addresses are checked, and a closed listener is gone.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -337,6 +338,7 @@ impl Drop for PanicsInDrop {
 #[test]
 fn a_panic_in_the_drop_of_a_closed_listeners_callbacks_is_counted() {
     let mut sim = Sim::new((), |_: &mut Reactor<()>| ());
+    sim.catch_panics(true);
     let listening = sim.reactor().stream("127.0.0.1:4000", |stream| {
         let captured = PanicsInDrop;
         stream.on_data(move |_, _| {
@@ -348,4 +350,54 @@ fn a_panic_in_the_drop_of_a_closed_listeners_callbacks_is_counted() {
     sim.settle();
     assert_eq!(sim.reactor().stats().panics, 1);
     assert!(sim.is_running());
+}
+
+fn panic_of(call: impl FnOnce()) -> Option<String> {
+    let payload = catch_unwind(AssertUnwindSafe(call)).err()?;
+    payload
+        .downcast_ref::<String>()
+        .cloned()
+        .or_else(|| payload.downcast_ref::<&str>().map(|text| text.to_string()))
+}
+
+// An `assert!` in a callback once failed no test: the loop caught it, and the test went on.
+#[test]
+fn a_failing_assertion_in_a_callback_fails_the_test() {
+    fn program() -> Sim<()> {
+        Sim::new((), |reactor| {
+            reactor.after(secs(1), |_| assert_eq!(1, 2, "of the timer"));
+            reactor.websocket("0.0.0.0:80", |ws| {
+                ws.on_message(|_, message| assert_eq!(message.to_string(), "right"));
+            })
+        })
+    }
+    let mut sim = program();
+    let client = sim.websocket("/");
+    client.send("right");
+    sim.settle();
+    client.send("wrong");
+    let said = panic_of(|| sim.settle()).expect("the assertion fails the test");
+    assert!(said.contains("\"wrong\""), "{said}");
+    // It is handed on once, after the turn was finished.
+    assert_eq!(panic_of(|| sim.settle()), None);
+    client.take_events();
+    assert_eq!(client.close_code(), Some(1011));
+
+    let mut sim = program();
+    let said = panic_of(|| sim.advance(secs(2))).expect("the assertion fails the test");
+    assert!(said.contains("of the timer"), "{said}");
+
+    let mut sim = program();
+    sim.reactor().next_tick(|_| panic!("of a tick"));
+    assert_eq!(panic_of(|| sim.turn()), Some("of a tick".to_owned()));
+}
+
+#[test]
+fn a_simulation_that_catches_panics_goes_on() {
+    let mut sim = Sim::new((), |reactor: &mut Reactor<()>| {
+        reactor.next_tick(|_| panic!("of a tick"));
+    });
+    sim.catch_panics(true);
+    sim.settle();
+    assert_eq!(sim.reactor().stats().panics, 1);
 }

@@ -674,6 +674,7 @@ fn a_panic_in_any_callback_closes_with_1011_and_calls_on_close() {
                 });
             })
         });
+        sim.catch_panics(true);
         let other = sim.websocket("/");
         let client = sim.websocket("/doomed");
         client.send("x");
@@ -925,6 +926,7 @@ fn a_closing_socket_is_removed_ten_seconds_after_its_first_step() {
                 ws.on_close(|ws, close| ws.state.push(close.code.to_string()));
             })
         });
+        sim.catch_panics(true);
         if *is_stuck {
             sim.socket_bytes(1000);
         }

@@ -14,7 +14,7 @@ use super::EventLoop;
 use super::close::CloseCause;
 use super::handlers::Handlers;
 use super::id::ConnId;
-use super::panics::{drop_guarded, guarded};
+use super::panics::{Panicked, drop_guarded, guarded};
 use super::reactor::{Cx, Handler, Reactor};
 
 /// The name of a call that belongs to no connection, for the log.
@@ -85,8 +85,9 @@ impl<S: 'static> EventLoop<S> {
 
     /// Drops a value of the application. A panic in its `Drop` is logged and counted.
     pub(super) fn drop_value<T>(&mut self, what: &dyn fmt::Display, value: T) {
-        if drop_guarded(what, value).is_err() {
+        if let Err(panicked) = drop_guarded(what, value) {
             self.reactor.table.stats_mut().panics += 1;
+            self.reactor.panics.note(panicked);
         }
     }
 
@@ -98,8 +99,9 @@ impl<S: 'static> EventLoop<S> {
             state: &mut self.state,
             reactor,
         };
-        if guarded(|| call(&mut cx)).is_err() {
+        if let Err(panicked) = guarded(|| call(&mut cx)) {
             self.reactor.table.stats_mut().panics += 1;
+            self.reactor.panics.note(panicked);
             log::error!("{caller} panicked");
         }
         if let Some(took) = self.reactor.slow_since(before) {
@@ -129,8 +131,8 @@ pub(super) fn deliver<S: 'static>(
     reactor.callback = event;
     let before = reactor.table.now();
     let mut cx = Cx { state, reactor };
-    if guarded(|| call(handler, &mut cx)).is_err() {
-        reactor.note_panic(id, handler);
+    if let Err(panicked) = guarded(|| call(handler, &mut cx)) {
+        reactor.note_panic(id, handler, panicked);
     }
     if let Some(took) = reactor.slow_since(before) {
         reactor.note_slow(id, handler, took);
@@ -148,8 +150,9 @@ impl<S: 'static> Reactor<S> {
     }
 
     #[cold]
-    fn note_panic(&mut self, id: ConnId, handler: &dyn Handler<S>) {
+    fn note_panic(&mut self, id: ConnId, handler: &dyn Handler<S>, panicked: Panicked) {
         self.table.stats_mut().panics += 1;
+        self.panics.note(panicked);
         // The panic's own message has been printed by the panic hook; this adds the connection.
         log::error!(
             "conn {id} {}: {}: {} panicked",

@@ -3,12 +3,57 @@
 //! A panic in one callback ends the connection that it was about and no other: thousands of clients
 //! should not lose their connections by one client's message. That needs `panic = "unwind"`.
 
+use std::any::Any;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-/// The guarded code has panicked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Panicked;
+/// The guarded code has panicked, with this payload. The payload is a value of the application, so
+/// it goes to [`Panics::note`] or [`forget`](Self::forget) and is not dropped without a guard.
+#[must_use]
+pub(crate) struct Panicked(Box<dyn Any + Send>);
+
+impl Panicked {
+    /// Drops the payload. If that panics as well, the second payload is leaked, because a panic
+    /// while dropping that one would have no end.
+    #[cold]
+    pub(crate) fn forget(self) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(self.0))) {
+            std::mem::forget(payload);
+        }
+    }
+}
+
+/// The panics of callbacks: forgotten once they are logged, or the first one is kept for a test that
+/// wants to fail with it.
+#[derive(Default)]
+pub(crate) struct Panics {
+    first: Option<Panicked>,
+    keeps_first: bool,
+}
+
+impl Panics {
+    /// Sets whether the first panic from now on is kept.
+    pub(crate) fn keep_first(&mut self, keeps: bool) {
+        self.keeps_first = keeps;
+    }
+
+    /// Keeps or forgets a panic.
+    #[cold]
+    pub(crate) fn note(&mut self, panicked: Panicked) {
+        if self.keeps_first && self.first.is_none() {
+            self.first = Some(panicked);
+        } else {
+            panicked.forget();
+        }
+    }
+
+    /// Panics again with the panic that was kept, if there is one.
+    pub(crate) fn resume(&mut self) {
+        if let Some(panicked) = self.first.take() {
+            resume_unwind(panicked.0);
+        }
+    }
+}
 
 /// Runs code of the application, or drops a value of it.
 ///
@@ -17,17 +62,14 @@ pub(crate) struct Panicked;
 /// [`Panicked`] when it panicked. Its state may be half changed, so the caller ends the connection.
 #[inline(always)]
 pub(crate) fn guarded<R>(call: impl FnOnce() -> R) -> Result<R, Panicked> {
-    catch_unwind(AssertUnwindSafe(call)).map_err(|payload| {
-        forget_payload(payload);
-        Panicked
-    })
+    catch_unwind(AssertUnwindSafe(call)).map_err(Panicked)
 }
 
 /// Drops a value of the application, named `what` in the log. A panic in its `Drop` is logged.
 ///
 /// # Errors
 ///
-/// [`Panicked`] when it panicked, for the caller to count.
+/// [`Panicked`] when it panicked, for the caller to note and to count.
 pub(crate) fn drop_guarded<T>(what: &dyn fmt::Display, value: T) -> Result<(), Panicked> {
     let dropped = guarded(|| drop(value));
     if dropped.is_err() {
@@ -39,15 +81,8 @@ pub(crate) fn drop_guarded<T>(what: &dyn fmt::Display, value: T) -> Result<(), P
 /// As [`drop_guarded`] for several values, when the reactor ends and its counters with it.
 pub(crate) fn drop_all_guarded<T>(what: &dyn fmt::Display, values: impl IntoIterator<Item = T>) {
     for value in values {
-        let _ = drop_guarded(what, value);
-    }
-}
-
-// The payload is a value of the application too. If dropping it panics as well, the second payload
-// is leaked, because a panic while dropping that one would have no end.
-#[cold]
-fn forget_payload(payload: Box<dyn std::any::Any + Send>) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-        std::mem::forget(payload);
+        if let Err(panicked) = drop_guarded(what, value) {
+            panicked.forget();
+        }
     }
 }

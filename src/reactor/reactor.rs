@@ -27,7 +27,7 @@ use super::handler_keys::HandlerKeys;
 use super::id::ConnId;
 use super::log_limit::LogLimit;
 use super::mailbox::Mailbox;
-use super::panics::drop_all_guarded;
+use super::panics::{Panics, drop_all_guarded};
 use super::sequence::Sequence;
 use super::shutdown::Shutdown;
 use super::time::clock::Clock;
@@ -184,6 +184,7 @@ pub struct Reactor<S> {
     /// The name of the callback that is being called, for log lines about slow callbacks and
     /// panics.
     pub(super) callback: &'static str,
+    pub(super) panics: Panics,
     pub(super) budget: Budget,
     pub(super) slow_callback_nanos: u64,
     /// Log lines about slow callbacks: a client may be able to cause one with each message.
@@ -229,6 +230,7 @@ impl<S: 'static> Reactor<S> {
             is_stopped: false,
             shutdown: None,
             callback: "",
+            panics: Panics::default(),
             budget: Budget::new(config.read_time_budget),
             slow_callback_nanos: super::time::clock::nanos(config.slow_callback),
             spare: crate::protocol::websocket::Spare::new(),

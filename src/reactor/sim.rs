@@ -18,6 +18,9 @@
 //! sim.advance(Duration::from_secs(1));
 //! assert_eq!(alice.received(), ["Pong: hi"]);
 //! ```
+//!
+//! A panic in a callback, such as a failing `assert!`, goes on in the call that ran the turn, so that
+//! the test fails. [`Sim::catch_panics`] lets the simulation go on as [`Reactor::run`] does.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -87,6 +90,7 @@ impl<S: 'static> Sim<S> {
         };
         let reactor = Reactor::new(config, parts);
         let mut event_loop = EventLoop::assemble(state, reactor, None);
+        event_loop.reactor.panics.keep_first(true);
         setup(&mut event_loop.reactor)
             .into_result()
             .expect("the setup of a simulation succeeds");
@@ -109,6 +113,14 @@ impl<S: 'static> Sim<S> {
     /// is taken before the peer has read. 64 KiB by default.
     pub fn socket_bytes(&mut self, bytes: usize) {
         self.capacity_bytes = bytes;
+    }
+
+    /// Sets whether a panic in a callback stays in the loop, which logs and counts it and ends the
+    /// connection, as under [`Reactor::run`]. `false` by default: [`turn`](Self::turn),
+    /// [`settle`](Self::settle) and [`advance`](Self::advance) finish the turn and then panic with
+    /// it, so that an `assert!` in a callback fails the test.
+    pub fn catch_panics(&mut self, catches: bool) {
+        self.event_loop.reactor.panics.keep_first(!catches);
     }
 
     /// Your state.
@@ -135,7 +147,8 @@ impl<S: 'static> Sim<S> {
     ///
     /// # Panics
     ///
-    /// When the loop is still busy after 100,000 turns, as with a tick that queues itself again.
+    /// When the loop is still busy after 100,000 turns, as with a tick that queues itself again, and
+    /// as [`turn`](Self::turn).
     pub fn settle(&mut self) {
         for _ in 0..TURNS_MAX {
             if !self.running || self.event_loop.next_wakeup() != Some(Duration::ZERO) {
@@ -151,10 +164,16 @@ impl<S: 'static> Sim<S> {
     }
 
     /// Runs one turn.
+    ///
+    /// # Panics
+    ///
+    /// With the first panic of a callback, or of a value that the loop drops, unless
+    /// [`catch_panics`](Self::catch_panics) was called with `true`.
     pub fn turn(&mut self) {
         if self.running {
             // An error is impossible: it would come from the poll, and there is none.
             self.running = self.event_loop.turn(Some(Duration::ZERO)).unwrap_or(false);
+            self.event_loop.reactor.panics.resume();
         }
     }
 

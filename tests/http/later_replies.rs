@@ -99,6 +99,7 @@ fn a_second_answer_to_one_request_returns_gone() {
             router.get("/panic", |_| panic!("of a test"));
         })
     });
+    sim.catch_panics(true);
     assert_eq!(ask(&mut sim, &get("/twice")).text(), "one");
     assert_eq!(sim.state().sent, [Sent::Queued, Sent::Gone]);
     sim.state().sent.clear();
@@ -140,6 +141,7 @@ fn a_panic_after_the_answer_sends_no_second_answer() {
             });
         })
     });
+    sim.catch_panics(true);
     let client = sim.connect();
     // The second request is never looked at, and gets no answer.
     client.write([get("/"), get("/")].concat());

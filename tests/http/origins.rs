@@ -167,6 +167,7 @@ fn a_later_reply_allows_the_origin_of_its_request() {
 #[test]
 fn a_failure_answer_allows_the_origin_of_its_request() {
     let mut sim = router_with_origins(true);
+    sim.catch_panics(true);
     let origin = "https://app.example.org";
     for (path, status) in [("/never", 503), ("/panic", 500), ("/forgotten", 500)] {
         let stream = sim.connect();

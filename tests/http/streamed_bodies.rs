@@ -142,6 +142,7 @@ fn a_client_that_leaves_during_a_streamed_body_is_noticed_at_once() {
 #[test]
 fn a_streamed_body_that_is_cut_short_has_no_last_chunk() {
     let mut sim = streaming();
+    sim.catch_panics(true);
     let (bytes, is_closed) = exchange(&mut sim, &[get("/fail").as_bytes()]);
     let cut = answer(&bytes);
     assert_eq!(cut.status, 200);
@@ -162,6 +163,7 @@ fn a_streamed_body_that_is_cut_short_has_no_last_chunk() {
             });
         })
     });
+    sim.catch_panics(true);
     let stream = sim.connect();
     stream.write(get("/flood"));
     sim.settle();
