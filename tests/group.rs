@@ -372,6 +372,20 @@ fn publishing_fails_for_topics_whose_home_reactor_has_ended() {
     );
 }
 
+// A reactor is kept after its end, for its state. The others must not wait for it.
+#[test]
+fn a_reactor_that_has_stopped_and_is_kept_does_not_hold_the_group_up() {
+    let mut group = group_with_pending_bytes_max(2, 10_000);
+    group.sims[1].reactor().stop();
+    group.sims[1].settle();
+    for topic in topics().iter().cycle().take(100) {
+        assert_eq!(group.publish(0, topic, "text"), Ok(()));
+        group.settle();
+    }
+    assert_eq!(group.sims[0].state().len(), 100);
+    assert!(group.sims[0].state().contains(&Err(ReactorEnded)));
+}
+
 #[test]
 fn a_publication_is_delivered_although_its_reactor_ends_before_the_answer() {
     let mut group = group_of(2);

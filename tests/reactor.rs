@@ -522,6 +522,30 @@ fn a_remote_of_an_ended_reactor_returns_an_error_and_drops_the_closure() {
 }
 
 #[test]
+fn a_loop_that_has_ended_and_is_kept_refuses_closures_and_drops_those_that_wait() {
+    type End = fn(&mut Reactor<()>);
+    let ends: [(&str, End); 2] = [
+        ("stopped", Reactor::stop),
+        ("drained", |reactor| reactor.drain(Duration::ZERO)),
+    ];
+    for (name, end) in ends {
+        let mut sim = Sim::new((), |_| {});
+        let remote = sim.reactor().remote();
+        let witness = Arc::new(());
+        let waits = Arc::clone(&witness);
+        sim.reactor().next_tick(move |cx| {
+            end(cx.reactor);
+            let remote = cx.reactor.remote();
+            remote.run(move |_| drop(waits)).unwrap();
+        });
+        sim.settle();
+        assert!(!sim.is_running(), "{name}");
+        assert_eq!(Arc::strong_count(&witness), 1, "{name}");
+        assert_eq!(remote.run(|_| ()), Err(ReactorEnded), "{name}");
+    }
+}
+
+#[test]
 fn closures_that_never_ran_are_dropped_with_the_reactor() {
     let witness = Arc::new(());
     let held = Arc::clone(&witness);

@@ -362,14 +362,21 @@ impl<S: 'static> Reactor<S> {
     }
 }
 
-impl<S> Drop for Reactor<S> {
-    // Closing the mailbox makes `Remote::run` return an error from here on. Closures that were not
-    // run are dropped one by one, because dropping the values that they captured may panic.
-    fn drop(&mut self) {
+impl<S> Reactor<S> {
+    /// Closes the mailbox, which makes `Remote::run` return an error from here on, and drops the
+    /// closures that will not run any more. One by one, because dropping the values that they
+    /// captured may panic.
+    pub(super) fn drop_queued(&mut self) {
         let arrivals = "a closure of another thread that was not run";
         drop_all_guarded(&arrivals, self.mailbox.close());
         drop_all_guarded(&arrivals, self.arrivals.drain(..));
         drop_all_guarded(&"a tick that was not run", self.ticks.drain(..));
+    }
+}
+
+impl<S> Drop for Reactor<S> {
+    fn drop(&mut self) {
+        self.drop_queued();
         drop_all_guarded(&"a handler", self.new_handlers.drain(..));
         for (_, calls) in self.on_close.drain() {
             drop_all_guarded(&"an on_close that was not called", calls);

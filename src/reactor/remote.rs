@@ -26,7 +26,7 @@ impl<S> PartialEq for Remote<S> {
     }
 }
 
-/// The reactor has ended.
+/// The loop of the reactor has ended: it was stopped, has drained, or was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReactorEnded;
 
@@ -47,7 +47,8 @@ impl<S> Remote<S> {
     ///
     /// # Errors
     ///
-    /// [`ReactorEnded`] when the reactor has ended; the closure is dropped.
+    /// [`ReactorEnded`] when the loop has ended; the closure is dropped. A closure that was queued
+    /// before the end and has not run is dropped at the end.
     #[track_caller]
     pub fn run<R>(
         &self,

@@ -93,12 +93,17 @@ impl<S: 'static> EventLoop<S> {
         }
     }
 
-    /// The loop ends: every connection that is left is aborted and gets its `on_close`.
+    /// The loop ends: other threads are refused, and every connection that is left is aborted and gets
+    /// its `on_close`.
     fn abort_all(&mut self) {
         let cause = match self.reactor.is_draining() {
             true => CloseCause::Drained,
             false => CloseCause::Local,
         };
+        // Before the callbacks: another thread that queues a closure from now on gets an error, because
+        // the closure would never run. A group of reactors then waits no longer for this one.
+        self.reactor.is_stopped = true;
+        self.reactor.drop_queued();
         self.reactor.table.abort_all(cause);
         // This ends, although `run_ended` stops after some rounds: a stopped reactor refuses to
         // connect, so callbacks of `on_close` cannot make more connections.
