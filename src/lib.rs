@@ -116,8 +116,7 @@
 //! * **Once and last.** For each connection `on_open` is called once, then the messages in wire order. `on_error`
 //!   follows if the peer broke the protocol, a deadline passed or the transport failed. `on_close` is called exactly
 //!   once and last, with a [`Close`] that says who ended the connection and why. A server calls none of
-//!   them for a handshake that it refused. The one exception: an [`EventLoop`] that is dropped, or taken apart by [`EventLoop::into_state`], before it
-//!   has stopped calls nothing.
+//!   them for a handshake that it refused.
 //! * **Bounded for each, by a policy.** `send` means accepted into a bounded queue. Above the queue's high watermark
 //!   the [`Overflow`] policy of the route decides. Below the low watermark `on_drain` is called, also if the application
 //!   paused reading while the queue was above that mark. With

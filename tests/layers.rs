@@ -37,7 +37,7 @@ const IMPLEMENTED_ELSEWHERE: &[(&str, &str)] = &[
         "what callbacks get: each floor adds what it offers, by methods alone",
     ),
     (
-        "EventLoop",
+        "Running",
         "the steps of a turn: accept, read, flush and close have a file each",
     ),
 ];
@@ -128,6 +128,11 @@ const OPEN_STRUCTS: &[(&str, Visible, &str)] = &[
     ),
     (
         "EventLoop",
+        Visible::InFolder,
+        "it stands in `mod.rs`, where private means the folder",
+    ),
+    (
+        "Running",
         Visible::InFolder,
         "its methods are sorted by role, on this floor",
     ),

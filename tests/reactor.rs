@@ -5,7 +5,7 @@
 mod log_lines;
 
 use std::cell::RefCell;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -542,6 +542,60 @@ fn a_loop_that_has_ended_and_is_kept_refuses_closures_and_drops_those_that_wait(
         assert!(!sim.is_running(), "{name}");
         assert_eq!(Arc::strong_count(&witness), 1, "{name}");
         assert_eq!(remote.run(|_| ()), Err(ReactorEnded), "{name}");
+    }
+}
+
+type Lines = Rc<RefCell<Vec<String>>>;
+
+/// A loop with three connections, whose callbacks note what they get.
+fn loop_with_three_connections(events: &Lines) -> (EventLoop<Lines>, [TcpStream; 3]) {
+    let mut event_loop = EventLoop::new(Config::default(), Rc::clone(events)).unwrap();
+    let listener = event_loop.reactor().stream("127.0.0.1:0", |stream| {
+        stream.on_open(|stream| {
+            stream.state.borrow_mut().push("open".into());
+            stream.send("last words");
+        });
+        stream.on_close(|stream, close| {
+            stream.state.borrow_mut().push(close.to_string());
+            // A loop that ends makes no new connections.
+            let again = stream.reactor.connect_stream("127.0.0.1:1", |_| {});
+            assert!(again.is_err());
+            panic!("in on_close");
+        });
+    });
+    let Some(Address::Inet(address)) = event_loop.reactor().local_addr(listener.unwrap()) else {
+        panic!("a listener on TCP has an address");
+    };
+    let clients = [(); 3].map(|()| TcpStream::connect(address).unwrap());
+    while events.borrow().len() < 3 {
+        event_loop.turn(None).unwrap();
+    }
+    (event_loop, clients)
+}
+
+#[test]
+fn every_open_connection_gets_its_on_close_however_the_loop_ends() {
+    type End = fn(EventLoop<Lines>);
+    let ends: [(&str, End); 3] = [
+        ("dropped", drop),
+        ("into_state", |event_loop| drop(event_loop.into_state())),
+        ("stopped", |mut event_loop| {
+            event_loop.reactor().stop();
+            assert!(!event_loop.turn(None).unwrap());
+        }),
+    ];
+    for (name, end) in ends {
+        let events = Lines::default();
+        let (event_loop, clients) = loop_with_three_connections(&events);
+        end(event_loop);
+        let open = ["open"; 3].map(str::to_owned);
+        let closed = ["closed by us"; 3].map(str::to_owned);
+        assert_eq!(*events.borrow(), [open, closed].concat(), "{name}");
+        for mut client in clients {
+            let mut text = String::new();
+            client.read_to_string(&mut text).unwrap();
+            assert_eq!(text, "last words", "{name}");
+        }
     }
 }
 

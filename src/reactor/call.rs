@@ -10,7 +10,7 @@ use std::fmt;
 use std::panic::Location;
 use std::time::Duration;
 
-use super::EventLoop;
+use super::Running;
 use super::close::CloseCause;
 use super::handlers::Handlers;
 use super::id::ConnId;
@@ -40,7 +40,7 @@ impl fmt::Display for Caller {
     }
 }
 
-impl<S: 'static> EventLoop<S> {
+impl<S: 'static> Running<S> {
     /// Calls the handler of a connection, unless a callback has stopped the loop.
     pub(super) fn call_handler(
         &mut self,
@@ -65,7 +65,7 @@ impl<S: 'static> EventLoop<S> {
         event: &'static str,
         call: impl FnOnce(&mut dyn Handler<S>, &mut Cx<'_, S>),
     ) {
-        let EventLoop {
+        let Running {
             handlers,
             reactor,
             state,

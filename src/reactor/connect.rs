@@ -336,16 +336,16 @@ mod tests {
     /// A reactor on real sockets and an invented clock, which tries these addresses.
     fn racing(addresses: Vec<SocketAddr>) -> EventLoop<Vec<String>> {
         let mut event_loop = EventLoop::new(Config::default(), Vec::new()).unwrap();
-        event_loop.reactor.clock = Clock::invented(Duration::ZERO);
+        event_loop.reactor().clock = Clock::invented(Duration::ZERO);
         let resolve = move |_: &str, _| Ok(addresses.clone());
-        event_loop.reactor.lookups.set_resolver(Arc::new(resolve));
+        event_loop.reactor().lookups.set_resolver(Arc::new(resolve));
         let mut handlers = StreamCallbacks::new(String::new(), true, ConnectionOptions::default());
         handlers.on_open(|stream: &mut Stream<'_, Vec<String>>| stream.state.push("open".into()));
         handlers.on_close(|stream: &mut Stream<'_, Vec<String>>, close| {
             stream.state.push(format!("{:?}", close.cause))
         });
         let handlers = Box::new(handlers);
-        let reactor = &mut event_loop.reactor;
+        let reactor = event_loop.reactor();
         let made = reactor.connect(&"name:80".into(), handlers, 0, Protocol::Raw);
         made.unwrap();
         event_loop
@@ -362,23 +362,23 @@ mod tests {
             }
             event_loop.turn(Some(MILLIS(10))).unwrap();
         }
-        panic!("it does not come about: {:?}", event_loop.state);
+        panic!("it does not come about: {:?}", event_loop.running().state);
     }
 
     #[cfg(target_os = "linux")]
     fn at(event_loop: &mut EventLoop<Vec<String>>, time: Duration) {
-        event_loop.reactor.clock = Clock::invented(time);
+        event_loop.reactor().clock = Clock::invented(time);
         event_loop.turn(Some(Duration::ZERO)).unwrap();
     }
 
     /// How many addresses are being tried, and how many are left.
     fn tried(event_loop: &EventLoop<Vec<String>>) -> Option<(usize, usize)> {
-        let race = event_loop.reactor.races.values().next()?;
+        let race = event_loop.running().reactor.races.values().next()?;
         Some(race.counts())
     }
 
     fn attempt_count(event_loop: &EventLoop<Vec<String>>) -> usize {
-        event_loop.reactor.table.attempt_count()
+        event_loop.running().reactor.table.attempt_count()
     }
 
     fn live() -> (TcpListener, SocketAddr) {
@@ -413,13 +413,15 @@ mod tests {
         at(&mut event_loop, MILLIS(249));
         assert_eq!(tried(&event_loop), Some((1, 2)));
         at(&mut event_loop, MILLIS(250));
-        until(&mut event_loop, |event_loop| !event_loop.state.is_empty());
-        assert_eq!(event_loop.state, ["open"]);
+        until(&mut event_loop, |event_loop| {
+            !event_loop.running().state.is_empty()
+        });
+        assert_eq!(event_loop.running().state, ["open"]);
         let _accepted = live.accept().unwrap();
         // The attempt that lost is forgotten, and with it its deadline.
         assert_eq!((tried(&event_loop), attempt_count(&event_loop)), (None, 0));
         at(&mut event_loop, MILLIS(60_000));
-        assert_eq!(event_loop.state, ["open"]);
+        assert_eq!(event_loop.running().state, ["open"]);
     }
 
     #[test]
@@ -436,11 +438,15 @@ mod tests {
         let (_live, address) = live();
         // The clock stands still.
         let mut event_loop = racing(vec![refused, refused, address]);
-        until(&mut event_loop, |event_loop| !event_loop.state.is_empty());
-        assert_eq!(event_loop.state, ["open"]);
+        until(&mut event_loop, |event_loop| {
+            !event_loop.running().state.is_empty()
+        });
+        assert_eq!(event_loop.running().state, ["open"]);
         let mut event_loop = racing(vec![refused, refused]);
-        until(&mut event_loop, |event_loop| !event_loop.state.is_empty());
-        assert_eq!(event_loop.state, ["Io(ConnectionRefused)"]);
+        until(&mut event_loop, |event_loop| {
+            !event_loop.running().state.is_empty()
+        });
+        assert_eq!(event_loop.running().state, ["Io(ConnectionRefused)"]);
         assert_eq!((tried(&event_loop), attempt_count(&event_loop)), (None, 0));
     }
 
@@ -456,37 +462,45 @@ mod tests {
             at(&mut event_loop, MILLIS(time));
         }
         assert_eq!(tried(&event_loop), Some((3, 0)));
-        assert!(event_loop.state.is_empty(), "{:?}", event_loop.state);
+        assert!(
+            event_loop.running().state.is_empty(),
+            "{:?}",
+            event_loop.running().state
+        );
         at(&mut event_loop, MILLIS(10_100));
-        assert_eq!(event_loop.state, ["TimedOut(Connect)"]);
+        assert_eq!(event_loop.running().state, ["TimedOut(Connect)"]);
         event_loop.turn(Some(Duration::ZERO)).unwrap();
         assert_eq!((tried(&event_loop), attempt_count(&event_loop)), (None, 0));
-        assert_eq!(event_loop.reactor.connection_count(), 0);
+        assert_eq!(event_loop.running().reactor.connection_count(), 0);
     }
 
     #[test]
     fn bytes_sent_and_closed_before_the_name_is_looked_up_arrive() {
         let (listener, address) = live();
         let mut event_loop = racing(vec![address]);
-        let id = event_loop.reactor.table.connection_ids()[0];
-        assert!(event_loop.reactor.send(id, "hello").is_queued());
-        assert!(event_loop.reactor.close(id).is_queued());
+        let id = event_loop.running().reactor.table.connection_ids()[0];
+        assert!(event_loop.reactor().send(id, "hello").is_queued());
+        assert!(event_loop.reactor().close(id).is_queued());
         let reading = std::thread::spawn(move || {
             let (mut peer, _) = listener.accept().unwrap();
             let mut text = String::new();
             std::io::Read::read_to_string(&mut peer, &mut text).unwrap();
             text
         });
-        until(&mut event_loop, |event_loop| !event_loop.state.is_empty());
-        assert_eq!(event_loop.state, ["Local"]);
+        until(&mut event_loop, |event_loop| {
+            !event_loop.running().state.is_empty()
+        });
+        assert_eq!(event_loop.running().state, ["Local"]);
         assert_eq!(reading.join().unwrap(), "hello");
     }
 
     #[test]
     fn a_name_without_an_address_ends_in_one_close() {
         let mut event_loop = racing(Vec::new());
-        until(&mut event_loop, |event_loop| !event_loop.state.is_empty());
-        assert_eq!(event_loop.state, ["Io(AddrNotAvailable)"]);
+        until(&mut event_loop, |event_loop| {
+            !event_loop.running().state.is_empty()
+        });
+        assert_eq!(event_loop.running().state, ["Io(AddrNotAvailable)"]);
     }
 }
 
@@ -509,7 +523,7 @@ mod lookup_tests {
             ..Config::default()
         };
         let mut event_loop = EventLoop::new(config, Vec::new()).unwrap();
-        event_loop.reactor.clock = Clock::invented(Duration::ZERO);
+        event_loop.reactor().clock = Clock::invented(Duration::ZERO);
         let (started, names) = mpsc::channel();
         let (let_go, gate) = mpsc::channel();
         let gate = Mutex::new(gate);
@@ -518,7 +532,7 @@ mod lookup_tests {
             let _ = gate.lock().unwrap().recv();
             Err(io::ErrorKind::NotFound.into())
         };
-        event_loop.reactor.lookups.set_resolver(Arc::new(resolve));
+        event_loop.reactor().lookups.set_resolver(Arc::new(resolve));
         (event_loop, names, let_go)
     }
 
@@ -530,7 +544,7 @@ mod lookup_tests {
         });
         let address = format!("{host}:80");
         event_loop
-            .reactor
+            .reactor()
             .connect(&address.into(), Box::new(handlers), 0, Protocol::Raw)
             .unwrap()
     }
@@ -546,7 +560,7 @@ mod lookup_tests {
             }
             event_loop.turn(Some(Duration::from_millis(10))).unwrap();
         }
-        panic!("it does not come about: {:?}", event_loop.state);
+        panic!("it does not come about: {:?}", event_loop.running().state);
     }
 
     #[test]
@@ -556,21 +570,23 @@ mod lookup_tests {
         let mut first = [names.recv().unwrap(), names.recv().unwrap()];
         first.sort();
         assert_eq!(first, ["a", "b"]);
-        assert_eq!(event_loop.reactor.lookups.running_count(), 2);
-        assert_eq!(event_loop.reactor.lookups.waiting_count(), 3);
+        assert_eq!(event_loop.running().reactor.lookups.running_count(), 2);
+        assert_eq!(event_loop.running().reactor.lookups.waiting_count(), 3);
         // A name is not looked up for a connection that has ended.
-        event_loop.reactor.reset(ids[3]);
+        event_loop.reactor().reset(ids[3]);
         let_go.send(()).unwrap();
         until(&mut event_loop, |event_loop| {
-            event_loop.reactor.lookups.waiting_count() == 2
+            event_loop.running().reactor.lookups.waiting_count() == 2
         });
         assert_eq!(names.recv().unwrap(), "c");
-        assert_eq!(event_loop.reactor.lookups.running_count(), 2);
+        assert_eq!(event_loop.running().reactor.lookups.running_count(), 2);
         drop(let_go);
-        until(&mut event_loop, |event_loop| event_loop.state.len() == 5);
+        until(&mut event_loop, |event_loop| {
+            event_loop.running().state.len() == 5
+        });
         assert_eq!(names.recv().unwrap(), "e");
         assert!(names.try_recv().is_err());
-        assert_eq!(event_loop.reactor.lookups.running_count(), 0);
+        assert_eq!(event_loop.running().reactor.lookups.running_count(), 0);
     }
 
     #[test]
@@ -579,19 +595,23 @@ mod lookup_tests {
         connect(&mut event_loop, "hangs");
         connect(&mut event_loop, "waits");
         assert_eq!(names.recv().unwrap(), "hangs");
-        event_loop.reactor.clock = Clock::invented(Duration::from_millis(9_900));
+        event_loop.reactor().clock = Clock::invented(Duration::from_millis(9_900));
         event_loop.turn(Some(Duration::ZERO)).unwrap();
-        assert!(event_loop.state.is_empty(), "{:?}", event_loop.state);
-        event_loop.reactor.clock = Clock::invented(Duration::from_millis(10_100));
+        assert!(
+            event_loop.running().state.is_empty(),
+            "{:?}",
+            event_loop.running().state
+        );
+        event_loop.reactor().clock = Clock::invented(Duration::from_millis(10_100));
         event_loop.turn(Some(Duration::ZERO)).unwrap();
-        event_loop.state.sort();
+        event_loop.state().sort();
         let ends = ["hangs", "waits"].map(|host| format!("{host}: connect deadline passed"));
-        assert_eq!(event_loop.state, ends);
+        assert_eq!(event_loop.running().state, ends);
         drop(let_go);
         until(&mut event_loop, |event_loop| {
-            event_loop.reactor.lookups.running_count() == 0
+            event_loop.running().reactor.lookups.running_count() == 0
         });
-        assert_eq!(event_loop.state, ends);
+        assert_eq!(event_loop.running().state, ends);
         assert!(names.try_recv().is_err());
     }
 
@@ -599,18 +619,25 @@ mod lookup_tests {
     #[test]
     fn bytes_that_wait_for_a_connection_have_no_write_deadline() {
         let (mut event_loop, names, let_go) = slow_resolver(1);
-        event_loop.reactor.config.connect_timeout = Duration::from_secs(60);
+        event_loop.reactor().config.connect_timeout = Duration::from_secs(60);
         let id = connect(&mut event_loop, "slow");
         assert_eq!(names.recv().unwrap(), "slow");
-        assert!(event_loop.reactor.send(id, "early").is_queued());
+        assert!(event_loop.reactor().send(id, "early").is_queued());
         event_loop.turn(Some(Duration::ZERO)).unwrap();
         let later = |seconds| Clock::invented(Duration::from_secs(seconds));
-        event_loop.reactor.clock = later(59);
+        event_loop.reactor().clock = later(59);
         event_loop.turn(Some(Duration::ZERO)).unwrap();
-        assert!(event_loop.state.is_empty(), "{:?}", event_loop.state);
-        event_loop.reactor.clock = later(61);
+        assert!(
+            event_loop.running().state.is_empty(),
+            "{:?}",
+            event_loop.running().state
+        );
+        event_loop.reactor().clock = later(61);
         event_loop.turn(Some(Duration::ZERO)).unwrap();
-        assert_eq!(event_loop.state, ["slow: connect deadline passed"]);
+        assert_eq!(
+            event_loop.running().state,
+            ["slow: connect deadline passed"]
+        );
         drop(let_go);
     }
 
@@ -619,9 +646,9 @@ mod lookup_tests {
         let (mut event_loop, _, let_go) = slow_resolver(1);
         for _ in 0..640 {
             let id = connect(&mut event_loop, "hangs");
-            event_loop.reactor.reset(id);
+            event_loop.reactor().reset(id);
         }
-        let waiting = event_loop.reactor.lookups.waiting_count();
+        let waiting = event_loop.running().reactor.lookups.waiting_count();
         assert!(waiting < 64, "{waiting} wait");
         drop(let_go);
     }

@@ -106,6 +106,9 @@ const WAKER: Token = Token(usize::MAX);
 /// next poll returns the others at once.
 const EVENTS: usize = 1024;
 
+/// Why the parts of an event loop are always there.
+const IS_RUNNING: &str = "only `into_state` takes the parts, and it takes the event loop too";
+
 /// The return type of a setup closure: `()`, or a `Result` whose error ends `run` before the loop
 /// starts.
 pub trait SetupResult {
@@ -136,7 +139,17 @@ impl<T> SetupResult for io::Result<T> {
 /// [`Reactor::run`] and never name this type. A program that has a loop of its own waits for the
 /// file descriptor of this one (or for [`next_wakeup`](EventLoop::next_wakeup)), and then calls
 /// [`turn`](EventLoop::turn).
-pub struct EventLoop<S> {
+///
+/// The end of its life is the end of its connections, as with [`Reactor::stop`]: when it is dropped or
+/// taken apart by [`into_state`](Self::into_state), each gets its `on_close`.
+pub struct EventLoop<S: 'static> {
+    /// `None` when [`into_state`](Self::into_state) has taken it.
+    running: Option<Running<S>>,
+}
+
+/// The parts of an event loop. The steps of a turn are methods of this, and not of [`EventLoop`], whose
+/// `Drop` would not let the state out.
+struct Running<S> {
     state: S,
     reactor: Reactor<S>,
     handlers: Handlers<S>,
@@ -176,12 +189,12 @@ impl<S: 'static> Reactor<S> {
         setup: impl FnOnce(&mut Reactor<S>) -> R,
     ) -> io::Result<S> {
         let mut event_loop = EventLoop::new(config, state)?;
-        setup(&mut event_loop.reactor).into_result()?;
+        setup(event_loop.reactor()).into_result()?;
         // The setup may have taken a while, so the first turn reads the clock. Each later turn
         // starts where the one before it has read the clock.
         let mut goes_on = event_loop.turn(None)?;
         while goes_on {
-            goes_on = event_loop.run_turn(None)?;
+            goes_on = event_loop.running_mut().run_turn(None)?;
         }
         Ok(event_loop.into_state())
     }
@@ -221,40 +234,54 @@ impl<S: 'static> EventLoop<S> {
     fn assemble(state: S, reactor: Reactor<S>, poll: Option<Poll>) -> EventLoop<S> {
         let input = vec![0; reactor.config.read_buffer_bytes].into_boxed_slice();
         EventLoop {
-            state,
-            reactor,
-            handlers: Handlers::new(),
-            input,
-            poll,
-            events: Events::with_capacity(EVENTS),
+            running: Some(Running {
+                state,
+                reactor,
+                handlers: Handlers::new(),
+                input,
+                poll,
+                events: Events::with_capacity(EVENTS),
+            }),
         }
+    }
+
+    fn running(&self) -> &Running<S> {
+        self.running.as_ref().expect(IS_RUNNING)
+    }
+
+    fn running_mut(&mut self) -> &mut Running<S> {
+        self.running.as_mut().expect(IS_RUNNING)
     }
 
     /// Your state.
     pub fn state(&mut self) -> &mut S {
-        &mut self.state
+        &mut self.running_mut().state
     }
 
     /// The reactor that callbacks get as `reactor`: to set up, and for calls between turns.
     pub fn reactor(&mut self) -> &mut Reactor<S> {
-        &mut self.reactor
+        &mut self.running_mut().reactor
     }
 
     /// Your state and the reactor at once.
     pub fn parts(&mut self) -> (&mut S, &mut Reactor<S>) {
-        (&mut self.state, &mut self.reactor)
+        let running = self.running_mut();
+        (&mut running.state, &mut running.reactor)
     }
 
-    /// Ends the reactor and returns your state. Connections are closed without a goodbye and without
-    /// `on_close`.
-    pub fn into_state(self) -> S {
-        self.state
+    /// Ends the loop and returns your state. Connections are closed as by [`Reactor::stop`]: queued
+    /// messages are offered to the kernel, there is no goodbye, and `on_close` is called for each.
+    pub fn into_state(mut self) -> S {
+        let mut running = self.running.take().expect(IS_RUNNING);
+        running.end();
+        running.state
     }
 
     /// Returns how long a poll may wait from now on: `None` for ever, zero while there is something
     /// to do. For loops that wait for several things.
     pub fn next_wakeup(&self) -> Option<Duration> {
-        self.wait_from(self.reactor.clock.now())
+        let running = self.running();
+        running.wait_from(running.reactor.clock.now())
     }
 
     /// Runs one turn of the loop and returns whether to go on: `false` when the reactor was stopped
@@ -266,29 +293,39 @@ impl<S: 'static> EventLoop<S> {
     ///
     /// The kernel's error when its poll fails, other than by an interrupted call.
     pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
-        let now = self.reactor.clock.now();
-        self.reactor.table.set_now(now);
-        self.run_turn(timeout)
+        let running = self.running_mut();
+        let now = running.reactor.clock.now();
+        running.reactor.table.set_now(now);
+        running.run_turn(timeout)
+    }
+}
+
+impl<S: 'static> Drop for EventLoop<S> {
+    // Each call of `on_close` has a guard of its own, so a panic in one does not leave this, also
+    // when the thread is panicking already.
+    fn drop(&mut self) {
+        if let Some(running) = &mut self.running {
+            running.end();
+        }
     }
 }
 
 #[cfg(unix)]
-impl<S> std::os::fd::AsRawFd for EventLoop<S> {
+impl<S: 'static> std::os::fd::AsRawFd for EventLoop<S> {
     /// The file descriptor of the poll (epoll or kqueue), which becomes readable when a source is
     /// ready. Deadlines do not make it readable: see [`next_wakeup`](EventLoop::next_wakeup).
     fn as_raw_fd(&self) -> std::os::fd::RawFd {
-        self.poll
-            .as_ref()
-            .map_or(-1, std::os::fd::AsRawFd::as_raw_fd)
+        let poll = self.running().poll.as_ref();
+        poll.map_or(-1, std::os::fd::AsRawFd::as_raw_fd)
     }
 }
 
 #[cfg(unix)]
-impl<S> std::os::fd::AsFd for EventLoop<S> {
+impl<S: 'static> std::os::fd::AsFd for EventLoop<S> {
     /// As [`as_raw_fd`](std::os::fd::AsRawFd::as_raw_fd), with a borrow that keeps the descriptor
     /// open, as tokio's `AsyncFd` wants.
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        let poll = self.poll.as_ref();
+        let poll = self.running().poll.as_ref();
         poll.expect("only a simulation has no poll, and `Sim` keeps its event loop private")
             .registry()
             .as_fd()

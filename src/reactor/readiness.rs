@@ -11,7 +11,7 @@
 
 use std::io;
 
-use super::EventLoop;
+use super::Running;
 use super::call::deliver;
 use super::close::Deadline;
 use super::connection::read::Next;
@@ -23,7 +23,7 @@ use super::transport::listener;
 use super::transport::memory::Readiness;
 use crate::protocol::websocket::Role;
 
-impl<S: 'static> EventLoop<S> {
+impl<S: 'static> Running<S> {
     #[inline(always)]
     pub(super) fn ready(&mut self, index: usize, readiness: Readiness) {
         let table = &mut self.reactor.table;
@@ -76,7 +76,7 @@ impl<S: 'static> EventLoop<S> {
         let FastMessages {
             id, handler, count, ..
         } = messages;
-        let EventLoop {
+        let Running {
             handlers,
             reactor,
             state,
@@ -160,7 +160,7 @@ impl<S: 'static> EventLoop<S> {
     // used more often out of the instruction cache.
     #[inline(never)]
     fn deliver_bytes(&mut self, to: (ConnId, u32), length: usize) -> usize {
-        let EventLoop {
+        let Running {
             handlers,
             reactor,
             state,

@@ -46,7 +46,7 @@ const TURNS_MAX: usize = 100_000;
 ///
 /// Its kernel is edge-triggered as epoll is. Messages and timers run in [`settle`](Sim::settle) and
 /// [`advance`](Sim::advance), on the thread of the test, so a test needs no sleep and no port.
-pub struct Sim<S> {
+pub struct Sim<S: 'static> {
     event_loop: EventLoop<S>,
     net: Rc<Net>,
     clock: SimClock,
@@ -90,8 +90,8 @@ impl<S: 'static> Sim<S> {
         };
         let reactor = Reactor::new(config, parts);
         let mut event_loop = EventLoop::assemble(state, reactor, None);
-        event_loop.reactor.panics.keep_first(true);
-        setup(&mut event_loop.reactor)
+        event_loop.reactor().panics.keep_first(true);
+        setup(event_loop.reactor())
             .into_result()
             .expect("the setup of a simulation succeeds");
         Sim {
@@ -120,7 +120,7 @@ impl<S: 'static> Sim<S> {
     /// [`settle`](Self::settle) and [`advance`](Self::advance) finish the turn and then panic with
     /// it, so that an `assert!` in a callback fails the test.
     pub fn catch_panics(&mut self, catches: bool) {
-        self.event_loop.reactor.panics.keep_first(!catches);
+        self.event_loop.reactor().panics.keep_first(!catches);
     }
 
     /// Your state.
@@ -153,7 +153,7 @@ impl<S: 'static> Sim<S> {
         for _ in 0..TURNS_MAX {
             if !self.running || self.event_loop.next_wakeup() != Some(Duration::ZERO) {
                 // Here the loop would sleep. Bytes that are on their way arrive meanwhile.
-                self.event_loop.give_back_memory();
+                self.event_loop.running_mut().give_back_memory();
                 self.net.give_back_memory();
                 self.net.arrive();
                 return;
@@ -173,7 +173,7 @@ impl<S: 'static> Sim<S> {
         if self.running {
             // An error is impossible: it would come from the poll, and there is none.
             self.running = self.event_loop.turn(Some(Duration::ZERO)).unwrap_or(false);
-            self.event_loop.reactor.panics.resume();
+            self.event_loop.reactor().panics.resume();
         }
     }
 
@@ -205,13 +205,13 @@ impl<S: 'static> Sim<S> {
     }
 
     fn now(&self) -> u64 {
-        self.event_loop.reactor.clock.now()
+        self.event_loop.running().reactor.clock.now()
     }
 
     fn set_now(&mut self, now: u64) {
         self.clock.set(now);
         let now = self.now();
-        self.event_loop.reactor.table.set_now(now);
+        self.event_loop.reactor().table.set_now(now);
     }
 
     /// Connects to the first listener, which accepts, and returns the client's end.
@@ -232,6 +232,7 @@ impl<S: 'static> Sim<S> {
     pub fn connect_port(&mut self, port: u16) -> SimStream {
         let listener = self
             .event_loop
+            .running()
             .reactor
             .memory_listener(|address| address.port() == Some(port))
             .expect("the setup listens on this port");
@@ -256,14 +257,14 @@ impl<S: 'static> Sim<S> {
 
     fn dial_to(&mut self, listener: u32) -> SimStream {
         let (ours, theirs) = MemoryStream::pair(&self.net, self.capacity_bytes);
-        self.event_loop.reactor.offer(listener, theirs);
+        self.event_loop.reactor().offer(listener, theirs);
         SimStream {
             stream: Rc::new(RefCell::new(Some(ours))),
         }
     }
 
     fn first_listener(&self) -> u32 {
-        let first = self.event_loop.reactor.memory_listener(|_| true);
+        let first = self.event_loop.running().reactor.memory_listener(|_| true);
         first.expect("the setup listens")
     }
 

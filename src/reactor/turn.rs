@@ -10,12 +10,12 @@ use super::reactor::TimerCall;
 #[cfg(all(unix, feature = "signals"))]
 use super::signals::SIGNALS;
 use super::transport::memory::Readiness;
-use super::{EventLoop, WAKER};
+use super::{Running, WAKER};
 
 /// How many times one turn looks again for connections that callbacks of `on_close` have ended.
 const CLOSING_ROUNDS: usize = 16;
 
-impl<S: 'static> EventLoop<S> {
+impl<S: 'static> Running<S> {
     /// Runs one turn. The caller must have read the clock just before.
     ///
     /// The loop reads the clock after the poll, after each call of a handler and after each flush, and not for
@@ -91,6 +91,15 @@ impl<S: 'static> EventLoop<S> {
             u64::MAX => None,
             due => Some(Duration::from_nanos(due.saturating_sub(now))),
         }
+    }
+
+    /// Ends the loop between two turns. Does nothing the second time.
+    pub(super) fn end(&mut self) {
+        let now = self.reactor.clock.now();
+        self.reactor.table.set_now(now);
+        // The last messages are offered to the kernel once, as in the turn of a stop.
+        self.flush();
+        self.abort_all();
     }
 
     /// The loop ends: other threads are refused, and every connection that is left is aborted and gets
