@@ -1,16 +1,25 @@
 //! The time that the messages of one connection may take in a turn.
 //!
-//! A byte budget alone is not enough: one read can hold a hundred thousand small messages. The
-//! clock is read only once in many steps, because for small messages reading it costs as much as
-//! handling them.
+//! A byte budget alone is not enough: one read can hold a hundred thousand small messages. For small
+//! messages reading the clock costs as much as handling them, so it is read once in several steps:
+//! after the first one at the beginning, then after twice as many each time, as long as the steps are
+//! cheap. Steps that took long lower the number at once. Each connection keeps its own number, its
+//! *pace*, because the messages of one client may cost microseconds and those of another milliseconds.
 
 use std::time::Duration;
 
 use super::time::clock::nanos;
 
-/// The steps between two readings of the clock. A message or a request is one step, and so are
+/// The most steps between two readings of the clock. A message or a request is one step, and so are
 /// eight members that a publication is offered to, and one comparison to a pattern.
-pub(crate) const STEPS_PER_CLOCK: u32 = 64;
+///
+/// A client whose messages were cheap so far can have at most this many costly ones before the clock
+/// is read. With more of them the reading would cost less than one percent of the cheapest message.
+pub(crate) const PACE_MAX: u8 = 32;
+
+/// The clock is read so often that the steps in between take at most this part of the budget, as far
+/// as the last ones tell.
+const PARTS: u64 = 8;
 
 /// The upper limit of the time that a long flush gives to the messages of the next dispatch, in
 /// nanoseconds.
@@ -23,8 +32,16 @@ const FLUSH_NANOS_MAX: u64 = 50_000_000;
 /// The time that the connection which is being read may use in this turn.
 pub(crate) struct Budget {
     limit_nanos: u64,
-    /// Steps of work since the clock was read for this connection.
+    /// A step that takes at most this long allows the highest pace.
+    cheap_nanos: u64,
+    /// When the connection began to be read in this turn.
+    began: u64,
+    /// When the clock was last read for this connection.
+    read_at: u64,
+    /// Steps of work since then.
     steps: u32,
+    /// The steps after which the clock is read again.
+    pace: u8,
     /// When the last poll returned.
     woke: u64,
     /// How long flushing took since messages were last delivered; at most [`FLUSH_NANOS_MAX`].
@@ -35,7 +52,11 @@ impl Budget {
     pub(crate) fn new(limit: Duration) -> Budget {
         Budget {
             limit_nanos: nanos(limit),
+            cheap_nanos: nanos(limit) / PARTS / u64::from(PACE_MAX),
+            began: 0,
+            read_at: 0,
             steps: 0,
+            pace: 1,
             woke: 0,
             flush_nanos: 0,
         }
@@ -58,10 +79,13 @@ impl Budget {
         self.flush_nanos = (self.flush_nanos + took_nanos).min(FLUSH_NANOS_MAX);
     }
 
-    /// The next connection is read.
+    /// The next connection is read, which has this pace.
     #[inline]
-    pub(crate) fn begin(&mut self) {
+    pub(crate) fn begin(&mut self, now: u64, pace: u8) {
+        self.began = now;
+        self.read_at = now;
         self.steps = 0;
+        self.pace = pace;
     }
 
     /// Counts work for the connection that is being read.
@@ -73,16 +97,82 @@ impl Budget {
     /// Counts one message. Returns whether the clock is to be read now.
     #[inline]
     pub(crate) fn charge_message(&mut self) -> bool {
-        if self.steps < STEPS_PER_CLOCK {
-            self.steps += 1;
-            return false;
-        }
-        self.steps = 0;
-        true
+        self.steps = self.steps.saturating_add(1);
+        u32::from(self.pace) <= self.steps
     }
 
-    /// Whether the connection that has been read since `began` has used its time.
-    pub(crate) fn is_used(&self, began: u64, now: u64) -> bool {
-        self.limit_nanos < now - began && self.flush_nanos < now - self.woke
+    /// The clock was read: adapts the pace to the time that the steps since the last reading took.
+    /// Returns the pace, for the connection to keep.
+    #[inline]
+    pub(crate) fn note_clock(&mut self, now: u64) -> u8 {
+        let took = now - self.read_at;
+        // Most events: nothing changes.
+        if self.pace != PACE_MAX || self.cheap_nanos < took {
+            self.adapt_pace(took);
+        }
+        self.read_at = now;
+        self.steps = 0;
+        self.pace
+    }
+
+    #[inline(never)]
+    fn adapt_pace(&mut self, took: u64) {
+        if self.steps != 0 {
+            let allowed = (self.limit_nanos / PARTS).saturating_mul(u64::from(self.steps));
+            // Twice as many at most: one cheap message says little about the next ones.
+            let pace = (2 * self.pace).min(PACE_MAX);
+            self.pace = match took.saturating_mul(u64::from(pace)) <= allowed {
+                true => pace,
+                false => (allowed / took).clamp(1, u64::from(pace)) as u8,
+            };
+        }
+    }
+
+    /// Whether the connection that is being read has used its time.
+    pub(crate) fn is_used(&self, now: u64) -> bool {
+        self.limit_nanos < now - self.began && self.flush_nanos < now - self.woke
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MILLIS: u64 = 1_000_000;
+
+    /// The readings of the clock for messages that take these times: after which of them.
+    fn readings(pace: u8, costs: impl IntoIterator<Item = u64>) -> (Vec<usize>, u8) {
+        let mut budget = Budget::new(Duration::from_millis(5));
+        let (mut now, mut read_after) = (0, Vec::new());
+        budget.begin(now, pace);
+        for (index, cost) in costs.into_iter().enumerate() {
+            now += cost;
+            if budget.charge_message() {
+                budget.note_clock(now);
+                read_after.push(index + 1);
+            }
+        }
+        (read_after, budget.note_clock(now))
+    }
+
+    #[test]
+    fn cheap_messages_put_the_next_reading_of_the_clock_off() {
+        let (read_after, pace) = readings(1, [1000; 127]);
+        assert_eq!(read_after, [1, 3, 7, 15, 31, 63, 95, 127]);
+        assert_eq!(pace, PACE_MAX);
+    }
+
+    #[test]
+    fn a_message_that_took_long_has_the_clock_read_after_each() {
+        let (read_after, pace) =
+            readings(PACE_MAX, [vec![1000; 31], vec![10 * MILLIS; 3]].concat());
+        assert_eq!((read_after, pace), (vec![32, 33, 34], 1));
+    }
+
+    #[test]
+    fn the_pace_is_an_eighth_of_the_budget() {
+        // 625 us are an eighth, in which five messages of 125 us fit.
+        assert_eq!(readings(4, [125_000; 4]).1, 5);
+        assert_eq!(readings(1, [u64::MAX / 2]).1, 1);
     }
 }

@@ -83,7 +83,7 @@ impl<S: 'static> Running<S> {
             input,
             ..
         } = self;
-        reactor.budget.begin();
+        reactor.budget.begin(reactor.table.now(), messages.pace);
         let input = &mut input[..count];
         // Stays so when a callback panics; the connection has failed then, and keeps no bytes.
         let mut received = Received {
@@ -99,9 +99,11 @@ impl<S: 'static> Running<S> {
             |handler, cx| received = handler.receive_fast(cx, messages, input),
         );
         let rest = &self.input[received.consumed_bytes.min(count)..count];
-        self.reactor
+        let reactor = &mut self.reactor;
+        let pace = reactor.budget.note_clock(reactor.table.now());
+        reactor
             .table
-            .delivered_fast(id, rest, received.heartbeat);
+            .delivered_fast(id, rest, received.heartbeat, pace);
     }
 
     /// Reads until the socket is empty or the budget is used up. `first` is the result of a read
@@ -109,7 +111,9 @@ impl<S: 'static> Running<S> {
     /// would overwrite them. The connection is corked, so that replies to all of it leave in one
     /// write.
     fn read(&mut self, id: ConnId, mut first: Option<io::Result<usize>>) {
-        self.reactor.budget.begin();
+        let table = &self.reactor.table;
+        let mut pace = table.pace(id);
+        self.reactor.budget.begin(table.now(), pace);
         let mut budget_bytes = self.reactor.config.read_budget_bytes;
         while !self.reactor.is_stopped {
             let delivery = self.reactor.table.read(id, &mut self.input, &mut first);
@@ -137,6 +141,12 @@ impl<S: 'static> Running<S> {
                 0 => 0,
                 length => self.deliver_bytes((id, handler), length),
             };
+            // The delivery has read the clock. The budget is for all reads of this turn together.
+            let now = self.reactor.table.now();
+            pace = self.reactor.budget.note_clock(now);
+            if self.reactor.budget.is_used(now) {
+                budget_bytes = 0;
+            }
             let rest = &self.input[consumed..length];
             let next = self
                 .reactor
@@ -151,7 +161,7 @@ impl<S: 'static> Running<S> {
                 }
             }
         }
-        self.reactor.table.uncork(id);
+        self.reactor.table.uncork(id, pace);
     }
 
     /// Gives the handler the first `length` bytes of the input buffer. Returns how many it
@@ -262,7 +272,8 @@ impl<S: 'static> Reactor<S> {
     #[inline(never)]
     fn check_budget(&mut self, id: ConnId) {
         let now = self.clock.now();
-        if self.budget.is_used(self.table.now(), now) {
+        self.budget.note_clock(now);
+        if self.budget.is_used(now) {
             self.table.pause_for_turn(id);
         }
     }
@@ -274,7 +285,7 @@ mod tests {
 
     use super::*;
     use crate::protocol::websocket::{Message, encode_message};
-    use crate::reactor::budget::STEPS_PER_CLOCK;
+    use crate::reactor::budget::PACE_MAX;
     use crate::reactor::config::Overflow;
     use crate::reactor::sim::Sim;
     use crate::reactor::time::clock::nanos;
@@ -336,8 +347,6 @@ mod tests {
             ws.on_message(move |ws, _| {
                 *ws.state += 1;
                 clock.advance(Duration::from_millis(1));
-                // As many steps as a publication to hundreds of members counts.
-                ws.reactor.budget.charge(STEPS_PER_CLOCK);
             });
         });
         listening.unwrap();
@@ -368,6 +377,43 @@ mod tests {
     }
 
     #[test]
+    fn a_message_longer_than_the_budget_is_the_last_of_its_turn() {
+        let mut sim = Sim::new(Vec::new(), |_: &mut Reactor<Vec<u32>>| ());
+        let clock = sim.clock();
+        let listening = sim.reactor().websocket("0.0.0.0:80", move |ws| {
+            ws.on_message(move |ws, message| {
+                let millis = message.as_text().unwrap().parse().unwrap();
+                ws.state.push(millis);
+                clock.advance(Duration::from_millis(u64::from(millis)));
+            });
+        });
+        listening.unwrap();
+        let client = sim.websocket("/");
+        let send = |millis: u32, count: usize| {
+            let mut messages = Vec::new();
+            for _ in 0..count {
+                let text = millis.to_string();
+                encode_message(Some([0; 4]), Message::Text(&text), &mut messages);
+            }
+            client.send_bytes(&messages);
+        };
+        let turn = |sim: &mut Sim<Vec<u32>>| {
+            sim.turn();
+            std::mem::take(sim.state()).len()
+        };
+        // The handshake was cheap, so the clock is read after two messages at first.
+        send(10, 4);
+        assert_eq!([(); 3].map(|()| turn(&mut sim)), [2, 1, 1]);
+        // Cheap messages put the next reading of the clock off, and the first costly one that is
+        // noticed ends that.
+        send(0, 100);
+        assert_eq!(turn(&mut sim), 100);
+        send(10, 40);
+        assert_eq!(turn(&mut sim), usize::from(PACE_MAX));
+        assert_eq!([(); 8].map(|()| turn(&mut sim)), [1; 8]);
+    }
+
+    #[test]
     fn a_closing_connection_keeps_the_limit_of_a_turn() {
         let mut sim = Sim::new(0, |_: &mut Reactor<usize>| ());
         let clock = sim.clock();
@@ -376,7 +422,6 @@ mod tests {
             ws.on_pong(move |ws, _| {
                 *ws.state += 1;
                 clock.advance(Duration::from_millis(1));
-                ws.reactor.budget.charge(STEPS_PER_CLOCK);
             });
         });
         listening.unwrap();
@@ -406,7 +451,7 @@ mod tests {
         listening.unwrap();
         // Enough of the answer to the handshake, and nothing behind it.
         sim.socket_bytes(200);
-        let members: Vec<_> = (0..8 * STEPS_PER_CLOCK)
+        let members: Vec<_> = (0..8 * u32::from(PACE_MAX))
             .map(|_| sim.websocket("/"))
             .collect();
         for _ in 0..4 {

@@ -187,6 +187,7 @@ impl<S: 'static> Reactor<S> {
 
     /// Ends the membership of a connection in a topic. Returns `false` when there was none.
     pub fn unsubscribe(&mut self, id: ConnId, topic: &str) -> bool {
+        self.budget.charge(4);
         let Some(subscriptions) = self.table.subscriptions_mut(id) else {
             return false;
         };
@@ -195,6 +196,7 @@ impl<S: 'static> Reactor<S> {
 
     /// Ends the membership of a connection by a pattern. Returns `false` when there was none.
     pub fn unsubscribe_pattern(&mut self, id: ConnId, pattern: &str) -> bool {
+        self.budget.charge(4);
         let Some(subscriptions) = self.table.subscriptions_mut(id) else {
             return false;
         };

@@ -49,9 +49,22 @@ pub(crate) struct Reading {
     unconsumed: Option<Box<Vec<u8>>>,
     flags: u8,
     pauses: u8,
+    /// The pace of its messages, less one; see `budget`.
+    pace_less_one: u8,
 }
 
 impl Reading {
+    /// The number of steps after which the clock is read; see `budget`.
+    #[inline]
+    pub(crate) fn pace(&self) -> u8 {
+        self.pace_less_one + 1
+    }
+
+    #[inline]
+    pub(super) fn set_pace(&mut self, pace: u8) {
+        self.pace_less_one = pace.saturating_sub(1);
+    }
+
     // ── readiness ────────────────────────────────────────────────────────────────────────────
 
     /// The kernel has reported something to read.

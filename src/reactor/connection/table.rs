@@ -87,6 +87,8 @@ pub(crate) struct FastMessages {
     pub(crate) handler: u32,
     pub(crate) route: u16,
     pub(crate) role: Role,
+    /// The pace of its messages; see `budget`.
+    pub(crate) pace: u8,
     /// How many bytes are in the input buffer.
     pub(crate) count: usize,
 }
@@ -504,6 +506,7 @@ impl Table {
                 handler: connection.handler,
                 route: connection.route,
                 role,
+                pace: connection.reading.pace(),
                 count,
             }),
             FastRead::NotEligible => FastReady::NotEligible,
@@ -574,10 +577,17 @@ impl Table {
     /// This is the second look-up of the event. The first one cannot be kept, because callbacks
     /// have had the reactor in between and may have ended the connection.
     #[inline(always)]
-    pub(crate) fn delivered_fast(&mut self, id: ConnId, rest: &[u8], heartbeat: Heartbeat) {
+    pub(crate) fn delivered_fast(
+        &mut self,
+        id: ConnId,
+        rest: &[u8],
+        heartbeat: Heartbeat,
+        pace: u8,
+    ) {
         let Some((connection, rooms)) = self.split(id) else {
             return self.rooms.outbox.discard_cork();
         };
+        connection.reading.set_pace(pace);
         match heartbeat {
             Heartbeat::Unchanged => {}
             Heartbeat::In(nanos) => set_deadline(rooms, connection, Deadline::Heartbeat, nanos),
@@ -640,10 +650,13 @@ impl Table {
         }
     }
 
-    /// Ends a connection's event: writes the cork.
-    pub(crate) fn uncork(&mut self, id: ConnId) {
+    /// Ends a connection's event: writes the cork, and keeps the pace of its messages.
+    pub(crate) fn uncork(&mut self, id: ConnId, pace: u8) {
         match self.split(id) {
-            Some((connection, rooms)) => send::uncork(rooms, connection),
+            Some((connection, rooms)) => {
+                connection.reading.set_pace(pace);
+                send::uncork(rooms, connection);
+            }
             None => self.rooms.outbox.discard_cork(),
         }
     }
@@ -673,6 +686,12 @@ impl Table {
     /// Ends the fast path for whichever connection is corked.
     pub(crate) fn leave_fast_path_of_all(&mut self) {
         self.rooms.outbox.leave_fast_path_of_all();
+    }
+
+    /// The pace of a connection's messages; see `budget`.
+    pub(crate) fn pace(&self, id: ConnId) -> u8 {
+        self.connection(id)
+            .map_or(1, |connection| connection.reading.pace())
     }
 
     /// Whether the peer's bytes are read now. While they are not, its silence does not mean that it
