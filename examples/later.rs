@@ -15,7 +15,7 @@ pub fn setup(reactor: &mut Reactor<()>) -> io::Result<ListenerId> {
             });
             request
                 .reactor
-                .on_close(responder.id(), |_, close| println!("gone: {close}"));
+                .on_gone(responder, |_, close| println!("gone: {close}"));
         });
     })
 }

@@ -179,6 +179,8 @@ pub struct Reactor<S> {
     pub(super) new_handlers: Vec<(u32, Box<dyn Handler<S>>)>,
     pub(super) handler_keys: HandlerKeys,
     pub(super) on_close: HashMap<ConnId, Vec<OnClose<S>>>,
+    /// Callbacks for the end of a connection that comes before the answer to its request.
+    pub(super) on_gone: HashMap<ConnId, Vec<OnClose<S>>>,
     pub(super) is_stopped: bool,
     pub(super) shutdown: Option<Shutdown>,
     /// The name of the callback that is being called, for log lines about slow callbacks and
@@ -227,6 +229,7 @@ impl<S: 'static> Reactor<S> {
             new_handlers: Vec::new(),
             handler_keys: HandlerKeys::default(),
             on_close: HashMap::new(),
+            on_gone: HashMap::new(),
             is_stopped: false,
             shutdown: None,
             callback: "",
@@ -341,17 +344,20 @@ impl<S: 'static> Reactor<S> {
 
     /// Calls `call` once when a connection has ended, after the route's own `on_close`.
     ///
-    /// It is never called when the connection has ended already, or for a stale id.
+    /// It is never called when the connection has ended already, or for a stale id. A connection that
+    /// sends its last answer has not ended. For a request that is answered later see
+    /// [`on_gone`](Self::on_gone), which the answer drops: a kept-alive connection would collect a callback
+    /// of `on_close` with each request.
     pub fn on_close<R>(
         &mut self,
         id: ConnId,
         call: impl FnOnce(&mut Cx<'_, S>, &Close) -> R + 'static,
     ) {
-        let is_notifiable = self
+        let owes_on_close = self
             .table
             .connection(id)
-            .is_some_and(|connection| connection.life().is_notifiable());
-        if is_notifiable {
+            .is_some_and(Connection::owes_on_close);
+        if owes_on_close {
             self.on_close
                 .entry(id)
                 .or_default()
@@ -378,8 +384,8 @@ impl<S> Drop for Reactor<S> {
     fn drop(&mut self) {
         self.drop_queued();
         drop_all_guarded(&"a handler", self.new_handlers.drain(..));
-        for (_, calls) in self.on_close.drain() {
-            drop_all_guarded(&"an on_close that was not called", calls);
+        for (_, calls) in self.on_close.drain().chain(self.on_gone.drain()) {
+            drop_all_guarded(&"an on_close or on_gone that was not called", calls);
         }
         drop_all_guarded(&"a timer", self.timers.drain());
         let wire_formats = std::mem::take(&mut self.wire_formats);

@@ -12,8 +12,9 @@ use super::connection::reading::Pause;
 use super::connection::table::deadline_nanos;
 use super::connection::{Connection, Life};
 use super::id::ConnId;
+use super::panics::drop_guarded;
 use super::protocol::Protocol;
-use super::reactor::Reactor;
+use super::reactor::{OnClose, Reactor};
 use super::stats::Stats;
 use crate::protocol::http;
 use crate::protocol::websocket::{Machine, Spare};
@@ -179,6 +180,29 @@ impl<S: 'static> Reactor<S> {
     /// Ends a connection at once, with a reset.
     pub(crate) fn abort(&mut self, id: ConnId, cause: CloseCause) {
         self.table.abort(id, cause);
+    }
+
+    /// Calls `call` when a connection ends before its answer is complete.
+    pub(crate) fn add_on_gone(&mut self, id: ConnId, call: OnClose<S>) {
+        self.on_gone.entry(id).or_default().push(call);
+    }
+
+    /// Drops the callbacks of [`add_on_gone`](Self::add_on_gone): the answer is complete.
+    #[inline]
+    pub(crate) fn drop_on_gone(&mut self, id: ConnId) {
+        if !self.on_gone.is_empty() {
+            self.drop_on_gone_of(id);
+        }
+    }
+
+    fn drop_on_gone_of(&mut self, id: ConnId) {
+        for call in self.on_gone.remove(&id).unwrap_or_default() {
+            // The reactor is in the middle of an answer, and the callback that gives it goes on.
+            if let Err(panicked) = drop_guarded(&"an on_gone that was not called", call) {
+                self.table.stats_mut().panics += 1;
+                self.panics.note(panicked);
+            }
+        }
     }
 
     // ── deadlines ────────────────────────────────────────────────────────────────────────────

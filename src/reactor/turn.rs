@@ -382,6 +382,9 @@ impl<S: 'static> Running<S> {
             // Without the reason, which is the peer's text.
             log::debug!("conn {id} {peer}: ended: {close}");
         }
+        for call in self.reactor.on_gone.remove(&id).unwrap_or_default() {
+            self.call_always(Caller::OnGone(id), |cx| call(cx, &close));
+        }
         // Two calls, each with a guard of its own: a panic in `on_error` costs nobody `on_close`.
         if close.cause.is_failure() {
             let cause = close.cause;

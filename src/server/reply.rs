@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::protocol::http::{self, ResponseHead, Status};
 use crate::reactor::close::{Close, CloseCause, Deadline, Sent};
 use crate::reactor::id::ConnId;
-use crate::reactor::reactor::Reactor;
+use crate::reactor::reactor::{Cx, Reactor};
 
 /// An answer to a request.
 ///
@@ -196,15 +196,40 @@ impl<S: 'static> Reactor<S> {
     /// Answers a request that was taken with [`Request::reply_later`](crate::Request::reply_later). `Gone` when
     /// the client is gone, or when the request was answered before.
     pub fn reply(&mut self, responder: Responder, reply: impl Into<Reply>) -> Sent {
-        // The connection may be at a later request already, so the number of the request is compared too.
-        match self.exchange(responder.id) {
-            Some(exchange)
-                if exchange.phase() == http::Phase::Reply
-                    && exchange.request() == responder.request => {}
-            _ => return Sent::Gone,
+        if !self.is_pending(responder) {
+            return Sent::Gone;
         }
         self.send_reply(responder.id, reply.into());
         Sent::Queued
+    }
+
+    /// Calls `call` if the client of a request that was taken with
+    /// [`Request::reply_later`](crate::Request::reply_later) goes before the answer, or its connection ends
+    /// in another way, such as by the deadline of the answer. The answer drops `call` without a call.
+    ///
+    /// It is never called for a responder that is stale.
+    ///
+    /// A client that only ends its side of the stream has not gone: it gets the answer. The kernel tells it
+    /// apart from a client that has closed its socket only when bytes are written.
+    pub fn on_gone<R>(
+        &mut self,
+        responder: Responder,
+        call: impl FnOnce(&mut Cx<'_, S>, &Close) -> R + 'static,
+    ) {
+        if self.is_pending(responder) {
+            let call = Box::new(move |cx: &mut Cx<'_, S>, close: &Close| {
+                call(cx, close);
+            });
+            self.add_on_gone(responder.id, call);
+        }
+    }
+
+    /// Whether the answer of this request is still owed. The connection may be at a later request already, so
+    /// the number of the request is compared too.
+    fn is_pending(&mut self, responder: Responder) -> bool {
+        self.exchange(responder.id).is_some_and(|exchange| {
+            exchange.phase() == http::Phase::Reply && exchange.request() == responder.request
+        })
     }
 
     /// Ends a body that was sent piece by piece. `Gone` when the connection has no such body under way.
@@ -260,6 +285,7 @@ impl<S: 'static> Reactor<S> {
 
     /// Goes on after a complete answer: waits for the next request, or finishes the connection.
     pub(crate) fn complete_reply(&mut self, id: ConnId) {
+        self.drop_on_gone(id);
         let keep_alive_timeout = self.config().keep_alive_timeout;
         let Some(exchange) = self.exchange(id) else {
             return;

@@ -1,5 +1,7 @@
 //! Replies that are given after the callback has returned.
 
+use std::rc::Rc;
+
 use waterwheel::{CloseCause, Deadline, Request, Router, Sent, Sim, SimStream};
 
 use crate::support::{answer, answers, get};
@@ -149,4 +151,104 @@ fn a_panic_after_the_answer_sends_no_second_answer() {
     let answered = answer(&client.read());
     assert_eq!((answered.status, answered.text()), (200, "the answer"));
     assert!(client.is_closed());
+}
+
+/// A server whose routes ask to hear of the end of the client.
+fn server_that_asks_for_ends() -> Sim<Notes> {
+    Sim::new(Notes::default(), |reactor| {
+        reactor.http("0.0.0.0:80", |router: &mut Router<Notes>| {
+            router.get("/answered", |request| {
+                let id = request.id;
+                request.reply("x".repeat(500_000));
+                request
+                    .reactor
+                    .on_close(id, |cx, close| cx.state.note(close.cause.to_string()));
+            });
+            router.get("/later", |request| {
+                let responder = request.reply_later();
+                request.state.responders.push(responder);
+                request.reactor.on_gone(responder, |cx, close| {
+                    cx.state.note(format!("gone: {close}"))
+                });
+            });
+            router.get("/stale", |request| {
+                request.reply("now");
+                let responder = request.reply_later();
+                request
+                    .reactor
+                    .on_gone(responder, |cx, _| cx.state.note("stale"));
+            });
+        })
+    })
+}
+
+#[test]
+fn on_close_that_is_set_behind_the_last_answer_is_called() {
+    for connection in ["keep-alive", "close"] {
+        let mut sim = server_that_asks_for_ends();
+        let client = sim.connect();
+        client.write(format!(
+            "GET /answered HTTP/1.1\r\nHost: h\r\nConnection: {connection}\r\n\r\n"
+        ));
+        assert_eq!(answer(&crate::read_all(&mut sim, &client)).status, 200);
+        client.close();
+        sim.advance(seconds(60));
+        assert_eq!(sim.reactor().connection_count(), 0);
+        assert_eq!(sim.state().lines.len(), 1, "{connection}");
+    }
+}
+
+#[test]
+fn on_gone_is_called_when_the_client_has_gone_and_forgotten_with_the_answer() {
+    let mut sim = server_that_asks_for_ends();
+    let client = sim.connect();
+    for _ in 0..3 {
+        client.write(get("/later"));
+        sim.settle();
+        let responder = sim.state().responders.pop().unwrap();
+        assert_eq!(sim.reactor().reply(responder, "done"), Sent::Queued);
+        sim.settle();
+    }
+    client.write(get("/stale"));
+    sim.settle();
+    assert_eq!(answers(&client.read()).len(), 4);
+    // The request that is not answered has one callback, and those before it none.
+    client.write(get("/later"));
+    sim.settle();
+    client.reset();
+    sim.settle();
+    assert_eq!(sim.state().lines, ["gone: closed by peer"]);
+}
+
+#[test]
+fn what_on_gone_holds_is_dropped_by_the_answer() {
+    struct Bomb(Rc<()>);
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("in drop");
+        }
+    }
+    let held = Rc::new(());
+    let bomb = Rc::clone(&held);
+    let mut sim = Sim::new(Notes::default(), |reactor| {
+        reactor.http("0.0.0.0:80", |router: &mut Router<Notes>| {
+            router.get("/", move |request| {
+                let responder = request.reply_later();
+                let bomb = Bomb(Rc::clone(&bomb));
+                request.reactor.on_gone(responder, move |_, _| {
+                    let _ = &bomb.0;
+                });
+                request.reactor.reply(responder, "done")
+            });
+        })
+    });
+    sim.catch_panics(true);
+    let client = sim.connect();
+    client.write(get("/").repeat(2));
+    sim.settle();
+    let all = answers(&client.read());
+    assert!(all.iter().all(|answer| answer.text() == "done"));
+    assert_eq!(all.len(), 2);
+    assert_eq!(Rc::strong_count(&held), 2);
+    assert_eq!(sim.reactor().stats().panics, 2);
 }

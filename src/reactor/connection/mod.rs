@@ -170,11 +170,6 @@ impl Connection {
     }
 
     #[inline]
-    pub(crate) fn life(&self) -> Life {
-        self.life
-    }
-
-    #[inline]
     pub(crate) fn handler(&self) -> u32 {
         self.handler
     }
@@ -198,6 +193,16 @@ impl Connection {
             Life::Closing | Life::Finishing | Life::Lingering | Life::Done => {
                 !self.reading.is_paused(Pause::Turn)
             }
+        }
+    }
+
+    /// Whether `on_close` is still to be called for it: with the life of a connection that has ended, until
+    /// the close is taken for the call.
+    pub(crate) fn owes_on_close(&self) -> bool {
+        match self.life {
+            Life::Handshaking | Life::Open | Life::Closing | Life::Finishing => true,
+            Life::Done => self.close.is_some(),
+            Life::Lingering => false,
         }
     }
 
