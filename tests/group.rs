@@ -409,6 +409,21 @@ fn a_publication_is_delivered_although_its_client_leaves_before_the_answer() {
 }
 
 #[test]
+fn a_publisher_that_ends_its_side_gets_its_answer_however_many_reactors_there_are() {
+    for count in [1, 2, 3] {
+        let mut group = group_of(count);
+        for topic in topics() {
+            let client = group.sims[0].connect();
+            client.write(post(&format!("/publish?topic={topic}"), "hi"));
+            client.finish();
+            group.settle();
+            assert_eq!(answer(&client.read()).status, 200, "{count} reactors");
+            assert!(client.is_closed());
+        }
+    }
+}
+
+#[test]
 fn answers_to_requests_on_one_connection_keep_their_order() {
     let mut group = group_of(2);
     let topics = topics();

@@ -659,3 +659,34 @@ fn signals_end_the_process_when_its_reactor_has_ended() {
         assert_eq!(status.signal(), Some(number), "{signal}: {status}");
     }
 }
+
+// The kernel reports a reset of the client, although its end of stream was reported before.
+#[test]
+fn a_reset_behind_an_end_of_stream_is_noticed_while_the_reply_is_owed() {
+    let mut event_loop = EventLoop::new(Config::default(), Vec::<String>::new()).unwrap();
+    let listener = event_loop.reactor().http("127.0.0.1:0", |router| {
+        router.get("/", |request| {
+            request.state.push("later".into());
+            let responder = request.reply_later();
+            request
+                .reactor
+                .on_gone(responder, |cx, close| cx.state.push(close.to_string()));
+        });
+    });
+    let Some(Address::Inet(address)) = event_loop.reactor().local_addr(listener.unwrap()) else {
+        panic!("a listener on TCP has an address");
+    };
+    let mut client = TcpStream::connect(address).unwrap();
+    client
+        .write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        .unwrap();
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    turn_until(&mut event_loop, |event_loop| event_loop.state().len() == 1);
+    // With a linger of zero, closing is a reset.
+    let client = socket2::Socket::from(client);
+    client.set_linger(Some(Duration::ZERO)).unwrap();
+    drop(client);
+    turn_until(&mut event_loop, |event_loop| event_loop.state().len() == 2);
+    assert_eq!(*event_loop.state(), ["later", "closed by peer"]);
+    assert_eq!(event_loop.reactor().connection_count(), 0);
+}

@@ -273,6 +273,17 @@ impl Protocol {
         }
     }
 
+    /// Whether the application owes the answer to a request.
+    pub(crate) fn owes_answer(&self) -> bool {
+        match self {
+            Protocol::Http(exchange) => exchange.phase() == http::Phase::Reply,
+            Protocol::Raw
+            | Protocol::WebSocket(_)
+            | Protocol::Upgrade(_)
+            | Protocol::EventStream { .. } => false,
+        }
+    }
+
     /// The step of a draining reactor for this connection.
     pub(crate) fn drain(&mut self) -> DrainStep {
         match self {

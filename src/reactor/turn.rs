@@ -328,6 +328,7 @@ impl<S: 'static> Running<S> {
                         readable: event.is_readable(),
                         writable: event.is_writable(),
                         read_closed: event.is_read_closed() || event.is_error(),
+                        hung_up: event.is_write_closed() || event.is_error(),
                         urgent: event.is_priority(),
                     };
                     self.ready(index, readiness);

@@ -116,8 +116,9 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
     /// Takes the request for later: [`Reactor::reply`] answers it from a timer or another event, within the
     /// listener's `reply_timeout`.
     ///
-    /// A client that ends its side meanwhile counts as gone: its connection is closed, and the responder is
-    /// stale. The responder of a request that was answered already is stale from the start.
+    /// A client that ends its side of the stream meanwhile may still read, and gets the answer. When it has
+    /// reset the connection, the responder is stale; [`Reactor::on_gone`] tells. The responder of a request
+    /// that was answered already is stale from the start.
     pub fn reply_later(&mut self) -> Responder {
         let exchange = self.reactor.exchange(self.id);
         let request = exchange.map_or(0, |exchange| exchange.request());

@@ -720,8 +720,8 @@ impl<S: 'static> Handler<S> for Router<S> {
     fn end(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
         match cx.reactor.protocol(id) {
             Some(Protocol::WebSocket(_)) => finish_without_close(cx.reactor, id),
-            // A client that ends its side after a request counts as gone, even if it would still read: most
-            // are, and an answer that comes later would be made for no reader.
+            // Every answer that was owed has been given; see `connection/read.rs`. A streamed body, or an event
+            // stream, may be without end: most clients that end their side of it have gone.
             Some(_) => cx.reactor.finish(id, Close::new(CloseCause::Peer), false),
             None => {}
         }

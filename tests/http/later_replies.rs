@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use waterwheel::{CloseCause, Deadline, Request, Router, Sent, Sim, SimStream};
+use waterwheel::{CloseCause, Deadline, Request, Router, Sent, Sim};
 
 use crate::support::{answer, answers, get};
 use crate::{Notes, SLACK, ask, exchange, seconds, server};
@@ -31,19 +31,18 @@ fn a_later_reply_is_sent_when_it_is_given() {
 }
 
 #[test]
-fn a_client_that_leaves_before_its_later_reply_is_noticed() {
-    type Leave = fn(&SimStream);
-    let ways: [(&str, Leave); 3] = [
-        ("ends its side", SimStream::finish),
-        ("closes", SimStream::close),
-        ("resets", SimStream::reset),
-    ];
-    for (name, leave) in ways {
+fn a_client_that_resets_before_its_later_reply_is_noticed() {
+    let ways = [("resets", false), ("ends its side, then resets", true)];
+    for (name, ends_first) in ways {
         let mut sim = server();
         let stream = sim.connect();
         stream.write(get("/later"));
         sim.settle();
-        leave(&stream);
+        if ends_first {
+            stream.finish();
+            sim.settle();
+        }
+        stream.reset();
         sim.settle();
         assert_eq!(sim.state().lines, ["later", "closed by peer"], "{name}");
         let responder = sim.state().responders[0];
@@ -51,6 +50,58 @@ fn a_client_that_leaves_before_its_later_reply_is_noticed() {
         assert!(!sim.reactor().is_open(responder.id()), "{name}");
         assert_eq!(sim.reactor().connection_count(), 0, "{name}");
     }
+}
+
+// An end of stream alone does not say whether the client still reads.
+#[test]
+fn a_client_that_ends_its_side_gets_its_later_replies() {
+    for is_pipelined in [false, true] {
+        let mut sim = server();
+        let stream = sim.connect();
+        let count = if is_pipelined { 3 } else { 1 };
+        stream.write(get("/later").repeat(count));
+        stream.finish();
+        for n in 0..count {
+            sim.advance(seconds(10));
+            assert_eq!(stream.read_text(), "");
+            assert!(!stream.is_closed());
+            let responder = sim.state().responders[n];
+            assert_eq!(sim.reactor().reply(responder, "late"), Sent::Queued);
+            sim.settle();
+            assert_eq!(answer(&stream.read()).text(), "late");
+        }
+        assert!(stream.is_closed());
+        assert_eq!(sim.reactor().connection_count(), 0);
+        assert_eq!(sim.state().lines.last().unwrap(), "closed by peer");
+    }
+}
+
+#[test]
+fn a_client_that_ends_its_side_waits_for_its_later_reply_until_the_deadline() {
+    let mut sim = server();
+    let stream = sim.connect();
+    stream.write(get("/later"));
+    stream.finish();
+    sim.advance(seconds(60));
+    assert_eq!(stream.read_text(), "");
+    sim.advance(SLACK);
+    assert_eq!(answer(&stream.read()).status, 503);
+    assert_eq!(sim.reactor().connection_count(), 0);
+}
+
+#[test]
+fn a_client_that_closes_before_its_later_reply_is_noticed_when_the_reply_is_written() {
+    let mut sim = server();
+    let stream = sim.connect();
+    stream.write(get("/later"));
+    stream.close();
+    sim.settle();
+    assert_eq!(sim.state().lines, ["later"]);
+    let responder = sim.state().responders[0];
+    assert_eq!(sim.reactor().reply(responder, "late"), Sent::Queued);
+    sim.settle();
+    assert_eq!(sim.reactor().connection_count(), 0);
+    assert_eq!(sim.state().lines.len(), 2);
 }
 
 #[test]
@@ -221,7 +272,7 @@ fn on_gone_is_called_when_the_client_has_gone_and_forgotten_with_the_answer() {
 }
 
 #[test]
-fn what_on_gone_holds_is_dropped_by_the_answer() {
+fn a_callback_of_on_gone_is_dropped_by_the_answer() {
     struct Bomb(Rc<()>);
     impl Drop for Bomb {
         fn drop(&mut self) {

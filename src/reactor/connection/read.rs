@@ -109,14 +109,7 @@ pub(super) fn read(
         Life::Handshaking | Life::Done => return Read::Nothing,
     }
     if !connection.may_read() {
-        // While the application owes an HTTP answer, the next request is not read: pipelined
-        // requests would pile up here. A client that has gone is still noticed, so that the
-        // application can give up an answer that costs much to make.
-        let waits_for_answer = connection.reading.is_paused(Pause::Answer);
-        return match waits_for_answer && connection.reading.is_read_closed() {
-            true => Read::End,
-            false => Read::Nothing,
-        };
+        return read_while_paused(rooms, connection);
     }
     let (buffer, kept) = connection.reading.take_unconsumed(input);
     let mut came = 0;
@@ -163,6 +156,27 @@ pub(super) fn read(
     })
 }
 
+/// Notices a client that goes while the application owes an HTTP answer, so that the application can give
+/// up an answer that costs much to make. The next request is not read meanwhile: pipelined requests would
+/// pile up here.
+///
+/// A client that has ended its side may wait for the answer, and gets it. An end of stream is all that
+/// the kernel reports of a client that has closed its socket too, until something is written to it. So only a
+/// reset is a departure here. A streamed body may be without end, and ends with the client's side.
+fn read_while_paused(rooms: &mut Rooms, connection: &mut Connection) -> Read {
+    if !connection.reading.is_paused(Pause::Answer) {
+        return Read::Nothing;
+    }
+    if connection.reading.is_hung_up() {
+        end::abort(rooms, connection, CloseCause::Peer);
+        return Read::Nothing;
+    }
+    match connection.reading.is_read_closed() && !connection.protocol.owes_answer() {
+        true => Read::End,
+        false => Read::Nothing,
+    }
+}
+
 fn read_uninterrupted(connection: &mut Connection, input: &mut [u8]) -> io::Result<usize> {
     loop {
         match connection.transport.read(input) {
@@ -193,9 +207,11 @@ pub(super) fn delivered(
     }
     if arrived.at_end {
         // An application that paused gets the end of stream after the rest of the bytes, when it
-        // resumes. One that owes an HTTP answer gets it now, so that it learns that the client has
-        // gone.
-        let waits = !connection.may_read() && !connection.reading.is_paused(Pause::Answer);
+        // resumes, and one that owes an HTTP answer after its answer. One that streams a body gets it
+        // now.
+        let streams_body =
+            connection.reading.is_paused(Pause::Answer) && !connection.protocol.owes_answer();
+        let waits = !connection.may_read() && !streams_body;
         return match waits {
             true => Next::Stop,
             false => Next::DeliverEnd,

@@ -36,6 +36,8 @@ const LISTED: u8 = 1 << 4;
 /// Urgent data was reported. A read stops in front of it, so a short read does not mean that the
 /// socket is empty.
 const URGENT: u8 = 1 << 5;
+/// The peer neither sends nor reads any more.
+const HUNG_UP: u8 = 1 << 6;
 
 /// The reading half of one connection.
 #[derive(Debug, Default)]
@@ -77,6 +79,15 @@ impl Reading {
         if urgent {
             self.flags |= URGENT;
         }
+    }
+
+    /// The kernel has reported that the peer neither sends nor reads any more.
+    pub(super) fn note_hang_up(&mut self) {
+        self.flags |= HUNG_UP;
+    }
+
+    pub(super) fn is_hung_up(&self) -> bool {
+        self.flags & HUNG_UP != 0
     }
 
     #[inline]

@@ -541,6 +541,9 @@ impl Table {
             connection
                 .reading
                 .note_readable(readiness.read_closed, readiness.urgent);
+            if readiness.hung_up {
+                connection.reading.note_hang_up();
+            }
         }
         if connection.life == Life::Handshaking {
             return progress(rooms, connection);

@@ -55,6 +55,8 @@ pub(crate) struct Readiness {
     pub(crate) writable: bool,
     /// The peer's end of stream, a hang-up or an error waits behind the readable bytes.
     pub(crate) read_closed: bool,
+    /// The peer neither sends nor reads any more: a reset, or on a Unix socket its close.
+    pub(crate) hung_up: bool,
     /// Urgent data is on its way; reads stop in front of it. Never set by streams in memory.
     pub(crate) urgent: bool,
 }
@@ -64,6 +66,7 @@ impl Readiness {
         readable: false,
         writable: false,
         read_closed: false,
+        hung_up: false,
         urgent: false,
     };
     const READABLE: Readiness = Readiness {
@@ -83,11 +86,15 @@ impl Readiness {
         readable: true,
         writable: true,
         read_closed: true,
+        hung_up: true,
         ..Readiness::NONE
     };
 
     fn bits(self) -> u8 {
-        u8::from(self.readable) | u8::from(self.writable) << 1 | u8::from(self.read_closed) << 2
+        u8::from(self.readable)
+            | u8::from(self.writable) << 1
+            | u8::from(self.read_closed) << 2
+            | u8::from(self.hung_up) << 3
     }
 
     fn from_bits(bits: u8) -> Readiness {
@@ -95,6 +102,7 @@ impl Readiness {
             readable: bits & 1 != 0,
             writable: bits & 2 != 0,
             read_closed: bits & 4 != 0,
+            hung_up: bits & 8 != 0,
             urgent: false,
         }
     }
@@ -304,6 +312,7 @@ impl End {
         if !interest.is_readable() && self.reset_at == NEVER {
             readiness.readable = false;
             readiness.read_closed = false;
+            readiness.hung_up = false;
         }
         if readiness != Readiness::NONE {
             net.notify(token as usize, readiness);
@@ -462,6 +471,7 @@ impl MemoryStream {
                 readable: read_closed || !end.inbox.is_empty(),
                 writable: has_room || is_reset,
                 read_closed,
+                hung_up: is_reset,
                 urgent: false,
             },
         );
