@@ -220,6 +220,7 @@ pub use pubsub::{Event, EventId, TopicError, WireFormat};
 pub use reactor::close::{Close, CloseCause, Deadline, Sent};
 pub use reactor::config::{Config, ConfigError, ConnectionOptions, Overflow, QUEUED_MESSAGE_BYTES};
 pub use reactor::id::{ConnId, ConnMap, ListenerId};
+pub use reactor::outcome::{EveryOutcome, Outcome};
 pub use reactor::reactor::{Cx, Reactor};
 pub use reactor::remote::{ReactorEnded, Remote};
 #[doc(inline)]

@@ -4,6 +4,7 @@ use std::io;
 
 use crate::protocol::http::{WebSocketUrl, upgrade};
 use crate::reactor::id::ConnId;
+use crate::reactor::outcome::{Outcome, Sealed};
 use crate::reactor::protocol::{Protocol, Upgrade};
 use crate::reactor::reactor::Reactor;
 use crate::reactor::transport::endpoint::ConnectOptions;
@@ -17,6 +18,9 @@ pub struct WebSocketClientId {
     handler: u32,
     options: u16,
 }
+
+impl Sealed for WebSocketClientId {}
+impl Outcome for WebSocketClientId {}
 
 /// # Connect
 impl<S: 'static> Reactor<S> {

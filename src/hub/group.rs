@@ -27,6 +27,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::pubsub::{Event, EventId};
+use crate::reactor::outcome::Outcome;
 use crate::reactor::reactor::Cx;
 use crate::reactor::reactor::Reactor;
 use crate::reactor::remote::{ReactorEnded, Remote};
@@ -195,7 +196,10 @@ impl<S: 'static> ReactorGroup<S> {
     }
 
     /// Runs `call` on each reactor that has joined and not ended, in a turn of that reactor.
-    pub fn run_on_all<R>(&self, call: impl Fn(&mut Cx<'_, S>) -> R + Clone + Send + 'static) {
+    pub fn run_on_all<R: Outcome>(
+        &self,
+        call: impl Fn(&mut Cx<'_, S>) -> R + Clone + Send + 'static,
+    ) {
         for index in 0..self.shared.places.len() {
             self.shared.run_on(index, call.clone());
         }
@@ -212,7 +216,11 @@ impl<S: 'static> Shared<S> {
     }
 
     /// Drops `call` when the reactor has not joined yet or has ended.
-    fn run_on<R>(&self, index: usize, call: impl FnOnce(&mut Cx<'_, S>) -> R + Send + 'static) {
+    fn run_on<R: Outcome>(
+        &self,
+        index: usize,
+        call: impl FnOnce(&mut Cx<'_, S>) -> R + Send + 'static,
+    ) {
         if let Some(remote) = self.places[index].remote.get() {
             let _ = remote.run(call);
         }
@@ -232,7 +240,7 @@ impl<S: 'static> GroupSeat<S> {
     ///
     /// [`Overloaded`] when the pending publications of this reactor have reached
     /// `pending_bytes_max` of the group. Then `done` is not called.
-    pub fn publish<'e, R>(
+    pub fn publish<'e, R: Outcome>(
         &self,
         reactor: &mut Reactor<S>,
         topic: &str,
@@ -240,7 +248,8 @@ impl<S: 'static> GroupSeat<S> {
         done: impl FnOnce(&mut Cx<'_, S>, Result<Published, ReactorEnded>) -> R + Send + 'static,
     ) -> Result<(), Overloaded> {
         let done = move |cx: &mut Cx<'_, S>, _: &str, outcome: Result<_, _>| {
-            done(cx, outcome);
+            let outcome = done(cx, outcome);
+            cx.reactor.note_outcome(outcome);
         };
         self.begin(reactor, topic, event.into(), Box::new(done))
     }

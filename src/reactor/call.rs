@@ -107,6 +107,9 @@ impl<S: 'static> Running<S> {
             self.reactor.panics.note(panicked);
             log::error!("{caller} panicked");
         }
+        for (_, error) in self.reactor.errors.drain(..) {
+            log::error!("{caller} returned an error: {error}");
+        }
         if let Some(took) = self.reactor.slow_since(before) {
             self.reactor.table.stats_mut().slow_callbacks += 1;
             if let Some(suppressed) = self.reactor.slow_lines.allow_line(self.reactor.now()) {
@@ -137,6 +140,9 @@ pub(super) fn deliver<S: 'static>(
     if let Err(panicked) = guarded(|| call(handler, &mut cx)) {
         reactor.note_panic(id, handler, panicked);
     }
+    if !reactor.errors.is_empty() {
+        reactor.log_errors(id, handler);
+    }
     if let Some(took) = reactor.slow_since(before) {
         reactor.note_slow(id, handler, took);
     }
@@ -164,6 +170,14 @@ impl<S: 'static> Reactor<S> {
             self.callback
         );
         self.table.fail(id, CloseCause::Panicked);
+    }
+
+    #[cold]
+    fn log_errors(&mut self, id: ConnId, handler: &dyn Handler<S>) {
+        let (peer, name) = (self.peer(id), handler.name(self.table.connection(id)));
+        for (callback, error) in self.errors.drain(..) {
+            log::error!("conn {id} {peer}: {name}: {callback} returned an error: {error}");
+        }
     }
 
     #[cold]

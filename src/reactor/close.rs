@@ -6,6 +6,8 @@ use std::{fmt, io};
 use crate::protocol::http::{self, HttpError};
 use crate::protocol::websocket;
 
+use super::outcome::{Outcome, Sealed};
+
 /// The side that ended a connection, and its reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -29,6 +31,8 @@ pub enum CloseCause {
     SlowConsumer,
     /// A callback panicked.
     Panicked,
+    /// A callback returned an error: see [`Outcome`](crate::Outcome).
+    CallbackError,
     /// The transport failed: the kernel's error, such as a refused or reset connection.
     Io(io::ErrorKind),
 }
@@ -47,7 +51,8 @@ impl CloseCause {
             | CloseCause::Local
             | CloseCause::Drained
             | CloseCause::SlowConsumer
-            | CloseCause::Panicked => false,
+            | CloseCause::Panicked
+            | CloseCause::CallbackError => false,
         }
     }
 }
@@ -112,6 +117,7 @@ impl fmt::Display for CloseCause {
             CloseCause::Upgrade(error) => error.fmt(f),
             CloseCause::SlowConsumer => f.write_str("slow consumer"),
             CloseCause::Panicked => f.write_str("a callback panicked"),
+            CloseCause::CallbackError => f.write_str("a callback returned an error"),
             CloseCause::Io(kind) => write!(f, "transport failed: {kind}"),
         }
     }
@@ -196,6 +202,9 @@ pub enum Sent {
     /// protocol cannot carry the message now.
     Gone,
 }
+
+impl Sealed for Sent {}
+impl Outcome for Sent {}
 
 impl Sent {
     /// Whether the message was accepted.

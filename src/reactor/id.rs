@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::outcome::{Outcome, Sealed};
+
 /// Names one connection of a reactor, and no later connection.
 ///
 /// Eight bytes, `Copy`, and safe to keep anywhere. It holds an index and a generation. When the
@@ -13,6 +15,9 @@ pub struct ConnId {
     pub(crate) index: u32,
     pub(crate) generation: u32,
 }
+
+impl Sealed for ConnId {}
+impl Outcome for ConnId {}
 
 impl ConnId {
     /// The id of no connection: a table never has this index.
@@ -53,6 +58,9 @@ impl fmt::Debug for ConnId {
 /// Names one listener of a reactor, and no later listener.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ListenerId(pub(crate) ConnId);
+
+impl Sealed for ListenerId {}
+impl Outcome for ListenerId {}
 
 /// A map from connections to your values, without hashing.
 ///

@@ -27,7 +27,7 @@
 //! The files, from the bottom up; each imports only from lines above its own:
 //!
 //! ```text
-//!  id close config stats burst mailbox panics sequence handler_keys signals log_limit    plain data
+//!  outcome id close config stats burst mailbox panics sequence handler_keys signals log_limit    plain data
 //!  time                                        the clock, timers, coarse deadlines
 //!  budget  shutdown  transport  protocol       limits that need the clock; sockets; meaning of bytes
 //!  connection                                  one connection, and the table of all of them
@@ -73,6 +73,7 @@ mod handlers;
 pub(crate) mod id;
 pub(crate) mod log_limit;
 mod mailbox;
+pub(crate) mod outcome;
 mod panics;
 pub(crate) mod protocol;
 mod readiness;

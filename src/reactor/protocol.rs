@@ -318,7 +318,7 @@ fn close_code(cause: CloseCause) -> u16 {
     match cause {
         CloseCause::Protocol(error) => error.close_code(),
         CloseCause::SlowConsumer => 1013,
-        CloseCause::Panicked => 1011,
+        CloseCause::Panicked | CloseCause::CallbackError => 1011,
         CloseCause::Drained => 1001,
         CloseCause::TimedOut(_) => 1001,
         CloseCause::Peer
@@ -337,6 +337,7 @@ fn status_of(cause: CloseCause) -> http::Status {
         CloseCause::TimedOut(_) => http::Status::REQUEST_TIMEOUT,
         CloseCause::Drained | CloseCause::SlowConsumer => http::Status::SERVICE_UNAVAILABLE,
         CloseCause::Panicked
+        | CloseCause::CallbackError
         | CloseCause::Peer
         | CloseCause::Local
         | CloseCause::Protocol(_)

@@ -27,6 +27,7 @@ use super::handler_keys::HandlerKeys;
 use super::id::ConnId;
 use super::log_limit::LogLimit;
 use super::mailbox::Mailbox;
+use super::outcome::{CallbackError, Outcome};
 use super::panics::{Panics, drop_all_guarded};
 use super::sequence::Sequence;
 use super::shutdown::Shutdown;
@@ -143,7 +144,8 @@ pub(super) enum TimerCall<S> {
     Once(Once<S>),
     Periodic {
         period_nanos: u64,
-        call: Box<dyn FnMut(&mut Cx<'_, S>)>,
+        /// Returns whether the timer goes on.
+        call: Box<dyn FnMut(&mut Cx<'_, S>) -> bool>,
     },
     /// The callback of a periodic timer is being called, and has been taken out for it.
     Running,
@@ -187,6 +189,9 @@ pub struct Reactor<S> {
     /// panics.
     pub(super) callback: &'static str,
     pub(super) panics: Panics,
+    /// The errors that the callbacks of the call that is under way have returned, each with the name of
+    /// its callback.
+    pub(super) errors: Vec<(&'static str, String)>,
     pub(super) budget: Budget,
     pub(super) slow_callback_nanos: u64,
     /// Log lines about slow callbacks: a client may be able to cause one with each message.
@@ -234,6 +239,7 @@ impl<S: 'static> Reactor<S> {
             shutdown: None,
             callback: "",
             panics: Panics::default(),
+            errors: Vec::new(),
             budget: Budget::new(config.read_time_budget),
             slow_callback_nanos: super::time::clock::nanos(config.slow_callback),
             spare: crate::protocol::websocket::Spare::new(),
@@ -246,6 +252,20 @@ impl<S: 'static> Reactor<S> {
             signals: None,
             config,
         }
+    }
+
+    /// Notes the error of a callback that ends no connection. The call that is under way logs it with
+    /// its name.
+    pub(crate) fn note_outcome(&mut self, outcome: impl Outcome) {
+        if let Some(error) = outcome.into_error() {
+            self.note_error(&*error);
+        }
+    }
+
+    #[cold]
+    pub(crate) fn note_error(&mut self, error: &dyn CallbackError) {
+        self.table.stats_mut().callback_errors += 1;
+        self.errors.push((self.callback, error.to_string()));
     }
 
     /// Returns the counters since the start of the reactor.
@@ -348,7 +368,7 @@ impl<S: 'static> Reactor<S> {
     /// sends its last answer has not ended. For a request that is answered later see
     /// [`on_gone`](Self::on_gone), which the answer drops: a kept-alive connection would collect a callback
     /// of `on_close` with each request.
-    pub fn on_close<R>(
+    pub fn on_close<R: Outcome>(
         &mut self,
         id: ConnId,
         call: impl FnOnce(&mut Cx<'_, S>, &Close) -> R + 'static,
@@ -362,7 +382,8 @@ impl<S: 'static> Reactor<S> {
                 .entry(id)
                 .or_default()
                 .push(Box::new(move |cx, close| {
-                    call(cx, close);
+                    let outcome = call(cx, close);
+                    cx.reactor.note_outcome(outcome);
                 }));
         }
     }

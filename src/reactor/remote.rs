@@ -4,6 +4,7 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use super::mailbox::Mailbox;
+use super::outcome::Outcome;
 use super::reactor::{Arrival, Cx, Reactor};
 
 /// Runs closures on the loop from any thread. `Send`, `Sync`, and cheap to clone.
@@ -38,7 +39,7 @@ impl std::fmt::Display for ReactorEnded {
 
 impl std::error::Error for ReactorEnded {}
 
-impl<S> Remote<S> {
+impl<S: 'static> Remote<S> {
     /// Queues `call` to run on the loop, and wakes the loop if it sleeps. Closures of one thread
     /// run in the order in which that thread queued them.
     ///
@@ -50,14 +51,15 @@ impl<S> Remote<S> {
     /// [`ReactorEnded`] when the loop has ended; the closure is dropped. A closure that was queued
     /// before the end and has not run is dropped at the end.
     #[track_caller]
-    pub fn run<R>(
+    pub fn run<R: Outcome>(
         &self,
         call: impl FnOnce(&mut Cx<'_, S>) -> R + Send + 'static,
     ) -> Result<(), ReactorEnded> {
         let arrival = Arrival {
             queued_at: Location::caller(),
             call: Box::new(move |cx| {
-                call(cx);
+                let outcome = call(cx);
+                cx.reactor.note_outcome(outcome);
             }),
         };
         match self.mailbox.put(arrival) {

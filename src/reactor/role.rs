@@ -12,6 +12,7 @@ use super::connection::reading::Pause;
 use super::connection::table::deadline_nanos;
 use super::connection::{Connection, Life};
 use super::id::ConnId;
+use super::outcome::{CallbackError, Outcome};
 use super::panics::drop_guarded;
 use super::protocol::Protocol;
 use super::reactor::{OnClose, Reactor};
@@ -175,6 +176,20 @@ impl<S: 'static> Reactor<S> {
     /// Ends a connection for a fault, with the matching HTTP status or close code.
     pub(crate) fn fail(&mut self, id: ConnId, cause: CloseCause) {
         self.table.fail(id, cause);
+    }
+
+    /// Ends a connection whose callback has returned an error, as a panic would.
+    #[inline(always)]
+    pub(crate) fn end_if_error(&mut self, id: ConnId, outcome: impl Outcome) {
+        if let Some(error) = outcome.into_error() {
+            self.fail_by_error(id, &*error);
+        }
+    }
+
+    #[cold]
+    pub(crate) fn fail_by_error(&mut self, id: ConnId, error: &dyn CallbackError) {
+        self.note_error(error);
+        self.table.fail(id, CloseCause::CallbackError);
     }
 
     /// Ends a connection at once, with a reset.

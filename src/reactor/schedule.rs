@@ -3,6 +3,7 @@
 use std::panic::Location;
 use std::time::Duration;
 
+use super::outcome::{EveryOutcome, Outcome};
 use super::reactor::{Cx, QueuedTick, Reactor, Timer, TimerCall};
 use super::time::clock::nanos;
 use super::time::timers::TimerId;
@@ -26,7 +27,7 @@ impl<S: 'static> Reactor<S> {
     /// Timers fire in the order of their moments, to the millisecond where the kernel's poll is not
     /// finer; a busy loop fires them late, and never early.
     #[track_caller]
-    pub fn after<R>(
+    pub fn after<R: Outcome>(
         &mut self,
         delay: Duration,
         call: impl FnOnce(&mut Cx<'_, S>) -> R + 'static,
@@ -37,7 +38,8 @@ impl<S: 'static> Reactor<S> {
             Timer {
                 set_at: Location::caller(),
                 call: TimerCall::Once(Box::new(move |cx| {
-                    call(cx);
+                    let outcome = call(cx);
+                    cx.reactor.note_outcome(outcome);
                 })),
             },
         )
@@ -47,9 +49,27 @@ impl<S: 'static> Reactor<S> {
     /// it can be cancelled.
     ///
     /// The moments do not drift. When the loop is late by whole periods, those are left out. A
-    /// panic in `call` does not end the timer. A period of zero counts as one nanosecond.
+    /// panic in `call`, or an error that it returns, does not end the timer. A period of zero counts
+    /// as one nanosecond.
+    ///
+    /// A callback ends its own timer by [`ControlFlow::Break`](std::ops::ControlFlow::Break):
+    ///
+    /// ```
+    /// # use std::ops::ControlFlow;
+    /// # use std::time::Duration;
+    /// # let mut sim = waterwheel::Sim::new(0, |_| {});
+    /// sim.reactor().every(Duration::from_secs(1), |cx| {
+    ///     *cx.state += 1;
+    ///     match *cx.state {
+    ///         3 => ControlFlow::Break(()),
+    ///         _ => ControlFlow::Continue(()),
+    ///     }
+    /// });
+    /// sim.advance(Duration::from_secs(10));
+    /// assert_eq!(*sim.state(), 3);
+    /// ```
     #[track_caller]
-    pub fn every<R>(
+    pub fn every<R: EveryOutcome>(
         &mut self,
         period: Duration,
         mut call: impl FnMut(&mut Cx<'_, S>) -> R + 'static,
@@ -63,7 +83,9 @@ impl<S: 'static> Reactor<S> {
                 call: TimerCall::Periodic {
                     period_nanos,
                     call: Box::new(move |cx| {
-                        call(cx);
+                        let (outcome, goes_on) = call(cx).into_parts();
+                        cx.reactor.note_outcome(outcome);
+                        goes_on
                     }),
                 },
             },
@@ -84,11 +106,12 @@ impl<S: 'static> Reactor<S> {
     /// Calls `call` in the next turn, before the poll. Ticks run in the order in which they were
     /// queued.
     #[track_caller]
-    pub fn next_tick<R>(&mut self, call: impl FnOnce(&mut Cx<'_, S>) -> R + 'static) {
+    pub fn next_tick<R: Outcome>(&mut self, call: impl FnOnce(&mut Cx<'_, S>) -> R + 'static) {
         self.ticks.push_back(QueuedTick {
             queued_at: Location::caller(),
             call: Box::new(move |cx| {
-                call(cx);
+                let outcome = call(cx);
+                cx.reactor.note_outcome(outcome);
             }),
         });
     }

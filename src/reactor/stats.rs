@@ -30,6 +30,8 @@ pub struct Stats {
     pub slow_consumers: u64,
     /// Panics caught in callbacks, and in `Drop` of values that they captured.
     pub panics: u64,
+    /// Errors that callbacks returned, without those that were the answer to a request.
+    pub callback_errors: u64,
     /// Callbacks that took longer than `slow_callback`.
     pub slow_callbacks: u64,
     /// TLS handshakes that arrived on a port without TLS.

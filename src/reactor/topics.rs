@@ -28,6 +28,7 @@ use std::sync::atomic::AtomicU64;
 
 use super::close::Sent;
 use super::id::ConnId;
+use super::outcome::{Outcome, Sealed};
 use super::reactor::Reactor;
 use crate::pubsub::{
     BodyKind, Encoded, Event, EventId, MembersChange, NameKind, Publication, TopicError, WireFormat,
@@ -41,6 +42,9 @@ pub struct Published {
     /// How many members' queues accepted it.
     pub delivered: usize,
 }
+
+impl Sealed for Published {}
+impl Outcome for Published {}
 
 impl<S: 'static> Reactor<S> {
     /// Publishes an event to the members of a topic and of the patterns that match it.

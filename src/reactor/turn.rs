@@ -207,7 +207,11 @@ impl<S: 'static> Running<S> {
                     // Before the call, so that the callback can cancel its own timer, and so that
                     // it goes on after a panic.
                     self.reactor.timers.reschedule(id, next);
-                    self.call(caller, |cx| call(cx));
+                    let mut goes_on = true;
+                    self.call(caller, |cx| goes_on = call(cx));
+                    if !goes_on {
+                        self.reactor.timers.cancel(id);
+                    }
                     // The callback was taken out for the call, and goes back if the timer still
                     // exists.
                     match self.reactor.timers.get_mut(id) {

@@ -1,10 +1,13 @@
 //! Answers to requests: status, headers, body.
 
+use std::any::Any;
 use std::borrow::Cow;
+use std::fmt;
 
 use crate::protocol::http::{self, ResponseHead, Status};
 use crate::reactor::close::{Close, CloseCause, Deadline, Sent};
 use crate::reactor::id::ConnId;
+use crate::reactor::outcome::{CallbackError, Outcome, Sealed};
 use crate::reactor::reactor::{Cx, Reactor};
 
 /// An answer to a request.
@@ -25,6 +28,13 @@ pub struct Reply {
     pub(crate) content_type: Cow<'static, str>,
     pub(crate) headers: Vec<(Cow<'static, str>, String)>,
     pub(crate) body: Cow<'static, [u8]>,
+}
+
+/// The status, such as `404 Not Found`.
+impl fmt::Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.status.fmt(f)
+    }
 }
 
 /// A header that must not be sent: its name or value could end the header line and begin another one (response
@@ -94,6 +104,21 @@ impl Reply {
         Reply::check_header(name, &value)?;
         self.headers.push((Cow::Borrowed(name), value));
         Ok(self)
+    }
+
+    /// The answer that a callback has returned as its error, or the error if it is none.
+    pub(crate) fn from_error(
+        error: Box<dyn CallbackError>,
+    ) -> Result<Reply, Box<dyn CallbackError>> {
+        let any: &dyn Any = &*error;
+        if let Some(status) = any.downcast_ref::<Status>() {
+            return Ok((*status).into());
+        }
+        if any.is::<Reply>() {
+            let any: Box<dyn Any> = error;
+            return Ok(*any.downcast().expect("its type was asked for"));
+        }
+        Err(error)
     }
 
     /// Adds headers that were checked before, or are constants.
@@ -184,6 +209,9 @@ pub struct Responder {
     pub(crate) request: u32,
 }
 
+impl Sealed for Responder {}
+impl Outcome for Responder {}
+
 impl Responder {
     /// The connection that the request came on.
     pub fn id(&self) -> ConnId {
@@ -211,14 +239,15 @@ impl<S: 'static> Reactor<S> {
     ///
     /// A client that only ends its side of the stream has not gone: it gets the answer. The kernel tells it
     /// apart from a client that has closed its socket only when bytes are written.
-    pub fn on_gone<R>(
+    pub fn on_gone<R: Outcome>(
         &mut self,
         responder: Responder,
         call: impl FnOnce(&mut Cx<'_, S>, &Close) -> R + 'static,
     ) {
         if self.is_pending(responder) {
             let call = Box::new(move |cx: &mut Cx<'_, S>, close: &Close| {
-                call(cx, close);
+                let outcome = call(cx, close);
+                cx.reactor.note_outcome(outcome);
             });
             self.add_on_gone(responder.id, call);
         }

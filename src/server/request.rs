@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use crate::protocol::http::{Headers, RequestHead, ResponseHead, Status, form};
+use crate::protocol::http::{Headers, Phase, RequestHead, ResponseHead, Status, form};
 use crate::reactor::close::{Deadline, Sent};
 use crate::reactor::id::ConnId;
+use crate::reactor::outcome::CallbackError;
 use crate::reactor::reactor::Reactor;
 use crate::reactor::transport::Peer;
 
@@ -186,6 +187,31 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
             self.reactor.mark_opened(id);
         }
         id
+    }
+
+    /// Answers with the error that the route's callback has returned: an answer as it is, any other
+    /// error with 500. A body that is being streamed is cut short, as by a panic.
+    #[cold]
+    pub(crate) fn answer_error(&mut self, error: Box<dyn CallbackError>) {
+        match self
+            .reactor
+            .exchange(self.id)
+            .map(|exchange| exchange.phase())
+        {
+            // Also after `reply_later`: the callback has changed its mind.
+            Some(Phase::Reply) => {
+                let reply = Reply::from_error(error).unwrap_or_else(|error| {
+                    self.reactor.note_error(&*error);
+                    Status::INTERNAL_SERVER_ERROR.into()
+                });
+                self.is_answered = true;
+                self.reactor.send_reply(self.id, reply);
+            }
+            // The request was answered before.
+            Some(Phase::Head | Phase::Body | Phase::End) => self.reactor.note_error(&*error),
+            // A streamed body, or an event stream.
+            Some(Phase::Stream) | None => self.reactor.fail_by_error(self.id, &*error),
+        }
     }
 
     /// Queues the head of an answer whose length is not known. Returns whether its body is chunked; `None` when

@@ -29,6 +29,7 @@ use crate::reactor::config::ConnectionOptions;
 use crate::reactor::connection::Connection;
 use crate::reactor::connection::table::FastMessages;
 use crate::reactor::id::ConnId;
+use crate::reactor::outcome::Outcome;
 use crate::reactor::protocol::Protocol;
 use crate::reactor::reactor::Reactor;
 use crate::reactor::reactor::{Cx, Handler, Received};
@@ -124,12 +125,16 @@ impl<S: 'static> Router<S> {
     ///
     /// `path` is made of literal segments, `:name` for one segment, and `*` at the end for the
     /// rest; routes are tried in the order they were added.
-    pub fn get<R>(&mut self, path: &str, call: impl FnMut(&mut Request<'_, '_, S>) -> R + 'static) {
+    pub fn get<R: Outcome>(
+        &mut self,
+        path: &str,
+        call: impl FnMut(&mut Request<'_, '_, S>) -> R + 'static,
+    ) {
         self.method("GET", path, call);
     }
 
     /// A route for POST; see [`get`](Self::get).
-    pub fn post<R>(
+    pub fn post<R: Outcome>(
         &mut self,
         path: &str,
         call: impl FnMut(&mut Request<'_, '_, S>) -> R + 'static,
@@ -139,14 +144,16 @@ impl<S: 'static> Router<S> {
 
     /// A route for one method, or for every one where `method` is `*`. Of several routes that fit,
     /// the one that was added first is taken.
-    pub fn method<R>(
+    pub fn method<R: Outcome>(
         &mut self,
         method: &'static str,
         path: &str,
         mut call: impl FnMut(&mut Request<'_, '_, S>) -> R + 'static,
     ) {
         let call: OnRequest<S> = Box::new(move |request| {
-            call(request);
+            if let Some(error) = call(request).into_error() {
+                request.answer_error(error);
+            }
         });
         self.routes.push(Route {
             pattern: Pattern::new(path),

@@ -6,6 +6,7 @@ use crate::reactor::close::{Close, CloseCause, Deadline, Sent};
 use crate::reactor::config::ConnectionOptions;
 use crate::reactor::connection::Connection;
 use crate::reactor::id::ConnId;
+use crate::reactor::outcome::Outcome;
 use crate::reactor::reactor::Reactor;
 use crate::reactor::reactor::{Cx, Handler};
 
@@ -49,7 +50,7 @@ pub struct StreamCallbacks<S> {
     on_close: Option<OnClose<S>>,
 }
 
-impl<S> StreamCallbacks<S> {
+impl<S: 'static> StreamCallbacks<S> {
     pub(crate) fn new(name: String, is_single: bool, options: ConnectionOptions) -> Self {
         StreamCallbacks {
             name,
@@ -69,39 +70,53 @@ impl<S> StreamCallbacks<S> {
     }
 
     /// The connection was accepted or made.
-    pub fn on_open<R>(&mut self, mut call: impl FnMut(&mut Stream<'_, S>) -> R + 'static) {
+    pub fn on_open<R: Outcome>(&mut self, mut call: impl FnMut(&mut Stream<'_, S>) -> R + 'static) {
         self.on_open = Some(Box::new(move |stream| {
-            call(stream);
+            let outcome = call(stream);
+            stream.reactor.end_if_error(stream.id, outcome);
         }));
     }
 
     /// Bytes came, in whatever pieces the network made of them.
-    pub fn on_data<R>(&mut self, mut call: impl FnMut(&mut Stream<'_, S>, &[u8]) -> R + 'static) {
+    pub fn on_data<R: Outcome>(
+        &mut self,
+        mut call: impl FnMut(&mut Stream<'_, S>, &[u8]) -> R + 'static,
+    ) {
         self.on_data = Some(Box::new(move |stream, bytes| {
-            call(stream, bytes);
+            let outcome = call(stream, bytes);
+            stream.reactor.end_if_error(stream.id, outcome);
         }));
     }
 
     /// The peer ended its side. Without this callback our side is ended too, after the queue is flushed. A
     /// callback may go on sending, and must close the stream itself.
-    pub fn on_end<R>(&mut self, mut call: impl FnMut(&mut Stream<'_, S>) -> R + 'static) {
+    pub fn on_end<R: Outcome>(&mut self, mut call: impl FnMut(&mut Stream<'_, S>) -> R + 'static) {
         self.on_end = Some(Box::new(move |stream| {
-            call(stream);
+            let outcome = call(stream);
+            stream.reactor.end_if_error(stream.id, outcome);
         }));
     }
 
     /// Called when the queue falls below the low watermark, if it was above the high one, or if the application
     /// paused reading while the queue was above the low one.
-    pub fn on_drain<R>(&mut self, mut call: impl FnMut(&mut Stream<'_, S>) -> R + 'static) {
+    pub fn on_drain<R: Outcome>(
+        &mut self,
+        mut call: impl FnMut(&mut Stream<'_, S>) -> R + 'static,
+    ) {
         self.on_drain = Some(Box::new(move |stream| {
-            call(stream);
+            let outcome = call(stream);
+            stream.reactor.end_if_error(stream.id, outcome);
         }));
     }
 
     /// The connection has ended, or could not be made. Once, and last.
-    pub fn on_close<R>(&mut self, mut call: impl FnMut(&mut Stream<'_, S>, &Close) -> R + 'static) {
+    pub fn on_close<R: Outcome>(
+        &mut self,
+        mut call: impl FnMut(&mut Stream<'_, S>, &Close) -> R + 'static,
+    ) {
         self.on_close = Some(Box::new(move |stream, close| {
-            call(stream, close);
+            let outcome = call(stream, close);
+            stream.reactor.end_if_error(stream.id, outcome);
         }));
     }
 }

@@ -26,6 +26,7 @@ use crate::reactor::config::ConnectionOptions;
 use crate::reactor::connection::Life;
 use crate::reactor::connection::table::{FastMessages, Heartbeat, deadline_nanos};
 use crate::reactor::id::ConnId;
+use crate::reactor::outcome::Outcome;
 use crate::reactor::protocol::Protocol;
 use crate::reactor::reactor::Reactor;
 use crate::reactor::reactor::{Cx, Received};
@@ -328,61 +329,77 @@ impl<S: 'static> WebSocketCallbacks<S> {
     }
 
     /// The handshake is done.
-    pub fn on_open<R>(
+    pub fn on_open<R: Outcome>(
         &mut self,
         mut call: impl FnMut(&mut Ws<'_, S>, &Handshake<'_>) -> R + 'static,
     ) {
         self.closures.on_open = Some(Box::new(move |ws, handshake| {
-            call(ws, handshake);
+            let outcome = call(ws, handshake);
+            ws.reactor.end_if_error(ws.id, outcome);
         }));
     }
 
     /// A whole message came.
-    pub fn on_message<R>(
+    pub fn on_message<R: Outcome>(
         &mut self,
         mut call: impl FnMut(&mut Ws<'_, S>, Message<'_>) -> R + 'static,
     ) {
         self.closures.on_message = Some(Box::new(move |ws, message| {
-            call(ws, message);
+            let outcome = call(ws, message);
+            ws.reactor.end_if_error(ws.id, outcome);
         }));
     }
 
     /// A ping came. It has been answered.
-    pub fn on_ping<R>(&mut self, mut call: impl FnMut(&mut Ws<'_, S>, &[u8]) -> R + 'static) {
+    pub fn on_ping<R: Outcome>(
+        &mut self,
+        mut call: impl FnMut(&mut Ws<'_, S>, &[u8]) -> R + 'static,
+    ) {
         self.closures.on_ping = Some(Box::new(move |ws, payload| {
-            call(ws, payload);
+            let outcome = call(ws, payload);
+            ws.reactor.end_if_error(ws.id, outcome);
         }));
     }
 
     /// A pong came.
-    pub fn on_pong<R>(&mut self, mut call: impl FnMut(&mut Ws<'_, S>, &[u8]) -> R + 'static) {
+    pub fn on_pong<R: Outcome>(
+        &mut self,
+        mut call: impl FnMut(&mut Ws<'_, S>, &[u8]) -> R + 'static,
+    ) {
         self.closures.on_pong = Some(Box::new(move |ws, payload| {
-            call(ws, payload);
+            let outcome = call(ws, payload);
+            ws.reactor.end_if_error(ws.id, outcome);
         }));
     }
 
     /// Called when the queue falls below the low watermark, if it was above the high one, or if the application
     /// paused reading while the queue was above the low one.
-    pub fn on_drain<R>(&mut self, mut call: impl FnMut(&mut Ws<'_, S>) -> R + 'static) {
+    pub fn on_drain<R: Outcome>(&mut self, mut call: impl FnMut(&mut Ws<'_, S>) -> R + 'static) {
         self.closures.on_drain = Some(Box::new(move |ws| {
-            call(ws);
+            let outcome = call(ws);
+            ws.reactor.end_if_error(ws.id, outcome);
         }));
     }
 
     /// The peer broke the protocol, a deadline passed or the transport failed; `on_close` follows.
-    pub fn on_error<R>(
+    pub fn on_error<R: Outcome>(
         &mut self,
         mut call: impl FnMut(&mut Ws<'_, S>, &CloseCause) -> R + 'static,
     ) {
         self.closures.on_error = Some(Box::new(move |ws, cause| {
-            call(ws, cause);
+            let outcome = call(ws, cause);
+            ws.reactor.end_if_error(ws.id, outcome);
         }));
     }
 
     /// The connection has ended. Once, and last.
-    pub fn on_close<R>(&mut self, mut call: impl FnMut(&mut Ws<'_, S>, &Close) -> R + 'static) {
+    pub fn on_close<R: Outcome>(
+        &mut self,
+        mut call: impl FnMut(&mut Ws<'_, S>, &Close) -> R + 'static,
+    ) {
         self.closures.on_close = Some(Box::new(move |ws, close| {
-            call(ws, close);
+            let outcome = call(ws, close);
+            ws.reactor.end_if_error(ws.id, outcome);
         }));
     }
 

@@ -126,7 +126,10 @@ pub(super) fn fail(rooms: &mut Rooms, connection: &mut Connection, cause: CloseC
     // A peer that broke the protocol is often in the middle of sending. Closing at once would reset
     // the connection and destroy the status that says why.
     connection.lingers = true;
-    if matches!(cause, CloseCause::SlowConsumer | CloseCause::Panicked) {
+    if matches!(
+        cause,
+        CloseCause::SlowConsumer | CloseCause::Panicked | CloseCause::CallbackError
+    ) {
         rooms.outbox.drop_oldest(&mut connection.output, 0);
     }
     queue_goodbye(rooms, connection, &goodbye);

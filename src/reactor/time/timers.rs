@@ -7,6 +7,8 @@
 
 use slab::Slab;
 
+use crate::reactor::outcome::{Outcome, Sealed};
+
 /// Names one timer, and no later timer. Stale when a timer of [`after`](crate::Reactor::after) has
 /// fired, or when it was cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -14,6 +16,9 @@ pub struct TimerId {
     index: u32,
     generation: u32,
 }
+
+impl Sealed for TimerId {}
+impl Outcome for TimerId {}
 
 struct Entry<T> {
     due: u64,
