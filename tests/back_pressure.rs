@@ -256,6 +256,38 @@ fn latest_per_key_takes_the_topic_of_a_publication_as_its_key() {
     assert!(texts.len() < 30, "{}", texts.len());
 }
 
+#[test]
+fn latest_per_key_drops_superseded_messages_before_the_only_one_of_a_key() {
+    const OPEN: u64 = 100;
+    for without_key in [false, true] {
+        let mut sim = room(Overflow::LatestPerKey);
+        let (stopped, id) = slow(&mut sim);
+        // Partly written, so no policy acts on it.
+        sim.reactor().send(id, message(0));
+        sim.settle();
+        let fits = HIGH / COUNTED_BYTES + 1;
+        sim.reactor().send_keyed(id, OPEN, "quiet");
+        while sim.reactor().queued_bytes(id) <= HIGH {
+            sim.reactor().send_keyed(id, 0, message(1));
+        }
+        let others = fits - 3;
+        for key in 1..=others {
+            match without_key {
+                true => sim.reactor().send(id, message(1 + key)),
+                false => sim.reactor().send_keyed(id, key as u64, message(1 + key)),
+            };
+        }
+        let texts = texts(&read_all(&mut sim, &stopped));
+        assert!(texts.contains(&"quiet".to_owned()), "{without_key}");
+        let kept = (1..=others + 1).map(message);
+        let kept: Vec<String> = [message(0), "quiet".to_owned()]
+            .into_iter()
+            .chain(kept)
+            .collect();
+        assert_eq!(texts, kept, "{without_key}");
+    }
+}
+
 // A dropped message is counted, and `send` reports it.
 #[test]
 fn latest_per_key_drops_the_oldest_for_a_message_without_a_key() {

@@ -27,9 +27,12 @@ pub enum Overflow {
     DropNewest,
     /// Drop queued messages, oldest first, until the queue is at the high watermark.
     DropOldest,
-    /// Keep only the latest message of each key: the new message takes the place of an older one of
-    /// its key. If there is none, drop the oldest. The key of a publication is its topic, the key
-    /// of a message is the argument of [`send_keyed`](crate::Reactor::send_keyed).
+    /// Keep only the latest message of each key. A queue that comes above its high watermark drops
+    /// the messages that a later one of their key supersedes. From then on a new message takes the
+    /// place of the older one of its key, until the queue is below its low watermark and half of the
+    /// high one. If there is no older one and no room, the oldest message is dropped. The key of a
+    /// publication is its topic, the key of a message is the argument of
+    /// [`send_keyed`](crate::Reactor::send_keyed).
     LatestPerKey,
 }
 

@@ -97,6 +97,17 @@ impl Output {
         self.flags |= FULL;
     }
 
+    /// Whether a message with a key takes the place of an older one.
+    pub(super) fn keeps_latest(&self) -> bool {
+        self.queue.keeps_latest()
+    }
+
+    /// Whether a policy has applied to the queue since it was last short.
+    #[inline]
+    pub(super) fn has_short_cuts(&self) -> bool {
+        self.queue.has_short_cuts()
+    }
+
     /// Takes the connection off the list of the next flush.
     pub(super) fn take_dirty(&mut self) -> bool {
         let was_dirty = self.flags & DIRTY != 0;
@@ -535,8 +546,14 @@ impl Outbox {
         output.queue.drop_oldest(&mut self.nodes, bytes)
     }
 
-    /// Puts `bytes` in the place of the last queued message with the same key. Returns how many
+    /// Keeps only the latest message of each key, until the queue is short again. Returns how many
     /// messages it dropped.
+    pub(super) fn keep_latest(&mut self, output: &mut Output) -> u64 {
+        output.queue.keep_latest(&mut self.nodes)
+    }
+
+    /// Puts `bytes` in the place of the queued message with the same key. Returns how many messages it
+    /// dropped.
     ///
     /// # Errors
     ///
@@ -611,8 +628,17 @@ impl Outbox {
         output: &mut Output,
         options: &ConnectionOptions,
     ) -> bool {
+        if output.flags & FULL == 0 && !output.has_short_cuts() {
+            return false;
+        }
         // With a low watermark above the high one, a full queue would be below it at once.
         let low_bytes = options.queue_low_bytes.min(options.queue_high_bytes);
+        // Half the high watermark at most: a queue that hovers around a low watermark which is as high
+        // would make its index again and again.
+        let short_bytes = low_bytes.min(options.queue_high_bytes / 2);
+        if output.queue.queued_bytes() <= short_bytes {
+            output.queue.drop_short_cuts();
+        }
         if output.flags & FULL == 0 || low_bytes < output.queue.queued_bytes() {
             return false;
         }

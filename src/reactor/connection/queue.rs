@@ -4,10 +4,18 @@
 //! thousand members allocates no list. A node is one message, or a run of bytes that no policy may
 //! drop. Its bytes are its own, or shared with every other member that a publication went to.
 //!
-//! Neighbours that may not be dropped are merged into runs. A peer that sends pings and does not read
-//! queues thousands of pongs. As a node each, they would have to be passed whenever a policy looks for
-//! a message to drop.
+//! The cost of a message to a full queue does not depend on the length of the queue:
+//!
+//! * Neighbours that may not be dropped are merged into runs. A peer that sends pings and does not
+//!   read queues thousands of pongs. As a node each, they would have to be passed whenever a policy
+//!   looks for a message to drop.
+//! * The queue remembers up to which node none may be dropped (`kept`), so a policy passes each node
+//!   once and not for each message.
+//! * A queue above its high watermark whose policy keeps the latest message of each key gets an index
+//!   from key to node, until it is short again. Making the index drops the superseded messages. From
+//!   then on the queue holds one message of each key, since a new one takes the place of the older.
 
+use std::collections::HashMap;
 use std::io::IoSlice;
 use std::rc::Rc;
 
@@ -75,9 +83,19 @@ pub(crate) struct Nodes {
     slab: Slab<Node>,
     /// The most nodes there were at one time since `take_most` was last called.
     most: usize,
+    /// How many nodes the policies have looked at.
+    #[cfg(test)]
+    visited: usize,
 }
 
 impl Nodes {
+    fn note_visited(&mut self) {
+        #[cfg(test)]
+        {
+            self.visited += 1;
+        }
+    }
+
     /// The most nodes there were at one time since this was last called.
     #[inline]
     pub(crate) fn take_most(&mut self) -> usize {
@@ -97,7 +115,17 @@ impl Nodes {
     }
 }
 
-/// One connection's queue: 24 bytes.
+/// Two short cuts of a queue to which a policy applies.
+#[derive(Debug)]
+struct ShortCuts {
+    /// No node from the head up to this one may be dropped. [`NONE`] when that is not known of the
+    /// head.
+    kept: u32,
+    /// The node of each key, while the queue keeps only the latest message of each.
+    by_key: Option<HashMap<u64, u32>>,
+}
+
+/// One connection's queue: 32 bytes.
 #[derive(Debug)]
 pub(crate) struct Queue {
     head: u32,
@@ -107,6 +135,32 @@ pub(crate) struct Queue {
     /// Bytes of all messages, with `QUEUED_MESSAGE_BYTES` for each, as the watermarks count them.
     /// The head node counts in full until the kernel has taken all of it.
     queued_bytes: usize,
+    /// Since a policy has applied to the queue. Boxed, because that is true of few connections.
+    short_cuts: Option<Box<ShortCuts>>,
+}
+
+impl ShortCuts {
+    #[cold]
+    fn note_pushed(&mut self, index: u32, rule: DropRule) {
+        if let Some(by_key) = &mut self.by_key
+            && let DropRule::ByKey(key) = rule
+        {
+            by_key.insert(key, index);
+        }
+    }
+
+    #[cold]
+    fn note_removed(&mut self, before: u32, index: u32, rule: DropRule) {
+        if self.kept == index {
+            self.kept = before;
+        }
+        if let Some(by_key) = &mut self.by_key
+            && let DropRule::ByKey(key) = rule
+            && by_key.get(&key) == Some(&index)
+        {
+            by_key.remove(&key);
+        }
+    }
 }
 
 impl Queue {
@@ -116,6 +170,7 @@ impl Queue {
             tail: NONE,
             written: 0,
             queued_bytes: 0,
+            short_cuts: None,
         }
     }
 
@@ -149,6 +204,9 @@ impl Queue {
             nodes.slab[self.tail as usize].next = index;
         }
         self.tail = index;
+        if let Some(short_cuts) = &mut self.short_cuts {
+            short_cuts.note_pushed(index, rule);
+        }
     }
 
     /// Appends bytes that no policy may drop to the node at this index, if that is such a node too and
@@ -239,6 +297,9 @@ impl Queue {
             taken -= left;
             self.written = 0;
             self.queued_bytes -= node.counted_bytes();
+            if let Some(short_cuts) = &mut self.short_cuts {
+                short_cuts.note_removed(NONE, self.head, node.rule);
+            }
             self.head = nodes.slab.remove(self.head as usize).next;
             if self.head == NONE {
                 self.tail = NONE;
@@ -248,6 +309,7 @@ impl Queue {
 
     /// Drops everything.
     pub(crate) fn clear(&mut self, nodes: &mut Nodes) {
+        self.short_cuts = None;
         while !self.is_empty() {
             self.pop(nodes);
         }
@@ -262,27 +324,99 @@ impl Queue {
     }
 
     fn drop_oldest_but(&mut self, nodes: &mut Nodes, bytes: usize, spared: u32) -> u64 {
-        let (mut dropped, mut before, mut index) = (0, NONE, self.head);
+        let mut dropped = 0;
+        let mut kept = self.short_cuts().kept;
+        let mut before = kept;
+        let mut index = self.after(nodes, before);
         while index != NONE && bytes < self.queued_bytes() {
+            nodes.note_visited();
             let node = &nodes.slab[index as usize];
-            if node.rule == DropRule::Never || index == spared || self.has_begun(index) {
+            if index == spared || node.rule == DropRule::Never || self.has_begun(index) {
+                if before == kept && index != spared {
+                    kept = index;
+                }
                 before = index;
-                index = node.next;
             } else {
                 self.drop_message(nodes, before, index);
-                index = self.after(nodes, before);
                 dropped += 1;
             }
+            index = self.after(nodes, before);
         }
+        self.short_cuts().kept = kept;
         dropped
     }
 
-    /// Puts `bytes` in the place of the last queued message with the same key and drops the others
-    /// of this key, so that no older one comes after it. If the new message is larger, the oldest
-    /// messages of other keys are dropped until the queue holds at most `high_bytes` and this one.
-    /// Returns how many messages were dropped.
+    fn short_cuts(&mut self) -> &mut ShortCuts {
+        self.short_cuts.get_or_insert_with(|| {
+            Box::new(ShortCuts {
+                kept: NONE,
+                by_key: None,
+            })
+        })
+    }
+
+    /// Whether a policy has applied to the queue since it was last short.
+    #[inline]
+    pub(crate) fn has_short_cuts(&self) -> bool {
+        self.short_cuts.is_some()
+    }
+
+    /// Forgets what only the policies need, because the queue is short again.
+    pub(crate) fn drop_short_cuts(&mut self) {
+        self.short_cuts = None;
+    }
+
+    /// Whether the queue keeps only the latest message of each key.
+    pub(crate) fn keeps_latest(&self) -> bool {
+        let short_cuts = self.short_cuts.as_ref();
+        short_cuts.is_some_and(|short_cuts| short_cuts.by_key.is_some())
+    }
+
+    /// Keeps only the latest message of each key, until
+    /// [`drop_short_cuts`](Self::drop_short_cuts) is called:
+    /// [`replace`](Self::replace) must be asked before a message with a key is pushed. Returns how many
+    /// messages it dropped, because a later one of their key is queued.
     ///
-    /// Linear in the queue. It is called only above the high watermark, for routes that chose it.
+    /// Linear in the queue when it begins to do so, and constant as long as it does.
+    pub(crate) fn keep_latest(&mut self, nodes: &mut Nodes) -> u64 {
+        if self.keeps_latest() {
+            return 0;
+        }
+        let mut by_key = HashMap::new();
+        let mut index = self.head;
+        while index != NONE {
+            nodes.note_visited();
+            let node = &nodes.slab[index as usize];
+            if let DropRule::ByKey(key) = node.rule {
+                by_key.insert(key, index);
+            }
+            index = node.next;
+        }
+        let (mut dropped, mut before, mut index) = (0, NONE, self.head);
+        while index != NONE {
+            nodes.note_visited();
+            let is_superseded = match nodes.slab[index as usize].rule {
+                DropRule::ByKey(key) => by_key.get(&key) != Some(&index),
+                DropRule::Allowed | DropRule::Never => false,
+            };
+            if is_superseded && !self.has_begun(index) {
+                self.drop_message(nodes, before, index);
+                dropped += 1;
+            } else {
+                before = index;
+            }
+            index = self.after(nodes, before);
+        }
+        self.short_cuts().by_key = Some(by_key);
+        dropped
+    }
+
+    /// Puts `bytes` in the place of the queued message with the same key. If the new message is larger,
+    /// the oldest messages of other keys are dropped until the queue holds at most `high_bytes` and this
+    /// one. Returns how many messages were dropped.
+    ///
+    /// Works while the queue [keeps the latest](Self::keep_latest). Passes runs that may not be dropped
+    /// only where the replaced message is the first that may be.
     ///
     /// # Errors
     ///
@@ -299,35 +433,21 @@ impl Queue {
         if bytes.as_slice().is_empty() {
             return Ok(0);
         }
-        let (mut dropped, mut before, mut index) = (0, NONE, self.head);
-        let mut found = None;
-        while index != NONE {
-            let node = &nodes.slab[index as usize];
-            let next = node.next;
-            if node.rule == DropRule::ByKey(key) && !self.has_begun(index) {
-                let earlier = found.replace((before, index));
-                if let Some((before_found, older)) = earlier {
-                    self.drop_message(nodes, before_found, older);
-                    dropped += 1;
-                    if self.after(nodes, before_found) == index {
-                        before = before_found;
-                        found = Some((before, index));
-                    }
-                }
-            }
-            before = index;
-            index = next;
-        }
-        let Some((_, index)) = found else {
+        let index = match self.short_cuts().by_key.as_ref() {
+            Some(by_key) => by_key.get(&key).copied(),
+            None => None,
+        };
+        let Some(index) = index.filter(|index| !self.has_begun(*index)) else {
             return Err(bytes);
         };
+        nodes.note_visited();
         let length = bytes.as_slice().len();
         let node = &mut nodes.slab[index as usize];
         self.queued_bytes -= node.bytes.as_slice().len();
         self.queued_bytes += length;
         node.bytes = bytes;
         let limit = high_bytes + length + QUEUED_MESSAGE_BYTES;
-        Ok(1 + dropped + self.drop_oldest_but(nodes, limit, index))
+        Ok(1 + self.drop_oldest_but(nodes, limit, index))
     }
 
     fn has_begun(&self, index: u32) -> bool {
@@ -368,6 +488,9 @@ impl Queue {
     fn unlink(&mut self, nodes: &mut Nodes, before: u32, index: u32) {
         let node = nodes.slab.remove(index as usize);
         self.queued_bytes -= node.counted_bytes();
+        if let Some(short_cuts) = &mut self.short_cuts {
+            short_cuts.note_removed(before, index, node.rule);
+        }
         if before == NONE {
             self.head = node.next;
         } else {
@@ -457,6 +580,7 @@ mod tests {
         let (mut nodes, mut queue) = (Nodes::default(), Queue::new());
         queue.push(&mut nodes, owned("a1"), DropRule::ByKey(1));
         queue.push(&mut nodes, owned("b1"), DropRule::ByKey(2));
+        assert_eq!(queue.keep_latest(&mut nodes), 0);
         assert_eq!(
             queue.replace(&mut nodes, 2, owned("b22"), HIGH).ok(),
             Some(1)
@@ -470,7 +594,7 @@ mod tests {
     }
 
     #[test]
-    fn the_latest_of_a_key_is_the_last_of_it() {
+    fn only_the_latest_of_each_key_is_kept() {
         let (mut nodes, mut queue) = (Nodes::default(), Queue::new());
         for (text, key) in [
             ("a1", 1),
@@ -482,37 +606,93 @@ mod tests {
         ] {
             queue.push(&mut nodes, owned(text), DropRule::ByKey(key));
         }
+        assert_eq!(queue.keep_latest(&mut nodes), 3);
+        assert_eq!(contents(&queue, &nodes), "a3c1b2");
         assert_eq!(
             queue.replace(&mut nodes, 1, owned("a4"), 1000).ok(),
-            Some(3)
+            Some(1)
         );
-        assert_eq!(contents(&queue, &nodes), "b1a4c1b2");
-        assert_eq!(
-            queue.replace(&mut nodes, 2, owned("b3"), 1000).ok(),
-            Some(2)
-        );
-        assert_eq!(contents(&queue, &nodes), "a4c1b3");
+        assert_eq!(contents(&queue, &nodes), "a4c1b2");
         // The head is partly written, so it cannot be replaced: the next is a second one of its key.
         queue.advance(&mut nodes, 1);
+        assert!(queue.replace(&mut nodes, 1, owned("a5"), 1000).is_err());
         queue.push(&mut nodes, owned("a5"), DropRule::ByKey(1));
         assert_eq!(
             queue.replace(&mut nodes, 1, owned("a6"), 1000).ok(),
             Some(1)
         );
-        assert_eq!(contents(&queue, &nodes), "4c1b3a6");
+        assert_eq!(contents(&queue, &nodes), "4c1b2a6");
         // A message without bytes is not queued, because it would never be written.
         assert_eq!(queue.replace(&mut nodes, 3, owned(""), 1000).ok(), Some(0));
-        assert_eq!(contents(&queue, &nodes), "4c1b3a6");
+        assert_eq!(contents(&queue, &nodes), "4c1b2a6");
         // Others are dropped for a larger one, but not the partly written head.
         assert_eq!(
             queue.replace(&mut nodes, 3, owned("large"), 0).ok(),
             Some(3)
         );
         assert_eq!(contents(&queue, &nodes), "4large");
+        assert!(queue.replace(&mut nodes, 2, owned("b3"), 1000).is_err());
         queue.push(&mut nodes, owned("!"), DropRule::Allowed);
         assert_eq!(contents(&queue, &nodes), "4large!");
         queue.clear(&mut nodes);
         assert_eq!((queue.queued_bytes(), nodes.len()), (0, 0));
+        assert!(!queue.keeps_latest());
+    }
+
+    /// How many nodes `act` looks at.
+    fn visited(nodes: &mut Nodes, act: impl FnOnce(&mut Nodes)) -> usize {
+        nodes.visited = 0;
+        act(nodes);
+        nodes.visited
+    }
+
+    // Otherwise clients that do not read would take the time of those that do.
+    #[test]
+    fn a_message_to_a_full_queue_costs_the_same_whatever_its_length() {
+        for count in [100, 10_000] {
+            let (mut nodes, mut queue) = (Nodes::default(), Queue::new());
+            for key in 0..count {
+                queue.push(&mut nodes, owned("x"), DropRule::ByKey(key));
+            }
+            let high_bytes = queue.queued_bytes();
+            assert_eq!(queue.keep_latest(&mut nodes), 0);
+            for (key, text) in [(0, "y"), (count / 2, "yy"), (count - 1, "yyyy")] {
+                let visited = visited(&mut nodes, |nodes| {
+                    assert_eq!(queue.keep_latest(nodes), 0);
+                    assert!(queue.replace(nodes, key, owned(text), high_bytes).is_ok());
+                });
+                assert!(visited <= 2, "{visited} nodes for key {key} of {count}");
+            }
+            for key in count..count + 50 {
+                let visited = visited(&mut nodes, |nodes| {
+                    assert!(queue.replace(nodes, key, owned("x"), high_bytes).is_err());
+                    queue.drop_oldest(nodes, high_bytes);
+                    queue.push(nodes, owned("x"), DropRule::ByKey(key));
+                });
+                assert!(visited <= 2, "{visited} nodes for a new key beside {count}");
+            }
+            queue.clear(&mut nodes);
+            // Behind as many runs that may not be dropped, of which each has its largest size.
+            let run = "r".repeat(RUN_BYTES_MAX);
+            for _ in 0..count {
+                queue.push(&mut nodes, owned(&run), DropRule::Never);
+            }
+            queue.push(&mut nodes, owned("x"), DropRule::Allowed);
+            let high_bytes = queue.queued_bytes();
+            let first = visited(&mut nodes, |nodes| {
+                assert_eq!(queue.drop_oldest(nodes, 0), 1);
+            });
+            assert_eq!(first, count as usize + 1);
+            for _ in 0..50 {
+                queue.push(&mut nodes, owned("x"), DropRule::Allowed);
+                queue.push(&mut nodes, owned("x"), DropRule::Allowed);
+                let visited = visited(&mut nodes, |nodes| {
+                    assert_eq!(queue.drop_oldest(nodes, high_bytes), 1);
+                });
+                assert!(visited <= 2, "{visited} nodes behind {count} runs");
+                assert_eq!(queue.drop_oldest(&mut nodes, 0), 1);
+            }
+        }
     }
 
     #[test]
@@ -552,58 +732,94 @@ mod tests {
         }
     }
 
-    fn drop_oldest_of_model(model: &mut Model) {
-        model.retain(|(_, rule, is_begun)| *rule == DropRule::Never || *is_begun);
+    fn is_droppable((_, rule, is_begun): &(String, DropRule, bool)) -> bool {
+        *rule != DropRule::Never && !is_begun
     }
 
-    fn replace_in_model(model: &mut Model, key: u64, text: &str) -> bool {
-        let is_older = |(_, rule, is_begun): &(String, DropRule, bool)| {
-            *rule == DropRule::ByKey(key) && !is_begun
-        };
-        let Some(last) = model.iter().rposition(is_older) else {
-            return false;
-        };
-        model[last].0 = text.to_owned();
+    fn drop_oldest_of_model(model: &mut Model, count: usize) {
+        for _ in 0..count {
+            if let Some(oldest) = model.iter().position(is_droppable) {
+                model.remove(oldest);
+            }
+        }
+    }
+
+    fn keep_latest_of_model(model: &mut Model) {
         let mut index = 0;
-        model.retain(|message| {
-            index += 1;
-            index - 1 == last || !is_older(message)
-        });
-        true
+        while index < model.len() {
+            let (_, rule, _) = &model[index];
+            let is_last = !model[index + 1..].iter().any(|(_, later, _)| later == rule);
+            if matches!(rule, DropRule::ByKey(_)) && is_droppable(&model[index]) && !is_last {
+                model.remove(index);
+            } else {
+                index += 1;
+            }
+        }
     }
 
-    // Runs change where messages lie in memory and must not change what leaves.
+    // Runs, the first node that may be dropped and the index of keys change the cost of a policy, and
+    // must not change what leaves.
     #[test]
     fn random_steps_leave_the_same_bytes_as_a_list_of_messages() {
-        for seed in 0..300 {
+        for seed in 0..500 {
             let mut random = StdRng::seed_from_u64(seed);
             let (mut nodes, mut queue) = (Nodes::default(), Queue::new());
             let mut model = Model::new();
             for step in 0..60 {
                 let text = format!("<{step}>");
-                let key = random.random_range(0..2);
-                match random.random_range(0..10) {
+                let key = random.random_range(0..3);
+                match random.random_range(0..12) {
                     0..7 => {
                         let rules = [DropRule::Never, DropRule::Allowed, DropRule::ByKey(key)];
                         let rule = rules[random.random_range(0..3)];
-                        queue.push(&mut nodes, owned(&text), rule);
-                        model.push((text, rule, false));
+                        if !queue.keeps_latest() || rule != DropRule::ByKey(key) {
+                            queue.push(&mut nodes, owned(&text), rule);
+                            model.push((text, rule, false));
+                        } else {
+                            let is_larger = random.random_range(0..3) == 0;
+                            let high_bytes = if is_larger { 0 } else { usize::MAX / 2 };
+                            let replaced = queue.replace(&mut nodes, key, owned(&text), high_bytes);
+                            let older = model.iter().position(|message| {
+                                message.1 == DropRule::ByKey(key) && is_droppable(message)
+                            });
+                            assert_eq!(replaced.is_ok(), older.is_some(), "seed {seed}");
+                            match older {
+                                Some(older) => {
+                                    model[older].0 = text.clone();
+                                    model.retain(|message| {
+                                        !is_larger || message.0 == text || !is_droppable(message)
+                                    });
+                                }
+                                None => {
+                                    queue.push(&mut nodes, owned(&text), rule);
+                                    model.push((text, rule, false));
+                                }
+                            }
+                        }
                     }
-                    7 => {
+                    7..9 => {
                         let length: usize = model.iter().map(|(text, ..)| text.len()).sum();
                         let taken = random.random_range(0..=length.min(12));
                         queue.advance(&mut nodes, taken);
                         advance_model(&mut model, taken);
                     }
-                    8 if random.random_range(0..3) == 0 => {
-                        queue.drop_oldest(&mut nodes, 0);
-                        drop_oldest_of_model(&mut model);
+                    9 => {
+                        let (bytes, count) = match random.random_range(0..6) {
+                            0 => (0, model.len()),
+                            _ => (queue.queued_bytes().saturating_sub(1), 1),
+                        };
+                        queue.drop_oldest(&mut nodes, bytes);
+                        drop_oldest_of_model(&mut model, count);
                     }
-                    _ => {
-                        let is_replaced = replace_in_model(&mut model, key, &text);
-                        let replaced = queue.replace(&mut nodes, key, owned(&text), usize::MAX / 2);
-                        assert_eq!(replaced.is_ok(), is_replaced, "seed {seed}");
+                    10 => {
+                        let before = model.len();
+                        if !queue.keeps_latest() {
+                            keep_latest_of_model(&mut model);
+                        }
+                        let dropped = queue.keep_latest(&mut nodes);
+                        assert_eq!(dropped as usize, before - model.len(), "seed {seed}");
                     }
+                    _ => queue.drop_short_cuts(),
                 }
                 let expected: String = model.iter().map(|(text, ..)| text.as_str()).collect();
                 assert_eq!(

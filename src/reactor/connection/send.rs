@@ -143,6 +143,7 @@ pub(super) fn publish(
     // The common case, a member that has room and is not being read, has a path of its own, which
     // is small enough to be inlined into the loop over the members.
     if outbox.is_corked(connection.id)
+        || connection.output.has_short_cuts()
         || options.queue_high_bytes < outbox.queued_bytes(connection.id, &connection.output)
     {
         return Some(publish_with_care(rooms, connection, bytes, key));
@@ -199,6 +200,15 @@ fn admit(rooms: &mut Rooms, connection: &mut Connection, rule: DropRule) -> Admi
         return Admission::Refused(Sent::Gone);
     }
     let high_bytes = connection.options(rooms).queue_high_bytes;
+    if let DropRule::ByKey(key) = rule
+        && connection.output.keeps_latest()
+    {
+        spill_cork(rooms, connection);
+        return match connection.life.takes_messages() {
+            true => Admission::Replaces { key },
+            false => Admission::Refused(Sent::Gone),
+        };
+    }
     if has_room(rooms, connection, high_bytes) {
         return Admission::Admitted;
     }
@@ -226,11 +236,15 @@ fn admit(rooms: &mut Rooms, connection: &mut Connection, rule: DropRule) -> Admi
             rooms.stats.dropped += 1;
             Admission::Refused(Sent::Full)
         }
-        Overflow::LatestPerKey => match rule {
-            DropRule::ByKey(key) => Admission::Replaces { key },
-            // A message without a key has no older one to replace.
-            DropRule::Allowed | DropRule::Never => make_room(rooms, connection, high_bytes),
-        },
+        Overflow::LatestPerKey => {
+            // Superseded messages go first: the only message of a quiet key is worth more.
+            rooms.stats.dropped += rooms.outbox.keep_latest(&mut connection.output);
+            match rule {
+                DropRule::ByKey(key) => Admission::Replaces { key },
+                // A message without a key has no older one to replace.
+                DropRule::Allowed | DropRule::Never => make_room(rooms, connection, high_bytes),
+            }
+        }
         Overflow::DropOldest => make_room(rooms, connection, high_bytes),
     }
 }
