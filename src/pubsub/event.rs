@@ -277,6 +277,9 @@ pub struct Publication<'a> {
     /// The value of the subscription by which a member gets it, for a wire format that uses values;
     /// otherwise zero.
     pub value: u32,
+    /// The pattern by which a member gets it, for a wire format that uses values. `None` where the
+    /// member is subscribed to the topic by its name.
+    pub pattern: Option<&'a str>,
 }
 
 fn to_base64(bytes: &[u8]) -> String {

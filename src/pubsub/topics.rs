@@ -160,6 +160,12 @@ pub enum MembersChange {
     Left,
 }
 
+/// The members of a topic, each with the value of its subscription.
+fn members_of(topic: &Topic) -> impl Iterator<Item = (u64, u32)> {
+    let entries = topic.members.as_slice().iter();
+    entries.map(|entry| (entry.member, entry.value))
+}
+
 /// A key of one of the two [`Names`], with which of them in the lowest bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct TopicKey(Key);
@@ -306,8 +312,8 @@ impl Topics {
         }
     }
 
-    /// The members that get what is published to a topic: its own, then those of each pattern that
-    /// matches.
+    /// The members that get what is published to a topic: its own, with `None`, then those of each
+    /// pattern that matches, with the pattern.
     ///
     /// A member comes once for the topic and once for each such pattern. To deliver once, the
     /// caller remembers with the member which publication it got last. The order is of no meaning.
@@ -317,19 +323,22 @@ impl Topics {
     ///
     /// Linear in the number of distinct patterns, which are few in practice; if they are not: index
     /// by literal prefix.
-    pub fn members(&self, topic: &str) -> impl Iterator<Item = (u64, u32)> {
+    pub fn members(
+        &self,
+        topic: &str,
+    ) -> impl Iterator<Item = (Option<&str>, impl Iterator<Item = (u64, u32)>)> {
         let exact = self.find(NameKind::Exact, topic);
         let by_pattern = self
             .patterns
             .topics
             .values()
             .filter(move |_| topic.len() <= TOPIC_BYTES_MAX)
-            .filter(move |it| pattern::matches(it.name.as_bytes(), topic.as_bytes()));
+            .filter(move |it| pattern::matches(it.name.as_bytes(), topic.as_bytes()))
+            .map(|it| (Some(&*it.name), it));
+        let exact = exact.into_iter().map(|it| (None, it));
         exact
-            .into_iter()
             .chain(by_pattern)
-            .flat_map(|topic| topic.members.as_slice())
-            .map(|entry| (entry.member, entry.value))
+            .map(|(pattern, topic)| (pattern, members_of(topic)))
     }
 
     /// Keeps account, from here on, of the names that get their first member and lose their last.
@@ -700,9 +709,12 @@ mod tests {
             assert!(list.is_empty());
         }
 
+        fn members_with_values(&self, topic: &str) -> impl Iterator<Item = (u64, u32)> {
+            self.topics.members(topic).flat_map(|(_, members)| members)
+        }
+
         fn members(&self, topic: &str) -> Vec<u64> {
-            self.topics
-                .members(topic)
+            self.members_with_values(topic)
                 .map(|(member, _)| member)
                 .collect()
         }
@@ -725,6 +737,9 @@ mod tests {
 
         let members = house.members("news.art");
         assert_eq!(members, [7, 9, 7, 8]);
+        let lists = house.topics.members("news.art");
+        let patterns: Vec<_> = lists.map(|(pattern, _)| pattern).collect();
+        assert_eq!(patterns, [None, Some("news.*"), Some("*")]);
         assert_eq!(house.members("news"), [8]);
         assert_eq!(
             house.members("news.*"),
@@ -757,7 +772,8 @@ mod tests {
         assert_eq!(house.topics.subscribe(1, list, "a", 3, MAX), Ok(true));
         let mut list = house.lists[&1];
         assert_eq!(house.topics.subscribe(1, &mut list, "a", 4, MAX), Ok(false));
-        assert_eq!(house.topics.members("a").collect::<Vec<_>>(), [(1, 3)]);
+        let members = house.members_with_values("a");
+        assert_eq!(members.collect::<Vec<_>>(), [(1, 3)]);
         assert_eq!(list, house.lists[&1]);
     }
 

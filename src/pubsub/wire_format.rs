@@ -174,7 +174,7 @@ const SCRATCH_BYTES_MAX: usize = 64 * 1024;
 
 struct Registered {
     name: &'static str,
-    /// Whether the body depends on the value of the subscription.
+    /// Whether the body depends on the subscription: its value, and whether it is by a pattern.
     uses_values: bool,
     encode: Encode,
 }
@@ -197,7 +197,7 @@ pub struct WireFormats {
     /// Of the publication that is being delivered. Empty between two publications.
     encodings: Vec<Encoding>,
     /// Where an encoding is in `encodings`, when there are more than [`SCAN_MAX`].
-    index: HashMap<(FramedFormat, u32), usize>,
+    index: HashMap<(FramedFormat, Origin), usize>,
 }
 
 impl WireFormats {
@@ -222,7 +222,8 @@ impl WireFormats {
     }
 
     /// As [`register`](Self::register), for a wire format whose body depends on
-    /// [`Publication::value`]. It is encoded once for each distinct value.
+    /// [`Publication::value`] or [`Publication::pattern`]. It is encoded once for each distinct
+    /// value of the members by name, and of those by each pattern.
     ///
     /// # Errors
     ///
@@ -267,12 +268,12 @@ impl WireFormats {
             .get(number.checked_sub(WireFormat::REGISTERED_FROM)?)
     }
 
-    fn find(&self, format: FramedFormat, value: u32) -> Option<&Encoding> {
+    fn find(&self, format: FramedFormat, origin: Origin) -> Option<&Encoding> {
         if self.encodings.len() <= SCAN_MAX {
             let mut encodings = self.encodings.iter();
-            return encodings.find(|it| it.format == format && it.value == value);
+            return encodings.find(|it| it.format == format && it.origin == origin);
         }
-        let index = self.index.get(&(format, value))?;
+        let index = self.index.get(&(format, origin))?;
         self.encodings.get(*index)
     }
 
@@ -286,7 +287,7 @@ impl WireFormats {
             _ => count - 1,
         };
         for (index, it) in self.encodings.iter().enumerate().skip(first_new) {
-            self.index.insert((it.format, it.value), index);
+            self.index.insert((it.format, it.origin), index);
         }
     }
 
@@ -300,7 +301,12 @@ impl WireFormats {
     }
 
     /// The bytes in `format` for `publication`, of which there are none yet.
-    fn encode(&mut self, format: FramedFormat, publication: &Publication<'_>) -> Rc<[u8]> {
+    fn encode(
+        &mut self,
+        format: FramedFormat,
+        origin: Origin,
+        publication: &Publication<'_>,
+    ) -> Rc<[u8]> {
         let (wire_format, frame) = (format.wire_format(), format.frame());
         let mask = frame.new_mask();
         let mut scratch = std::mem::take(&mut self.scratch);
@@ -315,7 +321,7 @@ impl WireFormats {
             scratch.extend_from_slice(body);
             (kind, header_bytes)
         } else {
-            let kind = self.encode_body(wire_format, publication, &mut scratch);
+            let kind = self.encode_body(wire_format, origin, publication, &mut scratch);
             let body_bytes = scratch.len();
             frame.encode_header(kind, body_bytes, mask, &mut scratch);
             let header_bytes = scratch.len() - body_bytes;
@@ -333,7 +339,7 @@ impl WireFormats {
         self.scratch = scratch;
         self.add_encoding(Encoding {
             format,
-            value: publication.value,
+            origin,
             bytes: Rc::clone(&bytes),
             body,
             kind,
@@ -346,13 +352,14 @@ impl WireFormats {
     fn encode_body(
         &self,
         wire_format: WireFormat,
+        origin: Origin,
         publication: &Publication<'_>,
         out: &mut Vec<u8>,
     ) -> BodyKind {
         let mut others = Frame::ALL
             .iter()
             .map(|frame| FramedFormat::new(wire_format, *frame));
-        let Some(other) = others.find_map(|format| self.find(format, publication.value)) else {
+        let Some(other) = others.find_map(|format| self.find(format, origin)) else {
             return match self.registered(wire_format) {
                 Some(registered) => (registered.encode)(publication, out),
                 None if wire_format == WireFormat::EVENT_STREAM => {
@@ -370,12 +377,20 @@ impl WireFormats {
     }
 }
 
+/// The part of a subscription that a body depends on. All zero where the wire format does not use
+/// values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+struct Origin {
+    value: u32,
+    /// The patterns of one publication are counted from 1. Zero: a subscription by name.
+    pattern_number: u32,
+}
+
 /// The bytes of a publication in one wire format and one frame.
 #[derive(Debug)]
 struct Encoding {
     format: FramedFormat,
-    /// Zero where the wire format does not use values.
-    value: u32,
+    origin: Origin,
     bytes: Rc<[u8]>,
     /// Where in `bytes` the body is.
     body: Range<usize>,
@@ -391,6 +406,9 @@ struct Encoding {
 pub struct Encoded<'p> {
     wire_formats: &'p mut WireFormats,
     publication: Publication<'p>,
+    /// The pattern of the members that are visited now, and its number.
+    pattern: Option<&'p str>,
+    pattern_number: u32,
     /// The wire format of the last member. Most members of a topic have the same one.
     /// As a number, zero before the first: an `Option` is compared in twice as many steps.
     last_format: u16,
@@ -404,10 +422,20 @@ impl<'p> Encoded<'p> {
         Encoded {
             wire_formats,
             publication,
+            pattern: None,
+            pattern_number: 0,
             last_format: 0,
             last_value: 0,
             last_bytes: None,
         }
+    }
+
+    /// From now on [`get`](Self::get) is for members that are subscribed by this pattern, another one
+    /// than before.
+    pub fn set_pattern(&mut self, pattern: &'p str) {
+        self.pattern = Some(pattern);
+        self.pattern_number += 1;
+        self.last_format = 0;
     }
 
     /// The bytes in this format for a subscription with this value, shared with all members that
@@ -427,11 +455,23 @@ impl<'p> Encoded<'p> {
     fn find_or_encode(&mut self, format: FramedFormat, value: u32) -> Rc<[u8]> {
         let registered = self.wire_formats.registered(format.wire_format());
         let uses_values = registered.is_some_and(|it| it.uses_values);
-        self.publication.value = if uses_values { value } else { 0 };
-        let found = self.wire_formats.find(format, self.publication.value);
-        let bytes = match found {
+        let (origin, pattern) = if uses_values {
+            let pattern_number = self.pattern_number;
+            let origin = Origin {
+                value,
+                pattern_number,
+            };
+            (origin, self.pattern)
+        } else {
+            (Origin::default(), None)
+        };
+        let bytes = match self.wire_formats.find(format, origin) {
             Some(found) => Rc::clone(&found.bytes),
-            None => self.wire_formats.encode(format, &self.publication),
+            None => {
+                self.publication.value = origin.value;
+                self.publication.pattern = pattern;
+                self.wire_formats.encode(format, origin, &self.publication)
+            }
         };
         self.last_format = format.0.get();
         self.last_value = value;
@@ -488,6 +528,7 @@ mod tests {
             id: ID,
             event,
             value: 0,
+            pattern: None,
         }
     }
 
@@ -764,6 +805,36 @@ mod tests {
             assert!(wire_formats.encodings.capacity() <= SCAN_MAX);
             assert_eq!(wire_formats.index.capacity(), 0);
         }
+    }
+
+    #[test]
+    fn format_that_uses_values_is_encoded_once_for_each_pattern() {
+        let encode = |publication: &Publication<'_>, out: &mut Vec<u8>| {
+            ENCODED.set(ENCODED.get() + 1);
+            let _ = write!(out, "{:?}", publication.pattern);
+            BodyKind::Text
+        };
+        let mut wire_formats = WireFormats::new();
+        let with = wire_formats.register_with_values("with", encode).unwrap();
+        let without = wire_formats.register("without", encode).unwrap();
+        let with = FramedFormat::new(with, Frame::Bare);
+        let without = FramedFormat::new(without, Frame::Bare);
+        let patterns: Vec<_> = (0..SCAN_MAX * 2).map(|n| format!("{n}*")).collect();
+        let before = ENCODED.get();
+        let event = Event::message("");
+        let mut encoded = Encoded::new(&mut wire_formats, publication(&event));
+        for _ in 0..2 {
+            assert_eq!(*encoded.get(with, 0), *b"None");
+        }
+        for pattern in &patterns {
+            encoded.set_pattern(pattern);
+            for _ in 0..2 {
+                let expected = format!("Some({pattern:?})");
+                assert_eq!(*encoded.get(with, 0), *expected.as_bytes());
+                assert_eq!(*encoded.get(without, 0), *b"None");
+            }
+        }
+        assert_eq!(ENCODED.get() - before, patterns.len() + 2);
     }
 
     #[test]

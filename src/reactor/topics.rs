@@ -27,6 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use super::close::Sent;
+use super::connection::table::Table;
 use super::id::ConnId;
 use super::outcome::{Outcome, Sealed};
 use super::reactor::Reactor;
@@ -102,6 +103,7 @@ impl<S: 'static> Reactor<S> {
             id,
             event,
             value: 0,
+            pattern: None,
         };
         let key = self.hasher.hash_one(topic);
         // From one on: zero is the mark of a connection that got no publication yet.
@@ -116,19 +118,23 @@ impl<S: 'static> Reactor<S> {
             wire_formats,
             ..
         } = self;
-        let mut encoded = Encoded::new(wire_formats, publication);
-        let (mut delivered, mut visited) = (0, 0);
-        let (delivered_count, visited_count) = (&mut delivered, &mut visited);
-        // `for_each` visits one list after the other; a `for` loop would ask at each member which
-        // list it is in. The closure owns its values, which saves a pointer for each.
-        topics.members(topic).for_each(move |(member, value)| {
-            let member = ConnId::from_bits(member);
-            let encode = |format| encoded.get(format, value);
-            *visited_count += 1;
-            if table.publish(member, mark, key, encode) == Some(Sent::Queued) {
-                *delivered_count += 1;
+        let mut delivery = Delivery {
+            table,
+            encoded: Encoded::new(wire_formats, publication),
+            mark,
+            key,
+            delivered: 0,
+            visited: 0,
+        };
+        // `for_each` runs without asking at each member whether there is another list.
+        for (pattern, members) in topics.members(topic) {
+            if let Some(pattern) = pattern {
+                delivery.encoded.set_pattern(pattern);
             }
-        });
+            members.for_each(|(member, value)| delivery.deliver_to(member, value));
+        }
+        let (delivered, visited) = (delivery.delivered, delivery.visited);
+        drop(delivery);
         self.table.stats_mut().deliveries += delivered as u64;
         // A member whose full queue refuses the publication takes as long as one that gets it.
         let steps = visited / 8 + self.topics.pattern_count();
@@ -251,8 +257,9 @@ impl<S: 'static> Reactor<S> {
     }
 
     /// As [`register_wire_format`](Self::register_wire_format), for a wire format whose bodies depend
-    /// on the [value](Self::subscribe_with_value) of the subscription. A publication is encoded once
-    /// for each distinct value.
+    /// on the subscription: its [value](Self::subscribe_with_value), or the pattern by which it is
+    /// made, [`Publication::pattern`]. A publication is encoded once for each distinct value of the
+    /// members by name, and of those by each pattern.
     ///
     /// # Errors
     ///
@@ -286,6 +293,30 @@ impl<S: 'static> Reactor<S> {
     /// Returns the run of the sequence that ids of publications belong to; see [`EventId::epoch`].
     pub fn epoch(&self) -> u64 {
         self.sequence.epoch()
+    }
+}
+
+/// One publication while its members are visited. It owns what each visit needs, so that a visit
+/// follows one pointer.
+struct Delivery<'p> {
+    table: &'p mut Table,
+    encoded: Encoded<'p>,
+    mark: u64,
+    key: u64,
+    delivered: usize,
+    visited: usize,
+}
+
+impl Delivery<'_> {
+    #[inline]
+    fn deliver_to(&mut self, member: u64, value: u32) {
+        self.visited += 1;
+        let Delivery { table, encoded, .. } = self;
+        let encode = |format| encoded.get(format, value);
+        let id = ConnId::from_bits(member);
+        if table.publish(id, self.mark, self.key, encode) == Some(Sent::Queued) {
+            self.delivered += 1;
+        }
     }
 }
 

@@ -59,6 +59,31 @@ fn the_envelope_subscribes_publishes_and_unsubscribes() {
     assert!(values(&socket).is_empty());
 }
 
+// A client had to compare topics with its patterns itself, by the rules of Redis.
+#[test]
+fn a_message_names_the_pattern_by_which_it_came() {
+    let mut sim = open();
+    let by_pattern = subscribed(&mut sim, "p.*");
+    let by_other = subscribed(&mut sim, "p.[a\"]");
+    let by_both = subscribed(&mut sim, "p.a");
+    say(&mut sim, &by_both, json!({"subscribe": "p.*"}));
+    let named = ask(&mut sim, &post("/publish?topic=p.a&event=e", "x"));
+    assert_eq!(published(&named), (1, 3));
+    let envelope = |by: Option<&str>| {
+        let mut value = json!({"topic": "p.a", "id": "1:1", "event": "e", "data": "x"});
+        if let Some(by) = by {
+            value["by"] = json!(by);
+        }
+        value
+    };
+    assert_eq!(values(&by_pattern), [envelope(Some("p.*"))]);
+    assert_eq!(values(&by_other), [envelope(Some("p.[a\"]"))]);
+    assert_eq!(values(&by_both), [envelope(None)]);
+    say(&mut sim, &by_both, json!({"unsubscribe": "p.a"}));
+    publish(&mut sim, "p.a", "y");
+    assert_eq!(values(&by_both)[0]["by"], "p.*");
+}
+
 #[test]
 fn the_envelope_answers_invalid_commands_with_an_error() {
     let mut sim = open();

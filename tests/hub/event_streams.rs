@@ -1,7 +1,7 @@
 //! Event streams of topics and patterns.
 
 use crate::support::{answer, get, post};
-use crate::{Reader, ask, open, publish};
+use crate::{Reader, ask, open, publish, with};
 
 #[test]
 fn an_event_stream_takes_several_topics_and_patterns() {
@@ -28,6 +28,31 @@ fn an_event_stream_takes_several_topics_and_patterns() {
     );
 }
 
+// With several topics nothing said which one an event was of.
+#[test]
+fn an_event_stream_has_the_envelope_as_data_on_request() {
+    let mut sim = open();
+    let mut reader = Reader::open(&mut sim, "/events?topic=a&topic=b.*&envelope=1");
+    let mut bare = Reader::open(&mut sim, "/events?topic=a&envelope=0");
+    let value = "{\"n\": 1,\n\"m\":[]}";
+    let request = post("/publish?topic=a&topic=b.x&event=sum", value);
+    let answered = ask(&mut sim, &with(&request, "Content-Type: application/json"));
+    assert_eq!(answered.status, 200, "{}", answered.text());
+    // The name is in the envelope alone: an EventSource hides events with a name of their own.
+    let expected = concat!(
+        ":\n\n",
+        "id: 1:1\n",
+        "data: {\"topic\":\"a\",\"id\":\"1:1\",\"event\":\"sum\",\"data\":{\"n\": 1,\n",
+        "data: \"m\":[]}}\n\n",
+        "id: 1:2\n",
+        "data: {\"topic\":\"b.x\",\"id\":\"1:2\",\"event\":\"sum\",\"by\":\"b.*\",\"data\":{\"n\": 1,\n",
+        "data: \"m\":[]}}\n\n",
+    );
+    assert_eq!(reader.text(), expected);
+    let expected = ":\n\nid: 1:1\nevent: sum\ndata: {\"n\": 1,\ndata: \"m\":[]}\n\n";
+    assert_eq!(bare.text(), expected);
+}
+
 #[test]
 fn an_event_stream_without_topics_is_refused() {
     let mut sim = open();
@@ -38,6 +63,8 @@ fn an_event_stream_without_topics_is_refused() {
         "/events?topic=a&topic=",
         "/events?topic=a%0Ab",
         "/events?topic=%ff",
+        "/events?topic=a&topic=%ff",
+        "/events?topic=a&envelope=yes",
     ] {
         let refused = ask(&mut sim, &get(target));
         assert_eq!(refused.status, 400, "{target}");

@@ -2,7 +2,7 @@
 //!
 //! From the client: `{"subscribe":"t"}`, `{"unsubscribe":"t"}`, `{"publish":"t","data":...}` with
 //! an optional `"event"`, `{"auth":"TOKEN"}`. From the server: `{"topic":"t","id":"...","data":...}`
-//! with `"event"` where there is one, `{"subscribed":"t"}`, `{"error":"...","about":...}`.
+//! with `"event"` where there is one and `"by":"PATTERN"` where it came by a pattern only, `{"subscribed":"t"}`, `{"error":"...","about":...}`.
 
 use std::fmt;
 
@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 
 use crate::hub::client::{Client, Refusal};
 use crate::hub::json::{self, push_string, quote};
+use crate::protocol::event_stream;
 use crate::pubsub::{BodyKind, Payload, Publication};
 use crate::reactor::reactor::Reactor;
 use crate::reactor::remote::ReactorEnded;
@@ -206,7 +207,7 @@ impl Visitor<'_> for NameVisitor {
     }
 }
 
-/// Appends a publication as one frame.
+/// Appends a publication. The wire format uses values, because the envelope names the pattern.
 pub(crate) fn encode(publication: &Publication<'_>, out: &mut Vec<u8>) -> BodyKind {
     let payload = publication.event.payload();
     out.reserve(64 + payload.as_bytes().len());
@@ -217,6 +218,10 @@ pub(crate) fn encode(publication: &Publication<'_>, out: &mut Vec<u8>) -> BodyKi
         out.extend_from_slice(b",\"event\":");
         push_string(name, out);
     }
+    if let Some(pattern) = publication.pattern {
+        out.extend_from_slice(b",\"by\":");
+        push_string(pattern, out);
+    }
     out.extend_from_slice(b",\"data\":");
     match payload {
         Payload::Json(value) => out.extend_from_slice(value.as_bytes()),
@@ -224,6 +229,19 @@ pub(crate) fn encode(publication: &Publication<'_>, out: &mut Vec<u8>) -> BodyKi
     }
     out.push(b'}');
     BodyKind::Text
+}
+
+/// Appends a publication as an event of an event stream, with the envelope as its data.
+///
+/// The event has no name of its own, because an `EventSource` hands events with a name only to
+/// listeners of that name. The envelope has the name.
+pub(crate) fn encode_event(publication: &Publication<'_>, out: &mut Vec<u8>) -> BodyKind {
+    let mut envelope = Vec::new();
+    let kind = encode(publication, &mut envelope);
+    let envelope = str::from_utf8(&envelope).expect("JSON is UTF-8");
+    out.extend_from_slice(format!("id: {}\n", publication.id).as_bytes());
+    event_stream::encode(None, None, envelope, out).expect("there is no name and no id to refuse");
+    kind
 }
 
 /// `{"subscribed":"t"}`.

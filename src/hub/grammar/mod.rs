@@ -52,7 +52,7 @@ impl Grammar {
         match self {
             Grammar::Plain => Ok(None),
             Grammar::Envelope => reactor
-                .register_wire_format(envelope::SUBPROTOCOL, envelope::encode)
+                .register_wire_format_with_values(envelope::SUBPROTOCOL, envelope::encode)
                 .map(Some),
         }
     }
