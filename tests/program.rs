@@ -532,10 +532,108 @@ fn an_empty_token_in_the_environment_counts_as_unset() {
     assert_eq!(answer.0, 200, "{}", answer.1);
 }
 
+// The token stood in the command line, which other users of the machine can see, and HUP ended the
+// hub without a goodbye.
+#[test]
+fn tokens_of_a_file_are_read_again_on_hup() {
+    let path = std::env::temp_dir().join(format!("waterwheel-tokens-{}", std::process::id()));
+    std::fs::write(&path, "# since May\n\nfirst-secret\n  second-secret\n").unwrap();
+    let words = ["--publish-token-file", path.to_str().unwrap()];
+    let server = Server::start(&[&words[..], &["--log-format", "json"]].concat());
+    let mut http = Http::new(server.connect());
+    let mut status_with = |token: &str| {
+        let target = format!("/publish?topic=a&token={token}");
+        http.request("POST", &target, b"hi").0
+    };
+    let statuses = ["first-secret", "second-secret", "since", "%23"].map(&mut status_with);
+    assert_eq!(statuses, [200, 200, 401, 401]);
+    std::fs::write(&path, "third-secret\n").unwrap();
+    server.signal("-HUP");
+    while status_with("third-secret") == 401 {
+        thread::yield_now();
+    }
+    assert_eq!(status_with("first-secret"), 401);
+    server.terminate();
+    let (status, log) = server.ended();
+    std::fs::remove_file(&path).unwrap();
+    assert!(status.success(), "{log}");
+    assert!(
+        log.contains("HUP: read 1 token from") && !log.contains("secret"),
+        "{log}"
+    );
+    for line in log.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let time = line["time"].as_str().unwrap();
+        assert!(
+            time.len() == "2026-11-21T19:45:27.123Z".len() && time.ends_with('Z'),
+            "{line}"
+        );
+        assert!(
+            line["level"].is_string() && line["message"].is_string(),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn hup_without_files_says_so_and_the_hub_goes_on() {
+    let mut server = Server::start(&["--drain-window", "0"]);
+    server.signal("-HUP");
+    let mut lines = BufReader::new(server.child.stderr.take().unwrap()).lines();
+    let told = lines.find(|line| line.as_ref().unwrap().contains("HUP: there is no file"));
+    // The time stands in front.
+    assert!(told.unwrap().unwrap().starts_with("20"));
+    assert_eq!(
+        Http::new(server.connect())
+            .request("GET", "/healthz", b"")
+            .0,
+        200
+    );
+}
+
+#[test]
+fn a_token_file_without_a_token_is_reported() {
+    for (text, named) in [("# none\n", "no token in it"), ("two words\n", "line 1")] {
+        let path = std::env::temp_dir().join(format!("waterwheel-none-{}", std::process::id()));
+        std::fs::write(&path, text).unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_waterwheel"))
+            .args(["--listen", "127.0.0.1:0", "--publish-token-file"])
+            .arg(&path)
+            .output()
+            .unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            error.contains("--publish-token-file") && error.contains(named),
+            "{error}"
+        );
+        assert!(
+            !error.contains("two words") && output.stdout.is_empty(),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_unix_socket_has_the_permissions_that_were_asked_for() {
+    use std::os::unix::fs::PermissionsExt;
+    let path = std::env::temp_dir().join(format!("waterwheel-mode-{}.sock", std::process::id()));
+    let listen = format!("unix:{}", path.display());
+    let _server = Server::start(&["--listen", &listen, "--unix-mode", "660"]);
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o660);
+}
+
 #[test]
 fn invalid_arguments_are_named_with_exit_code_2() {
     for (words, named) in [
-        (&["--lissen", "x"][..], "--lissen"),
+        (&["--lissen", "x"][..], "did you mean --listen?"),
+        (&["--listen", "http://127.0.0.1:1"], "leave out"),
+        (&["--open", "--publish-token", "t"], "leave one of them out"),
+        (&["--allow-origin", "https://a.example:443"], "leave out"),
+        (&["doctor", "--conections", "1"], "--connections?"),
+        (&["doctor", "--x"], "waterwheel doctor --help"),
         (&["--drain-window", "soon"], "soon"),
         (&["--max-connections", "0"], "--max-connections"),
         (&["echo", "--to", "nobody"], "nobody"),

@@ -7,11 +7,16 @@ use crate::server::reply::Reply;
 use crate::server::request::Request;
 use crate::session::websocket::Handshake;
 
+use super::tokens::{Tokens, equal_in_constant_time};
+
 /// The rights on one listener.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
-    /// The token that publishing and patterns need. `None`: no token is right.
+    /// The token that publishing and patterns need. `None`: none but [`tokens`](Self::tokens).
     pub token: Option<String>,
+    /// Further tokens, each of which is right. Unlike [`token`](Self::token) they may be replaced while
+    /// the hub runs.
+    pub tokens: Tokens,
     /// Anyone may publish and use patterns, with or without a token.
     pub open: bool,
     /// The origins whose pages may use the hub beside its own, such as `https://example.org`; the
@@ -36,13 +41,14 @@ impl Access {
         if self.open {
             return true;
         }
-        match (&self.token, token) {
-            (None, _) => self.is_loopback || self.is_unix,
-            (Some(_), None) => false,
-            (Some(expected), Some(token)) => {
-                equal_in_constant_time(expected.as_bytes(), token.as_bytes())
-            }
+        if self.token.is_none() && self.tokens.is_empty() {
+            return self.is_loopback || self.is_unix;
         }
+        let is_first = |given: &str| {
+            let expected = self.token.as_deref();
+            expected.is_some_and(|expected| equal_in_constant_time(expected, given))
+        };
+        token.is_some_and(|given| is_first(given) || self.tokens.contain(given))
     }
 
     /// The setting that log lines name to the operator as the way to allow an origin.
@@ -112,16 +118,6 @@ fn is_loopback_name(host: &str) -> bool {
         || name
             .parse::<std::net::IpAddr>()
             .is_ok_and(|address| address.is_loopback())
-}
-
-// The time this takes depends on the length of the expected token only, so that a token cannot be
-// guessed byte by byte.
-fn equal_in_constant_time(expected: &[u8], given: &[u8]) -> bool {
-    let mut difference = expected.len() ^ given.len();
-    for (index, byte) in expected.iter().enumerate() {
-        difference |= usize::from(byte ^ given.get(index).copied().unwrap_or(0));
-    }
-    std::hint::black_box(difference) == 0
 }
 
 /// The answer to a request that needs the token and does not have it.

@@ -28,7 +28,7 @@
 //                └─ client     what a grammar may do for its client; checks the rights
 //                    └─ publish
 //
-//   at the bottom: access (rights), subscribe (topic or pattern), json, group (several reactors)
+//   at the bottom: access (rights) and tokens, subscribe (topic or pattern), json, group (several reactors)
 //
 // A message on a WebSocket goes socket -> grammar -> client -> publish -> engine. Answers that come
 // in a later turn go to the closure that was handed to `publish`. Only `publish` asks which engine
@@ -60,6 +60,7 @@ mod page;
 mod publish;
 mod socket;
 mod subscribe;
+mod tokens;
 
 use std::rc::Rc;
 
@@ -76,6 +77,7 @@ use self::publish::Publisher;
 pub use self::access::Access;
 pub use self::grammar::envelope::SUBPROTOCOL;
 pub use self::group::{GroupSeat, Overloaded, ReactorGroup};
+pub use self::tokens::Tokens;
 
 /// Adds the hub's routes to a router.
 ///

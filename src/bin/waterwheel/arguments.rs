@@ -1,12 +1,15 @@
 //! The command line and the environment, parsed and checked.
 
 use std::env::VarError;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use lexopt::{Arg, Parser};
 use log::LevelFilter;
 
-use crate::values::{level, text};
+use crate::help;
+use crate::log_line::LogFormat;
+use crate::values::{address, level, log_format, origin, text, token, unix_mode};
 
 pub const HELP: &str = "\
 waterwheel: pushes backend changes to browsers
@@ -21,19 +24,25 @@ Options of serve:
                            [127.0.0.1:8080, or 0.0.0.0:$PORT where PORT is set]
   --publish-token TOKEN    require this token to publish and to subscribe to patterns
                            [$WATERWHEEL_PUBLISH_TOKEN]
+  --publish-token-file FILE
+                           as --publish-token, with a token a line, each of which is right; read
+                           again on HUP
   --open                   let everyone publish and subscribe to patterns without a token
   --drain-window SECONDS   after TERM or INT, close the connections over this time [10]
   --allow-origin ORIGIN    let pages of this origin use the hub, such as https://example.org;
                            may be given several times
   --max-connections N      accept at most this many [as many as descriptors allow]
   --reactors N             threads that share the connections, one for each core; Unix only [1]
+  --unix-mode MODE         permissions of the sockets of unix:PATH, such as 660 [as the umask says]
   --log LEVEL              off, error, warn, info, debug or trace [info]
+  --log-format text|json   how a log line looks [text]
 
 Options of echo:
   --listen ADDR            as for serve [127.0.0.1:9001]
   --to sender|all          send each message to its sender or to all clients [sender]
   --max-connections N      as for serve
   --log LEVEL              as for serve [warn]
+  --log-format text|json   as for serve [text]
 
 Options of doctor:
   --connections N          connections that the machine shall hold [1000000]
@@ -43,12 +52,11 @@ Options of doctor:
 
 #[derive(Debug, PartialEq)]
 pub enum Command {
-    Help,
+    /// The text to print.
+    Help(String),
     Version,
     Serve(Serve),
     Echo(Echo),
-    #[cfg(feature = "bench")]
-    BenchHelp,
     #[cfg(feature = "bench")]
     Bench(crate::bench::arguments::Bench),
     Doctor(Doctor),
@@ -58,12 +66,14 @@ pub enum Command {
 pub struct Serve {
     pub listen: Vec<String>,
     pub publish_token: Option<String>,
+    pub publish_token_file: Option<PathBuf>,
     pub open: bool,
     pub drain_window: Duration,
     pub allow_origin: Vec<String>,
     pub max_connections: Option<usize>,
     pub reactors: usize,
-    pub log: LevelFilter,
+    pub unix_mode: Option<u32>,
+    pub log: Log,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -71,7 +81,14 @@ pub struct Echo {
     pub listen: Vec<String>,
     pub to_all: bool,
     pub max_connections: Option<usize>,
-    pub log: LevelFilter,
+    pub log: Log,
+}
+
+/// How much is logged, and how a line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    pub level: LevelFilter,
+    pub format: LogFormat,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -97,6 +114,9 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
     let mut is_echo = None;
     let mut listen = Vec::new();
     let mut publish_token = None;
+    let mut publish_token_file = None;
+    let mut unix_mode_given = None;
+    let mut format = LogFormat::Text;
     let mut open = false;
     let mut to_all = false;
     let mut drain_window = Duration::from_secs(10);
@@ -107,7 +127,13 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
     while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
         let serves = is_echo != Some(true);
         match argument {
-            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
+            Arg::Long("help") | Arg::Short('h') => {
+                return Ok(Command::Help(match is_echo {
+                    None => HELP.to_owned(),
+                    Some(false) => help_of("serve"),
+                    Some(true) => help_of("echo"),
+                }));
+            }
             Arg::Long("version") | Arg::Short('V') => return Ok(Command::Version),
             Arg::Long("listen") => listen.push(address(&text(&mut parser, "--listen")?)?),
             Arg::Long("max-connections") => {
@@ -123,6 +149,15 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
                     text(&mut parser, "--publish-token")?,
                 )?)
             }
+            Arg::Long("publish-token-file") if serves => {
+                publish_token_file = Some(text(&mut parser, "--publish-token-file")?.into())
+            }
+            Arg::Long("unix-mode") if serves => {
+                unix_mode_given = Some(unix_mode(&text(&mut parser, "--unix-mode")?)?)
+            }
+            Arg::Long("log-format") => {
+                format = log_format(&text(&mut parser, "--log-format")?)?;
+            }
             Arg::Long("open") if serves => open = true,
             Arg::Long("drain-window") if serves => {
                 drain_window = seconds(&text(&mut parser, "--drain-window")?)?
@@ -136,8 +171,11 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
             Arg::Long("to") if !serves => to_all = to(&text(&mut parser, "--to")?)?,
             #[cfg(feature = "bench")]
             Arg::Value(word) if is_echo.is_none() && word == "bench" => {
-                let bench = crate::bench::arguments::parse(&mut parser)?;
-                return Ok(bench.map_or(Command::BenchHelp, Command::Bench));
+                use crate::bench::arguments::{Parsed, parse};
+                return Ok(match parse(&mut parser)? {
+                    Parsed::Help(text) => Command::Help(text),
+                    Parsed::Bench(bench) => Command::Bench(bench),
+                });
             }
             Arg::Value(word) if is_echo.is_none() && word == "doctor" => {
                 return doctor(&mut parser);
@@ -147,13 +185,20 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
                     Some("serve") => false,
                     Some("echo") => true,
                     _ => {
-                        return Err(format!(
-                            "{word:?} is not a command; expected serve, echo, bench or doctor"
-                        ));
+                        let given = word.to_string_lossy();
+                        return Err(match help::suggestion("", &given, COMMANDS) {
+                            none if none.is_empty() => format!(
+                                "{word:?} is not a command; expected serve, echo, bench or doctor"
+                            ),
+                            suggestion => format!("{word:?} is not a command{suggestion}"),
+                        });
                     }
                 });
             }
-            other => return Err(other.unexpected().to_string()),
+            other => {
+                let command = if serves { "serve" } else { "echo" };
+                return Err(unexpected(command, &other));
+            }
         }
     }
     if is_echo == Some(true) {
@@ -164,7 +209,10 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
             listen,
             to_all,
             max_connections,
-            log: log.unwrap_or(LevelFilter::Warn),
+            log: Log {
+                level: log.unwrap_or(LevelFilter::Warn),
+                format,
+            },
         }));
     }
     if listen.is_empty() {
@@ -175,10 +223,24 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
             "--reactors {reactors}: a Unix socket cannot be shared, and there is no other listener"
         ));
     }
+    let mut token_option = "--publish-token";
     if publish_token.is_none()
+        && publish_token_file.is_none()
         && let Some(given) = environment("WATERWHEEL_PUBLISH_TOKEN")?
     {
-        publish_token = Some(token("WATERWHEEL_PUBLISH_TOKEN", given)?);
+        token_option = "WATERWHEEL_PUBLISH_TOKEN";
+        publish_token = Some(token(token_option, given)?);
+    }
+    if open && (publish_token.is_some() || publish_token_file.is_some()) {
+        return Err(format!(
+            "--open lets everyone publish without a token, so {token_option} would protect nothing: \
+             leave one of them out"
+        ));
+    }
+    if unix_mode_given.is_some() && !listen.iter().any(|address| address.starts_with("unix:")) {
+        return Err(
+            "--unix-mode is for a Unix socket, and there is no --listen unix:PATH".to_owned(),
+        );
     }
     if let Some(connections) = max_connections.filter(|count| *count < reactors) {
         return Err(format!(
@@ -188,13 +250,51 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
     Ok(Command::Serve(Serve {
         listen,
         publish_token,
+        publish_token_file,
         open,
         drain_window,
         allow_origin,
         max_connections,
         reactors,
-        log: log.unwrap_or(LevelFilter::Info),
+        unix_mode: unix_mode_given,
+        log: Log {
+            level: log.unwrap_or(LevelFilter::Info),
+            format,
+        },
     }))
+}
+
+/// The commands of the program.
+const COMMANDS: [&str; 4] = ["serve", "echo", "bench", "doctor"];
+
+/// The help of one command.
+fn help_of(command: &str) -> String {
+    help::of(HELP, command, &[command]) + "\n  --help, --version\n"
+}
+
+/// `waterwheel COMMAND` as it was given, for a pointer to the help.
+pub fn given_command() -> String {
+    let word = std::env::args().nth(1);
+    match word.filter(|word| COMMANDS.contains(&word.as_str())) {
+        Some(word) => format!("waterwheel {word}"),
+        None => "waterwheel".to_owned(),
+    }
+}
+
+/// The error for an argument that the command does not know.
+fn unexpected(command: &str, argument: &Arg<'_>) -> String {
+    let given = match argument {
+        Arg::Long(name) => *name,
+        Arg::Short(letter) => return format!("{command} has no option -{letter}"),
+        Arg::Value(word) => return format!("{command}: unexpected argument {word:?}"),
+    };
+    let options = |command: &str| help::options(HELP, command);
+    let is_known = |other: &&str| *other != command && options(other).contains(&given);
+    if let Some(other) = COMMANDS.into_iter().find(is_known) {
+        return format!("{command} has no option --{given}, but {other} has");
+    }
+    let suggestion = help::suggestion("--", given, options(command));
+    format!("{command} has no option --{given}{suggestion}")
 }
 
 fn environment(name: &str) -> Result<Option<String>, String> {
@@ -221,33 +321,6 @@ fn default_address() -> Result<String, String> {
             )),
         },
     }
-}
-
-fn address(value: &str) -> Result<String, String> {
-    let is_inet = value
-        .rsplit_once(':')
-        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
-    let is_unix = value
-        .strip_prefix("unix:")
-        .is_some_and(|path| !path.is_empty());
-    if is_inet || is_unix {
-        Ok(value.to_owned())
-    } else {
-        Err(format!(
-            "--listen: expected HOST:PORT or unix:PATH, got {value:?}"
-        ))
-    }
-}
-
-fn token(option: &str, value: String) -> Result<String, String> {
-    if value.is_empty()
-        || value
-            .chars()
-            .any(|letter| letter.is_whitespace() || letter.is_control())
-    {
-        return Err(format!("{option}: expected a word without spaces"));
-    }
-    Ok(value)
 }
 
 fn count(option: &str, value: &str) -> Result<usize, String> {
@@ -284,11 +357,11 @@ fn doctor(parser: &mut Parser) -> Result<Command, String> {
     let mut connections = 1_000_000;
     while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
         match argument {
-            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
+            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help(help_of("doctor"))),
             Arg::Long("connections") => {
                 connections = doctor_count(&text(parser, "--connections")?)?;
             }
-            other => return Err(other.unexpected().to_string()),
+            other => return Err(unexpected("doctor", &other)),
         }
     }
     Ok(Command::Doctor(Doctor { connections }))
@@ -301,23 +374,6 @@ fn seconds(value: &str) -> Result<Duration, String> {
         }
         _ => Err(format!(
             "--drain-window: expected seconds from 0 to {DRAIN_WINDOW_MAX}, got {value:?}"
-        )),
-    }
-}
-
-fn origin(value: &str) -> Result<String, String> {
-    let authority = value
-        .strip_prefix("http://")
-        .or_else(|| value.strip_prefix("https://"));
-    match authority.map(|authority| authority.trim_end_matches('/')) {
-        Some(authority)
-            if !authority.is_empty() && !authority.contains(['/', '?', '#', ' ', '*']) =>
-        {
-            Ok(value.trim_end_matches('/').to_owned())
-        }
-        _ if value == "null" => Ok(value.to_owned()),
-        _ => Err(format!(
-            "--allow-origin: expected an origin such as https://example.org, got {value:?}"
         )),
     }
 }
@@ -373,6 +429,52 @@ mod tests {
             ),
             ("doctor --listen :1", ["--listen", "", ""]),
             ("--log loud", ["--log", "debug", "\"loud\""]),
+            ("--log-format xml", ["--log-format", "json", "\"xml\""]),
+            ("--lissen :1", ["--lissen", "did you mean", "--listen?"]),
+            ("sevre", ["\"sevre\"", "did you mean", "serve?"]),
+            ("echo --open", ["echo", "--open", "but serve has"]),
+            ("serve now", ["serve", "unexpected", "\"now\""]),
+            (
+                "--listen http://127.0.0.1:8090",
+                ["--listen", "leave out \"http://\"", "127.0.0.1:8090"],
+            ),
+            (
+                "--open --publish-token a",
+                ["--open", "--publish-token", "leave one of them out"],
+            ),
+            (
+                "--open --publish-token-file a",
+                ["--open", "--publish-token", "leave one of them out"],
+            ),
+            ("--unix-mode 660", ["--unix-mode", "--listen unix:PATH", ""]),
+            (
+                "--listen unix:a --unix-mode rw",
+                ["--unix-mode", "660", "\"rw\""],
+            ),
+            (
+                "--listen unix:a --unix-mode 7777",
+                ["--unix-mode", "000 to 777", "\"7777\""],
+            ),
+            (
+                "--allow-origin https://example.org:443",
+                ["--allow-origin", "leave out \":443\"", "browsers"],
+            ),
+            (
+                "--allow-origin http://example.org:80/",
+                ["--allow-origin", "leave out \":80\"", "browsers"],
+            ),
+            (
+                "--allow-origin https://example.org:99999",
+                ["--allow-origin", "port", "99999"],
+            ),
+            (
+                "--allow-origin https://example.org:",
+                ["--allow-origin", "port", "example.org:"],
+            ),
+            (
+                "--allow-origin null",
+                ["--allow-origin", "null", "every site"],
+            ),
             (
                 "--allow-origin example.org",
                 ["--allow-origin", "https://", "\"example.org\""],
@@ -414,7 +516,11 @@ mod tests {
 
     #[test]
     fn commands() {
-        assert_eq!(parse_words("--help"), Ok(Command::Help));
+        assert_eq!(parse_words("--help"), Ok(Command::Help(HELP.to_owned())));
+        let Ok(Command::Help(text)) = parse_words("echo --help") else {
+            panic!()
+        };
+        assert!(text.contains("--to sender|all") && !text.contains("--open"));
         assert_eq!(parse_words("echo --version"), Ok(Command::Version));
         let Ok(Command::Serve(serve)) =
             parse_words("--listen [::1]:0 --listen unix:a.sock --open --drain-window 0.5")

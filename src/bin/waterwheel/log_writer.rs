@@ -44,17 +44,21 @@ impl Shared {
 }
 
 impl LogWriter {
-    /// Starts the thread that writes to `out`.
+    /// Starts the thread that writes to `out`. `dropped_line` makes the line that says how many lines
+    /// were dropped.
     ///
     /// # Errors
     ///
     /// When the system refuses the thread.
-    pub fn start(out: impl Write + Send + 'static) -> io::Result<LogWriter> {
+    pub fn start(
+        out: impl Write + Send + 'static,
+        dropped_line: impl Fn(u64) -> String + Send + 'static,
+    ) -> io::Result<LogWriter> {
         let shared = Arc::new(Shared::default());
         let of_thread = Arc::clone(&shared);
         thread::Builder::new()
             .name("log".to_owned())
-            .spawn(move || write_lines(&of_thread, out))?;
+            .spawn(move || write_lines(&of_thread, out, dropped_line))?;
         Ok(LogWriter { shared })
     }
 
@@ -91,7 +95,7 @@ impl Write for LogWriter {
 }
 
 /// Writes lines as they come, for as long as the program runs.
-fn write_lines(shared: &Shared, mut out: impl Write) {
+fn write_lines(shared: &Shared, mut out: impl Write, dropped_line: impl Fn(u64) -> String) {
     let mut lines = Vec::new();
     let mut waiting = shared.lock();
     loop {
@@ -108,10 +112,7 @@ fn write_lines(shared: &Shared, mut out: impl Write) {
         // An error is ignored: the reader is gone, and there is no other place for the lines.
         let _ = out.write_all(&lines);
         if dropped_count != 0 {
-            let _ = writeln!(
-                out,
-                "[WARN] {dropped_count} log lines were dropped: standard error took no more"
-            );
+            let _ = out.write_all(dropped_line(dropped_count).as_bytes());
         }
         let _ = out.flush();
         lines.clear();
@@ -148,7 +149,10 @@ mod tests {
     fn lines_that_do_not_fit_are_counted_and_the_count_is_written() {
         let (begun, written) = channel();
         let (allow, allowed) = channel();
-        let mut log = LogWriter::start(Slow { begun, allowed }).unwrap();
+        let mut log = LogWriter::start(Slow { begun, allowed }, |count| {
+            format!("{count} dropped\n")
+        })
+        .unwrap();
         log.write_all(b"first\n").unwrap();
         assert_eq!(written.recv().unwrap(), b"first\n");
         // The thread is stuck in its write from here on.
@@ -162,10 +166,7 @@ mod tests {
         log.finish(Duration::from_secs(60));
         let rest: Vec<u8> = written.try_iter().flatten().collect();
         let rest = String::from_utf8(rest).unwrap();
-        assert!(
-            rest.starts_with("[WARN] 7 log lines were dropped"),
-            "{rest}"
-        );
+        assert!(rest.starts_with("7 dropped"), "{rest}");
         assert!(rest.ends_with('\n'), "{rest}");
     }
 }

@@ -6,14 +6,17 @@ mod bench;
 mod descriptors;
 mod doctor;
 mod echo;
+mod help;
+mod log_line;
 mod log_writer;
 mod output;
+mod reload;
 mod serve;
 mod values;
 
 use std::process::ExitCode;
 
-use self::arguments::{Command, HELP};
+use self::arguments::Command;
 use self::output::{finish_log, print, print_error};
 
 fn main() -> ExitCode {
@@ -21,17 +24,13 @@ fn main() -> ExitCode {
         Ok(command) => command,
         Err(why) => {
             eprintln!("waterwheel: {why}");
-            let is_bench = std::env::args_os()
-                .nth(1)
-                .is_some_and(|word| word == "bench");
-            let mode = if is_bench { "bench " } else { "" };
-            eprintln!("waterwheel {mode}--help lists commands and options.");
+            eprintln!("{} --help lists the options.", arguments::given_command());
             return ExitCode::from(2);
         }
     };
     let outcome = match command {
-        Command::Help => {
-            print(HELP);
+        Command::Help(text) => {
+            print(&text);
             Ok(())
         }
         Command::Version => {
@@ -40,11 +39,6 @@ fn main() -> ExitCode {
         }
         Command::Serve(options) => serve::run(&options),
         Command::Echo(options) => echo::run(&options),
-        #[cfg(feature = "bench")]
-        Command::BenchHelp => {
-            print(bench::arguments::HELP);
-            Ok(())
-        }
         #[cfg(feature = "bench")]
         Command::Bench(options) => {
             let code = bench::run(options);

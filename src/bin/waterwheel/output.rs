@@ -2,10 +2,12 @@
 
 use std::io::{self, Write};
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use waterwheel::{Address, ListenerId, Reactor};
 
+use crate::arguments::Log;
+use crate::log_line::LogFormat;
 use crate::log_writer::LogWriter;
 
 /// Writes to standard output. An error is ignored: the reader may have closed the pipe.
@@ -27,21 +29,30 @@ pub fn print_listeners<S: 'static>(reactor: &Reactor<S>, listeners: &[ListenerId
 }
 
 /// The log, once it is started.
-static LOG: OnceLock<LogWriter> = OnceLock::new();
+static LOG: OnceLock<(LogWriter, LogFormat)> = OnceLock::new();
 
 /// How long the end of the program waits for a standard error that takes no bytes.
 const END_PATIENCE: Duration = Duration::from_millis(500);
 
-/// Logs to standard error from this level on. A standard error that takes no bytes delays no reactor.
+/// Logs to standard error. A standard error that takes no bytes delays no reactor.
 ///
 /// # Errors
 ///
 /// When the thread that writes the log cannot be started.
-pub fn start_log(level: log::LevelFilter) -> io::Result<()> {
-    let writer = LogWriter::start(io::stderr())?;
+pub fn start_log(log: Log) -> io::Result<()> {
+    let Log { level, format } = log;
+    let dropped_line = move |count| {
+        let message = format!("{count} log lines were dropped: standard error took no more");
+        format.line(SystemTime::now(), log::Level::Warn, &message)
+    };
+    let writer = LogWriter::start(io::stderr(), dropped_line)?;
     env_logger::Builder::new()
         .filter_level(level)
-        .format_target(false)
+        .format(move |out, record| {
+            let message = record.args().to_string();
+            let line = format.line(SystemTime::now(), record.level(), &message);
+            out.write_all(line.as_bytes())
+        })
         .target(env_logger::Target::Pipe(Box::new(writer.clone())))
         .init();
     // The standard hook writes to standard error itself, and would wait for it.
@@ -54,19 +65,24 @@ pub fn start_log(level: log::LevelFilter) -> io::Result<()> {
             std::backtrace::BacktraceStatus::Captured => format!("{backtrace}\n"),
             _ => String::new(),
         };
-        let _ = of_panics
-            .clone()
-            .write_all(format!("thread {name}: {panic}\n{frames}").as_bytes());
+        let message = format!("thread {name}: {panic}\n{frames}");
+        let line = format.line(SystemTime::now(), log::Level::Error, message.trim_end());
+        let _ = of_panics.clone().write_all(line.as_bytes());
     }));
-    let _ = LOG.set(writer);
+    let _ = LOG.set((writer, format));
     Ok(())
 }
 
-/// Writes a line to standard error, through the log where it was started.
+/// Writes a line to standard error, through the log where it was started. It is a log line there
+/// only where the log is JSON.
 pub fn print_error(line: &str) {
     match LOG.get() {
-        Some(log) => {
-            let _ = log.clone().write_all(format!("{line}\n").as_bytes());
+        Some((log, format)) => {
+            let line = match format {
+                LogFormat::Text => format!("{line}\n"),
+                LogFormat::Json => format.line(SystemTime::now(), log::Level::Error, line),
+            };
+            let _ = log.clone().write_all(line.as_bytes());
         }
         None => eprintln!("{line}"),
     }
@@ -74,7 +90,7 @@ pub fn print_error(line: &str) {
 
 /// Waits for the last lines of the log, but not for long: see [`LogWriter::finish`].
 pub fn finish_log() {
-    if let Some(log) = LOG.get() {
+    if let Some((log, _)) = LOG.get() {
         log.finish(END_PATIENCE);
     }
 }

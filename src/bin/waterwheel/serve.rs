@@ -5,19 +5,24 @@ use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, Scope, ScopedJoinHandle};
 
-use waterwheel::hub::{self, Access, ReactorGroup};
+use waterwheel::hub::{self, Access, ReactorGroup, Tokens};
 use waterwheel::{Address, Config, ListenerId, Reactor, Router};
 
 use crate::arguments::Serve;
 use crate::descriptors;
 use crate::output::{print_listeners, start_log};
+use crate::reload::Files;
 
 pub fn run(options: &Serve) -> io::Result<()> {
     start_log(options.log)?;
+    let files = Files::read(options.publish_token_file.as_deref())?;
+    let tokens = files.tokens();
+    #[cfg(unix)]
+    files.reload_on_hangup()?;
     let mut listeners = Vec::new();
     for address in &options.listen {
-        let target = ListenAddress::of(address)?;
-        let access = access(options, address, &target)?;
+        let target = ListenAddress::of(address, options.unix_mode)?;
+        let access = access(options, address, &target, &tokens)?;
         listeners.push((target, access));
     }
     let config = descriptors::config(options.max_connections, options.reactors)?;
@@ -195,17 +200,17 @@ fn share(total: usize, count: usize, index: usize) -> usize {
 #[derive(Clone)]
 enum ListenAddress<'o> {
     Inet(Vec<SocketAddr>),
-    /// With the `unix:` in front.
-    Unix(&'o str),
+    /// With the `unix:` in front, and the permissions of the socket.
+    Unix(&'o str, Option<u32>),
 }
 
 impl<'o> ListenAddress<'o> {
     /// # Errors
     ///
     /// When the name has no address.
-    fn of(address: &'o str) -> io::Result<ListenAddress<'o>> {
+    fn of(address: &'o str, unix_mode: Option<u32>) -> io::Result<ListenAddress<'o>> {
         if address.starts_with("unix:") {
-            return Ok(ListenAddress::Unix(address));
+            return Ok(ListenAddress::Unix(address, unix_mode));
         }
         let why = |error: io::Error| {
             io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
@@ -220,7 +225,7 @@ impl<'o> ListenAddress<'o> {
     fn is_loopback(&self) -> bool {
         match self {
             ListenAddress::Inet(addresses) => addresses.iter().all(|it| it.ip().is_loopback()),
-            ListenAddress::Unix(_) => false,
+            ListenAddress::Unix(..) => false,
         }
     }
 
@@ -256,7 +261,13 @@ impl<'o> ListenAddress<'o> {
         mount: impl Fn(&mut Router<()>),
     ) -> io::Result<ListenerId> {
         match self {
-            ListenAddress::Unix(address) => reactor.http(*address, mount),
+            ListenAddress::Unix(address, mode) => {
+                let listener = reactor.http(*address, mount)?;
+                if let Some(mode) = mode {
+                    set_mode(address, *mode)?;
+                }
+                Ok(listener)
+            }
             ListenAddress::Inet(addresses) => {
                 let mut last = io::Error::other("the name has no address");
                 for address in addresses {
@@ -271,22 +282,48 @@ impl<'o> ListenAddress<'o> {
     }
 }
 
+/// Sets the permissions of a Unix socket. Clients need the right to write.
+#[cfg(unix)]
+fn set_mode(address: &str, mode: u32) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+
+    let path = address.trim_start_matches("unix:");
+    let permissions = std::fs::Permissions::from_mode(mode);
+    std::fs::set_permissions(path, permissions).map_err(|error| {
+        io::Error::new(
+            error.kind(),
+            format!("--unix-mode {mode:o}: {path}: {error}"),
+        )
+    })
+}
+
+#[cfg(not(unix))]
+fn set_mode(_: &str, _: u32) -> io::Result<()> {
+    Ok(())
+}
+
 /// The access rules of one listener.
 ///
 /// # Errors
 ///
 /// When other machines can reach the listener, and neither a token nor `--open` is given.
-fn access(options: &Serve, address: &str, target: &ListenAddress<'_>) -> io::Result<Access> {
+fn access(
+    options: &Serve,
+    address: &str,
+    target: &ListenAddress<'_>,
+    tokens: &Tokens,
+) -> io::Result<Access> {
     let access = Access {
         token: options.publish_token.clone(),
+        tokens: tokens.clone(),
         open: options.open,
         origins: options.allow_origin.clone(),
         is_loopback: target.is_loopback(),
-        is_unix: matches!(target, ListenAddress::Unix(_)),
+        is_unix: matches!(target, ListenAddress::Unix(..)),
         origins_setting: Some("--allow-origin"),
     };
-    let is_closed =
-        access.token.is_none() && !access.open && !access.is_loopback && !access.is_unix;
+    let has_token = access.token.is_some() || !access.tokens.is_empty();
+    let is_closed = !has_token && !access.open && !access.is_loopback && !access.is_unix;
     if is_closed {
         let why = format!(
             "--listen {address} can be reached from other machines, so publishing needs a rule: \

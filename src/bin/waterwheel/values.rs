@@ -1,7 +1,9 @@
-//! Values of options that several commands read in the same way.
+//! Values of options: each is checked by itself, and an error says what was expected.
 
 use lexopt::{Parser, ValueExt};
 use log::LevelFilter;
+
+use crate::log_line::LogFormat;
 
 /// The value behind `option`.
 ///
@@ -26,4 +28,155 @@ pub fn level(value: &str) -> Result<LevelFilter, String> {
     value.parse().map_err(|_| {
         format!("--log: expected off, error, warn, info, debug or trace, got {value:?}")
     })
+}
+
+/// The format of `--log-format`.
+///
+/// # Errors
+///
+/// A sentence with the value and what was expected.
+pub fn log_format(value: &str) -> Result<LogFormat, String> {
+    match value {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err(format!(
+            "--log-format: expected text or json, got {value:?}"
+        )),
+    }
+}
+
+/// The address of `--listen`.
+///
+/// # Errors
+///
+/// A sentence with the value and what was expected.
+pub fn address(value: &str) -> Result<String, String> {
+    if let Some((scheme, rest)) = value.split_once("://") {
+        let rest = rest.trim_end_matches('/');
+        return Err(format!(
+            "--listen: leave out \"{scheme}://\", the address alone is expected: --listen {rest}"
+        ));
+    }
+    let is_inet = value
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    let is_unix = value
+        .strip_prefix("unix:")
+        .is_some_and(|path| !path.is_empty());
+    if is_inet || is_unix {
+        Ok(value.to_owned())
+    } else {
+        Err(format!(
+            "--listen: expected HOST:PORT or unix:PATH, got {value:?}"
+        ))
+    }
+}
+
+pub fn token(option: &str, value: String) -> Result<String, String> {
+    if value.is_empty()
+        || value
+            .chars()
+            .any(|letter| letter.is_whitespace() || letter.is_control())
+    {
+        return Err(format!("{option}: expected a word without spaces"));
+    }
+    Ok(value)
+}
+
+/// The permissions of `--unix-mode`, in octal digits.
+///
+/// # Errors
+///
+/// A sentence with the value and what was expected.
+pub fn unix_mode(value: &str) -> Result<u32, String> {
+    match u32::from_str_radix(value, 8) {
+        Ok(mode @ 0..=0o777) if value.bytes().all(|byte| byte.is_ascii_digit()) => Ok(mode),
+        _ => Err(format!(
+            "--unix-mode: expected octal digits from 000 to 777, such as 660, got {value:?}"
+        )),
+    }
+}
+
+/// The origin of `--allow-origin`, as browsers write it: they leave out the port that the scheme
+/// has by default, so an origin with it would never match.
+///
+/// # Errors
+///
+/// A sentence with the value and what was expected.
+pub fn origin(value: &str) -> Result<String, String> {
+    if value == "null" {
+        return Err(
+            "--allow-origin null: every site can send this origin, from a sandboxed frame; \
+             serve the page over HTTP and name its origin"
+                .to_owned(),
+        );
+    }
+    let trimmed = value.trim_end_matches('/');
+    let expected = || {
+        Err(format!(
+            "--allow-origin: expected an origin such as https://example.org, got {value:?}"
+        ))
+    };
+    let (authority, default_port) = match trimmed.split_once("://") {
+        Some(("http", authority)) => (authority, 80),
+        Some(("https", authority)) => (authority, 443),
+        _ => return expected(),
+    };
+    if authority.is_empty() || authority.contains(['/', '?', '#', ' ', '*', '@']) {
+        return expected();
+    }
+    // The colons of an IPv6 address stand in brackets.
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, port),
+        _ => return Ok(trimmed.to_owned()),
+    };
+    match port.parse::<u16>() {
+        Ok(number) if number == default_port => Err(format!(
+            "--allow-origin {value}: leave out \":{port}\", browsers do"
+        )),
+        Ok(number) if number != 0 && number.to_string() == port && !host.is_empty() => {
+            Ok(trimmed.to_owned())
+        }
+        _ => Err(format!(
+            "--allow-origin: expected a port from 1 to 65535, got {value:?}"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_are_taken_as_browsers_write_them() {
+        for value in [
+            "https://example.org",
+            "http://example.org:443",
+            "https://example.org:8443",
+            "http://[::1]",
+            "http://[::1]:3000",
+            "http://localhost:3000/",
+        ] {
+            let expected = Ok(value.trim_end_matches('/').to_owned());
+            assert_eq!(origin(value), expected, "{value}");
+        }
+        for value in [
+            "",
+            "null",
+            "example.org",
+            "ftp://example.org",
+            "https://",
+            "https://*.example.org",
+            "https://a@example.org",
+            "https://example.org/path",
+            "https://example.org:443",
+            "http://[::1]:80",
+            "https://example.org:0",
+            "https://example.org:65536",
+            "https://example.org:08443",
+            "https://example.org:+8",
+        ] {
+            assert!(origin(value).is_err(), "{value}");
+        }
+    }
 }

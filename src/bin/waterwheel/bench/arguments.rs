@@ -8,6 +8,7 @@ use waterwheel::protocol::http::WebSocketUrl;
 
 use super::fan_out::{Publishing, Subscription};
 use super::{churn, echo, fan_out, idle, payload};
+use crate::help;
 use crate::values::{level, text};
 
 pub const HELP: &str = "\
@@ -207,32 +208,49 @@ const MODES: [(&str, &[&str]); 5] = [
     ),
 ];
 
-/// The load to run, or `None` when only the help is asked for.
+/// The outcome of parsing.
+#[derive(Debug, PartialEq)]
+pub enum Parsed {
+    Bench(Bench),
+    /// The help was asked for: its text.
+    Help(String),
+}
+
+/// The load to run, or the help of all loads or of one.
 ///
 /// # Errors
 ///
 /// A sentence with the option, the value, and what was expected.
-pub fn parse(parser: &mut Parser) -> Result<Option<Bench>, String> {
-    let mut mode = None;
+pub fn parse(parser: &mut Parser) -> Result<Parsed, String> {
+    let mut mode: Option<(&str, &[&str])> = None;
     let mut options = Options::default();
     while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
         match argument {
-            Arg::Long("help") | Arg::Short('h') => return Ok(None),
+            Arg::Long("help") | Arg::Short('h') => {
+                return Ok(Parsed::Help(match mode {
+                    None => HELP.to_owned(),
+                    Some((mode, _)) => help::of(HELP, &format!("bench {mode}"), &[mode, "all"]),
+                }));
+            }
             Arg::Long(name) => {
                 let name = name.to_owned();
                 let Some((mode, own)) = mode else {
                     return Err(format!("--{name}: say first which load: {}", names()));
                 };
-                let own: &[&str] = own;
                 if !COMMON.contains(&name.as_str()) && !own.contains(&name.as_str()) {
-                    return Err(format!("bench {mode} has no option --{name}"));
+                    let known = COMMON.iter().chain(own).copied();
+                    let suggestion = help::suggestion("--", &name, known);
+                    return Err(format!("bench {mode} has no option --{name}{suggestion}"));
                 }
                 options.take(&name, parser)?;
             }
             Arg::Value(word) if mode.is_none() => {
                 mode = MODES.into_iter().find(|(name, _)| word == *name);
                 if mode.is_none() {
-                    return Err(format!("bench {word:?}: expected {}", names()));
+                    let known = MODES.map(|(name, _)| name);
+                    let suggestion = help::suggestion("", &word.to_string_lossy(), known);
+                    let names = names();
+                    return Err(format!("bench {word:?}: expected {names}{suggestion}"));
                 }
             }
             other => return Err(other.unexpected().to_string()),
@@ -241,7 +259,7 @@ pub fn parse(parser: &mut Parser) -> Result<Option<Bench>, String> {
     let Some((mode, _)) = mode else {
         return Err(format!("bench: expected {}", names()));
     };
-    options.into_bench(mode).map(Some)
+    options.into_bench(mode).map(Parsed::Bench)
 }
 
 fn names() -> String {
@@ -476,7 +494,7 @@ fn seconds(option: &str, value: &str, min: f64) -> Result<Duration, String> {
 mod tests {
     use super::*;
 
-    fn parse_words(words: &str) -> Result<Option<Bench>, String> {
+    fn parse_words(words: &str) -> Result<Parsed, String> {
         parse(&mut Parser::from_args(words.split_whitespace()))
     }
 
@@ -485,6 +503,11 @@ mod tests {
         let cases = [
             ("", ["bench", "echo", ""]),
             ("shout", ["\"shout\"", "echo", ""]),
+            ("fanout", ["\"fanout\"", "did you mean fan-out?", ""]),
+            (
+                "echo --pipelin 2",
+                ["no option", "--pipelin", "did you mean --pipeline?"],
+            ),
             ("--url ws://h/", ["--url", "which load", "echo"]),
             ("echo", ["--url", "ws://HOST:PORT/", ""]),
             ("echo --url", ["--url", "needs a value", ""]),
@@ -544,7 +567,9 @@ mod tests {
     #[test]
     fn arguments_are_parsed_into_a_load() {
         let bench = parse_words("echo --url ws://h/ --rate 1000 --verify --seconds 0.5");
-        let bench = bench.unwrap().unwrap();
+        let Parsed::Bench(bench) = bench.unwrap() else {
+            panic!()
+        };
         let Mode::Echo {
             connections,
             options,
@@ -557,6 +582,22 @@ mod tests {
             (100, Some(1000.0), true, 20)
         );
         assert_eq!(bench.seconds, Duration::from_millis(500));
-        assert_eq!(parse_words("echo --help"), Ok(None));
+    }
+
+    #[test]
+    fn each_load_has_a_help_of_its_own_options() {
+        for (mode, own) in MODES {
+            let Ok(Parsed::Help(text)) = parse_words(&format!("{mode} --help")) else {
+                panic!("{mode}");
+            };
+            assert!(
+                text.starts_with(&format!("waterwheel bench {mode} ")),
+                "{text}"
+            );
+            for option in own.iter().chain(&COMMON) {
+                assert!(text.contains(&format!("--{option}")), "{mode}: {option}");
+            }
+        }
+        assert_eq!(parse_words("--help"), Ok(Parsed::Help(HELP.to_owned())));
     }
 }

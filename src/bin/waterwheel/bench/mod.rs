@@ -33,7 +33,9 @@ use self::load::Run;
 use self::plan::Plan;
 use self::process::Process;
 use self::report::Report;
+use crate::arguments::Log;
 use crate::descriptors::raise_descriptor_limit;
+use crate::log_line::LogFormat;
 use crate::output::{print, print_error, start_log};
 
 /// Descriptors for other things than connections: standard streams, the poll, files of `/proc`.
@@ -44,9 +46,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Runs a load and prints its report. The exit code is 1 when there was any problem.
 pub fn run(bench: Bench) -> ExitCode {
-    let outcome = start_log(bench.log)
-        .map_err(|why| why.to_string())
-        .and_then(|()| measure(bench));
+    let outcome = start_log(Log {
+        level: bench.log,
+        format: LogFormat::Text,
+    })
+    .map_err(|why| why.to_string())
+    .and_then(|()| measure(bench));
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),

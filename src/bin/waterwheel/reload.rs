@@ -1,0 +1,101 @@
+//! The files that the hub reads again on HUP: the tokens.
+//!
+//! Without a handler HUP would end the process, and no client would get a goodbye. It comes when a
+//! terminal closes, and operators send it out of habit.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use waterwheel::hub::Tokens;
+
+use crate::values::token;
+
+/// The files, and what was read from them.
+pub struct Files {
+    tokens: Option<(PathBuf, Tokens)>,
+}
+
+impl Files {
+    /// Reads the files for the first time.
+    ///
+    /// # Errors
+    ///
+    /// When one cannot be read, or has no token or an invalid one.
+    pub fn read(token_file: Option<&Path>) -> io::Result<Files> {
+        let tokens = match token_file {
+            None => None,
+            Some(path) => Some((path.to_owned(), Tokens::new(read_tokens(path)?))),
+        };
+        Ok(Files { tokens })
+    }
+
+    /// The tokens of the file. Without a file there is no token.
+    pub fn tokens(&self) -> Tokens {
+        let tokens = self.tokens.as_ref();
+        tokens.map_or_else(Tokens::default, |(_, tokens)| tokens.clone())
+    }
+
+    /// Reads the files again. The tokens stay as they were where the file cannot be read.
+    fn reload(&self) {
+        let Some((path, tokens)) = &self.tokens else {
+            log::info!("HUP: there is no file to read again");
+            return;
+        };
+        match read_tokens(path) {
+            Ok(read) => {
+                let count = read.len();
+                tokens.replace(read);
+                let s = if count == 1 { "" } else { "s" };
+                log::info!("HUP: read {count} token{s} from {}", path.display());
+            }
+            Err(error) => log::error!("HUP: {error}; the tokens stay as they were"),
+        }
+    }
+
+    /// Reads the files again with every HUP from now on, on a thread of its own.
+    ///
+    /// # Errors
+    ///
+    /// When the signal cannot be handled, or the system refuses the thread.
+    #[cfg(unix)]
+    pub fn reload_on_hangup(self) -> io::Result<()> {
+        use std::io::Read;
+        use std::os::unix::net::UnixStream;
+
+        let (mut receiver, sender) = UnixStream::pair()?;
+        signal_hook::low_level::pipe::register(signal_hook::consts::SIGHUP, sender)?;
+        let run = move || {
+            let mut signals = [0; 16];
+            while matches!(receiver.read(&mut signals), Ok(1..)) {
+                self.reload();
+            }
+        };
+        std::thread::Builder::new()
+            .name("hangup".to_owned())
+            .spawn(run)?;
+        Ok(())
+    }
+}
+
+/// The tokens of a file: one a line. Empty lines and those that begin with `#` are left out.
+fn read_tokens(path: &Path) -> io::Result<Vec<String>> {
+    let fault = |why: String| {
+        let why = format!("--publish-token-file {}: {why}", path.display());
+        io::Error::new(io::ErrorKind::InvalidInput, why)
+    };
+    let text = fs::read_to_string(path).map_err(|error| fault(error.to_string()))?;
+    let mut tokens = Vec::new();
+    for (index, line) in text.lines().map(str::trim).enumerate() {
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        // The text of the line stays out of the error: it is a secret.
+        let place = format!("line {}", index + 1);
+        tokens.push(token(&place, line.to_owned()).map_err(fault)?);
+    }
+    if tokens.is_empty() {
+        return Err(fault("there is no token in it".to_owned()));
+    }
+    Ok(tokens)
+}
