@@ -1,4 +1,5 @@
-//! The time that the messages of one connection may take in a turn.
+//! The time that the messages of one connection may take in a turn, and that the steps of a turn may
+//! take for all connections together.
 //!
 //! A byte budget alone is not enough: one read can hold a hundred thousand small messages. For small
 //! messages reading the clock costs as much as handling them, so it is read once in several steps:
@@ -6,8 +7,7 @@
 //! cheap. Steps that took long lower the number at once. Each connection keeps its own number, its
 //! *pace*, because the messages of one client may cost microseconds and those of another milliseconds.
 
-use std::time::Duration;
-
+use super::config::Config;
 use super::time::clock::nanos;
 
 /// The most steps between two readings of the clock. A message or a request is one step, and so are
@@ -21,17 +21,10 @@ pub(crate) const PACE_MAX: u8 = 32;
 /// as the last ones tell.
 const PARTS: u64 = 8;
 
-/// The upper limit of the time that a long flush gives to the messages of the next dispatch, in
-/// nanoseconds.
-///
-/// The messages of a dispatch may take as long together as the flush before it took. With a fan-out
-/// to thousands of members each turn ends with thousands of writes; fewer messages in a turn mean
-/// more flushes, and so more writes, for the same publications.
-const FLUSH_NANOS_MAX: u64 = 50_000_000;
-
-/// The time that the connection which is being read may use in this turn.
+/// The time that the connection which is being read may use in this turn, and the turn itself.
 pub(crate) struct Budget {
     limit_nanos: u64,
+    dispatch_nanos: u64,
     /// A step that takes at most this long allows the highest pace.
     cheap_nanos: u64,
     /// When the connection began to be read in this turn.
@@ -44,14 +37,20 @@ pub(crate) struct Budget {
     pace: u8,
     /// When the last poll returned.
     woke: u64,
-    /// How long flushing took since messages were last delivered; at most [`FLUSH_NANOS_MAX`].
+    /// How long flushing took since messages were last delivered.
+    ///
+    /// The messages of a dispatch may take as long together as the flush before it took. With a
+    /// fan-out to thousands of members each turn ends with thousands of writes; fewer messages in a
+    /// turn mean more flushes, and so more writes, for the same publications.
     flush_nanos: u64,
 }
 
 impl Budget {
-    pub(crate) fn new(limit: Duration) -> Budget {
+    pub(crate) fn new(config: &Config) -> Budget {
+        let limit = config.read_time_budget;
         Budget {
             limit_nanos: nanos(limit),
+            dispatch_nanos: nanos(config.dispatch_time_budget),
             cheap_nanos: nanos(limit) / PARTS / u64::from(PACE_MAX),
             began: 0,
             read_at: 0,
@@ -76,7 +75,20 @@ impl Budget {
 
     /// Adds the time of a flush.
     pub(crate) fn note_flush(&mut self, took_nanos: u64) {
-        self.flush_nanos = (self.flush_nanos + took_nanos).min(FLUSH_NANOS_MAX);
+        self.flush_nanos += took_nanos;
+    }
+
+    /// Whether the dispatch has used its time: sources that are not handled yet wait for the next
+    /// turn.
+    #[inline]
+    pub(crate) fn is_dispatch_over(&self, now: u64) -> bool {
+        self.is_step_over(self.woke, now)
+    }
+
+    /// Whether a step of the turn other than the flush has used its time.
+    #[inline]
+    pub(crate) fn is_step_over(&self, began: u64, now: u64) -> bool {
+        self.dispatch_nanos <= now - began
     }
 
     /// The next connection is read, which has this pace.
@@ -142,7 +154,7 @@ mod tests {
 
     /// The readings of the clock for messages that take these times: after which of them.
     fn readings(pace: u8, costs: impl IntoIterator<Item = u64>) -> (Vec<usize>, u8) {
-        let mut budget = Budget::new(Duration::from_millis(5));
+        let mut budget = Budget::new(&Config::default());
         let (mut now, mut read_after) = (0, Vec::new());
         budget.begin(now, pace);
         for (index, cost) in costs.into_iter().enumerate() {

@@ -149,11 +149,18 @@ pub(super) fn deliver<S: 'static>(
 }
 
 impl<S: 'static> Reactor<S> {
+    /// Reads the clock. Returns the time since the start of the reactor, in nanoseconds.
+    #[inline]
+    pub(super) fn read_clock(&mut self) -> u64 {
+        let now = self.clock.now();
+        self.table.set_now(now);
+        now
+    }
+
     /// Reads the clock. Returns the time since `before` if it is more than a callback may take.
     #[inline]
     fn slow_since(&mut self, before: u64) -> Option<Duration> {
-        let now = self.clock.now();
-        self.table.set_now(now);
+        let now = self.read_clock();
         let took = now - before;
         (self.slow_callback_nanos < took).then(|| Duration::from_nanos(took))
     }

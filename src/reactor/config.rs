@@ -113,10 +113,16 @@ pub struct Config {
     /// turn. 512 KiB by default; at least 1.
     pub read_budget_bytes: usize,
     /// Time in which messages of one connection are delivered in one turn; the rest waits for the
-    /// next turn. Checked between messages. If the last flush took longer, the messages of all
-    /// connections together may take as long as it did, but at most 50 ms: with fewer messages in
-    /// a turn a fan-out needs more writes. 5 ms by default.
+    /// next turn. Checked after each message that takes long, and after several that do not. If the
+    /// last flush took longer, a connection may go on until the messages of all connections together
+    /// have taken as long as it did: with fewer messages in a turn a fan-out needs more writes. 5 ms
+    /// by default.
     pub read_time_budget: Duration,
+    /// Time in which one turn handles sources that are ready: accepting, reading, and the callbacks
+    /// of what comes. Sources that are left come first in the next turn, in the same order. The
+    /// closures of other threads, the ticks and the timers of a turn have as long together. Checked
+    /// between two sources or calls. 20 ms by default; not zero.
+    pub dispatch_time_budget: Duration,
     /// The most connections that are accepted from one listener in one turn. 64 by default; at
     /// least 1.
     pub accepts_per_turn: usize,
@@ -267,6 +273,7 @@ impl Config {
             READ_BUFFER_BYTES_MIN,
         )?;
         at_least("read_budget_bytes", self.read_budget_bytes, 1)?;
+        not_zero("dispatch_time_budget", self.dispatch_time_budget)?;
         at_least("accepts_per_turn", self.accepts_per_turn, 1)?;
         at_least("ticks_per_turn", self.ticks_per_turn, 1)?;
         at_least("connections_max", self.connections_max, 1)?;
@@ -314,6 +321,7 @@ impl Default for Config {
             read_buffer_bytes: 256 * 1024,
             read_budget_bytes: 512 * 1024,
             read_time_budget: Duration::from_millis(5),
+            dispatch_time_budget: Duration::from_millis(20),
             accepts_per_turn: 64,
             ticks_per_turn: 1024,
             connections_max: 1_000_000,

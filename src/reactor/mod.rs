@@ -295,8 +295,7 @@ impl<S: 'static> EventLoop<S> {
     /// The kernel's error when its poll fails, other than by an interrupted call.
     pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
         let running = self.running_mut();
-        let now = running.reactor.clock.now();
-        running.reactor.table.set_now(now);
+        running.reactor.read_clock();
         running.run_turn(timeout)
     }
 }

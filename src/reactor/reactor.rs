@@ -240,7 +240,7 @@ impl<S: 'static> Reactor<S> {
             callback: "",
             panics: Panics::default(),
             errors: Vec::new(),
-            budget: Budget::new(config.read_time_budget),
+            budget: Budget::new(&config),
             slow_callback_nanos: super::time::clock::nanos(config.slow_callback),
             spare: crate::protocol::websocket::Spare::new(),
             slow_lines: LogLimit::default(),

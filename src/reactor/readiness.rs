@@ -47,8 +47,10 @@ impl<S: 'static> Running<S> {
 
     fn handle_ready(&mut self, index: u32, ready: Ready) {
         match ready {
+            // The table may have flushed a queue.
             Ready::Nothing => {}
-            Ready::Read { id, first } => self.read(id, first),
+            // The handler was called behind the last read, which read the clock.
+            Ready::Read { id, first } => return self.read(id, first),
             Ready::Opened(id) => self.open(id),
             Ready::Accept => self.accept(index),
             Ready::Attempt => {
@@ -57,6 +59,7 @@ impl<S: 'static> Running<S> {
                 }
             }
         }
+        self.reactor.read_clock();
     }
 
     /// The transport of a connection is ready: the handler opens it, and bytes that came before are
@@ -132,6 +135,7 @@ impl<S: 'static> Running<S> {
                     self.reactor
                         .table
                         .discard(id, &mut self.input, budget_bytes);
+                    self.reactor.read_clock();
                     break;
                 }
                 Delivery::Nothing => break,
@@ -197,9 +201,12 @@ impl<S: 'static> Running<S> {
     /// new clients must not keep those that are connected waiting.
     fn accept(&mut self, index: u32) {
         self.reactor.table.begin_accept(index);
-        for _ in 0..self.reactor.config.accepts_per_turn {
+        for count in 0..self.reactor.config.accepts_per_turn {
             if self.reactor.is_stopped {
                 return;
+            }
+            if 0 < count && self.is_dispatch_over() {
+                break;
             }
             let is_full = self.reactor.config.connections_max <= self.reactor.connection_count();
             let table = &mut self.reactor.table;

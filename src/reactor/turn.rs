@@ -25,9 +25,9 @@ impl<S: 'static> Running<S> {
     /// the same turn, and the poll's wait is computed from what they have set.
     pub(super) fn run_turn(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
         let began = self.reactor.table.now();
-        self.run_arrivals();
-        self.run_ticks();
-        self.run_timers();
+        self.run_arrivals(began);
+        self.run_ticks(began);
+        self.run_timers(began);
         self.run_deadlines();
         // Before the poll, which may wait for long: queued bytes must not wait with it.
         self.flush();
@@ -47,8 +47,7 @@ impl<S: 'static> Running<S> {
         };
         self.give_back_memory();
         self.poll_sources(wait)?;
-        let woke = self.reactor.clock.now();
-        self.reactor.table.set_now(woke);
+        let woke = self.reactor.read_clock();
         self.reactor.budget.note_wake(woke);
         self.dispatch();
         self.reactor.budget.forget_flush();
@@ -95,8 +94,7 @@ impl<S: 'static> Running<S> {
 
     /// Ends the loop between two turns. Does nothing the second time.
     pub(super) fn end(&mut self) {
-        let now = self.reactor.clock.now();
-        self.reactor.table.set_now(now);
+        self.reactor.read_clock();
         // The last messages are offered to the kernel once, as in the turn of a stop.
         self.flush();
         self.abort_all();
@@ -137,7 +135,13 @@ impl<S: 'static> Running<S> {
 
     // ── before the poll ──────────────────────────────────────────────────────────────────────
 
-    fn run_arrivals(&mut self) {
+    /// Whether the steps that a turn began with have used their time together.
+    fn is_start_over(&self, began: u64) -> bool {
+        let reactor = &self.reactor;
+        reactor.budget.is_step_over(began, reactor.table.now())
+    }
+
+    fn run_arrivals(&mut self, began: u64) {
         let reactor = &mut self.reactor;
         // One atomic load in most turns; the lock of the mailbox only when something has come.
         if reactor.mailbox.has_arrivals() {
@@ -151,13 +155,13 @@ impl<S: 'static> Running<S> {
                 return;
             };
             self.call(Caller::Arrival(arrival.queued_at), arrival.call);
-            if self.reactor.is_stopped {
+            if self.reactor.is_stopped || self.is_start_over(began) {
                 return;
             }
         }
     }
 
-    fn run_ticks(&mut self) {
+    fn run_ticks(&mut self, began: u64) {
         // Counted before the first one runs: a tick that is queued by a tick waits for the next
         // turn. Otherwise a tick that queues itself again would keep the loop here for ever.
         let reactor = &mut self.reactor;
@@ -167,13 +171,13 @@ impl<S: 'static> Running<S> {
                 return;
             };
             self.call(Caller::NextTick(tick.queued_at), tick.call);
-            if self.reactor.is_stopped {
+            if self.reactor.is_stopped || self.is_start_over(began) {
                 return;
             }
         }
     }
 
-    fn run_timers(&mut self) {
+    fn run_timers(&mut self, began: u64) {
         let now = self.reactor.table.now();
         if now < self.reactor.timers.next_due() {
             return;
@@ -221,7 +225,7 @@ impl<S: 'static> Running<S> {
                 }
                 TimerCall::Running => return,
             }
-            if self.reactor.is_stopped {
+            if self.reactor.is_stopped || self.is_start_over(began) {
                 return;
             }
         }
@@ -260,8 +264,7 @@ impl<S: 'static> Running<S> {
         if self.reactor.table.has_dirty() {
             let before = self.reactor.table.now();
             self.reactor.table.flush_dirty();
-            let now = self.reactor.clock.now();
-            self.reactor.table.set_now(now);
+            let now = self.reactor.read_clock();
             // A fan-out can flush thousands of sockets. The messages of the next dispatch may take
             // as long; see `budget`.
             self.reactor.budget.note_flush(now - before);
@@ -285,10 +288,21 @@ impl<S: 'static> Running<S> {
         }
     }
 
+    /// Handles the sources that are ready: first those that an earlier turn had no time for, then
+    /// those that the poll reports, then those with more input than their budget.
+    ///
+    /// When the dispatch has used its time, the rest waits for the next turn in this order. So each
+    /// source that is ready is handled once before any is handled twice.
     fn dispatch(&mut self) {
         // Taken before the reports are handled: a connection whose budget is used up while they are
         // handled goes on the list of the next turn and is not read twice in this one.
         let again = self.reactor.table.take_read_again();
+        while !self.reactor.is_stopped && !self.is_dispatch_over() {
+            let Some(index) = self.reactor.table.pop_waiting() else {
+                break;
+            };
+            self.ready_again(index);
+        }
         if self.poll.is_some() {
             self.dispatch_events();
         }
@@ -300,7 +314,7 @@ impl<S: 'static> Running<S> {
                 break;
             }
             if let Some((index, readiness)) = self.reactor.net.as_ref().and_then(|net| net.pop()) {
-                self.ready(index, readiness);
+                self.ready_or_defer(index, readiness);
             }
         }
         // Last, so that a connection with more input than its budget comes after those that have
@@ -309,8 +323,26 @@ impl<S: 'static> Running<S> {
             if self.reactor.is_stopped {
                 break;
             }
-            self.ready_again(index);
+            match self.is_dispatch_over() {
+                false => self.ready_again(index),
+                true => self.reactor.table.defer_again(index),
+            }
         }
+    }
+
+    #[inline(always)]
+    fn ready_or_defer(&mut self, index: usize, readiness: Readiness) {
+        match self.is_dispatch_over() {
+            false => self.ready(index, readiness),
+            true => self.reactor.table.defer(index, readiness),
+        }
+    }
+
+    /// Whether the dispatch has used its time, as of the last reading of the clock.
+    #[inline]
+    pub(super) fn is_dispatch_over(&self) -> bool {
+        let reactor = &self.reactor;
+        reactor.budget.is_dispatch_over(reactor.table.now())
     }
 
     fn dispatch_events(&mut self) {
@@ -335,7 +367,7 @@ impl<S: 'static> Running<S> {
                         hung_up: event.is_write_closed() || event.is_error(),
                         urgent: event.is_priority(),
                     };
-                    self.ready(index, readiness);
+                    self.ready_or_defer(index, readiness);
                 }
             }
         }
@@ -431,5 +463,178 @@ impl<S: 'static> Running<S> {
             self.drop_value(&name, handler);
         }
         self.reactor.free_handler(key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::reactor::config::Config;
+    use crate::reactor::id::ConnId;
+    use crate::reactor::reactor::Reactor;
+    use crate::reactor::sim::{Sim, SimSocket};
+    use crate::reactor::time::clock::SimClock;
+    use std::time::Duration;
+
+    const MILLISECOND: Duration = Duration::from_millis(1);
+
+    /// Which clients' messages were delivered since this was last taken.
+    type Delivered = Vec<ConnId>;
+
+    /// A server on which each message takes a millisecond, and `count` clients.
+    fn busy_server(count: usize) -> (Sim<Delivered>, Vec<SimSocket>) {
+        let mut sim = Sim::new(Delivered::new(), |_: &mut Reactor<Delivered>| ());
+        let clock = sim.clock();
+        let listening = sim.reactor().websocket("0.0.0.0:80", move |ws| {
+            ws.on_message(move |ws, message| {
+                ws.state.push(ws.id);
+                clock.advance(MILLISECOND);
+                ws.send(message)
+            });
+        });
+        listening.unwrap();
+        let clients = (0..count).map(|_| sim.websocket("/")).collect();
+        (sim, clients)
+    }
+
+    /// Runs one turn, and returns how long it took and whose messages it delivered.
+    fn turn(sim: &mut Sim<Delivered>, clock: &SimClock) -> (Duration, Delivered) {
+        let before = clock.now();
+        sim.turn();
+        (clock.now() - before, std::mem::take(sim.state()))
+    }
+
+    #[test]
+    fn a_turn_ends_when_its_dispatch_has_used_its_time() {
+        let (mut sim, clients) = busy_server(50);
+        let clock = sim.clock();
+        for client in &clients {
+            for _ in 0..20 {
+                client.send("x");
+            }
+        }
+        let mut order = Vec::new();
+        while order.len() < 50 * 20 {
+            let (took, delivered) = turn(&mut sim, &clock);
+            // The last client may go on for its own budget.
+            assert!(took <= 26 * MILLISECOND, "{took:?}");
+            assert!(!delivered.is_empty());
+            order.extend(delivered);
+        }
+        // Fair: between two turns of one client each other client has one.
+        order.dedup();
+        for round in order.chunks(50) {
+            let mut ids = round.to_vec();
+            ids.sort_unstable();
+            ids.dedup();
+            assert_eq!(ids.len(), round.len());
+        }
+    }
+
+    #[test]
+    fn a_source_that_waited_comes_before_what_is_reported_later() {
+        let (mut sim, clients) = busy_server(30);
+        let clock = sim.clock();
+        for client in &clients {
+            client.send("x");
+        }
+        let (_, first) = turn(&mut sim, &clock);
+        assert_eq!(first.len(), 20);
+        // The clients that were served send again; ten others wait.
+        for client in &clients {
+            client.send("x");
+        }
+        let (_, second) = turn(&mut sim, &clock);
+        assert!(second[..10].iter().all(|id| !first.contains(id)));
+        sim.settle();
+        let all = clients.iter().map(|client| client.received().len());
+        assert_eq!(all.collect::<Vec<_>>(), [2; 30]);
+    }
+
+    #[test]
+    fn timers_and_ends_are_not_kept_waiting_by_busy_clients() {
+        let (mut sim, clients) = busy_server(50);
+        let clock = sim.clock();
+        sim.reactor()
+            .every(10 * MILLISECOND, |cx| cx.state.push(ConnId::NONE));
+        for client in &clients {
+            for _ in 0..20 {
+                client.send("x");
+            }
+        }
+        let mut fired_count = 0;
+        let began = clock.now();
+        while clock.now() - began < 500 * MILLISECOND {
+            let (_, delivered) = turn(&mut sim, &clock);
+            fired_count += delivered.iter().filter(|id| **id == ConnId::NONE).count();
+        }
+        // Once a turn.
+        assert!(19 <= fired_count, "{fired_count}");
+    }
+
+    // A source that waits has an index. When the source ends meanwhile, a new one may take it.
+    #[test]
+    fn a_report_that_waited_does_not_reach_a_later_source_at_its_index() {
+        let (mut sim, clients) = busy_server(30);
+        for client in &clients {
+            client.send("x");
+        }
+        sim.turn();
+        let ids = sim.reactor().table.connection_ids();
+        let served = std::mem::take(sim.state());
+        for id in ids.into_iter().filter(|id| !served.contains(id)) {
+            sim.reactor().reset(id);
+        }
+        sim.settle();
+        assert_eq!(sim.state().len(), 0);
+        let later: Vec<_> = (0..10).map(|_| sim.websocket("/")).collect();
+        for client in &later {
+            client.send("y");
+        }
+        sim.settle();
+        assert!(later.iter().all(|client| client.received() == ["y"]));
+    }
+
+    #[test]
+    fn listeners_and_half_ends_wait_their_turn_too() {
+        let (mut sim, clients) = busy_server(30);
+        let listening = sim.reactor().stream("0.0.0.0:81", |stream| {
+            stream.on_data(|stream, bytes| {
+                let bytes = bytes.to_vec();
+                stream.send(bytes)
+            });
+        });
+        listening.unwrap();
+        let raw = sim.connect_port(81);
+        for client in &clients {
+            client.send("x");
+        }
+        raw.write("last words");
+        raw.finish();
+        let late = sim.dial();
+        late.write("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+        sim.turn();
+        assert_eq!((raw.read_text(), late.read_text()), Default::default());
+        sim.turn();
+        sim.turn();
+        assert_eq!(raw.read_text(), "last words");
+        sim.settle();
+        assert!(late.read_text().starts_with("HTTP/1.1 "));
+        assert!(raw.is_closed());
+    }
+
+    #[test]
+    fn ticks_that_take_long_leave_the_rest_for_the_next_turn() {
+        let mut sim = Sim::with_config(Config::default(), 0, |_: &mut Reactor<u32>| ());
+        for _ in 0..50 {
+            let clock = sim.clock();
+            sim.reactor().next_tick(move |cx| {
+                *cx.state += 1;
+                clock.advance(MILLISECOND);
+            });
+        }
+        sim.turn();
+        assert_eq!(*sim.state(), 20);
+        sim.settle();
+        assert_eq!(*sim.state(), 50);
     }
 }

@@ -49,6 +49,8 @@ const BLOCKED: u8 = 1 << 1;
 const FULL: u8 = 1 << 2;
 /// On the list of connections whose queue has come below the low watermark.
 const LOW_MARK_LISTED: u8 = 1 << 3;
+/// The poll has reported that the socket takes bytes, and it was not offered any since.
+const WRITABLE: u8 = 1 << 4;
 
 /// The writing half of one connection.
 #[derive(Debug)]
@@ -83,6 +85,18 @@ impl Output {
         let is_new = self.flags & BLOCKED == 0;
         self.flags |= BLOCKED;
         is_new
+    }
+
+    /// The poll has reported that the socket takes bytes, and the flush comes later.
+    pub(super) fn note_writable(&mut self) {
+        self.flags |= WRITABLE;
+    }
+
+    /// Whether the poll has reported that the socket takes bytes, and a flush is due for that.
+    pub(super) fn take_writable(&mut self) -> bool {
+        let is_due = self.is_blocked() && self.flags & WRITABLE != 0;
+        self.flags &= !WRITABLE;
+        is_due
     }
 
     /// Returns whether it was blocked.

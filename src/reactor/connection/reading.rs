@@ -143,6 +143,11 @@ impl Reading {
         is_new
     }
 
+    /// Whether the connection is on a list, and will be read without another report.
+    pub(super) fn is_listed(&self) -> bool {
+        self.flags & LISTED != 0
+    }
+
     /// Takes the connection off the list. Returns whether it was on it.
     pub(super) fn unlist(&mut self) -> bool {
         let was_listed = self.flags & LISTED != 0;

@@ -12,6 +12,7 @@
 //! callback ends here as plain data on one of the lists (dirty, read again, below the low
 //! watermark, ended), which the turn empties.
 
+use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -125,6 +126,8 @@ pub(crate) struct Table {
     sources: Slab<Source>,
     rooms: Rooms,
     connection_count: usize,
+    /// Indexes of the sources that an earlier turn had no time for. They come before all others.
+    waiting: VecDeque<u32>,
     next_generation: u32,
     /// Indexes to be freed at the end of the turn.
     vacated: Vec<usize>,
@@ -156,6 +159,7 @@ impl Table {
                 registry,
             },
             connection_count: 0,
+            waiting: VecDeque::new(),
             next_generation: 0,
             vacated: Vec::new(),
             paused_listeners: Vec::new(),
@@ -552,26 +556,77 @@ impl Table {
         if readiness.writable && connection.output.is_blocked() {
             send::flush(rooms, connection);
         }
-        match is_readable {
+        // One that is listed is read when its turn on the list comes, and not twice in one turn.
+        match is_readable && !connection.reading.is_listed() {
             true => begin_read(rooms, connection, first),
             false => Ready::Nothing,
         }
     }
 
-    /// Handles a source on the list of those that are read again, as [`ready`](Self::ready) does.
+    /// Keeps a report of the poll for the next turn, because this one has used its time.
+    pub(crate) fn defer(&mut self, index: usize, readiness: Readiness) {
+        let is_new = match self.sources.get_mut(index) {
+            Some(Source::Connection(connection)) => {
+                if readiness.readable || readiness.read_closed {
+                    connection
+                        .reading
+                        .note_readable(readiness.read_closed, readiness.urgent);
+                }
+                if readiness.writable {
+                    connection.output.note_writable();
+                }
+                connection.reading.list()
+            }
+            Some(Source::Listener(listener)) => {
+                let is_new = listener.accepting() == Accepting::Ready;
+                if is_new {
+                    listener.set_accepting(Accepting::Queued);
+                }
+                is_new
+            }
+            // Handling an attempt twice does no harm: the socket is asked whether it has connected.
+            Some(Source::Attempt(_)) => true,
+            Some(Source::Vacated) | None => false,
+        };
+        if is_new {
+            self.waiting.push_back(index as u32);
+        }
+    }
+
+    /// Keeps a source of [`take_read_again`](Self::take_read_again) for the next turn.
+    pub(crate) fn defer_again(&mut self, index: u32) {
+        self.waiting.push_back(index);
+    }
+
+    /// The next source that an earlier turn had no time for.
+    pub(crate) fn pop_waiting(&mut self) -> Option<u32> {
+        self.waiting.pop_front()
+    }
+
+    /// Handles a source on one of the lists, as [`ready`](Self::ready) does.
     ///
-    /// The list holds indexes and not ids: a flag of the connection says whether it is meant, so
+    /// The lists hold indexes and not ids: a flag of the connection says whether it is meant, so
     /// that a new connection at the same index is not read by mistake.
     pub(crate) fn ready_again(&mut self, index: u32) -> Ready {
         let Table { sources, rooms, .. } = self;
-        match sources.get_mut(index as usize) {
-            Some(Source::Connection(connection)) => match connection.reading.unlist() {
-                true => begin_read(rooms, connection, None),
-                false => Ready::Nothing,
-            },
-            Some(Source::Listener(_)) => Ready::Accept,
-            Some(Source::Attempt(_) | Source::Vacated) | None => Ready::Nothing,
+        let connection = match sources.get_mut(index as usize) {
+            Some(Source::Connection(connection)) => connection,
+            Some(Source::Listener(listener)) if listener.accepting() == Accepting::Queued => {
+                return Ready::Accept;
+            }
+            Some(Source::Attempt(_)) => return Ready::Attempt,
+            Some(Source::Listener(_) | Source::Vacated) | None => return Ready::Nothing,
+        };
+        if !connection.reading.unlist() {
+            return Ready::Nothing;
         }
+        if connection.life == Life::Handshaking {
+            return progress(rooms, connection);
+        }
+        if connection.output.take_writable() {
+            send::flush(rooms, connection);
+        }
+        begin_read(rooms, connection, None)
     }
 
     /// Ends an event of the fast path: writes the replies, and keeps `rest`, which was not
@@ -1101,6 +1156,7 @@ impl Table {
     pub(crate) fn is_quiet(&self) -> bool {
         self.rooms.outbox.is_quiet()
             && self.rooms.read_again.is_empty()
+            && self.waiting.is_empty()
             && self.rooms.ended.is_empty()
     }
 
@@ -1119,6 +1175,9 @@ impl Table {
             give_back(&mut rooms.ended);
             give_back(&mut rooms.read_again);
             give_back(&mut self.vacated);
+            if self.waiting.is_empty() && BURST < self.waiting.capacity() {
+                self.waiting = VecDeque::new();
+            }
         }
         // `shrink_to_fit` visits every free index. Done only each time that a quarter of the
         // sources is left, it costs a constant for each source. A slab can only drop free indexes
