@@ -1,6 +1,6 @@
 //! Encoders of a server: response heads, chunks, and answers that end a connection.
 
-use std::io::Write;
+use crate::protocol::digits::{push_decimal, push_hexadecimal};
 
 use super::headers::{is_token, is_value_byte};
 use super::status::Status;
@@ -34,7 +34,7 @@ impl ResponseHead<'_> {
     /// Source: RFC 9112, sections 4, 6 and 9.3.
     pub fn encode<'x>(&self, headers: impl Iterator<Item = (&'x str, &'x str)>, out: &mut Vec<u8>) {
         out.extend_from_slice(b"HTTP/1.1 ");
-        put_number(self.status.code().into(), out);
+        push_decimal(self.status.code().into(), out);
         out.push(b' ');
         out.extend_from_slice(self.status.reason().as_bytes());
         put_header("Date", self.date, out);
@@ -46,7 +46,7 @@ impl ResponseHead<'_> {
             _ if self.is_chunked => put_header("Transfer-Encoding", b"chunked", out),
             Some(length) if self.status.has_body() => {
                 put_header("Content-Length", b"", out);
-                put_number(length, out);
+                push_decimal(length, out);
             }
             Some(_) | None => {}
         }
@@ -70,11 +70,6 @@ pub(super) fn put_header(name: &str, value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(value);
 }
 
-fn put_number(number: u64, out: &mut Vec<u8>) {
-    // Writing to a `Vec` does not fail.
-    let _ = write!(out, "{number}");
-}
-
 /// Whether a header may be sent: its name is a token, and its value has no control character, which
 /// could end the line.
 ///
@@ -86,7 +81,8 @@ pub fn is_header(name: &str, value: &str) -> bool {
 /// Appends one chunk. Appends nothing for empty `data`, because an empty chunk would be the last.
 pub fn encode_chunk(data: &[u8], out: &mut Vec<u8>) {
     if !data.is_empty() {
-        let _ = write!(out, "{:x}\r\n", data.len());
+        push_hexadecimal(data.len() as u64, out);
+        out.extend_from_slice(b"\r\n");
         out.extend_from_slice(data);
         out.extend_from_slice(b"\r\n");
     }
