@@ -1,6 +1,6 @@
-//! Numbers as text at the end of a buffer.
+//! Numbers as text.
 //!
-//! Every answer has two of them. `write!` takes 240 instructions for one, because it also knows width,
+//! Every answer has two of them to write. `write!` takes 240 instructions for one, because it also knows width,
 //! fill and sign; this takes 40.
 
 /// The length of the largest `u64` in decimal, which is longer than in hexadecimal.
@@ -32,9 +32,39 @@ fn push_digits<const RADIX: u64>(mut number: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(&digits[start..]);
 }
 
+/// Parses a number in decimal. `None` for anything but digits, and for a number above `u64::MAX`.
+///
+/// `str::parse` would accept a leading `+`, which another reader of the same text may refuse.
+pub fn parse_decimal(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
+    digits.iter().try_fold(0_u64, |number, digit| {
+        let digit = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;
+        number.checked_mul(10)?.checked_add(digit)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_digits_are_parsed() {
+        let cases: [(&[u8], _); 8] = [
+            (b"0", Some(0)),
+            (b"007", Some(7)),
+            (b"18446744073709551615", Some(u64::MAX)),
+            (b"18446744073709551616", None),
+            (b"", None),
+            (b"+1", None),
+            (b"-1", None),
+            (b"1 ", None),
+        ];
+        for (digits, expected) in cases {
+            assert_eq!(parse_decimal(digits), expected, "{digits:?}");
+        }
+    }
 
     #[test]
     fn numbers_are_written_as_format_writes_them() {

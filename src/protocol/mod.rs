@@ -8,4 +8,5 @@
 pub(crate) mod digits;
 pub mod event_stream;
 pub mod http;
+pub(crate) mod split;
 pub mod websocket;

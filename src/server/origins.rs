@@ -93,7 +93,7 @@ impl OriginCheck {
         now: Duration,
     ) -> Result<ExtraHeaders, Reply> {
         let origin = head.headers.first("origin");
-        if !self.origins.allow(origin, head.host()) {
+        if !self.origins.allow(origin, head.host) {
             if let Some(suppressed) = self.refusals.allow_line(now) {
                 log::warn!(
                     "{name}: refused a request from origin {:?}; {} allows it{suppressed}",

@@ -85,7 +85,7 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
     /// Host and port of the request: those of an absolute request target, otherwise those of the
     /// `Host` header. Source: RFC 9112, section 3.2.2.
     pub fn host(&self) -> Option<&'i str> {
-        self.head.host()
+        self.head.host
     }
 
     /// The body.

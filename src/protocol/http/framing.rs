@@ -5,6 +5,8 @@
 //!
 //! Source: RFC 9112, sections 6 and 9.3.
 
+use crate::protocol::digits::parse_decimal;
+
 use super::error::HttpError;
 use super::head::Version;
 use super::headers::Headers;
@@ -144,7 +146,7 @@ impl<'h> MessageHeaders<'h> {
     // RFC 9110 allows to accept a repeated length when all are equal, or to refuse it. Well-behaved
     // clients send it once, and attackers send it twice.
     fn add_length(&mut self, value: &[u8]) -> Result<(), HttpError> {
-        let length = parse_length(value).ok_or(HttpError::BadContentLength)?;
+        let length = parse_decimal(value).ok_or(HttpError::BadContentLength)?;
         match self.length.replace(length) {
             None => Ok(()),
             Some(_) => Err(HttpError::BadContentLength),
@@ -184,15 +186,4 @@ fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t')
-}
-
-// `str::parse` would accept a leading `+`, which another reader of the stream may refuse.
-fn parse_length(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() {
-        return None;
-    }
-    digits.iter().try_fold(0_u64, |length, digit| {
-        let digit = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;
-        length.checked_mul(10)?.checked_add(digit)
-    })
 }

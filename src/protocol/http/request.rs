@@ -32,6 +32,9 @@ pub struct RequestHead<'h> {
     pub version: Version,
     /// The header lines.
     pub headers: Headers<'h>,
+    /// Host and port: the target's where it names them, else those of the `Host` header. `None` only
+    /// with HTTP/1.0. Source: RFC 9112, section 3.2.2.
+    pub host: Option<&'h str>,
 }
 
 impl<'h> RequestHead<'h> {
@@ -43,12 +46,6 @@ impl<'h> RequestHead<'h> {
     /// The query, still encoded, without its question mark.
     pub fn query(&self) -> Option<&'h str> {
         self.target.query
-    }
-
-    /// Host and port: the target's where it names them, else those of the `Host` header.
-    /// Source: RFC 9112, section 3.2.2.
-    pub fn host(&self) -> Option<&'h str> {
-        self.target.authority.or_else(|| self.headers.first("host"))
     }
 }
 
@@ -196,12 +193,15 @@ fn interpret<'h, 'b: 'h>(
     let lines: &'h [httparse::Header<'b>] = request.headers;
     let headers = Headers(lines);
     let message = MessageHeaders::read(headers)?;
-    match (message.host, message.host_count) {
-        (Some(host), 1) if is_host(host) => {}
+    let host = match (message.host, message.host_count) {
+        (Some(value), 1) => {
+            let host = str::from_utf8(value).ok().filter(|host| is_host(host));
+            Some(host.ok_or(HttpError::BadHost)?)
+        }
         (Some(_), _) => return Err(HttpError::BadHost),
-        (None, _) if version == Version::Http10 => {}
+        (None, _) if version == Version::Http10 => None,
         (None, _) => return Err(HttpError::MissingHost),
-    }
+    };
     let body = message.framing(version)?.unwrap_or(BodyFraming::None);
     let may_expect = version == Version::Http11;
     if may_expect && message.expects_other {
@@ -213,6 +213,7 @@ fn interpret<'h, 'b: 'h>(
             target,
             version,
             headers,
+            host: target.authority.or(host),
         },
         bytes,
         body,
@@ -248,7 +249,7 @@ mod tests {
                             Version::Http10 => " 1.0",
                             Version::Http11 => "",
                         };
-                        if let Some(host) = head.host() {
+                        if let Some(host) = head.host {
                             text += &format!(" @{host}");
                         }
                         match parsed.body {
@@ -357,6 +358,7 @@ mod tests {
             (format!("GET / HTTP/1.1\r\n{H}{H}\r\n"), E::BadHost),
             ("GET / HTTP/1.1\r\nHost:\r\n\r\n".into(), E::BadHost),
             ("GET / HTTP/1.1\r\nHost: a b\r\n\r\n".into(), E::BadHost),
+            ("GET / HTTP/1.1\r\nHost: \u{e9}\r\n\r\n".into(), E::BadHost),
             (format!("GET / HTTP/1.1\n{H}\r\n"), E::BareLineFeed),
             (format!("GET / HTTP/1.1\r\n{H}\n"), E::BareLineFeed),
             ("\nGET / HTTP/1.1\r\n".into(), E::BareLineFeed),
@@ -459,6 +461,12 @@ mod tests {
             let shown: String = input.chars().take(80).collect();
             assert_eq!(parse(input.as_bytes()), Some(Err(*expected)), "{shown:?}");
         }
+    }
+
+    #[test]
+    fn a_host_that_is_not_utf8_is_refused() {
+        let head = b"GET / HTTP/1.1\r\nHost: h\xff\r\n\r\n";
+        assert_eq!(parse(head), Some(Err(HttpError::BadHost)));
     }
 
     #[test]

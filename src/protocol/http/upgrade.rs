@@ -183,7 +183,7 @@ pub fn encode_request<'x>(
     headers: impl Iterator<Item = (&'x str, &'x str)>,
     out: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
-    if !is_host(host.as_bytes()) {
+    if !is_host(host) {
         return Err(EncodeError::BadHost);
     }
     let is_visible = target

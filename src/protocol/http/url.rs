@@ -64,7 +64,7 @@ impl<'u> WebSocketUrl<'u> {
         }
         let host_bytes = rest.find(['/', '?']).unwrap_or(rest.len());
         let (host, rest) = rest.split_at(host_bytes);
-        if !is_host(host.as_bytes()) {
+        if !is_host(host) {
             return Err(UrlError::Host);
         }
         if !rest.bytes().all(|byte| byte.is_ascii_graphic()) {
