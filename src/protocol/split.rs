@@ -10,6 +10,20 @@ pub fn split_once(text: &str, separator: u8) -> Option<(&str, &str)> {
     Some((&text[..index], &text[index + 1..]))
 }
 
+/// The parts between all `separator`s, empty ones included. There is always one.
+pub fn split(text: &str, separator: u8) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let (part, after) = match split_once(text, separator) {
+            Some((part, after)) => (part, Some(after)),
+            None => (text, None),
+        };
+        rest = after;
+        Some(part)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -27,6 +41,8 @@ mod tests {
             "caf\u{e9}=\u{1F600}==",
         ] {
             assert_eq!(split_once(text, b'='), text.split_once('='), "{text}");
+            let parts: Vec<_> = split(text, b'=').collect();
+            assert_eq!(parts, text.split('=').collect::<Vec<_>>(), "{text}");
         }
     }
 }

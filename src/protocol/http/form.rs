@@ -4,6 +4,8 @@
 
 use std::borrow::Cow;
 
+use crate::protocol::split::{split, split_once};
+
 /// The first value with a name in a query or form body, decoded. `None` where it is absent, or is
 /// not UTF-8 when decoded.
 pub fn value<'h>(encoded: &'h str, name: &str) -> Option<Cow<'h, str>> {
@@ -18,11 +20,10 @@ pub fn pairs(encoded: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)
 
 /// As [`pairs`], with `None` in place of a pair that is not UTF-8 when decoded.
 pub fn try_pairs(encoded: &str) -> impl Iterator<Item = Option<(Cow<'_, str>, Cow<'_, str>)>> {
-    encoded
-        .split('&')
+    split(encoded, b'&')
         .filter(|pair| !pair.is_empty())
         .map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (name, value) = split_once(pair, b'=').unwrap_or((pair, ""));
             Some((decode_component(name)?, decode_component(value)?))
         })
 }
