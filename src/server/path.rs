@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 
 use crate::protocol::http::form;
+use crate::protocol::split::split;
 
 /// The most parameters of one path; further ones are not captured. They lie in the `Request` itself, so that a
 /// request with parameters allocates nothing.
@@ -24,6 +25,8 @@ enum Segment {
 pub(crate) struct Pattern {
     text: String,
     segments: Vec<Segment>,
+    /// No segment is a parameter or the rest, so that one path fits, in its several encodings.
+    is_literal: bool,
 }
 
 /// The values of a route's `:name`s in a path, still percent-encoded: most are never asked for.
@@ -35,7 +38,7 @@ pub(crate) struct Parameters<'p> {
 
 impl Pattern {
     pub(crate) fn new(text: &str) -> Pattern {
-        let segments = split(text)
+        let segments: Vec<_> = segments_of(text)
             .map(|segment| match segment {
                 "*" => Segment::Rest,
                 _ => match segment.strip_prefix(':') {
@@ -44,9 +47,13 @@ impl Pattern {
                 },
             })
             .collect();
+        let is_literal = segments
+            .iter()
+            .all(|segment| matches!(segment, Segment::Literal(_)));
         Pattern {
             text: text.to_owned(),
             segments,
+            is_literal,
         }
     }
 
@@ -56,8 +63,13 @@ impl Pattern {
 
     /// The parameters of `path` if it fits this pattern.
     pub(crate) fn matches<'p>(&self, path: &'p str) -> Option<Parameters<'p>> {
+        // Most routes are literal, and hardly a path is encoded: then one comparison decides.
+        if self.is_literal && !path.as_bytes().contains(&b'%') {
+            let fits = without_slash(path) == without_slash(&self.text);
+            return fits.then(Parameters::default);
+        }
         let mut parameters = Parameters::default();
-        let mut given = split(path);
+        let mut given = segments_of(path);
         for segment in &self.segments {
             match segment {
                 Segment::Rest => return Some(parameters),
@@ -103,8 +115,12 @@ fn is_encoded_as(value: &str, literal: &str) -> bool {
     value.contains('%') && form::decode_path(value).is_some_and(|decoded| decoded == literal)
 }
 
-fn split(path: &str) -> std::str::Split<'_, char> {
-    path.strip_prefix('/').unwrap_or(path).split('/')
+fn segments_of(path: &str) -> impl Iterator<Item = &str> {
+    split(without_slash(path), b'/')
+}
+
+fn without_slash(path: &str) -> &str {
+    path.strip_prefix('/').unwrap_or(path)
 }
 
 #[cfg(test)]
@@ -120,6 +136,9 @@ mod tests {
             ("/chat", "/chat/", false),
             ("/chat", "/Chat", false),
             ("/caf\u{e9}", "/caf%C3%A9", true),
+            ("/chat", "/%63hat", true),
+            ("chat", "/chat", true),
+            ("/a/b", "/a%2Fb", false),
             ("/rooms/:room", "/rooms/7", true),
             ("/rooms/:room", "/rooms/", false),
             ("/rooms/:room", "/rooms/7/users", false),
