@@ -130,17 +130,25 @@ fn mount_checks<S: 'static>(router: &mut Router<S>, access: &Rc<Access>) {
     router.origin_check.setting = access.origins_setting();
     let access = Rc::clone(access);
     let mut refused_host = LogLimit::default();
-    router.guard(move |request| check_host(request, &access, &mut refused_host));
+    let mut served_host = String::new();
+    router.guard(move |request| check_host(request, &access, &mut served_host, &mut refused_host));
 }
 
+/// `served_host` is the host that was served last. Clients name the same host in request after request,
+/// and to judge a host its address is parsed.
 fn check_host<S: 'static>(
     request: &Request<'_, '_, S>,
     access: &Access,
+    served_host: &mut String,
     refused_host: &mut LogLimit,
 ) -> Result<(), Reply> {
-    let Some(host) = request.host().filter(|host| !access.serves(host)) else {
+    let Some(host) = request.host().filter(|host| host != served_host) else {
         return Ok(());
     };
+    if access.serves(host) {
+        host.clone_into(served_host);
+        return Ok(());
+    }
     if let Some(suppressed) = refused_host.allow_line(request.reactor.now()) {
         let (host, setting) = (truncate(host), access.origins_setting());
         log::warn!(
