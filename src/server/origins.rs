@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::protocol::http::{RequestHead, Status};
+use crate::protocol::http::{ExtraHeaders, RequestHead, Status};
 use crate::reactor::log_limit::{LogLimit, truncate};
 
 use super::reply::Reply;
@@ -65,10 +65,6 @@ pub(crate) struct OriginCheck {
     refusals: LogLimit,
 }
 
-/// Headers that are added to an answer. Their values are constants, or were parsed as
-/// values of headers, so they cannot end a line.
-pub(crate) type ExtraHeaders = Vec<(&'static str, String)>;
-
 impl Default for OriginCheck {
     fn default() -> Self {
         OriginCheck {
@@ -107,16 +103,14 @@ impl OriginCheck {
         match (&self.origins, origin) {
             // `*` and not the origin itself: a cache can give such an answer to all pages, and browsers do not
             // accept it for requests with cookies.
-            (Origins::Any, Some(_)) => {
-                headers.push(("Access-Control-Allow-Origin", "*".to_owned()))
-            }
+            (Origins::Any, Some(_)) => headers.push(("Access-Control-Allow-Origin", "*".into())),
             (Origins::Any, None) => {}
             (Origins::Listed { .. }, origin) => {
                 // Also in the answer to a request without an origin: that answer has no
                 // `Access-Control-Allow-Origin`, and a cache must not give it to a page that needs one.
-                headers.push(("Vary", "Origin".to_owned()));
+                headers.push(("Vary", "Origin".into()));
                 if let Some(origin) = origin {
-                    headers.push(("Access-Control-Allow-Origin", origin.to_owned()));
+                    headers.push(("Access-Control-Allow-Origin", origin.to_owned().into()));
                 }
             }
         }
@@ -135,11 +129,11 @@ pub(crate) fn preflight(head: &RequestHead<'_>, methods: &str) -> ExtraHeaders {
     if head.method != "OPTIONS" || requested("access-control-request-method").is_none() {
         return Vec::new();
     }
-    let mut headers = vec![("Access-Control-Allow-Methods", methods.to_owned())];
+    let mut headers = vec![("Access-Control-Allow-Methods", methods.to_owned().into())];
     if let Some(names) = requested("access-control-request-headers") {
-        headers.push(("Access-Control-Allow-Headers", names.to_owned()));
+        headers.push(("Access-Control-Allow-Headers", names.to_owned().into()));
     }
     // Ten minutes, in seconds. Without it browsers ask again after five seconds.
-    headers.push(("Access-Control-Max-Age", "600".to_owned()));
+    headers.push(("Access-Control-Max-Age", "600".into()));
     headers
 }

@@ -122,10 +122,14 @@ impl Reply {
     }
 
     /// Adds headers that were checked before, or are constants.
-    pub(crate) fn with_extra_headers(mut self, headers: &[(&'static str, String)]) -> Reply {
+    pub(crate) fn with_extra_headers(
+        mut self,
+        headers: &[(&'static str, Cow<'static, str>)],
+    ) -> Reply {
         let headers = headers.iter();
-        self.headers
-            .extend(headers.map(|(name, value)| (Cow::Borrowed(*name), value.clone())));
+        self.headers.extend(
+            headers.map(|(name, value)| (Cow::Borrowed(*name), value.clone().into_owned())),
+        );
         self
     }
 
@@ -305,7 +309,7 @@ impl<S: 'static> Reactor<S> {
             .headers
             .iter()
             .map(|(name, value)| (name.as_ref(), value.as_str()));
-        let extra = extra.iter().map(|(name, value)| (*name, value.as_str()));
+        let extra = extra.iter().map(|(name, value)| (*name, value.as_ref()));
         head.encode(own.chain(extra), &mut out);
         out.extend_from_slice(body);
         self.queue_owned_reply(id, out);

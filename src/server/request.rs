@@ -235,7 +235,7 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
             is_chunked: chunked,
         };
         let mut out = Vec::with_capacity(256);
-        let extra = extra.iter().map(|(name, value)| (*name, value.as_str()));
+        let extra = extra.iter().map(|(name, value)| (*name, value.as_ref()));
         head.encode(headers.iter().copied().chain(extra), &mut out);
         self.reactor.queue_reply(self.id, &out);
         Some(chunked)

@@ -619,7 +619,7 @@ fn no_route_reply(head: &RequestHead<'_>, allowed: &[String]) -> Reply {
     };
     let shared = preflight(head, &methods);
     reply
-        .with_extra_headers(&[("Allow", methods)])
+        .with_extra_headers(&[("Allow", methods.into())])
         .with_extra_headers(&shared)
 }
 
@@ -653,7 +653,7 @@ fn refusal_reply(refusal: upgrade::Refusal) -> Reply {
 /// tries another server.
 fn draining_reply() -> Reply {
     let reply: Reply = Status::SERVICE_UNAVAILABLE.into();
-    reply.with_extra_headers(&[("Retry-After", "1".to_owned())])
+    reply.with_extra_headers(&[("Retry-After", "1".into())])
 }
 
 impl<S: 'static> Handler<S> for Router<S> {

@@ -2,7 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 
-use crate::protocol::http::{Status, upgrade};
+use crate::protocol::http::{ExtraHeaders, Status, upgrade};
 use crate::protocol::websocket::Role;
 use crate::reactor::config::ConnectionOptions;
 use crate::reactor::id::ConnId;
@@ -72,13 +72,13 @@ impl<S: 'static> WebSocketRoute<S> {
         id: ConnId,
         upgrade: &upgrade::Upgrade<'h>,
         handshake: Handshake<'h>,
-        headers: &[(&'static str, String)],
+        headers: &ExtraHeaders,
     ) {
         let known = |offered: &&str| self.subprotocols.iter().any(|known| known == offered);
         let agreed = upgrade.subprotocols().find(known);
         // Room for the fixed lines, a subprotocol and one more header.
         let mut out = Vec::with_capacity(192);
-        let extra = headers.iter().map(|(name, value)| (*name, value.as_str()));
+        let extra = headers.iter().map(|(name, value)| (*name, value.as_ref()));
         upgrade::encode_accept(upgrade.key(), agreed, extra, &mut out);
         cx.reactor.queue_reply(id, &out);
         let handshake = Handshake {
@@ -99,5 +99,5 @@ pub(crate) fn upgrade_required_reply() -> Reply {
         ("Upgrade", "websocket"),
         ("Connection", "Upgrade"),
     ];
-    reply.with_extra_headers(&headers.map(|(name, value)| (name, value.to_owned())))
+    reply.with_extra_headers(&headers.map(|(name, value)| (name, value.into())))
 }

@@ -13,6 +13,8 @@
 //!
 //! Source: RFC 9112, sections 9.3 and 9.3.2.
 
+use std::borrow::Cow;
+
 use super::body::BodyDecoder;
 use super::encode::{encode_chunk, encode_last_chunk, encode_refusal};
 use super::error::HttpError;
@@ -21,6 +23,10 @@ use super::head::Version;
 use super::limits::Limits;
 use super::request::ParsedHead;
 use super::status::Status;
+
+/// Headers that are added to an answer. Their values are constants, or were parsed as values of headers, so
+/// they cannot end a line.
+pub type ExtraHeaders = Vec<(&'static str, Cow<'static, str>)>;
 
 /// The step that comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +60,7 @@ pub struct Exchange {
     decoder: BodyDecoder,
     received_body_bytes: u64,
     /// Headers that the answer to this request will have, also where it is a refusal.
-    extra_headers: Vec<(&'static str, String)>,
+    extra_headers: ExtraHeaders,
 }
 
 impl Exchange {
@@ -142,12 +148,12 @@ impl Exchange {
     }
 
     /// Keeps headers for the answer to this request, such as those of cross-origin sharing.
-    pub fn set_extra_headers(&mut self, headers: Vec<(&'static str, String)>) {
+    pub fn set_extra_headers(&mut self, headers: ExtraHeaders) {
         self.extra_headers = headers;
     }
 
     /// Takes the headers that were kept, for the answer that is being made.
-    pub fn take_extra_headers(&mut self) -> Vec<(&'static str, String)> {
+    pub fn take_extra_headers(&mut self) -> ExtraHeaders {
         std::mem::take(&mut self.extra_headers)
     }
 
@@ -191,7 +197,7 @@ impl Exchange {
     pub fn encode_failure(&mut self, status: Status, date: &[u8], out: &mut Vec<u8>) {
         if self.owes_answer(status) {
             let extra = std::mem::take(&mut self.extra_headers);
-            let headers = extra.iter().map(|(name, value)| (*name, value.as_str()));
+            let headers = extra.iter().map(|(name, value)| (*name, value.as_ref()));
             encode_refusal(status, date, headers, self.is_head_request, out);
         }
         self.phase = Phase::End;
