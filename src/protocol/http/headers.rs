@@ -112,12 +112,31 @@ pub(super) fn trim(element: &str) -> &str {
 
 /// Whether this is a token, which is not empty. Source: RFC 9110, section 5.6.2.
 pub(super) fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && bytes.iter().all(|byte| is_token_byte(*byte))
+    !bytes.is_empty() && bytes.iter().all(|byte| TOKEN_BYTES[usize::from(*byte)])
 }
 
-pub(super) fn is_token_byte(byte: u8) -> bool {
+/// For each byte, whether a token may have it. One look-up replaces the comparisons of
+/// [`is_token_byte`].
+static TOKEN_BYTES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < table.len() {
+        table[byte] = is_token_byte(byte as u8);
+        byte += 1;
+    }
+    table
+};
+
+pub(super) const fn is_token_byte(byte: u8) -> bool {
     matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'!' | b'#' | b'$' | b'%' | b'&'
         | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~')
+}
+
+/// Whether these bytes may be the value of a header.
+pub(super) fn is_value(bytes: &[u8]) -> bool {
+    // Without an early exit, so that the compiler makes vector code of it.
+    let is_allowed = |allowed, byte: &u8| allowed & is_value_byte(*byte);
+    bytes.iter().fold(true, is_allowed)
 }
 
 /// Visible, blank, or above ASCII. Source: RFC 9110, section 5.5.
