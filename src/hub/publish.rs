@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use crate::protocol::digits::push_decimal;
 use crate::protocol::http::{Status, form};
 use crate::pubsub::{self, Event};
 use crate::reactor::reactor::Reactor;
@@ -268,29 +269,49 @@ fn parameters(query: &str) -> Result<Parameters<'_>, NotUtf8> {
     Ok(parameters)
 }
 
-/// `{"id":..,"delivered":..}`.
-fn object(published: &Published) -> String {
-    let Published { id, delivered } = published;
-    format!("{{\"id\":\"{id}\",\"delivered\":{delivered}}}")
+/// Appends `{"id":..,"delivered":..}`.
+fn push_object(published: &Published, json: &mut Vec<u8>) {
+    json.extend_from_slice(b"{\"id\":\"");
+    published.id.encode(json);
+    json.extend_from_slice(b"\",\"delivered\":");
+    push_decimal(published.delivered as u64, json);
+    json.push(b'}');
 }
 
 fn reply_with_one(outcome: Result<Vec<Published>, PublishError>) -> Reply {
-    reply_with(outcome, |published| published.iter().map(object).collect())
+    reply_with(outcome, |published, json| {
+        for published in published {
+            push_object(published, json);
+        }
+    })
 }
 
 fn reply_with_list(outcome: Result<Vec<Published>, PublishError>) -> Reply {
-    reply_with(outcome, |published| {
-        let objects: Vec<_> = published.iter().map(object).collect();
-        format!("[{}]", objects.join(","))
+    reply_with(outcome, |published, json| {
+        json.push(b'[');
+        for (index, published) in published.iter().enumerate() {
+            if 0 < index {
+                json.push(b',');
+            }
+            push_object(published, json);
+        }
+        json.push(b']');
     })
 }
 
 fn reply_with(
     outcome: Result<Vec<Published>, PublishError>,
-    json: impl FnOnce(&[Published]) -> String,
+    push_json: impl FnOnce(&[Published], &mut Vec<u8>),
 ) -> Reply {
     match outcome {
-        Ok(published) => Reply::json(json(&published) + "\n"),
+        Ok(published) => {
+            let mut json = Vec::with_capacity(64 * published.len());
+            push_json(&published, &mut json);
+            json.push(b'\n');
+            Reply::new(Status::OK)
+                .content_type("application/json")
+                .body(json)
+        }
         Err(error) => Reply::from((Status::SERVICE_UNAVAILABLE, format!("{error}\n")))
             .header("Retry-After", "1")
             .expect("a constant header"),

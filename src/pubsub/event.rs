@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use crate::protocol::digits::{push_decimal, push_hexadecimal};
 use crate::protocol::event_stream::{self, FieldError};
 use crate::protocol::websocket::Message;
 
@@ -220,6 +221,15 @@ pub struct EventId {
     pub number: u64,
 }
 
+impl EventId {
+    /// Appends the id as `Display` writes it.
+    pub(crate) fn encode(self, out: &mut Vec<u8>) {
+        push_hexadecimal(self.epoch, out);
+        out.push(b':');
+        push_decimal(self.number, out);
+    }
+}
+
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:x}:{}", self.epoch, self.number)
@@ -372,6 +382,9 @@ mod tests {
             assert_eq!(text.parse::<EventId>(), *expected, "{text:?}");
             if let Ok(id) = expected {
                 assert_eq!(id.to_string(), *text);
+                let mut encoded = Vec::new();
+                id.encode(&mut encoded);
+                assert_eq!(encoded, text.as_bytes());
             }
         }
     }

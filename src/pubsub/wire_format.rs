@@ -10,11 +10,11 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::io::Write;
 use std::num::{NonZeroU8, NonZeroU16};
 use std::ops::Range;
 use std::rc::Rc;
 
+use crate::protocol::digits::push_hexadecimal;
 use crate::protocol::event_stream;
 use crate::protocol::websocket::{self, Data, Message, OpCode};
 
@@ -107,8 +107,8 @@ impl Frame {
             }
             Frame::HttpChunk => {
                 if body_bytes != 0 {
-                    // Writing to a `Vec` does not fail.
-                    let _ = write!(out, "{body_bytes:x}\r\n");
+                    push_hexadecimal(body_bytes as u64, out);
+                    out.extend_from_slice(b"\r\n");
                 }
             }
         }
@@ -501,8 +501,9 @@ fn encode_raw(publication: &Publication<'_>, out: &mut Vec<u8>) -> BodyKind {
 
 fn encode_event_stream(publication: &Publication<'_>, out: &mut Vec<u8>) -> BodyKind {
     let event = publication.event;
-    // Writing to a `Vec` does not fail, and an id is digits and a colon.
-    let _ = writeln!(out, "id: {}", publication.id);
+    out.extend_from_slice(b"id: ");
+    publication.id.encode(out);
+    out.push(b'\n');
     event_stream::encode(event.name(), None, &event.payload().to_text(), out)
         .expect("the name of an event has no line break");
     BodyKind::Text
@@ -511,6 +512,7 @@ fn encode_event_stream(publication: &Publication<'_>, out: &mut Vec<u8>) -> Body
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
+    use std::io::Write;
 
     use super::*;
     use crate::protocol::event_stream::FieldError;

@@ -213,7 +213,9 @@ pub(crate) fn encode(publication: &Publication<'_>, out: &mut Vec<u8>) -> BodyKi
     out.reserve(64 + payload.as_bytes().len());
     out.extend_from_slice(b"{\"topic\":");
     push_string(publication.topic, out);
-    out.extend_from_slice(format!(",\"id\":\"{}\"", publication.id).as_bytes());
+    out.extend_from_slice(b",\"id\":\"");
+    publication.id.encode(out);
+    out.push(b'"');
     if let Some(name) = publication.event.name() {
         out.extend_from_slice(b",\"event\":");
         push_string(name, out);
