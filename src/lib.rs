@@ -109,6 +109,8 @@
 //! assert_eq!(ada.received(), ["Hello Ada"]);
 //! ```
 //!
+//! A decision that needs an answer from elsewhere may come in a later event: [`Request::decide_later`].
+//!
 //! # Rules
 //!
 //! * **No re-entry.** No method of the reactor calls one of your callbacks. The request of a callback is queued or changes plain
@@ -209,7 +211,7 @@ pub use client::connect::WebSocketClientId;
 #[doc(inline)]
 pub use client::websocket::WebSocketClient;
 #[doc(inline)]
-pub use protocol::http::Status;
+pub use protocol::http::{Accept, Status};
 #[doc(inline)]
 pub use protocol::websocket;
 #[doc(inline)]

@@ -6,6 +6,7 @@
 //!  arrivals    closures of other threads             call.rs guards and times each call
 //!  ticks       closures queued by next_tick
 //!  timers      of the application
+//!  accepted    requests that waited for a decision
 //!  deadlines   of connections, where one has passed
 //!  flush       messages that the steps above queued
 //!              (a loop that was stopped above, or has drained, ends here)

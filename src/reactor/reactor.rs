@@ -110,6 +110,12 @@ pub trait Handler<S> {
         let _ = (cx, id, cause);
     }
 
+    /// A request of the connection that waited for a decision was accepted; see
+    /// [`Reactor::continue_accepted`].
+    fn accepted(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
+        let _ = (cx, id);
+    }
+
     /// The connection is done; the last call for it.
     fn closed(&mut self, cx: &mut Cx<'_, S>, id: ConnId, close: &Close);
 
@@ -181,6 +187,8 @@ pub struct Reactor<S> {
     pub(super) new_handlers: Vec<(u32, Box<dyn Handler<S>>)>,
     pub(super) handler_keys: HandlerKeys,
     pub(super) on_close: HashMap<ConnId, Vec<OnClose<S>>>,
+    /// Connections whose request was accepted later, for the next turn.
+    pub(super) accepted: VecDeque<ConnId>,
     /// Callbacks for the end of a connection that comes before the answer to its request.
     pub(super) on_gone: HashMap<ConnId, Vec<OnClose<S>>>,
     pub(super) is_stopped: bool,
@@ -234,6 +242,7 @@ impl<S: 'static> Reactor<S> {
             new_handlers: Vec::new(),
             handler_keys: HandlerKeys::default(),
             on_close: HashMap::new(),
+            accepted: VecDeque::new(),
             on_gone: HashMap::new(),
             is_stopped: false,
             shutdown: None,

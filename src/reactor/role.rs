@@ -126,6 +126,12 @@ impl<S: 'static> Reactor<S> {
         self.table.resume(id, Pause::Answer);
     }
 
+    /// Has the role called in the next turn for a request that was accepted later. Not now, because
+    /// the caller is a callback.
+    pub(crate) fn continue_accepted(&mut self, id: ConnId) {
+        self.accepted.push_back(id);
+    }
+
     /// Whether the peer's bytes are read now. While they are not, its silence does not mean that it
     /// has gone, and a pong deadline must not end it.
     pub(crate) fn may_read(&self, id: ConnId) -> bool {

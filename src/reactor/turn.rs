@@ -28,6 +28,7 @@ impl<S: 'static> Running<S> {
         self.run_arrivals(began);
         self.run_ticks(began);
         self.run_timers(began);
+        self.run_accepted(began);
         self.run_deadlines();
         // Before the poll, which may wait for long: queued bytes must not wait with it.
         self.flush();
@@ -79,6 +80,7 @@ impl<S: 'static> Running<S> {
             || !reactor.ticks.is_empty()
             || !reactor.arrivals.is_empty()
             || reactor.mailbox.has_arrivals()
+            || !reactor.accepted.is_empty()
             || !reactor.table.is_quiet()
             || reactor.handler_keys.has_unused()
             || reactor.is_drained()
@@ -225,6 +227,20 @@ impl<S: 'static> Running<S> {
                 }
                 TimerCall::Running => return,
             }
+            if self.reactor.is_stopped || self.is_start_over(began) {
+                return;
+            }
+        }
+    }
+
+    fn run_accepted(&mut self, began: u64) {
+        let reactor = &mut self.reactor;
+        let most = reactor.accepted.len().min(reactor.config.ticks_per_turn);
+        for _ in 0..most {
+            let Some(id) = self.reactor.accepted.pop_front() else {
+                return;
+            };
+            self.call_handler(id, "accept", |handler, cx| handler.accepted(cx, id));
             if self.reactor.is_stopped || self.is_start_over(began) {
                 return;
             }

@@ -34,6 +34,8 @@ pub(crate) struct Pattern {
 pub(crate) struct Parameters<'p> {
     values: [&'p str; PARAMETERS_MAX],
     count: usize,
+    /// The part of the path that `*` stands for, without the slash in front of it.
+    rest: Option<&'p str>,
 }
 
 impl Pattern {
@@ -72,7 +74,12 @@ impl Pattern {
         let mut given = segments_of(path);
         for segment in &self.segments {
             match segment {
-                Segment::Rest => return Some(parameters),
+                Segment::Rest => {
+                    let first = given.next();
+                    let start = first.map_or(path.len(), |first| offset_in(path, first));
+                    parameters.rest = Some(&path[start..]);
+                    return Some(parameters);
+                }
                 // Not empty: `/rooms/` is not the room whose name is empty.
                 Segment::Parameter(_) => {
                     let value = given.next().filter(|value| !value.is_empty())?;
@@ -98,6 +105,9 @@ impl Pattern {
         parameters: &Parameters<'p>,
         name: &str,
     ) -> Option<Cow<'p, str>> {
+        if name == "*" {
+            return form::decode_path(parameters.rest?);
+        }
         let names = self.segments.iter().filter_map(|segment| match segment {
             Segment::Parameter(name) => Some(name),
             Segment::Literal(_) | Segment::Rest => None,
@@ -107,6 +117,11 @@ impl Pattern {
             .position(|parameter| parameter == name)?;
         form::decode_path(parameters.values[index])
     }
+}
+
+/// Where a part of a path begins in it.
+fn offset_in(path: &str, part: &str) -> usize {
+    part.as_ptr() as usize - path.as_ptr() as usize
 }
 
 /// Whether a segment is the literal in percent-encoding. Decoding comes after splitting, so that `%2F` in a
@@ -164,5 +179,28 @@ mod tests {
         assert_eq!(pattern.value(&found, "room").as_deref(), Some("a/b"));
         assert_eq!(pattern.value(&found, "user").as_deref(), Some("\u{e9}+x"));
         assert_eq!(pattern.value(&found, "other"), None);
+        assert_eq!(pattern.value(&found, "*"), None);
+    }
+
+    #[test]
+    fn the_rest_of_a_path_is_a_parameter() {
+        let cases = [
+            ("/files/*", "/files/a/b%20c", "a/b c"),
+            ("/files/*", "/files/", ""),
+            ("/files/*", "/files", ""),
+            ("/files/:id/*", "/files/7/a//b/", "a//b/"),
+            ("*", "/anything/at", "anything/at"),
+            ("*", "/", ""),
+            ("*", "*", "*"),
+        ];
+        for (pattern, path, expected) in cases {
+            let pattern = Pattern::new(pattern);
+            let found = pattern.matches(path).unwrap();
+            assert_eq!(
+                pattern.value(&found, "*").as_deref(),
+                Some(expected),
+                "{path}"
+            );
+        }
     }
 }

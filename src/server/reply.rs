@@ -4,7 +4,7 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
 
-use crate::protocol::http::{self, ResponseHead, Status};
+use crate::protocol::http::{self, Accept, ResponseHead, Status};
 use crate::reactor::close::{Close, CloseCause, Deadline, Sent};
 use crate::reactor::id::ConnId;
 use crate::reactor::outcome::{CallbackError, Outcome, Sealed};
@@ -204,7 +204,7 @@ impl<B: Into<Body>> From<(Status, B)> for Reply {
     }
 }
 
-/// Names a request that is answered later, by [`Reactor::reply`].
+/// Names a request that is answered later, by [`Reactor::reply`], or accepted later, by [`Reactor::accept`].
 ///
 /// It is `Copy`, and stale once the request is answered or the client is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -235,6 +235,24 @@ impl<S: 'static> Reactor<S> {
         Sent::Queued
     }
 
+    /// Accepts a request that was taken with [`Request::decide_later`](crate::Request::decide_later): it goes on
+    /// to its route in the next turn. After `before_open` the WebSocket is opened, with the headers and
+    /// the subprotocol that `accept` chooses; `()` chooses none.
+    ///
+    /// `Gone` when the client is gone, when the request was decided before, and for a responder of
+    /// [`Request::reply_later`](crate::Request::reply_later), which only an answer ends.
+    pub fn accept(&mut self, responder: Responder, accept: impl Into<Accept>) -> Sent {
+        let is_accepted = self.is_pending(responder)
+            && self
+                .exchange(responder.id)
+                .is_some_and(|exchange| exchange.accept(accept.into()));
+        if !is_accepted {
+            return Sent::Gone;
+        }
+        self.continue_accepted(responder.id);
+        Sent::Queued
+    }
+
     /// Calls `call` if the client of a request that was taken with
     /// [`Request::reply_later`](crate::Request::reply_later) goes before the answer, or its connection ends
     /// in another way, such as by the deadline of the answer. The answer drops `call` without a call.
@@ -261,7 +279,9 @@ impl<S: 'static> Reactor<S> {
     /// the number of the request is compared too.
     fn is_pending(&mut self, responder: Responder) -> bool {
         self.exchange(responder.id).is_some_and(|exchange| {
-            exchange.phase() == http::Phase::Reply && exchange.request() == responder.request
+            exchange.phase() == http::Phase::Reply
+                && exchange.request() == responder.request
+                && !exchange.is_accepted()
         })
     }
 

@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use crate::protocol::http::{Headers, Phase, RequestHead, ResponseHead, Status, form};
+use crate::protocol::http::{
+    Accept, Check, Deferred, Headers, Phase, RequestHead, ResponseHead, Status, form,
+};
 use crate::reactor::close::{Deadline, Sent};
 use crate::reactor::id::ConnId;
 use crate::reactor::outcome::CallbackError;
@@ -30,6 +32,12 @@ pub struct Request<'a, 'i, S> {
     pub(crate) parameters: Parameters<'i>,
     pub(crate) body: &'i [u8],
     pub(crate) is_answered: bool,
+    /// The bytes of the head.
+    pub(crate) head_bytes: &'i [u8],
+    /// The check that is being made. `None` in the route's own callback.
+    pub(crate) check: Option<Check>,
+    /// The choices for the 101.
+    pub(crate) accept: Accept,
 }
 
 impl<'i, S: 'static> Request<'_, 'i, S> {
@@ -62,7 +70,10 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
             .filter_map(move |(key, value)| (key == name).then_some(value))
     }
 
-    /// A `:name` of the route's path, decoded.
+    /// A `:name` of the route's path, decoded. `*` is the part that the route's `*` stands for, without the
+    /// slash in front of it: `a/b` for the path `/files/a/b` and the route `/files/*`, and empty for
+    /// `/files`. Dot segments stay, and decoding may make further slashes, so check the value before it
+    /// names a file.
     pub fn param(&self, name: &str) -> Option<Cow<'i, str>> {
         self.pattern.value(&self.parameters, name)
     }
@@ -138,6 +149,59 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
         self.reactor.pause_for_answer(self.id);
         self.reactor.set_deadline(self.id, Deadline::Reply, timeout);
         responder
+    }
+
+    /// Takes the decision of a `guard` or of `before_open` for later: [`Reactor::accept`] lets the request go on
+    /// to its route from a timer or another event, and [`Reactor::reply`] refuses it, within the listener's
+    /// `reply_timeout`. The callback's own result is then ignored.
+    ///
+    /// Meanwhile the head and the body are kept, and the client's further bytes wait in the socket. If the
+    /// time passes, the client gets 503; [`Reactor::on_gone`] tells when it is gone. In the callback of a
+    /// route, which decides nothing, this is [`reply_later`](Self::reply_later).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use waterwheel::{Reactor, Sim};
+    /// let mut sim = Sim::new((), |reactor: &mut Reactor<()>| {
+    ///     reactor.websocket("0.0.0.0:8080", |ws| {
+    ///         ws.before_open(|request| {
+    ///             let responder = request.decide_later();
+    ///             // As an answer of a database would.
+    ///             request.reactor.after(Duration::from_millis(50), move |cx| cx.reactor.accept(responder, ()));
+    ///             Ok(())
+    ///         });
+    ///         ws.on_open(|ws, _| ws.send("welcome"));
+    ///     })
+    /// });
+    /// # let client = sim.connect();
+    /// # client.write("GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+    /// #     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
+    /// # sim.settle();
+    /// # assert_eq!(client.read_text(), "");
+    /// # sim.advance(Duration::from_secs(1));
+    /// # assert!(client.read_text().contains("welcome"));
+    /// ```
+    pub fn decide_later(&mut self) -> Responder {
+        let was_answered = self.is_answered;
+        let responder = self.reply_later();
+        if let Some(check) = self.check
+            && !was_answered
+            && let Some(exchange) = self.reactor.exchange(self.id)
+        {
+            exchange.defer(Deferred {
+                head: self.head_bytes.to_vec(),
+                body: self.body.to_vec(),
+                check,
+                accepted: None,
+            });
+        }
+        responder
+    }
+
+    /// Chooses the subprotocol and further headers of the 101, in `before_open`. A decision that comes later
+    /// has them as the argument of [`Reactor::accept`].
+    pub fn accept_with(&mut self, accept: Accept) {
+        self.accept = accept;
     }
 
     /// Answers with a stream of Server-Sent Events. It carries publications of the topics that it subscribes to,

@@ -22,7 +22,8 @@ use std::borrow::Cow;
 use std::io;
 
 use crate::protocol::http::{
-    self, Exchange, HeaderStorage, HttpError, ParsedHead, Phase, RequestHead, Status, upgrade,
+    self, Accept, Check, Deferred, Exchange, HeaderStorage, HttpError, ParsedHead, Phase,
+    RequestHead, Status, upgrade,
 };
 use crate::reactor::close::{Close, CloseCause, Deadline};
 use crate::reactor::config::ConnectionOptions;
@@ -114,6 +115,9 @@ impl<S: 'static> Router<S> {
 
     /// Sets a check that may refuse any request before its route sees it, upgrades too. Runs for requests
     /// without a route as well. A refusal with status 400 or 403 closes the connection.
+    ///
+    /// A check that needs an answer from elsewhere calls [`Request::decide_later`]. An error of type
+    /// [`Status`] becomes a [`Reply`] by `?` or `.into()`.
     pub fn guard(
         &mut self,
         guard: impl FnMut(&mut Request<'_, '_, S>) -> Result<(), Reply> + 'static,
@@ -124,7 +128,8 @@ impl<S: 'static> Router<S> {
     /// A route for GET, and for HEAD, which gets the same answer without its body.
     ///
     /// `path` is made of literal segments, `:name` for one segment, and `*` at the end for the
-    /// rest; routes are tried in the order they were added.
+    /// rest, which may be empty: `/files/*` also takes `/files`. [`Request::param`] returns both. Routes are
+    /// tried in the order they were added.
     pub fn get<R: Outcome>(
         &mut self,
         path: &str,
@@ -298,14 +303,14 @@ impl<S: 'static> Router<S> {
             }
         }
         match parsed.body.length() {
-            Some(0) => self.handle_request(cx, id, &parsed, &[]),
+            Some(0) => self.handle_request(cx, id, &parsed, &input[..parsed.bytes], &[], None),
             // The whole body came with the head, as most do: the callback borrows it from the input, and it
             // is not copied.
             Some(length) if length <= rest.len() as u64 => {
                 parsed.body.check(&self.limits)?;
                 let (body, after) = rest.split_at(length as usize);
                 *rest = after;
-                self.handle_request(cx, id, &parsed, body);
+                self.handle_request(cx, id, &parsed, &input[..parsed.bytes], body, None);
             }
             _ => {
                 // A length above the limit is refused now. With `Expect: 100-continue` the client then sends
@@ -351,7 +356,7 @@ impl<S: 'static> Router<S> {
         // The head was parsed when it came. Parsing it again costs less than a form that owns its strings,
         // since most requests have no body or bring it along.
         if let Some(parsed) = http::parse_request_head(&head, &mut storage, &self.limits)? {
-            self.handle_request(cx, id, &parsed, &body);
+            self.handle_request(cx, id, &parsed, &head, &body, None);
         }
         Ok(true)
     }
@@ -362,9 +367,12 @@ impl<S: 'static> Router<S> {
         cx: &mut Cx<'_, S>,
         id: ConnId,
         parsed: &ParsedHead<'_>,
+        head_bytes: &[u8],
         body: &[u8],
+        accepted: Option<(Check, Accept)>,
     ) {
         let head = &parsed.head;
+        let passed = accepted.as_ref().map(|(check, _)| *check);
         let upgrade = match upgrade::check(parsed) {
             Ok(upgrade) => upgrade,
             Err(refusal) => return send_refusal(cx, id, refusal_reply(refusal)),
@@ -387,12 +395,19 @@ impl<S: 'static> Router<S> {
             parameters,
             body,
             is_answered: false,
+            head_bytes,
+            check: None,
+            accept: accepted.map_or_else(Accept::new, |(_, accept)| accept),
         };
         // Before the route, and without one too: otherwise 404 would tell a client that is not let in which
         // paths there are.
-        if let Some(guard) = &mut self.guard {
+        if passed.is_none()
+            && let Some(guard) = &mut self.guard
+        {
             request.reactor.note_callback("guard");
+            request.check = Some(Check::Guard);
             let outcome = guard(&mut request);
+            request.check = None;
             if request.is_answered || request.reactor.is_stopped() {
                 return;
             }
@@ -406,11 +421,34 @@ impl<S: 'static> Router<S> {
             }
             Some((_, Endpoint::Request { call, .. })) => call_route(&mut request, call),
             Some((index, Endpoint::WebSocket(route))) => match upgrade {
-                Some(upgrade) => open_websocket(request, route, index as u16, &upgrade),
+                Some(upgrade) => open_websocket(request, route, index as u16, &upgrade, passed),
                 None => {
                     request.reply(upgrade_required_reply());
                 }
             },
+        }
+    }
+
+    /// Goes on with a request whose guard or `before_open` has decided later.
+    #[inline(never)]
+    fn handle_accepted(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
+        let exchange = cx.reactor.exchange(id);
+        let Some(deferred) = exchange.and_then(Exchange::take_accepted) else {
+            return;
+        };
+        let Deferred {
+            head,
+            body,
+            check,
+            accepted,
+        } = deferred;
+        // The route may ask for another deadline and another pause.
+        cx.reactor.clear_deadline(id);
+        cx.reactor.resume_after_answer(id);
+        let mut storage = HeaderStorage::new();
+        if let Ok(Some(parsed)) = http::parse_request_head(&head, &mut storage, &self.limits) {
+            let accepted = (check, accepted.unwrap_or_default());
+            self.handle_request(cx, id, &parsed, &head, &body, Some(accepted));
         }
     }
 
@@ -507,14 +545,18 @@ fn open_websocket<S: 'static>(
     route: &mut WebSocketRoute<S>,
     index: u16,
     upgrade: &upgrade::Upgrade<'_>,
+    passed: Option<Check>,
 ) {
     // A WebSocket stays for hours, and this reactor is about to end.
     if request.reactor.is_draining() {
         request.reply(draining_reply());
         return;
     }
-    if let Some(before_open) = &mut route.before_open {
+    if passed < Some(Check::BeforeOpen)
+        && let Some(before_open) = &mut route.before_open
+    {
         request.reactor.note_callback("before_open");
+        request.check = Some(Check::BeforeOpen);
         let outcome = before_open(&mut request);
         if request.is_answered || request.reactor.is_stopped() {
             return;
@@ -531,6 +573,7 @@ fn open_websocket<S: 'static>(
         head,
         pattern,
         parameters,
+        accept,
         ..
     } = request;
     // Taken before `open`, which replaces the exchange by the WebSocket.
@@ -546,7 +589,7 @@ fn open_websocket<S: 'static>(
         parameter: &|name| pattern.value(&parameters, name),
     };
     let cx = &mut Cx { state, reactor };
-    route.open(cx, id, upgrade, handshake, &headers);
+    route.open(cx, id, upgrade, handshake, &headers, &accept);
 }
 
 /// The route for a request; where there is none, the methods that other routes with its path have.
@@ -732,6 +775,10 @@ impl<S: 'static> Handler<S> for Router<S> {
             Some(_) => cx.reactor.finish(id, Close::new(CloseCause::Peer), false),
             None => {}
         }
+    }
+
+    fn accepted(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
+        self.handle_accepted(cx, id);
     }
 
     fn below_low_mark(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {

@@ -2,7 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 
-use crate::protocol::http::{ExtraHeaders, Status, upgrade};
+use crate::protocol::http::{Accept, ExtraHeaders, Status, upgrade};
 use crate::protocol::websocket::Role;
 use crate::reactor::config::ConnectionOptions;
 use crate::reactor::id::ConnId;
@@ -56,6 +56,9 @@ impl<S: 'static> WebSocketRoute<S> {
 
     /// Sets a check that may refuse a client before the upgrade, with any answer. No other callback is called
     /// for a refused client.
+    ///
+    /// A check that needs an answer from elsewhere calls [`Request::decide_later`]. The subprotocol and
+    /// further headers of the 101 are chosen by [`Request::accept_with`].
     pub fn before_open(
         &mut self,
         call: impl FnMut(&mut Request<'_, '_, S>) -> Result<(), Reply> + 'static,
@@ -73,13 +76,20 @@ impl<S: 'static> WebSocketRoute<S> {
         upgrade: &upgrade::Upgrade<'h>,
         handshake: Handshake<'h>,
         headers: &ExtraHeaders,
+        accept: &Accept,
     ) {
         let known = |offered: &&str| self.subprotocols.iter().any(|known| known == offered);
-        let agreed = upgrade.subprotocols().find(known);
+        let chosen = accept.subprotocol.as_deref();
+        let agreed = upgrade
+            .subprotocols()
+            .find(|offered| chosen == Some(*offered))
+            .or_else(|| upgrade.subprotocols().find(known));
         // Room for the fixed lines, a subprotocol and one more header.
         let mut out = Vec::with_capacity(192);
         let extra = headers.iter().map(|(name, value)| (*name, value.as_ref()));
-        upgrade::encode_accept(upgrade.key(), agreed, extra, &mut out);
+        let own = accept.headers.iter();
+        let own = own.map(|(name, value)| (name.as_ref(), value.as_str()));
+        upgrade::encode_accept(upgrade.key(), agreed, extra.chain(own), &mut out);
         cx.reactor.queue_reply(id, &out);
         let handshake = Handshake {
             subprotocol: agreed,

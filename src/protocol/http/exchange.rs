@@ -16,6 +16,7 @@
 use std::borrow::Cow;
 
 use super::body::BodyDecoder;
+use super::deferred::{Accept, Deferred};
 use super::encode::{encode_chunk, encode_last_chunk, encode_refusal};
 use super::error::HttpError;
 use super::framing::BodyFraming;
@@ -61,6 +62,8 @@ pub struct Exchange {
     received_body_bytes: u64,
     /// Headers that the answer to this request will have, also where it is a refusal.
     extra_headers: ExtraHeaders,
+    /// The request that is being handled, while a check of it waits for the decision.
+    deferred: Option<Box<Deferred>>,
 }
 
 impl Exchange {
@@ -79,6 +82,7 @@ impl Exchange {
             decoder: BodyDecoder::new(BodyFraming::None),
             received_body_bytes: 0,
             extra_headers: Vec::new(),
+            deferred: None,
         }
     }
 
@@ -139,6 +143,7 @@ impl Exchange {
         // A failure from here on does not belong to that request.
         self.is_head_request = false;
         self.extra_headers = Vec::new();
+        self.deferred = None;
         self.phase = if self.keep_alive {
             Phase::Head
         } else {
@@ -155,6 +160,36 @@ impl Exchange {
     /// Takes the headers that were kept, for the answer that is being made.
     pub fn take_extra_headers(&mut self) -> ExtraHeaders {
         std::mem::take(&mut self.extra_headers)
+    }
+
+    /// Keeps the request that is being handled until [`accept`](Self::accept).
+    pub fn defer(&mut self, deferred: Deferred) {
+        self.deferred = Some(Box::new(deferred));
+    }
+
+    /// Accepts the request that was deferred. Returns `false` when none waits for it.
+    pub fn accept(&mut self, accept: Accept) -> bool {
+        match &mut self.deferred {
+            Some(deferred) if deferred.accepted.is_none() => {
+                deferred.accepted = Some(accept);
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    /// Takes the request that was accepted.
+    pub fn take_accepted(&mut self) -> Option<Deferred> {
+        let accepted = self
+            .deferred
+            .take_if(|deferred| deferred.accepted.is_some());
+        accepted.map(|deferred| *deferred)
+    }
+
+    /// Whether a request was accepted and has not been taken up again.
+    pub fn is_accepted(&self) -> bool {
+        let deferred = self.deferred.as_ref();
+        deferred.is_some_and(|deferred| deferred.accepted.is_some())
     }
 
     /// Ends the connection after the answer that is owed.

@@ -24,6 +24,7 @@
 
 mod body;
 mod date;
+mod deferred;
 mod encode;
 mod error;
 mod exchange;
@@ -41,6 +42,7 @@ mod url;
 
 pub use body::{BodyChunk, BodyDecoder, OVERHEAD_BYTES_MAX};
 pub use date::format_date;
+pub use deferred::{Accept, Check, Deferred};
 pub use encode::{
     ResponseHead, encode_chunk, encode_continue, encode_last_chunk, encode_refusal, is_header,
 };
