@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use allocation_counter::measure;
-use waterwheel::{Config, ConnectionOptions, Reactor, Sim, SimSocket};
+use waterwheel::{Config, ConnectionOptions, Reactor, Sim, SimSocket, Status};
 
 const MEMBERS: usize = 1000;
 
@@ -102,4 +102,35 @@ fn memory_is_freed_after_all_connections_have_closed() {
     let by_many = visit(20_000);
     assert!(by_few < 100_000, "{by_few} bytes");
     assert!(by_many < 100_000, "{by_many} bytes");
+}
+
+#[test]
+fn a_large_body_that_is_owned_is_not_copied() {
+    const BODY_BYTES: usize = 8 * 1024 * 1024;
+    let mut body = Some(vec![b'x'; BODY_BYTES]);
+    let mut sim = Sim::with_config(config(), (), |reactor: &mut Reactor<()>| {
+        reactor.http("0.0.0.0:80", move |router| {
+            router.get("/", move |request| {
+                request.reply((Status::OK, body.take().unwrap_or_default()))
+            });
+        })
+    });
+    sim.socket_bytes(16 * 1024);
+    let client = sim.connect();
+    let cost = measure(|| {
+        client.write("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+        sim.turn();
+    });
+    assert!(
+        cost.bytes_total < BODY_BYTES as u64 / 16,
+        "{} bytes",
+        cost.bytes_total
+    );
+    let mut got = 0;
+    while got < BODY_BYTES {
+        let read = client.read().len();
+        assert_ne!(read, 0);
+        got += read;
+        sim.settle();
+    }
 }

@@ -50,6 +50,9 @@ impl std::fmt::Display for HeaderError {
 
 impl std::error::Error for HeaderError {}
 
+/// From this many bytes on, a body is not copied behind its head. Below, the copy costs less than a second write.
+const LARGE_BODY_BYTES: usize = 64 * 1024;
+
 const TEXT: &str = "text/plain; charset=utf-8";
 
 impl Reply {
@@ -88,7 +91,7 @@ impl Reply {
         self
     }
 
-    /// Adds a header. `Content-Length`, `Transfer-Encoding`, `Connection` and `Date` are refused: the server
+    /// Adds a header; `Content-Type` is set, as by [`content_type`](Self::content_type). `Content-Length`, `Transfer-Encoding`, `Connection` and `Date` are refused: the server
     /// sets them, and a second one would let client and proxy disagree about where the answer ends.
     ///
     /// # Errors
@@ -102,7 +105,11 @@ impl Reply {
     ) -> Result<Reply, HeaderError> {
         let value = value.into();
         Reply::check_header(name, &value)?;
-        self.headers.push((Cow::Borrowed(name), value));
+        if name.eq_ignore_ascii_case("content-type") {
+            self.content_type = Cow::Owned(value);
+        } else {
+            self.headers.push((Cow::Borrowed(name), value));
+        }
         Ok(self)
     }
 
@@ -302,7 +309,15 @@ impl<S: 'static> Reactor<S> {
     }
 
     /// Queues a whole answer to the request that is being handled.
-    pub(crate) fn send_reply(&mut self, id: ConnId, reply: Reply) {
+    pub(crate) fn send_reply(&mut self, id: ConnId, mut reply: Reply) {
+        // The client would go on waiting for the answer. Source: RFC 9110, section 15.2.
+        if reply.status.is_informational() {
+            log::error!(
+                "conn {id}: {} is no answer to a request: 500 is sent instead",
+                reply.status
+            );
+            reply = Status::INTERNAL_SERVER_ERROR.into();
+        }
         let date = self.date();
         let Some(exchange) = self.exchange(id) else {
             return;
@@ -318,21 +333,31 @@ impl<S: 'static> Reactor<S> {
             is_chunked: false,
         };
         // The answer to a HEAD has the length of the body but not the body. Source: RFC 9110, section 9.3.2.
-        let body: &[u8] = if exchange.is_head_request() || !reply.status.has_body() {
-            &[]
+        let body = if exchange.is_head_request() || !reply.status.has_body() {
+            Cow::Borrowed(&[][..])
         } else {
-            &reply.body
+            reply.body
         };
-        // Head and body in one buffer, so that a small answer is one write.
-        let mut out = Vec::with_capacity(256 + body.len());
+        // Head and body in one buffer, so that a small answer is one write. A large body that is owned
+        // already is queued as it is.
+        let (copied, queued) = match body {
+            Cow::Owned(body) if LARGE_BODY_BYTES <= body.len() => {
+                (Cow::Borrowed(&[][..]), Some(body))
+            }
+            body => (body, None),
+        };
+        let mut out = Vec::with_capacity(256 + copied.len());
         let own = reply
             .headers
             .iter()
             .map(|(name, value)| (name.as_ref(), value.as_str()));
         let extra = extra.iter().map(|(name, value)| (*name, value.as_ref()));
         head.encode(own.chain(extra), &mut out);
-        out.extend_from_slice(body);
+        out.extend_from_slice(&copied);
         self.queue_owned_reply(id, out);
+        if let Some(body) = queued {
+            self.queue_owned_reply(id, body);
+        }
         self.complete_reply(id);
     }
 

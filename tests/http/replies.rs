@@ -112,3 +112,65 @@ fn a_guard_runs_before_every_route_and_for_unknown_paths() {
     }
     assert_eq!(sim.state().lines, ["called"; 2]);
 }
+
+#[test]
+fn a_content_type_among_the_headers_replaces_the_usual_one() {
+    let mut sim = Sim::new((), |reactor| {
+        reactor.http("0.0.0.0:80", |router| {
+            router.get("/:name", |request| {
+                let kind = format!("image/{}", request.param("name").unwrap_or_default());
+                let reply = Reply::new(Status::OK).header("content-TYPE", kind);
+                request.reply(reply.unwrap().body("x"))
+            });
+        })
+    });
+    let (bytes, _) = exchange(&mut sim, &[get("/png").as_bytes()]);
+    let text = String::from_utf8_lossy(&bytes).to_lowercase();
+    assert_eq!(text.matches("content-type").count(), 1, "{text}");
+    assert!(text.contains("content-type: image/png\r\n"), "{text}");
+}
+
+#[test]
+fn an_informational_status_is_no_answer() {
+    let mut sim = Sim::new((), |reactor| {
+        reactor.http("0.0.0.0:80", |router: &mut Router<()>| {
+            router.get("/hints", |request| request.reply(Status::EARLY_HINTS));
+            router.get("/later", |request| {
+                let responder = request.reply_later();
+                let switch = Reply::new(Status::SWITCHING_PROTOCOLS).body("not the peer's to see");
+                request.reactor.reply(responder, switch)
+            });
+        })
+    });
+    for path in ["/hints", "/later"] {
+        let answered = ask(&mut sim, &get(path));
+        assert_eq!(answered.status, 500, "{path}");
+        assert_eq!(answered.text(), "500 Internal Server Error\n", "{path}");
+    }
+}
+
+#[test]
+fn a_large_body_is_sent_whole_whoever_owns_it() {
+    let body: Vec<u8> = (0..1_000_000_u32).map(|n| n as u8).collect();
+    let sent = body.clone();
+    let mut sim = Sim::new((), |reactor| {
+        reactor.http("0.0.0.0:80", move |router: &mut Router<()>| {
+            router.get("/", move |request| {
+                let reply = Reply::new(Status::OK).content_type("image/png");
+                request.reply(reply.body(sent.clone()))
+            });
+        })
+    });
+    for request in [get("/"), get("/").replacen("GET", "HEAD", 1)] {
+        // The head of a later answer comes behind the whole body.
+        let (bytes, _) = exchange(&mut sim, &[request.repeat(2).as_bytes()]);
+        let is_head = request.starts_with("HEAD");
+        let method = if is_head { "HEAD" } else { "GET" };
+        let all = answers_to(&[method; 2], &bytes);
+        assert_eq!(all.len(), 2);
+        for answered in all {
+            assert_eq!(answered.header("content-length"), Some("1000000"));
+            assert!(answered.body == if is_head { &[][..] } else { &body[..] });
+        }
+    }
+}
