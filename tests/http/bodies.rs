@@ -122,3 +122,29 @@ fn a_half_closed_client_gets_its_answers() {
     assert!(stream.is_closed());
     assert_eq!(sim.reactor().connection_count(), 0);
 }
+
+#[test]
+fn a_chunk_above_the_limit_is_refused_at_its_size() {
+    let mut sim = server();
+    let head = format!("POST /echo HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n");
+    let max = sim.reactor().config().http.body_bytes_max;
+    for size in [
+        "7FFFFFFFFFFFFFFF\r\n".to_owned(),
+        format!("{:x};a=b\r\n", max + 1),
+    ] {
+        for before in ["", "1\r\na\r\n"] {
+            let (bytes, is_closed) =
+                exchange(&mut sim, &[format!("{head}{before}{size}").as_bytes()]);
+            assert_eq!(answer(&bytes).status, 413, "{before}{size}");
+            assert!(is_closed);
+        }
+    }
+    // Together they are above it.
+    let size = format!("1\r\na\r\n{max:x}\r\n");
+    let (bytes, _) = exchange(&mut sim, &[format!("{head}{size}").as_bytes()]);
+    assert_eq!(answer(&bytes).status, 413);
+    // A chunk at the limit is waited for.
+    let (bytes, is_closed) = exchange(&mut sim, &[format!("{head}{max:x}\r\n").as_bytes()]);
+    assert!(bytes.is_empty() && !is_closed);
+    assert!(sim.state().lines.is_empty());
+}

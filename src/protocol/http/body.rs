@@ -118,23 +118,37 @@ impl BodyDecoder {
     /// # Errors
     ///
     /// As [`next_chunk`](Self::next_chunk), and [`HttpError::BodyTooLong`] before `body` grows beyond
-    /// `limits`.
+    /// `limits`: at the size of a chunk that does, before the chunk has come.
     pub fn collect(
         &mut self,
         input: &mut &[u8],
         body: &mut Vec<u8>,
         limits: &Limits,
     ) -> Result<bool, HttpError> {
-        while let Some(chunk) = self.next_chunk(input)? {
+        loop {
+            let chunk = self.next_chunk(input)?;
+            let came = match chunk {
+                Some(BodyChunk::Data(data)) => data.len() as u64,
+                Some(BodyChunk::End) | None => 0,
+            };
+            let room = limits.body_bytes_max - body.len();
+            if (room as u64) < came.saturating_add(self.announced_bytes()) {
+                return Err(HttpError::BodyTooLong);
+            }
             match chunk {
-                BodyChunk::End => return Ok(true),
-                BodyChunk::Data(data) if limits.body_bytes_max - body.len() < data.len() => {
-                    return Err(HttpError::BodyTooLong);
-                }
-                BodyChunk::Data(data) => body.extend_from_slice(data),
+                None => return Ok(false),
+                Some(BodyChunk::End) => return Ok(true),
+                Some(BodyChunk::Data(data)) => body.extend_from_slice(data),
             }
         }
-        Ok(false)
+    }
+
+    /// How many bytes of a chunk are still to come, once its size line is complete.
+    fn announced_bytes(&self) -> u64 {
+        match self.state {
+            State::Data => self.left,
+            _ => 0,
+        }
     }
 
     /// Checks that the body may end where the connection ended.
