@@ -81,14 +81,19 @@ impl OriginCheck {
     ///
     /// # Errors
     ///
-    /// The answer 403 to a page that is not allowed. The refusal is logged for the router called `name`.
+    /// The answer 403 to a page that is not allowed. The refusal is logged for the router called `name`. 400 for
+    /// two origins, of which one could be checked and the other be meant.
     pub(crate) fn check(
         &mut self,
         head: &RequestHead<'_>,
         name: &str,
         now: Duration,
     ) -> Result<ExtraHeaders, Reply> {
-        let origin = head.headers.first("origin");
+        let mut origins = head.headers.all("origin");
+        let origin = origins.next();
+        if origins.next().is_some() {
+            return Err((Status::BAD_REQUEST, "two Origin headers\n").into());
+        }
         if !self.origins.allow(origin, head.host) {
             if let Some(suppressed) = self.refusals.allow_line(now) {
                 log::warn!(

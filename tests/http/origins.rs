@@ -209,3 +209,20 @@ fn a_router_for_any_origin_answers_with_an_asterisk() {
         None
     );
 }
+
+#[test]
+fn two_origins_in_one_request_are_400() {
+    for absent in [true, false] {
+        let mut sim = router_with_origins(absent);
+        let two = with_origin(
+            &with_origin(&get("/"), "https://app.example.org"),
+            "https://app.example.org",
+        );
+        let answered = ask(&mut sim, &two);
+        assert!(answered.status == 400 && answered.closes());
+        assert!(sim.state().lines.is_empty());
+    }
+    let mut sim = server();
+    let two = with_origin(&with_origin(&get("/"), "http://a"), "http://b");
+    assert_eq!(ask(&mut sim, &two).status, 400);
+}
