@@ -88,7 +88,10 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
         self.head.headers
     }
 
-    /// The first header with a name, whatever its case. `None` also for one that is not text.
+    /// The first header with a name, whatever its case.
+    ///
+    /// A value that is not UTF-8 is returned as `"\u{FFFD}"`, so that a check which lets a request without this
+    /// header pass does not take it for absent. [`headers`](Self::headers) has its bytes.
     pub fn header(&self, name: &str) -> Option<&'i str> {
         self.head.headers.first(name)
     }

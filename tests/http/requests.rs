@@ -1,6 +1,6 @@
 //! Which requests are served and which are refused.
 
-use crate::support::{answers, get, post};
+use crate::support::{answer, answers, get, post};
 use crate::{HOST, assert_same_when_cut, exchange, server};
 
 #[test]
@@ -513,4 +513,12 @@ fn tls_and_proxy_headers_on_a_plain_port_are_counted() {
     exchange(&mut sim, &[b"\r\n\r\n\x00\r\nQUIT\n"]);
     let stats = sim.reactor().stats();
     assert_eq!((stats.tls_on_plain_port, stats.proxy_headers), (1, 2));
+}
+
+#[test]
+fn a_header_that_is_no_text_counts_as_present() {
+    let mut sim = server();
+    let request = [b"GET /header HTTP/1.1\r\nHost: h\r\nX-Value: caf\xe9\r\n\r\n".as_slice()];
+    let (bytes, _) = exchange(&mut sim, &request);
+    assert_eq!(answer(&bytes).text(), "<\u{fffd}>");
 }
