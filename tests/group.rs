@@ -360,7 +360,7 @@ fn publishing_fails_for_topics_whose_home_reactor_has_ended() {
             assert_eq!(answer.status, 503);
             assert_eq!(answer.text(), "the reactor has ended\n");
             assert_eq!(member.take_events(), []);
-            let error = json!({"error": "the reactor has ended", "about": {"publish": topic}});
+            let error = json!({"error": "the reactor has ended", "code": "unavailable", "about": {"publish": topic}});
             let received: Value = serde_json::from_str(&json.received()[0]).unwrap();
             assert_eq!(received, error);
         }

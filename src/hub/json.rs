@@ -1,14 +1,66 @@
 //! JSON that grammars and routes read and write without a data model.
 
+use serde_core::de::Error;
 use serde_json::value::RawValue;
 
-/// Whether a text is one JSON value.
+/// How deep arrays and objects may stand in each other. Many readers of JSON recurse, and a member could be
+/// one of them.
+const DEPTH_MAX: usize = 128;
+
+/// Whether a text is one JSON value, and nested at most 128 deep.
 ///
 /// # Errors
 ///
 /// Names the first mistake and its line and column.
 pub(super) fn check(text: &str) -> Result<(), serde_json::Error> {
+    check_depth(text)?;
     serde_json::from_str::<&RawValue>(text).map(drop)
+}
+
+/// Checks that a text that may be JSON is nested at most 128 deep. The parser does not: what it does not
+/// look into it does not count.
+///
+/// # Errors
+///
+/// Says how deep a text may be nested.
+pub(super) fn check_depth(text: &str) -> Result<(), serde_json::Error> {
+    // Most messages are shorter than this and cannot be deeper.
+    if text.len() <= DEPTH_MAX || depth(text) <= DEPTH_MAX {
+        return Ok(());
+    }
+    Err(Error::custom(format_args!(
+        "arrays and objects more than {DEPTH_MAX} deep"
+    )))
+}
+
+/// How deep the brackets of a text stand in each other, outside of its strings.
+fn depth(text: &str) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'[' | b'{' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b'"' => skip_string(&mut bytes),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+/// Goes on behind the quote that ends a string.
+fn skip_string(bytes: &mut impl Iterator<Item = u8>) {
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => return,
+            // The byte behind a backslash is not the end.
+            b'\\' => drop(bytes.next()),
+            _ => {}
+        }
+    }
 }
 
 /// A text as a JSON string, quotes included.

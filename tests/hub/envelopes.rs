@@ -6,8 +6,8 @@ use waterwheel::{Config, Sim};
 
 use crate::support::{get, post};
 use crate::{
-    Reader, ask, envelope, open, open_with, plain, publish, published, say, subscribed, values,
-    with,
+    Reader, ask, envelope, guarded, open, open_with, plain, publish, published, say, subscribed,
+    values, with,
 };
 
 #[test]
@@ -117,7 +117,8 @@ fn the_envelope_answers_invalid_commands_with_an_error() {
         let said = say(&mut sim, &socket, &about);
         assert_eq!(said.len(), 1, "{about}");
         let fields = said[0].as_object().expect("an object");
-        assert_eq!(fields.len(), 2, "{about}: {fields:?}");
+        assert_eq!(fields.len(), 3, "{about}: {fields:?}");
+        assert_eq!(fields["code"], "bad");
         assert!(fields["error"].as_str().is_some_and(|why| !why.is_empty()));
         assert_eq!(fields["about"], about, "the faulty field");
     }
@@ -156,26 +157,73 @@ fn the_envelope_answers_invalid_commands_with_an_error() {
     assert_eq!(socket.close_code(), Some(1003), "binary");
 }
 
+// Many readers of JSON recurse, and a member could be one of them.
 #[test]
-fn deeply_nested_json_is_published_unchanged() {
-    let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+fn json_that_is_nested_too_deeply_is_refused() {
+    let nested = |depth: usize| "[".repeat(depth) + "\"]}\\\"[{\"" + &"]".repeat(depth);
     let mut sim = open();
     let socket = subscribed(&mut sim, "t");
-    socket.send(format!("{{\"publish\":\"t\",\"data\":{}}}", nested(20_000)));
+    // The message is an object, and counts too.
+    let publish = |depth: usize| format!("{{\"publish\":\"t\",\"data\":{}}}", nested(depth));
+    socket.send(publish(127));
     sim.settle();
-    assert!(socket.received().concat().contains(&nested(20_000)));
-    socket.send(nested(20_000));
-    sim.settle();
-    assert!(socket.received().concat().contains("\"error\""));
-    socket.send(format!("{{\"subscribe\":{}}}", nested(20_000)));
-    sim.settle();
-    assert!(socket.received().concat().contains("\"error\""));
-    let deep = nested(500_000);
-    let request = with(
-        &post("/publish?topic=t", &deep),
-        "Content-Type: application/json",
-    );
-    assert_eq!(published(&ask(&mut sim, &request)), (2, 1));
+    assert!(socket.received().concat().contains(&nested(127)));
+    for depth in [128, 20_000] {
+        for text in [publish(depth), nested(depth + 1)] {
+            socket.received();
+            let said = say(&mut sim, &socket, text);
+            assert_eq!(said[0]["code"], "bad");
+            let why = said[0]["error"].as_str().unwrap();
+            assert!(why.contains("128"), "{why}");
+        }
+    }
+    let json = |depth: usize| {
+        with(
+            &post("/publish?topic=t", &nested(depth)),
+            "Content-Type: application/json",
+        )
+    };
+    assert_eq!(published(&ask(&mut sim, &json(128))), (2, 1));
+    for depth in [129, 100_000] {
+        assert_eq!(ask(&mut sim, &json(depth)).status, 400, "{depth}");
+    }
+}
+
+// One of the two was carried out, and the other one left out without a word.
+#[test]
+fn two_commands_in_one_message_are_an_error_and_none_is_carried_out() {
+    let mut sim = open();
+    let reader = subscribed(&mut sim, "t");
+    let socket = envelope(&mut sim);
+    for about in [
+        json!({"subscribe": "t", "publish": "t", "data": 1}),
+        json!({"unsubscribe": "t", "subscribe": "t"}),
+        json!({"auth": "token", "subscribe": "t"}),
+        json!({"auth": null, "publish": "t", "data": 1}),
+    ] {
+        let said = say(&mut sim, &socket, &about);
+        assert_eq!(said.len(), 1, "{about}");
+        assert_eq!(said[0]["code"], "bad", "{about}");
+        assert_eq!(said[0]["about"], about);
+    }
+    assert!(reader.received().is_empty());
+    assert_eq!(sim.reactor().member_count("t"), 1);
+}
+
+#[test]
+fn an_error_has_a_code_by_which_a_program_can_tell_it() {
+    let mut sim = guarded();
+    let socket = envelope(&mut sim);
+    let cases = [
+        (json!({"publish": "t", "data": 1}), "unauthorized"),
+        (json!({"subscribe": "t.*"}), "unauthorized"),
+        (json!({"auth": "wrong"}), "unauthorized"),
+        (json!({"subscribe": ""}), "bad"),
+        (json!({"unsubscribe": "t"}), "bad"),
+    ];
+    for (about, code) in cases {
+        assert_eq!(say(&mut sim, &socket, &about)[0]["code"], code, "{about}");
+    }
 }
 
 // Each listener once registered a wire format of its own, and the seventeenth found no free one.
@@ -266,6 +314,7 @@ fn more_patterns_than_allowed_are_refused_on_every_transport() {
     assert_eq!(plain.take_events(), []);
     let said = say(&mut sim, &socket, json!({"subscribe": "32*"}));
     assert_eq!(said[0]["error"], "32 patterns are all that one may have");
+    assert_eq!(said[0]["code"], "limit");
     let said = say(&mut sim, &socket, json!({"subscribe": "32"}));
     assert_eq!(said, [json!({"subscribed": "32"})]);
     plain.send("32*");

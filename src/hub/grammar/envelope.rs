@@ -2,7 +2,8 @@
 //!
 //! From the client: `{"subscribe":"t"}`, `{"unsubscribe":"t"}`, `{"publish":"t","data":...}` with
 //! an optional `"event"`, `{"auth":"TOKEN"}`. From the server: `{"topic":"t","id":"...","data":...}`
-//! with `"event"` where there is one and `"by":"PATTERN"` where it came by a pattern only, `{"subscribed":"t"}`, `{"error":"...","about":...}`.
+//! with `"event"` where there is one and `"by":"PATTERN"` where it came by a pattern only, `{"subscribed":"t"}`,
+//! `{"error":"...","code":"...","about":...}`.
 
 use std::fmt;
 
@@ -13,12 +14,52 @@ use serde_json::value::RawValue;
 use crate::hub::client::{Client, Refusal};
 use crate::hub::json::{self, push_string, quote};
 use crate::protocol::event_stream;
-use crate::pubsub::{BodyKind, Payload, Publication};
+use crate::pubsub::{BodyKind, Payload, Publication, TopicError};
 use crate::reactor::reactor::Reactor;
 use crate::reactor::remote::ReactorEnded;
 
 /// The name of the subprotocol.
 pub const SUBPROTOCOL: &str = "waterwheel.v1.json";
+
+/// The kind of an error, for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Code {
+    /// The message is not a command that can be carried out.
+    Bad,
+    /// A token is missing or wrong.
+    Unauthorized,
+    /// The client is at one of its limits.
+    Limit,
+    /// The hub cannot do it now.
+    Unavailable,
+}
+
+impl Code {
+    fn name(self) -> &'static str {
+        match self {
+            Code::Bad => "bad",
+            Code::Unauthorized => "unauthorized",
+            Code::Limit => "limit",
+            Code::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// Why a command was not carried out: a sentence for the client, and its kind.
+#[derive(Debug, PartialEq, Eq)]
+struct Failure {
+    code: Code,
+    why: String,
+}
+
+impl<T: Into<String>> From<T> for Failure {
+    fn from(why: T) -> Failure {
+        Failure {
+            code: Code::Bad,
+            why: why.into(),
+        }
+    }
+}
 
 /// A request of a client.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,17 +80,17 @@ pub(super) fn on_text<S: 'static>(client: &mut Client<'_, '_, S>, text: &str) {
     match carry_out(client, text) {
         Ok(Some(answer)) => client.send(&answer),
         Ok(None) => {}
-        Err(why) => client.send(&error(&why, text)),
+        Err(failure) => client.send(&error(&failure, text)),
     }
 }
 
 fn carry_out<S: 'static>(
     client: &mut Client<'_, '_, S>,
     text: &str,
-) -> Result<Option<String>, String> {
+) -> Result<Option<String>, Failure> {
     match parse(text)? {
         Command::Subscribe(name) => {
-            client.subscribe(&name).map_err(reason)?;
+            client.subscribe(&name).map_err(failure)?;
             Ok(Some(subscribed(&name)))
         }
         Command::Unsubscribe(name) => match client.unsubscribe(&name) {
@@ -60,40 +101,62 @@ fn carry_out<S: 'static>(
             let id = client.id();
             let done = move |reactor: &mut Reactor<S>, topic: &str, outcome: Result<_, _>| {
                 if let Err(ReactorEnded) = outcome {
-                    let about = about_publish(topic);
-                    reactor.send(id, error(&ReactorEnded.to_string(), &about));
+                    let failure = Failure {
+                        code: Code::Unavailable,
+                        why: ReactorEnded.to_string(),
+                    };
+                    reactor.send(id, error(&failure, &about_publish(topic)));
                 }
             };
             client
                 .publish_json(&topic, event, data, done)
-                .map_err(reason)?;
+                .map_err(failure)?;
             Ok(None)
         }
         Command::Auth(token) => match client.authenticate(&token) {
             true => Ok(None),
-            false => Err("wrong token".into()),
+            false => Err(Failure {
+                code: Code::Unauthorized,
+                why: "wrong token".into(),
+            }),
         },
     }
 }
 
-fn reason(refusal: Refusal) -> String {
-    match refusal {
+fn failure(refusal: Refusal) -> Failure {
+    let code = match &refusal {
+        Refusal::NeedsToken => Code::Unauthorized,
+        Refusal::Topic(
+            TopicError::TooMany { .. } | TopicError::TooManyPatterns { .. } | TopicError::Full,
+        ) => Code::Limit,
+        Refusal::Topic(
+            TopicError::Empty | TopicError::TooLong { .. } | TopicError::ControlCharacter,
+        ) => Code::Bad,
+        Refusal::EventName(_) => Code::Bad,
+        Refusal::Overloaded(_) => Code::Unavailable,
+    };
+    let why = match refusal {
         Refusal::NeedsToken => "this needs a token: {\"auth\":\"TOKEN\"}".into(),
         refusal => refusal.to_string(),
-    }
+    };
+    Failure { code, why }
 }
 
 /// The command in a client's message.
 ///
 /// # Errors
 ///
-/// A sentence for the client.
-fn parse(text: &str) -> Result<Command, String> {
+/// The failure for the client.
+fn parse(text: &str) -> Result<Command, Failure> {
+    json::check_depth(text).map_err(|error| error.to_string())?;
     let fields: Fields<'_> =
         serde_json::from_str(text).map_err(|error| match error.classify() {
             Category::Data => error.to_string(),
             Category::Io | Category::Syntax | Category::Eof => format!("not JSON: {error}"),
         })?;
+    if 1 < fields.command_count() {
+        return Err("a message has one command".into());
+    }
     if let Some(topic) = fields.string("subscribe")? {
         return Ok(Command::Subscribe(topic));
     }
@@ -115,7 +178,7 @@ fn parse(text: &str) -> Result<Command, String> {
     })
 }
 
-/// The fields that a command is made of. Others are ignored.
+/// The fields that a command is made of, those that name it first. Others are ignored.
 const KNOWN: [&str; 6] = [
     "subscribe",
     "unsubscribe",
@@ -124,6 +187,9 @@ const KNOWN: [&str; 6] = [
     "event",
     "data",
 ];
+
+/// How many of the [`KNOWN`] fields name a command.
+const COMMANDS: usize = 4;
 
 /// Limit of the fields in one message, known or not.
 const FIELDS_MAX: usize = 64;
@@ -137,6 +203,11 @@ impl<'t> Fields<'t> {
     fn value(&self, name: &str) -> Option<&'t RawValue> {
         let index = KNOWN.iter().position(|known| *known == name)?;
         self.0[index]
+    }
+
+    /// How many commands the message names. Of two, one could be left out without a word.
+    fn command_count(&self) -> usize {
+        self.0[..COMMANDS].iter().flatten().count()
     }
 
     fn string(&self, name: &str) -> Result<Option<String>, String> {
@@ -251,15 +322,16 @@ fn subscribed(topic: &str) -> String {
     format!("{{\"subscribed\":{}}}", quote(topic))
 }
 
-/// `{"error":"...","about":...}`, where `about` is the client's message when that was JSON, and
+/// `{"error":"...","code":"...","about":...}`, where `about` is the client's message when that was JSON, and
 /// its text otherwise.
-fn error(why: &str, about: &str) -> String {
+fn error(failure: &Failure, about: &str) -> String {
     // A large message is cut: its beginning is enough to recognize it.
     let about = match about.len() {
         0..=1024 if json::check(about).is_ok() => about.to_owned(),
         _ => quote(&about.chars().take(256).collect::<String>()),
     };
-    format!("{{\"error\":{},\"about\":{about}}}", quote(why))
+    let (why, code) = (quote(&failure.why), failure.code.name());
+    format!("{{\"error\":{why},\"code\":\"{code}\",\"about\":{about}}}")
 }
 
 /// The `about` of an error when a publication fails after its message was handled.
@@ -332,12 +404,12 @@ mod tests {
         };
         let subscribe = Ok(Command::Subscribe("t".into()));
         assert_eq!(with(FIELDS_MAX - 1), subscribe);
-        let refused = with(FIELDS_MAX).unwrap_err();
+        let refused = with(FIELDS_MAX).unwrap_err().why;
         assert!(refused.contains("more than 64 fields"), "{refused}");
         // The rest of the message is not read.
         let begun = format!("{{{}", "\"a\":0,".repeat(FIELDS_MAX + 1));
         assert_eq!(
-            parse(&begun).unwrap_err().split(" at ").next(),
+            parse(&begun).unwrap_err().why.split(" at ").next(),
             refused.split(" at ").next()
         );
     }
@@ -350,7 +422,7 @@ mod tests {
             "",
             &"x".repeat(5000),
         ] {
-            let text = error("why \"so\"", about);
+            let text = error(&"why \"so\"".into(), about);
             assert!(json::check(&text).is_ok(), "{text}");
             assert!(text.len() < 2000);
         }
