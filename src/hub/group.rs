@@ -94,6 +94,8 @@ struct Shared<S> {
     join_count: AtomicUsize,
     /// The epoch of the reactor that joined first.
     epoch: OnceLock<u64>,
+    /// The bytes that all reactors hold for their clients.
+    memory: Arc<AtomicUsize>,
     /// The last number that was given to a publication of any of the reactors.
     last_number: Arc<AtomicU64>,
 }
@@ -165,6 +167,7 @@ impl<S: 'static> ReactorGroup<S> {
                 pending_bytes_max,
                 join_count: AtomicUsize::new(0),
                 epoch: OnceLock::new(),
+                memory: Arc::default(),
                 last_number: Arc::default(),
             }),
         }
@@ -187,6 +190,7 @@ impl<S: 'static> ReactorGroup<S> {
         };
         let epoch = *self.shared.epoch.get_or_init(|| reactor.epoch());
         reactor.number_publications(epoch, Arc::clone(&self.shared.last_number));
+        reactor.share_memory(Arc::clone(&self.shared.memory));
         // Empty until now: the counter gives each index to one caller only.
         let _ = place.remote.set(reactor.remote());
         Ok(GroupSeat {

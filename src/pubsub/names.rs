@@ -5,6 +5,10 @@ use std::slice;
 
 use super::slots::{Key, Slots, grow, shrink};
 
+/// The bytes that a topic counts beside its name: its slot, its place in the index, and what the allocator
+/// needs for the name.
+const TOPIC_BYTES: usize = 2 * (size_of::<Topic>() + size_of::<(Key, u32)>()) + 16;
+
 /// One subscription, in the array of its topic: what a publication walks over.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
@@ -87,6 +91,7 @@ pub(super) enum Removed {
 pub(super) struct Names {
     pub(super) topics: Slots<Topic>,
     index: Index,
+    name_bytes: usize,
 }
 
 impl Names {
@@ -109,6 +114,7 @@ impl Names {
             Some(topic) => topic.members.push(entry),
             None => {
                 let members = Members::One(entry);
+                self.name_bytes += name.len();
                 let name = name.into();
                 if let Some(key) = self.topics.insert(Topic { name, members }) {
                     self.index.insert(hash, key);
@@ -132,9 +138,16 @@ impl Names {
             None => Removed::Member { moved: None },
             Some(topic) => {
                 self.index.remove(hash_name(hasher, &topic.name), key);
+                self.name_bytes -= topic.name.len();
                 Removed::Topic { name: topic.name }
             }
         }
+    }
+
+    /// The memory of topics and names without their members, in bytes, about: it counts what each topic
+    /// takes in tables that are half full.
+    pub(super) fn counted_bytes(&self) -> usize {
+        self.topics.len() * TOPIC_BYTES + self.name_bytes
     }
 
     /// The memory that is allocated, without the names, in bytes.

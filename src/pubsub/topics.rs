@@ -35,6 +35,10 @@ pub const TOPIC_BYTES_MAX: usize = 256;
 /// Longest list that is walked, in subscriptions.
 const WALK_MAX: usize = 32;
 
+/// The bytes that a subscription counts: its node, its entry, and its place in the index of a member that
+/// has many.
+const SUBSCRIPTION_BYTES: usize = 2 * (size_of::<Node>() + size_of::<Entry>() + 16);
+
 /// The most that one member may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -398,6 +402,19 @@ impl Topics {
     /// How many subscriptions there are, to topics and by patterns.
     pub fn subscription_count(&self) -> usize {
         self.nodes.len()
+    }
+
+    /// The memory of all subscriptions and names, in bytes, about: it counts what each takes in tables that
+    /// are half full, and is not measured.
+    pub fn counted_bytes(&self) -> usize {
+        self.nodes.len() * SUBSCRIPTION_BYTES
+            + self.exact.counted_bytes()
+            + self.patterns.counted_bytes()
+    }
+
+    /// How many subscriptions a member has. At most [`WALK_MAX`] steps.
+    pub fn subscription_count_of(&self, member: u64, list: Subscriptions) -> usize {
+        self.membership(member, list, None).subscription_count
     }
 
     /// How many members a topic has by its name. Patterns are not looked at.

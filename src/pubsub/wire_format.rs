@@ -198,6 +198,8 @@ pub struct WireFormats {
     encodings: Vec<Encoding>,
     /// Where an encoding is in `encodings`, when there are more than [`SCAN_MAX`].
     index: HashMap<(FramedFormat, Origin), usize>,
+    /// Of encodings that were still shared when their publication ended.
+    kept_bytes: usize,
 }
 
 impl WireFormats {
@@ -289,6 +291,21 @@ impl WireFormats {
         for (index, it) in self.encodings.iter().enumerate().skip(first_new) {
             self.index.insert((it.format, it.origin), index);
         }
+    }
+
+    /// Adds up the encodings of a publication that others hold as well: they are queued.
+    fn count_kept(&mut self) {
+        for it in &self.encodings {
+            if 1 < Rc::strong_count(&it.bytes) {
+                self.kept_bytes += it.bytes.len();
+            }
+        }
+    }
+
+    /// How many bytes of encodings were still shared when their publications ended, since this was last
+    /// called.
+    pub fn take_kept_bytes(&mut self) -> usize {
+        std::mem::take(&mut self.kept_bytes)
     }
 
     /// Forgets the encodings of a publication.
@@ -482,6 +499,8 @@ impl<'p> Encoded<'p> {
 
 impl Drop for Encoded<'_> {
     fn drop(&mut self) {
+        self.last_bytes = None;
+        self.wire_formats.count_kept();
         self.wire_formats.clear();
     }
 }

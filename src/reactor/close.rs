@@ -29,6 +29,9 @@ pub enum CloseCause {
     /// The peer read too slowly: its queue was above the high watermark, and the route's policy is
     /// [`Overflow::Close`](crate::Overflow::Close).
     SlowConsumer,
+    /// All connections together held more than
+    /// [`memory_bytes_max`](crate::Config::memory_bytes_max), and this one was among those that held most.
+    MemoryLimit,
     /// A callback panicked.
     Panicked,
     /// A callback returned an error: see [`Outcome`](crate::Outcome).
@@ -51,6 +54,7 @@ impl CloseCause {
             | CloseCause::Local
             | CloseCause::Drained
             | CloseCause::SlowConsumer
+            | CloseCause::MemoryLimit
             | CloseCause::Panicked
             | CloseCause::CallbackError => false,
         }
@@ -116,6 +120,7 @@ impl fmt::Display for CloseCause {
             CloseCause::Http(error) => write!(f, "not HTTP/1.1: {error}"),
             CloseCause::Upgrade(error) => error.fmt(f),
             CloseCause::SlowConsumer => f.write_str("slow consumer"),
+            CloseCause::MemoryLimit => f.write_str("ended for memory"),
             CloseCause::Panicked => f.write_str("a callback panicked"),
             CloseCause::CallbackError => f.write_str("a callback returned an error"),
             CloseCause::Io(kind) => write!(f, "transport failed: {kind}"),

@@ -11,6 +11,9 @@ use crate::pubsub;
 /// The smallest read buffer, in bytes.
 const READ_BUFFER_BYTES_MIN: usize = 64 * 1024;
 
+/// The least memory for all connections together, in bytes.
+const MEMORY_BYTES_MIN: usize = 64 * 1024;
+
 /// The policy for a message to a connection whose queue is above its high watermark: a slow
 /// consumer.
 ///
@@ -132,6 +135,13 @@ pub struct Config {
     /// Accepting pauses while this many connections are open; new clients wait in the kernel's
     /// backlog. 1,000,000 by default; at least 1.
     pub connections_max: usize,
+    /// The most bytes that all connections together may make the reactor hold: queues (a publication to
+    /// many members once), messages, heads and bodies that are not complete, and subscriptions. Above seven
+    /// eighths of it accepting pauses; above all of it the connections that hold most are ended, a
+    /// WebSocket with 1013, a request that waits for its answer with 503. Memory of the kernel, of the
+    /// state and of callbacks is not counted. `None`, no limit, by default; at least 64 KiB. Reactors of a
+    /// [`ReactorGroup`](crate::hub::ReactorGroup) share one limit.
+    pub memory_bytes_max: Option<usize>,
     /// The kernel's queue of unaccepted connections, for each listener. 4096 by default; at least
     /// 1. The kernel may lower it (`net.core.somaxconn` on Linux).
     pub listen_backlog: u32,
@@ -277,6 +287,9 @@ impl Config {
         at_least("accepts_per_turn", self.accepts_per_turn, 1)?;
         at_least("ticks_per_turn", self.ticks_per_turn, 1)?;
         at_least("connections_max", self.connections_max, 1)?;
+        if let Some(bytes) = self.memory_bytes_max {
+            at_least("memory_bytes_max", bytes, MEMORY_BYTES_MIN)?;
+        }
         at_least("listen_backlog", self.listen_backlog as usize, 1)?;
         at_least("lookups_max", self.lookups_max, 1)?;
         at_least(
@@ -325,6 +338,7 @@ impl Default for Config {
             accepts_per_turn: 64,
             ticks_per_turn: 1024,
             connections_max: 1_000_000,
+            memory_bytes_max: None,
             listen_backlog: 4096,
             reuse_port: false,
             accept_backoff: Duration::from_millis(500),
@@ -356,7 +370,11 @@ mod tests {
 
     #[test]
     fn a_refused_value_is_named_with_the_expected_range() {
-        let cases: [(fn(&mut Config), &str); 9] = [
+        let cases: [(fn(&mut Config), &str); 10] = [
+            (
+                |config| config.memory_bytes_max = Some(0),
+                "memory_bytes_max is 0: expected at least 65536",
+            ),
             (
                 |config| config.ticks_per_turn = 0,
                 "ticks_per_turn is 0: expected at least 1",

@@ -125,6 +125,28 @@ impl<S: 'static> Reactor<S> {
         });
     }
 
+    /// Whether accepting pauses because memory is short. At the end of such a pause the largest debtors go
+    /// instead, so that clients who hold what they have do not keep others out.
+    pub(super) fn pauses_for_memory(&mut self, index: u32) -> bool {
+        let is_short = self.table.is_short_of_memory();
+        let Some(listener) = self.table.listener_mut(index) else {
+            return false;
+        };
+        let has_paused = listener.replace_memory_pause(is_short);
+        if !is_short {
+            return false;
+        }
+        if has_paused {
+            self.release_memory();
+            if !self.table.is_over_memory() {
+                return false;
+            }
+        }
+        self.table.stats_mut().memory_pauses += 1;
+        self.pause_accepting(index, "`memory_bytes_max` is nearly used up", true);
+        true
+    }
+
     // ── in a simulation ──────────────────────────────────────────────────────────────────────
 
     /// Binds a simulated listener: a Unix socket to its path, all others to ports of one machine,

@@ -28,7 +28,7 @@
 //! The files, from the bottom up; each imports only from lines above its own:
 //!
 //! ```text
-//!  outcome id close config stats burst mailbox panics sequence handler_keys signals log_limit    plain data
+//!  outcome id close config stats burst mailbox panics sequence handler_keys signals log_limit memory    plain data
 //!  time                                        the clock, timers, coarse deadlines
 //!  budget  shutdown  transport  protocol       limits that need the clock; sockets; meaning of bytes
 //!  connection                                  one connection, and the table of all of them
@@ -74,6 +74,7 @@ mod handlers;
 pub(crate) mod id;
 pub(crate) mod log_limit;
 mod mailbox;
+mod memory;
 pub(crate) mod outcome;
 mod panics;
 pub(crate) mod protocol;
@@ -218,7 +219,7 @@ impl<S: 'static> EventLoop<S> {
         let started = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
-        let table = Table::new(config.options.clone(), Some(registry), started.as_secs());
+        let table = Table::new(&config, Some(registry), started.as_secs());
         // Event ids carry the epoch, so that a client that comes back after a restart does not
         // mistake an id of the earlier run for one of this run.
         let epoch = started.as_micros() as u64;

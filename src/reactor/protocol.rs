@@ -200,6 +200,27 @@ impl Protocol {
         }
     }
 
+    /// The memory that it has allocated for what is coming, in bytes.
+    pub(crate) fn held_bytes(&self) -> usize {
+        match self {
+            Protocol::Http(exchange) => size_of::<http::Exchange>() + exchange.held_bytes(),
+            Protocol::WebSocket(machine) => machine.buffered_bytes(),
+            Protocol::Upgrade(upgrade) => {
+                size_of::<Upgrade>() + upgrade.host.len() + upgrade.target.len() + upgrade.key.len()
+            }
+            Protocol::Raw | Protocol::EventStream { .. } => 0,
+        }
+    }
+
+    /// Drops what is coming, after the connection has failed: it takes no more input.
+    pub(crate) fn drop_input(&mut self) {
+        match self {
+            Protocol::Http(exchange) => exchange.drop_input(),
+            Protocol::WebSocket(machine) => machine.drop_input(),
+            Protocol::Upgrade(_) | Protocol::Raw | Protocol::EventStream { .. } => {}
+        }
+    }
+
     // ── ends ─────────────────────────────────────────────────────────────────────────────────
 
     /// Appends the goodbye for a connection that the application closes.
@@ -317,7 +338,7 @@ fn encode_lines(chunked: bool, lines: &[u8], out: &mut Vec<u8>) {
 fn close_code(cause: CloseCause) -> u16 {
     match cause {
         CloseCause::Protocol(error) => error.close_code(),
-        CloseCause::SlowConsumer => 1013,
+        CloseCause::SlowConsumer | CloseCause::MemoryLimit => 1013,
         CloseCause::Panicked | CloseCause::CallbackError => 1011,
         CloseCause::Drained => 1001,
         CloseCause::TimedOut(_) => 1001,
@@ -335,7 +356,9 @@ fn status_of(cause: CloseCause) -> http::Status {
         CloseCause::Http(error) => error.status(),
         CloseCause::TimedOut(Deadline::Reply) => http::Status::SERVICE_UNAVAILABLE,
         CloseCause::TimedOut(_) => http::Status::REQUEST_TIMEOUT,
-        CloseCause::Drained | CloseCause::SlowConsumer => http::Status::SERVICE_UNAVAILABLE,
+        CloseCause::Drained | CloseCause::SlowConsumer | CloseCause::MemoryLimit => {
+            http::Status::SERVICE_UNAVAILABLE
+        }
         CloseCause::Panicked
         | CloseCause::CallbackError
         | CloseCause::Peer

@@ -12,6 +12,7 @@ use std::hash::RandomState;
 use std::panic::Location;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use crate::protocol::websocket::ToMessage;
 use crate::pubsub::{Topics, WireFormats};
@@ -369,6 +370,42 @@ impl<S: 'static> Reactor<S> {
     /// How many connections there are: of every protocol, also those that connect or linger.
     pub fn connection_count(&self) -> usize {
         self.table.connection_count()
+    }
+
+    /// The bytes that connections make the reactor hold, as
+    /// [`memory_bytes_max`](crate::Config::memory_bytes_max) counts them; with those of the other reactors
+    /// that share the limit, as of the end of the last turn.
+    pub fn memory_bytes(&self) -> usize {
+        self.table.memory_bytes()
+    }
+
+    /// Shares the limit of memory with the other reactors that add to this sum.
+    pub(crate) fn share_memory(&mut self, sum: Arc<AtomicUsize>) {
+        self.table.share_memory(sum);
+    }
+
+    /// Ends the connections that hold most memory, until a quarter of the limit is free.
+    #[inline(never)]
+    pub(super) fn release_memory(&mut self) {
+        // Buffers that wait for the next large message are of less use now.
+        self.spare = crate::protocol::websocket::Spare::new();
+        let Reactor { table, topics, .. } = self;
+        let count = topics.subscription_count().max(1);
+        let each_bytes = topics.counted_bytes() / count;
+        table.release_memory(|id, subscriptions| match subscriptions.is_empty() {
+            true => 0,
+            false => topics.subscription_count_of(id.to_bits(), subscriptions) * each_bytes,
+        });
+    }
+
+    /// The end of a turn: the sum of all reactors is read, and debtors end if the limit is passed.
+    pub(super) fn end_memory_turn(&mut self) {
+        self.table
+            .set_subscription_bytes(self.topics.counted_bytes());
+        self.table.end_memory_turn();
+        if self.table.is_over_memory() {
+            self.release_memory();
+        }
     }
 
     /// Calls `call` once when a connection has ended, after the route's own `on_close`.

@@ -156,6 +156,9 @@ impl<S: 'static> Running<S> {
                 .reactor
                 .table
                 .delivered(id, arrived, rest, &mut budget_bytes);
+            if self.reactor.table.is_over_memory() {
+                self.reactor.release_memory();
+            }
             match next {
                 Next::ReadOn => {}
                 Next::Stop => break,
@@ -207,6 +210,9 @@ impl<S: 'static> Running<S> {
             }
             if 0 < count && self.is_dispatch_over() {
                 break;
+            }
+            if self.reactor.pauses_for_memory(index) {
+                return;
             }
             let is_full = self.reactor.config.connections_max <= self.reactor.connection_count();
             let table = &mut self.reactor.table;

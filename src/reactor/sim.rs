@@ -82,7 +82,7 @@ impl<S: 'static> Sim<S> {
             .expect("the configuration of a simulation is possible");
         let parts = Parts {
             // A fixed date, so that a run is the same on every day.
-            table: Table::new(config.options.clone(), None, 1_000_000_000),
+            table: Table::new(&config, None, 1_000_000_000),
             mailbox: Mailbox::new(None),
             clock: Clock::Invented(clock.clone()),
             net: Some(Rc::clone(&net)),

@@ -28,6 +28,11 @@ pub struct Stats {
     pub dropped: u64,
     /// Connections closed as slow consumers.
     pub slow_consumers: u64,
+    /// Connections that ended because all together held more than
+    /// [`memory_bytes_max`](crate::Config::memory_bytes_max).
+    pub memory_ends: u64,
+    /// How often accepting paused because memory was short.
+    pub memory_pauses: u64,
     /// Panics caught in callbacks, and in `Drop` of values that they captured.
     pub panics: u64,
     /// Errors that callbacks returned, without those that were the answer to a request.

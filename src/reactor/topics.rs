@@ -136,6 +136,11 @@ impl<S: 'static> Reactor<S> {
         let (delivered, visited) = (delivery.delivered, delivery.visited);
         drop(delivery);
         self.table.stats_mut().deliveries += delivered as u64;
+        let kept_bytes = self.wire_formats.take_kept_bytes();
+        self.table.count_shared(kept_bytes);
+        if self.table.is_over_memory() {
+            self.release_memory();
+        }
         // A member whose full queue refuses the publication takes as long as one that gets it.
         let steps = visited / 8 + self.topics.pattern_count();
         self.budget.charge(u32::try_from(steps).unwrap_or(u32::MAX));

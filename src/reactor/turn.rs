@@ -58,6 +58,7 @@ impl<S: 'static> Running<S> {
         self.run_below_low_mark();
         // After the dispatch, so that an object is never removed while one of its callbacks runs.
         self.run_ended();
+        self.reactor.end_memory_turn();
         self.drop_unused_handlers();
         // Last: the reports of this turn may name an index whose source has been removed meanwhile.
         // If a new source had taken that index, it would get the report of the old one.

@@ -192,6 +192,14 @@ impl Exchange {
         deferred.is_some_and(|deferred| deferred.accepted.is_some())
     }
 
+    /// Drops the part of a request that has come. The connection takes no more requests.
+    pub fn drop_input(&mut self) {
+        self.head = Vec::new();
+        self.body = Vec::new();
+        self.deferred = None;
+        self.phase = Phase::End;
+    }
+
     /// Ends the connection after the answer that is owed.
     pub fn close_after(&mut self) {
         self.keep_alive = false;
@@ -261,6 +269,14 @@ impl Exchange {
     /// The number of the request that is being handled, from 1.
     pub fn request(&self) -> u32 {
         self.request_count
+    }
+
+    /// The memory of the head and the body that are kept until the request is complete and decided on, in
+    /// bytes.
+    pub fn held_bytes(&self) -> usize {
+        let deferred = self.deferred.as_ref();
+        let deferred_bytes = deferred.map_or(0, |it| it.head.capacity() + it.body.capacity());
+        self.head.capacity() + self.body.capacity() + deferred_bytes
     }
 
     /// How many bytes of the body have come, with their framing.

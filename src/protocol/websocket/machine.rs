@@ -288,6 +288,12 @@ impl Machine {
             .map_or(0, |partial| partial.content.capacity())
     }
 
+    /// Drops the incomplete message. Input is discarded from here on.
+    pub(crate) fn drop_input(&mut self) {
+        self.partial = None;
+        self.is_ended = true;
+    }
+
     #[inline(never)]
     fn next_event_of_any_kind<'b>(
         &mut self,

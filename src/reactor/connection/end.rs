@@ -128,7 +128,10 @@ pub(super) fn fail(rooms: &mut Rooms, connection: &mut Connection, cause: CloseC
     connection.lingers = true;
     if matches!(
         cause,
-        CloseCause::SlowConsumer | CloseCause::Panicked | CloseCause::CallbackError
+        CloseCause::SlowConsumer
+            | CloseCause::MemoryLimit
+            | CloseCause::Panicked
+            | CloseCause::CallbackError
     ) {
         rooms.outbox.drop_oldest(&mut connection.output, 0);
     }
@@ -157,6 +160,35 @@ pub(super) fn abort(rooms: &mut Rooms, connection: &mut Connection, cause: Close
     }
     connection.transport.reset_on_close();
     end_without_goodbye(rooms, connection, cause);
+}
+
+/// Ends a connection because too much memory is held, and gives back what it holds. The goodbye is sent
+/// where it can leave before the bytes that are queued: their beginning may have left, and the rest would be
+/// kept until the peer reads it.
+pub(super) fn release_memory(rooms: &mut Rooms, connection: &mut Connection) {
+    let cause = CloseCause::MemoryLimit;
+    rooms.outbox.drop_oldest(&mut connection.output, 0);
+    match connection.output.is_blocked() || !connection.output.is_empty() {
+        true => abort(rooms, connection, cause),
+        false => fail(rooms, connection, cause),
+    }
+    if connection.life == Life::Done {
+        rooms.outbox.clear(&mut connection.output);
+    }
+    // A connection whose own event is being handled gives its input back at the end of it.
+    if !rooms.outbox.is_corked(connection.id) {
+        connection.protocol.drop_input();
+        connection.reading.forget_unconsumed();
+    }
+    charge(rooms, connection);
+}
+
+/// Tells the account of memory what the connection holds now.
+pub(super) fn charge(rooms: &mut Rooms, connection: &mut Connection) {
+    let held_bytes = connection.held_bytes();
+    rooms
+        .memory
+        .charge(&mut connection.charged_bytes, held_bytes);
 }
 
 /// Ends a connection because the loop ends: without a goodbye, and without a reset, so that the
@@ -196,6 +228,7 @@ pub(super) fn linger(rooms: &mut Rooms, connection: &mut Connection) -> bool {
     connection.handler = NO_HANDLER;
     connection.protocol = Protocol::Raw;
     connection.reading.forget_unconsumed();
+    charge(rooms, connection);
     if connection.waits.waits_for().is_none() {
         set_close_deadline(rooms, connection);
     }

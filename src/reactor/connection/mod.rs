@@ -121,6 +121,8 @@ pub struct Connection {
     subscriptions: Subscriptions,
     /// How publications to it are encoded, if not as its protocol does by default.
     wire_format: Option<WireFormat>,
+    /// The bytes that it holds of its own, as the account of memory has them; see `held_bytes`.
+    charged_bytes: u32,
     /// The mark of the last publication that was queued here. A member by name and by pattern is
     /// visited twice, and gets the publication once.
     last_publication: u64,
@@ -153,6 +155,7 @@ impl Connection {
             is_opened: false,
             subscriptions: Subscriptions::default(),
             wire_format: None,
+            charged_bytes: 0,
             last_publication: 0,
         }
     }
@@ -204,6 +207,12 @@ impl Connection {
             Life::Done => self.close.is_some(),
             Life::Lingering => false,
         }
+    }
+
+    /// The memory that it holds of its own, without its queue, in bytes: its place, and the beginnings of
+    /// what is coming.
+    fn held_bytes(&self) -> usize {
+        size_of::<Connection>() + self.reading.held_bytes() + self.protocol.held_bytes()
     }
 
     /// Whether `on_open` was called for what the connection is now.

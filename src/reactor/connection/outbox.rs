@@ -73,6 +73,11 @@ impl Output {
         self.queue.is_empty() && self.flags == 0
     }
 
+    /// Whether nothing is queued.
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
     /// Whether the poll is to report that the socket is writable.
     #[inline]
     pub(super) fn is_blocked(&self) -> bool {
@@ -698,6 +703,17 @@ impl Outbox {
     /// The connections whose queue has come below the low watermark.
     pub(super) fn take_below_low_mark(&mut self) -> Vec<ConnId> {
         std::mem::take(&mut self.below_low_mark)
+    }
+
+    /// The memory of everything that is queued, in bytes.
+    #[inline]
+    pub(super) fn held_bytes(&self) -> usize {
+        self.nodes.held_bytes()
+    }
+
+    /// Counts bodies that several queues share, once their publication is delivered.
+    pub(super) fn count_shared(&mut self, bytes: usize) {
+        self.nodes.count_shared(bytes);
     }
 
     /// Whether there was a burst of messages since this was last asked.

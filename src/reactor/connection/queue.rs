@@ -34,6 +34,9 @@ const TOGETHER_BYTES: usize = 16 * 1024;
 /// keeps its memory until the kernel has taken its last byte.
 const RUN_BYTES_MAX: usize = 16 * 1024;
 
+/// The memory of a node, and what the allocator needs beside its bytes.
+const NODE_BYTES: usize = size_of::<Node>() + 16;
+
 /// At most this many buffers go into one vectored write; kernels take 1024.
 pub(crate) const SLICES_MAX: usize = 64;
 
@@ -71,6 +74,15 @@ struct Node {
 }
 
 impl Node {
+    /// The memory of the node and of the bytes that only it holds.
+    fn own_bytes(&self) -> usize {
+        NODE_BYTES
+            + match &self.bytes {
+                Bytes::Owned(bytes) => bytes.len(),
+                Bytes::Shared(_) => 0,
+            }
+    }
+
     /// Its bytes, and the overhead of each message.
     fn counted_bytes(&self) -> usize {
         self.bytes.as_slice().len() + self.message_count as usize * QUEUED_MESSAGE_BYTES
@@ -81,6 +93,8 @@ impl Node {
 #[derive(Default)]
 pub(crate) struct Nodes {
     slab: Slab<Node>,
+    /// The memory of all nodes and their bytes, in bytes. A shared body counts once.
+    held_bytes: usize,
     /// The most nodes there were at one time since `take_most` was last called.
     most: usize,
     /// How many nodes the policies have looked at.
@@ -100,6 +114,45 @@ impl Nodes {
     #[inline]
     pub(crate) fn take_most(&mut self) -> usize {
         std::mem::replace(&mut self.most, self.slab.len())
+    }
+
+    /// The memory of all nodes and their bytes, in bytes.
+    #[inline]
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    /// Counts bodies that nodes share, once no one else holds them. Each counts until its last node is
+    /// removed.
+    pub(crate) fn count_shared(&mut self, bytes: usize) {
+        self.held_bytes += bytes;
+    }
+
+    #[inline]
+    fn insert(&mut self, node: Node) -> u32 {
+        self.held_bytes += node.own_bytes();
+        let index = self.slab.insert(node) as u32;
+        self.most = self.most.max(self.slab.len());
+        index
+    }
+
+    #[inline]
+    fn remove(&mut self, index: u32) -> Node {
+        let node = self.slab.remove(index as usize);
+        self.held_bytes -= node.own_bytes();
+        self.forget(&node.bytes);
+        node
+    }
+
+    /// Bytes leave a node. While a publication is delivered it holds its bodies itself, and they are not
+    /// counted yet.
+    #[inline]
+    fn forget(&mut self, bytes: &Bytes) {
+        if let Bytes::Shared(bytes) = bytes
+            && Rc::strong_count(bytes) == 1
+        {
+            self.held_bytes -= bytes.len();
+        }
     }
 
     /// Gives memory back after a burst.
@@ -191,13 +244,12 @@ impl Queue {
             return;
         }
         self.queued_bytes += length + QUEUED_MESSAGE_BYTES;
-        let index = nodes.slab.insert(Node {
+        let index = nodes.insert(Node {
             bytes,
             rule,
             message_count: 1,
             next: NONE,
-        }) as u32;
-        nodes.most = nodes.most.max(nodes.slab.len());
+        });
         if self.is_empty() {
             self.head = index;
         } else {
@@ -227,6 +279,7 @@ impl Queue {
                 ..
             }) if run.len() + more.len() <= RUN_BYTES_MAX => {
                 run.extend_from_slice(more);
+                nodes.held_bytes += more.len();
                 *run_count += message_count;
                 self.queued_bytes += more.len() + message_count as usize * QUEUED_MESSAGE_BYTES;
                 true
@@ -300,7 +353,7 @@ impl Queue {
             if let Some(short_cuts) = &mut self.short_cuts {
                 short_cuts.note_removed(NONE, self.head, node.rule);
             }
-            self.head = nodes.slab.remove(self.head as usize).next;
+            self.head = nodes.remove(self.head).next;
             if self.head == NONE {
                 self.tail = NONE;
             }
@@ -445,7 +498,10 @@ impl Queue {
         let node = &mut nodes.slab[index as usize];
         self.queued_bytes -= node.bytes.as_slice().len();
         self.queued_bytes += length;
-        node.bytes = bytes;
+        let before = node.own_bytes();
+        let replaced = std::mem::replace(&mut node.bytes, bytes);
+        nodes.held_bytes = nodes.held_bytes - before + node.own_bytes();
+        nodes.forget(&replaced);
         let limit = high_bytes + length + QUEUED_MESSAGE_BYTES;
         Ok(1 + self.drop_oldest_but(nodes, limit, index))
     }
@@ -475,6 +531,7 @@ impl Queue {
             return;
         };
         if node.rule == DropRule::Never {
+            // Lent only, so that the memory of the nodes stays the same.
             let bytes = std::mem::replace(&mut node.bytes, Bytes::Owned(Vec::new()));
             let message_count = node.message_count;
             let is_merged = self.extend_run(nodes, before, &bytes, message_count);
@@ -486,7 +543,7 @@ impl Queue {
     }
 
     fn unlink(&mut self, nodes: &mut Nodes, before: u32, index: u32) {
-        let node = nodes.slab.remove(index as usize);
+        let node = nodes.remove(index);
         self.queued_bytes -= node.counted_bytes();
         if let Some(short_cuts) = &mut self.short_cuts {
             short_cuts.note_removed(before, index, node.rule);
@@ -531,6 +588,7 @@ mod tests {
     fn bytes_leave_in_order_however_the_kernel_takes_them() {
         for step in 1..=9 {
             let (mut nodes, mut queue) = (Nodes::default(), Queue::new());
+            nodes.count_shared(4);
             queue.push(&mut nodes, owned("abc"), DropRule::Allowed);
             queue.push(&mut nodes, owned(""), DropRule::Allowed);
             queue.push(
@@ -548,6 +606,7 @@ mod tests {
             }
             assert_eq!(taken, "abcdefghi");
             assert_eq!((queue.queued_bytes(), nodes.len()), (0, 0));
+            assert_eq!(nodes.held_bytes(), 0);
         }
     }
 
@@ -572,6 +631,7 @@ mod tests {
         assert_eq!(contents(&queue, &nodes), "gunhead!");
         queue.clear(&mut nodes);
         assert_eq!((queue.queued_bytes(), nodes.len()), (0, 0));
+        assert_eq!(nodes.held_bytes(), 0);
     }
 
     #[test]
@@ -637,6 +697,7 @@ mod tests {
         queue.clear(&mut nodes);
         assert_eq!((queue.queued_bytes(), nodes.len()), (0, 0));
         assert!(!queue.keeps_latest());
+        assert_eq!(nodes.held_bytes(), 0);
     }
 
     /// How many nodes `act` looks at.
@@ -830,6 +891,7 @@ mod tests {
             }
             queue.clear(&mut nodes);
             assert_eq!((queue.queued_bytes(), nodes.len()), (0, 0));
+            assert_eq!(nodes.held_bytes(), 0);
         }
     }
 }

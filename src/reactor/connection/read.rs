@@ -199,6 +199,7 @@ pub(super) fn delivered(
     if !rest.is_empty() && keeps {
         connection.reading.keep_unconsumed(arrived.buffer, rest);
     }
+    end::charge(rooms, connection);
     if connection.reading.resume(Pause::Turn) {
         // Its time in this turn is used up. An end of stream is delivered in the next turn, after
         // the bytes before it.
@@ -240,6 +241,7 @@ pub(super) fn delivered_rest(rooms: &mut Rooms, connection: &mut Connection, res
     if !rest.is_empty() && matches!(connection.life, Life::Open | Life::Closing) {
         connection.reading.keep_unconsumed(None, rest);
     }
+    end::charge(rooms, connection);
     if connection.reading.resume(Pause::Turn) {
         read_again(rooms, connection);
     }

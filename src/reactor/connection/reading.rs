@@ -207,6 +207,13 @@ impl Reading {
         self.unconsumed = Some(buffer);
     }
 
+    /// The memory of the unconsumed bytes, in bytes.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.unconsumed
+            .as_ref()
+            .map_or(0, |bytes| size_of::<Vec<u8>>() + bytes.capacity())
+    }
+
     pub(super) fn forget_unconsumed(&mut self) {
         self.unconsumed = None;
     }

@@ -5,6 +5,7 @@ use mio::{Registry, Token};
 
 use crate::reactor::config::{ConnectionOptions, Overflow};
 use crate::reactor::id::ConnId;
+use crate::reactor::memory::Memory;
 use crate::reactor::stats::Stats;
 use crate::reactor::time::clock::WallClock;
 use crate::reactor::transport::Transport;
@@ -45,6 +46,7 @@ pub(super) struct Rooms {
     /// The options of all connections; each holds an index.
     pub(super) option_sets: Vec<OptionSet>,
     pub(super) stats: Stats,
+    pub(super) memory: Memory,
     /// Nanoseconds since the start of the reactor. Read after the poll, after each call of a handler
     /// and after each flush, because reading the clock for each use costs more than handling a small message.
     pub(super) now: u64,
@@ -57,6 +59,12 @@ impl Rooms {
     #[inline]
     pub(super) fn options(&self, index: u16) -> &ConnectionOptions {
         &self.option_sets[usize::from(index)].options
+    }
+
+    /// Whether more memory is held than the limit allows.
+    #[inline]
+    pub(super) fn is_over_memory(&self) -> bool {
+        self.memory.is_over(self.outbox.held_bytes())
     }
 
     /// Registers with the poll what the transport wants now.

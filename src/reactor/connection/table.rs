@@ -15,6 +15,8 @@
 use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use mio::{Registry, Token};
@@ -24,8 +26,9 @@ use crate::protocol::websocket::{Message, Role};
 use crate::pubsub::{FramedFormat, Subscriptions, WireFormat};
 use crate::reactor::burst::{BURST, give_back};
 use crate::reactor::close::{Close, CloseCause, Deadline, Sent};
-use crate::reactor::config::ConnectionOptions;
+use crate::reactor::config::{Config, ConnectionOptions};
 use crate::reactor::id::{ConnId, ListenerId};
+use crate::reactor::memory::{DEBT_BYTES_MIN, Memory};
 use crate::reactor::protocol::Protocol;
 use crate::reactor::stats::Stats;
 use crate::reactor::time::clock::WallClock;
@@ -140,11 +143,7 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    pub(crate) fn new(
-        options: ConnectionOptions,
-        registry: Option<Registry>,
-        started_unix: u64,
-    ) -> Table {
+    pub(crate) fn new(config: &Config, registry: Option<Registry>, started_unix: u64) -> Table {
         Table {
             sources: Slab::new(),
             rooms: Rooms {
@@ -152,8 +151,9 @@ impl Table {
                 deadlines: deadline::Deadlines::default(),
                 read_again: Vec::new(),
                 ended: Vec::new(),
-                option_sets: vec![OptionSet::new(options)],
+                option_sets: vec![OptionSet::new(config.options.clone())],
                 stats: Stats::default(),
+                memory: Memory::new(config.memory_bytes_max),
                 now: 0,
                 wall_clock: WallClock::new(started_unix),
                 registry,
@@ -268,6 +268,7 @@ impl Table {
             Token(entry.key()),
             interest,
         )?;
+        end::charge(&mut self.rooms, &mut connection);
         entry.insert(Source::Connection(connection));
         self.connection_count += 1;
         self.sources_high_water = self.sources_high_water.max(self.sources.len());
@@ -360,7 +361,9 @@ impl Table {
     /// Removes the source at this index, which closes its socket, and lets listeners that paused at
     /// `connections_max` accept again.
     fn note_removed(&mut self, index: u32) {
-        self.vacate(index);
+        if let Some(Source::Connection(mut connection)) = self.vacate(index) {
+            self.rooms.memory.charge(&mut connection.charged_bytes, 0);
+        }
         self.connection_count -= 1;
         // There is room for another connection. All paused listeners try: each takes at most what
         // the limit allows, and pauses again.
@@ -647,7 +650,8 @@ impl Table {
         };
         connection.reading.set_pace(pace);
         match heartbeat {
-            Heartbeat::Unchanged => {}
+            // The delivery went on by the general way, which may have left half a message behind.
+            Heartbeat::Unchanged => rooms.outbox.leave_fast_path(id),
             Heartbeat::In(nanos) => set_deadline(rooms, connection, Deadline::Heartbeat, nanos),
             Heartbeat::Off => clear_deadline(connection),
         }
@@ -659,6 +663,9 @@ impl Table {
         }
         read::delivered_rest(rooms, connection, rest);
         send::uncork(rooms, connection);
+        if rooms.is_over_memory() {
+            self.release_memory(|_, _| 0);
+        }
     }
 
     /// Reads once by the general way. `first` is the result of a read of the fast path.
@@ -834,10 +841,15 @@ impl Table {
     }
 
     fn send_any(&mut self, id: ConnId, message: Message<'_>, rule: DropRule) -> Sent {
-        match self.split(id) {
+        let sent = match self.split(id) {
             Some((connection, rooms)) => send::send(rooms, connection, message, rule),
             None => Sent::Gone,
+        };
+        // One callback may send to every connection.
+        if self.rooms.is_over_memory() {
+            self.release_memory(|_, _| 0);
         }
+        sent
     }
 
     /// Queues a frame of the application that is not a message. It is admitted as a message is.
@@ -916,6 +928,110 @@ impl Table {
     pub(crate) fn take_low_mark_of(&mut self, id: ConnId) -> bool {
         self.split_open(id)
             .is_some_and(|(connection, _)| connection.output.take_below_low_mark())
+    }
+
+    // ── memory ──────────────────────────────────────────────────────────────────────────────
+
+    /// The bytes that are held for clients: see `Reactor::memory_bytes`.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let queue_bytes = self.rooms.outbox.held_bytes();
+        self.rooms.memory.used_bytes(queue_bytes)
+    }
+
+    /// Shares the limit of memory with other reactors.
+    pub(crate) fn share_memory(&mut self, sum: Arc<AtomicUsize>) {
+        self.rooms.memory.share(sum);
+    }
+
+    /// Counts bodies of a publication that several queues share.
+    #[inline]
+    pub(crate) fn count_shared(&mut self, bytes: usize) {
+        self.rooms.outbox.count_shared(bytes);
+    }
+
+    /// Tells the account of memory what all subscriptions hold.
+    pub(crate) fn set_subscription_bytes(&mut self, bytes: usize) {
+        self.rooms.memory.set_subscription_bytes(bytes);
+    }
+
+    /// The end of a turn: reactors that share a limit learn the difference.
+    pub(crate) fn end_memory_turn(&mut self) {
+        let queue_bytes = self.rooms.outbox.held_bytes();
+        self.rooms.memory.end_turn(queue_bytes);
+    }
+
+    /// Whether more memory is held than the limit allows.
+    #[inline]
+    pub(crate) fn is_over_memory(&self) -> bool {
+        self.rooms.is_over_memory()
+    }
+
+    /// Whether so much memory is held that no connection is to be accepted.
+    pub(crate) fn is_short_of_memory(&self) -> bool {
+        let queue_bytes = self.rooms.outbox.held_bytes();
+        self.rooms.memory.is_short(queue_bytes)
+    }
+
+    /// Ends the connections that hold most, until a quarter of the limit is free. `subscription_bytes` says
+    /// what the subscriptions of a connection hold. Connections that hold little stay, whatever the sum.
+    #[inline(never)]
+    pub(crate) fn release_memory(
+        &mut self,
+        subscription_bytes: impl Fn(ConnId, Subscriptions) -> usize,
+    ) {
+        let Table { sources, rooms, .. } = self;
+        let debt_of = |connection: &Connection, rooms: &Rooms| {
+            connection.charged_bytes as usize
+                + rooms.outbox.queued_bytes(connection.id, &connection.output)
+        };
+        let mut debtors = Vec::new();
+        for (index, source) in sources.iter() {
+            if let Source::Connection(connection) = source
+                && !matches!(connection.life, Life::Done | Life::Lingering)
+            {
+                let subscribed = subscription_bytes(connection.id, connection.subscriptions);
+                let debt = debt_of(connection, rooms) + subscribed;
+                if DEBT_BYTES_MIN <= debt {
+                    debtors.push((debt, subscribed, index));
+                }
+            }
+        }
+        debtors.sort_unstable_by_key(|(debt, ..)| std::cmp::Reverse(*debt));
+        for (_, subscribed, index) in debtors {
+            if rooms.memory.is_relieved(rooms.outbox.held_bytes()) {
+                return;
+            }
+            let Some(Source::Connection(connection)) = sources.get_mut(index) else {
+                continue;
+            };
+            // Flush before judging: a queue that was never offered to the kernel says nothing about the peer.
+            let is_corked = rooms.outbox.is_corked(connection.id);
+            if !is_corked && !connection.output.is_empty() && !connection.output.is_blocked() {
+                send::flush(rooms, connection);
+            }
+            let debt = debt_of(connection, rooms) + subscribed;
+            let has_ended = matches!(connection.life, Life::Done | Life::Lingering);
+            if has_ended || debt < DEBT_BYTES_MIN {
+                continue;
+            }
+            rooms.stats.memory_ends += 1;
+            let now = Duration::from_nanos(rooms.now);
+            if let Some(suppressed) = rooms.memory.ends_mut().allow_line(now) {
+                let used_bytes = rooms.memory.used_bytes(rooms.outbox.held_bytes());
+                log::warn!(
+                    "conn {} {}: ended for memory: it holds {debt} bytes of {used_bytes}, and {} may be held{suppressed}",
+                    connection.id,
+                    connection.transport.peer(),
+                    rooms.memory.limit(),
+                );
+            }
+            end::release_memory(rooms, connection);
+            rooms.memory.note_releasing(subscribed);
+            if is_corked {
+                let held_bytes = connection.charged_bytes as usize;
+                rooms.memory.note_releasing(held_bytes);
+            }
+        }
     }
 
     // ── ends ─────────────────────────────────────────────────────────────────────────────────
@@ -1266,7 +1382,7 @@ mod tests {
 
     #[test]
     fn options_that_are_alike_are_kept_once() {
-        let mut table = Table::new(ConnectionOptions::default(), None, 0);
+        let mut table = Table::new(&Config::default(), None, 0);
         let first = table.add_options(options(1)).unwrap();
         assert_eq!(table.add_options(options(1)).unwrap(), first);
         assert_eq!(table.add_options(ConnectionOptions::default()).unwrap(), 0);
@@ -1275,7 +1391,7 @@ mod tests {
 
     #[test]
     fn the_65_537th_set_of_options_is_refused() {
-        let mut table = Table::new(ConnectionOptions::default(), None, 0);
+        let mut table = Table::new(&Config::default(), None, 0);
         // Put in directly: `add_options` would compare each with all before it.
         for _ in 1..=u16::MAX {
             table.rooms.option_sets.push(OptionSet::new(options(1)));
@@ -1287,7 +1403,7 @@ mod tests {
     // Looking at every place costs as much as all of them, so it is done a few times in their life.
     #[test]
     fn the_table_shrinks_when_a_quarter_is_left_and_not_before() {
-        let mut table = Table::new(ConnectionOptions::default(), None, 0);
+        let mut table = Table::new(&Config::default(), None, 0);
         let ids: Vec<ConnId> = (0..4 * BURST)
             .map(|_| {
                 table

@@ -72,6 +72,8 @@ pub(crate) struct Listener {
     handler: u32,
     options: u16,
     pauses: LogLimit,
+    /// The last pause was for memory.
+    has_paused_for_memory: bool,
     accepting: Accepting,
 }
 
@@ -90,6 +92,7 @@ impl Listener {
             handler,
             options,
             pauses: LogLimit::default(),
+            has_paused_for_memory: false,
             accepting: Accepting::Ready,
         }
     }
@@ -127,6 +130,11 @@ impl Listener {
     /// and goes causes a pause.
     pub(crate) fn note_pause(&mut self, now: Duration) -> Option<Suppressed> {
         self.pauses.allow_line(now)
+    }
+
+    /// Notes whether memory is short now. Returns whether it was when this was last called.
+    pub(crate) fn replace_memory_pause(&mut self, is_short: bool) -> bool {
+        std::mem::replace(&mut self.has_paused_for_memory, is_short)
     }
 
     /// A simulated client connects.
