@@ -32,6 +32,8 @@ Options of serve:
   --allow-origin ORIGIN    let pages of this origin use the hub, such as https://example.org;
                            may be given several times
   --max-connections N      accept at most this many [as many as descriptors allow]
+  --memory-max BYTES       end clients before all of them hold more than this; also with KiB, MiB or GiB
+                           [three quarters of what the process may have]
   --reactors N             threads that share the connections, one for each core; Unix only [1]
   --unix-mode MODE         permissions of the sockets of unix:PATH, such as 660 [as the umask says]
   --log LEVEL              off, error, warn, info, debug or trace [info]
@@ -71,6 +73,7 @@ pub struct Serve {
     pub drain_window: Duration,
     pub allow_origin: Vec<String>,
     pub max_connections: Option<usize>,
+    pub memory_max: Option<usize>,
     pub reactors: usize,
     pub unix_mode: Option<u32>,
     pub log: Log,
@@ -102,6 +105,9 @@ const REACTORS_MAX: usize = 1024;
 /// The most connections that `doctor` computes with: no machine has held more.
 const DOCTOR_CONNECTIONS_MAX: u64 = 100_000_000;
 
+/// The least `--memory-max`: with less the hub would end its clients all the time.
+const MEMORY_MAX_LEAST: usize = 1024 * 1024;
+
 /// The longest drain window, in seconds: a day.
 const DRAIN_WINDOW_MAX: u64 = 86_400;
 
@@ -122,6 +128,7 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
     let mut drain_window = Duration::from_secs(10);
     let mut allow_origin = Vec::new();
     let mut max_connections = None;
+    let mut memory_max = None;
     let mut reactors = 1;
     let mut log = None;
     while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
@@ -164,6 +171,9 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
             }
             Arg::Long("allow-origin") if serves => {
                 allow_origin.push(origin(&text(&mut parser, "--allow-origin")?)?)
+            }
+            Arg::Long("memory-max") if serves => {
+                memory_max = Some(bytes("--memory-max", &text(&mut parser, "--memory-max")?)?)
             }
             Arg::Long("reactors") if serves => {
                 reactors = reactor_count(&text(&mut parser, "--reactors")?)?
@@ -255,6 +265,7 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
         drain_window,
         allow_origin,
         max_connections,
+        memory_max,
         reactors,
         unix_mode: unix_mode_given,
         log: Log {
@@ -329,6 +340,22 @@ fn count(option: &str, value: &str) -> Result<usize, String> {
             "{option}: expected a number above 0, got {value:?}"
         )),
         Ok(count) => Ok(count),
+    }
+}
+
+/// A number of bytes, alone or with a unit, from [`MEMORY_MAX_LEAST`] on.
+fn bytes(option: &str, value: &str) -> Result<usize, String> {
+    let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+    let (number, unit) = units
+        .iter()
+        .find_map(|(name, unit)| Some((value.strip_suffix(name)?, *unit)))
+        .unwrap_or((value, 1));
+    let count = number.trim_end().parse::<usize>().ok();
+    match count.and_then(|count| count.checked_mul(unit)) {
+        Some(bytes) if MEMORY_MAX_LEAST <= bytes => Ok(bytes),
+        _ => Err(format!(
+            "{option}: expected bytes, at least 1 MiB, such as 300000000 or 512MiB, got {value:?}"
+        )),
     }
 }
 
@@ -412,6 +439,8 @@ mod tests {
                 "--max-connections 0",
                 ["--max-connections", "above 0", "\"0\""],
             ),
+            ("--memory-max lots", ["--memory-max", "512MiB", "\"lots\""]),
+            ("--memory-max 10KiB", ["--memory-max", "1 MiB", "\"10KiB\""]),
             ("--reactors 0", ["--reactors", "1 to 1024", "\"0\""]),
             ("--reactors many", ["--reactors", "1 to 1024", "\"many\""]),
             (
@@ -522,11 +551,12 @@ mod tests {
         };
         assert!(text.contains("--to sender|all") && !text.contains("--open"));
         assert_eq!(parse_words("echo --version"), Ok(Command::Version));
-        let Ok(Command::Serve(serve)) =
-            parse_words("--listen [::1]:0 --listen unix:a.sock --open --drain-window 0.5")
-        else {
+        let Ok(Command::Serve(serve)) = parse_words(
+            "--listen [::1]:0 --listen unix:a.sock --open --drain-window 0.5 --memory-max 5MiB",
+        ) else {
             panic!()
         };
+        assert_eq!(serve.memory_max, Some(5 * 1024 * 1024));
         assert_eq!(
             (serve.listen.len(), serve.open, serve.drain_window),
             (2, true, Duration::from_millis(500))

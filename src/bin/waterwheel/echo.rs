@@ -6,6 +6,7 @@ use waterwheel::{Reactor, websocket};
 
 use crate::arguments::Echo;
 use crate::descriptors;
+use crate::memory;
 use crate::output::{print_listeners, start_log};
 
 /// The longest message, in bytes. Conformance suites and benchmarks send large ones.
@@ -14,6 +15,7 @@ const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub fn run(options: &Echo) -> io::Result<()> {
     start_log(options.log)?;
     let mut config = descriptors::config(options.max_connections, 1)?;
+    config.memory_bytes_max = memory::default_max(1);
     config.http.body_bytes_max = MESSAGE_BYTES_MAX;
     config.options.websocket = websocket::Limits {
         frame_bytes_max: MESSAGE_BYTES_MAX,

@@ -9,6 +9,7 @@ mod echo;
 mod help;
 mod log_line;
 mod log_writer;
+mod memory;
 mod output;
 mod reload;
 mod serve;

@@ -10,6 +10,7 @@ use waterwheel::{Address, Config, ListenerId, Reactor, Router};
 
 use crate::arguments::Serve;
 use crate::descriptors;
+use crate::memory;
 use crate::output::{print_listeners, start_log};
 use crate::reload::Files;
 
@@ -25,7 +26,13 @@ pub fn run(options: &Serve) -> io::Result<()> {
         let access = access(options, address, &target, &tokens)?;
         listeners.push((target, access));
     }
-    let config = descriptors::config(options.max_connections, options.reactors)?;
+    let mut config = descriptors::config(options.max_connections, options.reactors)?;
+    config.memory_bytes_max = options
+        .memory_max
+        .or_else(|| memory::default_max(options.reactors));
+    if let Some(bytes) = config.memory_bytes_max {
+        log::info!("clients may hold {} MiB", bytes / (1024 * 1024));
+    }
     if 1 < options.reactors {
         return run_many(options, listeners, &config);
     }
