@@ -1,7 +1,10 @@
 //! `GET /events`: topics and patterns as Server-Sent Events.
 
 use std::borrow::Cow;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
 
+use crate::protocol::event_stream;
 use crate::protocol::http::{Status, form};
 use crate::pubsub::{self, pattern};
 use crate::server::reply::Reply;
@@ -17,6 +20,11 @@ const ENVELOPE_EVENTS: &str = "waterwheel.v1.json events";
 /// Answers with an event stream of the topics and patterns that are asked for. If one name is not
 /// valid or not allowed, the answer says why, and there is no subscription.
 pub(super) fn events<S: 'static>(request: &mut Request<'_, '_, S>, access: &Access) {
+    if request.reactor.is_draining() {
+        let reply = draining_reply(request);
+        request.reply(reply);
+        return;
+    }
     let (topics, has_envelope) = match parameters(request, access) {
         Ok(parameters) => parameters,
         Err(reply) => {
@@ -46,6 +54,32 @@ pub(super) fn events<S: 'static>(request: &mut Request<'_, '_, S>, access: &Acce
         // Checked above; the stream may be gone already, which is no error of the request.
         let _ = subscribe_name(request.reactor, id, topic);
     }
+}
+
+/// The answer to a request for a stream while the hub drains: the end of a stream, with the time
+/// after which the client shall ask again, from 1 to 10 seconds.
+///
+/// A browser gives up for ever at any other status than 200. A client that does not name the type
+/// of event streams is not a browser's `EventSource` and gets a plain 503.
+fn draining_reply<S: 'static>(request: &Request<'_, '_, S>) -> Reply {
+    let accept = request.header("accept").unwrap_or_default();
+    let mut types = accept.split([',', ';']).map(str::trim);
+    if !types.any(|name| name.eq_ignore_ascii_case("text/event-stream")) {
+        let reply = Reply::from((Status::SERVICE_UNAVAILABLE, "draining\n"));
+        return reply.header("Retry-After", "1").expect("a constant header");
+    }
+    // Each client another time, so that they do not all come back in one moment. The same in each
+    // run of a simulation.
+    let mut hasher = DefaultHasher::new();
+    (request.id, request.reactor.now()).hash(&mut hasher);
+    let delay = Duration::from_millis(1000 + hasher.finish() % 9001);
+    let mut lines = Vec::new();
+    event_stream::encode_retry(delay, &mut lines);
+    Reply::new(Status::OK)
+        .content_type("text/event-stream")
+        .body(lines)
+        .header("Cache-Control", "no-store")
+        .expect("a constant header")
 }
 
 /// The names that a request asks for, and whether it wants the envelope as data.

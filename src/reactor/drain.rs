@@ -12,9 +12,14 @@ use super::shutdown::Shutdown;
 const STEP: Duration = Duration::from_millis(20);
 
 impl<S: 'static> Reactor<S> {
-    /// Shuts down politely: closes the listeners, and says goodbye to the connections, spread
-    /// evenly over `window`, so that their clients do not all connect to another server in the same
-    /// moment.
+    /// Shuts down politely: says goodbye to the connections, spread evenly over `window`, so that
+    /// their clients do not all connect to another server in the same moment, and closes the
+    /// listeners.
+    ///
+    /// Listeners for raw streams are closed at once, those for HTTP at the end of the window: until
+    /// then plain requests are answered, with `Connection: close`, and upgrades get 503, so that no
+    /// client that could be served is refused. A connection that came during the drain gets its
+    /// goodbye at the end of the window.
     ///
     /// The goodbye is the protocol's: WebSocket close code 1001, the end of an event stream,
     /// `Connection: close` on the next HTTP answer, a half close of a raw connection. The loop
@@ -26,9 +31,14 @@ impl<S: 'static> Reactor<S> {
         if self.is_draining() {
             return;
         }
-        self.table.remove_listeners();
+        self.table
+            .remove_listeners(|listener| window.is_zero() || !listener.accepts_while_draining());
         let targets = self.table.connection_ids();
-        log::info!("draining {} connections over {window:?}", targets.len());
+        let count = targets.len();
+        match window.is_zero() {
+            true => log::info!("draining {count} connections at once"),
+            false => log::info!("draining {count} connections over {window:?}"),
+        }
         let close_timeout = self.config.options.close_timeout;
         let now = self.clock.now();
         self.shutdown = Some(Shutdown::new(now, window, close_timeout, targets));
@@ -52,7 +62,15 @@ impl<S: 'static> Reactor<S> {
             return;
         };
         let is_over = shutdown.is_over(now);
-        for id in shutdown.take_due(now) {
+        let due = shutdown.take_due(now);
+        if shutdown.take_end_of_window(now) {
+            self.table.remove_listeners(|_| true);
+            // Also the connections that came during the drain. A second goodbye does nothing.
+            for id in self.table.connection_ids() {
+                self.say_goodbye(id);
+            }
+        }
+        for id in due {
             self.say_goodbye(id);
         }
         if is_over && !self.is_stopped {

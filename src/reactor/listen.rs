@@ -68,6 +68,15 @@ impl<S: 'static> Reactor<S> {
         }
     }
 
+    /// Makes a listener accept until the end of a drain's window. Others are closed when a drain begins.
+    ///
+    /// For a protocol whose connections can be served and ended within the window, as a request can.
+    pub(crate) fn listen_while_draining(&mut self, listener: ListenerId) {
+        if let Some(listener) = self.table.listener_mut(listener.0.index) {
+            listener.set_accepts_while_draining();
+        }
+    }
+
     /// Adds a handler and returns its key, which connections can name at once.
     ///
     /// The object waits on a list. The loop's own handlers cannot be reached from here, because one

@@ -12,6 +12,7 @@ pub(crate) struct Shutdown {
     targets: Vec<ConnId>,
     /// How many of the targets have got their goodbye.
     done_count: usize,
+    is_window_over: bool,
     deadline: u64,
 }
 
@@ -31,6 +32,7 @@ impl Shutdown {
             window,
             targets,
             done_count: 0,
+            is_window_over: false,
             deadline,
         }
     }
@@ -47,6 +49,12 @@ impl Shutdown {
         let due = self.targets[self.done_count..until.max(self.done_count)].to_vec();
         self.done_count = until.max(self.done_count);
         due
+    }
+
+    /// Whether the window is over. `true` once.
+    pub(crate) fn take_end_of_window(&mut self, now: u64) -> bool {
+        let is_over = self.started.saturating_add(nanos(self.window)) <= now;
+        is_over && !std::mem::replace(&mut self.is_window_over, true)
     }
 
     /// Whether the time is over that connections had for their end.
@@ -78,6 +86,13 @@ mod tests {
         let counts = [1_000, 1_005, 1_010, 1_050, 1_099, 1_100, 1_200]
             .map(|now| shutdown.take_due(now).len());
         assert_eq!(counts, [0, 1, 0, 4, 5, 0, 0]);
+    }
+
+    #[test]
+    fn the_end_of_the_window_comes_once() {
+        let mut shutdown = shutdown(1);
+        let ends = [1_000, 1_099, 1_100, 1_101].map(|now| shutdown.take_end_of_window(now));
+        assert_eq!(ends, [false, false, true, false]);
     }
 
     #[test]

@@ -43,10 +43,12 @@ impl<S: 'static> Reactor<S> {
         let mut router = Router::new(config.options.clone(), config.http);
         setup(&mut router);
         let options = router.seal(self)?;
-        self.listen(&address.into(), options, |address| {
+        let listener = self.listen(&address.into(), options, |address| {
             router.set_address(address);
             Box::new(router)
-        })
+        })?;
+        self.listen_while_draining(listener);
+        Ok(listener)
     }
 
     /// Listens on `HOST:PORT` (port 0 picks one) or `unix:PATH` for raw streams; `setup` names the

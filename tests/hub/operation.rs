@@ -1,11 +1,13 @@
 //! Log lines, the page, and draining.
 
+use std::collections::BTreeSet;
+
 use waterwheel::hub::{self, Access};
 use waterwheel::{Received, Sim, SimStream};
 
 use crate::log_lines;
-use crate::support::{answer, get};
-use crate::{Reader, ask, open, plain, publish, seconds, subscribed, with};
+use crate::support::{answer, get, post};
+use crate::{Reader, ask, open, plain, publish, published, seconds, subscribed, with};
 
 // Each refusal was once a line. So a stranger could fill the log, and block the hub if its log is a
 // pipe that no process reads.
@@ -85,6 +87,66 @@ fn a_draining_hub_is_healthy_and_not_ready() {
     assert!(ready.status == 503 && ready.closes());
     let healthy = answer(&streams[11].read());
     assert!(healthy.status == 200 && healthy.closes());
+}
+
+// The listeners were closed when the drain began, so that a back end could not publish to the
+// clients that were still there.
+#[test]
+fn a_draining_hub_serves_requests_until_the_window_ends() {
+    let mut sim = open();
+    let sockets: Vec<_> = (0..4).map(|_| plain(&mut sim, &["t"])).collect();
+    sim.reactor().drain(seconds(10));
+    sim.advance(seconds(4));
+    let answered = ask(&mut sim, &post("/publish?topic=t", "late"));
+    assert!(answered.closes());
+    assert_eq!(published(&answered).1, 2);
+    assert_eq!(sockets[3].received(), ["late"]);
+    assert_eq!(ask(&mut sim, &get("/readyz")).status, 503);
+    assert_eq!(ask(&mut sim, &get("/healthz")).status, 200);
+    let upgrade = "GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                   Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
+    let refused = ask(&mut sim, upgrade);
+    assert_eq!(
+        (refused.status, refused.header("retry-after")),
+        (503, Some("1"))
+    );
+
+    // A connection that came meanwhile and asks for nothing has to go at the end of the window.
+    let silent = sim.connect();
+    sim.advance(seconds(7));
+    assert!(silent.is_closed());
+}
+
+// A browser gives up for ever at a status other than 200.
+#[test]
+fn a_new_event_stream_of_a_draining_hub_ends_with_a_time_to_come_back() {
+    let mut sim = open();
+    let _socket = plain(&mut sim, &["t"]);
+    let _other = plain(&mut sim, &["t"]);
+    sim.reactor().drain(seconds(10));
+    let request = get("/events?topic=t");
+    let mut delays = BTreeSet::new();
+    for accept in [
+        "Accept: text/event-stream",
+        "Accept: text/html;q=0.5, Text/Event-Stream;q=0.9, */*",
+        "Accept: text/event-stream",
+    ] {
+        let ended = ask(&mut sim, &with(&request, accept));
+        assert!(ended.status == 200 && ended.is_whole && ended.closes());
+        assert_eq!(ended.header("content-type"), Some("text/event-stream"));
+        let delay = ended.text().strip_prefix("retry: ").expect("a delay");
+        let delay: u64 = delay.trim_end().parse().expect("milliseconds");
+        assert!((1000..=10_000).contains(&delay), "{delay}");
+        delays.insert(delay);
+    }
+    assert!(1 < delays.len(), "not all in the same moment");
+    for request in [request.clone(), with(&request, "Accept: */*")] {
+        let refused = ask(&mut sim, &request);
+        assert_eq!(
+            (refused.status, refused.header("retry-after")),
+            (503, Some("1"))
+        );
+    }
 }
 
 #[test]

@@ -330,12 +330,13 @@ impl Table {
         }
     }
 
-    /// Removes every listener.
-    pub(crate) fn remove_listeners(&mut self) {
-        let is_listener = |(index, source): (usize, &Source)| {
-            matches!(source, Source::Listener(_)).then_some(index)
+    /// Removes the listeners for which `is_over` returns `true`.
+    pub(crate) fn remove_listeners(&mut self, is_over: impl Fn(&Listener) -> bool) {
+        let over_at = |(index, source): (usize, &Source)| match source {
+            Source::Listener(listener) => is_over(listener).then_some(index),
+            Source::Connection(_) | Source::Attempt(_) | Source::Vacated => None,
         };
-        let indexes: Vec<usize> = self.sources.iter().filter_map(is_listener).collect();
+        let indexes: Vec<usize> = self.sources.iter().filter_map(over_at).collect();
         for index in indexes {
             self.vacate(index as u32);
         }

@@ -75,6 +75,7 @@ pub(crate) struct Listener {
     /// The last pause was for memory.
     has_paused_for_memory: bool,
     accepting: Accepting,
+    accepts_while_draining: bool,
 }
 
 impl Listener {
@@ -94,7 +95,16 @@ impl Listener {
             pauses: LogLimit::default(),
             has_paused_for_memory: false,
             accepting: Accepting::Ready,
+            accepts_while_draining: false,
         }
+    }
+
+    pub(crate) fn accepts_while_draining(&self) -> bool {
+        self.accepts_while_draining
+    }
+
+    pub(crate) fn set_accepts_while_draining(&mut self) {
+        self.accepts_while_draining = true;
     }
 
     pub(crate) fn address(&self) -> &Address {
