@@ -99,7 +99,12 @@ fn mount_with<S: 'static>(router: &mut Router<S>, access: &Access, publisher: Pu
     let publisher = &Rc::new(publisher);
     mount_checks(router, access);
 
-    router.get("/", |request| request.reply(page::page()));
+    let rights = Rc::clone(access);
+    router.get("/", move |request| {
+        let token = access::token_of(request);
+        let reply = page::page(rights.allows(token.as_deref()));
+        request.reply(reply)
+    });
     router.get("/healthz", |request| request.reply("ok\n"));
     router.get("/readyz", |request| match request.reactor.is_draining() {
         false => request.reply("ready\n"),

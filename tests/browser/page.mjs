@@ -1,7 +1,8 @@
 // The demo page in a real browser: node page.mjs WATERWHEEL CHROMIUM
 //
 // Prints nothing when all is well, and ends with a status other than 0 when something is not.
-// With WATERWHEEL_SCREENSHOT=PATH a picture of the page is left there.
+// With WATERWHEEL_SCREENSHOT=PATH a picture of the page is left there, with WATERWHEEL_SCREENSHOTS=FOLDER
+// pictures of a phone and a desktop, light and dark.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -59,7 +60,7 @@ const connected = page =>
 
 const disconnected = page =>
   page.waitForFunction(() =>
-    ["ws", "es"].every(transport => /connecting/.test(document.getElementById(`${transport}-state`).textContent))
+    ["ws", "es"].every(transport => ["connecting", "waiting"].includes(document.getElementById(`${transport}-state`).dataset.state))
     && [...document.querySelectorAll("#topics li")].every(row => row.dataset.state === "pending")
     && document.getElementById("chat-send").disabled);
 
@@ -67,16 +68,22 @@ const chatShows = (page, text) =>
   page.waitForFunction(text => [...document.querySelectorAll("#chat-log .data")].some(node => node.textContent === text), text);
 
 // One publication, once on each of these transports.
-async function liveShows(page, id, text, kinds = ["EventSource", "WebSocket"]) {
+async function liveShows(page, id, text, kinds = ["Event stream", "WebSocket"]) {
   await page.waitForFunction(([id, count]) => {
     const lines = [...document.querySelectorAll("#live-log li")];
-    return count <= lines.filter(line => line.querySelector(".when").title === id).length;
+    return count <= lines.filter(line => line.querySelector(".when")?.title === id).length;
   }, [id, kinds.length]);
   const lines = await page.$$eval("#live-log li", (lines, id) =>
-    lines.filter(line => line.querySelector(".when").title === id)
+    lines.filter(line => line.querySelector(".when")?.title === id)
       .map(line => [line.querySelector(".kind").textContent, line.querySelector(".data").textContent]), id);
   assert.deepEqual(lines.sort(), kinds.map(kind => [kind, text]));
 }
+
+// The topic and the event's name of each line about a publication.
+const labels = (page, id) =>
+  page.$$eval("#live-log li", (lines, id) =>
+    lines.filter(line => line.querySelector(".when")?.title === id)
+      .map(line => [".topic", ".event"].map(part => line.querySelector(part)?.textContent)), id);
 
 async function arrivesOnBoth(server, page, text) {
   const { id } = await server.publish("chat", text);
@@ -130,7 +137,12 @@ async function check(browser, server) {
   await page.click("#topic-add");
   await connected(page);
   const news = await server.publish("news.today", "rain");
-  await liveShows(page, news.id, "rain", ["EventSource"]);
+  await liveShows(page, news.id, "rain", ["Event stream"]);
+  // Each line says which topic and event it is of, on both transports.
+  const sum = await server.post(`${server.url}/publish?topic=chat&event=sum`, "4");
+  await liveShows(page, sum.id, "4");
+  assert.deepEqual(await labels(page, sum.id), [["chat", "sum"], ["chat", "sum"]]);
+  assert.deepEqual(await labels(page, news.id), [["news.today", undefined]]);
   await arrivesOnBoth(server, page, "still here");
   await arrivesOnBoth(server, page, "two\nlines");
 
@@ -156,6 +168,11 @@ async function check(browser, server) {
     server = await Server.start(server.address);
     await connected(page);
     await arrivesOnBoth(server, page, `back after ${signal}`);
+    // What was published meanwhile is not there, and the logs say so.
+    const gaps = await page.$$eval(".log .gap", marks => marks.map(mark => mark.closest("ol").id));
+    assert.deepEqual(gaps.filter(log => log === "chat-log").length, 1, signal);
+    assert.deepEqual(gaps.filter(log => log === "live-log").length, 2, signal);
+    await page.$$eval(".log .gap", marks => marks.forEach(mark => mark.remove()));
     assert.deepEqual(errors.splice(0).filter(text => !/net::ERR_|status of 503|WebSocket connection to/.test(text)), []);
   }
 
@@ -178,18 +195,25 @@ async function checkToken(browser, server, token) {
   page.setDefaultTimeout(DEADLINE_MS);
   await page.goto(server.url);
   await connected(page);
-  assert(!await page.isVisible("#token"));
+  // The line to copy has the header from the start, because it would be refused without.
+  assert.match(await page.inputValue("#curl"), /^curl -d hello -H "Authorization: Bearer /);
+  assert(await page.isVisible("#token"));
   await page.fill("#chat-text", "let me in");
   await page.press("#chat-text", "Enter");
   await page.waitForSelector("#error");
   assert.equal(await page.inputValue("#chat-text"), "let me in");
-  assert.match(await page.inputValue("#curl"), /^curl -d hello -H "Authorization: Bearer /);
+
+  // A wrong token is not shown.
+  await page.fill("#token", "my-other-password");
+  await page.press("#token", "Enter");
+  await page.waitForFunction(() => /wrong token/.test(document.getElementById("error-text").textContent));
+  assert(!(await page.textContent("body")).includes("my-other-password"));
 
   // A pattern that is refused leaves the topics that are there.
   await page.selectOption("#topic-transport", "es");
   await page.fill("#topic-name", "news.*");
   await page.click("#topic-add");
-  await page.waitForFunction(() => /refused this stream/.test(document.getElementById("error-text").textContent));
+  await page.waitForFunction(() => /refused the event stream/.test(document.getElementById("error-text").textContent));
   assert.deepEqual(await page.$$eval("#topics li", rows => rows.map(row => row.dataset.topic)), ["chat", "chat"]);
   await connected(page);
 
@@ -199,6 +223,43 @@ async function checkToken(browser, server, token) {
   await chatShows(page, "let me in");
   assert(!await page.isVisible("#error"));
   await page.close();
+}
+
+// On a phone: a refusal is in sight, nothing is wider than the screen, and words have room.
+async function checkPhone(browser, server, token) {
+  const context = await browser.newContext({ viewport: { width: 360, height: 740 } });
+  const page = await context.newPage();
+  page.setDefaultTimeout(DEADLINE_MS);
+  await page.goto(server.url);
+  await connected(page);
+  await page.fill("#topic-name", "t".repeat(200));
+  await page.click("#topic-add");
+  await connected(page);
+  const publish = (topic, body) => server.post(`${server.url}/publish?token=${token}&event=price&topic=${topic}`, body, "application/json");
+  const { id } = await publish("chat", JSON.stringify({ nick: "ada", text: "a sentence with some words" }));
+  await liveShows(page, id, JSON.stringify({ nick: "ada", text: "a sentence with some words" }));
+  const box = async (selector, index = 0) => page.locator(selector).nth(index).boundingBox();
+  assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 360);
+  assert(250 < (await box("#chat-log .data")).width, "the message has the whole line");
+  assert((await box(".link")).height < 40, "a pill is one line");
+  const [text, send] = [await box("#chat-text"), await box("#chat-send")];
+  assert.equal(Math.round(text.y), Math.round(send.y), "the button stands beside the text");
+  const [remove, pill] = [await box("#topics li:last-child button"), await box("#topics li:last-child")];
+  assert(remove.x + remove.width <= pill.x + pill.width);
+  await page.fill("#chat-text", "refused");
+  await page.press("#chat-text", "Enter");
+  await page.waitForSelector("#error");
+  const error = await box("#error");
+  assert(0 <= error.y && error.y + error.height <= 740, "the refusal is in sight");
+  if (process.env.WATERWHEEL_SCREENSHOTS) {
+    for (const [name, width, colorScheme] of [["phone-light", 360, "light"], ["phone-dark", 360, "dark"], ["desktop-light", 1200, "light"], ["desktop-dark", 1200, "dark"]]) {
+      await page.setViewportSize({ width, height: 740 });
+      await page.emulateMedia({ colorScheme });
+      await page.screenshot({ path: `${process.env.WATERWHEEL_SCREENSHOTS}/${name}.png` });
+      await page.screenshot({ path: `${process.env.WATERWHEEL_SCREENSHOTS}/${name}-full.png`, fullPage: true });
+    }
+  }
+  await context.close();
 }
 
 async function photograph(browser, server, path) {
@@ -234,6 +295,7 @@ server = await check(browser, server);
 await server.end("SIGTERM");
 server = await Server.start("127.0.0.1:0", "--publish-token", "open-sesame");
 await checkToken(browser, server, "open-sesame");
+await checkPhone(browser, server, "open-sesame");
 await server.end("SIGTERM");
 const path = process.env.WATERWHEEL_SCREENSHOT;
 if (path) {

@@ -108,7 +108,6 @@ fn the_envelope_answers_invalid_commands_with_an_error() {
         json!({"publish": 1, "data": 1}),
         json!({"publish": "t", "data": 1, "event": 5}),
         json!({"publish": "t", "data": 1, "event": "a\nb"}),
-        json!({"auth": 1}),
         json!([]),
         json!("subscribe"),
         json!(null),
@@ -204,7 +203,8 @@ fn two_commands_in_one_message_are_an_error_and_none_is_carried_out() {
         let said = say(&mut sim, &socket, &about);
         assert_eq!(said.len(), 1, "{about}");
         assert_eq!(said[0]["code"], "bad", "{about}");
-        assert_eq!(said[0]["about"], about);
+        let expected = about.get("auth").is_none().then_some(&about);
+        assert_eq!(said[0].get("about"), expected);
     }
     assert!(reader.received().is_empty());
     assert_eq!(sim.reactor().member_count("t"), 1);

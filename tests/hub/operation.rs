@@ -64,7 +64,7 @@ fn the_page_loads_nothing_from_elsewhere() {
     let policy = page.header("content-security-policy").expect("a policy");
     assert!(policy.starts_with("default-src 'none'"));
     let text = page.text();
-    assert!(text.contains("EventSource") && text.contains("WebSocket"));
+    assert!(text.contains("Event stream") && text.contains("WebSocket"));
     for outside in ["src=\"", "@import", "url(http", "href=\"http", "href=\"/"] {
         assert!(!text.contains(outside), "{outside}");
     }

@@ -80,7 +80,8 @@ pub(super) fn on_text<S: 'static>(client: &mut Client<'_, '_, S>, text: &str) {
     match carry_out(client, text) {
         Ok(Some(answer)) => client.send(&answer),
         Ok(None) => {}
-        Err(failure) => client.send(&error(&failure, text)),
+        Err(failure) if has_token(text) => client.send(&error(&failure, None)),
+        Err(failure) => client.send(&error(&failure, Some(text))),
     }
 }
 
@@ -105,7 +106,8 @@ fn carry_out<S: 'static>(
                         code: Code::Unavailable,
                         why: ReactorEnded.to_string(),
                     };
-                    reactor.send(id, error(&failure, &about_publish(topic)));
+                    let about = about_publish(topic);
+                    reactor.send(id, error(&failure, Some(&about)));
                 }
             };
             client
@@ -322,15 +324,27 @@ fn subscribed(topic: &str) -> String {
     format!("{{\"subscribed\":{}}}", quote(topic))
 }
 
+/// Whether a client's message may contain a token, which must not be sent back: a page that shows
+/// the answer would show the token. In doubt it may.
+fn has_token(text: &str) -> bool {
+    match serde_json::from_str::<Fields<'_>>(text) {
+        Ok(fields) => fields.value("auth").is_some(),
+        Err(_) => text.contains("auth"),
+    }
+}
+
 /// `{"error":"...","code":"...","about":...}`, where `about` is the client's message when that was JSON, and
-/// its text otherwise.
-fn error(failure: &Failure, about: &str) -> String {
+/// its text otherwise. Without `about` where the message may contain a token.
+fn error(failure: &Failure, about: Option<&str>) -> String {
+    let (why, code) = (quote(&failure.why), failure.code.name());
+    let Some(about) = about else {
+        return format!("{{\"error\":{why},\"code\":\"{code}\"}}");
+    };
     // A large message is cut: its beginning is enough to recognize it.
     let about = match about.len() {
         0..=1024 if json::check(about).is_ok() => about.to_owned(),
         _ => quote(&about.chars().take(256).collect::<String>()),
     };
-    let (why, code) = (quote(&failure.why), failure.code.name());
     format!("{{\"error\":{why},\"code\":\"{code}\",\"about\":{about}}}")
 }
 
@@ -415,6 +429,23 @@ mod tests {
     }
 
     #[test]
+    fn a_message_that_may_contain_a_token_is_not_sent_back() {
+        for text in [
+            r#"{"auth":"secret"}"#,
+            r#"{"auth":7}"#,
+            r#"{"\u0061uth":"secret","subscribe":""}"#,
+            r#"{"auth":"secret""#,
+            r#"{"auth":"a","auth":"b"}"#,
+        ] {
+            assert!(has_token(text), "{text}");
+        }
+        for text in [r#"{"subscribe":"auth"}"#, r#"{"publish":7}"#, "chat"] {
+            assert!(!has_token(text), "{text}");
+        }
+        assert_eq!(error(&"no".into(), None), r#"{"error":"no","code":"bad"}"#);
+    }
+
+    #[test]
     fn errors_are_json_whatever_they_are_about() {
         for about in [
             r#"{"publish":7}"#,
@@ -422,7 +453,7 @@ mod tests {
             "",
             &"x".repeat(5000),
         ] {
-            let text = error(&"why \"so\"".into(), about);
+            let text = error(&"why \"so\"".into(), Some(about));
             assert!(json::check(&text).is_ok(), "{text}");
             assert!(text.len() < 2000);
         }
