@@ -3,6 +3,7 @@
 mod arguments;
 #[cfg(feature = "bench")]
 mod bench;
+mod cgroup;
 mod descriptors;
 mod doctor;
 mod echo;
