@@ -133,6 +133,12 @@ fn mount_checks<S: 'static>(router: &mut Router<S>, access: &Rc<Access>) {
         absent: true,
     });
     router.origin_check.setting = access.origins_setting();
+    // Only the body of a request that may publish is read.
+    let rights = Rc::clone(access);
+    router.before_body(move |request| match request.path() {
+        "/publish" => publish::check_head(request, &rights),
+        _ => Ok(()),
+    });
     let access = Rc::clone(access);
     let mut refused_host = LogLimit::default();
     let mut served_host = String::new();

@@ -179,6 +179,18 @@ pub(super) fn publish<S: 'static>(
     }
 }
 
+/// Whether a request may publish, and says where, before its body is read.
+///
+/// # Errors
+///
+/// The answer of [`publish`] to a request that may not, or that has no valid topics.
+pub(super) fn check_head<S: 'static>(
+    request: &Request<'_, '_, S>,
+    access: &Access,
+) -> Result<(), Reply> {
+    targets(request, access).map(drop)
+}
+
 /// Most topics of one request. The message is copied for each of them.
 const TOPICS_MAX: usize = 100;
 
@@ -191,29 +203,11 @@ fn publication<'i, S: 'static>(
     request: &Request<'_, 'i, S>,
     access: &Access,
 ) -> Result<(Vec<Cow<'i, str>>, Event<'i>), Reply> {
-    if !access.allows(access::token_of(request).as_deref()) {
-        return Err(access::unauthorized("publishing"));
-    }
     let bad = |why: String| Err(Reply::from((Status::BAD_REQUEST, why)));
-    let query = request.query_string().unwrap_or_default();
-    let Ok(Parameters {
+    let Parameters {
         topics,
         event_names,
-    }) = parameters(query)
-    else {
-        return bad("the query is not UTF-8 text\n".into());
-    };
-    if topics.is_empty() {
-        return bad("say where: /publish?topic=NAME\n".into());
-    }
-    if TOPICS_MAX < topics.len() {
-        return bad(format!("more than {TOPICS_MAX} topics\n"));
-    }
-    for topic in &topics {
-        if let Err(error) = pubsub::check_name(topic) {
-            return bad(format!("topic {topic:?}: {error}\n"));
-        }
-    }
+    } = targets(request, access)?;
     let Some(text) = request.text() else {
         return bad("the message is not UTF-8 text\n".into());
     };
@@ -239,6 +233,36 @@ fn publication<'i, S: 'static>(
         event.data(text)
     };
     Ok((topics, event))
+}
+
+/// The parameters of a request that may publish, with valid topics.
+///
+/// # Errors
+///
+/// The answer to a request that is not allowed to publish, or that is not valid.
+fn targets<'i, S: 'static>(
+    request: &Request<'_, 'i, S>,
+    access: &Access,
+) -> Result<Parameters<'i>, Reply> {
+    if !access.allows(access::token_of(request).as_deref()) {
+        return Err(access::unauthorized("publishing"));
+    }
+    let bad = |why: String| Err(Reply::from((Status::BAD_REQUEST, why)));
+    let Ok(parameters) = parameters(request.query_string().unwrap_or_default()) else {
+        return bad("the query is not UTF-8 text\n".into());
+    };
+    if parameters.topics.is_empty() {
+        return bad("say where: /publish?topic=NAME\n".into());
+    }
+    if TOPICS_MAX < parameters.topics.len() {
+        return bad(format!("more than {TOPICS_MAX} topics\n"));
+    }
+    for topic in &parameters.topics {
+        if let Err(error) = pubsub::check_name(topic) {
+            return bad(format!("topic {topic:?}: {error}\n"));
+        }
+    }
+    Ok(parameters)
 }
 
 /// The parameters of a publication.

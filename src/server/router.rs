@@ -76,6 +76,9 @@ pub struct Router<S> {
     options_index: u16,
     pub(crate) origin_check: OriginCheck,
     guard: Option<Guard<S>>,
+    /// A check for requests whose body has not come with their head, before it is read. It may only refuse
+    /// what the route itself would refuse.
+    before_body: Option<Guard<S>>,
     /// The pattern of a request that matches no route. The guard sees such requests too, and `Request`
     /// borrows a pattern.
     unmatched: Pattern,
@@ -94,6 +97,7 @@ impl<S: 'static> Router<S> {
             options_index: 0,
             origin_check: OriginCheck::default(),
             guard: None,
+            before_body: None,
             unmatched: Pattern::new("*"),
             limits,
         }
@@ -116,6 +120,9 @@ impl<S: 'static> Router<S> {
     /// Sets a check that may refuse any request before its route sees it, upgrades too. Runs for requests
     /// without a route as well. A refusal with status 400 or 403 closes the connection.
     ///
+    /// A body that has not come with the head is read after the check, so that none is read for a request
+    /// that is refused: [`Request::body`] is empty then. A refusal closes the connection in that case.
+    ///
     /// A check that needs an answer from elsewhere calls [`Request::decide_later`]. An error of type
     /// [`Status`] becomes a [`Reply`] by `?` or `.into()`.
     pub fn guard(
@@ -123,6 +130,16 @@ impl<S: 'static> Router<S> {
         guard: impl FnMut(&mut Request<'_, '_, S>) -> Result<(), Reply> + 'static,
     ) {
         self.guard = Some(Box::new(guard));
+    }
+
+    /// Sets a check for requests whose body has not come with their head, before it is read. It may only
+    /// refuse what the route itself would refuse, because other requests do not pass it.
+    #[cfg_attr(not(feature = "hub"), expect(dead_code, reason = "the hub needs it"))]
+    pub(crate) fn before_body(
+        &mut self,
+        check: impl FnMut(&mut Request<'_, '_, S>) -> Result<(), Reply> + 'static,
+    ) {
+        self.before_body = Some(Box::new(check));
     }
 
     /// A route for GET, and for HEAD, which gets the same answer without its body.
@@ -316,19 +333,82 @@ impl<S: 'static> Router<S> {
                 // A length above the limit is refused now. With `Expect: 100-continue` the client then sends
                 // no body at all. Source: RFC 9110, section 10.1.1.
                 parsed.body.check(&self.limits)?;
-                // The exchange copies the head: the input buffer is one for all connections, and the next
-                // read of another connection overwrites it.
-                if let Some(exchange) = cx.reactor.exchange(id) {
-                    exchange.await_body(&input[..parsed.bytes], parsed.body);
+                if self.passes_before_body(cx, id, &parsed, &input[..parsed.bytes]) {
+                    await_body(cx, id, &parsed, &input[..parsed.bytes]);
                 }
-                if parsed.expects_continue {
-                    cx.reactor.queue_reply(id, b"HTTP/1.1 100 Continue\r\n\r\n");
-                }
-                let timeout = cx.reactor.config().body_timeout;
-                cx.reactor.set_deadline(id, Deadline::Body, timeout);
             }
         }
         Ok(true)
+    }
+
+    /// Whether a request may send its body. If not, it was answered, or its guard decides later: a body that
+    /// will be refused is not read, and `100 Continue` is not sent for it.
+    #[inline(never)]
+    fn passes_before_body(
+        &mut self,
+        cx: &mut Cx<'_, S>,
+        id: ConnId,
+        parsed: &ParsedHead<'_>,
+        head_bytes: &[u8],
+    ) -> bool {
+        // An answer from here on ends the connection, because its body would be read as the next request.
+        if let Some(exchange) = cx.reactor.exchange(id) {
+            exchange.leave_body();
+        }
+        let head = &parsed.head;
+        let upgrade = match upgrade::check(parsed) {
+            Ok(upgrade) => upgrade,
+            Err(refusal) => {
+                send_refusal(cx, id, refusal_reply(refusal));
+                return false;
+            }
+        };
+        let (found, allowed) = find_route(&self.routes, head, upgrade.is_some());
+        self.current_route = found.as_ref().map(|(index, _)| *index);
+        let index = found.as_ref().map(|(index, _)| *index);
+        let pattern = index.map_or(&self.unmatched, |index| &self.routes[index].pattern);
+        let mut request = Request {
+            state: cx.state,
+            reactor: cx.reactor,
+            id,
+            head,
+            pattern,
+            parameters: found.map_or_else(Parameters::default, |(_, parameters)| parameters),
+            body: &[],
+            is_answered: false,
+            head_bytes,
+            check: None,
+            accept: Accept::new(),
+        };
+        if let Some(guard) = &mut self.guard {
+            request.reactor.note_callback("guard");
+            request.check = Some(Check::Guard);
+            let outcome = guard(&mut request);
+            request.check = None;
+            if request.is_answered || request.reactor.is_stopped() {
+                return false;
+            }
+            if let Err(reply) = outcome {
+                send_refusal(cx, id, reply);
+                return false;
+            }
+        }
+        let endpoint = index.map(|index| &self.routes[index].endpoint);
+        let refusal = match endpoint {
+            None => Err(no_route_reply(head, &allowed)),
+            Some(Endpoint::WebSocket(_)) if upgrade.is_none() => Err(upgrade_required_reply()),
+            Some(Endpoint::WebSocket(_) | Endpoint::Request { .. }) => {
+                match &mut self.before_body {
+                    Some(check) => check(&mut request),
+                    None => Ok(()),
+                }
+            }
+        };
+        if let Err(reply) = refusal {
+            request.reply(reply);
+            return false;
+        }
+        true
     }
 
     /// Takes bytes of a body off the front of `rest`, and handles the request when the body is complete.
@@ -356,7 +436,9 @@ impl<S: 'static> Router<S> {
         // The head was parsed when it came. Parsing it again costs less than a form that owns its strings,
         // since most requests have no body or bring it along.
         if let Some(parsed) = http::parse_request_head(&head, &mut storage, &self.limits)? {
-            self.handle_request(cx, id, &parsed, &head, &body, None);
+            // The guard was asked before the body.
+            let passed = Some((Check::Guard, Accept::new()));
+            self.handle_request(cx, id, &parsed, &head, &body, passed);
         }
         Ok(true)
     }
@@ -447,6 +529,10 @@ impl<S: 'static> Router<S> {
         cx.reactor.resume_after_answer(id);
         let mut storage = HeaderStorage::new();
         if let Ok(Some(parsed)) = http::parse_request_head(&head, &mut storage, &self.limits) {
+            // A guard may have been asked before the body, which is read now.
+            if check == Check::Guard && body.is_empty() && parsed.body.length() != Some(0) {
+                return await_body(cx, id, &parsed, &head);
+            }
             let accepted = (check, accepted.unwrap_or_default());
             self.handle_request(cx, id, &parsed, &head, &body, Some(accepted));
         }
@@ -664,6 +750,25 @@ fn no_route_reply(head: &RequestHead<'_>, allowed: &[String]) -> Reply {
     reply
         .with_extra_headers(&[("Allow", methods.into())])
         .with_extra_headers(&shared)
+}
+
+/// Waits for the body of a request, which has passed every check of its head.
+fn await_body<S: 'static>(
+    cx: &mut Cx<'_, S>,
+    id: ConnId,
+    parsed: &ParsedHead<'_>,
+    head_bytes: &[u8],
+) {
+    // The exchange copies the head: the input buffer is one for all connections, and the next read of another
+    // connection overwrites it.
+    if let Some(exchange) = cx.reactor.exchange(id) {
+        exchange.await_body(head_bytes, parsed.body);
+    }
+    if parsed.expects_continue {
+        cx.reactor.queue_reply(id, b"HTTP/1.1 100 Continue\r\n\r\n");
+    }
+    let timeout = cx.reactor.config().body_timeout;
+    cx.reactor.set_deadline(id, Deadline::Body, timeout);
 }
 
 /// Refuses a request that no route has seen.

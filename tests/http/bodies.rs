@@ -1,5 +1,10 @@
 //! Bodies of requests: limits, framing, `Expect`, early ends.
 
+use std::time::Duration;
+
+use waterwheel::{Router, Sim, Status};
+
+use crate::Notes;
 use crate::support::{answer, answers, get, post};
 use crate::{HOST, ask, exchange, server, write_all};
 
@@ -147,4 +152,96 @@ fn a_chunk_above_the_limit_is_refused_at_its_size() {
     let (bytes, is_closed) = exchange(&mut sim, &[format!("{head}{max:x}\r\n").as_bytes()]);
     assert!(bytes.is_empty() && !is_closed);
     assert!(sim.state().lines.is_empty());
+}
+
+// Five hundred strangers' bodies were once kept whole, and then refused.
+#[test]
+fn a_request_that_will_be_refused_is_refused_by_its_head() {
+    let mut sim = Sim::new(Notes::default(), |reactor| {
+        reactor.http("0.0.0.0:80", |router: &mut Router<Notes>| {
+            router.guard(|request| {
+                request.state.note("guard");
+                match request.header("x-who") {
+                    Some("stranger") => Err((Status::FORBIDDEN, "not you").into()),
+                    Some("answered") => {
+                        request.reply("at the door");
+                        Ok(())
+                    }
+                    _ => Ok(()),
+                }
+            });
+            router.post("/echo", |request| {
+                let body = request.body().to_vec();
+                request.reply((Status::OK, body))
+            });
+            router.websocket("/ws", |_| {});
+        })
+    });
+    let cases = [
+        ("POST /echo", "X-Who: stranger", 403),
+        ("POST /echo", "X-Who: answered", 200),
+        ("POST /nowhere", "X: y", 404),
+        ("PUT /echo", "X: y", 405),
+        ("POST /ws", "X: y", 405),
+        ("GET /ws", "X: y", 426),
+    ];
+    for (line, header, status) in cases {
+        for framing in ["Content-Length: 100", "Transfer-Encoding: chunked"] {
+            let stream = sim.connect();
+            stream.write(format!(
+                "{line} HTTP/1.1\r\n{HOST}{header}\r\nExpect: 100-continue\r\n{framing}\r\n\r\n"
+            ));
+            sim.settle();
+            let refused = stream.read_text();
+            let first = format!("HTTP/1.1 {status} ");
+            assert!(refused.starts_with(&first), "{line} {header}: {refused}");
+            assert!(refused.contains("\r\nConnection: close\r\n"), "{refused}");
+            // A body that looks like a request is none.
+            stream.write("GET /nowhere HTTP/1.1\r\nHost: h\r\n\r\n");
+            sim.settle();
+            assert_eq!(stream.read_text(), "", "{line} {header}");
+        }
+    }
+    sim.state().lines.clear();
+    let head = format!("POST /echo HTTP/1.1\r\n{HOST}Content-Length: 3\r\n\r\n");
+    let (bytes, is_closed) = exchange(&mut sim, &[head.as_bytes(), b"abc"]);
+    assert!(answer(&bytes).text() == "abc" && !is_closed);
+    assert_eq!(sim.state().lines, ["guard"], "it is asked once");
+}
+
+#[test]
+fn a_guard_that_decides_later_reads_the_body_afterwards() {
+    let mut sim = Sim::new(Notes::default(), |reactor| {
+        reactor.http("0.0.0.0:80", |router: &mut Router<Notes>| {
+            router.guard(|request| {
+                let is_let_in = request.header("x-who").is_none();
+                let responder = request.decide_later();
+                request
+                    .reactor
+                    .after(Duration::from_millis(50), move |cx| match is_let_in {
+                        true => cx.reactor.accept(responder, ()),
+                        false => cx.reactor.reply(responder, Status::FORBIDDEN),
+                    });
+                Ok(())
+            });
+            router.post("/echo", |request| {
+                let body = request.body().to_vec();
+                request.reply((Status::OK, body))
+            });
+        })
+    });
+    for (header, status, text) in [("X: y", 200, "abcdef"), ("X-Who: s", 403, "")] {
+        let stream = sim.connect();
+        stream.write(format!(
+            "POST /echo HTTP/1.1\r\n{HOST}{header}\r\nContent-Length: 6\r\n\r\nabc"
+        ));
+        sim.settle();
+        assert_eq!(stream.read_text(), "");
+        sim.advance(Duration::from_secs(1));
+        stream.write("def");
+        sim.settle();
+        let answer = answer(&stream.read());
+        assert_eq!((answer.status, answer.closes()), (status, status == 403));
+        assert!(status == 403 || answer.text() == text);
+    }
 }

@@ -386,3 +386,30 @@ fn pages_of_other_origins_are_refused_on_every_route() {
         Some("https://app.example.org")
     );
 }
+
+#[test]
+fn a_publication_without_the_token_is_refused_before_its_body() {
+    let mut sim = guarded();
+    let cases = [
+        ("/publish?topic=t", 401),
+        ("/publish?token=secret", 400),
+        ("/publish?token=secret&topic=", 400),
+        ("/nowhere", 404),
+        ("/healthz", 405),
+        ("/publish?topic=t&token=secret", 100),
+    ];
+    for (target, status) in cases {
+        let head = format!(
+            "POST {target} HTTP/1.1\r\nHost: h\r\nContent-Length: 500000\r\nExpect: 100-continue\r\n\r\n"
+        );
+        let stream = sim.connect();
+        stream.write(head);
+        sim.settle();
+        let text = stream.read_text();
+        assert!(
+            text.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{target}: {text}"
+        );
+        stream.close();
+    }
+}

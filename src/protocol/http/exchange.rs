@@ -49,6 +49,9 @@ pub enum Phase {
 pub struct Exchange {
     phase: Phase,
     keep_alive: bool,
+    /// The body of the request has not been read. Its bytes are no request, so the connection ends with the
+    /// answer.
+    leaves_body: bool,
     is_http_10: bool,
     is_head_request: bool,
     /// The streamed body is chunked; otherwise it ends with the connection.
@@ -72,6 +75,7 @@ impl Exchange {
         Exchange {
             phase: Phase::Head,
             keep_alive: true,
+            leaves_body: false,
             is_http_10: false,
             is_head_request: false,
             is_chunked: false,
@@ -103,6 +107,7 @@ impl Exchange {
         self.head = head.to_vec();
         self.decoder = BodyDecoder::new(framing);
         self.received_body_bytes = 0;
+        self.leaves_body = false;
         self.phase = Phase::Body;
     }
 
@@ -135,7 +140,7 @@ impl Exchange {
     pub fn begin_stream(&mut self, is_chunked: bool) {
         self.phase = Phase::Stream;
         self.is_chunked = is_chunked;
-        self.keep_alive = self.keep_alive && is_chunked;
+        self.keep_alive = self.keeps_alive() && is_chunked;
     }
 
     /// Completes the answer. Returns whether another request may follow.
@@ -144,6 +149,7 @@ impl Exchange {
         self.is_head_request = false;
         self.extra_headers = Vec::new();
         self.deferred = None;
+        self.keep_alive = self.keeps_alive();
         self.phase = if self.keep_alive {
             Phase::Head
         } else {
@@ -198,6 +204,12 @@ impl Exchange {
         self.body = Vec::new();
         self.deferred = None;
         self.phase = Phase::End;
+    }
+
+    /// Ends the connection after the answer, unless the body of the request is
+    /// [awaited](Self::await_body) before.
+    pub fn leave_body(&mut self) {
+        self.leaves_body = true;
     }
 
     /// Ends the connection after the answer that is owed.
@@ -291,7 +303,7 @@ impl Exchange {
 
     /// Whether the connection stays open after the answer.
     pub fn keeps_alive(&self) -> bool {
-        self.keep_alive
+        self.keep_alive && !self.leaves_body
     }
 
     /// Whether the request being handled is HTTP/1.0.
