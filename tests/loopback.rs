@@ -690,3 +690,63 @@ fn a_reset_behind_an_end_of_stream_is_noticed_while_the_reply_is_owed() {
     assert_eq!(*event_loop.state(), ["later", "closed by peer"]);
     assert_eq!(event_loop.reactor().connection_count(), 0);
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_unix_listener_lets_as_many_clients_wait_as_configured() {
+    let path = temporary("backlog");
+    let config = Config {
+        listen_backlog: 3,
+        ..Config::default()
+    };
+    let mut event_loop = EventLoop::new(config, ()).unwrap();
+    let address = format!("unix:{}", path.display());
+    event_loop.reactor().stream(&address, |_| {}).unwrap();
+    let mut clients = Vec::new();
+    loop {
+        let client = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None);
+        let client = client.unwrap();
+        client.set_nonblocking(true).unwrap();
+        match client.connect(&socket2::SockAddr::unix(&path).unwrap()) {
+            Ok(()) => clients.push(client),
+            Err(error) => {
+                assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+                break;
+            }
+        }
+    }
+    // Linux takes one more than the backlog.
+    assert_eq!(clients.len(), 4);
+}
+
+// A full queue of a Unix listener is no failure: the kernel only has no way to let a socket wait for it.
+#[cfg(target_os = "linux")]
+#[test]
+fn connecting_to_a_unix_listener_waits_for_room_in_its_queue() {
+    let path = temporary("full");
+    let listener =
+        socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+    listener
+        .bind(&socket2::SockAddr::unix(&path).unwrap())
+        .unwrap();
+    listener.listen(0).unwrap();
+    let mut event_loop = EventLoop::new(Config::default(), Vec::<String>::new()).unwrap();
+    let address = format!("unix:{}", path.display());
+    for _ in 0..3 {
+        let connecting = event_loop.reactor().connect_stream(&address, |stream| {
+            stream.on_open(|stream| stream.state.push("open".into()));
+            stream.on_close(|stream, close| stream.state.push(close.to_string()));
+        });
+        connecting.unwrap();
+    }
+    turn_until(&mut event_loop, |event_loop| event_loop.state().len() == 1);
+    let mut accepted = Vec::new();
+    for count in 2..=3 {
+        accepted.push(listener.accept().unwrap());
+        turn_until(&mut event_loop, |event_loop| {
+            event_loop.state().len() == count
+        });
+    }
+    assert_eq!(*event_loop.state(), ["open"; 3]);
+    let _ = std::fs::remove_file(path);
+}

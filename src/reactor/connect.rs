@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::close::{CloseCause, Deadline};
 use super::connection::table::deadline_nanos;
@@ -32,6 +33,9 @@ use super::transport::memory::MemoryStream;
 
 /// The capacity of a simulated connection in each direction, in bytes.
 const MEMORY_STREAM_BYTES: usize = 64 * 1024;
+
+/// The time after which a Unix socket is tried again whose listener had no room in its queue.
+const UNIX_RETRY: Duration = Duration::from_millis(20);
 
 impl<S: 'static> Reactor<S> {
     /// Begins to connect for `handler`, and returns the connection's id at once.
@@ -77,11 +81,7 @@ impl<S: 'static> Reactor<S> {
                 self.connect_in_memory(id, &Address::Unix(path.into()));
                 return Ok(id);
             }
-            match connect_unix(path) {
-                Ok(transport) => self.attempt(id, transport),
-                // With `on_close` and not as an error, as when a TCP connection is refused.
-                Err(error) => self.table.abort(id, CloseCause::Io(error.kind())),
-            }
+            self.try_unix(id, path.to_owned());
             return Ok(id);
         }
         let (host, port) = split_address(address)?;
@@ -163,17 +163,42 @@ impl<S: 'static> Reactor<S> {
         }
     }
 
+    /// Tries to connect to a Unix socket, until the queue of its listener has room.
+    ///
+    /// TCP says "under way" when the queue is full. A Unix socket is refused with `EAGAIN`, and no poll
+    /// reports that there is room: it is tried again after a while, within `connect_timeout`.
+    fn try_unix(&mut self, id: ConnId, path: String) {
+        if !self.wants_transport(id) {
+            return;
+        }
+        match connect_unix(&path) {
+            Ok(transport) => self.attempt(id, transport),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let timer = self.after(UNIX_RETRY, move |cx: &mut Cx<'_, S>| {
+                    cx.reactor.try_unix(id, path);
+                });
+                // With the race, so that the end of the connection cancels it.
+                self.race_of_one(id).set_stagger(timer);
+            }
+            // With `on_close` and not as an error, as when a TCP connection is refused.
+            Err(error) => self.table.abort(id, CloseCause::Io(error.kind())),
+        }
+    }
+
+    /// The race of a connection that has one address: a Unix socket, or a simulation.
+    fn race_of_one(&mut self, target: ConnId) -> &mut Race {
+        self.races
+            .entry(target)
+            .or_insert_with(|| Race::new(VecDeque::new(), None))
+    }
+
     fn attempt(&mut self, target: ConnId, transport: Transport) {
         let attempt = Box::new(Attempt { transport, target });
         let index = match self.table.insert_attempt(attempt) {
             Ok(index) => index,
             Err(error) => return self.table.abort(target, CloseCause::Io(error.kind())),
         };
-        // A Unix socket and a simulation have one address and no race of their own.
-        self.races
-            .entry(target)
-            .or_insert_with(|| Race::new(VecDeque::new(), None))
-            .note_attempt(index);
+        self.race_of_one(target).note_attempt(index);
     }
 
     /// Handles a report of the poll about an attempt. Returns the connection when its handler is to
@@ -326,9 +351,9 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::reactor::EventLoop;
     use crate::reactor::config::{Config, ConnectionOptions};
     use crate::reactor::time::clock::Clock;
-    use crate::reactor::{Duration, EventLoop};
     use crate::session::stream::{Stream, StreamCallbacks};
 
     const MILLIS: fn(u64) -> Duration = Duration::from_millis;
@@ -510,9 +535,9 @@ mod lookup_tests {
     use std::sync::mpsc::{self, Receiver, Sender};
 
     use super::*;
+    use crate::reactor::EventLoop;
     use crate::reactor::config::{Config, ConnectionOptions};
     use crate::reactor::time::clock::Clock;
-    use crate::reactor::{Duration, EventLoop};
     use crate::session::stream::StreamCallbacks;
 
     /// A resolver that sends each name it is asked for, and then waits for a message before it

@@ -309,8 +309,11 @@ fn bind_one(address: SocketAddr, config: &Config) -> io::Result<mio::net::TcpLis
 }
 
 #[cfg(unix)]
-fn bind_unix(path: &str, _: &Config) -> io::Result<(Acceptor, Address)> {
+fn bind_unix(path: &str, config: &Config) -> io::Result<(Acceptor, Address)> {
     use std::os::unix::fs::FileTypeExt;
+    use std::os::unix::net::UnixListener;
+
+    use socket2::{Domain, SockAddr, Socket, Type};
     if let Ok(metadata) = std::fs::symlink_metadata(path) {
         // Checked first, because connecting to a file of any other kind is refused as well, and the
         // file would be taken for an old socket and removed.
@@ -326,7 +329,13 @@ fn bind_unix(path: &str, _: &Config) -> io::Result<(Acceptor, Address)> {
             std::fs::remove_file(path)?;
         }
     }
-    let listener = mio::net::UnixListener::bind(path)?;
+    // Not `UnixListener::bind`, which chooses the backlog itself.
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    socket.listen(config.listen_backlog.min(i32::MAX as u32) as i32)?;
+    let listener = UnixListener::from(std::os::fd::OwnedFd::from(socket));
+    let listener = mio::net::UnixListener::from_std(listener);
     let file = FileId::of(path.as_ref()).ok();
     Ok((Acceptor::Unix(listener, file), Address::Unix(path.into())))
 }
