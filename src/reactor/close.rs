@@ -36,6 +36,9 @@ pub enum CloseCause {
     Panicked,
     /// A callback returned an error: see [`Outcome`](crate::Outcome).
     CallbackError,
+    /// The name of the server could not be looked up. [`Close::reason`] has the name and the system's
+    /// words.
+    Lookup,
     /// The transport failed: the kernel's error, such as a refused or reset connection.
     Io(io::ErrorKind),
 }
@@ -48,6 +51,7 @@ impl CloseCause {
             CloseCause::Protocol(_)
             | CloseCause::Http(_)
             | CloseCause::Upgrade(_)
+            | CloseCause::Lookup
             | CloseCause::Io(_)
             | CloseCause::TimedOut(_) => true,
             CloseCause::Peer
@@ -123,6 +127,7 @@ impl fmt::Display for CloseCause {
             CloseCause::MemoryLimit => f.write_str("ended for memory"),
             CloseCause::Panicked => f.write_str("a callback panicked"),
             CloseCause::CallbackError => f.write_str("a callback returned an error"),
+            CloseCause::Lookup => f.write_str("look-up failed"),
             CloseCause::Io(kind) => write!(f, "transport failed: {kind}"),
         }
     }
@@ -138,7 +143,7 @@ pub struct Close {
     /// on connections that are not WebSockets. Source: RFC 6455, section 7.4.
     pub code: u16,
     /// The text that was sent with the code: the peer's if the peer closed, otherwise ours. At most
-    /// 123 bytes, and usually empty. The peer's text may hold anything: escape it before it goes to
+    /// 123 bytes, and usually empty. When a look-up has failed: the name, and what the system says. The peer's text may hold anything: escape it before it goes to
     /// a log or a page.
     pub reason: Box<str>,
     /// Whether both sides said goodbye before the stream ended. Source: RFC 6455, section 7.1.4.

@@ -300,10 +300,21 @@ impl<S: 'static> Reactor<S> {
     fn looked_up(&mut self, lookup: &Lookup, found: io::Result<Vec<SocketAddr>>) {
         self.lookups.note_end();
         match found {
+            Ok(addresses) if addresses.is_empty() => {
+                self.fail_lookup(lookup, &"the name has no address");
+            }
             Ok(addresses) => self.race(lookup.id, addresses, lookup.from),
-            Err(error) => self.table.abort(lookup.id, CloseCause::Io(error.kind())),
+            Err(error) => self.fail_lookup(lookup, &error),
         }
         self.start_lookups();
+    }
+
+    /// Ends a connection whose name was not found. The text has the name and the system's words: its
+    /// errors have no kind that would say more than "other".
+    fn fail_lookup(&mut self, lookup: &Lookup, error: &dyn std::fmt::Display) {
+        let reason = format!("{}: {error}", lookup.host);
+        self.table
+            .abort_with_reason(lookup.id, CloseCause::Lookup, reason);
     }
 
     // ── in a simulation ──────────────────────────────────────────────────────────────────────
@@ -525,7 +536,7 @@ mod tests {
         until(&mut event_loop, |event_loop| {
             !event_loop.running().state.is_empty()
         });
-        assert_eq!(event_loop.running().state, ["Io(AddrNotAvailable)"]);
+        assert_eq!(event_loop.running().state, ["Lookup"]);
     }
 }
 
@@ -638,6 +649,32 @@ mod lookup_tests {
         });
         assert_eq!(event_loop.running().state, ends);
         assert!(names.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_failed_lookup_says_which_name_and_what_failed() {
+        for (found, why) in [
+            (
+                Err("Name or service not known"),
+                "Name or service not known",
+            ),
+            (Ok(Vec::new()), "the name has no address"),
+        ] {
+            let mut event_loop = EventLoop::new(Config::default(), Vec::<String>::new()).unwrap();
+            let resolve = move |_: &str, _| found.clone().map_err(io::Error::other);
+            event_loop.reactor().lookups.set_resolver(Arc::new(resolve));
+            let connecting = event_loop
+                .reactor()
+                .connect_stream("nowhere.example:80", |stream| {
+                    stream.on_close(|stream, close| stream.state.push(close.to_string()));
+                });
+            connecting.unwrap();
+            until(&mut event_loop, |event_loop| {
+                !event_loop.running().state.is_empty()
+            });
+            let text = format!("1006 look-up failed: nowhere.example: {why}").replace("1006 ", "");
+            assert_eq!(*event_loop.state(), [text]);
+        }
     }
 
     // The deadline is for a peer that takes no bytes, and there is no peer yet.

@@ -346,6 +346,7 @@ fn close_code(cause: CloseCause) -> u16 {
         | CloseCause::Local
         | CloseCause::Http(_)
         | CloseCause::Upgrade(_)
+        | CloseCause::Lookup
         | CloseCause::Io(_) => 1000,
     }
 }
@@ -365,6 +366,7 @@ fn status_of(cause: CloseCause) -> http::Status {
         | CloseCause::Local
         | CloseCause::Protocol(_)
         | CloseCause::Upgrade(_)
+        | CloseCause::Lookup
         | CloseCause::Io(_) => http::Status::INTERNAL_SERVER_ERROR,
     }
 }

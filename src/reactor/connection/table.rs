@@ -1067,6 +1067,17 @@ impl Table {
         end::abort(rooms, connection, cause);
     }
 
+    /// As [`abort`](Self::abort), for a connection that has not said goodbye, with a reason for `on_close`.
+    pub(crate) fn abort_with_reason(&mut self, id: ConnId, cause: CloseCause, reason: String) {
+        self.abort(id, cause);
+        if let Some((connection, _)) = self.split(id)
+            && let Some(close) = &mut connection.close
+            && close.cause == cause
+        {
+            close.reason = reason.into_boxed_str();
+        }
+    }
+
     /// Ends every connection because the loop ends.
     pub(crate) fn abort_all(&mut self, cause: CloseCause) {
         let Table { sources, rooms, .. } = self;
