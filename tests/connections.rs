@@ -1109,3 +1109,34 @@ fn a_refused_connection_says_so_although_it_was_closed_behind_bytes() {
         sim.state()
     );
 }
+
+// They have nothing to be told, and nothing of theirs is on its way.
+#[test]
+fn a_drain_does_not_linger_for_clients_without_a_request() {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| rooms(reactor));
+    let silent = sim.connect_port(80);
+    let half_head = sim.connect_port(80);
+    half_head.write("GET / HTTP/1.1\r\nHo");
+    let idle = sim.connect_port(80);
+    idle.write("GET /nowhere HTTP/1.1\r\nHost: sim\r\n\r\n");
+    sim.settle();
+    assert!(idle.read_text().starts_with("HTTP/1.1 404"));
+    sim.reactor().drain(secs(5));
+    sim.advance(secs(5) + millis(20));
+    assert!(!sim.is_running());
+    for client in [silent, half_head, idle] {
+        assert!(client.is_closed());
+    }
+}
+
+#[test]
+fn a_half_head_does_not_keep_its_place_beyond_its_deadline() {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| rooms(reactor));
+    let silent = sim.connect_port(80);
+    let half_head = sim.connect_port(80);
+    half_head.write("GET / HTTP/1.1\r\nHo");
+    sim.advance(secs(10) + LATE);
+    assert!(half_head.read_text().starts_with("HTTP/1.1 408"));
+    assert!(half_head.is_closed() && silent.is_closed());
+    assert_eq!(sim.reactor().connection_count(), 0);
+}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::close::CloseCause;
+use super::close::{Close, CloseCause};
 use super::id::ConnId;
 use super::protocol::DrainStep;
 use super::reactor::{Cx, Reactor};
@@ -88,6 +88,12 @@ impl<S: 'static> Reactor<S> {
             DrainStep::AnswersFirst => {}
             DrainStep::Closes { code, reason } => {
                 self.table.close(id, CloseCause::Drained, code, reason);
+            }
+            DrainStep::Finishes => {
+                // The end of an answer may still be queued, and unread input would make the close a reset,
+                // which could destroy it.
+                let lingers = 0 < self.table.queued_bytes(id);
+                self.finish(id, Close::new(CloseCause::Drained), lingers);
             }
             DrainStep::Aborts => self.table.abort(id, CloseCause::Drained),
         }

@@ -59,6 +59,8 @@ pub(crate) enum DrainStep {
     AnswersFirst,
     /// The connection is closed with this code and reason.
     Closes { code: u16, reason: &'static str },
+    /// There is nothing to say: the connection ends when its queue is flushed, and does not linger.
+    Finishes,
     /// The connection ends at once.
     Aborts,
 }
@@ -312,7 +314,9 @@ impl Protocol {
                 exchange.close_after();
                 DrainStep::AnswersFirst
             }
-            Protocol::Http(_) | Protocol::EventStream { .. } | Protocol::Raw => DrainStep::Closes {
+            // No request is under way. A client that sends one in this moment sends it again elsewhere.
+            Protocol::Http(_) => DrainStep::Finishes,
+            Protocol::EventStream { .. } | Protocol::Raw => DrainStep::Closes {
                 code: 0,
                 reason: "",
             },

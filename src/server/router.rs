@@ -913,8 +913,9 @@ impl<S: 'static> Handler<S> for Router<S> {
                 if deadline == Deadline::Head && cx.reactor.has_unconsumed(id) {
                     cx.reactor.fail(id, CloseCause::TimedOut(deadline));
                 } else {
+                    let lingers = deadline == Deadline::KeepAlive;
                     cx.reactor
-                        .finish(id, Close::new(CloseCause::TimedOut(deadline)), true);
+                        .finish(id, Close::new(CloseCause::TimedOut(deadline)), lingers);
                 }
             }
             Deadline::Body

@@ -124,8 +124,9 @@ pub(super) fn fail(rooms: &mut Rooms, connection: &mut Connection, cause: CloseC
         Failure::Aborts => return abort(rooms, connection, cause),
     };
     // A peer that broke the protocol is often in the middle of sending. Closing at once would reset
-    // the connection and destroy the status that says why.
-    connection.lingers = true;
+    // the connection and destroy the status that says why. One whose head did not come in time sends
+    // nothing, or too slowly: it has had its place for long enough.
+    connection.lingers = cause != CloseCause::TimedOut(Deadline::Head);
     if matches!(
         cause,
         CloseCause::SlowConsumer
