@@ -855,6 +855,10 @@ impl<S: 'static> Handler<S> for Router<S> {
             Some(route) if used < input.len() => {
                 used + route.callbacks.receive(cx, id, &mut input[used..])
             }
+            // Bytes behind the request of an event stream have no meaning, as those that come later.
+            None if matches!(cx.reactor.protocol(id), Some(Protocol::EventStream { .. })) => {
+                input.len()
+            }
             _ => used,
         }
     }
@@ -941,5 +945,30 @@ impl<S: 'static> Handler<S> for Router<S> {
         if let Some(route) = self.opened_websocket_mut(cx, id) {
             route.callbacks.failed(cx, id, cause);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::reactor::reactor::Reactor;
+    use crate::reactor::sim::Sim;
+
+    #[test]
+    fn an_event_stream_keeps_no_bytes_that_came_behind_its_request() {
+        let mut sim = Sim::new(None, |reactor: &mut Reactor<Option<crate::ConnId>>| {
+            reactor.http("0.0.0.0:80", |http| {
+                http.get("/", |request| {
+                    *request.state = Some(request.id);
+                    request.event_stream().subscribe("t")
+                });
+            })
+        });
+        let client = sim.connect();
+        let behind = "x".repeat(10_000);
+        client.write(format!("GET / HTTP/1.1\r\nHost: h\r\n\r\n{behind}"));
+        sim.settle();
+        let id = sim.state().unwrap();
+        assert!(sim.reactor().is_open(id));
+        assert!(!sim.reactor().has_unconsumed(id));
     }
 }
