@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use waterwheel::{
-    Close, CloseCause, Config, ConnId, Faults, Overflow, QUEUED_MESSAGE_BYTES, Reactor, Received,
-    Sent, Sim, SimSocket,
+    Close, CloseCause, Config, ConnId, Deadline, Faults, Overflow, QUEUED_MESSAGE_BYTES, Reactor,
+    Received, Sent, Sim, SimSocket,
 };
 
 const HIGH: usize = 20_000;
@@ -928,4 +928,42 @@ fn the_rest_of_a_message_that_has_begun_is_never_dropped() {
         };
         assert_eq!(received.last(), Some(&last));
     }
+}
+
+/// How long a peer lives that takes this many bytes each time, and whether it then has all.
+fn life_of_a_slow_peer(bytes: usize, every: Duration) -> (Duration, bool) {
+    const BODY_BYTES: usize = 30_000;
+    let mut sim = Sim::new(None, |reactor: &mut Reactor<Option<CloseCause>>| {
+        reactor.stream("0.0.0.0:80", |stream| {
+            stream.on_open(|stream| {
+                stream.send("x".repeat(BODY_BYTES));
+            });
+            stream.on_close(|stream, close| *stream.state = Some(close.cause));
+        })
+    });
+    sim.socket_bytes(bytes);
+    let client = sim.connect();
+    let mut taken = 0;
+    while sim.state().is_none() && taken < BODY_BYTES {
+        sim.advance(every);
+        taken += client.read().len();
+        sim.settle();
+    }
+    let timed_out = CloseCause::TimedOut(Deadline::Write);
+    let is_alive = sim.state().is_none();
+    assert!(is_alive || *sim.state() == Some(timed_out));
+    (sim.clock().now(), taken == BODY_BYTES)
+}
+
+#[test]
+fn a_peer_that_takes_a_byte_now_and_then_is_ended() {
+    // It would have lived for ten days.
+    let (life, has_all) = life_of_a_slow_peer(1, Duration::from_secs(29));
+    assert!(life < Duration::from_secs(90) && !has_all, "{life:?}");
+    // Below the minimum of 256 bytes a second, but not by much.
+    let (life, has_all) = life_of_a_slow_peer(200, Duration::from_secs(1));
+    assert!(Duration::from_secs(60) < life && !has_all, "{life:?}");
+    // A slow peer above the minimum gets everything, and one that comes seldom and takes much.
+    assert!(life_of_a_slow_peer(300, Duration::from_secs(1)).1);
+    assert!(life_of_a_slow_peer(10_000, Duration::from_secs(29)).1);
 }

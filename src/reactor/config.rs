@@ -76,6 +76,11 @@ pub struct ConnectionOptions {
     /// Time in which a peer must take some of its queued bytes, or it is aborted. 30 seconds by
     /// default; not zero.
     pub write_timeout: Duration,
+    /// The rate at which a peer must take its queued bytes at least, in bytes per second. Bytes that it takes put
+    /// `write_timeout` off by as much time as this rate gives them, and no further than a whole
+    /// `write_timeout`: a peer that takes a byte now and then would otherwise hold its queue for years. 256 by
+    /// default; 0 for no minimum.
+    pub write_bytes_per_second_min: u32,
     /// Time from the first step of closing to the end of the socket, whatever the peer does; for
     /// HTTP, from the end of the last answer. 10 seconds by default; not zero.
     pub close_timeout: Duration,
@@ -98,6 +103,7 @@ impl Default for ConnectionOptions {
             idle_timeout: None,
             reply_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(30),
+            write_bytes_per_second_min: 256,
             close_timeout: Duration::from_secs(10),
         }
     }

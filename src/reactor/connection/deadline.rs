@@ -43,6 +43,11 @@ impl Waits {
         }
     }
 
+    /// The write deadline; never while the peer takes everything.
+    pub(super) fn write_due(&self) -> CoarseTime {
+        self.write_due
+    }
+
     /// Clears the write deadline: the queue is empty.
     pub(super) fn clear_write(&mut self) {
         self.write_due = CoarseTime::NEVER;

@@ -406,7 +406,7 @@ pub(super) fn flush(rooms: &mut Rooms, connection: &mut Connection) {
             }
         }
         Flush::Blocked => {
-            block(rooms, connection, 0 < taken_bytes);
+            block(rooms, connection, taken_bytes);
             note_level(rooms, connection);
         }
         Flush::Failed(kind) => end::abort(rooms, connection, CloseCause::Io(kind)),
@@ -416,11 +416,22 @@ pub(super) fn flush(rooms: &mut Rooms, connection: &mut Connection) {
 /// Has the poll report when the socket takes bytes again. Until the write deadline the peer must
 /// have taken some.
 ///
-/// Any progress puts the deadline off: a client with a slow network is slow, and not gone.
-fn block(rooms: &mut Rooms, connection: &mut Connection, has_progressed: bool) {
+/// Progress puts the deadline off: a client with a slow network is slow, and not gone. By as much time as the
+/// bytes may take at the least rate, because a client that takes a byte now and then would otherwise
+/// hold its queue for ever.
+fn block(rooms: &mut Rooms, connection: &mut Connection, taken_bytes: u64) {
     let is_new = connection.output.block();
-    if is_new || has_progressed {
-        let due = CoarseTime::after(rooms.now, connection.options(rooms).write_timeout);
+    if is_new || 0 < taken_bytes {
+        let options = connection.options(rooms);
+        let full = CoarseTime::after(rooms.now, options.write_timeout);
+        let bytes_per_second = u64::from(options.write_bytes_per_second_min);
+        let due = match (is_new, bytes_per_second) {
+            (true, _) | (_, 0) => full,
+            (false, rate) => {
+                let earned_nanos = taken_bytes.saturating_mul(1_000_000_000) / rate;
+                full.earlier(connection.waits.write_due().later_by_nanos(earned_nanos))
+            }
+        };
         rooms
             .deadlines
             .set_write(connection.id, &mut connection.waits, due);

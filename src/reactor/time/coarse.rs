@@ -46,8 +46,15 @@ impl CoarseTime {
     }
 
     pub(crate) fn later_by_seconds(self, seconds: u32) -> CoarseTime {
-        let steps = (u64::from(seconds) * 1_000_000_000) >> SHIFT;
-        let steps = u32::try_from(steps).unwrap_or(u32::MAX);
+        self.later_by_nanos(u64::from(seconds) * 1_000_000_000)
+    }
+
+    /// Later by whole steps; "never" stays never.
+    pub(crate) fn later_by_nanos(self, nanos: u64) -> CoarseTime {
+        if self == CoarseTime::NEVER {
+            return self;
+        }
+        let steps = u32::try_from(nanos >> SHIFT).unwrap_or(u32::MAX);
         CoarseTime(self.0.saturating_add(steps))
     }
 
