@@ -31,7 +31,7 @@ use crate::reactor::id::{ConnId, ListenerId};
 use crate::reactor::memory::{DEBT_BYTES_MIN, Memory};
 use crate::reactor::protocol::Protocol;
 use crate::reactor::stats::Stats;
-use crate::reactor::time::clock::WallClock;
+use crate::reactor::time::clock::{WallClock, system_unix_time};
 use crate::reactor::time::coarse::CoarseTime;
 use crate::reactor::transport::connect::Attempt;
 use crate::reactor::transport::listener::{Accepting, Listener};
@@ -155,7 +155,10 @@ impl Table {
                 stats: Stats::default(),
                 memory: Memory::new(config.memory_bytes_max),
                 now: 0,
-                wall_clock: WallClock::new(started_unix),
+                wall_clock: match registry {
+                    Some(_) => WallClock::asking(started_unix, system_unix_time),
+                    None => WallClock::new(started_unix),
+                },
                 registry,
             },
             connection_count: 0,

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::protocol::http;
 
@@ -101,15 +101,28 @@ impl Clock {
 pub(crate) struct WallClock {
     /// Seconds since 1970 at the start of the reactor.
     started_unix: u64,
-    /// The date of a second, formatted.
+    /// Asks the system for the seconds since 1970. `None` in a simulation.
+    ask: Option<fn() -> u64>,
+    /// The date in a second since the start of the reactor, formatted.
     date: (u64, [u8; 29]),
 }
 
 impl WallClock {
+    /// A clock that began at this time and counts with the clock of the reactor.
     pub(crate) fn new(started_unix: u64) -> WallClock {
         WallClock {
             started_unix,
+            ask: None,
             date: (u64::MAX, [0; 29]),
+        }
+    }
+
+    /// As [`new`](Self::new), with a [`date`](Self::date) that follows the system: its time may be set, and
+    /// the clock of the reactor stands still while the machine is suspended.
+    pub(crate) fn asking(started_unix: u64, ask: fn() -> u64) -> WallClock {
+        WallClock {
+            ask: Some(ask),
+            ..WallClock::new(started_unix)
         }
     }
 
@@ -120,13 +133,20 @@ impl WallClock {
 
     /// The date for response heads, formatted once a second. Source: RFC 9110, section 5.6.7.
     pub(crate) fn date(&mut self, now: u64) -> [u8; 29] {
-        let second = self.unix_time(now);
+        let second = now / 1_000_000_000;
         if self.date.0 != second {
             self.date.0 = second;
-            http::format_date(second, &mut self.date.1);
+            let unix_time = self.ask.map_or_else(|| self.unix_time(now), |ask| ask());
+            http::format_date(unix_time, &mut self.date.1);
         }
         self.date.1
     }
+}
+
+/// Seconds since 1970, as the system says.
+pub(crate) fn system_unix_time() -> u64 {
+    let time = SystemTime::now().duration_since(UNIX_EPOCH);
+    time.unwrap_or_default().as_secs()
 }
 
 #[cfg(unix)]
@@ -200,5 +220,31 @@ mod tests {
         ] {
             assert_eq!(nanos(duration), expected);
         }
+    }
+}
+
+#[cfg(test)]
+mod date_tests {
+    use super::*;
+
+    thread_local! {
+        static SYSTEM: Cell<u64> = const { Cell::new(784_111_777) };
+    }
+
+    // The system's time may be set, and a suspended machine has slept.
+    #[test]
+    fn the_date_is_asked_from_the_system_each_second() {
+        let mut clock = WallClock::asking(0, || SYSTEM.get());
+        let mut date = |now_millis: u64| {
+            let date = clock.date(now_millis * 1_000_000);
+            String::from_utf8(date.to_vec()).unwrap()
+        };
+        assert_eq!(date(100), "Sun, 06 Nov 1994 08:49:37 GMT");
+        SYSTEM.set(784_111_777 + 3600);
+        assert_eq!(date(999), "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(date(1000), "Sun, 06 Nov 1994 09:49:37 GMT");
+        SYSTEM.set(784_111_777);
+        assert_eq!(date(1999), "Sun, 06 Nov 1994 09:49:37 GMT");
+        assert_eq!(date(5000), "Sun, 06 Nov 1994 08:49:37 GMT");
     }
 }
