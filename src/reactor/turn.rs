@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use super::burst::give_back_queue;
 use super::call::Caller;
 use super::close::{CloseCause, Deadline};
 use super::id::ConnId;
@@ -133,6 +134,10 @@ impl<S: 'static> Running<S> {
         let is_over = self.reactor.table.give_back_memory(spare.is_used());
         if is_over && !spare.is_empty() {
             *spare = crate::protocol::websocket::Spare::new();
+        }
+        if is_over {
+            give_back_queue(&mut self.reactor.ticks);
+            give_back_queue(&mut self.reactor.arrivals);
         }
     }
 
@@ -653,5 +658,58 @@ mod tests {
         assert_eq!(*sim.state(), 20);
         sim.settle();
         assert_eq!(*sim.state(), 50);
+    }
+}
+
+#[cfg(test)]
+mod memory_tests {
+    use std::time::Duration;
+
+    use crate::reactor::EventLoop;
+    use crate::reactor::config::Config;
+    use crate::reactor::reactor::Reactor;
+    use crate::reactor::sim::Sim;
+    use crate::reactor::time::clock::Clock;
+
+    #[test]
+    fn a_burst_of_ticks_and_arrivals_gives_its_memory_back() {
+        let mut event_loop = EventLoop::new(Config::default(), 0_u32).unwrap();
+        let remote = event_loop.reactor().remote();
+        for _ in 0..100_000 {
+            event_loop.reactor().next_tick(|cx| *cx.state += 1);
+            remote.run(|cx| *cx.state += 1).unwrap();
+        }
+        event_loop.reactor().clock = Clock::invented(Duration::from_secs(60));
+        while *event_loop.state() < 200_000 {
+            event_loop.turn(Some(Duration::ZERO)).unwrap();
+        }
+        event_loop.turn(Some(Duration::ZERO)).unwrap();
+        let reactor = event_loop.reactor();
+        let kept = reactor.ticks.capacity() + reactor.arrivals.capacity();
+        assert!(kept < 10_000, "room for {kept} closures");
+    }
+
+    // A client that comes and goes would otherwise leave its deadline behind for a week.
+    #[test]
+    fn deadlines_of_connections_that_have_gone_are_not_kept() {
+        let mut sim = Sim::new((), |reactor: &mut Reactor<()>| {
+            reactor.stream("0.0.0.0:1", |stream| {
+                stream.options().idle_timeout = Some(Duration::from_secs(7 * 86_400));
+            })
+        });
+        let stays: Vec<_> = (0..100).map(|_| sim.connect()).collect();
+        for _ in 0..5_000 {
+            sim.connect().close();
+            sim.settle();
+            sim.advance(Duration::from_secs(1));
+        }
+        assert_eq!(sim.reactor().connection_count(), stays.len());
+        let filed = sim.reactor().table.filed_count();
+        assert!(filed < 1_000, "{filed} are filed");
+        // Those that are there still end by theirs.
+        sim.advance(Duration::from_secs(7 * 86_400));
+        assert_eq!(sim.reactor().connection_count(), 0);
+        sim.settle();
+        assert_eq!(sim.reactor().table.filed_count(), 0);
     }
 }

@@ -91,6 +91,20 @@ impl Deadlines {
         }
     }
 
+    /// How many connections are filed, those that have gone or were filed anew included.
+    #[inline]
+    pub(super) fn filed_count(&self) -> usize {
+        self.buckets.count()
+    }
+
+    /// Forgets the entries of connections that have gone, or that were filed anew since. `waits_of` returns
+    /// the deadlines of a connection that is there.
+    pub(super) fn sweep<'w>(&mut self, waits_of: impl Fn(ConnId) -> Option<&'w Waits>) {
+        let is_wanted =
+            |at: CoarseTime, id: ConnId| waits_of(id).is_some_and(|waits| waits.filed == at);
+        self.buckets.sweep(is_wanted);
+    }
+
     /// When the earliest bucket comes up, in nanoseconds; `u64::MAX` when there is none.
     #[inline]
     pub(super) fn next_due(&self) -> u64 {

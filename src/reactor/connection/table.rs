@@ -57,6 +57,9 @@ enum Source {
 /// or later when the loop sleeps meanwhile.
 const BURST_KEPT_NANOS: u64 = 1_000_000_000;
 
+/// Up to this many filed deadlines those of connections that have gone are left where they are.
+const SWEEP_MIN: usize = 512;
+
 /// The result of the fast path for a source that is ready.
 pub(crate) enum FastReady {
     /// Bytes of a WebSocket on the fast path; see `connection::fast_path`.
@@ -379,9 +382,31 @@ impl Table {
     /// Frees the indexes of sources that were removed in this turn. Called at its end, when every
     /// report of the poll has been handled.
     pub(crate) fn free_vacated(&mut self) {
+        if self.vacated.is_empty() {
+            return;
+        }
         for index in self.vacated.drain(..) {
             self.sources.remove(index);
         }
+        // A connection that has gone leaves its deadline behind, which may be a week away. The look at
+        // each of them is paid for by as many that have come since the last one.
+        if SWEEP_MIN.max(2 * self.connection_count) < self.rooms.deadlines.filed_count() {
+            let Table { sources, rooms, .. } = self;
+            rooms
+                .deadlines
+                .sweep(|id| match sources.get(id.index as usize) {
+                    Some(Source::Connection(connection)) if connection.id == id => {
+                        Some(&connection.waits)
+                    }
+                    _ => None,
+                });
+        }
+    }
+
+    /// How many deadlines are filed, those of connections that have gone included.
+    #[cfg(test)]
+    pub(crate) fn filed_count(&self) -> usize {
+        self.rooms.deadlines.filed_count()
     }
 
     // ── looking up ───────────────────────────────────────────────────────────────────────────

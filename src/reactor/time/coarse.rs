@@ -74,6 +74,8 @@ impl CoarseTime {
 
 pub(crate) struct Buckets {
     buckets: BTreeMap<CoarseTime, Vec<ConnId>>,
+    /// How many connections are in them.
+    count: usize,
     /// When the earliest comes up, in nanoseconds; `u64::MAX` without any. Asked every turn.
     next_due: u64,
 }
@@ -82,6 +84,7 @@ impl Default for Buckets {
     fn default() -> Self {
         Buckets {
             buckets: BTreeMap::new(),
+            count: 0,
             next_due: u64::MAX,
         }
     }
@@ -90,6 +93,7 @@ impl Default for Buckets {
 impl Buckets {
     pub(crate) fn file(&mut self, at: CoarseTime, id: ConnId) {
         self.buckets.entry(at).or_default().push(id);
+        self.count += 1;
         self.next_due = self.next_due.min(at.nanos());
     }
 
@@ -106,11 +110,31 @@ impl Buckets {
             return None;
         }
         let bucket = self.buckets.pop_first();
-        self.next_due = self
-            .buckets
-            .first_key_value()
-            .map_or(u64::MAX, |(at, _)| at.nanos());
+        self.count -= bucket.as_ref().map_or(0, |(_, ids)| ids.len());
+        self.find_next_due();
         bucket
+    }
+
+    /// How many connections are filed, those that have gone or were filed anew included.
+    #[inline]
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Keeps the entries for which `is_wanted` returns `true`.
+    pub(crate) fn sweep(&mut self, is_wanted: impl Fn(CoarseTime, ConnId) -> bool) {
+        self.buckets.retain(|at, ids| {
+            ids.retain(|id| is_wanted(*at, *id));
+            ids.shrink_to_fit();
+            !ids.is_empty()
+        });
+        self.count = self.buckets.values().map(Vec::len).sum();
+        self.find_next_due();
+    }
+
+    fn find_next_due(&mut self) {
+        let first = self.buckets.first_key_value();
+        self.next_due = first.map_or(u64::MAX, |(at, _)| at.nanos());
     }
 }
 
