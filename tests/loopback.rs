@@ -1,6 +1,9 @@
 //! Behaviour that needs a kernel: sockets, names, threads, the poll of another loop; with peers of
 //! other implementations.
 
+#[path = "support/log_lines.rs"]
+mod log_lines;
+
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc;
@@ -749,4 +752,27 @@ fn connecting_to_a_unix_listener_waits_for_room_in_its_queue() {
     }
     assert_eq!(*event_loop.state(), ["open"; 3]);
     let _ = std::fs::remove_file(path);
+}
+
+// The kernel has forgotten the peer of a socket that was reset.
+#[test]
+fn a_log_line_about_a_reset_connection_names_its_peer() {
+    log_lines::capture();
+    let mut event_loop = EventLoop::new(Config::default(), 0).unwrap();
+    let listener = event_loop.reactor().stream("127.0.0.1:0", |stream| {
+        stream.on_open(|stream| *stream.state += 1);
+        stream.on_close(|stream, _| *stream.state += 1);
+    });
+    let Some(Address::Inet(address)) = event_loop.reactor().local_addr(listener.unwrap()) else {
+        panic!("a listener on TCP has an address");
+    };
+    let client = TcpStream::connect(address).unwrap();
+    let ours = client.local_addr().unwrap();
+    turn_until(&mut event_loop, |event_loop| *event_loop.state() == 1);
+    let client = socket2::Socket::from(client);
+    client.set_linger(Some(Duration::ZERO)).unwrap();
+    drop(client);
+    turn_until(&mut event_loop, |event_loop| *event_loop.state() == 2);
+    let lines = log_lines::with(&format!("{ours}: ended: "));
+    assert_eq!(lines.len(), 1, "{lines:?}");
 }

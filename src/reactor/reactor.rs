@@ -187,6 +187,9 @@ pub struct Reactor<S> {
     pub(super) lookups: Lookups,
     pub(super) new_handlers: Vec<(u32, Box<dyn Handler<S>>)>,
     pub(super) handler_keys: HandlerKeys,
+    /// The peers of accepted connections, kept for log lines while those are written: the kernel forgets the
+    /// peer of a socket that was reset.
+    pub(super) peers: HashMap<ConnId, Peer>,
     pub(super) on_close: HashMap<ConnId, Vec<OnClose<S>>>,
     /// Connections whose request was accepted later, for the next turn.
     pub(super) accepted: VecDeque<ConnId>,
@@ -242,6 +245,7 @@ impl<S: 'static> Reactor<S> {
             lookups: Lookups::default(),
             new_handlers: Vec::new(),
             handler_keys: HandlerKeys::default(),
+            peers: HashMap::new(),
             on_close: HashMap::new(),
             accepted: VecDeque::new(),
             on_gone: HashMap::new(),
@@ -362,9 +366,19 @@ impl<S: 'static> Reactor<S> {
 
     /// Returns the address of a connection's peer. Costs a system call.
     pub fn peer(&self, id: ConnId) -> Peer {
-        self.table
-            .connection(id)
-            .map_or(Peer::Unknown, |connection| connection.transport().peer())
+        let connection = self.table.connection(id);
+        match connection.map(|connection| connection.transport().peer()) {
+            Some(Peer::Unknown) => self.peers.get(&id).cloned().unwrap_or(Peer::Unknown),
+            Some(peer) => peer,
+            None => Peer::Unknown,
+        }
+    }
+
+    /// Keeps the peer of a connection for its log lines, if lines about connections are written.
+    pub(super) fn keep_peer(&mut self, id: ConnId, peer: Peer) {
+        if log::log_enabled!(log::Level::Debug) {
+            self.peers.insert(id, peer);
+        }
     }
 
     /// How many connections there are: of every protocol, also those that connect or linger.

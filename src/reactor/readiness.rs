@@ -228,10 +228,14 @@ impl<S: 'static> Running<S> {
             }
             let (handler, options) = (listener.handler(), listener.options());
             let accepted = listener.accept();
-            let inserted = accepted
-                .and_then(|transport| table.insert(transport, Protocol::Raw, handler, options));
+            let inserted = accepted.and_then(|(transport, peer)| {
+                let id = table.insert(transport, Protocol::Raw, handler, options)?;
+                Ok((id, peer))
+            });
             match inserted {
-                Ok(id) => {
+                Ok((id, peer)) => {
+                    self.reactor.keep_peer(id, peer);
+                    let table = &mut self.reactor.table;
                     table.stats_mut().accepted += 1;
                     self.reactor.handler_keys.count_accepted(handler);
                     // A connection whose transport still shakes hands is opened when that is done.

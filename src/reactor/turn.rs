@@ -464,6 +464,7 @@ impl<S: 'static> Running<S> {
             self.reactor.handler_keys.count_closed(handler);
         }
         self.reactor.table.stats_mut().closed += 1;
+        self.reactor.peers.remove(&id);
         self.reactor.table.linger_or_remove(id);
     }
 

@@ -9,8 +9,8 @@ use mio::{Interest, Registry, Token};
 
 use crate::reactor::config::Config;
 use crate::reactor::log_limit::{LogLimit, Suppressed};
-use crate::reactor::transport::Transport;
 use crate::reactor::transport::memory::{MemoryListener, MemoryStream};
+use crate::reactor::transport::{Peer, Transport};
 
 /// The address of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,23 +154,23 @@ impl Listener {
         }
     }
 
-    /// Accepts one connection; `WouldBlock` when there is none.
-    pub(crate) fn accept(&mut self) -> io::Result<Transport> {
-        let transport = match &mut self.acceptor {
+    /// Accepts one connection, with its peer; `WouldBlock` when there is none.
+    pub(crate) fn accept(&mut self) -> io::Result<(Transport, Peer)> {
+        let accepted = match &mut self.acceptor {
             Acceptor::Tcp(listener) => {
-                let (stream, _) = listener.accept()?;
+                let (stream, peer) = listener.accept()?;
                 // On Linux an accepted socket inherits this from its listener, which saves a system
                 // call for each connection; on other systems it does not.
                 if !cfg!(target_os = "linux") {
                     stream.set_nodelay(true)?;
                 }
-                Transport::Tcp(stream)
+                (Transport::Tcp(stream), Peer::Inet(peer))
             }
             #[cfg(unix)]
-            Acceptor::Unix(listener, _) => Transport::Unix(listener.accept()?.0),
-            Acceptor::Memory(listener) => Transport::Memory(listener.accept()?),
+            Acceptor::Unix(listener, _) => (Transport::Unix(listener.accept()?.0), Peer::Unix),
+            Acceptor::Memory(listener) => (Transport::Memory(listener.accept()?), Peer::Memory),
         };
-        Ok(transport)
+        Ok(accepted)
     }
 
     /// Has polls report that connections wait. There is no registry in a simulation.
