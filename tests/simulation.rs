@@ -401,3 +401,14 @@ fn a_simulation_that_catches_panics_goes_on() {
     sim.settle();
     assert_eq!(sim.reactor().stats().panics, 1);
 }
+
+#[test]
+fn a_simulation_goes_on_after_the_longest_duration() {
+    let mut sim = Sim::new((), |reactor| reactor.websocket("0.0.0.0:1", |_| {}));
+    sim.advance(Duration::MAX);
+    let client = sim.websocket("/");
+    sim.advance(Duration::from_secs(1));
+    sim.clock().advance(Duration::MAX);
+    sim.settle();
+    assert!(!client.is_closed());
+}
