@@ -79,6 +79,8 @@ enum Fault {
     Duplicate,
     Reorder,
     Alter,
+    /// The bytes are other ones, and more.
+    Lengthen,
     /// The server ends.
     Stop,
 }
@@ -121,6 +123,10 @@ impl State {
                     let (rest, last) = text.split_at(text.len() - 1);
                     let other = if last == "x" { "y" } else { "x" };
                     reactor.send(id, format!("{rest}{other}"));
+                    return;
+                }
+                Fault::Lengthen => {
+                    reactor.send(id, format!("x{text}"));
                     return;
                 }
                 Fault::Stop => return reactor.stop(),
@@ -336,6 +342,8 @@ fn fan_out_reaches_all_members_over_every_transport() {
     let echo = Server::start(&["echo", "--to", "all"]);
     let hub = Server::start(&["serve", "--publish-token", "secret"]);
     let (echo_url, hub_url) = (url(&echo), url(&hub));
+    // The form in which the hub prints its address.
+    let http_url = hub.url("/");
     let token = ["--token", "secret"];
     let cases: [&[&str]; 6] = [
         &["fan-out", "--url", &echo_url, "--in-flight", "8"],
@@ -380,7 +388,7 @@ fn fan_out_reaches_all_members_over_every_transport() {
             token[1],
         ],
         &[
-            "sse", "--url", &hub_url, "--rate", "100", "--size", "5000", token[0], token[1],
+            "sse", "--url", &http_url, "--rate", "100", "--size", "5000", token[0], token[1],
         ],
     ];
     for words in cases {
@@ -477,6 +485,24 @@ fn one_wrong_reply_is_reported_by_its_kind() {
         let outcome = bench(&[&load, &SHORT[..]].concat());
         assert_reported(&outcome, &server, kind, words);
     }
+}
+
+// It was counted as one of another length and as one of other bytes.
+#[test]
+fn a_reply_that_is_wrong_in_two_ways_is_one_error() {
+    let server = FaultyServer::start(Fault::Lengthen, false);
+    let load = [
+        "echo",
+        "--url",
+        &server.url,
+        "--connections",
+        "5",
+        "--verify",
+    ];
+    let outcome = bench(&[&load, &SHORT[..]].concat());
+    assert_eq!(server.faults(), 1);
+    assert_eq!(outcome.number("errors"), 1.0, "{}", outcome.errors);
+    assert_eq!(outcome.problems("wrong_length"), 1);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The options of `waterwheel bench`, parsed and checked.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use lexopt::{Arg, Parser};
@@ -21,7 +22,7 @@ waterwheel bench: puts load on a server and measures it
   waterwheel bench sse [OPTIONS]       the same for Server-Sent Events
 
 Options of all:
-  --url URL                ws://HOST:PORT/PATH of the server
+  --url URL                ws://HOST:PORT/PATH of the server; http:// means the same
   --pid PID                the server's process, on this machine: processor time and memory
   --seconds S              measure this long [5]
   --warmup S               run this long before measuring [1]
@@ -315,11 +316,10 @@ impl Options {
 
     fn into_bench(self, mode: &str) -> Result<Bench, String> {
         let Some(url) = self.url.clone() else {
-            return Err(format!("bench {mode} needs --url ws://HOST:PORT/"));
+            let scheme = if mode == "sse" { "http" } else { "ws" };
+            return Err(format!("bench {mode} needs --url {scheme}://HOST:PORT/"));
         };
-        WebSocketUrl::parse(&url).map_err(|error| {
-            format!("--url: expected ws://HOST:PORT/PATH, got {url:?}: {error}")
-        })?;
+        websocket_url(&url)?;
         let connections = self.connections.unwrap_or(100);
         let warmup = match mode {
             // `idle` sends no load, so it needs no warm-up.
@@ -409,6 +409,25 @@ impl Options {
             topic: self.topic.clone().unwrap_or_else(|| "bench".to_owned()),
             token: self.token.clone(),
         })
+    }
+}
+
+/// The URL of `--url` with `ws://` in front. `http://` is as good: the program prints the address of
+/// a hub so, and an event stream is no WebSocket.
+///
+/// # Errors
+///
+/// A sentence with the value and what was expected.
+pub fn websocket_url(url: &str) -> Result<Cow<'_, str>, String> {
+    let websocket = match url.strip_prefix("http://") {
+        Some(rest) => Cow::Owned(format!("ws://{rest}")),
+        None => Cow::Borrowed(url),
+    };
+    match WebSocketUrl::parse(&websocket) {
+        Ok(_) => Ok(websocket),
+        Err(error) => Err(format!(
+            "--url: expected ws://HOST:PORT/PATH or http://HOST:PORT/, got {url:?}: {error}"
+        )),
     }
 }
 
@@ -510,6 +529,7 @@ mod tests {
             ),
             ("--url ws://h/", ["--url", "which load", "echo"]),
             ("echo", ["--url", "ws://HOST:PORT/", ""]),
+            ("sse", ["--url", "http://HOST:PORT/", ""]),
             ("echo --url", ["--url", "needs a value", ""]),
             ("echo --size 0", ["--size", "from 1", "\"0\""]),
             (

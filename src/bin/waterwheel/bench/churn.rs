@@ -131,7 +131,7 @@ impl Churn {
         }
         if connection.has_reply && close.was_clean {
             let now = reactor.now().as_nanos() as u64;
-            self.run.count(now.saturating_sub(connection.begun_at));
+            self.run.count(connection.begun_at, now);
         } else {
             let kind = match connection.is_open {
                 true => Kind::Closed,

@@ -2,6 +2,7 @@
 
 use super::payload::Stamp;
 use super::problems::{Kind, Problems};
+use super::report::counted;
 use super::sequence::{Arrival, Sequence};
 
 /// All that was published and delivered.
@@ -148,7 +149,8 @@ impl Deliveries {
         let lost = missing_total.saturating_sub(self.unreadable);
         problems.add_many(Kind::Lost, lost, || match first {
             Some((subscriber, publisher, missing)) => format!(
-                "subscriber {subscriber} never got {missing} messages of publisher {publisher}"
+                "subscriber {subscriber} never got {} of publisher {publisher}",
+                counted(missing, "message")
             ),
             None => "messages never came".to_owned(),
         });

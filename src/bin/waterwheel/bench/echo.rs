@@ -15,7 +15,7 @@ use waterwheel::{Close, ConnId, ConnMap, Cx, Message, Reactor, WebSocketClientId
 
 use super::load::{self, Load, MESSAGES, Run};
 use super::problems::Kind;
-use super::report::{Report, rounded};
+use super::report::{Report, counted, rounded};
 use super::schedule::{Schedule, Wait};
 use super::sequence::{Arrival, Sequence};
 
@@ -134,12 +134,13 @@ impl Echo {
         };
         let now = reactor.now().as_nanos() as u64;
         let bytes = message.as_bytes();
-        if bytes.len() != self.text.len() || message.is_text() == self.options.binary {
+        let is_wrong = bytes.len() != self.text.len() || message.is_text() == self.options.binary;
+        if is_wrong {
             self.note_length(message);
         }
         let index = match self.options.verify {
             false => self.count_reply(number),
-            true => self.verify(number, bytes),
+            true => self.verify(number, bytes, is_wrong),
         };
         let Some(index) = index else {
             return;
@@ -148,7 +149,7 @@ impl Echo {
             Some(schedule) => schedule.due(index * self.connections.len() as u64 + number as u64),
             None => self.sent_at[slot(number, index, self.options.pipeline)],
         };
-        self.run.count(now.saturating_sub(sent_at));
+        self.run.count(sent_at, now);
         if self.schedule.is_none() && self.run.is_sending() {
             // A reply that skips others makes room for more than one.
             while self.has_room(number) && self.send(reactor, number, now) {}
@@ -188,26 +189,32 @@ impl Echo {
     }
 
     /// Checks a reply, and returns the index of its message. `None` when no reply was expected.
-    fn verify(&mut self, number: usize, bytes: &[u8]) -> Option<u64> {
+    /// `is_counted` says that the reply is counted as a problem already; each counts once.
+    fn verify(&mut self, number: usize, bytes: &[u8], mut is_counted: bool) -> Option<u64> {
         let connection = &mut self.connections[number];
         let shown = NUMBER_BYTES.min(self.text.len()).min(bytes.len());
         let sequence = &mut self.sequences[number];
         let expected = sequence.next();
-        let problems = &mut self.run.problems;
+        let run = &mut self.run;
+        let mut add = |kind, sentence: &dyn Fn() -> String| {
+            if !std::mem::replace(&mut is_counted, true) {
+                run.problems.add(kind, sentence);
+            }
+        };
         let index = match bytes[..shown] == digits(expected)[..shown] {
             true => Some(expected),
             false => read_number(&bytes[..shown], expected),
         };
         let is_ours = index.is_some_and(|index| index < connection.sent);
         if !is_ours || bytes.get(shown..) != self.text.as_bytes().get(shown..) {
-            problems.add(Kind::Altered, || {
+            add(Kind::Altered, &|| {
                 format!("connection {number}: message {expected} came back with other bytes")
             });
         }
         // An unreadable reply is counted in the place of the next one.
         let index = index.filter(|_| is_ours).unwrap_or(expected);
         if connection.sent <= index {
-            problems.add(Kind::Duplicated, || {
+            add(Kind::Duplicated, &|| {
                 format!("connection {number}: a reply came without a message")
             });
             return None;
@@ -220,14 +227,14 @@ impl Echo {
                 self.answered += passed;
             }
             Arrival::Late => {
-                problems.add(Kind::Reordered, || {
+                add(Kind::Reordered, &|| {
                     format!("connection {number}: message {index} came back after a later one")
                 });
                 self.run.done += 1;
                 return None;
             }
             Arrival::Duplicate => {
-                problems.add(Kind::Duplicated, || {
+                add(Kind::Duplicated, &|| {
                     format!("connection {number}: message {index} came back again")
                 });
                 return None;
@@ -343,6 +350,10 @@ impl Load for Echo {
         }
     }
 
+    fn schedule(&mut self) -> Option<&mut Schedule> {
+        self.schedule.as_mut()
+    }
+
     fn is_complete(&self) -> bool {
         self.sent == self.answered
     }
@@ -354,7 +365,8 @@ impl Load for Echo {
                 false => connection.sent - connection.answered,
             };
             self.run.problems.add_many(Kind::Lost, missing, || {
-                format!("connection {number}: {missing} messages never came back")
+                let missing = counted(missing, "message");
+                format!("connection {number}: {missing} never came back")
             });
         }
     }
@@ -405,8 +417,7 @@ pub fn run(run: Run, options: Options, report: &mut Report) -> io::Result<Run> {
     report.figure("sent_total", echo.sent);
     report.figure("received_total", echo.run.done);
     if let Some(schedule) = &echo.schedule {
-        let late_max = rounded(schedule.late_max as f64 / 1000.0);
-        report.figure("sent_late_max_us", late_max);
+        echo.run.report_lateness(schedule, report);
     }
     report.detail("unanswered", Value::from(echo.sent - echo.answered));
     Ok(echo.run)

@@ -235,8 +235,7 @@ impl FanOut {
             return;
         }
         let now = reactor.now();
-        self.run
-            .count((now.as_nanos() as u64).saturating_sub(stamp.sent_at));
+        self.run.count(stamp.sent_at, now.as_nanos() as u64);
         let publisher = stamp.publisher as usize;
         self.publishers[publisher].last_delivery = now;
         if self.schedule.is_none() {
@@ -582,6 +581,10 @@ impl Load for FanOut {
             .every(STUCK_TIMEOUT / 2, Self::unblock_stuck_publishers);
     }
 
+    fn schedule(&mut self) -> Option<&mut Schedule> {
+        self.schedule.as_mut()
+    }
+
     fn is_complete(&self) -> bool {
         self.deliveries.is_complete()
     }
@@ -660,8 +663,7 @@ pub fn run(run: Run, options: Options, report: &mut Report) -> io::Result<Run> {
         report.figure("acknowledged_total", fan_out.acknowledged);
     }
     if let Some(schedule) = &fan_out.schedule {
-        let late_max = rounded(schedule.late_max as f64 / 1000.0);
-        report.figure("sent_late_max_us", late_max);
+        fan_out.run.report_lateness(schedule, report);
     }
     for (key, kind) in [
         ("lost", Kind::Lost),

@@ -16,7 +16,7 @@ use super::load::{self, Load, Run};
 use super::meter::{OPEN, Series};
 use super::problems::Kind;
 use super::process::Process;
-use super::report::{Report, rounded};
+use super::report::{Report, counted, rounded};
 
 /// The server has this time to free memory after the last connection or reply.
 const TIDY_UP_TIME: Duration = Duration::from_millis(300);
@@ -126,8 +126,9 @@ impl Idle {
             .problems
             .add_many(Kind::Lost, missing as u64, || {
                 format!(
-                    "{missing} of {all} connections got no reply to their one message: \
-                 for a server that does not echo, --expect nothing"
+                    "{missing} of {} got no reply to the one message of each: \
+                 for a server that does not echo, --expect nothing",
+                    counted(all as u64, "connection")
                 )
             });
         cx.reactor.after(TIDY_UP_TIME, |cx| {
@@ -148,9 +149,10 @@ impl Idle {
     }
 
     /// The growth of the server's memory for each connection, from before the first to this moment.
+    /// Null where it did not grow: the server had given out more before, and uses that again.
     fn bytes_each(&self, moment: usize) -> Value {
         match (self.memory[0], self.memory[moment]) {
-            (Some(before), Some(then)) => {
+            (Some(before), Some(then)) if before <= then => {
                 rounded((then as f64 - before as f64) / self.ids.len() as f64)
             }
             _ => Value::Null,
@@ -253,6 +255,13 @@ pub fn run(run: Run, options: Options, report: &mut Report) -> io::Result<Run> {
     ];
     for (key, bytes) in keys.into_iter().zip(idle.memory) {
         report.figure(key, bytes);
+    }
+    if let [Some(before), Some(open), _] = idle.memory
+        && open < before
+    {
+        let note = "the server's memory shrank while the connections were opened, so there is no figure for a \
+                    connection: start the server anew before this load";
+        idle.run.notes.push(note.to_owned());
     }
     report.figure("bytes_per_connection", idle.bytes_each(1));
     report.figure("bytes_per_connection_after_message", idle.bytes_each(2));

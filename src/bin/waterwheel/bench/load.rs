@@ -19,7 +19,7 @@ use super::problems::{Kind, Problems, describe_close};
 use super::process::{Process, ProcessorTime};
 use super::progress::{self, Line, Moment, Progress};
 use super::report::{Report, rounded};
-use super::schedule::Pace;
+use super::schedule::{Pace, Schedule};
 
 /// Connections whose handshakes are under way at the same time, at most.
 const CONNECTING_MAX: usize = 256;
@@ -35,6 +35,10 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How often the flag that a signal sets is checked.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// A message that is sent this long after it was due makes a load late. A timer is late by a
+/// millisecond or two on an idle machine.
+const LATE_MIN: Duration = Duration::from_millis(10);
 
 /// The exit code of a program that a signal ends.
 const INTERRUPTED: i32 = 130;
@@ -54,6 +58,8 @@ pub struct Run {
     pub phase: Phase,
     pub latencies: Latencies,
     pub problems: Problems,
+    /// Sentences that a reader of the figures has to know, and that are no fault of the server.
+    pub notes: Vec<String>,
     /// Messages, deliveries or rounds.
     pub done: u64,
     /// Connections that are open.
@@ -70,6 +76,11 @@ pub struct Run {
     has_given_up: bool,
     /// A signal ended the run early.
     is_interrupted: bool,
+    /// When a message was due at the earliest to be counted while measuring, in nanoseconds. In an
+    /// open loop what the warm-up could not send is sent late, and is no part of the measuring.
+    counts_from: u64,
+    /// Messages that came while measuring and were due before.
+    left_over: u64,
     began: Snapshot,
     ended: Snapshot,
     open_took: Duration,
@@ -92,6 +103,7 @@ impl Run {
             phase: Phase::Opening,
             latencies: Latencies::new(),
             problems: Problems::default(),
+            notes: Vec::new(),
             done: 0,
             open: 0,
             started: 0,
@@ -99,6 +111,8 @@ impl Run {
             last_opening: Duration::ZERO,
             has_given_up: false,
             is_interrupted: false,
+            counts_from: 0,
+            left_over: 0,
             began: Snapshot::default(),
             ended: Snapshot::default(),
             open_took: Duration::ZERO,
@@ -126,13 +140,32 @@ impl Run {
         self.phase == Phase::Measuring
     }
 
-    /// Counts one, and records its latency while measuring.
+    /// Counts one that came at `now`, and records its latency while measuring. `begun_at` is when it
+    /// was sent, or was due in an open loop. Both are in nanoseconds.
     #[inline]
-    pub fn count(&mut self, latency_nanos: u64) {
+    pub fn count(&mut self, begun_at: u64, now: u64) {
         self.done += 1;
         if self.is_measuring() {
-            self.latencies.record(latency_nanos);
+            if self.counts_from <= begun_at {
+                self.latencies.record(now.saturating_sub(begun_at));
+            } else {
+                self.left_over += 1;
+            }
         }
+    }
+
+    /// Those that count: all but what was left over from the warm-up.
+    fn counted(&self) -> u64 {
+        self.done - self.left_over
+    }
+
+    /// Adds what was counted since the last sample to the series.
+    fn sample(&mut self, now: Duration) {
+        let counted = self.counted();
+        let (before, last) = std::mem::replace(&mut self.last_sample, (now, counted));
+        let since_begin = |at: Duration| at.saturating_sub(self.began.at);
+        self.series
+            .add(since_begin(before), since_begin(now), counted - last);
     }
 
     fn snapshot(&mut self, at: Duration) -> Snapshot {
@@ -148,7 +181,7 @@ impl Run {
         };
         Snapshot {
             at,
-            done: self.done,
+            done: self.counted(),
             server,
             own: Process::own().processor_time().unwrap_or_default(),
         }
@@ -256,10 +289,24 @@ impl Run {
         super::plot::draw(path, &pictures)
     }
 
+    /// Adds how late messages of an open loop were sent, and a note where that spoils the figures.
+    pub fn report_lateness(&mut self, schedule: &Schedule, report: &mut Report) {
+        let late = Duration::from_nanos(schedule.late_max);
+        report.figure("sent_late_max_us", rounded(late.as_secs_f64() * 1e6));
+        if LATE_MIN <= late {
+            self.notes.push(format!(
+                "the load itself was late: a message was sent {} ms after it was due. The latencies \
+                 contain this delay; use a lower --rate, or leave the load more processor time",
+                late.as_millis()
+            ));
+        }
+    }
+
     /// Adds the problems. Called last, since closing may bring more.
     pub fn report_problems(&self, report: &mut Report) {
         report.figure("errors", self.problems.count());
         report.detail("problems", self.problems.to_json());
+        report.detail("notes", self.notes.clone());
     }
 }
 
@@ -298,6 +345,11 @@ pub trait Load: Sized + 'static {
 
     /// Starts to send.
     fn begin(cx: &mut Cx<'_, Self>);
+
+    /// The schedule of an open loop.
+    fn schedule(&mut self) -> Option<&mut Schedule> {
+        None
+    }
 
     /// Whether every expected reply has come.
     fn is_complete(&self) -> bool;
@@ -476,7 +528,10 @@ pub fn closed<L: Load>(state: &mut L, reactor: &mut Reactor<L>, was_open: bool, 
 /// Ends the run early; the report is of the time until now.
 pub fn give_up<L: Load>(run: &mut Run, reactor: &mut Reactor<L>) {
     if run.phase == Phase::Measuring {
-        run.ended = run.snapshot(reactor.now());
+        let now = reactor.now();
+        run.ended = run.snapshot(now);
+        run.sample(now);
+        run.series.finish(now - run.began.at);
     }
     run.has_given_up = true;
     reactor.stop();
@@ -511,10 +566,17 @@ pub fn warm_up<L: Load>(cx: &mut Cx<'_, L>) {
 
 fn measure<L: Load>(cx: &mut Cx<'_, L>) {
     let now = cx.reactor.now();
+    let is_open_loop = cx.state.schedule().is_some_and(|schedule| {
+        schedule.measure_from(now.as_nanos() as u64);
+        true
+    });
     let run = cx.state.run();
     run.phase = Phase::Measuring;
     run.began = run.snapshot(now);
-    run.last_sample = (now, run.done);
+    if is_open_loop {
+        run.counts_from = now.as_nanos() as u64;
+    }
+    run.last_sample = (now, run.counted());
     let seconds = run.plan.seconds;
     run.series = Series::over(seconds);
     let interval = run.series.interval;
@@ -522,9 +584,7 @@ fn measure<L: Load>(cx: &mut Cx<'_, L>) {
         let now = cx.reactor.now();
         let run = cx.state.run();
         if run.phase == Phase::Measuring {
-            let (before, done) = std::mem::replace(&mut run.last_sample, (now, run.done));
-            let rate = (run.done - done) as f64 / (now - before).as_secs_f64();
-            run.series.rates.push(rate);
+            run.sample(now);
         }
     });
     cx.reactor.after(seconds, drain);
@@ -539,6 +599,8 @@ fn drain<L: Load>(cx: &mut Cx<'_, L>) {
     }
     run.phase = Phase::Draining;
     run.ended = run.snapshot(now);
+    run.sample(now);
+    run.series.finish(now - run.began.at);
     run.last_done = (now, run.done);
     cx.reactor.every(Duration::from_millis(10), check_drained);
 }
@@ -643,22 +705,47 @@ mod tests {
         run.problems.add(Kind::Lost, String::new);
         assert_eq!(
             line(&mut run, 1000),
-            "warming up: 1000 connections, 2000/s, 1 errors, 6 s left"
+            "warming up: 1000 connections, 2000/s, 1 error, 6 s left"
         );
         let text = line(&mut run, 1900);
-        assert!(text.ends_with(", 0/s, 1 errors, 5 s left"), "{text}");
+        assert!(text.ends_with(", 0/s, 1 error, 5 s left"), "{text}");
 
         run.phase = Phase::Measuring;
         run.began.at = Duration::from_millis(1900);
         run.done = 1500;
         assert_eq!(
             line(&mut run, 2900),
-            "measuring: 1000 connections, 1000/s, 1 errors, 4 s left"
+            "measuring: 1000 connections, 1000/s, 1 error, 4 s left"
         );
         run.phase = Phase::Draining;
         assert_eq!(
             line(&mut run, 6900),
-            "waiting for the rest: 1000 connections, 0/s, 1 errors"
+            "waiting for the rest: 1000 connections, 0/s, 1 error"
+        );
+    }
+
+    // The messages that a warm-up at too high a rate left over raised the rate of the measuring.
+    #[test]
+    fn a_message_that_was_due_in_the_warm_up_does_not_count() {
+        let mut run = Run::new(plan(1));
+        run.phase = Phase::WarmUp;
+        run.count(10, 20);
+        run.phase = Phase::Measuring;
+        run.began = Snapshot {
+            done: run.counted(),
+            ..Snapshot::default()
+        };
+        run.counts_from = 100;
+        run.count(50, 1000);
+        run.count(100, 1000);
+        run.count(150, 1050);
+        assert_eq!((run.done, run.counted() - run.began.done), (4, 2));
+        let mut report = Report::default();
+        run.latencies.report(&LATENCY, &mut report);
+        assert!(
+            report.to_json().contains("\"latency_max_us\":0.9"),
+            "{}",
+            report.to_json()
         );
     }
 

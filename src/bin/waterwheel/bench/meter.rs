@@ -118,19 +118,55 @@ pub const OPEN: LatencyKeys = LatencyKeys {
     mean: "open_mean_us",
 };
 
-/// Rates in successive intervals.
+/// Rates in successive intervals of one length, of which the last may be shorter.
 #[derive(Debug, Default, PartialEq)]
 pub struct Series {
     pub interval: Duration,
     pub rates: Vec<f64>,
+    /// The most intervals. Events after the last one count to it.
+    points_max: usize,
 }
 
 impl Series {
     /// An empty series for this time.
     pub fn over(time: Duration) -> Series {
+        let interval = (time / POINTS).max(Duration::from_millis(50));
+        let points = time.as_nanos().div_ceil(interval.as_nanos());
         Series {
-            interval: (time / POINTS).max(Duration::from_millis(50)),
+            interval,
             rates: Vec::new(),
+            points_max: points as usize,
+        }
+    }
+
+    /// Adds so many events, spread evenly between two times since the begin of the series.
+    ///
+    /// The times are those at which a load found time to count, which are not the ends of intervals.
+    pub fn add(&mut self, from: Duration, to: Duration, count: u64) {
+        let (interval, to) = (self.interval.as_nanos(), to.as_nanos());
+        let mut at = from.as_nanos();
+        let per_nano = count as f64 / to.saturating_sub(at).max(1) as f64;
+        while at < to {
+            let index = (at / interval) as usize;
+            let end = to.min((at / interval + 1) * interval);
+            let index = index.min(self.points_max.saturating_sub(1));
+            if self.rates.len() <= index {
+                self.rates.resize(index + 1, 0.0);
+            }
+            let events = per_nano * (end - at) as f64;
+            self.rates[index] += events / self.interval.as_secs_f64();
+            at = end;
+        }
+    }
+
+    /// Ends the series at this time since its begin: the last interval may be shorter.
+    pub fn finish(&mut self, end: Duration) {
+        let Some(before) = self.rates.len().checked_sub(1) else {
+            return;
+        };
+        let width = end.saturating_sub(self.interval * before as u32);
+        if width < self.interval && !width.is_zero() {
+            self.rates[before] *= self.interval.as_secs_f64() / width.as_secs_f64();
         }
     }
 
@@ -151,6 +187,7 @@ impl Series {
         Series {
             interval,
             rates: counts.into_iter().map(rate).collect(),
+            points_max: points as usize,
         }
     }
 
@@ -172,6 +209,42 @@ impl Series {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // Each sample counted as one interval, whenever it was taken: two seconds of load ended at 1.75 s
+    // on the axis, and its sum was another than that of the messages.
+    #[test]
+    fn late_samples_keep_the_time_and_the_sum() {
+        let millis = Duration::from_millis;
+        let mut series = Series::over(millis(500));
+        assert_eq!(series.interval, millis(50));
+        // The load was late: one sample for 130 ms, and the last one after the end.
+        for (from, to, count) in [
+            (0, 130, 130),
+            (130, 150, 20),
+            (150, 480, 330),
+            (480, 503, 23),
+        ] {
+            series.add(millis(from), millis(to), count);
+        }
+        series.finish(millis(503));
+        assert_eq!(series.rates.len(), 10, "{:?}", series.rates);
+        let sum: f64 = series.rates.iter().map(|rate| rate * 0.05).sum();
+        assert!((sum - 503.0).abs() < 1e-6, "{sum}");
+        assert!(
+            series.rates[..9]
+                .iter()
+                .all(|rate| (rate - 1000.0).abs() < 1e-6)
+        );
+        // A run that is interrupted in the middle of an interval.
+        let mut series = Series::over(millis(500));
+        series.add(millis(0), millis(60), 60);
+        series.finish(millis(60));
+        assert_eq!(series.rates.len(), 2);
+        assert!(
+            series.rates.iter().all(|rate| (rate - 1000.0).abs() < 1e-6),
+            "{series:?}"
+        );
+    }
 
     #[test]
     fn times_become_rates_in_equal_intervals() {

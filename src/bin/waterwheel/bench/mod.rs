@@ -116,6 +116,11 @@ fn measure(bench: Bench) -> Result<bool, String> {
         print(&report.to_table());
     }
     eprint!("{}", run.problems);
+    if !bench.json {
+        for note in &run.notes {
+            eprintln!("waterwheel: {note}");
+        }
+    }
     #[cfg(feature = "plot")]
     if let Some(path) = &bench.plot {
         let mut run = run;
@@ -161,8 +166,8 @@ struct Target {
 
 /// Resolves the name once, instead of for each connection.
 fn resolve(url: &str) -> Result<Target, String> {
-    let parsed = WebSocketUrl::parse(url)
-        .map_err(|error| format!("--url: expected ws://HOST:PORT/PATH, got {url:?}: {error}"))?;
+    let websocket = arguments::websocket_url(url)?;
+    let parsed = WebSocketUrl::parse(&websocket).map_err(|error| error.to_string())?;
     let name = parsed.address();
     let addresses: Vec<SocketAddr> = name
         .to_socket_addrs()
@@ -193,6 +198,9 @@ mod tests {
         let target = resolve("ws://127.0.0.1:9/a?b=c").ok().unwrap();
         assert_eq!(target.url, "ws://127.0.0.1:9/a?b=c");
         assert_eq!(target.address, "127.0.0.1:9");
+        // The form that a hub prints.
+        let target = resolve("http://127.0.0.1:9/events").ok().unwrap();
+        assert_eq!(target.url, "ws://127.0.0.1:9/events");
         assert!(target.is_loopback);
         let error = resolve("127.0.0.1:9").err().unwrap();
         assert!(error.contains("ws://HOST:PORT"), "{error}");

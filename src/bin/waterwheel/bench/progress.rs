@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::phase::Phase;
 use super::plan::Plan;
+use super::report::counted;
 
 /// Where a run is at one moment.
 #[derive(Clone, Copy)]
@@ -75,17 +76,21 @@ pub struct Line {
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let open = self.moment.open;
+        let connections = counted(open as u64, "connection");
         match self.moment.phase {
-            Phase::Opening => write!(f, "opening: {open} of {} connections", self.wanted)?,
-            Phase::WarmUp => write!(f, "warming up: {open} connections")?,
-            Phase::Measuring => write!(f, "measuring: {open} connections")?,
-            Phase::Draining => write!(f, "waiting for the rest: {open} connections")?,
-            Phase::Closing => write!(f, "closing: {open} connections")?,
+            Phase::Opening => {
+                let wanted = counted(self.wanted as u64, "connection");
+                write!(f, "opening: {open} of {wanted}")?;
+            }
+            Phase::WarmUp => write!(f, "warming up: {connections}")?,
+            Phase::Measuring => write!(f, "measuring: {connections}")?,
+            Phase::Draining => write!(f, "waiting for the rest: {connections}")?,
+            Phase::Closing => write!(f, "closing: {connections}")?,
         }
         if let Some(per_second) = self.per_second {
             write!(f, ", {per_second:.0}/s")?;
         }
-        write!(f, ", {} errors", self.moment.errors)?;
+        write!(f, ", {}", counted(self.moment.errors, "error"))?;
         match self.moment.left {
             Some(left) => write!(f, ", {:.0} s left", left.as_secs_f64().ceil()),
             None => Ok(()),

@@ -103,6 +103,12 @@ fn readable(number: f64) -> String {
     format!("{sign}{grouped}{fraction}")
 }
 
+/// `1 message`, `5 messages`.
+pub fn counted(count: u64, noun: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{s}")
+}
+
 /// A number with at most six decimals; null when it is not finite.
 pub fn rounded(number: f64) -> Value {
     if number.is_finite() {

@@ -17,6 +17,8 @@ pub struct Schedule {
     next: u64,
     /// The longest time between when a message was due and when it was sent, in nanoseconds.
     pub late_max: u64,
+    /// Messages that were due before this do not count for it.
+    measured_from: u64,
 }
 
 /// How to wait until the next is due.
@@ -33,7 +35,14 @@ impl Schedule {
             begun_at: 0,
             next: 0,
             late_max: 0,
+            measured_from: 0,
         }
+    }
+
+    /// Forgets how late earlier messages were, also those that are due before `now` and not sent yet.
+    pub fn measure_from(&mut self, now: u64) {
+        self.late_max = 0;
+        self.measured_from = now;
     }
 
     pub fn begin(&mut self, now: u64) {
@@ -53,7 +62,9 @@ impl Schedule {
         if now < due {
             return None;
         }
-        self.late_max = self.late_max.max(now - due);
+        if self.measured_from <= due {
+            self.late_max = self.late_max.max(now - due);
+        }
         self.next += 1;
         Some((self.next - 1, due))
     }
@@ -176,5 +187,11 @@ mod tests {
         let due: Vec<_> = std::iter::from_fn(|| schedule.take(31_000_000)).collect();
         assert_eq!(due, [(1, 11_000_000), (2, 21_000_000), (3, 31_000_000)]);
         assert_eq!(schedule.late_max, 20_000_000);
+        // The fifth was due in the warm-up, the sixth while measuring.
+        schedule.measure_from(45_000_000);
+        assert_eq!(schedule.take(55_000_000), Some((4, 41_000_000)));
+        assert_eq!(schedule.late_max, 0);
+        assert_eq!(schedule.take(55_000_000), Some((5, 51_000_000)));
+        assert_eq!(schedule.late_max, 4_000_000);
     }
 }
