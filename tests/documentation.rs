@@ -1,6 +1,9 @@
 //! The pages of the documentation, held against the sources: limits, options, length, links.
 
+mod packaging;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -381,6 +384,24 @@ fn the_pages_and_the_program_have_the_same_options() {
     for name in parsed.filter_map(|rest| rest.split('"').next()) {
         if !described.contains(&format!("--{name}")) {
             problems.push(format!("{PROGRAM}: the help text lacks `--{name}`"));
+        }
+    }
+    assert_no_problems(&problems);
+}
+
+/// Completions and the man page are made from the help texts; see `packaging`.
+#[test]
+fn completions_and_the_man_page_have_the_options_of_the_program() {
+    let mut problems = Vec::new();
+    for (path, text) in packaging::files(&help(PROGRAM), &help(BENCH)) {
+        let path = format!("packaging/{path}");
+        if env::var_os("WATERWHEEL_WRITE").is_some() {
+            fs::write(root().join(&path), &text).unwrap();
+        } else if fs::read_to_string(root().join(&path)).ok() != Some(text) {
+            problems.push(format!(
+                "{path} is not what the help texts give: \
+                 run `WATERWHEEL_WRITE=1 cargo test --test documentation`"
+            ));
         }
     }
     assert_no_problems(&problems);

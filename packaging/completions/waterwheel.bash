@@ -1,0 +1,106 @@
+# Completions of waterwheel for bash.
+
+_waterwheel() {
+    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command=serve words=
+    case ${COMP_WORDS[1]} in
+        echo | doctor) command=${COMP_WORDS[1]} ;;
+        bench) command="bench ${COMP_WORDS[2]}" ;;
+    esac
+    if [ "$COMP_CWORD" = 1 ]; then words="serve echo bench doctor "; fi
+    if [ "$COMP_CWORD" = 2 ] && [ "$before" = bench ]; then
+        words="echo idle churn fan-out sse --help"
+    else
+        case $command in
+            "serve") words+="--listen --publish-token --publish-token-file --open --drain-window --allow-origin --max-connections --memory-max --reactors --unix-mode --log --log-format --help --version" ;;
+            "echo") words+="--listen --to --max-connections --log --log-format --help --version" ;;
+            "doctor") words+="--connections --help" ;;
+            "bench echo") words+="--connections --size --pipeline --rate --binary --verify --url --pid --seconds --warmup --connect-rate --json --plot --log --help" ;;
+            "bench idle") words+="--connections --hold --send --expect --url --pid --connect-rate --json --plot --log --help" ;;
+            "bench churn") words+="--connections --size --url --pid --seconds --warmup --connect-rate --json --plot --log --help" ;;
+            "bench fan-out") words+="--subscribers --publishers --size --in-flight --rate --protocol --publish-by --topic --token --url --pid --seconds --warmup --connect-rate --json --plot --log --help" ;;
+            "bench sse") words+="--subscribers --publishers --size --in-flight --rate --protocol --publish-by --topic --token --url --pid --seconds --warmup --connect-rate --json --plot --log --help" ;;
+        esac
+    fi
+    case $command$before in
+        "serve--listen") words="" ;;
+        "serve--publish-token") words="" ;;
+        "serve--publish-token-file") COMPREPLY=($(compgen -f -- "$word")); return ;;
+        "serve--drain-window") words="" ;;
+        "serve--allow-origin") words="" ;;
+        "serve--max-connections") words="" ;;
+        "serve--memory-max") words="" ;;
+        "serve--reactors") words="" ;;
+        "serve--unix-mode") words="" ;;
+        "serve--log") words="off error warn info debug trace" ;;
+        "serve--log-format") words="text json" ;;
+        "echo--listen") words="" ;;
+        "echo--to") words="sender all" ;;
+        "echo--max-connections") words="" ;;
+        "echo--log") words="off error warn info debug trace" ;;
+        "echo--log-format") words="text json" ;;
+        "doctor--connections") words="" ;;
+        "bench echo--connections") words="" ;;
+        "bench echo--size") words="" ;;
+        "bench echo--pipeline") words="" ;;
+        "bench echo--rate") words="" ;;
+        "bench echo--url") words="" ;;
+        "bench echo--pid") words="" ;;
+        "bench echo--seconds") words="" ;;
+        "bench echo--warmup") words="" ;;
+        "bench echo--connect-rate") words="" ;;
+        "bench echo--plot") COMPREPLY=($(compgen -f -- "$word")); return ;;
+        "bench echo--log") words="off error warn info debug trace" ;;
+        "bench idle--connections") words="" ;;
+        "bench idle--hold") words="" ;;
+        "bench idle--send") words="" ;;
+        "bench idle--expect") words="echo nothing" ;;
+        "bench idle--url") words="" ;;
+        "bench idle--pid") words="" ;;
+        "bench idle--connect-rate") words="" ;;
+        "bench idle--plot") COMPREPLY=($(compgen -f -- "$word")); return ;;
+        "bench idle--log") words="off error warn info debug trace" ;;
+        "bench churn--connections") words="" ;;
+        "bench churn--size") words="" ;;
+        "bench churn--url") words="" ;;
+        "bench churn--pid") words="" ;;
+        "bench churn--seconds") words="" ;;
+        "bench churn--warmup") words="" ;;
+        "bench churn--connect-rate") words="" ;;
+        "bench churn--plot") COMPREPLY=($(compgen -f -- "$word")); return ;;
+        "bench churn--log") words="off error warn info debug trace" ;;
+        "bench fan-out--subscribers") words="" ;;
+        "bench fan-out--publishers") words="" ;;
+        "bench fan-out--size") words="" ;;
+        "bench fan-out--in-flight") words="" ;;
+        "bench fan-out--rate") words="max" ;;
+        "bench fan-out--protocol") words="plain waterwheel" ;;
+        "bench fan-out--publish-by") words="post json" ;;
+        "bench fan-out--topic") words="" ;;
+        "bench fan-out--token") words="" ;;
+        "bench fan-out--url") words="" ;;
+        "bench fan-out--pid") words="" ;;
+        "bench fan-out--seconds") words="" ;;
+        "bench fan-out--warmup") words="" ;;
+        "bench fan-out--connect-rate") words="" ;;
+        "bench fan-out--plot") COMPREPLY=($(compgen -f -- "$word")); return ;;
+        "bench fan-out--log") words="off error warn info debug trace" ;;
+        "bench sse--subscribers") words="" ;;
+        "bench sse--publishers") words="" ;;
+        "bench sse--size") words="" ;;
+        "bench sse--in-flight") words="" ;;
+        "bench sse--rate") words="max" ;;
+        "bench sse--protocol") words="plain waterwheel" ;;
+        "bench sse--publish-by") words="post json" ;;
+        "bench sse--topic") words="" ;;
+        "bench sse--token") words="" ;;
+        "bench sse--url") words="" ;;
+        "bench sse--pid") words="" ;;
+        "bench sse--seconds") words="" ;;
+        "bench sse--warmup") words="" ;;
+        "bench sse--connect-rate") words="" ;;
+        "bench sse--plot") COMPREPLY=($(compgen -f -- "$word")); return ;;
+        "bench sse--log") words="off error warn info debug trace" ;;
+    esac
+    COMPREPLY=($(compgen -W "$words" -- "$word"))
+}
+complete -F _waterwheel waterwheel
