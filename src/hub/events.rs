@@ -66,7 +66,7 @@ fn draining_reply<S: 'static>(request: &Request<'_, '_, S>) -> Reply {
     let mut types = accept.split([',', ';']).map(str::trim);
     if !types.any(|name| name.eq_ignore_ascii_case("text/event-stream")) {
         let reply = Reply::from((Status::SERVICE_UNAVAILABLE, "draining\n"));
-        return reply.header("Retry-After", "1").expect("a constant header");
+        return reply.header("Retry-After", "1");
     }
     // Each client another time, so that they do not all come back in one moment. The same in each
     // run of a simulation.
@@ -79,7 +79,6 @@ fn draining_reply<S: 'static>(request: &Request<'_, '_, S>) -> Reply {
         .content_type("text/event-stream")
         .body(lines)
         .header("Cache-Control", "no-store")
-        .expect("a constant header")
 }
 
 /// The names that a request asks for, and whether it wants the envelope as data.

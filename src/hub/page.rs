@@ -23,7 +23,7 @@ pub(super) fn page(may_publish: bool) -> Reply {
         ("X-Content-Type-Options", "nosniff"),
         ("Cache-Control", "no-cache"),
     ];
-    headers.into_iter().fold(reply, |reply, (name, value)| {
-        reply.header(name, value).expect("a constant header")
-    })
+    headers
+        .into_iter()
+        .fold(reply, |reply, (name, value)| reply.header(name, value))
 }

@@ -337,7 +337,6 @@ fn reply_with(
                 .body(json)
         }
         Err(error) => Reply::from((Status::SERVICE_UNAVAILABLE, format!("{error}\n")))
-            .header("Retry-After", "1")
-            .expect("a constant header"),
+            .header("Retry-After", "1"),
     }
 }

@@ -25,6 +25,7 @@ pub(super) enum Caller {
     Arrival(&'static Location<'static>),
     /// Several callbacks of `on_close` can be set for one connection, beside that of its route.
     OnClose(ConnId),
+    OnDrain(ConnId),
     /// Before the answer to its request.
     OnGone(ConnId),
 }
@@ -38,6 +39,7 @@ impl fmt::Display for Caller {
                 write!(f, "the closure queued with `Remote::run` at {queued_at}")
             }
             Caller::OnClose(id) => write!(f, "conn {id}: on_close"),
+            Caller::OnDrain(id) => write!(f, "conn {id}: on_drain"),
             Caller::OnGone(id) => write!(f, "conn {id}: on_gone"),
         }
     }

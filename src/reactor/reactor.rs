@@ -129,6 +129,8 @@ pub trait Handler<S> {
 type Once<S> = Box<dyn FnOnce(&mut Cx<'_, S>)>;
 pub(super) type OnClose<S> = Box<dyn FnOnce(&mut Cx<'_, S>, &Close)>;
 
+pub(super) type OnDrain<S> = Box<dyn FnOnce(&mut Cx<'_, S>)>;
+
 /// A closure of another thread, with the place in its source, for the log.
 pub(super) struct Arrival<S> {
     pub(super) queued_at: &'static Location<'static>,
@@ -191,6 +193,7 @@ pub struct Reactor<S> {
     /// peer of a socket that was reset.
     pub(super) peers: HashMap<ConnId, Peer>,
     pub(super) on_close: HashMap<ConnId, Vec<OnClose<S>>>,
+    pub(super) on_drain: HashMap<ConnId, Vec<OnDrain<S>>>,
     /// Connections whose request was accepted later, for the next turn.
     pub(super) accepted: VecDeque<ConnId>,
     /// Callbacks for the end of a connection that comes before the answer to its request.
@@ -247,6 +250,7 @@ impl<S: 'static> Reactor<S> {
             handler_keys: HandlerKeys::default(),
             peers: HashMap::new(),
             on_close: HashMap::new(),
+            on_drain: HashMap::new(),
             accepted: VecDeque::new(),
             on_gone: HashMap::new(),
             is_stopped: false,
@@ -364,6 +368,14 @@ impl<S: 'static> Reactor<S> {
         self.table.queued_bytes(id)
     }
 
+    /// Whether a connection is open and its queue is not above its low watermark: a producer sends while there
+    /// is room, and then waits for [`on_drain`](Self::on_drain).
+    pub fn has_room(&self, id: ConnId) -> bool {
+        let options = self.table.options_of(id);
+        self.table.is_open(id)
+            && options.is_some_and(|options| self.queued_bytes(id) <= options.queue_low_bytes)
+    }
+
     /// Returns the address of a connection's peer. Costs a system call.
     pub fn peer(&self, id: ConnId) -> Peer {
         let connection = self.table.connection(id);
@@ -461,12 +473,88 @@ impl<S> Reactor<S> {
     }
 }
 
+impl<S: 'static> Reactor<S> {
+    /// Calls `call` once when the queue of a connection has come to its low watermark, after the route's own
+    /// `on_drain`; in the next turn if it is not above that mark.
+    ///
+    /// So an answer that is sent piece by piece goes on as fast as its client reads. It is never called when
+    /// the connection has ended, or the body is finished, before. A callback that registers itself again
+    /// without having filled the queue is called in each turn.
+    ///
+    /// ```
+    /// # use waterwheel::{ConnId, Reactor, Sim};
+    /// fn send_more(reactor: &mut Reactor<()>, id: ConnId, mut pieces: u32) {
+    ///     while 0 < pieces && reactor.has_room(id) {
+    ///         reactor.send(id, vec![b'x'; 16 * 1024]);
+    ///         pieces -= 1;
+    ///     }
+    ///     if pieces == 0 {
+    ///         reactor.finish_body(id);
+    ///     } else {
+    ///         reactor.on_drain(id, move |cx| send_more(cx.reactor, id, pieces));
+    ///     }
+    /// }
+    ///
+    /// let mut sim = Sim::new((), |reactor| {
+    ///     reactor.http("0.0.0.0:80", |http| {
+    ///         http.get("/download", |request| {
+    ///             let id = request.stream("application/octet-stream");
+    ///             send_more(request.reactor, id, 100);
+    ///         });
+    ///     })
+    /// });
+    /// # let client = sim.connect();
+    /// # client.write("GET /download HTTP/1.1\r\nHost: h\r\n\r\n");
+    /// # let mut count = 0;
+    /// # loop {
+    /// #     sim.settle();
+    /// #     let bytes = client.read();
+    /// #     if bytes.is_empty() { break }
+    /// #     count += bytes.len();
+    /// # }
+    /// # assert!(1_600_000 < count);
+    /// ```
+    #[track_caller]
+    pub fn on_drain<R: Outcome>(
+        &mut self,
+        id: ConnId,
+        call: impl FnOnce(&mut Cx<'_, S>) -> R + 'static,
+    ) {
+        if !self.table.is_open(id) {
+            return;
+        }
+        let calls = self.on_drain.entry(id).or_default();
+        calls.push(Box::new(move |cx| {
+            let outcome = call(cx);
+            cx.reactor.note_outcome(outcome);
+        }));
+        if !self.table.watch_low_mark(id) {
+            self.next_tick(move |cx| {
+                // The callback that registered may have sent more since.
+                if cx.reactor.table.watch_low_mark(id) {
+                    return;
+                }
+                let calls = cx.reactor.on_drain.remove(&id).unwrap_or_default();
+                calls.into_iter().for_each(|call| call(cx));
+            });
+        }
+    }
+
+    /// Drops the callbacks of [`on_drain`](Self::on_drain): the body is finished.
+    pub(crate) fn drop_on_drain(&mut self, id: ConnId) {
+        self.on_drain.remove(&id);
+    }
+}
+
 impl<S> Drop for Reactor<S> {
     fn drop(&mut self) {
         self.drop_queued();
         drop_all_guarded(&"a handler", self.new_handlers.drain(..));
         for (_, calls) in self.on_close.drain().chain(self.on_gone.drain()) {
             drop_all_guarded(&"an on_close or on_gone that was not called", calls);
+        }
+        for (_, calls) in self.on_drain.drain() {
+            drop_all_guarded(&"an on_drain that was not called", calls);
         }
         drop_all_guarded(&"a timer", self.timers.drain());
         let wire_formats = std::mem::take(&mut self.wire_formats);

@@ -408,6 +408,9 @@ impl<S: 'static> Running<S> {
             }
             if self.reactor.table.take_low_mark_of(id) {
                 self.call_handler(id, "on_drain", |handler, cx| handler.below_low_mark(cx, id));
+                for call in self.reactor.on_drain.remove(&id).unwrap_or_default() {
+                    self.call(Caller::OnDrain(id), call);
+                }
             }
         }
     }
@@ -440,6 +443,9 @@ impl<S: 'static> Running<S> {
             let (peer, close) = (self.reactor.peer(id), close.without_reason());
             // Without the reason, which is the peer's text.
             log::debug!("conn {id} {peer}: ended: {close}");
+        }
+        if let Some(calls) = self.reactor.on_drain.remove(&id) {
+            self.drop_value(&Caller::OnDrain(id), calls);
         }
         for call in self.reactor.on_gone.remove(&id).unwrap_or_default() {
             self.call_always(Caller::OnGone(id), |cx| call(cx, &close));

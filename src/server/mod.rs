@@ -11,4 +11,5 @@ pub(crate) mod path;
 pub(crate) mod reply;
 pub(crate) mod request;
 pub(crate) mod router;
+mod streaming;
 pub(crate) mod websocket;

@@ -19,13 +19,16 @@ use crate::reactor::reactor::{Cx, Reactor};
 /// let short: Reply = "Hello".into();
 /// let refused: Reply = Status::NOT_FOUND.into();
 /// let page = Reply::new(Status::OK).content_type("text/html; charset=utf-8").body("<h1>Hello</h1>");
-/// let moved = Reply::new(Status::FOUND).header("Location", "/elsewhere")?;
-/// # Ok::<(), waterwheel::HeaderError>(())
+/// let moved = Reply::new(Status::FOUND).header("Location", "/elsewhere");
+/// let file: Reply = vec![0_u8; 16].into();
 /// ```
 #[derive(Clone, Debug)]
 pub struct Reply {
     pub(crate) status: Status,
-    pub(crate) content_type: Cow<'static, str>,
+    /// `None` while only the body decides.
+    content_type: Option<Cow<'static, str>>,
+    /// Whether the body is text, by its type.
+    is_text: bool,
     pub(crate) headers: Vec<(Cow<'static, str>, String)>,
     pub(crate) body: Cow<'static, [u8]>,
 }
@@ -54,13 +57,23 @@ impl std::error::Error for HeaderError {}
 const LARGE_BODY_BYTES: usize = 64 * 1024;
 
 const TEXT: &str = "text/plain; charset=utf-8";
+const BYTES: &str = "application/octet-stream";
+
+fn content_type_of(chosen: Option<&str>, is_text: bool) -> &str {
+    match chosen {
+        Some(content_type) => content_type,
+        None if is_text => TEXT,
+        None => BYTES,
+    }
+}
 
 impl Reply {
     /// An answer without a body.
     pub fn new(status: Status) -> Reply {
         Reply {
             status,
-            content_type: Cow::Borrowed(TEXT),
+            content_type: None,
+            is_text: true,
             headers: Vec::new(),
             body: Cow::Borrowed(&[]),
         }
@@ -79,36 +92,54 @@ impl Reply {
         self
     }
 
-    /// Sets the content type. Without it the answer is `text/plain` in UTF-8.
-    pub fn content_type(mut self, content_type: &'static str) -> Reply {
-        self.content_type = Cow::Borrowed(content_type);
+    /// Sets the content type. Without it a text is `text/plain` in UTF-8, and bytes are
+    /// `application/octet-stream`. A value with a control character, which could end the line, is not sent.
+    pub fn content_type(mut self, content_type: impl Into<Cow<'static, str>>) -> Reply {
+        self.content_type = Some(content_type.into());
         self
     }
 
     /// Sets the body.
     pub fn body(mut self, body: impl Into<Body>) -> Reply {
-        self.body = body.into().0;
+        let Body { bytes, is_text } = body.into();
+        self.body = bytes;
+        self.is_text = is_text;
         self
     }
 
-    /// Adds a header; `Content-Type` is set, as by [`content_type`](Self::content_type). `Content-Length`, `Transfer-Encoding`, `Connection` and `Date` are refused: the server
+    /// Adds a header of the program's own, such as `Location`. `Content-Type` is set, as by
+    /// [`content_type`](Self::content_type).
+    ///
+    /// # Panics
+    ///
+    /// Where [`try_header`](Self::try_header) returns an error. Use that for names and values that a stranger
+    /// has given.
+    pub fn header(self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Reply {
+        let (name, value) = (name.into(), value.into());
+        match self.try_header(name.clone(), value.as_str()) {
+            Ok(reply) => reply,
+            Err(error) => panic!("the header {name:?}: {value:?} cannot be sent: {error}"),
+        }
+    }
+
+    /// Adds a header. `Content-Length`, `Transfer-Encoding`, `Connection` and `Date` are refused: the server
     /// sets them, and a second one would let client and proxy disagree about where the answer ends.
     ///
     /// # Errors
     ///
     /// [`HeaderError`] for a name that is not a token, a control character in the value, or one
     /// of the names above. Source: RFC 9110, section 5.5.
-    pub fn header(
+    pub fn try_header(
         mut self,
-        name: &'static str,
+        name: impl Into<Cow<'static, str>>,
         value: impl Into<String>,
     ) -> Result<Reply, HeaderError> {
-        let value = value.into();
-        Reply::check_header(name, &value)?;
+        let (name, value) = (name.into(), value.into());
+        Reply::check_header(&name, &value)?;
         if name.eq_ignore_ascii_case("content-type") {
-            self.content_type = Cow::Owned(value);
+            self.content_type = Some(Cow::Owned(value));
         } else {
-            self.headers.push((Cow::Borrowed(name), value));
+            self.headers.push((name, value));
         }
         Ok(self)
     }
@@ -140,7 +171,12 @@ impl Reply {
         self
     }
 
-    /// Whether [`header`](Self::header) would add a header.
+    /// The content type that is sent with a body.
+    pub(crate) fn content_type_of_body(&self) -> &str {
+        content_type_of(self.content_type.as_deref(), self.is_text)
+    }
+
+    /// Whether [`try_header`](Self::try_header) would add a header.
     ///
     /// # Errors
     ///
@@ -155,30 +191,63 @@ impl Reply {
     }
 }
 
-/// The body of an answer, owned or static.
-pub struct Body(Cow<'static, [u8]>);
+/// The body of an answer: a text or bytes, owned or static.
+pub struct Body {
+    bytes: Cow<'static, [u8]>,
+    is_text: bool,
+}
+
+impl Body {
+    fn text(bytes: impl Into<Cow<'static, [u8]>>) -> Body {
+        Body {
+            bytes: bytes.into(),
+            is_text: true,
+        }
+    }
+
+    fn bytes(bytes: impl Into<Cow<'static, [u8]>>) -> Body {
+        Body {
+            bytes: bytes.into(),
+            is_text: false,
+        }
+    }
+}
 
 impl From<&'static str> for Body {
     fn from(text: &'static str) -> Body {
-        Body(Cow::Borrowed(text.as_bytes()))
+        Body::text(text.as_bytes())
     }
 }
 
 impl From<String> for Body {
     fn from(text: String) -> Body {
-        Body(Cow::Owned(text.into_bytes()))
+        Body::text(text.into_bytes())
     }
 }
 
-impl From<Vec<u8>> for Body {
-    fn from(bytes: Vec<u8>) -> Body {
-        Body(Cow::Owned(bytes))
+/// A text that is borrowed, such as a parameter of the request, is copied.
+impl From<Cow<'_, str>> for Body {
+    fn from(text: Cow<'_, str>) -> Body {
+        Body::from(text.into_owned())
     }
 }
 
 impl From<&'static [u8]> for Body {
     fn from(bytes: &'static [u8]) -> Body {
-        Body(Cow::Borrowed(bytes))
+        Body::bytes(bytes)
+    }
+}
+
+impl From<Vec<u8>> for Body {
+    fn from(bytes: Vec<u8>) -> Body {
+        Body::bytes(bytes)
+    }
+}
+
+/// Bytes that are borrowed are copied.
+impl From<Cow<'_, [u8]>> for Body {
+    fn from(bytes: Cow<'_, [u8]>) -> Body {
+        Body::from(bytes.into_owned())
     }
 }
 
@@ -191,6 +260,25 @@ impl From<&'static str> for Reply {
 impl From<String> for Reply {
     fn from(text: String) -> Reply {
         Reply::new(Status::OK).body(text)
+    }
+}
+
+/// A text that is borrowed, such as a parameter of the request, is copied.
+impl From<Cow<'_, str>> for Reply {
+    fn from(text: Cow<'_, str>) -> Reply {
+        Reply::new(Status::OK).body(text)
+    }
+}
+
+impl From<&'static [u8]> for Reply {
+    fn from(bytes: &'static [u8]) -> Reply {
+        Reply::new(Status::OK).body(bytes)
+    }
+}
+
+impl From<Vec<u8>> for Reply {
+    fn from(bytes: Vec<u8>) -> Reply {
+        Reply::new(Status::OK).body(bytes)
     }
 }
 
@@ -284,28 +372,12 @@ impl<S: 'static> Reactor<S> {
 
     /// Whether the answer of this request is still owed. The connection may be at a later request already, so
     /// the number of the request is compared too.
-    fn is_pending(&mut self, responder: Responder) -> bool {
+    pub(crate) fn is_pending(&mut self, responder: Responder) -> bool {
         self.exchange(responder.id).is_some_and(|exchange| {
             exchange.phase() == http::Phase::Reply
                 && exchange.request() == responder.request
                 && !exchange.is_accepted()
         })
-    }
-
-    /// Ends a body that was sent piece by piece. `Gone` when the connection has no such body under way.
-    pub fn finish_body(&mut self, id: ConnId) -> Sent {
-        let mut out = Vec::new();
-        match self.exchange(id) {
-            Some(exchange) if exchange.phase() == http::Phase::Stream => {
-                exchange.encode_end(&mut out)
-            }
-            _ => return Sent::Gone,
-        }
-        if !out.is_empty() {
-            self.queue_reply(id, &out);
-        }
-        self.complete_reply(id);
-        Sent::Queued
     }
 
     /// Queues a whole answer to the request that is being handled.
@@ -328,7 +400,8 @@ impl<S: 'static> Reactor<S> {
             is_http_10: exchange.is_http_10(),
             keep_alive: exchange.keeps_alive(),
             date: &date,
-            content_type: (!reply.body.is_empty()).then_some(&reply.content_type),
+            content_type: (!reply.body.is_empty())
+                .then(|| content_type_of(reply.content_type.as_deref(), reply.is_text)),
             length: reply.status.has_body().then_some(reply.body.len() as u64),
             is_chunked: false,
         };

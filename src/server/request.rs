@@ -3,9 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use crate::protocol::http::{
-    Accept, Check, Deferred, Headers, Phase, RequestHead, ResponseHead, Status, form,
-};
+use crate::protocol::http::{Accept, Check, Deferred, Headers, Phase, RequestHead, Status, form};
 use crate::reactor::close::{Deadline, Sent};
 use crate::reactor::id::ConnId;
 use crate::reactor::outcome::CallbackError;
@@ -212,31 +210,12 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
     ///
     /// Source: WHATWG HTML, section 9.2.
     pub fn event_stream(&mut self) -> EventStream<'_, S> {
-        let id = self.id;
-        // Proxies must not store or compress the stream, and nginx must not collect it in a buffer: events
-        // would come late, or all at the end.
-        let chunked = self.begin_stream(
-            "text/event-stream",
-            &[
-                ("Cache-Control", "no-cache, no-transform"),
-                ("X-Accel-Buffering", "no"),
-            ],
-        );
-        if let Some(chunked) = chunked {
-            let is_head = self
-                .reactor
-                .exchange(id)
-                .is_some_and(|exchange| exchange.is_head_request());
-            // The answer to a HEAD ends with its head, so there is no stream.
-            if is_head {
-                self.reactor.complete_reply(id);
-            } else {
-                self.reactor.begin_event_stream(id, chunked);
-            }
+        if !std::mem::replace(&mut self.is_answered, true) {
+            self.reactor.begin_event_stream_of(self.id);
         }
         EventStream {
             reactor: self.reactor,
-            id,
+            id: self.id,
         }
     }
 
@@ -245,15 +224,43 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
     ///
     /// The body is chunked. HTTP/1.0 has no chunks, so there it ends with the connection.
     /// Source: RFC 9112, sections 6.1 and 6.3.
-    pub fn stream(&mut self, content_type: &'static str) -> ConnId {
-        let id = self.id;
-        if self.begin_stream(content_type, &[]).is_some() {
-            // The time between two pieces is the application's; the write deadline watches the client.
-            self.reactor.clear_deadline(id);
-            self.reactor.pause_for_answer(id);
-            self.reactor.mark_opened(id);
+    pub fn stream(&mut self, content_type: impl Into<Cow<'static, str>>) -> ConnId {
+        self.begin_body(Reply::new(Status::OK).content_type(content_type), None)
+    }
+
+    /// Begins an answer whose body is sent piece by piece, with the status, the content type and the headers of
+    /// `head`; the body of `head` is the first piece. `reactor.send(id, ..)` sends each piece, and
+    /// `reactor.finish_body(id)` ends the body. [`Reactor::on_drain`] tells when the next piece has room.
+    ///
+    /// With a length the client sees how much is to come. A piece beyond it is refused as `Gone`. Without one
+    /// the body is chunked; for a client that speaks HTTP/1.0 it ends with the connection.
+    ///
+    /// ```
+    /// # use waterwheel::{Reactor, Reply, Sim, Status};
+    /// # let mut sim = Sim::new((), |reactor: &mut Reactor<()>| {
+    /// # reactor.http("0.0.0.0:80", |http| {
+    /// http.get("/part", |request| {
+    ///     let head = Reply::new(Status::PARTIAL_CONTENT)
+    ///         .content_type("application/octet-stream")
+    ///         .header("Content-Range", "bytes 0-9/4711");
+    ///     let id = request.begin_body(head, Some(10));
+    ///     request.reactor.send(id, "01234");
+    ///     request.reactor.send(id, "56789");
+    ///     request.reactor.finish_body(id)
+    /// });
+    /// # })
+    /// # });
+    /// # let client = sim.connect();
+    /// # client.write("GET /part HTTP/1.1\r\nHost: h\r\n\r\n");
+    /// # sim.settle();
+    /// # assert!(client.read_text().ends_with("Content-Length: 10\r\nContent-Range: bytes 0-9/4711\r\n\r\n0123456789"));
+    /// ```
+    pub fn begin_body(&mut self, head: impl Into<Reply>, length_bytes: Option<u64>) -> ConnId {
+        if !std::mem::replace(&mut self.is_answered, true) {
+            self.reactor
+                .begin_body_of(self.id, head.into(), length_bytes);
         }
-        id
+        self.id
     }
 
     /// Answers with the error that the route's callback has returned: an answer as it is, any other
@@ -279,32 +286,5 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
             // A streamed body, or an event stream.
             Some(Phase::Stream) | None => self.reactor.fail_by_error(self.id, &*error),
         }
-    }
-
-    /// Queues the head of an answer whose length is not known. Returns whether its body is chunked; `None` when
-    /// the request was answered before.
-    fn begin_stream(&mut self, content_type: &str, headers: &[(&str, &str)]) -> Option<bool> {
-        if std::mem::replace(&mut self.is_answered, true) {
-            return None;
-        }
-        let date = self.reactor.date();
-        let exchange = self.reactor.exchange(self.id)?;
-        let chunked = !exchange.is_http_10();
-        let extra = exchange.take_extra_headers();
-        exchange.begin_stream(chunked);
-        let head = ResponseHead {
-            status: Status::OK,
-            is_http_10: exchange.is_http_10(),
-            keep_alive: exchange.keeps_alive(),
-            date: &date,
-            content_type: Some(content_type),
-            length: None,
-            is_chunked: chunked,
-        };
-        let mut out = Vec::with_capacity(256);
-        let extra = extra.iter().map(|(name, value)| (*name, value.as_ref()));
-        head.encode(headers.iter().copied().chain(extra), &mut out);
-        self.reactor.queue_reply(self.id, &out);
-        Some(chunked)
     }
 }

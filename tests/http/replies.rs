@@ -39,7 +39,7 @@ fn a_header_that_would_split_the_answer_is_an_error() {
     ];
     for (name, value) in bad {
         assert!(
-            Reply::new(Status::OK).header(name, value).is_err(),
+            Reply::new(Status::OK).try_header(name, value).is_err(),
             "{name:?} {value:?}"
         );
         assert!(
@@ -54,7 +54,7 @@ fn a_header_that_would_split_the_answer_is_an_error() {
             });
             router.get("/", |request| {
                 let value = request.query("value").unwrap_or_default();
-                match Reply::new(Status::OK).header("X-Value", value) {
+                match Reply::new(Status::OK).try_header("X-Value", value) {
                     Ok(reply) => request.reply(reply.body("fine")),
                     Err(error) => request.reply((Status::BAD_REQUEST, error.to_string())),
                 }
@@ -120,7 +120,7 @@ fn a_content_type_among_the_headers_replaces_the_usual_one() {
             router.get("/:name", |request| {
                 let kind = format!("image/{}", request.param("name").unwrap_or_default());
                 let reply = Reply::new(Status::OK).header("content-TYPE", kind);
-                request.reply(reply.unwrap().body("x"))
+                request.reply(reply.body("x"))
             });
         })
     });
@@ -173,4 +173,55 @@ fn a_large_body_is_sent_whole_whoever_owns_it() {
             assert!(answered.body == if is_head { &[][..] } else { &body[..] });
         }
     }
+}
+
+#[test]
+fn an_answer_is_made_of_a_text_or_of_bytes() {
+    let mut sim = Sim::new((), |reactor| {
+        reactor.http("0.0.0.0:80", |router: &mut Router<()>| {
+            // A text that borrows from the request.
+            router.get("/hello/:name", |request| {
+                let name = request.param("name").unwrap_or_default();
+                request.reply(name)
+            });
+            router.get("/bytes", |request| request.reply(vec![1_u8, 2]));
+            router.get("/status", |request| {
+                request.reply((Status::CREATED, vec![1_u8, 2]))
+            });
+            router.get("/type/:type", |request| {
+                let kind = format!("image/{}", request.param("type").unwrap_or_default());
+                request.reply(Reply::from(vec![1_u8]).content_type(kind))
+            });
+            router.get("/header", |request| {
+                let reply = Reply::from("x").header("content-type", "a/b");
+                request.reply(reply.header("X-A", "1").header("X-B", 2.to_string()))
+            });
+        })
+    });
+    let text = "text/plain; charset=utf-8";
+    let cases: [(&str, u16, &str, &[u8]); 5] = [
+        ("/hello/Ada", 200, text, b"Ada"),
+        ("/bytes", 200, "application/octet-stream", &[1, 2]),
+        ("/status", 201, "application/octet-stream", &[1, 2]),
+        ("/type/png", 200, "image/png", &[1]),
+        ("/header", 200, "a/b", b"x"),
+    ];
+    for (path, status, content_type, body) in cases {
+        let answered = ask(&mut sim, &get(path));
+        assert_eq!(
+            (answered.status, answered.header("content-type")),
+            (status, Some(content_type)),
+            "{path}"
+        );
+        assert_eq!(answered.body, body, "{path}");
+    }
+    let answered = ask(&mut sim, &get("/header"));
+    assert_eq!(answered.header("x-a"), Some("1"));
+    assert_eq!(answered.header("x-b"), Some("2"));
+}
+
+#[test]
+#[should_panic(expected = "the header \"X-A\": \"a\\r\\nb\" cannot be sent")]
+fn a_constant_header_that_cannot_be_sent_is_a_mistake_of_the_program() {
+    let _ = Reply::from("x").header("X-A", "a\r\nb");
 }

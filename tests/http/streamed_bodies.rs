@@ -1,6 +1,6 @@
 //! Answers whose body is sent piece by piece.
 
-use waterwheel::{CloseCause, Router, Sent, Sim};
+use waterwheel::{CloseCause, ConnId, Reactor, Reply, Router, Sent, Sim, Status};
 
 use crate::support::{answer, answers, answers_to, get};
 use crate::{Notes, assert_same_when_cut, exchange, read_all, seconds};
@@ -209,4 +209,173 @@ fn an_http_connection_cannot_subscribe() {
         sim.settle();
         assert_eq!(stream.read_text(), "", "{path}");
     }
+}
+
+fn parts() -> Sim<Notes> {
+    Sim::new(Notes::default(), |reactor| {
+        reactor.http("0.0.0.0:80", |router: &mut Router<Notes>| {
+            router.get("/part", |request| {
+                let head = Reply::new(Status::PARTIAL_CONTENT)
+                    .content_type("a/b")
+                    .header("X-A", "1")
+                    .body("first ");
+                let id = request.begin_body(head, Some(12));
+                let sent = [
+                    request.reactor.send(id, "second"),
+                    request.reactor.send(id, "one more"),
+                    request.reactor.finish_body(id),
+                ];
+                request.state.sent.extend(sent);
+            });
+            router.get("/short", |request| {
+                let id = request.begin_body("first", Some(12));
+                let sent = request.reactor.finish_body(id);
+                request.state.sent.push(sent);
+            });
+            router.get("/empty", |request| {
+                let id = request.begin_body(Status::NO_CONTENT, None);
+                request.reactor.send(id, "not sent");
+                request.reactor.finish_body(id)
+            });
+            router.get("/later", |request| {
+                let responder = request.reply_later();
+                request
+                    .reactor
+                    .on_gone(responder, |cx, _| cx.state.note("gone"));
+                request.reactor.after(seconds(1), move |cx| {
+                    let sent = [
+                        cx.reactor
+                            .begin_body(responder, Reply::new(Status::OK), None),
+                        cx.reactor
+                            .begin_body(responder, Reply::new(Status::OK), None),
+                        cx.reactor.reply(responder, "late"),
+                        cx.reactor.send(responder.id(), "at last"),
+                        cx.reactor.finish_body(responder.id()),
+                    ];
+                    cx.state.sent.extend(sent);
+                });
+            });
+            router.get("/events", |request| {
+                let responder = request.reply_later();
+                request.reactor.after(seconds(1), move |cx| {
+                    assert!(cx.reactor.event_stream(responder).is_some());
+                    assert!(cx.reactor.event_stream(responder).is_none());
+                    cx.reactor.subscribe(responder.id(), "t")
+                });
+            });
+            router.get("/", |request| request.reply("hello"));
+        })
+    })
+}
+
+#[test]
+fn a_streamed_body_has_a_status_headers_and_a_length() {
+    let mut sim = parts();
+    let (bytes, closes) = exchange(&mut sim, &[(get("/part") + &get("/")).as_bytes()]);
+    let all = answers(&bytes);
+    assert_eq!((all.len(), closes), (2, false));
+    let part = &all[0];
+    assert_eq!((part.status, part.text()), (206, "first second"));
+    assert_eq!(part.header("content-length"), Some("12"));
+    assert_eq!(part.header("content-type"), Some("a/b"));
+    assert_eq!(part.header("x-a"), Some("1"));
+    assert_eq!(part.header("transfer-encoding"), None);
+    let expected = [Sent::Queued, Sent::Gone, Sent::Queued];
+    assert_eq!(
+        sim.state().sent,
+        expected,
+        "a piece beyond the length is refused"
+    );
+
+    let head = get("/part").replacen("GET", "HEAD", 1);
+    let (bytes, closes) = exchange(&mut sim, &[head.as_bytes()]);
+    let part = &answers_to(&["HEAD"], &bytes)[0];
+    assert_eq!((part.header("content-length"), closes), (Some("12"), false));
+
+    let (bytes, closes) = exchange(&mut sim, &[(get("/empty") + &get("/")).as_bytes()]);
+    let all = answers(&bytes);
+    assert_eq!((all.len(), all[0].status, closes), (2, 204, false));
+    assert_eq!(all[0].header("transfer-encoding"), None);
+}
+
+#[test]
+fn a_body_that_is_shorter_than_its_length_ends_the_connection() {
+    let mut sim = parts();
+    let (bytes, closes) = exchange(&mut sim, &[(get("/short") + &get("/")).as_bytes()]);
+    let answered = answer(&bytes);
+    assert_eq!((answered.is_whole, closes), (false, true));
+    assert_eq!(sim.state().sent, [Sent::Gone]);
+}
+
+#[test]
+fn a_stream_begins_in_a_later_event() {
+    let mut sim = parts();
+    let client = sim.connect();
+    client.write(get("/later") + &get("/"));
+    sim.advance(seconds(2));
+    let all = answers(&client.read());
+    assert_eq!(all[0].text(), "at last");
+    assert_eq!(all[1].text(), "hello");
+    use Sent::{Gone, Queued};
+    assert_eq!(sim.state().sent, [Queued, Gone, Gone, Queued, Queued]);
+    client.close();
+    sim.settle();
+    assert!(sim.state().lines.is_empty(), "{:?}", sim.state().lines);
+
+    let client = sim.connect();
+    client.write(get("/events"));
+    sim.advance(seconds(2));
+    let head = client.read_text();
+    assert!(
+        head.contains("\r\nContent-Type: text/event-stream\r\n"),
+        "{head}"
+    );
+    assert_eq!(sim.reactor().publish("t", "news").delivered, 1);
+    sim.settle();
+    assert!(client.read_text().contains("data: news\n"));
+    // The end of the client is heard: reading goes on.
+    client.close();
+    sim.settle();
+    assert_eq!(sim.reactor().connection_count(), 0);
+}
+
+// A download once needed a timer that asked `queued_bytes` each millisecond.
+#[test]
+fn on_drain_tells_when_the_next_piece_has_room() {
+    fn send_more(reactor: &mut Reactor<usize>, id: ConnId, mut pieces: u32) {
+        while 0 < pieces && reactor.has_room(id) {
+            reactor.send(id, vec![b'x'; 10_000]);
+            pieces -= 1;
+        }
+        if pieces == 0 {
+            reactor.finish_body(id);
+            return;
+        }
+        reactor.on_drain(id, move |cx| {
+            *cx.state += 1;
+            send_more(cx.reactor, id, pieces);
+        });
+    }
+    let mut sim = Sim::new(0, |reactor: &mut Reactor<usize>| {
+        reactor.http("0.0.0.0:80", |router| {
+            router.get("/", |request| {
+                let id = request.begin_body(Reply::new(Status::OK), Some(2_000_000));
+                // Below the mark, it is called in the next turn.
+                request
+                    .reactor
+                    .on_drain(id, move |cx| send_more(cx.reactor, id, 200));
+            });
+        })
+    });
+    let client = sim.connect();
+    client.write(get("/"));
+    sim.settle();
+    // The client does not read, so the rest is not produced.
+    let before = *sim.state();
+    sim.advance(seconds(1));
+    assert_eq!(*sim.state(), before);
+    let answered = answer(&read_all(&mut sim, &client));
+    assert_eq!((answered.is_whole, answered.body.len()), (true, 2_000_000));
+    assert!(before + 5 < *sim.state());
+    assert!(!client.is_closed());
 }

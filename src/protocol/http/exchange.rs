@@ -14,6 +14,7 @@
 //! Source: RFC 9112, sections 9.3 and 9.3.2.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 
 use super::body::BodyDecoder;
 use super::deferred::{Accept, Deferred};
@@ -28,6 +29,17 @@ use super::status::Status;
 /// Headers that are added to an answer. Their values are constants, or were parsed as values of headers, so
 /// they cannot end a line.
 pub type ExtraHeaders = Vec<(&'static str, Cow<'static, str>)>;
+
+/// The length of a body that is sent piece by piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyLength {
+    /// It is not known: the body is sent in chunks.
+    Chunked,
+    /// It is not known, and the client knows no chunks: the body ends with the connection.
+    UntilEnd,
+    /// So many bytes.
+    Known(u64),
+}
 
 /// The step that comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,8 +66,10 @@ pub struct Exchange {
     leaves_body: bool,
     is_http_10: bool,
     is_head_request: bool,
-    /// The streamed body is chunked; otherwise it ends with the connection.
-    is_chunked: bool,
+    /// The length of the streamed body, and how many bytes of a known length are to come. A `Cell`, because
+    /// encoding a message leaves the protocol of a connection as it is in all other cases.
+    length: BodyLength,
+    left_bytes: Cell<u64>,
     /// How many requests have begun; also the name of the one that is being handled.
     request_count: u32,
     requests_max: u32,
@@ -78,7 +92,8 @@ impl Exchange {
             leaves_body: false,
             is_http_10: false,
             is_head_request: false,
-            is_chunked: false,
+            length: BodyLength::Chunked,
+            left_bytes: Cell::new(0),
             request_count: 0,
             requests_max,
             head: Vec::new(),
@@ -136,11 +151,17 @@ impl Exchange {
 
     // ── what the application orders ──────────────────────────────────────────────────────────
 
-    /// Begins a streamed answer, whose head was sent. Without chunks the connection ends after it.
-    pub fn begin_stream(&mut self, is_chunked: bool) {
+    /// Begins a streamed answer with this status, whose head is sent next. A status without a body, such
+    /// as 204, is followed by none, whatever is sent.
+    pub fn begin_stream(&mut self, length: BodyLength, status: Status) {
         self.phase = Phase::Stream;
-        self.is_chunked = is_chunked;
-        self.keep_alive = self.keeps_alive() && is_chunked;
+        self.length = length;
+        self.left_bytes.set(match length {
+            BodyLength::Known(bytes) => bytes,
+            BodyLength::Chunked | BodyLength::UntilEnd => 0,
+        });
+        self.is_head_request = self.is_head_request || !status.has_body();
+        self.keep_alive = self.keeps_alive() && length != BodyLength::UntilEnd;
     }
 
     /// Completes the answer. Returns whether another request may follow.
@@ -219,16 +240,24 @@ impl Exchange {
 
     // ── what goes out ────────────────────────────────────────────────────────────────────────
 
-    /// Appends a piece of a streamed body. Returns `false` when no streamed body is under way.
+    /// Appends a piece of a streamed body. Returns `false` when no streamed body is under way, or when the
+    /// piece is longer than what is left of a known length.
     pub fn encode_body(&self, bytes: &[u8], out: &mut Vec<u8>) -> bool {
         if self.phase != Phase::Stream {
             return false;
         }
         // An empty chunk would be the last.
-        if !bytes.is_empty() && !self.is_head_request {
-            if self.is_chunked {
-                encode_chunk(bytes, out);
-            } else {
+        if bytes.is_empty() || self.is_head_request {
+            return true;
+        }
+        match self.length {
+            BodyLength::Chunked => encode_chunk(bytes, out),
+            BodyLength::UntilEnd => out.extend_from_slice(bytes),
+            BodyLength::Known(_) => {
+                let Some(left) = self.left_bytes.get().checked_sub(bytes.len() as u64) else {
+                    return false;
+                };
+                self.left_bytes.set(left);
                 out.extend_from_slice(bytes);
             }
         }
@@ -237,7 +266,8 @@ impl Exchange {
 
     /// Appends the end of a streamed body, where it is chunked.
     pub fn encode_end(&self, out: &mut Vec<u8>) {
-        if self.phase == Phase::Stream && self.is_chunked && !self.is_head_request {
+        let is_chunked = self.length == BodyLength::Chunked;
+        if self.phase == Phase::Stream && is_chunked && !self.is_head_request {
             encode_last_chunk(out);
         }
     }
@@ -299,6 +329,14 @@ impl Exchange {
     /// Whether an answer is owed or under way.
     pub fn is_busy(&self) -> bool {
         matches!(self.phase, Phase::Body | Phase::Reply | Phase::Stream)
+    }
+
+    /// How many bytes of a streamed body of known length were not sent.
+    pub fn missing_bytes(&self) -> u64 {
+        match self.is_head_request {
+            true => 0,
+            false => self.left_bytes.get(),
+        }
     }
 
     /// Whether the connection stays open after the answer.
@@ -387,7 +425,7 @@ mod tests {
                 Phase::Reply => begin_request(&mut exchange),
                 Phase::Stream => {
                     begin_request(&mut exchange);
-                    exchange.begin_stream(true);
+                    exchange.begin_stream(BodyLength::Chunked, Status::OK);
                 }
                 Phase::End => unreachable!(),
             }

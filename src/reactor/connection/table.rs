@@ -812,13 +812,25 @@ impl Table {
         connection.reading.pause(reason);
         // A proxy pauses its source while its sink has bytes queued, and resumes in `on_drain`. If
         // this queue is between the two marks, `on_drain` must come all the same.
-        let low_bytes = connection.options(rooms).queue_low_bytes;
-        let queued_bytes = rooms.outbox.queued_bytes(id, &connection.output);
-        if reason == Pause::Application && low_bytes < queued_bytes {
-            connection.output.watch_low_mark();
-            // Corked bytes may leave without a queue: the flush at the end of the turn asks in any case.
-            rooms.outbox.mark_dirty(id, &mut connection.output);
+        if reason == Pause::Application {
+            self.watch_low_mark(id);
         }
+    }
+
+    /// Has `on_drain` called when the queue of an open connection comes to its low watermark, also if it
+    /// was never above the high one. Returns `false` when it is not above the low one now.
+    pub(crate) fn watch_low_mark(&mut self, id: ConnId) -> bool {
+        let Some((connection, rooms)) = self.split_open(id) else {
+            return false;
+        };
+        let low_bytes = connection.options(rooms).queue_low_bytes;
+        if rooms.outbox.queued_bytes(id, &connection.output) <= low_bytes {
+            return false;
+        }
+        connection.output.watch_low_mark();
+        // Corked bytes may leave without a queue: the flush at the end of the turn asks in any case.
+        rooms.outbox.mark_dirty(id, &mut connection.output);
+        true
     }
 
     /// Removes a reason not to read. Lists the connection, because its input may have come while it

@@ -1,0 +1,174 @@
+//! Answers that stay open: bodies that are sent piece by piece, and event streams.
+//!
+//! Each begins with a head, in the callback of the route or in a later event. The length of a body may be
+//! known; otherwise it is chunked, or ends with the connection for a client that speaks HTTP/1.0.
+//!
+//! Source: RFC 9112, sections 6.1 to 6.3.
+
+use crate::protocol::http::{BodyLength, Phase, ResponseHead, Status};
+use crate::reactor::close::{Close, CloseCause, Sent};
+use crate::reactor::id::ConnId;
+use crate::reactor::reactor::Reactor;
+
+use super::event_stream::EventStream;
+use super::reply::{Reply, Responder};
+
+/// The content type and the headers of an event stream. Proxies must not store or compress the stream, and
+/// nginx must not collect it in a buffer: events would come late, or all at the end.
+const EVENT_STREAM: &str = "text/event-stream";
+const EVENT_STREAM_HEADERS: [(&str, &str); 2] = [
+    ("Cache-Control", "no-cache, no-transform"),
+    ("X-Accel-Buffering", "no"),
+];
+
+/// # Answer
+impl<S: 'static> Reactor<S> {
+    /// Begins the answer to a request that was taken with
+    /// [`Request::reply_later`](crate::Request::reply_later), as
+    /// [`Request::begin_body`](crate::Request::begin_body) does in the callback of the route. The pieces are
+    /// sent to [`Responder::id`].
+    ///
+    /// `Gone` when the client is gone, or when the request was answered before.
+    pub fn begin_body(
+        &mut self,
+        responder: Responder,
+        head: impl Into<Reply>,
+        length_bytes: Option<u64>,
+    ) -> Sent {
+        if !self.is_pending(responder) {
+            return Sent::Gone;
+        }
+        self.begin_body_of(responder.id, head.into(), length_bytes);
+        Sent::Queued
+    }
+
+    /// Answers a request that was taken with [`Request::reply_later`](crate::Request::reply_later) with an event
+    /// stream. `None` when the client is gone, when the request was answered before, and after the answer to
+    /// a HEAD, which has no stream.
+    pub fn event_stream(&mut self, responder: Responder) -> Option<EventStream<'_, S>> {
+        if !self.is_pending(responder) {
+            return None;
+        }
+        self.resume_after_answer(responder.id);
+        let has_begun = self.begin_event_stream_of(responder.id);
+        has_begun.then_some(EventStream {
+            reactor: self,
+            id: responder.id,
+        })
+    }
+
+    /// Ends a body that was sent piece by piece. `Gone` when the connection has no such body under way.
+    ///
+    /// If its length was announced and bytes are missing, the connection ends, so that the client does not
+    /// take the body for whole, and the error is logged.
+    pub fn finish_body(&mut self, id: ConnId) -> Sent {
+        let mut out = Vec::new();
+        let missing_bytes = match self.exchange(id) {
+            Some(exchange) if exchange.phase() == Phase::Stream => {
+                exchange.encode_end(&mut out);
+                exchange.missing_bytes()
+            }
+            _ => return Sent::Gone,
+        };
+        self.drop_on_drain(id);
+        if missing_bytes != 0 {
+            log::error!("conn {id}: the body was finished {missing_bytes} bytes before its end");
+            self.finish(id, Close::new(CloseCause::Local), true);
+            return Sent::Gone;
+        }
+        if !out.is_empty() {
+            self.queue_reply(id, &out);
+        }
+        self.complete_reply(id);
+        Sent::Queued
+    }
+
+    // ── for requests ─────────────────────────────────────────────────────────────────────────
+
+    /// Queues the head of a body that is sent piece by piece, and the body of `reply` as the first piece.
+    pub(crate) fn begin_body_of(&mut self, id: ConnId, reply: Reply, length_bytes: Option<u64>) {
+        if reply.status.is_informational() {
+            return self.send_reply(id, reply);
+        }
+        let content_type = reply.content_type_of_body().to_owned();
+        let head = StreamHead {
+            reply: &reply,
+            content_type: &content_type,
+            fixed_headers: &[],
+            length_bytes,
+        };
+        if self.begin_stream(id, head).is_none() {
+            return;
+        }
+        // The time between two pieces is the application's; the write deadline watches the client.
+        self.clear_deadline(id);
+        self.pause_for_answer(id);
+        self.mark_opened(id);
+        if !reply.body.is_empty() {
+            self.send(id, reply.body.as_ref());
+        }
+    }
+
+    /// Answers with an event stream. Returns `false` when there is none: the answer to a HEAD ends with its
+    /// head.
+    pub(crate) fn begin_event_stream_of(&mut self, id: ConnId) -> bool {
+        let head = StreamHead {
+            reply: &Reply::new(Status::OK),
+            content_type: EVENT_STREAM,
+            fixed_headers: &EVENT_STREAM_HEADERS,
+            length_bytes: None,
+        };
+        let Some(chunked) = self.begin_stream(id, head) else {
+            return false;
+        };
+        let exchange = self.exchange(id);
+        if exchange.is_some_and(|exchange| exchange.is_head_request()) {
+            self.complete_reply(id);
+            return false;
+        }
+        self.begin_event_stream(id, chunked);
+        true
+    }
+
+    /// Queues the head of an answer that stays open. Returns whether its body is chunked; `None` when the
+    /// connection is closing.
+    fn begin_stream(&mut self, id: ConnId, stream: StreamHead<'_>) -> Option<bool> {
+        self.drop_on_gone(id);
+        let date = self.date();
+        let exchange = self.exchange(id)?;
+        let status = stream.reply.status;
+        let length = match stream.length_bytes {
+            Some(bytes) => BodyLength::Known(bytes),
+            None if exchange.is_http_10() => BodyLength::UntilEnd,
+            None => BodyLength::Chunked,
+        };
+        let is_chunked = length == BodyLength::Chunked;
+        let extra = exchange.take_extra_headers();
+        exchange.begin_stream(length, status);
+        let head = ResponseHead {
+            status,
+            is_http_10: exchange.is_http_10(),
+            keep_alive: exchange.keeps_alive(),
+            date: &date,
+            content_type: Some(stream.content_type),
+            length: stream.length_bytes,
+            is_chunked: is_chunked && status.has_body(),
+        };
+        let mut out = Vec::with_capacity(256);
+        let fixed = stream.fixed_headers.iter().copied();
+        let own = stream.reply.headers.iter();
+        let own = own.map(|(name, value)| (name.as_ref(), value.as_str()));
+        let extra = extra.iter().map(|(name, value)| (*name, value.as_ref()));
+        head.encode(fixed.chain(own).chain(extra), &mut out);
+        self.queue_reply(id, &out);
+        Some(is_chunked)
+    }
+}
+
+/// The head of an answer that stays open.
+struct StreamHead<'r> {
+    reply: &'r Reply,
+    content_type: &'r str,
+    fixed_headers: &'r [(&'static str, &'static str)],
+    length_bytes: Option<u64>,
+}
