@@ -690,8 +690,9 @@ fn find_route<'h, S>(
     // A WebSocket route for a request that is no upgrade. It is taken only if no other route fits, so that
     // a page and a WebSocket can share a path.
     let mut without_upgrade = None;
+    let is_encoded = head.path().contains('%');
     for (index, route) in routes.iter().enumerate() {
-        let Some(parameters) = route.pattern.matches(head.path()) else {
+        let Some(parameters) = route.pattern.matches(head.path(), is_encoded) else {
             continue;
         };
         match &route.endpoint {
