@@ -37,22 +37,24 @@ impl ResponseHead<'_> {
         push_decimal(self.status.code().into(), out);
         out.push(b' ');
         out.extend_from_slice(self.status.reason().as_bytes());
-        put_header("Date", self.date, out);
+        out.extend_from_slice(b"\r\nDate: ");
+        out.extend_from_slice(self.date);
         let is_safe = |value: &&str| is_value(value.as_bytes());
         if let Some(content_type) = self.content_type.filter(is_safe) {
-            put_header("Content-Type", content_type.as_bytes(), out);
+            out.extend_from_slice(b"\r\nContent-Type: ");
+            out.extend_from_slice(content_type.as_bytes());
         }
         match self.length {
-            _ if self.is_chunked => put_header("Transfer-Encoding", b"chunked", out),
+            _ if self.is_chunked => out.extend_from_slice(b"\r\nTransfer-Encoding: chunked"),
             Some(length) if self.status.has_body() => {
-                put_header("Content-Length", b"", out);
+                out.extend_from_slice(b"\r\nContent-Length: ");
                 push_decimal(length, out);
             }
             Some(_) | None => {}
         }
         match (self.keep_alive, self.is_http_10) {
-            (false, _) => put_header("Connection", b"close", out),
-            (true, true) => put_header("Connection", b"keep-alive", out),
+            (false, _) => out.extend_from_slice(b"\r\nConnection: close"),
+            (true, true) => out.extend_from_slice(b"\r\nConnection: keep-alive"),
             (true, false) => {}
         }
         for (name, value) in headers.filter(|(name, value)| is_header(name, value)) {
