@@ -9,6 +9,7 @@ use std::fmt;
 
 use crate::protocol::digits::push_decimal;
 use crate::protocol::http::{Status, form};
+use crate::protocol::split::split_once;
 use crate::pubsub::{self, Event};
 use crate::reactor::reactor::Reactor;
 use crate::reactor::remote::ReactorEnded;
@@ -221,8 +222,8 @@ fn publication<'i, S: 'static>(
         return bad("a message has one event name\n".into());
     }
     let is_json = request.header("content-type").is_some_and(|value| {
-        let kind = value.split(';').next().unwrap_or_default().trim();
-        kind.eq_ignore_ascii_case("application/json")
+        let kind = split_once(value, b';').map_or(value, |(kind, _)| kind);
+        kind.trim().eq_ignore_ascii_case("application/json")
     });
     event = if is_json {
         if let Err(error) = json::check(text) {
@@ -244,7 +245,8 @@ fn targets<'i, S: 'static>(
     request: &Request<'_, 'i, S>,
     access: &Access,
 ) -> Result<Parameters<'i>, Reply> {
-    if !access.allows(access::token_of(request).as_deref()) {
+    // Where anyone may publish, the request is not searched for a token.
+    if !access.allows(None) && !access.allows(access::token_of(request).as_deref()) {
         return Err(access::unauthorized("publishing"));
     }
     let bad = |why: String| Err(Reply::from((Status::BAD_REQUEST, why)));
