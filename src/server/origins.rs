@@ -2,6 +2,7 @@
 //!
 //! Sources: RFC 6455, section 10.2; Fetch, "CORS protocol".
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::protocol::http::{ExtraHeaders, RequestHead, Status};
@@ -104,22 +105,22 @@ impl OriginCheck {
             }
             return Err((Status::FORBIDDEN, "this origin is not allowed\n").into());
         }
-        let mut headers = Vec::new();
-        match (&self.origins, origin) {
+        // In each answer, also to a request without an origin: such an answer has no
+        // `Access-Control-Allow-Origin`, and a cache must not give it to a page that needs one.
+        let vary = ("Vary", Cow::Borrowed("Origin"));
+        Ok(match (&self.origins, origin) {
             // `*` and not the origin itself: a cache can give such an answer to all pages, and browsers do not
             // accept it for requests with cookies.
-            (Origins::Any, Some(_)) => headers.push(("Access-Control-Allow-Origin", "*".into())),
-            (Origins::Any, None) => {}
-            (Origins::Listed { .. }, origin) => {
-                // Also in the answer to a request without an origin: that answer has no
-                // `Access-Control-Allow-Origin`, and a cache must not give it to a page that needs one.
-                headers.push(("Vary", "Origin".into()));
-                if let Some(origin) = origin {
-                    headers.push(("Access-Control-Allow-Origin", origin.to_owned().into()));
-                }
+            (Origins::Any, Some(_)) => vec![("Access-Control-Allow-Origin", "*".into())],
+            (Origins::Any, None) => Vec::new(),
+            (Origins::Listed { .. }, None) => vec![vary],
+            (Origins::Listed { .. }, Some(origin)) => {
+                vec![
+                    vary,
+                    ("Access-Control-Allow-Origin", origin.to_owned().into()),
+                ]
             }
-        }
-        Ok(headers)
+        })
     }
 }
 
