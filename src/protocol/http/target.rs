@@ -107,16 +107,17 @@ pub(super) fn is_host(text: &str) -> bool {
                 && port.strip_prefix(':').map_or(port.is_empty(), is_port)
         });
     }
-    let (name, port) = split_once(text, b':').unwrap_or((text, ""));
-    is_registered_name(name.as_bytes()) && is_port(port)
+    let (name, rest) = text.split_at(registered_name_bytes(text.as_bytes()));
+    !name.is_empty() && (rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port))
 }
 
 fn is_port(port: &str) -> bool {
     port.is_empty() || parse_decimal(port.as_bytes()).is_some_and(|port| port <= u16::MAX.into())
 }
 
-fn is_registered_name(name: &[u8]) -> bool {
-    let mut rest = name;
+/// The length of the registered name at the front of `text`.
+fn registered_name_bytes(text: &[u8]) -> usize {
+    let mut rest = text;
     while let [first, after @ ..] = rest {
         rest = match after {
             _ if NAME_BYTES[usize::from(*first)] => after,
@@ -125,10 +126,10 @@ fn is_registered_name(name: &[u8]) -> bool {
             {
                 after
             }
-            _ => return false,
+            _ => break,
         };
     }
-    !name.is_empty()
+    text.len() - rest.len()
 }
 
 /// For each byte, whether a registered name may have it as it is: unreserved characters and
