@@ -86,15 +86,20 @@ impl<S: 'static> Publisher<S> {
         request: &mut Request<'_, '_, S>,
         topics: &[Cow<'_, str>],
         event: &Event<'_>,
-        reply: fn(Result<Vec<Published>, PublishError>) -> Reply,
+        reply: fn(Result<&[Published], PublishError>) -> Reply,
     ) {
         let seat = match &self.engine {
             Engine::Local => {
-                let published = topics
-                    .iter()
-                    .map(|topic| request.reactor.publish(topic, event.clone()))
-                    .collect();
-                request.reply(reply(Ok(published)));
+                let mut publish = |topic: &Cow<'_, str>| {
+                    let event = event.clone();
+                    request.reactor.publish(topic, event)
+                };
+                let answer = match topics {
+                    // Most requests name one topic, whose outcome needs no list on the heap.
+                    [topic] => reply(Ok(&[publish(topic)])),
+                    _ => reply(Ok(&topics.iter().map(publish).collect::<Vec<_>>())),
+                };
+                request.reply(answer);
                 return;
             }
             Engine::Group(seat) => seat,
@@ -104,7 +109,7 @@ impl<S: 'static> Publisher<S> {
             let topic_count = outcomes.len();
             let published: Vec<_> = outcomes.into_iter().flatten().collect();
             let outcome = if published.len() == topic_count {
-                Ok(published)
+                Ok(&published[..])
             } else {
                 Err(PublishError::ReactorEnded {
                     published_count: published.len(),
@@ -268,7 +273,6 @@ fn targets<'i, S: 'static>(
 }
 
 /// The parameters of a publication.
-#[derive(Default)]
 struct Parameters<'i> {
     topics: Vec<Cow<'i, str>>,
     event_names: Vec<Cow<'i, str>>,
@@ -283,7 +287,11 @@ struct NotUtf8;
 ///
 /// [`NotUtf8`]. A topic that was left out for this would not get the message, in silence.
 fn parameters(query: &str) -> Result<Parameters<'_>, NotUtf8> {
-    let mut parameters = Parameters::default();
+    let mut parameters = Parameters {
+        // Most requests name one topic, and no event.
+        topics: Vec::with_capacity(1),
+        event_names: Vec::new(),
+    };
     for pair in form::try_pairs(query) {
         let (name, value) = pair.ok_or(NotUtf8)?;
         match &*name {
@@ -304,7 +312,7 @@ fn push_object(published: &Published, json: &mut Vec<u8>) {
     json.push(b'}');
 }
 
-fn reply_with_one(outcome: Result<Vec<Published>, PublishError>) -> Reply {
+fn reply_with_one(outcome: Result<&[Published], PublishError>) -> Reply {
     reply_with(outcome, |published, json| {
         for published in published {
             push_object(published, json);
@@ -312,7 +320,7 @@ fn reply_with_one(outcome: Result<Vec<Published>, PublishError>) -> Reply {
     })
 }
 
-fn reply_with_list(outcome: Result<Vec<Published>, PublishError>) -> Reply {
+fn reply_with_list(outcome: Result<&[Published], PublishError>) -> Reply {
     reply_with(outcome, |published, json| {
         json.push(b'[');
         for (index, published) in published.iter().enumerate() {
@@ -326,13 +334,13 @@ fn reply_with_list(outcome: Result<Vec<Published>, PublishError>) -> Reply {
 }
 
 fn reply_with(
-    outcome: Result<Vec<Published>, PublishError>,
+    outcome: Result<&[Published], PublishError>,
     push_json: impl FnOnce(&[Published], &mut Vec<u8>),
 ) -> Reply {
     match outcome {
         Ok(published) => {
             let mut json = Vec::with_capacity(64 * published.len());
-            push_json(&published, &mut json);
+            push_json(published, &mut json);
             json.push(b'\n');
             Reply::new(Status::OK)
                 .content_type("application/json")
