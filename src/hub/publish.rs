@@ -9,7 +9,6 @@ use std::fmt;
 
 use crate::protocol::digits::push_decimal;
 use crate::protocol::http::{Status, form};
-use crate::protocol::split::split_once;
 use crate::pubsub::{self, Event};
 use crate::reactor::reactor::Reactor;
 use crate::reactor::remote::ReactorEnded;
@@ -226,11 +225,8 @@ fn publication<'i, S: 'static>(
     if event_names.next().is_some() {
         return bad("a message has one event name\n".into());
     }
-    let is_json = request.header("content-type").is_some_and(|value| {
-        let kind = split_once(value, b';').map_or(value, |(kind, _)| kind);
-        kind.trim().eq_ignore_ascii_case("application/json")
-    });
-    event = if is_json {
+    let media_type = request.headers().first_bytes("content-type");
+    event = if media_type.is_some_and(is_json) {
         if let Err(error) = json::check(text) {
             return bad(format!("the message is not JSON: {error}\n"));
         }
@@ -270,6 +266,12 @@ fn targets<'i, S: 'static>(
         }
     }
     Ok(parameters)
+}
+
+/// Whether this is the media type of JSON, with any parameters.
+fn is_json(media_type: &[u8]) -> bool {
+    let kind = media_type.split(|byte| *byte == b';').next();
+    kind.is_some_and(|kind| kind.trim_ascii().eq_ignore_ascii_case(b"application/json"))
 }
 
 /// The parameters of a publication.

@@ -47,10 +47,15 @@ impl<'h> Headers<'h> {
     /// A value that is not UTF-8 is returned as `"\u{FFFD}"`, so that a check which lets a request
     /// without this header pass does not treat it as absent. [`iter`](Self::iter) has its bytes.
     pub fn first(self, name: &str) -> Option<&'h str> {
+        self.first_bytes(name).map(text)
+    }
+
+    /// The value of the first line with a name, as it was received, without the space around it.
+    pub fn first_bytes(self, name: &str) -> Option<&'h [u8]> {
         self.0
             .iter()
             .find(|line| line.name.eq_ignore_ascii_case(name))
-            .map(|line| text(line.value))
+            .map(|line| line.value)
     }
 
     /// The values of all lines with a name; see [`first`](Self::first).
@@ -196,6 +201,7 @@ mod tests {
         let lines = lines();
         let headers = Headers(&lines);
         assert_eq!(headers.first("x-latin"), Some("\u{FFFD}"));
+        assert_eq!(headers.first_bytes("x-latin"), Some(&b"caf\xe9"[..]));
         assert!(headers.contains("x-latin"));
     }
 
