@@ -155,7 +155,8 @@ pub struct Config {
     /// (`SO_REUSEPORT`; Unix only). Off by default, because a second program on the port by mistake
     /// would take half of the clients without an error.
     pub reuse_port: bool,
-    /// Time for which accepting pauses when the process is out of file descriptors (EMFILE). 500 ms
+    /// Time for which accepting pauses when the process is out of file descriptors (EMFILE), or when every
+    /// attempt of a turn fails. 500 ms
     /// by default; not zero.
     pub accept_backoff: Duration,
     /// Limits of HTTP heads and bodies. `head_bytes_max` is at least 1, and less than

@@ -204,6 +204,7 @@ impl<S: 'static> Running<S> {
     /// new clients must not keep those that are connected waiting.
     fn accept(&mut self, index: u32) {
         self.reactor.table.begin_accept(index);
+        let mut only_fails = false;
         for count in 0..self.reactor.config.accepts_per_turn {
             if self.reactor.is_stopped {
                 return;
@@ -234,6 +235,7 @@ impl<S: 'static> Running<S> {
             });
             match inserted {
                 Ok((id, peer)) => {
+                    only_fails = false;
                     self.reactor.keep_peer(id, peer);
                     let table = &mut self.reactor.table;
                     table.stats_mut().accepted += 1;
@@ -256,8 +258,17 @@ impl<S: 'static> Running<S> {
                 }
                 // One connection went away while it waited (ECONNABORTED), or could not be
                 // registered with the poll. The next one may be fine.
-                Err(error) => log::debug!("a connection was not accepted: {error}"),
+                Err(error) => {
+                    only_fails |= count == 0 && error.kind() != io::ErrorKind::ConnectionAborted;
+                    log::debug!("a connection was not accepted: {error}");
+                }
             }
+        }
+        // An error that stays would keep the loop busy for ever.
+        if only_fails {
+            return self
+                .reactor
+                .pause_accepting(index, "every attempt fails", true);
         }
         // More clients may wait, and their edge has been used up.
         self.reactor.table.accept_again(index);
@@ -302,8 +313,9 @@ mod tests {
 
     use super::*;
     use crate::protocol::websocket::{Message, encode_message};
+    use crate::reactor::EventLoop;
     use crate::reactor::budget::PACE_MAX;
-    use crate::reactor::config::Overflow;
+    use crate::reactor::config::{Config, Overflow};
     use crate::reactor::sim::Sim;
     use crate::reactor::time::clock::nanos;
 
@@ -352,6 +364,24 @@ mod tests {
         assert!(client.is_closed());
         let connection = sim.reactor().table.connection(ids[0]).unwrap();
         assert!(!connection.reading().has_unconsumed());
+    }
+
+    // The error comes again with each call, and no connection leaves the backlog.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_listener_that_only_fails_pauses_instead_of_spinning() {
+        let mut event_loop = EventLoop::new(Config::default(), ()).unwrap();
+        let listening = event_loop.reactor().stream("127.0.0.1:0", |_| {});
+        let id = listening.unwrap();
+        let listener = event_loop.reactor().table.listener_mut(id.0.index).unwrap();
+        listener.shut_down();
+        // The kernel reports the listener, and accepting is invalid.
+        while event_loop.reactor().stats().accept_pauses == 0 {
+            event_loop.turn(None).unwrap();
+        }
+        event_loop.turn(Some(Duration::ZERO)).unwrap();
+        assert_ne!(event_loop.next_wakeup(), Some(Duration::ZERO));
+        assert_eq!(event_loop.reactor().stats().accept_pauses, 1);
     }
 
     /// How many messages are delivered in each turn. Two clients have sent twelve messages each,

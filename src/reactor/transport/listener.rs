@@ -173,6 +173,15 @@ impl Listener {
         Ok(accepted)
     }
 
+    /// Has the kernel refuse every `accept` from now on.
+    #[cfg(all(test, unix))]
+    pub(crate) fn shut_down(&self) {
+        if let Acceptor::Tcp(listener) = &self.acceptor {
+            let socket = socket2::SockRef::from(listener);
+            socket.shutdown(std::net::Shutdown::Both).unwrap();
+        }
+    }
+
     /// Has polls report that connections wait. There is no registry in a simulation.
     pub(crate) fn register(&mut self, registry: Option<&Registry>, token: Token) -> io::Result<()> {
         match (&mut self.acceptor, registry) {
