@@ -159,6 +159,10 @@ pub struct Config {
     /// attempt of a turn fails. 500 ms
     /// by default; not zero.
     pub accept_backoff: Duration,
+    /// Time for which a TCP peer may leave sent bytes unacknowledged, or its window closed, before the kernel
+    /// ends the connection (`TCP_USER_TIMEOUT`; Linux only). Without it the kernel goes on sending to a peer
+    /// that has vanished for some 15 minutes. 2 minutes by default; `None` for the kernel's own; not zero.
+    pub unacknowledged_timeout: Option<Duration>,
     /// Limits of HTTP heads and bodies. `head_bytes_max` is at least 1, and less than
     /// `read_buffer_bytes`.
     pub http: http::Limits,
@@ -321,6 +325,9 @@ impl Config {
         not_zero("keep_alive_timeout", self.keep_alive_timeout)?;
         not_zero("connect_timeout", self.connect_timeout)?;
         not_zero("accept_backoff", self.accept_backoff)?;
+        if let Some(timeout) = self.unacknowledged_timeout {
+            not_zero("unacknowledged_timeout", timeout)?;
+        }
         Ok(Config {
             options: self.options.checked()?,
             ..self
@@ -349,6 +356,7 @@ impl Default for Config {
             listen_backlog: 4096,
             reuse_port: false,
             accept_backoff: Duration::from_millis(500),
+            unacknowledged_timeout: Some(Duration::from_secs(120)),
             http: http::Limits::default(),
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),

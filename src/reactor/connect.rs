@@ -245,6 +245,12 @@ impl<S: 'static> Reactor<S> {
             // Nagle's algorithm would keep a small message back until the one before it is
             // acknowledged. Where this fails, small messages wait a little.
             let _ = stream.set_nodelay(true);
+            // Where this fails, a server that has vanished is noticed later.
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            if self.config.unacknowledged_timeout.is_some() {
+                let _ = socket2::SockRef::from(stream)
+                    .set_tcp_user_timeout(self.config.unacknowledged_timeout);
+            }
         }
         match self.table.adopt_transport(id, transport) {
             Ok(is_open) => is_open.then_some(id),

@@ -311,6 +311,11 @@ fn bind_one(address: SocketAddr, config: &Config) -> io::Result<mio::net::TcpLis
         socket.set_reuse_port(true)?;
     }
     socket.set_tcp_nodelay(true)?;
+    // Accepted sockets inherit it.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if config.unacknowledged_timeout.is_some() {
+        socket.set_tcp_user_timeout(config.unacknowledged_timeout)?;
+    }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(config.listen_backlog.min(i32::MAX as u32) as i32)?;
@@ -370,4 +375,39 @@ pub(crate) fn is_exhausted(error: &io::Error) -> bool {
         error.raw_os_error(),
         Some(EMFILE | ENFILE | ENOBUFS | WSAEMFILE)
     ) || error.kind() == io::ErrorKind::OutOfMemory
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn accepted_sockets_have_the_timeout_for_bytes_that_are_not_acknowledged() {
+        for timeout in [None, Some(Duration::from_secs(7))] {
+            let config = Config {
+                unacknowledged_timeout: timeout,
+                ..Config::default()
+            };
+            let (acceptor, address) = bind("127.0.0.1:0", &config).unwrap();
+            let Address::Inet(inet) = address else {
+                panic!("a listener on TCP has an address");
+            };
+            let _client = std::net::TcpStream::connect(inet).unwrap();
+            let mut listener = Listener::new(acceptor, address, 0, 0);
+            let began = Instant::now();
+            let accepted = loop {
+                match listener.accept() {
+                    Ok((transport, _)) => break transport,
+                    Err(_) => assert!(began.elapsed() < Duration::from_secs(60)),
+                }
+            };
+            let Transport::Tcp(stream) = accepted else {
+                panic!("it was accepted on TCP");
+            };
+            let socket = socket2::SockRef::from(&stream);
+            assert_eq!(socket.tcp_user_timeout().unwrap(), timeout);
+        }
+    }
 }
