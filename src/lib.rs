@@ -242,7 +242,7 @@ pub use reactor::transport::memory::Faults;
 #[doc(inline)]
 pub use reactor::{EventLoop, SetupResult};
 #[doc(inline)]
-pub use server::event_stream::EventStream;
+pub use server::event_stream::{EventStream, Names};
 #[doc(inline)]
 pub use server::origins::Origins;
 #[doc(inline)]

@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::protocol::http::{WebSocketUrl, upgrade};
+use crate::reactor::SetupResult;
 use crate::reactor::id::ConnId;
 use crate::reactor::outcome::{Outcome, Sealed};
 use crate::reactor::protocol::{Protocol, Upgrade};
@@ -33,11 +34,11 @@ impl<S: 'static> Reactor<S> {
     ///
     /// # Errors
     ///
-    /// When `url` is not a URL of this kind, or the reactor was stopped. All other errors come with `on_close`.
-    pub fn connect_websocket(
+    /// When `url` is not a URL of this kind, or the reactor was stopped, and the error of `setup`. All other errors come with `on_close`.
+    pub fn connect_websocket<R: SetupResult>(
         &mut self,
         url: &str,
-        setup: impl FnOnce(&mut WebSocketClient<S>),
+        setup: impl FnOnce(&mut WebSocketClient<S>) -> R,
     ) -> io::Result<ConnId> {
         let url = parse_url(url)?;
         let name = format!("websocket to {}", url.host);
@@ -53,9 +54,9 @@ impl<S: 'static> Reactor<S> {
     /// # Errors
     ///
     /// When the options that `setup` chose are not valid together.
-    pub fn websocket_client(
+    pub fn websocket_client<R: SetupResult>(
         &mut self,
-        setup: impl FnOnce(&mut WebSocketClient<S>),
+        setup: impl FnOnce(&mut WebSocketClient<S>) -> R,
     ) -> io::Result<WebSocketClientId> {
         let name = "websocket client".to_owned();
         let (client, options) = WebSocketClient::build(self, name, false, setup)?;
@@ -92,17 +93,17 @@ impl<S: 'static> Reactor<S> {
     ///
     /// # Errors
     ///
-    /// When `address` is not of that form, or the reactor was stopped. All other errors come with `on_close`.
-    pub fn connect_stream<'a>(
+    /// When `address` is not of that form, or the reactor was stopped, and the error of `setup`. All other errors come with `on_close`.
+    pub fn connect_stream<'a, R: SetupResult>(
         &mut self,
         address: impl Into<ConnectOptions<'a>>,
-        setup: impl FnOnce(&mut StreamCallbacks<S>),
+        setup: impl FnOnce(&mut StreamCallbacks<S>) -> R,
     ) -> io::Result<ConnId> {
         let to = address.into();
         let options = self.config().options.clone();
         let name = format!("stream to {}", to.address());
         let mut callbacks = StreamCallbacks::new(name, true, options);
-        setup(&mut callbacks);
+        setup(&mut callbacks).into_result()?;
         let options = self.add_options(callbacks.options().clone())?;
         self.connect(&to, Box::new(callbacks), options, Protocol::Raw)
     }

@@ -9,6 +9,7 @@ use crate::protocol::http::{
     HeaderStorage, HttpError, ParsedResponse, Status, is_header, parse_response_head, upgrade,
 };
 use crate::protocol::websocket::Role;
+use crate::reactor::SetupResult;
 use crate::reactor::close::{Close, CloseCause, Deadline};
 use crate::reactor::connection::Connection;
 use crate::reactor::connection::table::FastMessages;
@@ -52,11 +53,11 @@ impl<S: 'static> WebSocketClient<S> {
     /// # Errors
     ///
     /// When the options are not valid together.
-    pub(crate) fn build(
+    pub(crate) fn build<R: SetupResult>(
         reactor: &mut Reactor<S>,
         name: String,
         is_single: bool,
-        setup: impl FnOnce(&mut WebSocketClient<S>),
+        setup: impl FnOnce(&mut WebSocketClient<S>) -> R,
     ) -> io::Result<(WebSocketClient<S>, u16)> {
         let mut client = WebSocketClient {
             name,
@@ -66,7 +67,7 @@ impl<S: 'static> WebSocketClient<S> {
             options_index: 0,
             callbacks: WebSocketCallbacks::new(reactor.config().options.clone()),
         };
-        setup(&mut client);
+        setup(&mut client).into_result()?;
         client.options_index = reactor.add_options(client.callbacks.options.clone())?;
         client.callbacks.seal();
         let options = client.options_index;

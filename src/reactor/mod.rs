@@ -90,6 +90,7 @@ pub(crate) mod time;
 pub(crate) mod transport;
 mod turn;
 
+use std::error::Error;
 use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -112,8 +113,12 @@ const EVENTS: usize = 1024;
 /// Why the parts of an event loop are always there.
 const IS_RUNNING: &str = "only `into_state` takes the parts, and it takes the event loop too";
 
-/// The return type of a setup closure: `()`, or a `Result` whose error ends `run` before the loop
-/// starts.
+/// The return type of a setup closure: `()`, or a `Result` with any error, also a `Box<dyn Error>`. The
+/// error ends `run` before the loop starts; within a setup of `http`, `websocket` or `stream` it is the
+/// error of that call.
+///
+/// `?` in a closure leaves the type of the error open: the last expression gives it, such as a call of
+/// `reactor.http(..)`, or `std::io::Result::Ok(())`.
 pub trait SetupResult {
     /// Returns the error of the setup, if it has one.
     ///
@@ -129,10 +134,29 @@ impl SetupResult for () {
     }
 }
 
-impl<T> SetupResult for io::Result<T> {
+impl<T, E: Into<Box<dyn Error>>> SetupResult for Result<T, E> {
     fn into_result(self) -> io::Result<()> {
-        self.map(drop)
+        match self {
+            Ok(_) => Ok(()),
+            Err(error) => Err(io_error_of(error.into())),
+        }
     }
+}
+
+/// The error of a setup as the error of the kernel that it may be, or with its text and those of its sources.
+fn io_error_of(error: Box<dyn Error>) -> io::Error {
+    let error = match error.downcast::<io::Error>() {
+        Ok(error) => return *error,
+        Err(error) => error,
+    };
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    io::Error::other(text)
 }
 
 /// Owns everything that runs on one thread: your state, the [`Reactor`], the callbacks, the read
@@ -167,7 +191,25 @@ impl<S: 'static> Reactor<S> {
     /// Runs an event loop with the default [`Config`] until it is stopped or has drained, and returns
     /// your state.
     ///
-    /// `setup` runs once before the first turn: it listens, connects and sets timers.
+    /// `setup` runs once before the first turn: it listens, connects and sets timers. A setup that needs the
+    /// state, such as one that connects to each of a list in it, queues a
+    /// [tick](Self::next_tick), which runs before the first poll:
+    ///
+    /// ```
+    /// # use waterwheel::Reactor;
+    /// let upstreams = vec!["127.0.0.1:9".to_owned()];
+    /// Reactor::run(upstreams, |reactor| {
+    ///     reactor.next_tick(|cx| {
+    ///         for address in cx.state.iter() {
+    ///             cx.reactor.connect_stream(address.as_str(), |stream| {
+    ///                 stream.on_close(|stream, _| stream.reactor.stop());
+    ///             })?;
+    ///         }
+    ///         std::io::Result::Ok(())
+    ///     });
+    /// })?;
+    /// # std::io::Result::Ok(())
+    /// ```
     ///
     /// # Errors
     ///

@@ -17,6 +17,8 @@ use super::config::Overflow;
 pub(crate) enum Protocol {
     /// Bytes whose meaning only the application knows.
     Raw,
+    /// As `Raw`, after our side was ended: bytes still come, and none are sent.
+    Finished,
     /// HTTP requests and responses. The state of the exchange is on the heap, so that the many
     /// WebSockets, which have left HTTP, do not pay for it.
     Http(Box<http::Exchange>),
@@ -92,7 +94,7 @@ impl Protocol {
             }
             // Sending a frame now would assume that the server agrees. Source: RFC 6455, section
             // 4.1.
-            Protocol::Upgrade(_) => return Err(Sent::Gone),
+            Protocol::Upgrade(_) | Protocol::Finished => return Err(Sent::Gone),
         }
         Ok(())
     }
@@ -103,6 +105,7 @@ impl Protocol {
         match self {
             Protocol::WebSocket(machine) => !machine.masks(),
             Protocol::Raw
+            | Protocol::Finished
             | Protocol::Http(_)
             | Protocol::Upgrade(_)
             | Protocol::EventStream { .. } => false,
@@ -115,6 +118,7 @@ impl Protocol {
         match self {
             Protocol::WebSocket(machine) => machine.masks(),
             Protocol::Raw
+            | Protocol::Finished
             | Protocol::Http(_)
             | Protocol::Upgrade(_)
             | Protocol::EventStream { .. } => false,
@@ -128,9 +132,11 @@ impl Protocol {
                 encode_lines(*chunked, lines, out);
                 true
             }
-            Protocol::Raw | Protocol::Http(_) | Protocol::WebSocket(_) | Protocol::Upgrade(_) => {
-                false
-            }
+            Protocol::Raw
+            | Protocol::Finished
+            | Protocol::Http(_)
+            | Protocol::WebSocket(_)
+            | Protocol::Upgrade(_) => false,
         }
     }
 
@@ -148,6 +154,7 @@ impl Protocol {
                 },
             )),
             Protocol::Raw
+            | Protocol::Finished
             | Protocol::EventStream { .. }
             | Protocol::Http(_)
             | Protocol::Upgrade(_) => self.format_without_websocket(),
@@ -162,7 +169,10 @@ impl Protocol {
             Protocol::Raw => (WireFormat::RAW, Frame::Bare),
             Protocol::EventStream { chunked: true } => (WireFormat::EVENT_STREAM, Frame::HttpChunk),
             Protocol::EventStream { chunked: false } => (WireFormat::EVENT_STREAM, Frame::Bare),
-            Protocol::Http(_) | Protocol::Upgrade(_) | Protocol::WebSocket(_) => return None,
+            Protocol::Http(_)
+            | Protocol::Upgrade(_)
+            | Protocol::WebSocket(_)
+            | Protocol::Finished => return None,
         };
         Some(FramedFormat::new(wire_format, frame))
     }
@@ -171,6 +181,7 @@ impl Protocol {
     pub(crate) fn may_subscribe(&self) -> bool {
         match self {
             Protocol::Raw
+            | Protocol::Finished
             | Protocol::WebSocket(_)
             | Protocol::EventStream { .. }
             | Protocol::Upgrade(_) => true,
@@ -184,6 +195,7 @@ impl Protocol {
             // A body with a hole in it would look whole.
             Protocol::Http(_) => Overflow::Close,
             Protocol::Raw
+            | Protocol::Finished
             | Protocol::WebSocket(_)
             | Protocol::Upgrade(_)
             | Protocol::EventStream { .. } => overflow,
@@ -196,7 +208,7 @@ impl Protocol {
     pub(crate) fn read_bytes_max(&self) -> usize {
         match self {
             // Half of the maximum, so that the length of kept bytes can be added to it.
-            Protocol::WebSocket(_) | Protocol::Raw => usize::MAX / 2,
+            Protocol::WebSocket(_) | Protocol::Raw | Protocol::Finished => usize::MAX / 2,
             Protocol::Http(exchange) => exchange.read_bytes_max(),
             Protocol::Upgrade(_) | Protocol::EventStream { .. } => 4096,
         }
@@ -210,7 +222,7 @@ impl Protocol {
             Protocol::Upgrade(upgrade) => {
                 size_of::<Upgrade>() + upgrade.host.len() + upgrade.target.len() + upgrade.key.len()
             }
-            Protocol::Raw | Protocol::EventStream { .. } => 0,
+            Protocol::Raw | Protocol::Finished | Protocol::EventStream { .. } => 0,
         }
     }
 
@@ -219,7 +231,10 @@ impl Protocol {
         match self {
             Protocol::Http(exchange) => exchange.drop_input(),
             Protocol::WebSocket(machine) => machine.drop_input(),
-            Protocol::Upgrade(_) | Protocol::Raw | Protocol::EventStream { .. } => {}
+            Protocol::Upgrade(_)
+            | Protocol::Raw
+            | Protocol::Finished
+            | Protocol::EventStream { .. } => {}
         }
     }
 
@@ -242,7 +257,7 @@ impl Protocol {
                 exchange.encode_end(out);
                 Goodbye::Finishes
             }
-            Protocol::Raw => Goodbye::Finishes,
+            Protocol::Raw | Protocol::Finished => Goodbye::Finishes,
             Protocol::Upgrade(_) => Goodbye::Aborts,
         }
     }
@@ -270,8 +285,10 @@ impl Protocol {
                 exchange.encode_failure(status_of(cause), date, out);
                 Failure::Finishes { code: 0 }
             }
-            Protocol::Raw if cause == CloseCause::SlowConsumer => Failure::Aborts,
-            Protocol::Raw => Failure::Finishes { code: 0 },
+            Protocol::Raw | Protocol::Finished if cause == CloseCause::SlowConsumer => {
+                Failure::Aborts
+            }
+            Protocol::Raw | Protocol::Finished => Failure::Finishes { code: 0 },
             Protocol::Upgrade(_) => Failure::Aborts,
         }
     }
@@ -280,7 +297,10 @@ impl Protocol {
     pub(crate) fn abnormal_code(&self) -> u16 {
         match self {
             Protocol::WebSocket(_) | Protocol::Upgrade(_) => Closing::without_close().code,
-            Protocol::Raw | Protocol::Http(_) | Protocol::EventStream { .. } => 0,
+            Protocol::Raw
+            | Protocol::Finished
+            | Protocol::Http(_)
+            | Protocol::EventStream { .. } => 0,
         }
     }
 
@@ -290,6 +310,7 @@ impl Protocol {
         match self {
             Protocol::Http(_) => true,
             Protocol::Raw
+            | Protocol::Finished
             | Protocol::WebSocket(_)
             | Protocol::Upgrade(_)
             | Protocol::EventStream { .. } => false,
@@ -301,6 +322,7 @@ impl Protocol {
         match self {
             Protocol::Http(exchange) => exchange.phase() == http::Phase::Reply,
             Protocol::Raw
+            | Protocol::Finished
             | Protocol::WebSocket(_)
             | Protocol::Upgrade(_)
             | Protocol::EventStream { .. } => false,
@@ -316,10 +338,12 @@ impl Protocol {
             }
             // No request is under way. A client that sends one in this moment sends it again elsewhere.
             Protocol::Http(_) => DrainStep::Finishes,
-            Protocol::EventStream { .. } | Protocol::Raw => DrainStep::Closes {
-                code: 0,
-                reason: "",
-            },
+            Protocol::EventStream { .. } | Protocol::Raw | Protocol::Finished => {
+                DrainStep::Closes {
+                    code: 0,
+                    reason: "",
+                }
+            }
             Protocol::Upgrade(_) => DrainStep::Aborts,
             Protocol::WebSocket(_) => DrainStep::Closes {
                 code: 1001,

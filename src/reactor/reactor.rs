@@ -334,6 +334,17 @@ impl<S: 'static> Reactor<S> {
         self.table.close(id, CloseCause::Local, code, reason)
     }
 
+    /// Ends our side of a raw stream behind what is queued (half close). The peer gets an end of stream, and
+    /// its bytes still come: `on_data`, and then `on_end`. From here on `send` returns [`Sent::Gone`].
+    ///
+    /// `Gone` for a stream that is not open, and for other protocols, which end with a goodbye of their own.
+    pub fn finish_sending(&mut self, id: ConnId) -> Sent {
+        match self.table.finish_sending(id) {
+            true => Sent::Queued,
+            false => Sent::Gone,
+        }
+    }
+
     /// Ends a connection at once, without a goodbye and without flushing. The peer sees a reset (on
     /// a Unix socket an end of stream). `on_close` is called at the end of the turn.
     pub fn reset(&mut self, id: ConnId) {

@@ -224,6 +224,17 @@ impl<S: 'static> Reactor<S> {
         self.topics.member_count(topic)
     }
 
+    /// The members that a topic has by its name, in no order. Members by pattern are not among them.
+    ///
+    /// The iterator borrows the reactor: collect it before you send to each.
+    pub fn members(&self, topic: &str) -> impl Iterator<Item = ConnId> {
+        let by_name = self
+            .topics
+            .members(topic)
+            .filter(|(pattern, _)| pattern.is_none());
+        by_name.flat_map(|(_, members)| members.map(|(member, _)| ConnId::from_bits(member)))
+    }
+
     /// How many topics have members.
     pub fn topic_count(&self) -> usize {
         self.topics.topic_count()

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::reactor::SetupResult;
 use crate::reactor::id::ListenerId;
 use crate::reactor::reactor::Reactor;
 use crate::reactor::transport::endpoint::ListenOptions;
@@ -17,14 +18,14 @@ impl<S: 'static> Reactor<S> {
     ///
     /// # Errors
     ///
-    /// When the address cannot be listened on; the message names it.
-    pub fn websocket<'a>(
+    /// When the address cannot be listened on; the message names it. The error of `setup`.
+    pub fn websocket<'a, R: SetupResult>(
         &mut self,
         address: impl Into<ListenOptions<'a>>,
-        setup: impl FnOnce(&mut WebSocketRoute<S>),
+        setup: impl FnOnce(&mut WebSocketRoute<S>) -> R,
     ) -> io::Result<ListenerId> {
         self.http(address, |router: &mut Router<S>| {
-            router.websocket("*", setup);
+            router.websocket("*", setup)
         })
     }
 
@@ -33,15 +34,15 @@ impl<S: 'static> Reactor<S> {
     ///
     /// # Errors
     ///
-    /// When the address cannot be listened on; the message names it.
-    pub fn http<'a>(
+    /// When the address cannot be listened on; the message names it. The error of `setup`.
+    pub fn http<'a, R: SetupResult>(
         &mut self,
         address: impl Into<ListenOptions<'a>>,
-        setup: impl FnOnce(&mut Router<S>),
+        setup: impl FnOnce(&mut Router<S>) -> R,
     ) -> io::Result<ListenerId> {
         let config = self.config();
         let mut router = Router::new(config.options.clone(), config.http);
-        setup(&mut router);
+        setup(&mut router).into_result()?;
         let options = router.seal(self)?;
         let listener = self.listen(&address.into(), options, |address| {
             router.set_address(address);
@@ -56,15 +57,15 @@ impl<S: 'static> Reactor<S> {
     ///
     /// # Errors
     ///
-    /// When the address cannot be listened on; the message names it.
-    pub fn stream<'a>(
+    /// When the address cannot be listened on; the message names it. The error of `setup`.
+    pub fn stream<'a, R: SetupResult>(
         &mut self,
         address: impl Into<ListenOptions<'a>>,
-        setup: impl FnOnce(&mut StreamCallbacks<S>),
+        setup: impl FnOnce(&mut StreamCallbacks<S>) -> R,
     ) -> io::Result<ListenerId> {
         let options = self.config().options.clone();
         let mut callbacks = StreamCallbacks::new(String::new(), false, options);
-        setup(&mut callbacks);
+        setup(&mut callbacks).into_result()?;
         let options = self.add_options(callbacks.options().clone())?;
         self.listen(&address.into(), options, |address| {
             callbacks.name = format!("stream {address}");

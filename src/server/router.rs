@@ -25,6 +25,7 @@ use crate::protocol::http::{
     self, Accept, Check, Deferred, Exchange, HeaderStorage, HttpError, ParsedHead, Phase,
     RequestHead, Status, upgrade,
 };
+use crate::reactor::SetupResult;
 use crate::reactor::close::{Close, CloseCause, Deadline};
 use crate::reactor::config::ConnectionOptions;
 use crate::reactor::connection::Connection;
@@ -72,6 +73,8 @@ pub struct Router<S> {
     /// are written right behind the callback, so they name the right route.
     current_route: Option<usize>,
     routes: Vec<Route<S>>,
+    /// The first error of a route's setup.
+    setup_error: Option<io::Error>,
     options: ConnectionOptions,
     options_index: u16,
     pub(crate) origin_check: OriginCheck,
@@ -93,6 +96,7 @@ impl<S: 'static> Router<S> {
             name: String::new(),
             current_route: None,
             routes: Vec::new(),
+            setup_error: None,
             options,
             options_index: 0,
             origin_check: OriginCheck::default(),
@@ -188,9 +192,17 @@ impl<S: 'static> Router<S> {
 
     /// A route for WebSockets; see [`get`](Self::get) for its path. `setup` names the callbacks
     /// and runs once.
-    pub fn websocket(&mut self, path: &str, setup: impl FnOnce(&mut WebSocketRoute<S>)) {
+    ///
+    /// An error of `setup` is the error of the [`Reactor::http`] around it.
+    pub fn websocket<R: SetupResult>(
+        &mut self,
+        path: &str,
+        setup: impl FnOnce(&mut WebSocketRoute<S>) -> R,
+    ) {
         let mut route = WebSocketRoute::new(self.options.clone());
-        setup(&mut route);
+        if let Err(error) = setup(&mut route).into_result() {
+            self.setup_error.get_or_insert(error);
+        }
         self.routes.push(Route {
             pattern: Pattern::new(path),
             endpoint: Endpoint::WebSocket(Box::new(route)),
@@ -202,8 +214,11 @@ impl<S: 'static> Router<S> {
     ///
     /// # Errors
     ///
-    /// When the setup chose options that are not valid together.
+    /// When the setup chose options that are not valid together, and the error of a route's setup.
     pub(crate) fn seal(&mut self, reactor: &mut Reactor<S>) -> io::Result<u16> {
+        if let Some(error) = self.setup_error.take() {
+            return Err(error);
+        }
         self.options_index = reactor.add_options(self.options.clone())?;
         for route in &mut self.routes {
             if let Endpoint::WebSocket(route) = &mut route.endpoint {

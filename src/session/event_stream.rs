@@ -5,7 +5,12 @@
 //!
 //! Source: WHATWG HTML, section 9.2.
 
-use crate::reactor::close::Deadline;
+use std::borrow::Cow;
+
+use crate::protocol::event_stream;
+use crate::protocol::websocket::Message;
+use crate::pubsub::Event;
+use crate::reactor::close::{Deadline, Sent};
 use crate::reactor::id::ConnId;
 use crate::reactor::protocol::Protocol;
 use crate::reactor::reactor::Reactor;
@@ -35,6 +40,37 @@ impl<S: 'static> Reactor<S> {
             Some(interval) => self.set_deadline(id, Deadline::Heartbeat, interval),
             None => self.clear_deadline(id),
         }
+    }
+
+    /// Sends an event with an id of the program's own to an event stream. A browser names the last id that it
+    /// got as `Last-Event-ID` when it connects again. [`Reactor::send`] sends data without name and id, and
+    /// [`Reactor::publish`] gives each event an id of its own.
+    ///
+    /// CR, LF and NUL in the id become U+FFFD. `Gone` for a connection that is no event stream, and for an
+    /// event with binary data.
+    pub fn send_event<'e>(
+        &mut self,
+        id: ConnId,
+        event_id: &str,
+        event: impl Into<Event<'e>>,
+    ) -> Sent {
+        let event = event.into();
+        let Message::Text(data) = event.payload().to_message() else {
+            return Sent::Gone;
+        };
+        let event_id = match event_stream::is_field_value(event_id) {
+            true => Cow::Borrowed(event_id),
+            false => Cow::Owned(event_id.replace(['\r', '\n', '\0'], "\u{fffd}")),
+        };
+        let mut lines = Vec::with_capacity(data.len() + event_id.len() + 32);
+        // The event has replaced what is not a field value in its name, and the line above in the id.
+        let _ = event_stream::encode(event.name(), Some(&event_id), data, &mut lines);
+        let mut out = Vec::with_capacity(lines.len() + 8);
+        let protocol = self.protocol(id);
+        if !protocol.is_some_and(|protocol| protocol.encode_event_lines(&lines, &mut out)) {
+            return Sent::Gone;
+        }
+        self.send_frame(id, &out)
     }
 
     /// Queues lines that are encoded already, such as a comment, if this is an event stream. Events go

@@ -2,6 +2,7 @@
 //!
 //! The server and the client side share this. They differ only in how a connection comes about.
 
+use crate::pubsub::{self, TopicError};
 use crate::reactor::close::{Close, CloseCause, Deadline, Sent};
 use crate::reactor::config::ConnectionOptions;
 use crate::reactor::connection::Connection;
@@ -9,6 +10,8 @@ use crate::reactor::id::ConnId;
 use crate::reactor::outcome::Outcome;
 use crate::reactor::reactor::Reactor;
 use crate::reactor::reactor::{Cx, Handler};
+use crate::reactor::topics::Published;
+use crate::reactor::transport::Peer;
 
 /// The argument of the callbacks of a raw stream.
 pub struct Stream<'a, S> {
@@ -29,6 +32,75 @@ impl<S: 'static> Stream<'_, S> {
     /// Flushes what is queued and ends the stream.
     pub fn close(&mut self) -> Sent {
         self.reactor.close(self.id)
+    }
+
+    /// Flushes what is queued and ends our side only (half close); see [`Reactor::finish_sending`].
+    pub fn finish(&mut self) -> Sent {
+        self.reactor.finish_sending(self.id)
+    }
+
+    /// As [`send`](Self::send), with a key for [`Overflow::LatestPerKey`](crate::Overflow::LatestPerKey); see
+    /// [`Reactor::send_keyed`].
+    pub fn send_keyed(&mut self, key: u64, bytes: impl AsRef<[u8]>) -> Sent {
+        self.reactor.send_keyed(self.id, key, bytes.as_ref())
+    }
+
+    /// Bytes that wait for the socket; see [`Reactor::queued_bytes`].
+    pub fn queued_bytes(&self) -> usize {
+        self.reactor.queued_bytes(self.id)
+    }
+
+    /// Stops reading from this connection; see [`Reactor::pause`].
+    pub fn pause(&mut self) {
+        self.reactor.pause(self.id);
+    }
+
+    /// Reads from this connection again.
+    pub fn resume(&mut self) {
+        self.reactor.resume(self.id);
+    }
+
+    /// Ends this connection at once, without a goodbye; see [`Reactor::reset`].
+    pub fn reset(&mut self) {
+        self.reactor.reset(self.id);
+    }
+
+    /// Makes this connection a member of a topic; it gets the data of each publication as bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reactor::subscribe`].
+    pub fn subscribe(&mut self, topic: &str) -> Result<bool, TopicError> {
+        self.reactor.subscribe(self.id, topic)
+    }
+
+    /// Ends the membership of this connection in a topic. `false` when it was no member.
+    pub fn unsubscribe(&mut self, topic: &str) -> bool {
+        self.reactor.unsubscribe(self.id, topic)
+    }
+
+    /// Makes this connection a member of every topic that matches a glob pattern.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reactor::subscribe`].
+    pub fn subscribe_pattern(&mut self, pattern: &str) -> Result<bool, TopicError> {
+        self.reactor.subscribe_pattern(self.id, pattern)
+    }
+
+    /// Ends the membership of this connection by a pattern. `false` when there was none.
+    pub fn unsubscribe_pattern(&mut self, pattern: &str) -> bool {
+        self.reactor.unsubscribe_pattern(self.id, pattern)
+    }
+
+    /// Publishes to a topic, also to this connection where it is a member.
+    pub fn publish<'e>(&mut self, topic: &str, event: impl Into<pubsub::Event<'e>>) -> Published {
+        self.reactor.publish(topic, event)
+    }
+
+    /// The address of the peer. Asks the kernel.
+    pub fn peer(&self) -> Peer {
+        self.reactor.peer(self.id)
     }
 }
 

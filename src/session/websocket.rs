@@ -52,6 +52,32 @@ impl<S: 'static> Ws<'_, S> {
         self.reactor.send(self.id, message)
     }
 
+    /// As [`send`](Self::send), with a key for [`Overflow::LatestPerKey`](crate::Overflow::LatestPerKey); see
+    /// [`Reactor::send_keyed`].
+    pub fn send_keyed(&mut self, key: u64, message: impl ToMessage) -> Sent {
+        self.reactor.send_keyed(self.id, key, message)
+    }
+
+    /// Bytes that wait for the socket; see [`Reactor::queued_bytes`].
+    pub fn queued_bytes(&self) -> usize {
+        self.reactor.queued_bytes(self.id)
+    }
+
+    /// Stops reading from this connection; see [`Reactor::pause`].
+    pub fn pause(&mut self) {
+        self.reactor.pause(self.id);
+    }
+
+    /// Reads from this connection again.
+    pub fn resume(&mut self) {
+        self.reactor.resume(self.id);
+    }
+
+    /// Ends this connection at once, without a goodbye; see [`Reactor::reset`].
+    pub fn reset(&mut self) {
+        self.reactor.reset(self.id);
+    }
+
     /// Closes with code 1000, after what is queued.
     pub fn close(&mut self) -> Sent {
         self.reactor.close(self.id)
@@ -80,6 +106,20 @@ impl<S: 'static> Ws<'_, S> {
     /// Ends the membership of this connection in a topic. `false` when it was no member.
     pub fn unsubscribe(&mut self, topic: &str) -> bool {
         self.reactor.unsubscribe(self.id, topic)
+    }
+
+    /// Makes this connection a member of every topic that matches a glob pattern.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reactor::subscribe`].
+    pub fn subscribe_pattern(&mut self, pattern: &str) -> Result<bool, TopicError> {
+        self.reactor.subscribe_pattern(self.id, pattern)
+    }
+
+    /// Ends the membership of this connection by a pattern. `false` when there was none.
+    pub fn unsubscribe_pattern(&mut self, pattern: &str) -> bool {
+        self.reactor.unsubscribe_pattern(self.id, pattern)
     }
 
     /// Publishes to a topic, also to this connection where it is a member.

@@ -19,6 +19,7 @@ use crate::protocol::websocket::Message;
 use crate::pubsub::FramedFormat;
 use crate::reactor::close::{CloseCause, Sent};
 use crate::reactor::config::Overflow;
+use crate::reactor::protocol::Protocol;
 use crate::reactor::time::coarse::CoarseTime;
 
 use super::outbox::{CORK_BYTES, Flush, LARGE_BYTES};
@@ -403,6 +404,9 @@ pub(super) fn flush(rooms: &mut Rooms, connection: &mut Connection) {
             note_level(rooms, connection);
             if connection.life == Life::Finishing {
                 end::flushed(rooms, connection);
+            } else if matches!(connection.protocol, Protocol::Finished) {
+                // A failure shows at the next read, which returns it.
+                let _ = connection.transport.shutdown_write();
             }
         }
         Flush::Blocked => {

@@ -1224,6 +1224,20 @@ impl Table {
         }
     }
 
+    /// Ends our side of a raw stream behind what is queued. Returns `false` for other connections.
+    pub(crate) fn finish_sending(&mut self, id: ConnId) -> bool {
+        let Some((connection, rooms)) = self.split_open(id) else {
+            return false;
+        };
+        if !matches!(connection.protocol, Protocol::Raw) || connection.life != Life::Open {
+            return false;
+        }
+        connection.protocol = Protocol::Finished;
+        // Also with an empty queue, because it is the flush that ends our side.
+        rooms.outbox.mark_dirty(id, &mut connection.output);
+        true
+    }
+
     /// Sets the route of its handler that a connection belongs to.
     pub(crate) fn set_route(&mut self, id: ConnId, route: u16) {
         if let Some((connection, _)) = self.split_open(id) {
