@@ -3,6 +3,8 @@
 //! One seed, no clock and no sockets: the same rounds take the same instructions. Callgrind counts
 //! only [`serve`]: the server, and the memory that stands for the kernel's sockets; not the clients.
 
+use std::cell::Cell;
+
 use waterwheel::hub::{self, Access};
 use waterwheel::{Reactor, Sim, SimStream};
 
@@ -20,8 +22,60 @@ const CONNECTIONS: usize = 100;
 /// Name, and messages outstanding on each connection.
 const ECHOES: [(&str, usize); 2] = [("echo/1_outstanding", 1), ("echo/16_outstanding", 16)];
 
-/// Name, and members of the topic.
-const FAN_OUTS: [(&str, usize); 2] = [("fan_out/100_members", 100), ("fan_out/1000_members", 1000)];
+/// Publications to many members.
+struct FanOut {
+    name: &'static str,
+    members: usize,
+    /// The topics that each round publishes to, one after the other.
+    topics: &'static [&'static str],
+    /// How many times each round does so, in one turn.
+    times: usize,
+    /// How many of these topics each member is subscribed to.
+    topics_of_a_member: usize,
+}
+
+const ALL: &[&str] = &["all"];
+
+/// Each connection is subscribed to one of these.
+const ONE_OF: &[&str] = &[
+    "one 0", "one 1", "one 2", "one 3", "one 4", "one 5", "one 6", "one 7", "one 8", "one 9",
+];
+
+/// Each connection is subscribed to three of these.
+const THREE_OF: &[&str] = &[
+    "three 0", "three 1", "three 2", "three 3", "three 4", "three 5", "three 6", "three 7",
+    "three 8", "three 9",
+];
+
+const fn fan_out_to_all(name: &'static str, members: usize, times: usize) -> FanOut {
+    FanOut {
+        name,
+        members,
+        topics: ALL,
+        times,
+        topics_of_a_member: 1,
+    }
+}
+
+const FAN_OUTS: [FanOut; 5] = [
+    fan_out_to_all("fan_out/100_members", 100, 1),
+    fan_out_to_all("fan_out/1000_members", 1000, 1),
+    fan_out_to_all("fan_out/8_in_flight", 1000, 8),
+    FanOut {
+        name: "fan_out/1_of_10_topics",
+        members: 1000,
+        topics: ONE_OF,
+        times: 8,
+        topics_of_a_member: 1,
+    },
+    FanOut {
+        name: "fan_out/3_of_10_topics",
+        members: 1000,
+        topics: THREE_OF,
+        times: 8,
+        topics_of_a_member: 3,
+    },
+];
 
 /// Name, request, and the end of its answer. The headers are those that `curl` sends. The topic has no
 /// members: deliveries are counted by the fan-outs.
@@ -45,7 +99,16 @@ const PUBLISHED_BYTES: usize = 64;
 fn setup(reactor: &mut Reactor<()>) {
     reactor
         .websocket("0.0.0.0:80", |ws| {
-            ws.on_open(|ws, _| ws.subscribe("all"));
+            let opened = Cell::new(0);
+            ws.on_open(move |ws, _| {
+                let n = opened.replace(opened.get() + 1);
+                let mut subscribe = |topic| ws.subscribe(topic).expect("the name of a topic");
+                subscribe("all");
+                subscribe(ONE_OF[n % 10]);
+                for apart in [0, 3, 7] {
+                    subscribe(THREE_OF[(n + apart) % 10]);
+                }
+            });
             ws.on_message(|ws, message| ws.send(message));
         })
         .expect("memory can be listened on");
@@ -64,9 +127,11 @@ fn setup_hub(reactor: &mut Reactor<()>) {
 
 /// The only function that callgrind counts, found by its name.
 #[inline(never)]
-fn serve(sim: &mut Sim<()>, publication: Option<&str>) {
-    if let Some(text) = publication {
-        sim.reactor().publish("all", text);
+fn serve(sim: &mut Sim<()>, topics: &[&str], times: usize, text: &str) {
+    for _ in 0..times {
+        for topic in topics {
+            sim.reactor().publish(topic, text);
+        }
     }
     sim.settle();
 }
@@ -91,7 +156,7 @@ fn echo(outstanding: usize, rounds: usize) -> usize {
         for client in &clients {
             assert_eq!(client.write(&messages), messages.len());
         }
-        serve(&mut sim, None);
+        serve(&mut sim, &[], 0, "");
         for client in &clients {
             assert_eq!(client.read().len(), outstanding * REPLY_BYTES);
         }
@@ -99,16 +164,17 @@ fn echo(outstanding: usize, rounds: usize) -> usize {
     rounds * CONNECTIONS * outstanding
 }
 
-fn fan_out(members: usize, rounds: usize) -> usize {
-    let (mut sim, clients) = open(members);
+fn fan_out(case: &FanOut, rounds: usize) -> usize {
+    let (mut sim, clients) = open(case.members);
     let text = "x".repeat(PUBLISHED_BYTES);
+    let deliveries = case.topics_of_a_member * case.times;
     for _ in 0..rounds {
-        serve(&mut sim, Some(&text));
+        serve(&mut sim, case.topics, case.times, &text);
         for client in &clients {
-            assert_eq!(client.read().len(), 2 + PUBLISHED_BYTES);
+            assert_eq!(client.read().len(), deliveries * (2 + PUBLISHED_BYTES));
         }
     }
-    rounds * members
+    rounds * case.members * deliveries
 }
 
 fn http(request: &str, end_of_answer: &str, rounds: usize) -> usize {
@@ -118,7 +184,7 @@ fn http(request: &str, end_of_answer: &str, rounds: usize) -> usize {
         for client in &clients {
             assert_eq!(client.write(request), request.len());
         }
-        serve(&mut sim, None);
+        serve(&mut sim, &[], 0, "");
         for client in &clients {
             let answer = client.read_text();
             assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
@@ -136,8 +202,11 @@ fn main() {
     let (case, rounds) = match &words[..] {
         [] => return println!("instructions: counted by benches/instructions/run"),
         [word] if word == "--list" => {
-            for (name, _) in ECHOES.iter().chain(&FAN_OUTS) {
+            for (name, _) in ECHOES {
                 println!("{name}");
+            }
+            for case in FAN_OUTS {
+                println!("{}", case.name);
             }
             for (name, ..) in REQUESTS {
                 println!("{name}");
@@ -147,17 +216,13 @@ fn main() {
         [case, rounds] => (case.as_str(), rounds.parse().unwrap_or(0)),
         _ => ("", 0),
     };
-    let named = |cases: &[(&str, usize)]| {
-        cases
-            .iter()
-            .find(|(name, _)| *name == case)
-            .map(|(_, n)| *n)
-    };
+    let echoes = ECHOES.iter().find(|(name, _)| *name == case);
+    let fan_outs = FAN_OUTS.iter().find(|it| it.name == case);
     let request = REQUESTS.iter().find(|(name, ..)| *name == case);
-    let messages = match (named(&ECHOES), named(&FAN_OUTS), request) {
+    let messages = match (echoes, fan_outs, request) {
         _ if rounds == 0 => None,
-        (Some(outstanding), ..) => Some(echo(outstanding, rounds)),
-        (_, Some(members), _) => Some(fan_out(members, rounds)),
+        (Some((_, outstanding)), ..) => Some(echo(*outstanding, rounds)),
+        (_, Some(case), _) => Some(fan_out(case, rounds)),
         (.., Some((_, request, end_of_answer))) => Some(http(request, end_of_answer, rounds)),
         (None, None, None) => None,
     };
