@@ -2,8 +2,12 @@
 
 use std::io;
 
-use waterwheel::pubsub::BodyKind;
-use waterwheel::{ConnId, Event, Faults, ListenerId, Reactor, Sim, SimSocket, SimStream};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use waterwheel::pubsub::{BodyKind, WireFormat};
+use waterwheel::{
+    ConnId, Event, Faults, ListenerId, QUEUED_MESSAGE_BYTES, Reactor, Sim, SimSocket, SimStream,
+};
 
 type Log = Vec<String>;
 
@@ -304,4 +308,142 @@ fn wire_format_with_values_finds_the_value_of_each_subscription() {
     sim.settle();
     let received = clients.each_ref().map(SimSocket::received);
     assert_eq!(received, [["1: hello"], ["2: hello"], ["3: hello"]]);
+}
+
+/// A member of random steps, and what it must get.
+struct Member {
+    id: ConnId,
+    client: SimSocket,
+    is_in: [bool; 3],
+    format: usize,
+    expected: Vec<String>,
+    received: Vec<String>,
+}
+
+// Publications are queued in several ways: with what is before them, in which format, and whether the
+// socket takes bytes must not change what a member gets.
+#[test]
+fn random_publications_reach_each_member_once_and_in_order() {
+    const TOPICS: [&str; 3] = ["a", "b", "c"];
+    for seed in 0..300 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut sim = Sim::new(Vec::new(), |reactor: &mut Reactor<Vec<ConnId>>| {
+            reactor.websocket("0.0.0.0:80", |ws| {
+                ws.on_open(|ws, _| ws.state.push(ws.id));
+                ws.on_message(|ws, message| ws.send(message));
+            })
+        });
+        let marked = |publication: &waterwheel::pubsub::Publication<'_>, out: &mut Vec<u8>| {
+            out.extend_from_slice(b"marked ");
+            out.extend_from_slice(publication.event.payload().to_text().as_bytes());
+            BodyKind::Text
+        };
+        let reactor = sim.reactor();
+        let plain = reactor.register_wire_format("marked", marked).unwrap();
+        let with_values = reactor
+            .register_wire_format_with_values("with values", marked)
+            .unwrap();
+        let formats = [WireFormat::RAW, plain, with_values];
+        let mut members: Vec<Member> = (0..6)
+            .map(|n| {
+                sim.socket_bytes(if n < 2 { 300 } else { 1 << 20 });
+                let client = sim.websocket("/");
+                Member {
+                    id: *sim.state().last().unwrap(),
+                    client,
+                    is_in: [false; 3],
+                    format: 0,
+                    expected: Vec::new(),
+                    received: Vec::new(),
+                }
+            })
+            .collect();
+        if seed % 2 == 1 {
+            sim.faults(
+                seed,
+                Faults {
+                    short_writes_percent: 20,
+                    refused_writes_percent: 20,
+                    ..Faults::default()
+                },
+            );
+        }
+        for step in 0..150 {
+            let topic = random.random_range(0..3);
+            let chosen = random.random_range(0..members.len());
+            let length = match random.random_range(0..20) {
+                0 => 20_000,
+                1..4 => 3000,
+                _ => 10,
+            };
+            let text = format!("{step:x<length$}");
+            let id = members[chosen].id;
+            match random.random_range(0..20) {
+                kind @ 0..10 => {
+                    let queued = members
+                        .iter()
+                        .map(|member| sim.reactor().queued_bytes(member.id));
+                    let queued: Vec<usize> = queued.collect();
+                    let except = (kind == 9).then_some(id);
+                    match except {
+                        Some(id) => sim.reactor().publish_except(TOPICS[topic], &*text, id),
+                        None => sim.reactor().publish(TOPICS[topic], &*text),
+                    };
+                    for (member, before) in members.iter_mut().zip(queued) {
+                        let mut after = before;
+                        if member.is_in[topic] && except != Some(member.id) {
+                            let prefix = if member.format == 0 { "" } else { "marked " };
+                            let text = format!("{prefix}{text}");
+                            let header = if text.len() < 126 { 2 } else { 4 };
+                            after += header + text.len() + QUEUED_MESSAGE_BYTES;
+                            member.expected.push(text);
+                        }
+                        let queued = sim.reactor().queued_bytes(member.id);
+                        assert_eq!(queued, after, "seed {seed}, step {step}");
+                    }
+                }
+                10..13 => {
+                    let _ = match members[chosen].is_in[topic] {
+                        true => Ok(sim.reactor().unsubscribe(id, TOPICS[topic])),
+                        false => sim.reactor().subscribe(id, TOPICS[topic]),
+                    };
+                    members[chosen].is_in[topic] ^= true;
+                }
+                13 => {
+                    members[chosen].format = random.random_range(0..3);
+                    let format = formats[members[chosen].format];
+                    sim.reactor().set_wire_format(id, format);
+                }
+                14..16 => {
+                    sim.reactor().send(id, &*text);
+                    members[chosen].expected.push(text);
+                }
+                // Faults and a small socket may delay the message of a client.
+                16 if seed % 2 == 0 && 2 <= chosen => {
+                    members[chosen].client.send(&*text);
+                    members[chosen].expected.push(text);
+                    sim.settle();
+                }
+                17 => {
+                    let member = &mut members[chosen];
+                    member.received.extend(member.client.received());
+                }
+                _ => sim.settle(),
+            }
+        }
+        for member in &mut members {
+            while {
+                sim.settle();
+                let received = member.client.received();
+                member.received.extend(received);
+                sim.reactor().queued_bytes(member.id) != 0
+            } {}
+            sim.settle();
+            member.received.extend(member.client.received());
+            let differs = |(got, wanted): &(&String, &String)| got != wanted;
+            let mut pairs = member.received.iter().zip(&member.expected);
+            assert_eq!(pairs.find(differs), None, "seed {seed}");
+            assert_eq!(member.received.len(), member.expected.len(), "seed {seed}");
+        }
+    }
 }

@@ -457,7 +457,7 @@ impl<'p> Encoded<'p> {
 
     /// The bytes in this format for a subscription with this value, shared with all members that
     /// take the same.
-    #[inline]
+    #[inline(always)]
     pub fn get(&mut self, format: FramedFormat, value: u32) -> Rc<[u8]> {
         if self.last_format == format.0.get()
             && self.last_value == value
@@ -466,6 +466,13 @@ impl<'p> Encoded<'p> {
             return Rc::clone(bytes);
         }
         self.find_or_encode(format, value)
+    }
+
+    /// Whether all members with this format take the same bytes, which no mask hides.
+    pub fn is_common(&self, format: FramedFormat) -> bool {
+        let registered = self.wire_formats.registered(format.wire_format());
+        let uses_values = registered.is_some_and(|it| it.uses_values);
+        !uses_values && format.frame() != Frame::MaskedWebSocket
     }
 
     #[cold]

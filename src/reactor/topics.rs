@@ -8,13 +8,19 @@
 //!  connection/table.rs      publish: the one look-up of the member
 //!  connection/send.rs       publish: has it got this one already, is it open
 //!  connection/mod.rs        publication_format: its own wire format, or that of its protocol
-//!  pubsub/wire_format.rs    Encoded::get: the body and its frame, once for each format and kind
+//!  pubsub/wire_format.rs    Encoded::get: the body and its frame, once for each format and value
 //!  connection/send.rs       is there room
-//!  connection/outbox.rs     push: a node with the shared bytes, and the connection is dirty
+//!  connection/palette.rs    add: the publication stands in the palette, once for each format
+//!  connection/outbox.rs     push_range: the member's range gets one longer, and the connection is dirty
 //!  turn.rs                  flush: before the poll and behind the events of a turn
 //!  connection/send.rs       flush
-//!  connection/outbox.rs     flush: up to 64 nodes in one write, until all is written or it blocks
+//!  connection/outbox.rs     flush_range: one write of what the range stands for
+//!  connection/palette.rs    bytes: joined once for all members with the same range
 //! ```
+//!
+//! A member that has something else queued, or whose socket is blocked, gets a node with the shared
+//! bytes (`push` in `connection/outbox.rs`). Its flush puts up to 64 nodes in one write, until all is
+//! written or the socket blocks.
 //!
 //! The connection whose callback publishes is corked. Its own copy goes into the cork
 //! (`publish_with_care` in `connection/send.rs`) and leaves with the event.
@@ -328,9 +334,8 @@ impl Delivery<'_> {
     fn deliver_to(&mut self, member: u64, value: u32) {
         self.visited += 1;
         let Delivery { table, encoded, .. } = self;
-        let encode = |format| encoded.get(format, value);
         let id = ConnId::from_bits(member);
-        if table.publish(id, self.mark, self.key, encode) == Some(Sent::Queued) {
+        if table.publish(id, self.mark, self.key, encoded, value) == Some(Sent::Queued) {
             self.delivered += 1;
         }
     }

@@ -42,7 +42,8 @@
 //!         mod                          the data of one connection
 //!           rooms                      the data that all connections share
 //!             outbox  deadline         queues, cork and lists of the flush; when to look again
-//!               queue  reading  fast_path    linked list; why reading stopped; the way of one echo
+//!               queue  palette           linked lists; publications that members have in common
+//!               reading  fast_path       why reading stopped; the way of one echo
 //! ```
 //!
 //! Each file imports only from lines below its own. The functions of `read`, `send` and `end` take
@@ -52,6 +53,7 @@ pub(crate) mod deadline;
 mod end;
 mod fast_path;
 mod outbox;
+mod palette;
 pub(crate) mod queue;
 pub(crate) mod read;
 pub(crate) mod reading;

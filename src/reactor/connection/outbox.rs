@@ -10,18 +10,26 @@
 //! There is one cork and not one for each connection, because only one event is handled at a time
 //! and an idle connection should own no buffer.
 //!
+//! Publications of a turn stand once in the *palette*, and a connection that has nothing else queued
+//! holds a range of it instead of nodes. The range is unrolled into nodes before anything else is
+//! queued behind it, when the socket blocks, and before a policy drops messages. So a connection has
+//! nodes or a range, and the order of its bytes is: range or nodes, then the cork.
+//!
 //! This room moves bytes. The file `send` decides whether a message is admitted, and what follows
 //! when the socket blocks or fails.
 
 use std::io::{self, IoSlice};
+use std::rc::Rc;
 
 use crate::protocol::websocket::{self, Message, Role};
+use crate::pubsub::FramedFormat;
 use crate::reactor::burst::{BURST, give_back};
 use crate::reactor::config::{ConnectionOptions, Overflow, QUEUED_MESSAGE_BYTES};
 use crate::reactor::id::ConnId;
 use crate::reactor::transport::Transport;
 
 use super::fast_path::FastPath;
+use super::palette::{Palette, Range};
 use super::queue::{Bytes, DropRule, Nodes, Queue, SLICES_MAX};
 use super::reading::{Pause, Reading};
 
@@ -56,6 +64,8 @@ const WRITABLE: u8 = 1 << 4;
 #[derive(Debug)]
 pub(crate) struct Output {
     queue: Queue,
+    /// Queued publications, in place of nodes.
+    range: Range,
     flags: u8,
 }
 
@@ -63,19 +73,35 @@ impl Output {
     pub(super) const fn new() -> Output {
         Output {
             queue: Queue::new(),
+            range: Range::EMPTY,
             flags: 0,
         }
     }
 
-    /// Whether nothing is queued and the socket takes bytes, as far as is known.
+    /// Whether nothing is queued: no nodes and no range.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.range.is_empty()
+    }
+
+    /// Whether a publication can be queued as a range: there are no nodes that it would overtake, and
+    /// the range is not kept for long.
+    #[inline]
+    pub(super) fn takes_range(&self) -> bool {
+        self.queue.is_empty() && !self.is_blocked()
+    }
+
+    /// Bytes that are queued, with the overhead of each message.
+    #[inline]
+    fn queued_bytes(&self) -> usize {
+        self.queue.queued_bytes() + self.range.counted_bytes()
+    }
+
+    /// Whether nothing is queued and the socket takes bytes, as far as is known. An open connection
+    /// with a range is dirty, so its flags are not zero.
     #[inline]
     pub(super) fn is_idle(&self) -> bool {
         self.queue.is_empty() && self.flags == 0
-    }
-
-    /// Whether nothing is queued.
-    pub(super) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
     }
 
     /// Whether the poll is to report that the socket is writable.
@@ -206,6 +232,7 @@ impl Cork {
 /// The bytes of all connections that the kernel has not taken yet.
 pub(super) struct Outbox {
     nodes: Nodes,
+    palette: Palette,
     cork: Cork,
     fast_path: FastPath,
     dirty: Vec<ConnId>,
@@ -218,6 +245,7 @@ impl Outbox {
     pub(super) fn new() -> Outbox {
         Outbox {
             nodes: Nodes::default(),
+            palette: Palette::new(),
             cork: Cork {
                 owner: ConnId::NONE,
                 bytes: Vec::new(),
@@ -375,7 +403,7 @@ impl Outbox {
         options: &ConnectionOptions,
     ) -> Result<usize, io::ErrorKind> {
         debug_assert!(self.is_corked(parts.id));
-        let result = if !parts.output.queue.is_empty() || parts.output.is_blocked() {
+        let result = if !parts.output.is_empty() || parts.output.is_blocked() {
             // Queued bytes leave first, and a blocked socket would refuse the write. Both need no
             // system call.
             Ok(0)
@@ -513,7 +541,7 @@ impl Outbox {
     /// Bytes that wait for a socket, with their overhead: its queue and its cork.
     #[inline]
     pub(super) fn queued_bytes(&self, id: ConnId, output: &Output) -> usize {
-        let queued_bytes = output.queue.queued_bytes();
+        let queued_bytes = output.queued_bytes();
         match self.is_corked(id) {
             true => queued_bytes + self.cork.queued_bytes(),
             false => queued_bytes,
@@ -522,7 +550,6 @@ impl Outbox {
 
     /// Queues bytes behind everything that is queued. If the connection has the cork, the cork must
     /// have been written before, or the order is lost.
-    #[inline]
     pub(super) fn push(
         &mut self,
         parts: &mut Parts<'_>,
@@ -531,6 +558,7 @@ impl Outbox {
         options: &ConnectionOptions,
     ) {
         self.leave_fast_path(parts.id);
+        self.unroll(parts.output);
         parts.output.queue.push(&mut self.nodes, bytes, rule);
         let queued_bytes = parts.output.queue.queued_bytes();
         if options.queue_high_bytes < queued_bytes {
@@ -539,13 +567,97 @@ impl Outbox {
         self.mark_dirty(parts.id, parts.output);
     }
 
+    /// As [`push`](Self::push), for a publication to a connection that is not corked and to whose queue
+    /// no policy has applied. Inlined into the loop over the members.
+    #[inline(always)]
+    pub(super) fn push_publication(
+        &mut self,
+        parts: &mut Parts<'_>,
+        bytes: Rc<[u8]>,
+        key: u64,
+        options: &ConnectionOptions,
+    ) {
+        self.unroll(parts.output);
+        let queue = &mut parts.output.queue;
+        queue.push_publication(&mut self.nodes, bytes, key);
+        if options.queue_high_bytes < queue.queued_bytes() {
+            self.note_full(parts, options);
+        }
+        self.mark_dirty(parts.id, parts.output);
+    }
+
+    /// Whether the publication of this mark can be queued by [`push_range`](Self::push_range), for
+    /// members with this format.
+    #[inline(always)]
+    pub(super) fn has_publication(&self, mark: u64, format: FramedFormat) -> bool {
+        self.palette.has(mark, format)
+    }
+
+    /// Adds a publication for [`push_range`](Self::push_range). Returns `false` when it is to be pushed
+    /// as nodes.
+    pub(super) fn add_publication(
+        &mut self,
+        mark: u64,
+        key: u64,
+        format: FramedFormat,
+        bytes: &Rc<[u8]>,
+    ) -> bool {
+        self.forget_publications();
+        self.palette.add(mark, key, format, bytes)
+    }
+
+    /// Queues the publication that was added last as a range, for an open connection that is not
+    /// corked and [takes ranges](Output::takes_range). Returns `false` when it is to be pushed as a
+    /// node, because it does not continue the range.
+    #[inline(always)]
+    pub(super) fn push_range(
+        &mut self,
+        parts: &mut Parts<'_>,
+        options: &ConnectionOptions,
+    ) -> bool {
+        debug_assert!(parts.output.takes_range());
+        if !self.palette.extend(&mut parts.output.range) {
+            return false;
+        }
+        if options.queue_high_bytes < parts.output.range.counted_bytes() {
+            self.note_full(parts, options);
+        }
+        self.mark_dirty(parts.id, parts.output);
+        true
+    }
+
+    /// Drops the publications of the palette when no range is left.
+    #[inline]
+    pub(super) fn forget_publications(&mut self) {
+        let bytes = self.palette.forget_taken();
+        self.nodes.forget_shared(bytes);
+    }
+
+    /// Makes nodes of a range.
+    #[inline]
+    fn unroll(&mut self, output: &mut Output) {
+        if !output.range.is_empty() {
+            self.unroll_range(output);
+        }
+    }
+
+    #[inline(never)]
+    fn unroll_range(&mut self, output: &mut Output) {
+        debug_assert!(output.queue.is_empty());
+        let (nodes, queue) = (&mut self.nodes, &mut output.queue);
+        self.palette.for_each(&output.range, |key, bytes| {
+            queue.push_publication(nodes, Rc::clone(bytes), key);
+        });
+        self.palette.release(&mut output.range);
+    }
+
     fn note_full(&mut self, parts: &mut Parts<'_>, options: &ConnectionOptions) {
         parts.output.flags |= FULL;
         // If the policy drops messages, reading goes on above the mark: the queue may stay full for
         // long, and the pongs of the peer must be seen, or it would count as dead. Only replies,
         // which no policy drops, can take such a queue to twice the mark; then reading stops too.
         let far = options.queue_high_bytes.saturating_mul(2);
-        if options.overflow == Overflow::Close || far < parts.output.queue.queued_bytes() {
+        if options.overflow == Overflow::Close || far < parts.output.queued_bytes() {
             parts.reading.pause(Pause::Queue);
         }
     }
@@ -562,12 +674,14 @@ impl Outbox {
 
     /// Drops messages, oldest first, until at most `bytes` are queued. Returns how many it dropped.
     pub(super) fn drop_oldest(&mut self, output: &mut Output, bytes: usize) -> u64 {
+        self.unroll(output);
         output.queue.drop_oldest(&mut self.nodes, bytes)
     }
 
     /// Keeps only the latest message of each key, until the queue is short again. Returns how many
     /// messages it dropped.
     pub(super) fn keep_latest(&mut self, output: &mut Output) -> u64 {
+        self.unroll(output);
         output.queue.keep_latest(&mut self.nodes)
     }
 
@@ -591,6 +705,7 @@ impl Outbox {
 
     /// Drops everything that is queued.
     pub(super) fn clear(&mut self, output: &mut Output) {
+        self.palette.release(&mut output.range);
         output.queue.clear(&mut self.nodes);
     }
 
@@ -604,6 +719,11 @@ impl Outbox {
         output: &mut Output,
         taken_bytes: &mut u64,
     ) -> Flush {
+        if !output.range.is_empty()
+            && let Some(flush) = self.flush_range(transport, output, taken_bytes)
+        {
+            return flush;
+        }
         while !output.queue.is_empty() {
             let (length, result) = match output.queue.only(&self.nodes) {
                 Some(bytes) => (bytes.len(), transport.write(bytes)),
@@ -639,6 +759,43 @@ impl Outbox {
         }
     }
 
+    /// Writes a range. Returns `None` when it was written or unrolled, and the nodes are next, of which
+    /// there may be none.
+    fn flush_range(
+        &mut self,
+        transport: &mut Transport,
+        output: &mut Output,
+        taken_bytes: &mut u64,
+    ) -> Option<Flush> {
+        let Some(bytes) = self.palette.bytes(&output.range) else {
+            self.unroll(output);
+            return None;
+        };
+        let length = bytes.len();
+        match transport.write(bytes) {
+            Ok(taken) if taken == length => {
+                *taken_bytes += taken as u64;
+                self.palette.release(&mut output.range);
+                None
+            }
+            Ok(taken) => {
+                *taken_bytes += taken as u64;
+                self.unroll(output);
+                output.queue.advance(&mut self.nodes, taken);
+                Some(Flush::Blocked)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                self.unroll(output);
+                None
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.unroll(output);
+                Some(Flush::Blocked)
+            }
+            Err(error) => Some(Flush::Failed(error.kind())),
+        }
+    }
+
     /// Whether the queue has come below its low watermark after it was full. Lists the connection
     /// for `on_drain` then.
     pub(super) fn note_level(
@@ -658,7 +815,7 @@ impl Outbox {
         if output.queue.queued_bytes() <= short_bytes {
             output.queue.drop_short_cuts();
         }
-        if output.flags & FULL == 0 || low_bytes < output.queue.queued_bytes() {
+        if output.flags & FULL == 0 || low_bytes < output.queued_bytes() {
             return false;
         }
         output.flags &= !FULL;
@@ -689,6 +846,7 @@ impl Outbox {
     }
 
     pub(super) fn return_dirty(&mut self, list: Vec<ConnId>) {
+        self.forget_publications();
         // A flush may end its connection, which can list connections. Those must not be lost.
         if self.dirty.is_empty() {
             self.dirty = list;
@@ -724,6 +882,7 @@ impl Outbox {
 
     pub(super) fn give_back_memory(&mut self) {
         self.nodes.give_back_memory();
+        self.palette.give_back_memory();
         give_back(&mut self.dirty);
         give_back(&mut self.below_low_mark);
     }

@@ -122,10 +122,16 @@ impl Nodes {
         self.held_bytes
     }
 
-    /// Counts bodies that nodes share, once no one else holds them. Each counts until its last node is
-    /// removed.
+    /// Counts bodies that nodes and the palette share, once no one else holds them. Each counts until the
+    /// last of these drops it.
     pub(crate) fn count_shared(&mut self, bytes: usize) {
         self.held_bytes += bytes;
+    }
+
+    /// The palette has dropped bodies that no node holds.
+    #[inline]
+    pub(crate) fn forget_shared(&mut self, bytes: usize) {
+        self.held_bytes -= bytes;
     }
 
     #[inline]
@@ -237,12 +243,29 @@ impl Queue {
         self.queued_bytes
     }
 
-    #[inline]
     pub(crate) fn push(&mut self, nodes: &mut Nodes, bytes: Bytes, rule: DropRule) {
         let length = bytes.as_slice().len();
         if length == 0 || rule == DropRule::Never && self.extend_run(nodes, self.tail, &bytes, 1) {
             return;
         }
+        let index = self.append(nodes, bytes, length, rule);
+        if let Some(short_cuts) = &mut self.short_cuts {
+            short_cuts.note_pushed(index, rule);
+        }
+    }
+
+    /// As [`push`](Self::push), while the queue has no short cuts.
+    #[inline(always)]
+    pub(crate) fn push_publication(&mut self, nodes: &mut Nodes, bytes: Rc<[u8]>, key: u64) {
+        debug_assert!(!self.has_short_cuts());
+        let length = bytes.len();
+        if length != 0 {
+            self.append(nodes, Bytes::Shared(bytes), length, DropRule::ByKey(key));
+        }
+    }
+
+    #[inline(always)]
+    fn append(&mut self, nodes: &mut Nodes, bytes: Bytes, length: usize, rule: DropRule) -> u32 {
         self.queued_bytes += length + QUEUED_MESSAGE_BYTES;
         let index = nodes.insert(Node {
             bytes,
@@ -256,9 +279,7 @@ impl Queue {
             nodes.slab[self.tail as usize].next = index;
         }
         self.tail = index;
-        if let Some(short_cuts) = &mut self.short_cuts {
-            short_cuts.note_pushed(index, rule);
-        }
+        index
     }
 
     /// Appends bytes that no policy may drop to the node at this index, if that is such a node too and

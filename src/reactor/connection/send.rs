@@ -16,13 +16,13 @@ use std::io;
 use std::rc::Rc;
 
 use crate::protocol::websocket::Message;
-use crate::pubsub::FramedFormat;
+use crate::pubsub::{Encoded, FramedFormat};
 use crate::reactor::close::{CloseCause, Sent};
 use crate::reactor::config::Overflow;
 use crate::reactor::protocol::Protocol;
 use crate::reactor::time::coarse::CoarseTime;
 
-use super::outbox::{CORK_BYTES, Flush, LARGE_BYTES};
+use super::outbox::{CORK_BYTES, Flush, LARGE_BYTES, Outbox};
 use super::queue::{Bytes, DropRule};
 use super::reading::Pause;
 use super::rooms::Rooms;
@@ -125,37 +125,57 @@ pub(super) fn queue_owned_reply(rooms: &mut Rooms, connection: &mut Connection, 
 /// `mark` already, or takes no publications.
 ///
 /// The bytes are shared by all members that encode it alike, so a publication to a thousand members
-/// allocates once.
+/// allocates once. A member that has nothing but publications queued gets a range of the palette, the
+/// others get a node.
 #[inline]
 pub(super) fn publish(
     rooms: &mut Rooms,
     connection: &mut Connection,
     mark: u64,
     key: u64,
-    encode: impl FnOnce(FramedFormat) -> Rc<[u8]>,
+    encoded: &mut Encoded<'_>,
+    value: u32,
 ) -> Option<Sent> {
     let is_new = std::mem::replace(&mut connection.last_publication, mark) != mark;
     if !is_new || !connection.life.takes_messages() {
         return None;
     }
-    let bytes = encode(connection.publication_format()?);
+    let format = connection.publication_format()?;
     let options = &rooms.option_sets[usize::from(connection.options)].options;
     let outbox = &mut rooms.outbox;
-    // The common case, a member that has room and is not being read, has a path of its own, which
+    // The common case, an open member that has room and is not being read, has a path of its own, which
     // is small enough to be inlined into the loop over the members.
-    if outbox.is_corked(connection.id)
+    if connection.life != Life::Open
+        || outbox.is_corked(connection.id)
         || connection.output.has_short_cuts()
         || options.queue_high_bytes < outbox.queued_bytes(connection.id, &connection.output)
     {
+        let bytes = encoded.get(format, value);
         return Some(publish_with_care(rooms, connection, bytes, key));
     }
-    outbox.push(
-        &mut connection.parts(),
-        Bytes::Shared(bytes),
-        DropRule::ByKey(key),
-        options,
-    );
+    let parts = &mut connection.parts();
+    let is_range = parts.output.takes_range()
+        && (outbox.has_publication(mark, format)
+            || add_publication(outbox, mark, key, format, encoded, value))
+        && outbox.push_range(parts, options);
+    if !is_range {
+        outbox.push_publication(parts, encoded.get(format, value), key, options);
+    }
     Some(Sent::Queued)
+}
+
+/// Adds a publication to the palette, for the first member that takes it in this format.
+#[inline(never)]
+fn add_publication(
+    outbox: &mut Outbox,
+    mark: u64,
+    key: u64,
+    format: FramedFormat,
+    encoded: &mut Encoded<'_>,
+    value: u32,
+) -> bool {
+    encoded.is_common(format)
+        && outbox.add_publication(mark, key, format, &encoded.get(format, value))
 }
 
 #[inline(never)]

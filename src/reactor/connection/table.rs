@@ -14,7 +14,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
@@ -23,7 +22,7 @@ use mio::{Registry, Token};
 use slab::Slab;
 
 use crate::protocol::websocket::{Message, Role};
-use crate::pubsub::{FramedFormat, Subscriptions, WireFormat};
+use crate::pubsub::{Encoded, Subscriptions, WireFormat};
 use crate::reactor::burst::{BURST, give_back};
 use crate::reactor::close::{Close, CloseCause, Deadline, Sent};
 use crate::reactor::config::{Config, ConnectionOptions};
@@ -923,10 +922,11 @@ impl Table {
         id: ConnId,
         mark: u64,
         key: u64,
-        encode: impl FnOnce(FramedFormat) -> Rc<[u8]>,
+        encoded: &mut Encoded<'_>,
+        value: u32,
     ) -> Option<Sent> {
         let (connection, rooms) = self.split(id)?;
-        send::publish(rooms, connection, mark, key, encode)
+        send::publish(rooms, connection, mark, key, encoded, value)
     }
 
     /// Bytes that wait for a connection's socket, with their overhead.
@@ -1049,6 +1049,7 @@ impl Table {
             let is_corked = rooms.outbox.is_corked(connection.id);
             if !is_corked && !connection.output.is_empty() && !connection.output.is_blocked() {
                 send::flush(rooms, connection);
+                rooms.outbox.forget_publications();
             }
             let debt = debt_of(connection, rooms) + subscribed;
             let has_ended = matches!(connection.life, Life::Done | Life::Lingering);
