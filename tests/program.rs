@@ -476,6 +476,20 @@ fn only_pages_of_allowed_origins_are_served() {
 }
 
 #[test]
+fn a_proxy_in_front_of_a_local_listener_closes_it() {
+    let server = Server::start(&["--allow-origin", "https://live.example.org"]);
+    let answer = Http::new(server.connect()).request("POST", "/publish?topic=t", b"x");
+    assert_eq!(answer.0, 401, "{}", answer.1);
+    server.terminate();
+    let (_, log) = server.ended();
+    assert!(log.contains("publishing and patterns are refused"), "{log}");
+    let server = Server::start(&["--publish-token", "short"]);
+    server.terminate();
+    let (_, log) = server.ended();
+    assert!(log.contains("fewer than 16 characters"), "{log}");
+}
+
+#[test]
 fn clients_above_max_connections_wait_until_one_leaves() {
     let server = Server::start(&["--max-connections", "1", "--drain-window", "0"]);
     let mut first = Http::new(server.connect());

@@ -27,6 +27,9 @@ pub struct Access {
     pub is_loopback: bool,
     /// The listener is a Unix socket, which no browser reaches.
     pub is_unix: bool,
+    /// A proxy stands in front, so that a client on this machine may be anybody: a loopback listener or a
+    /// Unix socket without a token is not open.
+    pub has_proxy: bool,
     /// The name under which the operator sets [`origins`](Self::origins), such as `--allow-origin`.
     /// Log lines about refused requests name it. `None`: they name the field `Access::origins`.
     pub origins_setting: Option<&'static str>,
@@ -36,19 +39,32 @@ impl Access {
     /// Whether a client that gives `token` may publish and use patterns.
     ///
     /// Where no token is configured, a loopback listener and a Unix socket are open and others are
-    /// closed.
+    /// closed. They are not open where a proxy stands in front: [`has_proxy`](Self::has_proxy) is set, or an
+    /// origin is listed that is not on this machine.
     pub fn allows(&self, token: Option<&str>) -> bool {
+        self.grants(token, || false)
+    }
+
+    /// As [`allows`](Self::allows), for a request of which `is_forwarded` says whether a proxy has passed it
+    /// on.
+    pub(super) fn grants(&self, token: Option<&str>, is_forwarded: impl FnOnce() -> bool) -> bool {
         if self.open {
             return true;
         }
         if self.token.is_none() && self.tokens.is_empty() {
-            return self.is_loopback || self.is_unix;
+            return self.is_open_locally() && !is_forwarded();
         }
         let is_first = |given: &str| {
             let expected = self.token.as_deref();
             expected.is_some_and(|expected| equal_in_constant_time(expected, given))
         };
         token.is_some_and(|given| is_first(given) || self.tokens.contain(given))
+    }
+
+    /// Whether clients on this machine need no token where none is configured.
+    pub fn is_open_locally(&self) -> bool {
+        let is_remote = |origin: &String| !is_loopback_name(authority(origin));
+        (self.is_loopback || self.is_unix) && !self.has_proxy && !self.origins.iter().any(is_remote)
     }
 
     /// The setting that log lines name to the operator as the way to allow an origin.
@@ -67,6 +83,32 @@ impl Access {
                 .origins
                 .iter()
                 .any(|origin| authority(origin).eq_ignore_ascii_case(host))
+    }
+}
+
+/// The headers by which a proxy says for whom it asks. Source: RFC 7239; RFC 9110, section 7.6.3.
+const FORWARDING_HEADERS: &[&str] = &[
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-real-ip",
+    "via",
+];
+
+/// Whether a proxy has passed a request on, given its headers by name.
+pub(super) fn is_forwarded<'h>(header: impl Fn(&str) -> Option<&'h str>) -> bool {
+    FORWARDING_HEADERS.iter().any(|name| header(name).is_some())
+}
+
+/// Whether a request may publish and use patterns.
+pub(super) fn may<S: 'static>(request: &Request<'_, '_, S>, access: &Access) -> bool {
+    let is_forwarded = || is_forwarded(|name| request.header(name));
+    // Where no token can be right, the request is not searched for one.
+    let is_open = access.open || access.token.is_none() && access.tokens.is_empty();
+    match is_open {
+        true => access.grants(None, is_forwarded),
+        false => access.grants(token_of(request).as_deref(), is_forwarded),
     }
 }
 
@@ -247,6 +289,38 @@ mod tests {
         ];
         for (name, access, given, expected) in cases {
             assert_eq!(access.allows(given), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_local_listener_behind_a_proxy_is_not_open() {
+        let local = Access {
+            is_loopback: true,
+            ..Access::default()
+        };
+        let unix = Access {
+            is_unix: true,
+            ..Access::default()
+        };
+        for access in [local, unix] {
+            assert!(access.allows(None));
+            assert!(!access.grants(None, || true), "a request that a proxy sent");
+            let with_origin = |origin: &str| Access {
+                origins: vec![origin.into()],
+                ..access.clone()
+            };
+            assert!(!with_origin("https://live.example.org").allows(None));
+            assert!(with_origin("http://localhost:3000").allows(None));
+            let behind = Access {
+                has_proxy: true,
+                ..access.clone()
+            };
+            assert!(!behind.allows(None) && !behind.allows(Some("guess")));
+            let open = Access {
+                open: true,
+                ..behind
+            };
+            assert!(open.grants(None, || true));
         }
     }
 

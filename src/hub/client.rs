@@ -15,15 +15,30 @@ use crate::session::websocket::Ws;
 
 use super::access::Access;
 use super::group::Overloaded;
+use super::guesses::{Guesses, WRONG_TOKENS_MAX};
 use super::publish::Publisher;
 use super::subscribe::{subscribe_name, unsubscribe_name};
+
+/// "Policy violation". Source: RFC 6455, section 7.4.1.
+pub(super) const POLICY_VIOLATION: u16 = 1008;
 
 /// One client while one of its events is handled.
 pub(super) struct Client<'c, 'w, S: 'static> {
     ws: &'c mut Ws<'w, S>,
     access: &'c Access,
     publisher: &'c Publisher<S>,
-    is_trusted: &'c mut bool,
+    guesses: &'c mut Guesses,
+    standing: &'c mut Standing,
+}
+
+/// The knowledge about a client: whether it is trusted, and its wrong tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// It holds the token, or needs none.
+    pub(super) is_trusted: bool,
+    /// A proxy has passed its handshake on.
+    pub(super) is_forwarded: bool,
+    pub(super) wrong_tokens: u8,
 }
 
 /// Why the hub does not do what a client asks for.
@@ -49,18 +64,20 @@ impl fmt::Display for Refusal {
 }
 
 impl<'c, 'w, S: 'static> Client<'c, 'w, S> {
-    /// `is_trusted` says whether the client holds the token, or needs none. It may become `true`.
+    /// `standing` may change: a right token makes the client trusted, a wrong one is counted.
     pub(super) fn new(
         ws: &'c mut Ws<'w, S>,
         access: &'c Access,
         publisher: &'c Publisher<S>,
-        is_trusted: &'c mut bool,
+        guesses: &'c mut Guesses,
+        standing: &'c mut Standing,
     ) -> Client<'c, 'w, S> {
         Client {
             ws,
             access,
             publisher,
-            is_trusted,
+            guesses,
+            standing,
         }
     }
 
@@ -80,11 +97,22 @@ impl<'c, 'w, S: 'static> Client<'c, 'w, S> {
     }
 
     /// Trusts the client from now on if the token is right. `false` when it is not; that takes no
-    /// trust away.
+    /// trust away. The last of [`WRONG_TOKENS_MAX`] wrong ones closes the connection.
     pub(super) fn authenticate(&mut self, token: &str) -> bool {
-        let is_right = self.access.allows(Some(token));
-        *self.is_trusted |= is_right;
-        is_right
+        let is_forwarded = self.standing.is_forwarded;
+        if self.access.grants(Some(token), || is_forwarded) {
+            self.standing.is_trusted = true;
+            self.ws.reactor.set_message_bytes_max(self.ws.id, None);
+            return true;
+        }
+        self.ws.reactor.stats_mut().wrong_tokens += 1;
+        let (peer, now) = (self.ws.reactor.peer(self.ws.id), self.ws.reactor.now());
+        self.guesses.note_wrong(&peer, now);
+        self.standing.wrong_tokens += 1;
+        if WRONG_TOKENS_MAX <= self.standing.wrong_tokens {
+            self.close_with(POLICY_VIOLATION, "too many wrong tokens");
+        }
+        false
     }
 
     /// Subscribes to a topic, or to a pattern, which needs the token. It is no error to be a member
@@ -94,7 +122,7 @@ impl<'c, 'w, S: 'static> Client<'c, 'w, S> {
     ///
     /// [`Refusal::NeedsToken`] or [`Refusal::Topic`].
     pub(super) fn subscribe(&mut self, name: &str) -> Result<(), Refusal> {
-        if pubsub::pattern::is_pattern(name) && !*self.is_trusted {
+        if pubsub::pattern::is_pattern(name) && !self.standing.is_trusted {
             return Err(Refusal::NeedsToken);
         }
         subscribe_name(self.ws.reactor, self.ws.id, name).map_err(Refusal::Topic)?;
@@ -119,7 +147,7 @@ impl<'c, 'w, S: 'static> Client<'c, 'w, S> {
         json: String,
         done: impl FnOnce(&mut Reactor<S>, &str, Result<Published, ReactorEnded>) + Send + 'static,
     ) -> Result<(), Refusal> {
-        if !*self.is_trusted {
+        if !self.standing.is_trusted {
             return Err(Refusal::NeedsToken);
         }
         pubsub::check_name(topic).map_err(Refusal::Topic)?;

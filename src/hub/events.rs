@@ -1,6 +1,7 @@
 //! `GET /events`: topics and patterns as Server-Sent Events.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use crate::server::request::Request;
 
 use super::access::{self, Access};
 use super::grammar::envelope;
+use super::guesses::{self, Guesses};
 use super::subscribe::subscribe_name;
 
 /// The name of the wire format of streams with `envelope=1`.
@@ -19,7 +21,11 @@ const ENVELOPE_EVENTS: &str = "waterwheel.v1.json events";
 
 /// Answers with an event stream of the topics and patterns that are asked for. If one name is not
 /// valid or not allowed, the answer says why, and there is no subscription.
-pub(super) fn events<S: 'static>(request: &mut Request<'_, '_, S>, access: &Access) {
+pub(super) fn events<S: 'static>(
+    request: &mut Request<'_, '_, S>,
+    access: &Access,
+    guesses: &RefCell<Guesses>,
+) {
     if request.reactor.is_draining() {
         let reply = draining_reply(request);
         request.reply(reply);
@@ -27,10 +33,7 @@ pub(super) fn events<S: 'static>(request: &mut Request<'_, '_, S>, access: &Acce
     }
     let (topics, has_envelope) = match parameters(request, access) {
         Ok(parameters) => parameters,
-        Err(reply) => {
-            request.reply(reply);
-            return;
-        }
+        Err(reply) => return guesses::refuse(request, reply, guesses),
     };
     let wire_format = match has_envelope {
         false => None,
@@ -114,7 +117,7 @@ fn parameters<'i, S: 'static>(
         if let Err(error) = pubsub::check_name(topic) {
             return bad(format!("topic {topic:?}: {error}\n"));
         }
-        if pattern::is_pattern(topic) && !access.allows(access::token_of(request).as_deref()) {
+        if pattern::is_pattern(topic) && !access::may(request, access) {
             return Err(access::unauthorized("a pattern"));
         }
     }

@@ -55,6 +55,7 @@ mod client;
 mod events;
 mod grammar;
 mod group;
+mod guesses;
 mod json;
 mod page;
 mod publish;
@@ -62,6 +63,7 @@ mod socket;
 mod subscribe;
 mod tokens;
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use crate::protocol::http::Status;
@@ -72,6 +74,7 @@ use crate::server::request::Request;
 use crate::server::router::Router;
 
 use self::grammar::Grammar;
+use self::guesses::Guesses;
 use self::publish::Publisher;
 
 pub use self::access::Access;
@@ -97,6 +100,7 @@ impl<S: 'static> GroupSeat<S> {
 fn mount_with<S: 'static>(router: &mut Router<S>, access: &Access, publisher: Publisher<S>) {
     let access = &Rc::new(access.clone());
     let publisher = &Rc::new(publisher);
+    let guesses = &Rc::new(RefCell::new(Guesses::default()));
     mount_checks(router, access);
 
     let rights = Rc::clone(access);
@@ -111,17 +115,28 @@ fn mount_with<S: 'static>(router: &mut Router<S>, access: &Access, publisher: Pu
         true => request.reply((Status::SERVICE_UNAVAILABLE, "draining\n")),
     });
 
-    let rights = Rc::clone(access);
-    router.get("/events", move |request| events::events(request, &rights));
+    let (rights, wrong) = (Rc::clone(access), Rc::clone(guesses));
+    router.get("/events", move |request| {
+        events::events(request, &rights, &wrong)
+    });
 
-    let (rights, to) = (Rc::clone(access), Rc::clone(publisher));
+    // Only the body of a request that may publish is read.
+    let (rights, wrong) = (Rc::clone(access), Rc::clone(guesses));
+    router.before_body(move |request| {
+        if request.path() == "/publish" {
+            publish::check_head(request, &rights, &wrong);
+        }
+    });
+    let (rights, wrong) = (Rc::clone(access), Rc::clone(guesses));
+    let to = Rc::clone(publisher);
     router.post("/publish", move |request| {
-        publish::publish(request, &rights, &to)
+        publish::publish(request, &rights, &to, &wrong)
     });
 
     router.websocket("/ws", |ws| {
         let grammars = &[Grammar::Envelope, Grammar::Plain];
-        socket::set_up(ws, grammars, Rc::clone(access), Rc::clone(publisher));
+        let (access, publisher) = (Rc::clone(access), Rc::clone(publisher));
+        socket::set_up(ws, grammars, access, publisher, Rc::clone(guesses));
     });
 }
 
@@ -133,12 +148,6 @@ fn mount_checks<S: 'static>(router: &mut Router<S>, access: &Rc<Access>) {
         absent: true,
     });
     router.origin_check.setting = access.origins_setting();
-    // Only the body of a request that may publish is read.
-    let rights = Rc::clone(access);
-    router.before_body(move |request| match request.path() {
-        "/publish" => publish::check_head(request, &rights),
-        _ => Ok(()),
-    });
     let access = Rc::clone(access);
     let mut refused_host = LogLimit::default();
     let mut served_host = String::new();

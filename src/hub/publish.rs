@@ -5,6 +5,7 @@
 //! down; the publisher takes care of both, because only it knows the engine behind it.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::fmt;
 
 use crate::protocol::digits::push_decimal;
@@ -19,6 +20,7 @@ use crate::session::websocket::Ws;
 
 use super::access::{self, Access};
 use super::group::{GroupSeat, Overloaded};
+use super::guesses::{self, Guesses};
 use super::json;
 
 /// The part that orders publications and gives them ids. A new engine is a variant here.
@@ -169,6 +171,7 @@ pub(super) fn publish<S: 'static>(
     request: &mut Request<'_, '_, S>,
     access: &Access,
     publisher: &Publisher<S>,
+    guesses: &RefCell<Guesses>,
 ) {
     match publication(request, access) {
         Ok((topics, event)) => {
@@ -178,22 +181,19 @@ pub(super) fn publish<S: 'static>(
             };
             publisher.publish_request(request, &topics, &event, reply);
         }
-        Err(reply) => {
-            request.reply(reply);
-        }
+        Err(reply) => guesses::refuse(request, reply, guesses),
     }
 }
 
-/// Whether a request may publish, and says where, before its body is read.
-///
-/// # Errors
-///
-/// The answer of [`publish`] to a request that may not, or that has no valid topics.
+/// Answers a request that may not publish, or that has no valid topics, before its body is read.
 pub(super) fn check_head<S: 'static>(
-    request: &Request<'_, '_, S>,
+    request: &mut Request<'_, '_, S>,
     access: &Access,
-) -> Result<(), Reply> {
-    targets(request, access).map(drop)
+    guesses: &RefCell<Guesses>,
+) {
+    if let Err(reply) = targets(request, access) {
+        guesses::refuse(request, reply, guesses);
+    }
 }
 
 /// Most topics of one request. The message is copied for each of them.
@@ -246,8 +246,7 @@ fn targets<'i, S: 'static>(
     request: &Request<'_, 'i, S>,
     access: &Access,
 ) -> Result<Parameters<'i>, Reply> {
-    // Where anyone may publish, the request is not searched for a token.
-    if !access.allows(None) && !access.allows(access::token_of(request).as_deref()) {
+    if !access::may(request, access) {
         return Err(access::unauthorized("publishing"));
     }
     let bad = |why: String| Err(Reply::from((Status::BAD_REQUEST, why)));

@@ -3,6 +3,7 @@
 //! One handler serves a route. It keeps a few bytes for a connection that differs from the default,
 //! and hands every message to the connection's grammar.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use crate::protocol::websocket::Message;
@@ -12,22 +13,27 @@ use crate::server::websocket::WebSocketRoute;
 use crate::session::websocket::{Handshake, WebSocketHandler, Ws};
 
 use super::access::{self, Access};
-use super::client::Client;
+use super::client::{Client, POLICY_VIOLATION, Standing};
 use super::grammar::Grammar;
+use super::guesses::Guesses;
 use super::publish::Publisher;
+
+/// The longest message of a client that is not trusted, in bytes. It may send names, of which each has 256
+/// bytes at most.
+const STRANGERS_BYTES_MAX: u32 = 4096;
 
 /// The state that is kept for a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Profile {
     grammar: Grammar,
-    /// It holds the token, or needs none.
-    is_trusted: bool,
+    standing: Standing,
 }
 
 struct Sockets<S: 'static> {
     grammars: &'static [Grammar],
     access: Rc<Access>,
     publisher: Rc<Publisher<S>>,
+    guesses: Rc<RefCell<Guesses>>,
     /// The profiles that differ from the default, which most connections of a public hub have.
     profiles: ConnMap<Profile>,
 }
@@ -38,12 +44,14 @@ pub(super) fn set_up<S: 'static>(
     grammars: &'static [Grammar],
     access: Rc<Access>,
     publisher: Rc<Publisher<S>>,
+    guesses: Rc<RefCell<Guesses>>,
 ) {
     ws.subprotocols(grammars.iter().filter_map(|grammar| grammar.subprotocol()));
     ws.handler(Sockets {
         grammars,
         access,
         publisher,
+        guesses,
         profiles: ConnMap::default(),
     });
 }
@@ -61,8 +69,9 @@ impl<S: 'static> Sockets<S> {
         call: impl FnOnce(Grammar, &mut Client<'_, '_, S>),
     ) {
         let id = ws.id;
-        let is_trusted = &mut profile.is_trusted;
-        let mut client = Client::new(ws, &self.access, &self.publisher, is_trusted);
+        let standing = &mut profile.standing;
+        let guesses = &mut self.guesses.borrow_mut();
+        let mut client = Client::new(ws, &self.access, &self.publisher, guesses, standing);
         call(profile.grammar, &mut client);
         if profile != self.profile(id) {
             self.profiles.insert(id, profile);
@@ -86,10 +95,30 @@ impl<S: 'static> WebSocketHandler<S> for Sockets<S> {
             }
         }
         let token = access::token_of_handshake(handshake);
-        let profile = Profile {
-            grammar,
-            is_trusted: self.access.allows(token.as_deref()),
+        let is_forwarded = access::is_forwarded(|name| handshake.header(name));
+        let is_trusted = self.access.grants(token.as_deref(), || is_forwarded);
+        let mut wrong_tokens = 0;
+        if !is_trusted {
+            ws.reactor
+                .set_message_bytes_max(ws.id, Some(STRANGERS_BYTES_MAX));
+            if token.is_some() {
+                wrong_tokens = 1;
+                ws.reactor.stats_mut().wrong_tokens += 1;
+                let (peer, now) = (ws.reactor.peer(ws.id), ws.reactor.now());
+                let mut guesses = self.guesses.borrow_mut();
+                guesses.note_wrong(&peer, now);
+                if guesses.is_guessing(&peer) {
+                    ws.close_with(POLICY_VIOLATION, "too many wrong tokens");
+                    return;
+                }
+            }
+        }
+        let standing = Standing {
+            is_trusted,
+            is_forwarded,
+            wrong_tokens,
         };
+        let profile = Profile { grammar, standing };
         self.with_client(ws, profile, |grammar, client| grammar.on_open(client));
     }
 

@@ -368,6 +368,16 @@ impl<S: 'static> Reactor<S> {
         self.table.resume(id, Pause::Application);
     }
 
+    /// Limits frames and messages that a WebSocket receives below the limits of its route, in bytes; `None`
+    /// lifts this limit. For clients that are not known yet, who need little. Messages of up to 125 bytes are
+    /// always accepted; a longer one than the limit closes the connection with 1009. Other protocols, and a
+    /// stale id, are left as they are.
+    pub fn set_message_bytes_max(&mut self, id: ConnId, bytes: Option<u32>) {
+        if let Some(parser) = self.websocket_parser(id) {
+            parser.machine.set_message_bytes_max(bytes);
+        }
+    }
+
     /// Whether a connection still takes messages.
     pub fn is_open(&self, id: ConnId) -> bool {
         self.table.is_open(id)
@@ -413,11 +423,16 @@ impl<S: 'static> Reactor<S> {
     /// [`memory_bytes_max`](crate::Config::memory_bytes_max) counts them; with those of the other reactors
     /// that share the limit, as of the end of the last turn.
     pub fn memory_bytes(&self) -> usize {
-        self.table.memory_bytes()
+        match self.config.memory_bytes_max {
+            Some(_) => self.table.memory_bytes(),
+            None => self.table.memory_bytes() + self.topics.counted_bytes(),
+        }
     }
 
-    /// Shares the limit of memory with the other reactors that add to this sum.
-    pub(crate) fn share_memory(&mut self, sum: Arc<AtomicUsize>) {
+    /// Shares the limit of memory with the other reactors that add to this sum: each with the same
+    /// [`memory_bytes_max`](crate::Config::memory_bytes_max), which holds for all of them together. The
+    /// reactors of a `ReactorGroup` do by themselves.
+    pub fn share_memory(&mut self, sum: Arc<AtomicUsize>) {
         self.table.share_memory(sum);
     }
 
@@ -436,7 +451,15 @@ impl<S: 'static> Reactor<S> {
     }
 
     /// The end of a turn: the sum of all reactors is read, and debtors end if the limit is passed.
+    #[inline]
     pub(super) fn end_memory_turn(&mut self) {
+        if self.config.memory_bytes_max.is_some() {
+            self.share_turn_memory();
+        }
+    }
+
+    #[inline(never)]
+    fn share_turn_memory(&mut self) {
         self.table
             .set_subscription_bytes(self.topics.counted_bytes());
         self.table.end_memory_turn();

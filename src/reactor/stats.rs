@@ -39,6 +39,8 @@ pub struct Stats {
     pub callback_errors: u64,
     /// Callbacks that took longer than `slow_callback`.
     pub slow_callbacks: u64,
+    /// Wrong tokens that clients gave to a hub.
+    pub wrong_tokens: u64,
     /// TLS handshakes that arrived on a port without TLS.
     pub tls_on_plain_port: u64,
     /// Connections that began with a header of the PROXY protocol, which is not supported.

@@ -79,9 +79,8 @@ pub struct Router<S> {
     options_index: u16,
     pub(crate) origin_check: OriginCheck,
     guard: Option<Guard<S>>,
-    /// A check for requests whose body has not come with their head, before it is read. It may only refuse
-    /// what the route itself would refuse.
-    before_body: Option<Guard<S>>,
+    /// A check for requests whose body has not come with their head, before it is read.
+    before_body: Option<Box<dyn FnMut(&mut Request<'_, '_, S>)>>,
     /// The pattern of a request that matches no route. The guard sees such requests too, and `Request`
     /// borrows a pattern.
     unmatched: Pattern,
@@ -136,13 +135,10 @@ impl<S: 'static> Router<S> {
         self.guard = Some(Box::new(guard));
     }
 
-    /// Sets a check for requests whose body has not come with their head, before it is read. It may only
-    /// refuse what the route itself would refuse, because other requests do not pass it.
+    /// Sets a check for requests whose body has not come with their head, before it is read. It answers those
+    /// that the route itself would refuse, and no others, because requests with their body do not pass it.
     #[cfg_attr(not(feature = "hub"), expect(dead_code, reason = "the hub needs it"))]
-    pub(crate) fn before_body(
-        &mut self,
-        check: impl FnMut(&mut Request<'_, '_, S>) -> Result<(), Reply> + 'static,
-    ) {
+    pub(crate) fn before_body(&mut self, check: impl FnMut(&mut Request<'_, '_, S>) + 'static) {
         self.before_body = Some(Box::new(check));
     }
 
@@ -410,20 +406,17 @@ impl<S: 'static> Router<S> {
         }
         let endpoint = index.map(|index| &self.routes[index].endpoint);
         let refusal = match endpoint {
-            None => Err(no_route_reply(head, &allowed)),
-            Some(Endpoint::WebSocket(_)) if upgrade.is_none() => Err(upgrade_required_reply()),
-            Some(Endpoint::WebSocket(_) | Endpoint::Request { .. }) => {
-                match &mut self.before_body {
-                    Some(check) => check(&mut request),
-                    None => Ok(()),
-                }
-            }
+            None => Some(no_route_reply(head, &allowed)),
+            Some(Endpoint::WebSocket(_)) if upgrade.is_none() => Some(upgrade_required_reply()),
+            Some(Endpoint::WebSocket(_) | Endpoint::Request { .. }) => None,
         };
-        if let Err(reply) = refusal {
+        if let Some(reply) = refusal {
             request.reply(reply);
-            return false;
+        } else if let Some(check) = &mut self.before_body {
+            request.reactor.note_callback("before_body");
+            check(&mut request);
         }
-        true
+        !request.is_answered && !request.reactor.is_stopped()
     }
 
     /// Takes bytes of a body off the front of `rest`, and handles the request when the body is complete.

@@ -5,7 +5,7 @@ use waterwheel::Sim;
 use waterwheel::hub::{Access, SUBPROTOCOL};
 
 use crate::support::{get, post};
-use crate::{ask, envelope, guarded, hub, say, subscribed, values, with};
+use crate::{ask, envelope, guarded, hub, publish, say, seconds, subscribed, values, with};
 
 /// Whether a request with this header may publish by POST, and use a pattern on an event stream.
 fn rights(sim: &mut Sim<()>, header: Option<&str>, query: &str) -> (bool, bool) {
@@ -256,6 +256,7 @@ fn statuses(sim: &mut Sim<()>, host: &str, line: Option<&str>) -> Vec<u16> {
 fn a_loopback_listener_serves_loopback_names_only() {
     let local = Access {
         is_loopback: true,
+        open: true,
         origins: vec![
             "https://live.example.org".into(),
             "http://other:3000".into(),
@@ -323,6 +324,7 @@ fn a_public_listener_serves_any_host_name() {
 #[test]
 fn pages_of_other_origins_are_refused_on_every_route() {
     let access = Access {
+        open: true,
         is_loopback: true,
         origins: vec!["https://app.example.org".into()],
         ..Access::default()
@@ -412,4 +414,120 @@ fn a_publication_without_the_token_is_refused_before_its_body() {
         );
         stream.close();
     }
+}
+
+#[test]
+fn a_local_hub_behind_a_proxy_needs_a_token() {
+    let local = Access {
+        is_loopback: true,
+        ..Access::default()
+    };
+    let behind = Access {
+        origins: vec!["https://live.example.org".into()],
+        ..local.clone()
+    };
+    let publication = post("/publish?topic=t", "x").replace("Host: h", "Host: localhost");
+    let mut sim = hub(local);
+    assert_eq!(ask(&mut sim, &publication).status, 200);
+    for line in [
+        "Forwarded: for=203.0.113.1",
+        "X-Forwarded-For: 203.0.113.1",
+        "X-Real-IP: 203.0.113.1",
+        "Via: 1.1 proxy",
+    ] {
+        let answer = ask(&mut sim, &with(&publication, line));
+        assert_eq!(answer.status, 401, "{line}");
+        let stream = ask(
+            &mut sim,
+            &with(
+                &get("/events?topic=t*").replace("Host: h", "Host: localhost"),
+                line,
+            ),
+        );
+        assert_eq!(stream.status, 401, "{line}");
+    }
+    let headers = [
+        ("Sec-WebSocket-Protocol", SUBPROTOCOL),
+        ("X-Forwarded-For", "203.0.113.1"),
+        ("Host", "localhost"),
+    ];
+    let socket = sim.try_websocket("/ws", &headers[..2]);
+    // A simulated client names the host `sim`, which a loopback address does not serve.
+    assert!(socket.is_err());
+    let mut sim = hub(behind);
+    assert_eq!(ask(&mut sim, &publication).status, 401);
+}
+
+#[test]
+fn a_client_on_a_unix_socket_behind_a_proxy_cannot_become_trusted() {
+    let mut sim = hub(Access {
+        is_unix: true,
+        ..Access::default()
+    });
+    for (forwarded, code) in [
+        (None, None),
+        (
+            Some(("X-Forwarded-For", "203.0.113.1")),
+            Some("unauthorized"),
+        ),
+    ] {
+        let mut headers = vec![("Sec-WebSocket-Protocol", SUBPROTOCOL)];
+        headers.extend(forwarded);
+        let socket = sim.try_websocket("/ws", &headers).expect("an upgrade");
+        let mut answers = say(&mut sim, &socket, json!({"auth": "guess"}));
+        answers.extend(say(&mut sim, &socket, json!({"publish": "t", "data": 1})));
+        let codes: Vec<_> = answers
+            .iter()
+            .filter_map(|value| value["code"].as_str().map(str::to_owned))
+            .collect();
+        let expected: Vec<_> = code.iter().flat_map(|code| [*code; 2]).collect();
+        assert_eq!(codes, expected);
+    }
+}
+
+#[test]
+fn wrong_tokens_end_a_socket_and_slow_the_answers_to_requests() {
+    let mut sim = guarded();
+    let socket = envelope(&mut sim);
+    for count in 1..=5 {
+        assert!(!socket.is_closed(), "after {count}");
+        say(&mut sim, &socket, json!({"auth": "guess"}));
+        values(&socket);
+    }
+    assert_eq!(socket.close_code(), Some(1008));
+    // The sixth of this address is answered after 3.2 seconds, and a right one at once.
+    let stream = sim.connect();
+    stream.write(post("/publish?topic=t&token=guess", "x"));
+    sim.advance(seconds(3));
+    assert_eq!(stream.read_text(), "");
+    assert_eq!(publish(&mut sim, "t&token=secret", "x").1, 0);
+    sim.advance(seconds(1));
+    assert!(stream.read_text().starts_with("HTTP/1.1 401 "));
+    assert_eq!(sim.reactor().stats().wrong_tokens, 6);
+    // Without a token there is no guess.
+    assert_eq!(ask(&mut sim, &post("/publish?topic=t", "x")).status, 401);
+    let late = sim
+        .try_websocket("/ws?token=guess", &[])
+        .expect("an upgrade");
+    sim.settle();
+    late.received();
+    assert_eq!(late.close_code(), Some(1008));
+}
+
+#[test]
+fn a_stranger_sends_short_messages_until_it_is_trusted() {
+    let long = |bytes: usize| json!({"publish": "t", "data": "x".repeat(bytes)});
+    let mut sim = guarded();
+    let stranger = envelope(&mut sim);
+    let answers = say(&mut sim, &stranger, long(4000));
+    assert_eq!(answers[0]["code"], "unauthorized");
+    say(&mut sim, &stranger, long(4096));
+    values(&stranger);
+    assert_eq!(stranger.close_code(), Some(1009));
+    let publisher = envelope(&mut sim);
+    say(&mut sim, &publisher, json!({"auth": "secret"}));
+    say(&mut sim, &publisher, long(50_000));
+    values(&publisher);
+    assert_eq!(publisher.close_code(), None);
+    assert_eq!(sim.reactor().stats().publications, 1);
 }

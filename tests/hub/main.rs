@@ -66,7 +66,12 @@ fn ask_bytes(sim: &mut Sim<()>, pieces: &[&[u8]]) -> Answer {
         }
     }
     sim.settle();
-    let bytes = stream.read();
+    let mut bytes = stream.read();
+    if bytes.is_empty() {
+        // A wrong token is answered after a pause.
+        sim.advance(seconds(21));
+        bytes = stream.read();
+    }
     stream.close();
     sim.settle();
     answer(&bytes)

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use waterwheel::hub::Tokens;
 
-use crate::values::token;
+use crate::values::{is_short_token, short_token, token};
 
 /// The files, and what was read from them.
 pub struct Files {
@@ -93,6 +93,9 @@ fn read_tokens(path: &Path) -> io::Result<Vec<String>> {
         // The text of the line stays out of the error: it is a secret.
         let place = format!("line {}", index + 1);
         tokens.push(token(&place, line.to_owned()).map_err(fault)?);
+    }
+    if tokens.iter().any(|token| is_short_token(token)) {
+        log::warn!("{}", short_token("--publish-token-file"));
     }
     if tokens.is_empty() {
         return Err(fault("there is no token in it".to_owned()));

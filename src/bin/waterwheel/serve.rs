@@ -13,6 +13,7 @@ use crate::descriptors;
 use crate::memory;
 use crate::output::{print_listeners, start_log};
 use crate::reload::Files;
+use crate::values::{is_short_token, short_token};
 
 pub fn run(options: &Serve) -> io::Result<()> {
     start_log(options.log)?;
@@ -20,6 +21,9 @@ pub fn run(options: &Serve) -> io::Result<()> {
     let tokens = files.tokens();
     #[cfg(unix)]
     files.reload_on_hangup()?;
+    if options.publish_token.as_deref().is_some_and(is_short_token) {
+        log::warn!("{}", short_token("--publish-token"));
+    }
     let mut listeners = Vec::new();
     for address in &options.listen {
         let target = ListenAddress::of(address, options.unix_mode)?;
@@ -327,6 +331,7 @@ fn access(
         origins: options.allow_origin.clone(),
         is_loopback: target.is_loopback(),
         is_unix: matches!(target, ListenAddress::Unix(..)),
+        has_proxy: false,
         origins_setting: Some("--allow-origin"),
     };
     let has_token = access.token.is_some() || !access.tokens.is_empty();
@@ -337,6 +342,12 @@ fn access(
              --publish-token TOKEN (or WATERWHEEL_PUBLISH_TOKEN) requires a token, --open allows everyone"
         );
         return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    }
+    if !has_token && !access.open && !access.is_open_locally() {
+        log::warn!(
+            "--listen {address}: publishing and patterns are refused, because a proxy stands in front \
+             (--allow-origin names another machine) and there is no --publish-token"
+        );
     }
     Ok(access)
 }

@@ -143,6 +143,22 @@ pub fn origin(value: &str) -> Result<String, String> {
     }
 }
 
+/// The fewest characters of a token that is hard to guess. A random one of letters and digits has 95 bits then.
+const TOKEN_CHARACTERS_MIN: usize = 16;
+
+/// Whether a token is so short that it may be guessed.
+pub fn is_short_token(token: &str) -> bool {
+    token.chars().count() < TOKEN_CHARACTERS_MIN
+}
+
+/// The warning about a short token of this option.
+pub fn short_token(option: &str) -> String {
+    format!(
+        "{option}: a token has fewer than {TOKEN_CHARACTERS_MIN} characters and may be guessed; \
+         `openssl rand -hex 16` makes a better one"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

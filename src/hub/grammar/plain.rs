@@ -3,10 +3,7 @@
 //! It needs no library, so `wscat` and ten lines of any language can use it. It has no message for an error, so
 //! an error closes the connection and is the reason in the close frame.
 
-use crate::hub::client::{Client, Refusal};
-
-/// "Policy violation". Source: RFC 6455, section 7.4.1.
-const POLICY_VIOLATION: u16 = 1008;
+use crate::hub::client::{Client, POLICY_VIOLATION, Refusal};
 
 pub(super) fn on_text<S: 'static>(client: &mut Client<'_, '_, S>, name: &str) {
     match client.subscribe(name) {

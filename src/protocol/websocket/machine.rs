@@ -90,6 +90,8 @@ pub struct Machine {
     partial: Option<Box<Partial>>,
     role: Role,
     is_ended: bool,
+    /// A limit of this connection below those of its route, in bytes. The fast path does not ask for it.
+    message_bytes_max: u32,
 }
 
 /// A message that is not complete.
@@ -128,6 +130,7 @@ impl Machine {
             partial: None,
             role,
             is_ended: false,
+            message_bytes_max: u32::MAX,
         }
     }
 
@@ -288,6 +291,12 @@ impl Machine {
             .map_or(0, |partial| partial.content.capacity())
     }
 
+    /// Sets a limit for frames and messages below that of the route, in bytes; `None` lifts it. Messages of
+    /// up to 125 bytes are always accepted.
+    pub(crate) fn set_message_bytes_max(&mut self, bytes: Option<u32>) {
+        self.message_bytes_max = bytes.unwrap_or(u32::MAX);
+    }
+
     /// Drops the incomplete message. Input is discarded from here on.
     pub(crate) fn drop_input(&mut self) {
         self.partial = None;
@@ -387,6 +396,11 @@ impl Machine {
             (Data::Reserved(opcode), _) => return Err(Error::ReservedOpcode { opcode }),
         }
         let bytes = header.payload_bytes;
+        let of_connection = usize::try_from(self.message_bytes_max).unwrap_or(usize::MAX);
+        let limits = Limits {
+            frame_bytes_max: limits.frame_bytes_max.min(of_connection),
+            message_bytes_max: limits.message_bytes_max.min(of_connection),
+        };
         if bytes > limits.frame_bytes_max as u64 {
             return Err(Error::FrameTooLong {
                 bytes,

@@ -74,13 +74,13 @@ struct Node {
 }
 
 impl Node {
-    /// The memory of the node and of the bytes that only it holds.
+    /// The bytes that only it holds.
+    #[inline]
     fn own_bytes(&self) -> usize {
-        NODE_BYTES
-            + match &self.bytes {
-                Bytes::Owned(bytes) => bytes.len(),
-                Bytes::Shared(_) => 0,
-            }
+        match &self.bytes {
+            Bytes::Owned(bytes) => bytes.len(),
+            Bytes::Shared(_) => 0,
+        }
     }
 
     /// Its bytes, and the overhead of each message.
@@ -93,7 +93,7 @@ impl Node {
 #[derive(Default)]
 pub(crate) struct Nodes {
     slab: Slab<Node>,
-    /// The memory of all nodes and their bytes, in bytes. A shared body counts once.
+    /// The bytes of all nodes. A shared body counts once.
     held_bytes: usize,
     /// The most nodes there were at one time since `take_most` was last called.
     most: usize,
@@ -119,7 +119,7 @@ impl Nodes {
     /// The memory of all nodes and their bytes, in bytes.
     #[inline]
     pub(crate) fn held_bytes(&self) -> usize {
-        self.held_bytes
+        self.held_bytes + self.slab.len() * NODE_BYTES
     }
 
     /// Counts bodies that nodes and the palette share, once no one else holds them. Each counts until the
@@ -145,7 +145,6 @@ impl Nodes {
     #[inline]
     fn remove(&mut self, index: u32) -> Node {
         let node = self.slab.remove(index as usize);
-        self.held_bytes -= node.own_bytes();
         self.forget(&node.bytes);
         node
     }
@@ -154,10 +153,9 @@ impl Nodes {
     /// counted yet.
     #[inline]
     fn forget(&mut self, bytes: &Bytes) {
-        if let Bytes::Shared(bytes) = bytes
-            && Rc::strong_count(bytes) == 1
-        {
-            self.held_bytes -= bytes.len();
+        match bytes {
+            Bytes::Shared(bytes) if 1 < Rc::strong_count(bytes) => {}
+            Bytes::Owned(_) | Bytes::Shared(_) => self.held_bytes -= bytes.as_slice().len(),
         }
     }
 
@@ -519,9 +517,8 @@ impl Queue {
         let node = &mut nodes.slab[index as usize];
         self.queued_bytes -= node.bytes.as_slice().len();
         self.queued_bytes += length;
-        let before = node.own_bytes();
         let replaced = std::mem::replace(&mut node.bytes, bytes);
-        nodes.held_bytes = nodes.held_bytes - before + node.own_bytes();
+        nodes.held_bytes += node.own_bytes();
         nodes.forget(&replaced);
         let limit = high_bytes + length + QUEUED_MESSAGE_BYTES;
         Ok(1 + self.drop_oldest_but(nodes, limit, index))
