@@ -242,6 +242,8 @@ pub use reactor::transport::memory::Faults;
 #[doc(inline)]
 pub use reactor::{EventLoop, SetupResult};
 #[doc(inline)]
+pub use server::answered::Answered;
+#[doc(inline)]
 pub use server::event_stream::{EventStream, Names};
 #[doc(inline)]
 pub use server::origins::Origins;
@@ -249,7 +251,6 @@ pub use server::origins::Origins;
 pub use server::reply::{Body, HeaderError, Reply, Responder};
 #[doc(inline)]
 pub use server::request::Request;
-#[doc(inline)]
 pub use server::router::Router;
 #[doc(inline)]
 pub use server::websocket::WebSocketRoute;

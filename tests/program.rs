@@ -589,6 +589,50 @@ fn tokens_of_a_file_are_read_again_on_hup() {
 }
 
 #[test]
+fn the_access_log_has_a_line_for_each_request_without_its_token() {
+    for format in ["text", "json"] {
+        let words = ["--access-log", "--log-format", format, "--log", "off"];
+        let server = Server::start(&[&words[..], &["--publish-token", "open-sesame"]].concat());
+        let mut http = Http::new(server.connect());
+        http.request("POST", "/publish?topic=a&token=open-sesame", b"hi");
+        http.request("POST", "/publish?topic=a&token=wrong-sesame", b"hi");
+        http.request("GET", "/none", b"");
+        let _socket = server.websocket("/ws");
+        server.terminate();
+        let (_, log) = server.ended();
+        assert!(!log.contains("sesame"), "{log}");
+        let expected = [
+            ("POST", "/publish", 200),
+            ("POST", "/publish", 401),
+            ("GET", "/none", 404),
+            ("GET", "/ws", 101),
+        ];
+        assert_eq!(log.lines().count(), expected.len(), "{log}");
+        for (line, (method, path, status)) in log.lines().zip(expected) {
+            if format == "text" {
+                let words = format!(" {method} {path} {status} ");
+                assert!(
+                    line.contains(" INFO  127.0.0.1:") && line.contains(&words),
+                    "{line}"
+                );
+                continue;
+            }
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            assert_eq!(line["method"], method);
+            assert_eq!(
+                (&line["path"], &line["status"]),
+                (&path.into(), &status.into())
+            );
+            assert!(
+                line["peer"].as_str().unwrap().starts_with("127.0.0.1:"),
+                "{line}"
+            );
+            assert!(line["bytes"].is_u64() && line["seconds"].is_f64(), "{line}");
+        }
+    }
+}
+
+#[test]
 fn hup_without_files_says_so_and_the_hub_goes_on() {
     let mut server = Server::start(&["--drain-window", "0"]);
     server.signal("-HUP");

@@ -11,7 +11,7 @@ _waterwheel() {
         words="echo idle churn fan-out sse --help"
     else
         case $command in
-            "serve") words+="--listen --publish-token --publish-token-file --open --drain-window --allow-origin --max-connections --memory-max --reactors --unix-mode --log --log-format --help --version" ;;
+            "serve") words+="--listen --publish-token --publish-token-file --open --drain-window --allow-origin --max-connections --memory-max --reactors --unix-mode --log --log-format --access-log --help --version" ;;
             "echo") words+="--listen --to --max-connections --log --log-format --help --version" ;;
             "doctor") words+="--connections --help" ;;
             "bench echo") words+="--connections --size --pipeline --rate --binary --verify --url --pid --seconds --warmup --connect-rate --json --plot --log --help" ;;

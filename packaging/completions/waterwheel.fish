@@ -18,6 +18,7 @@ complete -c waterwheel -n 'not __fish_seen_subcommand_from echo bench doctor' -l
 complete -c waterwheel -n 'not __fish_seen_subcommand_from echo bench doctor' -l unix-mode -x -d 'permissions of the sockets of unix:PATH, such as 660 [as the umask says]'
 complete -c waterwheel -n 'not __fish_seen_subcommand_from echo bench doctor' -l log -x -a 'off error warn info debug trace' -d 'off, error, warn, info, debug or trace [info]'
 complete -c waterwheel -n 'not __fish_seen_subcommand_from echo bench doctor' -l log-format -x -a 'text json' -d 'how a log line looks [text]'
+complete -c waterwheel -n 'not __fish_seen_subcommand_from echo bench doctor' -l access-log -d 'log each request with its answer'
 complete -c waterwheel -n 'not __fish_seen_subcommand_from echo bench doctor' -l help -d 'print the options of the command'
 complete -c waterwheel -n 'not __fish_seen_subcommand_from echo bench doctor' -l version -d 'print the version'
 complete -c waterwheel -n '__fish_seen_subcommand_from echo; and not __fish_seen_subcommand_from bench' -l listen -x -d 'as for serve [127.0.0.1:9001]'

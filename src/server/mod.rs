@@ -4,6 +4,7 @@
 //! answered with a `reply` or an `event_stream`, or it opens a `websocket`. Below them are `path` and
 //! `origins`, which know nothing of connections.
 
+pub(crate) mod answered;
 pub(crate) mod event_stream;
 mod listen;
 pub(crate) mod origins;

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
 
-use crate::protocol::http::{self, Accept, ResponseHead, Status};
+use crate::protocol::http::{self, Accept, OnAnswer, ResponseHead, Status};
 use crate::reactor::close::{Close, CloseCause, Deadline, Sent};
 use crate::reactor::id::ConnId;
 use crate::reactor::outcome::{CallbackError, Outcome, Sealed};
@@ -390,11 +390,12 @@ impl<S: 'static> Reactor<S> {
             );
             reply = Status::INTERNAL_SERVER_ERROR.into();
         }
-        let date = self.date();
+        let (date, now, status) = (self.date(), self.now(), reply.status);
         let Some(exchange) = self.exchange(id) else {
             return;
         };
         let extra = exchange.take_extra_headers();
+        let on_answer = exchange.take_on_answer();
         let head = ResponseHead {
             status: reply.status,
             is_http_10: exchange.is_http_10(),
@@ -411,6 +412,9 @@ impl<S: 'static> Reactor<S> {
         } else {
             reply.body
         };
+        if let Some(OnAnswer(call)) = on_answer {
+            call(status, body.len() as u64, now);
+        }
         // Head and body in one buffer, so that a small answer is one write. A large body that is owned
         // already is queued as it is.
         let (copied, queued) = match body {

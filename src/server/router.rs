@@ -20,9 +20,10 @@
 
 use std::borrow::Cow;
 use std::io;
+use std::rc::Rc;
 
 use crate::protocol::http::{
-    self, Accept, Check, Deferred, Exchange, HeaderStorage, HttpError, ParsedHead, Phase,
+    self, Accept, Check, Deferred, Exchange, HeaderStorage, HttpError, OnAnswer, ParsedHead, Phase,
     RequestHead, Status, upgrade,
 };
 use crate::reactor::SetupResult;
@@ -38,6 +39,7 @@ use crate::reactor::reactor::{Cx, Handler, Received};
 use crate::reactor::transport::listener::Address;
 use crate::session::websocket::{Handshake, finish_without_close};
 
+use super::answered::{self, AfterReply, Answered};
 use super::origins::{OriginCheck, Origins, preflight};
 use super::path::{Parameters, Pattern};
 use super::reply::Reply;
@@ -79,6 +81,7 @@ pub struct Router<S> {
     options_index: u16,
     pub(crate) origin_check: OriginCheck,
     guard: Option<Guard<S>>,
+    after_reply: Option<AfterReply>,
     /// A check for requests whose body has not come with their head, before it is read.
     before_body: Option<Box<dyn FnMut(&mut Request<'_, '_, S>)>>,
     /// The pattern of a request that matches no route. The guard sees such requests too, and `Request`
@@ -100,6 +103,7 @@ impl<S: 'static> Router<S> {
             options_index: 0,
             origin_check: OriginCheck::default(),
             guard: None,
+            after_reply: None,
             before_body: None,
             unmatched: Pattern::new("*"),
             limits,
@@ -140,6 +144,26 @@ impl<S: 'static> Router<S> {
     #[cfg_attr(not(feature = "hub"), expect(dead_code, reason = "the hub needs it"))]
     pub(crate) fn before_body(&mut self, check: impl FnMut(&mut Request<'_, '_, S>) + 'static) {
         self.before_body = Some(Box::new(check));
+    }
+
+    /// Sets what is called with each answer, for example to log it: when the answer is queued whole, when a
+    /// streamed answer or an event stream begins, and when a WebSocket is opened. A connection whose bytes are not HTTP has
+    /// no request and so no call.
+    pub fn after_reply(&mut self, call: impl Fn(&Answered<'_>) + 'static) {
+        self.after_reply = Some(Rc::new(call));
+    }
+
+    /// Makes the answer to this request, also a later one, call what was set by
+    /// [`after_reply`](Self::after_reply).
+    fn note_request(&self, cx: &mut Cx<'_, S>, id: ConnId, head: &RequestHead<'_>) {
+        let Some(after_reply) = &self.after_reply else {
+            return;
+        };
+        let (now, peer) = (cx.reactor.now(), cx.reactor.peer(id));
+        let on_answer = answered::on_answer(after_reply, peer, head, now);
+        if let Some(exchange) = cx.reactor.exchange(id) {
+            exchange.set_on_answer(on_answer);
+        }
     }
 
     /// A route for GET, and for HEAD, which gets the same answer without its body.
@@ -315,6 +339,7 @@ impl<S: 'static> Router<S> {
             return Ok(false);
         };
         exchange.begin(&parsed);
+        self.note_request(cx, id, &parsed.head);
         // Before the body, so that a page that may not use the server cannot make it read one.
         match self
             .origin_check
@@ -674,6 +699,12 @@ fn open_websocket<S: 'static>(
     let headers = reactor
         .exchange(id)
         .map_or_else(Vec::new, |exchange| exchange.take_extra_headers());
+    let on_answer = reactor
+        .exchange(id)
+        .and_then(|exchange| exchange.take_on_answer());
+    if let Some(OnAnswer(call)) = on_answer {
+        call(Status::SWITCHING_PROTOCOLS, 0, reactor.now());
+    }
     reactor.set_route(id, index);
     let handshake = Handshake {
         path: head.path(),

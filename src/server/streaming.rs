@@ -5,7 +5,7 @@
 //!
 //! Source: RFC 9112, sections 6.1 to 6.3.
 
-use crate::protocol::http::{BodyLength, Phase, ResponseHead, Status};
+use crate::protocol::http::{BodyLength, OnAnswer, Phase, ResponseHead, Status};
 use crate::reactor::close::{Close, CloseCause, Sent};
 use crate::reactor::id::ConnId;
 use crate::reactor::reactor::Reactor;
@@ -144,6 +144,7 @@ impl<S: 'static> Reactor<S> {
         };
         let is_chunked = length == BodyLength::Chunked;
         let extra = exchange.take_extra_headers();
+        let on_answer = exchange.take_on_answer();
         exchange.begin_stream(length, status);
         let head = ResponseHead {
             status,
@@ -161,6 +162,9 @@ impl<S: 'static> Reactor<S> {
         let extra = extra.iter().map(|(name, value)| (*name, value.as_ref()));
         head.encode(fixed.chain(own).chain(extra), &mut out);
         self.queue_reply(id, &out);
+        if let Some(OnAnswer(call)) = on_answer {
+            call(status, stream.length_bytes.unwrap_or(0), self.now());
+        }
         Some(is_chunked)
     }
 }

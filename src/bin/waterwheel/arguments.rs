@@ -38,6 +38,7 @@ Options of serve:
   --unix-mode MODE         permissions of the sockets of unix:PATH, such as 660 [as the umask says]
   --log LEVEL              off, error, warn, info, debug or trace [info]
   --log-format text|json   how a log line looks [text]
+  --access-log             log each request with its answer
 
 Options of echo:
   --listen ADDR            as for serve [127.0.0.1:9001]
@@ -76,6 +77,7 @@ pub struct Serve {
     pub memory_max: Option<usize>,
     pub reactors: usize,
     pub unix_mode: Option<u32>,
+    pub access_log: bool,
     pub log: Log,
 }
 
@@ -124,6 +126,7 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
     let mut unix_mode_given = None;
     let mut format = LogFormat::Text;
     let mut open = false;
+    let mut access_log = false;
     let mut to_all = false;
     let mut drain_window = Duration::from_secs(10);
     let mut allow_origin = Vec::new();
@@ -165,6 +168,7 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
             Arg::Long("log-format") => {
                 format = log_format(&text(&mut parser, "--log-format")?)?;
             }
+            Arg::Long("access-log") if serves => access_log = true,
             Arg::Long("open") if serves => open = true,
             Arg::Long("drain-window") if serves => {
                 drain_window = seconds(&text(&mut parser, "--drain-window")?)?
@@ -268,6 +272,7 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
         memory_max,
         reactors,
         unix_mode: unix_mode_given,
+        access_log,
         log: Log {
             level: log.unwrap_or(LevelFilter::Info),
             format,

@@ -4,6 +4,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use waterwheel::Answered;
+
 /// The format of `--log-format`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -22,6 +24,38 @@ impl LogFormat {
                 let message = serde_json::Value::from(message);
                 format!("{{\"time\":\"{time}\",\"level\":\"{level}\",\"message\":{message}}}\n")
             }
+        }
+    }
+}
+
+/// The line of the access log for an answer.
+pub fn access_line(format: LogFormat, at: SystemTime, answered: &Answered<'_>) -> String {
+    let Answered {
+        peer,
+        method,
+        path,
+        status,
+        body_bytes,
+        time,
+        ..
+    } = answered;
+    let status = status.code();
+    match format {
+        LogFormat::Text => {
+            let millis = time.as_secs_f64() * 1e3;
+            let message =
+                format!("{peer} {method} {path} {status} {body_bytes} bytes {millis:.3} ms");
+            format.line(at, log::Level::Info, &message)
+        }
+        LogFormat::Json => {
+            let time_of_line = self::time(at);
+            let quote = |text: &str| serde_json::Value::from(text).to_string();
+            let (peer, method, path) = (quote(&peer.to_string()), quote(method), quote(path));
+            let seconds = time.as_secs_f64();
+            format!(
+                "{{\"time\":\"{time_of_line}\",\"level\":\"info\",\"message\":\"request\",\"peer\":{peer},\"method\":{method},\
+                 \"path\":{path},\"status\":{status},\"bytes\":{body_bytes},\"seconds\":{seconds:.6}}}\n"
+            )
         }
     }
 }

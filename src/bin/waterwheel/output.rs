@@ -4,10 +4,10 @@ use std::io::{self, Write};
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
-use waterwheel::{Address, ListenerId, Reactor};
+use waterwheel::{Address, Answered, ListenerId, Reactor};
 
 use crate::arguments::Log;
-use crate::log_line::LogFormat;
+use crate::log_line::{LogFormat, access_line};
 use crate::log_writer::LogWriter;
 
 /// Writes to standard output. An error is ignored: the reader may have closed the pipe.
@@ -71,6 +71,14 @@ pub fn start_log(log: Log) -> io::Result<()> {
     }));
     let _ = LOG.set((writer, format));
     Ok(())
+}
+
+/// Writes the line of an answer into the log, whatever its level.
+pub fn log_access(answered: &Answered<'_>) {
+    if let Some((log, format)) = LOG.get() {
+        let line = access_line(*format, SystemTime::now(), answered);
+        let _ = log.clone().write_all(line.as_bytes());
+    }
 }
 
 /// Writes a line to standard error, through the log where it was started. It is a log line there

@@ -11,7 +11,7 @@ use waterwheel::{Address, Config, ListenerId, Reactor, Router};
 use crate::arguments::Serve;
 use crate::descriptors;
 use crate::memory;
-use crate::output::{print_listeners, start_log};
+use crate::output::{log_access, print_listeners, start_log};
 use crate::reload::Files;
 use crate::values::{is_short_token, short_token};
 
@@ -47,7 +47,10 @@ pub fn run(options: &Serve) -> io::Result<()> {
         reactor.drain_on_signals(options.drain_window)?;
         let mut bound = Vec::new();
         for (target, access) in &listeners {
-            bound.push(target.listen(reactor, |router| hub::mount(router, access))?);
+            bound.push(target.listen(reactor, |router| {
+                hub::mount(router, access);
+                log_requests(router, options);
+            })?);
         }
         print_listeners(reactor, &bound);
         io::Result::Ok(())
@@ -196,9 +199,19 @@ fn listen(
     let _ = options;
     let mut bound = Vec::new();
     for (target, access) in listeners {
-        bound.push(target.listen(reactor, |router| seat.mount(router, access))?);
+        bound.push(target.listen(reactor, |router| {
+            seat.mount(router, access);
+            log_requests(router, options);
+        })?);
     }
     Ok(bound)
+}
+
+/// Logs each request with its answer, where `--access-log` asks for it.
+fn log_requests(router: &mut Router<()>, options: &Serve) {
+    if options.access_log {
+        router.after_reply(log_access);
+    }
 }
 
 /// The part of `total` that belongs to one of `count` reactors. At least 1.

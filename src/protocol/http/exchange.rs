@@ -15,6 +15,8 @@
 
 use std::borrow::Cow;
 use std::cell::Cell;
+use std::fmt;
+use std::time::Duration;
 
 use super::body::BodyDecoder;
 use super::deferred::{Accept, Deferred};
@@ -39,6 +41,15 @@ pub enum BodyLength {
     UntilEnd,
     /// So many bytes.
     Known(u64),
+}
+
+/// Called with the status of an answer, the length of its body in bytes and the time of the loop.
+pub struct OnAnswer(pub Box<dyn FnOnce(Status, u64, Duration)>);
+
+impl fmt::Debug for OnAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnAnswer")
+    }
 }
 
 /// The step that comes next.
@@ -79,6 +90,8 @@ pub struct Exchange {
     received_body_bytes: u64,
     /// Headers that the answer to this request will have, also where it is a refusal.
     extra_headers: ExtraHeaders,
+    /// Called when the head of the answer to this request is made.
+    on_answer: Option<OnAnswer>,
     /// The request that is being handled, while a check of it waits for the decision.
     deferred: Option<Box<Deferred>>,
 }
@@ -101,6 +114,7 @@ impl Exchange {
             decoder: BodyDecoder::new(BodyFraming::None),
             received_body_bytes: 0,
             extra_headers: Vec::new(),
+            on_answer: None,
             deferred: None,
         }
     }
@@ -187,6 +201,17 @@ impl Exchange {
     /// Takes the headers that were kept, for the answer that is being made.
     pub fn take_extra_headers(&mut self) -> ExtraHeaders {
         std::mem::take(&mut self.extra_headers)
+    }
+
+    /// Keeps what is to be called with the answer to this request.
+    pub fn set_on_answer(&mut self, on_answer: OnAnswer) {
+        self.on_answer = Some(on_answer);
+    }
+
+    /// Takes what is to be called with the answer that is being made.
+    #[inline]
+    pub fn take_on_answer(&mut self) -> Option<OnAnswer> {
+        self.on_answer.take()
     }
 
     /// Keeps the request that is being handled until [`accept`](Self::accept).

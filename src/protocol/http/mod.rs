@@ -47,7 +47,7 @@ pub use encode::{
     ResponseHead, encode_chunk, encode_continue, encode_last_chunk, encode_refusal, is_header,
 };
 pub use error::{EncodeError, HttpError};
-pub use exchange::{BodyLength, Exchange, ExtraHeaders, Phase};
+pub use exchange::{BodyLength, Exchange, ExtraHeaders, OnAnswer, Phase};
 pub use framing::BodyFraming;
 pub use head::Version;
 pub use headers::{HEADER_LINES_MAX, HeaderStorage, Headers};
