@@ -25,6 +25,7 @@ const PARTS: u64 = 8;
 pub(crate) struct Budget {
     limit_nanos: u64,
     dispatch_nanos: u64,
+    flush_limit_nanos: u64,
     /// A step that takes at most this long allows the highest pace.
     cheap_nanos: u64,
     /// When the connection began to be read in this turn.
@@ -51,6 +52,7 @@ impl Budget {
         Budget {
             limit_nanos: nanos(limit),
             dispatch_nanos: nanos(config.dispatch_time_budget),
+            flush_limit_nanos: nanos(config.flush_time_budget),
             cheap_nanos: nanos(limit) / PARTS / u64::from(PACE_MAX),
             began: 0,
             read_at: 0,
@@ -71,6 +73,11 @@ impl Budget {
     #[inline]
     pub(crate) fn forget_flush(&mut self) {
         self.flush_nanos = 0;
+    }
+
+    /// How long the flushes until the next dispatch may still take, in nanoseconds.
+    pub(crate) fn flush_left(&self) -> u64 {
+        self.flush_limit_nanos.saturating_sub(self.flush_nanos)
     }
 
     /// Adds the time of a flush.

@@ -132,6 +132,10 @@ pub struct Config {
     /// closures of other threads, the ticks and the timers of a turn have as long together. Checked
     /// between two sources or calls. 20 ms by default; not zero.
     pub dispatch_time_budget: Duration,
+    /// Time for which one turn writes what is queued for connections. Connections that are left come
+    /// first in the next turn. One flush offers the kernel at most 1 MiB of one connection's queue.
+    /// 20 ms by default; not zero.
+    pub flush_time_budget: Duration,
     /// The most connections that are accepted from one listener in one turn. 64 by default; at
     /// least 1.
     pub accepts_per_turn: usize,
@@ -295,6 +299,7 @@ impl Config {
         )?;
         at_least("read_budget_bytes", self.read_budget_bytes, 1)?;
         not_zero("dispatch_time_budget", self.dispatch_time_budget)?;
+        not_zero("flush_time_budget", self.flush_time_budget)?;
         at_least("accepts_per_turn", self.accepts_per_turn, 1)?;
         at_least("ticks_per_turn", self.ticks_per_turn, 1)?;
         at_least("connections_max", self.connections_max, 1)?;
@@ -349,6 +354,7 @@ impl Default for Config {
             read_budget_bytes: 512 * 1024,
             read_time_budget: Duration::from_millis(5),
             dispatch_time_budget: Duration::from_millis(20),
+            flush_time_budget: Duration::from_millis(20),
             accepts_per_turn: 64,
             ticks_per_turn: 1024,
             connections_max: 1_000_000,

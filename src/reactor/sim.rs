@@ -109,6 +109,12 @@ impl<S: 'static> Sim<S> {
         self.net.set_faults(seed, faults);
     }
 
+    /// Lets each read and write of the program take this long on the [`clock`](Self::clock), from now
+    /// on, as system calls do. No time by default.
+    pub fn socket_time(&mut self, time: Duration) {
+        self.net.set_operation_time(self.clock.clone(), time);
+    }
+
     /// Sets the capacity of sockets that are made from now on, in bytes for each direction: as much
     /// is taken before the peer has read. 64 KiB by default.
     pub fn socket_bytes(&mut self, bytes: usize) {

@@ -176,11 +176,17 @@ pub(super) struct Parts<'c> {
     pub(super) reading: &'c mut Reading,
 }
 
+/// The most that one flush of one connection offers to the kernel, in bytes. The rest waits for the
+/// next turn, so that one long answer does not keep the other connections waiting.
+pub(super) const FLUSH_BYTES_MAX: usize = 1024 * 1024;
+
 /// The result of writing a queue to the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flush {
     /// The kernel has everything.
     Done,
+    /// The kernel took as much as one flush offers, and more is queued.
+    More,
     /// The kernel took less than it was given.
     Blocked,
     /// The transport failed.
@@ -709,7 +715,8 @@ impl Outbox {
         output.queue.clear(&mut self.nodes);
     }
 
-    /// Writes the queue until the kernel takes no more, and adds to `taken_bytes` what it took.
+    /// Writes the queue until the kernel takes no more or has taken [`FLUSH_BYTES_MAX`] in all, and
+    /// adds to `taken_bytes` what it took.
     ///
     /// One message is written from where it lies; several short ones are copied side by side, which
     /// costs less than a slice for each; large ones go out in one vectored write.
@@ -726,13 +733,19 @@ impl Outbox {
         }
         while !output.queue.is_empty() {
             let (length, result) = match output.queue.only(&self.nodes) {
-                Some(bytes) => (bytes.len(), transport.write(bytes)),
+                Some(bytes) => {
+                    let bytes = &bytes[..bytes.len().min(FLUSH_BYTES_MAX)];
+                    (bytes.len(), transport.write(bytes))
+                }
                 None if 1 < output.queue.copy(&self.nodes, &mut self.joined) => {
                     (self.joined.len(), transport.write(&self.joined))
                 }
                 None => {
                     let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-                    let (count, length) = output.queue.gather(&self.nodes, &mut slices);
+                    let (count, length) =
+                        output
+                            .queue
+                            .gather(&self.nodes, &mut slices, FLUSH_BYTES_MAX);
                     (length, transport.write_vectored(&slices[..count]))
                 }
             };
@@ -743,6 +756,9 @@ impl Outbox {
                     // A short write: another one would only say `WouldBlock`.
                     if taken < length {
                         return Flush::Blocked;
+                    }
+                    if FLUSH_BYTES_MAX as u64 <= *taken_bytes && !output.queue.is_empty() {
+                        return Flush::More;
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -845,11 +861,20 @@ impl Outbox {
         std::mem::take(&mut self.dirty)
     }
 
-    pub(super) fn return_dirty(&mut self, list: Vec<ConnId>) {
+    ///
+    /// Connections that are left on it come first in the next flush.
+    pub(super) fn return_dirty(&mut self, mut list: Vec<ConnId>) {
         self.forget_publications();
-        // A flush may end its connection, which can list connections. Those must not be lost.
-        if self.dirty.is_empty() {
-            self.dirty = list;
+        // A flush may list connections: those that have more, and those that it has ended.
+        list.append(&mut self.dirty);
+        self.dirty = list;
+    }
+
+    /// Lists a connection for the next flush although the poll may be about to report it.
+    pub(super) fn mark_dirty_again(&mut self, id: ConnId, output: &mut Output) {
+        if output.flags & DIRTY == 0 {
+            output.flags |= DIRTY;
+            self.dirty.push(id);
         }
     }
 

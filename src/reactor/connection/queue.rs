@@ -321,11 +321,13 @@ impl Queue {
         &self,
         nodes: &'n Nodes,
         slices: &mut [IoSlice<'n>; SLICES_MAX],
+        bytes_max: usize,
     ) -> (usize, usize) {
         let (mut count, mut length, mut index, mut skip) = (0, 0, self.head, self.written);
-        while index != NONE && count < SLICES_MAX {
+        while index != NONE && count < SLICES_MAX && length < bytes_max {
             let node = &nodes.slab[index as usize];
             let bytes = &node.bytes.as_slice()[skip..];
+            let bytes = &bytes[..bytes.len().min(bytes_max - length)];
             skip = 0;
             slices[count] = IoSlice::new(bytes);
             length += bytes.len();
@@ -590,7 +592,7 @@ mod tests {
 
     fn contents(queue: &Queue, nodes: &Nodes) -> String {
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-        let (count, length) = queue.gather(nodes, &mut slices);
+        let (count, length) = queue.gather(nodes, &mut slices, usize::MAX);
         let only = queue.only(nodes);
         assert_eq!(only.is_some(), count == 1);
         assert!(only.is_none_or(|only| *only == *slices[0]));

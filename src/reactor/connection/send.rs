@@ -237,7 +237,9 @@ fn admit(rooms: &mut Rooms, connection: &mut Connection, rule: DropRule) -> Admi
     // the peer. Afterwards the cork is empty, so the policies see all queued messages.
     spill_cork(rooms, connection);
     if !connection.output.is_blocked() {
-        flush(rooms, connection);
+        // All of it, however long the queue is: more than one flush offers may be queued, and the
+        // kernel may have room for it.
+        while flush(rooms, connection) {}
     }
     // The write may have failed, which ends the connection.
     if !connection.life.takes_messages() {
@@ -394,17 +396,18 @@ pub(super) fn uncork(rooms: &mut Rooms, connection: &mut Connection) {
 
 // ── flushing ─────────────────────────────────────────────────────────────────────────────────
 
-/// Gives the kernel what is queued until it takes no more.
-pub(super) fn flush(rooms: &mut Rooms, connection: &mut Connection) {
+/// Gives the kernel what is queued until it takes no more, or has taken as much as one flush offers.
+/// Returns whether it would take more.
+pub(super) fn flush(rooms: &mut Rooms, connection: &mut Connection) -> bool {
     match connection.life {
         Life::Open | Life::Closing | Life::Finishing => {}
         // Messages that were sent early wait until the transport is ready. After the end there is
         // no one to write to.
-        Life::Handshaking | Life::Done | Life::Lingering => return,
+        Life::Handshaking | Life::Done | Life::Lingering => return false,
     }
     // A connection may be closed while it connects, and is then Finishing without a transport.
     if connection.transport.is_pending() {
-        return;
+        return false;
     }
     let mut taken_bytes = 0;
     let flush = rooms.outbox.flush(
@@ -429,12 +432,29 @@ pub(super) fn flush(rooms: &mut Rooms, connection: &mut Connection) {
                 let _ = connection.transport.shutdown_write();
             }
         }
+        Flush::More => {
+            flush_later(rooms, connection, taken_bytes);
+            return true;
+        }
         Flush::Blocked => {
             block(rooms, connection, taken_bytes);
             note_level(rooms, connection);
         }
         Flush::Failed(kind) => end::abort(rooms, connection, CloseCause::Io(kind)),
     }
+    false
+}
+
+/// The kernel has taken as much as one flush offers. The rest comes with the next flush.
+#[cold]
+fn flush_later(rooms: &mut Rooms, connection: &mut Connection, taken_bytes: u64) {
+    if connection.output.is_blocked() {
+        block(rooms, connection, taken_bytes);
+    }
+    rooms
+        .outbox
+        .mark_dirty_again(connection.id, &mut connection.output);
+    note_level(rooms, connection);
 }
 
 /// Has the poll report when the socket takes bytes again. Until the write deadline the peer must

@@ -30,7 +30,7 @@ use crate::reactor::id::{ConnId, ListenerId};
 use crate::reactor::memory::{DEBT_BYTES_MIN, Memory};
 use crate::reactor::protocol::Protocol;
 use crate::reactor::stats::Stats;
-use crate::reactor::time::clock::{WallClock, system_unix_time};
+use crate::reactor::time::clock::{Clock, WallClock, system_unix_time};
 use crate::reactor::time::coarse::CoarseTime;
 use crate::reactor::transport::connect::Attempt;
 use crate::reactor::transport::listener::{Accepting, Listener};
@@ -58,6 +58,11 @@ const BURST_KEPT_NANOS: u64 = 1_000_000_000;
 
 /// Up to this many filed deadlines those of connections that have gone are left where they are.
 const SWEEP_MIN: usize = 512;
+
+/// The number of flushes after which the clock is read, and the bytes. A flush of a short message
+/// takes some microseconds, and the kernel copies 16 KiB in as long.
+const FLUSHES_PER_CLOCK: usize = 32;
+const FLUSHED_BYTES_PER_CLOCK: u64 = 512 * 1024;
 
 /// The result of the fast path for a source that is ready.
 pub(crate) enum FastReady {
@@ -572,14 +577,7 @@ impl Table {
         let is_readable = readiness.readable || readiness.read_closed;
         // Remembered even if reading is paused, or the transport shakes hands: the edge is not reported
         // again.
-        if is_readable {
-            connection
-                .reading
-                .note_readable(readiness.read_closed, readiness.urgent);
-            if readiness.hung_up {
-                connection.reading.note_hang_up();
-            }
-        }
+        note_readable(connection, readiness);
         if connection.life == Life::Handshaking {
             return progress(rooms, connection);
         }
@@ -595,14 +593,11 @@ impl Table {
     }
 
     /// Keeps a report of the poll for the next turn, because this one has used its time.
+    #[cold]
     pub(crate) fn defer(&mut self, index: usize, readiness: Readiness) {
         let is_new = match self.sources.get_mut(index) {
             Some(Source::Connection(connection)) => {
-                if readiness.readable || readiness.read_closed {
-                    connection
-                        .reading
-                        .note_readable(readiness.read_closed, readiness.urgent);
-                }
+                note_readable(connection, readiness);
                 if readiness.writable {
                     connection.output.note_writable();
                 }
@@ -941,16 +936,32 @@ impl Table {
         self.rooms.outbox.has_dirty()
     }
 
-    /// Flushes every connection that has queued bytes and is not blocked.
-    pub(crate) fn flush_dirty(&mut self) {
+    /// Flushes the connections that have queued bytes and are not blocked, until all are flushed or
+    /// the moment `until` has come. The others come first the next time.
+    pub(crate) fn flush_dirty(&mut self, clock: &Clock, until: u64) {
         let mut dirty = self.rooms.outbox.take_dirty();
-        for id in dirty.drain(..) {
-            if let Some((connection, rooms)) = self.split(id)
-                && connection.output.take_dirty()
-            {
-                send::flush(rooms, connection);
+        let mut flushed = 0;
+        while flushed < dirty.len() {
+            // The clock is read after so many flushes, or after a long one.
+            let group = &dirty[flushed..dirty.len().min(flushed + FLUSHES_PER_CLOCK)];
+            let sent_bytes_max = self.rooms.stats.sent_bytes + FLUSHED_BYTES_PER_CLOCK;
+            for &id in group {
+                flushed += 1;
+                if let Some((connection, rooms)) = self.split(id)
+                    && connection.output.take_dirty()
+                {
+                    send::flush(rooms, connection);
+                    if sent_bytes_max <= rooms.stats.sent_bytes {
+                        break;
+                    }
+                }
+            }
+            self.rooms.now = clock.now();
+            if until <= self.rooms.now {
+                break;
             }
         }
+        dirty.drain(..flushed);
         self.rooms.outbox.return_dirty(dirty);
     }
 
@@ -1370,6 +1381,18 @@ impl Table {
             self.sources.shrink_to_fit();
         }
         is_over
+    }
+}
+
+/// Remembers a report of the poll, as far as it is about reading.
+fn note_readable(connection: &mut Connection, readiness: Readiness) {
+    if readiness.readable || readiness.read_closed {
+        connection
+            .reading
+            .note_readable(readiness.read_closed, readiness.urgent);
+        if readiness.hung_up {
+            connection.reading.note_hang_up();
+        }
     }
 }
 

@@ -43,10 +43,12 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::rc::Rc;
+use std::time::Duration;
 
 use mio::Interest;
 
 use crate::reactor::burst::BURST;
+use crate::reactor::time::clock::SimClock;
 
 /// A poll's report about one source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -137,8 +139,11 @@ pub(crate) struct Net {
     /// arrived.
     moment: Cell<Moment>,
     faults: Cell<Faults>,
+    /// Whether operations may fail or take time.
     has_faults: Cell<bool>,
     seed: Cell<u64>,
+    /// The clock that operations of the program let go on, and by how much.
+    operations: RefCell<Option<(SimClock, Duration)>>,
 }
 
 /// The changes that polls report.
@@ -160,6 +165,26 @@ impl Net {
             .set(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x5851_F42D_4C95_7F2D | 1);
         self.faults.set(faults);
         self.has_faults.set(true);
+    }
+
+    /// Lets each read and write of the program take this long from now on.
+    pub(crate) fn set_operation_time(&self, clock: SimClock, time: Duration) {
+        *self.operations.borrow_mut() = Some((clock, time));
+        self.has_faults.set(true);
+    }
+
+    /// Lets the time of an operation pass, if the program makes it, and resets the connection, if
+    /// that is the fault.
+    #[cold]
+    fn begin_operation(&self, ends: &mut [End; 2], side: u8) {
+        if let Some((clock, time)) = &*self.operations.borrow()
+            && ends[usize::from(side)].registration.is_some()
+        {
+            clock.advance(*time);
+        }
+        if self.happens(self.faults.get().resets_percent) {
+            ends.iter_mut().for_each(|end| end.reset(self));
+        }
     }
 
     /// Has the next poll report a change of one source. If a report of it waits to be handled, the
@@ -488,9 +513,7 @@ impl MemoryStream {
         if net.has_faults.get() {
             // A fault may leave its mark.
             *is_plain = false;
-            if net.happens(faults.resets_percent) {
-                ends.iter_mut().for_each(|end| end.reset(net));
-            }
+            net.begin_operation(ends, self.side);
         }
         let now = net.moment.get();
         let (end, peer) = Pair::split(ends, self.side);
@@ -559,9 +582,7 @@ impl MemoryStream {
         let faults = net.faults.get();
         // A fault may leave its mark.
         *is_plain &= !net.has_faults.get();
-        if net.happens(faults.resets_percent) {
-            ends.iter_mut().for_each(|end| end.reset(net));
-        }
+        net.begin_operation(ends, self.side);
         let now = net.moment.get();
         if ends[side].is_reset(now) {
             return match ends[side].finished {
