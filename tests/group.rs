@@ -13,6 +13,7 @@ mod many_cores;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::{Answer, answer, answers, get, post};
@@ -66,6 +67,14 @@ impl TestGroup {
         // may then go on.
         for _ in 0..500 {
             self.sims.iter_mut().for_each(Sim::settle);
+        }
+    }
+
+    /// Lets time pass on all reactors, in steps in which they run in turn.
+    fn advance(&mut self, time: Duration) {
+        for _ in 0..10 {
+            self.sims.iter_mut().for_each(|sim| sim.advance(time / 10));
+            self.settle();
         }
     }
 
@@ -307,6 +316,30 @@ fn a_request_for_several_topics_is_refused_as_a_whole_by_an_overloaded_reactor()
     for member in &members {
         assert_eq!(member.received(), ["one"; 4]);
     }
+}
+
+// A reactor without connections ended with the begin of the drain, and publications to its topics failed
+// although their members were still there.
+#[test]
+fn a_draining_group_publishes_to_every_topic_until_the_last_member_is_gone() {
+    let mut group = group_of(3);
+    // The first connection gets its goodbye at once.
+    let first = group.plain(1, "topic.*");
+    let member = group.plain(1, "topic.*");
+    for sim in &mut group.sims {
+        sim.reactor().drain(Duration::from_secs(10));
+    }
+    group.advance(Duration::from_secs(1));
+    for topic in topics() {
+        let published = group.post(1, &topic, "late");
+        assert_eq!(published.status, 200, "{topic}: {}", published.text());
+    }
+    assert_eq!(member.received().len(), topics().len());
+    for socket in [first, member] {
+        socket.vanish();
+    }
+    group.advance(Duration::from_millis(100));
+    assert!(group.sims.iter_mut().all(|sim| !sim.is_running()));
 }
 
 #[test]

@@ -96,6 +96,9 @@ struct Shared<S> {
     epoch: OnceLock<u64>,
     /// The bytes that all reactors hold for their clients.
     memory: Arc<AtomicUsize>,
+    /// How many reactors have not drained. A reactor without connections still orders the publications of its
+    /// topics, so it goes on until the others have drained too.
+    undrained_count: Arc<AtomicUsize>,
     /// The last number that was given to a publication of any of the reactors.
     last_number: Arc<AtomicU64>,
 }
@@ -168,6 +171,7 @@ impl<S: 'static> ReactorGroup<S> {
                 join_count: AtomicUsize::new(0),
                 epoch: OnceLock::new(),
                 memory: Arc::default(),
+                undrained_count: Arc::default(),
                 last_number: Arc::default(),
             }),
         }
@@ -190,6 +194,7 @@ impl<S: 'static> ReactorGroup<S> {
         };
         let epoch = *self.shared.epoch.get_or_init(|| reactor.epoch());
         reactor.number_publications(epoch, Arc::clone(&self.shared.last_number));
+        reactor.drain_with(&self.shared.undrained_count);
         reactor.share_memory(Arc::clone(&self.shared.memory));
         // Empty until now: the counter gives each index to one caller only.
         let _ = place.remote.set(reactor.remote());

@@ -31,7 +31,7 @@ use super::mailbox::Mailbox;
 use super::outcome::{CallbackError, Outcome};
 use super::panics::{Panics, drop_all_guarded};
 use super::sequence::Sequence;
-use super::shutdown::Shutdown;
+use super::shutdown::{DrainGroup, Shutdown};
 use super::time::clock::Clock;
 use super::time::timers::Timers;
 use super::transport::Peer;
@@ -199,6 +199,7 @@ pub struct Reactor<S> {
     /// Callbacks for the end of a connection that comes before the answer to its request.
     pub(super) on_gone: HashMap<ConnId, Vec<OnClose<S>>>,
     pub(super) is_stopped: bool,
+    pub(super) drain_group: Option<DrainGroup>,
     pub(super) shutdown: Option<Shutdown>,
     /// The name of the callback that is being called, for log lines about slow callbacks and
     /// panics.
@@ -254,6 +255,7 @@ impl<S: 'static> Reactor<S> {
             accepted: VecDeque::new(),
             on_gone: HashMap::new(),
             is_stopped: false,
+            drain_group: None,
             shutdown: None,
             callback: "",
             panics: Panics::default(),

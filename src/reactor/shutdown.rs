@@ -1,5 +1,8 @@
-//! A drain that is under way: which connections are to get a goodbye, and when.
+//! A drain that is under way: which connections are to get a goodbye, and when; and the reactors that drain
+//! together.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::id::ConnId;
@@ -57,9 +60,52 @@ impl Shutdown {
         is_over && !std::mem::replace(&mut self.is_window_over, true)
     }
 
+    /// Whether [`take_end_of_window`](Self::take_end_of_window) has returned `true`.
+    pub(crate) fn is_window_over(&self) -> bool {
+        self.is_window_over
+    }
+
     /// Whether the time is over that connections had for their end.
     pub(crate) fn is_over(&self, now: u64) -> bool {
         self.deadline <= now
+    }
+}
+
+/// The place of a reactor among several that drain together.
+pub(crate) struct DrainGroup {
+    /// How many of the reactors have not drained.
+    undrained_count: Arc<AtomicUsize>,
+    /// This one is among them.
+    is_counted: bool,
+}
+
+impl DrainGroup {
+    /// One more reactor of a group.
+    pub(crate) fn join(undrained_count: &Arc<AtomicUsize>) -> DrainGroup {
+        undrained_count.fetch_add(1, Ordering::Relaxed);
+        DrainGroup {
+            undrained_count: Arc::clone(undrained_count),
+            is_counted: true,
+        }
+    }
+
+    /// Whether one of the reactors has not drained.
+    pub(crate) fn has_connections(&self) -> bool {
+        self.undrained_count.load(Ordering::Relaxed) != 0
+    }
+
+    /// This reactor has no connection left. One that comes later is served, and not waited for.
+    pub(crate) fn leave(&mut self) {
+        if std::mem::take(&mut self.is_counted) {
+            self.undrained_count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Also a reactor that is stopped or fails is not waited for.
+impl Drop for DrainGroup {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 
