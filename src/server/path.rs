@@ -7,11 +7,7 @@
 use std::borrow::Cow;
 
 use crate::protocol::http::form;
-use crate::protocol::split::split;
-
-/// The most parameters of one path; further ones are not captured. They lie in the `Request` itself, so that a
-/// request with parameters allocates nothing.
-const PARAMETERS_MAX: usize = 8;
+use crate::protocol::split::{split, split_once};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Segment {
@@ -27,15 +23,6 @@ pub(crate) struct Pattern {
     segments: Vec<Segment>,
     /// No segment is a parameter or the rest, so that one path fits, in its several encodings.
     is_literal: bool,
-}
-
-/// The values of a route's `:name`s in a path, still percent-encoded: most are never asked for.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Parameters<'p> {
-    values: [&'p str; PARAMETERS_MAX],
-    count: usize,
-    /// The part of the path that `*` stands for, without the slash in front of it.
-    rest: Option<&'p str>,
 }
 
 impl Pattern {
@@ -59,69 +46,65 @@ impl Pattern {
         }
     }
 
+    /// The pattern of a request that matches no route. It has no parameters.
+    pub(crate) fn of_no_route() -> Pattern {
+        Pattern {
+            text: "*".to_owned(),
+            segments: Vec::new(),
+            is_literal: false,
+        }
+    }
+
     pub(crate) fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The parameters of `path` if it fits this pattern. `is_encoded`: the path has a percent sign.
-    pub(crate) fn matches<'p>(&self, path: &'p str, is_encoded: bool) -> Option<Parameters<'p>> {
+    /// Whether `path` fits this pattern. `is_encoded`: the path has a percent sign.
+    pub(crate) fn matches(&self, path: &str, is_encoded: bool) -> bool {
         // Most routes are literal, and hardly a path is encoded: then one comparison decides.
         if self.is_literal && !is_encoded {
-            let fits = without_slash(path) == without_slash(&self.text);
-            return fits.then(Parameters::default);
+            return without_slash(path) == without_slash(&self.text);
         }
-        let mut parameters = Parameters::default();
         let mut given = segments_of(path);
         for segment in &self.segments {
-            match segment {
-                Segment::Rest => {
-                    let first = given.next();
-                    let start = first.map_or(path.len(), |first| offset_in(path, first));
-                    parameters.rest = Some(&path[start..]);
-                    return Some(parameters);
-                }
+            let fits = match segment {
+                Segment::Rest => return true,
                 // Not empty: `/rooms/` is not the room whose name is empty.
-                Segment::Parameter(_) => {
-                    let value = given.next().filter(|value| !value.is_empty())?;
-                    if parameters.count < PARAMETERS_MAX {
-                        parameters.values[parameters.count] = value;
-                        parameters.count += 1;
-                    }
-                }
-                Segment::Literal(literal) => {
-                    let value = given.next()?;
-                    if value != literal && !(is_encoded && is_encoded_as(value, literal)) {
-                        return None;
-                    }
-                }
+                Segment::Parameter(_) => given.next().is_some_and(|value| !value.is_empty()),
+                Segment::Literal(literal) => given.next().is_some_and(|value| {
+                    value == literal || (is_encoded && is_encoded_as(value, literal))
+                }),
+            };
+            if !fits {
+                return false;
             }
         }
-        given.next().is_none().then_some(parameters)
+        given.next().is_none()
     }
 
-    /// The value of the parameter `name`, decoded. `None` for another name, and for a value that is not UTF-8.
-    pub(crate) fn value<'p>(
-        &self,
-        parameters: &Parameters<'p>,
-        name: &str,
-    ) -> Option<Cow<'p, str>> {
-        if name == "*" {
-            return form::decode_path(parameters.rest?);
+    /// The value of the parameter `name` in a path that fits this pattern, decoded. `None` for another name,
+    /// and for a value that is not UTF-8.
+    ///
+    /// The path is split again for each value: most are never asked for.
+    pub(crate) fn value<'p>(&self, path: &'p str, name: &str) -> Option<Cow<'p, str>> {
+        let mut rest = Some(without_slash(path));
+        for segment in &self.segments {
+            if *segment == Segment::Rest {
+                // The path may end before the slash: `/files` fits `/files/*`.
+                let value = (name == "*").then_some(rest.unwrap_or_default())?;
+                return form::decode_path(value);
+            }
+            let (value, after) = match split_once(rest?, b'/') {
+                Some((value, after)) => (value, Some(after)),
+                None => (rest?, None),
+            };
+            if matches!(segment, Segment::Parameter(parameter) if parameter == name) {
+                return form::decode_path(value);
+            }
+            rest = after;
         }
-        let names = self.segments.iter().filter_map(|segment| match segment {
-            Segment::Parameter(name) => Some(name),
-            Segment::Literal(_) | Segment::Rest => None,
-        });
-        let index = names
-            .take(parameters.count)
-            .position(|parameter| parameter == name)?;
-        form::decode_path(parameters.values[index])
+        None
     }
-}
-
-/// Where a part of a path begins in it.
-fn offset_in(path: &str, part: &str) -> usize {
-    part.as_ptr() as usize - path.as_ptr() as usize
 }
 
 /// Whether a segment is the literal in percent-encoding. Decoding comes after splitting, so that `%2F` in a
@@ -165,9 +148,7 @@ mod tests {
         ];
         for (pattern, path, expected) in cases {
             assert_eq!(
-                Pattern::new(pattern)
-                    .matches(path, path.contains('%'))
-                    .is_some(),
+                Pattern::new(pattern).matches(path, path.contains('%')),
                 expected,
                 "{pattern} {path}"
             );
@@ -177,12 +158,23 @@ mod tests {
     #[test]
     fn parameters_are_decoded() {
         let pattern = Pattern::new("/rooms/:room/users/:user");
-        let found = pattern.matches("/rooms/a%2Fb/users/%C3%A9+x", true);
-        let found = found.unwrap();
-        assert_eq!(pattern.value(&found, "room").as_deref(), Some("a/b"));
-        assert_eq!(pattern.value(&found, "user").as_deref(), Some("\u{e9}+x"));
-        assert_eq!(pattern.value(&found, "other"), None);
-        assert_eq!(pattern.value(&found, "*"), None);
+        let path = "/rooms/a%2Fb/users/%C3%A9+x";
+        assert!(pattern.matches(path, true));
+        assert_eq!(pattern.value(path, "room").as_deref(), Some("a/b"));
+        assert_eq!(pattern.value(path, "user").as_deref(), Some("\u{e9}+x"));
+        assert_eq!(pattern.value(path, "other"), None);
+        assert_eq!(pattern.value(path, "*"), None);
+        assert_eq!(pattern.value("/rooms/%ff/users/x", "room"), None);
+        assert_eq!(Pattern::of_no_route().value(path, "*"), None);
+    }
+
+    #[test]
+    fn a_path_may_have_many_parameters() {
+        let names: Vec<String> = (0..20).map(|n| format!(":p{n}")).collect();
+        let pattern = Pattern::new(&names.join("/"));
+        let path = names.join("/").replace(":p", "value");
+        assert!(pattern.matches(&path, false));
+        assert_eq!(pattern.value(&path, "p19").as_deref(), Some("value19"));
     }
 
     #[test]
@@ -198,9 +190,9 @@ mod tests {
         ];
         for (pattern, path, expected) in cases {
             let pattern = Pattern::new(pattern);
-            let found = pattern.matches(path, path.contains('%')).unwrap();
+            assert!(pattern.matches(path, path.contains('%')), "{path}");
             assert_eq!(
-                pattern.value(&found, "*").as_deref(),
+                pattern.value(path, "*").as_deref(),
                 Some(expected),
                 "{path}"
             );

@@ -11,7 +11,7 @@ use crate::reactor::reactor::Reactor;
 use crate::reactor::transport::Peer;
 
 use super::event_stream::EventStream;
-use super::path::{Parameters, Pattern};
+use super::path::Pattern;
 use super::reply::{Reply, Responder};
 
 /// A request with its whole body, and the ways to answer it.
@@ -27,7 +27,6 @@ pub struct Request<'a, 'i, S> {
     pub id: ConnId,
     pub(crate) head: &'i RequestHead<'i>,
     pub(crate) pattern: &'a Pattern,
-    pub(crate) parameters: Parameters<'i>,
     pub(crate) body: &'i [u8],
     pub(crate) is_answered: bool,
     /// The bytes of the head.
@@ -73,7 +72,7 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
     /// `/files`. Dot segments stay, and decoding may make further slashes, so check the value before it
     /// names a file.
     pub fn param(&self, name: &str) -> Option<Cow<'i, str>> {
-        self.pattern.value(&self.parameters, name)
+        self.pattern.value(self.head.path(), name)
     }
 
     /// A field of a form body (`application/x-www-form-urlencoded`), decoded.

@@ -41,7 +41,7 @@ use crate::session::websocket::{Handshake, finish_without_close};
 
 use super::answered::{self, AfterReply, Answered};
 use super::origins::{OriginCheck, Origins, preflight};
-use super::path::{Parameters, Pattern};
+use super::path::Pattern;
 use super::reply::Reply;
 use super::request::Request;
 use super::websocket::{WebSocketRoute, upgrade_required_reply};
@@ -105,7 +105,7 @@ impl<S: 'static> Router<S> {
             guard: None,
             after_reply: None,
             before_body: None,
-            unmatched: Pattern::new("*"),
+            unmatched: Pattern::of_no_route(),
             limits,
         }
     }
@@ -400,16 +400,14 @@ impl<S: 'static> Router<S> {
             }
         };
         let (found, allowed) = find_route(&self.routes, head, upgrade.is_some());
-        self.current_route = found.as_ref().map(|(index, _)| *index);
-        let index = found.as_ref().map(|(index, _)| *index);
-        let pattern = index.map_or(&self.unmatched, |index| &self.routes[index].pattern);
+        self.current_route = found;
+        let pattern = found.map_or(&self.unmatched, |index| &self.routes[index].pattern);
         let mut request = Request {
             state: cx.state,
             reactor: cx.reactor,
             id,
             head,
             pattern,
-            parameters: found.map_or_else(Parameters::default, |(_, parameters)| parameters),
             body: &[],
             is_answered: false,
             head_bytes,
@@ -429,7 +427,7 @@ impl<S: 'static> Router<S> {
                 return false;
             }
         }
-        let endpoint = index.map(|index| &self.routes[index].endpoint);
+        let endpoint = found.map(|index| &self.routes[index].endpoint);
         let refusal = match endpoint {
             None => Some(no_route_reply(head, &allowed)),
             Some(Endpoint::WebSocket(_)) if upgrade.is_none() => Some(upgrade_required_reply()),
@@ -493,13 +491,13 @@ impl<S: 'static> Router<S> {
             Err(refusal) => return send_refusal(cx, id, refusal_reply(refusal)),
         };
         let (found, allowed) = find_route(&self.routes, head, upgrade.is_some());
-        self.current_route = found.as_ref().map(|(index, _)| *index);
-        let (pattern, parameters, endpoint) = match found {
-            Some((index, parameters)) => {
+        self.current_route = found;
+        let (pattern, endpoint) = match found {
+            Some(index) => {
                 let Route { pattern, endpoint } = &mut self.routes[index];
-                (&*pattern, parameters, Some((index, endpoint)))
+                (&*pattern, Some((index, endpoint)))
             }
-            None => (&self.unmatched, Parameters::default(), None),
+            None => (&self.unmatched, None),
         };
         let mut request = Request {
             state: cx.state,
@@ -507,7 +505,6 @@ impl<S: 'static> Router<S> {
             id,
             head,
             pattern,
-            parameters,
             body,
             is_answered: false,
             head_bytes,
@@ -691,7 +688,6 @@ fn open_websocket<S: 'static>(
         id,
         head,
         pattern,
-        parameters,
         accept,
         ..
     } = request;
@@ -711,7 +707,7 @@ fn open_websocket<S: 'static>(
         query: head.query(),
         headers: head.headers,
         subprotocol: None,
-        parameter: &|name| pattern.value(&parameters, name),
+        parameter: &|name| pattern.value(head.path(), name),
     };
     let cx = &mut Cx { state, reactor };
     route.open(cx, id, upgrade, handshake, &headers, &accept);
@@ -720,24 +716,24 @@ fn open_websocket<S: 'static>(
 /// The route for a request; where there is none, the methods that other routes with its path have.
 ///
 /// Linear in the routes, which are few: the match of one path costs less than the parse of the head did.
-fn find_route<'h, S>(
+fn find_route<S>(
     routes: &[Route<S>],
-    head: &RequestHead<'h>,
+    head: &RequestHead<'_>,
     wants_upgrade: bool,
-) -> (Option<(usize, Parameters<'h>)>, Vec<String>) {
+) -> (Option<usize>, Vec<String>) {
     let mut allowed: Vec<String> = Vec::new();
     // A WebSocket route for a request that is no upgrade. It is taken only if no other route fits, so that
     // a page and a WebSocket can share a path.
     let mut without_upgrade = None;
     let is_encoded = head.path().contains('%');
     for (index, route) in routes.iter().enumerate() {
-        let Some(parameters) = route.pattern.matches(head.path(), is_encoded) else {
+        if !route.pattern.matches(head.path(), is_encoded) {
             continue;
-        };
+        }
         match &route.endpoint {
-            Endpoint::WebSocket(_) if wants_upgrade => return (Some((index, parameters)), allowed),
+            Endpoint::WebSocket(_) if wants_upgrade => return (Some(index), allowed),
             Endpoint::WebSocket(_) if matches!(head.method, "GET" | "HEAD") => {
-                without_upgrade = without_upgrade.or(Some((index, parameters)))
+                without_upgrade = without_upgrade.or(Some(index))
             }
             Endpoint::WebSocket(_) => add_method("GET", &mut allowed),
             Endpoint::Request { method, .. } => {
@@ -745,7 +741,7 @@ fn find_route<'h, S>(
                     || *method == "*"
                     || (*method == "GET" && head.method == "HEAD");
                 if fits {
-                    return (Some((index, parameters)), allowed);
+                    return (Some(index), allowed);
                 }
                 add_method(method, &mut allowed);
             }
