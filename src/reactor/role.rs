@@ -97,7 +97,12 @@ impl<S: 'static> Reactor<S> {
         self.table.queue_reply(id, bytes);
     }
 
-    /// As [`queue_reply`](Self::queue_reply), without a copy of what is large.
+    /// As [`queue_reply`](Self::queue_reply), for a reply that `encode` appends.
+    pub(crate) fn encode_reply(&mut self, id: ConnId, encode: impl FnOnce(&mut Vec<u8>)) {
+        self.table.encode_reply(id, encode);
+    }
+
+    /// As [`queue_reply`](Self::queue_reply), for bytes that become a node of the queue without a copy.
     pub(crate) fn queue_owned_reply(&mut self, id: ConnId, bytes: Vec<u8>) {
         self.table.queue_owned_reply(id, bytes);
     }

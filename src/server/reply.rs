@@ -415,25 +415,22 @@ impl<S: 'static> Reactor<S> {
         if let Some(OnAnswer(call)) = on_answer {
             call(status, body.len() as u64, now);
         }
-        // Head and body in one buffer, so that a small answer is one write. A large body that is owned
-        // already is queued as it is.
-        let (copied, queued) = match body {
-            Cow::Owned(body) if LARGE_BODY_BYTES <= body.len() => {
-                (Cow::Borrowed(&[][..]), Some(body))
-            }
-            body => (body, None),
-        };
-        let mut out = Vec::with_capacity(256 + copied.len());
         let own = reply
             .headers
             .iter()
             .map(|(name, value)| (name.as_ref(), value.as_str()));
         let extra = extra.iter().map(|(name, value)| (*name, value.as_ref()));
-        head.encode(own.chain(extra), &mut out);
-        out.extend_from_slice(&copied);
-        self.queue_owned_reply(id, out);
-        if let Some(body) = queued {
-            self.queue_owned_reply(id, body);
+        // Head and body in one buffer, so that a small answer is one write. A large body that is owned
+        // already is queued as it is.
+        let is_large = LARGE_BODY_BYTES <= body.len();
+        self.encode_reply(id, |out| {
+            head.encode(own.chain(extra), out);
+            if !is_large {
+                out.extend_from_slice(&body);
+            }
+        });
+        if is_large {
+            self.queue_owned_reply(id, body.into_owned());
         }
         self.complete_reply(id);
     }

@@ -12,6 +12,7 @@
 //! with one system call, and a callback that publishes to ten thousand members makes no system
 //! call.
 
+use std::convert::Infallible;
 use std::io;
 use std::rc::Rc;
 
@@ -112,11 +113,33 @@ pub(super) fn queue_reply(rooms: &mut Rooms, connection: &mut Connection, bytes:
     spill_full_cork(rooms, connection);
 }
 
-/// As [`queue_reply`], without a copy of what is large.
+/// As [`queue_reply`], for a reply that `encode` appends: a connection that has the cork needs no other
+/// buffer.
+pub(super) fn encode_reply(
+    rooms: &mut Rooms,
+    connection: &mut Connection,
+    encode: impl FnOnce(&mut Vec<u8>),
+) {
+    if matches!(connection.life, Life::Done | Life::Lingering) {
+        return;
+    }
+    if rooms.outbox.is_corked(connection.id) {
+        let encode = |out: &mut Vec<u8>| {
+            encode(out);
+            Ok::<(), Infallible>(())
+        };
+        let Ok(()) = rooms.outbox.append(DropRule::Never, encode);
+        spill_full_cork(rooms, connection);
+    } else {
+        let mut bytes = Vec::new();
+        encode(&mut bytes);
+        push(rooms, connection, Bytes::Owned(bytes), DropRule::Never);
+    }
+}
+
+/// As [`queue_reply`], for bytes that become a node of the queue without a copy.
 pub(super) fn queue_owned_reply(rooms: &mut Rooms, connection: &mut Connection, bytes: Vec<u8>) {
-    if rooms.outbox.is_corked(connection.id) && bytes.len() < LARGE_BYTES {
-        queue_reply(rooms, connection, &bytes);
-    } else if !matches!(connection.life, Life::Done | Life::Lingering) {
+    if !matches!(connection.life, Life::Done | Life::Lingering) {
         push(rooms, connection, Bytes::Owned(bytes), DropRule::Never);
     }
 }

@@ -902,7 +902,14 @@ impl Table {
         }
     }
 
-    /// As [`queue_reply`](Self::queue_reply), without a copy of what is large.
+    /// As [`queue_reply`](Self::queue_reply), for a reply that `encode` appends.
+    pub(crate) fn encode_reply(&mut self, id: ConnId, encode: impl FnOnce(&mut Vec<u8>)) {
+        if let Some((connection, rooms)) = self.split(id) {
+            send::encode_reply(rooms, connection, encode);
+        }
+    }
+
+    /// As [`queue_reply`](Self::queue_reply), for bytes that become a node of the queue without a copy.
     pub(crate) fn queue_owned_reply(&mut self, id: ConnId, bytes: Vec<u8>) {
         if let Some((connection, rooms)) = self.split(id) {
             send::queue_owned_reply(rooms, connection, bytes);
