@@ -399,7 +399,11 @@ impl<S: 'static> Router<S> {
                 return false;
             }
         };
-        let (found, allowed) = find_route(&self.routes, head, upgrade.is_some());
+        let found = find_route(&self.routes, head, upgrade.is_some());
+        let allowed = match found {
+            Some(_) => Vec::new(),
+            None => allowed_methods(&self.routes, head),
+        };
         self.current_route = found;
         let pattern = found.map_or(&self.unmatched, |index| &self.routes[index].pattern);
         let mut request = Request {
@@ -490,7 +494,11 @@ impl<S: 'static> Router<S> {
             Ok(upgrade) => upgrade,
             Err(refusal) => return send_refusal(cx, id, refusal_reply(refusal)),
         };
-        let (found, allowed) = find_route(&self.routes, head, upgrade.is_some());
+        let found = find_route(&self.routes, head, upgrade.is_some());
+        let allowed = match found {
+            Some(_) => Vec::new(),
+            None => allowed_methods(&self.routes, head),
+        };
         self.current_route = found;
         let (pattern, endpoint) = match found {
             Some(index) => {
@@ -713,48 +721,55 @@ fn open_websocket<S: 'static>(
     route.open(cx, id, upgrade, handshake, &headers, &accept);
 }
 
-/// The route for a request; where there is none, the methods that other routes with its path have.
+/// The route for a request.
 ///
-/// Linear in the routes, which are few: the match of one path costs less than the parse of the head did.
+/// Linear in the routes, which are few: the search costs less than the parse of the head did.
 fn find_route<S>(
     routes: &[Route<S>],
     head: &RequestHead<'_>,
     wants_upgrade: bool,
-) -> (Option<usize>, Vec<String>) {
-    let mut allowed: Vec<String> = Vec::new();
+) -> Option<usize> {
     // A WebSocket route for a request that is no upgrade. It is taken only if no other route fits, so that
     // a page and a WebSocket can share a path.
     let mut without_upgrade = None;
     let is_encoded = head.path().contains('%');
     for (index, route) in routes.iter().enumerate() {
-        if !route.pattern.matches(head.path(), is_encoded) {
+        let has_method = match &route.endpoint {
+            Endpoint::WebSocket(_) => matches!(head.method, "GET" | "HEAD"),
+            Endpoint::Request { method, .. } => {
+                *method == head.method
+                    || *method == "*"
+                    || (*method == "GET" && head.method == "HEAD")
+            }
+        };
+        if !has_method || !route.pattern.matches(head.path(), is_encoded) {
             continue;
         }
         match &route.endpoint {
-            Endpoint::WebSocket(_) if wants_upgrade => return (Some(index), allowed),
-            Endpoint::WebSocket(_) if matches!(head.method, "GET" | "HEAD") => {
+            Endpoint::WebSocket(_) if !wants_upgrade => {
                 without_upgrade = without_upgrade.or(Some(index))
             }
-            Endpoint::WebSocket(_) => add_method("GET", &mut allowed),
-            Endpoint::Request { method, .. } => {
-                let fits = *method == head.method
-                    || *method == "*"
-                    || (*method == "GET" && head.method == "HEAD");
-                if fits {
-                    return (Some(index), allowed);
-                }
-                add_method(method, &mut allowed);
-            }
+            Endpoint::WebSocket(_) | Endpoint::Request { .. } => return Some(index),
         }
     }
-    (without_upgrade, allowed)
+    without_upgrade
 }
 
-/// Adds a method to the list for `Allow`, once.
-fn add_method(method: &str, allowed: &mut Vec<String>) {
-    if !allowed.iter().any(|known| known == method) {
-        allowed.push(method.to_owned());
+/// The methods of the routes that have the path of a request, each once.
+fn allowed_methods<S>(routes: &[Route<S>], head: &RequestHead<'_>) -> Vec<String> {
+    let mut allowed: Vec<String> = Vec::new();
+    let is_encoded = head.path().contains('%');
+    for route in routes {
+        let method = match &route.endpoint {
+            Endpoint::WebSocket(_) => "GET",
+            Endpoint::Request { method, .. } => method.as_ref(),
+        };
+        let is_new = !allowed.iter().any(|known| known == method);
+        if is_new && route.pattern.matches(head.path(), is_encoded) {
+            allowed.push(method.to_owned());
+        }
     }
+    allowed
 }
 
 /// The answer to a request without a route: 404 where no route has its path, otherwise 405, or 204 to an
