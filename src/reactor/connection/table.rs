@@ -52,8 +52,7 @@ enum Source {
     Vacated,
 }
 
-/// Memory that a burst of messages took is given back this many nanoseconds after the last burst,
-/// or later when the loop sleeps meanwhile.
+/// Memory that a burst of messages took is given back this many nanoseconds after the last burst.
 const BURST_KEPT_NANOS: u64 = 1_000_000_000;
 
 /// Up to this many filed deadlines those of connections that have gone are left where they are.
@@ -147,6 +146,8 @@ pub(crate) struct Table {
     sources_high_water: usize,
     /// When the last poll after a burst of messages was.
     burst_at: u64,
+    /// When the memory of the last burst is to be given back, in nanoseconds; `u64::MAX` when it was.
+    gives_back_at: u64,
 }
 
 impl Table {
@@ -175,6 +176,7 @@ impl Table {
             paused_listeners: Vec::new(),
             sources_high_water: 0,
             burst_at: 0,
+            gives_back_at: u64::MAX,
         }
     }
 
@@ -1208,10 +1210,12 @@ impl Table {
         self.connection(id)?.waits.waits_for()
     }
 
-    /// When the earliest deadline is looked at, in nanoseconds; `u64::MAX` without any.
+    /// When the earliest deadline is looked at, or memory is to be given back, in nanoseconds; `u64::MAX`
+    /// without any.
     #[inline]
     pub(crate) fn next_deadline(&self) -> u64 {
-        self.rooms.deadlines.next_due()
+        let next_due = self.rooms.deadlines.next_due();
+        next_due.min(self.gives_back_at)
     }
 
     /// The earliest bucket of connections to look at, if its time has come.
@@ -1367,11 +1371,13 @@ impl Table {
         let rooms = &mut self.rooms;
         if rooms.outbox.take_burst() || has_spare {
             self.burst_at = rooms.now;
+            self.gives_back_at = rooms.now + BURST_KEPT_NANOS;
         }
         // Not at once: a topic with many members has a burst at each publication, and allocating
         // the memory again would cost as much as the publication itself.
         let is_over = BURST_KEPT_NANOS <= rooms.now - self.burst_at;
         if is_over {
+            self.gives_back_at = u64::MAX;
             rooms.outbox.give_back_memory();
             give_back(&mut rooms.ended);
             give_back(&mut rooms.read_again);
