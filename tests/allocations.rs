@@ -134,3 +134,44 @@ fn a_large_body_that_is_owned_is_not_copied() {
         sim.settle();
     }
 }
+
+#[test]
+fn large_bytes_that_are_owned_are_queued_as_they_are() {
+    const LARGE_BYTES: usize = 8 * 1024 * 1024;
+    let mut sim = Sim::with_config(config(), None, |reactor| {
+        reactor.stream("0.0.0.0:80", |stream| {
+            stream.options().queue_high_bytes = 3 * LARGE_BYTES;
+            stream.on_open(|stream| *stream.state = Some(stream.id));
+            stream.on_data(|stream, bytes| {
+                stream.send(bytes);
+                stream.send(vec![b'y'; LARGE_BYTES]);
+                stream.send("z");
+            });
+        })
+    });
+    sim.socket_bytes(16 * 1024);
+    let client = sim.connect();
+    let id = sim.state().unwrap();
+    let mut large = Some(vec![b'x'; LARGE_BYTES]);
+    let between_turns = measure(|| {
+        sim.reactor().send(id, large.take().unwrap_or_default());
+        sim.turn();
+    });
+    client.write("w");
+    let in_a_callback = measure(|| sim.turn());
+    for (cost, own_bytes) in [(between_turns, 0), (in_a_callback, LARGE_BYTES)] {
+        let copied = cost.bytes_total - own_bytes as u64;
+        assert!(copied < LARGE_BYTES as u64 / 16, "{copied} bytes");
+    }
+    let mut got = Vec::new();
+    while got.len() < 2 * LARGE_BYTES + 2 {
+        let bytes = client.read();
+        assert!(!bytes.is_empty());
+        got.extend(bytes);
+        sim.settle();
+    }
+    let (first, second) = got.split_at(LARGE_BYTES);
+    assert!(first.iter().all(|byte| *byte == b'x'));
+    assert_eq!((second[0], second[LARGE_BYTES + 1]), (b'w', b'z'));
+    assert!(second[1..=LARGE_BYTES].iter().all(|byte| *byte == b'y'));
+}

@@ -30,6 +30,7 @@ use super::log_limit::LogLimit;
 use super::mailbox::Mailbox;
 use super::outcome::{CallbackError, Outcome};
 use super::panics::{Panics, drop_all_guarded};
+use super::protocol::Protocol;
 use super::sequence::Sequence;
 use super::shutdown::{DrainGroup, Shutdown};
 use super::time::clock::Clock;
@@ -38,6 +39,9 @@ use super::transport::Peer;
 use super::transport::connect::Race;
 use super::transport::lookup::Lookups;
 use super::transport::memory::Net;
+
+/// From this many bytes on a message that is owned is not copied, where its bytes go out unchanged.
+const LARGE_MESSAGE_BYTES: usize = 64 * 1024;
 
 /// The argument of a callback that belongs to no connection: your state and the reactor.
 ///
@@ -310,7 +314,24 @@ impl<S: 'static> Reactor<S> {
     /// [`Sent::Gone`]: binary data on an event stream, a body when no answer is being streamed.
     #[inline]
     pub fn send(&mut self, id: ConnId, message: impl ToMessage) -> Sent {
+        if LARGE_MESSAGE_BYTES <= message.to_message().as_bytes().len() {
+            return self.send_large(id, message);
+        }
         self.table.send(id, message.to_message(), DropRule::Allowed)
+    }
+
+    /// Queues a large message. On a raw connection bytes that are owned are queued as they are.
+    #[inline(never)]
+    fn send_large(&mut self, id: ConnId, message: impl ToMessage) -> Sent {
+        let is_raw = matches!(self.protocol(id), Some(Protocol::Raw));
+        let owned = match is_raw {
+            true => message.into_bytes(),
+            false => Err(message),
+        };
+        match owned {
+            Ok(bytes) => self.table.send_owned(id, bytes),
+            Err(message) => self.table.send(id, message.to_message(), DropRule::Allowed),
+        }
     }
 
     /// As [`send`](Self::send), with a key for the policy

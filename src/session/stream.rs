@@ -2,6 +2,7 @@
 //!
 //! The server and the client side share this. They differ only in how a connection comes about.
 
+use crate::protocol::websocket::ToMessage;
 use crate::pubsub::{self, TopicError};
 use crate::reactor::close::{Close, CloseCause, Deadline, Sent};
 use crate::reactor::config::ConnectionOptions;
@@ -25,8 +26,8 @@ pub struct Stream<'a, S> {
 
 impl<S: 'static> Stream<'_, S> {
     /// Sends bytes to this connection.
-    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> Sent {
-        self.reactor.send(self.id, bytes.as_ref())
+    pub fn send(&mut self, bytes: impl ToMessage) -> Sent {
+        self.reactor.send(self.id, bytes)
     }
 
     /// Flushes what is queued and ends the stream.

@@ -54,6 +54,18 @@ impl fmt::Display for Message<'_> {
 pub trait ToMessage {
     /// This value as a message, without a copy.
     fn to_message(&self) -> Message<'_>;
+
+    /// The bytes of this value if it owns them, so that a large message need not be copied.
+    ///
+    /// # Errors
+    ///
+    /// The value itself, which only borrows its bytes.
+    fn into_bytes(self) -> Result<Vec<u8>, Self>
+    where
+        Self: Sized,
+    {
+        Err(self)
+    }
 }
 
 impl ToMessage for Message<'_> {
@@ -75,6 +87,10 @@ impl ToMessage for String {
     fn to_message(&self) -> Message<'_> {
         Message::Text(self)
     }
+
+    fn into_bytes(self) -> Result<Vec<u8>, Self> {
+        Ok(String::into_bytes(self))
+    }
 }
 
 impl ToMessage for [u8] {
@@ -95,6 +111,10 @@ impl ToMessage for Vec<u8> {
     #[inline]
     fn to_message(&self) -> Message<'_> {
         Message::Binary(self)
+    }
+
+    fn into_bytes(self) -> Result<Vec<u8>, Self> {
+        Ok(self)
     }
 }
 

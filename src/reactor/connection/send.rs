@@ -89,6 +89,17 @@ pub(super) fn send(
     Sent::Queued
 }
 
+/// Queues one application message whose bytes go out unchanged, without a copy.
+pub(super) fn send_owned(rooms: &mut Rooms, connection: &mut Connection, bytes: Vec<u8>) -> Sent {
+    match admit(rooms, connection, DropRule::Allowed) {
+        Admission::Admitted => {}
+        Admission::Refused(sent) => return sent,
+        Admission::Replaces { .. } => return Sent::Full,
+    }
+    push(rooms, connection, Bytes::Owned(bytes), DropRule::Allowed);
+    Sent::Queued
+}
+
 /// Queues a frame of the application that is not a message, such as a ping. It is admitted as a
 /// message is, because an application may send pings without end.
 pub(super) fn send_frame(rooms: &mut Rooms, connection: &mut Connection, frame: &[u8]) -> Sent {

@@ -889,6 +889,14 @@ impl Table {
         sent
     }
 
+    /// Queues one application message that is not encoded, without a copy.
+    pub(crate) fn send_owned(&mut self, id: ConnId, bytes: Vec<u8>) -> Sent {
+        match self.split(id) {
+            Some((connection, rooms)) => send::send_owned(rooms, connection, bytes),
+            None => Sent::Gone,
+        }
+    }
+
     /// Queues a frame of the application that is not a message. It is admitted as a message is.
     pub(crate) fn send_frame(&mut self, id: ConnId, frame: &[u8]) -> Sent {
         match self.split(id) {
