@@ -14,6 +14,7 @@ use super::Running;
 use super::close::CloseCause;
 use super::handlers::Handlers;
 use super::id::ConnId;
+use super::log_limit::Suppressed;
 use super::panics::{Panicked, drop_guarded, guarded};
 use super::reactor::{Cx, Handler, Reactor};
 
@@ -28,6 +29,20 @@ pub(super) enum Caller {
     OnDrain(ConnId),
     /// Before the answer to its request.
     OnGone(ConnId),
+}
+
+impl Caller {
+    /// Calls of one kind share the limit of their log lines.
+    fn kind(self) -> &'static str {
+        match self {
+            Caller::Timer(_) => "timer",
+            Caller::NextTick(_) => "tick",
+            Caller::Arrival(_) => "arrival",
+            Caller::OnClose(_) => "on_close of a connection",
+            Caller::OnGone(_) => "on_gone",
+            Caller::OnDrain(_) => "on_drain of a connection",
+        }
+    }
 }
 
 impl fmt::Display for Caller {
@@ -114,7 +129,7 @@ impl<S: 'static> Running<S> {
         }
         if let Some(took) = self.reactor.slow_since(before) {
             self.reactor.table.stats_mut().slow_callbacks += 1;
-            if let Some(suppressed) = self.reactor.slow_lines.allow_line(self.reactor.now()) {
+            if let Some(suppressed) = self.reactor.allow_slow_line(caller.kind()) {
                 log::warn!("{caller} took {took:?}{suppressed}");
             }
         }
@@ -189,10 +204,17 @@ impl<S: 'static> Reactor<S> {
         }
     }
 
+    /// Asks to log a slow callback of this kind: one a minute of each kind, so that many slow `on_open` do not
+    /// hide a request that is slow.
+    fn allow_slow_line(&mut self, kind: &'static str) -> Option<Suppressed> {
+        let now = self.now();
+        self.slow_lines.entry(kind).or_default().allow_line(now)
+    }
+
     #[cold]
     fn note_slow(&mut self, id: ConnId, handler: &dyn Handler<S>, took: Duration) {
         self.table.stats_mut().slow_callbacks += 1;
-        let Some(suppressed) = self.slow_lines.allow_line(self.now()) else {
+        let Some(suppressed) = self.allow_slow_line(self.callback) else {
             return;
         };
         let name = handler.name(self.table.connection(id));

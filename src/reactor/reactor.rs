@@ -214,8 +214,9 @@ pub struct Reactor<S> {
     pub(super) errors: Vec<(&'static str, String)>,
     pub(super) budget: Budget,
     pub(super) slow_callback_nanos: u64,
-    /// Log lines about slow callbacks: a client may be able to cause one with each message.
-    pub(super) slow_lines: LogLimit,
+    /// Log lines about slow callbacks, by the kind of the callback: a client may be able to cause one with
+    /// each message.
+    pub(super) slow_lines: HashMap<&'static str, LogLimit>,
     /// Buffers of large WebSocket messages that have been delivered, for the next ones.
     pub(super) spare: crate::protocol::websocket::Spare,
     pub(super) wire_formats: WireFormats,
@@ -267,7 +268,7 @@ impl<S: 'static> Reactor<S> {
             budget: Budget::new(&config),
             slow_callback_nanos: super::time::clock::nanos(config.slow_callback),
             spare: crate::protocol::websocket::Spare::new(),
-            slow_lines: LogLimit::default(),
+            slow_lines: HashMap::new(),
             wire_formats: WireFormats::new(),
             sequence: Sequence::new(parts.epoch),
             publication_mark: 0,
