@@ -255,6 +255,8 @@ pub use server::router::Router;
 #[doc(inline)]
 pub use server::websocket::WebSocketRoute;
 #[doc(inline)]
+pub use session::handler::{Handshake, WebSocketHandler, Ws};
+#[doc(inline)]
 pub use session::stream::{Stream, StreamCallbacks};
 #[doc(inline)]
-pub use session::websocket::{Handshake, WebSocketCallbacks, WebSocketHandler, Ws};
+pub use session::websocket::WebSocketCallbacks;

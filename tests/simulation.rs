@@ -412,3 +412,19 @@ fn a_simulation_goes_on_after_the_longest_duration() {
     sim.settle();
     assert!(!client.is_closed());
 }
+
+// The reactors once exchanged their connections without a word.
+#[test]
+fn a_reactor_that_was_swapped_with_another_is_noticed() {
+    let mut sims = [(), ()].map(|()| {
+        Sim::new((), |reactor: &mut Reactor<()>| {
+            reactor.stream("0.0.0.0:1", |_| ())
+        })
+    });
+    let [first, second] = &mut sims;
+    std::mem::swap(first.reactor(), second.reactor());
+    for sim in [first, second] {
+        let said = panic_of(|| sim.turn()).expect("the turn panics");
+        assert!(said.contains("swapped with another one"), "{said}");
+    }
+}

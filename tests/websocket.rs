@@ -464,6 +464,9 @@ fn noise_after_the_handshake_ends_the_connection_and_nothing_else() {
 // ── protocol errors and panics ───────────────────────────────────────────────────────────────
 
 // Source: RFC 6455, section 7.4.1.
+/// The cause of `on_error`, and the argument of `on_close`.
+type Closes = (Option<CloseCause>, Option<Close>);
+
 #[test]
 fn a_protocol_error_sends_its_code_to_the_peer_and_to_on_close() {
     let too_long = |bytes| Error::FrameTooLong {
@@ -541,19 +544,12 @@ fn a_protocol_error_sends_its_code_to_the_peer_and_to_on_close() {
         ),
     ];
     for (name, bytes, code, error) in cases {
-        let mut sim = Sim::new(None, |reactor: &mut Reactor<Option<Close>>| {
+        let mut sim = Sim::new((None, None), |reactor: &mut Reactor<Closes>| {
             reactor.websocket("0.0.0.0:80", |ws| {
-                ws.on_error(|ws, cause| {
-                    *ws.state = Some(Close {
-                        cause: *cause,
-                        code: 0,
-                        reason: "".into(),
-                        was_clean: false,
-                    });
-                });
+                ws.on_error(|ws, cause| ws.state.0 = Some(*cause));
                 ws.on_close(|ws, close| {
-                    let error = ws.state.replace(close.clone());
-                    assert_eq!(error.map(|error| error.cause), Some(close.cause));
+                    ws.state.1 = Some(close.clone());
+                    assert_eq!(ws.state.0, Some(close.cause));
                 });
             })
         });
@@ -566,7 +562,7 @@ fn a_protocol_error_sends_its_code_to_the_peer_and_to_on_close() {
             "{name}"
         );
         assert!(client.is_closed(), "{name}");
-        let close = sim.state().take().unwrap();
+        let close = sim.state().1.take().unwrap();
         assert_eq!(close.cause, CloseCause::Protocol(*error), "{name}");
         assert_eq!((close.code, close.was_clean), (*code, false), "{name}");
         assert_eq!(sim.reactor().stats().panics, 0, "{name}");

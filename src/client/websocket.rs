@@ -17,7 +17,8 @@ use crate::reactor::id::ConnId;
 use crate::reactor::protocol::{Protocol, Upgrade};
 use crate::reactor::reactor::Reactor;
 use crate::reactor::reactor::{Cx, Handler, Received};
-use crate::session::websocket::{Handshake, WebSocketCallbacks, finish_without_close};
+use crate::session::handler::Handshake;
+use crate::session::websocket::{WebSocketCallbacks, finish_without_close};
 
 /// The callbacks, the options and the request of a WebSocket client.
 ///

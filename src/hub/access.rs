@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::protocol::http::Status;
 use crate::server::reply::Reply;
 use crate::server::request::Request;
-use crate::session::websocket::Handshake;
+use crate::session::handler::Handshake;
 
 use super::tokens::{Tokens, equal_in_constant_time};
 

@@ -11,7 +11,7 @@ use crate::reactor::id::ConnId;
 use crate::reactor::reactor::Reactor;
 use crate::reactor::remote::ReactorEnded;
 use crate::reactor::topics::Published;
-use crate::session::websocket::Ws;
+use crate::session::handler::Ws;
 
 use super::access::Access;
 use super::group::Overloaded;

@@ -16,7 +16,7 @@ use crate::reactor::remote::ReactorEnded;
 use crate::reactor::topics::Published;
 use crate::server::reply::Reply;
 use crate::server::request::Request;
-use crate::session::websocket::Ws;
+use crate::session::handler::Ws;
 
 use super::access::{self, Access};
 use super::group::{GroupSeat, Overloaded};

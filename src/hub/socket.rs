@@ -10,7 +10,7 @@ use crate::protocol::websocket::Message;
 use crate::reactor::close::Close;
 use crate::reactor::id::{ConnId, ConnMap};
 use crate::server::websocket::WebSocketRoute;
-use crate::session::websocket::{Handshake, WebSocketHandler, Ws};
+use crate::session::handler::{Handshake, WebSocketHandler, Ws};
 
 use super::access::{self, Access};
 use super::client::{Client, POLICY_VIOLATION, Standing};

@@ -12,6 +12,7 @@ use crate::protocol::websocket::Message;
 
 /// The data of an [`Event`].
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Payload<'a> {
     /// Text.
     Text(Cow<'a, str>),

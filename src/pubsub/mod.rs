@@ -14,13 +14,14 @@ mod topics;
 mod wire_format;
 
 pub use event::{Event, EventId, EventIdError, Payload, Publication};
-pub use topics::{
-    Limits, MembersChange, NameKind, Subscriptions, TOPIC_BYTES_MAX, TopicError, Topics, check_name,
-};
-pub use wire_format::{
-    BodyKind, Encode, Encoded, Frame, FramedFormat, WIRE_FORMATS_MAX, WireFormat, WireFormats,
-    WireFormatsFull,
-};
+pub use topics::{TOPIC_BYTES_MAX, TopicError};
+pub use wire_format::{BodyKind, WIRE_FORMATS_MAX, WireFormat};
+
+// For the reactor, and for the tests and the benchmarks of this repository. Their names may change in any version.
+#[doc(hidden)]
+pub use topics::{Limits, MembersChange, NameKind, Subscriptions, Topics, check_name};
+#[doc(hidden)]
+pub use wire_format::{Encode, Encoded, Frame, FramedFormat, WireFormats, WireFormatsFull};
 
 #[cfg(test)]
 mod tests {

@@ -135,6 +135,7 @@ impl fmt::Display for CloseCause {
 
 /// The argument of `on_close`: why the connection ended, and its close code.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Close {
     /// The side that ended it, and why.
     pub cause: CloseCause,
@@ -202,6 +203,7 @@ impl fmt::Display for Close {
 /// [`Queued`](Sent::Queued) does not mean that the peer has the message. A connection that breaks
 /// loses the messages that are on their way; only an answer of the peer shows that one arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Sent {
     /// Accepted into the connection's bounded queue, or already written.
     Queued,

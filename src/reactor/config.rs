@@ -21,6 +21,7 @@ const MEMORY_BYTES_MIN: usize = 64 * 1024;
 /// the stream would be broken. HTTP answers are always under [`Close`](Overflow::Close): a body
 /// with a hole in it would look whole. The default is `Close`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Overflow {
     /// End the connection: WebSocket close code 1013, the end of an event stream, a reset of a raw
     /// connection. Queued messages of which no byte was written are dropped.

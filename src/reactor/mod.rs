@@ -92,6 +92,7 @@ mod turn;
 
 use std::error::Error;
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mio::{Events, Poll, Token, Waker};
@@ -100,7 +101,7 @@ use self::config::Config;
 use self::connection::table::Table;
 use self::handlers::Handlers;
 use self::mailbox::Mailbox;
-use self::reactor::{Parts, Reactor};
+use self::reactor::{Arrival, Parts, Reactor};
 use self::time::clock::Clock;
 
 /// The token of the waker, by which another thread ends the wait of the poll.
@@ -113,13 +114,20 @@ const EVENTS: usize = 1024;
 /// Why the parts of an event loop are always there.
 const IS_RUNNING: &str = "only `into_state` takes the parts, and it takes the event loop too";
 
+/// Keeps [`SetupResult`] to the types of this file.
+mod sealed {
+    pub trait Setup {}
+    impl Setup for () {}
+    impl<T, E> Setup for Result<T, E> {}
+}
+
 /// The return type of a setup closure: `()`, or a `Result` with any error, also a `Box<dyn Error>`. The
 /// error ends `run` before the loop starts; within a setup of `http`, `websocket` or `stream` it is the
 /// error of that call.
 ///
 /// `?` in a closure leaves the type of the error open: the last expression gives it, such as a call of
 /// `reactor.http(..)`, or `std::io::Result::Ok(())`.
-pub trait SetupResult {
+pub trait SetupResult: sealed::Setup {
     /// Returns the error of the setup, if it has one.
     ///
     /// # Errors
@@ -179,6 +187,9 @@ pub struct EventLoop<S: 'static> {
 struct Running<S> {
     state: S,
     reactor: Reactor<S>,
+    /// The mailbox of the reactor that belongs here. A callback gets the reactor by `&mut` and can swap it
+    /// with that of another loop: see [`assert_own_reactor`](Self::assert_own_reactor).
+    mailbox: Arc<Mailbox<Arrival<S>>>,
     handlers: Handlers<S>,
     /// The one read buffer. All connections share it, because only one is read at a time.
     input: Box<[u8]>,
@@ -281,6 +292,7 @@ impl<S: 'static> EventLoop<S> {
         EventLoop {
             running: Some(Running {
                 state,
+                mailbox: Arc::clone(&reactor.mailbox),
                 reactor,
                 handlers: Handlers::new(),
                 input,

@@ -46,11 +46,19 @@ const LARGE_MESSAGE_BYTES: usize = 64 * 1024;
 /// The argument of a callback that belongs to no connection: your state and the reactor.
 ///
 /// Two fields and not two methods, so that code may loop over the state while it sends.
+#[non_exhaustive]
 pub struct Cx<'a, S> {
     /// Your state.
     pub state: &'a mut S,
     /// The reactor: sockets, topics and time.
     pub reactor: &'a mut Reactor<S>,
+}
+
+impl<'a, S> Cx<'a, S> {
+    /// Makes one of the fields of another argument, for a function that takes a `Cx`.
+    pub fn new(state: &'a mut S, reactor: &'a mut Reactor<S>) -> Cx<'a, S> {
+        Cx { state, reactor }
+    }
 }
 
 /// A role's answer to input that the fast path delivered.

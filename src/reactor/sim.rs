@@ -458,6 +458,7 @@ pub struct SimSocket {
 
 /// A message or control frame that the server sent on a simulated WebSocket.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Received {
     /// A text message.
     Text(String),

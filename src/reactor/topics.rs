@@ -43,6 +43,7 @@ use crate::pubsub::{
 
 /// The result of a publication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Published {
     /// Its id: one sequence for all topics, assigned here.
     pub id: EventId,

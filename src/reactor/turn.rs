@@ -1,6 +1,7 @@
 //! One turn of the loop: its steps, in the order of the picture in `mod.rs`.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::burst::give_back_queue;
@@ -25,6 +26,7 @@ impl<S: 'static> Running<S> {
     /// Timers and deadlines run before the poll. A callback of theirs that sends is then flushed in
     /// the same turn, and the poll's wait is computed from what they have set.
     pub(super) fn run_turn(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
+        self.assert_own_reactor();
         let began = self.reactor.table.now();
         self.run_arrivals(began);
         self.run_ticks(began);
@@ -53,6 +55,7 @@ impl<S: 'static> Running<S> {
         let woke = self.reactor.read_clock();
         self.reactor.budget.note_wake(woke);
         self.dispatch();
+        self.assert_own_reactor();
         self.reactor.budget.forget_flush();
         // One write for all that the events of this turn have queued for a connection.
         match self.reactor.is_stopped {
@@ -100,8 +103,24 @@ impl<S: 'static> Running<S> {
         }
     }
 
+    /// Asserts that no callback has put the reactor of another loop in the place of this one. Its connections
+    /// would go on with handlers, buffers and a poll that are not theirs.
+    fn assert_own_reactor(&self) {
+        assert!(
+            self.has_own_reactor(),
+            "the reactor of this event loop was swapped with another one, as by `std::mem::swap`"
+        );
+    }
+
+    fn has_own_reactor(&self) -> bool {
+        Arc::ptr_eq(&self.mailbox, &self.reactor.mailbox)
+    }
+
     /// Ends the loop between two turns. Does nothing the second time.
     pub(super) fn end(&mut self) {
+        if !self.has_own_reactor() {
+            return;
+        }
         self.reactor.read_clock();
         self.flush_all();
         self.abort_all();

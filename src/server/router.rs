@@ -37,7 +37,8 @@ use crate::reactor::protocol::Protocol;
 use crate::reactor::reactor::Reactor;
 use crate::reactor::reactor::{Cx, Handler, Received};
 use crate::reactor::transport::listener::Address;
-use crate::session::websocket::{Handshake, finish_without_close};
+use crate::session::handler::Handshake;
+use crate::session::websocket::finish_without_close;
 
 use super::answered::{self, AfterReply, Answered};
 use super::origins::{OriginCheck, Origins, preflight};

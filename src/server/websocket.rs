@@ -7,7 +7,8 @@ use crate::protocol::websocket::Role;
 use crate::reactor::config::ConnectionOptions;
 use crate::reactor::id::ConnId;
 use crate::reactor::reactor::Cx;
-use crate::session::websocket::{Handshake, WebSocketCallbacks};
+use crate::session::handler::Handshake;
+use crate::session::websocket::WebSocketCallbacks;
 
 use super::reply::Reply;
 use super::request::Request;

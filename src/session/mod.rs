@@ -2,5 +2,6 @@
 //! raw streams.
 
 pub(crate) mod event_stream;
+pub(crate) mod handler;
 pub(crate) mod stream;
 pub(crate) mod websocket;

@@ -15,6 +15,7 @@ use crate::reactor::topics::Published;
 use crate::reactor::transport::Peer;
 
 /// The argument of the callbacks of a raw stream.
+#[non_exhaustive]
 pub struct Stream<'a, S> {
     /// Your state.
     pub state: &'a mut S,

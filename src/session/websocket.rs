@@ -17,10 +17,7 @@
 
 use std::borrow::Cow;
 
-use crate::protocol::http::{Headers, form};
-use crate::protocol::websocket::{self, Closing, Event, Machine, Message, Role, ToMessage};
-use crate::pubsub::{self, TopicError};
-
+use crate::protocol::websocket::{self, Closing, Event, Machine, Message, Role};
 use crate::reactor::close::{Close, CloseCause, Deadline, Sent};
 use crate::reactor::config::ConnectionOptions;
 use crate::reactor::connection::Life;
@@ -30,108 +27,8 @@ use crate::reactor::outcome::Outcome;
 use crate::reactor::protocol::Protocol;
 use crate::reactor::reactor::Reactor;
 use crate::reactor::reactor::{Cx, Received};
-use crate::reactor::topics::Published;
-use crate::reactor::transport::Peer;
 
-/// The argument of the callbacks of a WebSocket.
-///
-/// The fields are disjoint, so that looping over your state while sending compiles.
-pub struct Ws<'a, S> {
-    /// Your state.
-    pub state: &'a mut S,
-    /// The reactor: sending, publishing, timers, connecting.
-    pub reactor: &'a mut Reactor<S>,
-    /// The id of the connection that this callback was called for.
-    pub id: ConnId,
-}
-
-impl<S: 'static> Ws<'_, S> {
-    /// Sends a message to this peer.
-    #[inline]
-    pub fn send(&mut self, message: impl ToMessage) -> Sent {
-        self.reactor.send(self.id, message)
-    }
-
-    /// As [`send`](Self::send), with a key for [`Overflow::LatestPerKey`](crate::Overflow::LatestPerKey); see
-    /// [`Reactor::send_keyed`].
-    pub fn send_keyed(&mut self, key: u64, message: impl ToMessage) -> Sent {
-        self.reactor.send_keyed(self.id, key, message)
-    }
-
-    /// Bytes that wait for the socket; see [`Reactor::queued_bytes`].
-    pub fn queued_bytes(&self) -> usize {
-        self.reactor.queued_bytes(self.id)
-    }
-
-    /// Stops reading from this connection; see [`Reactor::pause`].
-    pub fn pause(&mut self) {
-        self.reactor.pause(self.id);
-    }
-
-    /// Reads from this connection again.
-    pub fn resume(&mut self) {
-        self.reactor.resume(self.id);
-    }
-
-    /// Ends this connection at once, without a goodbye; see [`Reactor::reset`].
-    pub fn reset(&mut self) {
-        self.reactor.reset(self.id);
-    }
-
-    /// Closes with code 1000, after what is queued.
-    pub fn close(&mut self) -> Sent {
-        self.reactor.close(self.id)
-    }
-
-    /// Closes with a code and a reason, after what is queued; see [`Reactor::close_with`].
-    pub fn close_with(&mut self, code: u16, reason: &str) -> Sent {
-        self.reactor.close_with(self.id, code, reason)
-    }
-
-    /// Sends a ping of at most 125 bytes; longer payloads are cut. The reactor pings by itself too, every
-    /// `ping_interval`.
-    pub fn ping(&mut self, payload: &[u8]) -> Sent {
-        self.reactor.send_ping(self.id, payload)
-    }
-
-    /// Makes this connection a member of a topic.
-    ///
-    /// # Errors
-    ///
-    /// As [`Reactor::subscribe`].
-    pub fn subscribe(&mut self, topic: &str) -> Result<bool, TopicError> {
-        self.reactor.subscribe(self.id, topic)
-    }
-
-    /// Ends the membership of this connection in a topic. `false` when it was no member.
-    pub fn unsubscribe(&mut self, topic: &str) -> bool {
-        self.reactor.unsubscribe(self.id, topic)
-    }
-
-    /// Makes this connection a member of every topic that matches a glob pattern.
-    ///
-    /// # Errors
-    ///
-    /// As [`Reactor::subscribe`].
-    pub fn subscribe_pattern(&mut self, pattern: &str) -> Result<bool, TopicError> {
-        self.reactor.subscribe_pattern(self.id, pattern)
-    }
-
-    /// Ends the membership of this connection by a pattern. `false` when there was none.
-    pub fn unsubscribe_pattern(&mut self, pattern: &str) -> bool {
-        self.reactor.unsubscribe_pattern(self.id, pattern)
-    }
-
-    /// Publishes to a topic, also to this connection where it is a member.
-    pub fn publish<'e>(&mut self, topic: &str, event: impl Into<pubsub::Event<'e>>) -> Published {
-        self.reactor.publish(topic, event)
-    }
-
-    /// The address of the peer. Asks the kernel.
-    pub fn peer(&self) -> Peer {
-        self.reactor.peer(self.id)
-    }
-}
+use super::handler::{Closures, Each, Handshake, WebSocketHandler, Ws};
 
 impl<S: 'static> Reactor<S> {
     /// Sends a ping of at most 125 bytes; longer payloads are cut. Source: RFC 6455, section 5.5.2.
@@ -164,171 +61,6 @@ impl<S: 'static> Reactor<S> {
 /// While a message arrives, each 16 KiB of it extend the deadline by one second. So a large message over a slow
 /// line is not cut off, and a peer that sends a byte now and then does not keep the connection.
 const BYTES_PER_SECOND_MIN: usize = 16 * 1024;
-
-/// The request and the answer that made a WebSocket of a connection.
-pub struct Handshake<'h> {
-    pub(crate) path: &'h str,
-    pub(crate) query: Option<&'h str>,
-    pub(crate) headers: Headers<'h>,
-    pub(crate) subprotocol: Option<&'h str>,
-    /// Looks up a `:name` of the route's path.
-    pub(crate) parameter: &'h dyn Fn(&str) -> Option<Cow<'h, str>>,
-}
-
-impl<'h> Handshake<'h> {
-    /// The path of the request, still percent-encoded, without the query.
-    pub fn path(&self) -> &'h str {
-        self.path
-    }
-
-    /// A parameter of the query, decoded.
-    pub fn query(&self, name: &str) -> Option<Cow<'h, str>> {
-        form::value(self.query?, name)
-    }
-
-    /// A `:name` of the route's path, or `*`, decoded; see [`Request::param`](crate::Request::param). `None` on the client's side, which has no route.
-    pub fn param(&self, name: &str) -> Option<Cow<'h, str>> {
-        (self.parameter)(name)
-    }
-
-    /// The peer's headers: the client's request, or the server's answer.
-    pub fn headers(&self) -> Headers<'h> {
-        self.headers
-    }
-
-    /// The first of the peer's headers with a name, whatever its case.
-    pub fn header(&self, name: &str) -> Option<&'h str> {
-        self.headers.first(name)
-    }
-
-    /// The origin of the page that opened the WebSocket. Only browsers send it.
-    ///
-    /// Source: RFC 6455, section 10.2.
-    pub fn origin(&self) -> Option<&'h str> {
-        self.header("origin")
-    }
-
-    /// The subprotocol that client and server agreed on.
-    pub fn subprotocol(&self) -> Option<&'h str> {
-        self.subprotocol
-    }
-}
-
-/// The same callbacks as [`WebSocketCallbacks`], as methods of a type with state of its own.
-pub trait WebSocketHandler<S>: 'static {
-    /// The handshake is done.
-    fn on_open(&mut self, ws: &mut Ws<'_, S>, handshake: &Handshake<'_>) {
-        let _ = (ws, handshake);
-    }
-
-    /// A whole message came.
-    fn on_message(&mut self, ws: &mut Ws<'_, S>, message: Message<'_>) {
-        let _ = (ws, message);
-    }
-
-    /// A ping came. It has been answered.
-    fn on_ping(&mut self, ws: &mut Ws<'_, S>, payload: &[u8]) {
-        let _ = (ws, payload);
-    }
-
-    /// A pong came.
-    fn on_pong(&mut self, ws: &mut Ws<'_, S>, payload: &[u8]) {
-        let _ = (ws, payload);
-    }
-
-    /// Called when the queue falls below the low watermark, if it was above the high one, or if the application
-    /// paused reading while the queue was above the low one.
-    fn on_drain(&mut self, ws: &mut Ws<'_, S>) {
-        let _ = ws;
-    }
-
-    /// The peer broke the protocol, a deadline passed or the transport failed; `on_close` follows.
-    fn on_error(&mut self, ws: &mut Ws<'_, S>, cause: &CloseCause) {
-        let _ = (ws, cause);
-    }
-
-    /// The connection has ended. Once, and last.
-    fn on_close(&mut self, ws: &mut Ws<'_, S>, close: &Close) {
-        let _ = (ws, close);
-    }
-}
-
-type OnOpen<S> = Box<dyn FnMut(&mut Ws<'_, S>, &Handshake<'_>)>;
-type OnMessage<S> = Box<dyn FnMut(&mut Ws<'_, S>, Message<'_>)>;
-type OnPing<S> = Box<dyn FnMut(&mut Ws<'_, S>, &[u8])>;
-type OnDrain<S> = Box<dyn FnMut(&mut Ws<'_, S>)>;
-type OnError<S> = Box<dyn FnMut(&mut Ws<'_, S>, &CloseCause)>;
-type OnClose<S> = Box<dyn FnMut(&mut Ws<'_, S>, &Close)>;
-
-/// Callbacks as closures.
-struct Closures<S> {
-    on_open: Option<OnOpen<S>>,
-    on_message: Option<OnMessage<S>>,
-    on_ping: Option<OnPing<S>>,
-    on_pong: Option<OnPing<S>>,
-    on_drain: Option<OnDrain<S>>,
-    on_error: Option<OnError<S>>,
-    on_close: Option<OnClose<S>>,
-}
-
-impl<S> Default for Closures<S> {
-    fn default() -> Self {
-        Closures {
-            on_open: None,
-            on_message: None,
-            on_ping: None,
-            on_pong: None,
-            on_drain: None,
-            on_error: None,
-            on_close: None,
-        }
-    }
-}
-
-impl<S: 'static> WebSocketHandler<S> for Closures<S> {
-    fn on_open(&mut self, ws: &mut Ws<'_, S>, handshake: &Handshake<'_>) {
-        if let Some(call) = &mut self.on_open {
-            call(ws, handshake);
-        }
-    }
-
-    #[inline]
-    fn on_message(&mut self, ws: &mut Ws<'_, S>, message: Message<'_>) {
-        if let Some(call) = &mut self.on_message {
-            call(ws, message);
-        }
-    }
-
-    fn on_ping(&mut self, ws: &mut Ws<'_, S>, payload: &[u8]) {
-        if let Some(call) = &mut self.on_ping {
-            call(ws, payload);
-        }
-    }
-
-    fn on_pong(&mut self, ws: &mut Ws<'_, S>, payload: &[u8]) {
-        if let Some(call) = &mut self.on_pong {
-            call(ws, payload);
-        }
-    }
-
-    fn on_drain(&mut self, ws: &mut Ws<'_, S>) {
-        if let Some(call) = &mut self.on_drain {
-            call(ws);
-        }
-    }
-
-    fn on_error(&mut self, ws: &mut Ws<'_, S>, cause: &CloseCause) {
-        if let Some(call) = &mut self.on_error {
-            call(ws, cause);
-        }
-    }
-
-    fn on_close(&mut self, ws: &mut Ws<'_, S>, close: &Close) {
-        if let Some(call) = &mut self.on_close {
-            call(ws, close);
-        }
-    }
-}
 
 /// The callbacks of the WebSockets of one route, or of one client, and their options.
 pub struct WebSocketCallbacks<S> {
@@ -447,6 +179,40 @@ impl<S: 'static> WebSocketCallbacks<S> {
     pub fn handler(&mut self, handler: impl WebSocketHandler<S>) {
         self.handler = Box::new(handler);
         self.has_own_handler = true;
+    }
+
+    /// Gives each connection an object of its own, which `make` returns when the handshake is done, before its
+    /// `on_open`. The object is dropped after its `on_close`. Closures that were given are not called then.
+    ///
+    /// ```
+    /// # use waterwheel::{Handshake, Message, Reactor, Sim, WebSocketHandler, Ws};
+    /// struct Counter {
+    ///     count: u32,
+    /// }
+    ///
+    /// impl WebSocketHandler<()> for Counter {
+    ///     fn on_message(&mut self, ws: &mut Ws<'_, ()>, message: Message<'_>) {
+    ///         self.count += 1;
+    ///         ws.send(format!("{}: {message}", self.count));
+    ///     }
+    /// }
+    ///
+    /// let mut sim = Sim::new((), |reactor: &mut Reactor<()>| {
+    ///     reactor.websocket("0.0.0.0:80", |ws| ws.each(|_: &Handshake| Counter { count: 0 }))
+    /// });
+    /// let (ada, bob) = (sim.websocket("/"), sim.websocket("/"));
+    /// ada.send("a");
+    /// ada.send("b");
+    /// bob.send("c");
+    /// sim.settle();
+    /// assert_eq!(ada.received(), ["1: a", "2: b"]);
+    /// assert_eq!(bob.received(), ["1: c"]);
+    /// ```
+    pub fn each<H: WebSocketHandler<S>>(
+        &mut self,
+        make: impl FnMut(&Handshake<'_>) -> H + 'static,
+    ) {
+        self.handler(Each::new(make));
     }
 
     /// Ends the setup: chooses the object that is called, and computes the values that each event needs of the

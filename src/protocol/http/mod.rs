@@ -40,20 +40,36 @@ mod target;
 pub mod upgrade;
 mod url;
 
+pub use deferred::Accept;
+pub use error::{EncodeError, HttpError};
+pub use headers::Headers;
+pub use limits::Limits;
+pub use status::Status;
+
+// For the roles, and for the tests and the benchmarks of this repository. Their names may change in any version.
+#[doc(hidden)]
 pub use body::{BodyChunk, BodyDecoder, OVERHEAD_BYTES_MAX};
+#[doc(hidden)]
 pub use date::format_date;
-pub use deferred::{Accept, Check, Deferred};
+#[doc(hidden)]
+pub use deferred::{Check, Deferred};
+#[doc(hidden)]
 pub use encode::{
     ResponseHead, encode_chunk, encode_continue, encode_last_chunk, encode_refusal, is_header,
 };
-pub use error::{EncodeError, HttpError};
+#[doc(hidden)]
 pub use exchange::{BodyLength, Exchange, ExtraHeaders, OnAnswer, Phase};
+#[doc(hidden)]
 pub use framing::BodyFraming;
+#[doc(hidden)]
 pub use head::Version;
-pub use headers::{HEADER_LINES_MAX, HeaderStorage, Headers};
-pub use limits::Limits;
+#[doc(hidden)]
+pub use headers::{HEADER_LINES_MAX, HeaderStorage};
+#[doc(hidden)]
 pub use request::{ParsedHead, RequestHead, parse_request_head};
+#[doc(hidden)]
 pub use response::{ParsedResponse, parse_response_head};
-pub use status::Status;
+#[doc(hidden)]
 pub use target::Target;
+#[doc(hidden)]
 pub use url::{UrlError, WebSocketUrl};

@@ -27,18 +27,28 @@ mod role;
 mod spare;
 mod utf8;
 
+pub use close::CLOSE_REASON_BYTES_MAX;
 pub(crate) use close::cut_reason;
-pub use close::{CLOSE_REASON_BYTES_MAX, encode_close};
-pub use closing::Closing;
 pub use control::{CONTROL_BYTES_MAX, CloseCode};
 pub use driver::{Driver, DriverError};
 pub use error::{EncodeError, Error};
+pub(crate) use machine::next_short_message;
+pub use machine::{Event, Limits};
+pub use message::{Message, ToMessage};
+
+// For the roles, and for the tests and the benchmarks of this repository. Their names may change in any version.
+#[doc(hidden)]
+pub use close::encode_close;
+#[doc(hidden)]
+pub use closing::Closing;
+#[doc(hidden)]
 pub use frame::{
     Control, Data, OpCode, apply_mask, encode_header, encode_message, encode_message_header,
     encode_ping, encode_pong, random_mask,
 };
-pub(crate) use machine::next_short_message;
-pub use machine::{Event, Limits, Machine};
-pub use message::{Message, ToMessage};
+#[doc(hidden)]
+pub use machine::Machine;
+#[doc(hidden)]
 pub use role::Role;
+#[doc(hidden)]
 pub use spare::Spare;

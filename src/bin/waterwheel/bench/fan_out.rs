@@ -249,10 +249,7 @@ impl FanOut {
         }
         self.probed_count += 1;
         if self.probed_count == self.options.subscribers && self.run.phase == Phase::Opening {
-            load::warm_up(&mut Cx {
-                state: self,
-                reactor,
-            });
+            load::warm_up(&mut Cx::new(self, reactor));
         }
     }
 

@@ -380,7 +380,7 @@ pub fn start<L: Load>(state: &mut L, reactor: &mut Reactor<L>) {
     if state.run().plan.opens_first {
         open_more(state, reactor);
     } else {
-        L::opened(&mut Cx { state, reactor });
+        L::opened(&mut Cx::new(state, reactor));
     }
 }
 
@@ -486,7 +486,7 @@ pub fn opened<L: Load>(state: &mut L, reactor: &mut Reactor<L>) {
     }
     if run.opened == run.plan.connections {
         run.open_took = reactor.now();
-        L::opened(&mut Cx { state, reactor });
+        L::opened(&mut Cx::new(state, reactor));
     } else {
         open_more(state, reactor);
     }
