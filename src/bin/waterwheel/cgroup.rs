@@ -46,11 +46,12 @@ const V2: Version = Version {
     cached: "inactive_file ",
 };
 
-/// The limit that leaves the least memory. `None` where there is no limit, or no cgroup.
+/// The limits of the cgroups of this process and of those above them. Empty where there is no limit, or no
+/// cgroup.
 ///
 /// `root` is `/`, and a made-up folder in tests.
-pub fn memory_limit(root: &Path) -> Option<MemoryLimit> {
-    let cgroups = fs::read_to_string(root.join("proc/self/cgroup")).ok()?;
+pub fn memory_limits(root: &Path) -> Vec<MemoryLimit> {
+    let cgroups = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
     let limits = cgroups.lines().flat_map(|line| {
         // `0::/path` in version 2, `4:memory:/path` in version 1.
         let mut parts = line.splitn(3, ':').skip(1);
@@ -63,6 +64,12 @@ pub fn memory_limit(root: &Path) -> Option<MemoryLimit> {
         };
         version.limits(root, path)
     });
+    limits.collect()
+}
+
+/// The limit that leaves the least memory.
+pub fn tightest_memory_limit(root: &Path) -> Option<MemoryLimit> {
+    let limits = memory_limits(root).into_iter();
     limits.min_by_key(|limit| limit.available)
 }
 
@@ -112,7 +119,7 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         }
-        let found = memory_limit(&root);
+        let found = tightest_memory_limit(&root);
         let _ = fs::remove_dir_all(&root);
         found.map(|limit| (limit.max, limit.available))
     }

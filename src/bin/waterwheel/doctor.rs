@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::arguments::Doctor;
-use crate::cgroup::memory_limit;
+use crate::cgroup::tightest_memory_limit;
 use crate::descriptors::{RESERVED_DESCRIPTORS, raise_descriptor_limit};
 use crate::output::print;
 
@@ -418,7 +418,7 @@ impl Proc<'_> {
             return Finding::unknown(NAME, "/proc/meminfo");
         };
         let mut value = megabytes(available);
-        if let Some(limit) = memory_limit(self.0)
+        if let Some(limit) = tightest_memory_limit(self.0)
             && limit.available < available
         {
             available = limit.available;
