@@ -137,6 +137,11 @@ const OPEN_STRUCTS: &[(&str, Visible, &str)] = &[
         "its methods are sorted by role, on this floor",
     ),
     (
+        "Dispatched",
+        Visible::Elsewhere,
+        "an argument with names: the result of a poll and its dispatch",
+    ),
+    (
         "Connection",
         Visible::InFolder,
         "made of one part of each room of this folder; a room's own fields are in the room's file",

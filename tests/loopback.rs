@@ -776,3 +776,103 @@ fn a_log_line_about_a_reset_connection_names_its_peer() {
     let lines = log_lines::with(&format!("{ours}: ended: "));
     assert_eq!(lines.len(), 1, "{lines:?}");
 }
+
+/// Set for the process that the next test starts.
+#[cfg(unix)]
+const IMPATIENT_VARIABLE: &str = "WATERWHEEL_TEST_IMPATIENT";
+
+// Not a test of its own: `clients_survive_a_process_that_was_stopped` runs it in a process.
+#[cfg(unix)]
+#[test]
+fn impatient_process() {
+    if std::env::var(IMPATIENT_VARIABLE).is_err() {
+        return;
+    }
+    let mut config = Config::default();
+    config.options.ping_interval = Some(Duration::from_millis(1300));
+    config.options.pong_timeout = Duration::from_millis(1300);
+    config.keep_alive_timeout = Duration::from_millis(2600);
+    Reactor::run_with(config, (), |reactor| {
+        let listener = reactor.http("127.0.0.1:0", |router| {
+            router.get("/", |request| request.reply("hello"));
+            router.websocket("/ws", |ws| ws.on_message(|ws, message| ws.send(message)));
+        });
+        // On standard error, because the harness of the tests keeps standard output.
+        eprintln!("port {}", port(reactor, listener.unwrap()).port());
+    })
+    .unwrap();
+}
+
+// The deadlines of healthy clients passed while the process was stopped, and they were judged before
+// the kernel was asked for the bytes that had come meanwhile.
+#[cfg(unix)]
+#[test]
+fn clients_survive_a_process_that_was_stopped() {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "impatient_process", "--nocapture"])
+        .env(IMPATIENT_VARIABLE, "1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let port: u16 = lines
+        .find_map(|line| line.unwrap().strip_prefix("port ")?.parse().ok())
+        .unwrap();
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let id = child.id().to_string();
+    let signal = |name: &str| {
+        let kill = Command::new("kill").args([name, &id]).status();
+        assert!(kill.unwrap().success());
+    };
+    let mut streams: Vec<_> = (0..110)
+        .map(|_| {
+            let stream = TcpStream::connect(address).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream
+        })
+        .collect();
+    let mut sockets: Vec<_> = (0..110).map(|_| websocket(address, "/ws")).collect();
+    let read_answer = |stream: &mut TcpStream| {
+        let mut answer = Vec::new();
+        let mut byte = [0];
+        while !answer.ends_with(b"hello") {
+            assert_eq!(stream.read(&mut byte).unwrap(), 1, "the end of stream");
+            answer.push(byte[0]);
+        }
+    };
+    for stream in &mut streams {
+        stream.write_all(REQUEST).unwrap();
+        read_answer(stream);
+    }
+    signal("-STOP");
+    for stream in &mut streams[..100] {
+        stream.write_all(REQUEST).unwrap();
+    }
+    for socket in &mut sockets[..100] {
+        socket.send(Message::text("here")).unwrap();
+    }
+    // Not to synchronise: the time is what passes for the deadlines.
+    thread::sleep(Duration::from_secs(3));
+    signal("-CONT");
+    streams[..100].iter_mut().for_each(read_answer);
+    for socket in &mut sockets[..100] {
+        while socket.read().unwrap() != Message::text("here") {}
+    }
+    // The silent ones end: the requests at once, the sockets when they do not answer their ping.
+    for stream in &mut streams[100..] {
+        assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+    }
+    for socket in &mut sockets[100..] {
+        let mut rest = Vec::new();
+        let _ = socket.get_mut().read_to_end(&mut rest);
+        assert!(rest.len() <= 16, "{} bytes", rest.len());
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}

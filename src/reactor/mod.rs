@@ -7,13 +7,13 @@
 //!  ticks       closures queued by next_tick
 //!  timers      of the application
 //!  accepted    requests that waited for a decision
-//!  deadlines   of connections, where one has passed
 //!  flush       messages that the steps above queued
 //!              (a loop that was stopped above, or has drained, ends here)
 //!  memory      that a burst took and no longer needs
 //!  poll        waits for readiness, or until something is due
 //!  dispatch    signals; accept, read, deliver (readiness.rs); an event's own replies are written
 //!              when the event ends
+//!  deadlines   of connections that have passed although everything that had come is handled
 //!  flush       messages that were queued for other connections
 //!  low marks   on_drain of queues that have come below their low watermark
 //!  ended       on_close of connections that have ended, then lingering or removal

@@ -34,6 +34,7 @@ use super::protocol::Protocol;
 use super::sequence::Sequence;
 use super::shutdown::{DrainGroup, Shutdown};
 use super::time::clock::Clock;
+use super::time::handled::Handled;
 use super::time::timers::Timers;
 use super::transport::Peer;
 use super::transport::connect::Race;
@@ -221,6 +222,8 @@ pub struct Reactor<S> {
     /// its callback.
     pub(super) errors: Vec<(&'static str, String)>,
     pub(super) budget: Budget,
+    /// The moment as of which deadlines are judged.
+    pub(super) handled: Handled,
     pub(super) slow_callback_nanos: u64,
     /// Log lines about slow callbacks, by the kind of the callback: a client may be able to cause one with
     /// each message.
@@ -274,6 +277,7 @@ impl<S: 'static> Reactor<S> {
             panics: Panics::default(),
             errors: Vec::new(),
             budget: Budget::new(&config),
+            handled: Handled::default(),
             slow_callback_nanos: super::time::clock::nanos(config.slow_callback),
             spare: crate::protocol::websocket::Spare::new(),
             slow_lines: HashMap::new(),

@@ -11,8 +11,13 @@ use super::id::ConnId;
 use super::reactor::TimerCall;
 #[cfg(all(unix, feature = "signals"))]
 use super::signals::SIGNALS;
+use super::time::clock::nanos;
+use super::time::handled::Dispatched;
 use super::transport::memory::Readiness;
-use super::{Running, WAKER};
+use super::{EVENTS, Running, WAKER};
+
+/// The kernel's poll counts in milliseconds, and a wait is rounded up.
+const POLL_STEP: Duration = Duration::from_millis(1);
 
 /// How many times one turn looks again for connections that callbacks of `on_close` have ended.
 const CLOSING_ROUNDS: usize = 16;
@@ -23,8 +28,10 @@ impl<S: 'static> Running<S> {
     /// The loop reads the clock after the poll, after each call of a handler and after each flush, and not for
     /// each message of a read: for a small message a reading costs more than the message.
     ///
-    /// Timers and deadlines run before the poll. A callback of theirs that sends is then flushed in
-    /// the same turn, and the poll's wait is computed from what they have set.
+    /// Timers run before the poll. A callback of theirs that sends is then flushed in the same turn, and
+    /// the poll's wait is computed from what they have set. Deadlines of connections are judged after
+    /// the dispatch: the bytes that put a deadline off may have waited in the kernel; see
+    /// `time::handled`.
     pub(super) fn run_turn(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
         self.assert_own_reactor();
         let began = self.reactor.table.now();
@@ -32,7 +39,6 @@ impl<S: 'static> Running<S> {
         self.run_ticks(began);
         self.run_timers(began);
         self.run_accepted(began);
-        self.run_deadlines();
         // Before the poll, which may wait for long: queued bytes must not wait with it.
         self.flush();
         if self.reactor.is_stopped || self.reactor.is_drained() {
@@ -41,22 +47,23 @@ impl<S: 'static> Running<S> {
             return Ok(false);
         }
         let before_poll = self.reactor.table.now();
-        // Most turns do no work here, and would fill the histogram with zeros.
-        if before_poll != began {
-            self.record_lag(before_poll - began);
-        }
         let wait = match (self.wait_from(before_poll), timeout) {
             (wakeup, None) => wakeup,
             (Some(wakeup), Some(timeout)) => Some(wakeup.min(timeout)),
             (None, timeout) => timeout,
         };
         self.give_back_memory();
-        self.poll_sources(wait)?;
+        let has_asked = self.poll_sources(wait)?;
         let woke = self.reactor.read_clock();
         self.reactor.budget.note_wake(woke);
-        self.dispatch();
+        // A process that is stopped in the poll wakes late, and the poll has asked before.
+        let asked_until = wait.map_or(u64::MAX, |wait| {
+            before_poll.saturating_add(nanos(wait.saturating_add(POLL_STEP)))
+        });
+        self.dispatch(has_asked.then_some(woke.min(asked_until)));
         self.assert_own_reactor();
         self.reactor.budget.forget_flush();
+        self.run_deadlines();
         // One write for all that the events of this turn have queued for a connection.
         match self.reactor.is_stopped {
             false => self.flush(),
@@ -71,7 +78,8 @@ impl<S: 'static> Running<S> {
         // Last: the reports of this turn may name an index whose source has been removed meanwhile.
         // If a new source had taken that index, it would get the report of the old one.
         self.reactor.table.free_vacated();
-        self.record_lag(self.reactor.table.now() - woke);
+        let busy = (before_poll - began) + (self.reactor.table.now() - woke);
+        self.reactor.table.stats_mut().lag.record(busy);
         if self.reactor.is_stopped {
             self.abort_all();
         }
@@ -143,10 +151,6 @@ impl<S: 'static> Running<S> {
         while self.reactor.table.has_ended() {
             self.run_ended();
         }
-    }
-
-    fn record_lag(&mut self, nanos: u64) {
-        self.reactor.table.stats_mut().lag.record(nanos);
     }
 
     /// Gives back what a burst of messages took, some time after it. Before the poll, because an
@@ -275,15 +279,25 @@ impl<S: 'static> Running<S> {
         }
     }
 
+    /// Judges the deadlines that had passed when the kernel was last asked and everything that it
+    /// reported was handled.
     fn run_deadlines(&mut self) {
-        while let Some((filed, ids)) = self.reactor.table.pop_due() {
-            for id in ids {
+        let began = self.reactor.table.now();
+        let moment = self.reactor.handled.until();
+        while let Some((filed, mut ids)) = self.reactor.table.pop_due(moment) {
+            for index in 0..ids.len() {
                 if self.reactor.is_stopped {
                     return;
                 }
+                let now = self.reactor.table.now();
+                if 0 < index && self.reactor.budget.is_step_over(began, now) {
+                    let rest = ids.split_off(index);
+                    return self.reactor.table.put_back_due(filed, rest);
+                }
+                let id = ids[index];
                 // For `None` the deadline was put off or cleared after it was filed; the connection
                 // has been filed anew.
-                match self.reactor.table.take_passed(id, filed) {
+                match self.reactor.table.take_passed(id, filed, moment) {
                     None => {}
                     // In these three the peer has had its time and there is no more to say to it.
                     // The meaning of the others depends on the role.
@@ -334,18 +348,19 @@ impl<S: 'static> Running<S> {
 
     // ── the poll and what it reports ─────────────────────────────────────────────────────────
 
-    fn poll_sources(&mut self, wait: Option<Duration>) -> io::Result<()> {
+    /// Polls the kernel. Returns whether it has answered: a signal may have interrupted the poll.
+    fn poll_sources(&mut self, wait: Option<Duration>) -> io::Result<bool> {
         let Some(poll) = &mut self.poll else {
-            return Ok(());
+            return Ok(true);
         };
         match poll.poll(&mut self.events, wait) {
             // A signal has ended the wait. The events may be those of the poll before, which must
             // not be handled twice.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                 self.events.clear();
-                Ok(())
+                Ok(false)
             }
-            result => result,
+            result => result.map(|()| true),
         }
     }
 
@@ -356,19 +371,22 @@ impl<S: 'static> Running<S> {
     /// source that is ready is handled once before any is handled twice.
     // Not inlined: the handling of a source is inlined here, and should have the registers.
     #[inline(never)]
-    fn dispatch(&mut self) {
+    fn dispatch(&mut self, asked_at: Option<u64>) {
         // Taken before the reports are handled: a connection whose budget is used up while they are
         // handled goes on the list of the next turn and is not read twice in this one.
         let again = self.reactor.table.take_read_again();
+        let mut handled_count = 0;
         while !self.reactor.is_stopped && !self.is_dispatch_over() {
             let Some(index) = self.reactor.table.pop_waiting() else {
                 break;
             };
             self.ready_again(index);
+            handled_count += 1;
         }
-        if self.poll.is_some() {
-            self.dispatch_events();
-        }
+        let event_count = match self.poll.is_some() {
+            true => self.dispatch_events(),
+            false => 0,
+        };
         // A simulation: the number of reports is asked once, because readiness that callbacks cause
         // is for the next turn, as with the kernel.
         let reports = self.reactor.net.as_ref().map_or(0, |net| net.poll());
@@ -391,6 +409,16 @@ impl<S: 'static> Running<S> {
                 true => self.reactor.table.defer_again(index),
             }
         }
+        let polls_left = match event_count < EVENTS {
+            true => 0,
+            false => self.reactor.table.source_count() / EVENTS + 1,
+        };
+        self.reactor.handled.note(&Dispatched {
+            asked_at,
+            polls_left,
+            handled_count,
+            waiting_count: self.reactor.table.waiting_count(),
+        });
     }
 
     #[inline(always)]
@@ -408,11 +436,14 @@ impl<S: 'static> Running<S> {
         reactor.budget.is_dispatch_over(reactor.table.now())
     }
 
-    fn dispatch_events(&mut self) {
+    /// Returns how many reports there were.
+    fn dispatch_events(&mut self) -> usize {
         // Taken out, because handling an event borrows the whole event loop. An empty `Events`
         // allocates nothing.
         let events = std::mem::replace(&mut self.events, mio::Events::with_capacity(0));
+        let mut count = 0;
         for event in &events {
+            count += 1;
             if self.reactor.is_stopped {
                 break;
             }
@@ -435,6 +466,7 @@ impl<S: 'static> Running<S> {
             }
         }
         self.events = events;
+        count
     }
 
     // ── after the poll ───────────────────────────────────────────────────────────────────────
@@ -541,7 +573,7 @@ mod tests {
     use crate::reactor::config::Config;
     use crate::reactor::id::ConnId;
     use crate::reactor::reactor::Reactor;
-    use crate::reactor::sim::{Sim, SimSocket};
+    use crate::reactor::sim::{Sim, SimSocket, SimStream};
     use crate::reactor::time::clock::SimClock;
     use std::time::Duration;
 
@@ -690,6 +722,85 @@ mod tests {
         sim.settle();
         assert!(late.read_text().starts_with("HTTP/1.1 "));
         assert!(raw.is_closed());
+    }
+
+    /// A server with short deadlines, on which the message "slow" takes three seconds.
+    fn impatient_server() -> Sim<()> {
+        let mut config = Config::default();
+        config.options.ping_interval = Some(Duration::from_secs(1));
+        config.options.pong_timeout = Duration::from_secs(1);
+        config.keep_alive_timeout = Duration::from_secs(2);
+        let mut sim = Sim::with_config(config, (), |_: &mut Reactor<()>| ());
+        let clock = sim.clock();
+        let listening = sim.reactor().http("0.0.0.0:80", move |router| {
+            router.get("/", |request| request.reply("hello"));
+            router.websocket("/ws", move |ws| {
+                ws.on_message(move |ws, message| {
+                    if message.as_text() == Some("slow") {
+                        clock.advance(Duration::from_secs(3));
+                    }
+                    ws.send(message)
+                });
+            });
+        });
+        listening.unwrap();
+        sim
+    }
+
+    /// Checks that clients whose bytes wait survive a loop that is late, and silent ones do not.
+    /// Three seconds pass in a callback, or without a turn.
+    fn healthy_clients_survive(has_slow_callback: bool) {
+        const REQUEST: &str = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+        let mut sim = impatient_server();
+        let sockets: Vec<_> = (0..100).map(|_| sim.websocket("/ws")).collect();
+        let streams: Vec<_> = (0..100).map(|_| sim.connect()).collect();
+        for stream in &streams {
+            stream.write(REQUEST);
+        }
+        sim.settle();
+        for stream in &streams {
+            assert!(stream.read_text().ends_with("hello"));
+        }
+        // Each socket gets a ping here. Most answer while the loop is late.
+        sim.advance(Duration::from_millis(1200));
+        if has_slow_callback {
+            sockets[0].send("slow");
+        }
+        let (healthy, silent) = sockets[1..].split_at(90);
+        let (kept, idle) = streams.split_at(90);
+        for socket in healthy {
+            socket.send("here");
+        }
+        for stream in kept {
+            stream.write(REQUEST);
+        }
+        if !has_slow_callback {
+            sim.clock().advance(Duration::from_secs(3));
+        }
+        sim.settle();
+        for socket in healthy {
+            assert_eq!(socket.received(), ["here"]);
+            assert!(!socket.is_closed());
+        }
+        for stream in kept {
+            assert!(stream.read_text().ends_with("hello"));
+            assert!(!stream.is_closed());
+        }
+        assert!(idle.iter().all(SimStream::is_closed));
+        for socket in silent {
+            assert_eq!(socket.received(), [""; 0]);
+            assert!(socket.is_closed());
+        }
+    }
+
+    #[test]
+    fn after_a_stop_the_kernel_is_asked_before_deadlines_are_judged() {
+        healthy_clients_survive(false);
+    }
+
+    #[test]
+    fn after_a_slow_callback_the_kernel_is_asked_before_deadlines_are_judged() {
+        healthy_clients_survive(true);
     }
 
     /// A server whose writes take a tenth of a millisecond, with `count` members of a topic.

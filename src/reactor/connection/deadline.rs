@@ -117,6 +117,13 @@ impl Deadlines {
         self.buckets.pop_due(now)
     }
 
+    /// Puts back connections of a bucket that has come up, to be looked at later.
+    pub(super) fn put_back(&mut self, filed: CoarseTime, ids: Vec<ConnId>) {
+        for id in ids {
+            self.buckets.file(filed, id);
+        }
+    }
+
     /// Returns the deadline that has passed for a connection that came up in the bucket of `filed`,
     /// and files it anew for the other one.
     pub(super) fn take_passed(

@@ -626,6 +626,16 @@ impl Table {
         self.waiting.push_back(index);
     }
 
+    /// How many sources wait for the next turn because an earlier one had no time for them.
+    pub(crate) fn waiting_count(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// How many sources of every kind there are.
+    pub(crate) fn source_count(&self) -> usize {
+        self.sources.len()
+    }
+
     /// The next source that an earlier turn had no time for.
     pub(crate) fn pop_waiting(&mut self) -> Option<u32> {
         self.waiting.pop_front()
@@ -1226,19 +1236,28 @@ impl Table {
         next_due.min(self.gives_back_at)
     }
 
-    /// The earliest bucket of connections to look at, if its time has come.
+    /// The earliest bucket of connections to look at, if its time has come at `moment`.
     #[inline]
-    pub(crate) fn pop_due(&mut self) -> Option<(CoarseTime, Vec<ConnId>)> {
-        self.rooms.deadlines.pop_due(self.rooms.now)
+    pub(crate) fn pop_due(&mut self, moment: u64) -> Option<(CoarseTime, Vec<ConnId>)> {
+        self.rooms.deadlines.pop_due(moment)
     }
 
-    /// The deadline that has passed for a connection that was filed at `filed`.
-    pub(crate) fn take_passed(&mut self, id: ConnId, filed: CoarseTime) -> Option<Deadline> {
+    /// Puts back connections of a bucket that there was no time for.
+    pub(crate) fn put_back_due(&mut self, filed: CoarseTime, ids: Vec<ConnId>) {
+        self.rooms.deadlines.put_back(filed, ids);
+    }
+
+    /// The deadline that has passed at `moment` for a connection that was filed at `filed`.
+    pub(crate) fn take_passed(
+        &mut self,
+        id: ConnId,
+        filed: CoarseTime,
+        moment: u64,
+    ) -> Option<Deadline> {
         let (connection, rooms) = self.split(id)?;
-        let now = rooms.now;
         rooms
             .deadlines
-            .take_passed(id, &mut connection.waits, filed, now)
+            .take_passed(id, &mut connection.waits, filed, moment)
     }
 
     // ── purpose of a connection ──────────────────────────────────────────────────────────────

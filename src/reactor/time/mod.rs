@@ -2,4 +2,5 @@
 
 pub(crate) mod clock;
 pub(crate) mod coarse;
+pub(crate) mod handled;
 pub(crate) mod timers;

@@ -1,0 +1,142 @@
+//! The moment up to which the loop has handled what had come.
+//!
+//! Deadlines are judged as of this moment and not as of now. After a turn that took long (a slow
+//! callback, a process that was stopped, a machine that was suspended) the bytes of a healthy peer wait
+//! in the kernel while its deadline passes. The loop must ask the kernel and handle the answer before
+//! it may say that a peer was silent.
+//!
+//! One poll does not always tell everything: it returns a bounded number of reports, and a dispatch
+//! that has used its time leaves sources waiting. The kernel reports sources in the order in which they
+//! became ready, and the list of waiting sources has an order too. So everything that had come at a
+//! moment is handled after a bounded number of polls, and after as many sources as waited then. A loop
+//! that is always busy still judges deadlines, a little later.
+
+/// A moment whose reports are being handled.
+#[derive(Clone, Copy)]
+struct Candidate {
+    moment: u64,
+    /// How many more polls may return reports that are due to this moment or an earlier one.
+    polls_left: usize,
+    /// How many sources must be handled before those of this moment are. Known after the last poll.
+    waiting_left: Option<usize>,
+}
+
+/// The result of one poll and of the dispatch after it.
+pub(crate) struct Dispatched {
+    /// The moment at which the poll has asked the kernel; `None` when a signal interrupted it.
+    pub(crate) asked_at: Option<u64>,
+    /// How many polls like this one report all sources: zero when this one has reported all.
+    pub(crate) polls_left: usize,
+    /// How many sources that had waited were handled.
+    pub(crate) handled_count: usize,
+    /// How many sources wait now.
+    pub(crate) waiting_count: usize,
+}
+
+/// The moment up to which everything that had come is handled, in nanoseconds.
+#[derive(Default)]
+pub(crate) struct Handled {
+    until: u64,
+    candidate: Option<Candidate>,
+}
+
+impl Handled {
+    pub(crate) fn until(&self) -> u64 {
+        self.until
+    }
+
+    /// A poll and its dispatch are over.
+    pub(crate) fn note(&mut self, dispatched: &Dispatched) {
+        let begun = self.candidate.map(|candidate| Candidate {
+            polls_left: match dispatched.asked_at {
+                Some(_) => candidate
+                    .polls_left
+                    .saturating_sub(1)
+                    .min(dispatched.polls_left),
+                None => candidate.polls_left,
+            },
+            waiting_left: candidate
+                .waiting_left
+                .map(|left| left.saturating_sub(dispatched.handled_count)),
+            ..candidate
+        });
+        let new = || {
+            dispatched.asked_at.map(|moment| Candidate {
+                moment,
+                polls_left: dispatched.polls_left,
+                waiting_left: None,
+            })
+        };
+        let Some(mut candidate) = begun.or_else(new) else {
+            return;
+        };
+        if candidate.polls_left == 0 && candidate.waiting_left.is_none() {
+            candidate.waiting_left = Some(dispatched.waiting_count);
+        }
+        self.candidate = Some(candidate);
+        if candidate.waiting_left == Some(0) {
+            self.until = candidate.moment;
+            self.candidate = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn note(
+        handled: &mut Handled,
+        asked_at: u64,
+        polls_left: usize,
+        counts: (usize, usize),
+    ) -> u64 {
+        handled.note(&Dispatched {
+            asked_at: Some(asked_at),
+            polls_left,
+            handled_count: counts.0,
+            waiting_count: counts.1,
+        });
+        handled.until()
+    }
+
+    #[test]
+    fn a_poll_that_reports_all_is_handled_at_once() {
+        let mut handled = Handled::default();
+        assert_eq!(note(&mut handled, 5, 0, (0, 0)), 5);
+        assert_eq!(note(&mut handled, 9, 0, (0, 0)), 9);
+    }
+
+    #[test]
+    fn an_interrupted_poll_says_nothing() {
+        let mut handled = Handled::default();
+        handled.note(&Dispatched {
+            asked_at: None,
+            polls_left: 0,
+            handled_count: 0,
+            waiting_count: 0,
+        });
+        assert_eq!(handled.until(), 0);
+    }
+
+    #[test]
+    fn sources_that_wait_are_handled_first() {
+        let mut handled = Handled::default();
+        assert_eq!(note(&mut handled, 5, 0, (0, 30)), 0);
+        // Others come behind them all the time.
+        assert_eq!(note(&mut handled, 6, 0, (20, 30)), 0);
+        assert_eq!(note(&mut handled, 7, 0, (20, 30)), 5);
+        assert_eq!(note(&mut handled, 8, 0, (20, 0)), 8);
+    }
+
+    #[test]
+    fn full_polls_are_repeated_as_often_as_there_are_sources() {
+        let mut handled = Handled::default();
+        assert_eq!(note(&mut handled, 5, 3, (0, 0)), 0);
+        assert_eq!(note(&mut handled, 6, 3, (0, 0)), 0);
+        assert_eq!(note(&mut handled, 7, 3, (0, 0)), 0);
+        assert_eq!(note(&mut handled, 8, 3, (0, 0)), 5);
+        assert_eq!(note(&mut handled, 9, 3, (0, 0)), 5);
+        assert_eq!(note(&mut handled, 10, 0, (0, 0)), 9);
+    }
+}
