@@ -4,7 +4,7 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
 
-use crate::protocol::http::{self, Accept, OnAnswer, ResponseHead, Status};
+use crate::protocol::http::{self, Accept, ExtraHeaders, OnAnswer, ResponseHead, Status};
 use crate::reactor::close::{Close, CloseCause, Deadline, Sent};
 use crate::reactor::id::ConnId;
 use crate::reactor::outcome::{CallbackError, Outcome, Sealed};
@@ -58,6 +58,25 @@ const LARGE_BODY_BYTES: usize = 64 * 1024;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const BYTES: &str = "application/octet-stream";
+
+/// Whether a header is among those of an answer.
+pub(super) fn has_header(headers: &[(Cow<'static, str>, String)], name: &str) -> bool {
+    headers
+        .iter()
+        .any(|(known, _)| known.eq_ignore_ascii_case(name))
+}
+
+/// The headers that the router adds to an answer, without those that the answer has itself. `Vary` is a list
+/// and is sent beside the answer's own.
+pub(super) fn extra_without<'e>(
+    extra: &'e ExtraHeaders,
+    is_own: impl Fn(&str) -> bool + 'e,
+) -> impl Iterator<Item = (&'e str, &'e str)> {
+    extra
+        .iter()
+        .filter(move |(name, _)| *name == "Vary" || !is_own(name))
+        .map(|(name, value)| (*name, value.as_ref()))
+}
 
 fn content_type_of(chosen: Option<&str>, is_text: bool) -> &str {
     match chosen {
@@ -419,7 +438,7 @@ impl<S: 'static> Reactor<S> {
             .headers
             .iter()
             .map(|(name, value)| (name.as_ref(), value.as_str()));
-        let extra = extra.iter().map(|(name, value)| (*name, value.as_ref()));
+        let extra = extra_without(&extra, |name| has_header(&reply.headers, name));
         // Head and body in one buffer, so that a small answer is one write. A large body that is owned
         // already is queued as it is.
         let is_large = LARGE_BODY_BYTES <= body.len();

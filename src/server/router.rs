@@ -23,8 +23,8 @@ use std::io;
 use std::rc::Rc;
 
 use crate::protocol::http::{
-    self, Accept, Check, Deferred, Exchange, HeaderStorage, HttpError, OnAnswer, ParsedHead, Phase,
-    RequestHead, Status, upgrade,
+    self, Accept, Check, Deferred, Exchange, ExtraHeaders, HeaderStorage, HttpError, OnAnswer,
+    ParsedHead, Phase, RequestHead, Status, upgrade,
 };
 use crate::reactor::SetupResult;
 use crate::reactor::close::{Close, CloseCause, Deadline};
@@ -83,6 +83,7 @@ pub struct Router<S> {
     pub(crate) origin_check: OriginCheck,
     guard: Option<Guard<S>>,
     after_reply: Option<AfterReply>,
+    default_headers: ExtraHeaders,
     /// A check for requests whose body has not come with their head, before it is read.
     before_body: Option<Box<dyn FnMut(&mut Request<'_, '_, S>)>>,
     /// The pattern of a request that matches no route. The guard sees such requests too, and `Request`
@@ -105,6 +106,7 @@ impl<S: 'static> Router<S> {
             origin_check: OriginCheck::default(),
             guard: None,
             after_reply: None,
+            default_headers: Vec::new(),
             before_body: None,
             unmatched: Pattern::of_no_route(),
             limits,
@@ -145,6 +147,20 @@ impl<S: 'static> Router<S> {
     #[cfg_attr(not(feature = "hub"), expect(dead_code, reason = "the hub needs it"))]
     pub(crate) fn before_body(&mut self, check: impl FnMut(&mut Request<'_, '_, S>) + 'static) {
         self.before_body = Some(Box::new(check));
+    }
+
+    /// Adds a header to every answer that has none of this name: to answers of routes and of guards, to
+    /// refusals, and to the 101 of a WebSocket. The answer to bytes that are no request does not get it.
+    ///
+    /// # Panics
+    ///
+    /// Where [`Reply::try_header`] returns an error.
+    pub fn default_header(&mut self, name: &'static str, value: impl Into<Cow<'static, str>>) {
+        let value = value.into();
+        if let Err(error) = Reply::check_header(name, &value) {
+            panic!("the header {name:?}: {value:?} cannot be sent: {error}");
+        }
+        self.default_headers.push((name, value));
     }
 
     /// Sets what is called with each answer, for example to log it: when the answer is queued whole, when a
@@ -340,14 +356,16 @@ impl<S: 'static> Router<S> {
             return Ok(false);
         };
         exchange.begin(&parsed);
+        exchange.set_extra_headers(self.default_headers.clone());
         self.note_request(cx, id, &parsed.head);
         // Before the body, so that a page that may not use the server cannot make it read one.
         match self
             .origin_check
             .check(&parsed.head, &self.name, cx.reactor.now())
         {
-            Ok(headers) => {
+            Ok(mut headers) => {
                 if let Some(exchange) = cx.reactor.exchange(id) {
+                    headers.extend_from_slice(&self.default_headers);
                     exchange.set_extra_headers(headers);
                 }
             }

@@ -11,7 +11,7 @@ use crate::reactor::id::ConnId;
 use crate::reactor::reactor::Reactor;
 
 use super::event_stream::EventStream;
-use super::reply::{Reply, Responder};
+use super::reply::{Reply, Responder, extra_without, has_header};
 
 /// The content type and the headers of an event stream. Proxies must not store or compress the stream, and
 /// nginx must not collect it in a buffer: events would come late, or all at the end.
@@ -159,7 +159,10 @@ impl<S: 'static> Reactor<S> {
         let fixed = stream.fixed_headers.iter().copied();
         let own = stream.reply.headers.iter();
         let own = own.map(|(name, value)| (name.as_ref(), value.as_str()));
-        let extra = extra.iter().map(|(name, value)| (*name, value.as_ref()));
+        let extra = extra_without(&extra, |name| {
+            let is_fixed = |(fixed, _): &(&str, &str)| fixed.eq_ignore_ascii_case(name);
+            has_header(&stream.reply.headers, name) || stream.fixed_headers.iter().any(is_fixed)
+        });
         head.encode(fixed.chain(own).chain(extra), &mut out);
         self.queue_reply(id, &out);
         if let Some(OnAnswer(call)) = on_answer {

@@ -273,3 +273,50 @@ fn each_answer_is_reported_once_when_it_begins() {
     ];
     assert_eq!(*seen.borrow(), expected);
 }
+
+#[test]
+fn a_default_header_is_on_every_answer_that_has_none_of_its_name() {
+    let mut sim = Sim::new((), |reactor| {
+        reactor.http("0.0.0.0:80", |router: &mut Router<()>| {
+            router.default_header("X-Frame-Options", "DENY");
+            router.default_header("Cache-Control", "no-store");
+            router.guard(|request| match request.query("guard") {
+                Some(_) => Err(Status::UNAUTHORIZED.into()),
+                None => Ok(()),
+            });
+            router.get("/", |request| request.reply("hello"));
+            router.get("/own", |request| {
+                request.reply(Reply::from("x").header("cache-control", "max-age=60"))
+            });
+            router.get("/panic", |_| panic!("of a test"));
+            router.get("/stream", |request| {
+                let id = request.stream("text/plain");
+                request.reactor.finish_body(id)
+            });
+            router.get("/events", |request| {
+                request.event_stream();
+            });
+            router.websocket("/ws", |_| ());
+        })
+    });
+    sim.catch_panics(true);
+    let cases = [
+        ("/", 200, "no-store"),
+        ("/own", 200, "max-age=60"),
+        ("/nowhere", 404, "no-store"),
+        ("/?guard=1", 401, "no-store"),
+        ("/panic", 500, "no-store"),
+        ("/stream", 200, "no-store"),
+        ("/ws", 426, "no-store"),
+        ("/events", 200, "no-cache, no-transform"),
+    ];
+    for (path, status, cache) in cases {
+        let answered = ask(&mut sim, &get(path));
+        assert_eq!(answered.status, status, "{path}");
+        assert_eq!(answered.header("x-frame-options"), Some("DENY"), "{path}");
+        assert_eq!(answered.header("cache-control"), Some(cache), "{path}");
+    }
+    let client = sim.websocket("/ws");
+    let head = client.head();
+    assert!(head.contains("\r\nX-Frame-Options: DENY\r\n"), "{head}");
+}
