@@ -345,7 +345,47 @@ impl Delivery<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reactor::close::CloseCause;
     use crate::reactor::sim::Sim;
+
+    // A range that is left would keep the publications of all later turns.
+    #[test]
+    fn a_member_that_ends_before_the_flush_leaves_no_publications() {
+        for way in 0..5 {
+            let mut sim = Sim::new(Vec::new(), |reactor: &mut Reactor<Vec<ConnId>>| {
+                reactor.websocket("0.0.0.0:80", |ws| {
+                    ws.on_open(|ws, _| {
+                        ws.state.push(ws.id);
+                        ws.subscribe("news")
+                    });
+                    ws.on_message(|ws, _| {
+                        ws.publish("news", "3");
+                        panic!("as a test wants");
+                    });
+                })
+            });
+            sim.catch_panics(true);
+            let clients = [(); 3].map(|()| sim.websocket("/"));
+            for text in ["1", "2"] {
+                assert_eq!(sim.reactor().publish("news", text).delivered, 3);
+            }
+            assert_ne!(sim.reactor().table.queued_memory(), 0);
+            let id = sim.state()[0];
+            match way {
+                0 => clients[0].stream().reset(),
+                1 => clients[0].vanish(),
+                2 => {
+                    sim.reactor().close(id);
+                }
+                3 => sim.reactor().table.abort(id, CloseCause::Local),
+                _ => clients[0].send("panics"),
+            }
+            sim.settle();
+            assert_eq!(sim.reactor().table.queued_memory(), 0, "{way}");
+            let received = clients[1].received();
+            assert_eq!(received[..2], ["1", "2"], "{way}");
+        }
+    }
 
     #[test]
     fn topics_tell_when_the_last_member_ends() {

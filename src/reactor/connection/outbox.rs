@@ -711,7 +711,10 @@ impl Outbox {
 
     /// Drops everything that is queued.
     pub(super) fn clear(&mut self, output: &mut Output) {
-        self.palette.release(&mut output.range);
+        if !output.range.is_empty() {
+            self.palette.release(&mut output.range);
+            self.forget_publications();
+        }
         output.queue.clear(&mut self.nodes);
     }
 

@@ -1028,6 +1028,12 @@ impl Table {
         self.rooms.outbox.count_shared(bytes);
     }
 
+    /// The memory of everything that is queued, in bytes.
+    #[cfg(test)]
+    pub(crate) fn queued_memory(&self) -> usize {
+        self.rooms.outbox.held_bytes()
+    }
+
     /// Tells the account of memory what all subscriptions hold.
     pub(crate) fn set_subscription_bytes(&mut self, bytes: usize) {
         self.rooms.memory.set_subscription_bytes(bytes);
