@@ -63,14 +63,14 @@ const FAN_OUTS: [FanOut; 5] = [
     fan_out_to_all("fan_out/8_in_flight", 1000, 8),
     FanOut {
         name: "fan_out/1_of_10_topics",
-        members: 1000,
+        members: 200,
         topics: ONE_OF,
         times: 8,
         topics_of_a_member: 1,
     },
     FanOut {
         name: "fan_out/3_of_10_topics",
-        members: 1000,
+        members: 200,
         topics: THREE_OF,
         times: 8,
         topics_of_a_member: 3,
