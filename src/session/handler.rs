@@ -15,7 +15,8 @@ use crate::reactor::transport::Peer;
 
 /// The argument of the callbacks of a WebSocket.
 ///
-/// The fields are disjoint, so that looping over your state while sending compiles.
+/// The fields are disjoint, so that looping over your state while sending compiles: `ws.reactor.send(ws.id, ..)`
+/// borrows one field, where `ws.send(..)` borrows all of them and the compiler answers E0502.
 #[non_exhaustive]
 pub struct Ws<'a, S> {
     /// Your state.
