@@ -432,6 +432,8 @@ fn a_local_hub_behind_a_proxy_needs_a_token() {
     for line in [
         "Forwarded: for=203.0.113.1",
         "X-Forwarded-For: 203.0.113.1",
+        "X-Forwarded-Host: live.example.org",
+        "x-forwarded-proto: https",
         "X-Real-IP: 203.0.113.1",
         "Via: 1.1 proxy",
     ] {
