@@ -213,6 +213,8 @@ pub use client::websocket::WebSocketClient;
 #[doc(inline)]
 pub use protocol::http::{Accept, Status};
 #[doc(inline)]
+pub use protocol::network::{Network, NetworkError};
+
 pub use protocol::websocket;
 #[doc(inline)]
 pub use protocol::websocket::{Message, ToMessage};

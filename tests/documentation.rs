@@ -108,7 +108,7 @@ impl Value {
         let factors: Option<Vec<u64>> = expression.split('*').map(number).collect();
         match (expression, factors) {
             (_, Some(factors)) => Value::Number(factors.iter().product()),
-            ("None", None) => Value::Word("none".to_owned()),
+            ("None" | "Vec::new()", None) => Value::Word("none".to_owned()),
             ("false", None) => Value::Word("off".to_owned()),
             ("true", None) => Value::Word("on".to_owned()),
             (expression, None) if expression.ends_with("::default()") => {
@@ -155,6 +155,7 @@ fn the_same_default_may_be_written_in_several_ways() {
         ("Some(Duration::from_secs(25))", "25 s"),
         ("Duration::from_secs(1)", "1000 ms"),
         ("None", "none"),
+        ("Vec::new()", "none"),
         ("false", "off"),
         ("Overflow::Close", "`Close`"),
         ("http::Limits::default()", "its own"),

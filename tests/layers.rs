@@ -95,6 +95,7 @@ const OPEN_STRUCTS: &[(&str, Visible, &str)] = &[
         Visible::InFolder,
         "arguments: what is borrowed, or made, together",
     ),
+    ("AddressLimits", Visible::InFolder, "plain data"),
     ("OptionSet", Visible::InFolder, "plain data, never changed"),
     (
         "Rooms",

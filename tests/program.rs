@@ -490,6 +490,46 @@ fn a_proxy_in_front_of_a_local_listener_closes_it() {
 }
 
 #[test]
+fn a_client_behind_a_trusted_proxy_counts_by_its_own_address() {
+    let server = Server::start(&[
+        "--trusted-proxy",
+        "127.0.0.0/8",
+        "--max-connections-per-address",
+        "2",
+        "--drain-window",
+        "0",
+    ]);
+    let ask = |client: &str| {
+        let mut stream = server.connect();
+        let head = format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\n{client}\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).unwrap();
+        (String::from_utf8_lossy(&status[9..]).into_owned(), stream)
+    };
+    let one = "X-Forwarded-For: 192.0.2.1, 203.0.113.1";
+    let same_site = [
+        "Forwarded: for=\"[2001:db8::1]\"",
+        "X-Forwarded-For: 2001:db8::2",
+    ];
+    let held: Vec<_> = [one, one, same_site[0], same_site[1]].map(ask).into();
+    assert!(held.iter().all(|(status, _)| status == "200"));
+    assert_eq!(ask(one).0, "429");
+    assert_eq!(ask("X-Forwarded-For: 2001:db8::3").0, "429");
+    assert_eq!(ask("X-Forwarded-For: 203.0.113.2").0, "200");
+    // A proxy's own requests are not counted.
+    assert!([(); 4].iter().all(|()| ask("X: y").0 == "200"));
+    let contradiction = "X-Forwarded-For: 203.0.113.2\r\nForwarded: for=203.0.113.3";
+    assert_eq!(ask(contradiction).0, "400");
+    drop(held);
+    while ask(one).0 != "200" {}
+    server.terminate();
+    let (_, log) = server.ended();
+    let refusals = log.matches("more connections than one address may have");
+    assert_eq!(refusals.count(), 1, "{log}");
+}
+
+#[test]
 fn clients_above_max_connections_wait_until_one_leaves() {
     let server = Server::start(&["--max-connections", "1", "--drain-window", "0"]);
     let mut first = Http::new(server.connect());

@@ -106,8 +106,8 @@ impl<'c, 'w, S: 'static> Client<'c, 'w, S> {
             return true;
         }
         self.ws.reactor.stats_mut().wrong_tokens += 1;
-        let (peer, now) = (self.ws.reactor.peer(self.ws.id), self.ws.reactor.now());
-        self.guesses.note_wrong(&peer, now);
+        let client = self.ws.reactor.client_address(self.ws.id);
+        self.guesses.note_wrong(client, self.ws.reactor.now());
         self.standing.wrong_tokens += 1;
         if WRONG_TOKENS_MAX <= self.standing.wrong_tokens {
             self.close_with(POLICY_VIOLATION, "too many wrong tokens");

@@ -9,9 +9,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::protocol::http::Status;
+use crate::protocol::network::site_of;
 use crate::reactor::log_limit::LogLimit;
 use crate::reactor::reactor::Cx;
-use crate::reactor::transport::Peer;
 use crate::server::reply::Reply;
 use crate::server::request::Request;
 
@@ -49,8 +49,9 @@ pub(super) fn refuse<S: 'static>(
         return;
     }
     request.reactor.stats_mut().wrong_tokens += 1;
-    let (peer, now) = (request.reactor.peer(request.id), request.reactor.now());
-    let pause = guesses.borrow_mut().note_wrong(&peer, now);
+    let client = request.reactor.client_address(request.id);
+    let now = request.reactor.now();
+    let pause = guesses.borrow_mut().note_wrong(client, now);
     let responder = request.reply_later();
     request.reactor.after(pause, move |cx: &mut Cx<'_, S>| {
         cx.reactor.reply(responder, reply);
@@ -67,19 +68,22 @@ pub(super) struct Guesses {
 
 impl Guesses {
     /// Counts a wrong token, and returns the pause before it is answered.
-    pub(super) fn note_wrong(&mut self, peer: &Peer, now: Duration) -> Duration {
+    pub(super) fn note_wrong(&mut self, client: Option<IpAddr>, now: Duration) -> Duration {
         if let Some(suppressed) = self.line.allow_line(now) {
-            log::warn!("a wrong token from {peer}{suppressed}");
+            let from = client.map_or("a client without an address".to_owned(), |it| {
+                it.to_string()
+            });
+            log::warn!("a wrong token from {from}{suppressed}");
         }
-        let count = self.count(peer.network(), now);
+        let count = self.count(client.map(site_of), now);
         let doubled = 1_u32.checked_shl(count - 1).unwrap_or(u32::MAX);
         FIRST_PAUSE.saturating_mul(doubled).min(LONGEST_PAUSE)
     }
 
     /// Whether an address has given so many wrong tokens that another one ends its WebSocket at once.
-    pub(super) fn is_guessing(&self, peer: &Peer) -> bool {
+    pub(super) fn is_guessing(&self, client: Option<IpAddr>) -> bool {
         self.by_address
-            .get(&peer.network())
+            .get(&client.map(site_of))
             .is_some_and(|guess| u32::from(WRONG_TOKENS_MAX) < guess.count)
     }
 
@@ -108,8 +112,8 @@ impl Guesses {
 mod tests {
     use super::*;
 
-    fn peer(ip: &str) -> Peer {
-        Peer::Inet((ip.parse::<IpAddr>().unwrap(), 1).into())
+    fn peer(ip: &str) -> Option<IpAddr> {
+        Some(ip.parse().unwrap())
     }
 
     #[test]
@@ -127,17 +131,17 @@ mod tests {
             ("203.0.113.1", 700, 100),
         ];
         for (address, second, millis) in cases {
-            let pause = guesses.note_wrong(&peer(address), at(second));
+            let pause = guesses.note_wrong(peer(address), at(second));
             assert_eq!(pause.as_millis(), millis, "{address} at {second} s");
         }
         for _ in 0..100 {
-            guesses.note_wrong(&peer("203.0.113.9"), at(701));
+            guesses.note_wrong(peer("203.0.113.9"), at(701));
         }
-        let pause = guesses.note_wrong(&peer("203.0.113.9"), at(701));
+        let pause = guesses.note_wrong(peer("203.0.113.9"), at(701));
         assert_eq!(pause, LONGEST_PAUSE);
-        assert!(guesses.is_guessing(&peer("203.0.113.9")));
-        assert!(!guesses.is_guessing(&peer("203.0.113.1")));
-        assert_eq!(guesses.note_wrong(&Peer::Unix, at(701)), FIRST_PAUSE);
+        assert!(guesses.is_guessing(peer("203.0.113.9")));
+        assert!(!guesses.is_guessing(peer("203.0.113.1")));
+        assert_eq!(guesses.note_wrong(None, at(701)), FIRST_PAUSE);
     }
 
     #[test]
@@ -145,7 +149,7 @@ mod tests {
         let mut guesses = Guesses::default();
         for number in 0..2 * ADDRESSES_MAX as u32 {
             let address = IpAddr::from(std::net::Ipv4Addr::from(number));
-            guesses.note_wrong(&Peer::Inet((address, 1).into()), Duration::ZERO);
+            guesses.note_wrong(Some(address), Duration::ZERO);
         }
         assert_eq!(guesses.by_address.len(), ADDRESSES_MAX);
     }

@@ -104,10 +104,10 @@ impl<S: 'static> WebSocketHandler<S> for Sockets<S> {
             if token.is_some() {
                 wrong_tokens = 1;
                 ws.reactor.stats_mut().wrong_tokens += 1;
-                let (peer, now) = (ws.reactor.peer(ws.id), ws.reactor.now());
+                let client = ws.reactor.client_address(ws.id);
                 let mut guesses = self.guesses.borrow_mut();
-                guesses.note_wrong(&peer, now);
-                if guesses.is_guessing(&peer) {
+                guesses.note_wrong(client, ws.reactor.now());
+                if guesses.is_guessing(client) {
                     ws.close_with(POLICY_VIOLATION, "too many wrong tokens");
                     return;
                 }

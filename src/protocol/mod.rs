@@ -8,5 +8,6 @@
 pub(crate) mod digits;
 pub mod event_stream;
 pub mod http;
+pub mod network;
 pub(crate) mod split;
 pub mod websocket;

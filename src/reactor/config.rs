@@ -5,6 +5,7 @@
 use std::time::Duration;
 use std::{fmt, io};
 
+use crate::protocol::network::Network;
 use crate::protocol::{http, websocket};
 use crate::pubsub;
 
@@ -153,6 +154,16 @@ pub struct Config {
     /// state and of callbacks is not counted. `None`, no limit, by default; at least 64 KiB. Reactors of a
     /// [`ReactorGroup`](crate::hub::ReactorGroup) share one limit.
     pub memory_bytes_max: Option<usize>,
+    /// The most connections of one address to the HTTP listeners of this reactor; of IPv6 the addresses of a
+    /// /64 count as one. One more gets 429. Loopback addresses and trusted proxies are not counted. `None`, no
+    /// limit, by default; not zero.
+    pub connections_per_address_max: Option<u32>,
+    /// The most connections that one address may make in a second, counted and exempted as above. `None`, no
+    /// limit, by default; not zero.
+    pub handshakes_per_second_max: Option<u32>,
+    /// Proxies whose `X-Forwarded-For` or `Forwarded` names the client, which then counts as above by its own
+    /// address. Empty by default.
+    pub trusted_proxies: Vec<Network>,
     /// The kernel's queue of unaccepted connections, for each listener. 4096 by default; at least
     /// 1. The kernel may lower it (`net.core.somaxconn` on Linux).
     pub listen_backlog: u32,
@@ -307,6 +318,18 @@ impl Config {
         if let Some(bytes) = self.memory_bytes_max {
             at_least("memory_bytes_max", bytes, MEMORY_BYTES_MIN)?;
         }
+        let by_address = [
+            (
+                "connections_per_address_max",
+                self.connections_per_address_max,
+            ),
+            ("handshakes_per_second_max", self.handshakes_per_second_max),
+        ];
+        for (field, limit) in by_address {
+            if let Some(limit) = limit {
+                at_least(field, limit as usize, 1)?;
+            }
+        }
         at_least("listen_backlog", self.listen_backlog as usize, 1)?;
         at_least("lookups_max", self.lookups_max, 1)?;
         at_least(
@@ -360,6 +383,9 @@ impl Default for Config {
             ticks_per_turn: 1024,
             connections_max: 1_000_000,
             memory_bytes_max: None,
+            connections_per_address_max: None,
+            handshakes_per_second_max: None,
+            trusted_proxies: Vec::new(),
             listen_backlog: 4096,
             reuse_port: false,
             accept_backoff: Duration::from_millis(500),

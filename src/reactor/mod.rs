@@ -28,7 +28,7 @@
 //! The files, from the bottom up; each imports only from lines above its own:
 //!
 //! ```text
-//!  outcome id close config stats burst mailbox panics sequence handler_keys signals log_limit memory    plain data
+//!  outcome id close config stats burst mailbox panics sequence handler_keys signals log_limit memory addresses    plain data
 //!  time                                        the clock, timers, coarse deadlines
 //!  budget  shutdown  transport  protocol       limits that need the clock; sockets; meaning of bytes
 //!  connection                                  one connection, and the table of all of them
@@ -62,6 +62,7 @@ mod drain;
 )]
 pub(crate) mod reactor;
 
+mod addresses;
 mod budget;
 mod burst;
 mod call;

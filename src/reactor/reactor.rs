@@ -9,14 +9,17 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::RandomState;
+use std::net::IpAddr;
 use std::panic::Location;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+use crate::protocol::http;
 use crate::protocol::websocket::ToMessage;
 use crate::pubsub::{Topics, WireFormats};
 
+use super::addresses::{AddressLimits, Addresses};
 use super::budget::Budget;
 use super::close::{Close, CloseCause, Deadline, Sent};
 use super::config::Config;
@@ -228,6 +231,8 @@ pub struct Reactor<S> {
     /// Log lines about slow callbacks, by the kind of the callback: a client may be able to cause one with
     /// each message.
     pub(super) slow_lines: HashMap<&'static str, LogLimit>,
+    /// Clients by their address, where that is limited.
+    pub(super) addresses: Addresses,
     /// Buffers of large WebSocket messages that have been delivered, for the next ones.
     pub(super) spare: crate::protocol::websocket::Spare,
     pub(super) wire_formats: WireFormats,
@@ -281,6 +286,7 @@ impl<S: 'static> Reactor<S> {
             slow_callback_nanos: super::time::clock::nanos(config.slow_callback),
             spare: crate::protocol::websocket::Spare::new(),
             slow_lines: HashMap::new(),
+            addresses: Addresses::default(),
             wire_formats: WireFormats::new(),
             sequence: Sequence::new(parts.epoch),
             publication_mark: 0,
@@ -441,6 +447,83 @@ impl<S: 'static> Reactor<S> {
             Some(peer) => peer,
             None => Peer::Unknown,
         }
+    }
+
+    /// Returns the address of a connection's client: that of its peer, or the one that a
+    /// [trusted proxy](crate::Config::trusted_proxies) has named in the head of its last request.
+    pub fn client_address(&self, id: ConnId) -> Option<IpAddr> {
+        match self.addresses.of_connection(id) {
+            Some(address) => Some(address),
+            None => self.peer(id).inet().map(|address| address.ip()),
+        }
+    }
+
+    /// Whether the peer's address may have one more connection. Loopback addresses, trusted proxies, and peers
+    /// without an address are not counted.
+    pub(crate) fn admits_peer(&mut self, id: ConnId) -> bool {
+        let limits = self.address_limits();
+        if limits.connections.is_none() && limits.per_second.is_none() {
+            return true;
+        }
+        match self.peer(id).inet().map(|address| address.ip()) {
+            Some(ip) if !ip.to_canonical().is_loopback() && !self.is_trusted_proxy(ip) => {
+                self.admits(id, ip)
+            }
+            Some(_) | None => true,
+        }
+    }
+
+    /// Whether the client that a trusted proxy names may have one more connection, if the peer is such a proxy.
+    ///
+    /// # Errors
+    ///
+    /// [`http::HttpError`] for the answer: 429, or 400 when the forwarding headers contradict each other.
+    pub(crate) fn admit_forwarded(
+        &mut self,
+        id: ConnId,
+        headers: http::Headers<'_>,
+    ) -> Result<(), http::HttpError> {
+        if self.config.trusted_proxies.is_empty() {
+            return Ok(());
+        }
+        let Some(peer) = self.peer(id).inet().map(|address| address.ip()) else {
+            return Ok(());
+        };
+        if !self.is_trusted_proxy(peer) {
+            return Ok(());
+        }
+        let client = http::client_of(headers, |ip| self.is_trusted_proxy(ip))
+            .map_err(|_| http::HttpError::BadHeaderValue)?;
+        match client {
+            Some(client) if !self.admits(id, client) => Err(http::HttpError::TooManyConnections),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn is_trusted_proxy(&self, address: IpAddr) -> bool {
+        let proxies = &self.config.trusted_proxies;
+        proxies.iter().any(|proxy| proxy.contains(address))
+    }
+
+    fn address_limits(&self) -> AddressLimits {
+        AddressLimits {
+            connections: self.config.connections_per_address_max,
+            per_second: self.config.handshakes_per_second_max,
+        }
+    }
+
+    fn admits(&mut self, id: ConnId, client: IpAddr) -> bool {
+        let (now, limits) = (self.now(), self.address_limits());
+        if self.addresses.admit(id, client, now, limits) {
+            return true;
+        }
+        self.table.stats_mut().address_refusals += 1;
+        if let Some(suppressed) = self.addresses.allow_line(now) {
+            log::warn!(
+                "conn {id} {client}: refused: more connections than one address may have{suppressed}"
+            );
+        }
+        false
     }
 
     /// Keeps the peer of a connection for its log lines, if lines about connections are written.

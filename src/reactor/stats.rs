@@ -39,6 +39,8 @@ pub struct Stats {
     pub callback_errors: u64,
     /// Callbacks that took longer than `slow_callback`.
     pub slow_callbacks: u64,
+    /// Connections and requests that were refused with 429, because their address has too many connections.
+    pub address_refusals: u64,
     /// Wrong tokens that clients gave to a hub.
     pub wrong_tokens: u64,
     /// TLS handshakes that arrived on a port without TLS.

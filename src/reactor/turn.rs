@@ -512,6 +512,7 @@ impl<S: 'static> Running<S> {
         // reaches only members that are still there.
         let topics = &mut self.reactor.topics;
         topics.leave_all(id.to_bits(), &mut subscriptions);
+        self.reactor.addresses.release(id);
         if log::log_enabled!(log::Level::Debug) {
             let (peer, close) = (self.reactor.peer(id), close.without_reason());
             // Without the reason, which is the peer's text.

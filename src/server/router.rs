@@ -358,6 +358,7 @@ impl<S: 'static> Router<S> {
         exchange.begin(&parsed);
         exchange.set_extra_headers(self.default_headers.clone());
         self.note_request(cx, id, &parsed.head);
+        cx.reactor.admit_forwarded(id, parsed.head.headers)?;
         // Before the body, so that a page that may not use the server cannot make it read one.
         match self
             .origin_check
@@ -902,6 +903,10 @@ impl<S: 'static> Handler<S> for Router<S> {
         cx.reactor
             .set_protocol(id, protocol, Some(self.options_index));
         cx.reactor.set_deadline(id, Deadline::Head, timeout);
+        if !cx.reactor.admits_peer(id) {
+            let error = HttpError::TooManyConnections;
+            cx.reactor.fail(id, CloseCause::Http(error));
+        }
     }
 
     #[inline]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use lexopt::{Arg, Parser};
 use log::LevelFilter;
+use waterwheel::Network;
 
 use crate::help;
 use crate::log_line::LogFormat;
@@ -34,6 +35,12 @@ Options of serve:
   --max-connections N      accept at most this many [as many as descriptors allow]
   --memory-max BYTES       end clients before all of them hold more than this; also with KiB, MiB or GiB
                            [three quarters of what the process may have]
+  --max-connections-per-address N
+                           connections of one address, of IPv6 a /64; 0 for no limit [1000]
+  --handshakes-per-second N
+                           connections that one address may make in a second; 0 for no limit [200]
+  --trusted-proxy CIDR     a proxy whose X-Forwarded-For or Forwarded names the client, such as
+                           10.0.0.0/8; may be given several times
   --reactors N             threads that share the connections, one for each core; Unix only [1]
   --unix-mode MODE         permissions of the sockets of unix:PATH, such as 660 [as the umask says]
   --log LEVEL              off, error, warn, info, debug or trace [info]
@@ -75,6 +82,9 @@ pub struct Serve {
     pub allow_origin: Vec<String>,
     pub max_connections: Option<usize>,
     pub memory_max: Option<usize>,
+    pub max_connections_per_address: u32,
+    pub handshakes_per_second: u32,
+    pub trusted_proxy: Vec<Network>,
     pub reactors: usize,
     pub unix_mode: Option<u32>,
     pub access_log: bool,
@@ -132,6 +142,9 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
     let mut allow_origin = Vec::new();
     let mut max_connections = None;
     let mut memory_max = None;
+    let mut max_connections_per_address = 1000;
+    let mut handshakes_per_second = 200;
+    let mut trusted_proxy = Vec::new();
     let mut reactors = 1;
     let mut log = None;
     while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
@@ -178,6 +191,22 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
             }
             Arg::Long("memory-max") if serves => {
                 memory_max = Some(bytes("--memory-max", &text(&mut parser, "--memory-max")?)?)
+            }
+            Arg::Long(option @ ("max-connections-per-address" | "handshakes-per-second"))
+                if serves =>
+            {
+                let option = format!("--{option}");
+                let limit = limit(&option, &text(&mut parser, &option)?)?;
+                match option == "--handshakes-per-second" {
+                    true => handshakes_per_second = limit,
+                    false => max_connections_per_address = limit,
+                }
+            }
+            Arg::Long("trusted-proxy") if serves => {
+                let value = text(&mut parser, "--trusted-proxy")?;
+                let network = value.parse::<Network>();
+                trusted_proxy
+                    .push(network.map_err(|why| format!("--trusted-proxy: {why}, got {value:?}"))?);
             }
             Arg::Long("reactors") if serves => {
                 reactors = reactor_count(&text(&mut parser, "--reactors")?)?
@@ -270,6 +299,9 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
         allow_origin,
         max_connections,
         memory_max,
+        max_connections_per_address,
+        handshakes_per_second,
+        trusted_proxy,
         reactors,
         unix_mode: unix_mode_given,
         access_log,
@@ -346,6 +378,13 @@ fn count(option: &str, value: &str) -> Result<usize, String> {
         )),
         Ok(count) => Ok(count),
     }
+}
+
+/// A number that may be 0, for no limit.
+fn limit(option: &str, value: &str) -> Result<u32, String> {
+    value
+        .parse()
+        .map_err(|_| format!("{option}: expected a number, 0 for no limit, got {value:?}"))
 }
 
 /// A number of bytes, alone or with a unit, from [`MEMORY_MAX_LEAST`] on.
@@ -443,6 +482,14 @@ mod tests {
             (
                 "--max-connections 0",
                 ["--max-connections", "above 0", "\"0\""],
+            ),
+            (
+                "--trusted-proxy proxy",
+                ["--trusted-proxy", "10.0.0.0/8", "\"proxy\""],
+            ),
+            (
+                "--handshakes-per-second x",
+                ["--handshakes-per-second", "0 for no limit", "\"x\""],
             ),
             ("--memory-max lots", ["--memory-max", "512MiB", "\"lots\""]),
             ("--memory-max 10KiB", ["--memory-max", "1 MiB", "\"10KiB\""]),

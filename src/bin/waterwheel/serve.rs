@@ -34,6 +34,10 @@ pub fn run(options: &Serve) -> io::Result<()> {
     config.memory_bytes_max = options
         .memory_max
         .or_else(|| memory::default_max(options.reactors));
+    let unless_zero = |limit: u32| (limit != 0).then_some(limit);
+    config.connections_per_address_max = unless_zero(options.max_connections_per_address);
+    config.handshakes_per_second_max = unless_zero(options.handshakes_per_second);
+    config.trusted_proxies = options.trusted_proxy.clone();
     if let Some(bytes) = config.memory_bytes_max {
         log::info!("clients may hold {} MiB", bytes / (1024 * 1024));
     }
@@ -344,7 +348,7 @@ fn access(
         origins: options.allow_origin.clone(),
         is_loopback: target.is_loopback(),
         is_unix: matches!(target, ListenAddress::Unix(..)),
-        has_proxy: false,
+        has_proxy: !options.trusted_proxy.is_empty(),
         origins_setting: Some("--allow-origin"),
     };
     let has_token = access.token.is_some() || !access.tokens.is_empty();
@@ -359,7 +363,7 @@ fn access(
     if !has_token && !access.open && !access.is_open_locally() {
         log::warn!(
             "--listen {address}: publishing and patterns are refused, because a proxy stands in front \
-             (--allow-origin names another machine) and there is no --publish-token"
+             (--trusted-proxy, or --allow-origin names another machine) and there is no --publish-token"
         );
     }
     Ok(access)

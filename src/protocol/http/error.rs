@@ -62,6 +62,8 @@ pub enum HttpError {
     /// More than [`OVERHEAD_BYTES_MAX`](super::OVERHEAD_BYTES_MAX) of chunk extensions and
     /// trailers.
     ChunkOverhead,
+    /// More connections, or more of them in a second, than one address may have.
+    TooManyConnections,
     /// The connection ended inside a head or a body.
     Truncated,
 }
@@ -86,6 +88,7 @@ impl HttpError {
             | HttpError::BadChunk
             | HttpError::ChunkOverhead
             | HttpError::Truncated => Status::BAD_REQUEST,
+            HttpError::TooManyConnections => Status::TOO_MANY_REQUESTS,
             HttpError::BodyTooLong => Status::CONTENT_TOO_LARGE,
             HttpError::TargetTooLong => Status::URI_TOO_LONG,
             HttpError::UnknownExpectation => Status::EXPECTATION_FAILED,
@@ -126,6 +129,7 @@ impl fmt::Display for HttpError {
             HttpError::BodyTooLong => "a body above the limit",
             HttpError::BadChunk => "a malformed chunk",
             HttpError::ChunkOverhead => "chunk extensions and trailers above the limit",
+            HttpError::TooManyConnections => "more connections than one address may have",
             HttpError::Truncated => "the end of the connection inside a message",
         })
     }

@@ -29,6 +29,7 @@ mod encode;
 mod error;
 mod exchange;
 pub mod form;
+mod forwarded;
 mod framing;
 mod head;
 mod headers;
@@ -60,6 +61,7 @@ pub use encode::{
 #[doc(hidden)]
 pub use exchange::{BodyLength, Exchange, ExtraHeaders, OnAnswer, Phase};
 #[doc(hidden)]
+pub use forwarded::{ForwardedError, client_of};
 pub use framing::BodyFraming;
 #[doc(hidden)]
 pub use head::Version;

@@ -22,7 +22,7 @@ pub(crate) mod lookup;
 pub(crate) mod memory;
 
 use std::io::{self, IoSlice, Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::net::{Shutdown, SocketAddr};
 
 use mio::{Interest, Registry, Token};
 
@@ -76,18 +76,6 @@ impl Peer {
         match self {
             Peer::Inet(address) => Some(*address),
             Peer::Unix | Peer::Memory | Peer::Unknown => None,
-        }
-    }
-
-    /// The address by which clients are counted: of IPv6 the first 64 bits, because a site has all the
-    /// addresses that begin with them. Source: RFC 6177, section 2.
-    pub(crate) fn network(&self) -> Option<IpAddr> {
-        match self.inet()?.ip().to_canonical() {
-            IpAddr::V6(address) => {
-                let bits = u128::from(address) >> 64 << 64;
-                Some(IpAddr::V6(bits.into()))
-            }
-            address => Some(address),
         }
     }
 }
