@@ -21,11 +21,18 @@ pub(crate) const PACE_MAX: u8 = 32;
 /// as the last ones tell.
 const PARTS: u64 = 8;
 
+/// However many sources are ready, each may use this much, in nanoseconds.
+const SHARE_NANOS_MIN: u64 = 250_000;
+
 /// The time that the connection which is being read may use in this turn, and the turn itself.
 pub(crate) struct Budget {
     limit_nanos: u64,
     dispatch_nanos: u64,
     flush_limit_nanos: u64,
+    /// How much of the limit a connection has while others are ready too.
+    share_nanos: u64,
+    /// How long the steps between two readings of the clock may take.
+    chunk_nanos: u64,
     /// A step that takes at most this long allows the highest pace.
     cheap_nanos: u64,
     /// When the connection began to be read in this turn.
@@ -53,6 +60,8 @@ impl Budget {
             limit_nanos: nanos(limit),
             dispatch_nanos: nanos(config.dispatch_time_budget),
             flush_limit_nanos: nanos(config.flush_time_budget),
+            share_nanos: nanos(limit),
+            chunk_nanos: nanos(limit) / PARTS,
             cheap_nanos: nanos(limit) / PARTS / u64::from(PACE_MAX),
             began: 0,
             read_at: 0,
@@ -98,6 +107,15 @@ impl Budget {
         self.dispatch_nanos <= now - began
     }
 
+    /// So many sources are ready: they share the time of the dispatch, so that the last of them is
+    /// not kept waiting for as many whole budgets.
+    pub(crate) fn share_between(&mut self, count: usize) {
+        let share = self.dispatch_nanos / count.max(1) as u64;
+        self.share_nanos = share.max(SHARE_NANOS_MIN).min(self.limit_nanos);
+        self.chunk_nanos = (self.limit_nanos / PARTS).min(self.share_nanos / 4);
+        self.cheap_nanos = self.chunk_nanos / u64::from(PACE_MAX);
+    }
+
     /// The next connection is read, which has this pace.
     #[inline]
     pub(crate) fn begin(&mut self, now: u64, pace: u8) {
@@ -137,7 +155,7 @@ impl Budget {
     #[inline(never)]
     fn adapt_pace(&mut self, took: u64) {
         if self.steps != 0 {
-            let allowed = (self.limit_nanos / PARTS).saturating_mul(u64::from(self.steps));
+            let allowed = self.chunk_nanos.saturating_mul(u64::from(self.steps));
             // Twice as many at most: one cheap message says little about the next ones.
             let pace = (2 * self.pace).min(PACE_MAX);
             self.pace = match took.saturating_mul(u64::from(pace)) <= allowed {
@@ -149,7 +167,7 @@ impl Budget {
 
     /// Whether the connection that is being read has used its time.
     pub(crate) fn is_used(&self, now: u64) -> bool {
-        self.limit_nanos < now - self.began && self.flush_nanos < now - self.woke
+        self.share_nanos < now - self.began && self.flush_nanos < now - self.woke
     }
 }
 

@@ -179,6 +179,7 @@ impl<S: 'static> Reactor<S> {
     fn slow_since(&mut self, before: u64) -> Option<Duration> {
         let now = self.read_clock();
         let took = now - before;
+        self.table.stats_mut().callbacks.record(took);
         (self.slow_callback_nanos < took).then(|| Duration::from_nanos(took))
     }
 

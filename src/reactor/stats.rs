@@ -52,6 +52,8 @@ pub struct Stats {
     /// How long each turn was busy before and after its poll, without the wait of the poll: the
     /// time that a new event had to wait at most.
     pub lag: Histogram,
+    /// How long each call of callbacks took. All messages of one read are one call.
+    pub callbacks: Histogram,
 }
 
 /// The longest duration of a bucket.

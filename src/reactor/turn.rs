@@ -367,14 +367,21 @@ impl<S: 'static> Running<S> {
     /// Handles the sources that are ready: first those that an earlier turn had no time for, then
     /// those that the poll reports, then those with more input than their budget.
     ///
-    /// When the dispatch has used its time, the rest waits for the next turn in this order. So each
-    /// source that is ready is handled once before any is handled twice.
+    /// When the dispatch has used its time, the rest waits for the next turn in this order. So a client
+    /// that sends little is not kept waiting by those that send without end. At least one of these
+    /// is handled in each turn, one after the other.
     // Not inlined: the handling of a source is inlined here, and should have the registers.
     #[inline(never)]
     fn dispatch(&mut self, asked_at: Option<u64>) {
         // Taken before the reports are handled: a connection whose budget is used up while they are
         // handled goes on the list of the next turn and is not read twice in this one.
         let again = self.reactor.table.take_read_again();
+        // A simulation: the number of reports is asked once, because readiness that callbacks cause
+        // is for the next turn, as with the kernel.
+        let reports = self.reactor.net.as_ref().map_or(0, |net| net.poll());
+        let [waiting_count, _] = self.reactor.table.waiting_counts();
+        let ready_count = waiting_count + reports + self.events.iter().count();
+        self.reactor.budget.share_between(ready_count);
         let mut handled_count = 0;
         while !self.reactor.is_stopped && !self.is_dispatch_over() {
             let Some(index) = self.reactor.table.pop_waiting() else {
@@ -387,9 +394,6 @@ impl<S: 'static> Running<S> {
             true => self.dispatch_events(),
             false => 0,
         };
-        // A simulation: the number of reports is asked once, because readiness that callbacks cause
-        // is for the next turn, as with the kernel.
-        let reports = self.reactor.net.as_ref().map_or(0, |net| net.poll());
         for _ in 0..reports {
             if self.reactor.is_stopped {
                 break;
@@ -400,15 +404,16 @@ impl<S: 'static> Running<S> {
         }
         // Last, so that a connection with more input than its budget comes after those that have
         // waited for the poll.
-        for index in again {
-            if self.reactor.is_stopped {
+        self.reactor.budget.share_between(1);
+        let mut again_count = 0;
+        for &index in &again {
+            if self.reactor.is_stopped || 0 < again_count && self.is_dispatch_over() {
                 break;
             }
-            match self.is_dispatch_over() {
-                false => self.ready_again(index),
-                true => self.reactor.table.defer_again(index),
-            }
+            self.ready_again(index);
+            again_count += 1;
         }
+        self.reactor.table.return_read_again(again, again_count);
         let polls_left = match event_count < EVENTS {
             true => 0,
             false => self.reactor.table.source_count() / EVENTS + 1,
@@ -416,8 +421,8 @@ impl<S: 'static> Running<S> {
         self.reactor.handled.note(&Dispatched {
             asked_at,
             polls_left,
-            handled_count,
-            waiting_count: self.reactor.table.waiting_count(),
+            handled_counts: [handled_count, again_count],
+            waiting_counts: self.reactor.table.waiting_counts(),
         });
     }
 
@@ -618,8 +623,8 @@ mod tests {
         let mut order = Vec::new();
         while order.len() < 50 * 20 {
             let (took, delivered) = turn(&mut sim, &clock);
-            // The last client may go on for its own budget.
-            assert!(took <= 26 * MILLISECOND, "{took:?}");
+            // The last client may go on for its own budget, and so may one that has used it before.
+            assert!(took <= 32 * MILLISECOND, "{took:?}");
             assert!(!delivered.is_empty());
             order.extend(delivered);
         }

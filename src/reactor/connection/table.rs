@@ -621,14 +621,18 @@ impl Table {
         }
     }
 
-    /// Keeps a source of [`take_read_again`](Self::take_read_again) for the next turn.
-    pub(crate) fn defer_again(&mut self, index: u32) {
-        self.waiting.push_back(index);
+    /// Gives back the list of [`take_read_again`](Self::take_read_again), of which the first
+    /// `handled_count` were handled. The others come first in the next turn.
+    pub(crate) fn return_read_again(&mut self, mut again: Vec<u32>, handled_count: usize) {
+        again.drain(..handled_count);
+        again.append(&mut self.rooms.read_again);
+        self.rooms.read_again = again;
     }
 
-    /// How many sources wait for the next turn because an earlier one had no time for them.
-    pub(crate) fn waiting_count(&self) -> usize {
-        self.waiting.len()
+    /// How many sources wait for the next turn because an earlier one had no time for them, and how
+    /// many because they have used their budget.
+    pub(crate) fn waiting_counts(&self) -> [usize; 2] {
+        [self.waiting.len(), self.rooms.read_again.len()]
     }
 
     /// How many sources of every kind there are.

@@ -17,8 +17,9 @@ struct Candidate {
     moment: u64,
     /// How many more polls may return reports that are due to this moment or an earlier one.
     polls_left: usize,
-    /// How many sources must be handled before those of this moment are. Known after the last poll.
-    waiting_left: Option<usize>,
+    /// How many sources of each list must be handled before those of this moment are. Known after the
+    /// last poll.
+    waiting_left: Option<[usize; 2]>,
 }
 
 /// The result of one poll and of the dispatch after it.
@@ -27,10 +28,10 @@ pub(crate) struct Dispatched {
     pub(crate) asked_at: Option<u64>,
     /// How many polls like this one report all sources: zero when this one has reported all.
     pub(crate) polls_left: usize,
-    /// How many sources that had waited were handled.
-    pub(crate) handled_count: usize,
-    /// How many sources wait now.
-    pub(crate) waiting_count: usize,
+    /// How many sources that had waited were handled, of each of the two lists.
+    pub(crate) handled_counts: [usize; 2],
+    /// How many sources wait now on each list.
+    pub(crate) waiting_counts: [usize; 2],
 }
 
 /// The moment up to which everything that had come is handled, in nanoseconds.
@@ -55,9 +56,13 @@ impl Handled {
                     .min(dispatched.polls_left),
                 None => candidate.polls_left,
             },
-            waiting_left: candidate
-                .waiting_left
-                .map(|left| left.saturating_sub(dispatched.handled_count)),
+            waiting_left: candidate.waiting_left.map(|[waiting, again]| {
+                let [waiting_handled, again_handled] = dispatched.handled_counts;
+                [
+                    waiting.saturating_sub(waiting_handled),
+                    again.saturating_sub(again_handled),
+                ]
+            }),
             ..candidate
         });
         let new = || {
@@ -71,10 +76,10 @@ impl Handled {
             return;
         };
         if candidate.polls_left == 0 && candidate.waiting_left.is_none() {
-            candidate.waiting_left = Some(dispatched.waiting_count);
+            candidate.waiting_left = Some(dispatched.waiting_counts);
         }
         self.candidate = Some(candidate);
-        if candidate.waiting_left == Some(0) {
+        if candidate.waiting_left == Some([0; 2]) {
             self.until = candidate.moment;
             self.candidate = None;
         }
@@ -94,8 +99,8 @@ mod tests {
         handled.note(&Dispatched {
             asked_at: Some(asked_at),
             polls_left,
-            handled_count: counts.0,
-            waiting_count: counts.1,
+            handled_counts: [counts.0, 0],
+            waiting_counts: [counts.1, 0],
         });
         handled.until()
     }
@@ -113,8 +118,8 @@ mod tests {
         handled.note(&Dispatched {
             asked_at: None,
             polls_left: 0,
-            handled_count: 0,
-            waiting_count: 0,
+            handled_counts: [0; 2],
+            waiting_counts: [0; 2],
         });
         assert_eq!(handled.until(), 0);
     }

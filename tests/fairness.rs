@@ -1,0 +1,147 @@
+//! Clients that flood the server do not keep the others waiting.
+
+use std::time::Duration;
+
+use waterwheel::{Config, Reactor, Sim, SimSocket, SimStream};
+
+const MICROSECOND: Duration = Duration::from_micros(1);
+
+/// A client that sends without end.
+enum Flooder {
+    WebSocket(SimSocket, Vec<u8>),
+    Stream(SimStream, Vec<u8>, usize),
+}
+
+impl Flooder {
+    /// Sends as much as the server takes, in whole rounds.
+    fn flood(&mut self) {
+        match self {
+            Flooder::WebSocket(socket, round) => {
+                let _ = socket.take_events();
+                while socket.unsent_bytes() == 0 {
+                    socket.send_bytes(&round);
+                }
+            }
+            Flooder::Stream(stream, round, sent) => {
+                let _ = stream.read();
+                loop {
+                    let taken = stream.write(&round[*sent..]);
+                    *sent = (*sent + taken) % round.len();
+                    if taken == 0 {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A masked text message.
+fn text(text: &str) -> Vec<u8> {
+    let length = text.len() as u64;
+    let mut frame = match length {
+        0..126 => vec![0x81, 0x80 | length as u8],
+        _ => [vec![0x81, 0xff], length.to_be_bytes().to_vec()].concat(),
+    };
+    frame.extend([0; 4]);
+    frame.extend(text.as_bytes());
+    frame
+}
+
+/// A server whose callbacks and system calls take time on the simulated clock.
+fn server() -> Sim<()> {
+    let mut config = Config::default();
+    config.options.websocket.frame_bytes_max = 2 * 1024 * 1024;
+    config.options.websocket.message_bytes_max = 2 * 1024 * 1024;
+    let mut sim = Sim::with_config(config, (), |_: &mut Reactor<()>| ());
+    let clock = sim.clock();
+    let listening = sim.reactor().http("0.0.0.0:80", move |router| {
+        let request_clock = clock.clone();
+        router.get("/", move |request| {
+            request_clock.advance(30 * MICROSECOND);
+            request.reply("hello")
+        });
+        router.websocket("/ws", move |ws| {
+            let ping_clock = clock.clone();
+            ws.on_ping(move |_, _| ping_clock.advance(MICROSECOND));
+            ws.on_message(move |ws, message| {
+                let text = message.as_text().unwrap_or_default();
+                match text.split_at_checked(1) {
+                    Some(("+", topic)) => {
+                        clock.advance(5 * MICROSECOND);
+                        let _ = ws.subscribe(topic);
+                    }
+                    Some(("-", topic)) => {
+                        clock.advance(5 * MICROSECOND);
+                        let _ = ws.unsubscribe(topic);
+                    }
+                    // As long as a parser takes for JSON.
+                    Some(("{", rest)) => clock.advance(MICROSECOND * (rest.len() / 200) as u32),
+                    _ => {
+                        clock.advance(MICROSECOND);
+                        let _ = ws.send(message);
+                    }
+                }
+            });
+        });
+    });
+    listening.unwrap();
+    sim.socket_bytes(256 * 1024);
+    sim
+}
+
+#[test]
+fn a_hundred_flooding_clients_keep_no_one_waiting() {
+    let mut sim = server();
+    let json = format!("{{{}", "x".repeat(1_000_000));
+    let rounds: [Vec<u8>; 4] = [
+        [text("+a"), text("-a")].concat().repeat(100),
+        [0x89, 0x80, 0, 0, 0, 0].repeat(100),
+        text(&json),
+        text("x").repeat(100),
+    ];
+    let mut flooders = Vec::new();
+    for round in &rounds {
+        for _ in 0..20 {
+            flooders.push(Flooder::WebSocket(sim.websocket("/ws"), round.clone()));
+        }
+    }
+    let requests = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n".repeat(100);
+    for _ in 0..20 {
+        flooders.push(Flooder::Stream(sim.connect(), requests.clone(), 0));
+    }
+    let other = sim.websocket("/ws");
+    sim.socket_time(5 * MICROSECOND);
+    let (mut waited, mut longest) = (0, 0);
+    let mut answers = 0;
+    other.send("hi");
+    for _ in 0..200 {
+        flooders.iter_mut().for_each(Flooder::flood);
+        sim.turn();
+        waited += 1;
+        if other.received() == ["hi"] {
+            answers += 1;
+            waited = 0;
+            other.send("hi");
+        }
+        longest = longest.max(waited);
+    }
+    assert!(
+        longest <= 10 && 40 <= answers,
+        "{longest} turns, {answers} answers"
+    );
+    let stats = sim.reactor().stats();
+    assert!(
+        stats.lag.max() <= Duration::from_millis(50),
+        "{:?}",
+        stats.lag.max()
+    );
+    assert!(
+        stats.callbacks.max() <= Duration::from_millis(12),
+        "{:?}",
+        stats.callbacks.max()
+    );
+    // The flood was one.
+    assert!(Duration::from_millis(15) < stats.lag.quantile(0.5));
+    assert!(1000 < stats.messages && 100 < stats.requests, "{stats:?}");
+}
