@@ -55,6 +55,16 @@ pub trait ToMessage {
     /// This value as a message, without a copy.
     fn to_message(&self) -> Message<'_>;
 
+    /// Whether values of this type own their bytes, so that [`into_bytes`](Self::into_bytes) gives them.
+    /// `false` by default.
+    #[inline]
+    fn is_owned() -> bool
+    where
+        Self: Sized,
+    {
+        false
+    }
+
     /// The bytes of this value if it owns them, so that a large message need not be copied.
     ///
     /// # Errors
@@ -83,6 +93,10 @@ impl ToMessage for str {
 }
 
 impl ToMessage for String {
+    fn is_owned() -> bool {
+        true
+    }
+
     #[inline]
     fn to_message(&self) -> Message<'_> {
         Message::Text(self)
@@ -108,6 +122,10 @@ impl<const N: usize> ToMessage for [u8; N] {
 }
 
 impl ToMessage for Vec<u8> {
+    fn is_owned() -> bool {
+        true
+    }
+
     #[inline]
     fn to_message(&self) -> Message<'_> {
         Message::Binary(self)
