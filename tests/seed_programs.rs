@@ -117,10 +117,10 @@ fn sse_chat_sends_each_post_to_every_stream_with_its_newlines() {
 fn later_answers_after_two_seconds_and_notices_clients_that_left() {
     const LATER: &str = "GET /later HTTP/1.1\r\nHost: sim\r\n\r\n";
     let mut sim = Sim::new((), later::setup);
-    let [waits, closes, vanishes] = [(); 3].map(|()| request(&mut sim, LATER));
+    let [waits, closes, resets] = [(); 3].map(|()| request(&mut sim, LATER));
     sim.advance(secs(1));
     assert_eq!(waits.read_text(), "");
-    vanishes.vanish();
+    resets.reset();
     sim.settle();
     assert_eq!(sim.reactor().connection_count(), 2);
     // The end of a stream alone may be a half close, whose client still reads. The answer shows that
