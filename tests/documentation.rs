@@ -395,7 +395,7 @@ fn the_pages_and_the_program_have_the_same_options() {
 fn completions_and_the_man_page_have_the_options_of_the_program() {
     let mut problems = Vec::new();
     for (path, text) in packaging::files(&help(PROGRAM), &help(BENCH)) {
-        let path = format!("packaging/{path}");
+        let path = format!("docs/packaging/{path}");
         if env::var_os("WATERWHEEL_WRITE").is_some() {
             fs::write(root().join(&path), &text).unwrap();
         } else if fs::read_to_string(root().join(&path)).ok() != Some(text) {

@@ -340,7 +340,7 @@ fn man(commands: &[Command], version: &str) -> String {
     out
 }
 
-/// The files below `packaging`, with their text.
+/// The files below `docs/packaging`, with their text.
 pub fn files(program_help: &str, bench_help: &str) -> Vec<(&'static str, String)> {
     let commands = commands(program_help, bench_help);
     vec![
