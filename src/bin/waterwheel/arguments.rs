@@ -217,7 +217,7 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
                 use crate::bench::arguments::{Parsed, parse};
                 return Ok(match parse(&mut parser)? {
                     Parsed::Help(text) => Command::Help(text),
-                    Parsed::Bench(bench) => Command::Bench(bench),
+                    Parsed::Bench(bench) => Command::Bench(*bench),
                 });
             }
             Arg::Value(word) if is_echo.is_none() && word == "doctor" => {

@@ -212,7 +212,7 @@ const MODES: [(&str, &[&str]); 5] = [
 /// The outcome of parsing.
 #[derive(Debug, PartialEq)]
 pub enum Parsed {
-    Bench(Bench),
+    Bench(Box<Bench>),
     /// The help was asked for: its text.
     Help(String),
 }
@@ -260,7 +260,8 @@ pub fn parse(parser: &mut Parser) -> Result<Parsed, String> {
     let Some((mode, _)) = mode else {
         return Err(format!("bench: expected {}", names()));
     };
-    options.into_bench(mode).map(Parsed::Bench)
+    let bench = options.into_bench(mode)?;
+    Ok(Parsed::Bench(Box::new(bench)))
 }
 
 fn names() -> String {
