@@ -152,7 +152,7 @@ pub struct Config {
     /// eighths of it accepting pauses; above all of it the connections that hold most are ended, a
     /// WebSocket with 1013, a request that waits for its answer with 503. Memory of the kernel, of the
     /// state and of callbacks is not counted. `None`, no limit, by default; at least 64 KiB. Reactors of a
-    /// [`ReactorGroup`](crate::hub::ReactorGroup) share one limit.
+    /// `ReactorGroup` (feature `hub`) share one limit.
     pub memory_bytes_max: Option<usize>,
     /// The most connections of one address to the HTTP listeners of this reactor; of IPv6 the addresses of a
     /// /64 count as one. One more gets 429. Loopback addresses and trusted proxies are not counted. `None`, no
