@@ -21,6 +21,7 @@ pub fn run(url: &str) -> io::Result<Cases> {
     config.options.websocket = websocket::Limits {
         frame_bytes_max: MESSAGE_BYTES_MAX,
         message_bytes_max: MESSAGE_BYTES_MAX,
+        fragments_max: None,
     };
     let cases = Cases {
         url: url.to_owned(),

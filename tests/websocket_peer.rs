@@ -14,6 +14,7 @@ use waterwheel::protocol::websocket::{
 const LIMITS: Limits = Limits {
     frame_bytes_max: 100_000,
     message_bytes_max: 150_000,
+    fragments_max: None,
 };
 
 /// Reads from one buffer to its end, writes to another.

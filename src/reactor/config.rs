@@ -57,7 +57,8 @@ pub struct ConnectionOptions {
     pub queue_low_bytes: usize,
     /// The policy for messages above the high watermark. [`Overflow::Close`] by default.
     pub overflow: Overflow,
-    /// WebSocket frame and message limits, in bytes. 1 MiB each by default.
+    /// WebSocket frame and message limits, in bytes, and the number of fragments. 1 MiB each and no limit of
+    /// fragments by default.
     pub websocket: websocket::Limits,
     /// Time without a whole frame from a WebSocket peer after which it gets a ping. Each 16 KiB of
     /// a message that is coming add a second. 25 seconds by default; `None` for no pings; not zero.
@@ -271,14 +272,17 @@ impl ConnectionOptions {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] names the first field that is refused: `queue_high_bytes` below 1, or a
-    /// timeout or interval of zero.
+    /// [`ConfigError`] names the first field that is refused: `queue_high_bytes` below 1, a timeout or
+    /// interval of zero, or a limit that is given and zero.
     pub fn checked(self) -> Result<ConnectionOptions, ConfigError> {
         at_least("queue_high_bytes", self.queue_high_bytes, 1)?;
         not_zero("write_timeout", self.write_timeout)?;
         not_zero("close_timeout", self.close_timeout)?;
         not_zero("reply_timeout", self.reply_timeout)?;
         not_zero("pong_timeout", self.pong_timeout)?;
+        if let Some(fragments) = self.websocket.fragments_max {
+            at_least("websocket.fragments_max", fragments as usize, 1)?;
+        }
         let intervals = [
             ("ping_interval", self.ping_interval),
             ("heartbeat_interval", self.heartbeat_interval),
@@ -418,7 +422,7 @@ mod tests {
 
     #[test]
     fn a_refused_value_is_named_with_the_expected_range() {
-        let cases: [(fn(&mut Config), &str); 10] = [
+        let cases: [(fn(&mut Config), &str); 11] = [
             (
                 |config| config.memory_bytes_max = Some(0),
                 "memory_bytes_max is 0: expected at least 65536",
@@ -454,6 +458,10 @@ mod tests {
             (
                 |config| config.head_timeout = Duration::ZERO,
                 "head_timeout is 0ns: expected more than zero",
+            ),
+            (
+                |config| config.options.websocket.fragments_max = Some(0),
+                "websocket.fragments_max is 0: expected at least 1",
             ),
             (
                 |config| config.options.ping_interval = Some(Duration::ZERO),

@@ -548,6 +548,7 @@ impl SimSocket {
         let limits = websocket::Limits {
             frame_bytes_max: usize::MAX,
             message_bytes_max: usize::MAX,
+            fragments_max: None,
         };
         let mut events = Vec::new();
         let mut rest = input.as_mut_slice();

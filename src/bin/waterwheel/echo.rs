@@ -20,6 +20,7 @@ pub fn run(options: &Echo) -> io::Result<()> {
     config.options.websocket = websocket::Limits {
         frame_bytes_max: MESSAGE_BYTES_MAX,
         message_bytes_max: MESSAGE_BYTES_MAX,
+        fragments_max: None,
     };
     let to_all = options.to_all;
     Reactor::run_with(config, (), |reactor| {

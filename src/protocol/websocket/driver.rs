@@ -759,6 +759,7 @@ mod tests {
         let limits = Limits {
             frame_bytes_max: 1000,
             message_bytes_max: 1000,
+            ..Limits::default()
         };
         let cases: &[(&str, Vec<u8>, u16)] = &[
             ("unmasked", frames(None, &[(TEXT, b"a")]), 1002),

@@ -56,10 +56,15 @@ pub enum Error {
         /// The limit, in bytes.
         max: usize,
     },
+    /// A message of more frames than [`Limits::fragments_max`](super::Limits::fragments_max).
+    TooManyFragments {
+        /// The limit.
+        max: u32,
+    },
 }
 
 impl Error {
-    /// The close code for the peer: 1002, 1007 or 1009.
+    /// The close code for the peer: 1002, 1007, 1008 or 1009.
     ///
     /// Source: RFC 6455, section 7.4.1.
     pub fn close_code(&self) -> u16 {
@@ -78,6 +83,8 @@ impl Error {
             | Error::BadCloseCode { .. } => CloseCode::Protocol,
             Error::InvalidUtf8 => CloseCode::Invalid,
             Error::FrameTooLong { .. } | Error::MessageTooLong { .. } => CloseCode::Size,
+            // The message is not too big: 1009 would have a client try again with a shorter one.
+            Error::TooManyFragments { .. } => CloseCode::Policy,
         };
         code.into()
     }
@@ -108,6 +115,9 @@ impl fmt::Display for Error {
             }
             Error::MessageTooLong { bytes, max } => {
                 write!(f, "message of {bytes} bytes, at most {max} are allowed")
+            }
+            Error::TooManyFragments { max } => {
+                write!(f, "message of more than {max} fragments")
             }
         }
     }

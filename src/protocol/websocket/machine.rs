@@ -36,13 +36,17 @@ use super::role::Role;
 use super::spare::{SPARE_BYTES_MIN, Spare};
 use super::utf8::PartialText;
 
-/// How much a peer may send in one frame and one message. The close code above it is 1009.
+/// How much a peer may send in one frame and one message. The close code above it is 1009, above the number of
+/// fragments 1008.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Longest payload of one frame, in bytes. 1 MiB by default.
     pub frame_bytes_max: usize,
     /// Longest message over all its fragments, in bytes. 1 MiB by default.
     pub message_bytes_max: usize,
+    /// The most frames of one message. A message may consist of empty fragments without end, which no limit of
+    /// bytes stops. `None`, no limit, by default; at least 1.
+    pub fragments_max: Option<u32>,
 }
 
 impl Limits {
@@ -60,6 +64,7 @@ impl Default for Limits {
         Limits {
             frame_bytes_max: 1024 * 1024,
             message_bytes_max: 1024 * 1024,
+            fragments_max: None,
         }
     }
 }
@@ -100,6 +105,8 @@ struct Partial {
     content: Content,
     /// The frame whose payload is still coming.
     frame: Option<PartialFrame>,
+    /// How many of its frames have begun.
+    fragment_count: u32,
 }
 
 #[derive(Debug)]
@@ -400,6 +407,7 @@ impl Machine {
         let limits = Limits {
             frame_bytes_max: limits.frame_bytes_max.min(of_connection),
             message_bytes_max: limits.message_bytes_max.min(of_connection),
+            ..*limits
         };
         if bytes > limits.frame_bytes_max as u64 {
             return Err(Error::FrameTooLong {
@@ -407,10 +415,14 @@ impl Machine {
                 max: limits.frame_bytes_max,
             });
         }
-        let earlier_bytes = self
-            .partial
-            .as_ref()
-            .map_or(0, |partial| partial.content.len());
+        let (earlier_bytes, fragment_count) = self.partial.as_ref().map_or((0, 0), |partial| {
+            (partial.content.len(), partial.fragment_count)
+        });
+        if let Some(max) = limits.fragments_max
+            && max <= fragment_count
+        {
+            return Err(Error::TooManyFragments { max });
+        }
         let message_bytes = earlier_bytes as u64 + bytes;
         if message_bytes > limits.message_bytes_max as u64 {
             return Err(Error::MessageTooLong {
@@ -442,8 +454,10 @@ impl Machine {
             Box::new(Partial {
                 content,
                 frame: None,
+                fragment_count: 0,
             })
         });
+        partial.fragment_count = partial.fragment_count.saturating_add(1);
         partial.frame = Some(PartialFrame {
             rest_bytes: payload_bytes,
             mask: header.mask,
@@ -1082,6 +1096,7 @@ mod tests {
         let limits = Limits {
             frame_bytes_max: 300,
             message_bytes_max: 400,
+            fragments_max: None,
         };
         let read = |wire: &[u8]| read_in_pieces(Role::Server, limits, wire, wire.len());
 
@@ -1122,6 +1137,7 @@ mod tests {
         let limits = Limits {
             frame_bytes_max: 3,
             message_bytes_max: 2,
+            fragments_max: None,
         };
         let read = |wire: &[u8]| read_in_pieces(Role::Server, limits, wire, wire.len());
         assert_eq!(read(&frame(FINAL | TEXT, b"ab")).events, [text("ab")]);
@@ -1136,10 +1152,41 @@ mod tests {
     }
 
     #[test]
+    fn fragments_are_counted_for_each_message() {
+        let limits = Limits {
+            fragments_max: Some(3),
+            ..Limits::default()
+        };
+        let read = |wire: &[u8]| read_in_pieces(Role::Server, limits, wire, 1);
+        let three = wire(&[(TEXT, b"a"), (0, b""), (FINAL | PING, b"p"), (FINAL, b"b")]);
+        let twice = [three.clone(), three].concat();
+        let ping = || Event::Ping(b"p");
+        assert_eq!(
+            read(&twice).events,
+            [ping(), text("ab"), ping(), text("ab")]
+        );
+        // The fourth is refused at its header, also when it is the last one and empty.
+        let four = wire(&[(BINARY, b""), (0, b""), (0, b""), (FINAL, b"")]);
+        let error = read(&four).error;
+        assert_eq!(error, Some(Error::TooManyFragments { max: 3 }));
+        assert_eq!(error.map(|error| error.close_code()), Some(1008));
+        // A message that is not fragmented is one frame.
+        let limits = Limits {
+            fragments_max: Some(1),
+            ..Limits::default()
+        };
+        let read = |wire: &[u8]| read_in_pieces(Role::Server, limits, wire, 1);
+        assert_eq!(read(&frame(FINAL | TEXT, &[b'a'; 300])).error, None);
+        let two = wire(&[(TEXT, b"a"), (FINAL, b"b")]);
+        assert_eq!(read(&two).error, Some(Error::TooManyFragments { max: 1 }));
+    }
+
+    #[test]
     fn limits_of_usize_max_do_not_overflow() {
         let limits = Limits {
             frame_bytes_max: usize::MAX,
             message_bytes_max: usize::MAX,
+            fragments_max: None,
         };
         for first in [FINAL | TEXT, BINARY] {
             let wire = [&[first, 0xff, 0x7f], [0xff; 7].as_slice(), &MASK, b"some"].concat();

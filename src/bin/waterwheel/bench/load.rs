@@ -648,6 +648,7 @@ pub fn config(size: usize) -> Config {
     config.options.websocket = websocket::Limits {
         frame_bytes_max: message_bytes_max,
         message_bytes_max,
+        fragments_max: None,
     };
     config.options.queue_high_bytes = usize::MAX / 2;
     // A busy server may be silent for long. The load itself notices missing replies.
