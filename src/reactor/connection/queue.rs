@@ -631,6 +631,24 @@ mod tests {
     }
 
     #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn a_message_of_more_than_4_gib_is_counted_to_its_end() {
+        // Zeroes that are only counted take no memory, where the machine lets them be allocated.
+        const LENGTH: usize = 5 << 30;
+        if Vec::<u8>::new().try_reserve_exact(LENGTH).is_err() {
+            eprintln!("skipped: 5 GiB of addresses cannot be had");
+            return;
+        }
+        let (mut nodes, mut queue) = (Nodes::default(), Queue::new());
+        queue.push(&mut nodes, Bytes::Owned(vec![0; LENGTH]), DropRule::Allowed);
+        for taken in 1..=5 {
+            assert!(!queue.is_empty(), "after {taken} GiB");
+            queue.advance(&mut nodes, 1 << 30);
+        }
+        assert_eq!((queue.queued_bytes(), nodes.held_bytes()), (0, 0));
+    }
+
+    #[test]
     fn the_oldest_go_but_not_what_is_begun_or_needed() {
         let (mut nodes, mut queue) = (Nodes::default(), Queue::new());
         for (text, rule) in [
