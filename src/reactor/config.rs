@@ -180,6 +180,18 @@ pub struct Config {
     /// ends the connection (`TCP_USER_TIMEOUT`; Linux only). Without it the kernel goes on sending to a peer
     /// that has vanished for some 15 minutes. 2 minutes by default; `None` for the kernel's own; not zero.
     pub unacknowledged_timeout: Option<Duration>,
+    /// The most bytes that the kernel holds for one TCP connection until its peer has taken them
+    /// (`SO_SNDBUF`). Linux doubles it for its own overhead, and allows no more than
+    /// `net.core.wmem_max`. The kernel's own limit is some megabytes: small messages to a slow client would
+    /// be seconds old, and many slow clients would fill the memory. A client gets at most this much in each
+    /// round trip. Unix sockets keep the kernel's limit (`net.core.wmem_default`). 256 KiB by default; `None`
+    /// for the kernel's own; at least 4 KiB.
+    pub send_buffer_bytes_max: Option<usize>,
+    /// The most bytes that the kernel takes for one TCP connection and has not sent yet
+    /// (`TCP_NOTSENT_LOWAT`; Linux only). With 16 KiB, for example, messages wait in the queue, where the
+    /// overflow policy can drop them, and not in the kernel; a fast connection then needs more writes.
+    /// `None`, no limit, by default; at least 1.
+    pub unsent_bytes_max: Option<u32>,
     /// Limits of HTTP heads and bodies. `head_bytes_max` is at least 1, and less than
     /// `read_buffer_bytes`.
     pub http: http::Limits,
@@ -358,6 +370,12 @@ impl Config {
         not_zero("keep_alive_timeout", self.keep_alive_timeout)?;
         not_zero("connect_timeout", self.connect_timeout)?;
         not_zero("accept_backoff", self.accept_backoff)?;
+        if let Some(bytes) = self.send_buffer_bytes_max {
+            at_least("send_buffer_bytes_max", bytes, 4096)?;
+        }
+        if let Some(bytes) = self.unsent_bytes_max {
+            at_least("unsent_bytes_max", bytes as usize, 1)?;
+        }
         if let Some(timeout) = self.unacknowledged_timeout {
             not_zero("unacknowledged_timeout", timeout)?;
         }
@@ -394,6 +412,8 @@ impl Default for Config {
             reuse_port: false,
             accept_backoff: Duration::from_millis(500),
             unacknowledged_timeout: Some(Duration::from_secs(120)),
+            send_buffer_bytes_max: Some(256 * 1024),
+            unsent_bytes_max: None,
             http: http::Limits::default(),
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
@@ -422,7 +442,7 @@ mod tests {
 
     #[test]
     fn a_refused_value_is_named_with_the_expected_range() {
-        let cases: [(fn(&mut Config), &str); 11] = [
+        let cases: &[(fn(&mut Config), &str)] = &[
             (
                 |config| config.memory_bytes_max = Some(0),
                 "memory_bytes_max is 0: expected at least 65536",
@@ -434,6 +454,14 @@ mod tests {
             (
                 |config| config.accepts_per_turn = 0,
                 "accepts_per_turn is 0: expected at least 1",
+            ),
+            (
+                |config| config.send_buffer_bytes_max = Some(4095),
+                "send_buffer_bytes_max is 4095: expected at least 4096",
+            ),
+            (
+                |config| config.unsent_bytes_max = Some(0),
+                "unsent_bytes_max is 0: expected at least 1",
             ),
             (
                 |config| config.read_budget_bytes = 0,
@@ -472,7 +500,7 @@ mod tests {
             let mut config = Config::default();
             change(&mut config);
             let error = config.checked().unwrap_err();
-            assert_eq!(error.to_string(), expected);
+            assert_eq!(error.to_string(), *expected);
             assert_eq!(io::Error::from(error).kind(), io::ErrorKind::InvalidInput);
         }
     }

@@ -27,7 +27,7 @@ use super::transport::connect::{
     Attempt, NextAddress, Race, connect_tcp, connect_unix, has_connected,
 };
 use super::transport::endpoint::ConnectOptions;
-use super::transport::listener::Address;
+use super::transport::listener::{Address, bound_send_buffer};
 use super::transport::lookup::Lookup;
 use super::transport::memory::MemoryStream;
 
@@ -245,6 +245,8 @@ impl<S: 'static> Reactor<S> {
             // Nagle's algorithm would keep a small message back until the one before it is
             // acknowledged. Where this fails, small messages wait a little.
             let _ = stream.set_nodelay(true);
+            // Where this fails, the kernel holds more bytes.
+            let _ = bound_send_buffer(&socket2::SockRef::from(stream), &self.config);
             // Where this fails, a server that has vanished is noticed later.
             #[cfg(any(target_os = "linux", target_os = "android"))]
             if self.config.unacknowledged_timeout.is_some() {
@@ -464,6 +466,29 @@ mod tests {
         assert_eq!((tried(&event_loop), attempt_count(&event_loop)), (None, 0));
         at(&mut event_loop, MILLIS(60_000));
         assert_eq!(event_loop.running().state, ["open"]);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_connection_has_the_options_of_its_reactor() {
+        let (_live, address) = live();
+        let mut event_loop = racing(vec![address]);
+        event_loop.reactor().config.send_buffer_bytes_max = Some(8192);
+        event_loop.reactor().config.unsent_bytes_max = Some(4096);
+        until(&mut event_loop, |event_loop| {
+            !event_loop.running().state.is_empty()
+        });
+        let timeout = event_loop.reactor().config.unacknowledged_timeout;
+        let table = &event_loop.reactor().table;
+        let connection = table.connection(table.connection_ids()[0]).unwrap();
+        let Transport::Tcp(stream) = connection.transport() else {
+            panic!("it is connected on TCP");
+        };
+        let socket = socket2::SockRef::from(stream);
+        // Linux doubles the value.
+        assert_eq!(socket.send_buffer_size().unwrap(), 2 * 8192);
+        assert_eq!(socket.tcp_notsent_lowat().unwrap(), 4096);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), timeout);
     }
 
     #[test]

@@ -316,10 +316,23 @@ fn bind_one(address: SocketAddr, config: &Config) -> io::Result<mio::net::TcpLis
     if config.unacknowledged_timeout.is_some() {
         socket.set_tcp_user_timeout(config.unacknowledged_timeout)?;
     }
+    bound_send_buffer(&socket, config)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(config.listen_backlog.min(i32::MAX as u32) as i32)?;
     Ok(mio::net::TcpListener::from_std(socket.into()))
+}
+
+/// Bounds the bytes that the kernel holds for a connection. Accepted sockets inherit it.
+pub(crate) fn bound_send_buffer(socket: &socket2::Socket, config: &Config) -> io::Result<()> {
+    if let Some(bytes) = config.send_buffer_bytes_max {
+        socket.set_send_buffer_size(bytes)?;
+    }
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if let Some(bytes) = config.unsent_bytes_max {
+        socket.set_tcp_notsent_lowat(bytes)?;
+    }
+    Ok(())
 }
 
 #[cfg(unix)]
@@ -384,10 +397,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn accepted_sockets_have_the_timeout_for_bytes_that_are_not_acknowledged() {
-        for timeout in [None, Some(Duration::from_secs(7))] {
+    fn accepted_sockets_have_the_options_of_their_listener() {
+        for (timeout, send_buffer_bytes_max, unsent_bytes_max) in [
+            (None, None, None),
+            (Some(Duration::from_secs(7)), Some(8192), Some(4096)),
+        ] {
             let config = Config {
                 unacknowledged_timeout: timeout,
+                send_buffer_bytes_max,
+                unsent_bytes_max,
                 ..Config::default()
             };
             let (acceptor, address) = bind("127.0.0.1:0", &config).unwrap();
@@ -408,6 +426,15 @@ mod tests {
             };
             let socket = socket2::SockRef::from(&stream);
             assert_eq!(socket.tcp_user_timeout().unwrap(), timeout);
+            // Linux doubles the value.
+            let bytes = socket.send_buffer_size().unwrap();
+            assert_eq!(
+                bytes == 2 * 8192,
+                send_buffer_bytes_max.is_some(),
+                "{bytes}"
+            );
+            let unsent = socket.tcp_notsent_lowat().unwrap();
+            assert_eq!(unsent == 4096, unsent_bytes_max.is_some(), "{unsent}");
         }
     }
 }
