@@ -204,18 +204,18 @@ impl<S: 'static> Reactor<S> {
     /// Handles a report of the poll about an attempt. Returns the connection when its handler is to
     /// open it.
     pub(super) fn attempt_ready(&mut self, index: u32) -> Option<ConnId> {
-        let attempt = self.table.attempt_mut(index)?;
+        let attempt = self.table.sources_mut().attempt_mut(index)?;
         let target = attempt.target;
         match has_connected(&attempt.transport) {
             // The kernel reports a new socket before it has connected; the attempt goes on.
             Ok(false) => None,
             Ok(true) => {
-                let attempt = self.table.remove_attempt(index)?;
+                let attempt = self.table.sources_mut().remove_attempt(index)?;
                 self.cancel_attempts(target);
                 self.adopt(target, attempt.transport)
             }
             Err(error) => {
-                self.table.remove_attempt(index);
+                self.table.sources_mut().remove_attempt(index);
                 // A refusal is an answer: the next address is tried now and not after the stagger.
                 if let Some(race) = self.races.get_mut(&target)
                     && race.note_failure(index, error.kind())
@@ -236,7 +236,7 @@ impl<S: 'static> Reactor<S> {
             self.timers.cancel(timer);
         }
         for index in race.into_attempts() {
-            self.table.remove_attempt(index);
+            self.table.sources_mut().remove_attempt(index);
         }
     }
 
@@ -422,7 +422,7 @@ mod tests {
     }
 
     fn attempt_count(event_loop: &EventLoop<Vec<String>>) -> usize {
-        event_loop.running().reactor.table.attempt_count()
+        event_loop.running().reactor.table.sources().attempt_count()
     }
 
     fn live() -> (TcpListener, SocketAddr) {
@@ -480,7 +480,9 @@ mod tests {
         });
         let timeout = event_loop.reactor().config.unacknowledged_timeout;
         let table = &event_loop.reactor().table;
-        let connection = table.connection(table.connection_ids()[0]).unwrap();
+        let connection = table
+            .connection(table.sources().connection_ids()[0])
+            .unwrap();
         let Transport::Tcp(stream) = connection.transport() else {
             panic!("it is connected on TCP");
         };
@@ -545,7 +547,12 @@ mod tests {
     fn bytes_sent_and_closed_before_the_name_is_looked_up_arrive() {
         let (listener, address) = live();
         let mut event_loop = racing(vec![address]);
-        let id = event_loop.running().reactor.table.connection_ids()[0];
+        let id = event_loop
+            .running()
+            .reactor
+            .table
+            .sources()
+            .connection_ids()[0];
         assert!(event_loop.reactor().send(id, "hello").is_queued());
         assert!(event_loop.reactor().close(id).is_queued());
         let reading = std::thread::spawn(move || {

@@ -34,8 +34,9 @@ impl<S: 'static> Reactor<S> {
             return;
         }
         self.table
+            .sources_mut()
             .remove_listeners(|listener| window.is_zero() || !listener.accepts_while_draining());
-        let targets = self.table.connection_ids();
+        let targets = self.table.sources().connection_ids();
         let count = targets.len();
         match window.is_zero() {
             true => log::info!("draining {count} connections at once"),
@@ -63,7 +64,7 @@ impl<S: 'static> Reactor<S> {
         let Some(shutdown) = &self.shutdown else {
             return false;
         };
-        self.table.connection_count() == 0 && !is_awaited(shutdown)
+        self.table.sources().connection_count() == 0 && !is_awaited(shutdown)
     }
 
     /// Makes this reactor one of several that work for each other's clients: while one of them drains
@@ -77,7 +78,7 @@ impl<S: 'static> Reactor<S> {
 
     fn drain_step(&mut self) {
         let now = self.clock.now();
-        if self.table.connection_count() == 0
+        if self.table.sources().connection_count() == 0
             && let Some(group) = &mut self.drain_group
         {
             group.leave();
@@ -88,9 +89,9 @@ impl<S: 'static> Reactor<S> {
         let is_over = shutdown.is_over(now);
         let due = shutdown.take_due(now);
         if shutdown.take_end_of_window(now) {
-            self.table.remove_listeners(|_| true);
+            self.table.sources_mut().remove_listeners(|_| true);
             // Also the connections that came during the drain. A second goodbye does nothing.
-            for id in self.table.connection_ids() {
+            for id in self.table.sources().connection_ids() {
                 self.say_goodbye(id);
             }
         }
@@ -98,7 +99,7 @@ impl<S: 'static> Reactor<S> {
             self.say_goodbye(id);
         }
         if is_over && !self.is_stopped {
-            let count = self.table.connection_count();
+            let count = self.table.sources().connection_count();
             log::warn!("draining took too long: {count} connections are closed without a goodbye");
             self.stop();
         }

@@ -19,6 +19,7 @@ impl<S: 'static> Reactor<S> {
     /// when the listener is closed.
     pub fn local_addr(&self, listener: ListenerId) -> Option<Address> {
         self.table
+            .sources()
             .listener(listener)
             .map(|listener| listener.address().clone())
     }
@@ -29,7 +30,7 @@ impl<S: 'static> Reactor<S> {
     /// Clients that wait in the kernel's backlog are reset. Your callbacks are dropped, with
     /// everything that they hold, after the last of their connections has ended.
     pub fn close_listener(&mut self, listener: ListenerId) -> bool {
-        match self.table.remove_listener(listener) {
+        match self.table.sources_mut().remove_listener(listener) {
             Some(closed) => {
                 self.handler_keys.close(closed.handler());
                 true
@@ -72,7 +73,7 @@ impl<S: 'static> Reactor<S> {
     ///
     /// For a protocol whose connections can be served and ended within the window, as a request can.
     pub(crate) fn listen_while_draining(&mut self, listener: ListenerId) {
-        if let Some(listener) = self.table.listener_mut(listener.0.index) {
+        if let Some(listener) = self.table.sources_mut().listener_mut(listener.0.index) {
             listener.set_accepts_while_draining();
         }
     }
@@ -103,9 +104,9 @@ impl<S: 'static> Reactor<S> {
     /// logged once a minute, because each client that comes to a full server and goes causes one.
     pub(super) fn pause_accepting(&mut self, index: u32, why: &str, backs_off: bool) {
         self.table.stats_mut().accept_pauses += 1;
-        let connection_count = self.table.connection_count();
+        let connection_count = self.table.sources().connection_count();
         let now = self.now();
-        let Some(listener) = self.table.listener_mut(index) else {
+        let Some(listener) = self.table.sources_mut().listener_mut(index) else {
             return;
         };
         if let Some(suppressed) = listener.note_pause(now) {
@@ -138,7 +139,7 @@ impl<S: 'static> Reactor<S> {
     /// instead, so that clients who hold what they have do not keep others out.
     pub(super) fn pauses_for_memory(&mut self, index: u32) -> bool {
         let is_short = self.table.is_short_of_memory();
-        let Some(listener) = self.table.listener_mut(index) else {
+        let Some(listener) = self.table.sources_mut().listener_mut(index) else {
             return false;
         };
         let has_paused = listener.replace_memory_pause(is_short);
@@ -188,12 +189,13 @@ impl<S: 'static> Reactor<S> {
     /// The index of the first simulated listener for whose address `is_it` returns `true`.
     pub(super) fn memory_listener(&self, is_it: impl Fn(&Address) -> bool) -> Option<u32> {
         self.table
+            .sources()
             .find_listener(|listener| is_it(listener.address()))
     }
 
     /// A simulated client connects.
     pub(super) fn offer(&mut self, listener: u32, stream: MemoryStream) {
-        if let Some(listener) = self.table.listener_mut(listener) {
+        if let Some(listener) = self.table.sources_mut().listener_mut(listener) {
             listener.offer(stream);
         }
     }

@@ -536,7 +536,7 @@ impl<S: 'static> Reactor<S> {
 
     /// How many connections there are: of every protocol, also those that connect or linger.
     pub fn connection_count(&self) -> usize {
-        self.table.connection_count()
+        self.table.sources().connection_count()
     }
 
     /// The bytes that connections make the reactor hold, as

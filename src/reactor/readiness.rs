@@ -218,7 +218,7 @@ impl<S: 'static> Running<S> {
             let is_full = self.reactor.config.connections_max <= self.reactor.connection_count();
             let table = &mut self.reactor.table;
             // Looked up each time: the `on_open` of the last client may have closed the listener.
-            let Some(listener) = table.listener_mut(index) else {
+            let Some(listener) = table.sources_mut().listener_mut(index) else {
                 return;
             };
             // Checked before `accept`: a client that is accepted and closed at once sees a reset,
@@ -357,7 +357,7 @@ mod tests {
         let client = sim.connect();
         client.write("GET / HTTP/1.1\r\nHost: h\r\nX: incomplete");
         sim.settle();
-        let ids = sim.reactor().table.connection_ids();
+        let ids = sim.reactor().table.sources().connection_ids();
         assert_eq!(ids.len(), 1);
         sim.reactor().close(ids[0]);
         sim.settle();
@@ -373,7 +373,12 @@ mod tests {
         let mut event_loop = EventLoop::new(Config::default(), ()).unwrap();
         let listening = event_loop.reactor().stream("127.0.0.1:0", |_| {});
         let id = listening.unwrap();
-        let listener = event_loop.reactor().table.listener_mut(id.0.index).unwrap();
+        let listener = event_loop
+            .reactor()
+            .table
+            .sources_mut()
+            .listener_mut(id.0.index)
+            .unwrap();
         listener.shut_down();
         // The kernel reports the listener, and accepting is invalid.
         while event_loop.reactor().stats().accept_pauses == 0 {

@@ -416,7 +416,7 @@ impl<S: 'static> Running<S> {
         self.reactor.table.return_read_again(again, again_count);
         let polls_left = match event_count < EVENTS {
             true => 0,
-            false => self.reactor.table.source_count() / EVENTS + 1,
+            false => self.reactor.table.sources().count() / EVENTS + 1,
         };
         self.reactor.handled.note(&Dispatched {
             asked_at,
@@ -686,7 +686,7 @@ mod tests {
             client.send("x");
         }
         sim.turn();
-        let ids = sim.reactor().table.connection_ids();
+        let ids = sim.reactor().table.sources().connection_ids();
         let served = std::mem::take(sim.state());
         for id in ids.into_iter().filter(|id| !served.contains(id)) {
             sim.reactor().reset(id);
@@ -851,7 +851,7 @@ mod tests {
     #[test]
     fn one_flush_offers_a_bounded_part_of_a_long_queue() {
         let (mut sim, members) = members(2);
-        let ids = sim.reactor().table.connection_ids();
+        let ids = sim.reactor().table.sources().connection_ids();
         let before = sim.reactor().stats().sent_bytes;
         for _ in 0..3 {
             sim.reactor().send(ids[0], "x".repeat(1024 * 1024));

@@ -16,19 +16,20 @@
 //! *Handshaking*: the transport does not carry the protocol's bytes yet, as when a client connects
 //! (and later TLS). Messages wait in the queue. *Open* takes messages. *Closing* (WebSocket only) has
 //! sent our close frame and waits for the peer's. *Finishing* sends no more than its queue; when that
-//! is flushed, our side of the stream is ended (half close, if the connection lingers). *Done* is on the list of connections
-//! that have ended, and `on_close` is called once, at the end of the turn. *Lingering* discards what
-//! still comes until the peer ends its side too: closing a socket with unread bytes sends a reset,
-//! which can destroy our last words before the peer has read them (RFC 9112, section 9.6).
+//! is flushed, our side of the stream is ended (half close, if the connection lingers). *Done* is on
+//! the list of connections that have ended, and `on_close` is called once, at the end of the turn.
+//! *Lingering* discards what still comes until the peer ends its side too: closing a socket with
+//! unread bytes sends a reset, which can destroy our last words before the peer has read them
+//! (RFC 9112, section 9.6).
 //!
 //! Handshaking has the same arrows as Open, with one exception: `close` aborts a handshaking
-//! connection whose queue is empty. `fail` and `abort` leave
-//! Closing too, and `abort` leaves Finishing. An arrow whose state does not fit does nothing, so
-//! callers need not ask first, and the first cause stays.
+//! connection whose queue is empty. `fail` and `abort` leave Closing too, and `abort` leaves
+//! Finishing. An arrow whose state does not fit does nothing, so callers need not ask first, and the
+//! first cause stays.
 //!
 //! From the first step of closing one absolute deadline holds, which the peer cannot extend. The
-//! exception is the last answer of an HTTP connection: it may be large and its client slow, so the deadline of
-//! closing begins after its last byte, and until then the write deadline holds.
+//! exception is the last answer of an HTTP connection: it may be large and its client slow, so the
+//! deadline of closing begins after its last byte, and until then the write deadline holds.
 //!
 //! The arrows are the functions of `end.rs`, by these names; nothing else moves a connection from one
 //! state to the next, except that `table.rs` opens and removes it.
@@ -36,7 +37,8 @@
 //! # The rooms
 //!
 //! ```text
-//!   table                              sources by index; the way in by id
+//!   table                              the way in by id
+//!     sources                          connections, listeners and attempts, by index
 //!     read  send                       readiness to bytes; admission and flush
 //!       end                            the arrows above
 //!         mod                          the data of one connection
@@ -59,6 +61,7 @@ pub(crate) mod read;
 pub(crate) mod reading;
 mod rooms;
 mod send;
+mod sources;
 pub(crate) mod table;
 
 use crate::pubsub::{FramedFormat, Subscriptions, WireFormat};

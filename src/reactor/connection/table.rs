@@ -1,12 +1,7 @@
-//! The table of sources: everything that is registered with the poll, each at its index, and the
-//! way in by id.
+//! The table: the way in by id, for calls of the loop and of callbacks.
 //!
-//! An id is looked up here once for each call of the loop or of a callback, and the functions of the
-//! other rooms go on with `&mut Connection`. A room is a file here that owns its data. The look-up compares the generation, so that a stale id finds no connection.
-//!
-//! A source that has been removed keeps its index until the end of the turn. The reports of one
-//! poll name indexes: if a callback closes a connection and a new one takes its index at once, a
-//! later report of the same poll, which is about the old one, would reach the new one.
+//! An id is looked up here once for each call, and the functions of the other rooms go on with
+//! `&mut Connection` and `&mut Rooms`. A room is a file here that owns its data.
 //!
 //! The table is not generic over the application's state, so it is compiled once. A request of a
 //! callback ends here as plain data on one of the lists (dirty, read again, below the low
@@ -19,11 +14,10 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use mio::{Registry, Token};
-use slab::Slab;
 
 use crate::protocol::websocket::{Message, Role};
 use crate::pubsub::{Encoded, Subscriptions, WireFormat};
-use crate::reactor::burst::{BURST, give_back};
+use crate::reactor::burst::{give_back, give_back_queue};
 use crate::reactor::close::{Close, CloseCause, Deadline, Sent};
 use crate::reactor::config::{Config, ConnectionOptions};
 use crate::reactor::id::{ConnId, ListenerId};
@@ -42,15 +36,8 @@ use super::queue::DropRule;
 use super::read::{Arrived, FastRead, Next, Read};
 use super::reading::Pause;
 use super::rooms::{OptionSet, Rooms};
+use super::sources::{Source, Sources};
 use super::{Connection, Life, deadline, end, read, send};
-
-enum Source {
-    Connection(Connection),
-    Listener(Box<Listener>),
-    Attempt(Box<Attempt>),
-    /// The source was removed in this turn; its index is free at the end of it.
-    Vacated,
-}
 
 /// Memory that a burst of messages took is given back this many nanoseconds after the last burst.
 const BURST_KEPT_NANOS: u64 = 1_000_000_000;
@@ -132,18 +119,12 @@ pub(crate) enum Heartbeat {
 }
 
 pub(crate) struct Table {
-    sources: Slab<Source>,
+    sources: Sources,
     rooms: Rooms,
-    connection_count: usize,
     /// Indexes of the sources that an earlier turn had no time for. They come before all others.
     waiting: VecDeque<u32>,
-    next_generation: u32,
-    /// Indexes to be freed at the end of the turn.
-    vacated: Vec<usize>,
     /// Listeners that pause until a connection is removed.
     paused_listeners: Vec<u32>,
-    /// Most sources since memory was last given back.
-    sources_high_water: usize,
     /// When the last poll after a burst of messages was.
     burst_at: u64,
     /// When the memory of the last burst is to be given back, in nanoseconds; `u64::MAX` when it was.
@@ -153,7 +134,7 @@ pub(crate) struct Table {
 impl Table {
     pub(crate) fn new(config: &Config, registry: Option<Registry>, started_unix: u64) -> Table {
         Table {
-            sources: Slab::new(),
+            sources: Sources::new(),
             rooms: Rooms {
                 outbox: Outbox::new(),
                 deadlines: deadline::Deadlines::default(),
@@ -169,12 +150,8 @@ impl Table {
                 },
                 registry,
             },
-            connection_count: 0,
             waiting: VecDeque::new(),
-            next_generation: 0,
-            vacated: Vec::new(),
             paused_listeners: Vec::new(),
-            sources_high_water: 0,
             burst_at: 0,
             gives_back_at: u64::MAX,
         }
@@ -246,11 +223,6 @@ impl Table {
 
     // ── in and out of the table ──────────────────────────────────────────────────────────────
 
-    fn next_generation(&mut self) -> u32 {
-        self.next_generation = self.next_generation.wrapping_add(1);
-        self.next_generation
-    }
-
     /// Adds a connection and registers it with the poll. A connection whose transport is not ready
     /// is handshaking, and is opened when the transport is ready.
     ///
@@ -264,120 +236,44 @@ impl Table {
         handler: u32,
         options: u16,
     ) -> io::Result<ConnId> {
-        let generation = self.next_generation();
-        let entry = self.sources.vacant_entry();
-        let id = ConnId {
-            index: entry.key() as u32,
-            generation,
-        };
-        let mut connection = Connection::new(id, transport, protocol, handler, options);
-        if connection.transport.progress()? == Progress::Handshaking {
-            connection.life = Life::Handshaking;
+        let registry = self.rooms.registry.as_ref();
+        let id = self
+            .sources
+            .insert(registry, transport, protocol, handler, options)?;
+        if let Some((connection, rooms)) = self.split(id) {
+            end::charge(rooms, connection);
         }
-        let interest = connection.transport.interest(false);
-        connection.transport.register(
-            self.rooms.registry.as_ref(),
-            Token(entry.key()),
-            interest,
-        )?;
-        end::charge(&mut self.rooms, &mut connection);
-        entry.insert(Source::Connection(connection));
-        self.connection_count += 1;
-        self.sources_high_water = self.sources_high_water.max(self.sources.len());
         Ok(id)
     }
 
     /// Adds a listener and registers it with the poll.
-    pub(crate) fn insert_listener(
-        &mut self,
-        mut listener: Box<Listener>,
-    ) -> io::Result<ListenerId> {
-        let generation = self.next_generation();
-        let entry = self.sources.vacant_entry();
-        let index = entry.key();
-        listener.set_generation(generation);
-        listener.register(self.rooms.registry.as_ref(), Token(index))?;
-        entry.insert(Source::Listener(listener));
-        Ok(ListenerId(ConnId {
-            index: index as u32,
-            generation,
-        }))
+    ///
+    /// # Errors
+    ///
+    /// When the poll refuses it.
+    pub(crate) fn insert_listener(&mut self, listener: Box<Listener>) -> io::Result<ListenerId> {
+        let registry = self.rooms.registry.as_ref();
+        self.sources.insert_listener(registry, listener)
     }
 
     /// Adds an attempt to connect and registers it with the poll. Returns its index.
     ///
-    /// An attempt has an index of its own and not its connection's, because several attempts of one
-    /// connection can be under way.
-    pub(crate) fn insert_attempt(&mut self, mut attempt: Box<Attempt>) -> io::Result<u32> {
-        let entry = self.sources.vacant_entry();
-        let index = entry.key();
-        // A non-blocking connect that has ended makes the socket writable. Source: connect(2),
-        // `EINPROGRESS`.
-        attempt.transport.register(
-            self.rooms.registry.as_ref(),
-            Token(index),
-            mio::Interest::WRITABLE,
-        )?;
-        entry.insert(Source::Attempt(attempt));
-        Ok(index as u32)
+    /// # Errors
+    ///
+    /// When the poll refuses it.
+    pub(crate) fn insert_attempt(&mut self, attempt: Box<Attempt>) -> io::Result<u32> {
+        let registry = self.rooms.registry.as_ref();
+        self.sources.insert_attempt(registry, attempt)
     }
 
-    fn vacate(&mut self, index: u32) -> Option<Source> {
-        match std::mem::replace(self.sources.get_mut(index as usize)?, Source::Vacated) {
-            // Vacated before in this turn; its index must be freed only once.
-            Source::Vacated => None,
-            source => {
-                self.vacated.push(index as usize);
-                Some(source)
-            }
-        }
-    }
-
-    /// Removes a listener. `None` when it was removed before.
-    pub(crate) fn remove_listener(&mut self, id: ListenerId) -> Option<Box<Listener>> {
-        self.listener(id)?;
-        match self.vacate(id.0.index) {
-            Some(Source::Listener(listener)) => Some(listener),
-            Some(Source::Connection(_) | Source::Attempt(_) | Source::Vacated) | None => None,
-        }
-    }
-
-    /// Removes the listeners for which `is_over` returns `true`.
-    pub(crate) fn remove_listeners(&mut self, is_over: impl Fn(&Listener) -> bool) {
-        let over_at = |(index, source): (usize, &Source)| match source {
-            Source::Listener(listener) => is_over(listener).then_some(index),
-            Source::Connection(_) | Source::Attempt(_) | Source::Vacated => None,
-        };
-        let indexes: Vec<usize> = self.sources.iter().filter_map(over_at).collect();
-        for index in indexes {
-            self.vacate(index as u32);
-        }
-    }
-
-    /// Removes an attempt to connect.
-    pub(crate) fn remove_attempt(&mut self, index: u32) -> Option<Box<Attempt>> {
-        self.attempt_mut(index)?;
-        match self.vacate(index) {
-            Some(Source::Attempt(attempt)) => Some(attempt),
-            Some(Source::Connection(_) | Source::Listener(_) | Source::Vacated) | None => None,
-        }
-    }
-
-    /// Removes a connection and closes its socket.
-    fn remove(&mut self, id: ConnId) {
-        if let Some((connection, rooms)) = self.split(id) {
-            rooms.outbox.clear(&mut connection.output);
-            self.note_removed(id.index);
-        }
-    }
-
-    /// Removes the source at this index, which closes its socket, and lets listeners that paused at
+    /// Removes a connection, which closes its socket, and lets listeners that paused at
     /// `connections_max` accept again.
-    fn note_removed(&mut self, index: u32) {
-        if let Some(Source::Connection(mut connection)) = self.vacate(index) {
-            self.rooms.memory.charge(&mut connection.charged_bytes, 0);
-        }
-        self.connection_count -= 1;
+    fn remove(&mut self, id: ConnId) {
+        let Some(mut connection) = self.sources.remove(id) else {
+            return;
+        };
+        self.rooms.outbox.clear(&mut connection.output);
+        self.rooms.memory.charge(&mut connection.charged_bytes, 0);
         // There is room for another connection. All paused listeners try: each takes at most what
         // the limit allows, and pauses again.
         for listener in std::mem::take(&mut self.paused_listeners) {
@@ -388,24 +284,15 @@ impl Table {
     /// Frees the indexes of sources that were removed in this turn. Called at its end, when every
     /// report of the poll has been handled.
     pub(crate) fn free_vacated(&mut self) {
-        if self.vacated.is_empty() {
+        if !self.sources.free_vacated() {
             return;
-        }
-        for index in self.vacated.drain(..) {
-            self.sources.remove(index);
         }
         // A connection that has gone leaves its deadline behind, which may be a week away. The look at
         // each of them is paid for by as many that have come since the last one.
-        if SWEEP_MIN.max(2 * self.connection_count) < self.rooms.deadlines.filed_count() {
-            let Table { sources, rooms, .. } = self;
-            rooms
-                .deadlines
-                .sweep(|id| match sources.get(id.index as usize) {
-                    Some(Source::Connection(connection)) if connection.id == id => {
-                        Some(&connection.waits)
-                    }
-                    _ => None,
-                });
+        let Table { sources, rooms, .. } = self;
+        if SWEEP_MIN.max(2 * sources.connection_count()) < rooms.deadlines.filed_count() {
+            let waits_of = |id| sources.connection(id).map(|connection| &connection.waits);
+            rooms.deadlines.sweep(waits_of);
         }
     }
 
@@ -417,23 +304,27 @@ impl Table {
 
     // ── looking up ───────────────────────────────────────────────────────────────────────────
 
+    /// Connections, listeners and attempts to connect.
+    pub(crate) fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    pub(crate) fn sources_mut(&mut self) -> &mut Sources {
+        &mut self.sources
+    }
+
     #[inline]
     pub(crate) fn connection(&self, id: ConnId) -> Option<&Connection> {
-        match self.sources.get(id.index as usize) {
-            Some(Source::Connection(connection)) if connection.id == id => Some(connection),
-            _ => None,
-        }
+        self.sources.connection(id)
     }
 
     /// The connection, and the rooms beside it.
     #[inline]
     fn split(&mut self, id: ConnId) -> Option<(&mut Connection, &mut Rooms)> {
-        match self.sources.get_mut(id.index as usize) {
-            Some(Source::Connection(connection)) if connection.id == id => {
-                Some((connection, &mut self.rooms))
-            }
-            _ => None,
-        }
+        let Table { sources, rooms, .. } = self;
+        sources
+            .connection_mut(id)
+            .map(|connection| (connection, rooms))
     }
 
     /// As [`split`](Self::split), while the connection takes messages.
@@ -468,61 +359,6 @@ impl Table {
         Some((connection.life, may_read, &mut connection.protocol))
     }
 
-    pub(crate) fn listener(&self, id: ListenerId) -> Option<&Listener> {
-        match self.sources.get(id.0.index as usize) {
-            Some(Source::Listener(listener)) if listener.generation() == id.0.generation => {
-                Some(listener)
-            }
-            _ => None,
-        }
-    }
-
-    pub(crate) fn listener_mut(&mut self, index: u32) -> Option<&mut Listener> {
-        match self.sources.get_mut(index as usize) {
-            Some(Source::Listener(listener)) => Some(listener),
-            _ => None,
-        }
-    }
-
-    /// The index of the first listener for which `is_it` returns `true`.
-    pub(crate) fn find_listener(&self, is_it: impl Fn(&Listener) -> bool) -> Option<u32> {
-        self.sources
-            .iter()
-            .find_map(|(index, source)| match source {
-                Source::Listener(listener) => is_it(listener).then_some(index as u32),
-                Source::Connection(_) | Source::Attempt(_) | Source::Vacated => None,
-            })
-    }
-
-    pub(crate) fn attempt_mut(&mut self, index: u32) -> Option<&mut Attempt> {
-        match self.sources.get_mut(index as usize) {
-            Some(Source::Attempt(attempt)) => Some(attempt),
-            _ => None,
-        }
-    }
-
-    #[cfg(test)]
-    pub(crate) fn attempt_count(&self) -> usize {
-        let sources = self.sources.iter();
-        sources
-            .filter(|(_, source)| matches!(source, Source::Attempt(_)))
-            .count()
-    }
-
-    /// How many connections there are: of every protocol, also those that connect or linger.
-    pub(crate) fn connection_count(&self) -> usize {
-        self.connection_count
-    }
-
-    /// The ids of all connections.
-    pub(crate) fn connection_ids(&self) -> Vec<ConnId> {
-        let ids = self.sources.iter().filter_map(|(_, source)| match source {
-            Source::Connection(connection) => Some(connection.id),
-            Source::Listener(_) | Source::Attempt(_) | Source::Vacated => None,
-        });
-        ids.collect()
-    }
-
     // ── what comes in ────────────────────────────────────────────────────────────────────────
 
     /// Handles a report of the poll where the fast path holds: the connection is read at once, into
@@ -536,7 +372,7 @@ impl Table {
         input: &mut [u8],
     ) -> FastReady {
         let Table { sources, rooms, .. } = self;
-        let Some(Source::Connection(connection)) = sources.get_mut(index) else {
+        let Some(Source::Connection(connection)) = sources.source_mut(index) else {
             return FastReady::NotEligible;
         };
         if !readiness.readable || readiness.read_closed || readiness.urgent {
@@ -565,7 +401,7 @@ impl Table {
         first: Option<io::Result<usize>>,
     ) -> Ready {
         let Table { sources, rooms, .. } = self;
-        let connection = match sources.get_mut(index) {
+        let connection = match sources.source_mut(index) {
             Some(Source::Connection(connection)) => connection,
             Some(Source::Listener(listener)) if listener.accepting() == Accepting::Ready => {
                 return Ready::Accept;
@@ -597,7 +433,7 @@ impl Table {
     /// Keeps a report of the poll for the next turn, because this one has used its time.
     #[cold]
     pub(crate) fn defer(&mut self, index: usize, readiness: Readiness) {
-        let is_new = match self.sources.get_mut(index) {
+        let is_new = match self.sources.source_mut(index) {
             Some(Source::Connection(connection)) => {
                 note_readable(connection, readiness);
                 if readiness.writable {
@@ -635,11 +471,6 @@ impl Table {
         [self.waiting.len(), self.rooms.read_again.len()]
     }
 
-    /// How many sources of every kind there are.
-    pub(crate) fn source_count(&self) -> usize {
-        self.sources.len()
-    }
-
     /// The next source that an earlier turn had no time for.
     pub(crate) fn pop_waiting(&mut self) -> Option<u32> {
         self.waiting.pop_front()
@@ -651,7 +482,7 @@ impl Table {
     /// that a new connection at the same index is not read by mistake.
     pub(crate) fn ready_again(&mut self, index: u32) -> Ready {
         let Table { sources, rooms, .. } = self;
-        let connection = match sources.get_mut(index as usize) {
+        let connection = match sources.source_mut(index as usize) {
             Some(Source::Connection(connection)) => connection,
             Some(Source::Listener(listener)) if listener.accepting() == Accepting::Queued => {
                 return Ready::Accept;
@@ -860,14 +691,14 @@ impl Table {
 
     /// Marks a listener as accepting, so that reports of the poll reach it again.
     pub(crate) fn begin_accept(&mut self, index: u32) {
-        if let Some(listener) = self.listener_mut(index) {
+        if let Some(listener) = self.sources.listener_mut(index) {
             listener.set_accepting(Accepting::Ready);
         }
     }
 
     /// Has a listener accept in the next turn.
     pub(crate) fn accept_again(&mut self, index: u32) {
-        if let Some(Source::Listener(listener)) = self.sources.get_mut(index as usize)
+        if let Some(listener) = self.sources.listener_mut(index)
             && listener.accepting() != Accepting::Queued
         {
             listener.set_accepting(Accepting::Queued);
@@ -1074,23 +905,22 @@ impl Table {
                 + rooms.outbox.queued_bytes(connection.id, &connection.output)
         };
         let mut debtors = Vec::new();
-        for (index, source) in sources.iter() {
-            if let Source::Connection(connection) = source
-                && !matches!(connection.life, Life::Done | Life::Lingering)
-            {
-                let subscribed = subscription_bytes(connection.id, connection.subscriptions);
-                let debt = debt_of(connection, rooms) + subscribed;
-                if DEBT_BYTES_MIN <= debt {
-                    debtors.push((debt, subscribed, index));
-                }
+        for connection in sources.connections() {
+            if matches!(connection.life, Life::Done | Life::Lingering) {
+                continue;
+            }
+            let subscribed = subscription_bytes(connection.id, connection.subscriptions);
+            let debt = debt_of(connection, rooms) + subscribed;
+            if DEBT_BYTES_MIN <= debt {
+                debtors.push((debt, subscribed, connection.id));
             }
         }
         debtors.sort_unstable_by_key(|(debt, ..)| std::cmp::Reverse(*debt));
-        for (_, subscribed, index) in debtors {
+        for (_, subscribed, id) in debtors {
             if rooms.memory.is_relieved(rooms.outbox.held_bytes()) {
                 return;
             }
-            let Some(Source::Connection(connection)) = sources.get_mut(index) else {
+            let Some(connection) = sources.connection_mut(id) else {
                 continue;
             };
             // Flush before judging: a queue that was never offered to the kernel says nothing about the peer.
@@ -1170,10 +1000,8 @@ impl Table {
     /// Ends every connection because the loop ends.
     pub(crate) fn abort_all(&mut self, cause: CloseCause) {
         let Table { sources, rooms, .. } = self;
-        for (_, source) in sources {
-            if let Source::Connection(connection) = source {
-                end::abort_without_reset(rooms, connection, cause);
-            }
+        for connection in sources.connections_mut() {
+            end::abort_without_reset(rooms, connection, cause);
         }
     }
 
@@ -1201,11 +1029,9 @@ impl Table {
         let Some((connection, rooms)) = self.split(id) else {
             return;
         };
-        if end::linger(rooms, connection) {
-            return;
+        if !end::linger(rooms, connection) {
+            self.remove(id);
         }
-        rooms.outbox.clear(&mut connection.output);
-        self.note_removed(id.index);
     }
 
     // ── deadlines ────────────────────────────────────────────────────────────────────────────
@@ -1418,18 +1244,10 @@ impl Table {
             rooms.outbox.give_back_memory();
             give_back(&mut rooms.ended);
             give_back(&mut rooms.read_again);
-            give_back(&mut self.vacated);
-            if self.waiting.is_empty() && BURST < self.waiting.capacity() {
-                self.waiting = VecDeque::new();
-            }
+            self.sources.give_back_vacated();
+            give_back_queue(&mut self.waiting);
         }
-        // `shrink_to_fit` visits every free index. Done only each time that a quarter of the
-        // sources is left, it costs a constant for each source. A slab can only drop free indexes
-        // at its end: one connection near the end keeps all before it, which are used again.
-        if self.sources.len() <= self.sources_high_water / 4 && BURST < self.sources.capacity() {
-            self.sources_high_water = self.sources.len();
-            self.sources.shrink_to_fit();
-        }
+        self.sources.shrink_after_burst();
         is_over
     }
 }
@@ -1538,29 +1356,5 @@ mod tests {
         }
         assert_eq!(table.add_options(options(1)).unwrap(), 1);
         assert!(table.add_options(options(2)).is_err());
-    }
-
-    // Looking at every place costs as much as all of them, so it is done a few times in their life.
-    #[test]
-    fn the_table_shrinks_when_a_quarter_is_left_and_not_before() {
-        let mut table = Table::new(&Config::default(), None, 0);
-        let ids: Vec<ConnId> = (0..4 * BURST)
-            .map(|_| {
-                table
-                    .insert(Transport::Pending, Protocol::Raw, 0, 0)
-                    .unwrap()
-            })
-            .collect();
-        let capacity = table.sources.capacity();
-        for left in [2 * BURST, BURST] {
-            for id in &ids[left..] {
-                table.remove(*id);
-            }
-            table.free_vacated();
-            table.give_back_memory(false);
-            let has_shrunk = table.sources.capacity() < capacity;
-            assert_eq!(has_shrunk, left == BURST, "{left} left");
-        }
-        assert_eq!(table.connection_count(), BURST);
     }
 }
