@@ -276,6 +276,25 @@ fn the_interval_of_comments_is_an_option_of_the_router() {
 }
 
 #[test]
+fn streams_that_came_together_get_no_comments_together() {
+    let mut sim = chat();
+    let readers: Vec<_> = (0..100).map(|_| Reader::open(&mut sim, "/chat")).collect();
+    for reader in &readers {
+        reader.stream.read();
+    }
+    let (mut count, mut most) = (0, 0);
+    for _ in 0..160 {
+        sim.advance(Duration::from_millis(100));
+        let texts = readers.iter().map(|reader| reader.stream.read_text());
+        let together = texts.map(|text| text.matches(":\n\n").count()).sum();
+        count += together;
+        most = most.max(together);
+    }
+    assert!(100 <= count, "{count} comments in 16 s");
+    assert!(most <= 10, "{most} comments in a tenth of a second");
+}
+
+#[test]
 fn a_stream_can_set_the_reconnection_time() {
     let mut sim = chat();
     let mut reader = Reader::open(&mut sim, "/retry");

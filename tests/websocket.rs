@@ -718,6 +718,37 @@ fn a_silent_peer_is_pinged_after_25_seconds_and_removed_20_later() {
     assert_eq!(sim.reactor().connection_count(), 0);
 }
 
+// As after a restart of the server: all clients connect and send their first message together.
+#[test]
+fn clients_that_came_together_are_not_pinged_together() {
+    let mut sim = Sim::new(Log::new(), echo);
+    let clients: Vec<_> = (0..100).map(|_| sim.websocket("/")).collect();
+    for client in &clients {
+        client.send("hello");
+    }
+    sim.settle();
+    for client in &clients {
+        client.take_events();
+    }
+    sim.advance(secs(18));
+    let (mut pinged, mut most) = (0, 0);
+    for _ in 0..80 {
+        sim.advance(Duration::from_millis(100));
+        let mut together = 0;
+        for client in &clients {
+            if client.take_events() == [Received::Ping(Vec::new())] {
+                together += 1;
+                client.pong();
+            }
+        }
+        pinged += together;
+        most = most.max(together);
+        sim.settle();
+    }
+    assert_eq!(pinged, clients.len());
+    assert!(most <= 10, "{most} pings in a tenth of a second");
+}
+
 #[test]
 fn a_peer_that_answers_or_sends_anything_stays() {
     let mut sim = Sim::new(Log::new(), echo);

@@ -60,15 +60,16 @@ pub struct ConnectionOptions {
     /// WebSocket frame and message limits, in bytes, and the number of fragments. 1 MiB each and no limit of
     /// fragments by default.
     pub websocket: websocket::Limits,
-    /// Time without a whole frame from a WebSocket peer after which it gets a ping. Each 16 KiB of
-    /// a message that is coming add a second. 25 seconds by default; `None` for no pings; not zero.
+    /// Time without a whole frame from a WebSocket peer after which it gets a ping; for some
+    /// connections up to a quarter less, so that clients that came together are not pinged together. Each
+    /// 16 KiB of a message that is coming add a second. 25 seconds by default; `None` for no pings; not zero.
     pub ping_interval: Option<Duration>,
     /// Time after a ping in which the peer must send a whole frame, or it is aborted. Does not pass
     /// while the peer is not read, because it is paused or its queue is above the high watermark;
     /// then `write_timeout` holds. 20 seconds by default; not zero.
     pub pong_timeout: Duration,
     /// Time from one comment of an event stream to the next, whether or not events are sent, so that
-    /// proxies keep it open. 15 seconds by default; `None` for no comments; not zero.
+    /// proxies keep it open; for some connections up to a quarter less, as above. 15 seconds by default; `None` for no comments; not zero.
     pub heartbeat_interval: Option<Duration>,
     /// Time without bytes from the peer after which a raw connection is closed. Does not pass while
     /// it is paused. `None`, no limit, by default; not zero.

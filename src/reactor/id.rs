@@ -16,6 +16,9 @@ pub struct ConnId {
     pub(crate) generation: u32,
 }
 
+/// The number of different intervals of [`ConnId::spread`].
+const PHASES: u32 = 256;
+
 impl Sealed for ConnId {}
 impl Outcome for ConnId {}
 
@@ -25,6 +28,17 @@ impl ConnId {
         index: u32::MAX,
         generation: u32::MAX,
     };
+
+    /// Returns the interval of this connection: up to a quarter shorter than `interval_nanos`, and different
+    /// for ids in a row.
+    ///
+    /// Clients that came together, such as after a restart of the server, would otherwise be pinged
+    /// together for ever. Intervals that differ only at the beginning would not be enough: messages put a
+    /// ping off, and clients that came together send their first messages together.
+    #[inline]
+    pub(crate) fn spread(self, interval_nanos: u64) -> u64 {
+        interval_nanos - interval_nanos / u64::from(4 * PHASES) * u64::from(self.index % PHASES)
+    }
 
     /// Returns the id as one number, for maps with keys of `u64`.
     #[inline]
@@ -163,6 +177,12 @@ mod tests {
         let id = id(7, u32::MAX);
         assert_eq!(ConnId::from_bits(id.to_bits()), id);
         assert_eq!(size_of::<ConnId>(), 8);
+    }
+
+    #[test]
+    fn intervals_are_spread_over_a_quarter() {
+        let intervals = [0, 1, 128, 255, 256].map(|index| id(index, 7).spread(1024));
+        assert_eq!(intervals, [1024, 1023, 896, 769, 1024]);
     }
 
     #[test]

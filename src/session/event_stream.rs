@@ -6,11 +6,13 @@
 //! Source: WHATWG HTML, section 9.2.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use crate::protocol::event_stream;
 use crate::protocol::websocket::Message;
 use crate::pubsub::Event;
 use crate::reactor::close::{Deadline, Sent};
+use crate::reactor::connection::table::deadline_nanos;
 use crate::reactor::id::ConnId;
 use crate::reactor::protocol::Protocol;
 use crate::reactor::reactor::Reactor;
@@ -37,7 +39,10 @@ impl<S: 'static> Reactor<S> {
             .options_of(id)
             .and_then(|options| options.heartbeat_interval);
         match interval {
-            Some(interval) => self.set_deadline(id, Deadline::Heartbeat, interval),
+            Some(interval) => {
+                let interval = Duration::from_nanos(id.spread(deadline_nanos(interval)));
+                self.set_deadline(id, Deadline::Heartbeat, interval);
+            }
             None => self.clear_deadline(id),
         }
     }

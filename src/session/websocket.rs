@@ -11,11 +11,13 @@
 //! * [`receive`](WebSocketCallbacks::receive), for everything: fragments, long messages, control frames, and
 //!   whatever the fast path leaves over.
 //!
-//! Deadlines: an open WebSocket waits for [`Deadline::Heartbeat`]. Each whole message or control frame of
-//! the peer puts it off. When it passes, a ping is sent and [`Deadline::Pong`] takes its place. If no whole
+//! Deadlines: an open WebSocket waits for [`Deadline::Heartbeat`], with intervals that differ from connection
+//! to connection by up to a quarter, so that clients that came together are not pinged together. Each whole
+//! message or control frame of the peer puts it off. When it passes, a ping is sent and [`Deadline::Pong`] takes its place. If no whole
 //! frame follows the ping in time, the peer is dead, and the connection is aborted. Source: RFC 6455, section 5.5.2.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use crate::protocol::websocket::{self, Closing, Event, Machine, Message, Role};
 use crate::reactor::close::{Close, CloseCause, Deadline, Sent};
@@ -256,8 +258,11 @@ impl<S: 'static> WebSocketCallbacks<S> {
     /// Puts the next ping off to one interval from now. The peer has just shown that it is alive.
     #[inline]
     fn restart_ping(&self, reactor: &mut Reactor<S>, id: ConnId) {
-        match self.options.ping_interval {
-            Some(interval) => reactor.set_deadline(id, Deadline::Heartbeat, interval),
+        match self.ping_interval_nanos {
+            Some(nanos) => {
+                let interval = Duration::from_nanos(id.spread(nanos));
+                reactor.set_deadline(id, Deadline::Heartbeat, interval);
+            }
             None => reactor.clear_deadline(id),
         }
     }
@@ -304,7 +309,7 @@ impl<S: 'static> WebSocketCallbacks<S> {
         Received {
             consumed_bytes: length,
             heartbeat: match self.ping_interval_nanos {
-                Some(nanos) => Heartbeat::In(nanos),
+                Some(nanos) => Heartbeat::In(id.spread(nanos)),
                 None => Heartbeat::Off,
             },
         }
