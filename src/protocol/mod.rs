@@ -9,5 +9,6 @@ pub(crate) mod digits;
 pub mod event_stream;
 pub mod http;
 pub mod network;
+pub mod proxy_header;
 pub(crate) mod split;
 pub mod websocket;
