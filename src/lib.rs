@@ -221,6 +221,8 @@ pub use protocol::websocket::{Message, ToMessage};
 #[doc(inline)]
 pub use pubsub::{Event, EventId, TopicError, WireFormat};
 #[doc(inline)]
+pub use reactor::addresses::ClientCounts;
+#[doc(inline)]
 pub use reactor::close::{Close, CloseCause, Deadline, Sent};
 pub use reactor::config::{Config, ConfigError, ConnectionOptions, Overflow, QUEUED_MESSAGE_BYTES};
 pub use reactor::id::{ConnId, ConnMap, ListenerId};

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 
 use crate::protocol::http::{Headers, Status};
+use crate::reactor::id::ConnId;
+use crate::reactor::reactor::Reactor;
 use crate::server::reply::Reply;
 use crate::server::request::Request;
 use crate::session::handler::Handshake;
@@ -86,10 +88,20 @@ impl Access {
     }
 }
 
+/// Whether a proxy stands in front of a client: it has named the client by the PROXY protocol, or passed a request
+/// on with a header that does.
+pub(super) fn is_from_proxy<S: 'static>(
+    reactor: &Reactor<S>,
+    id: ConnId,
+    headers: Headers<'_>,
+) -> bool {
+    reactor.is_proxied(id) || is_forwarded(headers)
+}
+
 /// Whether a proxy has passed a request on: it has a header by which a proxy says for whom it asks.
 ///
 /// Source: RFC 7239; RFC 9110, section 7.6.3.
-pub(super) fn is_forwarded(headers: Headers<'_>) -> bool {
+fn is_forwarded(headers: Headers<'_>) -> bool {
     headers.iter().any(|(name, _)| {
         let is = |known: &str| name.eq_ignore_ascii_case(known);
         // The length is compared first, so that most lines cost one branch.
@@ -106,7 +118,7 @@ pub(super) fn is_forwarded(headers: Headers<'_>) -> bool {
 
 /// Whether a request may publish and use patterns.
 pub(super) fn may<S: 'static>(request: &Request<'_, '_, S>, access: &Access) -> bool {
-    let is_forwarded = || is_forwarded(request.headers());
+    let is_forwarded = || is_from_proxy(request.reactor, request.id, request.headers());
     // Where no token can be right, the request is not searched for one.
     let is_open = access.open || access.token.is_none() && access.tokens.is_empty();
     match is_open {

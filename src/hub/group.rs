@@ -27,6 +27,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::pubsub::{Event, EventId};
+use crate::reactor::addresses::ClientCounts;
 use crate::reactor::outcome::Outcome;
 use crate::reactor::reactor::Cx;
 use crate::reactor::reactor::Reactor;
@@ -96,6 +97,8 @@ struct Shared<S> {
     epoch: OnceLock<u64>,
     /// The bytes that all reactors hold for their clients.
     memory: Arc<AtomicUsize>,
+    /// The connections of each address, and the handshakes of this second, on all reactors.
+    clients: ClientCounts,
     /// How many reactors have not drained. A reactor without connections still orders the publications of its
     /// topics, so it goes on until the others have drained too.
     undrained_count: Arc<AtomicUsize>,
@@ -171,6 +174,7 @@ impl<S: 'static> ReactorGroup<S> {
                 join_count: AtomicUsize::new(0),
                 epoch: OnceLock::new(),
                 memory: Arc::default(),
+                clients: ClientCounts::default(),
                 undrained_count: Arc::default(),
                 last_number: Arc::default(),
             }),
@@ -196,6 +200,7 @@ impl<S: 'static> ReactorGroup<S> {
         reactor.number_publications(epoch, Arc::clone(&self.shared.last_number));
         reactor.drain_with(&self.shared.undrained_count);
         reactor.share_memory(Arc::clone(&self.shared.memory));
+        reactor.share_client_counts(&self.shared.clients);
         // Empty until now: the counter gives each index to one caller only.
         let _ = place.remote.set(reactor.remote());
         Ok(GroupSeat {

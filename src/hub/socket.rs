@@ -95,7 +95,7 @@ impl<S: 'static> WebSocketHandler<S> for Sockets<S> {
             }
         }
         let token = access::token_of_handshake(handshake);
-        let is_forwarded = access::is_forwarded(handshake.headers());
+        let is_forwarded = access::is_from_proxy(ws.reactor, ws.id, handshake.headers());
         let is_trusted = self.access.grants(token.as_deref(), || is_forwarded);
         let mut wrong_tokens = 0;
         if !is_trusted {

@@ -126,7 +126,7 @@ fn client_of_line(line: &str) -> Option<Client> {
         return None;
     }
     let is_v4 = match words.next()? {
-        // What follows is to be ignored.
+        // The rest of the line is to be ignored.
         "UNKNOWN" => return Some(Client::Unnamed),
         "TCP4" => true,
         "TCP6" => false,

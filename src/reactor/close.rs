@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::{fmt, io};
 
 use crate::protocol::http::{self, HttpError};
+use crate::protocol::proxy_header::ProxyHeaderError;
 use crate::protocol::websocket;
 
 use super::outcome::{Outcome, Sealed};
@@ -32,6 +33,14 @@ pub enum CloseCause {
     /// All connections together held more than
     /// [`memory_bytes_max`](crate::Config::memory_bytes_max), and this one was among those that held most.
     MemoryLimit,
+    /// The connection did not begin with the header that a listener with
+    /// [`proxy_protocol`](crate::ListenOptions::proxy_protocol) requires. No callback is called for it.
+    ProxyHeader(ProxyHeaderError),
+    /// The address of the client has as many connections as
+    /// [`connections_per_address_max`](crate::Config::connections_per_address_max) or
+    /// [`handshakes_per_second_max`](crate::Config::handshakes_per_second_max) allows. No callback is called for
+    /// the connection.
+    AddressLimit,
     /// A callback panicked.
     Panicked,
     /// A callback returned an error: see [`Outcome`](crate::Outcome).
@@ -51,6 +60,7 @@ impl CloseCause {
             CloseCause::Protocol(_)
             | CloseCause::Http(_)
             | CloseCause::Upgrade(_)
+            | CloseCause::ProxyHeader(_)
             | CloseCause::Lookup
             | CloseCause::Io(_)
             | CloseCause::TimedOut(_) => true,
@@ -59,6 +69,7 @@ impl CloseCause {
             | CloseCause::Drained
             | CloseCause::SlowConsumer
             | CloseCause::MemoryLimit
+            | CloseCause::AddressLimit
             | CloseCause::Panicked
             | CloseCause::CallbackError => false,
         }
@@ -73,7 +84,8 @@ impl CloseCause {
 pub enum Deadline {
     /// The connection is made, with all addresses of its name: `connect_timeout`.
     Connect,
-    /// The handshake of the transport itself, where it has one, is done: `head_timeout`.
+    /// The handshake of the transport itself, where it has one, is done, and the header of the PROXY protocol has
+    /// come, where one is required: `head_timeout`.
     Handshake,
     /// A whole request head, or the answer to our handshake, has come: `head_timeout`.
     Head,
@@ -125,6 +137,8 @@ impl fmt::Display for CloseCause {
             CloseCause::Upgrade(error) => error.fmt(f),
             CloseCause::SlowConsumer => f.write_str("slow consumer"),
             CloseCause::MemoryLimit => f.write_str("ended for memory"),
+            CloseCause::ProxyHeader(error) => error.fmt(f),
+            CloseCause::AddressLimit => f.write_str("more connections than one address may have"),
             CloseCause::Panicked => f.write_str("a callback panicked"),
             CloseCause::CallbackError => f.write_str("a callback returned an error"),
             CloseCause::Lookup => f.write_str("look-up failed"),

@@ -156,13 +156,20 @@ pub struct Config {
     /// state and of callbacks is not counted. `None`, no limit, by default; at least 64 KiB. Reactors of a
     /// `ReactorGroup` (feature `hub`) share one limit.
     pub memory_bytes_max: Option<usize>,
-    /// The most connections of one address to the HTTP listeners of this reactor; of IPv6 the addresses of a
-    /// /64 count as one. One more gets 429. Loopback addresses and trusted proxies are not counted. `None`, no
-    /// limit, by default; not zero.
+    /// The most connections of one address to the listeners of this reactor; of IPv6 the addresses of a /64
+    /// count as one. One more gets 429, or on a raw stream a reset. Loopback addresses and trusted proxies are
+    /// not counted. `None`, no limit, by default; not zero. The reactors of a `ReactorGroup` (feature `hub`), and
+    /// those that [share their counts](crate::Reactor::share_client_counts), have one limit together.
     pub connections_per_address_max: Option<u32>,
     /// The most connections that one address may make in a second, counted and exempted as above. `None`, no
     /// limit, by default; not zero.
     pub handshakes_per_second_max: Option<u32>,
+    /// The most connections that all clients together may make in a second. Above it accepting pauses, so that
+    /// further clients wait in the kernel's backlog and are served in the next second. Connections of loopback
+    /// addresses and of Unix sockets are not counted, unless they come to a listener with
+    /// [`proxy_protocol`](crate::ListenOptions::proxy_protocol), and a listener on such an address does not
+    /// pause. `None`, no limit, by default; not zero. Shared by reactors as above.
+    pub handshakes_per_second_total_max: Option<u32>,
     /// Proxies whose `X-Forwarded-For` or `Forwarded` names the client, which then counts as above by its own
     /// address. Empty by default.
     pub trusted_proxies: Vec<Network>,
@@ -341,6 +348,10 @@ impl Config {
                 self.connections_per_address_max,
             ),
             ("handshakes_per_second_max", self.handshakes_per_second_max),
+            (
+                "handshakes_per_second_total_max",
+                self.handshakes_per_second_total_max,
+            ),
         ];
         for (field, limit) in by_address {
             if let Some(limit) = limit {
@@ -408,6 +419,7 @@ impl Default for Config {
             memory_bytes_max: None,
             connections_per_address_max: None,
             handshakes_per_second_max: None,
+            handshakes_per_second_total_max: None,
             trusted_proxies: Vec::new(),
             listen_backlog: 4096,
             reuse_port: false,

@@ -2,7 +2,9 @@
 
 use std::io;
 use std::rc::Rc;
+use std::time::Duration;
 
+use super::admission::HANDSHAKES_BACKOFF;
 use super::id::{ConnId, ListenerId};
 use super::reactor::{Cx, Handler, Reactor};
 use super::transport::endpoint::ListenOptions;
@@ -56,7 +58,8 @@ impl<S: 'static> Reactor<S> {
             None => listener::bind(options.address(), &self.config)?,
         };
         let key = self.add_handler(handler(&address));
-        let listener = Listener::new(acceptor, address.clone(), key, connection_options);
+        let mut listener = Listener::new(acceptor, address.clone(), key, connection_options);
+        listener.set_proxy_protocol(options.has_proxy_protocol());
         match self.table.insert_listener(Box::new(listener)) {
             Ok(id) => {
                 log::info!("listening on {address}");
@@ -94,15 +97,15 @@ impl<S: 'static> Reactor<S> {
         self.handler_keys.remove(key);
     }
 
-    /// Pauses accepting on a listener: at `connections_max`, or (`backs_off`) when the process is
-    /// out of file descriptors.
+    /// Pauses accepting on a listener: until a connection ends, at `connections_max`, or for the time of
+    /// `backoff`, for example when the process is out of file descriptors.
     ///
     /// The kernel keeps new clients in its backlog meanwhile, so they are served later instead of
     /// being refused. With a level-triggered poll the listener would be reported again and again
     /// and the loop would spin at 100 %; edge-triggered readiness is reported once, so accepting
-    /// has to go on by itself: when a connection is removed, or after `accept_backoff`. Pauses are
+    /// has to go on by itself: when a connection is removed, or after `backoff`. Pauses are
     /// logged once a minute, because each client that comes to a full server and goes causes one.
-    pub(super) fn pause_accepting(&mut self, index: u32, why: &str, backs_off: bool) {
+    pub(super) fn pause_accepting(&mut self, index: u32, why: &str, backoff: Option<Duration>) {
         self.table.stats_mut().accept_pauses += 1;
         let connection_count = self.table.sources().connection_count();
         let now = self.now();
@@ -115,10 +118,10 @@ impl<S: 'static> Reactor<S> {
                 listener.address(),
             );
         }
-        if !backs_off {
+        let Some(backoff) = backoff else {
             listener.set_accepting(Accepting::Full);
             return self.table.accept_when_room(index);
-        }
+        };
         listener.set_accepting(Accepting::BackingOff);
         let id = ListenerId(ConnId {
             index,
@@ -126,7 +129,6 @@ impl<S: 'static> Reactor<S> {
         });
         // By a timer, because a descriptor may become free without an end of one of our
         // connections: the limit counts files of the whole process (EMFILE) or system (ENFILE).
-        let backoff = self.config.accept_backoff;
         self.after(backoff, move |cx: &mut Cx<'_, S>| {
             // The listener may have been closed meanwhile, and its index taken by another source.
             if cx.reactor.local_addr(id).is_some() {
@@ -153,7 +155,30 @@ impl<S: 'static> Reactor<S> {
             }
         }
         self.table.stats_mut().memory_pauses += 1;
-        self.pause_accepting(index, "`memory_bytes_max` is nearly used up", true);
+        let backoff = self.config.accept_backoff;
+        let why = "`memory_bytes_max` is nearly used up";
+        self.pause_accepting(index, why, Some(backoff));
+        true
+    }
+
+    /// Whether accepting pauses because all clients together have made as many connections in this second as
+    /// `handshakes_per_second_total_max` allows.
+    ///
+    /// A pause and not a refusal: those who wait in the kernel's backlog are served in the next second, and an
+    /// `EventSource` that is refused with a status gives up for ever. A refusal would also cost about as much as
+    /// the handshake that it saves. Clients on this machine have their own listener if they must not wait.
+    pub(super) fn pauses_for_handshakes(&mut self, index: u32) -> bool {
+        if self.config.handshakes_per_second_total_max.is_none() {
+            return false;
+        }
+        let listener = self.table.sources_mut().listener_mut(index);
+        let is_exempt = listener.is_none_or(|listener| listener.is_local());
+        if is_exempt || !self.is_over_handshakes() {
+            return false;
+        }
+        self.table.stats_mut().handshake_pauses += 1;
+        let why = "as many connections in this second as `handshakes_per_second_total_max` allows";
+        self.pause_accepting(index, why, Some(HANDSHAKES_BACKOFF));
         true
     }
 

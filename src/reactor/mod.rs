@@ -33,7 +33,7 @@
 //!  budget  shutdown  transport  protocol       limits that need the clock; sockets; meaning of bytes
 //!  connection                                  one connection, and the table of all of them
 //!  reactor                                     the data that callbacks and roles work on
-//!  listen connect topics schedule remote drain role         the methods of the reactor
+//!  listen connect topics schedule remote drain role admission    the methods of the reactor
 //!  handlers                                    the objects that the loop calls
 //!  mod                                         the EventLoop
 //!  call                                        calls of user code
@@ -56,13 +56,15 @@ mod listen;
 
 mod drain;
 
+mod admission;
+
 #[expect(
     clippy::module_inception,
     reason = "the file is named after what callbacks get"
 )]
 pub(crate) mod reactor;
 
-mod addresses;
+pub(crate) mod addresses;
 mod budget;
 mod burst;
 mod call;

@@ -7,7 +7,7 @@
 //! `client`).
 
 use crate::protocol::websocket::{self, Closing, Message, Role};
-use crate::protocol::{event_stream, http};
+use crate::protocol::{event_stream, http, proxy_header};
 use crate::pubsub::{Frame, FramedFormat, WireFormat};
 
 use super::close::{CloseCause, Deadline, Sent};
@@ -15,6 +15,9 @@ use super::config::Overflow;
 
 /// The protocol of a connection, with its state.
 pub(crate) enum Protocol {
+    /// The connection was accepted and is not opened yet: the header of the PROXY protocol is awaited. Or it was
+    /// refused. Its handler is not called.
+    Unopened,
     /// Bytes whose meaning only the application knows.
     Raw,
     /// As `Raw`, after our side was ended: bytes still come, and none are sent.
@@ -94,7 +97,9 @@ impl Protocol {
             }
             // Sending a frame now would assume that the server agrees. Source: RFC 6455, section
             // 4.1.
-            Protocol::Upgrade(_) | Protocol::Finished => return Err(Sent::Gone),
+            Protocol::Upgrade(_) | Protocol::Finished | Protocol::Unopened => {
+                return Err(Sent::Gone);
+            }
         }
         Ok(())
     }
@@ -106,6 +111,7 @@ impl Protocol {
             Protocol::WebSocket(machine) => !machine.masks(),
             Protocol::Raw
             | Protocol::Finished
+            | Protocol::Unopened
             | Protocol::Http(_)
             | Protocol::Upgrade(_)
             | Protocol::EventStream { .. } => false,
@@ -119,6 +125,7 @@ impl Protocol {
             Protocol::WebSocket(machine) => machine.masks(),
             Protocol::Raw
             | Protocol::Finished
+            | Protocol::Unopened
             | Protocol::Http(_)
             | Protocol::Upgrade(_)
             | Protocol::EventStream { .. } => false,
@@ -134,6 +141,7 @@ impl Protocol {
             }
             Protocol::Raw
             | Protocol::Finished
+            | Protocol::Unopened
             | Protocol::Http(_)
             | Protocol::WebSocket(_)
             | Protocol::Upgrade(_) => false,
@@ -155,6 +163,7 @@ impl Protocol {
             )),
             Protocol::Raw
             | Protocol::Finished
+            | Protocol::Unopened
             | Protocol::EventStream { .. }
             | Protocol::Http(_)
             | Protocol::Upgrade(_) => self.format_without_websocket(),
@@ -172,6 +181,7 @@ impl Protocol {
             Protocol::Http(_)
             | Protocol::Upgrade(_)
             | Protocol::WebSocket(_)
+            | Protocol::Unopened
             | Protocol::Finished => return None,
         };
         Some(FramedFormat::new(wire_format, frame))
@@ -185,7 +195,7 @@ impl Protocol {
             | Protocol::WebSocket(_)
             | Protocol::EventStream { .. }
             | Protocol::Upgrade(_) => true,
-            Protocol::Http(_) => false,
+            Protocol::Http(_) | Protocol::Unopened => false,
         }
     }
 
@@ -196,6 +206,7 @@ impl Protocol {
             Protocol::Http(_) => Overflow::Close,
             Protocol::Raw
             | Protocol::Finished
+            | Protocol::Unopened
             | Protocol::WebSocket(_)
             | Protocol::Upgrade(_)
             | Protocol::EventStream { .. } => overflow,
@@ -211,6 +222,7 @@ impl Protocol {
             Protocol::WebSocket(_) | Protocol::Raw | Protocol::Finished => usize::MAX / 2,
             Protocol::Http(exchange) => exchange.read_bytes_max(),
             Protocol::Upgrade(_) | Protocol::EventStream { .. } => 4096,
+            Protocol::Unopened => proxy_header::HEADER_BYTES_MAX,
         }
     }
 
@@ -222,7 +234,10 @@ impl Protocol {
             Protocol::Upgrade(upgrade) => {
                 size_of::<Upgrade>() + upgrade.host.len() + upgrade.target.len() + upgrade.key.len()
             }
-            Protocol::Raw | Protocol::Finished | Protocol::EventStream { .. } => 0,
+            Protocol::Raw
+            | Protocol::Finished
+            | Protocol::Unopened
+            | Protocol::EventStream { .. } => 0,
         }
     }
 
@@ -234,6 +249,7 @@ impl Protocol {
             Protocol::Upgrade(_)
             | Protocol::Raw
             | Protocol::Finished
+            | Protocol::Unopened
             | Protocol::EventStream { .. } => {}
         }
     }
@@ -258,7 +274,7 @@ impl Protocol {
                 Goodbye::Finishes
             }
             Protocol::Raw | Protocol::Finished => Goodbye::Finishes,
-            Protocol::Upgrade(_) => Goodbye::Aborts,
+            Protocol::Upgrade(_) | Protocol::Unopened => Goodbye::Aborts,
         }
     }
 
@@ -289,7 +305,7 @@ impl Protocol {
                 Failure::Aborts
             }
             Protocol::Raw | Protocol::Finished => Failure::Finishes { code: 0 },
-            Protocol::Upgrade(_) => Failure::Aborts,
+            Protocol::Upgrade(_) | Protocol::Unopened => Failure::Aborts,
         }
     }
 
@@ -299,6 +315,7 @@ impl Protocol {
             Protocol::WebSocket(_) | Protocol::Upgrade(_) => Closing::without_close().code,
             Protocol::Raw
             | Protocol::Finished
+            | Protocol::Unopened
             | Protocol::Http(_)
             | Protocol::EventStream { .. } => 0,
         }
@@ -311,6 +328,7 @@ impl Protocol {
             Protocol::Http(_) => true,
             Protocol::Raw
             | Protocol::Finished
+            | Protocol::Unopened
             | Protocol::WebSocket(_)
             | Protocol::Upgrade(_)
             | Protocol::EventStream { .. } => false,
@@ -323,6 +341,7 @@ impl Protocol {
             Protocol::Http(exchange) => exchange.phase() == http::Phase::Reply,
             Protocol::Raw
             | Protocol::Finished
+            | Protocol::Unopened
             | Protocol::WebSocket(_)
             | Protocol::Upgrade(_)
             | Protocol::EventStream { .. } => false,
@@ -344,7 +363,7 @@ impl Protocol {
                     reason: "",
                 }
             }
-            Protocol::Upgrade(_) => DrainStep::Aborts,
+            Protocol::Upgrade(_) | Protocol::Unopened => DrainStep::Aborts,
             Protocol::WebSocket(_) => DrainStep::Closes {
                 code: 1001,
                 reason: "going away",
@@ -374,6 +393,8 @@ fn close_code(cause: CloseCause) -> u16 {
         | CloseCause::Local
         | CloseCause::Http(_)
         | CloseCause::Upgrade(_)
+        | CloseCause::ProxyHeader(_)
+        | CloseCause::AddressLimit
         | CloseCause::Lookup
         | CloseCause::Io(_) => 1000,
     }
@@ -394,6 +415,8 @@ fn status_of(cause: CloseCause) -> http::Status {
         | CloseCause::Local
         | CloseCause::Protocol(_)
         | CloseCause::Upgrade(_)
+        | CloseCause::ProxyHeader(_)
+        | CloseCause::AddressLimit
         | CloseCause::Lookup
         | CloseCause::Io(_) => http::Status::INTERNAL_SERVER_ERROR,
     }

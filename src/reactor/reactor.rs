@@ -2,24 +2,22 @@
 //! from: [`Cx`], which lends it to a callback, and [`Handler`], which the loop calls.
 //!
 //! Here are the data, and the methods for messages to one connection. The other methods stand in
-//! files by their purpose: `listen`, `connect`, `topics`, `schedule`, `remote`, `drain`, `readiness`
-//! for the budget of what is read, and `role` for the methods of roles. No method calls a callback: sends, closes, publications, subscriptions and ticks are queued or applied to plain
+//! files by their purpose: `listen`, `connect`, `topics`, `schedule`, `remote`, `drain`, `admission` for limits by
+//! address, `readiness` for the budget of what is read, and `role` for the methods of roles. No method calls a callback: sends, closes, publications, subscriptions and ticks are queued or applied to plain
 //! data, and the turn carries them out. So callbacks never nest, and a callback may borrow its own
 //! state mutably without a `RefCell`.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::RandomState;
-use std::net::IpAddr;
 use std::panic::Location;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use crate::protocol::http;
 use crate::protocol::websocket::ToMessage;
 use crate::pubsub::{Topics, WireFormats};
 
-use super::addresses::{AddressLimits, Addresses};
+use super::addresses::Addresses;
 use super::budget::Budget;
 use super::close::{Close, CloseCause, Deadline, Sent};
 use super::config::Config;
@@ -28,7 +26,7 @@ use super::connection::queue::DropRule;
 use super::connection::reading::Pause;
 use super::connection::table::{FastMessages, Heartbeat, Table};
 use super::handler_keys::HandlerKeys;
-use super::id::ConnId;
+use super::id::{ConnId, ConnMap};
 use super::log_limit::LogLimit;
 use super::mailbox::Mailbox;
 use super::outcome::{CallbackError, Outcome};
@@ -92,6 +90,14 @@ pub trait Handler<S> {
 
     /// A connection was accepted or made.
     fn open(&mut self, cx: &mut Cx<'_, S>, id: ConnId);
+
+    /// A connection was accepted that is not opened, because its address has too many. Ends it. A protocol that
+    /// has words for the refusal sends them.
+    fn refuse(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
+        let table = &mut cx.reactor.table;
+        table.set_protocol(id, Protocol::Unopened, None);
+        table.abort(id, CloseCause::AddressLimit);
+    }
 
     /// Bytes came. Returns how many were consumed. The rest is presented again, in front of the
     /// next bytes. Must consume some when `input` is as large as the read buffer, because no more
@@ -233,6 +239,10 @@ pub struct Reactor<S> {
     pub(super) slow_lines: HashMap<&'static str, LogLimit>,
     /// Clients by their address, where that is limited.
     pub(super) addresses: Addresses,
+    /// The peers that proxies have named by the PROXY protocol.
+    pub(super) proxied_peers: ConnMap<Peer>,
+    /// Log lines about connections without a header of the PROXY protocol.
+    pub(super) proxy_header_lines: LogLimit,
     /// Buffers of large WebSocket messages that have been delivered, for the next ones.
     pub(super) spare: crate::protocol::websocket::Spare,
     pub(super) wire_formats: WireFormats,
@@ -287,6 +297,8 @@ impl<S: 'static> Reactor<S> {
             spare: crate::protocol::websocket::Spare::new(),
             slow_lines: HashMap::new(),
             addresses: Addresses::default(),
+            proxied_peers: ConnMap::default(),
+            proxy_header_lines: LogLimit::default(),
             wire_formats: WireFormats::new(),
             sequence: Sequence::new(parts.epoch),
             publication_mark: 0,
@@ -438,100 +450,6 @@ impl<S: 'static> Reactor<S> {
         let options = self.table.options_of(id);
         self.table.is_open(id)
             && options.is_some_and(|options| self.queued_bytes(id) <= options.queue_low_bytes)
-    }
-
-    /// Returns the address of a connection's peer. Costs a system call.
-    pub fn peer(&self, id: ConnId) -> Peer {
-        let connection = self.table.connection(id);
-        match connection.map(|connection| connection.transport().peer()) {
-            Some(Peer::Unknown) => self.peers.get(&id).cloned().unwrap_or(Peer::Unknown),
-            Some(peer) => peer,
-            None => Peer::Unknown,
-        }
-    }
-
-    /// Returns the address of a connection's client: that of its peer, or the one that a
-    /// [trusted proxy](crate::Config::trusted_proxies) has named in the head of its last request.
-    pub fn client_address(&self, id: ConnId) -> Option<IpAddr> {
-        match self.addresses.of_connection(id) {
-            Some(address) => Some(address),
-            None => self.peer(id).inet().map(|address| address.ip()),
-        }
-    }
-
-    /// Whether the peer's address may have one more connection. Loopback addresses, trusted proxies, and peers
-    /// without an address are not counted.
-    pub(crate) fn admits_peer(&mut self, id: ConnId) -> bool {
-        let limits = self.address_limits();
-        if limits.connections.is_none() && limits.per_second.is_none() {
-            return true;
-        }
-        match self.peer(id).inet().map(|address| address.ip()) {
-            Some(ip) if !ip.to_canonical().is_loopback() && !self.is_trusted_proxy(ip) => {
-                self.admits(id, ip)
-            }
-            Some(_) | None => true,
-        }
-    }
-
-    /// Whether the client that a trusted proxy names may have one more connection, if the peer is such a proxy.
-    ///
-    /// # Errors
-    ///
-    /// [`http::HttpError`] for the answer: 429, or 400 when the forwarding headers contradict each other.
-    pub(crate) fn admit_forwarded(
-        &mut self,
-        id: ConnId,
-        headers: http::Headers<'_>,
-    ) -> Result<(), http::HttpError> {
-        if self.config.trusted_proxies.is_empty() {
-            return Ok(());
-        }
-        let Some(peer) = self.peer(id).inet().map(|address| address.ip()) else {
-            return Ok(());
-        };
-        if !self.is_trusted_proxy(peer) {
-            return Ok(());
-        }
-        let client = http::client_of(headers, |ip| self.is_trusted_proxy(ip))
-            .map_err(|_| http::HttpError::BadHeaderValue)?;
-        match client {
-            Some(client) if !self.admits(id, client) => Err(http::HttpError::TooManyConnections),
-            Some(_) | None => Ok(()),
-        }
-    }
-
-    fn is_trusted_proxy(&self, address: IpAddr) -> bool {
-        let proxies = &self.config.trusted_proxies;
-        proxies.iter().any(|proxy| proxy.contains(address))
-    }
-
-    fn address_limits(&self) -> AddressLimits {
-        AddressLimits {
-            connections: self.config.connections_per_address_max,
-            per_second: self.config.handshakes_per_second_max,
-        }
-    }
-
-    fn admits(&mut self, id: ConnId, client: IpAddr) -> bool {
-        let (now, limits) = (self.now(), self.address_limits());
-        if self.addresses.admit(id, client, now, limits) {
-            return true;
-        }
-        self.table.stats_mut().address_refusals += 1;
-        if let Some(suppressed) = self.addresses.allow_line(now) {
-            log::warn!(
-                "conn {id} {client}: refused: more connections than one address may have{suppressed}"
-            );
-        }
-        false
-    }
-
-    /// Keeps the peer of a connection for its log lines, if lines about connections are written.
-    pub(super) fn keep_peer(&mut self, id: ConnId, peer: Peer) {
-        if log::log_enabled!(log::Level::Debug) {
-            self.peers.insert(id, peer);
-        }
     }
 
     /// How many connections there are: of every protocol, also those that connect or linger.

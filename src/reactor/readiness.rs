@@ -13,7 +13,7 @@ use std::io;
 
 use super::Running;
 use super::call::deliver;
-use super::close::Deadline;
+use super::close::{CloseCause, Deadline};
 use super::connection::read::Next;
 use super::connection::table::{Delivery, FastMessages, FastReady, Heartbeat, Ready};
 use super::id::ConnId;
@@ -21,6 +21,7 @@ use super::protocol::Protocol;
 use super::reactor::{Reactor, Received};
 use super::transport::listener;
 use super::transport::memory::Readiness;
+use crate::protocol::proxy_header::{self, ProxyHeaderError};
 use crate::protocol::websocket::Role;
 
 impl<S: 'static> Running<S> {
@@ -177,6 +178,18 @@ impl<S: 'static> Running<S> {
     // used more often out of the instruction cache.
     #[inline(never)]
     fn deliver_bytes(&mut self, to: (ConnId, u32), length: usize) -> usize {
+        let mut header_bytes = 0;
+        if self.is_unopened(to.0) {
+            header_bytes = self.open_proxied(to.0, length);
+            // The rest is for the handler, which may have ended the connection or paused it.
+            let reactor = &self.reactor;
+            if !reactor.is_open(to.0) {
+                return length;
+            }
+            if header_bytes == 0 || header_bytes == length || !reactor.may_read(to.0) {
+                return header_bytes;
+            }
+        }
         let Running {
             handlers,
             reactor,
@@ -184,20 +197,70 @@ impl<S: 'static> Running<S> {
             input,
             ..
         } = self;
-        let input = &mut input[..length];
+        let input = &mut input[header_bytes..length];
         // Stays zero when the handler panics; the connection has failed then, and keeps no bytes.
         let mut consumed = 0;
         deliver(handlers, reactor, state, to, "receive", |handler, cx| {
             consumed = handler.receive(cx, to.0, input);
         });
-        consumed.min(length)
+        (header_bytes + consumed).min(length)
     }
 
     /// Delivers the peer's end of stream, after the bytes that came before it.
     fn deliver_end(&mut self, id: ConnId) {
-        if self.reactor.table.take_end(id) {
-            self.call_handler(id, "on_end", |handler, cx| handler.end(cx, id));
+        if !self.reactor.table.take_end(id) {
+            return;
         }
+        if self.is_unopened(id) {
+            return self.end_unopened(id);
+        }
+        self.call_handler(id, "on_end", |handler, cx| handler.end(cx, id));
+    }
+
+    /// The peer has ended its side before the header of the PROXY protocol was there. Without a byte it was a
+    /// check of the port, which is no fault.
+    fn end_unopened(&mut self, id: ConnId) {
+        match self.reactor.has_unconsumed(id) {
+            true => self
+                .reactor
+                .refuse_proxy_header(id, ProxyHeaderError::Truncated),
+            false => self.reactor.abort(id, CloseCause::Peer),
+        }
+    }
+
+    /// Opens a connection that was accepted and whose peer is known, if the peer's address may have one more.
+    fn open_accepted(&mut self, id: ConnId) {
+        if self.reactor.admits_peer(id) {
+            return self.call_handler(id, "on_open", |handler, cx| handler.open(cx, id));
+        }
+        self.reactor.take_back_handshake();
+        self.call_handler(id, "refuse", |handler, cx| handler.refuse(cx, id));
+    }
+
+    /// Reads the header of the PROXY protocol in the first `length` bytes of the input buffer, and opens the
+    /// connection when it is whole. Returns the length of the header; 0 while bytes of it are missing.
+    #[cold]
+    fn open_proxied(&mut self, id: ConnId, length: usize) -> usize {
+        match proxy_header::parse(&self.input[..length]) {
+            Ok(None) => 0,
+            Ok(Some((client, header_bytes))) => {
+                let reactor = &mut self.reactor;
+                reactor.set_proxied_peer(id, client);
+                reactor.clear_deadline(id);
+                reactor.set_protocol(id, Protocol::Raw, None);
+                self.open_accepted(id);
+                header_bytes
+            }
+            Err(error) => {
+                self.reactor.refuse_proxy_header(id, error);
+                length
+            }
+        }
+    }
+
+    /// Whether the header of the PROXY protocol is still awaited.
+    fn is_unopened(&self, id: ConnId) -> bool {
+        matches!(self.reactor.protocol(id), Some(Protocol::Unopened))
     }
 
     /// Accepts until the kernel has no more connections, but at most `accepts_per_turn`: a wave of
@@ -212,7 +275,7 @@ impl<S: 'static> Running<S> {
             if 0 < count && self.is_dispatch_over() {
                 break;
             }
-            if self.reactor.pauses_for_memory(index) {
+            if self.reactor.pauses_for_memory(index) || self.reactor.pauses_for_handshakes(index) {
                 return;
             }
             let is_full = self.reactor.config.connections_max <= self.reactor.connection_count();
@@ -225,24 +288,32 @@ impl<S: 'static> Running<S> {
             // and one that waits in the kernel's backlog is served later.
             if is_full {
                 let why = "as many connections as `connections_max` allows";
-                return self.reactor.pause_accepting(index, why, false);
+                return self.reactor.pause_accepting(index, why, None);
             }
             let (handler, options) = (listener.handler(), listener.options());
+            let has_proxy_protocol = listener.has_proxy_protocol();
             let accepted = listener.accept();
             let inserted = accepted.and_then(|(transport, peer)| {
-                let id = table.insert(transport, Protocol::Raw, handler, options)?;
+                let protocol = match has_proxy_protocol {
+                    true => Protocol::Unopened,
+                    false => Protocol::Raw,
+                };
+                let id = table.insert(transport, protocol, handler, options)?;
                 Ok((id, peer))
             });
             match inserted {
                 Ok((id, peer)) => {
                     only_fails = false;
+                    if has_proxy_protocol || !peer.is_local() {
+                        self.reactor.count_handshake();
+                    }
                     self.reactor.keep_peer(id, peer);
                     let table = &mut self.reactor.table;
                     table.stats_mut().accepted += 1;
                     self.reactor.handler_keys.count_accepted(handler);
                     // A connection whose transport still shakes hands is opened when that is done.
-                    if self.reactor.table.is_ready(id) {
-                        self.call_handler(id, "on_open", |handler, cx| handler.open(cx, id));
+                    if self.reactor.table.is_ready(id) && !has_proxy_protocol {
+                        self.open_accepted(id);
                     } else {
                         let timeout = self.reactor.config.head_timeout;
                         self.reactor.set_deadline(id, Deadline::Handshake, timeout);
@@ -252,9 +323,12 @@ impl<S: 'static> Running<S> {
                 // The connection that could not be accepted stays in the backlog, and its edge has
                 // been reported: without a timer, accepting would never go on.
                 Err(error) if listener::is_exhausted(&error) => {
-                    return self
-                        .reactor
-                        .pause_accepting(index, "out of descriptors", true);
+                    let backoff = self.reactor.config.accept_backoff;
+                    return self.reactor.pause_accepting(
+                        index,
+                        "out of descriptors",
+                        Some(backoff),
+                    );
                 }
                 // One connection went away while it waited (ECONNABORTED), or could not be
                 // registered with the poll. The next one may be fine.
@@ -266,9 +340,10 @@ impl<S: 'static> Running<S> {
         }
         // An error that stays would keep the loop busy for ever.
         if only_fails {
+            let backoff = self.reactor.config.accept_backoff;
             return self
                 .reactor
-                .pause_accepting(index, "every attempt fails", true);
+                .pause_accepting(index, "every attempt fails", Some(backoff));
         }
         // More clients may wait, and their edge has been used up.
         self.reactor.table.accept_again(index);

@@ -39,14 +39,20 @@ pub struct Stats {
     pub callback_errors: u64,
     /// Callbacks that took longer than `slow_callback`.
     pub slow_callbacks: u64,
-    /// Connections and requests that were refused with 429, because their address has too many connections.
+    /// Connections and requests that were refused, over HTTP with 429, because their address has too many
+    /// connections.
     pub address_refusals: u64,
     /// Wrong tokens that clients gave to a hub.
     pub wrong_tokens: u64,
     /// TLS handshakes that arrived on a port without TLS.
     pub tls_on_plain_port: u64,
-    /// Connections that began with a header of the PROXY protocol, which is not supported.
+    /// Connections that began with a header of the PROXY protocol, on a listener that does not read it.
     pub proxy_headers: u64,
+    /// Connections that did not begin with a header of the PROXY protocol, on a listener that requires it.
+    pub proxy_header_errors: u64,
+    /// How often accepting paused because all clients together made as many connections in a second as
+    /// [`handshakes_per_second_total_max`](crate::Config::handshakes_per_second_total_max) allows.
+    pub handshake_pauses: u64,
     /// How often accepting paused, at `connections_max` or for lack of file descriptors.
     pub accept_pauses: u64,
     /// How long each turn was busy before and after its poll, without the wait of the poll: the

@@ -8,6 +8,7 @@ use super::burst::give_back_queue;
 use super::call::Caller;
 use super::close::{CloseCause, Deadline};
 use super::id::ConnId;
+use super::protocol::Protocol;
 use super::reactor::TimerCall;
 #[cfg(all(unix, feature = "signals"))]
 use super::signals::SIGNALS;
@@ -529,16 +530,20 @@ impl<S: 'static> Running<S> {
         for call in self.reactor.on_gone.remove(&id).unwrap_or_default() {
             self.call_always(Caller::OnGone(id), |cx| call(cx, &close));
         }
+        // A connection that was refused before it was opened has reached no callback.
+        let was_unopened = matches!(self.reactor.protocol(id), Some(Protocol::Unopened));
         // Two calls, each with a guard of its own: a panic in `on_error` costs nobody `on_close`.
-        if close.cause.is_failure() {
+        if close.cause.is_failure() && !was_unopened {
             let cause = close.cause;
             self.call_handler_at((id, handler), "on_error", |handler, cx| {
                 handler.failed(cx, id, &cause);
             });
         }
-        self.call_handler_at((id, handler), "on_close", |handler, cx| {
-            handler.closed(cx, id, &close);
-        });
+        if !was_unopened {
+            self.call_handler_at((id, handler), "on_close", |handler, cx| {
+                handler.closed(cx, id, &close);
+            });
+        }
         for call in self.reactor.on_close.remove(&id).unwrap_or_default() {
             self.call_always(Caller::OnClose(id), |cx| call(cx, &close));
         }
@@ -550,6 +555,7 @@ impl<S: 'static> Running<S> {
         }
         self.reactor.table.stats_mut().closed += 1;
         self.reactor.peers.remove(&id);
+        self.reactor.proxied_peers.remove(id);
         self.reactor.table.linger_or_remove(id);
     }
 

@@ -609,7 +609,7 @@ impl<S: 'static> Router<S> {
             )),
             HttpError::ProxyHeader => Some((
                 &mut stats.proxy_headers,
-                "a proxy sends PROXY headers, but this port does not read them; switch them off in the proxy",
+                "a proxy sends PROXY headers, but this port does not read them; `proxy_protocol` of its options reads them",
             )),
             _ => None,
         };
@@ -903,10 +903,14 @@ impl<S: 'static> Handler<S> for Router<S> {
         cx.reactor
             .set_protocol(id, protocol, Some(self.options_index));
         cx.reactor.set_deadline(id, Deadline::Head, timeout);
-        if !cx.reactor.admits_peer(id) {
-            let error = HttpError::TooManyConnections;
-            cx.reactor.fail(id, CloseCause::Http(error));
-        }
+    }
+
+    fn refuse(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
+        let protocol = Protocol::Http(Box::new(Exchange::new(1)));
+        cx.reactor
+            .set_protocol(id, protocol, Some(self.options_index));
+        let error = HttpError::TooManyConnections;
+        cx.reactor.fail(id, CloseCause::Http(error));
     }
 
     #[inline]

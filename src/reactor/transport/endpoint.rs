@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-/// The address of a listener: `HOST:PORT` (with port 0 the system chooses one) or `unix:PATH`.
+/// The address of a listener: `HOST:PORT` (with port 0 the system chooses one) or `unix:PATH`; and whether a
+/// proxy in front of it says for which client it connects.
 ///
 /// A `&str` or a `String` becomes one by itself:
 ///
@@ -16,6 +17,7 @@ use std::net::IpAddr;
 #[derive(Clone, Debug)]
 pub struct ListenOptions<'a> {
     address: Cow<'a, str>,
+    has_proxy_protocol: bool,
 }
 
 impl<'a> ListenOptions<'a> {
@@ -24,7 +26,46 @@ impl<'a> ListenOptions<'a> {
     pub fn new(address: impl Into<Cow<'a, str>>) -> ListenOptions<'a> {
         ListenOptions {
             address: address.into(),
+            has_proxy_protocol: false,
         }
+    }
+
+    /// Sets whether each connection begins with a header of the PROXY protocol, version 1 or 2, by which a proxy
+    /// of bytes names its client. Off by default.
+    ///
+    /// The client is then the connection's [`peer`](crate::Reactor::peer), for callbacks, for limits by address,
+    /// for [`trusted_proxies`](crate::Config::trusted_proxies) and in log lines. A header without a client
+    /// (UNKNOWN, LOCAL) leaves the address of the socket. A connection without a header, or whose header has not
+    /// come within [`head_timeout`](crate::Config::head_timeout), is reset and reaches no callback. A header has
+    /// at most 4096 bytes; extensions in it are skipped.
+    ///
+    /// Any peer can write a header, so no one but the proxy may reach the listener.
+    ///
+    /// ```
+    /// use waterwheel::{ListenOptions, Peer, Reactor, Sim};
+    ///
+    /// let mut sim = Sim::new((), |reactor: &mut Reactor<()>| {
+    ///     let options = ListenOptions::new("0.0.0.0:80").proxy_protocol(true);
+    ///     reactor.stream(options, |stream| stream.on_open(|stream| {
+    ///         let address = stream.peer().inet().map(|address| address.to_string());
+    ///         stream.send(address.unwrap_or_default())
+    ///     }))
+    /// });
+    /// let client = sim.connect();
+    /// client.write("PROXY TCP4 203.0.113.7 192.0.2.1 4711 80\r\n");
+    /// sim.settle();
+    /// assert_eq!(client.read_text(), "203.0.113.7:4711");
+    /// ```
+    ///
+    /// Source: The PROXY protocol, versions 1 and 2 (HAProxy).
+    #[must_use]
+    pub fn proxy_protocol(mut self, required: bool) -> ListenOptions<'a> {
+        self.has_proxy_protocol = required;
+        self
+    }
+
+    pub(crate) fn has_proxy_protocol(&self) -> bool {
+        self.has_proxy_protocol
     }
 
     /// The address, as it was given.

@@ -76,6 +76,7 @@ pub(crate) struct Listener {
     has_paused_for_memory: bool,
     accepting: Accepting,
     accepts_while_draining: bool,
+    has_proxy_protocol: bool,
 }
 
 impl Listener {
@@ -96,6 +97,7 @@ impl Listener {
             has_paused_for_memory: false,
             accepting: Accepting::Ready,
             accepts_while_draining: false,
+            has_proxy_protocol: false,
         }
     }
 
@@ -105,6 +107,24 @@ impl Listener {
 
     pub(crate) fn set_accepts_while_draining(&mut self) {
         self.accepts_while_draining = true;
+    }
+
+    /// Whether its connections begin with a header of the PROXY protocol.
+    pub(crate) fn has_proxy_protocol(&self) -> bool {
+        self.has_proxy_protocol
+    }
+
+    pub(crate) fn set_proxy_protocol(&mut self, required: bool) {
+        self.has_proxy_protocol = required;
+    }
+
+    /// Whether all of its clients are on this machine, and none of them is a proxy that names another.
+    pub(crate) fn is_local(&self) -> bool {
+        !self.has_proxy_protocol
+            && match &self.address {
+                Address::Inet(address) => address.ip().is_loopback(),
+                Address::Unix(_) => true,
+            }
     }
 
     pub(crate) fn address(&self) -> &Address {

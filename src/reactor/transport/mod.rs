@@ -78,6 +78,15 @@ impl Peer {
             Peer::Unix | Peer::Memory | Peer::Unknown => None,
         }
     }
+
+    /// Whether it is on this machine, as far as its address says.
+    pub(crate) fn is_local(&self) -> bool {
+        match self {
+            Peer::Inet(address) => address.ip().to_canonical().is_loopback(),
+            Peer::Unix | Peer::Memory => true,
+            Peer::Unknown => false,
+        }
+    }
 }
 
 impl std::fmt::Display for Peer {
