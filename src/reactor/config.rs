@@ -12,6 +12,9 @@ use crate::pubsub;
 /// The smallest read buffer, in bytes.
 const READ_BUFFER_BYTES_MIN: usize = 64 * 1024;
 
+/// The highest limit of messages a second: time is counted in steps of 256 ns.
+const MESSAGES_PER_SECOND_MAX: u32 = 1_000_000;
+
 /// The least memory for all connections together, in bytes.
 const MEMORY_BYTES_MIN: usize = 64 * 1024;
 
@@ -60,6 +63,12 @@ pub struct ConnectionOptions {
     /// WebSocket frame and message limits, in bytes, and the number of fragments. 1 MiB each and no limit of
     /// fragments by default.
     pub websocket: websocket::Limits,
+    /// The most messages that a WebSocket peer may send in a second, and as many at once after a second of
+    /// rest. Above it reading pauses until the next message is allowed, up to 67 ms longer; more pings and
+    /// pongs than this in a second close the connection with 1008. Messages are then delivered without the
+    /// fast path. HTTP requests and raw streams are not counted. `None`, no limit, by default; from 1 to
+    /// 1,000,000.
+    pub messages_per_second_max: Option<u32>,
     /// Time without a whole frame from a WebSocket peer after which it gets a ping; for some
     /// connections up to a quarter less, so that clients that came together are not pinged together. Each
     /// 16 KiB of a message that is coming add a second. 25 seconds by default; `None` for no pings; not zero.
@@ -101,6 +110,7 @@ impl Default for ConnectionOptions {
             queue_low_bytes: 256 * 1024,
             overflow: Overflow::Close,
             websocket: websocket::Limits::default(),
+            messages_per_second_max: None,
             ping_interval: Some(Duration::from_secs(25)),
             pong_timeout: Duration::from_secs(20),
             heartbeat_interval: Some(Duration::from_secs(15)),
@@ -303,6 +313,16 @@ impl ConnectionOptions {
         if let Some(fragments) = self.websocket.fragments_max {
             at_least("websocket.fragments_max", fragments as usize, 1)?;
         }
+        if let Some(messages) = self.messages_per_second_max {
+            at_least("messages_per_second_max", messages as usize, 1)?;
+            if MESSAGES_PER_SECOND_MAX < messages {
+                return Err(ConfigError {
+                    field: "messages_per_second_max",
+                    value: messages.to_string(),
+                    expected: format!("at most {MESSAGES_PER_SECOND_MAX}"),
+                });
+            }
+        }
         let intervals = [
             ("ping_interval", self.ping_interval),
             ("heartbeat_interval", self.heartbeat_interval),
@@ -503,6 +523,14 @@ mod tests {
             (
                 |config| config.options.websocket.fragments_max = Some(0),
                 "websocket.fragments_max is 0: expected at least 1",
+            ),
+            (
+                |config| config.options.messages_per_second_max = Some(0),
+                "messages_per_second_max is 0: expected at least 1",
+            ),
+            (
+                |config| config.options.messages_per_second_max = Some(2_000_000),
+                "messages_per_second_max is 2000000: expected at most 1000000",
             ),
             (
                 |config| config.options.ping_interval = Some(Duration::ZERO),

@@ -143,6 +143,22 @@ impl<S: 'static> Reactor<S> {
         self.table.may_read(id)
     }
 
+    /// Counts a message of a peer whose messages are limited. Reading may pause after it.
+    pub(crate) fn count_message(&mut self, id: ConnId) {
+        self.table.count_message(id);
+    }
+
+    /// Counts a control frame of such a peer. Fails the connection when there are too many, and returns whether
+    /// it did.
+    pub(crate) fn has_too_many_controls(&mut self, id: ConnId) -> bool {
+        let Some(max) = self.table.count_control(id) else {
+            return false;
+        };
+        let error = crate::protocol::websocket::Error::TooManyControlFrames { max };
+        self.fail(id, CloseCause::Protocol(error));
+        true
+    }
+
     /// Whether the beginning of a head or a frame has come whose rest has not.
     pub(crate) fn has_unconsumed(&self, id: ConnId) -> bool {
         self.table

@@ -31,6 +31,9 @@ pub struct Stats {
     /// Connections that ended because all together held more than
     /// [`memory_bytes_max`](crate::Config::memory_bytes_max).
     pub memory_ends: u64,
+    /// How often reading paused because a peer had sent more messages than
+    /// [`messages_per_second_max`](crate::ConnectionOptions::messages_per_second_max).
+    pub rate_pauses: u64,
     /// How often accepting paused because memory was short.
     pub memory_pauses: u64,
     /// Panics caught in callbacks, and in `Drop` of values that they captured.

@@ -57,6 +57,7 @@ impl<S: 'static> Running<S> {
         let has_asked = self.poll_sources(wait)?;
         let woke = self.reactor.read_clock();
         self.reactor.budget.note_wake(woke);
+        self.reactor.table.resume_by_rate(woke);
         // A process that is stopped in the poll wakes late, and the poll has asked before.
         let asked_until = wait.map_or(u64::MAX, |wait| {
             before_poll.saturating_add(nanos(wait.saturating_add(POLL_STEP)))

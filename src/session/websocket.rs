@@ -72,6 +72,8 @@ pub struct WebSocketCallbacks<S> {
     ping_interval_nanos: Option<u64>,
     /// The longest message of the fast path, computed once from `options.websocket`.
     short_bytes_max: usize,
+    /// Whether `options` limits the messages of a second.
+    is_limited: bool,
     /// The closures that the setup has given so far.
     closures: Closures<S>,
     /// The object that is called: the user's own, or the closures, which `seal` moves here. One field for both
@@ -86,6 +88,7 @@ impl<S: 'static> WebSocketCallbacks<S> {
             options,
             ping_interval_nanos: None,
             short_bytes_max: 0,
+            is_limited: false,
             closures: Closures::default(),
             handler: Box::new(Closures::default()),
             has_own_handler: false,
@@ -223,6 +226,7 @@ impl<S: 'static> WebSocketCallbacks<S> {
         if !self.has_own_handler {
             self.handler = Box::new(std::mem::take(&mut self.closures));
         }
+        self.is_limited = self.options.messages_per_second_max.is_some();
         self.short_bytes_max = self.options.websocket.short_bytes_max();
         self.ping_interval_nanos = self.options.ping_interval.map(deadline_nanos);
     }
@@ -413,8 +417,16 @@ impl<S: 'static> WebSocketCallbacks<S> {
                         cx.reactor.spare_mut().give(bytes);
                     }
                 }
-                Event::Ping(payload) => self.receive_ping(cx, id, life, payload),
+                Event::Ping(payload) => {
+                    if self.is_limited && cx.reactor.has_too_many_controls(id) {
+                        return length;
+                    }
+                    self.receive_ping(cx, id, life, payload);
+                }
                 Event::Pong(payload) => {
+                    if self.is_limited && cx.reactor.has_too_many_controls(id) {
+                        return length;
+                    }
                     self.handler_mut().on_pong(
                         &mut Ws {
                             state: cx.state,
@@ -453,6 +465,9 @@ impl<S: 'static> WebSocketCallbacks<S> {
         message: Message<'_>,
     ) {
         cx.reactor.stats_mut().messages += 1;
+        if self.is_limited {
+            cx.reactor.count_message(id);
+        }
         // After our close the application has ended its part, so a message of the peer that crossed the close
         // on its way is counted and dropped. Source: RFC 6455, section 5.5.1.
         if life == Life::Open {

@@ -56,6 +56,12 @@ pub enum Error {
         /// The limit, in bytes.
         max: usize,
     },
+    /// More pings and pongs in a second than
+    /// [`messages_per_second_max`](crate::ConnectionOptions::messages_per_second_max).
+    TooManyControlFrames {
+        /// The limit, in a second.
+        max: u32,
+    },
     /// A message of more frames than [`Limits::fragments_max`](super::Limits::fragments_max).
     TooManyFragments {
         /// The limit.
@@ -84,7 +90,9 @@ impl Error {
             Error::InvalidUtf8 => CloseCode::Invalid,
             Error::FrameTooLong { .. } | Error::MessageTooLong { .. } => CloseCode::Size,
             // The message is not too big: 1009 would have a client try again with a shorter one.
-            Error::TooManyFragments { .. } => CloseCode::Policy,
+            Error::TooManyFragments { .. } | Error::TooManyControlFrames { .. } => {
+                CloseCode::Policy
+            }
         };
         code.into()
     }
@@ -115,6 +123,9 @@ impl fmt::Display for Error {
             }
             Error::MessageTooLong { bytes, max } => {
                 write!(f, "message of {bytes} bytes, at most {max} are allowed")
+            }
+            Error::TooManyControlFrames { max } => {
+                write!(f, "more than {max} pings and pongs in a second")
             }
             Error::TooManyFragments { max } => {
                 write!(f, "message of more than {max} fragments")

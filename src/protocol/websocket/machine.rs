@@ -291,6 +291,12 @@ impl Machine {
             .map_or(0, |partial| partial.content.len())
     }
 
+    /// The bytes of the frame that is coming which have not arrived; 0 between frames.
+    pub(crate) fn expected_bytes(&self) -> usize {
+        let frame = self.partial.as_ref().and_then(|it| it.frame.as_ref());
+        frame.map_or(0, |frame| frame.rest_bytes)
+    }
+
     /// Heap bytes held for an incomplete message; 0 between messages.
     pub fn buffered_bytes(&self) -> usize {
         self.partial

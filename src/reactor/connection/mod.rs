@@ -45,7 +45,7 @@
 //!           rooms                      the data that all connections share
 //!             outbox  deadline         queues, cork and lists of the flush; when to look again
 //!               queue  palette           linked lists; publications that members have in common
-//!               reading  fast_path       why reading stopped; the way of one echo
+//!               reading  rate  fast_path why reading stopped; messages a second; the way of one echo
 //! ```
 //!
 //! Each file imports only from lines below its own. The functions of `read`, `send` and `end` take
@@ -57,6 +57,7 @@ mod fast_path;
 mod outbox;
 mod palette;
 pub(crate) mod queue;
+pub(crate) mod rate;
 pub(crate) mod read;
 pub(crate) mod reading;
 mod rooms;
@@ -73,6 +74,7 @@ use super::protocol::Protocol;
 use super::transport::Transport;
 use deadline::Waits;
 use outbox::{Output, Parts};
+use rate::Rate;
 use reading::{Pause, Reading};
 use rooms::Rooms;
 
@@ -108,6 +110,7 @@ pub struct Connection {
     protocol: Protocol,
     output: Output,
     reading: Reading,
+    rate: Rate,
     waits: Waits,
     /// The cause of its end. Set at the first step of closing, and taken for `on_close`.
     close: Option<Box<Close>>,
@@ -150,6 +153,7 @@ impl Connection {
             protocol,
             output: Output::new(),
             reading: Reading::default(),
+            rate: Rate::default(),
             waits: Waits::default(),
             close: None,
             handler,

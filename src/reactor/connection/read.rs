@@ -4,14 +4,19 @@
 //! the handler and gives back those that the handler did not consume.
 
 use std::io;
+use std::time::Duration;
 
 use crate::protocol::websocket::Role;
 use crate::reactor::close::CloseCause;
 use crate::reactor::protocol::Protocol;
+use crate::reactor::time::coarse::CoarseTime;
 
 use super::reading::Pause;
 use super::rooms::Rooms;
 use super::{Connection, Life, end};
+
+/// The most that is read at once from a peer whose messages are counted, unless a longer frame is coming.
+const LIMITED_READ_BYTES: usize = 16 * 1024;
 
 /// The result of a read by the fast path.
 pub(super) enum FastRead {
@@ -113,8 +118,8 @@ pub(super) fn read(
     }
     let (buffer, kept) = connection.reading.take_unconsumed(input);
     let mut came = 0;
-    if connection.reading.is_readable() && kept < input.len() {
-        let until = input.len().min(kept + connection.protocol.read_bytes_max());
+    let until = read_until(rooms, connection, kept, input.len());
+    if connection.reading.is_readable() && kept < until {
         let result = first
             .take()
             .unwrap_or_else(|| read_uninterrupted(connection, &mut input[kept..until]));
@@ -154,6 +159,44 @@ pub(super) fn read(
         at_end: connection.reading.is_at_end(),
         buffer,
     })
+}
+
+/// The place in the input buffer up to which the next read may fill it, behind the kept bytes.
+fn read_until(rooms: &Rooms, connection: &Connection, kept: usize, length: usize) -> usize {
+    let most = match &connection.protocol {
+        // The surplus of a limited peer is better left in the kernel: each pause would copy it twice,
+        // and a thousand peers would hold a read buffer each.
+        Protocol::WebSocket(machine) if rooms.rate_limit(connection.options).is_some() => {
+            LIMITED_READ_BYTES.max(machine.expected_bytes())
+        }
+        protocol => kept + protocol.read_bytes_max(),
+    };
+    length.min(most)
+}
+
+/// Counts a message of a WebSocket. When the next one is not allowed yet, reading pauses until it is.
+pub(super) fn count_message(rooms: &mut Rooms, connection: &mut Connection) {
+    let limit = rooms.rate_limit(connection.options);
+    let Some(allowed_at) = connection.rate.count_message(limit, rooms.now) else {
+        return;
+    };
+    if connection.reading.is_paused(Pause::Rate) {
+        return;
+    }
+    rooms.outbox.leave_fast_path(connection.id);
+    connection.reading.pause(Pause::Rate);
+    rooms.stats.rate_pauses += 1;
+    let due = CoarseTime::after_nanos(allowed_at, 0);
+    rooms.rate_pauses.file(due, connection.id);
+    let now = Duration::from_nanos(rooms.now);
+    if let Some(suppressed) = rooms.rate_lines.allow_line(now) {
+        log::info!(
+            "conn {} {}: slowed down: it sends more than {} messages a second{suppressed}",
+            connection.id,
+            connection.transport.peer(),
+            limit.per_second(),
+        );
+    }
 }
 
 /// Notices a client that goes while the application owes an HTTP answer, so that the application can give

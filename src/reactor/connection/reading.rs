@@ -21,6 +21,8 @@ pub(crate) enum Pause {
     /// The connection has used its time in this turn. Lifted when its event ends; the next turn
     /// reads it again.
     Turn = 1 << 3,
+    /// The peer has sent as many messages as it may in a second. Lifted when the next one is allowed.
+    Rate = 1 << 4,
 }
 
 /// The socket may have bytes for us.

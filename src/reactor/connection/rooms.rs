@@ -5,29 +5,39 @@ use mio::{Registry, Token};
 
 use crate::reactor::config::{ConnectionOptions, Overflow};
 use crate::reactor::id::ConnId;
+use crate::reactor::log_limit::LogLimit;
 use crate::reactor::memory::Memory;
 use crate::reactor::stats::Stats;
 use crate::reactor::time::clock::WallClock;
+use crate::reactor::time::coarse::Buckets;
 use crate::reactor::transport::Transport;
 
 use super::deadline::Deadlines;
 use super::outbox::{FAST_CORK_BYTES_MAX, Outbox};
+use super::rate::RateLimit;
 
 /// One set of options, and the answers that are computed from it once instead of at each event.
 pub(super) struct OptionSet {
     pub(super) options: ConnectionOptions,
-    /// Whether short replies may be corked without a comparison to the watermarks.
+    /// Whether short replies may be corked without a comparison to the watermarks, and messages delivered
+    /// without counting them.
     pub(super) has_fast_path: bool,
     /// Whether the overflow policy may drop single messages. The cork then remembers their ends.
     pub(super) drops_messages: bool,
+    /// How many messages a second a peer may send.
+    pub(super) rate_limit: RateLimit,
 }
 
 impl OptionSet {
     pub(super) fn new(options: ConnectionOptions) -> OptionSet {
         let drops_messages = options.overflow != Overflow::Close;
+        let rate_limit = RateLimit::new(&options);
         OptionSet {
-            has_fast_path: !drops_messages && FAST_CORK_BYTES_MAX <= options.queue_high_bytes,
+            has_fast_path: !drops_messages
+                && !rate_limit.is_some()
+                && FAST_CORK_BYTES_MAX <= options.queue_high_bytes,
             drops_messages,
+            rate_limit,
             options,
         }
     }
@@ -41,6 +51,11 @@ pub(super) struct Rooms {
     /// Indexes of the sources that are read, or that accept, in the next turn without a report of the
     /// poll: an edge is reported once, and these have not used up theirs.
     pub(super) read_again: Vec<u32>,
+    /// Connections that are paused because they have sent too many messages, by the moment at which they are
+    /// read again.
+    pub(super) rate_pauses: Buckets,
+    /// Log lines about these.
+    pub(super) rate_lines: LogLimit,
     /// Connections that have ended and whose `on_close` is to be called.
     pub(super) ended: Vec<ConnId>,
     /// The options of all connections; each holds an index.
@@ -59,6 +74,11 @@ impl Rooms {
     #[inline]
     pub(super) fn options(&self, index: u16) -> &ConnectionOptions {
         &self.option_sets[usize::from(index)].options
+    }
+
+    #[inline]
+    pub(super) fn rate_limit(&self, index: u16) -> RateLimit {
+        self.option_sets[usize::from(index)].rate_limit
     }
 
     /// Whether more memory is held than the limit allows.

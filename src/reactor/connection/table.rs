@@ -21,11 +21,12 @@ use crate::reactor::burst::{give_back, give_back_queue};
 use crate::reactor::close::{Close, CloseCause, Deadline, Sent};
 use crate::reactor::config::{Config, ConnectionOptions};
 use crate::reactor::id::{ConnId, ListenerId};
+use crate::reactor::log_limit::LogLimit;
 use crate::reactor::memory::{DEBT_BYTES_MIN, Memory};
 use crate::reactor::protocol::Protocol;
 use crate::reactor::stats::Stats;
 use crate::reactor::time::clock::{Clock, WallClock, system_unix_time};
-use crate::reactor::time::coarse::CoarseTime;
+use crate::reactor::time::coarse::{Buckets, CoarseTime};
 use crate::reactor::transport::connect::Attempt;
 use crate::reactor::transport::listener::{Accepting, Listener};
 use crate::reactor::transport::memory::Readiness;
@@ -139,6 +140,8 @@ impl Table {
                 outbox: Outbox::new(),
                 deadlines: deadline::Deadlines::default(),
                 read_again: Vec::new(),
+                rate_pauses: Buckets::default(),
+                rate_lines: LogLimit::default(),
                 ended: Vec::new(),
                 option_sets: vec![OptionSet::new(config.options.clone())],
                 stats: Stats::default(),
@@ -684,6 +687,31 @@ impl Table {
         }
     }
 
+    /// Counts a message of an open connection. When the next one is not allowed yet, reading pauses.
+    pub(crate) fn count_message(&mut self, id: ConnId) {
+        if let Some((connection, rooms)) = self.split_open(id) {
+            read::count_message(rooms, connection);
+        }
+    }
+
+    /// Counts a control frame of an open connection. Returns the limit when there are more than it allows.
+    pub(crate) fn count_control(&mut self, id: ConnId) -> Option<u32> {
+        let (connection, rooms) = self.split_open(id)?;
+        let limit = rooms.rate_limit(connection.options);
+        let is_allowed = connection.rate.count_control(limit, rooms.now);
+        (!is_allowed).then(|| limit.per_second())
+    }
+
+    /// Lists the connections that may send the next message at `now`.
+    #[inline]
+    pub(crate) fn resume_by_rate(&mut self, now: u64) {
+        while let Some((_, ids)) = self.rooms.rate_pauses.pop_due(now) {
+            for id in ids {
+                self.resume(id, Pause::Rate);
+            }
+        }
+    }
+
     /// The sources that are read, or that accept, in this turn.
     pub(crate) fn take_read_again(&mut self) -> Vec<u32> {
         std::mem::take(&mut self.rooms.read_again)
@@ -1064,12 +1092,14 @@ impl Table {
         self.connection(id)?.waits.waits_for()
     }
 
-    /// When the earliest deadline is looked at, or memory is to be given back, in nanoseconds; `u64::MAX`
+    /// When the earliest deadline is looked at, a peer that has sent too much is read again, or memory is to be given back, in nanoseconds; `u64::MAX`
     /// without any.
     #[inline]
     pub(crate) fn next_deadline(&self) -> u64 {
         let next_due = self.rooms.deadlines.next_due();
-        next_due.min(self.gives_back_at)
+        next_due
+            .min(self.rooms.rate_pauses.next_due())
+            .min(self.gives_back_at)
     }
 
     /// The earliest bucket of connections to look at, if its time has come at `moment`.
