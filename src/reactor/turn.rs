@@ -927,6 +927,22 @@ mod memory_tests {
         assert!(kept < 10_000, "room for {kept} closures");
     }
 
+    // Their queues take no nodes for it, so that the number of nodes does not show the burst.
+    #[test]
+    fn a_publication_to_many_members_gives_its_memory_back() {
+        let mut sim = Sim::new((), |reactor: &mut Reactor<()>| {
+            reactor.websocket("0.0.0.0:80", |ws| ws.on_open(|ws, _| ws.subscribe("news")))
+        });
+        let members: Vec<_> = (0..5_000).map(|_| sim.websocket("/")).collect();
+        sim.reactor().publish("news", "x");
+        assert!(members.len() <= sim.reactor().table.dirty_capacity());
+        sim.settle();
+        sim.advance(Duration::from_secs(2));
+        assert!(members.iter().all(|member| member.received() == ["x"]));
+        let kept = sim.reactor().table.dirty_capacity();
+        assert!(kept < 1_000, "room for {kept} connections");
+    }
+
     // A client that comes and goes would otherwise leave its deadline behind for a week.
     #[test]
     fn deadlines_of_connections_that_have_gone_are_not_kept() {

@@ -242,6 +242,8 @@ pub(super) struct Outbox {
     cork: Cork,
     fast_path: FastPath,
     dirty: Vec<ConnId>,
+    /// Whether a flush since the last [`take_burst`](Self::take_burst) had many connections.
+    had_long_flush: bool,
     below_low_mark: Vec<ConnId>,
     /// Short messages of one queue, copied side by side for one write.
     joined: Vec<u8>,
@@ -261,6 +263,7 @@ impl Outbox {
             },
             fast_path: FastPath::default(),
             dirty: Vec::new(),
+            had_long_flush: false,
             below_low_mark: Vec::new(),
             joined: Vec::new(),
         }
@@ -861,6 +864,7 @@ impl Outbox {
     /// The connections to flush. The list is given back with
     /// [`return_dirty`](Self::return_dirty), so that its memory is used again.
     pub(super) fn take_dirty(&mut self) -> Vec<ConnId> {
+        self.had_long_flush |= BURST < self.dirty.len();
         std::mem::take(&mut self.dirty)
     }
 
@@ -905,7 +909,13 @@ impl Outbox {
     /// Whether there was a burst of messages since this was last asked.
     #[inline]
     pub(super) fn take_burst(&mut self) -> bool {
-        BURST < self.nodes.take_most()
+        let had_long_flush = std::mem::take(&mut self.had_long_flush);
+        BURST < self.nodes.take_most() || had_long_flush
+    }
+
+    #[cfg(test)]
+    pub(super) fn dirty_capacity(&self) -> usize {
+        self.dirty.capacity()
     }
 
     pub(super) fn give_back_memory(&mut self) {

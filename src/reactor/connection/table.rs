@@ -299,6 +299,12 @@ impl Table {
         }
     }
 
+    /// How many connections the list of those to flush has room for.
+    #[cfg(test)]
+    pub(crate) fn dirty_capacity(&self) -> usize {
+        self.rooms.outbox.dirty_capacity()
+    }
+
     /// How many deadlines are filed, those of connections that have gone included.
     #[cfg(test)]
     pub(crate) fn filed_count(&self) -> usize {
