@@ -12,7 +12,7 @@ use crate::protocol::websocket::Role;
 use crate::reactor::SetupResult;
 use crate::reactor::close::{Close, CloseCause, Deadline};
 use crate::reactor::connection::Connection;
-use crate::reactor::connection::table::FastMessages;
+use crate::reactor::connection::ready::FastMessages;
 use crate::reactor::id::ConnId;
 use crate::reactor::protocol::{Protocol, Upgrade};
 use crate::reactor::reactor::Reactor;

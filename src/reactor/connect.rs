@@ -18,7 +18,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::close::{CloseCause, Deadline};
-use super::connection::table::deadline_nanos;
+use super::connection::Connection;
+use super::connection::deadline::deadline_nanos;
 use super::id::ConnId;
 use super::protocol::Protocol;
 use super::reactor::{Cx, Handler, Reactor};
@@ -125,7 +126,8 @@ impl<S: 'static> Reactor<S> {
     /// Whether a connection still waits for a transport. One that was closed while it connects
     /// does, if messages were sent before.
     fn wants_transport(&self, id: ConnId) -> bool {
-        self.table.wants_transport(id)
+        let connection = self.table.connection(id);
+        connection.is_some_and(Connection::wants_transport)
     }
 
     /// Tries addresses until an attempt is under way. An address whose `connect` fails at once,
@@ -268,7 +270,10 @@ impl<S: 'static> Reactor<S> {
     /// Has a name looked up for a connection. With the result its addresses are tried, or it ends.
     fn look_up(&mut self, lookup: Lookup) {
         let Reactor { lookups, table, .. } = self;
-        lookups.push(lookup, |id| table.wants_transport(id));
+        lookups.push(lookup, |id| {
+            let connection = table.connection(id);
+            connection.is_some_and(Connection::wants_transport)
+        });
         self.start_lookups();
     }
 
@@ -279,7 +284,7 @@ impl<S: 'static> Reactor<S> {
             };
             let id = lookup.id;
             // It may have ended while it waited, by its connect timeout for instance.
-            if !self.table.wants_transport(id) {
+            if !self.wants_transport(id) {
                 continue;
             }
             match self.start_lookup(lookup) {

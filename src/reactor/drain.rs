@@ -106,7 +106,7 @@ impl<S: 'static> Reactor<S> {
     }
 
     fn say_goodbye(&mut self, id: ConnId) {
-        let Some(protocol) = self.table.protocol_mut(id) else {
+        let Some(protocol) = self.protocol_mut(id) else {
             return;
         };
         match protocol.drain() {

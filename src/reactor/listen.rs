@@ -120,7 +120,7 @@ impl<S: 'static> Reactor<S> {
         }
         let Some(backoff) = backoff else {
             listener.set_accepting(Accepting::Full);
-            return self.table.accept_when_room(index);
+            return self.table.ready_list_mut().accept_when_room(index);
         };
         listener.set_accepting(Accepting::BackingOff);
         let id = ListenerId(ConnId {

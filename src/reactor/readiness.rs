@@ -14,12 +14,14 @@ use std::io;
 use super::Running;
 use super::call::deliver;
 use super::close::{CloseCause, Deadline};
-use super::connection::read::Next;
-use super::connection::table::{Delivery, FastMessages, FastReady, Heartbeat, Ready};
+use super::connection::Connection;
+use super::connection::deadline::Heartbeat;
+use super::connection::read::{Next, Read};
+use super::connection::ready::{FastMessages, FastReady, Ready};
 use super::id::ConnId;
 use super::protocol::Protocol;
 use super::reactor::{Reactor, Received};
-use super::transport::listener;
+use super::transport::listener::{self, Accepting};
 use super::transport::memory::Readiness;
 use crate::protocol::proxy_header::{self, ProxyHeaderError};
 use crate::protocol::websocket::Role;
@@ -116,22 +118,18 @@ impl<S: 'static> Running<S> {
     /// write.
     fn read(&mut self, id: ConnId, mut first: Option<io::Result<usize>>) {
         let table = &self.reactor.table;
-        let mut pace = table.pace(id);
+        let mut pace = table.connection(id).map_or(1, Connection::pace);
         self.reactor.budget.begin(table.now(), pace);
         let mut budget_bytes = self.reactor.config.read_budget_bytes;
         while !self.reactor.is_stopped {
             let delivery = self.reactor.table.read(id, &mut self.input, &mut first);
-            let (handler, length, arrived) = match delivery {
-                Delivery::Bytes {
-                    handler,
-                    length,
-                    arrived,
-                } => (handler, length, arrived),
-                Delivery::End => {
+            let arrived = match delivery {
+                Read::Bytes(arrived) => arrived,
+                Read::End => {
                     self.deliver_end(id);
                     break;
                 }
-                Delivery::Discards => {
+                Read::Discards => {
                     let budget_bytes = self.reactor.config.read_budget_bytes;
                     self.reactor
                         .table
@@ -139,8 +137,9 @@ impl<S: 'static> Running<S> {
                     self.reactor.read_clock();
                     break;
                 }
-                Delivery::Nothing => break,
+                Read::Nothing => break,
             };
+            let (handler, length) = (arrived.handler(), arrived.length());
             let consumed = match length {
                 // Only the end of stream has come, which is delivered below.
                 0 => 0,
@@ -208,7 +207,8 @@ impl<S: 'static> Running<S> {
 
     /// Delivers the peer's end of stream, after the bytes that came before it.
     fn deliver_end(&mut self, id: ConnId) {
-        if !self.reactor.table.take_end(id) {
+        let connection = self.reactor.table.connection_mut(id);
+        if !connection.is_some_and(Connection::take_end) {
             return;
         }
         if self.is_unopened(id) {
@@ -266,7 +266,11 @@ impl<S: 'static> Running<S> {
     /// Accepts until the kernel has no more connections, but at most `accepts_per_turn`: a wave of
     /// new clients must not keep those that are connected waiting.
     fn accept(&mut self, index: u32) {
-        self.reactor.table.begin_accept(index);
+        let table = &mut self.reactor.table;
+        if let Some(listener) = table.sources_mut().listener_mut(index) {
+            // Reports of the poll reach it again.
+            listener.set_accepting(Accepting::Ready);
+        }
         let mut only_fails = false;
         for count in 0..self.reactor.config.accepts_per_turn {
             if self.reactor.is_stopped {
@@ -312,7 +316,8 @@ impl<S: 'static> Running<S> {
                     table.stats_mut().accepted += 1;
                     self.reactor.handler_keys.count_accepted(handler);
                     // A connection whose transport still shakes hands is opened when that is done.
-                    if self.reactor.table.is_ready(id) && !has_proxy_protocol {
+                    let connection = self.reactor.table.connection(id);
+                    if connection.is_some_and(Connection::is_ready) && !has_proxy_protocol {
                         self.open_accepted(id);
                     } else {
                         let timeout = self.reactor.config.head_timeout;

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::close::{Close, CloseCause, Deadline, Sent};
 use super::config::ConnectionOptions;
+use super::connection::deadline::deadline_nanos;
 use super::connection::reading::Pause;
-use super::connection::table::deadline_nanos;
 use super::connection::{Connection, Life};
 use super::id::ConnId;
 use super::outcome::{CallbackError, Outcome};
@@ -48,12 +48,12 @@ impl<S: 'static> Reactor<S> {
 
     /// The protocol of a connection that takes messages.
     pub(crate) fn protocol_mut(&mut self, id: ConnId) -> Option<&mut Protocol> {
-        self.table.protocol_mut(id)
+        self.table.open_mut(id).map(Connection::protocol_mut)
     }
 
     /// The state of a connection's HTTP exchange, while it speaks HTTP and takes messages.
     pub(crate) fn exchange(&mut self, id: ConnId) -> Option<&mut http::Exchange> {
-        match self.table.protocol_mut(id)? {
+        match self.protocol_mut(id)? {
             Protocol::Http(exchange) => Some(exchange),
             _ => None,
         }
@@ -67,12 +67,16 @@ impl<S: 'static> Reactor<S> {
 
     /// Sets the route of its handler that a connection belongs to.
     pub(crate) fn set_route(&mut self, id: ConnId, route: u16) {
-        self.table.set_route(id, route);
+        if let Some(connection) = self.table.open_mut(id) {
+            connection.set_route(route);
+        }
     }
 
     /// Notes that `on_open` is called for a connection, so that its `on_close` will be called too.
     pub(crate) fn mark_opened(&mut self, id: ConnId) {
-        self.table.mark_opened(id);
+        if let Some(connection) = self.table.open_mut(id) {
+            connection.mark_opened();
+        }
     }
 
     pub(crate) fn options_of(&self, id: ConnId) -> Option<&ConnectionOptions> {
@@ -140,7 +144,8 @@ impl<S: 'static> Reactor<S> {
     /// Whether the peer's bytes are read now. While they are not, its silence does not mean that it
     /// has gone, and a pong deadline must not end it.
     pub(crate) fn may_read(&self, id: ConnId) -> bool {
-        self.table.may_read(id)
+        let connection = self.table.connection(id);
+        connection.is_some_and(Connection::may_read)
     }
 
     /// Counts a message of a peer whose messages are limited. Reading may pause after it.
@@ -170,8 +175,9 @@ impl<S: 'static> Reactor<S> {
     /// state of its life, because the peer's close frame is parsed while ours is on its way. `None`
     /// when the connection has been removed, or is not a WebSocket.
     pub(crate) fn websocket_parser(&mut self, id: ConnId) -> Option<WebSocketParser<'_>> {
-        let (life, may_read, protocol) = self.table.parser_of(id)?;
-        match protocol {
+        let connection = self.table.connection_mut(id)?;
+        let (life, may_read) = (connection.life(), connection.may_read());
+        match connection.protocol_mut() {
             Protocol::WebSocket(machine) => Some(WebSocketParser {
                 life,
                 may_read,
@@ -257,17 +263,21 @@ impl<S: 'static> Reactor<S> {
 
     /// Clears the deadline of an open connection.
     pub(crate) fn clear_deadline(&mut self, id: ConnId) {
-        self.table.clear_deadline(id);
+        if let Some(connection) = self.table.connection_mut(id) {
+            connection.clear_deadline();
+        }
     }
 
     /// Puts off the deadline of an open connection by whole seconds.
     pub(crate) fn extend_deadline(&mut self, id: ConnId, seconds: u32) {
-        self.table.extend_deadline(id, seconds);
+        if let Some(connection) = self.table.connection_mut(id) {
+            connection.extend_deadline(seconds);
+        }
     }
 
     /// The deadline that is set for a connection, apart from the write deadline.
     pub(crate) fn waits_for(&self, id: ConnId) -> Option<Deadline> {
-        self.table.waits_for(id)
+        self.table.connection(id)?.waits_for()
     }
 
     // ── the loop ─────────────────────────────────────────────────────────────────────────────

@@ -33,6 +33,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use super::close::Sent;
+use super::connection::Connection;
 use super::connection::table::Table;
 use super::id::ConnId;
 use super::outcome::{Outcome, Sealed};
@@ -116,8 +117,8 @@ impl<S: 'static> Reactor<S> {
         // From one on: zero is the mark of a connection that got no publication yet.
         self.publication_mark += 1;
         let mark = self.publication_mark;
-        if let Some(except) = except {
-            self.table.leave_out(except, mark);
+        if let Some(connection) = except.and_then(|id| self.table.connection_mut(id)) {
+            connection.leave_out(mark);
         }
         let Reactor {
             table,
@@ -184,7 +185,8 @@ impl<S: 'static> Reactor<S> {
     ) -> Result<bool, TopicError> {
         self.budget.charge(4);
         let limits = self.config.subscription_limits();
-        let Some(subscriptions) = self.table.member_mut(id) else {
+        let connection = self.table.open_mut(id);
+        let Some(subscriptions) = connection.and_then(Connection::member_mut) else {
             return Ok(false);
         };
         self.topics
@@ -200,7 +202,8 @@ impl<S: 'static> Reactor<S> {
     pub fn subscribe_pattern(&mut self, id: ConnId, pattern: &str) -> Result<bool, TopicError> {
         self.budget.charge(4);
         let limits = self.config.subscription_limits();
-        let Some(subscriptions) = self.table.member_mut(id) else {
+        let connection = self.table.open_mut(id);
+        let Some(subscriptions) = connection.and_then(Connection::member_mut) else {
             return Ok(false);
         };
         self.topics
@@ -210,18 +213,20 @@ impl<S: 'static> Reactor<S> {
     /// Ends the membership of a connection in a topic. Returns `false` when there was none.
     pub fn unsubscribe(&mut self, id: ConnId, topic: &str) -> bool {
         self.budget.charge(4);
-        let Some(subscriptions) = self.table.subscriptions_mut(id) else {
+        let Some(connection) = self.table.connection_mut(id) else {
             return false;
         };
+        let subscriptions = connection.subscriptions_mut();
         self.topics.unsubscribe(id.to_bits(), subscriptions, topic)
     }
 
     /// Ends the membership of a connection by a pattern. Returns `false` when there was none.
     pub fn unsubscribe_pattern(&mut self, id: ConnId, pattern: &str) -> bool {
         self.budget.charge(4);
-        let Some(subscriptions) = self.table.subscriptions_mut(id) else {
+        let Some(connection) = self.table.connection_mut(id) else {
             return false;
         };
+        let subscriptions = connection.subscriptions_mut();
         self.topics
             .unsubscribe_pattern(id.to_bits(), subscriptions, pattern)
     }
@@ -301,7 +306,9 @@ impl<S: 'static> Reactor<S> {
     /// is that of its protocol: [`WireFormat::EVENT_STREAM`] for an event stream,
     /// [`WireFormat::RAW`] for others.
     pub fn set_wire_format(&mut self, id: ConnId, wire_format: WireFormat) {
-        self.table.set_wire_format(id, wire_format);
+        if let Some(connection) = self.table.open_mut(id) {
+            connection.set_wire_format(wire_format);
+        }
     }
 
     /// Numbers the publications of this reactor from a counter that it shares with other reactors,

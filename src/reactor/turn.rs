@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::burst::give_back_queue;
 use super::call::Caller;
 use super::close::{CloseCause, Deadline};
+use super::connection::Connection;
 use super::id::ConnId;
 use super::protocol::Protocol;
 use super::reactor::TimerCall;
@@ -377,16 +378,16 @@ impl<S: 'static> Running<S> {
     fn dispatch(&mut self, asked_at: Option<u64>) {
         // Taken before the reports are handled: a connection whose budget is used up while they are
         // handled goes on the list of the next turn and is not read twice in this one.
-        let again = self.reactor.table.take_read_again();
+        let again = self.reactor.table.ready_list_mut().take_again();
         // A simulation: the number of reports is asked once, because readiness that callbacks cause
         // is for the next turn, as with the kernel.
         let reports = self.reactor.net.as_ref().map_or(0, |net| net.poll());
-        let [waiting_count, _] = self.reactor.table.waiting_counts();
+        let [waiting_count, _] = self.reactor.table.ready_list().counts();
         let ready_count = waiting_count + reports + self.events.iter().count();
         self.reactor.budget.share_between(ready_count);
         let mut handled_count = 0;
         while !self.reactor.is_stopped && !self.is_dispatch_over() {
-            let Some(index) = self.reactor.table.pop_waiting() else {
+            let Some(index) = self.reactor.table.ready_list_mut().pop_deferred() else {
                 break;
             };
             self.ready_again(index);
@@ -415,7 +416,10 @@ impl<S: 'static> Running<S> {
             self.ready_again(index);
             again_count += 1;
         }
-        self.reactor.table.return_read_again(again, again_count);
+        self.reactor
+            .table
+            .ready_list_mut()
+            .return_again(again, again_count);
         let polls_left = match event_count < EVENTS {
             true => 0,
             false => self.reactor.table.sources().count() / EVENTS + 1,
@@ -424,7 +428,7 @@ impl<S: 'static> Running<S> {
             asked_at,
             polls_left,
             handled_counts: [handled_count, again_count],
-            waiting_counts: self.reactor.table.waiting_counts(),
+            waiting_counts: self.reactor.table.ready_list().counts(),
         });
     }
 
@@ -486,7 +490,9 @@ impl<S: 'static> Running<S> {
             if self.reactor.is_stopped {
                 return;
             }
-            if self.reactor.table.take_low_mark_of(id) {
+            // `None` when the connection has ended since it was listed.
+            let connection = self.reactor.table.open_mut(id);
+            if connection.is_some_and(Connection::take_below_low_mark) {
                 self.call_handler(id, "on_drain", |handler, cx| handler.below_low_mark(cx, id));
                 for call in self.reactor.on_drain.remove(&id).unwrap_or_default() {
                     self.call(Caller::OnDrain(id), call);
@@ -512,7 +518,9 @@ impl<S: 'static> Running<S> {
     /// A connection has ended: it leaves its topics, its callbacks are called, and it lingers or is
     /// removed.
     fn call_on_close(&mut self, id: ConnId) {
-        let Some((close, handler, mut subscriptions)) = self.reactor.table.take_close(id) else {
+        let connection = self.reactor.table.connection_mut(id);
+        let Some((close, handler, mut subscriptions)) = connection.and_then(Connection::take_close)
+        else {
             return;
         };
         // Before the callbacks, so that a message of `on_close` ("alice has left") counts and

@@ -30,7 +30,7 @@ use crate::reactor::SetupResult;
 use crate::reactor::close::{Close, CloseCause, Deadline};
 use crate::reactor::config::ConnectionOptions;
 use crate::reactor::connection::Connection;
-use crate::reactor::connection::table::FastMessages;
+use crate::reactor::connection::ready::FastMessages;
 use crate::reactor::id::ConnId;
 use crate::reactor::outcome::Outcome;
 use crate::reactor::protocol::Protocol;

@@ -12,7 +12,7 @@ use crate::protocol::event_stream;
 use crate::protocol::websocket::Message;
 use crate::pubsub::Event;
 use crate::reactor::close::{Deadline, Sent};
-use crate::reactor::connection::table::deadline_nanos;
+use crate::reactor::connection::deadline::deadline_nanos;
 use crate::reactor::id::ConnId;
 use crate::reactor::protocol::Protocol;
 use crate::reactor::reactor::Reactor;

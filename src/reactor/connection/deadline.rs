@@ -8,9 +8,27 @@
 //! neither has passed. The buckets, and how late a deadline may pass, are explained in
 //! `time::coarse`.
 
+use std::time::Duration;
+
 use crate::reactor::close::Deadline;
 use crate::reactor::id::ConnId;
 use crate::reactor::time::coarse::{Buckets, CoarseTime};
+
+/// The change of the heartbeat's deadline that a role wants after a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heartbeat {
+    /// The role has set the deadline itself, or keeps the one that is set.
+    Unchanged,
+    /// The next heartbeat is due after this many nanoseconds.
+    In(u64),
+    /// There is none.
+    Off,
+}
+
+/// Returns a time in nanoseconds for `Table::set_deadline`.
+pub(crate) fn deadline_nanos(after: Duration) -> u64 {
+    CoarseTime::bounded_nanos(after)
+}
 
 /// The deadlines of one connection.
 #[derive(Debug, Default)]

@@ -71,8 +71,10 @@ pub(super) fn close(
     };
     // From here on it is read even if the application has paused it: the peer's goodbye may wait in
     // the socket already, and the kernel would not report it again.
-    if !connection.may_read() && connection.reading.list() {
-        rooms.read_again.push(connection.id.index);
+    if !connection.may_read() {
+        rooms
+            .ready_list
+            .read_again(connection.id, &mut connection.reading);
     }
     move_on(rooms, connection, life, close);
     Sent::Queued
@@ -235,9 +237,9 @@ pub(super) fn linger(rooms: &mut Rooms, connection: &mut Connection) -> bool {
         set_close_deadline(rooms, connection);
     }
     // Its edge may have been used up while input was paused.
-    if connection.reading.list() {
-        rooms.read_again.push(connection.id.index);
-    }
+    rooms
+        .ready_list
+        .read_again(connection.id, &mut connection.reading);
     true
 }
 

@@ -40,7 +40,8 @@
 //! ```text
 //!  turn.rs               dispatch: the poll reports a socket as readable
 //!  readiness.rs          ready: asks the table for the fast path
-//!  connection/table.rs   ready_fast: the first look-up, and what the poll has reported
+//!  connection/table.rs   ready_fast: the first look-up
+//!  connection/ready.rs   ready_fast: what the poll has reported
 //!  connection/read.rs    read_fast: the other conditions above, one read, and the cork is lent
 //!  transport/mod.rs      read: one system call
 //!  readiness.rs          deliver_fast: the callbacks, and then the end of the event

@@ -31,27 +31,32 @@
 //! exception is the last answer of an HTTP connection: it may be large and its client slow, so the
 //! deadline of closing begins after its last byte, and until then the write deadline holds.
 //!
-//! The arrows are the functions of `end.rs`, by these names; nothing else moves a connection from one
-//! state to the next, except that `table.rs` opens and removes it.
+//! The arrows are the functions of `begin.rs` (open) and `end.rs` (all others), by these names; nothing
+//! else moves a connection from one state to the next, except that `table.rs` inserts and removes it.
 //!
 //! # The rooms
 //!
 //! ```text
 //!   table                              the way in by id
-//!     sources                          connections, listeners and attempts, by index
-//!     read  send                       readiness to bytes; admission and flush
-//!       end                            the arrows above
-//!         mod                          the data of one connection
-//!           rooms                      the data that all connections share
-//!             outbox  deadline         queues, cork and lists of the flush; when to look again
-//!               queue  palette           linked lists; publications that members have in common
-//!               reading  rate  fast_path why reading stopped; messages a second; the way of one echo
+//!     ready  debtors                   reports of the poll to next steps; ends for want of memory
+//!       begin  sources                 transport and open; everything registered, by index
+//!       read  send                     readiness to bytes; admission and flush
+//!         end                          the other arrows above
+//!           mod                        the data of one connection
+//!             rooms                    the data that all connections share
+//!               outbox  deadline       queues, cork and lists of the flush; when to look again
+//!               ready_list             what is handled without another report of the poll
+//!                 queue  palette       linked lists; publications that members have in common
+//!                 reading  rate        why reading stopped; messages a second
+//!                 fast_path            the way of one echo
 //! ```
 //!
-//! Each file imports only from lines below its own. The functions of `read`, `send` and `end` take
-//! `&mut Connection` and `&mut Rooms`, so that only `table` looks ids up.
+//! Each file imports only from lines below its own. Most functions take `&mut Connection` and
+//! `&mut Rooms`, so that only `table` looks ids up.
 
+mod begin;
 pub(crate) mod deadline;
+mod debtors;
 mod end;
 mod fast_path;
 mod outbox;
@@ -60,6 +65,8 @@ pub(crate) mod queue;
 pub(crate) mod rate;
 pub(crate) mod read;
 pub(crate) mod reading;
+pub(crate) mod ready;
+mod ready_list;
 mod rooms;
 mod send;
 mod sources;
@@ -67,10 +74,11 @@ pub(crate) mod table;
 
 use crate::pubsub::{FramedFormat, Subscriptions, WireFormat};
 
-use super::close::Close;
+use super::close::{Close, Deadline};
 use super::config::ConnectionOptions;
 use super::id::ConnId;
 use super::protocol::Protocol;
+use super::time::coarse::CoarseTime;
 use super::transport::Transport;
 use deadline::Waits;
 use outbox::{Output, Parts};
@@ -190,10 +198,30 @@ impl Connection {
         &self.transport
     }
 
+    pub(crate) fn life(&self) -> Life {
+        self.life
+    }
+
+    /// Whether it takes messages and its transport carries them.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.life == Life::Open
+    }
+
+    /// Whether it still waits for a transport. A connection that was closed while it connects does, if
+    /// messages were sent before: they are delivered first.
+    pub(crate) fn wants_transport(&self) -> bool {
+        self.transport.is_pending() && matches!(self.life, Life::Handshaking | Life::Finishing)
+    }
+
     /// Its reading half.
     #[inline]
     pub(crate) fn reading(&self) -> &Reading {
         &self.reading
+    }
+
+    /// The pace of its messages; see `budget`.
+    pub(crate) fn pace(&self) -> u8 {
+        self.reading.pace()
     }
 
     /// Whether the loop may read it, parse and deliver now. Once it is closing, only the budget of the
@@ -229,6 +257,11 @@ impl Connection {
         self.is_opened
     }
 
+    /// The deadline that is set, apart from the write deadline.
+    pub(crate) fn waits_for(&self) -> Option<Deadline> {
+        self.waits.waits_for()
+    }
+
     /// How a publication to this connection is encoded and framed now; `None` while its protocol
     /// takes no publications.
     #[inline]
@@ -244,6 +277,90 @@ impl Connection {
     fn options<'r>(&self, rooms: &'r Rooms) -> &'r ConnectionOptions {
         rooms.options(self.options)
     }
+
+    // ── changes that need no other room ──────────────────────────────────────────────────────
+
+    #[inline]
+    pub(crate) fn protocol_mut(&mut self) -> &mut Protocol {
+        &mut self.protocol
+    }
+
+    /// Sets the route of its handler that it belongs to.
+    pub(crate) fn set_route(&mut self, route: u16) {
+        self.route = route;
+    }
+
+    /// Notes that `on_open` is called for it, so that its `on_close` will be called too.
+    pub(crate) fn mark_opened(&mut self) {
+        self.is_opened = true;
+    }
+
+    /// Sets how publications to it are encoded from now on.
+    pub(crate) fn set_wire_format(&mut self, wire_format: WireFormat) {
+        self.wire_format = Some(wire_format);
+    }
+
+    /// Its subscriptions, while its protocol may be a member of topics.
+    pub(crate) fn member_mut(&mut self) -> Option<&mut Subscriptions> {
+        let may_subscribe = self.protocol.may_subscribe();
+        may_subscribe.then_some(&mut self.subscriptions)
+    }
+
+    pub(crate) fn subscriptions_mut(&mut self) -> &mut Subscriptions {
+        &mut self.subscriptions
+    }
+
+    /// Leaves it out of the publication of this mark, as if it had the publication already.
+    pub(crate) fn leave_out(&mut self, mark: u64) {
+        self.last_publication = mark;
+    }
+
+    /// Whether the end of stream is to be delivered to the handler. Returns `true` once.
+    pub(crate) fn take_end(&mut self) -> bool {
+        self.reading.take_end()
+    }
+
+    /// Whether `on_drain` is due for it. Returns `true` once.
+    pub(crate) fn take_below_low_mark(&mut self) -> bool {
+        self.output.take_below_low_mark()
+    }
+
+    /// Takes out what the call of `on_close` needs: the cause, the handler and the subscriptions.
+    /// Returns `None` the second time.
+    pub(crate) fn take_close(&mut self) -> Option<(Box<Close>, u32, Subscriptions)> {
+        let close = self.close.take()?;
+        let subscriptions = std::mem::take(&mut self.subscriptions);
+        Some((close, self.handler, subscriptions))
+    }
+
+    // ── deadlines ────────────────────────────────────────────────────────────────────────────
+
+    /// Sets the deadline of an open connection in place of the one that it had. Does nothing from
+    /// the first step of closing on, because then one absolute deadline holds.
+    #[inline]
+    fn set_deadline(&mut self, rooms: &mut Rooms, deadline: Deadline, after_nanos: u64) {
+        if self.life.takes_messages() {
+            let due = CoarseTime::after_nanos(rooms.now, after_nanos);
+            rooms.deadlines.set(self.id, &mut self.waits, deadline, due);
+        }
+    }
+
+    /// Clears the deadline of an open connection.
+    #[inline]
+    pub(crate) fn clear_deadline(&mut self) {
+        if self.life.takes_messages() {
+            self.waits.clear();
+        }
+    }
+
+    /// Puts off the deadline of an open connection by whole seconds.
+    pub(crate) fn extend_deadline(&mut self, seconds: u32) {
+        if self.life.takes_messages() {
+            self.waits.extend(seconds);
+        }
+    }
+
+    // ── other rooms ──────────────────────────────────────────────────────────────────────────
 
     /// Borrows the fields that the outbox works on, apart from the rest.
     #[inline]

@@ -30,7 +30,7 @@ pub(super) enum FastRead {
 }
 
 /// The result of a read by the general way.
-pub(super) enum Read {
+pub(crate) enum Read {
     /// There is no input to deliver.
     Nothing,
     /// The connection has sent its last bytes: its input is to be discarded.
@@ -43,6 +43,8 @@ pub(super) enum Read {
 
 /// Bytes in the input buffer.
 pub(crate) struct Arrived {
+    /// The handler that they are for.
+    pub(super) handler: u32,
     /// How many there are, those kept from earlier reads included.
     pub(super) length: usize,
     /// How many of them this read has brought.
@@ -53,6 +55,16 @@ pub(crate) struct Arrived {
     /// that comes in pieces would otherwise allocate for each piece.
     #[expect(clippy::box_collection, reason = "as in `Reading`")]
     pub(super) buffer: Option<Box<Vec<u8>>>,
+}
+
+impl Arrived {
+    pub(crate) fn handler(&self) -> u32 {
+        self.handler
+    }
+
+    pub(crate) fn length(&self) -> usize {
+        self.length
+    }
 }
 
 /// The loop's next step after a delivery.
@@ -154,6 +166,7 @@ pub(super) fn read(
     }
     rooms.stats.received_bytes += came as u64;
     Read::Bytes(Arrived {
+        handler: connection.handler,
         length: kept + came,
         came,
         at_end: connection.reading.is_at_end(),
@@ -331,8 +344,8 @@ pub(super) fn discard(
 }
 
 /// Lists the connection for the next turn, which reads it and delivers its kept bytes.
-pub(super) fn read_again(rooms: &mut Rooms, connection: &mut Connection) {
-    if connection.reading.list() {
-        rooms.read_again.push(connection.id.index);
-    }
+fn read_again(rooms: &mut Rooms, connection: &mut Connection) {
+    rooms
+        .ready_list
+        .read_again(connection.id, &mut connection.reading);
 }

@@ -15,6 +15,7 @@ use crate::reactor::transport::Transport;
 use super::deadline::Deadlines;
 use super::outbox::{FAST_CORK_BYTES_MAX, Outbox};
 use super::rate::RateLimit;
+use super::ready_list::ReadyList;
 
 /// One set of options, and the answers that are computed from it once instead of at each event.
 pub(super) struct OptionSet {
@@ -48,9 +49,7 @@ impl OptionSet {
 pub(super) struct Rooms {
     pub(super) outbox: Outbox,
     pub(super) deadlines: Deadlines,
-    /// Indexes of the sources that are read, or that accept, in the next turn without a report of the
-    /// poll: an edge is reported once, and these have not used up theirs.
-    pub(super) read_again: Vec<u32>,
+    pub(super) ready_list: ReadyList,
     /// Connections that are paused because they have sent too many messages, by the moment at which they are
     /// read again.
     pub(super) rate_pauses: Buckets,

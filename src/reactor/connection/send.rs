@@ -419,6 +419,12 @@ pub(super) fn uncork_rest(
     rooms.outbox.uncork();
 }
 
+/// Lends the cork to a connection until [`uncork`]: its own replies gather there.
+pub(super) fn cork(rooms: &mut Rooms, connection: &Connection) {
+    let option_set = &rooms.option_sets[usize::from(connection.options)];
+    rooms.outbox.cork(connection.id, option_set.drops_messages);
+}
+
 /// The connection's event is over: writes the cork with one system call.
 #[inline]
 pub(super) fn uncork(rooms: &mut Rooms, connection: &mut Connection) {
@@ -530,8 +536,8 @@ fn note_level(rooms: &mut Rooms, connection: &mut Connection) {
     if is_below {
         connection.reading.resume(Pause::Queue);
         // Its input may have come while it was paused, and that edge is used up.
-        if connection.reading.list() {
-            rooms.read_again.push(connection.id.index);
-        }
+        rooms
+            .ready_list
+            .read_again(connection.id, &mut connection.reading);
     }
 }

@@ -4,44 +4,45 @@
 //! `&mut Connection` and `&mut Rooms`. A room is a file here that owns its data.
 //!
 //! The table is not generic over the application's state, so it is compiled once. A request of a
-//! callback ends here as plain data on one of the lists (dirty, read again, below the low
-//! watermark, ended), which the turn empties.
+//! callback ends here as plain data on one of the lists (dirty, below the low watermark, ended, and
+//! the ready list), which the turn empties.
+//!
+//! Changes that concern one connection and no room are methods of [`Connection`], which
+//! [`Table::connection_mut`] and [`Table::open_mut`] lend.
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::Duration;
 
-use mio::{Registry, Token};
+use mio::Registry;
 
 use crate::protocol::websocket::{Message, Role};
-use crate::pubsub::{Encoded, Subscriptions, WireFormat};
-use crate::reactor::burst::{give_back, give_back_queue};
+use crate::pubsub::{Encoded, Subscriptions};
+use crate::reactor::burst::{LastBurst, give_back};
 use crate::reactor::close::{Close, CloseCause, Deadline, Sent};
 use crate::reactor::config::{Config, ConnectionOptions};
 use crate::reactor::id::{ConnId, ListenerId};
 use crate::reactor::log_limit::LogLimit;
-use crate::reactor::memory::{DEBT_BYTES_MIN, Memory};
+use crate::reactor::memory::Memory;
 use crate::reactor::protocol::Protocol;
 use crate::reactor::stats::Stats;
 use crate::reactor::time::clock::{Clock, WallClock, system_unix_time};
 use crate::reactor::time::coarse::{Buckets, CoarseTime};
+use crate::reactor::transport::Transport;
 use crate::reactor::transport::connect::Attempt;
-use crate::reactor::transport::listener::{Accepting, Listener};
+use crate::reactor::transport::listener::Listener;
 use crate::reactor::transport::memory::Readiness;
-use crate::reactor::transport::{Progress, Transport};
 
+use super::deadline::Heartbeat;
 use super::outbox::Outbox;
 use super::queue::DropRule;
-use super::read::{Arrived, FastRead, Next, Read};
+use super::read::{Arrived, Next, Read};
 use super::reading::Pause;
+use super::ready::{FastReady, Ready};
+use super::ready_list::ReadyList;
 use super::rooms::{OptionSet, Rooms};
-use super::sources::{Source, Sources};
-use super::{Connection, Life, deadline, end, read, send};
-
-/// Memory that a burst of messages took is given back this many nanoseconds after the last burst.
-const BURST_KEPT_NANOS: u64 = 1_000_000_000;
+use super::sources::Sources;
+use super::{Connection, Life, begin, deadline, debtors, end, read, ready, send};
 
 /// Up to this many filed deadlines those of connections that have gone are left where they are.
 const SWEEP_MIN: usize = 512;
@@ -51,85 +52,10 @@ const SWEEP_MIN: usize = 512;
 const FLUSHES_PER_CLOCK: usize = 32;
 const FLUSHED_BYTES_PER_CLOCK: u64 = 512 * 1024;
 
-/// The result of the fast path for a source that is ready.
-pub(crate) enum FastReady {
-    /// Bytes of a WebSocket on the fast path; see `connection::fast_path`.
-    Messages(FastMessages),
-    /// The fast path does not hold.
-    NotEligible,
-    /// A read was done, whose result the general way must look at.
-    FellBack(io::Result<usize>),
-}
-
-/// The loop's next step for a source that is ready.
-pub(crate) enum Ready {
-    /// There is no step.
-    Nothing,
-    /// The connection is corked, and is to be read; the fast path may have read once already.
-    Read {
-        id: ConnId,
-        first: Option<io::Result<usize>>,
-    },
-    /// The transport's handshake is done.
-    Opened(ConnId),
-    /// The listener is to accept.
-    Accept,
-    /// An attempt to connect may have succeeded or failed.
-    Attempt,
-}
-
-/// Input that the fast path delivers.
-#[derive(Clone, Copy)]
-pub(crate) struct FastMessages {
-    pub(crate) id: ConnId,
-    pub(crate) handler: u32,
-    pub(crate) route: u16,
-    pub(crate) role: Role,
-    /// The pace of its messages; see `budget`.
-    pub(crate) pace: u8,
-    /// How many bytes are in the input buffer.
-    pub(crate) count: usize,
-}
-
-/// The input that the general way delivers next.
-pub(crate) enum Delivery {
-    /// There is none.
-    Nothing,
-    /// We have sent our last bytes: input is to be discarded.
-    Discards,
-    /// The end of stream is to be delivered.
-    End,
-    /// `length` bytes in the input buffer, for this handler. `arrived` is for
-    /// [`Table::delivered`].
-    Bytes {
-        handler: u32,
-        length: usize,
-        arrived: Arrived,
-    },
-}
-
-/// The change of the heartbeat's deadline that a role wants after a delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Heartbeat {
-    /// The role has set the deadline itself, or keeps the one that is set.
-    Unchanged,
-    /// The next heartbeat is due after this many nanoseconds.
-    In(u64),
-    /// There is none.
-    Off,
-}
-
 pub(crate) struct Table {
     sources: Sources,
     rooms: Rooms,
-    /// Indexes of the sources that an earlier turn had no time for. They come before all others.
-    waiting: VecDeque<u32>,
-    /// Listeners that pause until a connection is removed.
-    paused_listeners: Vec<u32>,
-    /// When the last poll after a burst of messages was.
-    burst_at: u64,
-    /// When the memory of the last burst is to be given back, in nanoseconds; `u64::MAX` when it was.
-    gives_back_at: u64,
+    last_burst: LastBurst,
 }
 
 impl Table {
@@ -139,7 +65,7 @@ impl Table {
             rooms: Rooms {
                 outbox: Outbox::new(),
                 deadlines: deadline::Deadlines::default(),
-                read_again: Vec::new(),
+                ready_list: ReadyList::default(),
                 rate_pauses: Buckets::default(),
                 rate_lines: LogLimit::default(),
                 ended: Vec::new(),
@@ -153,10 +79,7 @@ impl Table {
                 },
                 registry,
             },
-            waiting: VecDeque::new(),
-            paused_listeners: Vec::new(),
-            burst_at: 0,
-            gives_back_at: u64::MAX,
+            last_burst: LastBurst::default(),
         }
     }
 
@@ -279,7 +202,7 @@ impl Table {
         self.rooms.memory.charge(&mut connection.charged_bytes, 0);
         // There is room for another connection. All paused listeners try: each takes at most what
         // the limit allows, and pauses again.
-        for listener in std::mem::take(&mut self.paused_listeners) {
+        for listener in self.rooms.ready_list.take_paused_listeners() {
             self.accept_again(listener);
         }
     }
@@ -336,6 +259,17 @@ impl Table {
             .map(|connection| (connection, rooms))
     }
 
+    #[inline]
+    pub(crate) fn connection_mut(&mut self, id: ConnId) -> Option<&mut Connection> {
+        self.sources.connection_mut(id)
+    }
+
+    /// A connection while it takes messages.
+    #[inline]
+    pub(crate) fn open_mut(&mut self, id: ConnId) -> Option<&mut Connection> {
+        self.split_open(id).map(|(connection, _)| connection)
+    }
+
     /// As [`split`](Self::split), while the connection takes messages.
     #[inline]
     fn split_open(&mut self, id: ConnId) -> Option<(&mut Connection, &mut Rooms)> {
@@ -343,29 +277,19 @@ impl Table {
             .filter(|(connection, _)| connection.life.takes_messages())
     }
 
+    /// Sources that are handled without another report of the poll.
+    pub(crate) fn ready_list(&self) -> &ReadyList {
+        &self.rooms.ready_list
+    }
+
+    pub(crate) fn ready_list_mut(&mut self) -> &mut ReadyList {
+        &mut self.rooms.ready_list
+    }
+
     /// Whether the connection takes messages.
     pub(crate) fn is_open(&self, id: ConnId) -> bool {
         self.connection(id)
             .is_some_and(|connection| connection.life.takes_messages())
-    }
-
-    /// Whether the connection takes messages and its transport carries them.
-    pub(crate) fn is_ready(&self, id: ConnId) -> bool {
-        self.connection(id)
-            .is_some_and(|connection| connection.life == Life::Open)
-    }
-
-    /// The protocol of a connection that takes messages.
-    pub(crate) fn protocol_mut(&mut self, id: ConnId) -> Option<&mut Protocol> {
-        self.split_open(id)
-            .map(|(connection, _)| &mut connection.protocol)
-    }
-
-    /// Where a connection is in its life, whether its input may be delivered now, and its protocol.
-    pub(crate) fn parser_of(&mut self, id: ConnId) -> Option<(Life, bool, &mut Protocol)> {
-        let (connection, _) = self.split(id)?;
-        let may_read = connection.may_read();
-        Some((connection.life, may_read, &mut connection.protocol))
     }
 
     // ── what comes in ────────────────────────────────────────────────────────────────────────
@@ -381,24 +305,7 @@ impl Table {
         input: &mut [u8],
     ) -> FastReady {
         let Table { sources, rooms, .. } = self;
-        let Some(Source::Connection(connection)) = sources.source_mut(index) else {
-            return FastReady::NotEligible;
-        };
-        if !readiness.readable || readiness.read_closed || readiness.urgent {
-            return FastReady::NotEligible;
-        }
-        match read::read_fast(rooms, connection, input) {
-            FastRead::Bytes { role, count } => FastReady::Messages(FastMessages {
-                id: connection.id,
-                handler: connection.handler,
-                route: connection.route,
-                role,
-                pace: connection.reading.pace(),
-                count,
-            }),
-            FastRead::NotEligible => FastReady::NotEligible,
-            FastRead::FellBack(result) => FastReady::FellBack(result),
-        }
+        ready::ready_fast(rooms, sources.source_mut(index), readiness, input)
     }
 
     /// The poll says that a source is ready, for which the fast path does not hold. `first` is what a
@@ -410,105 +317,21 @@ impl Table {
         first: Option<io::Result<usize>>,
     ) -> Ready {
         let Table { sources, rooms, .. } = self;
-        let connection = match sources.source_mut(index) {
-            Some(Source::Connection(connection)) => connection,
-            Some(Source::Listener(listener)) if listener.accepting() == Accepting::Ready => {
-                return Ready::Accept;
-            }
-            Some(Source::Attempt(_)) => return Ready::Attempt,
-            // A listener that pauses leaves its clients in the backlog: it tries again when there
-            // is room, or after its timer, without another report.
-            Some(Source::Listener(_) | Source::Vacated) | None => return Ready::Nothing,
-        };
-        // Only a read finds the end of stream or the error that was reported.
-        let is_readable = readiness.readable || readiness.read_closed;
-        // Remembered even if reading is paused, or the transport shakes hands: the edge is not reported
-        // again.
-        note_readable(connection, readiness);
-        if connection.life == Life::Handshaking {
-            return progress(rooms, connection);
-        }
-        // Written before the read, so that the replies to it can be corked instead of queued.
-        if readiness.writable && connection.output.is_blocked() {
-            send::flush(rooms, connection);
-        }
-        // One that is listed is read when its turn on the list comes, and not twice in one turn.
-        match is_readable && !connection.reading.is_listed() {
-            true => begin_read(rooms, connection, first),
-            false => Ready::Nothing,
-        }
+        ready::ready(rooms, sources.source_mut(index), readiness, first)
     }
 
     /// Keeps a report of the poll for the next turn, because this one has used its time.
     #[cold]
     pub(crate) fn defer(&mut self, index: usize, readiness: Readiness) {
-        let is_new = match self.sources.source_mut(index) {
-            Some(Source::Connection(connection)) => {
-                note_readable(connection, readiness);
-                if readiness.writable {
-                    connection.output.note_writable();
-                }
-                connection.reading.list()
-            }
-            Some(Source::Listener(listener)) => {
-                let is_new = listener.accepting() == Accepting::Ready;
-                if is_new {
-                    listener.set_accepting(Accepting::Queued);
-                }
-                is_new
-            }
-            // Handling an attempt twice does no harm: the socket is asked whether it has connected.
-            Some(Source::Attempt(_)) => true,
-            Some(Source::Vacated) | None => false,
-        };
-        if is_new {
-            self.waiting.push_back(index as u32);
+        if ready::note_deferred(self.sources.source_mut(index), readiness) {
+            self.rooms.ready_list.defer(index as u32);
         }
     }
 
-    /// Gives back the list of [`take_read_again`](Self::take_read_again), of which the first
-    /// `handled_count` were handled. The others come first in the next turn.
-    pub(crate) fn return_read_again(&mut self, mut again: Vec<u32>, handled_count: usize) {
-        again.drain(..handled_count);
-        again.append(&mut self.rooms.read_again);
-        self.rooms.read_again = again;
-    }
-
-    /// How many sources wait for the next turn because an earlier one had no time for them, and how
-    /// many because they have used their budget.
-    pub(crate) fn waiting_counts(&self) -> [usize; 2] {
-        [self.waiting.len(), self.rooms.read_again.len()]
-    }
-
-    /// The next source that an earlier turn had no time for.
-    pub(crate) fn pop_waiting(&mut self) -> Option<u32> {
-        self.waiting.pop_front()
-    }
-
-    /// Handles a source on one of the lists, as [`ready`](Self::ready) does.
-    ///
-    /// The lists hold indexes and not ids: a flag of the connection says whether it is meant, so
-    /// that a new connection at the same index is not read by mistake.
+    /// Handles a source that was on the ready list, as [`ready`](Self::ready) does.
     pub(crate) fn ready_again(&mut self, index: u32) -> Ready {
         let Table { sources, rooms, .. } = self;
-        let connection = match sources.source_mut(index as usize) {
-            Some(Source::Connection(connection)) => connection,
-            Some(Source::Listener(listener)) if listener.accepting() == Accepting::Queued => {
-                return Ready::Accept;
-            }
-            Some(Source::Attempt(_)) => return Ready::Attempt,
-            Some(Source::Listener(_) | Source::Vacated) | None => return Ready::Nothing,
-        };
-        if !connection.reading.unlist() {
-            return Ready::Nothing;
-        }
-        if connection.life == Life::Handshaking {
-            return progress(rooms, connection);
-        }
-        if connection.output.take_writable() {
-            send::flush(rooms, connection);
-        }
-        begin_read(rooms, connection, None)
+        ready::ready_again(rooms, sources.source_mut(index as usize))
     }
 
     /// Ends an event of the fast path: writes the replies, and keeps `rest`, which was not
@@ -531,8 +354,8 @@ impl Table {
         match heartbeat {
             // The delivery went on by the general way, which may have left half a message behind.
             Heartbeat::Unchanged => rooms.outbox.leave_fast_path(id),
-            Heartbeat::In(nanos) => set_deadline(rooms, connection, Deadline::Heartbeat, nanos),
-            Heartbeat::Off => clear_deadline(connection),
+            Heartbeat::In(nanos) => connection.set_deadline(rooms, Deadline::Heartbeat, nanos),
+            Heartbeat::Off => connection.clear_deadline(),
         }
         if rest.is_empty() && rooms.outbox.fast_path().is_some() {
             return match rooms.outbox.uncork_fast(&mut connection.transport) {
@@ -553,19 +376,10 @@ impl Table {
         id: ConnId,
         input: &mut [u8],
         first: &mut Option<io::Result<usize>>,
-    ) -> Delivery {
-        let Some((connection, rooms)) = self.split(id) else {
-            return Delivery::Nothing;
-        };
-        match read::read(rooms, connection, input, first) {
-            Read::Nothing => Delivery::Nothing,
-            Read::Discards => Delivery::Discards,
-            Read::End => Delivery::End,
-            Read::Bytes(arrived) => Delivery::Bytes {
-                handler: connection.handler,
-                length: arrived.length,
-                arrived,
-            },
+    ) -> Read {
+        match self.split(id) {
+            Some((connection, rooms)) => read::read(rooms, connection, input, first),
+            None => Read::Nothing,
         }
     }
 
@@ -589,8 +403,7 @@ impl Table {
     /// Lends the cork to a connection until [`uncork`](Self::uncork): its own replies gather there.
     pub(crate) fn cork(&mut self, id: ConnId) {
         if let Some((connection, rooms)) = self.split(id) {
-            let option_set = &rooms.option_sets[usize::from(connection.options)];
-            rooms.outbox.cork(id, option_set.drops_messages);
+            send::cork(rooms, connection);
         }
     }
 
@@ -603,12 +416,6 @@ impl Table {
             }
             None => self.rooms.outbox.discard_cork(),
         }
-    }
-
-    /// Whether the end of stream is to be delivered to the handler. Returns `true` once.
-    pub(crate) fn take_end(&mut self, id: ConnId) -> bool {
-        self.split(id)
-            .is_some_and(|(connection, _)| connection.reading.take_end())
     }
 
     /// Reads and throws away input that comes after our last bytes.
@@ -630,18 +437,6 @@ impl Table {
     /// Ends the fast path for whichever connection is corked.
     pub(crate) fn leave_fast_path_of_all(&mut self) {
         self.rooms.outbox.leave_fast_path_of_all();
-    }
-
-    /// The pace of a connection's messages; see `budget`.
-    pub(crate) fn pace(&self, id: ConnId) -> u8 {
-        self.connection(id)
-            .map_or(1, |connection| connection.reading.pace())
-    }
-
-    /// Whether the peer's bytes are read now. While they are not, its silence does not mean that it
-    /// has gone.
-    pub(crate) fn may_read(&self, id: ConnId) -> bool {
-        self.connection(id).is_some_and(Connection::may_read)
     }
 
     /// Stops reading a connection until the next turn, because its time in this one is used up.
@@ -689,7 +484,7 @@ impl Table {
         if let Some((connection, rooms)) = self.split_open(id)
             && connection.reading.resume(reason)
         {
-            read::read_again(rooms, connection);
+            rooms.ready_list.read_again(id, &mut connection.reading);
         }
     }
 
@@ -718,31 +513,11 @@ impl Table {
         }
     }
 
-    /// The sources that are read, or that accept, in this turn.
-    pub(crate) fn take_read_again(&mut self) -> Vec<u32> {
-        std::mem::take(&mut self.rooms.read_again)
-    }
-
-    /// Marks a listener as accepting, so that reports of the poll reach it again.
-    pub(crate) fn begin_accept(&mut self, index: u32) {
-        if let Some(listener) = self.sources.listener_mut(index) {
-            listener.set_accepting(Accepting::Ready);
-        }
-    }
-
     /// Has a listener accept in the next turn.
     pub(crate) fn accept_again(&mut self, index: u32) {
-        if let Some(listener) = self.sources.listener_mut(index)
-            && listener.accepting() != Accepting::Queued
-        {
-            listener.set_accepting(Accepting::Queued);
-            self.rooms.read_again.push(index);
+        if let Some(listener) = self.sources.listener_mut(index) {
+            self.rooms.ready_list.accept_again(index, listener);
         }
-    }
-
-    /// Has a listener accept when a connection has been removed.
-    pub(crate) fn accept_when_room(&mut self, index: u32) {
-        self.paused_listeners.push(index);
     }
 
     // ── what goes out ────────────────────────────────────────────────────────────────────────
@@ -871,13 +646,6 @@ impl Table {
         self.rooms.outbox.take_below_low_mark()
     }
 
-    /// Whether `on_drain` is due for a connection. Returns `true` once. `false` when it has ended
-    /// since it was listed.
-    pub(crate) fn take_low_mark_of(&mut self, id: ConnId) -> bool {
-        self.split_open(id)
-            .is_some_and(|(connection, _)| connection.output.take_below_low_mark())
-    }
-
     // ── memory ──────────────────────────────────────────────────────────────────────────────
 
     /// The bytes that are held for clients: see `Reactor::memory_bytes`.
@@ -926,66 +694,14 @@ impl Table {
         self.rooms.memory.is_short(queue_bytes)
     }
 
-    /// Ends the connections that hold most, until a quarter of the limit is free. `subscription_bytes` says
-    /// what the subscriptions of a connection hold. Connections that hold little stay, whatever the sum.
+    /// Ends the connections that hold most, until a quarter of the limit is free; see `debtors`.
     #[inline(never)]
     pub(crate) fn release_memory(
         &mut self,
         subscription_bytes: impl Fn(ConnId, Subscriptions) -> usize,
     ) {
         let Table { sources, rooms, .. } = self;
-        let debt_of = |connection: &Connection, rooms: &Rooms| {
-            connection.charged_bytes as usize
-                + rooms.outbox.queued_bytes(connection.id, &connection.output)
-        };
-        let mut debtors = Vec::new();
-        for connection in sources.connections() {
-            if matches!(connection.life, Life::Done | Life::Lingering) {
-                continue;
-            }
-            let subscribed = subscription_bytes(connection.id, connection.subscriptions);
-            let debt = debt_of(connection, rooms) + subscribed;
-            if DEBT_BYTES_MIN <= debt {
-                debtors.push((debt, subscribed, connection.id));
-            }
-        }
-        debtors.sort_unstable_by_key(|(debt, ..)| std::cmp::Reverse(*debt));
-        for (_, subscribed, id) in debtors {
-            if rooms.memory.is_relieved(rooms.outbox.held_bytes()) {
-                return;
-            }
-            let Some(connection) = sources.connection_mut(id) else {
-                continue;
-            };
-            // Flush before judging: a queue that was never offered to the kernel says nothing about the peer.
-            let is_corked = rooms.outbox.is_corked(connection.id);
-            if !is_corked && !connection.output.is_empty() && !connection.output.is_blocked() {
-                send::flush(rooms, connection);
-                rooms.outbox.forget_publications();
-            }
-            let debt = debt_of(connection, rooms) + subscribed;
-            let has_ended = matches!(connection.life, Life::Done | Life::Lingering);
-            if has_ended || debt < DEBT_BYTES_MIN {
-                continue;
-            }
-            rooms.stats.memory_ends += 1;
-            let now = Duration::from_nanos(rooms.now);
-            if let Some(suppressed) = rooms.memory.ends_mut().allow_line(now) {
-                let used_bytes = rooms.memory.used_bytes(rooms.outbox.held_bytes());
-                log::warn!(
-                    "conn {} {}: ended for memory: it holds {debt} bytes of {used_bytes}, and {} may be held{suppressed}",
-                    connection.id,
-                    connection.transport.peer(),
-                    rooms.memory.limit(),
-                );
-            }
-            end::release_memory(rooms, connection);
-            rooms.memory.note_releasing(subscribed);
-            if is_corked {
-                let held_bytes = connection.charged_bytes as usize;
-                rooms.memory.note_releasing(held_bytes);
-            }
-        }
+        debtors::release_memory(sources, rooms, subscription_bytes);
     }
 
     // ── ends ─────────────────────────────────────────────────────────────────────────────────
@@ -1049,15 +765,6 @@ impl Table {
         std::mem::take(&mut self.rooms.ended)
     }
 
-    /// Takes out what the call of `on_close` needs: the cause, the handler and the subscriptions.
-    /// Returns `None` the second time.
-    pub(crate) fn take_close(&mut self, id: ConnId) -> Option<(Box<Close>, u32, Subscriptions)> {
-        let (connection, _) = self.split(id)?;
-        let close = connection.close.take()?;
-        let subscriptions = std::mem::take(&mut connection.subscriptions);
-        Some((close, connection.handler, subscriptions))
-    }
-
     /// After `on_close`: the connection lingers, or is removed.
     pub(crate) fn linger_or_remove(&mut self, id: ConnId) {
         let Some((connection, rooms)) = self.split(id) else {
@@ -1075,37 +782,19 @@ impl Table {
     #[inline]
     pub(crate) fn set_deadline(&mut self, id: ConnId, deadline: Deadline, after_nanos: u64) {
         if let Some((connection, rooms)) = self.split(id) {
-            set_deadline(rooms, connection, deadline, after_nanos);
+            connection.set_deadline(rooms, deadline, after_nanos);
         }
     }
 
-    /// Clears the deadline of an open connection.
-    pub(crate) fn clear_deadline(&mut self, id: ConnId) {
-        if let Some((connection, _)) = self.split(id) {
-            clear_deadline(connection);
-        }
-    }
-
-    /// Puts off the deadline of an open connection by whole seconds.
-    pub(crate) fn extend_deadline(&mut self, id: ConnId, seconds: u32) {
-        if let Some((connection, _)) = self.split_open(id) {
-            connection.waits.extend(seconds);
-        }
-    }
-
-    /// The deadline that is set for a connection, apart from the write deadline.
-    pub(crate) fn waits_for(&self, id: ConnId) -> Option<Deadline> {
-        self.connection(id)?.waits.waits_for()
-    }
-
-    /// When the earliest deadline is looked at, a peer that has sent too much is read again, or memory is to be given back, in nanoseconds; `u64::MAX`
+    /// When the earliest deadline is looked at, a peer that has sent too much is read again, or memory is to
+    /// be given back, in nanoseconds; `u64::MAX`
     /// without any.
     #[inline]
     pub(crate) fn next_deadline(&self) -> u64 {
         let next_due = self.rooms.deadlines.next_due();
         next_due
             .min(self.rooms.rate_pauses.next_due())
-            .min(self.gives_back_at)
+            .min(self.last_burst.ends_at())
     }
 
     /// The earliest bucket of connections to look at, if its time has come at `moment`.
@@ -1160,96 +849,17 @@ impl Table {
         true
     }
 
-    /// Sets the route of its handler that a connection belongs to.
-    pub(crate) fn set_route(&mut self, id: ConnId, route: u16) {
-        if let Some((connection, _)) = self.split_open(id) {
-            connection.route = route;
-        }
-    }
-
-    /// Notes that `on_open` is called for a connection, so that its `on_close` will be called too.
-    pub(crate) fn mark_opened(&mut self, id: ConnId) {
-        if let Some((connection, _)) = self.split_open(id) {
-            connection.is_opened = true;
-        }
-    }
-
-    /// Sets how publications to a connection are encoded from now on.
-    pub(crate) fn set_wire_format(&mut self, id: ConnId, wire_format: WireFormat) {
-        if let Some((connection, _)) = self.split_open(id) {
-            connection.wire_format = Some(wire_format);
-        }
-    }
-
-    /// The subscriptions of a connection that may be a member of topics.
-    pub(crate) fn member_mut(&mut self, id: ConnId) -> Option<&mut Subscriptions> {
-        let (connection, _) = self.split_open(id)?;
-        let may_subscribe = connection.protocol.may_subscribe();
-        may_subscribe.then_some(&mut connection.subscriptions)
-    }
-
-    /// Leaves a connection out of the publication of this mark, as if the connection had it
-    /// already.
-    pub(crate) fn leave_out(&mut self, id: ConnId, mark: u64) {
-        if let Some((connection, _)) = self.split(id) {
-            connection.last_publication = mark;
-        }
-    }
-
-    /// The subscriptions of any connection.
-    pub(crate) fn subscriptions_mut(&mut self, id: ConnId) -> Option<&mut Subscriptions> {
-        self.split(id)
-            .map(|(connection, _)| &mut connection.subscriptions)
-    }
-
     // ── connecting ───────────────────────────────────────────────────────────────────────────
 
-    /// Whether a connection still waits for a transport. A connection that was closed while it
-    /// connects does, if messages were sent before: they are delivered first.
-    pub(crate) fn wants_transport(&self, id: ConnId) -> bool {
-        self.connection(id).is_some_and(|connection| {
-            connection.transport.is_pending()
-                && matches!(connection.life, Life::Handshaking | Life::Finishing)
-        })
-    }
-
     /// Gives a handshaking connection its transport. Returns whether its handler is to open it now.
-    ///
-    /// The transport moves from the index of the attempt to that of the connection, so it is
-    /// registered again under the connection's token. That reports bytes that have come already.
     ///
     /// # Errors
     ///
     /// When the poll refuses it, or the transport's own handshake fails.
-    pub(crate) fn adopt_transport(
-        &mut self,
-        id: ConnId,
-        mut transport: Transport,
-    ) -> io::Result<bool> {
-        let Some((connection, rooms)) = self.split(id) else {
-            return Ok(false);
-        };
-        // It may have been aborted in this very turn, before its attempt was removed.
-        if !matches!(connection.life, Life::Handshaking | Life::Finishing) {
-            return Ok(false);
-        }
-        let interest = transport.interest(false);
-        transport.reregister(rooms.registry.as_ref(), Token(id.index as usize), interest)?;
-        connection.transport = transport;
-        connection.reading.note_readable(false, false);
-        connection.output.unblock();
-        rooms.stats.connected += 1;
-        if connection.life != Life::Handshaking {
-            // It was closed while it connected. Messages that were sent before are flushed first.
-            rooms.outbox.mark_dirty(id, &mut connection.output);
-            return Ok(false);
-        }
-        match connection.transport.progress()? {
-            Progress::Handshaking => Ok(false),
-            Progress::Ready => {
-                open(rooms, connection);
-                Ok(true)
-            }
+    pub(crate) fn adopt_transport(&mut self, id: ConnId, transport: Transport) -> io::Result<bool> {
+        match self.split(id) {
+            Some((connection, rooms)) => begin::adopt_transport(rooms, connection, transport),
+            None => Ok(false),
         }
     }
 
@@ -1259,8 +869,7 @@ impl Table {
     #[inline]
     pub(crate) fn is_quiet(&self) -> bool {
         self.rooms.outbox.is_quiet()
-            && self.rooms.read_again.is_empty()
-            && self.waiting.is_empty()
+            && self.rooms.ready_list.is_empty()
             && self.rooms.ended.is_empty()
     }
 
@@ -1269,102 +878,24 @@ impl Table {
     pub(crate) fn give_back_memory(&mut self, has_spare: bool) -> bool {
         let rooms = &mut self.rooms;
         if rooms.outbox.take_burst() || has_spare {
-            self.burst_at = rooms.now;
-            self.gives_back_at = rooms.now + BURST_KEPT_NANOS;
+            self.last_burst.begin(rooms.now);
         }
-        // Not at once: a topic with many members has a burst at each publication, and allocating
-        // the memory again would cost as much as the publication itself.
-        let is_over = BURST_KEPT_NANOS <= rooms.now - self.burst_at;
+        let is_over = self.last_burst.end(rooms.now);
         if is_over {
-            self.gives_back_at = u64::MAX;
             rooms.outbox.give_back_memory();
             give_back(&mut rooms.ended);
-            give_back(&mut rooms.read_again);
+            rooms.ready_list.give_back_memory();
             self.sources.give_back_vacated();
-            give_back_queue(&mut self.waiting);
         }
         self.sources.shrink_after_burst();
         is_over
     }
 }
 
-/// Remembers a report of the poll, as far as it is about reading.
-fn note_readable(connection: &mut Connection, readiness: Readiness) {
-    if readiness.readable || readiness.read_closed {
-        connection
-            .reading
-            .note_readable(readiness.read_closed, readiness.urgent);
-        if readiness.hung_up {
-            connection.reading.note_hang_up();
-        }
-    }
-}
-
-/// Corks a connection that is to be read.
-fn begin_read(
-    rooms: &mut Rooms,
-    connection: &mut Connection,
-    first: Option<io::Result<usize>>,
-) -> Ready {
-    let id = connection.id;
-    let option_set = &rooms.option_sets[usize::from(connection.options)];
-    rooms.outbox.cork(id, option_set.drops_messages);
-    Ready::Read { id, first }
-}
-
-/// Goes on with the transport's own handshake after a report of the poll.
-fn progress(rooms: &mut Rooms, connection: &mut Connection) -> Ready {
-    match connection.transport.progress() {
-        Ok(Progress::Handshaking) => Ready::Nothing,
-        Ok(Progress::Ready) => {
-            connection.reading.note_readable(false, false);
-            open(rooms, connection);
-            Ready::Opened(connection.id)
-        }
-        Err(error) => {
-            end::abort(rooms, connection, CloseCause::Io(error.kind()));
-            Ready::Nothing
-        }
-    }
-}
-
-/// Opens a connection: its transport carries the protocol's bytes from here on, first those that
-/// were sent while it connected.
-fn open(rooms: &mut Rooms, connection: &mut Connection) {
-    connection.life = Life::Open;
-    connection.waits.clear();
-    send::flush(rooms, connection);
-}
-
-#[inline]
-fn set_deadline(
-    rooms: &mut Rooms,
-    connection: &mut Connection,
-    deadline: Deadline,
-    after_nanos: u64,
-) {
-    if connection.life.takes_messages() {
-        let due = CoarseTime::after_nanos(rooms.now, after_nanos);
-        rooms
-            .deadlines
-            .set(connection.id, &mut connection.waits, deadline, due);
-    }
-}
-
-#[inline]
-fn clear_deadline(connection: &mut Connection) {
-    if connection.life.takes_messages() {
-        connection.waits.clear();
-    }
-}
-
-/// Returns a time in nanoseconds for [`Table::set_deadline`].
-pub(crate) fn deadline_nanos(after: Duration) -> u64 {
-    CoarseTime::bounded_nanos(after)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn options(write_timeout_ms: u64) -> ConnectionOptions {

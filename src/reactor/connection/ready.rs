@@ -1,0 +1,198 @@
+//! From a report of the poll to the loop's next step for a source.
+//!
+//! A report is only a hint, and it comes once for each edge. It is remembered before anything else,
+//! and a source that is not handled now goes on the ready list.
+
+use std::io;
+
+use crate::protocol::websocket::Role;
+use crate::reactor::id::ConnId;
+use crate::reactor::transport::listener::Accepting;
+use crate::reactor::transport::memory::Readiness;
+
+use super::read::{self, FastRead};
+use super::rooms::Rooms;
+use super::sources::Source;
+use super::{Connection, Life, begin, send};
+
+/// The result of the fast path for a source that is ready.
+pub(crate) enum FastReady {
+    /// Bytes of a WebSocket on the fast path; see `connection::fast_path`.
+    Messages(FastMessages),
+    /// The fast path does not hold.
+    NotEligible,
+    /// A read was done, whose result the general way must look at.
+    FellBack(io::Result<usize>),
+}
+
+/// Input that the fast path delivers.
+#[derive(Clone, Copy)]
+pub(crate) struct FastMessages {
+    pub(crate) id: ConnId,
+    pub(crate) handler: u32,
+    pub(crate) route: u16,
+    pub(crate) role: Role,
+    /// The pace of its messages; see `budget`.
+    pub(crate) pace: u8,
+    /// How many bytes are in the input buffer.
+    pub(crate) count: usize,
+}
+
+/// The loop's next step for a source that is ready.
+pub(crate) enum Ready {
+    /// There is no step.
+    Nothing,
+    /// The connection is corked, and is to be read; the fast path may have read once already.
+    Read {
+        id: ConnId,
+        first: Option<io::Result<usize>>,
+    },
+    /// The transport's handshake is done.
+    Opened(ConnId),
+    /// The listener is to accept.
+    Accept,
+    /// An attempt to connect may have succeeded or failed.
+    Attempt,
+}
+
+/// Handles a report of the poll where the fast path holds: the connection is read at once, into
+/// `input`, and corked. In all other cases [`ready`] is asked, with what a read has brought.
+#[inline(always)]
+pub(super) fn ready_fast(
+    rooms: &mut Rooms,
+    source: Option<&mut Source>,
+    readiness: Readiness,
+    input: &mut [u8],
+) -> FastReady {
+    let Some(Source::Connection(connection)) = source else {
+        return FastReady::NotEligible;
+    };
+    if !readiness.readable || readiness.read_closed || readiness.urgent {
+        return FastReady::NotEligible;
+    }
+    match read::read_fast(rooms, connection, input) {
+        FastRead::Bytes { role, count } => FastReady::Messages(FastMessages {
+            id: connection.id,
+            handler: connection.handler,
+            route: connection.route,
+            role,
+            pace: connection.reading.pace(),
+            count,
+        }),
+        FastRead::NotEligible => FastReady::NotEligible,
+        FastRead::FellBack(result) => FastReady::FellBack(result),
+    }
+}
+
+/// The poll says that a source is ready, for which the fast path does not hold. `first` is what a
+/// read has brought already.
+pub(super) fn ready(
+    rooms: &mut Rooms,
+    source: Option<&mut Source>,
+    readiness: Readiness,
+    first: Option<io::Result<usize>>,
+) -> Ready {
+    let connection = match source {
+        Some(Source::Connection(connection)) => connection,
+        Some(Source::Listener(listener)) if listener.accepting() == Accepting::Ready => {
+            return Ready::Accept;
+        }
+        Some(Source::Attempt(_)) => return Ready::Attempt,
+        // A listener that pauses leaves its clients in the backlog: it tries again when there
+        // is room, or after its timer, without another report.
+        Some(Source::Listener(_) | Source::Vacated) | None => return Ready::Nothing,
+    };
+    // Only a read finds the end of stream or the error that was reported.
+    let is_readable = readiness.readable || readiness.read_closed;
+    // Remembered even if reading is paused, or the transport shakes hands: the edge is not reported
+    // again.
+    note_readable(connection, readiness);
+    if connection.life == Life::Handshaking {
+        return progress(rooms, connection);
+    }
+    // Written before the read, so that the replies to it can be corked instead of queued.
+    if readiness.writable && connection.output.is_blocked() {
+        send::flush(rooms, connection);
+    }
+    // One that is listed is read when its turn on the list comes, and not twice in one turn.
+    match is_readable && !connection.reading.is_listed() {
+        true => begin_read(rooms, connection, first),
+        false => Ready::Nothing,
+    }
+}
+
+/// Handles a source that was on the ready list, as [`ready`] does.
+pub(super) fn ready_again(rooms: &mut Rooms, source: Option<&mut Source>) -> Ready {
+    let connection = match source {
+        Some(Source::Connection(connection)) => connection,
+        Some(Source::Listener(listener)) if listener.accepting() == Accepting::Queued => {
+            return Ready::Accept;
+        }
+        Some(Source::Attempt(_)) => return Ready::Attempt,
+        Some(Source::Listener(_) | Source::Vacated) | None => return Ready::Nothing,
+    };
+    if !connection.reading.unlist() {
+        return Ready::Nothing;
+    }
+    if connection.life == Life::Handshaking {
+        return progress(rooms, connection);
+    }
+    if connection.output.take_writable() {
+        send::flush(rooms, connection);
+    }
+    begin_read(rooms, connection, None)
+}
+
+/// Remembers a report of the poll for which the turn has no time. Returns whether the source is to be
+/// put on the ready list.
+pub(super) fn note_deferred(source: Option<&mut Source>, readiness: Readiness) -> bool {
+    match source {
+        Some(Source::Connection(connection)) => {
+            note_readable(connection, readiness);
+            if readiness.writable {
+                connection.output.note_writable();
+            }
+            connection.reading.list()
+        }
+        Some(Source::Listener(listener)) => {
+            let is_new = listener.accepting() == Accepting::Ready;
+            if is_new {
+                listener.set_accepting(Accepting::Queued);
+            }
+            is_new
+        }
+        // Handling an attempt twice does no harm: the socket is asked whether it has connected.
+        Some(Source::Attempt(_)) => true,
+        Some(Source::Vacated) | None => false,
+    }
+}
+
+/// Remembers a report of the poll, as far as it is about reading.
+fn note_readable(connection: &mut Connection, readiness: Readiness) {
+    if readiness.readable || readiness.read_closed {
+        connection
+            .reading
+            .note_readable(readiness.read_closed, readiness.urgent);
+        if readiness.hung_up {
+            connection.reading.note_hang_up();
+        }
+    }
+}
+
+/// Corks a connection that is to be read.
+fn begin_read(
+    rooms: &mut Rooms,
+    connection: &mut Connection,
+    first: Option<io::Result<usize>>,
+) -> Ready {
+    let id = connection.id;
+    send::cork(rooms, connection);
+    Ready::Read { id, first }
+}
+
+fn progress(rooms: &mut Rooms, connection: &mut Connection) -> Ready {
+    match begin::progress(rooms, connection) {
+        true => Ready::Opened(connection.id),
+        false => Ready::Nothing,
+    }
+}
