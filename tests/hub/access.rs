@@ -1,10 +1,10 @@
 //! Tokens, host names and origins: the rights to publish and to use patterns.
 
 use serde_json::json;
-use waterwheel::Sim;
-use waterwheel::hub::{Access, SUBPROTOCOL};
+use waterwheel::hub::{Access, SUBPROTOCOL, mount};
+use waterwheel::{ListenOptions, Sim};
 
-use crate::support::{get, post};
+use crate::support::{answer, get, post};
 use crate::{ask, envelope, guarded, hub, publish, say, seconds, subscribed, values, with};
 
 /// Whether a request with this header may publish by POST, and use a pattern on an event stream.
@@ -532,4 +532,28 @@ fn a_stranger_sends_short_messages_until_it_is_trusted() {
     values(&publisher);
     assert_eq!(publisher.close_code(), None);
     assert_eq!(sim.reactor().stats().publications, 1);
+}
+
+// Whatever the program that embeds the hub says: behind the listener of a proxy anybody may be the client.
+#[test]
+fn a_local_hub_is_closed_to_clients_that_a_proxy_names() {
+    let access = Access {
+        is_loopback: true,
+        ..Access::default()
+    };
+    let mut sim = Sim::new((), move |reactor| {
+        let options = ListenOptions::new("127.0.0.1:80").proxy_protocol(true);
+        reactor.http(options, |router| mount(router, &access))
+    });
+    let header = "PROXY TCP4 127.0.0.1 127.0.0.1 4711 80\r\n";
+    let local =
+        |request: String| header.to_owned() + &request.replace("Host: h", "Host: localhost");
+    let client = sim.connect();
+    client.write(local(post("/publish?topic=t", "x")));
+    sim.settle();
+    assert_eq!(answer(&client.read()).status, 401);
+    let client = sim.connect();
+    client.write(local(get("/events?topic=a*")));
+    sim.settle();
+    assert_eq!(answer(&client.read()).status, 401);
 }

@@ -39,8 +39,13 @@ Options of serve:
                            connections of one address, of IPv6 a /64; 0 for no limit [1000]
   --handshakes-per-second N
                            connections that one address may make in a second; 0 for no limit [200]
+  --handshakes-per-second-total N
+                           connections that all clients may make in a second; further ones wait;
+                           0 for no limit [0]
   --trusted-proxy CIDR     a proxy whose X-Forwarded-For or Forwarded names the client, such as
                            10.0.0.0/8; may be given several times
+  --proxy-protocol         require the PROXY protocol, version 1 or 2, on every listener: the
+                           header with which a proxy of bytes names its client
   --reactors N             threads that share the connections, one for each core; Unix only [1]
   --unix-mode MODE         permissions of the sockets of unix:PATH, such as 660 [as the umask says]
   --log LEVEL              off, error, warn, info, debug or trace [info]
@@ -84,7 +89,9 @@ pub struct Serve {
     pub memory_max: Option<usize>,
     pub max_connections_per_address: u32,
     pub handshakes_per_second: u32,
+    pub handshakes_per_second_total: u32,
     pub trusted_proxy: Vec<Network>,
+    pub proxy_protocol: bool,
     pub reactors: usize,
     pub unix_mode: Option<u32>,
     pub access_log: bool,
@@ -144,6 +151,8 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
     let mut memory_max = None;
     let mut max_connections_per_address = 1000;
     let mut handshakes_per_second = 200;
+    let mut handshakes_per_second_total = 0;
+    let mut proxy_protocol = false;
     let mut trusted_proxy = Vec::new();
     let mut reactors = 1;
     let mut log = None;
@@ -192,16 +201,16 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
             Arg::Long("memory-max") if serves => {
                 memory_max = Some(bytes("--memory-max", &text(&mut parser, "--memory-max")?)?)
             }
-            Arg::Long(option @ ("max-connections-per-address" | "handshakes-per-second"))
-                if serves =>
-            {
-                let option = format!("--{option}");
-                let limit = limit(&option, &text(&mut parser, &option)?)?;
-                match option == "--handshakes-per-second" {
-                    true => handshakes_per_second = limit,
-                    false => max_connections_per_address = limit,
-                }
+            Arg::Long("max-connections-per-address") if serves => {
+                max_connections_per_address = limit(&mut parser, "--max-connections-per-address")?
             }
+            Arg::Long("handshakes-per-second") if serves => {
+                handshakes_per_second = limit(&mut parser, "--handshakes-per-second")?
+            }
+            Arg::Long("handshakes-per-second-total") if serves => {
+                handshakes_per_second_total = limit(&mut parser, "--handshakes-per-second-total")?
+            }
+            Arg::Long("proxy-protocol") if serves => proxy_protocol = true,
             Arg::Long("trusted-proxy") if serves => {
                 let value = text(&mut parser, "--trusted-proxy")?;
                 let network = value.parse::<Network>();
@@ -301,7 +310,9 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
         memory_max,
         max_connections_per_address,
         handshakes_per_second,
+        handshakes_per_second_total,
         trusted_proxy,
+        proxy_protocol,
         reactors,
         unix_mode: unix_mode_given,
         access_log,
@@ -380,8 +391,9 @@ fn count(option: &str, value: &str) -> Result<usize, String> {
     }
 }
 
-/// A number that may be 0, for no limit.
-fn limit(option: &str, value: &str) -> Result<u32, String> {
+/// The number of an option that may be 0, for no limit.
+fn limit(parser: &mut Parser, option: &str) -> Result<u32, String> {
+    let value = text(parser, option)?;
     value
         .parse()
         .map_err(|_| format!("{option}: expected a number, 0 for no limit, got {value:?}"))

@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, Scope, ScopedJoinHandle};
 
 use waterwheel::hub::{self, Access, ReactorGroup, Tokens};
-use waterwheel::{Address, Config, ListenerId, Reactor, Router};
+use waterwheel::{Address, Config, ListenOptions, ListenerId, Reactor, Router};
 
 use crate::arguments::Serve;
 use crate::descriptors;
@@ -37,6 +37,7 @@ pub fn run(options: &Serve) -> io::Result<()> {
     let unless_zero = |limit: u32| (limit != 0).then_some(limit);
     config.connections_per_address_max = unless_zero(options.max_connections_per_address);
     config.handshakes_per_second_max = unless_zero(options.handshakes_per_second);
+    config.handshakes_per_second_total_max = unless_zero(options.handshakes_per_second_total);
     config.trusted_proxies = options.trusted_proxy.clone();
     if let Some(bytes) = config.memory_bytes_max {
         log::info!("clients may hold {} MiB", bytes / (1024 * 1024));
@@ -51,7 +52,7 @@ pub fn run(options: &Serve) -> io::Result<()> {
         reactor.drain_on_signals(options.drain_window)?;
         let mut bound = Vec::new();
         for (target, access) in &listeners {
-            bound.push(target.listen(reactor, |router| {
+            bound.push(target.listen(reactor, options, |router| {
                 hub::mount(router, access);
                 log_requests(router, options);
             })?);
@@ -199,11 +200,9 @@ fn listen(
     // Each reactor registers handlers of its own, and a signal calls all of them.
     #[cfg(unix)]
     reactor.drain_on_signals(options.drain_window)?;
-    #[cfg(not(unix))]
-    let _ = options;
     let mut bound = Vec::new();
     for (target, access) in listeners {
-        bound.push(target.listen(reactor, |router| {
+        bound.push(target.listen(reactor, options, |router| {
             seat.mount(router, access);
             log_requests(router, options);
         })?);
@@ -286,11 +285,15 @@ impl<'o> ListenAddress<'o> {
     fn listen(
         &self,
         reactor: &mut Reactor<()>,
+        options: &Serve,
         mount: impl Fn(&mut Router<()>),
     ) -> io::Result<ListenerId> {
+        let at = |address: &str| {
+            ListenOptions::new(address.to_owned()).proxy_protocol(options.proxy_protocol)
+        };
         match self {
             ListenAddress::Unix(address, mode) => {
-                let listener = reactor.http(*address, mount)?;
+                let listener = reactor.http(at(address), mount)?;
                 if let Some(mode) = mode {
                     set_mode(address, *mode)?;
                 }
@@ -299,7 +302,7 @@ impl<'o> ListenAddress<'o> {
             ListenAddress::Inet(addresses) => {
                 let mut last = io::Error::other("the name has no address");
                 for address in addresses {
-                    match reactor.http(address.to_string(), &mount) {
+                    match reactor.http(at(&address.to_string()), &mount) {
                         Ok(listener) => return Ok(listener),
                         Err(error) => last = error,
                     }
@@ -348,7 +351,7 @@ fn access(
         origins: options.allow_origin.clone(),
         is_loopback: target.is_loopback(),
         is_unix: matches!(target, ListenAddress::Unix(..)),
-        has_proxy: !options.trusted_proxy.is_empty(),
+        has_proxy: !options.trusted_proxy.is_empty() || options.proxy_protocol,
         origins_setting: Some("--allow-origin"),
     };
     let has_token = access.token.is_some() || !access.tokens.is_empty();
@@ -363,7 +366,8 @@ fn access(
     if !has_token && !access.open && !access.is_open_locally() {
         log::warn!(
             "--listen {address}: publishing and patterns are refused, because a proxy stands in front \
-             (--trusted-proxy, or --allow-origin names another machine) and there is no --publish-token"
+             (--trusted-proxy, --proxy-protocol, or --allow-origin names another machine) and there is no \
+             --publish-token"
         );
     }
     Ok(access)

@@ -1,0 +1,114 @@
+//! The program behind a proxy of bytes, as `serve --proxy-protocol` runs it: real processes and real sockets.
+
+#![cfg(all(unix, feature = "program"))]
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use support::Server;
+
+/// A connection from this client, and the status of the answer to its request; 0 for a connection that ends
+/// without one.
+fn ask(server: &Server, header: &str, method: &str, target: &str) -> (u16, TcpStream) {
+    let mut stream = server.connect();
+    let head =
+        format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
+    // A connection without the right header may be reset while this is sent.
+    let _ = stream.write_all((header.to_owned() + &head).as_bytes());
+    let mut line = [0; 12];
+    let status = match stream.read_exact(&mut line) {
+        Ok(()) => String::from_utf8_lossy(&line[9..]).parse().unwrap(),
+        Err(_) => 0,
+    };
+    (status, stream)
+}
+
+fn header(client: &str) -> String {
+    format!("PROXY TCP4 {client} 192.0.2.1 4711 443\r\n")
+}
+
+#[test]
+fn clients_are_known_by_the_address_in_their_header() {
+    let server = Server::start(&[
+        "--proxy-protocol",
+        "--access-log",
+        "--max-connections-per-address",
+        "2",
+        "--drain-window",
+        "0",
+    ]);
+    let ask = |header: &str| ask(&server, header, "GET", "/healthz");
+    let one = header("203.0.113.7");
+    let held = [ask(&one), ask(&one)];
+    assert_eq!(held.each_ref().map(|(status, _)| *status), [200, 200]);
+    assert_eq!(ask(&one).0, 429);
+    assert_eq!(ask(&header("203.0.113.8")).0, 200);
+    for header in ["", "PROXY TCP4 203.0.113.7\r\n"] {
+        assert_eq!(ask(header).0, 0, "{header:?}");
+    }
+    drop(held);
+    while ask(&one).0 != 200 {}
+    server.terminate();
+    let (_, log) = server.ended();
+    assert!(log.contains("203.0.113.7:4711 GET /healthz 200"), "{log}");
+    let refusals = log.matches("this listener is for a proxy that speaks the PROXY protocol");
+    assert_eq!(refusals.count(), 1, "{log}");
+}
+
+// The proxy stands on this machine, and its clients anywhere.
+#[test]
+fn a_local_listener_behind_a_proxy_of_bytes_is_not_open() {
+    let server = Server::start(&["--proxy-protocol"]);
+    for header in [
+        header("203.0.113.7"),
+        header("127.0.0.1"),
+        "PROXY UNKNOWN\r\n".into(),
+    ] {
+        let (status, _) = ask(&server, &header, "POST", "/publish?topic=t");
+        assert_eq!(status, 401, "{header}");
+    }
+    server.terminate();
+    let (_, log) = server.ended();
+    assert!(log.contains("publishing and patterns are refused"), "{log}");
+}
+
+// Each reactor once counted for itself.
+#[test]
+fn an_address_has_no_more_connections_to_several_reactors_than_to_one() {
+    let server = Server::start(&[
+        "--proxy-protocol",
+        "--reactors",
+        "4",
+        "--max-connections-per-address",
+        "5",
+        "--drain-window",
+        "0",
+    ]);
+    let held: Vec<_> = (0..30)
+        .map(|_| ask(&server, &header("203.0.113.7"), "GET", "/healthz"))
+        .collect();
+    let served = held.iter().filter(|(status, _)| *status == 200).count();
+    let refused = held.iter().filter(|(status, _)| *status == 429).count();
+    assert_eq!((served, refused), (5, 25));
+}
+
+#[test]
+fn clients_above_the_handshakes_of_a_second_wait_and_are_served() {
+    let server = Server::start(&[
+        "--proxy-protocol",
+        "--handshakes-per-second-total",
+        "1",
+        "--drain-window",
+        "0",
+    ]);
+    for host in 1..=3 {
+        let client = header(&format!("203.0.113.{host}"));
+        assert_eq!(ask(&server, &client, "GET", "/healthz").0, 200);
+    }
+    server.terminate();
+    let (_, log) = server.ended();
+    let pauses = log.matches("`handshakes_per_second_total_max` allows");
+    assert_eq!(pauses.count(), 1, "{log}");
+}
