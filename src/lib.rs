@@ -72,8 +72,8 @@
 //! [`WebSocketCallbacks::handler`].
 //!
 //! The client's side is the same with `connect` in its name: [`Reactor::connect_websocket`] and
-//! [`Reactor::connect_stream`] return an id at once. Later `on_open` is called, or `on_close` with the cause; a WebSocket client that failed gets
-//! `on_error` before.
+//! [`Reactor::connect_stream`] return an id at once. Later `on_open` is called, or, if connecting failed,
+//! `on_close` with the cause. A WebSocket client then gets `on_error` before `on_close`.
 //!
 //! # Accepting a WebSocket
 //!
@@ -113,16 +113,16 @@
 //!
 //! # Rules
 //!
-//! * **No re-entry.** No method of the reactor calls one of your callbacks. The request of a callback is queued or changes plain
-//!   data, so your state needs no `RefCell`.
+//! * **No re-entry.** No method of the reactor calls one of your callbacks. A call such as `send` is queued
+//!   or changes plain data, so your state needs no `RefCell`.
 //! * **Once and last.** For each connection `on_open` is called once, then the messages in wire order. `on_error`
 //!   follows if the peer broke the protocol, a deadline passed or the transport failed. `on_close` is called exactly
 //!   once and last, with a [`Close`] that says who ended the connection and why. A server calls none of
 //!   them for a handshake that it refused.
-//! * **Bounded for each, by a policy.** `send` means accepted into a bounded queue. Above the queue's high watermark
-//!   the [`Overflow`] policy of the route decides. Below the low watermark `on_drain` is called, also if the application
-//!   paused reading while the queue was above that mark. With
-//!   [`Overflow::Close`] reading from a connection pauses while its own queue is above the high watermark.
+//! * **Bounded queues, with a policy.** `send` means accepted into a bounded queue. Above the queue's high
+//!   watermark the [`Overflow`] policy of the route decides. Below the low watermark `on_drain` is called,
+//!   also if the application paused reading while the queue was above that mark. With [`Overflow::Close`]
+//!   reading from a connection pauses while its own queue is above the high watermark.
 //! * **One slow member delays nobody.** A publication is encoded once for each wire format, and its bytes are shared.
 //!   The cost of reaching one member does not depend on the queues of the others.
 //! * **Every wait of a connection has a deadline, every queue of it a limit.** Most are fields of [`Config`] and
@@ -130,9 +130,10 @@
 //!   [`Reactor::next_tick`] have no limit, because only the program fills them.
 //! * **A panic ends one connection,** with close code 1011 or status 500. It is logged with the route and the
 //!   callback, and counted. Timers and the loop go on. (Not under `panic = "abort"`.)
-//! * **Fair turns.** The bytes and the time that one connection gets in a turn are limited; the rest waits for the
-//!   next turn.
-//! * **Idle means asleep.** A loop without work makes no wake-ups. Out of descriptors it pauses accepting and logs it.
+//! * **Fair turns.** The bytes and the time that one connection gets in a turn are limited, and so is the
+//!   time of the turn as a whole; the rest waits for the next turn.
+//! * **Idle means asleep.** A loop without work makes no wake-ups. When the process is out of descriptors,
+//!   the loop pauses accepting and logs that.
 //! * **The loop never blocks.** Names are looked up in other threads. A callback that takes longer than
 //!   [`Config::slow_callback`] is logged with its route and its name.
 //! * **One order.** All members of a topic get its messages in the same order, over every protocol and on every reactor

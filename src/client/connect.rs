@@ -29,12 +29,14 @@ impl<S: 'static> Reactor<S> {
     /// subprotocols, and runs once.
     ///
     /// Returns at once. Names are looked up off the loop and every address is tried, within
-    /// `connect_timeout`; the answer must come within `head_timeout`. The one outcome is `on_open`
-    /// or `on_close`. Messages can be sent from `on_open` on; before it, `send` returns [`Sent::Gone`](crate::Sent::Gone).
+    /// `connect_timeout`; the answer must come within `head_timeout`. The one outcome is `on_open` or
+    /// `on_close`. Messages can be sent from `on_open` on; before that, `send` returns
+    /// [`Sent::Gone`](crate::Sent::Gone).
     ///
     /// # Errors
     ///
-    /// When `url` is not a URL of this kind, or the reactor was stopped, and the error of `setup`. All other errors come with `on_close`.
+    /// When `url` is not a URL of this kind, when the reactor was stopped, and when `setup` returns an error.
+    /// All other errors come with `on_close`.
     pub fn connect_websocket<R: SetupResult>(
         &mut self,
         url: &str,
@@ -66,8 +68,9 @@ impl<S: 'static> Reactor<S> {
         })
     }
 
-    /// As [`connect_websocket`](Self::connect_websocket), with the callbacks of a [`websocket_client`](Self::websocket_client).
-    /// `from` is the address to connect from; the system chooses where it is `None`.
+    /// As [`connect_websocket`](Self::connect_websocket), with the callbacks of a
+    /// [`websocket_client`](Self::websocket_client). `from` is the address to connect from; the system
+    /// chooses where it is `None`.
     ///
     /// # Errors
     ///
@@ -93,7 +96,8 @@ impl<S: 'static> Reactor<S> {
     ///
     /// # Errors
     ///
-    /// When `address` is not of that form, or the reactor was stopped, and the error of `setup`. All other errors come with `on_close`.
+    /// When `address` is not of that form, when the reactor was stopped, and when `setup` returns an error.
+    /// All other errors come with `on_close`.
     pub fn connect_stream<'a, R: SetupResult>(
         &mut self,
         address: impl Into<ConnectOptions<'a>>,
