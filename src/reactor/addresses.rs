@@ -192,7 +192,7 @@ impl Addresses {
         self.of_connections.get(id).map(|counted| counted.address)
     }
 
-    /// A connection has ended.
+    /// Takes a connection that has ended off the count of its address.
     pub(super) fn release(&mut self, id: ConnId) {
         if let Some(counted) = self.of_connections.remove(id)
             && counted.is_counted

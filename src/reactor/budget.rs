@@ -21,7 +21,7 @@ pub(crate) const PACE_MAX: u8 = 32;
 /// as the last ones tell.
 const PARTS: u64 = 8;
 
-/// However many sources are ready, each may use this much, in nanoseconds.
+/// The least that each source may use however many are ready, in nanoseconds.
 const SHARE_NANOS_MIN: u64 = 250_000;
 
 /// The time that the connection which is being read may use in this turn, and the turn itself.
@@ -29,11 +29,11 @@ pub(crate) struct Budget {
     limit_nanos: u64,
     dispatch_nanos: u64,
     flush_limit_nanos: u64,
-    /// How much of the limit a connection has while others are ready too.
+    /// The part of the limit that one connection has while others are ready too, in nanoseconds.
     share_nanos: u64,
-    /// How long the steps between two readings of the clock may take.
+    /// How long the steps between two readings of the clock may take, in nanoseconds.
     chunk_nanos: u64,
-    /// A step that takes at most this long allows the highest pace.
+    /// A step that takes at most this long allows the highest pace, in nanoseconds.
     cheap_nanos: u64,
     /// When the connection began to be read in this turn.
     began: u64,
@@ -107,8 +107,8 @@ impl Budget {
         self.dispatch_nanos <= now - began
     }
 
-    /// So many sources are ready: they share the time of the dispatch, so that the last of them is
-    /// not kept waiting for as many whole budgets.
+    /// Divides the time of the dispatch between `count` sources that are ready, so that the last of
+    /// them does not wait for the whole budgets of all others.
     pub(crate) fn share_between(&mut self, count: usize) {
         let share = self.dispatch_nanos / count.max(1) as u64;
         self.share_nanos = share.max(SHARE_NANOS_MIN).min(self.limit_nanos);
@@ -116,7 +116,7 @@ impl Budget {
         self.cheap_nanos = self.chunk_nanos / u64::from(PACE_MAX);
     }
 
-    /// The next connection is read, which has this pace.
+    /// Begins the budget of the next connection that is read, which has this pace.
     #[inline]
     pub(crate) fn begin(&mut self, now: u64, pace: u8) {
         self.began = now;
@@ -138,12 +138,12 @@ impl Budget {
         u32::from(self.pace) <= self.steps
     }
 
-    /// The clock was read: adapts the pace to the time that the steps since the last reading took.
-    /// Returns the pace, for the connection to keep.
+    /// Adapts the pace to the time that the steps took between the last reading of the clock and
+    /// this one. Returns the pace, for the connection to keep.
     #[inline]
     pub(crate) fn note_clock(&mut self, now: u64) -> u8 {
         let took = now - self.read_at;
-        // Most events: nothing changes.
+        // In most events the pace is the highest one, and stays.
         if self.pace != PACE_MAX || self.cheap_nanos < took {
             self.adapt_pace(took);
         }

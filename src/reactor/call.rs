@@ -1,10 +1,10 @@
 //! Calling user code: guarded against panics, and timed.
 //!
-//! Every call of a handler, a timer, a tick or a closure of another thread goes through here. A
-//! handler may call several callbacks in one call: all messages of a read share one guard, and are
-//! timed together. The loop drops values of the application through `panics`; a value that a callback has dropped, such as a
-//! timer that it cancels, is under the guard of that callback. A panic ends the connection that
-//! the call was about, and nothing else; a call that takes too long is logged by name.
+//! Every call of a handler, a timer, a tick or a closure of another thread goes through here. A handler may
+//! call several callbacks in one call: all messages of a read share one guard, and are timed together. Values
+//! of the application that the loop drops are guarded by `panics`; a value that a callback drops, such as a
+//! timer that it cancels, is under the guard of that callback. A panic ends the connection that the call was
+//! about, and nothing else; a call that takes too long is logged by name.
 
 use std::fmt;
 use std::panic::Location;
@@ -205,8 +205,8 @@ impl<S: 'static> Reactor<S> {
         }
     }
 
-    /// Asks to log a slow callback of this kind: one a minute of each kind, so that many slow `on_open` do not
-    /// hide a request that is slow.
+    /// Asks to log a slow callback of this kind. Each kind has one line a minute, so that many slow `on_open`
+    /// do not hide a request that is slow.
     fn allow_slow_line(&mut self, kind: &'static str) -> Option<Suppressed> {
         let now = self.now();
         self.slow_lines.entry(kind).or_default().allow_line(now)

@@ -158,8 +158,8 @@ pub struct Close {
     /// on connections that are not WebSockets. Source: RFC 6455, section 7.4.
     pub code: u16,
     /// The text that was sent with the code: the peer's if the peer closed, otherwise ours. At most
-    /// 123 bytes, and usually empty. When a look-up has failed: the name, and what the system says. The peer's text may hold anything: escape it before it goes to
-    /// a log or a page.
+    /// 123 bytes, and usually empty. When a look-up has failed, the name and what the system says.
+    /// The peer's text may hold anything: escape it before it goes to a log or a page.
     pub reason: Box<str>,
     /// Whether both sides said goodbye before the stream ended. Source: RFC 6455, section 7.1.4.
     pub was_clean: bool,

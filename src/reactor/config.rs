@@ -190,9 +190,8 @@ pub struct Config {
     /// (`SO_REUSEPORT`; Unix only). Off by default, because a second program on the port by mistake
     /// would take half of the clients without an error.
     pub reuse_port: bool,
-    /// Time for which accepting pauses when the process is out of file descriptors (EMFILE), or when every
-    /// attempt of a turn fails. 500 ms
-    /// by default; not zero.
+    /// Time for which accepting pauses when the process is out of file descriptors (EMFILE), or
+    /// when every attempt of a turn fails. 500 ms by default; not zero.
     pub accept_backoff: Duration,
     /// Time for which a TCP peer may leave sent bytes unacknowledged, or its window closed, before the kernel
     /// ends the connection (`TCP_USER_TIMEOUT`; Linux only). Without it the kernel goes on sending to a peer

@@ -137,8 +137,9 @@ impl<S: 'static> Reactor<S> {
         });
     }
 
-    /// Whether accepting pauses because memory is short. At the end of such a pause the largest debtors go
-    /// instead, so that clients who hold what they have do not keep others out.
+    /// Whether accepting pauses because memory is short. At the end of such a pause the connections
+    /// that hold most are ended instead, so that clients cannot keep others out by holding what
+    /// they have.
     pub(super) fn pauses_for_memory(&mut self, index: u32) -> bool {
         let is_short = self.table.is_short_of_memory();
         let Some(listener) = self.table.sources_mut().listener_mut(index) else {

@@ -1,9 +1,9 @@
 //! Log lines that any client can cause: at most one a minute of each kind, with the number of lines left
 //! out.
 //!
-//! A client that could cause a line with each request would fill the disk. And where the log goes into a
-//! pipe that is no longer read, the line that does not fit blocks the write, and with it the loop, unless the
-//! logger prevents it as that of the program does.
+//! A client that could cause a line with each request would fill the disk. If the log goes into a pipe that
+//! is no longer read, a line that does not fit blocks the write, and with it the loop, unless the logger
+//! prevents that as the program's own does.
 
 use std::fmt;
 use std::time::Duration;

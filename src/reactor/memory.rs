@@ -15,9 +15,10 @@
 //! ```
 //!
 //! Memory is *short* above seven eighths of `Config::memory_bytes_max`: no connections are accepted then, for
-//! one `accept_backoff`; when it is short after that, the largest debtors end, so that strangers who hold
-//! what they have cannot keep others out. It is *over* above the limit: the largest debtors end at once,
-//! until three quarters are left. With a higher aim, all connections would be searched for each event.
+//! one `accept_backoff`; when it is short after that, the connections that hold most end, so that strangers
+//! cannot keep others out by holding what they have. It is *over* above the limit: the connections that hold
+//! most end at once, until three quarters of the limit are used. If it stopped closer to the limit, the next
+//! event would pass it again and search all connections again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -36,8 +37,8 @@ pub(super) struct Memory {
     connection_bytes: usize,
     subscription_bytes: usize,
     others_bytes: usize,
-    /// Of connections that have ended in this turn and whose memory is given back at its end. No reason to
-    /// end others.
+    /// The bytes of connections that have ended in this turn, whose memory is given back at its end. They are
+    /// no reason to end others.
     releasing_bytes: usize,
     /// The sum of all reactors that share the limit, and this reactor's share in it.
     group: Option<(Arc<AtomicUsize>, usize)>,
@@ -64,7 +65,7 @@ impl Memory {
 
     // ── differences ──────────────────────────────────────────────────────────────────────────
 
-    /// A connection holds `now` bytes; `charged` is what it held when this was last called.
+    /// Counts that a connection holds `now` bytes; `charged` is what it held when this was last called.
     #[inline]
     pub(super) fn charge(&mut self, charged: &mut u32, now: usize) {
         // A connection holds less than 4 GiB: its limits are below that in any sensible configuration, and
@@ -83,8 +84,8 @@ impl Memory {
         self.releasing_bytes += bytes;
     }
 
-    /// The turn ends with `queue_bytes` in the queues: what was to be given back has been, and the other
-    /// reactors learn the difference.
+    /// Ends a turn with `queue_bytes` in the queues: the memory that was to be given back is free now, and
+    /// the other reactors learn the difference.
     pub(super) fn end_turn(&mut self, queue_bytes: usize) {
         self.releasing_bytes = 0;
         let own = self.own_bytes(queue_bytes);

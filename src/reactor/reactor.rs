@@ -1,11 +1,12 @@
 //! The reactor, which callbacks get as `reactor`, and the two types that it cannot be separated
 //! from: [`Cx`], which lends it to a callback, and [`Handler`], which the loop calls.
 //!
-//! Here are the data, and the methods for messages to one connection. The other methods stand in
-//! files by their purpose: `listen`, `connect`, `topics`, `schedule`, `remote`, `drain`, `admission` for limits by
-//! address, `readiness` for the budget of what is read, and `role` for the methods of roles. No method calls a callback: sends, closes, publications, subscriptions and ticks are queued or applied to plain
-//! data, and the turn carries them out. So callbacks never nest, and a callback may borrow its own
-//! state mutably without a `RefCell`.
+//! Here are the data, and the methods for messages to one connection. The other methods stand in files by
+//! their purpose: `listen`, `connect`, `topics`, `schedule`, `remote`, `drain`, `admission` for limits by
+//! address, `readiness` for the budget of what is read, and `role` for the methods of roles. No method calls
+//! a callback: sends, closes, publications, subscriptions and ticks are queued or applied to plain data, and
+//! the turn carries them out. So callbacks never nest, and a callback may borrow its own state mutably
+//! without a `RefCell`.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::RandomState;
@@ -44,7 +45,7 @@ use super::transport::connect::Race;
 use super::transport::lookup::Lookups;
 use super::transport::memory::Net;
 
-/// From this many bytes on a message that is owned is not copied, where its bytes go out unchanged.
+/// An owned message of this many bytes or more is not copied where its bytes go out unchanged.
 const LARGE_MESSAGE_BYTES: usize = 64 * 1024;
 
 /// The argument of a callback that belongs to no connection: your state and the reactor.
@@ -239,7 +240,7 @@ pub struct Reactor<S> {
     /// Log lines about slow callbacks, by the kind of the callback: a client may be able to cause one with
     /// each message.
     pub(super) slow_lines: HashMap<&'static str, LogLimit>,
-    /// Clients by their address, where that is limited.
+    /// Clients by their address, for the limits on one address.
     pub(super) addresses: Addresses,
     /// The peers that proxies have named by the PROXY protocol.
     pub(super) proxied_peers: ConnMap<Peer>,
@@ -347,7 +348,7 @@ impl<S: 'static> Reactor<S> {
     /// [`Sent::Gone`]: binary data on an event stream, a body when no answer is being streamed.
     #[inline]
     pub fn send<M: ToMessage>(&mut self, id: ConnId, message: M) -> Sent {
-        // Known when this is compiled: a message that is borrowed pays nothing for the question.
+        // `is_owned` is known at compile time, so a borrowed message pays nothing for the question.
         if M::is_owned() && LARGE_MESSAGE_BYTES <= message.to_message().as_bytes().len() {
             return self.send_large(id, message);
         }
@@ -471,7 +472,7 @@ impl<S: 'static> Reactor<S> {
 
     /// Shares the limit of memory with the other reactors that add to this sum: each with the same
     /// [`memory_bytes_max`](crate::Config::memory_bytes_max), which holds for all of them together. The
-    /// reactors of a `ReactorGroup` do by themselves.
+    /// reactors of a `ReactorGroup` do this by themselves.
     pub fn share_memory(&mut self, sum: Arc<AtomicUsize>) {
         self.table.share_memory(sum);
     }
@@ -490,7 +491,8 @@ impl<S: 'static> Reactor<S> {
         });
     }
 
-    /// The end of a turn: the sum of all reactors is read, and debtors end if the limit is passed.
+    /// Ends a turn: reads the sum of all reactors, and ends the connections that hold most if the limit is
+    /// passed.
     #[inline]
     pub(super) fn end_memory_turn(&mut self) {
         if self.config.memory_bytes_max.is_some() {

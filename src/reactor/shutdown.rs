@@ -73,14 +73,14 @@ impl Shutdown {
 
 /// The place of a reactor among several that drain together.
 pub(crate) struct DrainGroup {
-    /// How many of the reactors have not drained.
+    /// How many reactors of the group have not drained.
     undrained_count: Arc<AtomicUsize>,
-    /// This one is among them.
+    /// Whether this reactor is among them.
     is_counted: bool,
 }
 
 impl DrainGroup {
-    /// One more reactor of a group.
+    /// Adds a reactor to a group.
     pub(crate) fn join(undrained_count: &Arc<AtomicUsize>) -> DrainGroup {
         undrained_count.fetch_add(1, Ordering::Relaxed);
         DrainGroup {
@@ -94,7 +94,8 @@ impl DrainGroup {
         self.undrained_count.load(Ordering::Relaxed) != 0
     }
 
-    /// This reactor has no connection left. One that comes later is served, and not waited for.
+    /// Takes this reactor off the count, because it has no connection left. A connection that comes later is
+    /// served, but not waited for.
     pub(crate) fn leave(&mut self) {
         if std::mem::take(&mut self.is_counted) {
             self.undrained_count.fetch_sub(1, Ordering::Relaxed);
@@ -102,7 +103,7 @@ impl DrainGroup {
     }
 }
 
-/// Also a reactor that is stopped or fails is not waited for.
+/// A reactor that was stopped or has failed is not waited for either.
 impl Drop for DrainGroup {
     fn drop(&mut self) {
         self.leave();

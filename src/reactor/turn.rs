@@ -282,8 +282,8 @@ impl<S: 'static> Running<S> {
         }
     }
 
-    /// Judges the deadlines that had passed when the kernel was last asked and everything that it
-    /// reported was handled.
+    /// Judges deadlines as of the last moment up to which everything that the kernel reported is
+    /// handled.
     fn run_deadlines(&mut self) {
         let began = self.reactor.table.now();
         let moment = self.reactor.handled.until();
@@ -370,9 +370,10 @@ impl<S: 'static> Running<S> {
     /// Handles the sources that are ready: first those that an earlier turn had no time for, then
     /// those that the poll reports, then those with more input than their budget.
     ///
-    /// When the dispatch has used its time, the rest waits for the next turn in this order. So a client
-    /// that sends little is not kept waiting by those that send without end. At least one of these
-    /// is handled in each turn, one after the other.
+    /// When the dispatch has used its time, the rest waits for the next turn in this order. So a
+    /// client that sends little is not kept waiting by those that send without end. At least one
+    /// source of the last kind is handled in each turn, so that the others cannot keep it waiting
+    /// for ever.
     // Not inlined: the handling of a source is inlined here, and should have the registers.
     #[inline(never)]
     fn dispatch(&mut self, asked_at: Option<u64>) {

@@ -46,7 +46,7 @@ impl Handled {
         self.until
     }
 
-    /// A poll and its dispatch are over.
+    /// Notes the result of a poll and of its dispatch.
     pub(crate) fn note(&mut self, dispatched: &Dispatched) {
         let begun = self.candidate.map(|candidate| Candidate {
             polls_left: match dispatched.asked_at {

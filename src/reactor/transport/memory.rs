@@ -142,7 +142,7 @@ pub(crate) struct Net {
     /// Whether operations may fail or take time.
     has_faults: Cell<bool>,
     seed: Cell<u64>,
-    /// The clock that operations of the program let go on, and by how much.
+    /// The clock that each operation of the program puts forward, and by how much.
     operations: RefCell<Option<(SimClock, Duration)>>,
 }
 
