@@ -198,7 +198,7 @@ pub struct WireFormats {
     encodings: Vec<Encoding>,
     /// Where an encoding is in `encodings`, when there are more than [`SCAN_MAX`].
     index: HashMap<(FramedFormat, Origin), usize>,
-    /// Of encodings that were still shared when their publication ended.
+    /// The bytes of encodings that were still shared when their publication ended.
     kept_bytes: usize,
 }
 
@@ -447,8 +447,8 @@ impl<'p> Encoded<'p> {
         }
     }
 
-    /// From now on [`get`](Self::get) is for members that are subscribed by this pattern, another one
-    /// than before.
+    /// Says by which pattern the members are subscribed that [`get`](Self::get) is for from now on.
+    /// It differs from the pattern before.
     pub fn set_pattern(&mut self, pattern: &'p str) {
         self.pattern = Some(pattern);
         self.pattern_number += 1;

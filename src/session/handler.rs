@@ -136,7 +136,8 @@ impl<'h> Handshake<'h> {
         form::value(self.query?, name)
     }
 
-    /// A `:name` of the route's path, or `*`, decoded; see [`Request::param`](crate::Request::param). `None` on the client's side, which has no route.
+    /// A `:name` of the route's path, or `*`, decoded; see [`Request::param`](crate::Request::param). `None`
+    /// on a client's side, which has no route.
     pub fn param(&self, name: &str) -> Option<Cow<'h, str>> {
         (self.parameter)(name)
     }

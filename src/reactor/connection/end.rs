@@ -166,9 +166,9 @@ pub(super) fn abort(rooms: &mut Rooms, connection: &mut Connection, cause: Close
     end_without_goodbye(rooms, connection, cause);
 }
 
-/// Ends a connection because too much memory is held, and gives back what it holds. The goodbye is sent
-/// where it can leave before the bytes that are queued: their beginning may have left, and the rest would be
-/// kept until the peer reads it.
+/// Ends a connection because too much memory is held, and gives back what it holds. The goodbye is
+/// sent only if no bytes are queued before it: it would have to wait behind them, and they would
+/// keep their memory until the peer reads them.
 pub(super) fn release_memory(rooms: &mut Rooms, connection: &mut Connection) {
     let cause = CloseCause::MemoryLimit;
     rooms.outbox.drop_oldest(&mut connection.output, 0);

@@ -57,7 +57,7 @@ const BLOCKED: u8 = 1 << 1;
 const FULL: u8 = 1 << 2;
 /// On the list of connections whose queue has come below the low watermark.
 const LOW_MARK_LISTED: u8 = 1 << 3;
-/// The poll has reported that the socket takes bytes, and it was not offered any since.
+/// The poll has reported that the socket takes bytes, and none were offered to it since.
 const WRITABLE: u8 = 1 << 4;
 
 /// The writing half of one connection.

@@ -128,7 +128,7 @@ impl Nodes {
         self.held_bytes += bytes;
     }
 
-    /// The palette has dropped bodies that no node holds.
+    /// Takes bytes of bodies off the count that the palette has dropped and no node holds.
     #[inline]
     pub(crate) fn forget_shared(&mut self, bytes: usize) {
         self.held_bytes -= bytes;
@@ -149,8 +149,8 @@ impl Nodes {
         node
     }
 
-    /// Bytes leave a node. While a publication is delivered it holds its bodies itself, and they are not
-    /// counted yet.
+    /// Takes bytes that leave a node off the count. A publication holds its bodies itself while it
+    /// is delivered, and they are not counted yet.
     #[inline]
     fn forget(&mut self, bytes: &Bytes) {
         match bytes {
@@ -446,10 +446,9 @@ impl Queue {
         short_cuts.is_some_and(|short_cuts| short_cuts.by_key.is_some())
     }
 
-    /// Keeps only the latest message of each key, until
-    /// [`drop_short_cuts`](Self::drop_short_cuts) is called:
-    /// [`replace`](Self::replace) must be asked before a message with a key is pushed. Returns how many
-    /// messages it dropped, because a later one of their key is queued.
+    /// Keeps only the latest message of each key, until [`drop_short_cuts`](Self::drop_short_cuts)
+    /// is called: [`replace`](Self::replace) must be asked before a message with a key is pushed.
+    /// Returns how many messages it dropped, because a later one of their key is queued.
     ///
     /// Linear in the queue when it begins to do so, and constant as long as it does.
     pub(crate) fn keep_latest(&mut self, nodes: &mut Nodes) -> u64 {
@@ -551,7 +550,7 @@ impl Queue {
             return;
         };
         if node.rule == DropRule::Never {
-            // Lent only, so that the memory of the nodes stays the same.
+            // The bytes are only taken out for a moment, so the memory of the nodes stays the same.
             let bytes = std::mem::replace(&mut node.bytes, Bytes::Owned(Vec::new()));
             let message_count = node.message_count;
             let is_merged = self.extend_run(nodes, before, &bytes, message_count);

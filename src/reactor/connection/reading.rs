@@ -159,7 +159,8 @@ impl Reading {
 
     // ── pauses ───────────────────────────────────────────────────────────────────────────────
 
-    /// Whether no reason is left. `Connection::may_read` asks this, and is the place to ask.
+    /// Whether no reason to stop reading is left. Callers ask `Connection::may_read`, which asks
+    /// this.
     #[inline]
     pub(super) fn may_read(&self) -> bool {
         self.pauses == 0

@@ -436,8 +436,8 @@ pub(super) fn uncork(rooms: &mut Rooms, connection: &mut Connection) {
 
 // ── flushing ─────────────────────────────────────────────────────────────────────────────────
 
-/// Gives the kernel what is queued until it takes no more, or has taken as much as one flush offers.
-/// Returns whether it would take more.
+/// Gives the kernel what is queued until it takes no more, or has taken as much as one flush
+/// offers. Returns whether the kernel may take more.
 pub(super) fn flush(rooms: &mut Rooms, connection: &mut Connection) -> bool {
     match connection.life {
         Life::Open | Life::Closing | Life::Finishing => {}
@@ -485,7 +485,8 @@ pub(super) fn flush(rooms: &mut Rooms, connection: &mut Connection) -> bool {
     false
 }
 
-/// The kernel has taken as much as one flush offers. The rest comes with the next flush.
+/// Leaves the rest of a queue to the next flush, because the kernel has taken as much as one flush
+/// offers.
 #[cold]
 fn flush_later(rooms: &mut Rooms, connection: &mut Connection, taken_bytes: u64) {
     if connection.output.is_blocked() {
@@ -500,9 +501,9 @@ fn flush_later(rooms: &mut Rooms, connection: &mut Connection, taken_bytes: u64)
 /// Has the poll report when the socket takes bytes again. Until the write deadline the peer must
 /// have taken some.
 ///
-/// Progress puts the deadline off: a client with a slow network is slow, and not gone. By as much time as the
-/// bytes may take at the least rate, because a client that takes a byte now and then would otherwise
-/// hold its queue for ever.
+/// Progress puts the deadline off: a client with a slow network is slow, and not gone. It moves by
+/// as much time as the bytes may take at the least rate, because a client that takes a byte now and
+/// then would otherwise hold its queue for ever.
 fn block(rooms: &mut Rooms, connection: &mut Connection, taken_bytes: u64) {
     let is_new = connection.output.block();
     if is_new || 0 < taken_bytes {
