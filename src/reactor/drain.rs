@@ -128,8 +128,8 @@ impl<S: 'static> Reactor<S> {
 #[cfg(all(unix, feature = "signals"))]
 impl<S: 'static> Reactor<S> {
     /// Drains over `window` when the process gets SIGTERM or SIGINT; a second signal stops the loop
-    /// at once. When the reactor has been dropped, both signals have
-    /// their default effect again: they end the process.
+    /// at once. When the reactor has been dropped, both signals have their default effect again:
+    /// they end the process.
     ///
     /// Needs the feature `signals`, and a Unix system.
     ///
