@@ -93,7 +93,8 @@ pub enum Deadline {
     Body,
     /// The next request of a kept-alive connection begins: `keep_alive_timeout`.
     KeepAlive,
-    /// The application answers a request that it took with `reply_later`: `reply_timeout`.
+    /// The application answers a request that it took with `reply_later`, or decides on one that it
+    /// took with `decide_later`: `reply_timeout`.
     Reply,
     /// Bytes come on a raw connection: `idle_timeout`.
     Idle,

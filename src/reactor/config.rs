@@ -77,14 +77,15 @@ pub struct ConnectionOptions {
     /// while the peer is not read, because it is paused or its queue is above the high watermark;
     /// then `write_timeout` holds. 20 seconds by default; not zero.
     pub pong_timeout: Duration,
-    /// Time from one comment of an event stream to the next, whether or not events are sent, so that
-    /// proxies keep it open; for some connections up to a quarter less, as above. 15 seconds by default; `None` for no comments; not zero.
+    /// Time from one comment of an event stream to the next, whether or not events are sent, so that proxies
+    /// keep it open; for some connections up to a quarter less, as above. 15 seconds by default; `None` for
+    /// no comments; not zero.
     pub heartbeat_interval: Option<Duration>,
     /// Time without bytes from the peer after which a raw connection is closed. Does not pass while
     /// it is paused. `None`, no limit, by default; not zero.
     pub idle_timeout: Option<Duration>,
-    /// Time after which a request that was taken with `reply_later` is answered with 503. 60
-    /// seconds by default; not zero.
+    /// Time after which a request that was taken with `reply_later` or `decide_later` is answered with 503.
+    /// 60 seconds by default; not zero.
     pub reply_timeout: Duration,
     /// Time in which a peer must take some of its queued bytes, or it is aborted. 30 seconds by
     /// default; not zero.
@@ -123,7 +124,7 @@ impl Default for ConnectionOptions {
     }
 }
 
-/// Limits and deadlines of a reactor. All are on by default.
+/// Limits and deadlines of a reactor. All are on by default, except those whose default is `None`.
 ///
 /// [`checked`](Config::checked) refuses values with which a reactor could not work; every reactor
 /// calls it at its start. A deadline passes up to 67 ms late, and never early.

@@ -34,7 +34,7 @@ pub struct Stats {
     /// How often reading paused because a peer had sent more messages than
     /// [`messages_per_second_max`](crate::ConnectionOptions::messages_per_second_max).
     pub rate_pauses: u64,
-    /// How often accepting paused because memory was short.
+    /// How often accepting paused because memory was short. `accept_pauses` counts these too.
     pub memory_pauses: u64,
     /// Panics caught in callbacks, and in `Drop` of values that they captured.
     pub panics: u64,
@@ -56,7 +56,8 @@ pub struct Stats {
     /// How often accepting paused because all clients together made as many connections in a second as
     /// [`handshakes_per_second_total_max`](crate::Config::handshakes_per_second_total_max) allows.
     pub handshake_pauses: u64,
-    /// How often accepting paused, at `connections_max` or for lack of file descriptors.
+    /// How often accepting paused: at `connections_max` or another limit, for lack of file descriptors or
+    /// memory, or because every attempt failed.
     pub accept_pauses: u64,
     /// How long each turn was busy before and after its poll, without the wait of the poll: the
     /// time that a new event had to wait at most.

@@ -302,8 +302,8 @@ impl<S: 'static> Running<S> {
                 // has been filed anew.
                 match self.reactor.table.take_passed(id, filed, moment) {
                     None => {}
-                    // In these three the peer has had its time and there is no more to say to it.
-                    // The meaning of the others depends on the role.
+                    // After these deadlines the peer has had its time and there is no more to say
+                    // to it. The meaning of the others depends on the role.
                     Some(
                         deadline @ (Deadline::Connect
                         | Deadline::Handshake

@@ -60,7 +60,7 @@ pub(crate) enum Accepting {
     Queued,
     /// No: there are as many connections as allowed.
     Full,
-    /// No: the process is out of file descriptors, and a timer will try again.
+    /// No: for example, the process is out of file descriptors. A timer will try again.
     BackingOff,
 }
 
