@@ -14,7 +14,8 @@ use super::tokens::{Tokens, equal_in_constant_time};
 /// The rights on one listener.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
-    /// The token that publishing and patterns need. `None`: none but [`tokens`](Self::tokens).
+    /// The token that publishing and patterns need. With `None` only those of [`tokens`](Self::tokens) are
+    /// right.
     pub token: Option<String>,
     /// Further tokens, each of which is right. Unlike [`token`](Self::token) they may be replaced while
     /// the hub runs.

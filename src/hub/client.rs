@@ -31,7 +31,7 @@ pub(super) struct Client<'c, 'w, S: 'static> {
     standing: &'c mut Standing,
 }
 
-/// The knowledge about a client: whether it is trusted, and its wrong tokens.
+/// The rights of a client: whether it is trusted, and how many wrong tokens it has given.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Standing {
     /// It holds the token, or needs none.

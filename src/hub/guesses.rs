@@ -58,7 +58,7 @@ pub(super) fn refuse<S: 'static>(
     });
 }
 
-/// The wrong tokens of one listener of one reactor.
+/// The wrong tokens that one listener of one reactor has got.
 #[derive(Debug, Default)]
 pub(super) struct Guesses {
     /// `None` for all clients without an address, such as those of a Unix socket.

@@ -17,8 +17,8 @@ pub(super) fn check(text: &str) -> Result<(), serde_json::Error> {
     serde_json::from_str::<&RawValue>(text).map(drop)
 }
 
-/// Checks that a text that may be JSON is nested at most 128 deep. The parser does not: what it does not
-/// look into it does not count.
+/// Checks that a text that may be JSON is nested at most 128 deep. The parser does not check this for values
+/// that it keeps as text.
 ///
 /// # Errors
 ///

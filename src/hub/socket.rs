@@ -18,8 +18,8 @@ use super::grammar::Grammar;
 use super::guesses::Guesses;
 use super::publish::Publisher;
 
-/// The longest message of a client that is not trusted, in bytes. It may send names, of which each has 256
-/// bytes at most.
+/// The longest message of a client that is not trusted, in bytes. It may only send names, which
+/// have at most 256 bytes each.
 const STRANGERS_BYTES_MAX: u32 = 4096;
 
 /// The state that is kept for a connection.

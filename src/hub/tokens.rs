@@ -15,7 +15,7 @@ impl fmt::Debug for Tokens {
 }
 
 impl Tokens {
-    /// These tokens.
+    /// Makes a set of these tokens.
     pub fn new(tokens: Vec<String>) -> Tokens {
         Tokens(Arc::new(RwLock::new(tokens)))
     }
