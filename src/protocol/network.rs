@@ -14,7 +14,7 @@ pub struct Network {
     prefix_bits: u8,
 }
 
-/// A text is no network.
+/// The error for a text that is no network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NetworkError;
 

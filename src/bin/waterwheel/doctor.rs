@@ -71,8 +71,8 @@ enum Verdict {
 }
 
 impl Verdict {
-    /// Whether so many connections cannot be held. A limit that could not be read is not known to
-    /// be too low.
+    /// Whether the machine cannot hold so many connections because of this limit. A limit that
+    /// could not be read is not known to be too low.
     fn is_in_the_way(self) -> bool {
         match self {
             Verdict::Low | Verdict::High => true,

@@ -34,8 +34,9 @@ const OTHER_THREADS: u64 = 2;
 #[cfg(target_os = "linux")]
 const PROGRAM_BYTES: u64 = 24 * 1024 * 1024;
 
-/// The lower of what the program leaves of the limits of the address space and of data. The first counts what
-/// is reserved, so the threads count in full; they are not measured, because they may not have begun.
+/// The bytes that the program leaves of the limit of address space, or of the limit of data if that is less.
+/// Address space counts what is reserved, so the threads count in full; they are not measured, because they
+/// may not have begun.
 ///
 /// Source: setrlimit(2).
 #[cfg(target_os = "linux")]
@@ -76,7 +77,7 @@ pub fn machine_bytes() -> Option<u64> {
     None
 }
 
-/// The least limit of the control groups of this process and of those above them, in bytes.
+/// The least limit of the cgroups of this process and of those above them, in bytes.
 fn cgroup_limit() -> Option<u64> {
     let limits = memory_limits(Path::new("/")).into_iter();
     limits.map(|limit| limit.max).min()

@@ -413,8 +413,8 @@ impl Options {
     }
 }
 
-/// The URL of `--url` with `ws://` in front. `http://` is as good: the program prints the address of
-/// a hub so, and an event stream is no WebSocket.
+/// The URL of `--url` with `ws://` in front. `http://` is accepted too, because the program prints
+/// the address of a hub with it, and because an event stream is no WebSocket.
 ///
 /// # Errors
 ///

@@ -140,8 +140,8 @@ impl Run {
         self.phase == Phase::Measuring
     }
 
-    /// Counts one that came at `now`, and records its latency while measuring. `begun_at` is when it
-    /// was sent, or was due in an open loop. Both are in nanoseconds.
+    /// Counts a message that came at `now`, and records its latency while measuring. `begun_at` is
+    /// when it was sent, or was due in an open loop. Both are in nanoseconds.
     #[inline]
     pub fn count(&mut self, begun_at: u64, now: u64) {
         self.done += 1;
@@ -154,7 +154,7 @@ impl Run {
         }
     }
 
-    /// Those that count: all but what was left over from the warm-up.
+    /// The messages that count: all but those left over from the warm-up.
     fn counted(&self) -> u64 {
         self.done - self.left_over
     }
