@@ -339,7 +339,8 @@ impl Responder {
 
 /// # Answer
 impl<S: 'static> Reactor<S> {
-    /// Answers a request that was taken with [`Request::reply_later`](crate::Request::reply_later). `Gone` when
+    /// Answers a request that was taken with [`Request::reply_later`](crate::Request::reply_later), or
+    /// refuses one that was taken with [`Request::decide_later`](crate::Request::decide_later). `Gone` when
     /// the client is gone, or when the request was answered before.
     pub fn reply(&mut self, responder: Responder, reply: impl Into<Reply>) -> Sent {
         if !self.is_pending(responder) {

@@ -1,4 +1,4 @@
-//! Answers that stay open: bodies that are sent piece by piece, and event streams.
+//! Answers that are not complete at once: bodies that are sent piece by piece, and event streams.
 //!
 //! Each begins with a head, in the callback of the route or in a later event. The length of a body may be
 //! known; otherwise it is chunked, or ends with the connection for a client that speaks HTTP/1.0.

@@ -13,8 +13,9 @@
 //!
 //! Deadlines: an open WebSocket waits for [`Deadline::Heartbeat`], with intervals that differ from connection
 //! to connection by up to a quarter, so that clients that came together are not pinged together. Each whole
-//! message or control frame of the peer puts it off. When it passes, a ping is sent and [`Deadline::Pong`] takes its place. If no whole
-//! frame follows the ping in time, the peer is dead, and the connection is aborted. Source: RFC 6455, section 5.5.2.
+//! message or control frame of the peer puts it off. When it passes, a ping is sent and [`Deadline::Pong`]
+//! takes its place. If no whole frame follows the ping in time, the peer is dead, and the connection is
+//! aborted. Source: RFC 6455, section 5.5.2.
 
 use std::borrow::Cow;
 use std::time::Duration;
