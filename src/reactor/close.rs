@@ -33,6 +33,8 @@ pub enum CloseCause {
     /// All connections together held more than
     /// [`memory_bytes_max`](crate::Config::memory_bytes_max), and this one was among those that held most.
     MemoryLimit,
+    /// We closed it, because it had reached [`age_max`](crate::ConnectionOptions::age_max).
+    AgeLimit,
     /// The connection did not begin with the header that a listener with
     /// [`proxy_protocol`](crate::ListenOptions::proxy_protocol) requires. No callback is called for it.
     ProxyHeader(ProxyHeaderError),
@@ -70,6 +72,7 @@ impl CloseCause {
             | CloseCause::SlowConsumer
             | CloseCause::MemoryLimit
             | CloseCause::AddressLimit
+            | CloseCause::AgeLimit
             | CloseCause::Panicked
             | CloseCause::CallbackError => false,
         }
@@ -102,6 +105,8 @@ pub enum Deadline {
     Heartbeat,
     /// A whole frame comes after our ping: `pong_timeout`.
     Pong,
+    /// The connection ends politely: `age_max`. Passing it is not an error.
+    Age,
     /// The peer takes some of its queued bytes: `write_timeout`.
     Write,
     /// The closing handshake or the lingering ends: `close_timeout`.
@@ -120,6 +125,7 @@ impl fmt::Display for Deadline {
             Deadline::Idle => "idle",
             Deadline::Heartbeat => "heartbeat",
             Deadline::Pong => "pong",
+            Deadline::Age => "age",
             Deadline::Write => "write",
             Deadline::Close => "close",
         })
@@ -140,6 +146,7 @@ impl fmt::Display for CloseCause {
             CloseCause::MemoryLimit => f.write_str("ended for memory"),
             CloseCause::ProxyHeader(error) => error.fmt(f),
             CloseCause::AddressLimit => f.write_str("more connections than one address may have"),
+            CloseCause::AgeLimit => f.write_str("closed by us, as old as a connection may be"),
             CloseCause::Panicked => f.write_str("a callback panicked"),
             CloseCause::CallbackError => f.write_str("a callback returned an error"),
             CloseCause::Lookup => f.write_str("look-up failed"),

@@ -95,6 +95,12 @@ pub struct ConnectionOptions {
     /// `write_timeout`: a peer that takes a byte now and then would otherwise hold its queue for years. 256 by
     /// default; 0 for no minimum.
     pub write_bytes_per_second_min: u32,
+    /// Time after which a connection ends politely, so that clients spread over new servers: a WebSocket by a
+    /// close with 1001, an event stream after its last whole event, a raw stream by a half close; an HTTP
+    /// connection closes after its next answer. For some connections up to a quarter less, so that clients
+    /// that came together do not go together. Counted from the moment at which the connection has become what
+    /// it is. `None`, no limit, by default; not zero.
+    pub age_max: Option<Duration>,
     /// Time from the first step of closing to the end of the socket, whatever the peer does; for
     /// HTTP, from the end of the last answer. 10 seconds by default; not zero.
     pub close_timeout: Duration,
@@ -119,6 +125,7 @@ impl Default for ConnectionOptions {
             reply_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(30),
             write_bytes_per_second_min: 256,
+            age_max: None,
             close_timeout: Duration::from_secs(10),
         }
     }
@@ -327,6 +334,7 @@ impl ConnectionOptions {
             ("ping_interval", self.ping_interval),
             ("heartbeat_interval", self.heartbeat_interval),
             ("idle_timeout", self.idle_timeout),
+            ("age_max", self.age_max),
         ];
         for (field, interval) in intervals {
             if let Some(interval) = interval {
@@ -531,6 +539,10 @@ mod tests {
             (
                 |config| config.options.messages_per_second_max = Some(2_000_000),
                 "messages_per_second_max is 2000000: expected at most 1000000",
+            ),
+            (
+                |config| config.options.age_max = Some(Duration::ZERO),
+                "age_max is 0ns: expected more than zero",
             ),
             (
                 |config| config.options.ping_interval = Some(Duration::ZERO),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::close::{Close, CloseCause};
 use super::id::ConnId;
-use super::protocol::DrainStep;
+use super::protocol::{DrainStep, Protocol};
 use super::reactor::{Cx, Reactor};
 use super::shutdown::{DrainGroup, Shutdown};
 
@@ -92,11 +92,11 @@ impl<S: 'static> Reactor<S> {
             self.table.sources_mut().remove_listeners(|_| true);
             // Also the connections that came during the drain. A second goodbye does nothing.
             for id in self.table.sources().connection_ids() {
-                self.say_goodbye(id);
+                self.say_goodbye(id, CloseCause::Drained);
             }
         }
         for id in due {
-            self.say_goodbye(id);
+            self.say_goodbye(id, CloseCause::Drained);
         }
         if is_over && !self.is_stopped {
             let count = self.table.sources().connection_count();
@@ -105,22 +105,32 @@ impl<S: 'static> Reactor<S> {
         }
     }
 
-    fn say_goodbye(&mut self, id: ConnId) {
+    /// Ends a connection that is as old as it may be. An HTTP connection gets `Connection: close` with its next
+    /// answer: its client may be sending a request in this moment, which would be lost.
+    pub(super) fn end_old(&mut self, id: ConnId) {
+        match self.protocol_mut(id) {
+            Some(Protocol::Http(exchange)) => exchange.close_after(),
+            Some(_) => self.say_goodbye(id, CloseCause::AgeLimit),
+            None => {}
+        }
+    }
+
+    fn say_goodbye(&mut self, id: ConnId, cause: CloseCause) {
         let Some(protocol) = self.protocol_mut(id) else {
             return;
         };
         match protocol.drain() {
             DrainStep::AnswersFirst => {}
             DrainStep::Closes { code, reason } => {
-                self.table.close(id, CloseCause::Drained, code, reason);
+                self.table.close(id, cause, code, reason);
             }
             DrainStep::Finishes => {
                 // The end of an answer may still be queued, and unread input would make the close a reset,
                 // which could destroy it.
                 let lingers = 0 < self.table.queued_bytes(id);
-                self.finish(id, Close::new(CloseCause::Drained), lingers);
+                self.finish(id, Close::new(cause), lingers);
             }
-            DrainStep::Aborts => self.table.abort(id, CloseCause::Drained),
+            DrainStep::Aborts => self.table.abort(id, cause),
         }
     }
 }

@@ -40,6 +40,16 @@ impl ConnId {
         interval_nanos - interval_nanos / u64::from(4 * PHASES) * u64::from(self.index % PHASES)
     }
 
+    /// As [`spread`](Self::spread), for a moment that comes once for each connection: the goodbyes of a million
+    /// connections are spread over the whole quarter.
+    pub(crate) fn spread_finely(self, interval_nanos: u64) -> u64 {
+        // Multiples of the golden ratio are spread evenly. Source: Knuth, The Art of Computer Programming,
+        // volume 3, section 6.4.
+        let hash = self.generation.wrapping_mul(0x9e37_79b9);
+        let quarter = u128::from(interval_nanos / 4);
+        interval_nanos - ((quarter * u128::from(hash)) >> 32) as u64
+    }
+
     /// Returns the id as one number, for maps with keys of `u64`.
     #[inline]
     pub fn to_bits(self) -> u64 {
@@ -177,6 +187,24 @@ mod tests {
         let id = id(7, u32::MAX);
         assert_eq!(ConnId::from_bits(id.to_bits()), id);
         assert_eq!(size_of::<ConnId>(), 8);
+    }
+
+    #[test]
+    fn moments_are_spread_finely_over_a_quarter() {
+        let mut moments: Vec<u64> = (0..1000)
+            .map(|generation| id(5, generation).spread_finely(4_000_000))
+            .collect();
+        moments.sort_unstable();
+        assert!(3_000_000 < moments[0] && moments[999] <= 4_000_000);
+        let gaps = moments.windows(2).map(|pair| pair[1] - pair[0]);
+        // A thousandth of the quarter each, nearly.
+        assert!(
+            gaps.clone().all(|gap| (200..3000).contains(&gap)),
+            "{:?}",
+            gaps.max()
+        );
+        // The longest time does not overflow.
+        assert!(u64::MAX / 4 * 3 <= id(1, u32::MAX).spread_finely(u64::MAX));
     }
 
     #[test]

@@ -387,7 +387,7 @@ fn close_code(cause: CloseCause) -> u16 {
         CloseCause::Protocol(error) => error.close_code(),
         CloseCause::SlowConsumer | CloseCause::MemoryLimit => 1013,
         CloseCause::Panicked | CloseCause::CallbackError => 1011,
-        CloseCause::Drained => 1001,
+        CloseCause::Drained | CloseCause::AgeLimit => 1001,
         CloseCause::TimedOut(_) => 1001,
         CloseCause::Peer
         | CloseCause::Local
@@ -406,9 +406,10 @@ fn status_of(cause: CloseCause) -> http::Status {
         CloseCause::Http(error) => error.status(),
         CloseCause::TimedOut(Deadline::Reply) => http::Status::SERVICE_UNAVAILABLE,
         CloseCause::TimedOut(_) => http::Status::REQUEST_TIMEOUT,
-        CloseCause::Drained | CloseCause::SlowConsumer | CloseCause::MemoryLimit => {
-            http::Status::SERVICE_UNAVAILABLE
-        }
+        CloseCause::Drained
+        | CloseCause::AgeLimit
+        | CloseCause::SlowConsumer
+        | CloseCause::MemoryLimit => http::Status::SERVICE_UNAVAILABLE,
         CloseCause::Panicked
         | CloseCause::CallbackError
         | CloseCause::Peer

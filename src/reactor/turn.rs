@@ -313,6 +313,7 @@ impl<S: 'static> Running<S> {
                         let cause = CloseCause::TimedOut(deadline);
                         self.reactor.table.abort(id, cause);
                     }
+                    Some(Deadline::Age) => self.reactor.end_old(id),
                     Some(deadline) => self.call_handler(id, "due", |handler, cx| {
                         handler.due(cx, id, deadline);
                     }),

@@ -1007,6 +1007,7 @@ impl<S: 'static> Handler<S> for Router<S> {
             | Deadline::Handshake
             | Deadline::Idle
             | Deadline::Pong
+            | Deadline::Age
             | Deadline::Write
             | Deadline::Close => {
                 cx.reactor.fail(id, CloseCause::TimedOut(deadline));

@@ -1,11 +1,12 @@
 //! The deadlines of a connection: setting them, putting them off, and finding those that passed.
 //!
-//! A connection has two deadlines: one that its protocol or its life sets, and the write deadline,
-//! until which the peer must take some of the queued bytes. Two, because a peer that sends pings
-//! and takes no bytes must still time out. Both are fields of the connection, so a message that
-//! puts one off costs a store or two. The room files the connection in one bucket only, at the earlier
-//! of the two or before it. When the bucket comes up, the connection is asked and filed anew if
-//! neither has passed. The buckets, and how late a deadline may pass, are explained in
+//! A connection has three deadlines: one that its protocol or its life sets, the write deadline,
+//! until which the peer must take some of the queued bytes, and its age. Two of them, because a peer that
+//! sends pings and takes no bytes must still time out; the age, because no message puts it off. They are
+//! fields of the connection, so a message that
+//! puts one off costs a store or two. The room files the connection in one bucket only, at the earliest
+//! of them or before it. When the bucket comes up, the connection is asked and filed anew if
+//! none has passed. The buckets, and how late a deadline may pass, are explained in
 //! `time::coarse`.
 
 use std::time::Duration;
@@ -35,7 +36,8 @@ pub(crate) fn deadline_nanos(after: Duration) -> u64 {
 pub(crate) struct Waits {
     due: CoarseTime,
     write_due: CoarseTime,
-    /// The bucket in which it is filed; never after the earlier of the two deadlines.
+    age_due: CoarseTime,
+    /// The bucket in which it is filed; never after the earliest of the deadlines.
     filed: CoarseTime,
     /// The meaning of `due`.
     waits_for: Option<Deadline>,
@@ -72,7 +74,7 @@ impl Waits {
     }
 
     fn next(&self) -> CoarseTime {
-        self.due.earlier(self.write_due)
+        self.due.earlier(self.write_due).earlier(self.age_due)
     }
 }
 
@@ -96,6 +98,12 @@ impl Deadlines {
     /// Sets the write deadline, until which the peer must have taken some of its queued bytes.
     pub(super) fn set_write(&mut self, id: ConnId, waits: &mut Waits, due: CoarseTime) {
         waits.write_due = due;
+        self.file(id, waits);
+    }
+
+    /// Sets the moment at which the connection is old; never without a limit.
+    pub(super) fn set_age(&mut self, id: ConnId, waits: &mut Waits, due: CoarseTime) {
+        waits.age_due = due;
         self.file(id, waits);
     }
 
@@ -143,7 +151,7 @@ impl Deadlines {
     }
 
     /// Returns the deadline that has passed for a connection that came up in the bucket of `filed`,
-    /// and files it anew for the other one.
+    /// and files it anew for the others.
     pub(super) fn take_passed(
         &mut self,
         id: ConnId,
@@ -163,6 +171,9 @@ impl Deadlines {
         } else if has_passed(waits.due) {
             waits.due = CoarseTime::NEVER;
             waits.waits_for.take()
+        } else if has_passed(waits.age_due) {
+            waits.age_due = CoarseTime::NEVER;
+            Some(Deadline::Age)
         } else {
             None
         };

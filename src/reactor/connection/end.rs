@@ -280,6 +280,20 @@ fn mark_done(rooms: &mut Rooms, connection: &mut Connection) {
     rooms.ended.push(connection.id);
 }
 
+/// Begins to count the age of a connection, if its options limit it.
+pub(super) fn begin_age(rooms: &mut Rooms, connection: &mut Connection) {
+    let due = match connection.options(rooms).age_max {
+        Some(age) => {
+            let nanos = connection.id.spread_finely(CoarseTime::bounded_nanos(age));
+            CoarseTime::after_nanos(rooms.now, nanos)
+        }
+        None => CoarseTime::NEVER,
+    };
+    rooms
+        .deadlines
+        .set_age(connection.id, &mut connection.waits, due);
+}
+
 fn set_close_deadline(rooms: &mut Rooms, connection: &mut Connection) {
     let due = CoarseTime::after(rooms.now, connection.options(rooms).close_timeout);
     rooms

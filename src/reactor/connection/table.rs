@@ -167,6 +167,7 @@ impl Table {
             .sources
             .insert(registry, transport, protocol, handler, options)?;
         if let Some((connection, rooms)) = self.split(id) {
+            end::begin_age(rooms, connection);
             end::charge(rooms, connection);
         }
         Ok(id)
@@ -832,6 +833,7 @@ impl Table {
             if rooms.option_sets[usize::from(connection.options)].drops_messages {
                 rooms.outbox.keep_messages(id);
             }
+            end::begin_age(rooms, connection);
         }
     }
 
