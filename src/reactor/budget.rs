@@ -24,6 +24,10 @@ const PARTS: u64 = 8;
 /// The least that each source may use however many are ready, in nanoseconds.
 const SHARE_NANOS_MIN: u64 = 250_000;
 
+/// A connection that brings more in one turn is busy, in bytes. The last piece of a long message may cost as
+/// much as all of it.
+const BUSY_BYTES_MIN: usize = 64 * 1024;
+
 /// The time that the connection which is being read may use in this turn, and the turn itself.
 pub(crate) struct Budget {
     limit_nanos: u64,
@@ -163,6 +167,13 @@ impl Budget {
                 false => (allowed / took).clamp(1, u64::from(pace)) as u8,
             };
         }
+    }
+
+    /// Whether the connection that is being read uses so much of this turn that it is read after quiet ones
+    /// in the next turns. It has brought so many bytes.
+    #[inline]
+    pub(crate) fn is_busy(&self, now: u64, came_bytes: usize) -> bool {
+        SHARE_NANOS_MIN < now - self.began || BUSY_BYTES_MIN < came_bytes
     }
 
     /// Whether the connection that is being read has used its time.

@@ -121,6 +121,7 @@ impl<S: 'static> Running<S> {
         let mut pace = table.connection(id).map_or(1, Connection::pace);
         self.reactor.budget.begin(table.now(), pace);
         let mut budget_bytes = self.reactor.config.read_budget_bytes;
+        let (mut came_bytes, mut is_busy) = (0, false);
         while !self.reactor.is_stopped {
             let delivery = self.reactor.table.read(id, &mut self.input, &mut first);
             let arrived = match delivery {
@@ -151,6 +152,8 @@ impl<S: 'static> Running<S> {
             if self.reactor.budget.is_used(now) {
                 budget_bytes = 0;
             }
+            came_bytes += length;
+            is_busy = self.reactor.budget.is_busy(now, came_bytes);
             let rest = &self.input[consumed..length];
             let next = self
                 .reactor
@@ -168,7 +171,7 @@ impl<S: 'static> Running<S> {
                 }
             }
         }
-        self.reactor.table.uncork(id, pace);
+        self.reactor.table.uncork(id, pace, is_busy);
     }
 
     /// Gives the handler the first `length` bytes of the input buffer. Returns how many it

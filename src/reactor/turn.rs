@@ -369,7 +369,8 @@ impl<S: 'static> Running<S> {
     }
 
     /// Handles the sources that are ready: first those that an earlier turn had no time for, then
-    /// those that the poll reports, then those with more input than their budget.
+    /// those that the poll reports, then the busy ones: connections with more input than their budget, and
+    /// those that have used much of the last turns.
     ///
     /// When the dispatch has used its time, the rest waits for the next turn in this order. So a
     /// client that sends little is not kept waiting by those that send without end. At least one
@@ -380,7 +381,7 @@ impl<S: 'static> Running<S> {
     fn dispatch(&mut self, asked_at: Option<u64>) {
         // Taken before the reports are handled: a connection whose budget is used up while they are
         // handled goes on the list of the next turn and is not read twice in this one.
-        let again = self.reactor.table.ready_list_mut().take_again();
+        let mut again = self.reactor.table.ready_list_mut().take_again();
         // A simulation: the number of reports is asked once, because readiness that callbacks cause
         // is for the next turn, as with the kernel.
         let reports = self.reactor.net.as_ref().map_or(0, |net| net.poll());
@@ -409,6 +410,7 @@ impl<S: 'static> Running<S> {
         }
         // Last, so that a connection with more input than its budget comes after those that have
         // waited for the poll.
+        self.reactor.table.ready_list_mut().append_busy(&mut again);
         self.reactor.budget.share_between(1);
         let mut again_count = 0;
         for &index in &again {

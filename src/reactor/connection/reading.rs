@@ -41,6 +41,13 @@ const URGENT: u8 = 1 << 5;
 /// The peer neither sends nor reads any more.
 const HUNG_UP: u8 = 1 << 6;
 
+/// The connection was busy in one of its last events; see `busy_events`.
+const BUSY: u8 = 1 << 7;
+
+/// The events for which a connection counts as busy after one that was. A costly message that comes in pieces
+/// is busy only in its last event.
+const BUSY_EVENTS: u8 = 8;
+
 /// The reading half of one connection.
 #[derive(Debug, Default)]
 pub(crate) struct Reading {
@@ -55,6 +62,8 @@ pub(crate) struct Reading {
     pauses: u8,
     /// The pace of its messages, less one; see `budget`.
     pace_less_one: u8,
+    /// The events that are left until a busy connection counts as quiet.
+    busy_events: u8,
 }
 
 impl Reading {
@@ -134,6 +143,27 @@ impl Reading {
     #[inline]
     pub(super) fn is_idle(&self) -> bool {
         self.flags == 0 && self.pauses == 0 && self.unconsumed.is_none()
+    }
+
+    // ── busy connections ─────────────────────────────────────────────────────────────────────
+
+    /// Whether it has lately used its time in a turn, or brought much. It is then read after those that did
+    /// not. The fast path is for quiet connections, which saves it the question.
+    pub(super) fn is_busy(&self) -> bool {
+        self.flags & BUSY != 0
+    }
+
+    /// An event of the general way is over, or its time is used up.
+    pub(super) fn note_event(&mut self, is_busy: bool) {
+        if is_busy {
+            self.flags |= BUSY;
+            self.busy_events = BUSY_EVENTS;
+        } else if self.is_busy() {
+            self.busy_events -= 1;
+            if self.busy_events == 0 {
+                self.flags &= !BUSY;
+            }
+        }
     }
 
     // ── the list of the next turn ────────────────────────────────────────────────────────────
@@ -236,6 +266,22 @@ mod tests {
         assert!(!reading.may_read());
         assert!(reading.resume(Pause::Queue));
         assert!(reading.may_read());
+    }
+
+    #[test]
+    fn a_connection_is_busy_for_some_events_after_a_busy_one() {
+        let mut reading = Reading::default();
+        reading.note_event(false);
+        assert!(!reading.is_busy());
+        for _ in 0..2 {
+            reading.note_event(true);
+            for _ in 1..BUSY_EVENTS {
+                reading.note_event(false);
+                assert!(reading.is_busy() && !reading.is_idle());
+            }
+        }
+        reading.note_event(false);
+        assert!(!reading.is_busy() && reading.is_idle());
     }
 
     #[test]

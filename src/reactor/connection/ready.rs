@@ -115,10 +115,16 @@ pub(super) fn ready(
         send::flush(rooms, connection);
     }
     // One that is listed is read when its turn on the list comes, and not twice in one turn.
-    match is_readable && !connection.reading.is_listed() {
-        true => begin_read(rooms, connection, first),
-        false => Ready::Nothing,
+    if !is_readable || connection.reading.is_listed() {
+        return Ready::Nothing;
     }
+    if connection.reading.is_busy() && first.is_none() {
+        rooms
+            .ready_list
+            .read_last(connection.id, &mut connection.reading);
+        return Ready::Nothing;
+    }
+    begin_read(rooms, connection, first)
 }
 
 /// Handles a source that was on the ready list, as [`ready`] does.
@@ -144,13 +150,22 @@ pub(super) fn ready_again(rooms: &mut Rooms, source: Option<&mut Source>) -> Rea
 }
 
 /// Remembers a report of the poll for which the turn has no time. Returns whether the source is to be
-/// put on the ready list.
-pub(super) fn note_deferred(source: Option<&mut Source>, readiness: Readiness) -> bool {
+/// deferred; a busy connection is read again, after those.
+pub(super) fn note_deferred(
+    rooms: &mut Rooms,
+    source: Option<&mut Source>,
+    readiness: Readiness,
+) -> bool {
     match source {
         Some(Source::Connection(connection)) => {
             note_readable(connection, readiness);
             if readiness.writable {
                 connection.output.note_writable();
+            }
+            if connection.reading.is_busy() {
+                let reading = &mut connection.reading;
+                rooms.ready_list.read_again(connection.id, reading);
+                return false;
             }
             connection.reading.list()
         }

@@ -3,7 +3,8 @@
 //! The poll reports an edge once. So a source goes on this list when the loop leaves it although it
 //! may not have used up its edge: a report for which the turn had no time is *deferred* and comes
 //! before all others in the next turn; a source with more input than its budget is handled *again*,
-//! after those that the next poll reports.
+//! after those that the next poll reports. A *busy* connection, one that has used much of the last turns,
+//! comes behind them in the same turn.
 //!
 //! The lists hold indexes and not ids. A flag of the source says whether it is meant, so that a new
 //! source at the same index is not handled by mistake.
@@ -20,6 +21,8 @@ use super::reading::Reading;
 pub(crate) struct ReadyList {
     deferred: VecDeque<u32>,
     again: Vec<u32>,
+    /// Busy connections that the poll has reported in this turn.
+    busy: Vec<u32>,
     /// Listeners that accept when a connection has been removed.
     paused_listeners: Vec<u32>,
 }
@@ -36,6 +39,13 @@ impl ReadyList {
     pub(super) fn read_again(&mut self, id: ConnId, reading: &mut Reading) {
         if reading.list() {
             self.again.push(id.index);
+        }
+    }
+
+    /// Has a busy connection read at the end of this dispatch.
+    pub(super) fn read_last(&mut self, id: ConnId, reading: &mut Reading) {
+        if reading.list() {
+            self.busy.push(id.index);
         }
     }
 
@@ -62,6 +72,11 @@ impl ReadyList {
     /// The sources that are handled again in this turn.
     pub(crate) fn take_again(&mut self) -> Vec<u32> {
         std::mem::take(&mut self.again)
+    }
+
+    /// Moves the busy connections that the poll has reported in this turn behind the others of `again`.
+    pub(crate) fn append_busy(&mut self, again: &mut Vec<u32>) {
+        again.append(&mut self.busy);
     }
 
     /// Gives back the list of [`take_again`](Self::take_again), of which the first `handled_count` were
@@ -92,5 +107,6 @@ impl ReadyList {
     pub(super) fn give_back_memory(&mut self) {
         give_back_queue(&mut self.deferred);
         give_back(&mut self.again);
+        give_back(&mut self.busy);
     }
 }

@@ -324,8 +324,9 @@ impl Table {
     /// Keeps a report of the poll for the next turn, because this one has used its time.
     #[cold]
     pub(crate) fn defer(&mut self, index: usize, readiness: Readiness) {
-        if ready::note_deferred(self.sources.source_mut(index), readiness) {
-            self.rooms.ready_list.defer(index as u32);
+        let Table { sources, rooms, .. } = self;
+        if ready::note_deferred(rooms, sources.source_mut(index), readiness) {
+            rooms.ready_list.defer(index as u32);
         }
     }
 
@@ -408,11 +409,13 @@ impl Table {
         }
     }
 
-    /// Ends a connection's event: writes the cork, and keeps the pace of its messages.
-    pub(crate) fn uncork(&mut self, id: ConnId, pace: u8) {
+    /// Ends a connection's event: writes the cork, and keeps the pace of its messages, and whether it was
+    /// busy.
+    pub(crate) fn uncork(&mut self, id: ConnId, pace: u8, is_busy: bool) {
         match self.split(id) {
             Some((connection, rooms)) => {
                 connection.reading.set_pace(pace);
+                connection.reading.note_event(is_busy);
                 send::uncork(rooms, connection);
             }
             None => self.rooms.outbox.discard_cork(),
@@ -446,6 +449,7 @@ impl Table {
         if let Some((connection, rooms)) = self.split(id) {
             rooms.outbox.leave_fast_path(id);
             connection.reading.pause(Pause::Turn);
+            connection.reading.note_event(true);
         }
     }
 
