@@ -15,10 +15,10 @@ use super::tokens::{Tokens, equal_in_constant_time};
 #[derive(Clone, Debug, Default)]
 pub struct Access {
     /// The token that publishing and patterns need. With `None` only those of [`tokens`](Self::tokens) are
-    /// right.
+    /// accepted.
     pub token: Option<String>,
-    /// Further tokens, each of which is right. Unlike [`token`](Self::token) they may be replaced while
-    /// the hub runs.
+    /// Further tokens, each of which is accepted too. Unlike [`token`](Self::token) they may be replaced
+    /// while the hub runs.
     pub tokens: Tokens,
     /// Anyone may publish and use patterns, with or without a token.
     pub open: bool,

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// Tokens, each of which is right. A clone shares them, also with another thread. Empty by default.
+/// Tokens, each of which is accepted. A clone shares them, also with another thread. Empty by
+/// default.
 #[derive(Clone, Default)]
 pub struct Tokens(Arc<RwLock<Vec<String>>>);
 

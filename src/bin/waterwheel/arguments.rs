@@ -26,17 +26,18 @@ Options of serve:
   --publish-token TOKEN    require this token to publish and to subscribe to patterns
                            [$WATERWHEEL_PUBLISH_TOKEN]
   --publish-token-file FILE
-                           as --publish-token, with a token a line, each of which is right; read
-                           again on HUP
+                           as --publish-token, with one token per line, each of which is
+                           accepted; read again on HUP
   --open                   let everyone publish and subscribe to patterns without a token
   --drain-window SECONDS   after TERM or INT, close the connections over this time [10]
   --allow-origin ORIGIN    let pages of this origin use the hub, such as https://example.org;
                            may be given several times
   --max-connections N      accept at most this many [as many as descriptors allow]
-  --memory-max BYTES       end clients before all of them hold more than this; also with KiB, MiB or GiB
+  --memory-max BYTES       bytes that all clients together may hold, also with KiB, MiB or GiB; above
+                           it those that hold most are ended
                            [three quarters of what the process may have]
   --max-connections-per-address N
-                           connections of one address, of IPv6 a /64; 0 for no limit [1000]
+                           connections of one address (IPv6: of a /64); 0 for no limit [1000]
   --handshakes-per-second N
                            connections that one address may make in a second; 0 for no limit [200]
   --handshakes-per-second-total N

@@ -24,8 +24,8 @@ waterwheel bench: puts load on a server and measures it
 Options of all:
   --url URL                ws://HOST:PORT/PATH of the server; http:// means the same
   --pid PID                the server's process, on this machine: processor time and memory
-  --seconds S              measure this long [5]
-  --warmup S               run this long before measuring [1]
+  --seconds S              measure this many seconds [5]
+  --warmup S               run this many seconds before measuring [1]
   --connect-rate R         start at most this many connections per second [as many as the server accepts]
   --json                   print one JSON object
   --plot FILE.svg          draw the latencies and the rate over time (with the feature `plot`)
@@ -34,16 +34,16 @@ Options of all:
 Options of echo:
   --connections N          [100]
   --size BYTES             length of each message [20]
-  --pipeline K             messages outstanding on each connection [1]
+  --pipeline K             messages in flight on each connection [1]
   --rate R                 open loop: messages per second on all connections together, whatever comes
-                           back; a latency counts from when its message was due
+                           back; a latency counts from the time at which its message was due
   --binary                 binary messages instead of text
   --verify                 check every byte of every reply, and the order
 
 Options of idle, which has no --seconds and --warmup; --plot draws how its connections were opened:
   --connections N          [100]
-  --hold S                 hold them this long [5]
-  --send TEXT              message that each sends once; none when empty [hello]
+  --hold S                 hold them this many seconds [5]
+  --send TEXT              message that each connection sends once; none when empty [hello]
   --expect echo|nothing    what the server answers to it [echo]
 
 Options of churn:
@@ -53,8 +53,8 @@ Options of churn:
 Options of fan-out and sse, against `waterwheel serve`, or fan-out against a server that sends each message to all:
   --subscribers N          connections that subscribe [100]
   --publishers P           connections that publish [1]
-  --size BYTES             length of each message, 32 or more [64]
-  --in-flight K            messages of each publisher that not all have received [1]
+  --size BYTES             length of each message, in bytes, 32 or more [64]
+  --in-flight K            messages of each publisher that some subscribers have not received yet [1]
   --rate R|max             open loop: messages per second of all publishers together [max]
   --protocol plain|waterwheel
                            kind of server for fan-out [plain]; sse needs waterwheel

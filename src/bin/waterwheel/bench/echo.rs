@@ -1,7 +1,7 @@
 //! `bench echo`: sends messages that must come back.
 //!
-//! Closed loop: every connection has `--pipeline` messages outstanding, and each reply is followed
-//! by the next message. Open loop: message `i` of the run is due at `i / rate` and goes to connection
+//! Closed loop: every connection has `--pipeline` messages in flight, and each reply is followed by
+//! the next message. Open loop: message `i` of the run is due at `i / rate` and goes to connection
 //! `i % connections`, whether or not earlier ones came back; its latency counts from when it was
 //! due, so that a stall of the server counts for all messages that were due in it.
 //!
@@ -51,7 +51,7 @@ struct Echo {
     numbers: ConnMap<u32>,
     connections: Vec<Connection>,
     sequences: Vec<Sequence>,
-    /// The send times of outstanding messages, `pipeline` for each connection.
+    /// The send times of messages in flight, `pipeline` for each connection.
     sent_at: Vec<u64>,
     /// The text that all messages share, behind their number.
     text: String,
