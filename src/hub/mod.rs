@@ -147,7 +147,7 @@ fn mount_checks<S: 'static>(router: &mut Router<S>, access: &Rc<Access>) {
         origins: access.origins.clone(),
         absent: true,
     });
-    router.origin_check.setting = access.origins_setting();
+    router.origin_check_mut().setting = access.origins_setting();
     let access = Rc::clone(access);
     let mut refused_host = LogLimit::default();
     let mut served_host = String::new();

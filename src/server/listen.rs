@@ -45,8 +45,7 @@ impl<S: 'static> Reactor<S> {
         setup(&mut router).into_result()?;
         let options = router.seal(self)?;
         let listener = self.listen(&address.into(), options, |address| {
-            router.set_address(address);
-            Box::new(router)
+            router.into_handler(address)
         })?;
         self.listen_while_draining(listener);
         Ok(listener)

@@ -2,7 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 
-use crate::protocol::http::{Accept, ExtraHeaders, Status, upgrade};
+use crate::protocol::http::{Accept, Check, ExtraHeaders, OnAnswer, Status, upgrade};
 use crate::protocol::websocket::Role;
 use crate::reactor::config::ConnectionOptions;
 use crate::reactor::id::ConnId;
@@ -69,8 +69,67 @@ impl<S: 'static> WebSocketRoute<S> {
 
     // ── for the router ───────────────────────────────────────────────────────────────────
 
+    /// Answers an upgrade request: asks `before_open`, then answers 101 and makes a WebSocket of the
+    /// connection.
+    pub(super) fn answer(
+        &mut self,
+        mut request: Request<'_, '_, S>,
+        index: u16,
+        upgrade: &upgrade::Upgrade<'_>,
+        passed: Option<Check>,
+    ) {
+        // A WebSocket stays for hours, and this reactor is about to end.
+        if request.reactor.is_draining() {
+            request.reply(draining_reply());
+            return;
+        }
+        if passed < Some(Check::BeforeOpen)
+            && let Some(before_open) = &mut self.before_open
+        {
+            request.reactor.note_callback("before_open");
+            request.check = Some(Check::BeforeOpen);
+            let outcome = before_open(&mut request);
+            if request.is_answered || request.reactor.is_stopped() {
+                return;
+            }
+            if let Err(reply) = outcome {
+                request.reply(reply);
+                return;
+            }
+        }
+        let Request {
+            state,
+            reactor,
+            id,
+            head,
+            pattern,
+            accept,
+            ..
+        } = request;
+        // Taken before `open`, which replaces the exchange by the WebSocket.
+        let headers = reactor
+            .exchange(id)
+            .map_or_else(Vec::new, |exchange| exchange.take_extra_headers());
+        let on_answer = reactor
+            .exchange(id)
+            .and_then(|exchange| exchange.take_on_answer());
+        if let Some(OnAnswer(call)) = on_answer {
+            call(Status::SWITCHING_PROTOCOLS, 0, reactor.now());
+        }
+        reactor.set_route(id, index);
+        let handshake = Handshake {
+            path: head.path(),
+            query: head.query(),
+            headers: head.headers,
+            subprotocol: None,
+            parameter: &|name| pattern.value(head.path(), name),
+        };
+        let cx = &mut Cx { state, reactor };
+        self.open(cx, id, upgrade, handshake, &headers, &accept);
+    }
+
     /// Answers 101, and makes a WebSocket of the connection.
-    pub(crate) fn open<'h>(
+    fn open<'h>(
         &mut self,
         cx: &mut Cx<'_, S>,
         id: ConnId,
@@ -111,4 +170,11 @@ pub(crate) fn upgrade_required_reply() -> Reply {
         ("Connection", "Upgrade"),
     ];
     reply.with_extra_headers(&headers.map(|(name, value)| (name, value.into())))
+}
+
+/// The answer to an upgrade request while the reactor drains. A proxy, or the client after a second, then
+/// tries another server.
+fn draining_reply() -> Reply {
+    let reply: Reply = Status::SERVICE_UNAVAILABLE.into();
+    reply.with_extra_headers(&[("Retry-After", "1".into())])
 }

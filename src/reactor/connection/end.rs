@@ -16,7 +16,7 @@
 //!  connection/send.rs     flush: the queue is empty
 //!  connection/end.rs      flushed: Done, listed as ended; a client half closes first and lingers
 //!  turn.rs                run_ended, call_on_close: topics, on_error if it failed, on_close
-//!  session/websocket.rs   closed: your callback (server/router.rs has found the route)
+//!  session/websocket.rs   closed: your callback (server/http_handler.rs has found the route)
 //!  connection/table.rs    linger_or_remove: drops the socket
 //!  connection/sources.rs  free_vacated: frees the index
 //! ```

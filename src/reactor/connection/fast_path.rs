@@ -46,7 +46,7 @@
 //!  transport/mod.rs      read: one system call
 //!  readiness.rs          deliver_fast: the callbacks, and then the end of the event
 //!  call.rs               deliver: guarded and timed, through the trait `Handler` of reactor.rs
-//!  server/router.rs      receive_fast: the route by its number
+//!  server/http_handler   receive_fast: the route by its number
 //!  session/websocket.rs  receive_fast, receive_short_messages: one message after the other
 //!  websocket/machine.rs  next_short_message (the function): header, mask, UTF-8
 //!  (your callback)       ws.send(message)
