@@ -167,22 +167,22 @@ impl<'h> Handshake<'h> {
 
 /// The same callbacks as [`WebSocketCallbacks`](crate::WebSocketCallbacks), as methods of a type with state of its own.
 pub trait WebSocketHandler<S>: 'static {
-    /// The handshake is done.
+    /// Called when the handshake is done.
     fn on_open(&mut self, ws: &mut Ws<'_, S>, handshake: &Handshake<'_>) {
         let _ = (ws, handshake);
     }
 
-    /// A whole message came.
+    /// Called with each whole message.
     fn on_message(&mut self, ws: &mut Ws<'_, S>, message: Message<'_>) {
         let _ = (ws, message);
     }
 
-    /// A ping came. It has been answered.
+    /// Called with each ping, which has been answered already.
     fn on_ping(&mut self, ws: &mut Ws<'_, S>, payload: &[u8]) {
         let _ = (ws, payload);
     }
 
-    /// A pong came.
+    /// Called with each pong.
     fn on_pong(&mut self, ws: &mut Ws<'_, S>, payload: &[u8]) {
         let _ = (ws, payload);
     }
@@ -193,12 +193,13 @@ pub trait WebSocketHandler<S>: 'static {
         let _ = ws;
     }
 
-    /// The peer broke the protocol, a deadline passed or the transport failed; `on_close` follows.
+    /// Called when the peer broke the protocol, a deadline passed or the transport failed; `on_close`
+    /// follows.
     fn on_error(&mut self, ws: &mut Ws<'_, S>, cause: &CloseCause) {
         let _ = (ws, cause);
     }
 
-    /// The connection has ended. Once, and last.
+    /// Called when the connection has ended: once, and last.
     fn on_close(&mut self, ws: &mut Ws<'_, S>, close: &Close) {
         let _ = (ws, close);
     }

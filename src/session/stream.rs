@@ -143,7 +143,7 @@ impl<S: 'static> StreamCallbacks<S> {
         &mut self.options
     }
 
-    /// The connection was accepted or made.
+    /// Called when the connection was accepted or made.
     pub fn on_open<R: Outcome>(&mut self, mut call: impl FnMut(&mut Stream<'_, S>) -> R + 'static) {
         self.on_open = Some(Box::new(move |stream| {
             let outcome = call(stream);
@@ -151,7 +151,7 @@ impl<S: 'static> StreamCallbacks<S> {
         }));
     }
 
-    /// Bytes came, in whatever pieces the network made of them.
+    /// Called with the bytes that came, in whatever pieces the network made of them.
     pub fn on_data<R: Outcome>(
         &mut self,
         mut call: impl FnMut(&mut Stream<'_, S>, &[u8]) -> R + 'static,
@@ -162,8 +162,8 @@ impl<S: 'static> StreamCallbacks<S> {
         }));
     }
 
-    /// The peer ended its side. Without this callback our side is ended too, after the queue is flushed. A
-    /// callback may go on sending, and must close the stream itself.
+    /// Called when the peer has ended its side. Without this callback our side is ended too, after the queue
+    /// is flushed. The callback may go on sending, and must close the stream itself.
     pub fn on_end<R: Outcome>(&mut self, mut call: impl FnMut(&mut Stream<'_, S>) -> R + 'static) {
         self.on_end = Some(Box::new(move |stream| {
             let outcome = call(stream);
@@ -183,7 +183,7 @@ impl<S: 'static> StreamCallbacks<S> {
         }));
     }
 
-    /// The connection has ended, or could not be made. Once, and last.
+    /// Called when the connection has ended, or could not be made: once, and last.
     pub fn on_close<R: Outcome>(
         &mut self,
         mut call: impl FnMut(&mut Stream<'_, S>, &Close) -> R + 'static,

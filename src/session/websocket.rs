@@ -107,7 +107,7 @@ impl<S: 'static> WebSocketCallbacks<S> {
         &mut self.options
     }
 
-    /// The handshake is done.
+    /// Called when the handshake is done.
     pub fn on_open<R: Outcome>(
         &mut self,
         mut call: impl FnMut(&mut Ws<'_, S>, &Handshake<'_>) -> R + 'static,
@@ -118,7 +118,7 @@ impl<S: 'static> WebSocketCallbacks<S> {
         }));
     }
 
-    /// A whole message came.
+    /// Called with each whole message.
     pub fn on_message<R: Outcome>(
         &mut self,
         mut call: impl FnMut(&mut Ws<'_, S>, Message<'_>) -> R + 'static,
@@ -129,7 +129,7 @@ impl<S: 'static> WebSocketCallbacks<S> {
         }));
     }
 
-    /// A ping came. It has been answered.
+    /// Called with each ping, which has been answered already.
     pub fn on_ping<R: Outcome>(
         &mut self,
         mut call: impl FnMut(&mut Ws<'_, S>, &[u8]) -> R + 'static,
@@ -140,7 +140,7 @@ impl<S: 'static> WebSocketCallbacks<S> {
         }));
     }
 
-    /// A pong came.
+    /// Called with each pong.
     pub fn on_pong<R: Outcome>(
         &mut self,
         mut call: impl FnMut(&mut Ws<'_, S>, &[u8]) -> R + 'static,
@@ -160,7 +160,8 @@ impl<S: 'static> WebSocketCallbacks<S> {
         }));
     }
 
-    /// The peer broke the protocol, a deadline passed or the transport failed; `on_close` follows.
+    /// Called when the peer broke the protocol, a deadline passed or the transport failed; `on_close`
+    /// follows.
     pub fn on_error<R: Outcome>(
         &mut self,
         mut call: impl FnMut(&mut Ws<'_, S>, &CloseCause) -> R + 'static,
@@ -171,7 +172,7 @@ impl<S: 'static> WebSocketCallbacks<S> {
         }));
     }
 
-    /// The connection has ended. Once, and last.
+    /// Called when the connection has ended: once, and last.
     pub fn on_close<R: Outcome>(
         &mut self,
         mut call: impl FnMut(&mut Ws<'_, S>, &Close) -> R + 'static,

@@ -57,14 +57,14 @@ impl Grammar {
         }
     }
 
-    /// The handshake is done. A grammar in which the server speaks first greets the client.
+    /// Greets the client after the handshake, in a grammar in which the server speaks first.
     pub(super) fn on_open<S: 'static>(self, _client: &mut Client<'_, '_, S>) {
         match self {
             Grammar::Plain | Grammar::Envelope => {}
         }
     }
 
-    /// A text message came.
+    /// Handles a text message.
     pub(super) fn on_text<S: 'static>(self, client: &mut Client<'_, '_, S>, text: &str) {
         match self {
             Grammar::Plain => plain::on_text(client, text),
