@@ -100,7 +100,7 @@ impl<S: 'static> Reactor<S> {
         }
         if is_over && !self.is_stopped {
             let count = self.table.sources().connection_count();
-            log::warn!("draining took too long: {count} connections are closed without a goodbye");
+            log::warn!("draining took too long: {count} connections are closed at once");
             self.stop();
         }
     }
