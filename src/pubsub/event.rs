@@ -119,7 +119,8 @@ impl<'a> Event<'a> {
         self
     }
 
-    /// Sets the data to JSON, which is embedded as it is: that it is valid is the caller's word.
+    /// Sets the data to JSON, which is embedded as it is. It is not checked: the caller must give
+    /// valid JSON.
     #[must_use]
     pub fn json(mut self, text: impl Into<Cow<'a, str>>) -> Event<'a> {
         self.payload = Payload::Json(text.into());

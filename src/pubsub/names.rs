@@ -14,7 +14,7 @@ const TOPIC_BYTES: usize = 2 * (size_of::<Topic>() + size_of::<(Key, u32)>()) + 
 pub(super) struct Entry {
     pub(super) member: u64,
     pub(super) node: Key,
-    /// Of the subscription, for wire formats that use values.
+    /// The value of the subscription, for wire formats that use values.
     pub(super) value: u32,
 }
 
@@ -29,8 +29,8 @@ pub(super) struct Topic {
 #[derive(Debug)]
 pub(super) enum Members {
     One(Entry),
-    // In a box, a topic with one member is 16 bytes smaller; the way to a large array is no longer
-    // than the array.
+    // In a box, so that a topic with one member is 16 bytes smaller. One more pointer to follow
+    // costs little beside a walk over a large array.
     #[expect(clippy::box_collection, reason = "as above")]
     Many(Box<Vec<Entry>>),
 }
@@ -237,7 +237,8 @@ impl Index {
         let Some(mut hole) = self.position(hash, |other| other == key) else {
             return;
         };
-        // Whatever a search passed the hole for moves into it, so that no search ends there early.
+        // Each entry whose search passes the hole moves into the hole, because a search ends at a
+        // free place.
         let mut place = self.after(hole);
         while let Some((_, other)) = self.places[place] {
             if self.distance(self.home(other), place) >= self.distance(hole, place) {

@@ -76,7 +76,7 @@ impl Budget {
         }
     }
 
-    /// The poll has returned.
+    /// Notes that the poll has returned.
     #[inline]
     pub(crate) fn note_wake(&mut self, now: u64) {
         self.woke = now;

@@ -28,7 +28,7 @@ impl Default for LastBurst {
 }
 
 impl LastBurst {
-    /// There was a burst at `now`, in nanoseconds.
+    /// Notes a burst at `now`, in nanoseconds.
     pub(crate) fn begin(&mut self, now: u64) {
         self.at = now;
         self.ends_at = now + KEPT_NANOS;

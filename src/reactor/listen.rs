@@ -219,7 +219,7 @@ impl<S: 'static> Reactor<S> {
             .find_listener(|listener| is_it(listener.address()))
     }
 
-    /// A simulated client connects.
+    /// Connects a simulated client.
     pub(super) fn offer(&mut self, listener: u32, stream: MemoryStream) {
         if let Some(listener) = self.table.sources_mut().listener_mut(listener) {
             listener.offer(stream);

@@ -38,7 +38,7 @@ impl Takers {
         TAKERS.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One more reactor takes signals.
+    /// Counts one more reactor that takes signals.
     fn add(&mut self) -> io::Result<()> {
         if !self.is_registered {
             for signal in [SIGTERM, SIGINT] {
@@ -51,7 +51,7 @@ impl Takers {
         Ok(())
     }
 
-    /// One reactor less takes signals.
+    /// Counts one reactor less that takes signals.
     fn remove(&mut self) {
         self.count -= 1;
         HAS_DEFAULT_EFFECT.store(self.count == 0, Ordering::SeqCst);

@@ -208,7 +208,7 @@ pub(super) fn abort_without_reset(
     }
 }
 
-/// The kernel has taken everything that was queued: our side ends, and the connection is done.
+/// Ends our side, because the kernel has taken everything that was queued. The connection is done.
 pub(super) fn flushed(rooms: &mut Rooms, connection: &mut Connection) {
     debug_assert_eq!(connection.life, Life::Finishing);
     // Lingering waits for the peer's end. After its end of stream, or when the shutdown fails

@@ -69,13 +69,13 @@ use crate::protocol::websocket::Role;
 pub(super) struct FastPath(Option<Role>);
 
 impl FastPath {
-    /// A read has found that all conditions hold.
+    /// Enters the fast path, because a read has found that all conditions hold.
     #[inline]
     pub(super) fn enter(&mut self, role: Role) {
         self.0 = Some(role);
     }
 
-    /// A condition no longer holds, or the event is over.
+    /// Leaves the fast path, because a condition no longer holds, or the event is over.
     #[inline]
     pub(super) fn leave(&mut self) {
         self.0 = None;

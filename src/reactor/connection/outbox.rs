@@ -110,15 +110,15 @@ impl Output {
         self.flags & BLOCKED != 0
     }
 
-    /// The kernel took less than it was given. Returns whether the connection was not blocked
-    /// before.
+    /// Notes that the kernel took less than it was given. Returns whether the connection was not
+    /// blocked before.
     pub(super) fn block(&mut self) -> bool {
         let is_new = self.flags & BLOCKED == 0;
         self.flags |= BLOCKED;
         is_new
     }
 
-    /// The poll has reported that the socket takes bytes, and the flush comes later.
+    /// Notes that the poll has reported that the socket takes bytes, for a flush that comes later.
     pub(super) fn note_writable(&mut self) {
         self.flags |= WRITABLE;
     }
@@ -317,7 +317,8 @@ impl Outbox {
         self.fast_path.enter(role);
     }
 
-    /// A condition of the fast path may have changed for this connection.
+    /// Leaves the fast path if this connection is corked, because one of the conditions may have
+    /// changed.
     #[inline]
     pub(super) fn leave_fast_path(&mut self, id: ConnId) {
         if self.cork.owner == id {
@@ -325,7 +326,7 @@ impl Outbox {
         }
     }
 
-    /// No more messages are delivered by the fast path, whichever connection is corked.
+    /// Leaves the fast path, whichever connection is corked.
     pub(super) fn leave_fast_path_of_all(&mut self) {
         self.fast_path.leave();
     }

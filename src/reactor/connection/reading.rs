@@ -80,7 +80,7 @@ impl Reading {
 
     // ── readiness ────────────────────────────────────────────────────────────────────────────
 
-    /// The kernel has reported something to read.
+    /// Notes that the kernel has reported something to read.
     #[inline]
     pub(super) fn note_readable(&mut self, read_closed: bool, urgent: bool) {
         self.flags |= READABLE;
@@ -92,7 +92,7 @@ impl Reading {
         }
     }
 
-    /// The kernel has reported that the peer neither sends nor reads any more.
+    /// Notes that the kernel has reported that the peer neither sends nor reads any more.
     pub(super) fn note_hang_up(&mut self) {
         self.flags |= HUNG_UP;
     }
@@ -106,7 +106,8 @@ impl Reading {
         self.flags & READABLE != 0
     }
 
-    /// A read has shown that the socket is empty. The kernel reports when more bytes come.
+    /// Notes that a read has shown that the socket is empty. The kernel reports when more bytes
+    /// come.
     #[inline]
     pub(super) fn note_empty(&mut self) {
         self.flags &= !(READABLE | URGENT);

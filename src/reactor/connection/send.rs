@@ -425,7 +425,7 @@ pub(super) fn cork(rooms: &mut Rooms, connection: &Connection) {
     rooms.outbox.cork(connection.id, option_set.drops_messages);
 }
 
-/// The connection's event is over: writes the cork with one system call.
+/// Writes the cork with one system call, because the connection's event is over.
 #[inline]
 pub(super) fn uncork(rooms: &mut Rooms, connection: &mut Connection) {
     if !rooms.outbox.is_cork_empty() {

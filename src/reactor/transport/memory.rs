@@ -438,7 +438,8 @@ impl MemoryStream {
         (usize::from(self.side), usize::from(1 - self.side))
     }
 
-    /// From now on polls report this end by `token`; the next one what is there already.
+    /// Registers this end: from now on polls report it by `token`, and the next one reports what is
+    /// there already.
     ///
     /// # Errors
     ///
@@ -713,7 +714,7 @@ impl MemoryListener {
         }
     }
 
-    /// From now on polls report by `token` that streams have come.
+    /// Registers the listener: from now on polls report by `token` that streams have come.
     pub(crate) fn register(&mut self, token: usize) {
         self.token = Some(token);
     }
