@@ -112,3 +112,39 @@ fn clients_above_the_handshakes_of_a_second_wait_and_are_served() {
     let pauses = log.matches("`handshakes_per_second_total_max` allows");
     assert_eq!(pauses.count(), 1, "{log}");
 }
+
+// The log once named the proxy with each request.
+#[test]
+fn the_access_log_has_the_client_that_a_trusted_proxy_names() {
+    let server = Server::start(&[
+        "--trusted-proxy",
+        "127.0.0.0/8",
+        "--access-log",
+        "--log-format",
+        "json",
+        "--drain-window",
+        "0",
+    ]);
+    let mut stream = server.connect();
+    for line in ["X-Forwarded-For: 203.0.113.7\r\n", ""] {
+        let head = format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\n{line}\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"ok\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            answer.extend(byte);
+        }
+    }
+    server.terminate();
+    let (_, log) = server.ended();
+    let requests: Vec<serde_json::Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .filter(|line: &serde_json::Value| line["message"] == "request")
+        .collect();
+    assert_eq!(requests.len(), 2, "{log}");
+    assert_eq!(requests[0]["client"], "203.0.113.7");
+    // The proxy's own request.
+    assert!(requests[1].get("client").is_none(), "{log}");
+}

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use waterwheel::{
-    ClientCounts, Config, ListenOptions, Network, Peer, Reactor, Sim, SimStream, Stats,
+    ClientCounts, Config, ListenOptions, Network, Origins, Peer, Reactor, Sim, SimStream, Stats,
 };
 
 const HEAD: &str = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
@@ -328,6 +328,64 @@ fn reactors_that_share_their_counts_have_one_limit() {
     drop(first);
     let again = client(&mut second, STREAM, "203.0.113.7", "b");
     assert_eq!(again.read_text(), "b");
+}
+
+// ── the scheme ──────────────────────────────────────────────────────────────────────────────────
+
+// Where the scheme is known, a page that was loaded without TLS is not a page of the server.
+#[test]
+fn a_page_of_the_other_scheme_is_of_another_origin_where_a_trusted_proxy_says_the_scheme() {
+    let config = Config {
+        trusted_proxies: vec!["10.0.0.0/8".parse::<Network>().unwrap()],
+        ..Config::default()
+    };
+    let mut sim = Sim::with_config(config, Seen::new(), |reactor| {
+        let options = ListenOptions::new("0.0.0.0:80").proxy_protocol(true);
+        reactor.http(options, |http| {
+            http.origins(Origins::Listed {
+                origins: vec!["http://listed.example.org".into()],
+                absent: false,
+            });
+            http.get("/", |request| {
+                request.reply(if request.is_secure() {
+                    "https"
+                } else {
+                    "unknown"
+                })
+            });
+        })
+    });
+    let mut status = |peer: &str, origin: &str, lines: &str| {
+        let head = format!("GET / HTTP/1.1\r\nHost: h\r\nOrigin: {origin}\r\n{lines}\r\n");
+        let stream = client(&mut sim, HTTP, peer, &head);
+        let answer = stream.read_text();
+        (answer[9..12].to_owned(), answer.ends_with("https"))
+    };
+    let (served, secure, refused) = (("200", false), ("200", true), ("403", false));
+    let https = "X-Forwarded-Proto: https\r\n";
+    let http = "Forwarded: for=203.0.113.7;proto=http\r\n";
+    let cases = [
+        ("10.0.0.1", "https://h", https, secure),
+        ("10.0.0.1", "http://h", https, refused),
+        ("10.0.0.1", "http://h", http, served),
+        ("10.0.0.1", "https://h", http, refused),
+        ("10.0.0.1", "http://listed.example.org", https, secure),
+        ("10.0.0.1", "http://h", "", served),
+        ("10.0.0.1", "https://h", "", served),
+        // A stranger's header says nothing.
+        ("203.0.113.7", "http://h", https, served),
+        ("203.0.113.7", "https://h", http, served),
+    ];
+    for (peer, origin, lines, (expected, is_secure)) in cases {
+        let expected = (expected.to_owned(), is_secure);
+        assert_eq!(
+            status(peer, origin, lines),
+            expected,
+            "{peer} {origin} {lines:?}"
+        );
+    }
+    let contradiction = https.to_owned() + http;
+    assert_eq!(status("10.0.0.1", "https://h", &contradiction).0, "400");
 }
 
 // ── handshakes in all ───────────────────────────────────────────────────────────────────────────

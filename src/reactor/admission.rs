@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::protocol::http;
+use crate::protocol::http::{self, Forwarded, ForwardedError, Scheme};
 use crate::protocol::proxy_header::{Client, ProxyHeaderError};
 
 use super::addresses::{AddressLimits, ClientCounts};
@@ -95,6 +95,7 @@ impl<S: 'static> Reactor<S> {
     }
 
     /// Whether the client that a trusted proxy names may have one more connection, if the peer is such a proxy.
+    /// Returns the scheme by which the client asked, if the proxy says it.
     ///
     /// # Errors
     ///
@@ -103,22 +104,47 @@ impl<S: 'static> Reactor<S> {
         &mut self,
         id: ConnId,
         headers: http::Headers<'_>,
-    ) -> Result<(), http::HttpError> {
-        if self.config.trusted_proxies.is_empty() {
-            return Ok(());
+    ) -> Result<Option<Scheme>, http::HttpError> {
+        if !self.has_trusted_peer(id) {
+            return Ok(None);
         }
-        let Some(peer) = self.peer(id).inet().map(|address| address.ip()) else {
-            return Ok(());
-        };
-        if !self.is_trusted_proxy(peer) {
-            return Ok(());
-        }
-        let client = http::client_of(headers, |ip| self.is_trusted_proxy(ip))
-            .map_err(|_| http::HttpError::BadHeaderValue)?;
+        let Forwarded { client, scheme } = self
+            .forwarded(headers)
+            .map_err(|_| http::HttpError::ConflictingForwarding)?;
         match client {
             Some(client) if !self.admits(id, client) => Err(http::HttpError::TooManyConnections),
-            Some(_) | None => Ok(()),
+            Some(_) => Ok(scheme),
+            // A request of the proxy itself, or of one behind it. The client of an earlier request is another one.
+            None => {
+                self.addresses.release(id);
+                Ok(scheme)
+            }
         }
+    }
+
+    /// The scheme by which the client of a request asked, if a trusted proxy says it.
+    pub(crate) fn forwarded_scheme(
+        &self,
+        id: ConnId,
+        headers: http::Headers<'_>,
+    ) -> Option<Scheme> {
+        match self.has_trusted_peer(id) {
+            true => self.forwarded(headers).ok()?.scheme,
+            false => None,
+        }
+    }
+
+    fn forwarded(&self, headers: http::Headers<'_>) -> Result<Forwarded, ForwardedError> {
+        http::forwarded(headers, |ip| self.is_trusted_proxy(ip))
+    }
+
+    fn has_trusted_peer(&self, id: ConnId) -> bool {
+        // Asked first, because the peer costs a system call.
+        !self.config.trusted_proxies.is_empty()
+            && self
+                .peer(id)
+                .inet()
+                .is_some_and(|address| self.is_trusted_proxy(address.ip()))
     }
 
     fn is_trusted_proxy(&self, address: IpAddr) -> bool {

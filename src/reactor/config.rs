@@ -189,7 +189,9 @@ pub struct Config {
     /// pause. `None`, no limit, by default; not zero. Shared by reactors as above.
     pub handshakes_per_second_total_max: Option<u32>,
     /// Proxies whose `X-Forwarded-For` or `Forwarded` names the client, which then counts as above by its own
-    /// address. Empty by default.
+    /// address, and whose `X-Forwarded-Proto` or `Forwarded` says the scheme by which the client asked. The lists
+    /// are read from the right, as far as their addresses are trusted proxies. A request whose headers contradict
+    /// each other gets 400. Empty by default.
     pub trusted_proxies: Vec<Network>,
     /// The kernel's queue of unaccepted connections, for each listener. 4096 by default; at least
     /// 1. The kernel may lower it (`net.core.somaxconn` on Linux).

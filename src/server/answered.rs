@@ -1,5 +1,6 @@
 //! The record of an answer, for an access log.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,6 +13,9 @@ use crate::reactor::transport::Peer;
 pub struct Answered<'a> {
     /// The other end of the connection.
     pub peer: Peer,
+    /// The address of the client: that of the peer, or the one that a
+    /// [trusted proxy](crate::Config::trusted_proxies) has named.
+    pub client: Option<IpAddr>,
     /// The method of the request.
     pub method: &'a str,
     /// The path of the request, as it came. The query is left out, because it may contain a token.
@@ -31,7 +35,7 @@ pub(super) type AfterReply = Rc<dyn Fn(&Answered<'_>)>;
 /// the head is gone, so this copies the method and the path.
 pub(super) fn on_answer(
     after_reply: &AfterReply,
-    peer: Peer,
+    (peer, client): (Peer, Option<IpAddr>),
     head: &RequestHead<'_>,
     begun_at: Duration,
 ) -> OnAnswer {
@@ -40,6 +44,7 @@ pub(super) fn on_answer(
     OnAnswer(Box::new(move |status, body_bytes, now| {
         call(&Answered {
             peer,
+            client,
             method: &method,
             path: &path,
             status,

@@ -165,12 +165,13 @@ impl<S: 'static> HttpHandler<S> {
         };
         exchange.begin(&parsed);
         exchange.set_extra_headers(self.default_headers.clone());
+        let admitted = cx.reactor.admit_forwarded(id, parsed.head.headers);
         self.note_request(cx, id, &parsed.head);
-        cx.reactor.admit_forwarded(id, parsed.head.headers)?;
+        let scheme = admitted?;
         // Before the body, so that a page that may not use the server cannot make it read one.
         match self
             .origin_check
-            .check(&parsed.head, &self.name, cx.reactor.now())
+            .check(&parsed.head, scheme, &self.name, cx.reactor.now())
         {
             Ok(mut headers) => {
                 if let Some(exchange) = cx.reactor.exchange(id) {
@@ -384,7 +385,8 @@ impl<S: 'static> HttpHandler<S> {
             return;
         };
         let (now, peer) = (cx.reactor.now(), cx.reactor.peer(id));
-        let on_answer = answered::on_answer(after_reply, peer, head, now);
+        let client = cx.reactor.client_address(id);
+        let on_answer = answered::on_answer(after_reply, (peer, client), head, now);
         if let Some(exchange) = cx.reactor.exchange(id) {
             exchange.set_on_answer(on_answer);
         }

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use crate::protocol::http::{ExtraHeaders, RequestHead, Status};
+use crate::protocol::http::{ExtraHeaders, RequestHead, Scheme, Status};
 use crate::reactor::log_limit::{LogLimit, truncate};
 
 use super::reply::Reply;
@@ -33,18 +33,33 @@ pub enum Origins {
 }
 
 impl Origins {
-    /// Whether a request may be served, given its `Origin` and `Host`.
+    /// Whether a request may be served, given its `Origin` and `Host`. Pages of the host count as the server's own
+    /// whatever their scheme.
     pub fn allow(&self, origin: Option<&str>, host: Option<&str>) -> bool {
+        self.allow_by(origin, host, None)
+    }
+
+    /// As [`allow`](Self::allow), for a request whose scheme a trusted proxy has said: a page of the host that was
+    /// loaded by the other scheme is of another origin.
+    pub(crate) fn allow_by(
+        &self,
+        origin: Option<&str>,
+        host: Option<&str>,
+        scheme: Option<Scheme>,
+    ) -> bool {
         match (self, origin) {
             (Origins::Any, _) => true,
             (Origins::Listed { absent, .. }, None) => *absent,
             (Origins::Listed { origins, .. }, Some(origin)) => {
-                // `Host` does not have the scheme, so pages of both schemes count as the server's own: a
-                // proxy in front may speak TLS for it.
+                // `Host` does not have the scheme, so pages of both schemes count as the server's own where no
+                // trusted proxy says it: a proxy in front may speak TLS for it.
                 let same = || {
-                    let authority = origin
-                        .strip_prefix("http://")
-                        .or_else(|| origin.strip_prefix("https://"));
+                    let by = |prefix, other| match scheme == Some(other) {
+                        true => None,
+                        false => origin.strip_prefix(prefix),
+                    };
+                    let authority =
+                        by("http://", Scheme::Https).or_else(|| by("https://", Scheme::Http));
                     authority
                         .zip(host)
                         .is_some_and(|(authority, host)| authority.eq_ignore_ascii_case(host))
@@ -87,6 +102,7 @@ impl OriginCheck {
     pub(crate) fn check(
         &mut self,
         head: &RequestHead<'_>,
+        scheme: Option<Scheme>,
         name: &str,
         now: Duration,
     ) -> Result<ExtraHeaders, Reply> {
@@ -95,7 +111,7 @@ impl OriginCheck {
         if origins.next().is_some() {
             return Err((Status::BAD_REQUEST, "two Origin headers\n").into());
         }
-        if !self.origins.allow(origin, head.host) {
+        if !self.origins.allow_by(origin, head.host, scheme) {
             if let Some(suppressed) = self.refusals.allow_line(now) {
                 log::warn!(
                     "{name}: refused a request from origin {:?}; {} allows it{suppressed}",

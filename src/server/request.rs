@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use crate::protocol::http::{Accept, Check, Deferred, Headers, Phase, RequestHead, Status, form};
+use crate::protocol::http::{
+    Accept, Check, Deferred, Headers, Phase, RequestHead, Scheme, Status, form,
+};
 use crate::reactor::close::{Deadline, Sent};
 use crate::reactor::id::ConnId;
 use crate::reactor::outcome::CallbackError;
@@ -109,7 +111,37 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
         str::from_utf8(self.body).ok()
     }
 
-    /// The address of the client. Asks the kernel.
+    /// Whether a [trusted proxy](crate::Config::trusted_proxies) says that the client asked by HTTPS, in
+    /// `Forwarded` or `X-Forwarded-Proto`. Of several proxies in a row the outermost trusted one decides. `false`
+    /// when none says anything: there is no TLS without a proxy yet.
+    ///
+    /// ```
+    /// # use waterwheel::{Config, ListenOptions, Reactor, Sim};
+    /// # let config = Config { trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()], ..Config::default() };
+    /// # let mut sim = Sim::with_config(config, (), |reactor: &mut Reactor<()>| {
+    /// # reactor.http(ListenOptions::new("0.0.0.0:80").proxy_protocol(true), |http| {
+    /// http.get("/", |request| match request.is_secure() {
+    ///     true => request.reply("hello"),
+    ///     false => request.reply("please come by https"),
+    /// });
+    /// # })
+    /// # });
+    /// # for (proto, expected) in [("https", "hello"), ("http", "please come by https")] {
+    /// #     let client = sim.connect();
+    /// #     client.write("PROXY TCP4 10.0.0.1 192.0.2.1 4711 80\r\n");
+    /// #     client.write(format!("GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-Proto: {proto}\r\n\r\n"));
+    /// #     sim.settle();
+    /// #     assert!(client.read_text().ends_with(expected));
+    /// # }
+    /// ```
+    ///
+    /// Source: RFC 7239, section 5.4.
+    pub fn is_secure(&self) -> bool {
+        let scheme = self.reactor.forwarded_scheme(self.id, self.head.headers);
+        scheme == Some(Scheme::Https)
+    }
+
+    /// The address of the connection's peer, which may be a proxy. Asks the kernel.
     pub fn peer(&self) -> Peer {
         self.reactor.peer(self.id)
     }

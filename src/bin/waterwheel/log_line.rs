@@ -32,6 +32,7 @@ impl LogFormat {
 pub fn access_line(format: LogFormat, at: SystemTime, answered: &Answered<'_>) -> String {
     let Answered {
         peer,
+        client,
         method,
         path,
         status,
@@ -40,20 +41,24 @@ pub fn access_line(format: LogFormat, at: SystemTime, answered: &Answered<'_>) -
         ..
     } = answered;
     let status = status.code();
+    // The client that a trusted proxy has named.
+    let client = client.filter(|client| peer.inet().map(|address| address.ip()) != Some(*client));
     match format {
         LogFormat::Text => {
             let millis = time.as_secs_f64() * 1e3;
+            let client = client.map_or_else(|| peer.to_string(), |client| client.to_string());
             let message =
-                format!("{peer} {method} {path} {status} {body_bytes} bytes {millis:.3} ms");
+                format!("{client} {method} {path} {status} {body_bytes} bytes {millis:.3} ms");
             format.line(at, log::Level::Info, &message)
         }
         LogFormat::Json => {
             let time_of_line = self::time(at);
             let quote = |text: &str| serde_json::Value::from(text).to_string();
             let (peer, method, path) = (quote(&peer.to_string()), quote(method), quote(path));
+            let client = client.map_or_else(String::new, |it| format!("\"client\":\"{it}\","));
             let seconds = time.as_secs_f64();
             format!(
-                "{{\"time\":\"{time_of_line}\",\"level\":\"info\",\"message\":\"request\",\"peer\":{peer},\"method\":{method},\
+                "{{\"time\":\"{time_of_line}\",\"level\":\"info\",\"message\":\"request\",\"peer\":{peer},{client}\"method\":{method},\
                  \"path\":{path},\"status\":{status},\"bytes\":{body_bytes},\"seconds\":{seconds:.6}}}\n"
             )
         }

@@ -36,6 +36,9 @@ pub enum HttpError {
     BadHeaderName,
     /// A control character in a header value.
     BadHeaderValue,
+    /// `Forwarded` and `X-Forwarded-For` or `X-Forwarded-Proto` of a trusted proxy contradict each other, or one
+    /// of them is broken.
+    ConflictingForwarding,
     /// More header lines than [`Limits::header_lines_max`](super::Limits::header_lines_max).
     TooManyHeaders,
     /// A head longer than [`Limits::head_bytes_max`](super::Limits::head_bytes_max).
@@ -80,6 +83,7 @@ impl HttpError {
             | HttpError::BadLineEnding
             | HttpError::BadHeaderName
             | HttpError::BadHeaderValue
+            | HttpError::ConflictingForwarding
             | HttpError::MissingHost
             | HttpError::BadHost
             | HttpError::BadContentLength
@@ -117,6 +121,7 @@ impl fmt::Display for HttpError {
             HttpError::BadLineEnding => "a malformed line ending",
             HttpError::BadHeaderName => "a header name that is not a token",
             HttpError::BadHeaderValue => "a control character in a header value",
+            HttpError::ConflictingForwarding => "forwarding headers that contradict each other",
             HttpError::TooManyHeaders => "more header lines than the limit",
             HttpError::HeadTooLong => "a head above the limit",
             HttpError::MissingHost => "no Host header",

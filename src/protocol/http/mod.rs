@@ -61,7 +61,7 @@ pub use encode::{
 #[doc(hidden)]
 pub use exchange::{BodyLength, Exchange, ExtraHeaders, OnAnswer, Phase};
 #[doc(hidden)]
-pub use forwarded::{ForwardedError, client_of};
+pub use forwarded::{Forwarded, ForwardedError, Scheme, forwarded};
 pub use framing::BodyFraming;
 #[doc(hidden)]
 pub use head::Version;
