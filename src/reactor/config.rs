@@ -151,8 +151,8 @@ pub struct Config {
     pub read_time_budget: Duration,
     /// Time in which one turn handles sources that are ready: accepting, reading, and the callbacks
     /// of what comes. Sources that are left come first in the next turn, in the same order. The
-    /// closures of other threads, the ticks and the timers of a turn have as long together. Checked
-    /// between two sources or calls. 20 ms by default; not zero.
+    /// closures of other threads, the ticks and the timers of a turn have as long together, and so have the
+    /// calls of `on_drain` and `on_close`. Checked between two sources or calls. 20 ms by default; not zero.
     pub dispatch_time_budget: Duration,
     /// Time for which one turn writes what is queued for connections. Connections that are left come
     /// first in the next turn. One flush offers the kernel at most 1 MiB of one connection's queue.

@@ -84,10 +84,10 @@ impl Memory {
         self.releasing_bytes += bytes;
     }
 
-    /// Ends a turn with `queue_bytes` in the queues: the memory that was to be given back is free now, and
-    /// the other reactors learn the difference.
-    pub(super) fn end_turn(&mut self, queue_bytes: usize) {
-        self.releasing_bytes = 0;
+    /// Ends a turn with `queue_bytes` in the queues: the memory that was to be given back is free now, but for
+    /// `releasing_bytes`, and the other reactors learn the difference.
+    pub(super) fn end_turn(&mut self, queue_bytes: usize, releasing_bytes: usize) {
+        self.releasing_bytes = releasing_bytes;
         let own = self.own_bytes(queue_bytes);
         if let Some((sum, announced)) = &mut self.group {
             let before = match *announced <= own {
@@ -172,7 +172,7 @@ mod tests {
         }
         memory.note_releasing(300);
         assert!(memory.is_relieved(100));
-        memory.end_turn(100);
+        memory.end_turn(100, 0);
         assert!(memory.is_over(100));
         let mut unlimited = Memory::new(None);
         unlimited.charge(&mut 0, usize::MAX);
@@ -189,17 +189,17 @@ mod tests {
         }
         let [one, other] = &mut memories;
         one.charge(&mut charged[0], 600);
-        one.end_turn(0);
+        one.end_turn(0, 0);
         other.charge(&mut charged[1], 500);
         assert!(
             !other.is_over(0),
             "it learns of the others at the end of a turn"
         );
-        other.end_turn(0);
+        other.end_turn(0, 0);
         assert!(other.is_over(0) && !one.is_over(0));
         one.charge(&mut charged[0], 100);
-        one.end_turn(0);
-        other.end_turn(0);
+        one.end_turn(0, 0);
+        other.end_turn(0, 0);
         assert_eq!((one.used_bytes(0), other.used_bytes(0)), (600, 600));
         drop(memories);
         assert_eq!(sum.load(Ordering::Relaxed), 0);

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use crate::protocol::websocket::ToMessage;
-use crate::pubsub::{Topics, WireFormats};
+use crate::pubsub::{Subscriptions, Topics, WireFormats};
 
 use super::addresses::Addresses;
 use super::budget::Budget;
@@ -483,12 +483,7 @@ impl<S: 'static> Reactor<S> {
         // Buffers that wait for the next large message are of less use now.
         self.spare = crate::protocol::websocket::Spare::new();
         let Reactor { table, topics, .. } = self;
-        let count = topics.subscription_count().max(1);
-        let each_bytes = topics.counted_bytes() / count;
-        table.release_memory(|id, subscriptions| match subscriptions.is_empty() {
-            true => 0,
-            false => topics.subscription_count_of(id.to_bits(), subscriptions) * each_bytes,
-        });
+        table.release_memory(subscription_bytes(topics));
     }
 
     /// Ends a turn: reads the sum of all reactors, and ends the connections that hold most if the limit is
@@ -504,7 +499,9 @@ impl<S: 'static> Reactor<S> {
     fn share_turn_memory(&mut self) {
         self.table
             .set_subscription_bytes(self.topics.counted_bytes());
-        self.table.end_memory_turn();
+        // Connections whose `on_close` waits for the next turn hold theirs until then.
+        let releasing_bytes = self.table.ended_bytes(subscription_bytes(&self.topics));
+        self.table.end_memory_turn(releasing_bytes);
         if self.table.is_over_memory() {
             self.release_memory();
         }
@@ -619,6 +616,16 @@ impl<S: 'static> Reactor<S> {
     /// Drops the callbacks of [`on_drain`](Self::on_drain): the body is finished.
     pub(crate) fn drop_on_drain(&mut self, id: ConnId) {
         self.on_drain.remove(&id);
+    }
+}
+
+/// The memory of the subscriptions of a connection, in bytes: its share in that of all subscriptions.
+fn subscription_bytes(topics: &Topics) -> impl Fn(ConnId, Subscriptions) -> usize {
+    let count = topics.subscription_count().max(1);
+    let each_bytes = topics.counted_bytes() / count;
+    move |id, subscriptions| match subscriptions.is_empty() {
+        true => 0,
+        false => topics.subscription_count_of(id.to_bits(), subscriptions) * each_bytes,
     }
 }
 

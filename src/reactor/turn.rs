@@ -73,9 +73,10 @@ impl<S: 'static> Running<S> {
             true => self.flush_all(),
         }
         // After the flush, because the flush is what brings a queue below its mark.
-        self.run_below_low_mark();
+        let flushed = self.reactor.table.now();
+        self.run_below_low_mark(flushed);
         // After the dispatch, so that an object is never removed while one of its callbacks runs.
-        self.run_ended();
+        self.run_ended(flushed);
         self.reactor.end_memory_turn();
         self.drop_unused_handlers();
         // Last: the reports of this turn may name an index whose source has been removed meanwhile.
@@ -152,7 +153,7 @@ impl<S: 'static> Running<S> {
         // This ends, although `run_ended` stops after some rounds: a stopped reactor refuses to
         // connect, so callbacks of `on_close` cannot make more connections.
         while self.reactor.table.has_ended() {
-            self.run_ended();
+            self.run_ended(self.reactor.table.now());
         }
     }
 
@@ -172,8 +173,8 @@ impl<S: 'static> Running<S> {
 
     // ── before the poll ──────────────────────────────────────────────────────────────────────
 
-    /// Whether the steps that a turn began with have used their time together.
-    fn is_start_over(&self, began: u64) -> bool {
+    /// Whether the steps since `began` have used their time together.
+    fn is_step_over(&self, began: u64) -> bool {
         let reactor = &self.reactor;
         reactor.budget.is_step_over(began, reactor.table.now())
     }
@@ -192,7 +193,7 @@ impl<S: 'static> Running<S> {
                 return;
             };
             self.call(Caller::Arrival(arrival.queued_at), arrival.call);
-            if self.reactor.is_stopped || self.is_start_over(began) {
+            if self.reactor.is_stopped || self.is_step_over(began) {
                 return;
             }
         }
@@ -208,7 +209,7 @@ impl<S: 'static> Running<S> {
                 return;
             };
             self.call(Caller::NextTick(tick.queued_at), tick.call);
-            if self.reactor.is_stopped || self.is_start_over(began) {
+            if self.reactor.is_stopped || self.is_step_over(began) {
                 return;
             }
         }
@@ -262,7 +263,7 @@ impl<S: 'static> Running<S> {
                 }
                 TimerCall::Running => return,
             }
-            if self.reactor.is_stopped || self.is_start_over(began) {
+            if self.reactor.is_stopped || self.is_step_over(began) {
                 return;
             }
         }
@@ -276,7 +277,7 @@ impl<S: 'static> Running<S> {
                 return;
             };
             self.call_handler(id, "accept", |handler, cx| handler.accepted(cx, id));
-            if self.reactor.is_stopped || self.is_start_over(began) {
+            if self.reactor.is_stopped || self.is_step_over(began) {
                 return;
             }
         }
@@ -486,14 +487,21 @@ impl<S: 'static> Running<S> {
 
     // ── after the poll ───────────────────────────────────────────────────────────────────────
 
-    fn run_below_low_mark(&mut self) {
+    /// Calls `on_drain`. Callbacks for which there is no time since `began` come first in the next turn.
+    fn run_below_low_mark(&mut self, began: u64) {
         if !self.reactor.table.has_below_low_mark() {
             return;
         }
-        for id in self.reactor.table.take_below_low_mark() {
+        let mut ids = self.reactor.table.take_below_low_mark();
+        for index in 0..ids.len() {
             if self.reactor.is_stopped {
                 return;
             }
+            if 0 < index && self.is_step_over(began) {
+                let rest = ids.split_off(index);
+                return self.reactor.table.put_back_below_low_mark(rest);
+            }
+            let id = ids[index];
             // `None` when the connection has ended since it was listed.
             let connection = self.reactor.table.open_mut(id);
             if connection.is_some_and(Connection::take_below_low_mark) {
@@ -505,7 +513,9 @@ impl<S: 'static> Running<S> {
         }
     }
 
-    fn run_ended(&mut self) {
+    /// Calls `on_close`. Connections for which there is no time since `began` come first in the next turn,
+    /// in the same order; a loop that ends calls all.
+    fn run_ended(&mut self, began: u64) {
         // A callback of `on_close` may end other connections, which get their `on_close` in the
         // same turn. The number of rounds is bounded for programs that connect again in `on_close`:
         // if each attempt fails at once, the loop would stay here for ever.
@@ -513,8 +523,13 @@ impl<S: 'static> Running<S> {
             if !self.reactor.table.has_ended() {
                 return;
             }
-            for id in self.reactor.table.take_ended() {
-                self.call_on_close(id);
+            let mut ids = self.reactor.table.take_ended();
+            for index in 0..ids.len() {
+                if 0 < index && !self.reactor.is_stopped && self.is_step_over(began) {
+                    let rest = ids.split_off(index);
+                    return self.reactor.table.put_back_ended(rest);
+                }
+                self.call_on_close(ids[index]);
             }
         }
     }
@@ -595,6 +610,9 @@ impl<S: 'static> Running<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
     use crate::reactor::config::Config;
     use crate::reactor::id::ConnId;
     use crate::reactor::reactor::Reactor;
@@ -892,6 +910,95 @@ mod tests {
         sim.turn();
         assert!(!sim.is_running());
         assert!(members.iter().all(|member| member.received().len() == 1));
+    }
+
+    /// A server whose `on_close` takes a millisecond, clients that all leave at once, and the calls so far.
+    fn leaving(count: usize) -> (Sim<Delivered>, Rc<RefCell<Delivered>>) {
+        let closed = Rc::new(RefCell::new(Delivered::new()));
+        let calls = Rc::clone(&closed);
+        let mut sim = Sim::new(Delivered::new(), |_: &mut Reactor<Delivered>| ());
+        let clock = sim.clock();
+        let listening = sim.reactor().websocket("0.0.0.0:80", move |ws| {
+            ws.on_message(|ws, message| ws.send(message));
+            ws.on_close(move |ws, _| {
+                calls.borrow_mut().push(ws.id);
+                clock.advance(MILLISECOND);
+            });
+        });
+        listening.unwrap();
+        let clients: Vec<_> = (0..count).map(|_| sim.websocket("/")).collect();
+        sim.settle();
+        for client in &clients {
+            client.stream().reset();
+        }
+        (sim, closed)
+    }
+
+    #[test]
+    fn ends_that_take_long_leave_the_rest_for_the_next_turn() {
+        let (mut sim, closed) = leaving(1000);
+        let clock = sim.clock();
+        let other = sim.websocket("/");
+        let mut turns = 0;
+        while closed.borrow().len() < 1000 {
+            other.send("hi");
+            let (took, _) = turn(&mut sim, &clock);
+            assert!(took <= 25 * MILLISECOND, "{took:?}");
+            assert_eq!(other.received(), ["hi"], "others are served");
+            turns += 1;
+        }
+        assert!(turns <= 55, "{turns}");
+        sim.settle();
+        let mut closed = closed.borrow_mut();
+        assert!(closed.is_sorted(), "the first to end is the first to close");
+        closed.dedup();
+        assert_eq!((closed.len(), sim.reactor().connection_count()), (1000, 1));
+    }
+
+    #[test]
+    fn an_end_of_the_loop_calls_all_that_wait_for_on_close() {
+        for stops in [true, false] {
+            let (mut sim, closed) = leaving(100);
+            sim.turn();
+            assert!((1..30).contains(&closed.borrow().len()));
+            if stops {
+                sim.reactor().stop();
+                sim.turn();
+            } else {
+                drop(sim);
+            }
+            let mut closed = closed.borrow_mut();
+            assert!(closed.is_sorted());
+            closed.dedup();
+            assert_eq!(closed.len(), 100);
+        }
+    }
+
+    #[test]
+    fn calls_of_on_drain_that_take_long_leave_the_rest_for_the_next_turn() {
+        let (mut sim, members) = members(100);
+        sim.socket_time(Duration::ZERO);
+        sim.reactor().publish("news", "x".repeat(5 * 1024 * 1024));
+        let clock = sim.clock();
+        for id in sim.reactor().table.sources().connection_ids() {
+            let clock = clock.clone();
+            sim.reactor().on_drain(id, move |cx| {
+                clock.advance(MILLISECOND);
+                cx.state.push(id);
+            });
+        }
+        let mut called = Delivered::new();
+        for _ in 0..30 {
+            let (took, ids) = turn(&mut sim, &clock);
+            assert!(took <= 25 * MILLISECOND, "{took:?}");
+            called.extend(ids);
+            for member in &members {
+                member.received();
+            }
+        }
+        assert!(called.is_sorted());
+        called.dedup();
+        assert_eq!(called.len(), 100);
     }
 
     #[test]

@@ -896,6 +896,11 @@ impl Outbox {
         std::mem::take(&mut self.below_low_mark)
     }
 
+    pub(super) fn put_back_below_low_mark(&mut self, mut rest: Vec<ConnId>) {
+        rest.append(&mut self.below_low_mark);
+        self.below_low_mark = rest;
+    }
+
     /// The memory of everything that is queued, in bytes.
     #[inline]
     pub(super) fn held_bytes(&self) -> usize {

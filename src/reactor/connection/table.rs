@@ -651,6 +651,11 @@ impl Table {
         self.rooms.outbox.take_below_low_mark()
     }
 
+    /// Gives back those for which there was no time. They come before those that are listed since.
+    pub(crate) fn put_back_below_low_mark(&mut self, rest: Vec<ConnId>) {
+        self.rooms.outbox.put_back_below_low_mark(rest);
+    }
+
     // ── memory ──────────────────────────────────────────────────────────────────────────────
 
     /// The bytes that are held for clients: see `Reactor::memory_bytes`.
@@ -681,10 +686,11 @@ impl Table {
         self.rooms.memory.set_subscription_bytes(bytes);
     }
 
-    /// The end of a turn: reactors that share a limit learn the difference.
-    pub(crate) fn end_memory_turn(&mut self) {
+    /// The end of a turn: reactors that share a limit learn the difference. So many bytes are given back
+    /// in later turns.
+    pub(crate) fn end_memory_turn(&mut self, releasing_bytes: usize) {
         let queue_bytes = self.rooms.outbox.held_bytes();
-        self.rooms.memory.end_turn(queue_bytes);
+        self.rooms.memory.end_turn(queue_bytes, releasing_bytes);
     }
 
     /// Whether more memory is held than the limit allows.
@@ -768,6 +774,28 @@ impl Table {
     /// The connections whose `on_close` is to be called.
     pub(crate) fn take_ended(&mut self) -> Vec<ConnId> {
         std::mem::take(&mut self.rooms.ended)
+    }
+
+    /// Gives back the connections of [`take_ended`](Self::take_ended) for which there was no time. They come
+    /// before those that have ended since.
+    pub(crate) fn put_back_ended(&mut self, mut rest: Vec<ConnId>) {
+        rest.append(&mut self.rooms.ended);
+        self.rooms.ended = rest;
+    }
+
+    /// The memory of the connections whose `on_close` waits for the next turn, in bytes.
+    /// `subscription_bytes` says what the subscriptions of a connection hold.
+    pub(crate) fn ended_bytes(
+        &self,
+        subscription_bytes: impl Fn(ConnId, Subscriptions) -> usize,
+    ) -> usize {
+        let ended = self.rooms.ended.iter();
+        let connections = ended.filter_map(|id| self.sources.connection(*id));
+        let bytes = connections.map(|connection| {
+            let subscribed = subscription_bytes(connection.id, connection.subscriptions);
+            connection.charged_bytes as usize + subscribed
+        });
+        bytes.sum()
     }
 
     /// After `on_close`: the connection lingers, or is removed.
