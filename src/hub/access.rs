@@ -11,7 +11,8 @@ use crate::session::handler::Handshake;
 
 use super::tokens::{Tokens, equal_in_constant_time};
 
-/// The rights on one listener.
+/// The rights on one listener. By default every field is off or empty, so that publishing and patterns are
+/// closed to all.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
     /// The token that publishing and patterns need. With `None` only those of [`tokens`](Self::tokens) are
@@ -20,7 +21,7 @@ pub struct Access {
     /// Further tokens, each of which is accepted too. Unlike [`token`](Self::token) they may be replaced
     /// while the hub runs.
     pub tokens: Tokens,
-    /// Anyone may publish and use patterns, with or without a token.
+    /// Anybody may publish and use patterns, with or without a token.
     pub open: bool,
     /// The origins whose pages may use the hub beside its own, such as `https://example.org`; the
     /// host of each is also a name that a loopback listener answers to.

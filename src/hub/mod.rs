@@ -10,9 +10,9 @@
 //! | `POST /publish?topic=a&topic=b` | the body is the message; answers, for each topic, its id and how many got it |
 //! | `GET /healthz`, `GET /readyz` | alive; ready, which ends when draining begins |
 //!
-//! Rights: anyone may subscribe to a topic by its name. Publishing and patterns need the token, unless
-//! the hub is open. Pages of other origins are refused unless they are listed. A hub on a loopback
-//! address serves only loopback names, which prevents DNS rebinding.
+//! Rights: anybody may subscribe to a topic by its name. Publishing and patterns need the token,
+//! unless the hub is open. Pages of other origins are refused unless they are listed. A hub on a
+//! loopback address serves only loopback names, which prevents DNS rebinding.
 //!
 //! Several reactors, each on a core of its own, are one hub with a [`ReactorGroup`].
 

@@ -17,9 +17,9 @@
 //! A subscription costs a node of 12 bytes and an entry of 16, a topic another 24 to 32 and its
 //! name; a topic with one member has its entry inside.
 //!
-//! Whether a member is in a topic is told by walking its list, which most often has a few nodes. A
-//! member with more than [`WALK_MAX`] subscriptions has an index of them beside its list, so that
-//! what it sends costs the same however many it has.
+//! A walk over a member's list, which most often has a few nodes, finds whether the member is in a
+//! topic. A member with more than [`WALK_MAX`] subscriptions has an index of them beside its list,
+//! so that the cost of a message from it does not depend on their number.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::RandomState;
@@ -39,7 +39,7 @@ const WALK_MAX: usize = 32;
 /// has many.
 const SUBSCRIPTION_BYTES: usize = 2 * (size_of::<Node>() + size_of::<Entry>() + 16);
 
-/// The most that one member may have.
+/// How many subscriptions one member may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Subscriptions, to topics and by patterns.
@@ -232,10 +232,10 @@ pub struct Topics {
     exact: Names,
     patterns: Names,
     nodes: Slots<Node>,
-    /// Of each member with many subscriptions.
+    /// The subscriptions of each member that has many.
     many: HashMap<u64, ManySubscriptions>,
     hasher: RandomState,
-    /// Of names, since they were last taken; `None` when they are not watched.
+    /// The changes of names since they were last taken; `None` when names are not watched.
     changes: Option<BTreeMap<(NameKind, Box<str>), MembersChange>>,
     /// How many nodes were looked at.
     #[cfg(test)]
@@ -287,7 +287,7 @@ impl Topics {
 
     /// Ends the membership in a topic. `false` when there was none.
     ///
-    /// A pattern that matches the topic still does.
+    /// A membership by a pattern that matches the topic stays.
     pub fn unsubscribe(&mut self, member: u64, list: &mut Subscriptions, name: &str) -> bool {
         self.remove_subscription(NameKind::Exact, member, list, name)
     }
@@ -320,10 +320,9 @@ impl Topics {
     /// pattern that matches, with the pattern.
     ///
     /// A member comes once for the topic and once for each such pattern. To deliver once, the
-    /// caller remembers with the member which publication it got last. The order is of no meaning.
-    /// With each member comes the value of the subscription.
-    /// A name above [`TOPIC_BYTES_MAX`] has no members, not by a pattern either: with both lengths
-    /// bounded, so are the steps of a match.
+    /// caller remembers with the member which publication it got last. The order has no meaning.
+    /// With each member comes the value of the subscription. A name above [`TOPIC_BYTES_MAX`] has
+    /// no members, not by a pattern either: with both lengths bounded, so are the steps of a match.
     ///
     /// Linear in the number of distinct patterns, which are few in practice; if they are not: index
     /// by literal prefix.
@@ -363,8 +362,8 @@ impl Topics {
     /// The names that have got their first member, or lost their last, since this was last called;
     /// exact names first, in the order of the names. Empty unless [watched](Self::watch).
     ///
-    /// A name that has changed twice is as it was, and not among them. So there are never more than
-    /// names then and now.
+    /// A name that has changed twice is as it was, and is left out. So there are at most as many
+    /// changes as there were names then and are now.
     pub fn take_changes(&mut self) -> Vec<(NameKind, Box<str>, MembersChange)> {
         let changes = self.changes.as_mut().map(std::mem::take);
         changes

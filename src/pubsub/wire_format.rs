@@ -191,10 +191,10 @@ impl fmt::Debug for Registered {
 #[derive(Debug, Default)]
 pub struct WireFormats {
     registered: Vec<Registered>,
-    /// Where bytes are put together before they are shared, so that an encoding costs one
-    /// allocation.
+    /// The buffer in which bytes are put together before they are shared, so that an encoding costs
+    /// one allocation.
     scratch: Vec<u8>,
-    /// Of the publication that is being delivered. Empty between two publications.
+    /// The encodings of the publication that is being delivered. Empty between two publications.
     encodings: Vec<Encoding>,
     /// Where an encoding is in `encodings`, when there are more than [`SCAN_MAX`].
     index: HashMap<(FramedFormat, Origin), usize>,
@@ -412,7 +412,7 @@ struct Encoding {
     /// Where in `bytes` the body is.
     body: Range<usize>,
     kind: BodyKind,
-    /// With which the body is masked.
+    /// The mask of the body.
     mask: Option<[u8; 4]>,
 }
 

@@ -153,8 +153,8 @@ impl<S: 'static> Reactor<S> {
         self.table.count_message(id);
     }
 
-    /// Counts a control frame of such a peer. Fails the connection when there are too many, and returns whether
-    /// it did.
+    /// Counts a control frame of a peer whose messages are limited. Fails the connection when there
+    /// are too many, and returns whether it did.
     pub(crate) fn has_too_many_controls(&mut self, id: ConnId) -> bool {
         let Some(max) = self.table.count_control(id) else {
             return false;

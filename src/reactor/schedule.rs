@@ -24,8 +24,8 @@ impl<S: 'static> Reactor<S> {
 
     /// Calls `call` once after `delay`, and returns the id with which it can be cancelled.
     ///
-    /// Timers fire in the order of their moments, to the millisecond where the kernel's poll is not
-    /// finer; a busy loop fires them late, and never early.
+    /// Timers fire in the order of their moments, up to a millisecond late because the kernel's
+    /// poll counts in milliseconds. A busy loop fires them later. No timer fires early.
     #[track_caller]
     pub fn after<R: Outcome>(
         &mut self,

@@ -53,7 +53,7 @@ pub(super) struct Rooms {
     /// Connections that are paused because they have sent too many messages, by the moment at which they are
     /// read again.
     pub(super) rate_pauses: Buckets,
-    /// Log lines about these.
+    /// Log lines about connections that are paused because they have sent too many messages.
     pub(super) rate_lines: LogLimit,
     /// Connections that have ended and whose `on_close` is to be called.
     pub(super) ended: Vec<ConnId>,

@@ -8,7 +8,7 @@ use super::sequence::{Arrival, Sequence};
 /// All that was published and delivered.
 pub struct Deliveries {
     subscribers: usize,
-    /// One for each subscriber and publisher.
+    /// A sequence for each pair of a subscriber and a publisher.
     sequences: Vec<Sequence>,
     publishers: Vec<Published>,
     /// Messages that came and could not be read, and so are missing from their sequences.

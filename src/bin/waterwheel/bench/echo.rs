@@ -59,7 +59,7 @@ struct Echo {
     numbered: String,
     sent: u64,
     answered: u64,
-    /// In an open loop.
+    /// The schedule of an open loop.
     schedule: Option<Schedule>,
 }
 

@@ -86,7 +86,7 @@ impl Schedule {
 #[derive(Debug)]
 pub struct Pace {
     rate: f64,
-    /// `taken` counts from here. Set by the first.
+    /// The time from which `taken` counts, in nanoseconds. Set when the first is taken.
     since: Option<u64>,
     taken: u64,
 }
