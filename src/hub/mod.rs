@@ -28,7 +28,8 @@
 //                └─ client     what a grammar may do for its client; checks the rights
 //                    └─ publish
 //
-//   at the bottom: access (rights) and tokens, subscribe (topic or pattern), json, group (several reactors)
+//   at the bottom: access (rights), tokens and guesses (wrong ones), subscribe (topic or pattern), json,
+//   group (several reactors)
 //
 // A message on a WebSocket goes socket -> grammar -> client -> publish -> engine. Answers that come
 // in a later turn go to the closure that was handed to `publish`. Only `publish` asks which engine

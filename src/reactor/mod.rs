@@ -28,12 +28,16 @@
 //! The files, from the bottom up; each imports only from lines above its own:
 //!
 //! ```text
-//!  outcome id close config stats burst mailbox panics sequence handler_keys signals log_limit memory addresses    plain data
+//!  outcome                                     what callbacks may return
+//!  id close config stats burst mailbox         plain data
+//!  panics sequence handler_keys signals log_limit
+//!  memory addresses                            accounts of clients
 //!  time                                        the clock, timers, coarse deadlines
 //!  budget  shutdown  transport  protocol       limits that need the clock; sockets; meaning of bytes
 //!  connection                                  one connection, and the table of all of them
 //!  reactor                                     the data that callbacks and roles work on
-//!  listen connect topics schedule remote drain role admission    the methods of the reactor
+//!  listen connect topics schedule remote
+//!  drain role admission                        the methods of the reactor
 //!  handlers                                    the objects that the loop calls
 //!  mod                                         the EventLoop
 //!  call                                        calls of user code

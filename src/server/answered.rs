@@ -11,7 +11,7 @@ use crate::reactor::transport::Peer;
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Answered<'a> {
-    /// The other end of the connection.
+    /// The peer of the connection.
     pub peer: Peer,
     /// The address of the client: that of the peer, or the one that a
     /// [trusted proxy](crate::Config::trusted_proxies) has named.

@@ -512,7 +512,7 @@ impl MemoryStream {
         } = &mut *self.pair.borrow_mut();
         let faults = net.faults.get();
         if net.has_faults.get() {
-            // A fault may leave its mark.
+            // With faults an operation may end or delay this stream, so it is not plain any more.
             *is_plain = false;
             net.begin_operation(ends, self.side);
         }
@@ -581,7 +581,7 @@ impl MemoryStream {
             ends,
         } = pair;
         let faults = net.faults.get();
-        // A fault may leave its mark.
+        // With faults an operation may end or delay this stream, so it is not plain any more.
         *is_plain &= !net.has_faults.get();
         net.begin_operation(ends, self.side);
         let now = net.moment.get();

@@ -6,11 +6,11 @@
 //! written, and [`Transport::progress`] whether the transport is ready for the protocol's bytes. To
 //! add a transport, add a variant here; the compiler then asks for its answers.
 //!
-//! A transport with a handshake or a buffer of its own (TLS) also needs a look at these places, which the
-//! compiler does not name: `interest` while it shakes hands; `end::flushed`, where its goodbye goes before
-//! the half close; `Table::progress`, where a failed handshake ends without an alert; a read that makes
-//! output, which must list the connection as dirty; `Reactor::adopt` and `Listener::accept`, where a socket
-//! is wrapped.
+//! A transport with a handshake or a buffer of its own (TLS) also needs a look at these places,
+//! which the compiler does not name: `interest` while it shakes hands; `end::flushed`, where its
+//! goodbye goes before the half close; `begin::progress`, where a failed handshake ends without an
+//! alert; a read that makes output, which must list the connection as dirty; `Reactor::adopt` and
+//! `Listener::accept`, where a socket is wrapped.
 //!
 //! An enum and not a trait object: `read` and `write` run for every event, and a match on the kind
 //! can be inlined.
