@@ -68,8 +68,9 @@ pub(super) fn no_route_reply(head: &RequestHead<'_>, allowed: &[String]) -> Repl
 
 /// Ends a connection whose bytes are not HTTP, with the status that says why.
 ///
-/// `name` is that of the listener, for log lines. Two errors are mistakes of the operator and not of a client: TLS on a plain port, and a proxy that
-/// sends a PROXY header. Each is a warning once in the reactor's life, since it comes with each connection.
+/// `name` is that of the listener, for log lines. Two errors are mistakes of the operator and not of a
+/// client: TLS on a plain port, and a proxy that sends a PROXY header. Each is a warning once in the
+/// reactor's life, since it comes with each connection.
 pub(super) fn fail_request<S: 'static>(
     reactor: &mut Reactor<S>,
     id: ConnId,

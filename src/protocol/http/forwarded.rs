@@ -96,7 +96,8 @@ fn from_the_right(
 }
 
 /// The element that was written by the outermost of `hop_count` known proxies, of which the last one is the
-/// peer. A shorter list was begun anew by one of them, and its first element is theirs too.
+/// peer. A shorter list was begun anew by one of these proxies, so one of them has written its first element
+/// too.
 fn nth_from_the_right<'l>(list: &[&'l str], hop_count: usize) -> Option<&'l str> {
     let hop_count = hop_count.clamp(1, list.len().max(1));
     list.get(list.len().checked_sub(hop_count)?).copied()
@@ -121,7 +122,7 @@ fn parameter<'e>(element: &'e str, name: &str) -> Option<&'e str> {
     })
 }
 
-/// Some proxies name the scheme of a WebSocket by that of its URL. An unknown scheme is none: it decides nothing.
+/// Some proxies name the scheme of a WebSocket by that of its URL. An unknown scheme counts as none.
 fn scheme_of(text: &str) -> Option<Scheme> {
     let is = |name: &str| text.trim().eq_ignore_ascii_case(name);
     match (is("http") || is("ws"), is("https") || is("wss")) {
