@@ -173,5 +173,5 @@ fn hostile_clients_of_five_kinds_neither_end_the_process_nor_cost_others_a_messa
     server.terminate();
     let (status, log) = server.ended();
     assert!(status.success(), "{log}");
-    assert!(log.contains("ended for memory"), "{log}");
+    assert!(log.contains("ended because memory is short"), "{log}");
 }

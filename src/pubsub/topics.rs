@@ -78,22 +78,22 @@ pub enum TopicError {
 impl fmt::Display for TopicError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            TopicError::Empty => f.write_str("the name of a topic is not empty"),
+            TopicError::Empty => f.write_str("the name of a topic must not be empty"),
             TopicError::TooLong { bytes } => write!(
                 f,
-                "the name of a topic has at most {TOPIC_BYTES_MAX} bytes, not {bytes}"
+                "the name of a topic may have at most {TOPIC_BYTES_MAX} bytes, and this one has {bytes}"
             ),
             TopicError::ControlCharacter => {
-                f.write_str("the name of a topic has no control characters")
+                f.write_str("the name of a topic must not have control characters")
             }
             TopicError::TooMany { subscriptions_max } => {
                 write!(
                     f,
-                    "{subscriptions_max} subscriptions are all that one may have"
+                    "a member may have at most {subscriptions_max} subscriptions"
                 )
             }
             TopicError::TooManyPatterns { patterns_max } => {
-                write!(f, "{patterns_max} patterns are all that one may have")
+                write!(f, "a member may have at most {patterns_max} patterns")
             }
             TopicError::Full => f.write_str("there is no room for another subscription"),
         }

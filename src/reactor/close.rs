@@ -143,7 +143,7 @@ impl fmt::Display for CloseCause {
             CloseCause::Http(error) => write!(f, "not HTTP/1.1: {error}"),
             CloseCause::Upgrade(error) => error.fmt(f),
             CloseCause::SlowConsumer => f.write_str("slow consumer"),
-            CloseCause::MemoryLimit => f.write_str("ended for memory"),
+            CloseCause::MemoryLimit => f.write_str("ended because memory was short"),
             CloseCause::ProxyHeader(error) => error.fmt(f),
             CloseCause::AddressLimit => f.write_str("more connections than one address may have"),
             CloseCause::AgeLimit => f.write_str("closed by us, as old as a connection may be"),

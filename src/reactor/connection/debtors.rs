@@ -78,7 +78,7 @@ fn log_end(rooms: &mut Rooms, connection: &Connection, debt: usize) {
     };
     let used_bytes = rooms.memory.used_bytes(rooms.outbox.held_bytes());
     log::warn!(
-        "conn {} {}: ended for memory: it holds {debt} bytes of {used_bytes}, and {} may be held{suppressed}",
+        "conn {} {}: ended because memory is short: it holds {debt} of {used_bytes} bytes, and {} are allowed{suppressed}",
         connection.id,
         connection.transport.peer(),
         rooms.memory.limit(),
