@@ -171,6 +171,7 @@ mod topic {
     const ONE: Limits = Limits {
         subscriptions_max: 1,
         patterns_max: 1,
+        total_max: usize::MAX,
     };
 
     /// One topic among many, with one member.

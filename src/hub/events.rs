@@ -27,7 +27,7 @@ pub(super) fn events<S: 'static>(
     guesses: &RefCell<Guesses>,
 ) {
     if request.reactor.is_draining() {
-        let reply = draining_reply(request);
+        let reply = come_again_reply(request, "draining\n");
         request.reply(reply);
         return;
     }
@@ -35,6 +35,13 @@ pub(super) fn events<S: 'static>(
         Ok(parameters) => parameters,
         Err(reply) => return guesses::refuse(request, reply, guesses),
     };
+    let total_max = request.reactor.config().subscriptions_total_max;
+    let wanted = request.reactor.subscription_count() + topics.len();
+    if total_max.is_some_and(|max| max < wanted) {
+        let reply = come_again_reply(request, "too many subscriptions\n");
+        request.reply(reply);
+        return;
+    }
     let wire_format = match has_envelope {
         false => None,
         true => match request
@@ -59,16 +66,16 @@ pub(super) fn events<S: 'static>(
     }
 }
 
-/// The answer to a request for a stream while the hub drains: the end of a stream, with the time
-/// after which the client shall ask again, from 1 to 10 seconds.
+/// The answer to a request for a stream while the hub drains or has no room: the end of a stream, with the
+/// time after which the client shall ask again, from 1 to 10 seconds.
 ///
 /// A browser gives up for ever at any other status than 200. A client that does not name the type
 /// of event streams is not a browser's `EventSource` and gets a plain 503.
-fn draining_reply<S: 'static>(request: &Request<'_, '_, S>) -> Reply {
+fn come_again_reply<S: 'static>(request: &Request<'_, '_, S>, why: &'static str) -> Reply {
     let accept = request.header("accept").unwrap_or_default();
     let mut types = accept.split([',', ';']).map(str::trim);
     if !types.any(|name| name.eq_ignore_ascii_case("text/event-stream")) {
-        let reply = Reply::from((Status::SERVICE_UNAVAILABLE, "draining\n"));
+        let reply = Reply::from((Status::SERVICE_UNAVAILABLE, why));
         return reply.header("Retry-After", "1");
     }
     // Each client another time, so that they do not all come back in one moment. The same in each

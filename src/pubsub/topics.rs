@@ -39,13 +39,15 @@ const WALK_MAX: usize = 32;
 /// has many.
 const SUBSCRIPTION_BYTES: usize = 2 * (size_of::<Node>() + size_of::<Entry>() + 16);
 
-/// How many subscriptions one member may have.
+/// How many subscriptions one member may have, and all members together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Subscriptions, to topics and by patterns.
     pub subscriptions_max: usize,
     /// Of these, by patterns. Each publication is compared to every pattern there is.
     pub patterns_max: usize,
+    /// Subscriptions of all members together.
+    pub total_max: usize,
 }
 
 /// Why a subscription was refused. The subscriptions are as they were before.
@@ -71,7 +73,8 @@ pub enum TopicError {
         /// How many that is.
         patterns_max: usize,
     },
-    /// There are 2^31 subscriptions, and no more keys.
+    /// All members together have as many subscriptions as they may:
+    /// [`subscriptions_total_max`](crate::Config::subscriptions_total_max), or 2^31.
     Full,
 }
 
@@ -453,12 +456,16 @@ impl Topics {
         let Limits {
             subscriptions_max,
             patterns_max,
+            total_max,
         } = limits;
         if subscriptions_max <= membership.subscription_count {
             return Err(TopicError::TooMany { subscriptions_max });
         }
         if kind == NameKind::Pattern && patterns_max <= membership.pattern_count {
             return Err(TopicError::TooManyPatterns { patterns_max });
+        }
+        if total_max <= self.nodes.len() {
+            return Err(TopicError::Full);
         }
 
         let names = match kind {
@@ -689,6 +696,7 @@ mod tests {
     const MAX: Limits = Limits {
         subscriptions_max: 1000,
         patterns_max: 1000,
+        total_max: usize::MAX,
     };
 
     /// Topics together with the members and their lists.
@@ -837,7 +845,7 @@ mod tests {
     fn subscriptions_of_one_member_are_limited() {
         let limits = |subscriptions_max| Limits {
             subscriptions_max,
-            patterns_max: 1000,
+            ..MAX
         };
         // Walked, and looked up.
         for max in [2, WALK_MAX - 1, WALK_MAX, WALK_MAX + 1, 1000] {
@@ -873,10 +881,32 @@ mod tests {
     }
 
     #[test]
+    fn subscriptions_of_all_members_are_limited() {
+        let limits = Limits {
+            total_max: 3,
+            ..MAX
+        };
+        let mut topics = Topics::new();
+        let [mut first, mut second] = [(); 2].map(|()| Subscriptions::default());
+        assert_eq!(topics.subscribe(1, &mut first, "a", 0, limits), Ok(true));
+        assert_eq!(topics.subscribe(2, &mut second, "a", 0, limits), Ok(true));
+        let by_pattern = topics.subscribe_pattern(2, &mut second, "b*", 0, limits);
+        assert_eq!(by_pattern, Ok(true));
+        let refused = topics.subscribe(1, &mut first, "b", 0, limits);
+        assert_eq!(refused, Err(TopicError::Full));
+        let refused = topics.subscribe_pattern(1, &mut first, "c*", 0, limits);
+        assert_eq!(refused, Err(TopicError::Full));
+        // One that exists is no new one, and one that ends makes room.
+        assert_eq!(topics.subscribe(1, &mut first, "a", 0, limits), Ok(false));
+        topics.leave_all(2, &mut second);
+        assert_eq!(topics.subscribe(1, &mut first, "b", 0, limits), Ok(true));
+    }
+
+    #[test]
     fn patterns_of_one_member_are_limited() {
         let limits = Limits {
-            subscriptions_max: 1000,
             patterns_max: 2,
+            ..MAX
         };
         let refused = Err(TopicError::TooManyPatterns { patterns_max: 2 });
         // Walked, and looked up.

@@ -246,6 +246,8 @@ pub struct Config {
     pub lookups_max: usize,
     /// The most topics and patterns that one member may subscribe to. 1000 by default.
     pub subscriptions_max: usize,
+    /// The most subscriptions of all members of this reactor together. `None`, no limit, by default.
+    pub subscriptions_total_max: Option<usize>,
     /// The most patterns that one member may subscribe to; they count as subscriptions too. Each
     /// publication is compared to every pattern that has members. 32 by default.
     pub patterns_max: usize,
@@ -434,6 +436,7 @@ impl Config {
         pubsub::Limits {
             subscriptions_max: self.subscriptions_max,
             patterns_max: self.patterns_max,
+            total_max: self.subscriptions_total_max.unwrap_or(usize::MAX),
         }
     }
 }
@@ -469,6 +472,7 @@ impl Default for Config {
             connect_stagger: Duration::from_millis(250),
             lookups_max: 4,
             subscriptions_max: 1000,
+            subscriptions_total_max: None,
             patterns_max: 32,
             slow_callback: Duration::from_millis(100),
             options: ConnectionOptions::default(),

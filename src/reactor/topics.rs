@@ -164,7 +164,8 @@ impl<S: 'static> Reactor<S> {
     /// # Errors
     ///
     /// [`TopicError`] when the name is not valid (empty, longer than 256 bytes, or with a control
-    /// character), or the connection has `subscriptions_max` names already.
+    /// character), or the connection has `subscriptions_max` names already, or all connections have
+    /// `subscriptions_total_max` together.
     pub fn subscribe(&mut self, id: ConnId, topic: &str) -> Result<bool, TopicError> {
         self.subscribe_with_value(id, topic, 0)
     }
@@ -250,6 +251,11 @@ impl<S: 'static> Reactor<S> {
     /// How many topics have members.
     pub fn topic_count(&self) -> usize {
         self.topics.topic_count()
+    }
+
+    /// How many subscriptions there are, to topics and by patterns, of all members together.
+    pub fn subscription_count(&self) -> usize {
+        self.topics.subscription_count()
     }
 
     /// Begins to record names that get their first member or lose their last, for an engine that

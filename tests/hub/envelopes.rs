@@ -298,6 +298,46 @@ fn the_envelope_answers_too_many_subscriptions_with_an_error() {
     assert_eq!(refused.status, 400);
 }
 
+#[test]
+fn more_subscriptions_than_all_may_have_are_refused_on_every_transport() {
+    let mut sim = open_with(Config {
+        subscriptions_total_max: Some(3),
+        ..Config::default()
+    });
+    let socket = subscribed(&mut sim, "a");
+    let plain = sim.websocket("/ws");
+    plain.send("a");
+    sim.settle();
+    // Two names for which only one has room: the stream is not begun.
+    let events = get("/events?topic=a&topic=b");
+    let stream = with(&events, "Accept: text/event-stream");
+    let ended = ask(&mut sim, &stream);
+    assert_eq!(ended.status, 200);
+    assert!(ended.text().starts_with("retry: "), "{}", ended.text());
+    let refused = ask(&mut sim, &events);
+    assert_eq!(
+        (refused.status, refused.header("retry-after")),
+        (503, Some("1"))
+    );
+    assert_eq!(publish(&mut sim, "b", "x").1, 0);
+
+    say(&mut sim, &socket, json!({"subscribe": "b*"}));
+    let fourth = json!({"subscribe": "c"});
+    let said = say(&mut sim, &socket, &fourth);
+    assert_eq!(said[0]["code"], "limit");
+    assert_eq!(said[0]["about"], fourth);
+    let other = sim.websocket("/ws");
+    other.send("c");
+    sim.settle();
+    other.take_events();
+    assert_eq!(other.close_code(), Some(1008));
+    // A client that leaves makes room.
+    plain.vanish();
+    sim.settle();
+    let said = say(&mut sim, &socket, &fourth);
+    assert_eq!(said, [json!({"subscribed": "c"})]);
+}
+
 // Each publication is compared to every pattern, so patterns have a limit of their own.
 #[test]
 fn more_patterns_than_allowed_are_refused_on_every_transport() {
