@@ -821,3 +821,36 @@ fn the_doctor_prints_a_line_for_each_limit_and_exits_by_the_worst() {
         }
     }
 }
+
+#[test]
+fn limits_of_one_client_are_those_of_the_options() {
+    let server = Server::start(&[
+        "--max-fragments",
+        "2",
+        "--messages-per-second",
+        "3",
+        "--max-subscriptions",
+        "1",
+    ]);
+    let code = |server: &Server, frames: &[u8]| {
+        let mut socket = server.websocket("/ws");
+        socket.get_mut().write_all(frames).unwrap();
+        loop {
+            match socket.read().unwrap() {
+                tungstenite::Message::Close(frame) => return frame.map(|it| u16::from(it.code)),
+                other => assert!(other.is_pong() || other.is_ping(), "{other:?}"),
+            }
+        }
+    };
+    let frame = |first: u8, payload: &[u8]| {
+        let header = [first, 0x80 | payload.len() as u8, 0, 0, 0, 0];
+        [&header, payload].concat()
+    };
+    let fragments = [frame(0x01, b"a"), frame(0x00, b"b"), frame(0x80, b"c")];
+    assert_eq!(code(&server, &fragments.concat()), Some(1008));
+    assert_eq!(code(&server, &frame(0x89, b"").repeat(8)), Some(1008));
+    let two_names = [frame(0x81, b"one"), frame(0x81, b"two")];
+    assert_eq!(code(&server, &two_names.concat()), Some(1008));
+    let server = Server::start(&["--max-connection-age", "1"]);
+    assert_eq!(code(&server, &frame(0x81, b"one")), Some(1001));
+}

@@ -9,6 +9,7 @@ use log::LevelFilter;
 use waterwheel::Network;
 
 use crate::help;
+use crate::limits::Limits;
 use crate::log_line::LogFormat;
 use crate::values::{address, level, log_format, origin, text, token, unix_mode};
 
@@ -43,6 +44,13 @@ Options of serve:
   --handshakes-per-second-total N
                            connections that all clients may make in a second; further ones wait;
                            0 for no limit [0]
+  --messages-per-second N  messages that a WebSocket client may send in a second; above it the hub
+                           reads it more slowly; 0 for no limit [500]
+  --max-fragments N        frames of one message of a WebSocket client; 0 for no limit [4096]
+  --max-subscriptions N    subscriptions of all clients; 0 for no limit [10000000]
+  --max-connection-age SECONDS
+                           end connections politely at this age, some of them up to a quarter
+                           earlier; 0 for no limit [0]
   --trusted-proxy CIDR     a proxy whose X-Forwarded-For or Forwarded names the client, such as
                            10.0.0.0/8; may be given several times
   --proxy-protocol         require the PROXY protocol, version 1 or 2, on every listener: the
@@ -91,6 +99,7 @@ pub struct Serve {
     pub max_connections_per_address: u32,
     pub handshakes_per_second: u32,
     pub handshakes_per_second_total: u32,
+    pub limits: Limits,
     pub trusted_proxy: Vec<Network>,
     pub proxy_protocol: bool,
     pub reactors: usize,
@@ -153,6 +162,7 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
     let mut max_connections_per_address = 1000;
     let mut handshakes_per_second = 200;
     let mut handshakes_per_second_total = 0;
+    let mut limits = Limits::default();
     let mut proxy_protocol = false;
     let mut trusted_proxy = Vec::new();
     let mut reactors = 1;
@@ -210,6 +220,10 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
             }
             Arg::Long("handshakes-per-second-total") if serves => {
                 handshakes_per_second_total = limit(&mut parser, "--handshakes-per-second-total")?
+            }
+            Arg::Long(option) if serves && Limits::has(option) => {
+                let option = option.to_owned();
+                limits.take(&option, &mut parser)?;
             }
             Arg::Long("proxy-protocol") if serves => proxy_protocol = true,
             Arg::Long("trusted-proxy") if serves => {
@@ -312,6 +326,7 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
         max_connections_per_address,
         handshakes_per_second,
         handshakes_per_second_total,
+        limits,
         trusted_proxy,
         proxy_protocol,
         reactors,

@@ -8,6 +8,7 @@ mod descriptors;
 mod doctor;
 mod echo;
 mod help;
+mod limits;
 mod log_line;
 mod log_writer;
 mod memory;

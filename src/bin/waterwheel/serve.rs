@@ -37,6 +37,7 @@ pub fn run(options: &Serve) -> io::Result<()> {
     let unless_zero = |limit: u32| (limit != 0).then_some(limit);
     config.connections_per_address_max = unless_zero(options.max_connections_per_address);
     config.handshakes_per_second_max = unless_zero(options.handshakes_per_second);
+    options.limits.apply(&mut config);
     config.handshakes_per_second_total_max = unless_zero(options.handshakes_per_second_total);
     config.trusted_proxies = options.trusted_proxy.clone();
     if let Some(bytes) = config.memory_bytes_max {
@@ -166,6 +167,9 @@ fn run_one(
 ) -> io::Result<()> {
     let config = Config {
         connections_max: share(config.connections_max, options.reactors, index),
+        subscriptions_total_max: config
+            .subscriptions_total_max
+            .map(|total| share(total, options.reactors, index)),
         reuse_port: true,
         ..config.clone()
     };
