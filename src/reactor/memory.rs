@@ -1,12 +1,13 @@
-//! The account of the memory that clients make a reactor hold, and its limit for all of them together.
+//! The account of the memory that clients make a reactor hold, and its limit for all of them
+//! together.
 //!
-//! Each connection has its own limits, but a thousand connections that each stay a byte below theirs can
-//! take more memory than there is. The account is a sum of four parts, and each has one place that tells it
-//! the differences:
+//! Each connection has its own limits, but a thousand connections that each stay a byte below
+//! theirs can take more memory than there is. The account is a sum of four parts, and each has one
+//! place that tells it the differences:
 //!
 //! ```text
 //!  connections      what each holds of its own: its place, the beginning of a head or a frame, a message or
-//!                   a body that is coming                    connection/table.rs, after each delivery
+//!                   a body that is coming                    connection/end.rs, `charge`
 //!  queues           a node for each queued message, its own bytes, and a shared body once
 //!                                                            connection/queue.rs
 //!  subscriptions    entries and names                        pubsub/topics.rs
@@ -14,19 +15,20 @@
 //!                   a turn, and reads the sum of the others there
 //! ```
 //!
-//! Memory is *short* above seven eighths of `Config::memory_bytes_max`: no connections are accepted then, for
-//! one `accept_backoff`; when it is short after that, the connections that hold most end, so that strangers
-//! cannot keep others out by holding what they have. It is *over* above the limit: the connections that hold
-//! most end at once, until three quarters of the limit are used. If it stopped closer to the limit, the next
-//! event would pass it again and search all connections again.
+//! Memory is *short* above seven eighths of `Config::memory_bytes_max`: no connections are accepted
+//! then, for one `accept_backoff`; when it is short after that, the connections that hold most end,
+//! so that strangers cannot keep others out by holding what they have. It is *over* above the
+//! limit: the connections that hold most end at once, until three quarters of the limit are used.
+//! If it stopped closer to the limit, the next event would pass it again and search all connections
+//! again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::log_limit::LogLimit;
 
-/// A connection that holds less than this, in bytes, is not ended for memory. Thousands of them would have
-/// to go for a megabyte.
+/// A connection that holds less than this, in bytes, is not ended for memory. Thousands of them
+/// would have to go for a megabyte.
 pub(super) const DEBT_BYTES_MIN: usize = 8 * 1024;
 
 /// The part of the account that is not in the rooms that hold the bytes.
@@ -37,8 +39,8 @@ pub(super) struct Memory {
     connection_bytes: usize,
     subscription_bytes: usize,
     others_bytes: usize,
-    /// The bytes of connections that have ended in this turn, whose memory is given back at its end. They are
-    /// no reason to end others.
+    /// The bytes of connections that have ended in this turn, whose memory is given back at its
+    /// end. They are no reason to end others.
     releasing_bytes: usize,
     /// The sum of all reactors that share the limit, and this reactor's share in it.
     group: Option<(Arc<AtomicUsize>, usize)>,
@@ -65,11 +67,12 @@ impl Memory {
 
     // ── differences ──────────────────────────────────────────────────────────────────────────
 
-    /// Counts that a connection holds `now` bytes; `charged` is what it held when this was last called.
+    /// Counts that a connection holds `now` bytes; `charged` is what it held when this was last
+    /// called.
     #[inline]
     pub(super) fn charge(&mut self, charged: &mut u32, now: usize) {
-        // A connection holds less than 4 GiB: its limits are below that in any sensible configuration, and
-        // otherwise it counts as 4 GiB.
+        // A connection holds less than 4 GiB: its limits are below that in any sensible
+        // configuration, and otherwise it counts as 4 GiB.
         let now = u32::try_from(now).unwrap_or(u32::MAX);
         self.connection_bytes = self.connection_bytes - *charged as usize + now as usize;
         *charged = now;
@@ -84,8 +87,8 @@ impl Memory {
         self.releasing_bytes += bytes;
     }
 
-    /// Ends a turn with `queue_bytes` in the queues: the memory that was to be given back is free now, but for
-    /// `releasing_bytes`, and the other reactors learn the difference.
+    /// Ends a turn with `queue_bytes` in the queues: the memory that was to be given back is free
+    /// now, but for `releasing_bytes`, and the other reactors learn the difference.
     pub(super) fn end_turn(&mut self, queue_bytes: usize, releasing_bytes: usize) {
         self.releasing_bytes = releasing_bytes;
         let own = self.own_bytes(queue_bytes);

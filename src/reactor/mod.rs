@@ -22,8 +22,8 @@
 //! ```
 //!
 //! Each step empties lists that other steps filled; a callback only adds to a list. Everything that
-//! a turn may do is bounded (bytes read from a connection, accepts, ticks). The rest goes on a list,
-//! and the next poll does not wait. So no connection keeps the others waiting for long.
+//! a turn may do is bounded (bytes read from a connection, accepts, ticks). The rest goes on a
+//! list, and the next poll does not wait. So no connection keeps the others waiting for long.
 //!
 //! The files, from the bottom up; each imports only from lines above its own:
 //!
@@ -45,8 +45,8 @@
 //!  sim                                         the loop without a kernel
 //! ```
 //!
-//! The way of one echo stands in `connection/fast_path.rs`, of one publication in `topics.rs`, of one end in
-//! `connection/end.rs`.
+//! The way of one echo stands in `connection/fast_path.rs`, of one publication in `topics.rs`, of
+//! one end in `connection/end.rs`.
 
 // The methods of `Reactor`, in the order in which its documentation shows them.
 
@@ -128,12 +128,12 @@ mod sealed {
     impl<T, E> Setup for Result<T, E> {}
 }
 
-/// The return type of a setup closure: `()`, or a `Result` with any error, also a `Box<dyn Error>`. The
-/// error ends `run` before the loop starts; within a setup of `http`, `websocket` or `stream` it is the
-/// error of that call.
+/// The return type of a setup closure: `()`, or a `Result` with any error, also a `Box<dyn Error>`.
+/// The error ends `run` before the loop starts; within a setup of `http`, `websocket` or `stream`
+/// it is the error of that call.
 ///
-/// `?` in a closure leaves the type of the error open: the last expression gives it, such as a call of
-/// `reactor.http(..)`, or `std::io::Result::Ok(())`.
+/// `?` in a closure leaves the type of the error open: the last expression gives it, such as a call
+/// of `reactor.http(..)`, or `std::io::Result::Ok(())`.
 pub trait SetupResult: sealed::Setup {
     /// Returns the error of the setup, if it has one.
     ///
@@ -158,7 +158,8 @@ impl<T, E: Into<Box<dyn Error>>> SetupResult for Result<T, E> {
     }
 }
 
-/// The error of a setup as the error of the kernel that it may be, or with its text and those of its sources.
+/// The error of a setup as the error of the kernel that it may be, or with its text and those of
+/// its sources.
 fn io_error_of(error: Box<dyn Error>) -> io::Error {
     let error = match error.downcast::<io::Error>() {
         Ok(error) => return *error,
@@ -182,20 +183,20 @@ fn io_error_of(error: Box<dyn Error>) -> io::Error {
 /// file descriptor of this one (or for [`next_wakeup`](EventLoop::next_wakeup)), and then calls
 /// [`turn`](EventLoop::turn).
 ///
-/// The end of its life is the end of its connections, as with [`Reactor::stop`]: when it is dropped or
-/// taken apart by [`into_state`](Self::into_state), each gets its `on_close`.
+/// The end of its life is the end of its connections, as with [`Reactor::stop`]: when it is dropped
+/// or taken apart by [`into_state`](Self::into_state), each gets its `on_close`.
 pub struct EventLoop<S: 'static> {
     /// `None` when [`into_state`](Self::into_state) has taken it.
     running: Option<Running<S>>,
 }
 
-/// The parts of an event loop. The steps of a turn are methods of this, and not of [`EventLoop`], whose
-/// `Drop` would not let the state out.
+/// The parts of an event loop. The steps of a turn are methods of this, and not of [`EventLoop`],
+/// whose `Drop` would not let the state out.
 struct Running<S> {
     state: S,
     reactor: Reactor<S>,
-    /// The mailbox of the reactor that belongs here. A callback gets the reactor by `&mut` and can swap it
-    /// with that of another loop: see [`assert_own_reactor`](Self::assert_own_reactor).
+    /// The mailbox of the reactor that belongs here. A callback gets the reactor by `&mut` and can
+    /// swap it with that of another loop: see [`assert_own_reactor`](Self::assert_own_reactor).
     mailbox: Arc<Mailbox<Arrival<S>>>,
     handlers: Handlers<S>,
     /// The one read buffer. All connections share it, because only one is read at a time.
@@ -206,11 +207,11 @@ struct Running<S> {
 }
 
 impl<S: 'static> Reactor<S> {
-    /// Runs an event loop with the default [`Config`] until it is stopped or has drained, and returns
-    /// your state.
+    /// Runs an event loop with the default [`Config`] until it is stopped or has drained, and
+    /// returns your state.
     ///
-    /// `setup` runs once before the first turn: it listens, connects and sets timers. A setup that needs the
-    /// state, such as one that connects to each of a list in it, queues a
+    /// `setup` runs once before the first turn: it listens, connects and sets timers. A setup that
+    /// needs the state, such as one that connects to each of a list in it, queues a
     /// [tick](Self::next_tick), which runs before the first poll:
     ///
     /// ```

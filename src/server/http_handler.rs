@@ -1,9 +1,9 @@
 //! HTTP for the loop: from the bytes of a connection to the callback of a route.
 //!
-//! One [`HttpHandler`] per listener holds the routes and their callbacks, so that a connection needs
-//! only the number of its route. The connection holds the state of its request, an [`Exchange`]. The
-//! rules of HTTP are in `protocol::http`. This file decides in which order a request is checked, and
-//! to which callback it goes.
+//! One [`HttpHandler`] per listener holds the routes and their callbacks, so that a connection
+//! needs only the number of its route. The connection holds the state of its request, an
+//! [`Exchange`]. The rules of HTTP are in `protocol::http`. This file decides in which order a
+//! request is checked, and to which callback it goes.
 //!
 //! The steps of a request:
 //!
@@ -15,8 +15,8 @@
 //!                     until the body is complete
 //! ```
 //!
-//! An answer may come in a later turn. Until then the connection is not read, so later requests of the
-//! same client wait, and answers go out in the order of the requests (RFC 9112, section 9.3.2).
+//! An answer may come in a later turn. Until then the connection is not read, so later requests of
+//! the same client wait, and answers go out in the order of the requests (RFC 9112, section 9.3.2).
 
 use crate::protocol::http::{
     self, Accept, Check, Deferred, Exchange, ExtraHeaders, HeaderStorage, HttpError, ParsedHead,
@@ -38,9 +38,9 @@ use super::request::Request;
 use super::routes::{Endpoint, OnRequest, Routes};
 use super::websocket::{WebSocketRoute, upgrade_required_reply};
 
-/// A body that comes at least this fast, in bytes per second, does not run out of time. A fixed deadline
-/// would end large uploads over slow lines; no deadline would let a client hold a connection with a byte
-/// an hour.
+/// A body that comes at least this fast, in bytes per second, does not run out of time. A fixed
+/// deadline would end large uploads over slow lines; no deadline would let a client hold a
+/// connection with a byte an hour.
 const BODY_BYTES_PER_SECOND: u64 = 16 * 1024;
 
 pub(super) type Guard<S> = Box<dyn FnMut(&mut Request<'_, '_, S>) -> Result<(), Reply>>;
@@ -49,8 +49,8 @@ pub(super) type Guard<S> = Box<dyn FnMut(&mut Request<'_, '_, S>) -> Result<(), 
 pub(super) struct HttpHandler<S> {
     /// `http` and the real address, for log lines.
     pub(super) name: String,
-    /// The route of the request that was handled last, for log lines. Lines about slow callbacks and panics
-    /// are written right behind the callback, so they name the right route.
+    /// The route of the request that was handled last, for log lines. Lines about slow callbacks
+    /// and panics are written right behind the callback, so they name the right route.
     current_route: Option<usize>,
     pub(super) routes: Routes<S>,
     pub(super) options_index: u16,
@@ -60,8 +60,8 @@ pub(super) struct HttpHandler<S> {
     pub(super) default_headers: ExtraHeaders,
     /// A check for requests whose body has not come with their head, before it is read.
     pub(super) before_body: Option<OnRequest<S>>,
-    /// A copy of the reactor's limits, because the reactor is borrowed mutably while a body is read into its
-    /// exchange.
+    /// A copy of the reactor's limits, because the reactor is borrowed mutably while a body is read
+    /// into its exchange.
     limits: http::Limits,
 }
 
@@ -82,8 +82,8 @@ impl<S: 'static> HttpHandler<S> {
     }
 
     /// Handles the requests at the front of `input`; returns how many bytes were consumed.
-    // Not inlined: the storage for headers takes kilobytes of stack, and `receive` runs for each message
-    // of a WebSocket as well.
+    // Not inlined: the storage for headers takes kilobytes of stack, and `receive` runs for each
+    // message of a WebSocket as well.
     #[inline(never)]
     fn receive_requests(&mut self, cx: &mut Cx<'_, S>, id: ConnId, input: &[u8]) -> usize {
         let mut rest = input;
@@ -94,8 +94,9 @@ impl<S: 'static> HttpHandler<S> {
             if !cx.reactor.is_open(id) {
                 return input.len();
             }
-            // One read may bring hundreds of requests, and each answer may be large. So the pause of a full
-            // queue, or of a used budget, is asked for before each request and not only before each read.
+            // One read may bring hundreds of requests, and each answer may be large. So the pause
+            // of a full queue, or of a used budget, is asked for before each request and not only
+            // before each read.
             if !cx.reactor.may_read(id) {
                 break;
             }
@@ -106,11 +107,11 @@ impl<S: 'static> HttpHandler<S> {
                 Phase::Head if rest.is_empty() => break,
                 Phase::Head => self.receive_head(cx, id, &mut rest),
                 Phase::Body => self.receive_body(cx, id, &mut rest),
-                // The next request waits until the answer to this one is complete: answers go out in the
-                // order of the requests. Source: RFC 9112, section 9.3.2.
+                // The next request waits until the answer to this one is complete: answers go out
+                // in the order of the requests. Source: RFC 9112, section 9.3.2.
                 Phase::Reply | Phase::Stream => break,
-                // The connection closes after the answer. Its client was told so, and bytes behind the
-                // last request have no meaning. Source: RFC 9112, section 9.6.
+                // The connection closes after the answer. Its client was told so, and bytes behind
+                // the last request have no meaning. Source: RFC 9112, section 9.6.
                 Phase::End => return input.len(),
             };
             match outcome {
@@ -125,7 +126,8 @@ impl<S: 'static> HttpHandler<S> {
         input.len() - rest.len()
     }
 
-    /// Takes a head off the front of `rest`, and handles the request if its whole body is there too.
+    /// Takes a head off the front of `rest`, and handles the request if its whole body is there
+    /// too.
     ///
     /// `Ok(true)` when a head was taken, `Ok(false)` when more bytes are needed.
     ///
@@ -141,9 +143,10 @@ impl<S: 'static> HttpHandler<S> {
         let mut storage = HeaderStorage::new();
         let input = *rest;
         let Some(parsed) = http::parse_request_head(input, &mut storage, &self.limits)? else {
-            // A kept-alive connection may be silent for long, but a head that has begun must end soon: a
-            // client that sends one byte a minute would hold its place for hours (Slowloris). The deadline
-            // of the first request has run since the connection was made, and is not set again.
+            // A kept-alive connection may be silent for long, but a head that has begun must end
+            // soon: a client that sends one byte a minute would hold its place for hours
+            // (Slowloris). The deadline of the first request has run since the connection was made,
+            // and is not set again.
             if cx.reactor.waits_for(id) == Some(Deadline::KeepAlive) {
                 let timeout = cx.reactor.config().head_timeout;
                 cx.reactor.set_deadline(id, Deadline::Head, timeout);
@@ -152,7 +155,8 @@ impl<S: 'static> HttpHandler<S> {
         };
         *rest = &input[parsed.bytes..];
         cx.reactor.stats_mut().requests += 1;
-        // The head is complete. Each way on from here sets its own deadline, for the body or the answer.
+        // The head is complete. Each way on from here sets its own deadline, for the body or the
+        // answer.
         cx.reactor.clear_deadline(id);
         // The answer says `Connection: close`, so that the client sends its next request elsewhere.
         if cx.reactor.is_draining()
@@ -186,8 +190,8 @@ impl<S: 'static> HttpHandler<S> {
         }
         match parsed.body.length() {
             Some(0) => self.handle_request(cx, id, &parsed, &input[..parsed.bytes], &[], None),
-            // The whole body came with the head, as most do: the callback borrows it from the input, and it
-            // is not copied.
+            // The whole body came with the head, as most do: the callback borrows it from the
+            // input, and it is not copied.
             Some(length) if length <= rest.len() as u64 => {
                 parsed.body.check(&self.limits)?;
                 let (body, after) = rest.split_at(length as usize);
@@ -195,8 +199,8 @@ impl<S: 'static> HttpHandler<S> {
                 self.handle_request(cx, id, &parsed, &input[..parsed.bytes], body, None);
             }
             _ => {
-                // A length above the limit is refused now. With `Expect: 100-continue` the client then sends
-                // no body at all. Source: RFC 9110, section 10.1.1.
+                // A length above the limit is refused now. With `Expect: 100-continue` the client
+                // then sends no body at all. Source: RFC 9110, section 10.1.1.
                 parsed.body.check(&self.limits)?;
                 if self.passes_before_body(cx, id, &parsed, &input[..parsed.bytes]) {
                     await_body(cx, id, &parsed, &input[..parsed.bytes]);
@@ -206,8 +210,8 @@ impl<S: 'static> HttpHandler<S> {
         Ok(true)
     }
 
-    /// Whether a request may send its body. If not, it was answered, or its guard decides later: a body that
-    /// will be refused is not read, and `100 Continue` is not sent for it.
+    /// Whether a request may send its body. If not, it was answered, or its guard decides later: a
+    /// body that will be refused is not read, and `100 Continue` is not sent for it.
     #[inline(never)]
     fn passes_before_body(
         &mut self,
@@ -216,7 +220,8 @@ impl<S: 'static> HttpHandler<S> {
         parsed: &ParsedHead<'_>,
         head_bytes: &[u8],
     ) -> bool {
-        // An answer from here on ends the connection, because its body would be read as the next request.
+        // An answer from here on ends the connection, because its body would be read as the next
+        // request.
         if let Some(exchange) = cx.reactor.exchange(id) {
             exchange.leave_body();
         }
@@ -266,7 +271,8 @@ impl<S: 'static> HttpHandler<S> {
         !request.is_answered && !request.reactor.is_stopped()
     }
 
-    /// Takes bytes of a body off the front of `rest`, and handles the request when the body is complete.
+    /// Takes bytes of a body off the front of `rest`, and handles the request when the body is
+    /// complete.
     ///
     /// Results and errors as [`receive_head`](Self::receive_head).
     fn receive_body(
@@ -282,14 +288,14 @@ impl<S: 'static> HttpHandler<S> {
         let complete = exchange.receive_body(rest, &self.limits)?;
         let earned = exchange.body_bytes() / BODY_BYTES_PER_SECOND - before;
         let Some((head, body)) = complete else {
-            // The deadline moves by the seconds that the new bytes have earned, and not to a new period
-            // after each read, which one byte would be enough for.
+            // The deadline moves by the seconds that the new bytes have earned, and not to a new
+            // period after each read, which one byte would be enough for.
             cx.reactor.extend_deadline(id, earned as u32);
             return Ok(false);
         };
         let mut storage = HeaderStorage::new();
-        // The head was parsed when it came. Parsing it again costs less than a form that owns its strings,
-        // since most requests have no body or bring it along.
+        // The head was parsed when it came. Parsing it again costs less than a form that owns its
+        // strings, since most requests have no body or bring it along.
         if let Some(parsed) = http::parse_request_head(&head, &mut storage, &self.limits)? {
             // The guard was asked before the body.
             let passed = Some((Check::Guard, Accept::new()));
@@ -333,8 +339,8 @@ impl<S: 'static> HttpHandler<S> {
             check: None,
             accept: accepted.map_or_else(Accept::new, |(_, accept)| accept),
         };
-        // Before the route, and without one too: otherwise 404 would tell a client that is not let in which
-        // paths there are.
+        // Before the route, and without one too: otherwise 404 would tell a client that is not let
+        // in which paths there are.
         if passed.is_none() && !passes_guard(&mut self.guard, &mut request) {
             return;
         }
@@ -379,7 +385,8 @@ impl<S: 'static> HttpHandler<S> {
         }
     }
 
-    /// Makes the answer to this request, also a later one, call what was set by `Router::after_reply`.
+    /// Makes the answer to this request, also a later one, call what was set by
+    /// `Router::after_reply`.
     fn note_request(&self, cx: &mut Cx<'_, S>, id: ConnId, head: &RequestHead<'_>) {
         let Some(after_reply) = &self.after_reply else {
             return;
@@ -405,8 +412,8 @@ impl<S: 'static> HttpHandler<S> {
         }
     }
 
-    /// The WebSocket route of a connection whose `on_open` was called. A connection that ends before that
-    /// must not get `on_error` or `on_close` either.
+    /// The WebSocket route of a connection whose `on_open` was called. A connection that ends
+    /// before that must not get `on_error` or `on_close` either.
     fn opened_websocket_mut<'s>(
         &'s mut self,
         cx: &Cx<'_, S>,
@@ -422,8 +429,8 @@ impl<S: 'static> HttpHandler<S> {
     }
 }
 
-/// Asks the guard. Returns whether the request goes on: otherwise it was answered, or the guard decides
-/// later.
+/// Asks the guard. Returns whether the request goes on: otherwise it was answered, or the guard
+/// decides later.
 fn passes_guard<S: 'static>(
     guard: &mut Option<Guard<S>>,
     request: &mut Request<'_, '_, S>,
@@ -447,8 +454,8 @@ fn passes_guard<S: 'static>(
     }
 }
 
-/// Calls the callback of a route, and answers 500 if the callback has neither answered nor taken the request
-/// for later. Without that, the client would wait until its own deadline.
+/// Calls the callback of a route, and answers 500 if the callback has neither answered nor taken
+/// the request for later. Without that, the client would wait until its own deadline.
 fn call_route<S: 'static>(request: &mut Request<'_, '_, S>, call: &mut OnRequest<S>) {
     request.reactor.note_callback("request");
     call(request);
@@ -470,8 +477,8 @@ fn await_body<S: 'static>(
     parsed: &ParsedHead<'_>,
     head_bytes: &[u8],
 ) {
-    // The exchange copies the head: the input buffer is one for all connections, and the next read of another
-    // connection overwrites it.
+    // The exchange copies the head: the input buffer is one for all connections, and the next read
+    // of another connection overwrites it.
     if let Some(exchange) = cx.reactor.exchange(id) {
         exchange.await_body(head_bytes, parsed.body);
     }
@@ -484,7 +491,8 @@ fn await_body<S: 'static>(
 
 impl<S: 'static> Handler<S> for HttpHandler<S> {
     fn name(&self, connection: Option<&Connection>) -> String {
-        // A WebSocket keeps the number of its route. Other connections have a new route with each request.
+        // A WebSocket keeps the number of its route. Other connections have a new route with each
+        // request.
         let route = match connection {
             Some(connection) if matches!(connection.protocol(), Protocol::WebSocket(_)) => {
                 Some(usize::from(connection.route()))
@@ -498,8 +506,8 @@ impl<S: 'static> Handler<S> for HttpHandler<S> {
     }
 
     fn open(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
-        // The deadline runs from now on, before the first byte: a client that connects and stays silent would
-        // hold a descriptor otherwise.
+        // The deadline runs from now on, before the first byte: a client that connects and stays
+        // silent would hold a descriptor otherwise.
         let config = cx.reactor.config();
         let (requests_max, timeout) = (config.requests_per_connection_max, config.head_timeout);
         let protocol = Protocol::Http(Box::new(Exchange::new(requests_max)));
@@ -524,20 +532,21 @@ impl<S: 'static> Handler<S> for HttpHandler<S> {
         }
         match cx.reactor.protocol(id) {
             Some(Protocol::Http(_)) => {}
-            // Input on an event stream has no meaning, and is dropped. Reading goes on, because the end of
-            // the client's side arrives the same way.
+            // Input on an event stream has no meaning, and is dropped. Reading goes on, because the
+            // end of the client's side arrives the same way.
             Some(_) | None => {
                 return input.len();
             }
         }
         let used = self.receive_requests(cx, id, input);
-        // Bytes behind an upgrade request are frames of a client that has not waited for the 101. They are
-        // delivered now: the poll reports nothing for bytes that were read already.
+        // Bytes behind an upgrade request are frames of a client that has not waited for the 101.
+        // They are delivered now: the poll reports nothing for bytes that were read already.
         match self.websocket_mut(cx, id) {
             Some(route) if used < input.len() => {
                 used + route.callbacks.receive(cx, id, &mut input[used..])
             }
-            // Bytes behind the request of an event stream have no meaning, as those that come later.
+            // Bytes behind the request of an event stream have no meaning, as those that come
+            // later.
             None if matches!(cx.reactor.protocol(id), Some(Protocol::EventStream { .. })) => {
                 input.len()
             }
@@ -561,8 +570,9 @@ impl<S: 'static> Handler<S> for HttpHandler<S> {
     fn end(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
         match cx.reactor.protocol(id) {
             Some(Protocol::WebSocket(_)) => finish_without_close(cx.reactor, id),
-            // Every answer that was owed has been given; see `connection/read.rs`. A streamed body, or an event
-            // stream, may be without end: most clients that end their side of it have gone.
+            // Every answer that was owed has been given; see `connection/read.rs`. A streamed body,
+            // or an event stream, may be without end: most clients that end their side of it have
+            // gone.
             Some(_) => cx.reactor.finish(id, Close::new(CloseCause::Peer), false),
             None => {}
         }
@@ -586,16 +596,16 @@ impl<S: 'static> Handler<S> for HttpHandler<S> {
             Deadline::Heartbeat => {
                 cx.reactor.send_stream_heartbeat(id);
             }
-            // The answer is still in the queue, where the write deadline watches it. The time for the next
-            // request begins when the client has the answer.
+            // The answer is still in the queue, where the write deadline watches it. The time for
+            // the next request begins when the client has the answer.
             Deadline::KeepAlive if 0 < cx.reactor.queued_bytes(id) => {
                 let timeout = cx.reactor.config().keep_alive_timeout;
                 cx.reactor.set_deadline(id, Deadline::KeepAlive, timeout);
             }
             Deadline::Head | Deadline::KeepAlive => {
-                // A request that has begun gets 408. A connection without one is closed silently, since a
-                // client would take a 408 for the answer to the request that it is just sending.
-                // Source: RFC 9110, section 15.5.9.
+                // A request that has begun gets 408. A connection without one is closed silently,
+                // since a client would take a 408 for the answer to the request that it is just
+                // sending. Source: RFC 9110, section 15.5.9.
                 if deadline == Deadline::Head && cx.reactor.has_unconsumed(id) {
                     cx.reactor.fail(id, CloseCause::TimedOut(deadline));
                 } else {

@@ -11,9 +11,9 @@ use super::websocket::upgrade_required_reply;
 
 /// Refuses a request that no route has seen.
 ///
-/// Status 400 and 403 close the connection: the client sends broken requests, or its page is not allowed
-/// here, and the next request would be refused too. After another status, such as 401 or 426, the client
-/// may do better on the same connection.
+/// Status 400 and 403 close the connection: the client sends broken requests, or its page is not
+/// allowed here, and the next request would be refused too. After another status, such as 401 or
+/// 426, the client may do better on the same connection.
 pub(super) fn send_refusal<S: 'static>(reactor: &mut Reactor<S>, id: ConnId, reply: Reply) {
     if matches!(reply.status, Status::BAD_REQUEST | Status::FORBIDDEN)
         && let Some(exchange) = reactor.exchange(id)
@@ -35,12 +35,13 @@ pub(super) fn upgrade_refusal_reply(refusal: upgrade::Refusal) -> Reply {
     reply.body(format!("{refusal}\n"))
 }
 
-/// The answer to a request without a route: 404 where no route has its path, otherwise 405, or 204 to an
-/// `OPTIONS`, with the methods of the path.
+/// The answer to a request without a route: 404 where no route has its path, otherwise 405, or 204
+/// to an `OPTIONS`, with the methods of the path.
 ///
 /// Source: RFC 9110, sections 9.3.7 and 15.5.6.
 pub(super) fn no_route_reply(head: &RequestHead<'_>, allowed: &[String]) -> Reply {
-    // `OPTIONS *` and `CONNECT host:port` have no path, so the answer cannot be that the path is missing.
+    // `OPTIONS *` and `CONNECT host:port` have no path, so the answer cannot be that the path is
+    // missing.
     let is_about_the_server = head.path() == "*" || head.method == "CONNECT";
     if allowed.is_empty() && !is_about_the_server {
         return Status::NOT_FOUND.into();
@@ -68,9 +69,9 @@ pub(super) fn no_route_reply(head: &RequestHead<'_>, allowed: &[String]) -> Repl
 
 /// Ends a connection whose bytes are not HTTP, with the status that says why.
 ///
-/// `name` is that of the listener, for log lines. Two errors are mistakes of the operator and not of a
-/// client: TLS on a plain port, and a proxy that sends a PROXY header. Each is a warning once in the
-/// reactor's life, since it comes with each connection.
+/// `name` is that of the listener, for log lines. Two errors are mistakes of the operator and not
+/// of a client: TLS on a plain port, and a proxy that sends a PROXY header. Each is a warning once
+/// in the reactor's life, since it comes with each connection.
 pub(super) fn fail_request<S: 'static>(
     reactor: &mut Reactor<S>,
     id: ConnId,

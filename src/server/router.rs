@@ -1,7 +1,7 @@
 //! HTTP with routes: what a setup says about one listener.
 //!
-//! The setup gets a [`Router`], and adds routes, checks and defaults. `http_handler` is made of them and
-//! handles the requests; a connection needs only the number of its route.
+//! The setup gets a [`Router`], and adds routes, checks and defaults. `http_handler` is made of
+//! them and handles the requests; a connection needs only the number of its route.
 
 use std::borrow::Cow;
 use std::io;
@@ -45,22 +45,23 @@ impl<S: 'static> Router<S> {
         &mut self.options
     }
 
-    /// Sets which pages may use this router. A page of another origin gets 403, and its connection is
-    /// closed. Answers to allowed pages get the headers of cross-origin sharing.
+    /// Sets which pages may use this router. A page of another origin gets 403, and its connection
+    /// is closed. Answers to allowed pages get the headers of cross-origin sharing.
     ///
     /// Source: Fetch, "CORS protocol".
     pub fn origins(&mut self, origins: Origins) {
         self.handler.origin_check.origins = origins;
     }
 
-    /// Sets a check that may refuse any request before its route sees it, upgrades too. Runs for requests
-    /// without a route as well. A refusal with status 400 or 403 closes the connection.
+    /// Sets a check that may refuse any request before its route sees it, upgrades too. Runs for
+    /// requests without a route as well. A refusal with status 400 or 403 closes the connection.
     ///
-    /// A body that has not come with the head is read after the check, so that none is read for a request
-    /// that is refused: [`Request::body`] is empty then. A refusal closes the connection in that case.
+    /// A body that has not come with the head is read after the check, so that none is read for a
+    /// request that is refused: [`Request::body`] is empty then. A refusal closes the connection in
+    /// that case.
     ///
-    /// A check that needs an answer from elsewhere calls [`Request::decide_later`]. An error of type
-    /// [`Status`] becomes a [`Reply`] by `?` or `.into()`.
+    /// A check that needs an answer from elsewhere calls [`Request::decide_later`]. An error of
+    /// type [`Status`] becomes a [`Reply`] by `?` or `.into()`.
     pub fn guard(
         &mut self,
         guard: impl FnMut(&mut Request<'_, '_, S>) -> Result<(), Reply> + 'static,
@@ -68,15 +69,17 @@ impl<S: 'static> Router<S> {
         self.handler.guard = Some(Box::new(guard));
     }
 
-    /// Sets a check for requests whose body has not come with their head, before it is read. It answers those
-    /// that the route itself would refuse, and no others, because requests with their body do not pass it.
+    /// Sets a check for requests whose body has not come with their head, before it is read. It
+    /// answers those that the route itself would refuse, and no others, because requests with their
+    /// body do not pass it.
     #[cfg_attr(not(feature = "hub"), expect(dead_code, reason = "the hub needs it"))]
     pub(crate) fn before_body(&mut self, check: impl FnMut(&mut Request<'_, '_, S>) + 'static) {
         self.handler.before_body = Some(Box::new(check));
     }
 
-    /// Adds a header to every answer that has none of this name: to answers of routes and of guards, to
-    /// refusals, and to the 101 of a WebSocket. The answer to bytes that are no request does not get it.
+    /// Adds a header to every answer that has none of this name: to answers of routes and of
+    /// guards, to refusals, and to the 101 of a WebSocket. The answer to bytes that are no request
+    /// does not get it.
     ///
     /// # Panics
     ///
@@ -89,9 +92,9 @@ impl<S: 'static> Router<S> {
         self.handler.default_headers.push((name, value));
     }
 
-    /// Sets what is called with each answer, for example to log it: when the answer is queued whole, when a
-    /// streamed answer or an event stream begins, and when a WebSocket is opened. A connection whose bytes are not HTTP has
-    /// no request and so no call.
+    /// Sets what is called with each answer, for example to log it: when the answer is queued
+    /// whole, when a streamed answer or an event stream begins, and when a WebSocket is opened. A
+    /// connection whose bytes are not HTTP has no request and so no call.
     pub fn after_reply(&mut self, call: impl Fn(&Answered<'_>) + 'static) {
         self.handler.after_reply = Some(Rc::new(call));
     }
@@ -99,8 +102,8 @@ impl<S: 'static> Router<S> {
     /// A route for GET, and for HEAD, which gets the same answer without its body.
     ///
     /// `path` is made of literal segments, `:name` for one segment, and `*` at the end for the
-    /// rest, which may be empty: `/files/*` also takes `/files`. [`Request::param`] returns both. Routes are
-    /// tried in the order they were added.
+    /// rest, which may be empty: `/files/*` also takes `/files`. [`Request::param`] returns both.
+    /// Routes are tried in the order they were added.
     pub fn get<R: Outcome>(
         &mut self,
         path: &str,
@@ -161,8 +164,8 @@ impl<S: 'static> Router<S> {
         &mut self.handler.origin_check
     }
 
-    /// Keeps the options of the router and of its routes with the reactor, once all routes are there.
-    /// Returns the index of the router's own.
+    /// Keeps the options of the router and of its routes with the reactor, once all routes are
+    /// there. Returns the index of the router's own.
     ///
     /// # Errors
     ///

@@ -26,8 +26,8 @@ struct Route<S> {
 /// Routes, in the order in which they were added and are tried.
 pub(super) struct Routes<S> {
     list: Vec<Route<S>>,
-    /// The pattern of a request that matches no route. The guard sees such requests too, and `Request`
-    /// borrows a pattern.
+    /// The pattern of a request that matches no route. The guard sees such requests too, and
+    /// `Request` borrows a pattern.
     unmatched: Pattern,
 }
 
@@ -60,8 +60,8 @@ impl<S: 'static> Routes<S> {
     ///
     /// Linear in the routes, which are few: the search costs less than the parse of the head did.
     pub(super) fn find(&self, head: &RequestHead<'_>, wants_upgrade: bool) -> Option<usize> {
-        // A WebSocket route for a request that is no upgrade. It is taken only if no other route fits, so that
-        // a page and a WebSocket can share a path.
+        // A WebSocket route for a request that is no upgrade. It is taken only if no other route
+        // fits, so that a page and a WebSocket can share a path.
         let mut without_upgrade = None;
         let is_encoded = head.path().contains('%');
         for (index, route) in self.list.iter().enumerate() {
@@ -103,8 +103,8 @@ impl<S: 'static> Routes<S> {
         allowed
     }
 
-    /// The pattern, the number and the endpoint of a route that was [found](Self::find), or the pattern of
-    /// no route.
+    /// The pattern, the number and the endpoint of a route that was [found](Self::find), or the
+    /// pattern of no route.
     pub(super) fn get_mut(
         &mut self,
         found: Option<usize>,
@@ -118,8 +118,8 @@ impl<S: 'static> Routes<S> {
         }
     }
 
-    /// The route with this number, if it is one for WebSockets. The fast path knows the number and does not
-    /// look up the connection for it.
+    /// The route with this number, if it is one for WebSockets. The fast path knows the number and
+    /// does not look up the connection for it.
     #[inline]
     pub(super) fn websocket_at(&mut self, route: u16) -> Option<&mut WebSocketRoute<S>> {
         match self

@@ -1,12 +1,12 @@
 //! The deadlines of a connection: setting them, putting them off, and finding those that passed.
 //!
-//! A connection has three deadlines: one that its protocol or its life sets, the write deadline, until which
-//! the peer must take some of the queued bytes, and its age. Two of them, because a peer that sends pings and
-//! takes no bytes must still time out; the age, because no message puts it off. All three are fields of the
-//! connection, so a message that puts one off costs a store or two. The room files the connection in one
-//! bucket only, at the earliest of them or before it. When the bucket comes up, the connection is asked and
-//! filed anew if none has passed. The buckets, and how late a deadline may pass, are explained in
-//! `time::coarse`.
+//! A connection has three deadlines: one that its protocol or its life sets, the write deadline,
+//! until which the peer must take some of the queued bytes, and its age. Two of them, because a
+//! peer that sends pings and takes no bytes must still time out; the age, because no message puts
+//! it off. All three are fields of the connection, so a message that puts one off costs a store or
+//! two. The room files the connection in one bucket only, at the earliest of them or before it.
+//! When the bucket comes up, the connection is asked and filed anew if none has passed. The
+//! buckets, and how late a deadline may pass, are explained in `time::coarse`.
 
 use std::time::Duration;
 
@@ -122,8 +122,8 @@ impl Deadlines {
         self.buckets.count()
     }
 
-    /// Forgets the entries of connections that have gone, or that were filed anew since. `waits_of` returns
-    /// the deadlines of a connection that is there.
+    /// Forgets the entries of connections that have gone, or that were filed anew since. `waits_of`
+    /// returns the deadlines of a connection that is there.
     pub(super) fn sweep<'w>(&mut self, waits_of: impl Fn(ConnId) -> Option<&'w Waits>) {
         let is_wanted =
             |at: CoarseTime, id: ConnId| waits_of(id).is_some_and(|waits| waits.filed == at);

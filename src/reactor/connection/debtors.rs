@@ -1,5 +1,5 @@
-//! The debtors: connections that hold much of the memory of all, and the end of those that hold most
-//! when the limit is passed. `reactor::memory` is the account, and says when.
+//! The debtors: connections that hold much of the memory of all, and the end of those that hold
+//! most when the limit is passed. `reactor::memory` is the account, and says when.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -12,8 +12,9 @@ use super::rooms::Rooms;
 use super::sources::Sources;
 use super::{Connection, Life, end, send};
 
-/// Ends the connections that hold most, until a quarter of the limit is free. `subscription_bytes` says
-/// what the subscriptions of a connection hold. Connections that hold little stay, whatever the sum.
+/// Ends the connections that hold most, until a quarter of the limit is free. `subscription_bytes`
+/// says what the subscriptions of a connection hold. Connections that hold little stay, whatever
+/// the sum.
 #[inline(never)]
 pub(super) fn release_memory(
     sources: &mut Sources,

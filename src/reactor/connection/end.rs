@@ -1,8 +1,8 @@
 //! The end of a connection: the arrows of the picture in `connection`, by their names.
 //!
 //! No user code runs here. An end puts the connection on the list of those that have ended, and the
-//! turn calls `on_close` from that list, so an end is safe in the middle of any callback. `protocol`
-//! encodes the goodbye.
+//! turn calls `on_close` from that list, so an end is safe in the middle of any callback.
+//! `protocol` encodes the goodbye.
 //!
 //! # The way of one end: the peer's close frame
 //!
@@ -127,8 +127,8 @@ pub(super) fn fail(rooms: &mut Rooms, connection: &mut Connection, cause: CloseC
         Failure::Aborts => return abort(rooms, connection, cause),
     };
     // A peer that broke the protocol is often in the middle of sending. Closing at once would reset
-    // the connection and destroy the status that says why. One whose head did not come in time sends
-    // nothing, or too slowly: it has had its place for long enough.
+    // the connection and destroy the status that says why. One whose head did not come in time
+    // sends nothing, or too slowly: it has had its place for long enough.
     connection.lingers = cause != CloseCause::TimedOut(Deadline::Head);
     if matches!(
         cause,

@@ -1,8 +1,8 @@
 //! The fast path: short WebSocket messages in, short replies out, with nothing else to look at.
 //!
 //! Most events of a busy server are alike: a WebSocket becomes readable, one read empties its
-//! socket, the input holds whole short messages, and each callback sends a short reply. The fast path
-//! handles this with one look-up of the connection before the callbacks and one behind them.
+//! socket, the input holds whole short messages, and each callback sends a short reply. The fast
+//! path handles this with one look-up of the connection before the callbacks and one behind them.
 //!
 //! *It holds* from the read to the end of the event, for the connection that is corked, when at the
 //! read the connection
@@ -17,9 +17,10 @@
 //! and when the read has brought bytes and emptied the socket. (A short read of a Unix socket does
 //! not show that it is empty, so Unix sockets take the general way.)
 //!
-//! *While it holds*, messages of at most 125 bytes are parsed, unmasked and delivered where they lie
-//! in the input buffer (`websocket::next_short_message`), and a reply that fits into `LARGE_BYTES` with the
-//! others is encoded straight into the cork ([`Outbox::send_fast`](super::outbox::Outbox::send_fast)).
+//! *While it holds*, messages of at most 125 bytes are parsed, unmasked and delivered where they
+//! lie in the input buffer (`websocket::next_short_message`), and a reply that fits into
+//! `LARGE_BYTES` with the others is encoded straight into the cork
+//! ([`Cork::send_fast`](super::cork::Cork::send_fast)).
 //!
 //! *It ends* when a callback makes one of these conditions false. Each such change calls
 //! [`FastPath::leave`] in the one place where it is made, through `leave_fast_path` of the outbox:
@@ -29,7 +30,7 @@
 //! * the connection goes on to another state of its life: the functions of `end`,
 //! * it changes its protocol or its options: `Table::set_protocol`,
 //! * the reactor is stopped: `Table::leave_fast_path_of_all`,
-//! * the event is over: `Outbox::uncork_fast`, or `Outbox::uncork` of the general way.
+//! * the event is over: `Cork::write_fast`, or `Cork::take_back` of the general way.
 //!
 //! A message that is not short stops the delivery as well. The rest of the input then goes the
 //! general way, which handles everything and may leave unconsumed bytes or half a message behind.
@@ -52,10 +53,10 @@
 //!  (your callback)       ws.send(message)
 //!  reactor.rs            send
 //!  connection/table.rs   send
-//!  connection/outbox.rs  send_fast: the frame goes into the cork (websocket/frame.rs encodes it)
+//!  connection/cork.rs    send_fast: the frame goes into the cork (websocket/frame.rs encodes it)
 //!  readiness.rs          charge_message, fast_path: whether the next message may follow
 //!  connection/table.rs   delivered_fast: the second look-up, and the heartbeat (connection/deadline.rs)
-//!  connection/outbox.rs  uncork_fast
+//!  connection/cork.rs    write_fast
 //!  transport/mod.rs      write: one system call
 //! ```
 //!

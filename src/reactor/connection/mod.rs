@@ -14,25 +14,26 @@
 //! ```
 //!
 //! *Handshaking*: the transport does not carry the protocol's bytes yet, as when a client connects
-//! (and later TLS). Messages wait in the queue. *Open* takes messages. *Closing* (WebSocket only) has
-//! sent our close frame and waits for the peer's. *Finishing* sends no more than its queue; when that
-//! is flushed, our side of the stream is ended (half close, if the connection lingers). *Done* is on
-//! the list of connections that have ended, and `on_close` is called once, at the end of the turn.
-//! *Lingering* discards what still comes until the peer ends its side too: closing a socket with
-//! unread bytes sends a reset, which can destroy our last words before the peer has read them
-//! (RFC 9112, section 9.6).
+//! (and later TLS). Messages wait in the queue. *Open* takes messages. *Closing* (WebSocket only)
+//! has sent our close frame and waits for the peer's. *Finishing* sends no more than its queue;
+//! when that is flushed, our side of the stream is ended (half close, if the connection lingers).
+//! *Done* is on the list of connections that have ended, and `on_close` is called once, at the end
+//! of the turn. *Lingering* discards what still comes until the peer ends its side too: closing a
+//! socket with unread bytes sends a reset, which can destroy our last words before the peer has
+//! read them (RFC 9112, section 9.6).
 //!
 //! Handshaking has the same arrows as Open, with one exception: `close` aborts a handshaking
 //! connection whose queue is empty. `fail` and `abort` leave Closing too, and `abort` leaves
-//! Finishing. An arrow whose state does not fit does nothing, so callers need not ask first, and the
-//! first cause stays.
+//! Finishing. An arrow whose state does not fit does nothing, so callers need not ask first, and
+//! the first cause stays.
 //!
 //! From the first step of closing one absolute deadline holds, which the peer cannot extend. The
 //! exception is the last answer of an HTTP connection: it may be large and its client slow, so the
 //! deadline of closing begins after its last byte, and until then the write deadline holds.
 //!
-//! The arrows are the functions of `begin.rs` (open) and `end.rs` (all others), by these names; nothing
-//! else moves a connection from one state to the next, except that `table.rs` inserts and removes it.
+//! The arrows are the functions of `begin.rs` (open) and `end.rs` (all others), by these names;
+//! nothing else moves a connection from one state to the next, except that `table.rs` inserts and
+//! removes it.
 //!
 //! # The rooms
 //!
@@ -44,17 +45,18 @@
 //!         end                          the other arrows above
 //!           mod                        the data of one connection
 //!             rooms                    the data that all connections share
-//!               outbox  deadline       queues, cork and lists of the flush; when to look again
+//!               outbox  deadline       queues and lists of the flush; when to look again
 //!               ready_list             what is handled without another report of the poll
-//!                 queue  palette       linked lists; publications that members have in common
+//!                 cork  palette        the open tail of one queue; publications in common
+//!                   queue  fast_path   linked lists of what is queued; the way of one echo
 //!                 reading  rate        why reading stopped; messages a second
-//!                 fast_path            the way of one echo
 //! ```
 //!
 //! Each file imports only from lines below its own. Most functions take `&mut Connection` and
 //! `&mut Rooms`, so that only `table` looks ids up.
 
 mod begin;
+mod cork;
 pub(crate) mod deadline;
 mod debtors;
 mod end;
@@ -129,8 +131,8 @@ pub struct Connection {
     /// Index of its options. An index, because most connections share one set of options.
     options: u16,
     life: Life,
-    /// Whether the connection waits, after `on_close`, until the peer ends its side too or the close
-    /// deadline passes.
+    /// Whether the connection waits, after `on_close`, until the peer ends its side too or the
+    /// close deadline passes.
     lingers: bool,
     /// `on_open` was called for what the connection is now, so `on_close` is owed.
     is_opened: bool,
@@ -207,8 +209,8 @@ impl Connection {
         self.life == Life::Open
     }
 
-    /// Whether it still waits for a transport. A connection that was closed while it connects does, if
-    /// messages were sent before: they are delivered first.
+    /// Whether it still waits for a transport. A connection that was closed while it connects does,
+    /// if messages were sent before: they are delivered first.
     pub(crate) fn wants_transport(&self) -> bool {
         self.transport.is_pending() && matches!(self.life, Life::Handshaking | Life::Finishing)
     }
@@ -224,8 +226,9 @@ impl Connection {
         self.reading.pace()
     }
 
-    /// Whether the loop may read it, parse and deliver now. Once it is closing, only the budget of the
-    /// turn stops it: the peer's goodbye must be found behind what the application has left unread.
+    /// Whether the loop may read it, parse and deliver now. Once it is closing, only the budget of
+    /// the turn stops it: the peer's goodbye must be found behind what the application has left
+    /// unread.
     #[inline]
     pub(crate) fn may_read(&self) -> bool {
         match self.life {
@@ -236,8 +239,8 @@ impl Connection {
         }
     }
 
-    /// Whether `on_close` is still to be called for it: with the life of a connection that has ended, until
-    /// the close is taken for the call.
+    /// Whether `on_close` is still to be called for it: with the life of a connection that has
+    /// ended, until the close is taken for the call.
     pub(crate) fn owes_on_close(&self) -> bool {
         match self.life {
             Life::Handshaking | Life::Open | Life::Closing | Life::Finishing => true,
@@ -246,8 +249,8 @@ impl Connection {
         }
     }
 
-    /// The memory that it holds of its own, without its queue, in bytes: its place, and the beginnings of
-    /// what is coming.
+    /// The memory that it holds of its own, without its queue, in bytes: its place, and the
+    /// beginnings of what is coming.
     fn held_bytes(&self) -> usize {
         size_of::<Connection>() + self.reading.held_bytes() + self.protocol.held_bytes()
     }

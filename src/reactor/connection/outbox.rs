@@ -1,19 +1,12 @@
-//! The outbox: the write queues of all connections, the cork, and the lists of the next flush.
+//! The outbox: the write queues of all connections, and the lists of the next flush.
 //!
 //! A connection's queue is a list of nodes. While the connection's own event is handled, the queue
-//! has an open tail, the *cork*: one buffer of the loop that is lent to that connection. Its
-//! replies gather there and leave with one write. Bytes of it that the kernel does not take become
-//! nodes: one node for each message if the policy of the route may drop messages, otherwise one
-//! node in all. So the policies act on everything that is queued, and the common case, in which the
-//! kernel takes all, allocates nothing.
+//! has an open tail, the *cork*; see `cork`.
 //!
-//! There is one cork and not one for each connection, because only one event is handled at a time
-//! and an idle connection should own no buffer.
-//!
-//! Publications of a turn stand once in the *palette*, and a connection that has nothing else queued
-//! holds a range of it instead of nodes. The range is unrolled into nodes before anything else is
-//! queued behind it, when the socket blocks, and before a policy drops messages. So a connection has
-//! nodes or a range, and the order of its bytes is: range or nodes, then the cork.
+//! Publications of a turn stand once in the *palette*, and a connection that has nothing else
+//! queued holds a range of it instead of nodes. The range is unrolled into nodes before anything
+//! else is queued behind it, when the socket blocks, and before a policy drops messages. So a
+//! connection has nodes or a range, and the order of its bytes is: range or nodes, then the cork.
 //!
 //! This room moves bytes. The file `send` decides whether a message is admitted, and what follows
 //! when the socket blocks or fails.
@@ -21,32 +14,16 @@
 use std::io::{self, IoSlice};
 use std::rc::Rc;
 
-use crate::protocol::websocket::{self, Message, Role};
 use crate::pubsub::FramedFormat;
 use crate::reactor::burst::{BURST, give_back};
-use crate::reactor::config::{ConnectionOptions, Overflow, QUEUED_MESSAGE_BYTES};
+use crate::reactor::config::{ConnectionOptions, Overflow};
 use crate::reactor::id::ConnId;
 use crate::reactor::transport::Transport;
 
-use super::fast_path::FastPath;
+use super::cork::Cork;
 use super::palette::{Palette, Range};
 use super::queue::{Bytes, DropRule, Nodes, Queue, SLICES_MAX};
 use super::reading::{Pause, Reading};
-
-/// From this many bytes on the cork is written before the event is over.
-pub(super) const CORK_BYTES: usize = 64 * 1024;
-
-/// From this many bytes on a payload is not copied into the cork: it is written from where it lies,
-/// or stays shared. Below this a copy costs less than another buffer in the write.
-pub(super) const LARGE_BYTES: usize = 16 * 1024;
-
-/// The most that the cork can count, overhead included, while only the fast path has filled it.
-///
-/// The fast path stops at `LARGE_BYTES`, and each message has a header of at least two bytes, so
-/// there are at most half as many messages. The header of the last one, of at most eight bytes, comes
-/// on top. Below this a high watermark could be passed unnoticed.
-pub(super) const FAST_CORK_BYTES_MAX: usize =
-    LARGE_BYTES + 8 + LARGE_BYTES / 2 * QUEUED_MESSAGE_BYTES;
 
 /// On the list of connections to flush.
 const DIRTY: u8 = 1;
@@ -84,8 +61,8 @@ impl Output {
         self.queue.is_empty() && self.range.is_empty()
     }
 
-    /// Whether a publication can be queued as a range: there are no nodes that it would overtake, and
-    /// the range is not kept for long.
+    /// Whether a publication can be queued as a range: there are no nodes that it would overtake,
+    /// and the range is not kept for long.
     #[inline]
     pub(super) fn takes_range(&self) -> bool {
         self.queue.is_empty() && !self.is_blocked()
@@ -193,54 +170,11 @@ pub(super) enum Flush {
     Failed(io::ErrorKind),
 }
 
-/// The end of one message in the cork, and whether a policy may drop the message.
-struct CorkedMessage {
-    end: usize,
-    rule: DropRule,
-}
-
-/// The open tail of one connection's queue.
-struct Cork {
-    owner: ConnId,
-    bytes: Vec<u8>,
-    message_count: usize,
-    /// Filled only when the route's policy may drop single messages.
-    messages: Vec<CorkedMessage>,
-    keeps_messages: bool,
-}
-
-impl Cork {
-    fn queued_bytes(&self) -> usize {
-        self.bytes.len() + self.message_count * QUEUED_MESSAGE_BYTES
-    }
-
-    fn note_message(&mut self, rule: DropRule) {
-        self.message_count += 1;
-        if self.keeps_messages {
-            self.messages.push(CorkedMessage {
-                end: self.bytes.len(),
-                rule,
-            });
-        }
-    }
-
-    fn clear(&mut self) {
-        self.bytes.clear();
-        self.message_count = 0;
-        self.messages.clear();
-        if 4 * CORK_BYTES < self.bytes.capacity() {
-            self.bytes.shrink_to(CORK_BYTES);
-        }
-        give_back(&mut self.messages);
-    }
-}
-
 /// The bytes of all connections that the kernel has not taken yet.
 pub(super) struct Outbox {
     nodes: Nodes,
     palette: Palette,
     cork: Cork,
-    fast_path: FastPath,
     dirty: Vec<ConnId>,
     /// Whether a flush since the last [`take_burst`](Self::take_burst) had many connections.
     had_long_flush: bool,
@@ -254,14 +188,7 @@ impl Outbox {
         Outbox {
             nodes: Nodes::default(),
             palette: Palette::new(),
-            cork: Cork {
-                owner: ConnId::NONE,
-                bytes: Vec::new(),
-                message_count: 0,
-                messages: Vec::new(),
-                keeps_messages: false,
-            },
-            fast_path: FastPath::default(),
+            cork: Cork::default(),
             dirty: Vec::new(),
             had_long_flush: false,
             below_low_mark: Vec::new(),
@@ -271,7 +198,7 @@ impl Outbox {
 
     /// Queues bytes that the stream cannot do without: heads, answers, control frames. They go into
     /// the cork if the connection has it; the caller then asks
-    /// [`is_cork_full`](Self::is_cork_full).
+    /// [`Cork::is_full`].
     pub(super) fn queue_reply(
         &mut self,
         parts: &mut Parts<'_>,
@@ -282,8 +209,7 @@ impl Outbox {
             return;
         }
         if self.is_corked(parts.id) {
-            self.cork.bytes.extend_from_slice(bytes);
-            self.cork.note_message(DropRule::Never);
+            self.cork.push(bytes);
         } else {
             self.push(
                 parts,
@@ -294,109 +220,29 @@ impl Outbox {
         }
     }
 
-    // ── the cork and the fast path ───────────────────────────────────────────────────────────
+    // ── the cork ─────────────────────────────────────────────────────────────────────────────
 
-    /// Lends the cork to a connection until [`uncork`](Self::uncork): its replies gather there.
     #[inline]
-    pub(super) fn cork(&mut self, id: ConnId, keeps_messages: bool) {
-        debug_assert!(self.cork.bytes.is_empty());
-        self.cork.owner = id;
-        self.cork.keeps_messages = keeps_messages;
+    pub(super) fn cork(&self) -> &Cork {
+        &self.cork
+    }
+
+    #[inline]
+    pub(super) fn cork_mut(&mut self) -> &mut Cork {
+        &mut self.cork
     }
 
     /// Whether the connection's event is being handled.
     #[inline]
     pub(super) fn is_corked(&self, id: ConnId) -> bool {
-        self.cork.owner == id
-    }
-
-    /// As [`cork`](Self::cork), for a connection that meets the conditions of the fast path.
-    #[inline]
-    pub(super) fn enter_fast_path(&mut self, id: ConnId, role: Role) {
-        self.cork(id, false);
-        self.fast_path.enter(role);
+        self.cork.is_lent_to(id)
     }
 
     /// Leaves the fast path if this connection is corked, because one of the conditions may have
     /// changed.
     #[inline]
     pub(super) fn leave_fast_path(&mut self, id: ConnId) {
-        if self.cork.owner == id {
-            self.fast_path.leave();
-        }
-    }
-
-    /// Leaves the fast path, whichever connection is corked.
-    pub(super) fn leave_fast_path_of_all(&mut self) {
-        self.fast_path.leave();
-    }
-
-    #[inline]
-    pub(super) fn fast_path(&self) -> Option<Role> {
-        self.fast_path.role()
-    }
-
-    /// Corks a short reply on the fast path. Returns `false` when the general way must send it.
-    #[inline(always)]
-    pub(super) fn send_fast(&mut self, id: ConnId, message: Message<'_>) -> bool {
-        let Some(role) = self.fast_path.role() else {
-            return false;
-        };
-        // Below `LARGE_BYTES` no high watermark can be reached: `OptionSet` keeps routes with a
-        // lower one off the fast path.
-        if self.cork.owner != id || LARGE_BYTES <= message.as_bytes().len() + self.cork.bytes.len()
-        {
-            return false;
-        }
-        let mask = match role {
-            Role::Server => None,
-            Role::Client => Some(websocket::random_mask()),
-        };
-        websocket::encode_message(mask, message, &mut self.cork.bytes);
-        self.cork.message_count += 1;
-        true
-    }
-
-    /// Corks the message that `encode` appends.
-    pub(super) fn append<E>(
-        &mut self,
-        rule: DropRule,
-        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let before = self.cork.bytes.len();
-        encode(&mut self.cork.bytes)?;
-        // A message that encodes to no bytes is not recorded in the cork.
-        if before != self.cork.bytes.len() {
-            self.cork.note_message(rule);
-        }
-        Ok(())
-    }
-
-    /// From here on the ends of messages are remembered, because the connection has got options under
-    /// which single messages may be dropped. The bytes that are corked already, such as the head of a
-    /// 101, are never dropped.
-    pub(super) fn keep_messages(&mut self, id: ConnId) {
-        if self.is_corked(id) && !self.cork.keeps_messages {
-            self.cork.keeps_messages = true;
-            if !self.cork.bytes.is_empty() {
-                self.cork.messages.push(CorkedMessage {
-                    end: self.cork.bytes.len(),
-                    rule: DropRule::Never,
-                });
-            }
-        }
-    }
-
-    /// Whether the cork is to be written before the event is over.
-    #[inline]
-    pub(super) fn is_cork_full(&self) -> bool {
-        CORK_BYTES <= self.cork.bytes.len()
-    }
-
-    /// Whether the cork has no bytes.
-    #[inline]
-    pub(super) fn is_cork_empty(&self) -> bool {
-        self.cork.bytes.is_empty()
+        self.cork.leave_fast_path(id);
     }
 
     /// Writes the cork, and `payload` behind it, with one system call, and queues the rest. The
@@ -418,9 +264,9 @@ impl Outbox {
             // system call.
             Ok(0)
         } else if payload.is_empty() {
-            parts.transport.write(&self.cork.bytes)
+            parts.transport.write(self.cork.bytes())
         } else {
-            let slices = [IoSlice::new(&self.cork.bytes), IoSlice::new(payload)];
+            let slices = [IoSlice::new(self.cork.bytes()), IoSlice::new(payload)];
             parts.transport.write_vectored(&slices)
         };
         self.queue_unwritten_cork(parts, result, payload, rule, options)
@@ -448,102 +294,20 @@ impl Outbox {
                 return Err(error.kind());
             }
         };
-        if taken < self.cork.bytes.len() + payload.len() {
-            self.queue_cork(parts, taken, payload, rule, options);
+        if taken < self.cork.bytes().len() + payload.len() {
+            self.leave_fast_path(parts.id);
+            // Taken out, because `push` borrows the outbox.
+            let mut cork = std::mem::take(&mut self.cork);
+            cork.take_unwritten(taken, payload, rule, |bytes, rule| {
+                self.push(parts, bytes, rule, options);
+            });
+            self.cork = cork;
         } else if !parts.transport.is_flushed() {
             // The transport holds bytes that the kernel does not have: the flush goes on with them.
             self.mark_dirty(parts.id, parts.output);
         }
         self.cork.clear();
         Ok(taken)
-    }
-
-    /// Queues the bytes of the cork and of the payload behind it from the byte `taken` on.
-    fn queue_cork(
-        &mut self,
-        parts: &mut Parts<'_>,
-        taken: usize,
-        payload: &[u8],
-        rule: DropRule,
-        options: &ConnectionOptions,
-    ) {
-        let cork_bytes = self.cork.bytes.len();
-        if self.cork.keeps_messages {
-            let mut start = 0;
-            for message in std::mem::take(&mut self.cork.messages) {
-                if taken < message.end {
-                    // The kernel has the beginning of this message, so the stream needs its end.
-                    let rule = match start < taken {
-                        true => DropRule::Never,
-                        false => message.rule,
-                    };
-                    let rest = &self.cork.bytes[start.max(taken)..message.end];
-                    let rest = Bytes::Owned(rest.to_vec());
-                    self.push(parts, rest, rule, options);
-                }
-                start = message.end;
-            }
-            if payload.is_empty() {
-                return;
-            }
-            // After the last message the cork holds the header of the payload. Header and payload
-            // become one node, so that a policy drops both or neither.
-            let from = start.max(taken);
-            let mut rest = Vec::with_capacity(cork_bytes + payload.len() - from.min(cork_bytes));
-            rest.extend_from_slice(&self.cork.bytes[from.min(cork_bytes)..]);
-            rest.extend_from_slice(&payload[taken.saturating_sub(cork_bytes)..]);
-            let rule = if start < taken { DropRule::Never } else { rule };
-            return self.push(parts, Bytes::Owned(rest), rule, options);
-        }
-        let mut rest = Vec::with_capacity(cork_bytes + payload.len() - taken);
-        rest.extend_from_slice(&self.cork.bytes[taken.min(cork_bytes)..]);
-        rest.extend_from_slice(&payload[taken.saturating_sub(cork_bytes)..]);
-        self.push(parts, Bytes::Owned(rest), DropRule::Never, options);
-    }
-
-    /// Writes the cork at the end of an event on the fast path, whose connection has nothing
-    /// queued. Returns how many bytes the kernel took.
-    ///
-    /// # Errors
-    ///
-    /// The transport's result when it did not take everything, for
-    /// [`queue_unwritten_cork`](Self::queue_unwritten_cork).
-    #[inline(always)]
-    pub(super) fn uncork_fast(
-        &mut self,
-        transport: &mut Transport,
-    ) -> Result<usize, io::Result<usize>> {
-        let length = self.cork.bytes.len();
-        if length != 0 {
-            match transport.write(&self.cork.bytes) {
-                Ok(taken) if taken == length && transport.is_flushed() => {}
-                result => return Err(result),
-            }
-            self.cork.bytes.clear();
-            self.cork.message_count = 0;
-        }
-        self.cork.owner = ConnId::NONE;
-        self.fast_path.leave();
-        Ok(length)
-    }
-
-    /// Appends the header of a payload that [`write_cork`](Self::write_cork) gets.
-    pub(super) fn append_header(&mut self, message: Message<'_>) {
-        websocket::encode_message_header(message, &mut self.cork.bytes);
-    }
-
-    /// Takes the cork back at the end of the event. Its bytes have been written.
-    #[inline]
-    pub(super) fn uncork(&mut self) {
-        debug_assert!(self.cork.bytes.is_empty());
-        self.cork.owner = ConnId::NONE;
-        self.fast_path.leave();
-    }
-
-    /// As [`uncork`](Self::uncork), when the connection was removed during its event.
-    pub(super) fn discard_cork(&mut self) {
-        self.cork.clear();
-        self.uncork();
     }
 
     // ── the queue ────────────────────────────────────────────────────────────────────────────
@@ -577,8 +341,8 @@ impl Outbox {
         self.mark_dirty(parts.id, parts.output);
     }
 
-    /// As [`push`](Self::push), for a publication to a connection that is not corked and to whose queue
-    /// no policy has applied. Inlined into the loop over the members.
+    /// As [`push`](Self::push), for a publication to a connection that is not corked and to whose
+    /// queue no policy has applied. Inlined into the loop over the members.
     #[inline(always)]
     pub(super) fn push_publication(
         &mut self,
@@ -603,8 +367,8 @@ impl Outbox {
         self.palette.has(mark, format)
     }
 
-    /// Adds a publication for [`push_range`](Self::push_range). Returns `false` when it is to be pushed
-    /// as nodes.
+    /// Adds a publication for [`push_range`](Self::push_range). Returns `false` when it is to be
+    /// pushed as nodes.
     pub(super) fn add_publication(
         &mut self,
         mark: u64,
@@ -695,8 +459,8 @@ impl Outbox {
         output.queue.keep_latest(&mut self.nodes)
     }
 
-    /// Puts `bytes` in the place of the queued message with the same key. Returns how many messages it
-    /// dropped.
+    /// Puts `bytes` in the place of the queued message with the same key. Returns how many messages
+    /// it dropped.
     ///
     /// # Errors
     ///
@@ -782,8 +546,8 @@ impl Outbox {
         }
     }
 
-    /// Writes a range. Returns `None` when it was written or unrolled, and the nodes are next, of which
-    /// there may be none.
+    /// Writes a range. Returns `None` when it was written or unrolled, and the nodes are next, of
+    /// which there may be none.
     fn flush_range(
         &mut self,
         transport: &mut Transport,
@@ -832,8 +596,8 @@ impl Outbox {
         }
         // With a low watermark above the high one, a full queue would be below it at once.
         let low_bytes = options.queue_low_bytes.min(options.queue_high_bytes);
-        // Half the high watermark at most: a queue that hovers around a low watermark which is as high
-        // would make its index again and again.
+        // Half the high watermark at most: a queue that hovers around a low watermark which is as
+        // high would make its index again and again.
         let short_bytes = low_bytes.min(options.queue_high_bytes / 2);
         if output.queue.queued_bytes() <= short_bytes {
             output.queue.drop_short_cuts();
@@ -869,8 +633,8 @@ impl Outbox {
         std::mem::take(&mut self.dirty)
     }
 
-    ///
-    /// Connections that are left on it come first in the next flush.
+    /// Gives back the list of [`take_dirty`](Self::take_dirty). Connections that are left on it come
+    /// first in the next flush.
     pub(super) fn return_dirty(&mut self, mut list: Vec<ConnId>) {
         self.forget_publications();
         // A flush may list connections: those that have more, and those that it has ended.

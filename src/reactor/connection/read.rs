@@ -101,7 +101,7 @@ pub(super) fn read_fast(
     match connection.transport.read(input) {
         Ok(count) if count != 0 && !connection.transport.may_hold_more(count, input.len()) => {
             rooms.stats.received_bytes += count as u64;
-            rooms.outbox.enter_fast_path(connection.id, role);
+            rooms.outbox.cork_mut().enter_fast_path(connection.id, role);
             FastRead::Bytes { role, count }
         }
         result => FastRead::FellBack(result),

@@ -149,8 +149,8 @@ pub(super) fn ready_again(rooms: &mut Rooms, source: Option<&mut Source>) -> Rea
     begin_read(rooms, connection, None)
 }
 
-/// Remembers a report of the poll for which the turn has no time. Returns whether the source is to be
-/// deferred; a busy connection is read again, after those.
+/// Remembers a report of the poll for which the turn has no time. Returns whether the source is to
+/// be deferred; a busy connection is read again, after those.
 pub(super) fn note_deferred(
     rooms: &mut Rooms,
     source: Option<&mut Source>,

@@ -3,8 +3,8 @@
 //! The poll reports an edge once. So a source goes on this list when the loop leaves it although it
 //! may not have used up its edge: a report for which the turn had no time is *deferred* and comes
 //! before all others in the next turn; a source with more input than its budget is handled *again*,
-//! after those that the next poll reports. A *busy* connection, one that has used much of the last turns,
-//! comes behind them in the same turn.
+//! after those that the next poll reports. A *busy* connection, one that has used much of the last
+//! turns, comes behind them in the same turn.
 //!
 //! The lists hold indexes and not ids. A flag of the source says whether it is meant, so that a new
 //! source at the same index is not handled by mistake.
@@ -74,13 +74,14 @@ impl ReadyList {
         std::mem::take(&mut self.again)
     }
 
-    /// Moves the busy connections that the poll has reported in this turn behind the others of `again`.
+    /// Moves the busy connections that the poll has reported in this turn behind the others of
+    /// `again`.
     pub(crate) fn append_busy(&mut self, again: &mut Vec<u32>) {
         again.append(&mut self.busy);
     }
 
-    /// Gives back the list of [`take_again`](Self::take_again), of which the first `handled_count` were
-    /// handled. The others come first in the next turn.
+    /// Gives back the list of [`take_again`](Self::take_again), of which the first `handled_count`
+    /// were handled. The others come first in the next turn.
     pub(crate) fn return_again(&mut self, mut again: Vec<u32>, handled_count: usize) {
         again.drain(..handled_count);
         again.append(&mut self.again);

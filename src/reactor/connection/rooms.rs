@@ -12,16 +12,17 @@ use crate::reactor::time::clock::WallClock;
 use crate::reactor::time::coarse::Buckets;
 use crate::reactor::transport::Transport;
 
+use super::cork::FAST_CORK_BYTES_MAX;
 use super::deadline::Deadlines;
-use super::outbox::{FAST_CORK_BYTES_MAX, Outbox};
+use super::outbox::Outbox;
 use super::rate::RateLimit;
 use super::ready_list::ReadyList;
 
 /// One set of options, and the answers that are computed from it once instead of at each event.
 pub(super) struct OptionSet {
     pub(super) options: ConnectionOptions,
-    /// Whether short replies may be corked without a comparison to the watermarks, and messages delivered
-    /// without counting them.
+    /// Whether short replies may be corked without a comparison to the watermarks, and messages
+    /// delivered without counting them.
     pub(super) has_fast_path: bool,
     /// Whether the overflow policy may drop single messages. The cork then remembers their ends.
     pub(super) drops_messages: bool,
@@ -50,8 +51,8 @@ pub(super) struct Rooms {
     pub(super) outbox: Outbox,
     pub(super) deadlines: Deadlines,
     pub(super) ready_list: ReadyList,
-    /// Connections that are paused because they have sent too many messages, by the moment at which they are
-    /// read again.
+    /// Connections that are paused because they have sent too many messages, by the moment at which
+    /// they are read again.
     pub(super) rate_pauses: Buckets,
     /// Log lines about connections that are paused because they have sent too many messages.
     pub(super) rate_lines: LogLimit,
@@ -61,8 +62,9 @@ pub(super) struct Rooms {
     pub(super) option_sets: Vec<OptionSet>,
     pub(super) stats: Stats,
     pub(super) memory: Memory,
-    /// Nanoseconds since the start of the reactor. Read after the poll, after each call of a handler
-    /// and after each flush, because reading the clock for each use costs more than handling a small message.
+    /// Nanoseconds since the start of the reactor. Read after the poll, after each call of a
+    /// handler and after each flush, because reading the clock for each use costs more than
+    /// handling a small message.
     pub(super) now: u64,
     pub(super) wall_clock: WallClock,
     /// `None` in a simulation, where readiness comes from memory.

@@ -23,7 +23,8 @@ use crate::reactor::config::Overflow;
 use crate::reactor::protocol::Protocol;
 use crate::reactor::time::coarse::CoarseTime;
 
-use super::outbox::{CORK_BYTES, Flush, LARGE_BYTES, Outbox};
+use super::cork::{CORK_BYTES, LARGE_BYTES};
+use super::outbox::{Flush, Outbox};
 use super::queue::{Bytes, DropRule};
 use super::reading::Pause;
 use super::rooms::Rooms;
@@ -65,7 +66,7 @@ pub(super) fn send(
     let length = message.as_bytes().len();
     if rooms.outbox.is_corked(connection.id) {
         if LARGE_BYTES <= length && connection.protocol.sends_payload_as_it_is() {
-            rooms.outbox.append_header(message);
+            rooms.outbox.cork_mut().append_header(message);
             write_cork(rooms, connection, message.as_bytes(), rule);
             return Sent::Queued;
         }
@@ -73,7 +74,7 @@ pub(super) fn send(
         if takes_cork(connection) && (length < CORK_BYTES || !connection.protocol.masks()) {
             let protocol = &connection.protocol;
             let encode = |out: &mut Vec<u8>| protocol.encode(message, out);
-            if let Err(sent) = rooms.outbox.append(rule, encode) {
+            if let Err(sent) = rooms.outbox.cork_mut().append(rule, encode) {
                 return sent;
             }
             spill_full_cork(rooms, connection);
@@ -124,8 +125,8 @@ pub(super) fn queue_reply(rooms: &mut Rooms, connection: &mut Connection, bytes:
     spill_full_cork(rooms, connection);
 }
 
-/// As [`queue_reply`], for a reply that `encode` appends: a connection that has the cork needs no other
-/// buffer.
+/// As [`queue_reply`], for a reply that `encode` appends: a connection that has the cork needs no
+/// other buffer.
 pub(super) fn encode_reply(
     rooms: &mut Rooms,
     connection: &mut Connection,
@@ -139,7 +140,7 @@ pub(super) fn encode_reply(
             encode(out);
             Ok::<(), Infallible>(())
         };
-        let Ok(()) = rooms.outbox.append(DropRule::Never, encode);
+        let Ok(()) = rooms.outbox.cork_mut().append(DropRule::Never, encode);
         spill_full_cork(rooms, connection);
     } else {
         let mut bytes = Vec::new();
@@ -159,8 +160,8 @@ pub(super) fn queue_owned_reply(rooms: &mut Rooms, connection: &mut Connection, 
 /// `mark` already, or takes no publications.
 ///
 /// The bytes are shared by all members that encode it alike, so a publication to a thousand members
-/// allocates once. A member that has nothing but publications queued gets a range of the palette, the
-/// others get a node.
+/// allocates once. A member that has nothing but publications queued gets a range of the palette,
+/// the others get a node.
 #[inline]
 pub(super) fn publish(
     rooms: &mut Rooms,
@@ -177,8 +178,8 @@ pub(super) fn publish(
     let format = connection.publication_format()?;
     let options = &rooms.option_sets[usize::from(connection.options)].options;
     let outbox = &mut rooms.outbox;
-    // The common case, an open member that has room and is not being read, has a path of its own, which
-    // is small enough to be inlined into the loop over the members.
+    // The common case, an open member that has room and is not being read, has a path of its own,
+    // which is small enough to be inlined into the loop over the members.
     if connection.life != Life::Open
         || outbox.is_corked(connection.id)
         || connection.output.has_short_cuts()
@@ -233,7 +234,7 @@ fn publish_with_care(
             out.extend_from_slice(&bytes);
             Ok::<(), Sent>(())
         };
-        if let Err(sent) = rooms.outbox.append(rule, copy) {
+        if let Err(sent) = rooms.outbox.cork_mut().append(rule, copy) {
             return sent;
         }
         spill_full_cork(rooms, connection);
@@ -364,21 +365,21 @@ fn push(rooms: &mut Rooms, connection: &mut Connection, bytes: Bytes, rule: Drop
 /// Writes the cork before bytes are queued as a node. The cork holds earlier messages of the same
 /// connection, which must leave first.
 fn spill_cork(rooms: &mut Rooms, connection: &mut Connection) {
-    if rooms.outbox.is_corked(connection.id) && !rooms.outbox.is_cork_empty() {
+    if rooms.outbox.is_corked(connection.id) && !rooms.outbox.cork().is_empty() {
         write_cork(rooms, connection, &[], DropRule::Never);
     }
 }
 
-/// Writes the cork when it holds `CORK_BYTES`, or when the connection is above its high watermark. A
-/// callback that sends megabytes would otherwise hold them all in memory, although the kernel has room
-/// for them; and bytes that the kernel refuses must pause reading before the next message of a peer
-/// that pipelines is delivered.
+/// Writes the cork when it holds `CORK_BYTES`, or when the connection is above its high watermark.
+/// A callback that sends megabytes would otherwise hold them all in memory, although the kernel has
+/// room for them; and bytes that the kernel refuses must pause reading before the next message of a
+/// peer that pipelines is delivered.
 fn spill_full_cork(rooms: &mut Rooms, connection: &mut Connection) {
-    if !rooms.outbox.is_corked(connection.id) || rooms.outbox.is_cork_empty() {
+    if !rooms.outbox.is_corked(connection.id) || rooms.outbox.cork().is_empty() {
         return;
     }
     let high_bytes = connection.options(rooms).queue_high_bytes;
-    if rooms.outbox.is_cork_full() || !has_room(rooms, connection, high_bytes) {
+    if rooms.outbox.cork().is_full() || !has_room(rooms, connection, high_bytes) {
         write_cork(rooms, connection, &[], DropRule::Never);
     }
 }
@@ -402,8 +403,8 @@ fn note_written(
     }
 }
 
-/// Queues what the kernel did not take of the cork at the end of the fast path. `result` is what the
-/// write returned.
+/// Queues what the kernel did not take of the cork at the end of the fast path. `result` is what
+/// the write returned.
 #[inline(never)]
 pub(super) fn uncork_rest(
     rooms: &mut Rooms,
@@ -416,22 +417,25 @@ pub(super) fn uncork_rest(
         .outbox
         .queue_unwritten_cork(parts, result, &[], DropRule::Never, options);
     note_written(rooms, connection, written);
-    rooms.outbox.uncork();
+    rooms.outbox.cork_mut().take_back();
 }
 
 /// Lends the cork to a connection until [`uncork`]: its own replies gather there.
 pub(super) fn cork(rooms: &mut Rooms, connection: &Connection) {
     let option_set = &rooms.option_sets[usize::from(connection.options)];
-    rooms.outbox.cork(connection.id, option_set.drops_messages);
+    rooms
+        .outbox
+        .cork_mut()
+        .lend(connection.id, option_set.drops_messages);
 }
 
 /// Writes the cork with one system call, because the connection's event is over.
 #[inline]
 pub(super) fn uncork(rooms: &mut Rooms, connection: &mut Connection) {
-    if !rooms.outbox.is_cork_empty() {
+    if !rooms.outbox.cork().is_empty() {
         write_cork(rooms, connection, &[], DropRule::Never);
     }
-    rooms.outbox.uncork();
+    rooms.outbox.cork_mut().take_back();
 }
 
 // ── flushing ─────────────────────────────────────────────────────────────────────────────────

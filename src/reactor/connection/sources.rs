@@ -195,8 +195,8 @@ impl Sources {
         }
     }
 
-    /// Frees the indexes of sources that were removed in this turn, when every report of the poll has
-    /// been handled. Returns whether there were any.
+    /// Frees the indexes of sources that were removed in this turn, when every report of the poll
+    /// has been handled. Returns whether there were any.
     pub(super) fn free_vacated(&mut self) -> bool {
         let were_there = !self.vacated.is_empty();
         for index in self.vacated.drain(..) {

@@ -214,8 +214,8 @@ impl Table {
         if !self.sources.free_vacated() {
             return;
         }
-        // A connection that has gone leaves its deadline behind, which may be a week away. The look at
-        // each of them is paid for by as many that have come since the last one.
+        // A connection that has gone leaves its deadline behind, which may be a week away. The look
+        // at each of them is paid for by as many that have come since the last one.
         let Table { sources, rooms, .. } = self;
         if SWEEP_MIN.max(2 * sources.connection_count()) < rooms.deadlines.filed_count() {
             let waits_of = |id| sources.connection(id).map(|connection| &connection.waits);
@@ -296,8 +296,8 @@ impl Table {
     // ── what comes in ────────────────────────────────────────────────────────────────────────
 
     /// Handles a report of the poll where the fast path holds: the connection is read at once, into
-    /// `input`, and its replies are corked until [`delivered_fast`](Self::delivered_fast). In all other
-    /// cases [`ready`](Self::ready) is asked, with what a read has brought.
+    /// `input`, and its replies are corked until [`delivered_fast`](Self::delivered_fast). In all
+    /// other cases [`ready`](Self::ready) is asked, with what a read has brought.
     #[inline(always)]
     pub(crate) fn ready_fast(
         &mut self,
@@ -309,8 +309,8 @@ impl Table {
         ready::ready_fast(rooms, sources.source_mut(index), readiness, input)
     }
 
-    /// The poll says that a source is ready, for which the fast path does not hold. `first` is what a
-    /// read has brought already.
+    /// The poll says that a source is ready, for which the fast path does not hold. `first` is what
+    /// a read has brought already.
     pub(crate) fn ready(
         &mut self,
         index: usize,
@@ -350,7 +350,7 @@ impl Table {
         pace: u8,
     ) {
         let Some((connection, rooms)) = self.split(id) else {
-            return self.rooms.outbox.discard_cork();
+            return self.rooms.outbox.cork_mut().discard();
         };
         connection.reading.set_pace(pace);
         match heartbeat {
@@ -359,8 +359,12 @@ impl Table {
             Heartbeat::In(nanos) => connection.set_deadline(rooms, Deadline::Heartbeat, nanos),
             Heartbeat::Off => connection.clear_deadline(),
         }
-        if rest.is_empty() && rooms.outbox.fast_path().is_some() {
-            return match rooms.outbox.uncork_fast(&mut connection.transport) {
+        if rest.is_empty() && rooms.outbox.cork().fast_path().is_some() {
+            return match rooms
+                .outbox
+                .cork_mut()
+                .write_fast(&mut connection.transport)
+            {
                 Ok(taken) => rooms.stats.sent_bytes += taken as u64,
                 Err(result) => send::uncork_rest(rooms, connection, result),
             };
@@ -409,8 +413,8 @@ impl Table {
         }
     }
 
-    /// Ends a connection's event: writes the cork, and keeps the pace of its messages, and whether it was
-    /// busy.
+    /// Ends a connection's event: writes the cork, and keeps the pace of its messages, and whether
+    /// it was busy.
     pub(crate) fn uncork(&mut self, id: ConnId, pace: u8, is_busy: bool) {
         match self.split(id) {
             Some((connection, rooms)) => {
@@ -418,7 +422,7 @@ impl Table {
                 connection.reading.note_event(is_busy);
                 send::uncork(rooms, connection);
             }
-            None => self.rooms.outbox.discard_cork(),
+            None => self.rooms.outbox.cork_mut().discard(),
         }
     }
 
@@ -435,12 +439,12 @@ impl Table {
     /// The role that the fast path delivers for, while it holds.
     #[inline]
     pub(crate) fn fast_path(&self) -> Option<Role> {
-        self.rooms.outbox.fast_path()
+        self.rooms.outbox.cork().fast_path()
     }
 
     /// Ends the fast path for whichever connection is corked.
     pub(crate) fn leave_fast_path_of_all(&mut self) {
-        self.rooms.outbox.leave_fast_path_of_all();
+        self.rooms.outbox.cork_mut().leave_fast_path_of_all();
     }
 
     /// Stops reading a connection until the next turn, because its time in this one is used up.
@@ -467,8 +471,8 @@ impl Table {
         }
     }
 
-    /// Has `on_drain` called when the queue of an open connection comes to its low watermark, also if it
-    /// was never above the high one. Returns `false` when it is not above the low one now.
+    /// Has `on_drain` called when the queue of an open connection comes to its low watermark, also
+    /// if it was never above the high one. Returns `false` when it is not above the low one now.
     pub(crate) fn watch_low_mark(&mut self, id: ConnId) -> bool {
         let Some((connection, rooms)) = self.split_open(id) else {
             return false;
@@ -478,7 +482,8 @@ impl Table {
             return false;
         }
         connection.output.watch_low_mark();
-        // Corked bytes may leave without a queue: the flush at the end of the turn asks in any case.
+        // Corked bytes may leave without a queue: the flush at the end of the turn asks in any
+        // case.
         rooms.outbox.mark_dirty(id, &mut connection.output);
         true
     }
@@ -493,14 +498,16 @@ impl Table {
         }
     }
 
-    /// Counts a message of an open connection. When the next one is not allowed yet, reading pauses.
+    /// Counts a message of an open connection. When the next one is not allowed yet, reading
+    /// pauses.
     pub(crate) fn count_message(&mut self, id: ConnId) {
         if let Some((connection, rooms)) = self.split_open(id) {
             read::count_message(rooms, connection);
         }
     }
 
-    /// Counts a control frame of an open connection. Returns the limit when there are more than it allows.
+    /// Counts a control frame of an open connection. Returns the limit when there are more than it
+    /// allows.
     pub(crate) fn count_control(&mut self, id: ConnId) -> Option<u32> {
         let (connection, rooms) = self.split_open(id)?;
         let limit = rooms.rate_limit(connection.options);
@@ -530,7 +537,7 @@ impl Table {
     /// Queues one application message.
     #[inline]
     pub(crate) fn send(&mut self, id: ConnId, message: Message<'_>, rule: DropRule) -> Sent {
-        if self.rooms.outbox.send_fast(id, message) {
+        if self.rooms.outbox.cork_mut().send_fast(id, message) {
             return Sent::Queued;
         }
         self.send_any(id, message, rule)
@@ -578,7 +585,8 @@ impl Table {
         }
     }
 
-    /// As [`queue_reply`](Self::queue_reply), for bytes that become a node of the queue without a copy.
+    /// As [`queue_reply`](Self::queue_reply), for bytes that become a node of the queue without a
+    /// copy.
     pub(crate) fn queue_owned_reply(&mut self, id: ConnId, bytes: Vec<u8>) {
         if let Some((connection, rooms)) = self.split(id) {
             send::queue_owned_reply(rooms, connection, bytes);
@@ -686,8 +694,8 @@ impl Table {
         self.rooms.memory.set_subscription_bytes(bytes);
     }
 
-    /// The end of a turn: reactors that share a limit learn the difference. So many bytes are given back
-    /// in later turns.
+    /// The end of a turn: reactors that share a limit learn the difference. So many bytes are given
+    /// back in later turns.
     pub(crate) fn end_memory_turn(&mut self, releasing_bytes: usize) {
         let queue_bytes = self.rooms.outbox.held_bytes();
         self.rooms.memory.end_turn(queue_bytes, releasing_bytes);
@@ -747,7 +755,8 @@ impl Table {
         end::abort(rooms, connection, cause);
     }
 
-    /// As [`abort`](Self::abort), for a connection that has not said goodbye, with a reason for `on_close`.
+    /// As [`abort`](Self::abort), for a connection that has not said goodbye, with a reason for
+    /// `on_close`.
     pub(crate) fn abort_with_reason(&mut self, id: ConnId, cause: CloseCause, reason: String) {
         self.abort(id, cause);
         if let Some((connection, _)) = self.split(id)
@@ -776,8 +785,8 @@ impl Table {
         std::mem::take(&mut self.rooms.ended)
     }
 
-    /// Gives back the connections of [`take_ended`](Self::take_ended) for which there was no time. They come
-    /// before those that have ended since.
+    /// Gives back the connections of [`take_ended`](Self::take_ended) for which there was no time.
+    /// They come before those that have ended since.
     pub(crate) fn put_back_ended(&mut self, mut rest: Vec<ConnId>) {
         rest.append(&mut self.rooms.ended);
         self.rooms.ended = rest;
@@ -819,9 +828,8 @@ impl Table {
         }
     }
 
-    /// When the earliest deadline is looked at, a peer that has sent too much is read again, or memory is to
-    /// be given back, in nanoseconds; `u64::MAX`
-    /// without any.
+    /// When the earliest deadline is looked at, a peer that has sent too much is read again, or
+    /// memory is to be given back, in nanoseconds; `u64::MAX` without any.
     #[inline]
     pub(crate) fn next_deadline(&self) -> u64 {
         let next_due = self.rooms.deadlines.next_due();
@@ -863,7 +871,7 @@ impl Table {
             connection.protocol = protocol;
             connection.options = options.unwrap_or(connection.options);
             if rooms.option_sets[usize::from(connection.options)].drops_messages {
-                rooms.outbox.keep_messages(id);
+                rooms.outbox.cork_mut().keep_messages(id);
             }
             end::begin_age(rooms, connection);
         }
