@@ -260,6 +260,13 @@ impl<S: 'static> Reactor<S> {
         while goes_on {
             goes_on = event_loop.running_mut().run_turn(None)?;
         }
+        let lag = &event_loop.reactor().stats().lag;
+        log::info!(
+            "stopped after {} turns: 99 % of them were busy for at most {:.1} ms, the longest for {:.1} ms",
+            lag.count(),
+            1e3 * lag.quantile(0.99).as_secs_f64(),
+            1e3 * lag.max().as_secs_f64(),
+        );
         Ok(event_loop.into_state())
     }
 }
