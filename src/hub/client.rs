@@ -15,19 +15,16 @@ use crate::session::handler::Ws;
 
 use super::access::Access;
 use super::group::Overloaded;
-use super::guesses::{Guesses, WRONG_TOKENS_MAX};
+use super::guesses::{self, Answer, SharedGuesses, WRONG_TOKENS_MAX};
 use super::publish::Publisher;
 use super::subscribe::{subscribe_name, unsubscribe_name};
-
-/// "Policy violation". Source: RFC 6455, section 7.4.1.
-pub(super) const POLICY_VIOLATION: u16 = 1008;
 
 /// One client while one of its events is handled.
 pub(super) struct Client<'c, 'w, S: 'static> {
     ws: &'c mut Ws<'w, S>,
     access: &'c Access,
     publisher: &'c Publisher<S>,
-    guesses: &'c mut Guesses,
+    guesses: &'c SharedGuesses,
     standing: &'c mut Standing,
 }
 
@@ -69,7 +66,7 @@ impl<'c, 'w, S: 'static> Client<'c, 'w, S> {
         ws: &'c mut Ws<'w, S>,
         access: &'c Access,
         publisher: &'c Publisher<S>,
-        guesses: &'c mut Guesses,
+        guesses: &'c SharedGuesses,
         standing: &'c mut Standing,
     ) -> Client<'c, 'w, S> {
         Client {
@@ -96,23 +93,29 @@ impl<'c, 'w, S: 'static> Client<'c, 'w, S> {
         self.ws.close_with(code, reason);
     }
 
-    /// Trusts the client from now on if the token is right. `false` when it is not; that takes no
-    /// trust away. The last of [`WRONG_TOKENS_MAX`] wrong ones closes the connection.
-    pub(super) fn authenticate(&mut self, token: &str) -> bool {
+    /// Trusts the client from now on if the token is right. A wrong one takes no trust away: after a pause, in
+    /// which the client is not read, it is answered with `wrong`. The last of [`WRONG_TOKENS_MAX`] closes the
+    /// connection instead.
+    pub(super) fn authenticate(&mut self, token: &str, wrong: impl FnOnce() -> String) {
         let is_forwarded = self.standing.is_forwarded;
+        let (reactor, id) = (&mut *self.ws.reactor, self.ws.id);
         if self.access.grants(Some(token), || is_forwarded) {
             self.standing.is_trusted = true;
-            self.ws.reactor.set_message_bytes_max(self.ws.id, None);
-            return true;
+            reactor.set_message_bytes_max(id, None);
+            return;
         }
-        self.ws.reactor.stats_mut().wrong_tokens += 1;
-        let client = self.ws.reactor.client_address(self.ws.id);
-        self.guesses.note_wrong(client, self.ws.reactor.now());
         self.standing.wrong_tokens += 1;
-        if WRONG_TOKENS_MAX <= self.standing.wrong_tokens {
-            self.close_with(POLICY_VIOLATION, "too many wrong tokens");
+        let answer = match self.standing.wrong_tokens < WRONG_TOKENS_MAX {
+            true => Answer::Message(id, wrong()),
+            false => Answer::Close(id),
+        };
+        match guesses::note_wrong(reactor, id, self.guesses) {
+            Some(pause) => {
+                reactor.pause(id);
+                guesses::answer_later(reactor, pause, answer, self.guesses);
+            }
+            None => guesses::close(reactor, id),
         }
-        false
     }
 
     /// Subscribes to a topic, or to a pattern, which needs the token. It is no error to be a member

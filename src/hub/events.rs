@@ -1,7 +1,6 @@
 //! `GET /events`: topics and patterns as Server-Sent Events.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use crate::server::request::Request;
 
 use super::access::{self, Access};
 use super::grammar::envelope;
-use super::guesses::{self, Guesses};
+use super::guesses::{self, Denied, SharedGuesses};
 use super::subscribe::subscribe_name;
 
 /// The name of the wire format of streams with `envelope=1`.
@@ -24,7 +23,7 @@ const ENVELOPE_EVENTS: &str = "waterwheel.v1.json events";
 pub(super) fn events<S: 'static>(
     request: &mut Request<'_, '_, S>,
     access: &Access,
-    guesses: &RefCell<Guesses>,
+    guesses: &SharedGuesses,
 ) {
     if request.reactor.is_draining() {
         let reply = come_again_reply(request, "draining\n");
@@ -33,7 +32,7 @@ pub(super) fn events<S: 'static>(
     }
     let (topics, has_envelope) = match parameters(request, access) {
         Ok(parameters) => parameters,
-        Err(reply) => return guesses::refuse(request, reply, guesses),
+        Err(denied) => return guesses::refuse(request, denied, guesses),
     };
     let total_max = request.reactor.config().subscriptions_total_max;
     let wanted = request.reactor.subscription_count() + topics.len();
@@ -95,12 +94,12 @@ fn come_again_reply<S: 'static>(request: &Request<'_, '_, S>, why: &'static str)
 ///
 /// # Errors
 ///
-/// The answer to a request that is not valid or not allowed.
+/// When the request is not valid or not allowed.
 fn parameters<'i, S: 'static>(
     request: &Request<'_, 'i, S>,
     access: &Access,
-) -> Result<(Vec<Cow<'i, str>>, bool), Reply> {
-    let bad = |why: String| Err(Reply::from((Status::BAD_REQUEST, why)));
+) -> Result<(Vec<Cow<'i, str>>, bool), Denied> {
+    let bad = |why: String| Err(Denied::Invalid((Status::BAD_REQUEST, why).into()));
     let (mut topics, mut has_envelope) = (Vec::new(), false);
     for pair in form::try_pairs(request.query_string().unwrap_or_default()) {
         // A topic that was left out for this would be missing in silence.
@@ -125,7 +124,7 @@ fn parameters<'i, S: 'static>(
             return bad(format!("topic {topic:?}: {error}\n"));
         }
         if pattern::is_pattern(topic) && !access::may(request, access) {
-            return Err(access::unauthorized("a pattern"));
+            return Err(Denied::NeedsToken("a pattern"));
         }
     }
     let config = request.reactor.config();

@@ -64,7 +64,6 @@ mod socket;
 mod subscribe;
 mod tokens;
 
-use std::cell::RefCell;
 use std::rc::Rc;
 
 use crate::protocol::http::Status;
@@ -75,7 +74,7 @@ use crate::server::request::Request;
 use crate::server::router::Router;
 
 use self::grammar::Grammar;
-use self::guesses::Guesses;
+use self::guesses::SharedGuesses;
 use self::publish::Publisher;
 
 pub use self::access::Access;
@@ -101,7 +100,7 @@ impl<S: 'static> GroupSeat<S> {
 fn mount_with<S: 'static>(router: &mut Router<S>, access: &Access, publisher: Publisher<S>) {
     let access = &Rc::new(access.clone());
     let publisher = &Rc::new(publisher);
-    let guesses = &Rc::new(RefCell::new(Guesses::default()));
+    let guesses = &SharedGuesses::default();
     mount_checks(router, access);
 
     let rights = Rc::clone(access);

@@ -5,7 +5,6 @@
 //! down; the publisher takes care of both, because only it knows the engine behind it.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
 use std::fmt;
 
 use crate::protocol::digits::push_decimal;
@@ -20,7 +19,7 @@ use crate::session::handler::Ws;
 
 use super::access::{self, Access};
 use super::group::{GroupSeat, Overloaded};
-use super::guesses::{self, Guesses};
+use super::guesses::{self, Denied, SharedGuesses};
 use super::json;
 
 /// The part that orders publications and gives them ids. A new engine is a variant here.
@@ -171,7 +170,7 @@ pub(super) fn publish<S: 'static>(
     request: &mut Request<'_, '_, S>,
     access: &Access,
     publisher: &Publisher<S>,
-    guesses: &RefCell<Guesses>,
+    guesses: &SharedGuesses,
 ) {
     match publication(request, access) {
         Ok((topics, event)) => {
@@ -181,7 +180,7 @@ pub(super) fn publish<S: 'static>(
             };
             publisher.publish_request(request, &topics, &event, reply);
         }
-        Err(reply) => guesses::refuse(request, reply, guesses),
+        Err(denied) => guesses::refuse(request, denied, guesses),
     }
 }
 
@@ -189,10 +188,10 @@ pub(super) fn publish<S: 'static>(
 pub(super) fn check_head<S: 'static>(
     request: &mut Request<'_, '_, S>,
     access: &Access,
-    guesses: &RefCell<Guesses>,
+    guesses: &SharedGuesses,
 ) {
-    if let Err(reply) = targets(request, access) {
-        guesses::refuse(request, reply, guesses);
+    if let Err(denied) = targets(request, access) {
+        guesses::refuse(request, denied, guesses);
     }
 }
 
@@ -203,12 +202,12 @@ const TOPICS_MAX: usize = 100;
 ///
 /// # Errors
 ///
-/// The answer to a request that is not allowed to publish, or that is not valid.
+/// When the request is not allowed to publish, or is not valid.
 fn publication<'i, S: 'static>(
     request: &Request<'_, 'i, S>,
     access: &Access,
-) -> Result<(Vec<Cow<'i, str>>, Event<'i>), Reply> {
-    let bad = |why: String| Err(Reply::from((Status::BAD_REQUEST, why)));
+) -> Result<(Vec<Cow<'i, str>>, Event<'i>), Denied> {
+    let bad = |why: String| Err(Denied::Invalid((Status::BAD_REQUEST, why).into()));
     let Parameters {
         topics,
         event_names,
@@ -241,15 +240,15 @@ fn publication<'i, S: 'static>(
 ///
 /// # Errors
 ///
-/// The answer to a request that is not allowed to publish, or that is not valid.
+/// When the request is not allowed to publish, or is not valid.
 fn targets<'i, S: 'static>(
     request: &Request<'_, 'i, S>,
     access: &Access,
-) -> Result<Parameters<'i>, Reply> {
+) -> Result<Parameters<'i>, Denied> {
     if !access::may(request, access) {
-        return Err(access::unauthorized("publishing"));
+        return Err(Denied::NeedsToken("publishing"));
     }
-    let bad = |why: String| Err(Reply::from((Status::BAD_REQUEST, why)));
+    let bad = |why: String| Err(Denied::Invalid((Status::BAD_REQUEST, why).into()));
     let Ok(parameters) = parameters(request.query_string().unwrap_or_default()) else {
         return bad("the query is not UTF-8 text\n".into());
     };

@@ -3,7 +3,6 @@
 //! One handler serves a route. It keeps a few bytes for a connection that differs from the default,
 //! and hands every message to the connection's grammar.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 
 use crate::protocol::websocket::Message;
@@ -13,9 +12,9 @@ use crate::server::websocket::WebSocketRoute;
 use crate::session::handler::{Handshake, WebSocketHandler, Ws};
 
 use super::access::{self, Access};
-use super::client::{Client, POLICY_VIOLATION, Standing};
+use super::client::{Client, Standing};
 use super::grammar::Grammar;
-use super::guesses::Guesses;
+use super::guesses::{self, SharedGuesses};
 use super::publish::Publisher;
 
 /// The longest message of a client that is not trusted, in bytes. It may only send names, which
@@ -33,7 +32,7 @@ struct Sockets<S: 'static> {
     grammars: &'static [Grammar],
     access: Rc<Access>,
     publisher: Rc<Publisher<S>>,
-    guesses: Rc<RefCell<Guesses>>,
+    guesses: SharedGuesses,
     /// The profiles that differ from the default, which most connections of a public hub have.
     profiles: ConnMap<Profile>,
 }
@@ -44,8 +43,10 @@ pub(super) fn set_up<S: 'static>(
     grammars: &'static [Grammar],
     access: Rc<Access>,
     publisher: Rc<Publisher<S>>,
-    guesses: Rc<RefCell<Guesses>>,
+    guesses: SharedGuesses,
 ) {
+    let (rights, wrong) = (Rc::clone(&access), Rc::clone(&guesses));
+    ws.before_open(move |request| guesses::check_handshake(request, &rights, &wrong));
     ws.subprotocols(grammars.iter().filter_map(|grammar| grammar.subprotocol()));
     ws.handler(Sockets {
         grammars,
@@ -70,8 +71,8 @@ impl<S: 'static> Sockets<S> {
     ) {
         let id = ws.id;
         let standing = &mut profile.standing;
-        let guesses = &mut self.guesses.borrow_mut();
-        let mut client = Client::new(ws, &self.access, &self.publisher, guesses, standing);
+        let (access, publisher) = (&self.access, &self.publisher);
+        let mut client = Client::new(ws, access, publisher, &self.guesses, standing);
         call(profile.grammar, &mut client);
         if profile != self.profile(id) {
             self.profiles.insert(id, profile);
@@ -101,14 +102,12 @@ impl<S: 'static> WebSocketHandler<S> for Sockets<S> {
         if !is_trusted {
             ws.reactor
                 .set_message_bytes_max(ws.id, Some(STRANGERS_BYTES_MAX));
+            // It was counted before the handshake was answered.
             if token.is_some() {
                 wrong_tokens = 1;
-                ws.reactor.stats_mut().wrong_tokens += 1;
                 let client = ws.reactor.client_address(ws.id);
-                let mut guesses = self.guesses.borrow_mut();
-                guesses.note_wrong(client, ws.reactor.now());
-                if guesses.is_guessing(client) {
-                    ws.close_with(POLICY_VIOLATION, "too many wrong tokens");
+                if self.guesses.borrow().is_guessing(client) {
+                    guesses::close(ws.reactor, ws.id);
                     return;
                 }
             }
@@ -132,6 +131,9 @@ impl<S: 'static> WebSocketHandler<S> for Sockets<S> {
     }
 
     fn on_close(&mut self, ws: &mut Ws<'_, S>, _: &Close) {
-        self.profiles.remove(ws.id);
+        let profile = self.profiles.remove(ws.id);
+        if profile.is_some_and(|profile| 0 < profile.standing.wrong_tokens) {
+            self.guesses.borrow_mut().forget(ws.id);
+        }
     }
 }

@@ -6,8 +6,8 @@ use waterwheel::{Config, Sim};
 
 use crate::support::{get, post};
 use crate::{
-    Reader, ask, envelope, guarded, open, open_with, plain, publish, published, say, subscribed,
-    values, with,
+    Reader, ask, envelope, guarded, open, open_with, plain, publish, published, say, seconds,
+    subscribed, values, with,
 };
 
 #[test]
@@ -222,7 +222,9 @@ fn an_error_has_a_code_by_which_a_program_can_tell_it() {
         (json!({"unsubscribe": "t"}), "bad"),
     ];
     for (about, code) in cases {
-        assert_eq!(say(&mut sim, &socket, &about)[0]["code"], code, "{about}");
+        socket.send(about.to_string());
+        sim.advance(seconds(1));
+        assert_eq!(values(&socket)[0]["code"], code, "{about}");
     }
 }
 

@@ -5,6 +5,7 @@
 mod access;
 mod envelopes;
 mod event_streams;
+mod guesses;
 #[path = "../support/log_lines.rs"]
 mod log_lines;
 mod operation;

@@ -115,13 +115,14 @@ fn carry_out<S: 'static>(
                 .map_err(failure)?;
             Ok(None)
         }
-        Command::Auth(token) => match client.authenticate(&token) {
-            true => Ok(None),
-            false => Err(Failure {
+        Command::Auth(token) => {
+            let wrong = Failure {
                 code: Code::Unauthorized,
                 why: "wrong token".into(),
-            }),
-        },
+            };
+            client.authenticate(&token, || error(&wrong, None));
+            Ok(None)
+        }
     }
 }
 

@@ -3,7 +3,8 @@
 //! It needs no library, so `wscat` and ten lines of any language can use it. It has no message for an error, so
 //! an error closes the connection and is the reason in the close frame.
 
-use crate::hub::client::{Client, POLICY_VIOLATION, Refusal};
+use crate::hub::client::{Client, Refusal};
+use crate::hub::guesses::POLICY_VIOLATION;
 
 pub(super) fn on_text<S: 'static>(client: &mut Client<'_, '_, S>, name: &str) {
     match client.subscribe(name) {
