@@ -8,13 +8,13 @@ const PAGE: &str = include_str!("page.html");
 /// Stands once in the page, which shows from it whether publishing needs a token.
 const PUBLISHING_IS_OPEN: &str = "data-publishing=\"open\"";
 
-/// The page for a client that may publish, or that needs a token for it.
-pub(super) fn page(may_publish: bool) -> Reply {
+/// The page for clients that may publish without a token, or that need one for it.
+pub(super) fn page(is_open: bool) -> Reply {
     // `'self'` covers the WebSocket too (CSP level 3), so the page talks to its own hub alone.
     const POLICY: &str = "default-src 'none'; connect-src 'self'; img-src data:; style-src 'unsafe-inline'; \
                           script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
     let reply = Reply::new(Status::OK).content_type("text/html; charset=utf-8");
-    let reply = match may_publish {
+    let reply = match is_open {
         true => reply.body(PAGE),
         false => reply.body(PAGE.replacen(PUBLISHING_IS_OPEN, "data-publishing=\"token\"", 1)),
     };

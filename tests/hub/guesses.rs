@@ -200,3 +200,24 @@ fn a_drain_does_not_wait_for_wrong_tokens() {
     let late = send(&mut sim, &guess());
     assert!(late.read_text().starts_with("HTTP/1.1 401 "));
 }
+
+#[test]
+fn the_page_does_not_depend_on_the_token() {
+    let mut sim = guarded();
+    let mut bodies = Vec::new();
+    for token in ["secret", "secreT"] {
+        let lines = [
+            get(&format!("/?token={token}")),
+            with(&get("/"), &format!("Authorization: Bearer {token}")),
+        ];
+        for request in lines {
+            bodies.push(ask(&mut sim, &request).text().to_owned());
+        }
+    }
+    bodies.push(ask(&mut sim, &get("/")).text().to_owned());
+    assert!(bodies[0].contains("data-publishing=\"token\""));
+    bodies.dedup();
+    assert_eq!(bodies.len(), 1);
+    let page = ask(&mut open(), &get("/"));
+    assert!(page.text().contains("data-publishing=\"open\""));
+}
