@@ -45,6 +45,17 @@ impl Caller {
     }
 }
 
+impl Caller {
+    /// The text that is the same for all calls that share the limit of errors: the place in the program, if
+    /// it is known.
+    fn subject(self) -> String {
+        match self {
+            Caller::Timer(_) | Caller::NextTick(_) | Caller::Arrival(_) => self.to_string(),
+            Caller::OnClose(_) | Caller::OnDrain(_) | Caller::OnGone(_) => self.kind().to_owned(),
+        }
+    }
+}
+
 impl fmt::Display for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -124,8 +135,8 @@ impl<S: 'static> Running<S> {
             self.reactor.panics.note(panicked);
             log::error!("{caller} panicked");
         }
-        for (_, error) in self.reactor.errors.drain(..) {
-            log::error!("{caller} returned an error: {error}");
+        if !self.reactor.errors.is_empty() {
+            self.reactor.log_errors_of(caller);
         }
         if let Some(took) = self.reactor.slow_since(before) {
             self.reactor.table.stats_mut().slow_callbacks += 1;
@@ -200,8 +211,26 @@ impl<S: 'static> Reactor<S> {
     #[cold]
     fn log_errors(&mut self, id: ConnId, handler: &dyn Handler<S>) {
         let (peer, name) = (self.peer(id), handler.name(self.table.connection(id)));
+        let now = self.now();
         for (callback, error) in self.errors.drain(..) {
-            log::error!("conn {id} {peer}: {name}: {callback} returned an error: {error}");
+            let subject = format!("{name}: {callback}");
+            if let Some(suppressed) = self.error_lines.allow_line(subject, now) {
+                log::error!(
+                    "conn {id} {peer}: {name}: {callback} returned an error: {error}{suppressed}"
+                );
+            }
+        }
+    }
+
+    /// As [`log_errors`](Self::log_errors), for a call that belongs to no handler.
+    #[cold]
+    fn log_errors_of(&mut self, caller: Caller) {
+        let now = self.now();
+        let subject = caller.subject();
+        for (_, error) in self.errors.drain(..) {
+            if let Some(suppressed) = self.error_lines.allow_line(subject.clone(), now) {
+                log::error!("{caller} returned an error: {error}{suppressed}");
+            }
         }
     }
 

@@ -5,6 +5,7 @@
 //! is no longer read, a line that does not fit blocks the write, and with it the loop, unless the logger
 //! prevents that as the program's own does.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -44,6 +45,25 @@ impl LogLimit {
     }
 }
 
+/// The most subjects whose lines are limited at the same time. A program that connects to ever other servers
+/// has ever other ones.
+const SUBJECTS_MAX: usize = 1024;
+
+/// Log lines of one kind about many subjects, such as the errors of the callbacks of many routes: each subject
+/// has a limit of its own.
+#[derive(Debug, Default)]
+pub(crate) struct LogLimits(HashMap<String, LogLimit>);
+
+impl LogLimits {
+    /// Asks to write a line about this subject, as [`LogLimit::allow_line`].
+    pub(crate) fn allow_line(&mut self, subject: String, now: Duration) -> Option<Suppressed> {
+        if self.0.len() == SUBJECTS_MAX && !self.0.contains_key(&subject) {
+            self.0.clear();
+        }
+        self.0.entry(subject).or_default().allow_line(now)
+    }
+}
+
 /// How many lines were left out since the last one that was written. Empty text when there were none.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Suppressed(u64);
@@ -65,6 +85,22 @@ mod tests {
     fn long_texts_are_cut() {
         assert_eq!(truncate("example.org"), "example.org");
         assert_eq!(truncate(&"é".repeat(10_000)), "é".repeat(256));
+    }
+
+    #[test]
+    fn each_subject_has_a_limit_of_its_own() {
+        let mut lines = LogLimits::default();
+        let mut allows = |subject: &str| {
+            let allowed = lines.allow_line(subject.into(), Duration::ZERO);
+            allowed.is_some()
+        };
+        assert!(allows("one") && allows("other"));
+        assert!(!allows("one") && !allows("other"));
+        // The number of subjects is bounded.
+        for index in 0..SUBJECTS_MAX {
+            assert!(allows(&index.to_string()));
+        }
+        assert!(lines.0.len() <= SUBJECTS_MAX);
     }
 
     #[test]

@@ -30,7 +30,7 @@ use super::connection::ready::FastMessages;
 use super::connection::table::Table;
 use super::handler_keys::HandlerKeys;
 use super::id::{ConnId, ConnMap};
-use super::log_limit::LogLimit;
+use super::log_limit::{LogLimit, LogLimits};
 use super::mailbox::Mailbox;
 use super::outcome::{CallbackError, Outcome};
 use super::panics::{Panics, drop_all_guarded};
@@ -233,6 +233,8 @@ pub struct Reactor<S> {
     /// The errors that the callbacks of the call that is under way have returned, each with the name of
     /// its callback.
     pub(super) errors: Vec<(&'static str, String)>,
+    /// Log lines about these, by the name of the callback with that of its route.
+    pub(super) error_lines: LogLimits,
     pub(super) budget: Budget,
     /// The moment as of which deadlines are judged.
     pub(super) handled: Handled,
@@ -294,6 +296,7 @@ impl<S: 'static> Reactor<S> {
             callback: "",
             panics: Panics::default(),
             errors: Vec::new(),
+            error_lines: LogLimits::default(),
             budget: Budget::new(&config),
             handled: Handled::default(),
             slow_callback_nanos: super::time::clock::nanos(config.slow_callback),
