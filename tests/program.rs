@@ -673,19 +673,25 @@ fn the_access_log_has_a_line_for_each_request_without_its_token() {
 }
 
 #[test]
-fn hup_without_files_says_so_and_the_hub_goes_on() {
-    let mut server = Server::start(&["--drain-window", "0"]);
-    server.signal("-HUP");
-    let mut lines = BufReader::new(server.child.stderr.take().unwrap()).lines();
-    let told = lines.find(|line| line.as_ref().unwrap().contains("HUP: there is no file"));
-    // The time stands in front.
-    assert!(told.unwrap().unwrap().starts_with("20"));
-    assert_eq!(
-        Http::new(server.connect())
-            .request("GET", "/healthz", b"")
-            .0,
-        200
-    );
+fn hup_without_files_says_so_and_the_server_goes_on() {
+    let words: [&[&str]; 2] = [
+        &["serve", "--drain-window", "0"],
+        &["echo", "--log", "info"],
+    ];
+    for words in words {
+        let mut server = Server::start(words);
+        server.signal("-HUP");
+        let mut lines = BufReader::new(server.child.stderr.take().unwrap()).lines();
+        let told = lines.find(|line| line.as_ref().unwrap().contains("HUP: there is no file"));
+        // The time stands in front.
+        assert!(told.unwrap().unwrap().starts_with("20"));
+        assert_eq!(
+            Http::new(server.connect())
+                .request("GET", "/healthz", b"")
+                .0,
+            200
+        );
+    }
 }
 
 #[test]

@@ -8,6 +8,8 @@ use crate::arguments::Echo;
 use crate::descriptors;
 use crate::memory;
 use crate::output::{print_listeners, start_log};
+#[cfg(unix)]
+use crate::reload::Files;
 
 /// The longest message, in bytes. Conformance suites and benchmarks send large ones.
 const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -22,6 +24,9 @@ pub fn run(options: &Echo) -> io::Result<()> {
         message_bytes_max: MESSAGE_BYTES_MAX,
         fragments_max: None,
     };
+    // Without a handler HUP would end the process.
+    #[cfg(unix)]
+    Files::read(None)?.reload_on_hangup()?;
     let to_all = options.to_all;
     Reactor::run_with(config, (), |reactor| {
         // Signals are handled before the listeners are printed: a script that has read the line may

@@ -1,4 +1,4 @@
-//! The files that the hub reads again on HUP: the tokens.
+//! The files that the hub reads again on HUP: the tokens. The echo server has none, and says so.
 //!
 //! Without a handler HUP would end the process, and no client would get a goodbye. It comes when a
 //! terminal closes, and operators send it out of habit.
