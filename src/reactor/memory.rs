@@ -102,6 +102,13 @@ impl Memory {
         }
     }
 
+    /// Gives its share back to the reactors that share the limit.
+    pub(super) fn leave_group(&mut self) {
+        if let Some((sum, announced)) = self.group.take() {
+            sum.fetch_sub(announced, Ordering::Relaxed);
+        }
+    }
+
     // ── questions ────────────────────────────────────────────────────────────────────────────
 
     fn own_bytes(&self, queue_bytes: usize) -> usize {
@@ -142,9 +149,7 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        if let Some((sum, announced)) = &self.group {
-            sum.fetch_sub(*announced, Ordering::Relaxed);
-        }
+        self.leave_group();
     }
 }
 

@@ -155,6 +155,8 @@ impl<S: 'static> Running<S> {
         while self.reactor.table.has_ended() {
             self.run_ended(self.reactor.table.now());
         }
+        // The application may keep a loop that has ended, for its state.
+        self.reactor.table.leave_memory_group();
     }
 
     /// Gives back what a burst of messages took, some time after it. Before the poll, because an
@@ -1020,6 +1022,8 @@ mod tests {
 
 #[cfg(test)]
 mod memory_tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
     use crate::reactor::EventLoop;
@@ -1060,6 +1064,27 @@ mod memory_tests {
         assert!(members.iter().all(|member| member.received() == ["x"]));
         let kept = sim.reactor().table.dirty_capacity();
         assert!(kept < 1_000, "room for {kept} connections");
+    }
+
+    // The others would otherwise have less until it is dropped.
+    #[test]
+    fn a_stopped_reactor_holds_nothing_of_a_shared_limit() {
+        let config = Config {
+            memory_bytes_max: Some(1024 * 1024),
+            ..Config::default()
+        };
+        let mut sim = Sim::with_config(config, (), |reactor: &mut Reactor<()>| {
+            reactor.websocket("0.0.0.0:80", |_| ())
+        });
+        let sum = Arc::new(AtomicUsize::new(0));
+        sim.reactor().share_memory(Arc::clone(&sum));
+        let _client = sim.websocket("/");
+        sim.settle();
+        assert_ne!(sum.load(Ordering::Relaxed), 0);
+        sim.reactor().stop();
+        sim.turn();
+        assert!(!sim.is_running());
+        assert_eq!(sum.load(Ordering::Relaxed), 0);
     }
 
     // A client that comes and goes would otherwise leave its deadline behind for a week.

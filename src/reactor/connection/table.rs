@@ -694,8 +694,13 @@ impl Table {
         self.rooms.memory.set_subscription_bytes(bytes);
     }
 
-    /// The end of a turn: reactors that share a limit learn the difference. So many bytes are given
-    /// back in later turns.
+    /// The loop has ended: the other reactors have its share of the limit.
+    pub(crate) fn leave_memory_group(&mut self) {
+        self.rooms.memory.leave_group();
+    }
+
+    /// The end of a turn: reactors that share a limit learn the difference. So many bytes are given back
+    /// in later turns.
     pub(crate) fn end_memory_turn(&mut self, releasing_bytes: usize) {
         let queue_bytes = self.rooms.outbox.held_bytes();
         self.rooms.memory.end_turn(queue_bytes, releasing_bytes);
