@@ -7,6 +7,7 @@ mod support;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc;
 use std::thread;
 
 use support::{Http, Server, has};
@@ -235,6 +236,8 @@ fn a_client_that_stops_reading_costs_at_most_its_queue_limit() {
     let mut http = Http::new(server.connect());
     publish_until_delivered(&mut http, "chat", 2);
 
+    // The publisher waits for it: a reader of a debug build may be slower than the publisher.
+    let (has_read, was_read) = mpsc::channel();
     let reading = thread::spawn(move || {
         let mut count = 0;
         while count < MESSAGES {
@@ -243,6 +246,7 @@ fn a_client_that_stops_reading_costs_at_most_its_queue_limit() {
                 assert_eq!(text.len(), BYTES);
                 assert!(text.starts_with(&format!("{count:03}")));
                 count += 1;
+                has_read.send(()).unwrap();
             }
         }
         reader
@@ -254,6 +258,7 @@ fn a_client_that_stops_reading_costs_at_most_its_queue_limit() {
         body.resize(BYTES, b'x');
         let (status, answer) = http.request("POST", "/publish?topic=chat", &body);
         assert_eq!(status, 200, "{answer}");
+        was_read.recv().unwrap();
         most = most.max(server.resident_bytes());
     }
     let reader = reading.join().unwrap();
