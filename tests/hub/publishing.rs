@@ -262,3 +262,36 @@ fn an_invalid_parameter_is_refused_before_any_topic_gets_the_message() {
     assert_eq!(everything.received(), [""; 0]);
     assert_eq!(publish(&mut sim, "a", "x"), (1, 1));
 }
+
+// One request of 1 MiB once held the loop for seconds.
+#[test]
+fn a_long_message_goes_to_a_few_topics() {
+    let mut sim = open();
+    let target = |count: usize| {
+        let topics: Vec<_> = (0..count).map(|index| format!("topic={index}")).collect();
+        format!("/publish?{}", topics.join("&"))
+    };
+    let mebibyte = 1024 * 1024;
+    let cases = [
+        ("x", mebibyte, 16, 200),
+        ("x", mebibyte, 17, 413),
+        ("x", 160 * 1024, 100, 200),
+        ("\u{1}", mebibyte, 1, 200),
+        ("\u{1}", mebibyte, 2, 200),
+        ("\u{1}", mebibyte, 3, 413),
+        ("\n", mebibyte, 3, 413),
+        ("\"", mebibyte, 8, 200),
+        ("\"", mebibyte, 9, 413),
+    ];
+    for (text, bytes, count, status) in cases {
+        let answer = ask(&mut sim, &post(&target(count), &text.repeat(bytes)));
+        assert_eq!(answer.status, status, "{text:?} to {count} topics");
+        if status == 413 {
+            assert!(
+                answer
+                    .text()
+                    .starts_with("the message is too long for so many topics")
+            );
+        }
+    }
+}
