@@ -3,13 +3,16 @@
 //! Without a handler HUP would end the process, and no client would get a goodbye. It comes when a
 //! terminal closes, and operators send it out of habit.
 
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use waterwheel::hub::Tokens;
 
 use crate::values::{is_short_token, short_token, token};
+
+/// The most bytes of a file. Of a wrong file, such as a log, no more than this is read.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// The files, and what was read from them.
 pub struct Files {
@@ -60,7 +63,6 @@ impl Files {
     /// When the signal cannot be handled, or the system refuses the thread.
     #[cfg(unix)]
     pub fn reload_on_hangup(self) -> io::Result<()> {
-        use std::io::Read;
         use std::os::unix::net::UnixStream;
 
         let (mut receiver, sender) = UnixStream::pair()?;
@@ -84,7 +86,16 @@ fn read_tokens(path: &Path) -> io::Result<Vec<String>> {
         let why = format!("--publish-token-file {}: {why}", path.display());
         io::Error::new(io::ErrorKind::InvalidInput, why)
     };
-    let text = fs::read_to_string(path).map_err(|error| fault(error.to_string()))?;
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
+        .map_err(|error| fault(error.to_string()))?;
+    if FILE_BYTES_MAX < bytes.len() as u64 {
+        return Err(fault("it has more than 1 MiB".to_owned()));
+    }
+    let text = str::from_utf8(&bytes).map_err(|_| fault("it is not UTF-8 text".to_owned()))?;
+    // Some editors begin a file with a byte order mark, which is no part of its first token.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut tokens = Vec::new();
     for (index, line) in text.lines().map(str::trim).enumerate() {
         if line.is_empty() || line.starts_with('#') {
@@ -101,4 +112,41 @@ fn read_tokens(path: &Path) -> io::Result<Vec<String>> {
         return Err(fault("there is no token in it".to_owned()));
     }
     Ok(tokens)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn the_tokens_of_a_file() {
+        let mark = '\u{feff}';
+        let name = format!("waterwheel-tokens-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let read = |bytes: &[u8]| {
+            fs::write(&path, bytes).unwrap();
+            read_tokens(&path).map_err(|error| error.to_string())
+        };
+        let first = "a-token-of-24-characters";
+        let text = format!("{mark}{first}\r\n\n# second\n  another-of-24-characters\n");
+        let expected = [first, "another-of-24-characters"].map(str::to_owned);
+        assert_eq!(read(text.as_bytes()), Ok(expected.to_vec()));
+        let long = format!("{first}\n# {}", "a comment\n# ".repeat(100_000));
+        let faults: [(&[u8], &str); 4] = [
+            (b"# none\n", "there is no token in it"),
+            (b"\xff\n", "it is not UTF-8 text"),
+            (long.as_bytes(), "it has more than 1 MiB"),
+            (b"two words\n", "line 1"),
+        ];
+        for (bytes, expected) in faults {
+            let fault = read(bytes).unwrap_err();
+            assert!(fault.contains(expected), "{fault}");
+        }
+        fs::remove_file(&path).unwrap();
+        // A file without an end, of which no more than the limit is read.
+        #[cfg(unix)]
+        assert!(read_tokens(Path::new("/dev/zero")).is_err());
+    }
 }
