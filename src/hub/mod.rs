@@ -174,7 +174,8 @@ fn check_host<S: 'static>(
     if let Some(suppressed) = refused_host.allow_line(request.reactor.now()) {
         let (host, setting) = (truncate(host), access.origins_setting());
         log::warn!(
-            "refused a request for host {host:?} on a loopback address; {setting} http://{host} allows it{suppressed}"
+            "refused a request for host {host:?} on a loopback address; {setting} https://{host} allows it, \
+             or http://{host} if its pages are loaded without TLS{suppressed}"
         );
     }
     Err((
