@@ -148,3 +148,35 @@ fn the_access_log_has_the_client_that_a_trusted_proxy_names() {
     // The proxy's own request.
     assert!(requests[1].get("client").is_none(), "{log}");
 }
+
+// Its clients had no address, and shared one count of wrong tokens.
+#[test]
+fn a_trusted_proxy_on_a_unix_socket_names_its_clients() {
+    use std::os::unix::net::UnixStream;
+    let name = format!("waterwheel-proxy-{}.sock", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    let listen = format!("unix:{}", path.display());
+    for (is_trusted, client) in [(false, "unix"), (true, "203.0.113.7")] {
+        let mut words = vec!["--listen", &listen, "--access-log", "--drain-window", "0"];
+        if is_trusted {
+            words.extend(["--trusted-proxy", "unix"]);
+        }
+        let server = Server::start(&words);
+        let mut stream = UnixStream::connect(&path).unwrap();
+        let head = "POST /publish?topic=a HTTP/1.1\r\nHost: live.example.org\r\nContent-Length: 0\r\n\
+                    X-Forwarded-For: 203.0.113.7\r\nConnection: close\r\n\r\n";
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+        drop(stream);
+        server.terminate();
+        let (_, log) = server.ended();
+        assert!(
+            log.contains(&format!("{client} POST /publish 401")),
+            "{log}"
+        );
+        let warning = log.contains("publishing and patterns are refused");
+        assert_eq!(warning, is_trusted, "{log}");
+    }
+}

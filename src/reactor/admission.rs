@@ -140,11 +140,14 @@ impl<S: 'static> Reactor<S> {
 
     fn has_trusted_peer(&self, id: ConnId) -> bool {
         // Asked first, because the peer costs a system call.
-        !self.config.trusted_proxies.is_empty()
-            && self
-                .peer(id)
-                .inet()
-                .is_some_and(|address| self.is_trusted_proxy(address.ip()))
+        if self.config.trusted_proxies.is_empty() && !self.config.trusts_unix_proxies {
+            return false;
+        }
+        match self.peer(id) {
+            Peer::Inet(address) => self.is_trusted_proxy(address.ip()),
+            Peer::Unix => self.config.trusts_unix_proxies,
+            _ => false,
+        }
     }
 
     fn is_trusted_proxy(&self, address: IpAddr) -> bool {

@@ -196,6 +196,9 @@ pub struct Config {
     /// are read from the right, as far as their addresses are trusted proxies. A request whose headers contradict
     /// each other gets 400. Empty by default.
     pub trusted_proxies: Vec<Network>,
+    /// Whether every peer on a Unix socket is such a proxy too. `false` by default: the headers of a Unix socket
+    /// then name no client, and its clients have no address.
+    pub trusts_unix_proxies: bool,
     /// The kernel's queue of unaccepted connections, for each listener. 4096 by default; at least
     /// 1. The kernel may lower it (`net.core.somaxconn` on Linux).
     pub listen_backlog: u32,
@@ -457,6 +460,7 @@ impl Default for Config {
             handshakes_per_second_max: None,
             handshakes_per_second_total_max: None,
             trusted_proxies: Vec::new(),
+            trusts_unix_proxies: false,
             listen_backlog: 4096,
             reuse_port: false,
             accept_backoff: Duration::from_millis(500),

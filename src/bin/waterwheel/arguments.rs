@@ -52,7 +52,8 @@ Options of serve:
                            end connections politely at this age, some of them up to a quarter
                            earlier; 0 for no limit [0]
   --trusted-proxy CIDR     a proxy whose X-Forwarded-For or Forwarded names the client, such as
-                           10.0.0.0/8; may be given several times
+                           10.0.0.0/8, or unix for every peer on a Unix socket; may be given
+                           several times
   --proxy-protocol         require the PROXY protocol, version 1 or 2, on every listener: the
                            header with which a proxy of bytes names its client
   --reactors N             threads that share the connections, one for each core; Unix only [1]
@@ -101,6 +102,8 @@ pub struct Serve {
     pub handshakes_per_second_total: u32,
     pub limits: Limits,
     pub trusted_proxy: Vec<Network>,
+    /// Whether every peer on a Unix socket is a trusted proxy.
+    pub trusts_unix_proxies: bool,
     pub proxy_protocol: bool,
     pub reactors: usize,
     pub unix_mode: Option<u32>,
@@ -165,6 +168,7 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
     let mut limits = Limits::default();
     let mut proxy_protocol = false;
     let mut trusted_proxy = Vec::new();
+    let mut trusts_unix_proxies = false;
     let mut reactors = 1;
     let mut log = None;
     while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
@@ -228,9 +232,13 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
             Arg::Long("proxy-protocol") if serves => proxy_protocol = true,
             Arg::Long("trusted-proxy") if serves => {
                 let value = text(&mut parser, "--trusted-proxy")?;
-                let network = value.parse::<Network>();
-                trusted_proxy
-                    .push(network.map_err(|why| format!("--trusted-proxy: {why}, got {value:?}"))?);
+                match value.parse::<Network>() {
+                    _ if value == "unix" => trusts_unix_proxies = true,
+                    Ok(network) => trusted_proxy.push(network),
+                    Err(why) => {
+                        return Err(format!("--trusted-proxy: {why}, or unix, got {value:?}"));
+                    }
+                }
             }
             Arg::Long("reactors") if serves => {
                 reactors = reactor_count(&text(&mut parser, "--reactors")?)?
@@ -328,6 +336,7 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
         handshakes_per_second_total,
         limits,
         trusted_proxy,
+        trusts_unix_proxies,
         proxy_protocol,
         reactors,
         unix_mode: unix_mode_given,

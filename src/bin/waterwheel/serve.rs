@@ -40,6 +40,7 @@ pub fn run(options: &Serve) -> io::Result<()> {
     options.limits.apply(&mut config);
     config.handshakes_per_second_total_max = unless_zero(options.handshakes_per_second_total);
     config.trusted_proxies = options.trusted_proxy.clone();
+    config.trusts_unix_proxies = options.trusts_unix_proxies;
     if let Some(bytes) = config.memory_bytes_max {
         log::info!("clients may hold {} MiB", bytes / (1024 * 1024));
     }
@@ -355,7 +356,9 @@ fn access(
         origins: options.allow_origin.clone(),
         is_loopback: target.is_loopback(),
         is_unix: matches!(target, ListenAddress::Unix(..)),
-        has_proxy: !options.trusted_proxy.is_empty() || options.proxy_protocol,
+        has_proxy: !options.trusted_proxy.is_empty()
+            || options.trusts_unix_proxies
+            || options.proxy_protocol,
         origins_setting: Some("--allow-origin"),
     };
     let has_token = access.token.is_some() || !access.tokens.is_empty();
