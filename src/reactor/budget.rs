@@ -47,6 +47,8 @@ pub(crate) struct Budget {
     steps: u32,
     /// The steps after which the clock is read again.
     pace: u8,
+    /// Whether the connection that is being read waits for a flush, and has no time left.
+    is_exhausted: bool,
     /// When the last poll returned.
     woke: u64,
     /// How long flushing took since messages were last delivered.
@@ -71,6 +73,7 @@ impl Budget {
             read_at: 0,
             steps: 0,
             pace: 1,
+            is_exhausted: false,
             woke: 0,
             flush_nanos: 0,
         }
@@ -127,12 +130,20 @@ impl Budget {
         self.read_at = now;
         self.steps = 0;
         self.pace = pace;
+        self.is_exhausted = false;
     }
 
     /// Counts work for the connection that is being read.
     #[inline]
     pub(crate) fn charge(&mut self, steps: u32) {
         self.steps = self.steps.saturating_add(steps);
+    }
+
+    /// Ends the time of the connection that is being read.
+    #[cold]
+    pub(crate) fn exhaust(&mut self) {
+        self.steps = u32::MAX;
+        self.is_exhausted = true;
     }
 
     /// Counts one message. Returns whether the clock is to be read now.
@@ -178,7 +189,8 @@ impl Budget {
 
     /// Whether the connection that is being read has used its time.
     pub(crate) fn is_used(&self, now: u64) -> bool {
-        self.share_nanos < now - self.began && self.flush_nanos < now - self.woke
+        let is_over = self.share_nanos < now - self.began && self.flush_nanos < now - self.woke;
+        is_over || self.is_exhausted
     }
 }
 

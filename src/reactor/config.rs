@@ -52,7 +52,8 @@ pub enum Overflow {
 pub struct ConnectionOptions {
     /// The high watermark, in bytes: above it a connection is a slow consumer. Each message counts
     /// its bytes and [`QUEUED_MESSAGE_BYTES`]. Messages of the application fill the queue to this
-    /// and one message at most. 1 MiB by default; at least 1.
+    /// and one message at most; those from other connections to twice this and one message, while the
+    /// loop has no time to offer the queue to the kernel. 1 MiB by default; at least 1.
     pub queue_high_bytes: usize,
     /// The low watermark, in bytes: `on_drain` is called when a queue comes below it that was above
     /// the high watermark, or during which the application paused reading. 256 KiB by default. A

@@ -152,6 +152,9 @@ impl<S: 'static> Reactor<S> {
         // A member whose full queue refuses the publication takes as long as one that gets it.
         let steps = visited / 8 + self.topics.pattern_count();
         self.budget.charge(u32::try_from(steps).unwrap_or(u32::MAX));
+        if self.table.has_overrun() {
+            self.budget.exhaust();
+        }
         delivered
     }
 

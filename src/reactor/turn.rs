@@ -903,6 +903,58 @@ mod tests {
         assert_eq!(members[0].received().len(), 3);
     }
 
+    // A publication brings all members above their marks at once. Their queues were never offered to the
+    // kernel, so that no policy may act, and offering them all takes longer than a turn.
+    #[test]
+    fn publications_that_fill_all_queues_wait_for_the_flush() {
+        const MEMBERS: usize = 1000;
+        const LENGTH: usize = 5_000;
+        const EACH: usize = 15;
+        let mut sim = Sim::new(Delivered::new(), |reactor: &mut Reactor<Delivered>| {
+            reactor.websocket("0.0.0.0:80", |ws| {
+                ws.options().queue_high_bytes = 20_000;
+                ws.options().queue_low_bytes = 10_000;
+                ws.on_message(|ws, message| {
+                    if message.as_text() == Some("subscribe") {
+                        let _ = ws.subscribe("news");
+                    } else {
+                        ws.publish("news", message);
+                    }
+                });
+            })
+        });
+        sim.socket_bytes(4 * 1024 * 1024);
+        let members: Vec<_> = (0..MEMBERS).map(|_| sim.websocket("/")).collect();
+        for member in &members {
+            member.send("subscribe");
+        }
+        sim.settle();
+        let publishers: Vec<_> = (0..3).map(|_| sim.websocket("/")).collect();
+        let quiet = sim.websocket("/");
+        sim.socket_time(MILLISECOND / 10);
+        let clock = sim.clock();
+        for _ in 0..EACH {
+            for publisher in &publishers {
+                publisher.send("x".repeat(LENGTH));
+            }
+        }
+        let mut received = 0;
+        let mut turns = 0;
+        while received < MEMBERS * 3 * EACH {
+            let (took, _) = turn(&mut sim, &clock);
+            assert!(took <= 50 * MILLISECOND, "{took:?} in turn {turns}");
+            received += members
+                .iter()
+                .map(|member| member.received().len())
+                .sum::<usize>();
+            turns += 1;
+            assert!(turns < 2000, "{received} messages were received");
+        }
+        assert_eq!(sim.reactor().stats().slow_consumers, 0);
+        assert!(!quiet.is_closed());
+        assert_eq!(sim.reactor().connection_count(), MEMBERS + 4);
+    }
+
     // Its messages left before as well: the flush of a stop has no limit.
     #[test]
     fn a_stop_offers_everything_that_is_queued() {

@@ -30,6 +30,7 @@
 //! * the connection goes on to another state of its life: the functions of `end`,
 //! * it changes its protocol or its options: `Table::set_protocol`,
 //! * the reactor is stopped: `Table::leave_fast_path_of_all`,
+//! * the event has queued more than the flushes have time for: `send.rs`,
 //! * the event is over: `Cork::write_fast`, or `Cork::take_back` of the general way.
 //!
 //! A message that is not short stops the delivery as well. The rest of the input then goes the

@@ -47,6 +47,7 @@
 //!             rooms                    the data that all connections share
 //!               outbox  deadline       queues and lists of the flush; when to look again
 //!               ready_list             what is handled without another report of the poll
+//!               early_flush            what the flushes before that of the turn may cost
 //!                 cork  palette        the open tail of one queue; publications in common
 //!                   queue  fast_path   linked lists of what is queued; the way of one echo
 //!                 reading  rate        why reading stopped; messages a second
@@ -59,6 +60,7 @@ mod begin;
 mod cork;
 pub(crate) mod deadline;
 mod debtors;
+mod early_flush;
 mod end;
 mod fast_path;
 mod outbox;

@@ -23,6 +23,9 @@ pub(crate) enum Pause {
     Turn = 1 << 3,
     /// The peer has sent as many messages as it may in a second. Lifted when the next one is allowed.
     Rate = 1 << 4,
+    /// The connection has published more than could be offered to the kernel in this turn. Lifted when
+    /// everything that is queued was offered.
+    Flush = 1 << 5,
 }
 
 /// The socket may have bytes for us.

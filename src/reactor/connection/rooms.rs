@@ -14,6 +14,7 @@ use crate::reactor::transport::Transport;
 
 use super::cork::FAST_CORK_BYTES_MAX;
 use super::deadline::Deadlines;
+use super::early_flush::EarlyFlushes;
 use super::outbox::Outbox;
 use super::rate::RateLimit;
 use super::ready_list::ReadyList;
@@ -49,6 +50,7 @@ impl OptionSet {
 /// fields private.
 pub(super) struct Rooms {
     pub(super) outbox: Outbox,
+    pub(super) early_flushes: EarlyFlushes,
     pub(super) deadlines: Deadlines,
     pub(super) ready_list: ReadyList,
     /// Connections that are paused because they have sent too many messages, by the moment at which

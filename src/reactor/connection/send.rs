@@ -272,9 +272,18 @@ fn admit(rooms: &mut Rooms, connection: &mut Connection, rule: DropRule) -> Admi
     // the peer. Afterwards the cork is empty, so the policies see all queued messages.
     spill_cork(rooms, connection);
     if !connection.output.is_blocked() {
+        if may_wait_for_flush(rooms, connection, high_bytes) {
+            rooms.early_flushes.note_overrun();
+            // The fast path does not ask for it at its end.
+            rooms.outbox.cork_mut().leave_fast_path_of_all();
+            return Admission::Admitted;
+        }
         // All of it, however long the queue is: more than one flush offers may be queued, and the
         // kernel may have room for it.
+        let before = rooms.stats.sent_bytes;
         while flush(rooms, connection) {}
+        let offered = rooms.stats.sent_bytes - before;
+        rooms.early_flushes.charge(offered);
     }
     // The write may have failed, which ends the connection.
     if !connection.life.takes_messages() {
@@ -305,6 +314,14 @@ fn admit(rooms: &mut Rooms, connection: &mut Connection, rule: DropRule) -> Admi
         }
         Overflow::DropOldest => make_room(rooms, connection, high_bytes),
     }
+}
+
+/// Whether a queue above its high watermark takes one more message without being written; see
+/// `early_flush`. A connection's own replies cost its own time.
+fn may_wait_for_flush(rooms: &Rooms, connection: &Connection, high_bytes: usize) -> bool {
+    rooms.early_flushes.is_spent()
+        && !rooms.outbox.is_corked(connection.id)
+        && has_room(rooms, connection, high_bytes.saturating_mul(2))
 }
 
 #[inline]
@@ -432,6 +449,9 @@ pub(super) fn cork(rooms: &mut Rooms, connection: &Connection) {
 /// Writes the cork with one system call, because the connection's event is over.
 #[inline]
 pub(super) fn uncork(rooms: &mut Rooms, connection: &mut Connection) {
+    if rooms.early_flushes.end_event(connection.id) {
+        connection.reading.pause(Pause::Flush);
+    }
     if !rooms.outbox.cork().is_empty() {
         write_cork(rooms, connection, &[], DropRule::Never);
     }

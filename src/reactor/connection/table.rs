@@ -34,6 +34,7 @@ use crate::reactor::transport::listener::Listener;
 use crate::reactor::transport::memory::Readiness;
 
 use super::deadline::Heartbeat;
+use super::early_flush::EarlyFlushes;
 use super::outbox::Outbox;
 use super::queue::DropRule;
 use super::read::{Arrived, Next, Read};
@@ -64,6 +65,7 @@ impl Table {
             sources: Sources::new(),
             rooms: Rooms {
                 outbox: Outbox::new(),
+                early_flushes: EarlyFlushes::default(),
                 deadlines: deadline::Deadlines::default(),
                 ready_list: ReadyList::default(),
                 rate_pauses: Buckets::default(),
@@ -498,6 +500,12 @@ impl Table {
         }
     }
 
+    /// Whether the event that goes on has queued more than could be offered to the kernel.
+    #[inline]
+    pub(crate) fn has_overrun(&self) -> bool {
+        self.rooms.early_flushes.has_overrun()
+    }
+
     /// Counts a message of an open connection. When the next one is not allowed yet, reading
     /// pauses.
     pub(crate) fn count_message(&mut self, id: ConnId) {
@@ -623,6 +631,7 @@ impl Table {
     /// Flushes the connections that have queued bytes and are not blocked, until all are flushed or
     /// the moment `until` has come. The others come first the next time.
     pub(crate) fn flush_dirty(&mut self, clock: &Clock, until: u64) {
+        self.rooms.early_flushes.begin_flush();
         let mut dirty = self.rooms.outbox.take_dirty();
         let mut flushed = 0;
         while flushed < dirty.len() {
@@ -647,6 +656,11 @@ impl Table {
         }
         dirty.drain(..flushed);
         self.rooms.outbox.return_dirty(dirty);
+        if !self.rooms.outbox.has_dirty() {
+            for id in self.rooms.early_flushes.take_paused() {
+                self.resume(id, Pause::Flush);
+            }
+        }
     }
 
     #[inline]
