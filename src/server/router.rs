@@ -61,7 +61,7 @@ impl<S: 'static> Router<S> {
     /// that case.
     ///
     /// A check that needs an answer from elsewhere calls [`Request::decide_later`]. An error of
-    /// type [`Status`] becomes a [`Reply`] by `?` or `.into()`.
+    /// type [`Status`](crate::Status) becomes a [`Reply`] by `?` or `.into()`.
     pub fn guard(
         &mut self,
         guard: impl FnMut(&mut Request<'_, '_, S>) -> Result<(), Reply> + 'static,
