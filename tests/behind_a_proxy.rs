@@ -115,7 +115,7 @@ fn clients_above_the_handshakes_of_a_second_wait_and_are_served() {
 
 // The log once named the proxy with each request.
 #[test]
-fn the_access_log_has_the_client_that_a_trusted_proxy_names() {
+fn the_access_log_has_each_request_and_the_client_that_a_trusted_proxy_names() {
     let server = Server::start(&[
         "--trusted-proxy",
         "127.0.0.0/8",
@@ -136,6 +136,19 @@ fn the_access_log_has_the_client_that_a_trusted_proxy_names() {
             answer.extend(byte);
         }
     }
+    let path = "x".repeat(4000);
+    for broken in [
+        "nonsense".to_owned(),
+        format!("GET /{path}?token=secret HTTP/1.1\r\nHost: localhost\r\nbad"),
+    ] {
+        let mut stream = server.connect();
+        stream
+            .write_all(format!("{broken}\r\n\r\n").as_bytes())
+            .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    }
     server.terminate();
     let (_, log) = server.ended();
     let requests: Vec<serde_json::Value> = log
@@ -143,7 +156,18 @@ fn the_access_log_has_the_client_that_a_trusted_proxy_names() {
         .map(|line| serde_json::from_str(line).unwrap())
         .filter(|line: &serde_json::Value| line["message"] == "request")
         .collect();
-    assert_eq!(requests.len(), 2, "{log}");
+    assert_eq!(requests.len(), 4, "{log}");
+    for request in &requests {
+        assert!(0.0 < request["seconds"].as_f64().unwrap(), "{log}");
+    }
+    assert_eq!(requests[2]["status"], 400);
+    assert_eq!(requests[2]["method"], serde_json::Value::Null);
+    assert_eq!(requests[3]["method"], "GET");
+    let path = requests[3]["path"].as_str().unwrap();
+    assert!(
+        path.len() < 1100 && path.ends_with("x...(4001 bytes)"),
+        "{path}"
+    );
     assert_eq!(requests[0]["client"], "203.0.113.7");
     // The proxy's own request.
     assert!(requests[1].get("client").is_none(), "{log}");

@@ -59,6 +59,14 @@ impl<S: 'static> Reactor<S> {
         }
     }
 
+    /// As [`exchange`](Self::exchange), also where the connection has ended and is not removed yet.
+    pub(crate) fn ended_exchange(&mut self, id: ConnId) -> Option<&mut http::Exchange> {
+        match self.table.connection_mut(id)?.protocol_mut() {
+            Protocol::Http(exchange) => Some(exchange),
+            _ => None,
+        }
+    }
+
     /// Changes the protocol of a connection, and its options if given. The bytes that are
     /// unconsumed then belong to the new protocol.
     pub(crate) fn set_protocol(&mut self, id: ConnId, protocol: Protocol, options: Option<u16>) {
@@ -162,6 +170,12 @@ impl<S: 'static> Reactor<S> {
         let error = crate::protocol::websocket::Error::TooManyControlFrames { max };
         self.fail(id, CloseCause::Protocol(error));
         true
+    }
+
+    /// The beginning of a head or a frame whose rest has not come.
+    pub(crate) fn unconsumed(&self, id: ConnId) -> &[u8] {
+        let connection = self.table.connection(id);
+        connection.map_or(&[], |connection| connection.reading().unconsumed())
     }
 
     /// Whether the beginning of a head or a frame has come whose rest has not.

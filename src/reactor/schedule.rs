@@ -16,6 +16,12 @@ impl<S: 'static> Reactor<S> {
         Duration::from_nanos(self.table.now())
     }
 
+    /// Reads the clock, for a time that must also count what the turn has taken so far. Costs more than
+    /// [`now`](Self::now).
+    pub(crate) fn clock_now(&self) -> Duration {
+        Duration::from_nanos(self.clock.now())
+    }
+
     /// Seconds since 1970. Read once at the start and counted by the same clock as
     /// [`now`](Self::now), so that a change of the system's time does not show here.
     pub fn unix_time(&self) -> u64 {

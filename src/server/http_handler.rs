@@ -19,8 +19,8 @@
 //! the same client wait, and answers go out in the order of the requests (RFC 9112, section 9.3.2).
 
 use crate::protocol::http::{
-    self, Accept, Check, Deferred, Exchange, ExtraHeaders, HeaderStorage, HttpError, ParsedHead,
-    Phase, RequestHead, Status, upgrade,
+    self, Accept, Check, Deferred, Exchange, ExtraHeaders, HeaderStorage, HttpError, OnAnswer,
+    ParsedHead, Phase, RequestHead, Status, upgrade,
 };
 use crate::reactor::close::{Close, CloseCause, Deadline};
 use crate::reactor::connection::Connection;
@@ -118,6 +118,7 @@ impl<S: 'static> HttpHandler<S> {
                 Ok(true) => cx.reactor.charge_message(id),
                 Ok(false) => break,
                 Err(error) => {
+                    self.note_refusal(cx, id, rest);
                     fail_request(cx.reactor, id, error, &self.name);
                     return input.len();
                 }
@@ -388,15 +389,51 @@ impl<S: 'static> HttpHandler<S> {
     /// Makes the answer to this request, also a later one, call what was set by
     /// `Router::after_reply`.
     fn note_request(&self, cx: &mut Cx<'_, S>, id: ConnId, head: &RequestHead<'_>) {
-        let Some(after_reply) = &self.after_reply else {
-            return;
-        };
-        let (now, peer) = (cx.reactor.now(), cx.reactor.peer(id));
-        let client = cx.reactor.client_address(id);
-        let on_answer = answered::on_answer(after_reply, (peer, client), head, now);
-        if let Some(exchange) = cx.reactor.exchange(id) {
+        if let Some(on_answer) = self.on_answer(cx, id, Some((head.method, head.path())))
+            && let Some(exchange) = cx.reactor.exchange(id)
+        {
             exchange.set_on_answer(on_answer);
         }
+    }
+
+    /// As [`note_request`](Self::note_request), for a head that cannot be parsed or has not come,
+    /// and which begins with `input`. A request whose head was parsed is noted already.
+    fn note_refusal(&self, cx: &mut Cx<'_, S>, id: ConnId, input: &[u8]) {
+        if let Some(on_answer) = self.on_answer(cx, id, http::method_and_path(input))
+            && let Some(exchange) = cx.reactor.exchange(id)
+            && !exchange.has_on_answer()
+        {
+            exchange.set_on_answer(on_answer);
+        }
+    }
+
+    /// Calls what was set by `Router::after_reply` for the answer with which a connection has
+    /// failed. The reactor makes that answer, and calls no user code until the connection ends.
+    fn report_failure(&self, cx: &mut Cx<'_, S>, id: ConnId) {
+        let Some(exchange) = cx.reactor.ended_exchange(id) else {
+            return;
+        };
+        let (failure, noted) = (exchange.take_failure(), exchange.take_on_answer());
+        let Some((status, body_bytes)) = failure else {
+            return;
+        };
+        if let Some(OnAnswer(call)) = noted.or_else(|| self.on_answer(cx, id, None)) {
+            call(status, body_bytes, cx.reactor.clock_now());
+        }
+    }
+
+    /// Makes the call for the answer to a request, of which method and path are known or
+    /// not. `None` without an `after_reply`.
+    fn on_answer(
+        &self,
+        cx: &Cx<'_, S>,
+        id: ConnId,
+        request: Option<(&str, &str)>,
+    ) -> Option<OnAnswer> {
+        let after_reply = self.after_reply.as_ref()?;
+        let clients = (cx.reactor.peer(id), cx.reactor.client_address(id));
+        let now = cx.reactor.clock_now();
+        Some(answered::on_answer(after_reply, clients, request, now))
     }
 
     /// The route of a connection that is a WebSocket.
@@ -520,6 +557,7 @@ impl<S: 'static> Handler<S> for HttpHandler<S> {
         let protocol = Protocol::Http(Box::new(Exchange::new(1)));
         cx.reactor
             .set_protocol(id, protocol, Some(self.options_index));
+        self.note_refusal(cx, id, &[]);
         let error = HttpError::TooManyConnections;
         cx.reactor.fail(id, CloseCause::Http(error));
     }
@@ -606,7 +644,9 @@ impl<S: 'static> Handler<S> for HttpHandler<S> {
                 // A request that has begun gets 408. A connection without one is closed silently,
                 // since a client would take a 408 for the answer to the request that it is just
                 // sending. Source: RFC 9110, section 15.5.9.
-                if deadline == Deadline::Head && cx.reactor.has_unconsumed(id) {
+                let input = cx.reactor.unconsumed(id).to_vec();
+                if deadline == Deadline::Head && !input.is_empty() {
+                    self.note_refusal(cx, id, &input);
                     cx.reactor.fail(id, CloseCause::TimedOut(deadline));
                 } else {
                     let lingers = deadline == Deadline::KeepAlive;
@@ -629,6 +669,7 @@ impl<S: 'static> Handler<S> for HttpHandler<S> {
     }
 
     fn closed(&mut self, cx: &mut Cx<'_, S>, id: ConnId, close: &Close) {
+        self.report_failure(cx, id);
         if let Some(route) = self.opened_websocket_mut(cx, id) {
             route.callbacks.closed(cx, id, close);
         }

@@ -410,7 +410,7 @@ impl<S: 'static> Reactor<S> {
             );
             reply = Status::INTERNAL_SERVER_ERROR.into();
         }
-        let (date, now, status) = (self.date(), self.now(), reply.status);
+        let (date, status) = (self.date(), reply.status);
         let Some(exchange) = self.exchange(id) else {
             return;
         };
@@ -433,7 +433,7 @@ impl<S: 'static> Reactor<S> {
             reply.body
         };
         if let Some(OnAnswer(call)) = on_answer {
-            call(status, body.len() as u64, now);
+            call(status, body.len() as u64, self.clock_now());
         }
         let own = reply
             .headers

@@ -166,7 +166,7 @@ impl<S: 'static> Reactor<S> {
         head.encode(fixed.chain(own).chain(extra), &mut out);
         self.queue_reply(id, &out);
         if let Some(OnAnswer(call)) = on_answer {
-            call(status, stream.length_bytes.unwrap_or(0), self.now());
+            call(status, stream.length_bytes.unwrap_or(0), self.clock_now());
         }
         Some(is_chunked)
     }

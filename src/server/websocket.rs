@@ -114,7 +114,7 @@ impl<S: 'static> WebSocketRoute<S> {
             .exchange(id)
             .and_then(|exchange| exchange.take_on_answer());
         if let Some(OnAnswer(call)) = on_answer {
-            call(Status::SWITCHING_PROTOCOLS, 0, reactor.now());
+            call(Status::SWITCHING_PROTOCOLS, 0, reactor.clock_now());
         }
         reactor.set_route(id, index);
         let handshake = Handshake {

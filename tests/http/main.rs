@@ -3,6 +3,7 @@
 //! The rules are those of RFC 9110 and RFC 9112, and the tables follow their order. Each request of
 //! a table is also sent cut in two at every place, and byte by byte, and must get the same answer.
 
+mod after_reply;
 mod bodies;
 mod deadlines;
 mod later_replies;

@@ -1,12 +1,9 @@
 //! The bytes of an answer, its headers, and guards.
 
-use std::cell::RefCell;
-use std::rc::Rc;
-
 use waterwheel::{Reply, Router, Sim, Status};
 
 use crate::support::{answers_to, get};
-use crate::{Notes, ask, exchange, routes, seconds, server};
+use crate::{Notes, ask, exchange, seconds, server};
 
 #[test]
 fn an_answer_has_exactly_these_bytes() {
@@ -227,51 +224,6 @@ fn an_answer_is_made_of_a_text_or_of_bytes() {
 #[should_panic(expected = "the header \"X-A\": \"a\\r\\nb\" cannot be sent")]
 fn a_constant_header_that_cannot_be_sent_is_a_mistake_of_the_program() {
     let _ = Reply::from("x").header("X-A", "a\r\nb");
-}
-
-#[test]
-fn each_answer_is_reported_once_when_it_begins() {
-    let seen = Rc::new(RefCell::new(Vec::new()));
-    let record = Rc::clone(&seen);
-    let mut sim = Sim::new(Notes::default(), |reactor| {
-        reactor.http("0.0.0.0:80", |router| {
-            routes(router);
-            router.get("/events", |request| request.event_stream().subscribe("t"));
-            router.after_reply(move |answered| {
-                let (method, path) = (answered.method, answered.path);
-                let (status, bytes) = (answered.status.code(), answered.body_bytes);
-                let seconds = answered.time.as_secs();
-                record
-                    .borrow_mut()
-                    .push(format!("{method} {path} {status} {bytes} {seconds}"));
-            });
-        })
-    });
-    for request in [
-        get("/?token=secret"),
-        get("/").replacen("GET", "HEAD", 1),
-        get("/none"),
-        get("/events"),
-        "nonsense\r\n\r\n".to_owned(),
-    ] {
-        exchange(&mut sim, &[request.as_bytes()]);
-    }
-    let _socket = sim.websocket("/ws");
-    let later = sim.connect();
-    later.write(get("/later"));
-    sim.advance(seconds(3));
-    let responder = sim.state().responders[0];
-    sim.reactor().reply(responder, "done");
-    sim.settle();
-    let expected = [
-        "GET / 200 5 0",
-        "HEAD / 200 0 0",
-        "GET /none 404 14 0",
-        "GET /events 200 0 0",
-        "GET /ws 101 0 0",
-        "GET /later 200 4 3",
-    ];
-    assert_eq!(*seen.borrow(), expected);
 }
 
 #[test]

@@ -2,9 +2,13 @@
 //!
 //! Both begin with the time in UTC, with milliseconds. Source: RFC 3339, section 5.6.
 
+use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use waterwheel::Answered;
+
+/// Longest path in a line of the access log, in bytes.
+const PATH_BYTES_MAX: usize = 1024;
 
 /// The format of `--log-format`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,12 +45,14 @@ pub fn access_line(format: LogFormat, at: SystemTime, answered: &Answered<'_>) -
         ..
     } = answered;
     let status = status.code();
+    let path = path.map(shown_path);
     // The client that a trusted proxy has named.
     let client = client.filter(|client| peer.inet().map(|address| address.ip()) != Some(*client));
     match format {
         LogFormat::Text => {
             let millis = time.as_secs_f64() * 1e3;
             let client = client.map_or_else(|| peer.to_string(), |client| client.to_string());
+            let (method, path) = (method.unwrap_or("-"), path.as_deref().unwrap_or("-"));
             let message =
                 format!("{client} {method} {path} {status} {body_bytes} bytes {millis:.3} ms");
             format.line(at, log::Level::Info, &message)
@@ -54,13 +60,31 @@ pub fn access_line(format: LogFormat, at: SystemTime, answered: &Answered<'_>) -
         LogFormat::Json => {
             let time_of_line = self::time(at);
             let quote = |text: &str| serde_json::Value::from(text).to_string();
-            let (peer, method, path) = (quote(&peer.to_string()), quote(method), quote(path));
+            let known = |text: Option<&str>| text.map_or_else(|| "null".to_owned(), quote);
+            let (peer, method, path) = (
+                quote(&peer.to_string()),
+                known(*method),
+                known(path.as_deref()),
+            );
             let client = client.map_or_else(String::new, |it| format!("\"client\":\"{it}\","));
             let seconds = time.as_secs_f64();
             format!(
                 "{{\"time\":\"{time_of_line}\",\"level\":\"info\",\"message\":\"request\",\"peer\":{peer},{client}\"method\":{method},\
                  \"path\":{path},\"status\":{status},\"bytes\":{body_bytes},\"seconds\":{seconds:.6}}}\n"
             )
+        }
+    }
+}
+
+/// A path, cut at [`PATH_BYTES_MAX`] with a mark. The target of a request may have many kilobytes, and a client
+/// that asks for long paths would fill the log.
+fn shown_path(path: &str) -> Cow<'_, str> {
+    match path.len() <= PATH_BYTES_MAX {
+        true => path.into(),
+        false => {
+            let mut ends = (0..=PATH_BYTES_MAX).rev();
+            let end = ends.find(|&end| path.is_char_boundary(end)).unwrap_or(0);
+            format!("{}...({} bytes)", &path[..end], path.len()).into()
         }
     }
 }
@@ -111,6 +135,16 @@ mod tests {
             assert_eq!(time(UNIX_EPOCH + Duration::from_millis(millis)), expected);
         }
         assert_eq!(time(UNIX_EPOCH - Duration::from_secs(1)), cases[0].1);
+    }
+
+    #[test]
+    fn a_long_path_is_cut_with_a_mark() {
+        let longest = "x".repeat(PATH_BYTES_MAX);
+        assert_eq!(shown_path(&longest), longest);
+        assert_eq!(
+            shown_path(&(longest.clone() + "y")),
+            longest + "...(1025 bytes)"
+        );
     }
 
     #[test]

@@ -101,14 +101,14 @@ pub fn encode_continue(out: &mut Vec<u8>) {
 }
 
 /// Appends an answer that ends the connection, with the status as its body. The body is left out
-/// in the answer to HEAD.
+/// in the answer to HEAD. Returns the length of the body that was appended, in bytes.
 pub fn encode_refusal<'h>(
     status: Status,
     date: &[u8],
     headers: impl Iterator<Item = (&'h str, &'h str)>,
     is_head_request: bool,
     out: &mut Vec<u8>,
-) {
+) -> u64 {
     let body = format!("{status}\n");
     let head = ResponseHead {
         status,
@@ -123,9 +123,11 @@ pub fn encode_refusal<'h>(
     // together.
     let retry = (status == Status::SERVICE_UNAVAILABLE).then_some(("Retry-After", "1"));
     head.encode(retry.into_iter().chain(headers), out);
-    if !is_head_request {
-        out.extend_from_slice(body.as_bytes());
+    if is_head_request {
+        return 0;
     }
+    out.extend_from_slice(body.as_bytes());
+    body.len() as u64
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ pub enum BodyLength {
     Known(u64),
 }
 
-/// Called with the status of an answer, the length of its body in bytes and the time of the loop.
+/// Called with the status of an answer, the length of its body in bytes and the time on the clock.
 pub struct OnAnswer(pub Box<dyn FnOnce(Status, u64, Duration)>);
 
 impl fmt::Debug for OnAnswer {
@@ -92,6 +92,8 @@ pub struct Exchange {
     extra_headers: ExtraHeaders,
     /// Called when the head of the answer to this request is made.
     on_answer: Option<OnAnswer>,
+    /// Status and length of the body of the answer with which the connection has failed.
+    failure: Option<(Status, u64)>,
     /// The request that is being handled, while a check of it waits for the decision.
     deferred: Option<Box<Deferred>>,
 }
@@ -115,6 +117,7 @@ impl Exchange {
             received_body_bytes: 0,
             extra_headers: Vec::new(),
             on_answer: None,
+            failure: None,
             deferred: None,
         }
     }
@@ -214,6 +217,12 @@ impl Exchange {
         self.on_answer.take()
     }
 
+    /// Takes the status of the answer with which the connection has failed, and the length of its body in
+    /// bytes.
+    pub fn take_failure(&mut self) -> Option<(Status, u64)> {
+        self.failure.take()
+    }
+
     /// Keeps the request that is being handled until [`accept`](Self::accept).
     pub fn defer(&mut self, deferred: Deferred) {
         self.deferred = Some(Box::new(deferred));
@@ -308,7 +317,8 @@ impl Exchange {
         if self.owes_answer(status) {
             let extra = std::mem::take(&mut self.extra_headers);
             let headers = extra.iter().map(|(name, value)| (*name, value.as_ref()));
-            encode_refusal(status, date, headers, self.is_head_request, out);
+            let body_bytes = encode_refusal(status, date, headers, self.is_head_request, out);
+            self.failure = Some((status, body_bytes));
         }
         self.phase = Phase::End;
         self.keep_alive = false;
@@ -331,6 +341,11 @@ impl Exchange {
     /// The step that comes next.
     pub fn phase(&self) -> Phase {
         self.phase
+    }
+
+    /// Whether something is to be called with the answer to this request.
+    pub fn has_on_answer(&self) -> bool {
+        self.on_answer.is_some()
     }
 
     /// The number of the request that is being handled, from 1.

@@ -68,7 +68,7 @@ pub use head::Version;
 #[doc(hidden)]
 pub use headers::{HEADER_LINES_MAX, HeaderStorage};
 #[doc(hidden)]
-pub use request::{ParsedHead, RequestHead, parse_request_head};
+pub use request::{ParsedHead, RequestHead, method_and_path, parse_request_head};
 #[doc(hidden)]
 pub use response::{ParsedResponse, parse_response_head};
 #[doc(hidden)]

@@ -102,6 +102,19 @@ pub fn parse_request_head<'h, 'b: 'h>(
     }
 }
 
+/// The method and the path in the first line of a head that cannot be parsed or is not complete, for log lines.
+/// `None` where the line does not begin as a request line does.
+pub fn method_and_path(input: &[u8]) -> Option<(&str, &str)> {
+    let line = input.trim_ascii_start();
+    let line_end = line.iter().position(|byte| !matches!(byte, b' '..=b'~'));
+    let line = str::from_utf8(&line[..line_end.unwrap_or(line.len())]).ok()?;
+    let (method, rest) = line.split_once(' ')?;
+    let is_method = (1..=METHOD_BYTES_MAX).contains(&method.len())
+        && method.bytes().all(|byte| byte.is_ascii_alphabetic());
+    let path_end = rest.find([' ', '?']).unwrap_or(rest.len());
+    (is_method && rest.starts_with('/')).then(|| (method, &rest[..path_end]))
+}
+
 /// How many bytes of empty lines to skip, or `None` when the request has not begun. Refuses first
 /// bytes of TLS, of the PROXY protocol, and of lines that end wrongly.
 fn skip_empty_lines(input: &[u8]) -> Result<Option<usize>, HttpError> {

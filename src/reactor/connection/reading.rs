@@ -218,6 +218,11 @@ impl Reading {
 
     // ── unconsumed bytes ─────────────────────────────────────────────────────────────────────
 
+    /// The bytes that were read and not consumed.
+    pub(crate) fn unconsumed(&self) -> &[u8] {
+        self.unconsumed.as_ref().map_or(&[], |bytes| bytes)
+    }
+
     pub(crate) fn has_unconsumed(&self) -> bool {
         self.unconsumed.is_some()
     }
