@@ -16,8 +16,8 @@ impl<S: 'static> Reactor<S> {
         Duration::from_nanos(self.table.now())
     }
 
-    /// Reads the clock, for a time that must also count what the turn has taken so far. Costs more than
-    /// [`now`](Self::now).
+    /// Reads the clock, for a time that must also count what the turn has taken so far. Costs more
+    /// than [`now`](Self::now).
     pub(crate) fn clock_now(&self) -> Duration {
         Duration::from_nanos(self.clock.now())
     }

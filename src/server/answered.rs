@@ -16,27 +16,28 @@ pub struct Answered<'a> {
     /// The address of the client: that of the peer, or the one that a
     /// [trusted proxy](crate::Config::trusted_proxies) has named.
     pub client: Option<IpAddr>,
-    /// The method of the request. `None` where the request was refused before its first line was read, or for
-    /// a first line that is not HTTP.
+    /// The method of the request. `None` where the request was refused before its first line was
+    /// read, or for a first line that is not HTTP.
     pub method: Option<&'a str>,
-    /// The path of the request, as it came. The query is left out, because it may contain a token. `None` as
-    /// for the method.
+    /// The path of the request, as it came. The query is left out, because it may contain a token.
+    /// `None` as for the method.
     pub path: Option<&'a str>,
     /// The status of the answer: 101 for a WebSocket.
     pub status: Status,
     /// The length of the body, in bytes: 0 where it is streamed without a length.
     pub body_bytes: u64,
-    /// The time from the complete head of the request until the answer began. For an answer with which the
-    /// connection has failed, such as 408 or 413, it is the time until that answer was sent; without a complete
-    /// head it is that since the refusal. [`Sim`](crate::Sim) counts by its own clock.
+    /// The time from the complete head of the request until the answer began. For an answer with
+    /// which the connection has failed, such as 408 or 413, it is the time until that answer was
+    /// sent; without a complete head it is that since the refusal. [`Sim`](crate::Sim) counts by
+    /// its own clock.
     pub time: Duration,
 }
 
 /// The callback of a router for each answer.
 pub(super) type AfterReply = Rc<dyn Fn(&Answered<'_>)>;
 
-/// Makes the call for the answer to a request that came at `begun_at`. The answer may come in a later turn, when
-/// the head is gone, so this copies the method and the path, where they are known.
+/// Makes the call for the answer to a request that came at `begun_at`. The answer may come in a
+/// later turn, when the head is gone, so this copies the method and the path, where they are known.
 pub(super) fn on_answer(
     after_reply: &AfterReply,
     (peer, client): (Peer, Option<IpAddr>),

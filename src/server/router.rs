@@ -92,9 +92,10 @@ impl<S: 'static> Router<S> {
         self.handler.default_headers.push((name, value));
     }
 
-    /// Sets what is called with each answer, for example to log it: when the answer is queued whole, when a
-    /// streamed answer or an event stream begins, and when a WebSocket is opened. For an answer with which the
-    /// connection fails, such as 400, 408, 413, 429 or 431, it is called when the connection ends.
+    /// Sets what is called with each answer, for example to log it: when the answer is queued
+    /// whole, when a streamed answer or an event stream begins, and when a WebSocket is opened. For
+    /// an answer with which the connection fails, such as 400, 408, 413, 429 or 431, it is called
+    /// when the connection ends.
     pub fn after_reply(&mut self, call: impl Fn(&Answered<'_>) + 'static) {
         self.handler.after_reply = Some(Rc::new(call));
     }

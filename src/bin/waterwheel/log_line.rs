@@ -76,8 +76,8 @@ pub fn access_line(format: LogFormat, at: SystemTime, answered: &Answered<'_>) -
     }
 }
 
-/// A path, cut at [`PATH_BYTES_MAX`] with a mark. The target of a request may have many kilobytes, and a client
-/// that asks for long paths would fill the log.
+/// A path, cut at [`PATH_BYTES_MAX`] with a mark. The target of a request may have many kilobytes,
+/// and a client that asks for long paths would fill the log.
 fn shown_path(path: &str) -> Cow<'_, str> {
     match path.len() <= PATH_BYTES_MAX {
         true => path.into(),

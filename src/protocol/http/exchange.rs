@@ -217,8 +217,8 @@ impl Exchange {
         self.on_answer.take()
     }
 
-    /// Takes the status of the answer with which the connection has failed, and the length of its body in
-    /// bytes.
+    /// Takes the status of the answer with which the connection has failed, and the length of its
+    /// body in bytes.
     pub fn take_failure(&mut self) -> Option<(Status, u64)> {
         self.failure.take()
     }
