@@ -527,12 +527,29 @@ fn a_client_behind_a_trusted_proxy_counts_by_its_own_address() {
     assert!([(); 4].iter().all(|()| ask("X: y").0 == "200"));
     let contradiction = "X-Forwarded-For: 203.0.113.2\r\nForwarded: for=203.0.113.3";
     assert_eq!(ask(contradiction).0, "400");
+    assert_eq!(ask("X-Forwarded-For: nonsense").0, "400");
+    // A client that the proxy hides has no address to be counted by.
+    assert!(
+        [(); 4]
+            .iter()
+            .all(|()| ask("Forwarded: for=unknown").0 == "200")
+    );
     drop(held);
     while ask(one).0 != "200" {}
     server.terminate();
     let (_, log) = server.ended();
     let refusals = log.matches("more connections than one address may have");
     assert_eq!(refusals.count(), 1, "{log}");
+    let lines: Vec<_> = log
+        .lines()
+        .filter(|it| it.contains("trusted proxy"))
+        .collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    assert!(
+        lines[0].contains("WARN") && lines[0].contains("127.0.0.1"),
+        "{log}"
+    );
+    assert!(lines[0].contains("contradict each other"), "{log}");
 }
 
 #[test]

@@ -108,9 +108,13 @@ impl<S: 'static> Reactor<S> {
         if !self.has_trusted_peer(id) {
             return Ok(None);
         }
-        let Forwarded { client, scheme } = self
-            .forwarded(headers)
-            .map_err(|_| http::HttpError::ConflictingForwarding)?;
+        let Forwarded { client, scheme } = match self.forwarded(headers) {
+            Ok(forwarded) => forwarded,
+            Err(error) => {
+                self.warn_of_forwarding(id, error);
+                return Err(http::HttpError::ConflictingForwarding);
+            }
+        };
         match client {
             Some(client) if !self.admits(id, client) => Err(http::HttpError::TooManyConnections),
             Some(_) => Ok(scheme),
@@ -131,6 +135,17 @@ impl<S: 'static> Reactor<S> {
         match self.has_trusted_peer(id) {
             true => self.forwarded(headers).ok()?.scheme,
             false => None,
+        }
+    }
+
+    // The request is refused for what a trusted proxy does, which only the operator can change.
+    fn warn_of_forwarding(&mut self, id: ConnId, error: ForwardedError) {
+        let now = self.now();
+        if let Some(suppressed) = self.forwarding_lines.allow_line(now) {
+            log::warn!(
+                "conn {id}: a request of the trusted proxy {} was refused: {error}{suppressed}",
+                self.peer(id)
+            );
         }
     }
 

@@ -194,8 +194,9 @@ pub struct Config {
     pub handshakes_per_second_total_max: Option<u32>,
     /// Proxies whose `X-Forwarded-For` or `Forwarded` names the client, which then counts as above by its own
     /// address, and whose `X-Forwarded-Proto` or `Forwarded` says the scheme by which the client asked. The lists
-    /// are read from the right, as far as their addresses are trusted proxies. A request whose headers contradict
-    /// each other gets 400. Empty by default.
+    /// are read from the right, as far as their addresses are trusted proxies. A proxy may
+    /// hide its client, as by `unknown`: limits by address do not hold for it. A request whose headers contradict
+    /// each other or are malformed gets 400. Empty by default.
     pub trusted_proxies: Vec<Network>,
     /// Whether every peer on a Unix socket is such a proxy too. `false` by default: the headers of a Unix socket
     /// then name no client, and its clients have no address.

@@ -248,6 +248,8 @@ pub struct Reactor<S> {
     pub(super) proxied_peers: ConnMap<Peer>,
     /// Log lines about connections without a header of the PROXY protocol.
     pub(super) proxy_header_lines: LogLimit,
+    /// About forwarding headers that cannot be believed.
+    pub(super) forwarding_lines: LogLimit,
     /// Buffers of large WebSocket messages that have been delivered, for the next ones.
     pub(super) spare: crate::protocol::websocket::Spare,
     pub(super) wire_formats: WireFormats,
@@ -305,6 +307,7 @@ impl<S: 'static> Reactor<S> {
             addresses: Addresses::default(),
             proxied_peers: ConnMap::default(),
             proxy_header_lines: LogLimit::default(),
+            forwarding_lines: LogLimit::default(),
             wire_formats: WireFormats::new(),
             sequence: Sequence::new(parts.epoch),
             publication_mark: 0,

@@ -121,7 +121,9 @@ impl fmt::Display for HttpError {
             HttpError::BadLineEnding => "a malformed line ending",
             HttpError::BadHeaderName => "a header name that is not a token",
             HttpError::BadHeaderValue => "a control character in a header value",
-            HttpError::ConflictingForwarding => "forwarding headers that contradict each other",
+            HttpError::ConflictingForwarding => {
+                "forwarding headers that contradict each other or are malformed"
+            }
             HttpError::TooManyHeaders => "more header lines than the limit",
             HttpError::HeadTooLong => "a head above the limit",
             HttpError::MissingHost => "no Host header",

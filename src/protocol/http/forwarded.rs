@@ -3,17 +3,34 @@
 //! Each proxy appends the address that it was asked from, so the list is read from the right, and only as far as
 //! the proxies are known: a client may have begun the list with anything. An address that is not one of a known
 //! proxy is the client. The scheme is the one that the proxy in front of that client has written.
+//! A proxy may hide whom it was asked by, or not know it: `unknown`, a name such as `_hidden`, or an
+//! element without `for`. The list is read no further then, and the client is not known.
 //!
 //! Source: RFC 7239, sections 4 to 6 and 7.4.
 
-use core::net::{IpAddr, SocketAddr};
+use core::fmt;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::headers::Headers;
 
-/// Two forwarding headers say different things, or one of them is broken where it is read. A proxy sets one
-/// header and passes on the other as the client wrote it, so neither can be believed.
+/// Why forwarding headers cannot be believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ForwardedError;
+pub enum ForwardedError {
+    /// Two headers say different things. A proxy sets one header and passes on the other as the
+    /// client wrote it.
+    Contradiction,
+    /// A header is malformed where it is read.
+    Malformed,
+}
+
+impl fmt::Display for ForwardedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ForwardedError::Contradiction => "its forwarding headers contradict each other",
+            ForwardedError::Malformed => "a forwarding header is malformed",
+        })
+    }
+}
 
 /// The scheme by which a client asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +44,8 @@ pub enum Scheme {
 /// The client of a request, as known proxies say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Forwarded {
-    /// The client's address. `None` when no header names one that is not a proxy itself.
+    /// The client's address. `None` when no header names one that is not a proxy itself, or when the
+    /// proxy hides it.
     pub client: Option<IpAddr>,
     /// The scheme by which the client asked the outermost of the known proxies. `None` when no header says it.
     pub scheme: Option<Scheme>,
@@ -42,17 +60,23 @@ pub fn forwarded(
     headers: Headers<'_>,
     is_proxy: impl Fn(IpAddr) -> bool,
 ) -> Result<Forwarded, ForwardedError> {
+    // Empty elements say nothing. Source: RFC 9110, section 5.6.1.2.
     let list = |name| -> Vec<&str> {
         let lines = headers.all(name);
-        lines.flat_map(|line| line.split(',')).collect()
+        let elements = lines.flat_map(|line| line.split(',')).map(str::trim);
+        elements.filter(|element| !element.is_empty()).collect()
     };
     let elements = list("forwarded");
     let by_element = from_the_right(&elements, for_of, &is_proxy)?;
     let nodes = list("x-forwarded-for");
-    let by_node = from_the_right(&nodes, address_of, &is_proxy)?;
+    let by_node = from_the_right(&nodes, |node| node_of(node).map(Some), &is_proxy)?;
     let schemes = list("x-forwarded-proto");
+    let client = match agreed(by_element.client, by_node.client)? {
+        Some(Node::Address(address)) => Some(address),
+        Some(Node::Hidden) | None => None,
+    };
     Ok(Forwarded {
-        client: agreed(by_element.client, by_node.client)?,
+        client,
         scheme: agreed(
             nth_from_the_right(&elements, by_element.hop_count).and_then(proto_of),
             nth_from_the_right(&schemes, by_node.hop_count).and_then(scheme_of),
@@ -63,28 +87,36 @@ pub fn forwarded(
 /// The value that two headers name, of which each may name none.
 fn agreed<T: PartialEq>(one: Option<T>, other: Option<T>) -> Result<Option<T>, ForwardedError> {
     match (one, other) {
-        (Some(one), Some(other)) if one != other => Err(ForwardedError),
+        (Some(one), Some(other)) if one != other => Err(ForwardedError::Contradiction),
         (one, other) => Ok(one.or(other)),
     }
 }
 
+/// Whom a proxy was asked by, as it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Node {
+    Address(IpAddr),
+    /// The proxy does not know it, or hides it.
+    Hidden,
+}
+
 /// A client in a list, and how many elements from the right belong to it and to the proxies behind it.
 struct Found {
-    client: Option<IpAddr>,
+    client: Option<Node>,
     hop_count: usize,
 }
 
-/// The first address from the right that is not one of a proxy.
+/// The first node from the right that is not a proxy. An element may name none.
 fn from_the_right(
     elements: &[&str],
-    address_in: impl Fn(&str) -> Option<IpAddr>,
+    node_in: impl Fn(&str) -> Result<Option<Node>, ForwardedError>,
     is_proxy: impl Fn(IpAddr) -> bool,
 ) -> Result<Found, ForwardedError> {
     for (index, element) in elements.iter().rev().enumerate() {
-        let address = address_in(element).ok_or(ForwardedError)?;
-        if !is_proxy(address) {
+        let client = node_in(element)?;
+        if !matches!(client, Some(Node::Address(address)) if is_proxy(address)) {
             return Ok(Found {
-                client: Some(address),
+                client,
                 hop_count: index + 1,
             });
         }
@@ -103,9 +135,13 @@ fn nth_from_the_right<'l>(list: &[&'l str], hop_count: usize) -> Option<&'l str>
     list.get(list.len().checked_sub(hop_count)?).copied()
 }
 
-/// The address in the parameter `for` of one element.
-fn for_of(element: &str) -> Option<IpAddr> {
-    address_of(parameter(element, "for")?)
+/// The node in the parameter `for` of one element.
+fn for_of(element: &str) -> Result<Option<Node>, ForwardedError> {
+    let mut pairs = element.split(';').map(str::trim);
+    if !pairs.all(|pair| pair.is_empty() || pair.contains('=')) {
+        return Err(ForwardedError::Malformed);
+    }
+    parameter(element, "for").map(node_of).transpose()
 }
 
 /// The scheme in the parameter `proto` of one element.
@@ -132,17 +168,43 @@ fn scheme_of(text: &str) -> Option<Scheme> {
     }
 }
 
-/// An address with or without a port. Names such as `unknown` and `_hidden` are none.
-fn address_of(node: &str) -> Option<IpAddr> {
-    let node = node.trim();
-    let bare = node
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-        .unwrap_or(node);
-    let address = bare
-        .parse()
-        .or_else(|_| node.parse::<SocketAddr>().map(|address| address.ip()));
-    address.ok().map(|address: IpAddr| address.to_canonical())
+/// An address, `unknown`, or a hidden name such as `_hidden`, with or without a port.
+///
+/// Source: RFC 7239, section 6. `X-Forwarded-For` has no standard: an IPv6 address is there without
+/// its brackets too.
+fn node_of(node: &str) -> Result<Node, ForwardedError> {
+    if let Ok(address) = node.parse::<Ipv6Addr>() {
+        return Ok(Node::Address(IpAddr::from(address).to_canonical()));
+    }
+    let (name, port) = match node.rsplit_once(':') {
+        // The colon is one of the address.
+        Some(_) if node.ends_with(']') => (node, None),
+        Some((name, port)) => (name, Some(port)),
+        None => (node, None),
+    };
+    let is_port = |port: &str| port.parse::<u16>().is_ok() || is_hidden(port);
+    if !port.is_none_or(is_port) {
+        return Err(ForwardedError::Malformed);
+    }
+    if name.eq_ignore_ascii_case("unknown") || is_hidden(name) {
+        return Ok(Node::Hidden);
+    }
+    let in_brackets = name.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+    let address = match in_brackets {
+        Some(address) => address.parse::<Ipv6Addr>().map(IpAddr::from),
+        None => name.parse::<Ipv4Addr>().map(IpAddr::from),
+    };
+    match address {
+        Ok(address) => Ok(Node::Address(address.to_canonical())),
+        Err(_) => Err(ForwardedError::Malformed),
+    }
+}
+
+/// Whether this is a name or a port that a proxy has made up. Source: RFC 7239, section 6.3.
+fn is_hidden(text: &str) -> bool {
+    let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    text.strip_prefix('_')
+        .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(is_of_name))
 }
 
 #[cfg(test)]
@@ -217,7 +279,7 @@ mod tests {
             assert_eq!(scheme, Ok(expected), "{lines:?}");
         }
         let contradiction = "Forwarded: for=203.0.113.1;proto=http\r\nX-Forwarded-Proto: https\r\n";
-        assert_eq!(parsed(contradiction), Err(ForwardedError));
+        assert_eq!(parsed(contradiction), Err(ForwardedError::Contradiction));
     }
 
     #[test]
@@ -264,14 +326,74 @@ mod tests {
         for (lines, expected) in cases {
             assert_eq!(client(lines), Ok(expected.map(str::to_owned)), "{lines:?}");
         }
-        for lines in [
-            "X-Forwarded-For: unknown\r\n",
+    }
+
+    #[test]
+    fn a_client_that_the_proxy_hides_is_not_known() {
+        let https = Some(Scheme::Https);
+        let cases = [
+            ("X-Forwarded-For: unknown\r\n", None),
+            ("X-Forwarded-For: Unknown:4711\r\n", None),
+            // The client has begun the list.
+            ("X-Forwarded-For: 203.0.113.1, unknown\r\n", None),
+            ("X-Forwarded-For: 203.0.113.1, unknown, 10.0.0.7\r\n", None),
+            ("X-Forwarded-For: \r\n", None),
+            ("X-Forwarded-For: ,\r\n", None),
+            ("Forwarded: for=unknown\r\n", None),
+            ("Forwarded: for=_hidden, for=10.0.0.7\r\n", None),
+            ("Forwarded: for=\"_SEVKISEK:_a.b-c\";proto=https\r\n", https),
+            ("Forwarded: proto=https\r\n", https),
+            ("Forwarded: for=203.0.113.1, proto=https;by=_us;\r\n", https),
+            (
+                "Forwarded: for=unknown\r\nX-Forwarded-For: unknown\r\n",
+                None,
+            ),
+        ];
+        for (lines, scheme) in cases {
+            let expected = Forwarded {
+                client: None,
+                scheme,
+            };
+            assert_eq!(parsed(lines), Ok(expected), "{lines:?}");
+        }
+        let named = [
             "X-Forwarded-For: 203.0.113.1,\r\n",
-            "Forwarded: for=_hidden\r\n",
-            "Forwarded: proto=https\r\n",
+            "X-Forwarded-For: , 203.0.113.1 ,, 10.0.0.7\r\n",
+            "X-Forwarded-For: 203.0.113.1:_port\r\n",
+            "Forwarded: for=203.0.113.1, , for=\"10.0.0.7:_port\"\r\n",
+            // One header has the scheme, the other one the client.
+            "Forwarded: proto=https\r\nX-Forwarded-For: 203.0.113.1\r\n",
+        ];
+        for lines in named {
+            assert_eq!(client(lines), Ok(Some("203.0.113.1".into())), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn headers_that_contradict_each_other_or_are_malformed_are_errors() {
+        let contradictions = [
             "Forwarded: for=192.0.2.9\r\nX-Forwarded-For: 203.0.113.1\r\n",
+            // The proxy has hidden its client, who has written the other header.
+            "Forwarded: for=_hidden\r\nX-Forwarded-For: 203.0.113.1\r\n",
+        ];
+        for lines in contradictions {
+            let expected = Err(ForwardedError::Contradiction);
+            assert_eq!(client(lines), expected, "{lines:?}");
+        }
+        for lines in [
+            "X-Forwarded-For: nonsense\r\n",
+            "X-Forwarded-For: 203.0.113.1, -\r\n",
+            "X-Forwarded-For: 203.0.113.256\r\n",
+            "X-Forwarded-For: 203.0.113.1:65536\r\n",
+            "X-Forwarded-For: _\r\n",
+            "X-Forwarded-For: _a b\r\n",
+            "X-Forwarded-For: [2001:db8::1\r\n",
+            "Forwarded: 203.0.113.1\r\n",
+            "Forwarded: for=\r\n",
+            "Forwarded: for=host.example.org\r\n",
         ] {
-            assert_eq!(client(lines), Err(ForwardedError), "{lines:?}");
+            let expected = Err(ForwardedError::Malformed);
+            assert_eq!(client(lines), expected, "{lines:?}");
         }
     }
 }
