@@ -30,7 +30,11 @@ pub(crate) enum Protocol {
     /// A client that has asked for a WebSocket and waits for the server's answer.
     Upgrade(Box<Upgrade>),
     /// Server-Sent Events that we send, in chunks unless the client speaks HTTP/1.0.
-    EventStream { chunked: bool },
+    EventStream {
+        chunked: bool,
+        /// How much the client has sent behind its request. It was discarded.
+        discarded_bytes: u32,
+    },
 }
 
 /// A client's request for a WebSocket, with the key that the answer must match.
@@ -81,7 +85,7 @@ impl Protocol {
         match self {
             Protocol::Raw => out.extend_from_slice(message.as_bytes()),
             Protocol::WebSocket(machine) => machine.encode(message, out),
-            Protocol::EventStream { chunked } => {
+            Protocol::EventStream { chunked, .. } => {
                 let Message::Text(text) = message else {
                     return Err(Sent::Gone);
                 };
@@ -135,7 +139,7 @@ impl Protocol {
     /// Appends lines of an event stream, such as a comment. Returns `false` for other protocols.
     pub(crate) fn encode_event_lines(&self, lines: &[u8], out: &mut Vec<u8>) -> bool {
         match self {
-            Protocol::EventStream { chunked } => {
+            Protocol::EventStream { chunked, .. } => {
                 encode_lines(*chunked, lines, out);
                 true
             }
@@ -176,8 +180,10 @@ impl Protocol {
     fn format_without_websocket(&self) -> Option<FramedFormat> {
         let (wire_format, frame) = match self {
             Protocol::Raw => (WireFormat::RAW, Frame::Bare),
-            Protocol::EventStream { chunked: true } => (WireFormat::EVENT_STREAM, Frame::HttpChunk),
-            Protocol::EventStream { chunked: false } => (WireFormat::EVENT_STREAM, Frame::Bare),
+            Protocol::EventStream { chunked: true, .. } => {
+                (WireFormat::EVENT_STREAM, Frame::HttpChunk)
+            }
+            Protocol::EventStream { chunked: false, .. } => (WireFormat::EVENT_STREAM, Frame::Bare),
             Protocol::Http(_)
             | Protocol::Upgrade(_)
             | Protocol::WebSocket(_)
@@ -263,7 +269,7 @@ impl Protocol {
                 let code = machine.encode_close(code, reason, out);
                 Goodbye::AwaitsPeer { code }
             }
-            Protocol::EventStream { chunked } => {
+            Protocol::EventStream { chunked, .. } => {
                 if *chunked {
                     http::encode_last_chunk(out);
                 }

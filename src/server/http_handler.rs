@@ -27,7 +27,7 @@ use crate::reactor::connection::Connection;
 use crate::reactor::connection::ready::FastMessages;
 use crate::reactor::id::ConnId;
 use crate::reactor::protocol::Protocol;
-use crate::reactor::reactor::{Cx, Handler, Received};
+use crate::reactor::reactor::{Cx, Handler, Reactor, Received};
 use crate::session::websocket::finish_without_close;
 
 use super::answered::{self, AfterReply};
@@ -42,6 +42,9 @@ use super::websocket::{WebSocketRoute, upgrade_required_reply};
 /// deadline would end large uploads over slow lines; no deadline would let a client hold a
 /// connection with a byte an hour.
 const BODY_BYTES_PER_SECOND: u64 = 16 * 1024;
+
+/// The most bytes that a client may send behind the request of an event stream.
+const DISCARDED_BYTES_MAX: u32 = 64 * 1024;
 
 pub(super) type Guard<S> = Box<dyn FnMut(&mut Request<'_, '_, S>) -> Result<(), Reply>>;
 
@@ -507,6 +510,22 @@ fn call_route<S: 'static>(request: &mut Request<'_, '_, S>, call: &mut OnRequest
     }
 }
 
+/// Discards what a client sends behind the request of an event stream: it has no meaning. Reading goes
+/// on, because the end of the client's side arrives the same way. A client that sends without end is
+/// ended, because reading costs time that others need.
+fn discard_input<S: 'static>(reactor: &mut Reactor<S>, id: ConnId, bytes: usize) {
+    let protocol = reactor.protocol_mut(id);
+    if let Some(Protocol::EventStream {
+        discarded_bytes, ..
+    }) = protocol
+    {
+        *discarded_bytes = discarded_bytes.saturating_add(bytes as u32);
+        if DISCARDED_BYTES_MAX < *discarded_bytes {
+            reactor.abort(id, CloseCause::Http(HttpError::BodyTooLong));
+        }
+    }
+}
+
 /// Waits for the body of a request, which has passed every check of its head.
 fn await_body<S: 'static>(
     cx: &mut Cx<'_, S>,
@@ -570,9 +589,8 @@ impl<S: 'static> Handler<S> for HttpHandler<S> {
         }
         match cx.reactor.protocol(id) {
             Some(Protocol::Http(_)) => {}
-            // Input on an event stream has no meaning, and is dropped. Reading goes on, because the
-            // end of the client's side arrives the same way.
             Some(_) | None => {
+                discard_input(cx.reactor, id, input.len());
                 return input.len();
             }
         }
@@ -583,9 +601,8 @@ impl<S: 'static> Handler<S> for HttpHandler<S> {
             Some(route) if used < input.len() => {
                 used + route.callbacks.receive(cx, id, &mut input[used..])
             }
-            // Bytes behind the request of an event stream have no meaning, as those that come
-            // later.
             None if matches!(cx.reactor.protocol(id), Some(Protocol::EventStream { .. })) => {
+                discard_input(cx.reactor, id, input.len() - used);
                 input.len()
             }
             _ => used,
@@ -704,5 +721,30 @@ mod tests {
         let id = sim.state().unwrap();
         assert!(sim.reactor().is_open(id));
         assert!(!sim.reactor().has_unconsumed(id));
+    }
+
+    #[test]
+    fn a_client_of_an_event_stream_that_sends_without_end_is_ended() {
+        let max = super::DISCARDED_BYTES_MAX as usize;
+        for (bytes, is_ended) in [(max, false), (max + 1, true), (10 * max, true)] {
+            let mut sim = Sim::new(None, |reactor: &mut Reactor<Option<crate::ConnId>>| {
+                reactor.http("0.0.0.0:80", |http| {
+                    http.get("/", |request| {
+                        *request.state = Some(request.id);
+                        request.event_stream().subscribe("t")
+                    });
+                })
+            });
+            let client = sim.connect();
+            client.write("GET / HTTP/1.1\r\nHost: h\r\n\r\nxx");
+            sim.settle();
+            let id = sim.state().unwrap();
+            let mut left = bytes - 2;
+            while 0 < left && sim.reactor().is_open(id) {
+                left -= client.write(vec![b'x'; left.min(5000)]);
+                sim.settle();
+            }
+            assert_eq!(sim.reactor().is_open(id), !is_ended, "{bytes}");
+        }
     }
 }

@@ -23,7 +23,14 @@ const EMPTY_COMMENT: &[u8] = b":\n\n";
 impl<S: 'static> Reactor<S> {
     /// Makes an event stream of a connection whose response head was queued.
     pub(crate) fn begin_event_stream(&mut self, id: ConnId, chunked: bool) {
-        self.set_protocol(id, Protocol::EventStream { chunked }, None);
+        self.set_protocol(
+            id,
+            Protocol::EventStream {
+                chunked,
+                discarded_bytes: 0,
+            },
+            None,
+        );
         self.mark_opened(id);
         // A first byte at once, because some proxies and browsers do not report the response before it.
         self.send_stream_heartbeat(id);
