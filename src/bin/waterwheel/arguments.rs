@@ -252,6 +252,11 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
                     Parsed::Bench(bench) => Command::Bench(*bench),
                 });
             }
+            // `help COMMAND` is `COMMAND --help`.
+            Arg::Value(word) if is_echo.is_none() && word == "help" => {
+                let words = parser.raw_args().map_err(|error| error.to_string())?;
+                return parse(Parser::from_args(words.chain(["--help".into()])));
+            }
             Arg::Value(word) if is_echo.is_none() && word == "doctor" => {
                 return doctor(&mut parser);
             }
@@ -466,6 +471,7 @@ fn doctor(parser: &mut Parser) -> Result<Command, String> {
     while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
         match argument {
             Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help(help_of("doctor"))),
+            Arg::Long("version") | Arg::Short('V') => return Ok(Command::Version),
             Arg::Long("connections") => {
                 connections = doctor_count(&text(parser, "--connections")?)?;
             }
@@ -654,6 +660,17 @@ mod tests {
             parse_words("doctor --connections 5"),
             Ok(Command::Doctor(Doctor { connections: 5 }))
         );
+        assert_eq!(parse_words("doctor --version"), Ok(Command::Version));
+        for command in ["", "serve", "echo", "doctor", "bench", "bench echo"] {
+            let help = parse_words(&format!("{command} --help"));
+            if cfg!(not(feature = "bench")) && command.starts_with("bench") {
+                continue;
+            }
+            assert!(matches!(help, Ok(Command::Help(_))), "{command}");
+            assert_eq!(parse_words(&format!("help {command}")), help, "{command}");
+        }
+        let unknown = parse_words("help frobnicate").unwrap_err();
+        assert!(unknown.contains("not a command"), "{unknown}");
         let Ok(Command::Echo(echo)) = parse_words("echo --to all") else {
             panic!()
         };
