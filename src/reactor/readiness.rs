@@ -10,6 +10,7 @@
 //! or stop the loop. That is why ids are passed, and looked up again after each call.
 
 use std::io;
+use std::ops::Range;
 
 use super::Running;
 use super::call::deliver;
@@ -144,7 +145,8 @@ impl<S: 'static> Running<S> {
             let consumed = match length {
                 // Only the end of stream has come, which is delivered below.
                 0 => 0,
-                length => self.deliver_bytes((id, handler), length),
+                length if arrived.is_unopened() => self.deliver_proxied((id, handler), length),
+                length => self.deliver_bytes((id, handler), 0..length),
             };
             // The delivery has read the clock. The budget is for all reads of this turn together.
             let now = self.reactor.table.now();
@@ -174,24 +176,12 @@ impl<S: 'static> Running<S> {
         self.reactor.table.uncork(id, pace, is_busy);
     }
 
-    /// Gives the handler the first `length` bytes of the input buffer. Returns how many it
-    /// consumed.
+    /// Gives the handler these bytes of the input buffer. Returns how many it consumed.
     // Not inlined: `read` is not the fast path, and a copy of this in it would push code that is
     // used more often out of the instruction cache.
     #[inline(never)]
-    fn deliver_bytes(&mut self, to: (ConnId, u32), length: usize) -> usize {
-        let mut header_bytes = 0;
-        if self.is_unopened(to.0) {
-            header_bytes = self.open_proxied(to.0, length);
-            // The rest is for the handler, which may have ended the connection or paused it.
-            let reactor = &self.reactor;
-            if !reactor.is_open(to.0) {
-                return length;
-            }
-            if header_bytes == 0 || header_bytes == length || !reactor.may_read(to.0) {
-                return header_bytes;
-            }
-        }
+    fn deliver_bytes(&mut self, to: (ConnId, u32), bytes: Range<usize>) -> usize {
+        let length = bytes.len();
         let Running {
             handlers,
             reactor,
@@ -199,13 +189,29 @@ impl<S: 'static> Running<S> {
             input,
             ..
         } = self;
-        let input = &mut input[header_bytes..length];
+        let input = &mut input[bytes];
         // Stays zero when the handler panics; the connection has failed then, and keeps no bytes.
         let mut consumed = 0;
         deliver(handlers, reactor, state, to, "receive", |handler, cx| {
             consumed = handler.receive(cx, to.0, input);
         });
-        (header_bytes + consumed).min(length)
+        consumed.min(length)
+    }
+
+    /// As [`deliver_bytes`](Self::deliver_bytes), for a connection whose bytes begin with the header of the
+    /// PROXY protocol.
+    #[cold]
+    fn deliver_proxied(&mut self, to: (ConnId, u32), length: usize) -> usize {
+        let header_bytes = self.open_proxied(to.0, length);
+        // The rest is for the handler, which may have ended the connection or paused it.
+        let reactor = &self.reactor;
+        if !reactor.is_open(to.0) {
+            return length;
+        }
+        if header_bytes == 0 || header_bytes == length || !reactor.may_read(to.0) {
+            return header_bytes;
+        }
+        header_bytes + self.deliver_bytes(to, header_bytes..length)
     }
 
     /// Delivers the peer's end of stream, after the bytes that came before it.

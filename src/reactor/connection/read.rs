@@ -51,6 +51,8 @@ pub(crate) struct Arrived {
     pub(super) came: usize,
     /// The end of stream follows them.
     pub(super) at_end: bool,
+    /// They begin with the header of the PROXY protocol, because the connection is not open before it.
+    is_unopened: bool,
     /// The buffer that held the kept bytes. Used again for the next ones, because a large message
     /// that comes in pieces would otherwise allocate for each piece.
     #[expect(clippy::box_collection, reason = "as in `Reading`")]
@@ -64,6 +66,10 @@ impl Arrived {
 
     pub(crate) fn length(&self) -> usize {
         self.length
+    }
+
+    pub(crate) fn is_unopened(&self) -> bool {
+        self.is_unopened
     }
 }
 
@@ -170,6 +176,7 @@ pub(super) fn read(
         length: kept + came,
         came,
         at_end: connection.reading.is_at_end(),
+        is_unopened: matches!(connection.protocol, Protocol::Unopened),
         buffer,
     })
 }
