@@ -118,7 +118,13 @@ impl<S: 'static> HttpHandler<S> {
                 Phase::End => return input.len(),
             };
             match outcome {
-                Ok(true) => cx.reactor.charge_message(id),
+                Ok(true) => {
+                    cx.reactor.charge_message(id);
+                    // Most clients wait for the answer before they send the next request.
+                    if rest.is_empty() {
+                        break;
+                    }
+                }
                 Ok(false) => break,
                 Err(error) => {
                     self.note_refusal(cx, id, rest);
@@ -172,22 +178,22 @@ impl<S: 'static> HttpHandler<S> {
             return Ok(false);
         };
         exchange.begin(&parsed);
-        exchange.set_extra_headers(self.default_headers.clone());
         let admitted = cx.reactor.admit_forwarded(id, parsed.head.headers);
         self.note_request(cx, id, &parsed.head);
-        let scheme = admitted?;
+        let scheme = admitted.inspect_err(|_| self.keep_default_headers(cx, id))?;
         // Before the body, so that a page that may not use the server cannot make it read one.
         match self
             .origin_check
             .check(&parsed.head, scheme, &self.name, cx.reactor.now())
         {
             Ok(mut headers) => {
+                headers.extend_from_slice(&self.default_headers);
                 if let Some(exchange) = cx.reactor.exchange(id) {
-                    headers.extend_from_slice(&self.default_headers);
                     exchange.set_extra_headers(headers);
                 }
             }
             Err(reply) => {
+                self.keep_default_headers(cx, id);
                 send_refusal(cx.reactor, id, reply);
                 return Ok(true);
             }
@@ -212,6 +218,14 @@ impl<S: 'static> HttpHandler<S> {
             }
         }
         Ok(true)
+    }
+
+    /// Keeps the default headers for an answer that refuses the request before its route is asked.
+    #[cold]
+    fn keep_default_headers(&self, cx: &mut Cx<'_, S>, id: ConnId) {
+        if let Some(exchange) = cx.reactor.exchange(id) {
+            exchange.set_extra_headers(self.default_headers.clone());
+        }
     }
 
     /// Whether a request may send its body. If not, it was answered, or its guard decides later: a
@@ -392,6 +406,9 @@ impl<S: 'static> HttpHandler<S> {
     /// Makes the answer to this request, also a later one, call what was set by
     /// `Router::after_reply`.
     fn note_request(&self, cx: &mut Cx<'_, S>, id: ConnId, head: &RequestHead<'_>) {
+        if self.after_reply.is_none() {
+            return;
+        }
         if let Some(on_answer) = self.on_answer(cx, id, Some((head.method, head.path())))
             && let Some(exchange) = cx.reactor.exchange(id)
         {
@@ -583,24 +600,29 @@ impl<S: 'static> Handler<S> for HttpHandler<S> {
 
     #[inline]
     fn receive(&mut self, cx: &mut Cx<'_, S>, id: ConnId, input: &mut [u8]) -> usize {
-        // Most events are those of WebSockets, so they are asked for first.
-        if let Some(route) = self.websocket_mut(cx, id) {
-            return route.callbacks.receive(cx, id, input);
-        }
-        match cx.reactor.protocol(id) {
-            Some(Protocol::Http(_)) => {}
+        let connection = cx.reactor.connection(id);
+        match connection.map(|it| (it.protocol(), it.route())) {
+            // Most events are those of WebSockets, so they are asked for first.
+            Some((Protocol::WebSocket(_), route)) => {
+                return match self.routes.websocket_at(route) {
+                    Some(route) => route.callbacks.receive(cx, id, input),
+                    None => input.len(),
+                };
+            }
+            Some((Protocol::Http(_), _)) => {}
             Some(_) | None => {
                 discard_input(cx.reactor, id, input.len());
                 return input.len();
             }
         }
         let used = self.receive_requests(cx, id, input);
+        if used == input.len() {
+            return used;
+        }
         // Bytes behind an upgrade request are frames of a client that has not waited for the 101.
         // They are delivered now: the poll reports nothing for bytes that were read already.
         match self.websocket_mut(cx, id) {
-            Some(route) if used < input.len() => {
-                used + route.callbacks.receive(cx, id, &mut input[used..])
-            }
+            Some(route) => used + route.callbacks.receive(cx, id, &mut input[used..]),
             None if matches!(cx.reactor.protocol(id), Some(Protocol::EventStream { .. })) => {
                 discard_input(cx.reactor, id, input.len() - used);
                 input.len()
