@@ -447,3 +447,97 @@ fn random_publications_reach_each_member_once_and_in_order() {
         }
     }
 }
+
+// ── queues above their marks before the flush ───────────────────────────────────────────────────
+
+const HIGH_BYTES: usize = 20_000;
+const NEWS_BYTES: usize = 5_000;
+
+/// A server whose members have a high watermark of four messages, and so many members.
+fn members_with_a_mark(count: usize) -> (Sim<Vec<usize>>, Vec<SimSocket>) {
+    let mut sim = Sim::new(Vec::new(), |reactor: &mut Reactor<Vec<usize>>| {
+        reactor.websocket("0.0.0.0:80", |ws| {
+            ws.options().queue_high_bytes = HIGH_BYTES;
+            ws.options().queue_low_bytes = HIGH_BYTES / 2;
+            ws.on_open(|ws, _| ws.subscribe("news"));
+            ws.on_drain(|ws| {
+                let queued_bytes = ws.reactor.queued_bytes(ws.id);
+                ws.state.push(queued_bytes);
+            });
+        })
+    });
+    sim.socket_bytes(4 * 1024 * 1024);
+    let members = (0..count).map(|_| sim.websocket("/")).collect();
+    sim.settle();
+    (sim, members)
+}
+
+/// Publishes so many messages in one callback, and returns the most that a queue has held after one of them.
+fn most_queued_bytes(sim: &mut Sim<Vec<usize>>, count: usize) -> usize {
+    sim.reactor().next_tick(move |cx| {
+        for _ in 0..count {
+            cx.reactor.publish("news", "x".repeat(NEWS_BYTES));
+            let ids = cx.reactor.members("news");
+            let queued = ids.map(|id| cx.reactor.queued_bytes(id)).max();
+            cx.state.extend(queued);
+        }
+    });
+    sim.settle();
+    sim.state().drain(..).max().unwrap_or(0)
+}
+
+/// A message adds at most so many bytes to a queue.
+const COUNTED_BYTES: usize = NEWS_BYTES + QUEUED_MESSAGE_BYTES + 10;
+
+// Writing the queues of all members early would take too long, so they take more than their mark until the
+// flush, but not more than twice the mark.
+#[test]
+fn one_callback_queues_at_most_a_message_above_twice_the_mark() {
+    let (mut sim, members) = members_with_a_mark(200);
+    let most = most_queued_bytes(&mut sim, 50);
+    assert!(
+        HIGH_BYTES + COUNTED_BYTES < most,
+        "{most}: all were written early"
+    );
+    assert!(most <= 2 * HIGH_BYTES + COUNTED_BYTES, "{most}");
+    assert!(members.iter().all(|member| member.received().len() == 50));
+}
+
+#[test]
+fn each_turn_writes_queues_above_their_mark_early_again() {
+    let (mut sim, members) = members_with_a_mark(50);
+    for turn in 0..5 {
+        let most = most_queued_bytes(&mut sim, 7);
+        assert!(most <= HIGH_BYTES + COUNTED_BYTES, "{most} in turn {turn}");
+    }
+    assert!(members.iter().all(|member| member.received().len() == 35));
+}
+
+// The kernel takes a part of them, so that the member is above its mark until it reads.
+#[test]
+fn on_drain_follows_publications_of_one_callback_that_reach_the_mark() {
+    let (mut sim, _) = members_with_a_mark(0);
+    sim.socket_bytes(8 * 1024);
+    let member = sim.websocket("/");
+    sim.settle();
+    let id = sim.reactor().members("news").next().unwrap();
+    sim.reactor().next_tick(move |cx| {
+        for _ in 0..4 {
+            cx.reactor.publish("news", "x".repeat(NEWS_BYTES));
+        }
+        assert!(HIGH_BYTES < cx.reactor.queued_bytes(id));
+    });
+    sim.settle();
+    assert!(sim.state().is_empty());
+    let mut received_count = 0;
+    while received_count < 4 {
+        received_count += member.received().len();
+        sim.settle();
+    }
+    // The bytes that were left when it was called.
+    let left = sim.state().as_slice();
+    assert!(
+        matches!(left, [left] if *left <= HIGH_BYTES / 2),
+        "{left:?}"
+    );
+}
