@@ -281,9 +281,31 @@ fn clients_of_a_loopback_address_are_not_counted() {
         connections_per_address_max: Some(1),
         ..Config::default()
     });
-    for address in ["127.0.0.1", "127.0.0.1", "::1", "::1"] {
-        assert_eq!(client(&mut sim, STREAM, address, "a").read_text(), "a");
-    }
+    // All are held: a client that has gone has given its place back.
+    let addresses = ["127.0.0.1", "127.0.0.1", "::1", "::1", "203.0.113.7"];
+    let held = addresses.map(|address| client(&mut sim, STREAM, address, "a"));
+    assert!(held.iter().all(|client| client.read_text() == "a"));
+    assert!(client(&mut sim, STREAM, "203.0.113.7", "a").is_closed());
+}
+
+// A client of IPv6 has a network of 64 bits for itself.
+#[test]
+fn clients_of_one_network_of_ipv6_are_counted_together() {
+    let mut sim = proxied_with(Config {
+        connections_per_address_max: Some(2),
+        ..Config::default()
+    });
+    let addresses = ["2001:db8:0:1::1", "2001:db8:0:1:ffff::2", "2001:db8:0:2::1"];
+    let held = addresses.map(|address| client(&mut sim, STREAM, address, "a"));
+    assert!(held.iter().all(|client| client.read_text() == "a"));
+    let third = client(&mut sim, STREAM, "2001:db8:0:1::3", "a");
+    assert!(third.is_closed());
+    assert_eq!(stats(&mut sim).address_refusals, 1);
+    let [first, ..] = held;
+    first.finish();
+    sim.settle();
+    let again = client(&mut sim, STREAM, "2001:db8:0:1::3", "b");
+    assert_eq!(again.read_text(), "b");
 }
 
 #[test]
