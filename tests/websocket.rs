@@ -721,11 +721,18 @@ fn a_silent_peer_is_pinged_after_25_seconds_and_removed_20_later() {
 // As after a restart of the server: all clients connect and send their first message together.
 #[test]
 fn clients_that_came_together_are_not_pinged_together() {
+    assert_pings_are_spread(|client| client.send("hello"));
+}
+
+#[test]
+fn clients_that_came_together_and_are_silent_are_not_pinged_together() {
+    assert_pings_are_spread(|_| ());
+}
+
+fn assert_pings_are_spread(first_message: impl Fn(&SimSocket)) {
     let mut sim = Sim::new(Log::new(), echo);
     let clients: Vec<_> = (0..100).map(|_| sim.websocket("/")).collect();
-    for client in &clients {
-        client.send("hello");
-    }
+    clients.iter().for_each(first_message);
     sim.settle();
     for client in &clients {
         client.take_events();
