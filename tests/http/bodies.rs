@@ -196,6 +196,7 @@ fn a_request_that_will_be_refused_is_refused_by_its_head() {
             let first = format!("HTTP/1.1 {status} ");
             assert!(refused.starts_with(&first), "{line} {header}: {refused}");
             assert!(refused.contains("\r\nConnection: close\r\n"), "{refused}");
+            assert!(!refused.contains(" 100 "), "{line} {header}: {refused}");
             // A body that looks like a request is none.
             stream.write("GET /nowhere HTTP/1.1\r\nHost: h\r\n\r\n");
             sim.settle();
