@@ -143,6 +143,14 @@ impl<S: 'static> Reactor<S> {
         self.table.resume(id, Pause::Answer);
     }
 
+    /// As [`resume_after_answer`](Self::resume_after_answer), after a complete answer. The next request must
+    /// begin before the timeout.
+    pub(crate) fn await_request(&mut self, id: ConnId, timeout: Duration) {
+        let after_nanos = deadline_nanos(timeout);
+        self.table
+            .resume_until(id, Pause::Answer, Deadline::KeepAlive, after_nanos);
+    }
+
     /// Has the role called in the next turn for a request that was accepted later. Not now, because
     /// the caller is a callback.
     pub(crate) fn continue_accepted(&mut self, id: ConnId) {

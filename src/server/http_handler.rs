@@ -94,16 +94,17 @@ impl<S: 'static> HttpHandler<S> {
         self.current_route = None;
         while !cx.reactor.is_stopped() {
             // A callback may have closed the connection. The rest of its input is dropped.
-            if !cx.reactor.is_open(id) {
+            let connection = cx.reactor.connection(id);
+            let Some(connection) = connection.filter(|it| it.life().takes_messages()) else {
                 return input.len();
-            }
+            };
             // One read may bring hundreds of requests, and each answer may be large. So the pause
             // of a full queue, or of a used budget, is asked for before each request and not only
             // before each read.
-            if !cx.reactor.may_read(id) {
+            if !connection.may_read() {
                 break;
             }
-            let Some(exchange) = cx.reactor.exchange(id) else {
+            let Protocol::Http(exchange) = connection.protocol() else {
                 break;
             };
             let outcome = match exchange.phase() {
@@ -488,6 +489,7 @@ impl<S: 'static> HttpHandler<S> {
 
 /// Asks the guard. Returns whether the request goes on: otherwise it was answered, or the guard
 /// decides later.
+#[inline]
 fn passes_guard<S: 'static>(
     guard: &mut Option<Guard<S>>,
     request: &mut Request<'_, '_, S>,

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use crate::protocol::http::{self, Accept, ExtraHeaders, OnAnswer, ResponseHead, Status};
-use crate::reactor::close::{Close, CloseCause, Deadline, Sent};
+use crate::reactor::close::{Close, CloseCause, Sent};
 use crate::reactor::id::ConnId;
 use crate::reactor::outcome::{CallbackError, Outcome, Sealed};
 use crate::reactor::reactor::{Cx, Reactor};
@@ -463,8 +463,7 @@ impl<S: 'static> Reactor<S> {
             return;
         };
         if exchange.complete_reply() {
-            self.set_deadline(id, Deadline::KeepAlive, keep_alive_timeout);
-            self.resume_after_answer(id);
+            self.await_request(id, keep_alive_timeout);
         } else {
             self.finish(
                 id,

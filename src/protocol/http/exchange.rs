@@ -182,6 +182,7 @@ impl Exchange {
     }
 
     /// Completes the answer. Returns whether another request may follow.
+    #[inline]
     pub fn complete_reply(&mut self) -> bool {
         // A failure from here on does not belong to that request.
         self.is_head_request = false;
@@ -197,6 +198,7 @@ impl Exchange {
     }
 
     /// Keeps headers for the answer to this request, such as those of cross-origin sharing.
+    #[inline]
     pub fn set_extra_headers(&mut self, headers: ExtraHeaders) {
         self.extra_headers = headers;
     }

@@ -195,6 +195,7 @@ fn note_readable(connection: &mut Connection, readiness: Readiness) {
 }
 
 /// Corks a connection that is to be read.
+#[inline]
 fn begin_read(
     rooms: &mut Rooms,
     connection: &mut Connection,

@@ -500,6 +500,22 @@ impl Table {
         }
     }
 
+    /// As [`resume`](Self::resume), and sets a deadline of an open connection.
+    pub(crate) fn resume_until(
+        &mut self,
+        id: ConnId,
+        reason: Pause,
+        deadline: Deadline,
+        after_nanos: u64,
+    ) {
+        if let Some((connection, rooms)) = self.split_open(id) {
+            connection.set_deadline(rooms, deadline, after_nanos);
+            if connection.reading.resume(reason) {
+                rooms.ready_list.read_again(id, &mut connection.reading);
+            }
+        }
+    }
+
     /// Whether the event that goes on has queued more than could be offered to the kernel.
     #[inline]
     pub(crate) fn has_overrun(&self) -> bool {
