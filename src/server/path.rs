@@ -59,11 +59,16 @@ impl Pattern {
         &self.text
     }
 
-    /// Whether `path` fits this pattern. `is_encoded`: the path has a percent sign.
-    pub(crate) fn matches(&self, path: &str, is_encoded: bool) -> bool {
+    /// Whether `path` fits this pattern. `is_encoded` says whether the path has a percent sign, and is not
+    /// called where that makes no difference.
+    pub(crate) fn matches(&self, path: &str, is_encoded: impl FnOnce() -> bool) -> bool {
         // Most routes are literal, and hardly a path is encoded: then one comparison decides.
+        if self.is_literal && without_slash(path) == without_slash(&self.text) {
+            return true;
+        }
+        let is_encoded = is_encoded();
         if self.is_literal && !is_encoded {
-            return without_slash(path) == without_slash(&self.text);
+            return false;
         }
         let mut given = segments_of(path);
         for segment in &self.segments {
@@ -148,7 +153,7 @@ mod tests {
         ];
         for (pattern, path, expected) in cases {
             assert_eq!(
-                Pattern::new(pattern).matches(path, path.contains('%')),
+                Pattern::new(pattern).matches(path, || path.contains('%')),
                 expected,
                 "{pattern} {path}"
             );
@@ -159,7 +164,7 @@ mod tests {
     fn parameters_are_decoded() {
         let pattern = Pattern::new("/rooms/:room/users/:user");
         let path = "/rooms/a%2Fb/users/%C3%A9+x";
-        assert!(pattern.matches(path, true));
+        assert!(pattern.matches(path, || true));
         assert_eq!(pattern.value(path, "room").as_deref(), Some("a/b"));
         assert_eq!(pattern.value(path, "user").as_deref(), Some("\u{e9}+x"));
         assert_eq!(pattern.value(path, "other"), None);
@@ -173,7 +178,7 @@ mod tests {
         let names: Vec<String> = (0..20).map(|n| format!(":p{n}")).collect();
         let pattern = Pattern::new(&names.join("/"));
         let path = names.join("/").replace(":p", "value");
-        assert!(pattern.matches(&path, false));
+        assert!(pattern.matches(&path, || false));
         assert_eq!(pattern.value(&path, "p19").as_deref(), Some("value19"));
     }
 
@@ -190,7 +195,7 @@ mod tests {
         ];
         for (pattern, path, expected) in cases {
             let pattern = Pattern::new(pattern);
-            assert!(pattern.matches(path, path.contains('%')), "{path}");
+            assert!(pattern.matches(path, || path.contains('%')), "{path}");
             assert_eq!(
                 pattern.value(path, "*").as_deref(),
                 Some(expected),

@@ -1,6 +1,7 @@
 //! The routes of one listener: their order, their patterns, and which of them takes a request.
 
 use std::borrow::Cow;
+use std::cell::LazyCell;
 
 use crate::protocol::http::RequestHead;
 
@@ -63,7 +64,7 @@ impl<S: 'static> Routes<S> {
         // A WebSocket route for a request that is no upgrade. It is taken only if no other route
         // fits, so that a page and a WebSocket can share a path.
         let mut without_upgrade = None;
-        let is_encoded = head.path().contains('%');
+        let is_encoded = LazyCell::new(|| head.path().contains('%'));
         for (index, route) in self.list.iter().enumerate() {
             let has_method = match &route.endpoint {
                 Endpoint::WebSocket(_) => matches!(head.method, "GET" | "HEAD"),
@@ -73,7 +74,7 @@ impl<S: 'static> Routes<S> {
                         || (*method == "GET" && head.method == "HEAD")
                 }
             };
-            if !has_method || !route.pattern.matches(head.path(), is_encoded) {
+            if !has_method || !route.pattern.matches(head.path(), || *is_encoded) {
                 continue;
             }
             match &route.endpoint {
@@ -89,14 +90,14 @@ impl<S: 'static> Routes<S> {
     /// The methods of the routes that have the path of a request, each once.
     pub(super) fn allowed_methods(&self, head: &RequestHead<'_>) -> Vec<String> {
         let mut allowed: Vec<String> = Vec::new();
-        let is_encoded = head.path().contains('%');
+        let is_encoded = LazyCell::new(|| head.path().contains('%'));
         for route in &self.list {
             let method = match &route.endpoint {
                 Endpoint::WebSocket(_) => "GET",
                 Endpoint::Request { method, .. } => method.as_ref(),
             };
             let is_new = !allowed.iter().any(|known| known == method);
-            if is_new && route.pattern.matches(head.path(), is_encoded) {
+            if is_new && route.pattern.matches(head.path(), || *is_encoded) {
                 allowed.push(method.to_owned());
             }
         }
