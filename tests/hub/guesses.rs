@@ -123,6 +123,36 @@ fn the_fifth_wrong_token_ends_a_socket() {
 }
 
 #[test]
+fn a_wrong_token_in_the_handshake_is_the_first_of_five() {
+    let mut sim = guarded();
+    let request = with(
+        &upgrade("/ws?token=guess"),
+        &format!("Sec-WebSocket-Protocol: {SUBPROTOCOL}"),
+    );
+    let stream = send(&mut sim, &request);
+    sim.advance(millis(100));
+    assert!(stream.read_text().starts_with("HTTP/1.1 101 "));
+    let text = json!({"auth": "guess"}).to_string();
+    // A masked text frame with an empty mask.
+    let frame = [
+        &[0x81, 0x80 | text.len() as u8, 0, 0, 0, 0],
+        text.as_bytes(),
+    ]
+    .concat();
+    stream.write(frame.repeat(5));
+    sim.settle();
+    for pause in [200, 400, 800, 1600] {
+        sim.advance(millis(pause));
+    }
+    assert_eq!(sim.reactor().stats().wrong_tokens, 5);
+    let received = stream.read();
+    let has_policy_violation = received
+        .windows(2)
+        .any(|pair| pair == 1008_u16.to_be_bytes());
+    assert!(has_policy_violation, "{received:?}");
+}
+
+#[test]
 fn a_right_token_after_a_wrong_one_is_taken() {
     let mut sim = guarded();
     let socket = envelope(&mut sim);
