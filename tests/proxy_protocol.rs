@@ -325,6 +325,25 @@ fn a_trusted_proxy_is_known_by_the_address_that_the_header_names() {
     assert!(stranger.read_text().starts_with("HTTP/1.1 200"));
 }
 
+// Each request of a trusted proxy names the client again.
+#[test]
+fn later_requests_of_a_connection_are_no_handshakes() {
+    let mut sim = proxied_with(Config {
+        handshakes_per_second_max: Some(1),
+        trusted_proxies: vec!["10.0.0.0/8".parse::<Network>().unwrap()],
+        ..Config::default()
+    });
+    let forwarded = HEAD.replace("Host", "X-Forwarded-For: 203.0.113.7\r\nHost");
+    let held = client(&mut sim, HTTP, "10.0.0.1", &forwarded);
+    for _ in 0..3 {
+        assert!(held.read_text().starts_with("HTTP/1.1 200"));
+        held.write(&forwarded);
+        sim.settle();
+    }
+    let second = client(&mut sim, HTTP, "10.0.0.1", &forwarded);
+    assert!(second.read_text().starts_with("HTTP/1.1 429"));
+}
+
 #[test]
 fn reactors_that_share_their_counts_have_one_limit() {
     let config = Config {
