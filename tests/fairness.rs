@@ -157,3 +157,57 @@ fn a_hundred_flooding_clients_keep_no_one_waiting() {
     assert!(Duration::from_millis(15) < stats.lag.quantile(0.5));
     assert!(1000 < stats.messages && 100 < stats.requests, "{stats:?}");
 }
+
+// A system call that takes a millisecond makes every client look costly, also one that sends little.
+#[test]
+fn a_request_waits_for_a_share_of_each_publisher() {
+    for (members, socket_time) in [
+        (0, 100 * MICROSECOND),
+        (30, 100 * MICROSECOND),
+        (0, 1000 * MICROSECOND),
+        (30, 1000 * MICROSECOND),
+    ] {
+        let mut sim = Sim::new((), |_: &mut Reactor<()>| ());
+        let clock = sim.clock();
+        let listening = sim.reactor().http("0.0.0.0:80", move |router| {
+            router.get("/", |request| request.reply("hello"));
+            router.websocket("/members", |ws| ws.on_open(|ws, _| ws.subscribe("news")));
+            router.websocket("/publishers", move |ws| {
+                ws.on_message(move |ws, message| {
+                    clock.advance(5 * MICROSECOND);
+                    ws.publish("news", message)
+                });
+            });
+        });
+        listening.unwrap();
+        sim.socket_bytes(4 * 1024 * 1024);
+        let members: Vec<_> = (0..members).map(|_| sim.websocket("/members")).collect();
+        let publishers: Vec<_> = (0..30).map(|_| sim.websocket("/publishers")).collect();
+        let client = sim.connect();
+        sim.socket_time(socket_time);
+        let many = text("hi").repeat(20_000);
+        for publisher in &publishers {
+            publisher.send_bytes(&many);
+        }
+        let mut waits = Vec::new();
+        let mut waited = 0;
+        client.write("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+        for _ in 0..30 {
+            sim.turn();
+            for member in &members {
+                member.stream().read();
+            }
+            waited += 1;
+            if !client.read().is_empty() {
+                waits.push(std::mem::take(&mut waited));
+                client.write("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+            }
+        }
+        let case = format!("{} members, {socket_time:?}", members.len());
+        assert!(waits.iter().all(|wait| *wait <= 4), "{case}: {waits:?}");
+        assert!(
+            waited <= 4 && 10 <= waits.len(),
+            "{case}: {waits:?}, {waited}"
+        );
+    }
+}

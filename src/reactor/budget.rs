@@ -52,10 +52,6 @@ pub(crate) struct Budget {
     /// When the last poll returned.
     woke: u64,
     /// How long flushing took since messages were last delivered.
-    ///
-    /// The messages of a dispatch may take as long together as the flush before it took. With a
-    /// fan-out to thousands of members each turn ends with thousands of writes; fewer messages in a
-    /// turn mean more flushes, and so more writes, for the same publications.
     flush_nanos: u64,
 }
 
@@ -116,9 +112,17 @@ impl Budget {
 
     /// Divides the time of the dispatch between `count` sources that are ready, so that the last of
     /// them does not wait for the whole budgets of all others.
+    ///
+    /// All of them together have at least as long as the last flush took. With a fan-out to thousands
+    /// of members each turn ends with thousands of writes; fewer messages in a turn mean more flushes,
+    /// and so more writes, for the same publications.
     pub(crate) fn share_between(&mut self, count: usize) {
-        let share = self.dispatch_nanos / count.max(1) as u64;
-        self.share_nanos = share.max(SHARE_NANOS_MIN).min(self.limit_nanos);
+        let count = count.max(1) as u64;
+        let share = self.dispatch_nanos / count;
+        self.share_nanos = share
+            .max(SHARE_NANOS_MIN)
+            .min(self.limit_nanos)
+            .max(self.flush_nanos / count);
         self.chunk_nanos = (self.limit_nanos / PARTS).min(self.share_nanos / 4);
         self.cheap_nanos = self.chunk_nanos / u64::from(PACE_MAX);
     }
@@ -189,8 +193,7 @@ impl Budget {
 
     /// Whether the connection that is being read has used its time.
     pub(crate) fn is_used(&self, now: u64) -> bool {
-        let is_over = self.share_nanos < now - self.began && self.flush_nanos < now - self.woke;
-        is_over || self.is_exhausted
+        self.is_exhausted || self.share_nanos < now - self.began
     }
 }
 

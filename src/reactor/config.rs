@@ -147,11 +147,10 @@ pub struct Config {
     /// The most time in which messages of one connection are delivered in one turn; the rest waits for
     /// the next turn. While several sources are ready, a connection has an equal share of
     /// `dispatch_time_budget`, at least 250 us and at most this. Connections that have more input are read
-    /// again behind all others, one or more in each turn, for as long as this. Callbacks are not interrupted: the
-    /// clock is checked after each message that takes long, and after up to 32 that do not. If the last
-    /// flush took longer than the share, a connection may go on until the messages of all connections
-    /// together have taken as long as it did: with fewer messages in a turn a fan-out needs more writes.
-    /// 5 ms by default.
+    /// again behind all others, with shares of their own, at least one in each turn. Callbacks are not
+    /// interrupted: the clock is checked after each message that takes long, and after up to 32 that do
+    /// not. After a flush that took longer, the messages of all connections together may take as long as it
+    /// did, in equal shares: with fewer messages in a turn a fan-out needs more writes. 5 ms by default.
     pub read_time_budget: Duration,
     /// Time in which one turn handles sources that are ready: accepting, reading, and the callbacks
     /// of what comes. Sources that are left come first in the next turn, in the same order. The

@@ -509,10 +509,11 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_has_five_milliseconds_a_turn_or_as_long_as_the_last_flush() {
+    fn a_connection_has_five_milliseconds_a_turn_or_a_share_of_the_last_flush() {
         // The clock is read after each message: the sixth is the first beyond the limit.
         assert_eq!(turns(Duration::ZERO), [12, 12]);
-        assert_eq!(turns(Duration::from_millis(9)), [10 + 6, 2 + 6]);
+        assert_eq!(turns(Duration::from_millis(9)), [12, 12]);
+        assert_eq!(turns(Duration::from_millis(15)), [8 + 8, 4 + 4]);
         assert_eq!(turns(Duration::from_millis(30)), [24]);
     }
 

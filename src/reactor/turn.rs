@@ -414,7 +414,7 @@ impl<S: 'static> Running<S> {
         // Last, so that a connection with more input than its budget comes after those that have
         // waited for the poll.
         self.reactor.table.ready_list_mut().append_busy(&mut again);
-        self.reactor.budget.share_between(1);
+        self.reactor.budget.share_between(again.len());
         let mut again_count = 0;
         for &index in &again {
             if self.reactor.is_stopped || 0 < again_count && self.is_dispatch_over() {
