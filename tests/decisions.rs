@@ -3,6 +3,7 @@
 #[path = "support/answer.rs"]
 mod answer;
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use answer::answer;
@@ -191,6 +192,29 @@ fn a_decision_has_a_deadline_and_its_client_may_go() {
     assert_eq!(sim.state().notes.len(), 1, "{:?}", sim.state().notes);
     assert!(sim.state().notes[0].starts_with("gone: "));
     assert_eq!(sim.reactor().connection_count(), 0);
+}
+
+#[test]
+fn an_accepted_handshake_drops_what_waits_for_the_client_to_go() {
+    let mut sim = Sim::new(Desk::default(), setup);
+    let client = sim.connect();
+    client.write(UPGRADE);
+    sim.settle();
+    let responder = sim.state().waiting.pop().unwrap();
+    let held = Rc::new(());
+    let holds = Rc::clone(&held);
+    sim.reactor().on_gone(responder, move |cx, _| {
+        let _ = &holds;
+        cx.state.notes.push("gone".into());
+    });
+    assert_eq!(sim.reactor().accept(responder, ()), Sent::Queued);
+    assert_eq!(Rc::strong_count(&held), 1);
+    sim.settle();
+    assert_eq!(answer(&client.read()).status, 101);
+    client.reset();
+    sim.settle();
+    assert_eq!(sim.reactor().connection_count(), 0);
+    assert!(!sim.state().notes.contains(&"gone".to_owned()));
 }
 
 #[test]

@@ -186,11 +186,13 @@ fn a_stop_comes_before_due_ticks_timers_and_calls() {
 }
 
 #[test]
-fn connecting_after_a_stop_is_an_error() {
+fn connecting_or_listening_after_a_stop_is_an_error() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
         reactor.stream("0.0.0.0:80", |stream| {
             stream.on_close(|stream, _| {
                 let again = stream.reactor.connect_stream("127.0.0.1:80", |_| ());
+                stream.state.push(again.unwrap_err().to_string());
+                let again = stream.reactor.websocket("127.0.0.1:81", |_| ());
                 stream.state.push(again.unwrap_err().to_string());
             });
         })
@@ -200,7 +202,10 @@ fn connecting_after_a_stop_is_an_error() {
     sim.settle();
     assert_eq!(
         *sim.state(),
-        ["cannot connect to 127.0.0.1:80: the reactor has stopped"]
+        [
+            "cannot connect to 127.0.0.1:80: the reactor has stopped",
+            "cannot listen on 127.0.0.1:81: the reactor has stopped"
+        ]
     );
 }
 

@@ -70,7 +70,7 @@ pub struct ConnectionOptions {
     /// fast path. HTTP requests and raw streams are not counted. `None`, no limit, by default; from 1 to
     /// 1,000,000.
     pub messages_per_second_max: Option<u32>,
-    /// Time without a whole frame from a WebSocket peer after which it gets a ping; for some
+    /// Time without a complete message, a ping or a pong from a WebSocket peer after which it gets a ping; for some
     /// connections up to a quarter less, so that clients that came together are not pinged together. Each
     /// 16 KiB of a message that is coming add a second. 25 seconds by default; `None` for no pings; not zero.
     pub ping_interval: Option<Duration>,

@@ -46,13 +46,18 @@ impl<S: 'static> Reactor<S> {
     ///
     /// # Errors
     ///
-    /// When the address cannot be parsed or bound; the error's text names it.
+    /// When the address cannot be parsed or bound; the error's text names it. When the reactor has stopped.
     pub(crate) fn listen(
         &mut self,
         options: &ListenOptions<'_>,
         connection_options: u16,
         handler: impl FnOnce(&Address) -> Box<dyn Handler<S>>,
     ) -> io::Result<ListenerId> {
+        if self.is_stopped {
+            let address = options.address();
+            let why = format!("cannot listen on {address}: the reactor has stopped");
+            return Err(io::Error::other(why));
+        }
         let (acceptor, address) = match &self.net {
             Some(net) => self.bind_in_memory(options.address(), net)?,
             None => listener::bind(options.address(), &self.config)?,

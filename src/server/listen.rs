@@ -18,7 +18,8 @@ impl<S: 'static> Reactor<S> {
     ///
     /// # Errors
     ///
-    /// When the address cannot be listened on; the message names it. The error of `setup`.
+    /// When the address cannot be listened on, or the reactor has stopped; the message names the address.
+    /// The error of `setup`.
     pub fn websocket<'a, R: SetupResult>(
         &mut self,
         address: impl Into<ListenOptions<'a>>,
@@ -34,7 +35,8 @@ impl<S: 'static> Reactor<S> {
     ///
     /// # Errors
     ///
-    /// When the address cannot be listened on; the message names it. The error of `setup`.
+    /// When the address cannot be listened on, or the reactor has stopped; the message names the address.
+    /// The error of `setup`.
     pub fn http<'a, R: SetupResult>(
         &mut self,
         address: impl Into<ListenOptions<'a>>,
@@ -56,7 +58,8 @@ impl<S: 'static> Reactor<S> {
     ///
     /// # Errors
     ///
-    /// When the address cannot be listened on; the message names it. The error of `setup`.
+    /// When the address cannot be listened on, or the reactor has stopped; the message names the address.
+    /// The error of `setup`.
     pub fn stream<'a, R: SetupResult>(
         &mut self,
         address: impl Into<ListenOptions<'a>>,

@@ -364,13 +364,15 @@ impl<S: 'static> Reactor<S> {
         if !is_accepted {
             return Sent::Gone;
         }
+        self.drop_on_gone(responder.id);
         self.continue_accepted(responder.id);
         Sent::Queued
     }
 
     /// Calls `call` if the client of a request that was taken with
     /// [`Request::reply_later`](crate::Request::reply_later) goes before the answer, or its connection ends
-    /// in another way, such as by the deadline of the answer. The answer drops `call` without a call.
+    /// in another way, such as by the deadline of the answer. The answer, and
+    /// [`accept`](Self::accept), drop `call` without a call.
     ///
     /// It is never called for a responder that is stale.
     ///
