@@ -218,7 +218,7 @@ pub struct Config {
     /// (`SO_SNDBUF`). Linux doubles it for its own overhead, and allows no more than
     /// `net.core.wmem_max`. The kernel's own limit is some megabytes: small messages to a slow client would
     /// be seconds old, and many slow clients would fill the memory. A client gets at most this much in each
-    /// round trip. Unix sockets keep the kernel's limit (`net.core.wmem_default`). 256 KiB by default; `None`
+    /// round trip. Unix sockets keep the kernel's limit (`net.core.wmem_default`). 512 KiB by default; `None`
     /// for the kernel's own; at least 4 KiB.
     pub send_buffer_bytes_max: Option<usize>,
     /// The most bytes that the kernel takes for one TCP connection and has not sent yet
@@ -466,7 +466,7 @@ impl Default for Config {
             reuse_port: false,
             accept_backoff: Duration::from_millis(500),
             unacknowledged_timeout: Some(Duration::from_secs(120)),
-            send_buffer_bytes_max: Some(256 * 1024),
+            send_buffer_bytes_max: Some(512 * 1024),
             unsent_bytes_max: None,
             http: http::Limits::default(),
             head_timeout: Duration::from_secs(10),

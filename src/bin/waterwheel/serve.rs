@@ -15,6 +15,10 @@ use crate::output::{log_access, print_listeners, start_log};
 use crate::reload::Files;
 use crate::values::{is_short_token, short_token};
 
+/// The messages of a hub are small and its clients many, and the bytes that the kernel holds for slow
+/// clients count in a cgroup.
+const SEND_BUFFER_BYTES_MAX: usize = 256 * 1024;
+
 pub fn run(options: &Serve) -> io::Result<()> {
     start_log(options.log)?;
     let files = Files::read(options.publish_token_file.as_deref())?;
@@ -38,6 +42,7 @@ pub fn run(options: &Serve) -> io::Result<()> {
     config.connections_per_address_max = unless_zero(options.max_connections_per_address);
     config.handshakes_per_second_max = unless_zero(options.handshakes_per_second);
     options.limits.apply(&mut config);
+    config.send_buffer_bytes_max = Some(SEND_BUFFER_BYTES_MAX);
     config.handshakes_per_second_total_max = unless_zero(options.handshakes_per_second_total);
     config.trusted_proxies = options.trusted_proxy.clone();
     config.trusts_unix_proxies = options.trusts_unix_proxies;
