@@ -43,7 +43,8 @@ pub struct ClientCounts(Arc<Mutex<Counts>>);
 #[derive(Debug, Default)]
 struct Counts {
     clients: HashMap<IpAddr, Client>,
-    connection_count: usize,
+    /// From this many clients on those without a connection are swept.
+    sweep_from: usize,
     handshakes: InSecond,
 }
 
@@ -113,25 +114,29 @@ impl Counts {
             return false;
         }
         client.connection_count += 1;
-        self.connection_count += 1;
         true
     }
 
     fn release(&mut self, site: IpAddr) {
         if let Some(client) = self.clients.get_mut(&site) {
             client.connection_count = client.connection_count.saturating_sub(1);
-            self.connection_count = self.connection_count.saturating_sub(1);
         }
     }
 
-    // Amortized: it runs when as many addresses without a connection may have gathered as there are with one.
-    fn sweep(&mut self, second: u64) {
-        if self.clients.len() < IDLE_ADDRESSES_MAX + 2 * self.connection_count {
-            return;
+    /// Forgets clients without a connection, and returns how many clients it looked at. It runs when there
+    /// are twice as many clients as the last sweep left, so that each costs a constant: a stranger can come
+    /// from very many networks in one second, and these stay until the next.
+    fn sweep(&mut self, second: u64) -> usize {
+        let count = self.clients.len();
+        if count < self.sweep_from.max(IDLE_ADDRESSES_MAX) {
+            return 0;
         }
         self.clients.retain(|_, client| {
             client.connection_count != 0 || *client.handshakes.count_at(second) != 0
         });
+        self.sweep_from = 2 * self.clients.len();
+        self.clients.shrink_to(self.sweep_from);
+        count
     }
 }
 
@@ -312,6 +317,24 @@ mod tests {
             addresses.release(id(number));
         }
         assert!(addresses.counts.lock().clients.len() <= 3 * IDLE_ADDRESSES_MAX);
+    }
+
+    #[test]
+    fn a_flood_of_addresses_in_one_second_is_swept_at_a_constant_cost() {
+        let mut counts = Counts::default();
+        let mut looked_at = 0;
+        for number in 0..100_000_u32 {
+            looked_at += counts.sweep(7);
+            let address = IpAddr::from(std::net::Ipv4Addr::from(number));
+            assert!(counts.admit(address, 7, LIMITS));
+            counts.release(address);
+        }
+        assert!(looked_at <= 200_000, "{looked_at}");
+        assert_eq!(counts.clients.len(), 100_000);
+        // In the next second all of them are forgotten, and so is their memory.
+        counts.sweep_from = 0;
+        assert_eq!(counts.sweep(8), 100_000);
+        assert!(counts.clients.capacity() < IDLE_ADDRESSES_MAX);
     }
 
     #[test]
