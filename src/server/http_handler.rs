@@ -18,6 +18,7 @@
 //! An answer may come in a later turn. Until then the connection is not read, so later requests of
 //! the same client wait, and answers go out in the order of the requests (RFC 9112, section 9.3.2).
 
+use crate::protocol::http::upgrade::Upgrade;
 use crate::protocol::http::{
     self, Accept, Check, Deferred, Exchange, ExtraHeaders, HeaderStorage, HttpError, OnAnswer,
     ParsedHead, Phase, RequestHead, Status, upgrade,
@@ -66,6 +67,16 @@ pub(super) struct HttpHandler<S> {
     /// A copy of the reactor's limits, because the reactor is borrowed mutably while a body is read
     /// into its exchange.
     limits: http::Limits,
+}
+
+/// The route of a request.
+struct Found<'h> {
+    /// The upgrade to a WebSocket, if the request asks for one.
+    upgrade: Option<Upgrade<'h>>,
+    /// The index of the route; see [`Routes::get_mut`].
+    route: Option<usize>,
+    /// Without a route, the methods that its path has.
+    allowed: Vec<String>,
 }
 
 impl<S: 'static> HttpHandler<S> {
@@ -229,6 +240,36 @@ impl<S: 'static> HttpHandler<S> {
         }
     }
 
+    /// Finds the route of a request. `None` when it asks for an upgrade that is refused; the refusal is
+    /// sent then.
+    #[inline]
+    fn find_route<'h>(
+        &mut self,
+        reactor: &mut Reactor<S>,
+        id: ConnId,
+        parsed: &ParsedHead<'h>,
+    ) -> Option<Found<'h>> {
+        let head = &parsed.head;
+        let upgrade = match upgrade::check(parsed) {
+            Ok(upgrade) => upgrade,
+            Err(refusal) => {
+                send_refusal(reactor, id, upgrade_refusal_reply(refusal));
+                return None;
+            }
+        };
+        let route = self.routes.find(head, upgrade.is_some());
+        self.current_route = route;
+        let allowed = match route {
+            Some(_) => Vec::new(),
+            None => self.routes.allowed_methods(head),
+        };
+        Some(Found {
+            upgrade,
+            route,
+            allowed,
+        })
+    }
+
     /// Whether a request may send its body. If not, it was answered, or its guard decides later: a
     /// body that will be refused is not read, and `100 Continue` is not sent for it.
     #[inline(never)]
@@ -245,20 +286,10 @@ impl<S: 'static> HttpHandler<S> {
             exchange.leave_body();
         }
         let head = &parsed.head;
-        let upgrade = match upgrade::check(parsed) {
-            Ok(upgrade) => upgrade,
-            Err(refusal) => {
-                send_refusal(cx.reactor, id, upgrade_refusal_reply(refusal));
-                return false;
-            }
+        let Some(found) = self.find_route(cx.reactor, id, parsed) else {
+            return false;
         };
-        let found = self.routes.find(head, upgrade.is_some());
-        let allowed = match found {
-            Some(_) => Vec::new(),
-            None => self.routes.allowed_methods(head),
-        };
-        self.current_route = found;
-        let (pattern, endpoint) = self.routes.get_mut(found);
+        let (pattern, endpoint) = self.routes.get_mut(found.route);
         let mut request = Request {
             state: cx.state,
             reactor: cx.reactor,
@@ -275,8 +306,8 @@ impl<S: 'static> HttpHandler<S> {
             return false;
         }
         let refusal = match endpoint {
-            None => Some(no_route_reply(head, &allowed)),
-            Some((_, Endpoint::WebSocket(_))) if upgrade.is_none() => {
+            None => Some(no_route_reply(head, &found.allowed)),
+            Some((_, Endpoint::WebSocket(_))) if found.upgrade.is_none() => {
                 Some(upgrade_required_reply())
             }
             Some(_) => None,
@@ -335,17 +366,10 @@ impl<S: 'static> HttpHandler<S> {
     ) {
         let head = &parsed.head;
         let passed = accepted.as_ref().map(|(check, _)| *check);
-        let upgrade = match upgrade::check(parsed) {
-            Ok(upgrade) => upgrade,
-            Err(refusal) => return send_refusal(cx.reactor, id, upgrade_refusal_reply(refusal)),
+        let Some(found) = self.find_route(cx.reactor, id, parsed) else {
+            return;
         };
-        let found = self.routes.find(head, upgrade.is_some());
-        let allowed = match found {
-            Some(_) => Vec::new(),
-            None => self.routes.allowed_methods(head),
-        };
-        self.current_route = found;
-        let (pattern, endpoint) = self.routes.get_mut(found);
+        let (pattern, endpoint) = self.routes.get_mut(found.route);
         let mut request = Request {
             state: cx.state,
             reactor: cx.reactor,
@@ -365,10 +389,10 @@ impl<S: 'static> HttpHandler<S> {
         }
         match endpoint {
             None => {
-                request.reply(no_route_reply(head, &allowed));
+                request.reply(no_route_reply(head, &found.allowed));
             }
             Some((_, Endpoint::Request { call, .. })) => call_route(&mut request, call),
-            Some((index, Endpoint::WebSocket(route))) => match upgrade {
+            Some((index, Endpoint::WebSocket(route))) => match found.upgrade {
                 Some(upgrade) => route.answer(request, index, &upgrade, passed),
                 None => {
                     request.reply(upgrade_required_reply());
