@@ -81,6 +81,7 @@ pub use self::access::Access;
 pub use self::grammar::envelope::SUBPROTOCOL;
 pub use self::group::{GroupSeat, Overloaded, ReactorGroup};
 pub use self::tokens::Tokens;
+pub use crate::pubsub::{Rule, RuleError, Rules};
 
 /// Adds the hub's routes to a router.
 ///

@@ -1,4 +1,4 @@
-//! Topics, patterns and events: which members get a publication, and in which bytes.
+//! Topics, patterns and events: which members get a publication, in which bytes, and by which rules.
 //!
 //! Pure: no socket, no clock, no log. [`Topics`] knows members as numbers, and the caller knows
 //! which connections these are. [`Encoded`] writes an [`Event`] in the [`WireFormat`] and the
@@ -9,11 +9,13 @@
 mod event;
 mod names;
 pub mod pattern;
+mod rules;
 mod slots;
 mod topics;
 mod wire_format;
 
 pub use event::{Event, EventId, EventIdError, Payload, Publication};
+pub use rules::{HISTORY_AGE_MAX, HISTORY_COUNT_MAX, RULES_MAX, Rule, RuleError, Rules};
 pub use topics::{TOPIC_BYTES_MAX, TopicError};
 pub use wire_format::{BodyKind, WIRE_FORMATS_MAX, WireFormat};
 
