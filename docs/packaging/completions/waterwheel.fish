@@ -21,6 +21,8 @@ complete -c waterwheel -n 'not __fish_seen_subcommand_from echo bench doctor' -l
 complete -c waterwheel -n 'not __fish_seen_subcommand_from echo bench doctor' -l max-fragments -x -d 'frames of one message of a WebSocket client; 0 for no limit [4096]'
 complete -c waterwheel -n 'not __fish_seen_subcommand_from echo bench doctor' -l max-subscriptions -x -d 'subscriptions of all clients; 0 for no limit [10000000]'
 complete -c waterwheel -n 'not __fish_seen_subcommand_from echo bench doctor' -l max-connection-age -x -d 'end connections politely at this age, some of them up to a quarter earlier; 0 for no limit [0]'
+complete -c waterwheel -n 'not __fish_seen_subcommand_from echo bench doctor' -l topic -x -d 'a rule for the topics of a pattern, with the options history=COUNT [100], age=SECONDS [300], private, presence, latest and client-publish; may be given several times, and the first one that matches a topic holds'
+complete -c waterwheel -n 'not __fish_seen_subcommand_from echo bench doctor' -l history-bytes -x -d 'bytes that the stored messages of all topics may take, also with KiB, MiB or GiB [64MiB]'
 complete -c waterwheel -n 'not __fish_seen_subcommand_from echo bench doctor' -l trusted-proxy -x -d 'a proxy whose X-Forwarded-For or Forwarded names the client, such as 10.0.0.0/8, or unix for every peer on a Unix socket; may be given several times'
 complete -c waterwheel -n 'not __fish_seen_subcommand_from echo bench doctor' -l proxy-protocol -d 'require the PROXY protocol, version 1 or 2, on every listener: the header with which a proxy of bytes names its client'
 complete -c waterwheel -n 'not __fish_seen_subcommand_from echo bench doctor' -l reactors -x -d 'threads that share the connections, one for each core; Unix only [1]'

@@ -11,7 +11,8 @@ use waterwheel::Network;
 use crate::help;
 use crate::limits::Limits;
 use crate::log_line::LogFormat;
-use crate::values::{address, level, log_format, origin, text, token, unix_mode};
+use crate::topics::TopicOptions;
+use crate::values::{address, bytes, level, log_format, origin, text, token, unix_mode};
 
 pub const HELP: &str = "\
 waterwheel: pushes backend changes to browsers
@@ -51,6 +52,12 @@ Options of serve:
   --max-connection-age SECONDS
                            end connections politely at this age, some of them up to a quarter
                            earlier; 0 for no limit [0]
+  --topic PATTERN=OPTION,..
+                           a rule for the topics of a pattern, with the options history=COUNT [100],
+                           age=SECONDS [300], private, presence, latest and client-publish; may be
+                           given several times, and the first one that matches a topic holds
+  --history-bytes BYTES    bytes that the stored messages of all topics may take, also with KiB, MiB
+                           or GiB [64MiB]
   --trusted-proxy CIDR     a proxy whose X-Forwarded-For or Forwarded names the client, such as
                            10.0.0.0/8, or unix for every peer on a Unix socket; may be given
                            several times
@@ -101,6 +108,7 @@ pub struct Serve {
     pub handshakes_per_second: u32,
     pub handshakes_per_second_total: u32,
     pub limits: Limits,
+    pub topics: TopicOptions,
     pub trusted_proxy: Vec<Network>,
     /// Whether every peer on a Unix socket is a trusted proxy.
     pub trusts_unix_proxies: bool,
@@ -166,6 +174,7 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
     let mut handshakes_per_second = 200;
     let mut handshakes_per_second_total = 0;
     let mut limits = Limits::default();
+    let mut topics = TopicOptions::default();
     let mut proxy_protocol = false;
     let mut trusted_proxy = Vec::new();
     let mut trusts_unix_proxies = false;
@@ -214,7 +223,11 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
                 allow_origin.push(origin(&text(&mut parser, "--allow-origin")?)?)
             }
             Arg::Long("memory-max") if serves => {
-                memory_max = Some(bytes("--memory-max", &text(&mut parser, "--memory-max")?)?)
+                memory_max = Some(bytes(
+                    "--memory-max",
+                    &text(&mut parser, "--memory-max")?,
+                    MEMORY_MAX_LEAST,
+                )?)
             }
             Arg::Long("max-connections-per-address") if serves => {
                 max_connections_per_address = limit(&mut parser, "--max-connections-per-address")?
@@ -228,6 +241,10 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
             Arg::Long(option) if serves && Limits::has(option) => {
                 let option = option.to_owned();
                 limits.take(&option, &mut parser)?;
+            }
+            Arg::Long(option) if serves && TopicOptions::has(option) => {
+                let option = option.to_owned();
+                topics.take(&option, &mut parser)?;
             }
             Arg::Long("proxy-protocol") if serves => proxy_protocol = true,
             Arg::Long("trusted-proxy") if serves => {
@@ -340,6 +357,7 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
         handshakes_per_second,
         handshakes_per_second_total,
         limits,
+        topics,
         trusted_proxy,
         trusts_unix_proxies,
         proxy_protocol,
@@ -427,22 +445,6 @@ fn limit(parser: &mut Parser, option: &str) -> Result<u32, String> {
     value
         .parse()
         .map_err(|_| format!("{option}: expected a number, 0 for no limit, got {value:?}"))
-}
-
-/// A number of bytes, alone or with a unit, from [`MEMORY_MAX_LEAST`] on.
-fn bytes(option: &str, value: &str) -> Result<usize, String> {
-    let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
-    let (number, unit) = units
-        .iter()
-        .find_map(|(name, unit)| Some((value.strip_suffix(name)?, *unit)))
-        .unwrap_or((value, 1));
-    let count = number.trim_end().parse::<usize>().ok();
-    match count.and_then(|count| count.checked_mul(unit)) {
-        Some(bytes) if MEMORY_MAX_LEAST <= bytes => Ok(bytes),
-        _ => Err(format!(
-            "{option}: expected bytes, at least 1 MiB, such as 300000000 or 512MiB, got {value:?}"
-        )),
-    }
 }
 
 fn doctor_count(value: &str) -> Result<u64, String> {

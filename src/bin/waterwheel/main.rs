@@ -15,6 +15,7 @@ mod memory;
 mod output;
 mod reload;
 mod serve;
+mod topics;
 mod values;
 
 use std::process::ExitCode;

@@ -28,6 +28,13 @@ pub fn run(options: &Serve) -> io::Result<()> {
     if options.publish_token.as_deref().is_some_and(is_short_token) {
         log::warn!("{}", short_token("--publish-token"));
     }
+    check_private_topics(options, &tokens)?;
+    let topics = &options.topics;
+    log::debug!(
+        "history may take {} KiB; {:?}",
+        topics.history_bytes / 1024,
+        topics.rules
+    );
     let mut listeners = Vec::new();
     for address in &options.listen {
         let target = ListenAddress::of(address, options.unix_mode)?;
@@ -341,6 +348,22 @@ fn set_mode(address: &str, mode: u32) -> io::Result<()> {
 #[cfg(not(unix))]
 fn set_mode(_: &str, _: u32) -> io::Result<()> {
     Ok(())
+}
+
+/// # Errors
+///
+/// When a topic is private and no client could get the right to subscribe to it.
+fn check_private_topics(options: &Serve, tokens: &Tokens) -> io::Result<()> {
+    if options.publish_token.is_some() || !tokens.is_empty() {
+        return Ok(());
+    }
+    let Some(pattern) = options.topics.private_pattern() else {
+        return Ok(());
+    };
+    let why = format!(
+        "--topic {pattern}: a private topic needs a credential that grants it, such as --publish-token TOKEN"
+    );
+    Err(io::Error::new(io::ErrorKind::InvalidInput, why))
 }
 
 /// The access rules of one listener.

@@ -143,6 +143,32 @@ pub fn origin(value: &str) -> Result<String, String> {
     }
 }
 
+/// A number of bytes, alone or with a unit, from `least` on, which is a multiple of a KiB.
+///
+/// # Errors
+///
+/// A sentence with the option, the value and what was expected.
+pub fn bytes(option: &str, value: &str, least: usize) -> Result<usize, String> {
+    let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+    let (number, unit) = units
+        .iter()
+        .find_map(|(name, unit)| Some((value.strip_suffix(name)?, *unit)))
+        .unwrap_or((value, 1));
+    let count = number.trim_end().parse::<usize>().ok();
+    match count.and_then(|count| count.checked_mul(unit)) {
+        Some(bytes) if least <= bytes => Ok(bytes),
+        _ => {
+            let least = match least % (1 << 20) {
+                0 => format!("{} MiB", least >> 20),
+                _ => format!("{} KiB", least >> 10),
+            };
+            Err(format!(
+                "{option}: expected bytes, at least {least}, such as 300000000 or 512MiB, got {value:?}"
+            ))
+        }
+    }
+}
+
 /// The fewest characters of a token that is hard to guess. A random one of letters and digits has 95 bits then.
 const TOKEN_CHARACTERS_MIN: usize = 16;
 
