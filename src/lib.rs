@@ -168,8 +168,9 @@
 //! # Features
 //!
 //! `hub` adds the module `hub`, whose `mount` gives a [`Router`] the routes of the program: topics over WebSocket,
-//! event streams and POST. `signals` adds `Reactor::drain_on_signals` on Unix. `program`, the default, adds what the
-//! binary needs: a program that embeds the library wants `default-features = false`.
+//! event streams and POST. `signals` adds `Reactor::drain_on_signals` on Unix. `serve` adds what the binary needs
+//! except its load tool, and `program`, the default, the load tool too: a program that embeds the library wants
+//! `default-features = false`.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

@@ -24,12 +24,21 @@ pub(super) fn check(text: &str) -> Result<(), serde_json::Error> {
 ///
 /// Says how deep a text may be nested.
 pub(super) fn check_depth(text: &str) -> Result<(), serde_json::Error> {
+    check_depth_max(text, DEPTH_MAX)
+}
+
+/// As [`check_depth`], with another limit.
+///
+/// # Errors
+///
+/// As [`check_depth`].
+pub(super) fn check_depth_max(text: &str, depth_max: usize) -> Result<(), serde_json::Error> {
     // Most messages are shorter than this and cannot be deeper.
-    if text.len() <= DEPTH_MAX || depth(text) <= DEPTH_MAX {
+    if text.len() <= depth_max || depth(text) <= depth_max {
         return Ok(());
     }
     Err(Error::custom(format_args!(
-        "arrays and objects more than {DEPTH_MAX} deep"
+        "arrays and objects more than {depth_max} deep"
     )))
 }
 

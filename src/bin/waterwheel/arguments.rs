@@ -269,6 +269,10 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
                     Parsed::Bench(bench) => Command::Bench(*bench),
                 });
             }
+            #[cfg(not(feature = "bench"))]
+            Arg::Value(word) if is_echo.is_none() && word == "bench" => {
+                return Err("this build has no bench: its feature `bench` is off".to_owned());
+            }
             // `help COMMAND` is `COMMAND --help`.
             Arg::Value(word) if is_echo.is_none() && word == "help" => {
                 let words = parser.raw_args().map_err(|error| error.to_string())?;
