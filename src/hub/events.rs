@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use crate::protocol::event_stream;
 use crate::protocol::http::{Status, form};
-use crate::pubsub::{self, pattern};
+use crate::pubsub::{self, WireFormat, pattern};
 use crate::server::reply::Reply;
 use crate::server::request::Request;
 
 use super::access::{self, Access};
-use super::grammar::envelope;
+use super::grammar::{envelope, notices};
 use super::guesses::{self, Denied, SharedGuesses};
 use super::subscribe::subscribe_name;
 
@@ -42,12 +42,20 @@ pub(super) fn events<S: 'static>(
         return;
     }
     let wire_format = match has_envelope {
-        false => None,
+        false => {
+            let reactor = &mut *request.reactor;
+            reactor.set_notice_encoder(WireFormat::EVENT_STREAM, notices::encode_event);
+            None
+        }
         true => match request
             .reactor
             .register_wire_format_with_values(ENVELOPE_EVENTS, envelope::encode_event)
         {
-            Ok(wire_format) => Some(wire_format),
+            Ok(wire_format) => {
+                let reactor = &mut *request.reactor;
+                reactor.set_notice_encoder(wire_format, notices::encode_envelope_event);
+                Some(wire_format)
+            }
             Err(error) => {
                 log::error!("{error}");
                 request.reply(Status::INTERNAL_SERVER_ERROR);

@@ -73,6 +73,12 @@ pub struct Event<'a> {
 }
 
 impl<'a> Event<'a> {
+    /// No name and no data.
+    pub(super) const EMPTY: Event<'static> = Event {
+        name: None,
+        payload: Payload::Text(Cow::Borrowed("")),
+    };
+
     /// An event with a name and no data yet.
     ///
     /// CR, LF and NUL, which no wire format could carry in a name, become U+FFFD. For names that

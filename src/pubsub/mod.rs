@@ -8,6 +8,7 @@
 
 mod event;
 mod names;
+mod notice;
 pub mod pattern;
 mod rules;
 mod slots;
@@ -15,9 +16,10 @@ mod topics;
 mod wire_format;
 
 pub use event::{Event, EventId, EventIdError, Payload, Publication};
+pub use notice::{Audience, Notice};
 pub use rules::{HISTORY_AGE_MAX, HISTORY_COUNT_MAX, RULES_MAX, Rule, RuleError, Rules};
 pub use topics::{TOPIC_BYTES_MAX, TopicError};
-pub use wire_format::{BodyKind, WIRE_FORMATS_MAX, WireFormat};
+pub use wire_format::{BodyKind, EncodeNotice, WIRE_FORMATS_MAX, WireFormat};
 
 // For the reactor, and for the tests and the benchmarks of this repository. Their names may change in any version.
 #[doc(hidden)]

@@ -347,6 +347,12 @@ impl Topics {
             .map(|(pattern, topic)| (pattern, members_of(topic)))
     }
 
+    /// The members by this very pattern, with the values of their subscriptions, in no order.
+    pub fn members_of_pattern(&self, pattern: &str) -> impl Iterator<Item = (u64, u32)> {
+        let found = self.find(NameKind::Pattern, pattern);
+        found.into_iter().flat_map(members_of)
+    }
+
     /// Keeps account, from here on, of the names that get their first member and lose their last.
     /// Names that have members already count as changed.
     ///

@@ -18,7 +18,8 @@ use crate::protocol::digits::push_hexadecimal;
 use crate::protocol::event_stream;
 use crate::protocol::websocket::{self, Data, Message, OpCode};
 
-use super::event::Publication;
+use super::event::{Event, EventId, Publication};
+use super::notice::Notice;
 
 /// Whether a body is text, which a WebSocket says of every message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +33,10 @@ pub enum BodyKind {
 /// Appends the body of a publication, without any frame, and says what kind it is. May have state
 /// of its own, such as a table of names.
 pub type Encode = Box<dyn Fn(&Publication<'_>, &mut Vec<u8>) -> BodyKind>;
+
+/// Appends the body of a notice about the topic or pattern of this name, without any frame, and says what
+/// kind it is.
+pub type EncodeNotice = fn(&str, &Notice<'_>, &mut Vec<u8>) -> BodyKind;
 
 /// How the body of a publication is written: a number that [`WireFormats`] gives out. The default is
 /// [`RAW`](Self::RAW).
@@ -191,6 +196,8 @@ impl fmt::Debug for Registered {
 #[derive(Debug, Default)]
 pub struct WireFormats {
     registered: Vec<Registered>,
+    /// The wire formats that have words for notices.
+    notices: Vec<(WireFormat, EncodeNotice)>,
     /// The buffer in which bytes are put together before they are shared, so that an encoding costs
     /// one allocation.
     scratch: Vec<u8>,
@@ -262,6 +269,20 @@ impl WireFormats {
             .ok_or(WireFormatsFull)
     }
 
+    /// Gives a wire format words for notices. The first ones stay.
+    pub fn set_notices(&mut self, wire_format: WireFormat, encode: EncodeNotice) {
+        if self.notice_encoder(wire_format).is_none() {
+            self.notices.push((wire_format, encode));
+        }
+    }
+
+    fn notice_encoder(&self, wire_format: WireFormat) -> Option<EncodeNotice> {
+        let mut notices = self.notices.iter();
+        notices
+            .find(|(of, _)| *of == wire_format)
+            .map(|(_, encode)| *encode)
+    }
+
     /// The encoder that was registered as this wire format. `None` for the built-in ones, and for one
     /// that was registered with another list.
     fn registered(&self, wire_format: WireFormat) -> Option<&Registered> {
@@ -323,12 +344,13 @@ impl WireFormats {
         format: FramedFormat,
         origin: Origin,
         publication: &Publication<'_>,
+        notice: Option<&Notice<'_>>,
     ) -> Rc<[u8]> {
         let (wire_format, frame) = (format.wire_format(), format.frame());
         let mask = frame.new_mask();
         let mut scratch = std::mem::take(&mut self.scratch);
         scratch.clear();
-        let (kind, header_bytes) = if wire_format == WireFormat::RAW {
+        let (kind, header_bytes) = if wire_format == WireFormat::RAW && notice.is_none() {
             // The body is there already, so its header goes in front of it at once.
             let message = publication.event.payload().to_message();
             let (kind, body) = (kind_of(message), message.as_bytes());
@@ -338,7 +360,7 @@ impl WireFormats {
             scratch.extend_from_slice(body);
             (kind, header_bytes)
         } else {
-            let kind = self.encode_body(wire_format, origin, publication, &mut scratch);
+            let kind = self.encode_body(wire_format, origin, publication, notice, &mut scratch);
             let body_bytes = scratch.len();
             frame.encode_header(kind, body_bytes, mask, &mut scratch);
             let header_bytes = scratch.len() - body_bytes;
@@ -371,12 +393,21 @@ impl WireFormats {
         wire_format: WireFormat,
         origin: Origin,
         publication: &Publication<'_>,
+        notice: Option<&Notice<'_>>,
         out: &mut Vec<u8>,
     ) -> BodyKind {
         let mut others = Frame::ALL
             .iter()
             .map(|frame| FramedFormat::new(wire_format, *frame));
         let Some(other) = others.find_map(|format| self.find(format, origin)) else {
+            if let Some(notice) = notice {
+                let encode = self.notice_encoder(wire_format);
+                debug_assert!(encode.is_some(), "asked for by `has_words` before");
+                return match encode {
+                    Some(encode) => encode(publication.topic, notice, out),
+                    None => BodyKind::Text,
+                };
+            }
             return match self.registered(wire_format) {
                 Some(registered) => (registered.encode)(publication, out),
                 None if wire_format == WireFormat::EVENT_STREAM => {
@@ -423,6 +454,8 @@ struct Encoding {
 pub struct Encoded<'p> {
     wire_formats: &'p mut WireFormats,
     publication: Publication<'p>,
+    /// Encoded instead of the event of the publication, which is empty then.
+    notice: Option<&'p Notice<'p>>,
     /// The pattern of the members that are visited now, and its number.
     pattern: Option<&'p str>,
     pattern_number: u32,
@@ -439,12 +472,43 @@ impl<'p> Encoded<'p> {
         Encoded {
             wire_formats,
             publication,
+            notice: None,
             pattern: None,
             pattern_number: 0,
             last_format: 0,
             last_value: 0,
             last_bytes: None,
         }
+    }
+
+    /// No bytes yet of a notice about the topic or pattern `name`.
+    pub fn of_notice(
+        wire_formats: &'p mut WireFormats,
+        name: &'p str,
+        notice: &'p Notice<'p>,
+    ) -> Encoded<'p> {
+        let publication = Publication {
+            topic: name,
+            id: EventId {
+                epoch: 0,
+                number: 0,
+            },
+            event: &Event::EMPTY,
+            value: 0,
+            pattern: None,
+        };
+        let mut encoded = Encoded::new(wire_formats, publication);
+        encoded.notice = Some(notice);
+        encoded
+    }
+
+    /// Whether this wire format has words for it: for a publication each has.
+    pub fn has_words(&self, format: FramedFormat) -> bool {
+        self.notice.is_none()
+            || self
+                .wire_formats
+                .notice_encoder(format.wire_format())
+                .is_some()
     }
 
     /// Says by which pattern the members are subscribed that [`get`](Self::get) is for from now on.
@@ -494,7 +558,8 @@ impl<'p> Encoded<'p> {
             None => {
                 self.publication.value = origin.value;
                 self.publication.pattern = pattern;
-                self.wire_formats.encode(format, origin, &self.publication)
+                self.wire_formats
+                    .encode(format, origin, &self.publication, self.notice)
             }
         };
         self.last_format = format.0.get();

@@ -36,7 +36,7 @@
 //!  budget  shutdown  transport  protocol       limits that need the clock; sockets; meaning of bytes
 //!  connection                                  one connection, and the table of all of them
 //!  reactor                                     the data that callbacks and roles work on
-//!  listen connect topics schedule remote
+//!  listen connect topics notices schedule remote
 //!  drain role admission                        the methods of the reactor
 //!  handlers                                    the objects that the loop calls
 //!  mod                                         the EventLoop
@@ -51,6 +51,8 @@
 // The methods of `Reactor`, in the order in which its documentation shows them.
 
 pub(crate) mod topics;
+
+mod notices;
 
 mod schedule;
 

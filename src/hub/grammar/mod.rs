@@ -4,6 +4,7 @@
 //! compiler names the places that a new grammar must fill in.
 
 pub(super) mod envelope;
+pub(super) mod notices;
 mod plain;
 
 use std::io;
@@ -51,9 +52,12 @@ impl Grammar {
     ) -> io::Result<Option<WireFormat>> {
         match self {
             Grammar::Plain => Ok(None),
-            Grammar::Envelope => reactor
-                .register_wire_format_with_values(envelope::SUBPROTOCOL, envelope::encode)
-                .map(Some),
+            Grammar::Envelope => {
+                let wire_format = reactor
+                    .register_wire_format_with_values(envelope::SUBPROTOCOL, envelope::encode)?;
+                reactor.set_notice_encoder(wire_format, notices::encode);
+                Ok(Some(wire_format))
+            }
         }
     }
 

@@ -270,7 +270,7 @@ impl Connection {
     /// How a publication to this connection is encoded and framed now; `None` while its protocol
     /// takes no publications.
     #[inline]
-    fn publication_format(&self) -> Option<FramedFormat> {
+    pub(crate) fn publication_format(&self) -> Option<FramedFormat> {
         let format = self.protocol.publication_format()?;
         Some(match self.wire_format {
             None => format,

@@ -1,0 +1,121 @@
+//! Notices: news about a topic for its members that are not publications, such as a gap or a user that has
+//! come.
+//!
+//! A notice takes the way of a publication (see `topics.rs`), so that it stands in each queue in the order
+//! of the calls. It has no id, and is counted neither as a publication nor as a delivery. A member whose
+//! wire format has no words for notices is left out.
+
+use std::hash::{BuildHasher, Hash, Hasher};
+
+use super::connection::table::Table;
+use super::id::ConnId;
+use super::reactor::Reactor;
+use crate::pubsub::{Audience, EncodeNotice, Encoded, Notice, WireFormat};
+
+impl<S: 'static> Reactor<S> {
+    /// Gives a wire format words for notices. Without them its members get none. The words that a wire format
+    /// got first stay.
+    ///
+    /// `encode` gets the name of the topic or pattern and the notice, appends the body, and returns whether
+    /// it is text.
+    pub fn set_notice_encoder(&mut self, wire_format: WireFormat, encode: EncodeNotice) {
+        self.wire_formats.set_notices(wire_format, encode);
+    }
+
+    /// Queues a notice about a topic, or about a pattern, for its members on this reactor, apart from
+    /// `except`.
+    ///
+    /// Members get notices and publications in the order of the calls. A route whose policy keeps the latest
+    /// message of each topic keeps a notice for each user, and one of each other kind, beside it.
+    pub fn deliver_notice(
+        &mut self,
+        name: &str,
+        notice: &Notice<'_>,
+        audience: Audience,
+        except: Option<ConnId>,
+    ) {
+        let key = self.notice_key(name, notice);
+        // Raised as for a publication: no member has got something with this mark.
+        self.publication_mark += 1;
+        let mark = self.publication_mark;
+        if let Some(connection) = except.and_then(|id| self.table.connection_mut(id)) {
+            connection.leave_out(mark);
+        }
+        let Reactor {
+            table,
+            topics,
+            wire_formats,
+            ..
+        } = self;
+        let mut delivery = NoticeDelivery {
+            table,
+            encoded: Encoded::of_notice(wire_formats, name, notice),
+            mark,
+            key,
+            visited: 0,
+        };
+        match audience {
+            Audience::OfPattern => topics
+                .members_of_pattern(name)
+                .for_each(|(member, value)| delivery.deliver_to(member, value)),
+            Audience::ByName | Audience::All => {
+                let lists = topics.members(name).take_while(|(pattern, _)| {
+                    // The members by name come first.
+                    pattern.is_none() || audience == Audience::All
+                });
+                for (pattern, members) in lists {
+                    if let Some(pattern) = pattern {
+                        delivery.encoded.set_pattern(pattern);
+                    }
+                    members.for_each(|(member, value)| delivery.deliver_to(member, value));
+                }
+            }
+        }
+        let visited = delivery.visited;
+        drop(delivery);
+        let kept_bytes = self.wire_formats.take_kept_bytes();
+        self.table.count_shared(kept_bytes);
+        if self.table.is_over_memory() {
+            self.release_memory();
+        }
+        let steps = visited / 8;
+        self.budget.charge(u32::try_from(steps).unwrap_or(u32::MAX));
+        if self.table.has_overrun() {
+            self.budget.exhaust();
+        }
+    }
+
+    /// The key of a notice for [`LatestPerKey`](crate::Overflow::LatestPerKey). That a user has left takes the
+    /// place of its coming.
+    fn notice_key(&self, name: &str, notice: &Notice<'_>) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        name.hash(&mut hasher);
+        notice.user().hash(&mut hasher);
+        if notice.user().is_none() {
+            notice.name().hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+}
+
+/// One notice while its members are visited.
+struct NoticeDelivery<'n> {
+    table: &'n mut Table,
+    encoded: Encoded<'n>,
+    mark: u64,
+    key: u64,
+    visited: usize,
+}
+
+impl NoticeDelivery<'_> {
+    fn deliver_to(&mut self, member: u64, value: u32) {
+        self.visited += 1;
+        let id = ConnId::from_bits(member);
+        let connection = self.table.connection(id);
+        let format = connection.and_then(|connection| connection.publication_format());
+        if format.is_some_and(|format| self.encoded.has_words(format)) {
+            self.table
+                .publish(id, self.mark, self.key, &mut self.encoded, value);
+        }
+    }
+}
