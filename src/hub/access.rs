@@ -9,6 +9,7 @@ use crate::server::reply::Reply;
 use crate::server::request::Request;
 use crate::session::handler::Handshake;
 
+use super::secrets::TokenSecrets;
 use super::tokens::{Tokens, equal_in_constant_time};
 
 /// The rights on one listener. By default every field is off or empty, so that publishing and patterns are
@@ -21,6 +22,9 @@ pub struct Access {
     /// Further tokens, each of which is accepted too. Unlike [`token`](Self::token) they may be replaced
     /// while the hub runs.
     pub tokens: Tokens,
+    /// The secrets of JSON Web Tokens. A token that one of them has signed, by HS256, HS384 or HS512, grants
+    /// what its claim `waterwheel` says.
+    pub token_secrets: TokenSecrets,
     /// Anybody may publish and use patterns, with or without a token.
     pub open: bool,
     /// The origins whose pages may use the hub beside its own, such as `https://example.org`; the

@@ -28,7 +28,7 @@
 //                └─ client     what a grammar may do for its client; checks the rights
 //                    └─ publish
 //
-//   at the bottom: access (rights), tokens, jwt and guesses (wrong ones), subscribe (topic or pattern), json,
+//   at the bottom: access (rights), tokens, secrets, jwt and guesses (wrong ones), subscribe (topic or pattern), json,
 //   group (several reactors)
 //
 // A message on a WebSocket goes socket -> grammar -> client -> publish -> engine. Answers that come
@@ -62,6 +62,7 @@ mod json;
 mod jwt;
 mod page;
 mod publish;
+mod secrets;
 mod socket;
 mod subscribe;
 mod tokens;
@@ -82,6 +83,7 @@ use self::publish::Publisher;
 pub use self::access::Access;
 pub use self::grammar::envelope::SUBPROTOCOL;
 pub use self::group::{GroupSeat, Overloaded, ReactorGroup};
+pub use self::secrets::{ShortSecret, TokenSecrets};
 pub use self::tokens::Tokens;
 pub use crate::pubsub::{Rule, RuleError, Rules};
 

@@ -9,6 +9,8 @@ complete -c waterwheel -n '__fish_seen_subcommand_from bench; and not __fish_see
 complete -c waterwheel -n 'not __fish_seen_subcommand_from echo bench doctor' -l listen -x -d 'HOST:PORT (port 0 picks one) or unix:PATH; may be given several times [127.0.0.1:8080, or 0.0.0.0:$PORT where PORT is set]'
 complete -c waterwheel -n 'not __fish_seen_subcommand_from echo bench doctor' -l publish-token -x -d 'require this token to publish and to subscribe to patterns [$WATERWHEEL_PUBLISH_TOKEN]'
 complete -c waterwheel -n 'not __fish_seen_subcommand_from echo bench doctor' -l publish-token-file -r -F -d 'as --publish-token, with one token per line, each of which is accepted; read again on HUP'
+complete -c waterwheel -n 'not __fish_seen_subcommand_from echo bench doctor' -l token-secret -x -d 'accept JSON Web Tokens that were signed with this secret, of at least 32 bytes, by HS256, HS384 or HS512; may be given several times [$WATERWHEEL_TOKEN_SECRET]'
+complete -c waterwheel -n 'not __fish_seen_subcommand_from echo bench doctor' -l token-secret-file -r -F -d 'as --token-secret, with one secret per line; may be given several times; read again on HUP'
 complete -c waterwheel -n 'not __fish_seen_subcommand_from echo bench doctor' -l open -d 'let everyone publish and subscribe to patterns without a token'
 complete -c waterwheel -n 'not __fish_seen_subcommand_from echo bench doctor' -l drain-window -x -d 'after TERM or INT, close the connections over this time [10]'
 complete -c waterwheel -n 'not __fish_seen_subcommand_from echo bench doctor' -l allow-origin -x -d 'let pages of this origin use the hub, such as https://example.org; may be given several times'

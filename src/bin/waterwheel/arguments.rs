@@ -11,6 +11,7 @@ use waterwheel::Network;
 use crate::help;
 use crate::limits::Limits;
 use crate::log_line::LogFormat;
+use crate::secrets::{self, SecretOptions};
 use crate::topics::TopicOptions;
 use crate::values::{address, bytes, level, log_format, origin, text, token, unix_mode};
 
@@ -30,6 +31,12 @@ Options of serve:
   --publish-token-file FILE
                            as --publish-token, with one token per line, each of which is
                            accepted; read again on HUP
+  --token-secret SECRET    accept JSON Web Tokens that were signed with this secret, of at least 32
+                           bytes, by HS256, HS384 or HS512; may be given several times
+                           [$WATERWHEEL_TOKEN_SECRET]
+  --token-secret-file FILE
+                           as --token-secret, with one secret per line; may be given several times;
+                           read again on HUP
   --open                   let everyone publish and subscribe to patterns without a token
   --drain-window SECONDS   after TERM or INT, close the connections over this time [10]
   --allow-origin ORIGIN    let pages of this origin use the hub, such as https://example.org;
@@ -99,6 +106,7 @@ pub struct Serve {
     pub listen: Vec<String>,
     pub publish_token: Option<String>,
     pub publish_token_file: Option<PathBuf>,
+    pub secrets: SecretOptions,
     pub open: bool,
     pub drain_window: Duration,
     pub allow_origin: Vec<String>,
@@ -161,6 +169,7 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
     let mut listen = Vec::new();
     let mut publish_token = None;
     let mut publish_token_file = None;
+    let mut secrets = SecretOptions::default();
     let mut unix_mode_given = None;
     let mut format = LogFormat::Text;
     let mut open = false;
@@ -207,6 +216,10 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
             }
             Arg::Long("publish-token-file") if serves => {
                 publish_token_file = Some(text(&mut parser, "--publish-token-file")?.into())
+            }
+            Arg::Long(option) if serves && SecretOptions::has(option) => {
+                let option = option.to_owned();
+                secrets.take(&option, &mut parser)?;
             }
             Arg::Long("unix-mode") if serves => {
                 unix_mode_given = Some(unix_mode(&text(&mut parser, "--unix-mode")?)?)
@@ -332,6 +345,12 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
         token_option = "WATERWHEEL_PUBLISH_TOKEN";
         publish_token = Some(token(token_option, given)?);
     }
+    if secrets.is_empty()
+        && let Some(given) = environment(secrets::VARIABLE)?
+    {
+        let secret = secrets::secret(secrets::VARIABLE, given)?;
+        secrets.given.push(secret);
+    }
     if open && (publish_token.is_some() || publish_token_file.is_some()) {
         return Err(format!(
             "--open lets everyone publish without a token, so {token_option} would protect nothing: \
@@ -352,6 +371,7 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
         listen,
         publish_token,
         publish_token_file,
+        secrets,
         open,
         drain_window,
         allow_origin,
@@ -576,6 +596,10 @@ mod tests {
                 "--open --publish-token-file a",
                 ["--open", "--publish-token", "leave one of them out"],
             ),
+            (
+                "--token-secret 31-bytes-are-one-fewer-than-is.",
+                ["--token-secret", "at least 32 bytes", "got 31"],
+            ),
             ("--unix-mode 660", ["--unix-mode", "--listen unix:PATH", ""]),
             (
                 "--listen unix:a --unix-mode rw",
@@ -610,6 +634,7 @@ mod tests {
                 ["--allow-origin", "https://", "\"example.org\""],
             ),
             ("echo --to nobody", ["--to", "sender or all", "\"nobody\""]),
+            ("echo --token-secret x", ["--token-secret", "serve has", ""]),
             ("echo --publish-token x", ["--publish-token", "", ""]),
             ("serve --to all", ["--to", "", ""]),
             ("frobnicate", ["frobnicate", "serve", "doctor"]),

@@ -26,7 +26,7 @@ pub fn run(options: &Echo) -> io::Result<()> {
     };
     // Without a handler HUP would end the process.
     #[cfg(unix)]
-    Files::read(None)?.reload_on_hangup()?;
+    Files::default().reload_on_hangup()?;
     let to_all = options.to_all;
     Reactor::run_with(config, (), |reactor| {
         // Signals are handled before the listeners are printed: a script that has read the line may

@@ -14,6 +14,7 @@ mod log_writer;
 mod memory;
 mod output;
 mod reload;
+mod secrets;
 mod serve;
 mod topics;
 mod values;

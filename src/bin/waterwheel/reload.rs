@@ -1,4 +1,4 @@
-//! The files that the hub reads again on HUP: the tokens. The echo server has none, and says so.
+//! The files that the hub reads again on HUP: the tokens, and the secrets of tokens. The echo server has none, and says so.
 //!
 //! Without a handler HUP would end the process, and no client would get a goodbye. It comes when a
 //! terminal closes, and operators send it out of habit.
@@ -7,16 +7,22 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use waterwheel::hub::Tokens;
+use waterwheel::hub::{TokenSecrets, Tokens};
 
+use crate::secrets::{SecretOptions, secret};
 use crate::values::{is_short_token, short_token, token};
 
 /// The most bytes of a file. Of a wrong file, such as a log, no more than this is read.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// The files, and what was read from them.
+#[derive(Default)]
 pub struct Files {
     tokens: Option<(PathBuf, Tokens)>,
+    secrets: TokenSecrets,
+    /// The secrets of the command line, which stay.
+    given_secrets: Vec<String>,
+    secret_files: Vec<PathBuf>,
 }
 
 impl Files {
@@ -25,12 +31,19 @@ impl Files {
     /// # Errors
     ///
     /// When one cannot be read, or has no token or an invalid one.
-    pub fn read(token_file: Option<&Path>) -> io::Result<Files> {
+    pub fn read(token_file: Option<&Path>, secrets: &SecretOptions) -> io::Result<Files> {
         let tokens = match token_file {
             None => None,
             Some(path) => Some((path.to_owned(), Tokens::new(read_tokens(path)?))),
         };
-        Ok(Files { tokens })
+        let files = Files {
+            tokens,
+            secrets: TokenSecrets::default(),
+            given_secrets: secrets.given.clone(),
+            secret_files: secrets.files.clone(),
+        };
+        files.read_secrets()?;
+        Ok(files)
     }
 
     /// The tokens of the file. Without a file there is no token.
@@ -39,20 +52,50 @@ impl Files {
         tokens.map_or_else(Tokens::default, |(_, tokens)| tokens.clone())
     }
 
-    /// Reads the files again. The tokens stay as they were where the file cannot be read.
+    /// The secrets of the command line and of the files.
+    pub fn secrets(&self) -> TokenSecrets {
+        self.secrets.clone()
+    }
+
+    /// Reads the secrets of all files, and returns how many there are. Where one cannot be read, all stay as
+    /// they were.
+    fn read_secrets(&self) -> io::Result<usize> {
+        let mut all = Vec::new();
+        for path in &self.secret_files {
+            all.extend(read_lines("--token-secret-file", "secret", path, secret)?);
+        }
+        let count = all.len();
+        all.extend_from_slice(&self.given_secrets);
+        let invalid = |why| io::Error::new(io::ErrorKind::InvalidInput, why);
+        self.secrets.replace(all).map_err(invalid)?;
+        Ok(count)
+    }
+
+    /// Reads the files again. The tokens and secrets stay as they were where a file cannot be read.
     fn reload(&self) {
-        let Some((path, tokens)) = &self.tokens else {
+        if self.tokens.is_none() && self.secret_files.is_empty() {
             log::info!("HUP: there is no file to read again");
-            return;
-        };
-        match read_tokens(path) {
-            Ok(read) => {
-                let count = read.len();
-                tokens.replace(read);
-                let s = if count == 1 { "" } else { "s" };
-                log::info!("HUP: read {count} token{s} from {}", path.display());
+        }
+        if let Some((path, tokens)) = &self.tokens {
+            match read_tokens(path) {
+                Ok(read) => {
+                    let count = read.len();
+                    tokens.replace(read);
+                    let s = if count == 1 { "" } else { "s" };
+                    log::info!("HUP: read {count} token{s} from {}", path.display());
+                }
+                Err(error) => log::error!("HUP: {error}; the tokens stay as they were"),
             }
-            Err(error) => log::error!("HUP: {error}; the tokens stay as they were"),
+        }
+        if self.secret_files.is_empty() {
+            return;
+        }
+        match self.read_secrets() {
+            Ok(count) => {
+                let s = if count == 1 { "" } else { "s" };
+                log::info!("HUP: read {count} secret{s} of tokens");
+            }
+            Err(error) => log::error!("HUP: {error}; the secrets stay as they were"),
         }
     }
 
@@ -80,10 +123,25 @@ impl Files {
     }
 }
 
-/// The tokens of a file: one a line. Empty lines and those that begin with `#` are left out.
+/// The tokens of a file.
 fn read_tokens(path: &Path) -> io::Result<Vec<String>> {
+    let tokens = read_lines("--publish-token-file", "token", path, token)?;
+    if tokens.iter().any(|token| is_short_token(token)) {
+        log::warn!("{}", short_token("--publish-token-file"));
+    }
+    Ok(tokens)
+}
+
+/// The tokens or secrets of the file of an option: one a line, which `check` checks. Empty lines and those that
+/// begin with `#` are left out.
+fn read_lines(
+    option: &str,
+    what: &str,
+    path: &Path,
+    check: fn(&str, String) -> Result<String, String>,
+) -> io::Result<Vec<String>> {
     let fault = |why: String| {
-        let why = format!("--publish-token-file {}: {why}", path.display());
+        let why = format!("{option} {}: {why}", path.display());
         io::Error::new(io::ErrorKind::InvalidInput, why)
     };
     let mut bytes = Vec::new();
@@ -96,22 +154,19 @@ fn read_tokens(path: &Path) -> io::Result<Vec<String>> {
     let text = str::from_utf8(&bytes).map_err(|_| fault("it is not UTF-8 text".to_owned()))?;
     // Some editors begin a file with a byte order mark, which is no part of its first token.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut tokens = Vec::new();
+    let mut read = Vec::new();
     for (index, line) in text.lines().map(str::trim).enumerate() {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
         // The text of the line stays out of the error: it is a secret.
         let place = format!("line {}", index + 1);
-        tokens.push(token(&place, line.to_owned()).map_err(fault)?);
+        read.push(check(&place, line.to_owned()).map_err(fault)?);
     }
-    if tokens.iter().any(|token| is_short_token(token)) {
-        log::warn!("{}", short_token("--publish-token-file"));
+    if read.is_empty() {
+        return Err(fault(format!("there is no {what} in it")));
     }
-    if tokens.is_empty() {
-        return Err(fault("there is no token in it".to_owned()));
-    }
-    Ok(tokens)
+    Ok(read)
 }
 
 #[cfg(test)]
@@ -144,6 +199,18 @@ mod tests {
             let fault = read(bytes).unwrap_err();
             assert!(fault.contains(expected), "{fault}");
         }
+        fs::write(&path, "# a comment\nthirty-two-bytes-are-long-enough\n").unwrap();
+        let options = SecretOptions {
+            given: vec!["a secret of the command line, which stays".into()],
+            files: vec![path.clone()],
+        };
+        let files = Files::read(None, &options).unwrap();
+        assert_eq!(format!("{:?}", files.secrets()), "TokenSecrets(2)");
+        fs::write(&path, "too short\n").unwrap();
+        let fault = files.read_secrets().unwrap_err().to_string();
+        assert!(fault.contains("line 1: expected at least 32"), "{fault}");
+        assert!(!fault.contains("too short"), "{fault}");
+        assert_eq!(format!("{:?}", files.secrets()), "TokenSecrets(2)");
         fs::remove_file(&path).unwrap();
         // A file without an end, of which no more than the limit is read.
         #[cfg(unix)]

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, Scope, ScopedJoinHandle};
 
-use waterwheel::hub::{self, Access, ReactorGroup, Tokens};
+use waterwheel::hub::{self, Access, ReactorGroup, TokenSecrets, Tokens};
 use waterwheel::{Address, Config, ListenOptions, ListenerId, Reactor, Router};
 
 use crate::arguments::Serve;
@@ -21,14 +21,14 @@ const SEND_BUFFER_BYTES_MAX: usize = 256 * 1024;
 
 pub fn run(options: &Serve) -> io::Result<()> {
     start_log(options.log)?;
-    let files = Files::read(options.publish_token_file.as_deref())?;
-    let tokens = files.tokens();
+    let files = Files::read(options.publish_token_file.as_deref(), &options.secrets)?;
+    let (tokens, secrets) = (files.tokens(), files.secrets());
     #[cfg(unix)]
     files.reload_on_hangup()?;
     if options.publish_token.as_deref().is_some_and(is_short_token) {
         log::warn!("{}", short_token("--publish-token"));
     }
-    check_private_topics(options, &tokens)?;
+    check_private_topics(options, &tokens, &secrets)?;
     let topics = &options.topics;
     log::debug!(
         "history may take {} KiB; {:?}",
@@ -38,7 +38,7 @@ pub fn run(options: &Serve) -> io::Result<()> {
     let mut listeners = Vec::new();
     for address in &options.listen {
         let target = ListenAddress::of(address, options.unix_mode)?;
-        let access = access(options, address, &target, &tokens)?;
+        let access = access(options, address, &target, &tokens, &secrets)?;
         listeners.push((target, access));
     }
     let mut config = descriptors::config(options.max_connections, options.reactors)?;
@@ -353,15 +353,20 @@ fn set_mode(_: &str, _: u32) -> io::Result<()> {
 /// # Errors
 ///
 /// When a topic is private and no client could get the right to subscribe to it.
-fn check_private_topics(options: &Serve, tokens: &Tokens) -> io::Result<()> {
-    if options.publish_token.is_some() || !tokens.is_empty() {
+fn check_private_topics(
+    options: &Serve,
+    tokens: &Tokens,
+    secrets: &TokenSecrets,
+) -> io::Result<()> {
+    if options.publish_token.is_some() || !tokens.is_empty() || !secrets.is_empty() {
         return Ok(());
     }
     let Some(pattern) = options.topics.private_pattern() else {
         return Ok(());
     };
     let why = format!(
-        "--topic {pattern}: a private topic needs a credential that grants it, such as --publish-token TOKEN"
+        "--topic {pattern}: a private topic needs a credential that grants it: --token-secret SECRET accepts \
+         tokens that do, and --publish-token TOKEN grants every topic"
     );
     Err(io::Error::new(io::ErrorKind::InvalidInput, why))
 }
@@ -376,10 +381,12 @@ fn access(
     address: &str,
     target: &ListenAddress<'_>,
     tokens: &Tokens,
+    secrets: &TokenSecrets,
 ) -> io::Result<Access> {
     let access = Access {
         token: options.publish_token.clone(),
         tokens: tokens.clone(),
+        token_secrets: secrets.clone(),
         open: options.open,
         origins: options.allow_origin.clone(),
         is_loopback: target.is_loopback(),
@@ -389,12 +396,14 @@ fn access(
             || options.proxy_protocol,
         origins_setting: Some("--allow-origin"),
     };
-    let has_token = access.token.is_some() || !access.tokens.is_empty();
+    let has_token =
+        access.token.is_some() || !access.tokens.is_empty() || !access.token_secrets.is_empty();
     let is_closed = !has_token && !access.open && !access.is_loopback && !access.is_unix;
     if is_closed {
         let why = format!(
             "--listen {address} can be reached from other machines, so publishing needs a rule: \
-             --publish-token TOKEN (or WATERWHEEL_PUBLISH_TOKEN) requires a token, --open allows everyone"
+             --publish-token TOKEN (or WATERWHEEL_PUBLISH_TOKEN) requires a token, --token-secret SECRET (or WATERWHEEL_TOKEN_SECRET) accepts tokens that grant it, \
+             --open allows everyone"
         );
         return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
     }
@@ -402,7 +411,7 @@ fn access(
         log::warn!(
             "--listen {address}: publishing and patterns are refused, because a proxy stands in front \
              (--trusted-proxy, --proxy-protocol, or --allow-origin names another machine) and there is no \
-             --publish-token"
+             --publish-token and no --token-secret"
         );
     }
     Ok(access)
