@@ -234,7 +234,8 @@ pub use reactor::remote::{ReactorEnded, Remote};
 #[doc(inline)]
 pub use reactor::sim::{Received, Sim, SimSocket, SimStream};
 #[doc(inline)]
-pub use reactor::stats::{Histogram, Stats};
+pub use reactor::close_counts::CloseCounts;
+pub use reactor::stats::{ConnectionCounts, Gauges, Histogram, RefusedHandshakes, Stats};
 #[doc(inline)]
 pub use reactor::time::clock::SimClock;
 #[doc(inline)]

@@ -29,7 +29,8 @@
 //!
 //! ```text
 //!  outcome                                     what callbacks may return
-//!  id close config stats burst mailbox         plain data
+//!  id close close_counts config stats burst mailbox
+//!                                              plain data
 //!  panics sequence handler_keys signals log_limit
 //!  memory addresses                            accounts of clients
 //!  time                                        the clock, timers, coarse deadlines
@@ -75,6 +76,7 @@ mod budget;
 mod burst;
 mod call;
 pub(crate) mod close;
+pub(crate) mod close_counts;
 pub(crate) mod config;
 mod connect;
 pub(crate) mod connection;

@@ -12,6 +12,7 @@ use crate::pubsub::{Frame, FramedFormat, WireFormat};
 
 use super::close::{CloseCause, Deadline, Sent};
 use super::config::Overflow;
+use super::stats::ConnectionCounts;
 
 /// The protocol of a connection, with its state.
 pub(crate) enum Protocol {
@@ -191,6 +192,17 @@ impl Protocol {
             | Protocol::Finished => return None,
         };
         Some(FramedFormat::new(wire_format, frame))
+    }
+
+    /// The count of the connections that speak this protocol.
+    pub(crate) fn count_in<'c>(&self, counts: &'c mut ConnectionCounts) -> &'c mut usize {
+        match self {
+            Protocol::Raw | Protocol::Finished => &mut counts.stream,
+            Protocol::Http(_) => &mut counts.http,
+            Protocol::WebSocket(_) => &mut counts.websocket,
+            Protocol::EventStream { .. } => &mut counts.event_stream,
+            Protocol::Unopened | Protocol::Upgrade(_) => &mut counts.handshake,
+        }
     }
 
     /// Whether the connection can be a member of topics, now or when its handshake is done.

@@ -37,6 +37,7 @@ use super::panics::{Panics, drop_all_guarded};
 use super::protocol::Protocol;
 use super::sequence::Sequence;
 use super::shutdown::{DrainGroup, Shutdown};
+use super::stats::{Gauges, Stats};
 use super::time::clock::Clock;
 use super::time::handled::Handled;
 use super::time::timers::Timers;
@@ -333,8 +334,18 @@ impl<S: 'static> Reactor<S> {
     }
 
     /// Returns the counters since the start of the reactor.
-    pub fn stats(&self) -> &super::stats::Stats {
+    pub fn stats(&self) -> &Stats {
         self.table.stats()
+    }
+
+    /// Returns what this reactor holds now. Takes the same time however many connections there are.
+    pub fn gauges(&self) -> Gauges {
+        Gauges {
+            connections: self.table.connection_counts(),
+            queued_bytes: self.table.queued_memory(),
+            topics: self.topics.topic_count(),
+            subscriptions: self.topics.subscription_count(),
+        }
     }
 
     /// Returns the limits and deadlines of this reactor.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::close_counts::CloseCounts;
+
 /// Counters since the start of the reactor, and a histogram of the time that its turns were busy.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
@@ -18,6 +20,9 @@ pub struct Stats {
     pub sent_bytes: u64,
     /// WebSocket messages received.
     pub messages: u64,
+    /// Messages that [`send`](crate::Reactor::send) and its like accepted into a queue: WebSocket messages, events
+    /// of a stream, pieces of a body. Publications count in `deliveries`.
+    pub sent_messages: u64,
     /// HTTP requests handled.
     pub requests: u64,
     /// Publications that got their id here.
@@ -26,6 +31,10 @@ pub struct Stats {
     pub deliveries: u64,
     /// Messages that an [`Overflow`](crate::Overflow) policy dropped.
     pub dropped: u64,
+    /// The part of `dropped` that the policy [`DropOldest`](crate::Overflow::DropOldest) dropped.
+    pub dropped_oldest: u64,
+    /// The part of `dropped` that the policy [`LatestPerKey`](crate::Overflow::LatestPerKey) dropped.
+    pub dropped_latest: u64,
     /// Connections closed as slow consumers.
     pub slow_consumers: u64,
     /// Connections that ended because all together held more than
@@ -45,6 +54,14 @@ pub struct Stats {
     /// Connections and requests that were refused, over HTTP with 429, because their address has too many
     /// connections.
     pub address_refusals: u64,
+    /// How connections ended, by close code and cause.
+    pub closes: CloseCounts,
+    /// WebSocket handshakes that were answered with another status than 101.
+    pub refused_handshakes: RefusedHandshakes,
+    /// Subscriptions of a hub that went on from a cursor and missed no message.
+    pub resumes: u64,
+    /// Subscriptions of a hub with a cursor after which messages may be missing.
+    pub resumes_with_gap: u64,
     /// Wrong tokens that clients gave to a hub.
     pub wrong_tokens: u64,
     /// TLS handshakes that arrived on a port without TLS.
@@ -66,6 +83,175 @@ pub struct Stats {
     pub callbacks: Histogram,
 }
 
+impl Stats {
+    /// Adds the counters of another reactor.
+    pub fn add(&mut self, other: &Stats) {
+        // Named one by one, so that the compiler asks for a counter that is added later.
+        let Stats {
+            accepted,
+            connected,
+            closed,
+            received_bytes,
+            sent_bytes,
+            messages,
+            sent_messages,
+            requests,
+            publications,
+            deliveries,
+            dropped,
+            dropped_oldest,
+            dropped_latest,
+            slow_consumers,
+            memory_ends,
+            rate_pauses,
+            memory_pauses,
+            panics,
+            callback_errors,
+            slow_callbacks,
+            address_refusals,
+            closes,
+            refused_handshakes,
+            resumes,
+            resumes_with_gap,
+            wrong_tokens,
+            tls_on_plain_port,
+            proxy_headers,
+            proxy_header_errors,
+            handshake_pauses,
+            accept_pauses,
+            lag,
+            callbacks,
+        } = other;
+        self.accepted += accepted;
+        self.connected += connected;
+        self.closed += closed;
+        self.received_bytes += received_bytes;
+        self.sent_bytes += sent_bytes;
+        self.messages += messages;
+        self.sent_messages += sent_messages;
+        self.requests += requests;
+        self.publications += publications;
+        self.deliveries += deliveries;
+        self.dropped += dropped;
+        self.dropped_oldest += dropped_oldest;
+        self.dropped_latest += dropped_latest;
+        self.slow_consumers += slow_consumers;
+        self.memory_ends += memory_ends;
+        self.rate_pauses += rate_pauses;
+        self.memory_pauses += memory_pauses;
+        self.panics += panics;
+        self.callback_errors += callback_errors;
+        self.slow_callbacks += slow_callbacks;
+        self.address_refusals += address_refusals;
+        self.closes.add(closes);
+        self.refused_handshakes.add(*refused_handshakes);
+        self.resumes += resumes;
+        self.resumes_with_gap += resumes_with_gap;
+        self.wrong_tokens += wrong_tokens;
+        self.tls_on_plain_port += tls_on_plain_port;
+        self.proxy_headers += proxy_headers;
+        self.proxy_header_errors += proxy_header_errors;
+        self.handshake_pauses += handshake_pauses;
+        self.accept_pauses += accept_pauses;
+        self.lag.add(lag);
+        self.callbacks.add(callbacks);
+    }
+}
+
+/// WebSocket handshakes that were refused, by what the answer was about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RefusedHandshakes {
+    /// The page has another origin, which is not allowed: 403.
+    pub origin: u64,
+    /// Not a valid handshake, or for another version: 400 or 426.
+    pub malformed: u64,
+    /// A token is missing or wrong: 401.
+    pub unauthorized: u64,
+    /// Not allowed, such as a host that is not served: 403.
+    pub forbidden: u64,
+    /// No WebSocket has this path: 404 or 405.
+    pub not_found: u64,
+    /// There is no room, or the server drains: 429 or 503.
+    pub unavailable: u64,
+    /// Any other status.
+    pub other: u64,
+}
+
+impl RefusedHandshakes {
+    /// Counts a handshake that was answered with this status.
+    pub(crate) fn record(&mut self, status: u16) {
+        let count = match status {
+            400 | 426 => &mut self.malformed,
+            401 => &mut self.unauthorized,
+            403 => &mut self.forbidden,
+            404 | 405 => &mut self.not_found,
+            429 | 503 => &mut self.unavailable,
+            _ => &mut self.other,
+        };
+        *count += 1;
+    }
+
+    fn add(&mut self, other: RefusedHandshakes) {
+        self.origin += other.origin;
+        self.malformed += other.malformed;
+        self.unauthorized += other.unauthorized;
+        self.forbidden += other.forbidden;
+        self.not_found += other.not_found;
+        self.unavailable += other.unavailable;
+        self.other += other.other;
+    }
+}
+
+/// The connections of a reactor, by what they are now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConnectionCounts {
+    /// Connections that speak HTTP, with a request or between two.
+    pub http: usize,
+    /// WebSockets, as server or client.
+    pub websocket: usize,
+    /// Event streams.
+    pub event_stream: usize,
+    /// Raw streams.
+    pub stream: usize,
+    /// Connections that are not open yet, such as clients that wait for the answer to their handshake.
+    pub handshake: usize,
+    /// Connections that have ended and wait for the peer's end.
+    pub lingering: usize,
+}
+
+/// What a reactor holds at this moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Gauges {
+    /// Connections by their kind.
+    pub connections: ConnectionCounts,
+    /// The memory of everything that is queued for connections, in bytes. A publication that stands in many
+    /// queues counts once, and 64 bytes for each message.
+    pub queued_bytes: usize,
+    /// Topics with members.
+    pub topics: usize,
+    /// Subscriptions of all connections, to topics and patterns.
+    pub subscriptions: usize,
+}
+
+impl Gauges {
+    /// Adds what another reactor holds. A topic with members on both counts twice.
+    pub fn add(&mut self, other: &Gauges) {
+        let connections = &mut self.connections;
+        connections.http += other.connections.http;
+        connections.websocket += other.connections.websocket;
+        connections.event_stream += other.connections.event_stream;
+        connections.stream += other.connections.stream;
+        connections.handshake += other.connections.handshake;
+        connections.lingering += other.connections.lingering;
+        self.queued_bytes += other.queued_bytes;
+        self.topics += other.topics;
+        self.subscriptions += other.subscriptions;
+    }
+}
+
 /// The longest duration of a bucket.
 fn bound(bucket: usize) -> Duration {
     Duration::from_nanos((1u64 << (10 + bucket)) - 1)
@@ -76,6 +262,7 @@ fn bound(bucket: usize) -> Duration {
 pub struct Histogram {
     counts: [u64; 32],
     max_nanos: u64,
+    sum_nanos: u64,
 }
 
 impl Histogram {
@@ -84,6 +271,21 @@ impl Histogram {
         let bucket = (u64::BITS - (nanos >> 10).leading_zeros()).min(31) as usize;
         self.counts[bucket] += 1;
         self.max_nanos = self.max_nanos.max(nanos);
+        // Wraps after 584 years of work.
+        self.sum_nanos = self.sum_nanos.wrapping_add(nanos);
+    }
+
+    fn add(&mut self, other: &Histogram) {
+        for (count, more) in self.counts.iter_mut().zip(other.counts) {
+            *count += more;
+        }
+        self.max_nanos = self.max_nanos.max(other.max_nanos);
+        self.sum_nanos = self.sum_nanos.wrapping_add(other.sum_nanos);
+    }
+
+    /// The sum of all durations.
+    pub fn sum(&self) -> Duration {
+        Duration::from_nanos(self.sum_nanos)
     }
 
     /// How many durations were recorded.
@@ -108,6 +310,16 @@ impl Histogram {
             }
         }
         self.max()
+    }
+
+    /// Returns the upper bound of each of the 32 buckets and how many durations it holds together with those
+    /// before it. The last bucket holds the longer ones too.
+    pub fn cumulative(&self) -> impl Iterator<Item = (Duration, u64)> {
+        let counts = self.counts.iter().enumerate();
+        counts.scan(0, |seen, (bucket, count)| {
+            *seen += count;
+            Some((bound(bucket), *seen))
+        })
     }
 
     /// Returns the upper bound and the count of each bucket that is not empty, in ascending order.

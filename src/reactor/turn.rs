@@ -583,7 +583,9 @@ impl<S: 'static> Running<S> {
         } else {
             self.reactor.handler_keys.count_closed(handler);
         }
-        self.reactor.table.stats_mut().closed += 1;
+        let stats = self.reactor.table.stats_mut();
+        stats.closed += 1;
+        stats.closes.record(&close);
         self.reactor.peers.remove(&id);
         self.reactor.proxied_peers.remove(id);
         self.reactor.table.linger_or_remove(id);

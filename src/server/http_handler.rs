@@ -206,6 +206,9 @@ impl<S: 'static> HttpHandler<S> {
             }
             Err(reply) => {
                 self.keep_default_headers(cx, id);
+                if !matches!(upgrade::check(&parsed), Ok(None)) {
+                    cx.reactor.stats_mut().refused_handshakes.origin += 1;
+                }
                 send_refusal(cx.reactor, id, reply);
                 return Ok(true);
             }
@@ -251,8 +254,13 @@ impl<S: 'static> HttpHandler<S> {
     ) -> Option<Found<'h>> {
         let head = &parsed.head;
         let upgrade = match upgrade::check(parsed) {
-            Ok(upgrade) => upgrade,
+            Ok(None) => None,
+            Ok(upgrade) => {
+                note_handshake(reactor, id);
+                upgrade
+            }
             Err(refusal) => {
+                note_handshake(reactor, id);
                 send_refusal(reactor, id, upgrade_refusal_reply(refusal));
                 return None;
             }
@@ -550,6 +558,13 @@ fn call_route<S: 'static>(request: &mut Request<'_, '_, S>, call: &mut OnRequest
             request.pattern.as_str()
         );
         request.reply(Status::INTERNAL_SERVER_ERROR);
+    }
+}
+
+/// Notes that a request asks for a WebSocket, so that its refusal is counted.
+fn note_handshake<S: 'static>(reactor: &mut Reactor<S>, id: ConnId) {
+    if let Some(exchange) = reactor.exchange(id) {
+        exchange.note_handshake();
     }
 }
 

@@ -418,6 +418,7 @@ impl<S: 'static> Reactor<S> {
         };
         let extra = exchange.take_extra_headers();
         let on_answer = exchange.take_on_answer();
+        let is_handshake = exchange.take_handshake();
         let head = ResponseHead {
             status: reply.status,
             is_http_10: exchange.is_http_10(),
@@ -434,6 +435,10 @@ impl<S: 'static> Reactor<S> {
         } else {
             reply.body
         };
+        if is_handshake {
+            let refused = &mut self.stats_mut().refused_handshakes;
+            refused.record(status.code());
+        }
         if let Some(OnAnswer(call)) = on_answer {
             call(status, body.len() as u64, self.clock_now());
         }

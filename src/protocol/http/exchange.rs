@@ -75,6 +75,8 @@ pub struct Exchange {
     /// The body of the request has not been read. Its bytes are no request, so the connection ends with the
     /// answer.
     leaves_body: bool,
+    /// The request asks for a WebSocket, and is not answered yet.
+    is_handshake: bool,
     is_http_10: bool,
     is_head_request: bool,
     /// The length of the streamed body, and how many bytes of a known length are to come. A `Cell`, because
@@ -105,6 +107,7 @@ impl Exchange {
             phase: Phase::Head,
             keep_alive: true,
             leaves_body: false,
+            is_handshake: false,
             is_http_10: false,
             is_head_request: false,
             length: BodyLength::Chunked,
@@ -129,6 +132,7 @@ impl Exchange {
         self.request_count += 1;
         self.keep_alive =
             self.keep_alive && parsed.keep_alive && self.request_count < self.requests_max;
+        self.is_handshake = false;
         self.is_http_10 = parsed.head.version == Version::Http10;
         self.is_head_request = parsed.head.method == "HEAD";
         self.phase = Phase::Reply;
@@ -267,6 +271,17 @@ impl Exchange {
     /// [awaited](Self::await_body) before.
     pub fn leave_body(&mut self) {
         self.leaves_body = true;
+    }
+
+    /// Notes that the request asks for a WebSocket.
+    pub fn note_handshake(&mut self) {
+        self.is_handshake = true;
+    }
+
+    /// Whether the request asks for a WebSocket. Returns `false` the second time.
+    #[inline]
+    pub fn take_handshake(&mut self) -> bool {
+        std::mem::take(&mut self.is_handshake)
     }
 
     /// Ends the connection after the answer that is owed.

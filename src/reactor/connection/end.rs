@@ -228,7 +228,9 @@ pub(super) fn linger(rooms: &mut Rooms, connection: &mut Connection) -> bool {
     if !connection.lingers {
         return false;
     }
+    *connection.count_in(&mut rooms.connections) -= 1;
     connection.life = Life::Lingering;
+    *connection.count_in(&mut rooms.connections) += 1;
     connection.handler = NO_HANDLER;
     connection.protocol = Protocol::Raw;
     connection.reading.forget_unconsumed();

@@ -82,6 +82,7 @@ use super::close::{Close, Deadline};
 use super::config::ConnectionOptions;
 use super::id::ConnId;
 use super::protocol::Protocol;
+use super::stats::ConnectionCounts;
 use super::time::coarse::CoarseTime;
 use super::transport::Transport;
 use deadline::Waits;
@@ -248,6 +249,14 @@ impl Connection {
             Life::Handshaking | Life::Open | Life::Closing | Life::Finishing => true,
             Life::Done => self.close.is_some(),
             Life::Lingering => false,
+        }
+    }
+
+    /// The count of the connections of its kind.
+    fn count_in<'c>(&self, counts: &'c mut ConnectionCounts) -> &'c mut usize {
+        match self.life {
+            Life::Lingering => &mut counts.lingering,
+            _ => self.protocol.count_in(counts),
         }
     }
 

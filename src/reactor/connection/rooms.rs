@@ -7,7 +7,7 @@ use crate::reactor::config::{ConnectionOptions, Overflow};
 use crate::reactor::id::ConnId;
 use crate::reactor::log_limit::LogLimit;
 use crate::reactor::memory::Memory;
-use crate::reactor::stats::Stats;
+use crate::reactor::stats::{ConnectionCounts, Stats};
 use crate::reactor::time::clock::WallClock;
 use crate::reactor::time::coarse::Buckets;
 use crate::reactor::transport::Transport;
@@ -63,6 +63,8 @@ pub(super) struct Rooms {
     /// The options of all connections; each holds an index.
     pub(super) option_sets: Vec<OptionSet>,
     pub(super) stats: Stats,
+    /// The connections that there are now, by their kind.
+    pub(super) connections: ConnectionCounts,
     pub(super) memory: Memory,
     /// Nanoseconds since the start of the reactor. Read after the poll, after each call of a
     /// handler and after each flush, because reading the clock for each use costs more than

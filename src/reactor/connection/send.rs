@@ -300,19 +300,22 @@ fn admit(rooms: &mut Rooms, connection: &mut Connection, rule: DropRule) -> Admi
             Admission::Refused(Sent::Full)
         }
         Overflow::DropNewest => {
-            rooms.stats.dropped += 1;
+            note_dropped(rooms, Overflow::DropNewest, 1);
             Admission::Refused(Sent::Full)
         }
         Overflow::LatestPerKey => {
             // Superseded messages go first: the only message of a quiet key is worth more.
-            rooms.stats.dropped += rooms.outbox.keep_latest(&mut connection.output);
+            let dropped = rooms.outbox.keep_latest(&mut connection.output);
+            note_dropped(rooms, Overflow::LatestPerKey, dropped);
             match rule {
                 DropRule::ByKey(key) => Admission::Replaces { key },
                 // A message without a key has no older one to replace.
-                DropRule::Allowed | DropRule::Never => make_room(rooms, connection, high_bytes),
+                DropRule::Allowed | DropRule::Never => {
+                    make_room(rooms, connection, high_bytes, Overflow::LatestPerKey)
+                }
             }
         }
-        Overflow::DropOldest => make_room(rooms, connection, high_bytes),
+        Overflow::DropOldest => make_room(rooms, connection, high_bytes, Overflow::DropOldest),
     }
 }
 
@@ -331,14 +334,30 @@ fn has_room(rooms: &Rooms, connection: &Connection, high_bytes: usize) -> bool {
 
 /// Drops the oldest messages until the queue is at its watermark. Refuses the new message when that
 /// cannot be reached: messages of which bytes were written, and replies, must stay.
-fn make_room(rooms: &mut Rooms, connection: &mut Connection, high_bytes: usize) -> Admission {
+fn make_room(
+    rooms: &mut Rooms,
+    connection: &mut Connection,
+    high_bytes: usize,
+    overflow: Overflow,
+) -> Admission {
     let dropped = rooms.outbox.drop_oldest(&mut connection.output, high_bytes);
-    rooms.stats.dropped += dropped;
+    note_dropped(rooms, overflow, dropped);
     if has_room(rooms, connection, high_bytes) {
         return Admission::Admitted;
     }
-    rooms.stats.dropped += 1;
+    note_dropped(rooms, overflow, 1);
     Admission::Refused(Sent::Full)
+}
+
+/// Counts messages that a policy has dropped.
+fn note_dropped(rooms: &mut Rooms, overflow: Overflow, count: u64) {
+    let stats = &mut rooms.stats;
+    stats.dropped += count;
+    match overflow {
+        Overflow::DropOldest => stats.dropped_oldest += count,
+        Overflow::LatestPerKey => stats.dropped_latest += count,
+        Overflow::DropNewest | Overflow::Close => {}
+    }
 }
 
 /// Puts a message in the place of an older one of its key.
@@ -349,10 +368,10 @@ fn replace(rooms: &mut Rooms, connection: &mut Connection, key: u64, bytes: Byte
         .replace(&mut connection.output, key, bytes, high_bytes);
     match replaced {
         Ok(dropped) => {
-            rooms.stats.dropped += dropped;
+            note_dropped(rooms, Overflow::LatestPerKey, dropped);
             Sent::Queued
         }
-        Err(bytes) => match make_room(rooms, connection, high_bytes) {
+        Err(bytes) => match make_room(rooms, connection, high_bytes, Overflow::LatestPerKey) {
             Admission::Admitted | Admission::Replaces { .. } => {
                 push(rooms, connection, bytes, DropRule::ByKey(key));
                 Sent::Queued

@@ -25,7 +25,7 @@ use crate::reactor::id::{ConnId, ListenerId};
 use crate::reactor::log_limit::LogLimit;
 use crate::reactor::memory::Memory;
 use crate::reactor::protocol::Protocol;
-use crate::reactor::stats::Stats;
+use crate::reactor::stats::{ConnectionCounts, Stats};
 use crate::reactor::time::clock::{Clock, WallClock, system_unix_time};
 use crate::reactor::time::coarse::{Buckets, CoarseTime};
 use crate::reactor::transport::Transport;
@@ -73,6 +73,7 @@ impl Table {
                 ended: Vec::new(),
                 option_sets: vec![OptionSet::new(config.options.clone())],
                 stats: Stats::default(),
+                connections: ConnectionCounts::default(),
                 memory: Memory::new(config.memory_bytes_max),
                 now: 0,
                 wall_clock: match registry {
@@ -169,6 +170,7 @@ impl Table {
             .sources
             .insert(registry, transport, protocol, handler, options)?;
         if let Some((connection, rooms)) = self.split(id) {
+            *connection.count_in(&mut rooms.connections) += 1;
             end::begin_age(rooms, connection);
             end::charge(rooms, connection);
         }
@@ -201,6 +203,7 @@ impl Table {
         let Some(mut connection) = self.sources.remove(id) else {
             return;
         };
+        *connection.count_in(&mut self.rooms.connections) -= 1;
         self.rooms.outbox.clear(&mut connection.output);
         self.rooms.memory.charge(&mut connection.charged_bytes, 0);
         // There is room for another connection. All paused listeners try: each takes at most what
@@ -562,6 +565,7 @@ impl Table {
     #[inline]
     pub(crate) fn send(&mut self, id: ConnId, message: Message<'_>, rule: DropRule) -> Sent {
         if self.rooms.outbox.cork_mut().send_fast(id, message) {
+            self.rooms.stats.sent_messages += 1;
             return Sent::Queued;
         }
         self.send_any(id, message, rule)
@@ -572,6 +576,7 @@ impl Table {
             Some((connection, rooms)) => send::send(rooms, connection, message, rule),
             None => Sent::Gone,
         };
+        self.rooms.stats.sent_messages += u64::from(sent.is_queued());
         // One callback may send to every connection.
         if self.rooms.is_over_memory() {
             self.release_memory(|_, _| 0);
@@ -581,10 +586,12 @@ impl Table {
 
     /// Queues one application message that is not encoded, without a copy.
     pub(crate) fn send_owned(&mut self, id: ConnId, bytes: Vec<u8>) -> Sent {
-        match self.split(id) {
+        let sent = match self.split(id) {
             Some((connection, rooms)) => send::send_owned(rooms, connection, bytes),
             None => Sent::Gone,
-        }
+        };
+        self.rooms.stats.sent_messages += u64::from(sent.is_queued());
+        sent
     }
 
     /// Queues a frame of the application that is not a message. It is admitted as a message is.
@@ -713,8 +720,12 @@ impl Table {
         self.rooms.outbox.count_shared(bytes);
     }
 
+    /// The connections that there are now, by their kind.
+    pub(crate) fn connection_counts(&self) -> ConnectionCounts {
+        self.rooms.connections
+    }
+
     /// The memory of everything that is queued, in bytes.
-    #[cfg(test)]
     pub(crate) fn queued_memory(&self) -> usize {
         self.rooms.outbox.held_bytes()
     }
@@ -903,7 +914,9 @@ impl Table {
     pub(crate) fn set_protocol(&mut self, id: ConnId, protocol: Protocol, options: Option<u16>) {
         if let Some((connection, rooms)) = self.split_open(id) {
             rooms.outbox.leave_fast_path(id);
+            *connection.count_in(&mut rooms.connections) -= 1;
             connection.protocol = protocol;
+            *connection.count_in(&mut rooms.connections) += 1;
             connection.options = options.unwrap_or(connection.options);
             if rooms.option_sets[usize::from(connection.options)].drops_messages {
                 rooms.outbox.cork_mut().keep_messages(id);
