@@ -226,6 +226,8 @@ pub use pubsub::{Event, EventId, TopicError, WireFormat};
 pub use reactor::addresses::ClientCounts;
 #[doc(inline)]
 pub use reactor::close::{Close, CloseCause, Deadline, Sent};
+#[doc(inline)]
+pub use reactor::close_counts::CloseCounts;
 pub use reactor::config::{Config, ConfigError, ConnectionOptions, Overflow, QUEUED_MESSAGE_BYTES};
 pub use reactor::id::{ConnId, ConnMap, ListenerId};
 pub use reactor::outcome::{EveryOutcome, Outcome};
@@ -233,8 +235,6 @@ pub use reactor::reactor::{Cx, Reactor};
 pub use reactor::remote::{ReactorEnded, Remote};
 #[doc(inline)]
 pub use reactor::sim::{Received, Sim, SimSocket, SimStream};
-#[doc(inline)]
-pub use reactor::close_counts::CloseCounts;
 pub use reactor::stats::{ConnectionCounts, Gauges, Histogram, RefusedHandshakes, Stats};
 #[doc(inline)]
 pub use reactor::time::clock::SimClock;

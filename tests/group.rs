@@ -586,3 +586,70 @@ fn the_example_publishes_to_all_its_reactors() {
         assert!(listener.read_text().contains("data: hello\n"));
     }
 }
+
+/// The samples of `GET /metrics` that begin with `name`, as they stand there.
+fn sample(text: &str, name: &str) -> String {
+    let mut lines = text.lines().filter(|line| line.starts_with(name));
+    lines
+        .next()
+        .unwrap_or_else(|| panic!("no {name}: {text}"))
+        .into()
+}
+
+#[test]
+fn metrics_are_the_sums_of_all_reactors() {
+    let mut group = group_of(3);
+    let members: Vec<_> = (0..3).map(|at| group.plain(at, "news")).collect();
+    for at in 0..3 {
+        assert_eq!(group.post(at, "news", "x").status, 200);
+    }
+    let stream = group.ask(1, &get("/metrics"));
+    group.settle();
+    let answer = answer(&stream.read());
+    assert_eq!(answer.status, 200);
+    for line in [
+        "waterwheel_reactors 3",
+        "waterwheel_reactors_missing 0",
+        "waterwheel_publications_total 3",
+        "waterwheel_deliveries_total 9",
+        "waterwheel_connections{kind=\"websocket\"} 3",
+        "waterwheel_subscriptions 3",
+    ] {
+        let name = line.split(' ').next().unwrap();
+        assert_eq!(sample(answer.text(), name), line);
+    }
+    drop(members);
+}
+
+#[test]
+fn metrics_leave_out_a_reactor_that_is_stuck_or_has_ended() {
+    let mut group = group_of(3);
+    let _members: Vec<_> = (0..3).map(|at| group.plain(at, "news")).collect();
+    // The third one takes no turn, as one whose callback does not return.
+    let stream = group.ask(0, &get("/metrics"));
+    for _ in 0..10 {
+        group.sims[1].settle();
+        group.sims[0].settle();
+    }
+    assert_eq!(stream.read(), b"");
+    group.sims[0].advance(Duration::from_secs(1));
+    let first = answer(&stream.read());
+    assert_eq!(
+        sample(first.text(), "waterwheel_reactors_missing"),
+        "waterwheel_reactors_missing 1"
+    );
+    let kept = "waterwheel_connections{kind=\"websocket\"}";
+    assert_eq!(sample(first.text(), kept), format!("{kept} 2"));
+    // Its answer comes after all and finds no question.
+    group.settle();
+    // One that has ended is not waited for.
+    group.sims[2].reactor().stop();
+    group.settle();
+    let stream = group.ask(0, &get("/metrics"));
+    group.settle();
+    let second = answer(&stream.read());
+    assert_eq!(
+        sample(second.text(), "waterwheel_reactors_missing"),
+        "waterwheel_reactors_missing 1"
+    );
+}

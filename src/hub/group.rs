@@ -381,6 +381,29 @@ impl<S: 'static> GroupSeat<S> {
         Ok(())
     }
 
+    /// How many reactors the group is made for.
+    pub(super) fn reactor_count(&self) -> usize {
+        self.shared.places.len()
+    }
+
+    /// Runs `call` on the reactor at this index of the group. Drops it when that reactor has not joined yet or
+    /// has ended.
+    pub(super) fn run_on<R: Outcome>(
+        &self,
+        index: usize,
+        call: impl FnOnce(&mut Cx<'_, S>) -> R + Send + 'static,
+    ) {
+        self.shared.run_on(index, call);
+    }
+
+    /// As [`run_on`](Self::run_on), on the reactor that has this seat.
+    pub(super) fn run_on_own<R: Outcome>(
+        &self,
+        call: impl FnOnce(&mut Cx<'_, S>) -> R + Send + 'static,
+    ) {
+        self.shared.run_on(self.index, call);
+    }
+
     /// Whether the pending publications of this reactor have reached half of the limit.
     pub(super) fn is_half_full(&self) -> bool {
         let place = &self.shared.places[self.index];

@@ -8,6 +8,7 @@
 //! | `GET /ws` | each text message is a topic or a pattern; the data of a publication arrives as one message. With subprotocol [`SUBPROTOCOL`]: JSON both ways |
 //! | `GET /events?topic=a&topic=b.*` | Server-Sent Events |
 //! | `POST /publish?topic=a&topic=b` | the body is the message; answers, for each topic, its id and how many got it |
+//! | `GET /metrics` | counters for Prometheus; needs the token as publishing does |
 //! | `GET /healthz`, `GET /readyz` | alive; ready, which ends when draining begins |
 //!
 //! Rights: anybody may subscribe to a topic by its name. Publishing and patterns need the token,
@@ -21,6 +22,7 @@
 //   mod        mounts: the table of routes, and the checks that come before every route
 //    ├─ page                   GET /
 //    ├─ events                 GET /events
+//    ├─ metrics                GET /metrics; its text in exposition, the process in process
 //    ├─ publish                POST /publish; the Publisher, and the engine behind it
 //    └─ socket                 GET /ws: keeps the grammar and the rights of each connection
 //        └─ grammar/mod        the enum of grammars: passes every call on to a file
@@ -29,7 +31,7 @@
 //                    └─ publish
 //
 //   at the bottom: access (rights), tokens, secrets, jwt and guesses (wrong ones), subscribe (topic or pattern), json,
-//   group (several reactors)
+//   group (several reactors), ask (a question to all of them)
 //
 // A message on a WebSocket goes socket -> grammar -> client -> publish -> engine. Answers that come
 // in a later turn go to the closure that was handed to `publish`. Only `publish` asks which engine
@@ -52,15 +54,19 @@
 // the two methods that publish.
 
 mod access;
+mod ask;
 mod client;
 mod events;
+mod exposition;
 mod grammar;
 mod group;
 mod guesses;
 mod json;
 #[allow(dead_code, reason = "no route asks for it yet")]
 mod jwt;
+mod metrics;
 mod page;
+mod process;
 mod publish;
 mod secrets;
 mod socket;
@@ -81,6 +87,7 @@ use self::guesses::SharedGuesses;
 use self::publish::Publisher;
 
 pub use self::access::Access;
+pub use self::ask::Answers;
 pub use self::grammar::envelope::SUBPROTOCOL;
 pub use self::group::{GroupSeat, Overloaded, ReactorGroup};
 pub use self::secrets::{ShortSecret, TokenSecrets};
@@ -115,6 +122,11 @@ fn mount_with<S: 'static>(router: &mut Router<S>, access: &Access, publisher: Pu
         let is_forwarded = || access::is_from_proxy(request.reactor, request.id, request.headers());
         let reply = page::page(rights.grants(None, is_forwarded));
         request.reply(reply)
+    });
+    let (rights, wrong) = (Rc::clone(access), Rc::clone(guesses));
+    let of = Rc::clone(publisher);
+    router.get("/metrics", move |request| {
+        metrics::metrics(request, &rights, &of, &wrong)
     });
     router.get("/healthz", |request| request.reply("ok\n"));
     router.get("/readyz", |request| match request.reactor.is_draining() {

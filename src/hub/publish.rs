@@ -10,7 +10,7 @@ use std::fmt;
 use crate::protocol::digits::push_decimal;
 use crate::protocol::http::{Status, form};
 use crate::pubsub::{self, Event};
-use crate::reactor::reactor::Reactor;
+use crate::reactor::reactor::{Cx, Reactor};
 use crate::reactor::remote::ReactorEnded;
 use crate::reactor::topics::Published;
 use crate::server::reply::Reply;
@@ -18,6 +18,7 @@ use crate::server::request::Request;
 use crate::session::handler::Ws;
 
 use super::access::{self, Access};
+use super::ask::Answers;
 use super::group::{GroupSeat, Overloaded};
 use super::guesses::{self, Denied, SharedGuesses};
 use super::json;
@@ -74,6 +75,23 @@ impl<S: 'static> Publisher<S> {
     pub(super) fn group(seat: GroupSeat<S>) -> Publisher<S> {
         let engine = Engine::Group(seat);
         Publisher { engine }
+    }
+
+    /// Calls `ask` on each reactor, and then `done` on this one with the answers: before this returns where
+    /// there is one reactor, otherwise in a later turn. See [`GroupSeat::ask_all`].
+    pub(super) fn ask_all<T: Send + 'static>(
+        &self,
+        mut cx: Cx<'_, S>,
+        ask: impl Fn(&mut Cx<'_, S>) -> T + Clone + Send + 'static,
+        done: impl FnOnce(&mut Reactor<S>, Answers<T>) + Send + 'static,
+    ) {
+        match &self.engine {
+            Engine::Local => {
+                let answers = Answers::of_one(ask(&mut cx));
+                done(cx.reactor, answers);
+            }
+            Engine::Group(seat) => seat.ask_all(cx.reactor, ask, done),
+        }
     }
 
     /// Publishes one event to each of the topics for a request, and answers it with what `reply`

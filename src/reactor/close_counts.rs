@@ -120,7 +120,13 @@ mod tests {
             let found = counts.iter().find(|(code, _, _)| *code == wanted);
             found.map_or(0, |(_, _, count)| count)
         };
-        let cases = [("none", 1), ("1000", 1), ("3xxx", 1000), ("4401", 1), ("4xxx", 999)];
+        let cases = [
+            ("none", 1),
+            ("1000", 1),
+            ("3xxx", 1000),
+            ("4401", 1),
+            ("4xxx", 999),
+        ];
         for (code, count) in cases {
             assert_eq!(of(code), count, "{code}");
         }

@@ -338,6 +338,11 @@ impl<S: 'static> Reactor<S> {
         self.table.stats()
     }
 
+    /// Whether this reactor runs in a [`Sim`](crate::Sim).
+    pub fn is_simulated(&self) -> bool {
+        self.net.is_some()
+    }
+
     /// Returns what this reactor holds now. Takes the same time however many connections there are.
     pub fn gauges(&self) -> Gauges {
         Gauges {

@@ -221,7 +221,7 @@ pub struct ConnectionCounts {
     pub lingering: usize,
 }
 
-/// What a reactor holds at this moment.
+/// The things that a reactor holds at this moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Gauges {

@@ -9,7 +9,7 @@ use crate::protocol::http::{
 use crate::reactor::close::{Deadline, Sent};
 use crate::reactor::id::ConnId;
 use crate::reactor::outcome::CallbackError;
-use crate::reactor::reactor::Reactor;
+use crate::reactor::reactor::{Cx, Reactor};
 use crate::reactor::transport::Peer;
 
 use super::event_stream::EventStream;
@@ -144,6 +144,11 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
     /// The address of the connection's peer, which may be a proxy. Asks the kernel.
     pub fn peer(&self) -> Peer {
         self.reactor.peer(self.id)
+    }
+
+    /// Your state and the reactor, for a function that takes a [`Cx`].
+    pub fn cx(&mut self) -> Cx<'_, S> {
+        Cx::new(self.state, self.reactor)
     }
 
     // ── the answer ───────────────────────────────────────────────────────────────────────────

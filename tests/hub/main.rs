@@ -8,6 +8,7 @@ mod event_streams;
 mod guesses;
 #[path = "../support/log_lines.rs"]
 mod log_lines;
+mod metrics;
 mod notices;
 mod operation;
 mod order;

@@ -1,0 +1,304 @@
+//! `GET /metrics`: the counters of the hub as Prometheus reads them.
+//!
+//! In a group of reactors the numbers are the sums of all reactors. All labels are words of this program: no
+//! part of them comes from a client, so their number is bounded.
+
+use crate::reactor::reactor::Reactor;
+use crate::reactor::stats::{Gauges, Stats};
+use crate::server::reply::Reply;
+use crate::server::request::Request;
+
+use super::access::{self, Access};
+use super::ask::Answers;
+use super::exposition::{Exposition, MEDIA_TYPE};
+use super::guesses::{self, Denied, SharedGuesses};
+use super::process::ProcessUse;
+use super::publish::Publisher;
+
+/// The numbers of one reactor.
+#[derive(Clone, Debug)]
+struct Snapshot {
+    stats: Stats,
+    gauges: Gauges,
+}
+
+impl Snapshot {
+    fn of<S: 'static>(reactor: &Reactor<S>) -> Snapshot {
+        Snapshot {
+            stats: reactor.stats().clone(),
+            gauges: reactor.gauges(),
+        }
+    }
+}
+
+/// Answers with the metrics, for a client that may publish.
+pub(super) fn metrics<S: 'static>(
+    request: &mut Request<'_, '_, S>,
+    access: &Access,
+    publisher: &Publisher<S>,
+    guesses: &SharedGuesses,
+) {
+    if !access::may(request, access) {
+        return guesses::refuse(request, Denied::NeedsToken("/metrics"), guesses);
+    }
+    let responder = request.reply_later();
+    publisher.ask_all(
+        request.cx(),
+        |cx| Snapshot::of(cx.reactor),
+        move |reactor, answers| {
+            let process = match reactor.is_simulated() {
+                true => ProcessUse::default(),
+                false => ProcessUse::read(),
+            };
+            reactor.reply(responder, reply(answers, process));
+        },
+    );
+}
+
+fn reply(answers: Answers<Snapshot>, process: ProcessUse) -> Reply {
+    let mut all = Snapshot {
+        stats: Stats::default(),
+        gauges: Gauges::default(),
+    };
+    let mut out = Exposition::default();
+    out.begin(
+        "waterwheel_build_info",
+        "gauge",
+        "The version of waterwheel.",
+    );
+    let version = env!("CARGO_PKG_VERSION");
+    out.sample("waterwheel_build_info", &[("version", version)], 1);
+    out.gauge(
+        "waterwheel_reactors",
+        "Reactors that have answered and are in these numbers.",
+        answers.answers.len(),
+    );
+    out.gauge(
+        "waterwheel_reactors_missing",
+        "Reactors that have ended, or did not answer within a second: their numbers are left out.",
+        answers.missing_count,
+    );
+    for answer in answers.answers {
+        all.stats.add(&answer.stats);
+        all.gauges.add(&answer.gauges);
+    }
+    push_connections(&all, &mut out);
+    push_messages(&all.stats, &mut out);
+    push_held(&all.gauges, &mut out);
+    push_loop(&all.stats, &mut out);
+    push_process(process, &mut out);
+    Reply::from(out.into_text()).content_type(MEDIA_TYPE)
+}
+
+fn push_connections(all: &Snapshot, out: &mut Exposition) {
+    let Snapshot { stats, gauges } = all;
+    let name = "waterwheel_connections";
+    out.begin(name, "gauge", "Connections now, by what they are.");
+    let connections = gauges.connections;
+    for (kind, count) in [
+        ("websocket", connections.websocket),
+        ("event_stream", connections.event_stream),
+        ("http", connections.http),
+        ("stream", connections.stream),
+        ("handshake", connections.handshake),
+        ("lingering", connections.lingering),
+    ] {
+        out.sample(name, &[("kind", kind)], count);
+    }
+    out.counter(
+        "waterwheel_connections_accepted_total",
+        "Connections accepted.",
+        stats.accepted,
+    );
+    out.counter(
+        "waterwheel_requests_total",
+        "HTTP requests, those for a WebSocket or an event stream included.",
+        stats.requests,
+    );
+    let name = "waterwheel_closes_total";
+    let help = "Connections that have ended, by close code and cause; code none where there is no WebSocket.";
+    out.begin(name, "counter", help);
+    for (code, cause, count) in stats.closes.iter() {
+        out.sample(name, &[("code", code), ("cause", cause)], count);
+    }
+    let name = "waterwheel_handshakes_refused_total";
+    let help = "WebSocket handshakes refused, and connections refused before their first request.";
+    out.begin(name, "counter", help);
+    let refused = stats.refused_handshakes;
+    for (reason, count) in [
+        ("address_limit", stats.address_refusals),
+        ("origin", refused.origin),
+        ("malformed", refused.malformed),
+        ("unauthorized", refused.unauthorized),
+        ("forbidden", refused.forbidden),
+        ("not_found", refused.not_found),
+        ("unavailable", refused.unavailable),
+        ("other", refused.other),
+        ("tls_on_plain_port", stats.tls_on_plain_port),
+        (
+            "proxy_header",
+            stats.proxy_headers + stats.proxy_header_errors,
+        ),
+    ] {
+        out.sample(name, &[("reason", reason)], count);
+    }
+    let name = "waterwheel_accept_pauses_total";
+    out.begin(name, "counter", "How often accepting connections paused.");
+    let others = stats.accept_pauses - stats.memory_pauses - stats.handshake_pauses;
+    for (reason, count) in [
+        ("memory", stats.memory_pauses),
+        ("handshakes", stats.handshake_pauses),
+        ("connections_or_descriptors", others),
+    ] {
+        out.sample(name, &[("reason", reason)], count);
+    }
+    out.counter(
+        "waterwheel_wrong_tokens_total",
+        "Wrong tokens that clients gave.",
+        stats.wrong_tokens,
+    );
+}
+
+fn push_messages(stats: &Stats, out: &mut Exposition) {
+    out.counter(
+        "waterwheel_messages_received_total",
+        "WebSocket messages received.",
+        stats.messages,
+    );
+    out.counter(
+        "waterwheel_messages_sent_total",
+        "Messages accepted into the queues of WebSockets, event streams and raw streams.",
+        stats.sent_messages + stats.deliveries,
+    );
+    out.counter(
+        "waterwheel_bytes_received_total",
+        "Bytes read from sockets.",
+        stats.received_bytes,
+    );
+    out.counter(
+        "waterwheel_bytes_sent_total",
+        "Bytes that the kernel took.",
+        stats.sent_bytes,
+    );
+    out.counter(
+        "waterwheel_publications_total",
+        "Publications.",
+        stats.publications,
+    );
+    out.counter(
+        "waterwheel_deliveries_total",
+        "Publications accepted into the queues of members, one for each member.",
+        stats.deliveries,
+    );
+    let name = "waterwheel_drops_total";
+    let help =
+        "Messages that a full queue dropped, by its policy; with close the connection ended.";
+    out.begin(name, "counter", help);
+    let newest = stats.dropped - stats.dropped_oldest - stats.dropped_latest;
+    for (policy, count) in [
+        ("close", stats.slow_consumers),
+        ("drop_newest", newest),
+        ("drop_oldest", stats.dropped_oldest),
+        ("latest_per_key", stats.dropped_latest),
+    ] {
+        out.sample(name, &[("policy", policy)], count);
+    }
+    out.counter(
+        "waterwheel_rate_pauses_total",
+        "How often reading paused because a client sent too many messages.",
+        stats.rate_pauses,
+    );
+    let name = "waterwheel_resumes_total";
+    let help = "Subscriptions with a cursor: whole, or with a gap where messages may be missing.";
+    out.begin(name, "counter", help);
+    for (outcome, count) in [("whole", stats.resumes), ("gap", stats.resumes_with_gap)] {
+        out.sample(name, &[("outcome", outcome)], count);
+    }
+}
+
+fn push_held(gauges: &Gauges, out: &mut Exposition) {
+    out.gauge(
+        "waterwheel_queued_bytes",
+        "Memory of all that is queued for connections.",
+        gauges.queued_bytes,
+    );
+    // Filled when the engine keeps history.
+    out.gauge("waterwheel_history_bytes", "Memory of history.", 0);
+    out.gauge(
+        "waterwheel_topics",
+        "Topics with members; one with members on several reactors counts on each.",
+        gauges.topics,
+    );
+    out.gauge(
+        "waterwheel_subscriptions",
+        "Subscriptions of all connections, to topics and patterns.",
+        gauges.subscriptions,
+    );
+}
+
+fn push_loop(stats: &Stats, out: &mut Exposition) {
+    out.counter(
+        "waterwheel_panics_total",
+        "Panics caught in callbacks.",
+        stats.panics,
+    );
+    out.counter(
+        "waterwheel_callback_errors_total",
+        "Errors that callbacks returned.",
+        stats.callback_errors,
+    );
+    out.counter(
+        "waterwheel_slow_callbacks_total",
+        "Callbacks that took longer than slow_callback.",
+        stats.slow_callbacks,
+    );
+    out.histogram(
+        "waterwheel_turn_seconds",
+        "How long a turn of a reactor was busy, without its wait for events.",
+        &stats.lag,
+    );
+    out.histogram(
+        "waterwheel_callback_seconds",
+        "How long a call of callbacks took; all messages of one read are one call.",
+        &stats.callbacks,
+    );
+}
+
+fn push_process(process: ProcessUse, out: &mut Exposition) {
+    if let Some(seconds) = process.cpu_seconds {
+        let help = "Processor time of the process, user and system.";
+        out.counter("process_cpu_seconds_total", help, seconds);
+    }
+    let whole = |number: Option<u64>| number.map(|number| number as f64);
+    for (name, help, value) in [
+        (
+            "process_resident_memory_bytes",
+            "Resident memory of the process.",
+            whole(process.resident_bytes),
+        ),
+        (
+            "process_virtual_memory_bytes",
+            "Address space of the process.",
+            whole(process.virtual_bytes),
+        ),
+        (
+            "process_open_fds",
+            "Open file descriptors.",
+            whole(process.open_fds),
+        ),
+        (
+            "process_max_fds",
+            "Most open file descriptors that the process may have.",
+            whole(process.max_fds),
+        ),
+        (
+            "process_start_time_seconds",
+            "Start of the process, in seconds since 1970.",
+            process.start_time_seconds,
+        ),
+    ] {
+        if let Some(value) = value {
+            out.gauge(name, help, value);
+        }
+    }
+}
