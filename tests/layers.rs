@@ -61,6 +61,17 @@ const OPEN_STRUCTS: &[(&str, Visible, &str)] = &[
         "plain data, written by users",
     ),
     ("Stats", Visible::Elsewhere, "plain data, read by users"),
+    (
+        "RefusedHandshakes",
+        Visible::Elsewhere,
+        "plain data, read by users",
+    ),
+    (
+        "ConnectionCounts",
+        Visible::Elsewhere,
+        "plain data, read by users",
+    ),
+    ("Gauges", Visible::Elsewhere, "plain data, read by users"),
     ("Histogram", Visible::Elsewhere, "plain data, read by users"),
     ("Close", Visible::Elsewhere, "plain data, read by users"),
     (
