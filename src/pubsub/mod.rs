@@ -10,6 +10,7 @@ mod event;
 mod names;
 mod notice;
 pub mod pattern;
+mod presence;
 mod rules;
 mod slots;
 mod topics;
@@ -17,6 +18,7 @@ mod wire_format;
 
 pub use event::{Event, EventId, EventIdError, Payload, Publication};
 pub use notice::{Audience, Notice};
+pub use presence::{Presence, PresenceChange, PresentUser, Snapshot, TopicChange, User};
 pub use rules::{HISTORY_AGE_MAX, HISTORY_COUNT_MAX, RULES_MAX, Rule, RuleError, Rules};
 pub use topics::{TOPIC_BYTES_MAX, TopicError};
 pub use wire_format::{BodyKind, EncodeNotice, WIRE_FORMATS_MAX, WireFormat};

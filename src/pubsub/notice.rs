@@ -3,8 +3,10 @@
 //! A notice has no number and no place in history. Each wire format that has words for notices says so
 //! with an [`EncodeNotice`](super::EncodeNotice); members with another one do not get them.
 
+use super::presence::{PresenceChange, Snapshot};
+
 /// The news.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Notice<'a> {
     /// A user has come: its first connection is a member.
@@ -24,6 +26,11 @@ pub enum Notice<'a> {
         /// How many users there are now.
         user_count: usize,
     },
+    /// The members of the topic at this place in its order: whatever was known of them before is replaced.
+    Present {
+        /// The members.
+        snapshot: &'a Snapshot,
+    },
     /// Publications before this cursor may be missing.
     Gap {
         /// A cursor behind the gap.
@@ -32,12 +39,13 @@ pub enum Notice<'a> {
 }
 
 impl Notice<'_> {
-    /// The name of this kind of notice: `joined`, `left`, `count` or `gap`.
+    /// The name of this kind of notice: `joined`, `left`, `count`, `present` or `gap`.
     pub fn name(&self) -> &'static str {
         match self {
             Notice::Joined { .. } => "joined",
             Notice::Left { .. } => "left",
             Notice::Count { .. } => "count",
+            Notice::Present { .. } => "present",
             Notice::Gap { .. } => "gap",
         }
     }
@@ -46,7 +54,23 @@ impl Notice<'_> {
     pub fn user(&self) -> Option<&str> {
         match self {
             Notice::Joined { user, .. } | Notice::Left { user } => Some(user),
-            Notice::Count { .. } | Notice::Gap { .. } => None,
+            Notice::Count { .. } | Notice::Present { .. } | Notice::Gap { .. } => None,
+        }
+    }
+}
+
+impl<'a> From<&'a PresenceChange> for Notice<'a> {
+    fn from(change: &'a PresenceChange) -> Notice<'a> {
+        match change {
+            PresenceChange::Joined(user) => Notice::Joined {
+                user: &user.name,
+                info: user.info.as_deref(),
+            },
+            PresenceChange::Left(user) => Notice::Left { user },
+            PresenceChange::Counted { user_count } => Notice::Count {
+                user_count: *user_count,
+            },
+            PresenceChange::Listed(snapshot) => Notice::Present { snapshot },
         }
     }
 }

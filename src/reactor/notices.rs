@@ -91,9 +91,8 @@ impl<S: 'static> Reactor<S> {
         let mut hasher = self.hasher.build_hasher();
         name.hash(&mut hasher);
         notice.user().hash(&mut hasher);
-        if notice.user().is_none() {
-            notice.name().hash(&mut hasher);
-        }
+        // A list of users and their count take each other's place.
+        matches!(notice, Notice::Gap { .. }).hash(&mut hasher);
         hasher.finish()
     }
 }

@@ -2,32 +2,27 @@
 
 use crate::hub::json::push_string;
 use crate::protocol::event_stream;
-use crate::pubsub::{BodyKind, Notice};
+use crate::pubsub::{BodyKind, Notice, Snapshot};
 
 /// Appends a notice as a message of the envelope.
 pub(crate) fn encode(name: &str, notice: &Notice<'_>, out: &mut Vec<u8>) -> BodyKind {
     match notice {
         Notice::Joined { user, info } => {
             push_topic(name, "joined", out);
-            out.extend_from_slice(b"{\"user\":");
-            push_string(user, out);
-            if let Some(info) = info {
-                out.extend_from_slice(b",\"info\":");
-                out.extend_from_slice(info.as_bytes());
-            }
+            push_user(user, *info, out);
             out.extend_from_slice(b"}}");
         }
         Notice::Left { user } => {
             push_topic(name, "left", out);
-            out.extend_from_slice(b"{\"user\":");
-            push_string(user, out);
+            push_user(user, None, out);
             out.extend_from_slice(b"}}");
         }
         Notice::Count { user_count } => {
             push_topic(name, "count", out);
-            out.extend_from_slice(user_count.to_string().as_bytes());
+            push_count(*user_count, out);
             out.push(b'}');
         }
+        Notice::Present { snapshot } => push_snapshot(name, snapshot, out),
         Notice::Gap { cursor } => {
             out.extend_from_slice(b"{\"gap\":");
             push_string(name, out);
@@ -48,14 +43,57 @@ fn push_topic(topic: &str, field: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\":");
 }
 
+/// Appends `{"topic":"t","present":[{"user","info"?,"connections":N}],"anonymous":N}`; where users are too many
+/// to be listed `{"topic":"t","count":N,"anonymous":N}`.
+pub(crate) fn push_snapshot(topic: &str, snapshot: &Snapshot, out: &mut Vec<u8>) {
+    match &snapshot.users {
+        Some(users) => {
+            push_topic(topic, "present", out);
+            out.push(b'[');
+            for (index, present) in users.iter().enumerate() {
+                if index != 0 {
+                    out.push(b',');
+                }
+                push_user(&present.user.name, present.user.info.as_deref(), out);
+                out.extend_from_slice(b",\"connections\":");
+                push_count(present.connection_count, out);
+                out.push(b'}');
+            }
+            out.push(b']');
+        }
+        None => {
+            push_topic(topic, "count", out);
+            push_count(snapshot.user_count, out);
+        }
+    }
+    out.extend_from_slice(b",\"anonymous\":");
+    push_count(snapshot.anonymous_count, out);
+    out.push(b'}');
+}
+
+/// `{"user":"u","info":JSON`, without the brace at the end.
+fn push_user(user: &str, info: Option<&str>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"user\":");
+    push_string(user, out);
+    if let Some(info) = info {
+        out.extend_from_slice(b",\"info\":");
+        out.extend_from_slice(info.as_bytes());
+    }
+}
+
+fn push_count(count: usize, out: &mut Vec<u8>) {
+    out.extend_from_slice(count.to_string().as_bytes());
+}
+
 /// Appends a notice as an event of an event stream, which has the name of its kind. A gap has its cursor as
 /// the id and the name of its topic as data; others have no id, and the message of the envelope as data.
 pub(crate) fn encode_event(name: &str, notice: &Notice<'_>, out: &mut Vec<u8>) -> BodyKind {
     let message = match notice {
         Notice::Gap { .. } => name.to_owned(),
-        Notice::Joined { .. } | Notice::Left { .. } | Notice::Count { .. } => {
-            message_of(name, notice)
-        }
+        Notice::Joined { .. }
+        | Notice::Left { .. }
+        | Notice::Count { .. }
+        | Notice::Present { .. } => message_of(name, notice),
     };
     push_event(Some(notice.name()), notice, &message, out)
 }
@@ -83,7 +121,10 @@ fn push_event(
 ) -> BodyKind {
     let id = match notice {
         Notice::Gap { cursor } => Some(*cursor),
-        Notice::Joined { .. } | Notice::Left { .. } | Notice::Count { .. } => None,
+        Notice::Joined { .. }
+        | Notice::Left { .. }
+        | Notice::Count { .. }
+        | Notice::Present { .. } => None,
     };
     event_stream::encode(event_name, id, data, out)
         .expect("neither the name of a notice nor a cursor has a line break");
@@ -93,9 +134,32 @@ fn push_event(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pubsub::{PresentUser, User};
+
+    fn present(name: &str, info: Option<&str>) -> PresentUser {
+        let user = User {
+            name: name.into(),
+            info: info.map(Into::into),
+        };
+        PresentUser {
+            user,
+            connection_count: 2,
+        }
+    }
 
     #[test]
     fn notices_in_each_grammar() {
+        let users = vec![present("a", Some("[1]")), present("\n", None)];
+        let listed = Snapshot {
+            users: Some(users),
+            user_count: 2,
+            anonymous_count: 3,
+        };
+        let counted = Snapshot {
+            users: None,
+            user_count: 1001,
+            anonymous_count: 3,
+        };
         let cases = [
             (
                 Notice::Joined {
@@ -125,6 +189,21 @@ mod tests {
                 Notice::Count { user_count: 1001 },
                 r#"{"topic":"t\n","count":1001}"#,
                 "event: count\ndata: MESSAGE\n\n",
+                "data: MESSAGE\n\n",
+            ),
+            (
+                Notice::Present { snapshot: &listed },
+                concat!(
+                    r#"{"topic":"t\n","present":[{"user":"a","info":[1],"connections":2},"#,
+                    r#"{"user":"\n","connections":2}],"anonymous":3}"#
+                ),
+                "event: present\ndata: MESSAGE\n\n",
+                "data: MESSAGE\n\n",
+            ),
+            (
+                Notice::Present { snapshot: &counted },
+                r#"{"topic":"t\n","count":1001,"anonymous":3}"#,
+                "event: present\ndata: MESSAGE\n\n",
                 "data: MESSAGE\n\n",
             ),
             (
