@@ -432,6 +432,47 @@ fn port_and_token_are_taken_from_the_environment() {
 }
 
 #[test]
+fn options_are_taken_from_a_file() {
+    let file = std::env::temp_dir().join(format!("waterwheel-options-{}", std::process::id()));
+    std::fs::write(&file, "# one option\npublish-token open-sesame\n").unwrap();
+    // By the environment and by the option; the command line wins over the file.
+    let by_environment = |command: &mut Command| {
+        command.env("WATERWHEEL_OPTIONS_FILE", &file);
+    };
+    let by_option = |command: &mut Command| {
+        // A file that does not exist would stop the program.
+        command.env("WATERWHEEL_OPTIONS_FILE", "/no/such/file");
+        command.arg("--options-file").arg(&file);
+        command.args(["--publish-token", "other-sesame"]);
+    };
+    let cases: [(&dyn Fn(&mut Command), _, _); 2] = [
+        (&by_environment, "open-sesame", "other-sesame"),
+        (&by_option, "other-sesame", "open-sesame"),
+    ];
+    for (set, right, wrong) in cases {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_waterwheel"));
+        set(&mut command);
+        let server = Server::spawn(command);
+        let mut http = Http::new(server.connect());
+        for (token, status) in [(right, 200), (wrong, 401)] {
+            let target = format!("/publish?topic=a&token={token}");
+            assert_eq!(http.request("POST", &target, b"hi").0, status, "{token}");
+        }
+    }
+    std::fs::write(&file, "access-log\nlissen :1\n").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_waterwheel"))
+        .env("WATERWHEEL_OPTIONS_FILE", &file)
+        .output()
+        .unwrap();
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let error = String::from_utf8(output.stderr).unwrap();
+    for part in [file.to_str().unwrap(), "line 2", "lissen", "--listen?"] {
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
 fn an_invalid_port_is_named_with_exit_code_2() {
     let output = Command::new(env!("CARGO_BIN_EXE_waterwheel"))
         .env("PORT", "http")

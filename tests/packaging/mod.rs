@@ -329,6 +329,7 @@ fn man(commands: &[Command], version: &str) -> String {
     out.push_str(
         ".SH ENVIRONMENT\n\
          .TP\n.B WATERWHEEL_PUBLISH_TOKEN\nthe token of the hub, unless an option gives one\n\
+         .TP\n.B WATERWHEEL_OPTIONS_FILE\nthe file of options of the hub, unless \\fB\\-\\-options\\-file\\fR is given\n\
          .TP\n.B PORT\nthe port of the hub on all addresses, unless \\fB\\-\\-listen\\fR is given\n\
          .SH SIGNALS\n\
          .TP\n.B TERM, INT\ndrain: say goodbye to all clients over the drain window, and end; a second one ends at once\n\

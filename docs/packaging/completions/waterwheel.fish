@@ -6,6 +6,7 @@ complete -c waterwheel -n 'not __fish_seen_subcommand_from serve echo bench doct
 complete -c waterwheel -n 'not __fish_seen_subcommand_from serve echo bench doctor' -a doctor -d 'list the limits of this machine that are too low for many connections'
 complete -c waterwheel -n 'not __fish_seen_subcommand_from serve echo bench doctor' -a bench -d 'put load on a server'
 complete -c waterwheel -n '__fish_seen_subcommand_from bench; and not __fish_seen_subcommand_from echo idle churn fan-out sse' -a 'echo idle churn fan-out sse'
+complete -c waterwheel -n 'not __fish_seen_subcommand_from echo bench doctor' -l options-file -r -F -d 'read options from this file too, one a line, such as `drain-window 30`; the command line wins over them; see docs/deploy.md [$WATERWHEEL_OPTIONS_FILE]'
 complete -c waterwheel -n 'not __fish_seen_subcommand_from echo bench doctor' -l listen -x -d 'HOST:PORT (port 0 picks one) or unix:PATH; may be given several times [127.0.0.1:8080, or 0.0.0.0:$PORT where PORT is set]'
 complete -c waterwheel -n 'not __fish_seen_subcommand_from echo bench doctor' -l publish-token -x -d 'require this token to publish and to subscribe to patterns [$WATERWHEEL_PUBLISH_TOKEN]'
 complete -c waterwheel -n 'not __fish_seen_subcommand_from echo bench doctor' -l publish-token-file -r -F -d 'as --publish-token, with one token per line, each of which is accepted; read again on HUP'

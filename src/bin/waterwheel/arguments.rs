@@ -1,6 +1,7 @@
 //! The command line and the environment, parsed and checked.
 
 use std::env::VarError;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use waterwheel::Network;
 use crate::help;
 use crate::limits::Limits;
 use crate::log_line::LogFormat;
+use crate::options_file;
 use crate::secrets::{self, SecretOptions};
 use crate::topics::TopicOptions;
 use crate::values::{address, bytes, level, log_format, origin, text, token, unix_mode};
@@ -24,6 +26,9 @@ waterwheel: pushes backend changes to browsers
   waterwheel doctor [OPTIONS]    list the limits of this machine that are too low for many connections
 
 Options of serve:
+  --options-file FILE      read options from this file too, one a line, such as `drain-window 30`;
+                           the command line wins over them; see docs/deploy.md
+                           [$WATERWHEEL_OPTIONS_FILE]
   --listen ADDR            HOST:PORT (port 0 picks one) or unix:PATH; may be given several times
                            [127.0.0.1:8080, or 0.0.0.0:$PORT where PORT is set]
   --publish-token TOKEN    require this token to publish and to subscribe to patterns
@@ -159,143 +164,227 @@ const MEMORY_MAX_LEAST: usize = 1024 * 1024;
 /// The longest drain window, in seconds: a day.
 const DRAIN_WINDOW_MAX: u64 = 86_400;
 
-/// The command with its options.
+/// The options of `serve` and `echo` as they were given.
+struct Given {
+    /// `None` until a command was named; without one it is `serve`.
+    is_echo: Option<bool>,
+    options_file: Option<PathBuf>,
+    listen: Vec<String>,
+    publish_token: Option<String>,
+    publish_token_file: Option<PathBuf>,
+    secrets: SecretOptions,
+    unix_mode: Option<u32>,
+    format: LogFormat,
+    open: bool,
+    access_log: bool,
+    to_all: bool,
+    drain_window: Duration,
+    allow_origin: Vec<String>,
+    max_connections: Option<usize>,
+    memory_max: Option<usize>,
+    max_connections_per_address: u32,
+    handshakes_per_second: u32,
+    handshakes_per_second_total: u32,
+    limits: Limits,
+    topics: TopicOptions,
+    proxy_protocol: bool,
+    trusted_proxy: Vec<Network>,
+    trusts_unix_proxies: bool,
+    reactors: usize,
+    log: Option<LevelFilter>,
+}
+
+impl Default for Given {
+    fn default() -> Self {
+        Given {
+            is_echo: None,
+            options_file: None,
+            listen: Vec::new(),
+            publish_token: None,
+            publish_token_file: None,
+            secrets: SecretOptions::default(),
+            unix_mode: None,
+            format: LogFormat::Text,
+            open: false,
+            access_log: false,
+            to_all: false,
+            drain_window: Duration::from_secs(10),
+            allow_origin: Vec::new(),
+            max_connections: None,
+            memory_max: None,
+            max_connections_per_address: 1000,
+            handshakes_per_second: 200,
+            handshakes_per_second_total: 0,
+            limits: Limits::default(),
+            topics: TopicOptions::default(),
+            proxy_protocol: false,
+            trusted_proxy: Vec::new(),
+            trusts_unix_proxies: false,
+            reactors: 1,
+            log: None,
+        }
+    }
+}
+
+/// The command with its options: those of the command line, and for `serve` those of `--options-file` before
+/// them.
 ///
 /// # Errors
 ///
-/// A sentence with the option, the value, and what was expected.
+/// A sentence with the option, the value, and what was expected; for a file also with the number of the line.
 pub fn parse(mut parser: Parser) -> Result<Command, String> {
-    let mut is_echo = None;
-    let mut listen = Vec::new();
-    let mut publish_token = None;
-    let mut publish_token_file = None;
-    let mut secrets = SecretOptions::default();
-    let mut unix_mode_given = None;
-    let mut format = LogFormat::Text;
-    let mut open = false;
-    let mut access_log = false;
-    let mut to_all = false;
-    let mut drain_window = Duration::from_secs(10);
-    let mut allow_origin = Vec::new();
-    let mut max_connections = None;
-    let mut memory_max = None;
-    let mut max_connections_per_address = 1000;
-    let mut handshakes_per_second = 200;
-    let mut handshakes_per_second_total = 0;
-    let mut limits = Limits::default();
-    let mut topics = TopicOptions::default();
-    let mut proxy_protocol = false;
-    let mut trusted_proxy = Vec::new();
-    let mut trusts_unix_proxies = false;
-    let mut reactors = 1;
-    let mut log = None;
+    let words = parser.raw_args().map_err(|error| error.to_string())?;
+    let words: Vec<OsString> = words.collect();
+    let mut given = Given::default();
+    if let Some(command) = take_words(Parser::from_args(&words), &mut given)? {
+        return Ok(command);
+    }
+    if given.is_echo == Some(true) {
+        return Ok(Command::Echo(echo(given)));
+    }
+    let file = match given.options_file.take() {
+        Some(file) => Some(file),
+        None => environment(options_file::VARIABLE)?.map(PathBuf::from),
+    };
+    if let Some(file) = file {
+        // The file first, so that an option of the command line takes the place of the file's.
+        given = Given::default();
+        options_file::take(&file, |line| take_line(line, &mut given))?;
+        let topics = given.topics.take_rules();
+        take_words(Parser::from_args(&words), &mut given)?;
+        given.topics.append(&topics)?;
+    }
+    serve(given).map(Command::Serve)
+}
+
+/// Takes an option of a file, as one word of a command line.
+fn take_line(word: &str, given: &mut Given) -> Result<(), String> {
+    if word == "--" {
+        return Err("expected the name of an option, got \"--\"".to_owned());
+    }
+    let is_command = take_words(Parser::from_args([word]), given)?.is_some();
+    if is_command || given.options_file.is_some() {
+        let (name, _) = word.split_once('=').unwrap_or((word, ""));
+        return Err(format!("{name} is not an option of a file"));
+    }
+    Ok(())
+}
+
+/// Takes the words of a command line. Returns the command where it is neither `serve` nor `echo`.
+fn take_words(mut parser: Parser, given: &mut Given) -> Result<Option<Command>, String> {
     while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
-        let serves = is_echo != Some(true);
+        let serves = given.is_echo != Some(true);
         match argument {
             Arg::Long("help") | Arg::Short('h') => {
-                return Ok(Command::Help(match is_echo {
+                let text = match given.is_echo {
                     None => HELP.to_owned(),
                     Some(false) => help_of("serve"),
                     Some(true) => help_of("echo"),
-                }));
+                };
+                return Ok(Some(Command::Help(text)));
             }
-            Arg::Long("version") | Arg::Short('V') => return Ok(Command::Version),
-            Arg::Long("listen") => listen.push(address(&text(&mut parser, "--listen")?)?),
+            Arg::Long("version") | Arg::Short('V') => return Ok(Some(Command::Version)),
+            Arg::Long("listen") => given.listen.push(address(&text(&mut parser, "--listen")?)?),
             Arg::Long("max-connections") => {
-                max_connections = Some(count(
+                given.max_connections = Some(count(
                     "--max-connections",
                     &text(&mut parser, "--max-connections")?,
                 )?)
             }
-            Arg::Long("log") => log = Some(level(&text(&mut parser, "--log")?)?),
+            Arg::Long("log") => given.log = Some(level(&text(&mut parser, "--log")?)?),
+            Arg::Long("options-file") if serves => {
+                given.options_file = Some(text(&mut parser, "--options-file")?.into())
+            }
             Arg::Long("publish-token") if serves => {
-                publish_token = Some(token(
+                given.publish_token = Some(token(
                     "--publish-token",
                     text(&mut parser, "--publish-token")?,
                 )?)
             }
             Arg::Long("publish-token-file") if serves => {
-                publish_token_file = Some(text(&mut parser, "--publish-token-file")?.into())
+                given.publish_token_file = Some(text(&mut parser, "--publish-token-file")?.into())
             }
             Arg::Long(option) if serves && SecretOptions::has(option) => {
                 let option = option.to_owned();
-                secrets.take(&option, &mut parser)?;
+                given.secrets.take(&option, &mut parser)?;
             }
             Arg::Long("unix-mode") if serves => {
-                unix_mode_given = Some(unix_mode(&text(&mut parser, "--unix-mode")?)?)
+                given.unix_mode = Some(unix_mode(&text(&mut parser, "--unix-mode")?)?)
             }
             Arg::Long("log-format") => {
-                format = log_format(&text(&mut parser, "--log-format")?)?;
+                given.format = log_format(&text(&mut parser, "--log-format")?)?;
             }
-            Arg::Long("access-log") if serves => access_log = true,
-            Arg::Long("open") if serves => open = true,
+            Arg::Long("access-log") if serves => given.access_log = true,
+            Arg::Long("open") if serves => given.open = true,
             Arg::Long("drain-window") if serves => {
-                drain_window = seconds(&text(&mut parser, "--drain-window")?)?
+                given.drain_window = seconds(&text(&mut parser, "--drain-window")?)?
             }
-            Arg::Long("allow-origin") if serves => {
-                allow_origin.push(origin(&text(&mut parser, "--allow-origin")?)?)
-            }
+            Arg::Long("allow-origin") if serves => given
+                .allow_origin
+                .push(origin(&text(&mut parser, "--allow-origin")?)?),
             Arg::Long("memory-max") if serves => {
-                memory_max = Some(bytes(
+                given.memory_max = Some(bytes(
                     "--memory-max",
                     &text(&mut parser, "--memory-max")?,
                     MEMORY_MAX_LEAST,
                 )?)
             }
             Arg::Long("max-connections-per-address") if serves => {
-                max_connections_per_address = limit(&mut parser, "--max-connections-per-address")?
+                given.max_connections_per_address =
+                    limit(&mut parser, "--max-connections-per-address")?
             }
             Arg::Long("handshakes-per-second") if serves => {
-                handshakes_per_second = limit(&mut parser, "--handshakes-per-second")?
+                given.handshakes_per_second = limit(&mut parser, "--handshakes-per-second")?
             }
             Arg::Long("handshakes-per-second-total") if serves => {
-                handshakes_per_second_total = limit(&mut parser, "--handshakes-per-second-total")?
+                given.handshakes_per_second_total =
+                    limit(&mut parser, "--handshakes-per-second-total")?
             }
             Arg::Long(option) if serves && Limits::has(option) => {
                 let option = option.to_owned();
-                limits.take(&option, &mut parser)?;
+                given.limits.take(&option, &mut parser)?;
             }
             Arg::Long(option) if serves && TopicOptions::has(option) => {
                 let option = option.to_owned();
-                topics.take(&option, &mut parser)?;
+                given.topics.take(&option, &mut parser)?;
             }
-            Arg::Long("proxy-protocol") if serves => proxy_protocol = true,
+            Arg::Long("proxy-protocol") if serves => given.proxy_protocol = true,
             Arg::Long("trusted-proxy") if serves => {
                 let value = text(&mut parser, "--trusted-proxy")?;
                 match value.parse::<Network>() {
-                    _ if value == "unix" => trusts_unix_proxies = true,
-                    Ok(network) => trusted_proxy.push(network),
+                    _ if value == "unix" => given.trusts_unix_proxies = true,
+                    Ok(network) => given.trusted_proxy.push(network),
                     Err(why) => {
                         return Err(format!("--trusted-proxy: {why}, or unix, got {value:?}"));
                     }
                 }
             }
             Arg::Long("reactors") if serves => {
-                reactors = reactor_count(&text(&mut parser, "--reactors")?)?
+                given.reactors = reactor_count(&text(&mut parser, "--reactors")?)?
             }
-            Arg::Long("to") if !serves => to_all = to(&text(&mut parser, "--to")?)?,
+            Arg::Long("to") if !serves => given.to_all = to(&text(&mut parser, "--to")?)?,
             #[cfg(feature = "bench")]
-            Arg::Value(word) if is_echo.is_none() && word == "bench" => {
+            Arg::Value(word) if given.is_echo.is_none() && word == "bench" => {
                 use crate::bench::arguments::{Parsed, parse};
-                return Ok(match parse(&mut parser)? {
+                return Ok(Some(match parse(&mut parser)? {
                     Parsed::Help(text) => Command::Help(text),
                     Parsed::Bench(bench) => Command::Bench(*bench),
-                });
+                }));
             }
             #[cfg(not(feature = "bench"))]
-            Arg::Value(word) if is_echo.is_none() && word == "bench" => {
+            Arg::Value(word) if given.is_echo.is_none() && word == "bench" => {
                 return Err("this build has no bench: its feature `bench` is off".to_owned());
             }
             // `help COMMAND` is `COMMAND --help`.
-            Arg::Value(word) if is_echo.is_none() && word == "help" => {
+            Arg::Value(word) if given.is_echo.is_none() && word == "help" => {
                 let words = parser.raw_args().map_err(|error| error.to_string())?;
-                return parse(Parser::from_args(words.chain(["--help".into()])));
+                return take_words(Parser::from_args(words.chain(["--help".into()])), given);
             }
-            Arg::Value(word) if is_echo.is_none() && word == "doctor" => {
-                return doctor(&mut parser);
+            Arg::Value(word) if given.is_echo.is_none() && word == "doctor" => {
+                return doctor(&mut parser).map(Some);
             }
-            Arg::Value(word) if is_echo.is_none() => {
-                is_echo = Some(match word.to_str() {
+            Arg::Value(word) if given.is_echo.is_none() => {
+                given.is_echo = Some(match word.to_str() {
                     Some("serve") => false,
                     Some("echo") => true,
                     _ => {
@@ -315,20 +404,58 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
             }
         }
     }
-    if is_echo == Some(true) {
-        if listen.is_empty() {
-            listen.push("127.0.0.1:9001".to_owned());
-        }
-        return Ok(Command::Echo(Echo {
-            listen,
-            to_all,
-            max_connections,
-            log: Log {
-                level: log.unwrap_or(LevelFilter::Warn),
-                format,
-            },
-        }));
+    Ok(None)
+}
+
+fn echo(given: Given) -> Echo {
+    let mut listen = given.listen;
+    if listen.is_empty() {
+        listen.push("127.0.0.1:9001".to_owned());
     }
+    Echo {
+        listen,
+        to_all: given.to_all,
+        max_connections: given.max_connections,
+        log: Log {
+            level: given.log.unwrap_or(LevelFilter::Warn),
+            format: given.format,
+        },
+    }
+}
+
+/// Completes the options of `serve` by the environment and by defaults, and checks them together.
+///
+/// # Errors
+///
+/// A sentence with the options that do not go together, or the variable that does not parse.
+fn serve(given: Given) -> Result<Serve, String> {
+    let Given {
+        is_echo: _,
+        options_file: _,
+        mut listen,
+        mut publish_token,
+        publish_token_file,
+        mut secrets,
+        unix_mode,
+        format,
+        open,
+        access_log,
+        to_all: _,
+        drain_window,
+        allow_origin,
+        max_connections,
+        memory_max,
+        max_connections_per_address,
+        handshakes_per_second,
+        handshakes_per_second_total,
+        limits,
+        topics,
+        proxy_protocol,
+        trusted_proxy,
+        trusts_unix_proxies,
+        reactors,
+        log,
+    } = given;
     if listen.is_empty() {
         listen.push(default_address()?);
     }
@@ -357,7 +484,7 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
              leave one of them out"
         ));
     }
-    if unix_mode_given.is_some() && !listen.iter().any(|address| address.starts_with("unix:")) {
+    if unix_mode.is_some() && !listen.iter().any(|address| address.starts_with("unix:")) {
         return Err(
             "--unix-mode is for a Unix socket, and there is no --listen unix:PATH".to_owned(),
         );
@@ -367,7 +494,7 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
             "--max-connections {connections}: fewer than --reactors {reactors}, and each reactor needs at least one"
         ));
     }
-    Ok(Command::Serve(Serve {
+    Ok(Serve {
         listen,
         publish_token,
         publish_token_file,
@@ -386,13 +513,13 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
         trusts_unix_proxies,
         proxy_protocol,
         reactors,
-        unix_mode: unix_mode_given,
+        unix_mode,
         access_log,
         log: Log {
             level: log.unwrap_or(LevelFilter::Info),
             format,
         },
-    }))
+    })
 }
 
 /// The commands of the program.
@@ -646,6 +773,83 @@ mod tests {
                 assert!(error.contains(part), "{words}: {error}");
             }
         }
+    }
+
+    /// The options of the command line with those of a file that has this text.
+    fn parse_with_file(text: &str, words: &str) -> Result<Serve, String> {
+        let name = format!("waterwheel-options-{}-{:p}", std::process::id(), &text);
+        let file = std::env::temp_dir().join(name);
+        std::fs::write(&file, text).unwrap();
+        let words = format!("{words} --options-file {}", file.display());
+        let parsed = parse_words(&words);
+        std::fs::remove_file(&file).unwrap();
+        match parsed? {
+            Command::Serve(serve) => Ok(serve),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_command_line_wins_over_the_file_and_lists_add_up() {
+        let text = "# the hub\n\
+            listen 127.0.0.1:1\n\
+            drain-window 30\n\
+            reactors = 2\n\
+            --messages-per-second=7\n\
+            topic *=history=1\n\
+            history-bytes 1MiB\n\
+            access-log\n";
+        let words = "serve --listen 127.0.0.1:2 --drain-window 5 --topic a=history=2";
+        let serve = parse_with_file(text, words).unwrap();
+        assert_eq!(serve.listen, ["127.0.0.1:1", "127.0.0.1:2"]);
+        assert_eq!(serve.drain_window, Duration::from_secs(5));
+        assert_eq!(serve.reactors, 2);
+        assert!(serve.access_log);
+        // The first rule that matches holds, so those of the command line come first.
+        assert_eq!(serve.topics.rules.of("a").history_count, 2);
+        assert_eq!(serve.topics.rules.of("b").history_count, 1);
+        assert_eq!(serve.topics.history_bytes, 1024 * 1024);
+        let over = parse_with_file(text, "--history-bytes 2MiB").unwrap();
+        assert_eq!(over.topics.history_bytes, 2 * 1024 * 1024);
+        let without = parse_with_file("", "").unwrap();
+        assert_eq!(Ok(Command::Serve(without)), parse_words(""));
+    }
+
+    #[test]
+    fn errors_of_a_file_have_its_line_and_the_word() {
+        let cases = [
+            ("lissen x", ["line 1: ", "did you mean --listen?"]),
+            ("\n\nlog loud", ["line 3: --log", "\"loud\""]),
+            ("listen", ["line 1: --listen", "needs a value"]),
+            ("open yes", ["line 1: ", "--open"]),
+            ("topic a=history=x", ["line 1: --topic", "\"a=history=x\""]),
+            ("help", ["line 1: --help", "not an option of a file"]),
+            ("version", ["line 1: --version", "not an option of a file"]),
+            (
+                "#\noptions-file x",
+                ["line 2: --options-file", "not an option of a file"],
+            ),
+            ("serve", ["line 1: serve has no option --serve", ""]),
+            ("--", ["line 1: ", "\"--\""]),
+            ("= 5", ["line 1: ", ""]),
+            (
+                "to all",
+                ["line 1: serve has no option --to", "but echo has"],
+            ),
+            ("-h", ["line 1: serve has no option ---h", ""]),
+        ];
+        for (text, parts) in cases {
+            let error = parse_with_file(text, "").unwrap_err();
+            for part in parts {
+                assert!(error.contains(part), "{text:?}: {error}");
+            }
+        }
+        let secret = parse_with_file("publish-token two words", "").unwrap_err();
+        assert!(!secret.contains("words\""), "{secret}");
+        let error = parse_with_file("open", "--publish-token t").unwrap_err();
+        assert!(error.contains("leave one of them out"), "{error}");
+        let unknown = parse_words("echo --options-file x").unwrap_err();
+        assert!(unknown.contains("but serve has"), "{unknown}");
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod limits;
 mod log_line;
 mod log_writer;
 mod memory;
+mod options_file;
 mod output;
 mod reload;
 mod secrets;

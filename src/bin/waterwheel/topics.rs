@@ -52,6 +52,24 @@ impl TopicOptions {
         Ok(())
     }
 
+    /// Takes the rules out, and leaves the other options.
+    pub fn take_rules(&mut self) -> Rules {
+        std::mem::take(&mut self.rules)
+    }
+
+    /// Adds rules behind those that there are.
+    ///
+    /// # Errors
+    ///
+    /// A sentence, when there are too many together.
+    pub fn append(&mut self, rules: &Rules) -> Result<(), String> {
+        for (pattern, rule) in rules.iter() {
+            let added = self.rules.add(pattern, rule.clone());
+            added.map_err(|why| format!("--topic {pattern:?}: {why}"))?;
+        }
+        Ok(())
+    }
+
     /// The pattern of the first private rule.
     pub fn private_pattern(&self) -> Option<&str> {
         let mut rules = self.rules.iter();
