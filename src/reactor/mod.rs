@@ -32,6 +32,7 @@
 //!  id close close_counts config stats burst mailbox
 //!                                              plain data
 //!  panics sequence handler_keys signals log_limit
+//!  pattern_filter                              members by pattern of private topics
 //!  memory addresses                            accounts of clients
 //!  time                                        the clock, timers, coarse deadlines
 //!  budget  shutdown  transport  protocol       limits that need the clock; sockets; meaning of bytes
@@ -88,6 +89,7 @@ mod mailbox;
 mod memory;
 pub(crate) mod outcome;
 mod panics;
+pub(crate) mod pattern_filter;
 pub(crate) mod protocol;
 mod readiness;
 mod role;

@@ -45,8 +45,10 @@ impl<S: 'static> Reactor<S> {
             table,
             topics,
             wire_formats,
+            pattern_filters,
             ..
         } = self;
+        let mut filter = None;
         let mut delivery = NoticeDelivery {
             table,
             encoded: Encoded::of_notice(wire_formats, name, notice),
@@ -64,10 +66,14 @@ impl<S: 'static> Reactor<S> {
                     pattern.is_none() || audience == Audience::All
                 });
                 for (pattern, members) in lists {
+                    let is_by_pattern = pattern.is_some();
                     if let Some(pattern) = pattern {
                         delivery.encoded.set_pattern(pattern);
                     }
-                    members.for_each(|(member, value)| delivery.deliver_to(member, value));
+                    let filter = filter.get_or_insert_with(|| pattern_filters.of(name));
+                    members
+                        .filter(|(member, _)| !is_by_pattern || !filter.hides(*member))
+                        .for_each(|(member, value)| delivery.deliver_to(member, value));
                 }
             }
         }

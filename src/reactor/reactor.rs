@@ -34,6 +34,7 @@ use super::log_limit::{LogLimit, LogLimits};
 use super::mailbox::Mailbox;
 use super::outcome::{CallbackError, Outcome};
 use super::panics::{Panics, drop_all_guarded};
+use super::pattern_filter::PatternFilters;
 use super::protocol::Protocol;
 use super::sequence::Sequence;
 use super::shutdown::{DrainGroup, Shutdown};
@@ -254,6 +255,7 @@ pub struct Reactor<S> {
     /// Buffers of large WebSocket messages that have been delivered, for the next ones.
     pub(super) spare: crate::protocol::websocket::Spare,
     pub(super) wire_formats: WireFormats,
+    pub(super) pattern_filters: PatternFilters,
     pub(super) sequence: Sequence,
     /// The number of the last publication. Each member keeps the mark of the last one that was
     /// queued to it, and so gets each publication once.
@@ -310,6 +312,7 @@ impl<S: 'static> Reactor<S> {
             proxy_header_lines: LogLimit::default(),
             forwarding_lines: LogLimit::default(),
             wire_formats: WireFormats::new(),
+            pattern_filters: PatternFilters::default(),
             sequence: Sequence::new(parts.epoch),
             publication_mark: 0,
             hasher: RandomState::new(),

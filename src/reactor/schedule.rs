@@ -28,6 +28,12 @@ impl<S: 'static> Reactor<S> {
         self.table.unix_time()
     }
 
+    /// Seconds since 1970, as the system says now, in a simulation as [`unix_time`](Self::unix_time).
+    #[allow(dead_code, reason = "the hub will ask")]
+    pub(crate) fn system_unix_time(&self) -> u64 {
+        self.table.system_unix_time()
+    }
+
     /// Calls `call` once after `delay`, and returns the id with which it can be cancelled.
     ///
     /// Timers fire in the order of their moments, up to a millisecond late because the kernel's

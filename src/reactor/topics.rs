@@ -29,6 +29,7 @@
 
 use std::hash::BuildHasher;
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -37,6 +38,7 @@ use super::connection::Connection;
 use super::connection::table::Table;
 use super::id::ConnId;
 use super::outcome::{Outcome, Sealed};
+use super::pattern_filter::PatternFilter;
 use super::reactor::Reactor;
 use crate::pubsub::{
     BodyKind, Encoded, Event, EventId, MembersChange, NameKind, Publication, TopicError, WireFormat,
@@ -124,8 +126,10 @@ impl<S: 'static> Reactor<S> {
             table,
             topics,
             wire_formats,
+            pattern_filters,
             ..
         } = self;
+        let mut filter = None;
         let mut delivery = Delivery {
             table,
             encoded: Encoded::new(wire_formats, publication),
@@ -138,6 +142,13 @@ impl<S: 'static> Reactor<S> {
         for (pattern, members) in topics.members(topic) {
             if let Some(pattern) = pattern {
                 delivery.encoded.set_pattern(pattern);
+                let filter = filter.get_or_insert_with(|| pattern_filters.of(topic));
+                if !filter.is_empty() {
+                    members
+                        .filter(|(member, _)| !filter.hides(*member))
+                        .for_each(|(member, value)| delivery.deliver_to(member, value));
+                    continue;
+                }
             }
             members.for_each(|(member, value)| delivery.deliver_to(member, value));
         }
@@ -233,6 +244,20 @@ impl<S: 'static> Reactor<S> {
         let subscriptions = connection.subscriptions_mut();
         self.topics
             .unsubscribe_pattern(id.to_bits(), subscriptions, pattern)
+    }
+
+    /// Adds a filter for the members by pattern of private topics. A member gets what no filter hides.
+    #[allow(dead_code, reason = "the hub will ask")]
+    pub(crate) fn add_pattern_filter(&mut self, filter: Rc<dyn PatternFilter>) {
+        self.pattern_filters.add(filter);
+    }
+
+    /// The topics and patterns that a connection is subscribed to, in no order.
+    pub fn subscriptions(&self, id: ConnId) -> impl Iterator<Item = &str> {
+        let connection = self.table.connection(id);
+        let list = connection.map(Connection::subscriptions);
+        list.into_iter()
+            .flat_map(|list| self.topics.subscriptions_of(list))
     }
 
     /// How many members a topic has by its name. Members by pattern are not counted.

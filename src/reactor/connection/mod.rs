@@ -320,6 +320,10 @@ impl Connection {
         may_subscribe.then_some(&mut self.subscriptions)
     }
 
+    pub(crate) fn subscriptions(&self) -> Subscriptions {
+        self.subscriptions
+    }
+
     pub(crate) fn subscriptions_mut(&mut self) -> &mut Subscriptions {
         &mut self.subscriptions
     }

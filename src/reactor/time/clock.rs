@@ -131,12 +131,18 @@ impl WallClock {
         self.started_unix + now / 1_000_000_000
     }
 
+    /// Seconds since 1970, `now` nanoseconds after the start, as the system says: its time may be set, and the
+    /// clock of the reactor stands still while the machine is suspended.
+    pub(crate) fn system_unix_time(&self, now: u64) -> u64 {
+        self.ask.map_or_else(|| self.unix_time(now), |ask| ask())
+    }
+
     /// The date for response heads, formatted once a second. Source: RFC 9110, section 5.6.7.
     pub(crate) fn date(&mut self, now: u64) -> [u8; 29] {
         let second = now / 1_000_000_000;
         if self.date.0 != second {
             self.date.0 = second;
-            let unix_time = self.ask.map_or_else(|| self.unix_time(now), |ask| ask());
+            let unix_time = self.system_unix_time(now);
             http::format_date(unix_time, &mut self.date.1);
         }
         self.date.1
