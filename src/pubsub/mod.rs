@@ -7,6 +7,7 @@
 //! To publish is to go through [`Topics::members`], and to call [`Encoded::get`] for each of them.
 
 mod event;
+mod index;
 mod names;
 mod notice;
 pub mod pattern;
