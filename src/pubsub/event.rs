@@ -69,6 +69,7 @@ impl Payload<'_> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event<'a> {
     name: Option<Cow<'a, str>>,
+    key: Option<Cow<'a, str>>,
     payload: Payload<'a>,
 }
 
@@ -92,6 +93,7 @@ impl<'a> Event<'a> {
         };
         Event {
             name: Some(name),
+            key: None,
             payload: Payload::Text(Cow::Borrowed("")),
         }
     }
@@ -114,6 +116,7 @@ impl<'a> Event<'a> {
     pub fn message(text: impl Into<Cow<'a, str>>) -> Event<'a> {
         Event {
             name: None,
+            key: None,
             payload: Payload::Text(text.into()),
         }
     }
@@ -140,6 +143,19 @@ impl<'a> Event<'a> {
         self
     }
 
+    /// Sets the key: a member that is behind needs only the newest event of each key of a topic, and a topic
+    /// whose rule keeps latest values keeps one for each key.
+    #[must_use]
+    pub fn key(mut self, key: impl Into<Cow<'a, str>>) -> Event<'a> {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// The key, if it has one.
+    pub fn key_name(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+
     /// The name. It has no CR, LF or NUL.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
@@ -154,13 +170,28 @@ impl<'a> Event<'a> {
     pub fn into_owned(self) -> Event<'static> {
         Event {
             name: self.name.map(|name| Cow::Owned(name.into_owned())),
+            key: self.key.map(|key| Cow::Owned(key.into_owned())),
             payload: self.payload.into_owned(),
+        }
+    }
+
+    /// An event of parts that were checked before, when they were those of an event.
+    pub(super) fn from_parts(
+        name: Option<&'a str>,
+        key: Option<&'a str>,
+        payload: Payload<'a>,
+    ) -> Event<'a> {
+        Event {
+            name: name.map(Cow::Borrowed),
+            key: key.map(Cow::Borrowed),
+            payload,
         }
     }
 
     fn from_bytes(bytes: impl Into<Cow<'a, [u8]>>) -> Event<'a> {
         Event {
             name: None,
+            key: None,
             payload: Payload::Binary(bytes.into()),
         }
     }
@@ -326,6 +357,7 @@ mod tests {
         let text = Event::message("hi");
         let bytes = Event {
             name: None,
+            key: None,
             payload: Payload::Binary(Cow::Borrowed(b"hi")),
         };
         let owned = String::from("hi");

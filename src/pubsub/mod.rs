@@ -6,7 +6,9 @@
 //!
 //! To publish is to go through [`Topics::members`], and to call [`Encoded::get`] for each of them.
 
+mod body;
 mod event;
+mod history;
 mod index;
 mod names;
 mod notice;
@@ -25,6 +27,10 @@ pub use topics::{TOPIC_BYTES_MAX, TopicError};
 pub use wire_format::{BodyKind, EncodeNotice, WIRE_FORMATS_MAX, WireFormat};
 
 // For the reactor, and for the tests and the benchmarks of this repository. Their names may change in any version.
+#[doc(hidden)]
+pub use body::{Body, Scratch};
+#[doc(hidden)]
+pub use history::{Entry, Gap, History, PAGE_BODIES_MAX, Page, Reader, Since, TopicHistory};
 #[doc(hidden)]
 pub use topics::{Limits, MembersChange, NameKind, Subscriptions, Topics, check_name};
 #[doc(hidden)]
