@@ -15,6 +15,7 @@ mod notice;
 pub mod pattern;
 mod presence;
 mod rules;
+mod sequencer;
 mod slots;
 mod topics;
 mod wire_format;
@@ -31,6 +32,8 @@ pub use wire_format::{BodyKind, EncodeNotice, WIRE_FORMATS_MAX, WireFormat};
 pub use body::{Body, Scratch};
 #[doc(hidden)]
 pub use history::{Entry, Gap, History, PAGE_BODIES_MAX, Page, Reader, Since, TopicHistory};
+#[doc(hidden)]
+pub use sequencer::{Bell, Outcome, Post, Sequencer, Taken};
 #[doc(hidden)]
 pub use topics::{Limits, MembersChange, NameKind, Subscriptions, Topics, check_name};
 #[doc(hidden)]

@@ -1,0 +1,440 @@
+//! One order for the publications of several reactors, and a mailbox for each of them.
+//!
+//! ```text
+//!  publisher ─▶ lock of the order ── number, history ──┬─▶ mailbox ─▶ reactor ─▶ its members ─┐
+//!      ▲                                               ├─▶ mailbox ─▶ reactor ─▶ its members ─┤
+//!      │                                               └─▶ its own mailbox ─▶ its members ────┤
+//!      └────────────────── outcome: the members of all, from the last reactor ◀───────────────┘
+//! ```
+//!
+//! All mailboxes get all publications in the order of their numbers. Under the lock of the order a publication is
+//! numbered, put into the history, and its shared body appended to each mailbox. Encoding, logging, dropping
+//! and waking happen outside. The locks are taken in one order: that of the order, then that of a mailbox.
+//!
+//! A reactor that does not take its post is behind alone: when its mailbox is full, what comes next is not put
+//! in, and the reactor reads it from the history when it goes on. What the history has forgotten by then is a
+//! gap for its members.
+
+use std::collections::VecDeque;
+use std::mem::take;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use super::body::Body;
+use super::event::EventId;
+use super::history::History;
+
+/// The bytes that a post counts beside its body.
+const POST_BYTES: usize = 2 * size_of::<Post>() + size_of::<Receipt>();
+
+/// Most posts that a reactor takes under one hold of the lock of its mailbox.
+pub const TAKE_MAX: usize = 256;
+
+/// Wakes a reactor that may be waiting in its poll. Called without any lock.
+pub type Bell = Box<dyn Fn() + Send + Sync>;
+
+/// The order of several reactors, which each have a place in it.
+pub struct Sequencer {
+    order: Mutex<History>,
+    places: Box<[Place]>,
+    /// The limit of each mailbox, in bytes.
+    mailbox_bytes_max: usize,
+}
+
+struct Place {
+    mailbox: Mutex<Mailbox>,
+    /// Set with each post, and taken away before the mailbox is read: the bell rings once for all that is put
+    /// in between.
+    has_post: AtomicBool,
+    bell: OnceLock<Bell>,
+}
+
+#[derive(Default)]
+struct Mailbox {
+    /// A reactor has taken the place and has not ended.
+    is_open: bool,
+    posts: VecDeque<Post>,
+    bytes: usize,
+    /// Publications from this number on found the mailbox full.
+    lost_from: Option<u64>,
+    outcomes: Vec<Outcome>,
+}
+
+/// A publication on its way to one reactor.
+#[derive(Clone)]
+pub struct Post {
+    /// Its number.
+    pub number: u64,
+    /// The publication.
+    pub body: Body,
+    /// The place of the publisher, and the member there that is left out.
+    except: Option<(u16, u64)>,
+    /// Where the members are counted, for a publisher that wants to know.
+    receipt: Option<Arc<Receipt>>,
+}
+
+/// What became of a publication whose publisher wants to know how many members got it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The number that the publisher gave it.
+    pub token: u64,
+    /// The id of the publication.
+    pub id: EventId,
+    /// The members of all reactors that have taken it.
+    pub delivered: usize,
+}
+
+/// Counts the members of one publication on all reactors. Each mailbox that has the publication holds a
+/// reference; dropping the last one reports to the publisher, also where a reactor has ended.
+struct Receipt {
+    sequencer: Arc<Sequencer>,
+    publisher: usize,
+    token: u64,
+    id: OnceLock<EventId>,
+    delivered: AtomicUsize,
+}
+
+/// What a reactor has taken from its mailbox.
+#[derive(Default)]
+pub struct Taken {
+    /// In the order of their numbers.
+    pub posts: VecDeque<Post>,
+    /// Of publications of this reactor.
+    pub outcomes: Vec<Outcome>,
+    /// Behind `posts`, the publications after the first of these numbers up to the second were not put in.
+    pub lost: Option<(u64, u64)>,
+}
+
+impl Post {
+    /// The member at a place that is left out.
+    pub fn except(&self, place: usize) -> Option<u64> {
+        let (publisher, member) = self.except?;
+        (usize::from(publisher) == place).then_some(member)
+    }
+
+    /// Counts members that have got it.
+    pub fn add_delivered(&self, delivered: usize) {
+        if let Some(receipt) = &self.receipt {
+            receipt.delivered.fetch_add(delivered, Ordering::Relaxed);
+        }
+    }
+
+    fn counted_bytes(&self) -> usize {
+        POST_BYTES + self.body.counted_bytes()
+    }
+}
+
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        if let Some(id) = self.id.get() {
+            let outcome = Outcome {
+                token: self.token,
+                id: *id,
+                delivered: *self.delivered.get_mut(),
+            };
+            self.sequencer.report(self.publisher, outcome);
+        }
+    }
+}
+
+impl Sequencer {
+    /// An order with so many places, whose mailboxes have at most `mailbox_bytes_max` bytes each.
+    pub fn new(place_count: usize, mailbox_bytes_max: usize, history: History) -> Sequencer {
+        let place = |_| Place {
+            mailbox: Mutex::default(),
+            has_post: AtomicBool::new(false),
+            bell: OnceLock::new(),
+        };
+        Sequencer {
+            order: Mutex::new(history),
+            places: (0..place_count).map(place).collect(),
+            mailbox_bytes_max,
+        }
+    }
+
+    /// Takes a place: from now on its mailbox gets every publication. Returns the id of the last one before.
+    pub fn open(&self, place: usize, bell: Bell) -> EventId {
+        let order = self.order();
+        let _ = self.places[place].bell.set(bell);
+        self.mailbox(place).is_open = true;
+        order.head()
+    }
+
+    /// Gives a place back. What its mailbox has is dropped without any lock.
+    pub fn close(&self, place: usize) {
+        let mailbox = take(&mut *self.mailbox(place));
+        drop(mailbox);
+    }
+
+    /// Looks at the order and its history, or changes it. Publishing waits meanwhile: no more than a page of
+    /// history may be read at once.
+    pub fn with_history<R>(&self, call: impl FnOnce(&mut History) -> R) -> R {
+        let mut order = self.order();
+        let result = call(&mut order);
+        let evicted = order.take_evicted();
+        drop(order);
+        drop(evicted);
+        result
+    }
+
+    /// Numbers a publication and puts it into the history and into every open mailbox. `except` is a member of
+    /// the publisher that is left out. With a token, an [`Outcome`] comes to the publisher when all have taken it.
+    /// Returns the id, and the bytes that wait in the fullest mailbox of the others.
+    pub fn publish(
+        self: &Arc<Self>,
+        publisher: usize,
+        second: u32,
+        body: Body,
+        except: Option<u64>,
+        token: Option<u64>,
+    ) -> (EventId, usize) {
+        let receipt = token.map(|token| {
+            Arc::new(Receipt {
+                sequencer: Arc::clone(self),
+                publisher,
+                token,
+                id: OnceLock::new(),
+                delivered: AtomicUsize::new(0),
+            })
+        });
+        let except = except.map(|member| (publisher as u16, member));
+        let mut order = self.order();
+        let id = order.append(body.topic(), second, || body.clone());
+        if let Some(receipt) = &receipt {
+            let _ = receipt.id.set(id);
+        }
+        let post = Post {
+            number: id.number,
+            body,
+            except,
+            receipt,
+        };
+        let mut fullest_bytes = 0;
+        for index in 0..self.places.len() {
+            let mut mailbox = self.mailbox(index);
+            mailbox.put(&post, self.mailbox_bytes_max);
+            if index != publisher {
+                fullest_bytes = fullest_bytes.max(mailbox.bytes);
+            }
+        }
+        let evicted = order.take_evicted();
+        drop(order);
+        drop(evicted);
+        drop(post);
+        for place in &self.places {
+            place.ring();
+        }
+        (id, fullest_bytes)
+    }
+
+    /// Whether there is something to take at a place.
+    #[inline]
+    pub fn has_post(&self, place: usize) -> bool {
+        self.places[place].has_post.load(Ordering::Acquire)
+    }
+
+    /// Takes the next posts of a place, at most [`TAKE_MAX`].
+    pub fn take(&self, place: usize) -> Taken {
+        // Before the mailbox is read: a post that comes in between rings the bell once more for nothing.
+        self.places[place].has_post.store(false, Ordering::Release);
+        let mut mailbox = self.mailbox(place);
+        if mailbox.posts.is_empty() && mailbox.lost_from.is_some() {
+            drop(mailbox);
+            return self.take_lost(place);
+        }
+        let outcomes = take(&mut mailbox.outcomes);
+        let count = mailbox.posts.len().min(TAKE_MAX);
+        let rest = mailbox.posts.split_off(count);
+        let posts = std::mem::replace(&mut mailbox.posts, rest);
+        mailbox.bytes -= posts.iter().map(Post::counted_bytes).sum::<usize>();
+        let has_more = !mailbox.posts.is_empty() || mailbox.lost_from.is_some();
+        drop(mailbox);
+        if has_more {
+            self.places[place].has_post.store(true, Ordering::Release);
+        }
+        Taken {
+            posts,
+            outcomes,
+            lost: None,
+        }
+    }
+
+    /// Under both locks, so that the next publication is put into the mailbox again.
+    fn take_lost(&self, place: usize) -> Taken {
+        let order = self.order();
+        let mut mailbox = self.mailbox(place);
+        let posts = take(&mut mailbox.posts);
+        mailbox.bytes = 0;
+        let lost_from = mailbox.lost_from.take();
+        Taken {
+            posts,
+            outcomes: take(&mut mailbox.outcomes),
+            lost: lost_from.map(|from| (from - 1, order.head().number)),
+        }
+    }
+
+    fn report(&self, publisher: usize, outcome: Outcome) {
+        let mut mailbox = self.mailbox(publisher);
+        if !mailbox.is_open {
+            return;
+        }
+        mailbox.outcomes.push(outcome);
+        drop(mailbox);
+        self.places[publisher].ring();
+    }
+
+    fn order(&self) -> MutexGuard<'_, History> {
+        self.order.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn mailbox(&self, place: usize) -> MutexGuard<'_, Mailbox> {
+        let mailbox = &self.places[place].mailbox;
+        mailbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Mailbox {
+    fn put(&mut self, post: &Post, bytes_max: usize) {
+        if !self.is_open {
+            return;
+        }
+        let bytes = post.counted_bytes();
+        let is_full = bytes_max < self.bytes + bytes && !self.posts.is_empty();
+        if is_full || self.lost_from.is_some() {
+            self.lost_from.get_or_insert(post.number);
+            return;
+        }
+        self.bytes += bytes;
+        self.posts.push_back(post.clone());
+    }
+}
+
+impl Place {
+    fn ring(&self) {
+        if let Some(bell) = self.bell.get()
+            && !self.has_post.swap(true, Ordering::AcqRel)
+        {
+            bell();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::body::Scratch;
+    use super::super::event::Event;
+    use super::super::rules::Rules;
+    use super::*;
+
+    fn sequencer(bytes_max: usize, rings: &Arc<AtomicUsize>) -> Arc<Sequencer> {
+        let mut history = History::new(1);
+        history.keep(Rules::new(), 1 << 20);
+        let sequencer = Arc::new(Sequencer::new(3, bytes_max, history));
+        for place in 0..2 {
+            let rings = Arc::clone(rings);
+            let bell = move || drop(rings.fetch_add(1, Ordering::Relaxed));
+            assert_eq!(sequencer.open(place, Box::new(bell)).number, 0);
+        }
+        sequencer
+    }
+
+    fn publish(sequencer: &Arc<Sequencer>, text: &str, token: Option<u64>) -> u64 {
+        let event: Event<'_> = text.into();
+        let body = Body::new("t", &event, &mut Scratch::default());
+        sequencer.publish(0, 0, body, Some(5), token).0.number
+    }
+
+    fn numbers(taken: &Taken) -> Vec<u64> {
+        taken.posts.iter().map(|post| post.number).collect()
+    }
+
+    #[test]
+    fn every_open_mailbox_gets_all_in_order() {
+        let rings = Arc::default();
+        let sequencer = sequencer(1 << 20, &rings);
+        for _ in 0..300 {
+            publish(&sequencer, "x", None);
+        }
+        assert_eq!(
+            rings.load(Ordering::Relaxed),
+            2,
+            "one for each, until it is taken"
+        );
+        for place in 0..2 {
+            let first = sequencer.take(place);
+            assert_eq!(numbers(&first), (1..=256).collect::<Vec<_>>());
+            assert_eq!(first.posts[0].except(place), (place == 0).then_some(5));
+            assert!(sequencer.has_post(place));
+            assert_eq!(
+                numbers(&sequencer.take(place)),
+                (257..=300).collect::<Vec<_>>()
+            );
+            assert!(!sequencer.has_post(place));
+        }
+        assert!(sequencer.take(2).posts.is_empty(), "no reactor is there");
+    }
+
+    #[test]
+    fn an_outcome_comes_when_all_have_taken_it_or_ended() {
+        let rings = Arc::default();
+        let sequencer = sequencer(1 << 20, &rings);
+        for token in [7, 8] {
+            let number = publish(&sequencer, "x", Some(token));
+            let own = sequencer.take(0);
+            own.posts[0].add_delivered(2);
+            drop(own);
+            assert_eq!(sequencer.take(0).outcomes, []);
+            if token == 7 {
+                sequencer.take(1).posts[0].add_delivered(3);
+            } else {
+                sequencer.close(1);
+            }
+            let delivered = if token == 7 { 5 } else { 2 };
+            let id = EventId { epoch: 1, number };
+            let outcome = Outcome {
+                token,
+                id,
+                delivered,
+            };
+            assert!(sequencer.has_post(0));
+            assert_eq!(sequencer.take(0).outcomes, [outcome]);
+        }
+    }
+
+    #[test]
+    fn a_full_mailbox_says_what_it_has_not() {
+        let rings = Arc::default();
+        let sequencer = sequencer(2000, &rings);
+        let text = "x".repeat(400);
+        for token in 1..=10 {
+            publish(&sequencer, &text, Some(token));
+            drop(sequencer.take(0));
+        }
+        let first = sequencer.take(1);
+        let (count, last) = (first.posts.len(), first.posts.back().map(|it| it.number));
+        assert!(0 < count && count < 10 && first.lost.is_none());
+        // Still lost: the order of the numbers must not break.
+        let eleventh = publish(&sequencer, "x", None);
+        let lost = sequencer.take(1);
+        assert_eq!(lost.lost, Some((last.unwrap(), eleventh)));
+        assert!(lost.posts.is_empty() && !sequencer.has_post(1));
+        drop(first);
+        publish(&sequencer, "x", None);
+        assert_eq!(numbers(&sequencer.take(1)), [12]);
+        let tokens: Vec<_> = sequencer
+            .take(0)
+            .outcomes
+            .iter()
+            .map(|it| it.token)
+            .collect();
+        assert_eq!(tokens.len(), 10, "the publisher hears of all");
+    }
+
+    #[test]
+    fn a_body_that_is_larger_than_the_mailbox_goes_alone() {
+        let rings = Arc::default();
+        let sequencer = sequencer(100, &rings);
+        publish(&sequencer, &"x".repeat(1000), None);
+        assert_eq!(numbers(&sequencer.take(1)), [1]);
+    }
+}
