@@ -41,14 +41,9 @@ pub fn setup(reactor: &mut Reactor<()>, group: &ReactorGroup<()>) -> io::Result<
                 return;
             };
             let responder = request.reply_later();
-            let begun = seat.publish(request.reactor, "chat", text, move |cx, outcome| {
-                cx.reactor.reply(
-                    responder,
-                    match outcome {
-                        Ok(published) => format!("{} heard it\n", published.delivered).into(),
-                        Err(_) => waterwheel::Reply::from(Status::SERVICE_UNAVAILABLE),
-                    },
-                )
+            let begun = seat.publish(request.reactor, "chat", text, move |cx, published| {
+                let reply = format!("{} heard it\n", published.delivered);
+                cx.reactor.reply(responder, reply)
             });
             if begun.is_err() {
                 request

@@ -231,6 +231,7 @@ pub use reactor::close_counts::CloseCounts;
 pub use reactor::config::{Config, ConfigError, ConnectionOptions, Overflow, QUEUED_MESSAGE_BYTES};
 pub use reactor::id::{ConnId, ConnMap, ListenerId};
 pub use reactor::outcome::{EveryOutcome, Outcome};
+pub use reactor::published::Published;
 pub use reactor::reactor::{Cx, Reactor};
 pub use reactor::remote::{ReactorEnded, Remote};
 #[doc(inline)]
@@ -240,7 +241,6 @@ pub use reactor::stats::{ConnectionCounts, Gauges, Histogram, RefusedHandshakes,
 pub use reactor::time::clock::SimClock;
 #[doc(inline)]
 pub use reactor::time::timers::TimerId;
-pub use reactor::topics::Published;
 pub use reactor::transport::Peer;
 pub use reactor::transport::endpoint::{ConnectOptions, ListenOptions};
 pub use reactor::transport::listener::Address;

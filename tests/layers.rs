@@ -119,6 +119,11 @@ const OPEN_STRUCTS: &[(&str, Visible, &str)] = &[
         "a closure and where it comes from",
     ),
     (
+        "QueuedDone",
+        Visible::InFolder,
+        "a closure and where it comes from",
+    ),
+    (
         "QueuedTick",
         Visible::InFolder,
         "a closure and where it comes from",

@@ -8,22 +8,20 @@ use std::fmt;
 use crate::protocol::event_stream::FieldError;
 use crate::pubsub::{self, Event, TopicError};
 use crate::reactor::id::ConnId;
+use crate::reactor::published::Published;
 use crate::reactor::reactor::Reactor;
-use crate::reactor::remote::ReactorEnded;
-use crate::reactor::topics::Published;
 use crate::session::handler::Ws;
 
 use super::access::Access;
-use super::group::Overloaded;
+use super::engine::{Engine, PublishError};
 use super::guesses::{self, Answer, SharedGuesses, WRONG_TOKENS_MAX};
-use super::publish::Publisher;
 use super::subscribe::{subscribe_name, unsubscribe_name};
 
 /// One client while one of its events is handled.
 pub(super) struct Client<'c, 'w, S: 'static> {
     ws: &'c mut Ws<'w, S>,
     access: &'c Access,
-    publisher: &'c Publisher<S>,
+    engine: &'c Engine<S>,
     guesses: &'c SharedGuesses,
     standing: &'c mut Standing,
 }
@@ -44,7 +42,7 @@ pub(super) enum Refusal {
     NeedsToken,
     Topic(TopicError),
     EventName(FieldError),
-    Overloaded(Overloaded),
+    Publish(PublishError),
 }
 
 /// For the client, in words that fit every grammar. A grammar that says how a token is given has its
@@ -55,7 +53,7 @@ impl fmt::Display for Refusal {
             Refusal::NeedsToken => f.write_str("this needs a token"),
             Refusal::Topic(error) => error.fmt(f),
             Refusal::EventName(error) => error.fmt(f),
-            Refusal::Overloaded(error) => error.fmt(f),
+            Refusal::Publish(error) => error.fmt(f),
         }
     }
 }
@@ -65,14 +63,14 @@ impl<'c, 'w, S: 'static> Client<'c, 'w, S> {
     pub(super) fn new(
         ws: &'c mut Ws<'w, S>,
         access: &'c Access,
-        publisher: &'c Publisher<S>,
+        engine: &'c Engine<S>,
         guesses: &'c SharedGuesses,
         standing: &'c mut Standing,
     ) -> Client<'c, 'w, S> {
         Client {
             ws,
             access,
-            publisher,
+            engine,
             guesses,
             standing,
         }
@@ -138,7 +136,7 @@ impl<'c, 'w, S: 'static> Client<'c, 'w, S> {
     }
 
     /// Publishes JSON. `done` is called as
-    /// [`Publisher::publish_message`](super::publish::Publisher::publish_message) says.
+    /// [`Engine::publish_message`] says.
     ///
     /// # Errors
     ///
@@ -148,7 +146,7 @@ impl<'c, 'w, S: 'static> Client<'c, 'w, S> {
         topic: &str,
         event_name: Option<String>,
         json: String,
-        done: impl FnOnce(&mut Reactor<S>, &str, Result<Published, ReactorEnded>) + Send + 'static,
+        done: impl FnOnce(&mut Reactor<S>, Result<Published, PublishError>) + 'static,
     ) -> Result<(), Refusal> {
         if !self.standing.is_trusted {
             return Err(Refusal::NeedsToken);
@@ -158,8 +156,8 @@ impl<'c, 'w, S: 'static> Client<'c, 'w, S> {
             Some(name) => Event::try_new(name).map_err(Refusal::EventName)?,
             None => Event::message(""),
         };
-        self.publisher
-            .publish_message(self.ws, topic, event.json(json), done)
-            .map_err(Refusal::Overloaded)
+        self.engine
+            .publish_message(self.ws, topic, event.json(json), false, done)
+            .map_err(Refusal::Publish)
     }
 }

@@ -9,11 +9,10 @@ use crate::server::reply::Reply;
 use crate::server::request::Request;
 
 use super::access::{self, Access};
-use super::ask::Answers;
+use super::engine::{Answers, Engine};
 use super::exposition::{Exposition, MEDIA_TYPE};
 use super::guesses::{self, Denied, SharedGuesses};
 use super::process::ProcessUse;
-use super::publish::Publisher;
 
 /// The numbers of one reactor.
 #[derive(Clone, Debug)]
@@ -35,14 +34,14 @@ impl Snapshot {
 pub(super) fn metrics<S: 'static>(
     request: &mut Request<'_, '_, S>,
     access: &Access,
-    publisher: &Publisher<S>,
+    engine: &Engine<S>,
     guesses: &SharedGuesses,
 ) {
     if !access::may(request, access) {
         return guesses::refuse(request, Denied::NeedsToken("/metrics"), guesses);
     }
     let responder = request.reply_later();
-    publisher.ask_all(
+    engine.ask_all(
         request.cx(),
         |cx| Snapshot::of(cx.reactor),
         move |reactor, answers| {

@@ -23,19 +23,18 @@
 //    ├─ page                   GET /
 //    ├─ events                 GET /events
 //    ├─ metrics                GET /metrics; its text in exposition, the process in process
-//    ├─ publish                POST /publish; the Publisher, and the engine behind it
+//    ├─ publish                POST /publish
 //    └─ socket                 GET /ws: keeps the grammar and the rights of each connection
 //        └─ grammar/mod        the enum of grammars: passes every call on to a file
 //            └─ grammar/plain, envelope    reads and words the messages of one grammar
 //                └─ client     what a grammar may do for its client; checks the rights
-//                    └─ publish
+//                    └─ engine/mod     orders, numbers and stores publications; see its picture
+//                        └─ engine/local, engine/group
 //
-//   at the bottom: access (rights), tokens, secrets, jwt and guesses (wrong ones), subscribe (topic or pattern), json,
-//   group (several reactors), ask (a question to all of them)
+//   at the bottom: access (rights), tokens, secrets, jwt and guesses (wrong ones), subscribe (topic or pattern), json
 //
-// A message on a WebSocket goes socket -> grammar -> client -> publish -> engine. Answers that come
-// in a later turn go to the closure that was handed to `publish`. Only `publish` asks which engine
-// there is.
+// A message on a WebSocket goes socket -> grammar -> client -> engine. Answers that come in a later
+// turn go to the closure that was handed to the engine. Only the engine asks which one it is.
 //
 // To add a grammar on WebSockets, such as Pusher's:
 // 1. `grammar/pusher.rs`: `on_open`, `on_text`, and `encode` for publications.
@@ -47,25 +46,22 @@
 //    `Client`. Where a connection has a state of its own: a field of `socket::Profile`.
 //
 // A grammar over HTTP, such as Pusher's publishing or Mercure, is a file in `grammar` with its
-// handlers and a line in `mount_with` for each route. It publishes with `Publisher::publish_request`
+// handlers and a line in `mount_with` for each route. It publishes with `Engine::publish_request`
 // and its own reply, and subscribes with `subscribe_name`. It needs no variant of `Grammar`.
-//
-// To add an engine, such as Redis: a variant of `publish::Engine`. The compiler asks for its arm in
-// the two methods that publish.
 
 mod access;
-mod ask;
 mod client;
+mod engine;
 mod events;
 mod exposition;
 mod grammar;
-mod group;
 mod guesses;
 mod json;
 #[allow(dead_code, reason = "no route asks for it yet")]
 mod jwt;
 mod metrics;
 mod page;
+mod parts;
 mod process;
 mod publish;
 mod secrets;
@@ -82,81 +78,122 @@ use crate::server::reply::Reply;
 use crate::server::request::Request;
 use crate::server::router::Router;
 
+use self::engine::Engine;
 use self::grammar::Grammar;
 use self::guesses::SharedGuesses;
-use self::publish::Publisher;
+use self::parts::Parts;
 
 pub use self::access::Access;
-pub use self::ask::Answers;
+pub use self::engine::{Answers, GroupSeat, Overloaded, ReactorGroup};
 pub use self::grammar::envelope::SUBPROTOCOL;
-pub use self::group::{GroupSeat, Overloaded, ReactorGroup};
+pub use self::parts::HubOptions;
 pub use self::secrets::{ShortSecret, TokenSecrets};
 pub use self::tokens::Tokens;
 pub use crate::pubsub::{Rule, RuleError, Rules};
 
-/// Adds the hub's routes to a router.
+/// One hub on one reactor. A clone is the same hub, and its listeners have its topics in common.
+pub struct Hub<S: 'static> {
+    parts: Rc<Parts<S>>,
+}
+
+impl<S: 'static> Clone for Hub<S> {
+    fn clone(&self) -> Self {
+        Hub {
+            parts: Rc::clone(&self.parts),
+        }
+    }
+}
+
+/// Adds the hub's routes to a router, with [`HubOptions::default`].
 ///
 /// They publish to the members of this reactor; [`GroupSeat::mount`] is for those of several.
 pub fn mount<S: 'static>(router: &mut Router<S>, access: &Access) {
-    mount_with(router, access, Publisher::local());
+    Hub::new(HubOptions::default()).mount(router, access);
 }
 
 impl<S: 'static> GroupSeat<S> {
     /// Adds the hub's routes to a router, as [`mount`] does; they publish to the members of all
     /// reactors, and `POST /publish` is answered when all have it.
     pub fn mount(&self, router: &mut Router<S>, access: &Access) {
-        mount_with(router, access, Publisher::group(self.clone()));
+        Hub::of_group(self, HubOptions::default()).mount(router, access);
     }
 }
 
-fn mount_with<S: 'static>(router: &mut Router<S>, access: &Access, publisher: Publisher<S>) {
-    let access = &Rc::new(access.clone());
-    let publisher = &Rc::new(publisher);
-    let guesses = &SharedGuesses::default();
-    mount_checks(router, access);
+impl<S: 'static> Hub<S> {
+    /// A hub whose topics are those of one reactor.
+    pub fn new(options: HubOptions) -> Hub<S> {
+        Hub::on(Engine::local(), options)
+    }
 
-    let rights = Rc::clone(access);
-    router.get("/", move |request| {
-        // A page that depended on the token of its request would tell a stranger whether the token is right,
-        // without the pause and the count of other refusals.
-        let is_forwarded = || access::is_from_proxy(request.reactor, request.id, request.headers());
-        let reply = page::page(rights.grants(None, is_forwarded));
-        request.reply(reply)
-    });
-    let (rights, wrong) = (Rc::clone(access), Rc::clone(guesses));
-    let of = Rc::clone(publisher);
-    router.get("/metrics", move |request| {
-        metrics::metrics(request, &rights, &of, &wrong)
-    });
-    router.get("/healthz", |request| request.reply("ok\n"));
-    router.get("/readyz", |request| match request.reactor.is_draining() {
-        false => request.reply("ready\n"),
-        true => request.reply((Status::SERVICE_UNAVAILABLE, "draining\n")),
-    });
+    /// The hub of a group, on the reactor that has the seat. The options of the reactor that listens first hold for
+    /// all.
+    pub fn of_group(seat: &GroupSeat<S>, options: HubOptions) -> Hub<S> {
+        Hub::on(Engine::group(seat.clone()), options)
+    }
 
-    let (rights, wrong) = (Rc::clone(access), Rc::clone(guesses));
-    router.get("/events", move |request| {
-        events::events(request, &rights, &wrong)
-    });
-
-    // Only the body of a request that may publish is read.
-    let (rights, wrong) = (Rc::clone(access), Rc::clone(guesses));
-    router.before_body(move |request| {
-        if request.path() == "/publish" {
-            publish::check_head(request, &rights, &wrong);
+    fn on(engine: Engine<S>, options: HubOptions) -> Hub<S> {
+        Hub {
+            parts: Rc::new(Parts {
+                engine,
+                options,
+                guesses: SharedGuesses::default(),
+            }),
         }
-    });
-    let (rights, wrong) = (Rc::clone(access), Rc::clone(guesses));
-    let to = Rc::clone(publisher);
-    router.post("/publish", move |request| {
-        publish::publish(request, &rights, &to, &wrong)
-    });
+    }
 
-    router.websocket("/ws", |ws| {
-        let grammars = &[Grammar::Envelope, Grammar::Plain];
-        let (access, publisher) = (Rc::clone(access), Rc::clone(publisher));
-        socket::set_up(ws, grammars, access, publisher, Rc::clone(guesses));
-    });
+    /// Adds the routes to a router. A hub may have several listeners, each with rights of its own.
+    pub fn mount(&self, router: &mut Router<S>, access: &Access) {
+        let hub = &self.parts;
+        let access = &Rc::new(access.clone());
+        mount_checks(router, access);
+        let kept = Rc::clone(hub);
+        router.when_listening(move |reactor| {
+            let options = &kept.options;
+            let bytes_max = options.history_bytes_max;
+            kept.engine.keep(reactor, &options.rules, bytes_max);
+        });
+
+        let rights = Rc::clone(access);
+        router.get("/", move |request| {
+            // A page that depended on the token of its request would tell a stranger whether the token is right,
+            // without the pause and the count of other refusals.
+            let is_forwarded =
+                || access::is_from_proxy(request.reactor, request.id, request.headers());
+            let reply = page::page(rights.grants(None, is_forwarded));
+            request.reply(reply)
+        });
+        let (rights, parts) = (Rc::clone(access), Rc::clone(hub));
+        router.get("/metrics", move |request| {
+            metrics::metrics(request, &rights, &parts.engine, &parts.guesses)
+        });
+        router.get("/healthz", |request| request.reply("ok\n"));
+        router.get("/readyz", |request| match request.reactor.is_draining() {
+            false => request.reply("ready\n"),
+            true => request.reply((Status::SERVICE_UNAVAILABLE, "draining\n")),
+        });
+
+        let (rights, parts) = (Rc::clone(access), Rc::clone(hub));
+        router.get("/events", move |request| {
+            events::events(request, &rights, &parts.guesses)
+        });
+
+        // Only the body of a request that may publish is read.
+        let (rights, parts) = (Rc::clone(access), Rc::clone(hub));
+        router.before_body(move |request| {
+            if request.path() == "/publish" {
+                publish::check_head(request, &rights, &parts.guesses);
+            }
+        });
+        let (rights, parts) = (Rc::clone(access), Rc::clone(hub));
+        router.post("/publish", move |request| {
+            publish::publish(request, &rights, &parts.engine, &parts.guesses)
+        });
+
+        router.websocket("/ws", |ws| {
+            let grammars = &[Grammar::Envelope, Grammar::Plain];
+            socket::set_up(ws, grammars, Rc::clone(access), Rc::clone(hub));
+        });
+    }
 }
 
 /// Refuses pages of other origins, and on a loopback address requests for other hosts, before any

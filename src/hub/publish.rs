@@ -1,193 +1,24 @@
-//! Publishing: the one [`Publisher`] of a hub, and `POST /publish`, which uses it.
-//!
-//! A route or a grammar hands its publication to the publisher and says what to do with the
-//! outcome. The outcome may be there at once or in a later turn, and the producer may have to slow
-//! down; the publisher takes care of both, because only it knows the engine behind it.
+//! `POST /publish`.
 
 use std::borrow::Cow;
-use std::fmt;
 
 use crate::protocol::digits::push_decimal;
 use crate::protocol::http::{Status, form};
 use crate::pubsub::{self, Event};
-use crate::reactor::reactor::{Cx, Reactor};
-use crate::reactor::remote::ReactorEnded;
-use crate::reactor::topics::Published;
+use crate::reactor::published::Published;
 use crate::server::reply::Reply;
 use crate::server::request::Request;
-use crate::session::handler::Ws;
 
 use super::access::{self, Access};
-use super::ask::Answers;
-use super::group::{GroupSeat, Overloaded};
+use super::engine::{Engine, PublishError};
 use super::guesses::{self, Denied, SharedGuesses};
 use super::json;
-
-/// The part that orders publications and gives them ids. A new engine is a variant here.
-enum Engine<S> {
-    /// This reactor alone. The outcome is there at once.
-    Local,
-    /// Several reactors. The outcome is there when all of them have the publication.
-    Group(GroupSeat<S>),
-}
-
-/// Publishes for every route of a hub.
-pub(super) struct Publisher<S> {
-    engine: Engine<S>,
-}
-
-/// Why an event has not reached all of its topics.
-pub(super) enum PublishError {
-    /// It was refused when it was published, and has reached no topic.
-    Overloaded(Overloaded),
-    /// It was accepted, and lost with the reactors that order some of its topics.
-    ReactorEnded {
-        /// How many topics it has reached.
-        published_count: usize,
-        topic_count: usize,
-    },
-}
-
-impl fmt::Display for PublishError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            PublishError::Overloaded(error) => error.fmt(f),
-            PublishError::ReactorEnded { topic_count: 1, .. } => ReactorEnded.fmt(f),
-            PublishError::ReactorEnded {
-                published_count,
-                topic_count,
-            } => write!(
-                f,
-                "{ReactorEnded}; published to {published_count} of {topic_count} topics"
-            ),
-        }
-    }
-}
-
-impl<S: 'static> Publisher<S> {
-    /// Publishes to the members on this reactor.
-    pub(super) fn local() -> Publisher<S> {
-        let engine = Engine::Local;
-        Publisher { engine }
-    }
-
-    /// Publishes to the members on all reactors of a group.
-    pub(super) fn group(seat: GroupSeat<S>) -> Publisher<S> {
-        let engine = Engine::Group(seat);
-        Publisher { engine }
-    }
-
-    /// Calls `ask` on each reactor, and then `done` on this one with the answers: before this returns where
-    /// there is one reactor, otherwise in a later turn. See [`GroupSeat::ask_all`].
-    pub(super) fn ask_all<T: Send + 'static>(
-        &self,
-        mut cx: Cx<'_, S>,
-        ask: impl Fn(&mut Cx<'_, S>) -> T + Clone + Send + 'static,
-        done: impl FnOnce(&mut Reactor<S>, Answers<T>) + Send + 'static,
-    ) {
-        match &self.engine {
-            Engine::Local => {
-                let answers = Answers::of_one(ask(&mut cx));
-                done(cx.reactor, answers);
-            }
-            Engine::Group(seat) => seat.ask_all(cx.reactor, ask, done),
-        }
-    }
-
-    /// Publishes one event to each of the topics for a request, and answers it with what `reply`
-    /// makes of the outcome: what was published to each topic, in their order.
-    ///
-    /// The connection of a request is not read while the request waits for its answer. So one
-    /// connection has one request pending, and needs no other back-pressure.
-    pub(super) fn publish_request(
-        &self,
-        request: &mut Request<'_, '_, S>,
-        topics: &[Cow<'_, str>],
-        event: &Event<'_>,
-        reply: fn(Result<&[Published], PublishError>) -> Reply,
-    ) {
-        let seat = match &self.engine {
-            Engine::Local => {
-                let mut publish = |topic: &Cow<'_, str>| {
-                    let event = event.clone();
-                    request.reactor.publish(topic, event)
-                };
-                let answer = match topics {
-                    // Most requests name one topic, whose outcome needs no list on the heap.
-                    [topic] => reply(Ok(&[publish(topic)])),
-                    _ => reply(Ok(&topics.iter().map(publish).collect::<Vec<_>>())),
-                };
-                request.reply(answer);
-                return;
-            }
-            Engine::Group(seat) => seat,
-        };
-        let responder = request.reply_later();
-        let done = move |reactor: &mut Reactor<S>, outcomes: Vec<Result<_, _>>| {
-            let topic_count = outcomes.len();
-            let published: Vec<_> = outcomes.into_iter().flatten().collect();
-            let outcome = if published.len() == topic_count {
-                Ok(&published[..])
-            } else {
-                Err(PublishError::ReactorEnded {
-                    published_count: published.len(),
-                    topic_count,
-                })
-            };
-            reactor.reply(responder, reply(outcome));
-        };
-        if let Err(error) = seat.publish_to_all(request.reactor, topics, event, done) {
-            let refused = reply(Err(PublishError::Overloaded(error)));
-            request.reactor.reply(responder, refused);
-        }
-    }
-
-    /// Publishes for a WebSocket, and calls `done` once with the topic and the outcome: before this
-    /// returns, or in a later turn.
-    ///
-    /// A socket that publishes faster than the engine takes it is not read until `done` was called.
-    /// That begins when the engine is half full, so that it rarely comes to refusing.
-    ///
-    /// # Errors
-    ///
-    /// [`Overloaded`] when the engine is full. The publication has reached no member, and `done` is
-    /// not called.
-    pub(super) fn publish_message(
-        &self,
-        ws: &mut Ws<'_, S>,
-        topic: &str,
-        event: Event<'_>,
-        done: impl FnOnce(&mut Reactor<S>, &str, Result<Published, ReactorEnded>) + Send + 'static,
-    ) -> Result<(), Overloaded> {
-        let seat = match &self.engine {
-            Engine::Local => {
-                let published = ws.publish(topic, event);
-                done(ws.reactor, topic, Ok(published));
-                return Ok(());
-            }
-            Engine::Group(seat) => seat,
-        };
-        let id = ws.id;
-        let is_paused = seat.is_half_full();
-        let done = move |reactor: &mut Reactor<S>, topic: &str, outcome: Result<_, _>| {
-            done(reactor, topic, outcome);
-            if is_paused {
-                reactor.resume(id);
-            }
-        };
-        seat.publish_with_topic(ws.reactor, topic, event, done)?;
-        if is_paused {
-            ws.reactor.pause(id);
-        }
-        Ok(())
-    }
-}
 
 /// `POST /publish`.
 pub(super) fn publish<S: 'static>(
     request: &mut Request<'_, '_, S>,
     access: &Access,
-    publisher: &Publisher<S>,
+    engine: &Engine<S>,
     guesses: &SharedGuesses,
 ) {
     match publication(request, access) {
@@ -196,7 +27,7 @@ pub(super) fn publish<S: 'static>(
                 [_] => reply_with_one,
                 _ => reply_with_list,
             };
-            publisher.publish_request(request, &topics, &event, reply);
+            engine.publish_request(request, &topics, &event, reply);
         }
         Err(denied) => guesses::refuse(request, denied, guesses),
     }

@@ -14,8 +14,8 @@ use crate::session::handler::{Handshake, WebSocketHandler, Ws};
 use super::access::{self, Access};
 use super::client::{Client, Standing};
 use super::grammar::Grammar;
-use super::guesses::{self, SharedGuesses};
-use super::publish::Publisher;
+use super::guesses;
+use super::parts::Parts;
 
 /// The longest message of a client that is not trusted, in bytes. It may only send names, which
 /// have at most 256 bytes each.
@@ -31,8 +31,7 @@ struct Profile {
 struct Sockets<S: 'static> {
     grammars: &'static [Grammar],
     access: Rc<Access>,
-    publisher: Rc<Publisher<S>>,
-    guesses: SharedGuesses,
+    hub: Rc<Parts<S>>,
     /// The profiles that differ from the default, which most connections of a public hub have.
     profiles: ConnMap<Profile>,
 }
@@ -42,17 +41,15 @@ pub(super) fn set_up<S: 'static>(
     ws: &mut WebSocketRoute<S>,
     grammars: &'static [Grammar],
     access: Rc<Access>,
-    publisher: Rc<Publisher<S>>,
-    guesses: SharedGuesses,
+    hub: Rc<Parts<S>>,
 ) {
-    let (rights, wrong) = (Rc::clone(&access), Rc::clone(&guesses));
+    let (rights, wrong) = (Rc::clone(&access), Rc::clone(&hub.guesses));
     ws.before_open(move |request| guesses::check_handshake(request, &rights, &wrong));
     ws.subprotocols(grammars.iter().filter_map(|grammar| grammar.subprotocol()));
     ws.handler(Sockets {
         grammars,
         access,
-        publisher,
-        guesses,
+        hub,
         profiles: ConnMap::default(),
     });
 }
@@ -71,8 +68,8 @@ impl<S: 'static> Sockets<S> {
     ) {
         let id = ws.id;
         let standing = &mut profile.standing;
-        let (access, publisher) = (&self.access, &self.publisher);
-        let mut client = Client::new(ws, access, publisher, &self.guesses, standing);
+        let hub = &self.hub;
+        let mut client = Client::new(ws, &self.access, &hub.engine, &hub.guesses, standing);
         call(profile.grammar, &mut client);
         if profile != self.profile(id) {
             self.profiles.insert(id, profile);
@@ -106,7 +103,7 @@ impl<S: 'static> WebSocketHandler<S> for Sockets<S> {
             if token.is_some() {
                 wrong_tokens = 1;
                 let client = ws.reactor.client_address(ws.id);
-                if self.guesses.borrow().is_guessing(client) {
+                if self.hub.guesses.borrow().is_guessing(client) {
                     guesses::close(ws.reactor, ws.id);
                     return;
                 }
@@ -133,7 +130,7 @@ impl<S: 'static> WebSocketHandler<S> for Sockets<S> {
     fn on_close(&mut self, ws: &mut Ws<'_, S>, _: &Close) {
         let profile = self.profiles.remove(ws.id);
         if profile.is_some_and(|profile| 0 < profile.standing.wrong_tokens) {
-            self.guesses.borrow_mut().forget(ws.id);
+            self.hub.guesses.borrow_mut().forget(ws.id);
         }
     }
 }

@@ -77,6 +77,7 @@ impl<'a> Event<'a> {
     /// No name and no data.
     pub(super) const EMPTY: Event<'static> = Event {
         name: None,
+        key: None,
         payload: Payload::Text(Cow::Borrowed("")),
     };
 

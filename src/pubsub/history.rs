@@ -96,7 +96,7 @@ struct Order {
     stale_count: usize,
 }
 
-/// What a history has of one topic.
+/// The history of one topic, in numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicHistory<'h> {
     /// Its name.
@@ -117,7 +117,7 @@ pub struct Wanted {
     /// Whether it is a pattern.
     pub is_pattern: bool,
     /// The client was told that publications up to this number may be missing.
-    told: u64,
+    announced: u64,
 }
 
 /// A place in the history that moves on with each [`page`](History::page) that a client takes.
@@ -127,8 +127,8 @@ pub struct Reader {
     after: u64,
     /// Reads the latest value of each key instead of every publication.
     is_latest: bool,
-    /// As [`Wanted::told`], for topics that a pattern has found.
-    told: HashMap<Box<str>, u64>,
+    /// As [`Wanted::announced`], for topics that a pattern has found.
+    announced: HashMap<Box<str>, u64>,
     /// The client has a cursor of another epoch, or one that was never given: each name has a gap.
     is_lost: bool,
 }
@@ -147,6 +147,8 @@ pub enum Since {
 pub struct Gap {
     /// The topic, or the pattern when it is about more than one topic.
     pub name: Box<str>,
+    /// Whether `name` is the pattern.
+    pub is_pattern: bool,
     /// The index of the name among those that are wanted.
     pub wanted_index: usize,
     /// Publications up to this number may be missing.
@@ -173,14 +175,14 @@ impl Reader {
         since: Since,
         is_latest: bool,
     ) -> Reader {
-        let told = match since {
+        let announced = match since {
             Since::Earliest => u64::MAX,
             Since::Id(_) => 0,
         };
         let wanted = |(name, is_pattern)| Wanted {
             name,
             is_pattern,
-            told,
+            announced,
         };
         let (after, is_lost) = match since {
             Since::Earliest => (0, false),
@@ -195,7 +197,7 @@ impl Reader {
             wanted: names.into_iter().map(wanted).collect(),
             after,
             is_latest,
-            told: HashMap::new(),
+            announced: HashMap::new(),
             is_lost,
         }
     }
@@ -280,9 +282,8 @@ impl History {
         self.bytes_max != 0
     }
 
-    /// Continues an order that has begun elsewhere: in its epoch, with numbers above `head`.
-    pub fn continue_from(&mut self, epoch: u64, head: u64) {
-        self.epoch = epoch;
+    /// Gives numbers above `head` from now on.
+    pub fn continue_from(&mut self, head: u64) {
         self.head = self.head.max(head);
     }
 
@@ -460,6 +461,21 @@ impl History {
         false
     }
 
+    /// The second in which the first entry will be too old. `None` when there is none.
+    pub fn next_expiry(&mut self) -> Option<u32> {
+        let due = (0..self.orders.len()).filter_map(|rule_index| {
+            let (_, key) = self.oldest_of_rule(rule_index)?;
+            let front = self.records.get(key)?.ring.front()?;
+            let age = self.rules.at(rule_index).history_age.as_secs();
+            Some(
+                front
+                    .second
+                    .saturating_add(u32::try_from(age).unwrap_or(u32::MAX)),
+            )
+        });
+        due.min()
+    }
+
     /// Forgets the oldest until the bytes are within their limit.
     fn fit(&mut self) {
         while self.bytes_max < self.bytes && self.forget_oldest() {}
@@ -607,12 +623,12 @@ impl History {
         self.records.len()
     }
 
-    /// What there is of a topic. `None` for one without a record.
+    /// Numbers about a topic. `None` for one without a record.
     pub fn topic(&self, topic: &str) -> Option<TopicHistory<'_>> {
         self.record(topic).map(TopicHistory::of)
     }
 
-    /// What there is of each topic that has a record, in no order.
+    /// Numbers about each topic that has a record, in no order.
     pub fn topics(&self) -> impl Iterator<Item = TopicHistory<'_>> {
         self.records.values().map(TopicHistory::of)
     }
@@ -716,8 +732,8 @@ impl History {
         for (index, record) in found {
             let wanted = &reader.wanted[*index];
             let forgotten = forgotten_of(record);
-            let told = reader.told.get(&record.topic).copied().unwrap_or(0);
-            if wanted.is_pattern && reader.after.max(told).max(wanted.told) < forgotten {
+            let announced = reader.announced.get(&record.topic).copied().unwrap_or(0);
+            if wanted.is_pattern && reader.after.max(announced).max(wanted.announced) < forgotten {
                 let (count, highest) = of_patterns.entry(*index).or_default();
                 *count += 1;
                 *highest = forgotten.max(*highest);
@@ -734,11 +750,12 @@ impl History {
                 }
                 (_, _) => self.floor,
             };
-            let is_missing = reader.after.max(wanted.told) < number;
-            if is_missing || was_lost && wanted.told != u64::MAX {
-                wanted.told = wanted.told.max(number);
+            let is_missing = reader.after.max(wanted.announced) < number;
+            if is_missing || was_lost && wanted.announced != u64::MAX {
+                wanted.announced = wanted.announced.max(number);
                 page.gaps.push(Gap {
                     name: wanted.name.clone(),
+                    is_pattern: wanted.is_pattern,
                     wanted_index: index,
                     number: number.max(reader.after),
                 });
@@ -747,11 +764,12 @@ impl History {
         for (index, record) in found {
             let wanted = &reader.wanted[*index];
             let forgotten = forgotten_of(record);
-            let told = reader.told.get(&record.topic).copied().unwrap_or(0);
-            if wanted.is_pattern && reader.after.max(told).max(wanted.told) < forgotten {
-                reader.told.insert(record.topic.clone(), forgotten);
+            let announced = reader.announced.get(&record.topic).copied().unwrap_or(0);
+            if wanted.is_pattern && reader.after.max(announced).max(wanted.announced) < forgotten {
+                reader.announced.insert(record.topic.clone(), forgotten);
                 page.gaps.push(Gap {
                     name: record.topic.clone(),
+                    is_pattern: false,
                     wanted_index: *index,
                     number: forgotten,
                 });
@@ -999,7 +1017,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_under_a_replay_is_told_where_it_is() {
+    fn a_gap_under_a_replay_is_announced_where_it_is() {
         let mut history = history(&["*=history=300"], MANY_BYTES);
         for _ in 0..300 {
             append(&mut history, "a", 0, &"x".into());
@@ -1168,13 +1186,13 @@ mod tests {
                             let is_wanted =
                                 wanted.iter().any(by_name) && cursor < *number && *number <= end;
                             let is_read = numbers.contains(number);
-                            let is_told = gaps.iter().any(|(name, until)| {
+                            let is_announced = gaps.iter().any(|(name, until)| {
                                 number <= until
                                     && pattern::matches(name.as_bytes(), topic.as_bytes())
                             });
                             assert!(!is_read || is_wanted, "seed {seed}: {number} {topic}");
                             assert!(
-                                !is_wanted || is_read || is_told,
+                                !is_wanted || is_read || is_announced,
                                 "seed {seed}: {number} {topic}"
                             );
                         }

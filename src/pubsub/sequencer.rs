@@ -12,8 +12,8 @@
 //! and waking happen outside. The locks are taken in one order: that of the order, then that of a mailbox.
 //!
 //! A reactor that does not take its post is behind alone: when its mailbox is full, what comes next is not put
-//! in, and the reactor reads it from the history when it goes on. What the history has forgotten by then is a
-//! gap for its members.
+//! in, and the reactor reads it from the history when it goes on. Its members are told of a gap where the
+//! history has forgotten something by then.
 
 use std::collections::VecDeque;
 use std::mem::take;
@@ -35,6 +35,7 @@ pub type Bell = Box<dyn Fn() + Send + Sync>;
 
 /// The order of several reactors, which each have a place in it.
 pub struct Sequencer {
+    epoch: u64,
     order: Mutex<History>,
     places: Box<[Place]>,
     /// The limit of each mailbox, in bytes.
@@ -53,6 +54,8 @@ struct Place {
 struct Mailbox {
     /// A reactor has taken the place and has not ended.
     is_open: bool,
+    /// It has not come to its mailbox for long: no publisher waits for it.
+    is_stuck: bool,
     posts: VecDeque<Post>,
     bytes: usize,
     /// Publications from this number on found the mailbox full.
@@ -61,7 +64,6 @@ struct Mailbox {
 }
 
 /// A publication on its way to one reactor.
-#[derive(Clone)]
 pub struct Post {
     /// Its number.
     pub number: u64,
@@ -73,7 +75,7 @@ pub struct Post {
     receipt: Option<Arc<Receipt>>,
 }
 
-/// What became of a publication whose publisher wants to know how many members got it.
+/// The outcome of a publication, for a publisher that wants to know how many members got it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// The number that the publisher gave it.
@@ -94,7 +96,7 @@ struct Receipt {
     delivered: AtomicUsize,
 }
 
-/// What a reactor has taken from its mailbox.
+/// A part of a mailbox that its reactor has taken.
 #[derive(Default)]
 pub struct Taken {
     /// In the order of their numbers.
@@ -146,10 +148,16 @@ impl Sequencer {
             bell: OnceLock::new(),
         };
         Sequencer {
+            epoch: history.head().epoch,
             order: Mutex::new(history),
             places: (0..place_count).map(place).collect(),
             mailbox_bytes_max,
         }
+    }
+
+    /// The run of the order; see [`EventId::epoch`].
+    pub fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// Takes a place: from now on its mailbox gets every publication. Returns the id of the last one before.
@@ -160,7 +168,7 @@ impl Sequencer {
         order.head()
     }
 
-    /// Gives a place back. What its mailbox has is dropped without any lock.
+    /// Gives a place back. The content of its mailbox is dropped without any lock.
     pub fn close(&self, place: usize) {
         let mailbox = take(&mut *self.mailbox(place));
         drop(mailbox);
@@ -179,7 +187,7 @@ impl Sequencer {
 
     /// Numbers a publication and puts it into the history and into every open mailbox. `except` is a member of
     /// the publisher that is left out. With a token, an [`Outcome`] comes to the publisher when all have taken it.
-    /// Returns the id, and the bytes that wait in the fullest mailbox of the others.
+    /// Returns the id.
     pub fn publish(
         self: &Arc<Self>,
         publisher: usize,
@@ -187,7 +195,7 @@ impl Sequencer {
         body: Body,
         except: Option<u64>,
         token: Option<u64>,
-    ) -> (EventId, usize) {
+    ) -> EventId {
         let receipt = token.map(|token| {
             Arc::new(Receipt {
                 sequencer: Arc::clone(self),
@@ -209,13 +217,8 @@ impl Sequencer {
             except,
             receipt,
         };
-        let mut fullest_bytes = 0;
         for index in 0..self.places.len() {
-            let mut mailbox = self.mailbox(index);
-            mailbox.put(&post, self.mailbox_bytes_max);
-            if index != publisher {
-                fullest_bytes = fullest_bytes.max(mailbox.bytes);
-            }
+            self.mailbox(index).put(&post, self.mailbox_bytes_max);
         }
         let evicted = order.take_evicted();
         drop(order);
@@ -224,7 +227,7 @@ impl Sequencer {
         for place in &self.places {
             place.ring();
         }
-        (id, fullest_bytes)
+        id
     }
 
     /// Whether there is something to take at a place.
@@ -238,6 +241,7 @@ impl Sequencer {
         // Before the mailbox is read: a post that comes in between rings the bell once more for nothing.
         self.places[place].has_post.store(false, Ordering::Release);
         let mut mailbox = self.mailbox(place);
+        mailbox.is_stuck = false;
         if mailbox.posts.is_empty() && mailbox.lost_from.is_some() {
             drop(mailbox);
             return self.take_lost(place);
@@ -273,6 +277,24 @@ impl Sequencer {
         }
     }
 
+    /// No publisher waits any longer for the reactors that have not taken the publication with this number. They
+    /// are waited for again when they come to their mailboxes.
+    pub fn skip_stuck(&self, number: u64) {
+        for place in 0..self.places.len() {
+            let mut mailbox = self.mailbox(place);
+            let is_stuck = |first: &Post| first.number <= number;
+            if !mailbox.posts.front().is_some_and(is_stuck) {
+                continue;
+            }
+            mailbox.is_stuck = true;
+            let posts = mailbox.posts.iter_mut();
+            let receipts: Vec<_> = posts.filter_map(|post| post.receipt.take()).collect();
+            // Dropping a receipt takes the lock of the publisher's mailbox.
+            drop(mailbox);
+            drop(receipts);
+        }
+    }
+
     fn report(&self, publisher: usize, outcome: Outcome) {
         let mut mailbox = self.mailbox(publisher);
         if !mailbox.is_open {
@@ -305,7 +327,16 @@ impl Mailbox {
             return;
         }
         self.bytes += bytes;
-        self.posts.push_back(post.clone());
+        let receipt = match self.is_stuck {
+            true => None,
+            false => post.receipt.clone(),
+        };
+        self.posts.push_back(Post {
+            number: post.number,
+            body: post.body.clone(),
+            except: post.except,
+            receipt,
+        });
     }
 }
 
@@ -332,7 +363,9 @@ mod tests {
         let sequencer = Arc::new(Sequencer::new(3, bytes_max, history));
         for place in 0..2 {
             let rings = Arc::clone(rings);
-            let bell = move || drop(rings.fetch_add(1, Ordering::Relaxed));
+            let bell = move || {
+                rings.fetch_add(1, Ordering::Relaxed);
+            };
             assert_eq!(sequencer.open(place, Box::new(bell)).number, 0);
         }
         sequencer
@@ -341,7 +374,7 @@ mod tests {
     fn publish(sequencer: &Arc<Sequencer>, text: &str, token: Option<u64>) -> u64 {
         let event: Event<'_> = text.into();
         let body = Body::new("t", &event, &mut Scratch::default());
-        sequencer.publish(0, 0, body, Some(5), token).0.number
+        sequencer.publish(0, 0, body, Some(5), token).number
     }
 
     fn numbers(taken: &Taken) -> Vec<u64> {
@@ -406,9 +439,14 @@ mod tests {
         let rings = Arc::default();
         let sequencer = sequencer(2000, &rings);
         let text = "x".repeat(400);
+        let mut tokens = Vec::new();
+        let mut take_own = || {
+            let taken = sequencer.take(0);
+            tokens.extend(taken.outcomes.iter().map(|it| it.token));
+        };
         for token in 1..=10 {
             publish(&sequencer, &text, Some(token));
-            drop(sequencer.take(0));
+            take_own();
         }
         let first = sequencer.take(1);
         let (count, last) = (first.posts.len(), first.posts.back().map(|it| it.number));
@@ -421,13 +459,36 @@ mod tests {
         drop(first);
         publish(&sequencer, "x", None);
         assert_eq!(numbers(&sequencer.take(1)), [12]);
-        let tokens: Vec<_> = sequencer
-            .take(0)
-            .outcomes
-            .iter()
-            .map(|it| it.token)
-            .collect();
-        assert_eq!(tokens.len(), 10, "the publisher hears of all");
+        take_own();
+        tokens.sort_unstable();
+        assert_eq!(
+            tokens,
+            (1..=10).collect::<Vec<_>>(),
+            "the publisher hears of all"
+        );
+    }
+
+    #[test]
+    fn a_reactor_that_is_stuck_is_not_waited_for() {
+        let rings = Arc::default();
+        let sequencer = sequencer(1 << 20, &rings);
+        for token in 1..=3 {
+            let number = publish(&sequencer, "x", Some(token));
+            let own = sequencer.take(0);
+            assert_eq!(own.outcomes.len(), usize::from(token == 3));
+            drop(own);
+            if token == 1 {
+                sequencer.skip_stuck(number);
+                assert_eq!(sequencer.take(0).outcomes.len(), 1);
+            }
+            if token == 2 {
+                assert!(sequencer.has_post(0), "the second one waits for nobody");
+            }
+        }
+        assert_eq!(numbers(&sequencer.take(1)), [1, 2, 3]);
+        publish(&sequencer, "x", Some(4));
+        drop(sequencer.take(0));
+        assert!(!sequencer.has_post(0), "it is waited for again");
     }
 
     #[test]

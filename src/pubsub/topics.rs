@@ -392,6 +392,17 @@ impl Topics {
         }
     }
 
+    /// The topics and the patterns that have members.
+    pub fn subscribed_names(&self) -> impl Iterator<Item = (NameKind, &str)> {
+        let exact = self
+            .exact
+            .topics
+            .values()
+            .map(|topic| (NameKind::Exact, &*topic.name));
+        let patterns = self.patterns.topics.values();
+        exact.chain(patterns.map(|topic| (NameKind::Pattern, &*topic.name)))
+    }
+
     /// Whether there is a pattern.
     pub fn has_patterns(&self) -> bool {
         self.pattern_count() != 0

@@ -24,6 +24,8 @@ pub(super) enum Caller {
     Timer(&'static Location<'static>),
     NextTick(&'static Location<'static>),
     Arrival(&'static Location<'static>),
+    /// Publications of other reactors of the group.
+    Posts,
     /// Several callbacks of `on_close` can be set for one connection, beside that of its route.
     OnClose(ConnId),
     OnDrain(ConnId),
@@ -38,6 +40,7 @@ impl Caller {
             Caller::Timer(_) => "timer",
             Caller::NextTick(_) => "tick",
             Caller::Arrival(_) => "arrival",
+            Caller::Posts => "posts",
             Caller::OnClose(_) => "on_close of a connection",
             Caller::OnGone(_) => "on_gone",
             Caller::OnDrain(_) => "on_drain of a connection",
@@ -51,7 +54,9 @@ impl Caller {
     fn subject(self) -> String {
         match self {
             Caller::Timer(_) | Caller::NextTick(_) | Caller::Arrival(_) => self.to_string(),
-            Caller::OnClose(_) | Caller::OnDrain(_) | Caller::OnGone(_) => self.kind().to_owned(),
+            Caller::OnClose(_) | Caller::OnDrain(_) | Caller::OnGone(_) | Caller::Posts => {
+                self.kind().to_owned()
+            }
         }
     }
 }
@@ -64,6 +69,7 @@ impl fmt::Display for Caller {
             Caller::Arrival(queued_at) => {
                 write!(f, "the closure queued with `Remote::run` at {queued_at}")
             }
+            Caller::Posts => f.write_str("the delivery of what other reactors published"),
             Caller::OnClose(id) => write!(f, "conn {id}: on_close"),
             Caller::OnDrain(id) => write!(f, "conn {id}: on_drain"),
             Caller::OnGone(id) => write!(f, "conn {id}: on_gone"),

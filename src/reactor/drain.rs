@@ -1,14 +1,12 @@
 //! Shutting down politely: no new connections, goodbyes spread over a window, flush, deadline.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use super::close::{Close, CloseCause};
 use super::id::ConnId;
 use super::protocol::{DrainStep, Protocol};
 use super::reactor::{Cx, Reactor};
-use super::shutdown::{DrainGroup, Shutdown};
+use super::shutdown::Shutdown;
 
 /// Time between two steps of a drain. Each says goodbye to its share of the connections.
 const STEP: Duration = Duration::from_millis(20);
@@ -54,35 +52,13 @@ impl<S: 'static> Reactor<S> {
         self.shutdown.is_some()
     }
 
-    /// Whether a drain has reached its end: the last connection is removed, here and on the reactors
-    /// that this one works with, or here alone when the window is over.
+    /// Whether a drain has reached its end: the last connection is removed.
     pub(super) fn is_drained(&self) -> bool {
-        let is_awaited = |shutdown: &Shutdown| {
-            let group = self.drain_group.as_ref();
-            !shutdown.is_window_over() && group.is_some_and(DrainGroup::has_connections)
-        };
-        let Some(shutdown) = &self.shutdown else {
-            return false;
-        };
-        self.table.sources().connection_count() == 0 && !is_awaited(shutdown)
-    }
-
-    /// Makes this reactor one of several that work for each other's clients: while one of them drains
-    /// and has connections, the others go on until the end of the window.
-    ///
-    /// `undrained_count` is shared by them and begins at zero. Each reactor adds one, and takes it away when
-    /// it has drained or is dropped.
-    pub fn drain_with(&mut self, undrained_count: &Arc<AtomicUsize>) {
-        self.drain_group = Some(DrainGroup::join(undrained_count));
+        self.shutdown.is_some() && self.table.sources().connection_count() == 0
     }
 
     fn drain_step(&mut self) {
         let now = self.clock.now();
-        if self.table.sources().connection_count() == 0
-            && let Some(group) = &mut self.drain_group
-        {
-            group.leave();
-        }
         let Some(shutdown) = &mut self.shutdown else {
             return;
         };

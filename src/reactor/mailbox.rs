@@ -59,6 +59,16 @@ impl<T> Mailbox<T> {
         true
     }
 
+    /// Wakes the loop for something that is not an arrival.
+    pub(crate) fn ring(&self) {
+        if !self.is_woken.swap(true, Ordering::AcqRel)
+            && let Some(waker) = &self.waker
+        {
+            // The loop has ended when it cannot be woken.
+            let _ = waker.wake();
+        }
+    }
+
     fn arrivals(&self) -> MutexGuard<'_, Option<Vec<T>>> {
         self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
     }

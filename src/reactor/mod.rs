@@ -31,14 +31,15 @@
 //!  outcome                                     what callbacks may return
 //!  id close close_counts config stats burst mailbox
 //!                                              plain data
-//!  panics sequence handler_keys signals log_limit
+//!  panics handler_keys signals log_limit
 //!  pattern_filter                              members by pattern of private topics
 //!  memory addresses                            accounts of clients
 //!  time                                        the clock, timers, coarse deadlines
 //!  budget  shutdown  transport  protocol       limits that need the clock; sockets; meaning of bytes
 //!  connection                                  one connection, and the table of all of them
+//!  published place sequence
 //!  reactor                                     the data that callbacks and roles work on
-//!  listen connect topics notices schedule remote
+//!  listen connect topics notices history posts schedule remote
 //!  drain role admission                        the methods of the reactor
 //!  handlers                                    the objects that the loop calls
 //!  mod                                         the EventLoop
@@ -54,8 +55,10 @@
 
 pub(crate) mod topics;
 
+mod history;
 mod notices;
-
+mod place;
+mod posts;
 mod schedule;
 
 pub(crate) mod remote;
@@ -91,6 +94,7 @@ pub(crate) mod outcome;
 mod panics;
 pub(crate) mod pattern_filter;
 pub(crate) mod protocol;
+pub(crate) mod published;
 mod readiness;
 mod role;
 mod sequence;

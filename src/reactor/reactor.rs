@@ -35,9 +35,11 @@ use super::mailbox::Mailbox;
 use super::outcome::{CallbackError, Outcome};
 use super::panics::{Panics, drop_all_guarded};
 use super::pattern_filter::PatternFilters;
+use super::place::Outcomes;
 use super::protocol::Protocol;
+use super::published::Published;
 use super::sequence::Sequence;
-use super::shutdown::{DrainGroup, Shutdown};
+use super::shutdown::Shutdown;
 use super::stats::{Gauges, Stats};
 use super::time::clock::Clock;
 use super::time::handled::Handled;
@@ -170,6 +172,12 @@ pub(super) struct QueuedTick<S> {
     pub(super) call: Once<S>,
 }
 
+/// A closure for the outcome of a publication, with the place in the source where it was published, for the log.
+pub(super) struct QueuedDone<S> {
+    pub(super) queued_at: &'static Location<'static>,
+    pub(super) call: Box<dyn FnOnce(&mut Cx<'_, S>, Published)>,
+}
+
 /// A timer of the application, with the place in the source where it was set, for the log.
 pub(super) struct Timer<S> {
     pub(super) set_at: &'static Location<'static>,
@@ -226,7 +234,6 @@ pub struct Reactor<S> {
     /// Callbacks for the end of a connection that comes before the answer to its request.
     pub(super) on_gone: HashMap<ConnId, Vec<OnClose<S>>>,
     pub(super) is_stopped: bool,
-    pub(super) drain_group: Option<DrainGroup>,
     pub(super) shutdown: Option<Shutdown>,
     /// The name of the callback that is being called, for log lines about slow callbacks and
     /// panics.
@@ -257,6 +264,10 @@ pub struct Reactor<S> {
     pub(super) wire_formats: WireFormats,
     pub(super) pattern_filters: PatternFilters,
     pub(super) sequence: Sequence,
+    /// A timer is set for the age of what the history keeps.
+    pub(super) has_expiry_timer: bool,
+    /// Publications whose outcome in the group is not known yet.
+    pub(super) outcomes: Outcomes<QueuedDone<S>>,
     /// The number of the last publication. Each member keeps the mark of the last one that was
     /// queued to it, and so gets each publication once.
     pub(super) publication_mark: u64,
@@ -296,7 +307,6 @@ impl<S: 'static> Reactor<S> {
             accepted: VecDeque::new(),
             on_gone: HashMap::new(),
             is_stopped: false,
-            drain_group: None,
             shutdown: None,
             callback: "",
             panics: Panics::default(),
@@ -314,6 +324,8 @@ impl<S: 'static> Reactor<S> {
             wire_formats: WireFormats::new(),
             pattern_filters: PatternFilters::default(),
             sequence: Sequence::new(parts.epoch),
+            has_expiry_timer: false,
+            outcomes: Outcomes::default(),
             publication_mark: 0,
             hasher: RandomState::new(),
             #[cfg(all(unix, feature = "signals"))]
@@ -568,6 +580,8 @@ impl<S> Reactor<S> {
         drop_all_guarded(&arrivals, self.mailbox.close());
         drop_all_guarded(&arrivals, self.arrivals.drain(..));
         drop_all_guarded(&"a tick that was not run", self.ticks.drain(..));
+        drop_all_guarded(&"a done that was not called", self.outcomes.take_all());
+        self.sequence.leave_group();
     }
 }
 

@@ -1,62 +1,69 @@
-//! The sequence that the ids of publications are taken from.
+//! The order of publications: the ids, and what is kept of them for clients that come back.
+//!
+//! A reactor has an order of its own, or a place in the order of several. The history
+//! decides how long publications are kept; see `pubsub/history.rs`.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use super::place::OrderPlace;
+use crate::pubsub::{Body, Event, EventId, History, Scratch};
 
-use crate::pubsub::EventId;
-
-/// Each variant holds the last number taken.
-enum Numbers {
-    Own(u64),
-    /// Several reactors count together.
-    Shared(Arc<AtomicU64>),
+/// The order that the publications of a reactor are in.
+pub(super) enum Sequence {
+    /// Its own.
+    Own(Box<OwnSequence>),
+    /// That of a group.
+    Shared(Box<OrderPlace>),
 }
 
-/// The sequence of a reactor's publications.
-pub(super) struct Sequence {
-    epoch: u64,
-    numbers: Numbers,
+pub(super) struct OwnSequence {
+    history: History,
+    scratch: Scratch,
 }
 
 impl Sequence {
     pub(super) fn new(epoch: u64) -> Sequence {
-        Sequence {
-            epoch,
-            numbers: Numbers::Own(0),
-        }
+        Sequence::Own(Box::new(OwnSequence {
+            history: History::new(epoch),
+            scratch: Scratch::default(),
+        }))
     }
 
-    /// Takes the id of the next publication.
+    /// Gives the place in a group back. The other reactors put no more posts there.
+    pub(super) fn leave_group(&mut self) {
+        if let Sequence::Shared(place) = self {
+            let mut history = History::new(place.sequencer().epoch());
+            history.continue_from(place.applied());
+            *self = Sequence::Own(Box::new(OwnSequence {
+                history,
+                scratch: Scratch::default(),
+            }));
+        }
+    }
+}
+
+impl OwnSequence {
+    pub(super) fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Calls `call` with the history, and drops what it has evicted.
+    pub(super) fn with_history<R>(&mut self, call: impl FnOnce(&mut History) -> R) -> R {
+        let result = call(&mut self.history);
+        self.history.drop_evicted();
+        result
+    }
+
+    /// Numbers a publication and keeps it.
     #[inline]
-    pub(super) fn next_id(&mut self) -> EventId {
-        let number = match &mut self.numbers {
-            Numbers::Own(last) => {
-                *last += 1;
-                *last
-            }
-            // `Relaxed` is enough: all changes of one atomic have one order, so the numbers that
-            // one thread gets ascend. The publications themselves travel by other means.
-            Numbers::Shared(last) => last.fetch_add(1, Ordering::Relaxed) + 1,
-        };
-        EventId {
-            epoch: self.epoch,
-            number,
-        }
-    }
-
-    pub(super) fn epoch(&self) -> u64 {
-        self.epoch
-    }
-
-    /// Counts together with other reactors from here on. Their counter is raised to ours, so that
-    /// no number is used twice.
-    pub(super) fn share(&mut self, epoch: u64, last_number: Arc<AtomicU64>) {
-        let last = match &self.numbers {
-            Numbers::Own(last) => *last,
-            Numbers::Shared(last) => last.load(Ordering::Relaxed),
-        };
-        last_number.fetch_max(last, Ordering::Relaxed);
-        self.epoch = epoch;
-        self.numbers = Numbers::Shared(last_number);
+    pub(super) fn append(
+        &mut self,
+        topic: &str,
+        second: impl FnOnce() -> u32,
+        event: &Event<'_>,
+    ) -> EventId {
+        let OwnSequence { history, scratch } = self;
+        let second = if history.is_kept() { second() } else { 0 };
+        let id = history.append(topic, second, || Body::new(topic, event, scratch));
+        history.drop_evicted();
+        id
     }
 }

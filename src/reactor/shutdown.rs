@@ -1,8 +1,6 @@
 //! A drain that is under way: which connections are to get a goodbye, and when; and the reactors that drain
 //! together.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::id::ConnId;
@@ -60,53 +58,9 @@ impl Shutdown {
         is_over && !std::mem::replace(&mut self.is_window_over, true)
     }
 
-    /// Whether [`take_end_of_window`](Self::take_end_of_window) has returned `true`.
-    pub(crate) fn is_window_over(&self) -> bool {
-        self.is_window_over
-    }
-
     /// Whether the time is over that connections had for their end.
     pub(crate) fn is_over(&self, now: u64) -> bool {
         self.deadline <= now
-    }
-}
-
-/// The place of a reactor among several that drain together.
-pub(crate) struct DrainGroup {
-    /// How many reactors of the group have not drained.
-    undrained_count: Arc<AtomicUsize>,
-    /// Whether this reactor is among them.
-    is_counted: bool,
-}
-
-impl DrainGroup {
-    /// Adds a reactor to a group.
-    pub(crate) fn join(undrained_count: &Arc<AtomicUsize>) -> DrainGroup {
-        undrained_count.fetch_add(1, Ordering::Relaxed);
-        DrainGroup {
-            undrained_count: Arc::clone(undrained_count),
-            is_counted: true,
-        }
-    }
-
-    /// Whether one of the reactors has not drained.
-    pub(crate) fn has_connections(&self) -> bool {
-        self.undrained_count.load(Ordering::Relaxed) != 0
-    }
-
-    /// Takes this reactor off the count, because it has no connection left. A connection that comes later is
-    /// served, but not waited for.
-    pub(crate) fn leave(&mut self) {
-        if std::mem::take(&mut self.is_counted) {
-            self.undrained_count.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-}
-
-/// A reactor that was stopped or has failed is not waited for either.
-impl Drop for DrainGroup {
-    fn drop(&mut self) {
-        self.leave();
     }
 }
 

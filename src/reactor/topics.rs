@@ -30,32 +30,18 @@
 use std::hash::BuildHasher;
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use super::close::Sent;
 use super::connection::Connection;
 use super::connection::table::Table;
 use super::id::ConnId;
-use super::outcome::{Outcome, Sealed};
 use super::pattern_filter::PatternFilter;
+use super::published::Published;
 use super::reactor::Reactor;
+use super::sequence::Sequence;
 use crate::pubsub::{
     BodyKind, Encoded, Event, EventId, MembersChange, NameKind, Publication, TopicError, WireFormat,
 };
-
-/// The result of a publication.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Published {
-    /// Its id: one sequence for all topics, assigned here.
-    pub id: EventId,
-    /// How many members' queues accepted it.
-    pub delivered: usize,
-}
-
-impl Sealed for Published {}
-impl Outcome for Published {}
 
 impl<S: 'static> Reactor<S> {
     /// Publishes an event to the members of a topic and of the patterns that match it.
@@ -80,19 +66,15 @@ impl<S: 'static> Reactor<S> {
     }
 
     fn publish_to(&mut self, topic: &str, event: &Event<'_>, except: Option<ConnId>) -> Published {
-        let id = self.next_event_id();
-        let delivered = self.deliver(topic, id, event, except);
-        Published { id, delivered }
-    }
-
-    /// Returns the id of the next publication, for [`deliver`](Self::deliver).
-    ///
-    /// [`publish`](Self::publish) is both in one call, for the members of this reactor. Two calls
-    /// are for several reactors that deliver one publication with one id.
-    #[inline]
-    pub fn next_event_id(&mut self) -> EventId {
         self.table.stats_mut().publications += 1;
-        self.sequence.next_id()
+        let table = &self.table;
+        let id = match &mut self.sequence {
+            Sequence::Own(own) => own.append(topic, || table.unix_time() as u32, event),
+            Sequence::Shared(_) => return self.publish_to_group(topic, event, except, None),
+        };
+        let delivered = self.deliver(topic, id, event, except);
+        self.arm_expiry();
+        Published::new(id, delivered)
     }
 
     /// Queues a publication that has an id for the members of this reactor, apart from `except`,
@@ -343,20 +325,6 @@ impl<S: 'static> Reactor<S> {
         if let Some(connection) = self.table.open_mut(id) {
             connection.set_wire_format(wire_format);
         }
-    }
-
-    /// Numbers the publications of this reactor from a counter that it shares with other reactors,
-    /// in their common `epoch`. By default a reactor has a counter and an epoch of its own.
-    ///
-    /// `last_number` holds the last number in use; each publication adds one. It is raised to the
-    /// last number of this reactor, so that no number is used twice.
-    pub fn number_publications(&mut self, epoch: u64, last_number: Arc<AtomicU64>) {
-        self.sequence.share(epoch, last_number);
-    }
-
-    /// Returns the run of the sequence that ids of publications belong to; see [`EventId::epoch`].
-    pub fn epoch(&self) -> u64 {
-        self.sequence.epoch()
     }
 }
 

@@ -21,6 +21,9 @@ use super::{EVENTS, Running, WAKER};
 /// The kernel's poll counts in milliseconds, and a wait is rounded up.
 const POLL_STEP: Duration = Duration::from_millis(1);
 
+/// How many publications of other reactors are delivered between two readings of the clock.
+const POSTS_PER_CALL: usize = 16;
+
 /// How many times one turn looks again for connections that callbacks of `on_close` have ended.
 const CLOSING_ROUNDS: usize = 16;
 
@@ -38,6 +41,7 @@ impl<S: 'static> Running<S> {
         self.assert_own_reactor();
         let began = self.reactor.table.now();
         self.run_arrivals(began);
+        self.run_posts(began);
         self.run_ticks(began);
         self.run_timers(began);
         self.run_accepted(began);
@@ -101,6 +105,7 @@ impl<S: 'static> Running<S> {
             || !reactor.ticks.is_empty()
             || !reactor.arrivals.is_empty()
             || reactor.mailbox.has_arrivals()
+            || reactor.has_posts()
             || !reactor.accepted.is_empty()
             || !reactor.table.is_quiet()
             || reactor.handler_keys.has_unused()
@@ -196,6 +201,24 @@ impl<S: 'static> Running<S> {
             };
             self.call(Caller::Arrival(arrival.queued_at), arrival.call);
             if self.reactor.is_stopped || self.is_step_over(began) {
+                return;
+            }
+        }
+    }
+
+    /// Delivers what other reactors of the group have published.
+    fn run_posts(&mut self, began: u64) {
+        while self.reactor.has_posts() && !self.is_step_over(began) {
+            let mut has_more = false;
+            self.call(Caller::Posts, |cx| {
+                for _ in 0..POSTS_PER_CALL {
+                    has_more = cx.reactor.deliver_next(0).is_some();
+                    if !has_more {
+                        return;
+                    }
+                }
+            });
+            if !has_more || self.reactor.is_stopped {
                 return;
             }
         }

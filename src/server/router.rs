@@ -28,6 +28,7 @@ pub struct Router<S> {
     /// The first error of a route's setup.
     setup_error: Option<io::Error>,
     options: ConnectionOptions,
+    when_listening: Vec<Box<dyn FnOnce(&mut Reactor<S>)>>,
 }
 
 impl<S: 'static> Router<S> {
@@ -36,6 +37,7 @@ impl<S: 'static> Router<S> {
             handler: HttpHandler::new(limits),
             setup_error: None,
             options,
+            when_listening: Vec::new(),
         }
     }
 
@@ -75,6 +77,12 @@ impl<S: 'static> Router<S> {
     #[cfg_attr(not(feature = "hub"), expect(dead_code, reason = "the hub needs it"))]
     pub(crate) fn before_body(&mut self, check: impl FnMut(&mut Request<'_, '_, S>) + 'static) {
         self.handler.before_body = Some(Box::new(check));
+    }
+
+    /// Sets a call that is made once, with the reactor, when the setup is complete.
+    #[cfg_attr(not(feature = "hub"), expect(dead_code, reason = "the hub needs it"))]
+    pub(crate) fn when_listening(&mut self, call: impl FnOnce(&mut Reactor<S>) + 'static) {
+        self.when_listening.push(Box::new(call));
     }
 
     /// Adds a header to every answer that has none of this name: to answers of routes and of
@@ -180,6 +188,9 @@ impl<S: 'static> Router<S> {
         for route in self.handler.routes.websockets_mut() {
             route.options_index = reactor.add_options(route.callbacks.options.clone())?;
             route.callbacks.seal();
+        }
+        for call in self.when_listening.drain(..) {
+            call(reactor);
         }
         Ok(options_index)
     }

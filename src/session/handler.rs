@@ -9,8 +9,8 @@ use crate::protocol::websocket::{Message, ToMessage};
 use crate::pubsub::{self, TopicError};
 use crate::reactor::close::{Close, CloseCause, Sent};
 use crate::reactor::id::{ConnId, ConnMap};
+use crate::reactor::published::Published;
 use crate::reactor::reactor::Reactor;
-use crate::reactor::topics::Published;
 use crate::reactor::transport::Peer;
 
 /// The argument of the callbacks of a WebSocket.

@@ -9,9 +9,9 @@ use crate::reactor::config::ConnectionOptions;
 use crate::reactor::connection::Connection;
 use crate::reactor::id::ConnId;
 use crate::reactor::outcome::Outcome;
+use crate::reactor::published::Published;
 use crate::reactor::reactor::Reactor;
 use crate::reactor::reactor::{Cx, Handler};
-use crate::reactor::topics::Published;
 use crate::reactor::transport::Peer;
 
 /// The argument of the callbacks of a raw stream.

@@ -12,11 +12,11 @@ use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use crate::hub::client::{Client, Refusal};
+use crate::hub::engine::PublishError;
 use crate::hub::json::{self, push_string, quote};
 use crate::protocol::event_stream;
 use crate::pubsub::{BodyKind, Payload, Publication, TopicError};
 use crate::reactor::reactor::Reactor;
-use crate::reactor::remote::ReactorEnded;
 
 /// The name of the subprotocol.
 pub const SUBPROTOCOL: &str = "waterwheel.v1.json";
@@ -100,13 +100,13 @@ fn carry_out<S: 'static>(
         },
         Command::Publish { topic, event, data } => {
             let id = client.id();
-            let done = move |reactor: &mut Reactor<S>, topic: &str, outcome: Result<_, _>| {
-                if let Err(ReactorEnded) = outcome {
+            let about = about_publish(&topic);
+            let done = move |reactor: &mut Reactor<S>, outcome: Result<_, PublishError>| {
+                if let Err(refused) = outcome {
                     let failure = Failure {
                         code: Code::Unavailable,
-                        why: ReactorEnded.to_string(),
+                        why: refused.to_string(),
                     };
-                    let about = about_publish(topic);
                     reactor.send(id, error(&failure, Some(&about)));
                 }
             };
@@ -136,7 +136,7 @@ fn failure(refusal: Refusal) -> Failure {
             TopicError::Empty | TopicError::TooLong { .. } | TopicError::ControlCharacter,
         ) => Code::Bad,
         Refusal::EventName(_) => Code::Bad,
-        Refusal::Overloaded(_) => Code::Unavailable,
+        Refusal::Publish(_) => Code::Unavailable,
     };
     let why = match refusal {
         Refusal::NeedsToken => "this needs a token: {\"auth\":\"TOKEN\"}".into(),

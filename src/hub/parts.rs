@@ -1,0 +1,32 @@
+//! The parts that all roles of one hub use on a reactor.
+
+use crate::pubsub::Rules;
+
+use super::engine::Engine;
+use super::guesses::SharedGuesses;
+
+/// The rules of a hub and the limit of its history.
+#[derive(Clone, Debug)]
+pub struct HubOptions {
+    /// The rules of topics. By default each topic has [`Rule::default`].
+    pub rules: Rules,
+    /// Limit of the memory of the history of all topics together, in bytes, about. 64 MiB by default; in a
+    /// group for all reactors together. At 0 nothing is kept, and a client that comes back is told of a gap.
+    pub history_bytes_max: usize,
+}
+
+impl Default for HubOptions {
+    fn default() -> HubOptions {
+        HubOptions {
+            rules: Rules::new(),
+            history_bytes_max: 64 * 1024 * 1024,
+        }
+    }
+}
+
+/// The parts of a hub that its roles share.
+pub(super) struct Parts<S: 'static> {
+    pub(super) engine: Engine<S>,
+    pub(super) options: HubOptions,
+    pub(super) guesses: SharedGuesses,
+}

@@ -1,0 +1,234 @@
+//! The place of a reactor in a group whose publications have one order: its post, and the outcomes that it
+//! waits for. How the post is delivered stands in `posts.rs`.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::published::Published;
+use crate::pubsub::{
+    Body, Event, EventId, NameKind, Outcome, Page, Post, Reader, Scratch, Sequencer, Since,
+};
+
+/// How long a publisher waits until all reactors have taken its publication. One that has not by then is stuck,
+/// and its members are not counted.
+pub(super) const OUTCOME_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The bytes of the bodies that are read from the history under one hold of its lock, about.
+const PAGE_BYTES_MAX: usize = 1024 * 1024;
+
+/// A place in the order of a group.
+pub(super) struct OrderPlace {
+    sequencer: Arc<Sequencer>,
+    index: usize,
+    scratch: Scratch,
+    /// Posts that were taken from the mailbox and are not delivered yet.
+    taken: VecDeque<Post>,
+    /// Publications that the mailbox had no room for, behind those that were taken.
+    lost: Option<Lost>,
+    /// The number of the last publication that was delivered.
+    applied: u64,
+}
+
+/// Publications that are read from the history, up to the number `end`.
+struct Lost {
+    reader: Reader,
+    end: u64,
+}
+
+/// The next thing that a reactor has to deliver.
+pub(super) enum Step {
+    Post(Post),
+    /// A page of what the mailbox had no room for.
+    Page(Page),
+    Nothing,
+}
+
+impl OrderPlace {
+    pub(super) fn new(sequencer: Arc<Sequencer>, index: usize, head: EventId) -> OrderPlace {
+        OrderPlace {
+            sequencer,
+            index,
+            scratch: Scratch::default(),
+            taken: VecDeque::new(),
+            lost: None,
+            applied: head.number,
+        }
+    }
+
+    pub(super) fn sequencer(&self) -> &Arc<Sequencer> {
+        &self.sequencer
+    }
+
+    pub(super) fn applied(&self) -> u64 {
+        self.applied
+    }
+
+    pub(super) fn has_post(&self) -> bool {
+        !self.taken.is_empty() || self.lost.is_some() || self.sequencer.has_post(self.index)
+    }
+
+    /// The member of this reactor that a post leaves out.
+    pub(super) fn except(&self, post: &Post) -> Option<u64> {
+        post.except(self.index)
+    }
+
+    pub(super) fn publish(
+        &mut self,
+        topic: &str,
+        event: &Event<'_>,
+        second: u32,
+        except: Option<u64>,
+        token: Option<u64>,
+    ) -> EventId {
+        let body = Body::new(topic, event, &mut self.scratch);
+        let sequencer = &self.sequencer;
+        sequencer.publish(self.index, second, body, except, token)
+    }
+
+    /// Takes the next thing to deliver, which counts as delivered from here on: a panic in an encoder must not
+    /// bring it again. `names` are those that have members; outcomes of publications go into `outcomes`.
+    pub(super) fn next_step<'n, N>(
+        &mut self,
+        names: impl Fn() -> N,
+        outcomes: &mut Vec<Outcome>,
+    ) -> Step
+    where
+        N: Iterator<Item = (NameKind, &'n str)>,
+    {
+        // Each round takes posts, or sees that there is no more.
+        while self.taken.is_empty() {
+            if let Some(lost) = &mut self.lost {
+                let page = self.sequencer.with_history(|history| {
+                    history.page(&mut lost.reader, lost.end, PAGE_BYTES_MAX, |_, _| true)
+                });
+                self.applied = lost.reader.after();
+                if page.is_end {
+                    self.lost = None;
+                }
+                return Step::Page(page);
+            }
+            if !self.sequencer.has_post(self.index) {
+                return Step::Nothing;
+            }
+            let taken = self.sequencer.take(self.index);
+            self.taken = taken.posts;
+            outcomes.extend(taken.outcomes);
+            if let Some((after, end)) = taken.lost {
+                let since = Since::Id(EventId {
+                    epoch: self.sequencer.epoch(),
+                    number: after,
+                });
+                let names = names().map(|(kind, name)| (name.into(), kind == NameKind::Pattern));
+                let reader = self
+                    .sequencer
+                    .with_history(|history| Reader::new(history, names, since, false));
+                self.lost = Some(Lost { reader, end });
+            }
+        }
+        match self.taken.pop_front() {
+            Some(post) => {
+                self.applied = post.number;
+                Step::Post(post)
+            }
+            None => Step::Nothing,
+        }
+    }
+}
+
+impl Drop for OrderPlace {
+    fn drop(&mut self) {
+        self.taken.clear();
+        self.sequencer.close(self.index);
+    }
+}
+
+struct Waiting<D> {
+    since: Duration,
+    bytes: usize,
+    /// The members of this reactor alone, for a group that does not answer.
+    published: Published,
+    done: D,
+}
+
+/// The publications of a reactor whose outcome is not known yet, by their token, each with what is called then.
+pub(super) struct Outcomes<D> {
+    waiting: BTreeMap<u64, Waiting<D>>,
+    last_token: u64,
+    bytes: usize,
+}
+
+impl<D> Default for Outcomes<D> {
+    fn default() -> Self {
+        Outcomes {
+            waiting: BTreeMap::new(),
+            last_token: 0,
+            bytes: 0,
+        }
+    }
+}
+
+impl<D> Outcomes<D> {
+    /// The bytes of the publications.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// A token for the next publication.
+    pub(super) fn next_token(&mut self) -> u64 {
+        self.last_token += 1;
+        self.last_token
+    }
+
+    /// Waits for the outcome of a publication. Returns whether it is the only one.
+    pub(super) fn insert(
+        &mut self,
+        token: u64,
+        bytes: usize,
+        published: Published,
+        since: Duration,
+        done: D,
+    ) -> bool {
+        self.bytes += bytes;
+        let waiting = Waiting {
+            since,
+            bytes,
+            published,
+            done,
+        };
+        self.waiting.insert(token, waiting);
+        self.waiting.len() == 1
+    }
+
+    /// Takes what is to be called with an outcome. `None` for one that comes after its time.
+    pub(super) fn take(&mut self, outcome: &Outcome) -> Option<(D, Published)> {
+        let waiting = self.waiting.remove(&outcome.token)?;
+        self.bytes -= waiting.bytes;
+        let published = Published::new(outcome.id, outcome.delivered);
+        Some((waiting.done, published))
+    }
+
+    /// Takes the first one if its time is over.
+    pub(super) fn take_overdue(&mut self, now: Duration) -> Option<(D, Published)> {
+        let first = self.waiting.first_entry()?;
+        if now < first.get().since + OUTCOME_TIMEOUT {
+            return None;
+        }
+        let waiting = first.remove();
+        self.bytes -= waiting.bytes;
+        Some((waiting.done, waiting.published))
+    }
+
+    /// When the time of the first one is over.
+    pub(super) fn next_due(&self) -> Option<Duration> {
+        let (_, first) = self.waiting.first_key_value()?;
+        Some(first.since + OUTCOME_TIMEOUT)
+    }
+
+    /// Takes all that will not be called.
+    pub(super) fn take_all(&mut self) -> impl Iterator<Item = D> {
+        self.bytes = 0;
+        let waiting = std::mem::take(&mut self.waiting);
+        waiting.into_values().map(|waiting| waiting.done)
+    }
+}
