@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, Scope, ScopedJoinHandle};
 
-use waterwheel::hub::{self, Access, ReactorGroup, TokenSecrets, Tokens};
+use waterwheel::hub::{Access, Hub, HubOptions, ReactorGroup, TokenSecrets, Tokens};
 use waterwheel::{Address, Config, ListenOptions, ListenerId, Reactor, Router};
 
 use crate::arguments::Serve;
@@ -64,10 +64,11 @@ pub fn run(options: &Serve) -> io::Result<()> {
         // send one at once.
         #[cfg(unix)]
         reactor.drain_on_signals(options.drain_window)?;
+        let hub = Hub::new(hub_options(options));
         let mut bound = Vec::new();
         for (target, access) in &listeners {
             bound.push(target.listen(reactor, options, |router| {
-                hub::mount(router, access);
+                hub.mount(router, access);
                 log_requests(router, options);
             })?);
         }
@@ -217,14 +218,24 @@ fn listen(
     // Each reactor registers handlers of its own, and a signal calls all of them.
     #[cfg(unix)]
     reactor.drain_on_signals(options.drain_window)?;
+    let hub = Hub::of_group(&seat, hub_options(options));
     let mut bound = Vec::new();
     for (target, access) in listeners {
         bound.push(target.listen(reactor, options, |router| {
-            seat.mount(router, access);
+            hub.mount(router, access);
             log_requests(router, options);
         })?);
     }
     Ok(bound)
+}
+
+/// The rules of topics and the limits of their history.
+fn hub_options(options: &Serve) -> HubOptions {
+    HubOptions {
+        rules: options.topics.rules.clone(),
+        history_bytes_max: options.topics.history_bytes,
+        ..HubOptions::default()
+    }
 }
 
 /// Logs each request with its answer, where `--access-log` asks for it.
