@@ -22,7 +22,9 @@ mod wire_format;
 
 pub use event::{Event, EventId, EventIdError, Payload, Publication};
 pub use notice::{Audience, Notice};
-pub use presence::{Presence, PresenceChange, PresentUser, Snapshot, TopicChange, User};
+pub use presence::{
+    PRESENCE_USERS_MAX, Presence, PresenceChange, PresentUser, Snapshot, TopicChange, User,
+};
 pub use rules::{HISTORY_AGE_MAX, HISTORY_COUNT_MAX, RULES_MAX, Rule, RuleError, Rules};
 pub use topics::{TOPIC_BYTES_MAX, TopicError};
 pub use wire_format::{BodyKind, EncodeNotice, WIRE_FORMATS_MAX, WireFormat};
@@ -33,7 +35,7 @@ pub use body::{Body, Scratch};
 #[doc(hidden)]
 pub use history::{Entry, Gap, History, PAGE_BODIES_MAX, Page, Reader, Since, TopicHistory};
 #[doc(hidden)]
-pub use sequencer::{Bell, Outcome, Post, Sequencer, Taken};
+pub use sequencer::{Bell, Content, Outcome, Post, Sequencer, Taken};
 #[doc(hidden)]
 pub use topics::{Limits, MembersChange, NameKind, Subscriptions, Topics, check_name};
 #[doc(hidden)]

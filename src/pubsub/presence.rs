@@ -30,8 +30,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// How many users of a topic are listed by default.
+pub const PRESENCE_USERS_MAX: usize = 1000;
+
 /// The least time between two counts of one topic.
-const COUNT_INTERVAL: Duration = Duration::from_secs(1);
+pub const COUNT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The bytes that a user or a topic counts beside its texts.
 const ENTRY_BYTES: usize = 128;
@@ -88,6 +91,18 @@ pub enum PresenceChange {
     },
     /// There are so few users that they are listed again.
     Listed(Arc<Snapshot>),
+}
+
+impl TopicChange {
+    /// The bytes of the texts that only this change holds, about.
+    pub(super) fn counted_bytes(&self) -> usize {
+        let user_count = match &self.change {
+            PresenceChange::Joined(_) | PresenceChange::Left(_) => 1,
+            PresenceChange::Counted { .. } => 0,
+            PresenceChange::Listed(snapshot) => snapshot.user_count,
+        };
+        user_count * ENTRY_BYTES
+    }
 }
 
 /// A count of connections for each reactor that has some. Most users are on one reactor.
@@ -206,9 +221,8 @@ impl TopicMembers {
     }
 
     /// The moment from which the count may be told.
-    fn count_due_at(&self) -> Duration {
-        self.counted_at
-            .map_or(Duration::ZERO, |at| at + COUNT_INTERVAL)
+    fn count_due_at(&self, interval: Duration) -> Duration {
+        self.counted_at.map_or(Duration::ZERO, |at| at + interval)
     }
 }
 
@@ -216,6 +230,7 @@ impl TopicMembers {
 #[derive(Debug)]
 pub struct Presence {
     users_max: usize,
+    count_interval: Duration,
     topics: BTreeMap<Arc<str>, TopicMembers>,
     /// The topics whose count is told later, with the time.
     due: BTreeSet<(Duration, Arc<str>)>,
@@ -227,10 +242,21 @@ impl Presence {
     pub fn new(users_max: usize) -> Presence {
         Presence {
             users_max,
+            count_interval: COUNT_INTERVAL,
             topics: BTreeMap::new(),
             due: BTreeSet::new(),
             counted_bytes: 0,
         }
+    }
+
+    /// Changes how many users of a topic are listed, for the users that join and leave from now on.
+    pub fn set_users_max(&mut self, users_max: usize) {
+        self.users_max = users_max;
+    }
+
+    /// Changes the least time between two counts of one topic, before there are any members.
+    pub fn set_count_interval(&mut self, count_interval: Duration) {
+        self.count_interval = count_interval;
     }
 
     /// Adds a connection of a share to a topic, with its user or without a name. Returns the change that
@@ -426,7 +452,7 @@ impl Presence {
     /// `now` is [`Duration::MAX`] where it is told at once.
     fn count(&mut self, topic: &Arc<str>, now: Duration) -> Option<PresenceChange> {
         let members = self.topics.get_mut(topic)?;
-        let due_at = members.count_due_at();
+        let due_at = members.count_due_at(self.count_interval);
         if now < due_at {
             members.is_count_due = true;
             self.due.insert((due_at, Arc::clone(topic)));
@@ -447,7 +473,7 @@ impl Presence {
             && std::mem::take(&mut members.is_count_due)
         {
             self.due
-                .remove(&(members.count_due_at(), Arc::clone(topic)));
+                .remove(&(members.count_due_at(self.count_interval), Arc::clone(topic)));
         }
     }
 

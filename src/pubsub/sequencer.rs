@@ -11,6 +11,8 @@
 //! numbered, put into the history, and its shared body appended to each mailbox. Encoding, logging, dropping
 //! and waking happen outside. The locks are taken in one order: that of the order, then that of a mailbox.
 //!
+//! Users that join and leave topics take the same way, without a number: see `presence.rs`.
+//!
 //! A reactor that does not take its post is behind alone: when its mailbox is full, what comes next is not put
 //! in, and the reactor reads it from the history when it goes on. Its members are told of a gap where the
 //! history has forgotten something by then.
@@ -19,10 +21,12 @@ use std::collections::VecDeque;
 use std::mem::take;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use super::body::Body;
 use super::event::EventId;
 use super::history::History;
+use super::presence::{COUNT_INTERVAL, PRESENCE_USERS_MAX, Presence, TopicChange};
 
 /// The bytes that a post counts beside its body.
 const POST_BYTES: usize = 2 * size_of::<Post>() + size_of::<Receipt>();
@@ -30,16 +34,26 @@ const POST_BYTES: usize = 2 * size_of::<Post>() + size_of::<Receipt>();
 /// Most posts that a reactor takes under one hold of the lock of its mailbox.
 pub const TAKE_MAX: usize = 256;
 
+/// The least time between two counts of one topic's users in a group. Twice that of one reactor, because the
+/// clocks of reactors agree to a second only.
+const GROUP_COUNT_INTERVAL: Duration = COUNT_INTERVAL.saturating_mul(2);
+
 /// Wakes a reactor that may be waiting in its poll. Called without any lock.
 pub type Bell = Box<dyn Fn() + Send + Sync>;
 
 /// The order of several reactors, which each have a place in it.
 pub struct Sequencer {
     epoch: u64,
-    order: Mutex<History>,
+    order: Mutex<Order>,
     places: Box<[Place]>,
     /// The limit of each mailbox, in bytes.
     mailbox_bytes_max: usize,
+}
+
+struct Order {
+    history: History,
+    /// Each reactor has a share of its own, by its place.
+    presence: Presence,
 }
 
 struct Place {
@@ -58,21 +72,32 @@ struct Mailbox {
     is_stuck: bool,
     posts: VecDeque<Post>,
     bytes: usize,
+    /// Changes of presence found the mailbox full.
+    has_lost_changes: bool,
     /// Publications from this number on found the mailbox full.
     lost_from: Option<u64>,
     outcomes: Vec<Outcome>,
 }
 
-/// A publication on its way to one reactor.
+/// A publication on its way to one reactor, or a change of presence.
 pub struct Post {
-    /// Its number.
+    /// Its number; of a change that of the last publication before it.
     pub number: u64,
-    /// The publication.
-    pub body: Body,
+    /// The publication or the change.
+    pub content: Content,
     /// The place of the publisher, and the member there that is left out.
     except: Option<(u16, u64)>,
     /// Where the members are counted, for a publisher that wants to know.
     receipt: Option<Arc<Receipt>>,
+}
+
+/// The content of a [`Post`].
+#[derive(Clone)]
+pub enum Content {
+    /// A publication.
+    Publication(Body),
+    /// A change of presence.
+    Change(Arc<TopicChange>),
 }
 
 /// The outcome of a publication, for a publisher that wants to know how many members got it.
@@ -105,6 +130,8 @@ pub struct Taken {
     pub outcomes: Vec<Outcome>,
     /// Behind `posts`, the publications after the first of these numbers up to the second were not put in.
     pub lost: Option<(u64, u64)>,
+    /// Behind all these, changes of presence were not put in.
+    pub has_lost_changes: bool,
 }
 
 impl Post {
@@ -122,7 +149,11 @@ impl Post {
     }
 
     fn counted_bytes(&self) -> usize {
-        POST_BYTES + self.body.counted_bytes()
+        let content_bytes = match &self.content {
+            Content::Publication(body) => body.counted_bytes(),
+            Content::Change(change) => change.counted_bytes(),
+        };
+        POST_BYTES + content_bytes
     }
 }
 
@@ -147,9 +178,11 @@ impl Sequencer {
             has_post: AtomicBool::new(false),
             bell: OnceLock::new(),
         };
+        let mut presence = Presence::new(PRESENCE_USERS_MAX);
+        presence.set_count_interval(GROUP_COUNT_INTERVAL);
         Sequencer {
             epoch: history.head().epoch,
-            order: Mutex::new(history),
+            order: Mutex::new(Order { history, presence }),
             places: (0..place_count).map(place).collect(),
             mailbox_bytes_max,
         }
@@ -165,21 +198,79 @@ impl Sequencer {
         let order = self.order();
         let _ = self.places[place].bell.set(bell);
         self.mailbox(place).is_open = true;
-        order.head()
+        order.history.head()
     }
 
-    /// Gives a place back. The content of its mailbox is dropped without any lock.
+    /// Gives a place back. The content of its mailbox is dropped without any lock. The users of its connections
+    /// have left.
     pub fn close(&self, place: usize) {
+        let mut order = self.order();
         let mailbox = take(&mut *self.mailbox(place));
+        let changes = order.presence.remove_share(place as u16);
+        self.post_changes(order, changes, None);
         drop(mailbox);
+    }
+
+    /// Changes the presence of a place, and puts the changes that members have to be told into every open mailbox.
+    /// `except` is a member of the place that is left out. Returns the moment at which counts are
+    /// [due](Presence::next_due).
+    pub fn change_presence(
+        &self,
+        place: usize,
+        except: Option<u64>,
+        call: impl FnOnce(&mut Presence, u16) -> Vec<TopicChange>,
+    ) -> Option<Duration> {
+        let place = place as u16;
+        let mut order = self.order();
+        let changes = call(&mut order.presence, place);
+        let due = order.presence.next_due();
+        self.post_changes(order, changes, except.map(|member| (place, member)));
+        due
+    }
+
+    /// Looks at the presence of all places.
+    pub fn with_presence<R>(&self, call: impl FnOnce(&mut Presence) -> R) -> R {
+        call(&mut self.order().presence)
+    }
+
+    fn post_changes(
+        &self,
+        order: MutexGuard<'_, Order>,
+        changes: Vec<TopicChange>,
+        except: Option<(u16, u64)>,
+    ) {
+        if changes.is_empty() {
+            return;
+        }
+        let number = order.history.head().number;
+        let posts: Vec<Post> = changes
+            .into_iter()
+            .map(|change| Post {
+                number,
+                content: Content::Change(Arc::new(change)),
+                except,
+                receipt: None,
+            })
+            .collect();
+        for index in 0..self.places.len() {
+            let mut mailbox = self.mailbox(index);
+            for post in &posts {
+                mailbox.put(post, self.mailbox_bytes_max);
+            }
+        }
+        drop(order);
+        drop(posts);
+        for place in &self.places {
+            place.ring();
+        }
     }
 
     /// Looks at the order and its history, or changes it. Publishing waits meanwhile: no more than a page of
     /// history may be read at once.
     pub fn with_history<R>(&self, call: impl FnOnce(&mut History) -> R) -> R {
         let mut order = self.order();
-        let result = call(&mut order);
-        let evicted = order.take_evicted();
+        let result = call(&mut order.history);
+        let evicted = order.history.take_evicted();
         drop(order);
         drop(evicted);
         result
@@ -207,20 +298,20 @@ impl Sequencer {
         });
         let except = except.map(|member| (publisher as u16, member));
         let mut order = self.order();
-        let id = order.append(body.topic(), second, || body.clone());
+        let id = order.history.append(body.topic(), second, || body.clone());
         if let Some(receipt) = &receipt {
             let _ = receipt.id.set(id);
         }
         let post = Post {
             number: id.number,
-            body,
+            content: Content::Publication(body),
             except,
             receipt,
         };
         for index in 0..self.places.len() {
             self.mailbox(index).put(&post, self.mailbox_bytes_max);
         }
-        let evicted = order.take_evicted();
+        let evicted = order.history.take_evicted();
         drop(order);
         drop(evicted);
         drop(post);
@@ -252,6 +343,7 @@ impl Sequencer {
         let posts = std::mem::replace(&mut mailbox.posts, rest);
         mailbox.bytes -= posts.iter().map(Post::counted_bytes).sum::<usize>();
         let has_more = !mailbox.posts.is_empty() || mailbox.lost_from.is_some();
+        let has_lost_changes = !has_more && take(&mut mailbox.has_lost_changes);
         drop(mailbox);
         if has_more {
             self.places[place].has_post.store(true, Ordering::Release);
@@ -260,6 +352,7 @@ impl Sequencer {
             posts,
             outcomes,
             lost: None,
+            has_lost_changes,
         }
     }
 
@@ -273,7 +366,8 @@ impl Sequencer {
         Taken {
             posts,
             outcomes: take(&mut mailbox.outcomes),
-            lost: lost_from.map(|from| (from - 1, order.head().number)),
+            lost: lost_from.map(|from| (from - 1, order.history.head().number)),
+            has_lost_changes: take(&mut mailbox.has_lost_changes),
         }
     }
 
@@ -282,7 +376,10 @@ impl Sequencer {
     pub fn skip_stuck(&self, number: u64) {
         for place in 0..self.places.len() {
             let mut mailbox = self.mailbox(place);
-            let is_stuck = |first: &Post| first.number <= number;
+            let is_stuck = |first: &Post| match first.content {
+                Content::Publication(_) => first.number <= number,
+                Content::Change(_) => first.number < number,
+            };
             if !mailbox.posts.front().is_some_and(is_stuck) {
                 continue;
             }
@@ -305,7 +402,7 @@ impl Sequencer {
         self.places[publisher].ring();
     }
 
-    fn order(&self) -> MutexGuard<'_, History> {
+    fn order(&self) -> MutexGuard<'_, Order> {
         self.order.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -323,7 +420,10 @@ impl Mailbox {
         let bytes = post.counted_bytes();
         let is_full = bytes_max < self.bytes + bytes && !self.posts.is_empty();
         if is_full || self.lost_from.is_some() {
-            self.lost_from.get_or_insert(post.number);
+            match post.content {
+                Content::Publication(_) => _ = self.lost_from.get_or_insert(post.number),
+                Content::Change(_) => self.has_lost_changes = true,
+            }
             return;
         }
         self.bytes += bytes;
@@ -333,7 +433,7 @@ impl Mailbox {
         };
         self.posts.push_back(Post {
             number: post.number,
-            body: post.body.clone(),
+            content: post.content.clone(),
             except: post.except,
             receipt,
         });

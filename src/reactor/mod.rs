@@ -37,9 +37,9 @@
 //!  time                                        the clock, timers, coarse deadlines
 //!  budget  shutdown  transport  protocol       limits that need the clock; sockets; meaning of bytes
 //!  connection                                  one connection, and the table of all of them
-//!  published place sequence
+//!  published present place sequence
 //!  reactor                                     the data that callbacks and roles work on
-//!  listen connect topics notices history posts schedule remote
+//!  listen connect topics notices history presence posts schedule remote
 //!  drain role admission                        the methods of the reactor
 //!  handlers                                    the objects that the loop calls
 //!  mod                                         the EventLoop
@@ -59,6 +59,7 @@ mod history;
 mod notices;
 mod place;
 mod posts;
+mod presence;
 mod schedule;
 
 pub(crate) mod remote;
@@ -93,6 +94,7 @@ mod memory;
 pub(crate) mod outcome;
 mod panics;
 pub(crate) mod pattern_filter;
+mod present;
 pub(crate) mod protocol;
 pub(crate) mod published;
 mod readiness;

@@ -91,6 +91,30 @@ impl<S: 'static> Reactor<S> {
         }
     }
 
+    /// Queues a notice about a topic for one connection, a member or not, unless its wire format has no words
+    /// for notices.
+    pub fn send_notice(&mut self, id: ConnId, name: &str, notice: &Notice<'_>) {
+        let key = self.notice_key(name, notice);
+        self.publication_mark += 1;
+        let mark = self.publication_mark;
+        let Reactor {
+            table,
+            wire_formats,
+            ..
+        } = self;
+        let mut delivery = NoticeDelivery {
+            table,
+            encoded: Encoded::of_notice(wire_formats, name, notice),
+            mark,
+            key,
+            visited: 0,
+        };
+        delivery.deliver_to(id.to_bits(), 0);
+        drop(delivery);
+        let kept_bytes = self.wire_formats.take_kept_bytes();
+        self.table.count_shared(kept_bytes);
+    }
+
     /// The key of a notice for [`LatestPerKey`](crate::Overflow::LatestPerKey). That a user has left takes the
     /// place of its coming.
     fn notice_key(&self, name: &str, notice: &Notice<'_>) -> u64 {

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::published::Published;
 use crate::pubsub::{
-    Body, Event, EventId, NameKind, Outcome, Page, Post, Reader, Scratch, Sequencer, Since,
+    Body, Event, EventId, NameKind, Outcome, Page, Post, Presence, Reader, Scratch, Sequencer,
+    Since, TopicChange,
 };
 
 /// How long a publisher waits until all reactors have taken its publication. One that has not by then is stuck,
@@ -26,6 +27,8 @@ pub(super) struct OrderPlace {
     taken: VecDeque<Post>,
     /// Publications that the mailbox had no room for, behind those that were taken.
     lost: Option<Lost>,
+    /// Changes of presence that the mailbox had no room for, behind all these.
+    has_lost_changes: bool,
     /// The number of the last publication that was delivered.
     applied: u64,
 }
@@ -41,6 +44,8 @@ pub(super) enum Step {
     Post(Post),
     /// A page of what the mailbox had no room for.
     Page(Page),
+    /// The members of all topics get the users that are present now, because changes were lost.
+    Presence,
     Nothing,
 }
 
@@ -52,6 +57,7 @@ impl OrderPlace {
             scratch: Scratch::default(),
             taken: VecDeque::new(),
             lost: None,
+            has_lost_changes: false,
             applied: head.number,
         }
     }
@@ -65,7 +71,19 @@ impl OrderPlace {
     }
 
     pub(super) fn has_post(&self) -> bool {
-        !self.taken.is_empty() || self.lost.is_some() || self.sequencer.has_post(self.index)
+        !self.taken.is_empty()
+            || self.lost.is_some()
+            || self.has_lost_changes
+            || self.sequencer.has_post(self.index)
+    }
+
+    /// Changes the presence of this reactor's connections; see [`Sequencer::change_presence`].
+    pub(super) fn change_presence(
+        &self,
+        except: Option<u64>,
+        call: impl FnOnce(&mut Presence, u16) -> Vec<TopicChange>,
+    ) -> Option<Duration> {
+        self.sequencer.change_presence(self.index, except, call)
     }
 
     /// The member of this reactor that a post leaves out.
@@ -108,12 +126,16 @@ impl OrderPlace {
                 }
                 return Step::Page(page);
             }
+            if std::mem::take(&mut self.has_lost_changes) {
+                return Step::Presence;
+            }
             if !self.sequencer.has_post(self.index) {
                 return Step::Nothing;
             }
             let taken = self.sequencer.take(self.index);
             self.taken = taken.posts;
             outcomes.extend(taken.outcomes);
+            self.has_lost_changes = taken.has_lost_changes;
             if let Some((after, end)) = taken.lost {
                 let since = Since::Id(EventId {
                     epoch: self.sequencer.epoch(),

@@ -15,7 +15,7 @@ use super::place::{OUTCOME_TIMEOUT, OrderPlace, Step};
 use super::published::Published;
 use super::reactor::{Cx, QueuedDone, QueuedTick, Reactor};
 use super::sequence::Sequence;
-use crate::pubsub::{Audience, Event, EventId, Gap, Notice, Page, Sequencer};
+use crate::pubsub::{Audience, Content, Event, EventId, Gap, Notice, Page, Sequencer};
 
 /// The bytes that a publication whose outcome is not known counts beside its topic and data.
 const PUBLICATION_BYTES: usize = 256;
@@ -28,6 +28,7 @@ impl<S: 'static> Reactor<S> {
         let head = sequencer.open(index, Box::new(move || mailbox.ring()));
         let place = OrderPlace::new(sequencer, index, head);
         self.sequence = Sequence::Shared(Box::new(place));
+        self.present.clear();
     }
 
     /// The bytes of the publications of this reactor whose `done` was not called.
@@ -110,16 +111,28 @@ impl<S: 'static> Reactor<S> {
         match step {
             Step::Nothing => None,
             Step::Page(page) => Some(self.deliver_page(page, asked)),
+            Step::Presence => {
+                self.deliver_present_users();
+                Some(0)
+            }
             Step::Post(post) => {
                 let except = match &self.sequence {
                     Sequence::Shared(place) => place.except(&post),
                     Sequence::Own(_) => None,
                 };
-                let id = self.id_of(post.number);
-                let (event, except) = (post.body.event(), except.map(ConnId::from_bits));
-                let delivered = self.deliver(post.body.topic(), id, &event, except);
-                post.add_delivered(delivered);
-                Some(delivered)
+                let except = except.map(ConnId::from_bits);
+                match &post.content {
+                    Content::Publication(body) => {
+                        let id = self.id_of(post.number);
+                        let delivered = self.deliver(body.topic(), id, &body.event(), except);
+                        post.add_delivered(delivered);
+                        Some(delivered)
+                    }
+                    Content::Change(change) => {
+                        self.deliver_change(change, except);
+                        Some(0)
+                    }
+                }
             }
         }
     }

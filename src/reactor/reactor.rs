@@ -36,6 +36,7 @@ use super::outcome::{CallbackError, Outcome};
 use super::panics::{Panics, drop_all_guarded};
 use super::pattern_filter::PatternFilters;
 use super::place::Outcomes;
+use super::present::PresentConnections;
 use super::protocol::Protocol;
 use super::published::Published;
 use super::sequence::Sequence;
@@ -264,6 +265,7 @@ pub struct Reactor<S> {
     pub(super) wire_formats: WireFormats,
     pub(super) pattern_filters: PatternFilters,
     pub(super) sequence: Sequence,
+    pub(super) present: PresentConnections,
     /// A timer is set for the age of what the history keeps.
     pub(super) has_expiry_timer: bool,
     /// Publications whose outcome in the group is not known yet.
@@ -324,6 +326,7 @@ impl<S: 'static> Reactor<S> {
             wire_formats: WireFormats::new(),
             pattern_filters: PatternFilters::default(),
             sequence: Sequence::new(parts.epoch),
+            present: PresentConnections::default(),
             has_expiry_timer: false,
             outcomes: Outcomes::default(),
             publication_mark: 0,
@@ -582,6 +585,8 @@ impl<S> Reactor<S> {
         drop_all_guarded(&"a tick that was not run", self.ticks.drain(..));
         drop_all_guarded(&"a done that was not called", self.outcomes.take_all());
         self.sequence.leave_group();
+        // The group has removed them all at once.
+        self.present.clear();
     }
 }
 

@@ -4,7 +4,7 @@
 //! decides how long publications are kept; see `pubsub/history.rs`.
 
 use super::place::OrderPlace;
-use crate::pubsub::{Body, Event, EventId, History, Scratch};
+use crate::pubsub::{Body, Event, EventId, History, PRESENCE_USERS_MAX, Presence, Scratch};
 
 /// The order that the publications of a reactor are in.
 pub(super) enum Sequence {
@@ -16,15 +16,13 @@ pub(super) enum Sequence {
 
 pub(super) struct OwnSequence {
     history: History,
+    presence: Presence,
     scratch: Scratch,
 }
 
 impl Sequence {
     pub(super) fn new(epoch: u64) -> Sequence {
-        Sequence::Own(Box::new(OwnSequence {
-            history: History::new(epoch),
-            scratch: Scratch::default(),
-        }))
+        Sequence::Own(Box::new(OwnSequence::new(History::new(epoch))))
     }
 
     /// Gives the place in a group back. The other reactors put no more posts there.
@@ -32,15 +30,28 @@ impl Sequence {
         if let Sequence::Shared(place) = self {
             let mut history = History::new(place.sequencer().epoch());
             history.continue_from(place.applied());
-            *self = Sequence::Own(Box::new(OwnSequence {
-                history,
-                scratch: Scratch::default(),
-            }));
+            *self = Sequence::Own(Box::new(OwnSequence::new(history)));
         }
     }
 }
 
 impl OwnSequence {
+    fn new(history: History) -> OwnSequence {
+        OwnSequence {
+            history,
+            presence: Presence::new(PRESENCE_USERS_MAX),
+            scratch: Scratch::default(),
+        }
+    }
+
+    pub(super) fn presence(&self) -> &Presence {
+        &self.presence
+    }
+
+    pub(super) fn presence_mut(&mut self) -> &mut Presence {
+        &mut self.presence
+    }
+
     pub(super) fn history(&self) -> &History {
         &self.history
     }
@@ -60,7 +71,9 @@ impl OwnSequence {
         second: impl FnOnce() -> u32,
         event: &Event<'_>,
     ) -> EventId {
-        let OwnSequence { history, scratch } = self;
+        let OwnSequence {
+            history, scratch, ..
+        } = self;
         let second = if history.is_kept() { second() } else { 0 };
         let id = history.append(topic, second, || Body::new(topic, event, scratch));
         history.drop_evicted();

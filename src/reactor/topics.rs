@@ -214,7 +214,9 @@ impl<S: 'static> Reactor<S> {
             return false;
         };
         let subscriptions = connection.subscriptions_mut();
-        self.topics.unsubscribe(id.to_bits(), subscriptions, topic)
+        let was_member = self.topics.unsubscribe(id.to_bits(), subscriptions, topic);
+        self.leave_presence(id, topic);
+        was_member
     }
 
     /// Ends the membership of a connection by a pattern. Returns `false` when there was none.

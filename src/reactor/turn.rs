@@ -571,6 +571,7 @@ impl<S: 'static> Running<S> {
         // reaches only members that are still there.
         let topics = &mut self.reactor.topics;
         topics.leave_all(id.to_bits(), &mut subscriptions);
+        self.reactor.end_presence(id);
         self.reactor.addresses.release(id);
         if log::log_enabled!(log::Level::Debug) {
             let (peer, close) = (self.reactor.peer(id), close.without_reason());

@@ -1,0 +1,179 @@
+//! Presence: the users that are members of topics, on this reactor or on all of a group.
+//!
+//! The counts are kept in `pubsub/presence.rs`: by this reactor, or by the group under the lock of its order.
+//! Here it is known which connection has joined which topics, so that it leaves each of them once: when it
+//! unsubscribes, when it ends, whatever ended it, or with all others when its reactor leaves the group.
+//!
+//! Members are told in the order of the publications. In a group a client may get changes that its snapshot has
+//! already, since they were in the mailbox of its reactor: a user that is there joins again, one that is not
+//! leaves. Applied to a list of users they change nothing in the end, because the last change of each user is
+//! the one that the snapshot has.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::id::ConnId;
+use super::reactor::Reactor;
+use super::sequence::Sequence;
+use crate::pubsub::{Audience, Notice, Presence, Snapshot, TopicChange, User};
+
+/// # Presence
+impl<S: 'static> Reactor<S> {
+    /// Sets how many users of a topic are listed; with more they are counted. The default is 1,000. In a group it
+    /// holds for all reactors.
+    pub fn set_presence_users_max(&mut self, users_max: usize) {
+        match &mut self.sequence {
+            Sequence::Own(own) => own.presence_mut().set_users_max(users_max),
+            Sequence::Shared(place) => {
+                let sequencer = place.sequencer();
+                sequencer.with_presence(|presence| presence.set_users_max(users_max));
+            }
+        }
+    }
+
+    /// Sets the user of a connection, by whom it is present. With `None` it is anonymous, as it is at first. The
+    /// topics that it has joined are left by the old user and joined by the new one.
+    pub fn set_user(&mut self, id: ConnId, user: Option<User>) {
+        if self.table.open_mut(id).is_none() {
+            return;
+        }
+        let Some((old, topics)) = self.present.set_user(id, user.clone()) else {
+            return;
+        };
+        for topic in topics {
+            self.change_presence(None, |presence, share, now| {
+                // The new one first: a user whose description alone is new does not leave.
+                let joined = presence.join(share, &topic, user.as_ref(), now);
+                let left = presence.leave(share, &topic, name_of(&old), now);
+                joined.into_iter().chain(left).collect()
+            });
+        }
+    }
+
+    /// Makes a connection present in a topic, until it unsubscribes from the topic or ends. The other members of the
+    /// topic by name are told if it is the first of its user.
+    ///
+    /// The connection is a member of the topic by name. A second call for the same topic changes nothing.
+    pub fn join_presence(&mut self, id: ConnId, topic: &str) {
+        if self.table.open_mut(id).is_none() {
+            return;
+        }
+        let Some(user) = self.present.join(id, topic) else {
+            return;
+        };
+        self.change_presence(Some(id), |presence, share, now| {
+            presence
+                .join(share, topic, user.as_ref(), now)
+                .into_iter()
+                .collect()
+        });
+    }
+
+    /// The users that are present in a topic; in a group those of all reactors.
+    pub fn presence(&self, topic: &str) -> Snapshot {
+        match &self.sequence {
+            Sequence::Own(own) => own.presence().snapshot(topic),
+            Sequence::Shared(place) => place
+                .sequencer()
+                .with_presence(|presence| presence.snapshot(topic)),
+        }
+    }
+
+    /// A connection is no longer a member of a topic by name.
+    pub(super) fn leave_presence(&mut self, id: ConnId, topic: &str) {
+        let Some(user) = self.present.leave(id, topic) else {
+            return;
+        };
+        self.change_presence(None, |presence, share, now| {
+            presence
+                .leave(share, topic, name_of(&user), now)
+                .into_iter()
+                .collect()
+        });
+    }
+
+    /// A connection has ended.
+    pub(super) fn end_presence(&mut self, id: ConnId) {
+        if self.present.is_empty() {
+            return;
+        }
+        let Some((user, topics)) = self.present.remove(id) else {
+            return;
+        };
+        if topics.is_empty() {
+            return;
+        }
+        self.change_presence(None, |presence, share, now| {
+            let leave = |topic: &Arc<str>| presence.leave(share, topic, name_of(&user), now);
+            topics.iter().filter_map(leave).collect()
+        });
+    }
+
+    /// Changes the presence of connections of this reactor, and has the members told. `except` is left out.
+    fn change_presence(
+        &mut self,
+        except: Option<ConnId>,
+        call: impl FnOnce(&mut Presence, u16, Duration) -> Vec<TopicChange>,
+    ) {
+        let now = self.presence_time();
+        let due = match &mut self.sequence {
+            Sequence::Own(own) => {
+                let presence = own.presence_mut();
+                let changes = call(presence, 0, now);
+                let due = presence.next_due();
+                for change in changes {
+                    self.deliver_change(&change, except);
+                }
+                due
+            }
+            Sequence::Shared(place) => {
+                let except = except.map(ConnId::to_bits);
+                place.change_presence(except, |presence, share| call(presence, share, now))
+            }
+        };
+        if let Some(due) = due {
+            self.arm_counts(due.saturating_sub(now));
+        }
+    }
+
+    /// Has the counts told that come too soon now.
+    fn arm_counts(&mut self, wait: Duration) {
+        if self.present.set_timer(true) {
+            return;
+        }
+        self.after(wait, |cx| {
+            let reactor = &mut *cx.reactor;
+            reactor.present.set_timer(false);
+            // Arms the next timer, where one is needed.
+            reactor.change_presence(None, |presence, _, now| presence.take_due(now));
+        });
+    }
+
+    /// Tells the members of a topic by name.
+    pub(super) fn deliver_change(&mut self, change: &TopicChange, except: Option<ConnId>) {
+        let notice = Notice::from(&change.change);
+        self.deliver_notice(&change.topic, &notice, Audience::ByName, except);
+    }
+
+    /// Tells the members of all topics that connections of this reactor have joined the users that are present
+    /// now: changes were lost.
+    pub(super) fn deliver_present_users(&mut self) {
+        for topic in self.present.topics() {
+            let snapshot = self.presence(&topic);
+            let notice = Notice::Present {
+                snapshot: &snapshot,
+            };
+            self.deliver_notice(&topic, &notice, Audience::ByName, None);
+        }
+    }
+
+    /// The time for the counts of users. That of the reactors of a group differs by less than a second.
+    fn presence_time(&self) -> Duration {
+        let started = Duration::from_secs(self.unix_time() - self.now().as_secs());
+        started + self.now()
+    }
+}
+
+fn name_of(user: &Option<User>) -> Option<&str> {
+    user.as_ref().map(|user| &*user.name)
+}
