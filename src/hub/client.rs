@@ -13,16 +13,17 @@ use crate::reactor::reactor::Reactor;
 use crate::session::handler::Ws;
 
 use super::access::Access;
-use super::engine::{Engine, PublishError};
-use super::guesses::{self, Answer, SharedGuesses, WRONG_TOKENS_MAX};
+use super::engine::PublishError;
+use super::guesses::{self, Answer, WRONG_TOKENS_MAX};
+use super::parts::Parts;
+use super::presence;
 use super::subscribe::{subscribe_name, unsubscribe_name};
 
 /// One client while one of its events is handled.
 pub(super) struct Client<'c, 'w, S: 'static> {
     ws: &'c mut Ws<'w, S>,
     access: &'c Access,
-    engine: &'c Engine<S>,
-    guesses: &'c SharedGuesses,
+    hub: &'c Parts<S>,
     standing: &'c mut Standing,
 }
 
@@ -43,6 +44,7 @@ pub(super) enum Refusal {
     Topic(TopicError),
     EventName(FieldError),
     Publish(PublishError),
+    NoPresence,
 }
 
 /// For the client, in words that fit every grammar. A grammar that says how a token is given has its
@@ -54,6 +56,7 @@ impl fmt::Display for Refusal {
             Refusal::Topic(error) => error.fmt(f),
             Refusal::EventName(error) => error.fmt(f),
             Refusal::Publish(error) => error.fmt(f),
+            Refusal::NoPresence => f.write_str("the topic has no presence"),
         }
     }
 }
@@ -63,15 +66,13 @@ impl<'c, 'w, S: 'static> Client<'c, 'w, S> {
     pub(super) fn new(
         ws: &'c mut Ws<'w, S>,
         access: &'c Access,
-        engine: &'c Engine<S>,
-        guesses: &'c SharedGuesses,
+        hub: &'c Parts<S>,
         standing: &'c mut Standing,
     ) -> Client<'c, 'w, S> {
         Client {
             ws,
             access,
-            engine,
-            guesses,
+            hub,
             standing,
         }
     }
@@ -107,17 +108,17 @@ impl<'c, 'w, S: 'static> Client<'c, 'w, S> {
             true => Answer::Message(id, wrong()),
             false => Answer::Close(id),
         };
-        match guesses::note_wrong(reactor, id, self.guesses) {
+        match guesses::note_wrong(reactor, id, &self.hub.guesses) {
             Some(pause) => {
                 reactor.pause(id);
-                guesses::answer_later(reactor, pause, answer, self.guesses);
+                guesses::answer_later(reactor, pause, answer, &self.hub.guesses);
             }
             None => guesses::close(reactor, id),
         }
     }
 
     /// Subscribes to a topic, or to a pattern, which needs the token. It is no error to be a member
-    /// already.
+    /// already. When the client was told, [`announce`](Self::announce) follows.
     ///
     /// # Errors
     ///
@@ -128,6 +129,25 @@ impl<'c, 'w, S: 'static> Client<'c, 'w, S> {
         }
         subscribe_name(self.ws.reactor, self.ws.id, name).map_err(Refusal::Topic)?;
         Ok(())
+    }
+
+    /// The client was told that it is subscribed: it joins a topic that has presence, and gets a snapshot.
+    pub(super) fn announce(&mut self, name: &str) {
+        presence::join(self.ws.reactor, &self.hub.options.rules, self.ws.id, name);
+    }
+
+    /// The users of a topic, as a message of the envelope.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::NeedsToken`], [`Refusal::Topic`] or [`Refusal::NoPresence`].
+    pub(super) fn presence(&mut self, topic: &str) -> Result<String, Refusal> {
+        pubsub::check_name(topic).map_err(Refusal::Topic)?;
+        let rules = &self.hub.options.rules;
+        if rules.of(topic).is_private && !self.standing.is_trusted {
+            return Err(Refusal::NeedsToken);
+        }
+        presence::message(self.ws.reactor, rules, topic).ok_or(Refusal::NoPresence)
     }
 
     /// Ends a subscription. `false` when there was none.
@@ -156,7 +176,8 @@ impl<'c, 'w, S: 'static> Client<'c, 'w, S> {
             Some(name) => Event::try_new(name).map_err(Refusal::EventName)?,
             None => Event::message(""),
         };
-        self.engine
+        self.hub
+            .engine
             .publish_message(self.ws, topic, event.json(json), false, done)
             .map_err(Refusal::Publish)
     }

@@ -12,7 +12,9 @@ use crate::server::request::Request;
 
 use super::access::{self, Access};
 use super::grammar::{envelope, notices};
-use super::guesses::{self, Denied, SharedGuesses};
+use super::guesses::{self, Denied};
+use super::parts::Parts;
+use super::presence;
 use super::subscribe::subscribe_name;
 
 /// The name of the wire format of streams with `envelope=1`.
@@ -23,7 +25,7 @@ const ENVELOPE_EVENTS: &str = "waterwheel.v1.json events";
 pub(super) fn events<S: 'static>(
     request: &mut Request<'_, '_, S>,
     access: &Access,
-    guesses: &SharedGuesses,
+    hub: &Parts<S>,
 ) {
     if request.reactor.is_draining() {
         let reply = come_again_reply(request, "draining\n");
@@ -32,7 +34,7 @@ pub(super) fn events<S: 'static>(
     }
     let (topics, has_envelope) = match parameters(request, access) {
         Ok(parameters) => parameters,
-        Err(denied) => return guesses::refuse(request, denied, guesses),
+        Err(denied) => return guesses::refuse(request, denied, &hub.guesses),
     };
     let total_max = request.reactor.config().subscriptions_total_max;
     let wanted = request.reactor.subscription_count() + topics.len();
@@ -69,7 +71,9 @@ pub(super) fn events<S: 'static>(
     }
     for topic in &topics {
         // Checked above; the stream may be gone already, which is no error of the request.
-        let _ = subscribe_name(request.reactor, id, topic);
+        if let Ok(true) = subscribe_name(request.reactor, id, topic) {
+            presence::join(request.reactor, &hub.options.rules, id, topic);
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 //! | `GET /events?topic=a&topic=b.*` | Server-Sent Events |
 //! | `POST /publish?topic=a&topic=b` | the body is the message; answers, for each topic, its id and how many got it |
 //! | `GET /metrics` | counters for Prometheus; needs the token as publishing does |
+//! | `GET /presence?topic=a` | the users that are members of a topic |
 //! | `GET /healthz`, `GET /readyz` | alive; ready, which ends when draining begins |
 //!
 //! Rights: anybody may subscribe to a topic by its name. Publishing and patterns need the token,
@@ -22,6 +23,7 @@
 //   mod        mounts: the table of routes, and the checks that come before every route
 //    ├─ page                   GET /
 //    ├─ events                 GET /events
+//    ├─ presence               GET /presence; joins members of topics with presence
 //    ├─ metrics                GET /metrics; its text in exposition, the process in process
 //    ├─ publish                POST /publish
 //    └─ socket                 GET /ws: keeps the grammar and the rights of each connection
@@ -62,6 +64,7 @@ mod jwt;
 mod metrics;
 mod page;
 mod parts;
+mod presence;
 mod process;
 mod publish;
 mod secrets;
@@ -151,6 +154,7 @@ impl<S: 'static> Hub<S> {
             let options = &kept.options;
             let bytes_max = options.history_bytes_max;
             kept.engine.keep(reactor, &options.rules, bytes_max);
+            reactor.set_presence_users_max(options.presence_users_max);
         });
 
         let rights = Rc::clone(access);
@@ -174,7 +178,11 @@ impl<S: 'static> Hub<S> {
 
         let (rights, parts) = (Rc::clone(access), Rc::clone(hub));
         router.get("/events", move |request| {
-            events::events(request, &rights, &parts.guesses)
+            events::events(request, &rights, &parts)
+        });
+        let (rights, parts) = (Rc::clone(access), Rc::clone(hub));
+        router.get("/presence", move |request| {
+            presence::presence(request, &rights, &parts)
         });
 
         // Only the body of a request that may publish is read.

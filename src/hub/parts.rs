@@ -1,6 +1,6 @@
 //! The parts that all roles of one hub use on a reactor.
 
-use crate::pubsub::Rules;
+use crate::pubsub::{PRESENCE_USERS_MAX, Rules};
 
 use super::engine::Engine;
 use super::guesses::SharedGuesses;
@@ -13,6 +13,8 @@ pub struct HubOptions {
     /// Limit of the memory of the history of all topics together, in bytes, about. 64 MiB by default; in a
     /// group for all reactors together. At 0 nothing is kept, and a client that comes back is told of a gap.
     pub history_bytes_max: usize,
+    /// How many users of a topic with presence are listed; with more they are counted. 1,000 by default.
+    pub presence_users_max: usize,
 }
 
 impl Default for HubOptions {
@@ -20,6 +22,7 @@ impl Default for HubOptions {
         HubOptions {
             rules: Rules::new(),
             history_bytes_max: 64 * 1024 * 1024,
+            presence_users_max: PRESENCE_USERS_MAX,
         }
     }
 }

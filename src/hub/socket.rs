@@ -69,7 +69,7 @@ impl<S: 'static> Sockets<S> {
         let id = ws.id;
         let standing = &mut profile.standing;
         let hub = &self.hub;
-        let mut client = Client::new(ws, &self.access, &hub.engine, &hub.guesses, standing);
+        let mut client = Client::new(ws, &self.access, hub, standing);
         call(profile.grammar, &mut client);
         if profile != self.profile(id) {
             self.profiles.insert(id, profile);

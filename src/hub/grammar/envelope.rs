@@ -73,6 +73,7 @@ enum Command {
         data: String,
     },
     Auth(String),
+    Presence(String),
 }
 
 /// Carries out a client's message, and answers it where the grammar has an answer.
@@ -92,7 +93,9 @@ fn carry_out<S: 'static>(
     match parse(text)? {
         Command::Subscribe(name) => {
             client.subscribe(&name).map_err(failure)?;
-            Ok(Some(subscribed(&name)))
+            client.send(&subscribed(&name));
+            client.announce(&name);
+            Ok(None)
         }
         Command::Unsubscribe(name) => match client.unsubscribe(&name) {
             true => Ok(None),
@@ -115,6 +118,7 @@ fn carry_out<S: 'static>(
                 .map_err(failure)?;
             Ok(None)
         }
+        Command::Presence(topic) => client.presence(&topic).map(Some).map_err(failure),
         Command::Auth(token) => {
             let wrong = Failure {
                 code: Code::Unauthorized,
@@ -135,7 +139,7 @@ fn failure(refusal: Refusal) -> Failure {
         Refusal::Topic(
             TopicError::Empty | TopicError::TooLong { .. } | TopicError::ControlCharacter,
         ) => Code::Bad,
-        Refusal::EventName(_) => Code::Bad,
+        Refusal::EventName(_) | Refusal::NoPresence => Code::Bad,
         Refusal::Publish(_) => Code::Unavailable,
     };
     let why = match refusal {
@@ -169,8 +173,12 @@ fn parse(text: &str) -> Result<Command, Failure> {
     if let Some(token) = fields.string("auth")? {
         return Ok(Command::Auth(token));
     }
+    if let Some(topic) = fields.string("presence")? {
+        return Ok(Command::Presence(topic));
+    }
     let Some(topic) = fields.string("publish")? else {
-        return Err("expected \"subscribe\", \"unsubscribe\", \"publish\" or \"auth\"".into());
+        let commands = "\"subscribe\", \"unsubscribe\", \"publish\", \"auth\" or \"presence\"";
+        return Err(format!("expected {commands}").into());
     };
     let event = fields.string("event")?;
     let data = fields.value("data").ok_or("\"publish\" needs \"data\"")?;
@@ -182,17 +190,18 @@ fn parse(text: &str) -> Result<Command, Failure> {
 }
 
 /// The fields that a command is made of, those that name it first. Others are ignored.
-const KNOWN: [&str; 6] = [
+const KNOWN: [&str; 7] = [
     "subscribe",
     "unsubscribe",
     "auth",
     "publish",
+    "presence",
     "event",
     "data",
 ];
 
 /// How many of the [`KNOWN`] fields name a command.
-const COMMANDS: usize = 4;
+const COMMANDS: usize = 5;
 
 /// Limit of the fields in one message, known or not.
 const FIELDS_MAX: usize = 64;
@@ -375,6 +384,9 @@ mod tests {
                 Some(Command::Unsubscribe("a".into())),
             ),
             (r#"{"auth":"secret"}"#, Some(Command::Auth("secret".into()))),
+            (r#"{"presence":"t"}"#, Some(Command::Presence("t".into()))),
+            (r#"{"presence":"t","subscribe":"t"}"#, None),
+            (r#"{"presence":["t"]}"#, None),
             (
                 r#"{"publish":"t","data":{"b":1,"a":[2.50]}}"#,
                 Some(publish(None, r#"{"b":1,"a":[2.50]}"#)),

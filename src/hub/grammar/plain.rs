@@ -8,7 +8,7 @@ use crate::hub::guesses::POLICY_VIOLATION;
 
 pub(super) fn on_text<S: 'static>(client: &mut Client<'_, '_, S>, name: &str) {
     match client.subscribe(name) {
-        Ok(()) => {}
+        Ok(()) => client.announce(name),
         Err(Refusal::NeedsToken) => {
             client.close_with(POLICY_VIOLATION, "a pattern needs a token: /ws?token=TOKEN")
         }

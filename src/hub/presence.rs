@@ -1,0 +1,85 @@
+//! Presence: the users of topics whose rule says so, for members and for those who ask.
+//!
+//! A member by name is present from its subscription on, and gets a snapshot behind the answer to it. Members by
+//! pattern are not present and get no changes. [`Reactor::join_presence`] says how each leaves exactly once.
+//!
+//! `GET /presence?topic=T` answers with a snapshot, for a client with a token. On a WebSocket a client that may
+//! subscribe to the topic may ask.
+
+use crate::protocol::http::Status;
+use crate::pubsub::{self, Notice, Rules, Snapshot, pattern};
+use crate::reactor::id::ConnId;
+use crate::reactor::reactor::Reactor;
+use crate::server::reply::Reply;
+use crate::server::request::Request;
+
+use super::access::{self, Access};
+use super::grammar::notices;
+use super::guesses::{self, Denied};
+use super::parts::Parts;
+
+/// A connection has become a member of a topic, or of a pattern, and was told so: where the topic has presence it
+/// is present from now on, and gets a snapshot.
+pub(super) fn join<S: 'static>(reactor: &mut Reactor<S>, rules: &Rules, id: ConnId, name: &str) {
+    if pattern::is_pattern(name) || !rules.of(name).has_presence {
+        return;
+    }
+    reactor.join_presence(id, name);
+    let snapshot = reactor.presence(name);
+    let notice = Notice::Present {
+        snapshot: &snapshot,
+    };
+    reactor.send_notice(id, name, &notice);
+}
+
+/// The users of a topic, as a message of the envelope. `None` when the topic has no presence.
+pub(super) fn message<S: 'static>(
+    reactor: &Reactor<S>,
+    rules: &Rules,
+    topic: &str,
+) -> Option<String> {
+    rules
+        .of(topic)
+        .has_presence
+        .then(|| word(topic, &reactor.presence(topic)))
+}
+
+fn word(topic: &str, snapshot: &Snapshot) -> String {
+    let mut message = Vec::new();
+    notices::push_snapshot(topic, snapshot, &mut message);
+    String::from_utf8(message).expect("JSON is UTF-8")
+}
+
+/// `GET /presence?topic=T`.
+pub(super) fn presence<S: 'static>(
+    request: &mut Request<'_, '_, S>,
+    access: &Access,
+    hub: &Parts<S>,
+) {
+    match reply(request, access, hub) {
+        Ok(reply) => {
+            request.reply(reply);
+        }
+        Err(denied) => guesses::refuse(request, denied, &hub.guesses),
+    }
+}
+
+fn reply<S: 'static>(
+    request: &Request<'_, '_, S>,
+    access: &Access,
+    hub: &Parts<S>,
+) -> Result<Reply, Denied> {
+    let bad = |why: String| Denied::Invalid((Status::BAD_REQUEST, why).into());
+    if !access::may(request, access) {
+        return Err(Denied::NeedsToken("/presence"));
+    }
+    let topic = request
+        .query("topic")
+        .ok_or_else(|| bad("say which: /presence?topic=NAME\n".into()))?;
+    pubsub::check_name(&topic).map_err(|why| bad(format!("topic {topic:?}: {why}\n")))?;
+    let message = message(request.reactor, &hub.options.rules, &topic)
+        .ok_or_else(|| bad(format!("topic {topic:?} has no presence\n")))?;
+    Ok(Reply::new(Status::OK)
+        .content_type("application/json")
+        .body(message))
+}
