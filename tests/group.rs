@@ -676,3 +676,58 @@ fn metrics_leave_out_a_reactor_that_is_stuck_or_has_ended() {
         "waterwheel_reactors_missing 1"
     );
 }
+
+#[test]
+fn a_repeat_on_another_reactor_waits_for_the_first_answer() {
+    let mut group = group_of(3);
+    let members: Vec<_> = (0..3).map(|at| group.plain(at, "news")).collect();
+    let request = post("/publish?topic=news", "x");
+    let request = request.replacen("\r\n\r\n", "\r\nIdempotency-Key: k\r\n\r\n", 1);
+    // The third reactor takes no turn yet, so the first answer is under way.
+    let first = group.ask(0, &request);
+    let again = group.ask(1, &request);
+    let other = request.replacen("\r\n\r\nx", "\r\n\r\ny", 1);
+    let mismatch = group.ask(1, &other);
+    assert_eq!((first.read(), again.read()), (Vec::new(), Vec::new()));
+    assert_eq!(answer(&mismatch.read()).status, 422);
+    group.settle();
+    let (first, again) = (answer(&first.read()), answer(&again.read()));
+    assert_eq!(published(&first).1, 3);
+    assert_eq!(first.body, again.body);
+    let late = group.ask(2, &request);
+    group.settle();
+    assert_eq!(answer(&late.read()).body, first.body);
+    for member in &members {
+        assert_eq!(member.received(), ["x"], "once");
+    }
+}
+
+#[test]
+fn topics_are_those_of_all_reactors() {
+    let mut group = group_of(3);
+    let _members: Vec<_> = [(0, "a"), (1, "a"), (1, "b"), (2, "c")]
+        .map(|(at, topic)| group.plain(at, topic))
+        .into();
+    assert_eq!(group.post(2, "d", "x").status, 200);
+    assert_eq!(group.post(0, "a", "x").status, 200);
+    let stream = group.ask(1, &get("/topics"));
+    group.settle();
+    let list: Value = serde_json::from_str(answer(&stream.read()).text()).unwrap();
+    let list = list.as_array().unwrap();
+    let rows: Vec<_> = list
+        .iter()
+        .map(|it| {
+            (
+                it["topic"].as_str().unwrap(),
+                it["members"].as_u64().unwrap(),
+                it["history"].as_u64().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(rows, [("a", 2, 1), ("b", 1, 0), ("c", 1, 0), ("d", 0, 1)]);
+    let stream = group.ask(2, &get("/topics/a"));
+    group.settle();
+    let one: Value = serde_json::from_str(answer(&stream.read()).text()).unwrap();
+    assert_eq!(one["members"], 2);
+    assert_eq!(one["first"], one["last"]);
+}

@@ -1,6 +1,11 @@
 //! JSON that grammars and routes read and write without a data model.
 
-use serde_core::de::Error;
+use std::borrow::Cow;
+use std::fmt;
+
+use serde_core::de::{
+    DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 use serde_json::value::RawValue;
 
 /// How deep arrays and objects may stand in each other. Many readers of JSON recurse, and a member could be
@@ -69,6 +74,108 @@ fn skip_string(bytes: &mut impl Iterator<Item = u8>) {
             b'\\' => drop(bytes.next()),
             _ => {}
         }
+    }
+}
+
+/// Limit of the fields of one object, known or not.
+const FIELDS_MAX: usize = 64;
+
+/// The values of the fields of an object that have these names, as they stand in the text. Other fields are not
+/// kept, so that an object of many small fields costs no memory.
+///
+/// # Errors
+///
+/// When the text is not an object, has more than 64 fields, or one of these twice.
+pub(super) fn fields<'t, const COUNT: usize>(
+    text: &'t str,
+    names: &'static [&'static str; COUNT],
+) -> Result<[Option<&'t RawValue>; COUNT], serde_json::Error> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let fields = Fields { names }.deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(fields)
+}
+
+/// The elements of an array, as they stand in the text. At most `count_max`.
+///
+/// # Errors
+///
+/// When the text is not an array, or has more elements.
+pub(super) fn elements(text: &str, count_max: usize) -> Result<Vec<&RawValue>, serde_json::Error> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let elements = Elements { count_max }.deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(elements)
+}
+
+struct Fields<const COUNT: usize> {
+    names: &'static [&'static str; COUNT],
+}
+
+impl<'t, const COUNT: usize> DeserializeSeed<'t> for Fields<COUNT> {
+    type Value = [Option<&'t RawValue>; COUNT];
+
+    fn deserialize<D: Deserializer<'t>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'t, const COUNT: usize> Visitor<'t> for Fields<COUNT> {
+    type Value = [Option<&'t RawValue>; COUNT];
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'t>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut values = [None; COUNT];
+        let mut count = 0;
+        while let Some(name) = map.next_key::<Cow<'_, str>>()? {
+            count += 1;
+            if FIELDS_MAX < count {
+                return Err(Error::custom(format_args!("more than {FIELDS_MAX} fields")));
+            }
+            match self.names.iter().position(|known| *known == name) {
+                None => drop(map.next_value::<IgnoredAny>()?),
+                Some(index) if values[index].is_none() => values[index] = Some(map.next_value()?),
+                Some(index) => return Err(Error::duplicate_field(self.names[index])),
+            }
+        }
+        Ok(values)
+    }
+}
+
+struct Elements {
+    count_max: usize,
+}
+
+impl<'t> DeserializeSeed<'t> for Elements {
+    type Value = Vec<&'t RawValue>;
+
+    fn deserialize<D: Deserializer<'t>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'t> Visitor<'t> for Elements {
+    type Value = Vec<&'t RawValue>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'t>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
+        let mut elements = Vec::new();
+        while let Some(element) = sequence.next_element()? {
+            if self.count_max <= elements.len() {
+                return Err(Error::custom(format_args!(
+                    "more than {} elements",
+                    self.count_max
+                )));
+            }
+            elements.push(element);
+        }
+        Ok(elements)
     }
 }
 

@@ -49,12 +49,13 @@ pub(super) fn metrics<S: 'static>(
                 true => ProcessUse::default(),
                 false => ProcessUse::read(),
             };
-            reactor.reply(responder, reply(answers, process));
+            let history_bytes = reactor.with_history(|history| history.bytes());
+            reactor.reply(responder, reply(answers, history_bytes, process));
         },
     );
 }
 
-fn reply(answers: Answers<Snapshot>, process: ProcessUse) -> Reply {
+fn reply(answers: Answers<Snapshot>, history_bytes: usize, process: ProcessUse) -> Reply {
     let mut all = Snapshot {
         stats: Stats::default(),
         gauges: Gauges::default(),
@@ -83,7 +84,7 @@ fn reply(answers: Answers<Snapshot>, process: ProcessUse) -> Reply {
     }
     push_connections(&all, &mut out);
     push_messages(&all.stats, &mut out);
-    push_held(&all.gauges, &mut out);
+    push_held(&all.gauges, history_bytes, &mut out);
     push_loop(&all.stats, &mut out);
     push_process(process, &mut out);
     Reply::from(out.into_text()).content_type(MEDIA_TYPE)
@@ -215,14 +216,17 @@ fn push_messages(stats: &Stats, out: &mut Exposition) {
     }
 }
 
-fn push_held(gauges: &Gauges, out: &mut Exposition) {
+fn push_held(gauges: &Gauges, history_bytes: usize, out: &mut Exposition) {
     out.gauge(
         "waterwheel_queued_bytes",
         "Memory of all that is queued for connections.",
         gauges.queued_bytes,
     );
-    // Filled when the engine keeps history.
-    out.gauge("waterwheel_history_bytes", "Memory of history.", 0);
+    out.gauge(
+        "waterwheel_history_bytes",
+        "Memory of the history, of all reactors together.",
+        history_bytes,
+    );
     out.gauge(
         "waterwheel_topics",
         "Topics with members; one with members on several reactors counts on each.",

@@ -8,6 +8,8 @@
 //! | `GET /ws` | each text message is a topic or a pattern; the data of a publication arrives as one message. With subprotocol [`SUBPROTOCOL`]: JSON both ways |
 //! | `GET /events?topic=a&topic=b.*` | Server-Sent Events |
 //! | `POST /publish?topic=a&topic=b` | the body is the message; answers, for each topic, its id and how many got it |
+//! | `POST /publish/batch` | an array of messages, all of which are published or none |
+//! | `GET /topics`, `GET /topics/NAME` | the topics that have members or history |
 //! | `GET /metrics` | counters for Prometheus; needs the token as publishing does |
 //! | `GET /presence?topic=a` | the users that are members of a topic |
 //! | `GET /healthz`, `GET /readyz` | alive; ready, which ends when draining begins |
@@ -25,7 +27,9 @@
 //    ├─ events                 GET /events
 //    ├─ presence               GET /presence; joins members of topics with presence
 //    ├─ metrics                GET /metrics; its text in exposition, the process in process
-//    ├─ publish                POST /publish
+//    ├─ topics                 GET /topics
+//    ├─ batch                  POST /publish/batch
+//    ├─ publish                POST /publish; with an Idempotency-Key by once, which asks idempotency
 //    └─ socket                 GET /ws: keeps the grammar and the rights of each connection
 //        └─ grammar/mod        the enum of grammars: passes every call on to a file
 //            └─ grammar/plain, envelope    reads and words the messages of one grammar
@@ -52,16 +56,19 @@
 // and its own reply, and subscribes with `subscribe_name`. It needs no variant of `Grammar`.
 
 mod access;
+mod batch;
 mod client;
 mod engine;
 mod events;
 mod exposition;
 mod grammar;
 mod guesses;
+mod idempotency;
 mod json;
 #[allow(dead_code, reason = "no route asks for it yet")]
 mod jwt;
 mod metrics;
+mod once;
 mod page;
 mod parts;
 mod presence;
@@ -71,17 +78,22 @@ mod secrets;
 mod socket;
 mod subscribe;
 mod tokens;
+mod topics;
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use crate::protocol::http::Status;
+use crate::pubsub::{Event, TopicError, check_name};
 use crate::reactor::log_limit::{LogLimit, truncate};
+use crate::reactor::published::Published;
+use crate::reactor::reactor::{Cx, Reactor};
 use crate::server::origins::Origins;
 use crate::server::reply::Reply;
 use crate::server::request::Request;
 use crate::server::router::Router;
 
-use self::engine::Engine;
+use self::engine::{Engine, PublishError};
 use self::grammar::Grammar;
 use self::guesses::SharedGuesses;
 use self::parts::Parts;
@@ -92,6 +104,7 @@ pub use self::grammar::envelope::SUBPROTOCOL;
 pub use self::parts::HubOptions;
 pub use self::secrets::{ShortSecret, TokenSecrets};
 pub use self::tokens::Tokens;
+pub use self::topics::{TopicInfo, TopicList};
 pub use crate::pubsub::{Rule, RuleError, Rules};
 
 /// One hub on one reactor. A clone is the same hub, and its listeners have its topics in common.
@@ -187,20 +200,92 @@ impl<S: 'static> Hub<S> {
 
         // Only the body of a request that may publish is read.
         let (rights, parts) = (Rc::clone(access), Rc::clone(hub));
-        router.before_body(move |request| {
-            if request.path() == "/publish" {
-                publish::check_head(request, &rights, &parts.guesses);
-            }
+        router.before_body(move |request| match request.path() {
+            "/publish" => publish::check_head(request, &rights, &parts.guesses),
+            "/publish/batch" => batch::check_head(request, &rights, &parts),
+            _ => {}
         });
         let (rights, parts) = (Rc::clone(access), Rc::clone(hub));
         router.post("/publish", move |request| {
             publish::publish(request, &rights, &parts.engine, &parts.guesses)
         });
 
+        let (rights, parts) = (Rc::clone(access), Rc::clone(hub));
+        router.get("/topics", move |request| {
+            topics::list(request, &rights, &parts.engine, &parts.guesses)
+        });
+        let (rights, parts) = (Rc::clone(access), Rc::clone(hub));
+        router.get("/topics/*", move |request| {
+            topics::one(request, &rights, &parts.engine, &parts.guesses)
+        });
+
+        let (rights, parts) = (Rc::clone(access), Rc::clone(hub));
+        router.post("/publish/batch", move |request| {
+            batch::publish_batch(request, &rights, &parts)
+        });
+
         router.websocket("/ws", |ws| {
             let grammars = &[Grammar::Envelope, Grammar::Plain];
             socket::set_up(ws, grammars, Rc::clone(access), Rc::clone(hub));
         });
+    }
+}
+
+/// # The back end's calls
+///
+/// As those of the routes, for a program that has the hub in itself.
+impl<S: 'static> Hub<S> {
+    /// Publishes each event to its topic, and calls `done` once with the outcomes in their order: before this
+    /// returns where the hub is on one reactor, otherwise in a later turn.
+    ///
+    /// # Errors
+    ///
+    /// [`TopicError`] for the first name that is not valid; nothing is published then, and `done` is not called.
+    /// `done` gets [`Overloaded`] when nothing was published because the reactors of a group are behind.
+    pub fn publish_batch(
+        &self,
+        reactor: &mut Reactor<S>,
+        items: &[(Cow<'_, str>, Event<'_>)],
+        done: impl FnOnce(&mut Reactor<S>, Result<&[Published], Overloaded>) + 'static,
+    ) -> Result<(), TopicError> {
+        for (topic, _) in items {
+            check_name(topic)?;
+        }
+        let engine = &self.parts.engine;
+        engine.publish_all(reactor, items, |reactor, outcome| {
+            done(
+                reactor,
+                outcome.map_err(|PublishError::Overloaded(error)| error),
+            );
+        });
+        Ok(())
+    }
+
+    /// Calls `done` with the topics that have members, or a publication that the history knows of: the first 1,000
+    /// by their names, of those that match `pattern` and come behind `after`. In a group later, with those of all
+    /// reactors.
+    pub fn topics(
+        &self,
+        cx: Cx<'_, S>,
+        pattern: Option<&str>,
+        after: Option<&str>,
+        done: impl FnOnce(&mut Reactor<S>, TopicList) + Send + 'static,
+    ) {
+        let question = topics::Question {
+            pattern: pattern.map(str::to_owned),
+            after: after.map(str::to_owned),
+        };
+        topics::list_topics(&self.parts.engine, cx, question, done);
+    }
+
+    /// As [`topics`](Self::topics), for one topic. `None` when it has no members and the history does not know it.
+    pub fn topic(
+        &self,
+        cx: Cx<'_, S>,
+        topic: &str,
+        done: impl FnOnce(&mut Reactor<S>, Option<TopicInfo>) + Send + 'static,
+    ) {
+        topics::find_topic(&self.parts.engine, cx, topic.to_owned(), done);
     }
 }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::protocol::digits::push_decimal;
 use crate::protocol::http::{Status, form};
-use crate::pubsub::{self, Event};
+use crate::pubsub::{self, Event, Payload, TOPIC_BYTES_MAX};
 use crate::reactor::published::Published;
 use crate::server::reply::Reply;
 use crate::server::request::Request;
@@ -13,6 +13,7 @@ use super::access::{self, Access};
 use super::engine::{Engine, PublishError};
 use super::guesses::{self, Denied, SharedGuesses};
 use super::json;
+use super::once::{self, json_reply, unavailable};
 
 /// `POST /publish`.
 pub(super) fn publish<S: 'static>(
@@ -22,15 +23,44 @@ pub(super) fn publish<S: 'static>(
     guesses: &SharedGuesses,
 ) {
     match publication(request, access) {
-        Ok((topics, event)) => {
+        Ok((topics, event, None)) => {
             let reply = match topics[..] {
                 [_] => reply_with_one,
                 _ => reply_with_list,
             };
             engine.publish_request(request, &topics, &event, reply);
         }
+        Ok((topics, event, Some(key))) => publish_once(request, engine, key, topics, &event),
         Err(denied) => guesses::refuse(request, denied, guesses),
     }
+}
+
+/// Publishes for a request that has an `Idempotency-Key`.
+#[cold]
+fn publish_once<S: 'static>(
+    request: &mut Request<'_, '_, S>,
+    engine: &Engine<S>,
+    key: &[u8],
+    topics: Vec<Cow<'_, str>>,
+    event: &Event<'_>,
+) {
+    let is_json = matches!(event.payload(), Payload::Json(_));
+    let body = request.body();
+    let what = (
+        "one",
+        topics.clone(),
+        event.name(),
+        event.key_name(),
+        is_json,
+        body,
+    );
+    let to_json = match topics[..] {
+        [_] => one_json,
+        _ => list_json,
+    };
+    let items = topics.into_iter().map(|topic| (topic, event.clone()));
+    let items: Vec<_> = items.collect();
+    once::publish(request, engine, key, &what, &items, to_json);
 }
 
 /// Answers a request that may not publish, or that has no valid topics, before its body is read.
@@ -65,7 +95,7 @@ fn encoded_bytes(text: &str, is_json: bool) -> usize {
     text.bytes().map(encoded).sum()
 }
 
-/// The topics and the event that a request asks to publish.
+/// The topics and the event that a request asks to publish, and its `Idempotency-Key`.
 ///
 /// # Errors
 ///
@@ -73,12 +103,14 @@ fn encoded_bytes(text: &str, is_json: bool) -> usize {
 fn publication<'i, S: 'static>(
     request: &Request<'_, 'i, S>,
     access: &Access,
-) -> Result<(Vec<Cow<'i, str>>, Event<'i>), Denied> {
+) -> Result<(Vec<Cow<'i, str>>, Event<'i>, Option<&'i [u8]>), Denied> {
     let bad = |why: String| Err(Denied::Invalid((Status::BAD_REQUEST, why).into()));
     let Parameters {
         topics,
         event_names,
+        keys,
     } = targets(request, access)?;
+    let idempotency_key = once::key_of(request).map_err(Denied::Invalid)?;
     let Some(text) = request.text() else {
         return bad("the message is not UTF-8 text\n".into());
     };
@@ -90,6 +122,16 @@ fn publication<'i, S: 'static>(
     };
     if event_names.next().is_some() {
         return bad("a message has one event name\n".into());
+    }
+    let mut keys = keys.into_iter();
+    if let Some(key) = keys.next() {
+        if let Err(why) = check_key(&key) {
+            return bad(format!("{why}\n"));
+        }
+        event = event.key(key);
+    }
+    if keys.next().is_some() {
+        return bad("a message has one key\n".into());
     }
     let media_type = request.headers().first_bytes("content-type");
     let is_json = media_type.is_some_and(is_json);
@@ -107,7 +149,18 @@ fn publication<'i, S: 'static>(
     } else {
         event.data(text)
     };
-    Ok((topics, event))
+    Ok((topics, event, idempotency_key))
+}
+
+/// Checks the key of a message: as the name of a topic.
+///
+/// # Errors
+///
+/// A sentence about what was expected.
+pub(super) fn check_key(key: &str) -> Result<(), String> {
+    pubsub::check_name(key).map_err(|_| {
+        format!("key: expected 1 to {TOPIC_BYTES_MAX} bytes without control characters")
+    })
 }
 
 /// The parameters of a request that may publish, with valid topics.
@@ -150,12 +203,13 @@ fn is_json(media_type: &[u8]) -> bool {
 struct Parameters<'i> {
     topics: Vec<Cow<'i, str>>,
     event_names: Vec<Cow<'i, str>>,
+    keys: Vec<Cow<'i, str>>,
 }
 
 /// A parameter of the query is not UTF-8 when it is decoded.
 struct NotUtf8;
 
-/// The values of `topic` and of `event` in a query. Others are ignored.
+/// The values of `topic`, of `event` and of `key` in a query. Others are ignored.
 ///
 /// # Errors
 ///
@@ -165,12 +219,14 @@ fn parameters(query: &str) -> Result<Parameters<'_>, NotUtf8> {
         // Most requests name one topic, and no event.
         topics: Vec::with_capacity(1),
         event_names: Vec::new(),
+        keys: Vec::new(),
     };
     for pair in form::try_pairs(query) {
         let (name, value) = pair.ok_or(NotUtf8)?;
         match &*name {
             "topic" => parameters.topics.push(value),
             "event" => parameters.event_names.push(value),
+            "key" => parameters.keys.push(value),
             _ => {}
         }
     }
@@ -187,40 +243,38 @@ fn push_object(published: &Published, json: &mut Vec<u8>) {
 }
 
 fn reply_with_one(outcome: Result<&[Published], PublishError>) -> Reply {
-    reply_with(outcome, |published, json| {
-        for published in published {
-            push_object(published, json);
-        }
-    })
+    match outcome {
+        Ok(published) => json_reply(one_json(published)),
+        Err(error) => unavailable(&error),
+    }
 }
 
 fn reply_with_list(outcome: Result<&[Published], PublishError>) -> Reply {
-    reply_with(outcome, |published, json| {
-        json.push(b'[');
-        for (index, published) in published.iter().enumerate() {
-            if 0 < index {
-                json.push(b',');
-            }
-            push_object(published, json);
-        }
-        json.push(b']');
-    })
+    match outcome {
+        Ok(published) => json_reply(list_json(published)),
+        Err(error) => unavailable(&error),
+    }
 }
 
-fn reply_with(
-    outcome: Result<&[Published], PublishError>,
-    push_json: impl FnOnce(&[Published], &mut Vec<u8>),
-) -> Reply {
-    match outcome {
-        Ok(published) => {
-            let mut json = Vec::with_capacity(64 * published.len());
-            push_json(published, &mut json);
-            json.push(b'\n');
-            Reply::new(Status::OK)
-                .content_type("application/json")
-                .body(json)
-        }
-        Err(error) => Reply::from((Status::SERVICE_UNAVAILABLE, format!("{error}\n")))
-            .header("Retry-After", "1"),
+fn one_json(published: &[Published]) -> Vec<u8> {
+    let mut json = Vec::with_capacity(64);
+    for published in published {
+        push_object(published, &mut json);
     }
+    json.push(b'\n');
+    json
+}
+
+/// The outcomes for each topic, as an array.
+pub(super) fn list_json(published: &[Published]) -> Vec<u8> {
+    let mut json = Vec::with_capacity(64 * published.len());
+    json.push(b'[');
+    for (index, published) in published.iter().enumerate() {
+        if 0 < index {
+            json.push(b',');
+        }
+        push_object(published, &mut json);
+    }
+    json.extend_from_slice(b"]\n");
+    json
 }

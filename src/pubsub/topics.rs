@@ -403,6 +403,12 @@ impl Topics {
         exact.chain(patterns.map(|topic| (NameKind::Pattern, &*topic.name)))
     }
 
+    /// The topics that have members, each with their count. Patterns are not looked at.
+    pub fn member_counts(&self) -> impl Iterator<Item = (&str, usize)> {
+        let topics = self.exact.topics.values();
+        topics.map(|topic| (&*topic.name, topic.members.as_slice().len()))
+    }
+
     /// Whether there is a pattern.
     pub fn has_patterns(&self) -> bool {
         self.pattern_count() != 0

@@ -260,6 +260,11 @@ impl<S: 'static> Reactor<S> {
         by_name.flat_map(|(_, members)| members.map(|(member, _)| ConnId::from_bits(member)))
     }
 
+    /// The topics that have members by their name, each with their count, in no order.
+    pub fn topics_with_members(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.topics.member_counts()
+    }
+
     /// How many topics have members.
     pub fn topic_count(&self) -> usize {
         self.topics.topic_count()

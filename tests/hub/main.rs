@@ -3,6 +3,7 @@
 #![cfg(feature = "hub")]
 
 mod access;
+mod back_end;
 mod envelopes;
 mod event_streams;
 mod guesses;

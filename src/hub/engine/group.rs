@@ -20,6 +20,8 @@ use crate::reactor::published::Published;
 use crate::reactor::reactor::{Cx, Reactor};
 use crate::reactor::remote::Remote;
 
+use crate::hub::idempotency::SharedIdempotency;
+
 /// The limit of [`ReactorGroup::new`] for the pending publications of each reactor, in bytes.
 const PENDING_BYTES_MAX: usize = 16 * 1024 * 1024;
 
@@ -77,6 +79,8 @@ struct Shared<S> {
     sequencer: OnceLock<Arc<Sequencer>>,
     /// The bytes that all reactors hold for their clients.
     memory: Arc<AtomicUsize>,
+    /// The keys of requests that publish once, whichever reactor they come to.
+    idempotency: SharedIdempotency,
     /// The connections of each address, and the handshakes of this second, on all reactors.
     clients: ClientCounts,
 }
@@ -132,6 +136,7 @@ impl<S: 'static> ReactorGroup<S> {
                 join_count: AtomicUsize::new(0),
                 sequencer: OnceLock::new(),
                 memory: Arc::default(),
+                idempotency: SharedIdempotency::default(),
                 clients: ClientCounts::default(),
             }),
         }
@@ -232,6 +237,11 @@ impl<S: 'static> GroupSeat<S> {
         call: impl FnOnce(&mut Cx<'_, S>) -> R + Send + 'static,
     ) {
         self.run_on(self.index, call);
+    }
+
+    /// The keys of requests that publish once.
+    pub(super) fn idempotency(&self) -> &SharedIdempotency {
+        &self.shared.idempotency
     }
 
     /// Whether a publication would be refused.

@@ -28,6 +28,7 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::pubsub::{Event, EventId, Page, Reader, Rule, Rules, Since};
 use crate::reactor::id::ConnId;
@@ -36,6 +37,8 @@ use crate::reactor::reactor::{Cx, Reactor};
 use crate::server::reply::Reply;
 use crate::server::request::Request;
 use crate::session::handler::Ws;
+
+use super::idempotency::SharedIdempotency;
 
 pub use self::ask::Answers;
 pub use self::group::{GroupSeat, Overloaded, ReactorGroup};
@@ -50,6 +53,7 @@ enum Kind<S> {
 /// The engine of one hub, as its roles see it on one reactor.
 pub(super) struct Engine<S> {
     kind: Kind<S>,
+    idempotency: SharedIdempotency,
 }
 
 /// Why an event was not published. It has reached no member.
@@ -69,14 +73,18 @@ impl fmt::Display for PublishError {
 impl<S: 'static> Engine<S> {
     /// Publishes to the members on this reactor.
     pub(super) fn local() -> Engine<S> {
-        let kind = Kind::Local;
-        Engine { kind }
+        Engine {
+            kind: Kind::Local,
+            idempotency: SharedIdempotency::default(),
+        }
     }
 
     /// Publishes to the members on all reactors of a group.
     pub(super) fn group(seat: GroupSeat<S>) -> Engine<S> {
-        let kind = Kind::Group(seat);
-        Engine { kind }
+        Engine {
+            idempotency: Arc::clone(seat.idempotency()),
+            kind: Kind::Group(seat),
+        }
     }
 
     // ── publishing ───────────────────────────────────────────────────────────────────────────
@@ -146,9 +154,44 @@ impl<S: 'static> Engine<S> {
                 let done = move |reactor: &mut Reactor<S>, published: &[Published]| {
                     reactor.reply(responder, reply(Ok(published)));
                 };
-                publish_to_all(request.reactor, topics, event, done);
+                let items = topics.iter().map(|topic| (&**topic, event));
+                publish_to_all(request.reactor, items, done);
             }
         }
+    }
+
+    /// Publishes each event to its topic, and calls `done` once with the outcomes in their order: before this
+    /// returns, or in a later turn. On an error no event has reached a member.
+    pub(super) fn publish_all(
+        &self,
+        reactor: &mut Reactor<S>,
+        items: &[(Cow<'_, str>, Event<'_>)],
+        done: impl FnOnce(&mut Reactor<S>, Result<&[Published], PublishError>) + 'static,
+    ) {
+        match &self.kind {
+            _ if items.is_empty() => done(reactor, Ok(&[])),
+            Kind::Local => {
+                let mut published = Vec::with_capacity(items.len());
+                for (topic, event) in items {
+                    published.push(local::publish(reactor, topic, event.clone(), None));
+                }
+                done(reactor, Ok(&published));
+            }
+            Kind::Group(seat) if seat.is_full(reactor) => {
+                done(reactor, Err(PublishError::Overloaded(Overloaded)));
+            }
+            Kind::Group(_) => {
+                let items = items.iter().map(|(topic, event)| (&**topic, event));
+                publish_to_all(reactor, items, |reactor, published: &[Published]| {
+                    done(reactor, Ok(published));
+                });
+            }
+        }
+    }
+
+    /// The keys of requests that publish once.
+    pub(super) fn idempotency(&self) -> &SharedIdempotency {
+        &self.idempotency
     }
 
     /// Publishes for a WebSocket, and calls `done` once with the topic and the outcome: before this
@@ -247,22 +290,21 @@ impl<S: 'static> Engine<S> {
     }
 }
 
-/// Publishes one event to several topics of a group. Calls `done` with the outcomes, in the order of the
+/// Publishes each event to its topic in a group. There is at least one. Calls `done` with the outcomes, in the order of the
 /// topics, when all of them are there.
-fn publish_to_all<S: 'static>(
+fn publish_to_all<'e, S: 'static>(
     reactor: &mut Reactor<S>,
-    topics: &[impl AsRef<str>],
-    event: &Event<'_>,
+    items: impl ExactSizeIterator<Item = (&'e str, &'e Event<'e>)>,
     done: impl FnOnce(&mut Reactor<S>, &[Published]) + 'static,
 ) {
     let outcomes = Rc::new(RefCell::new(Outcomes {
-        of_topics: vec![None; topics.len()],
-        missing_count: topics.len(),
+        of_topics: vec![None; items.len()],
+        missing_count: items.len(),
         done: Some(done),
     }));
-    for (index, topic) in topics.iter().enumerate() {
+    for (index, (topic, event)) in items.enumerate() {
         let outcomes = Rc::clone(&outcomes);
-        reactor.publish_counted(topic.as_ref(), event, None, move |cx, published| {
+        reactor.publish_counted(topic, event, None, move |cx, published| {
             let all = outcomes.borrow_mut().add(index, published);
             if let Some((done, of_topics)) = all {
                 done(cx.reactor, &of_topics);
@@ -271,7 +313,7 @@ fn publish_to_all<S: 'static>(
     }
 }
 
-/// The outcomes of one event that was published to several topics.
+/// The outcomes of events that were published together.
 struct Outcomes<D> {
     of_topics: Vec<Option<Published>>,
     missing_count: usize,
