@@ -7,6 +7,7 @@
 //! | `GET /` | the demo page |
 //! | `GET /ws` | each text message is a topic or a pattern; the data of a publication arrives as one message. With subprotocol [`SUBPROTOCOL`]: JSON both ways |
 //! | `GET /events?topic=a&topic=b.*` | Server-Sent Events |
+//! | `GET /poll?topic=a&since=CURSOR` | long polling: the messages behind a cursor |
 //! | `POST /publish?topic=a&topic=b` | the body is the message; answers, for each topic, its id and how many got it |
 //! | `POST /publish/batch` | an array of messages, all of which are published or none |
 //! | `GET /topics`, `GET /topics/NAME` | the topics that have members or history |
@@ -25,6 +26,7 @@
 //   mod        mounts: the table of routes, and the checks that come before every route
 //    ├─ page                   GET /
 //    ├─ events                 GET /events
+//    ├─ poll                   GET /poll
 //    ├─ presence               GET /presence; joins members of topics with presence
 //    ├─ metrics                GET /metrics; its text in exposition, the process in process
 //    ├─ topics                 GET /topics
@@ -71,6 +73,7 @@ mod metrics;
 mod once;
 mod page;
 mod parts;
+mod poll;
 mod presence;
 mod process;
 mod publish;
@@ -197,6 +200,8 @@ impl<S: 'static> Hub<S> {
         router.get("/presence", move |request| {
             presence::presence(request, &rights, &parts)
         });
+        let (rights, parts) = (Rc::clone(access), Rc::clone(hub));
+        router.get("/poll", move |request| poll::poll(request, &rights, &parts));
 
         // Only the body of a request that may publish is read.
         let (rights, parts) = (Rc::clone(access), Rc::clone(hub));

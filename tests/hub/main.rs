@@ -14,6 +14,7 @@ mod notices;
 mod operation;
 mod order;
 mod plain_sockets;
+mod polls;
 mod publishing;
 #[path = "../support/answer.rs"]
 mod support;

@@ -260,13 +260,11 @@ impl<S: 'static> Engine<S> {
     }
 
     /// The cursor of a client that has got everything that this reactor has delivered.
-    #[expect(dead_code, reason = "no role resumes yet")]
     pub(super) fn cursor(&self, reactor: &Reactor<S>) -> EventId {
         reactor.cursor()
     }
 
     /// Begins to read the history for a client: the names, each with whether it is a pattern.
-    #[expect(dead_code, reason = "no role resumes yet")]
     pub(super) fn read(
         &self,
         reactor: &mut Reactor<S>,
@@ -278,7 +276,6 @@ impl<S: 'static> Engine<S> {
     }
 
     /// Reads the next page, up to what this reactor has delivered.
-    #[expect(dead_code, reason = "no role resumes yet")]
     pub(super) fn page(
         &self,
         reactor: &mut Reactor<S>,

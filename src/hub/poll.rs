@@ -1,0 +1,261 @@
+//! `GET /poll`: topics and patterns by long polling, for clients that have neither WebSockets nor event streams.
+//!
+//! A request without a cursor is answered at once, with a cursor. One with a cursor gets the messages behind it.
+//! The client keeps the cursor of the answer for its next request.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use crate::protocol::http::{Status, form};
+use crate::pubsub::{self, EventId, Page, Publication, Since, pattern};
+use crate::reactor::reactor::Reactor;
+use crate::server::reply::Reply;
+use crate::server::request::Request;
+
+use super::access::{self, Access};
+use super::engine::Engine;
+use super::grammar::envelope;
+use super::guesses::{self, Denied};
+use super::json;
+use super::parts::Parts;
+
+/// How long a request waits that does not say it.
+const WAIT_DEFAULT: Duration = Duration::from_secs(25);
+
+/// The longest time that a request may wait, in seconds.
+const WAIT_SECONDS_MAX: u64 = 60;
+
+/// Most messages of one answer.
+const MESSAGES_MAX: usize = 1000;
+
+/// Most bytes of the messages of one answer, apart from a single message that is longer.
+const MESSAGES_BYTES_MAX: usize = 1024 * 1024;
+
+/// The names, the cursor and the options of a request.
+struct Parameters<'i> {
+    /// Topics and patterns, each once.
+    names: Vec<Cow<'i, str>>,
+    since: Option<Since>,
+    wait: Duration,
+    is_latest: bool,
+}
+
+/// Answers with the messages behind a cursor.
+pub(super) fn poll<S: 'static>(
+    request: &mut Request<'_, '_, S>,
+    access: &Access,
+    parts: &Parts<S>,
+) {
+    if request.reactor.is_draining() {
+        request.reply(unavailable_reply("draining\n"));
+        return;
+    }
+    let parameters = match parameters(request, access) {
+        Ok(parameters) => parameters,
+        Err(denied) => return guesses::refuse(request, denied, &parts.guesses),
+    };
+    let total_max = request.reactor.config().subscriptions_total_max;
+    let wanted = request.reactor.subscription_count() + parameters.names.len();
+    if total_max.is_some_and(|max| max < wanted) {
+        request.reply(unavailable_reply("too many subscriptions\n"));
+        return;
+    }
+    let answer = read(request.reactor, &parts.engine, &parameters);
+    request.reply(answer.into_reply());
+}
+
+/// The answer to a request while the hub drains or has no room.
+fn unavailable_reply(why: &'static str) -> Reply {
+    Reply::from((Status::SERVICE_UNAVAILABLE, why)).header("Retry-After", "1")
+}
+
+/// Reads what there is for a request in the history.
+fn read<S: 'static>(
+    reactor: &mut Reactor<S>,
+    engine: &Engine<S>,
+    parameters: &Parameters<'_>,
+) -> Answer {
+    let since = match parameters.since {
+        Some(since) => since,
+        // The values there are now, which replace whatever the client had.
+        None if parameters.is_latest => Since::Earliest,
+        None => return Answer::new(engine.cursor(reactor)),
+    };
+    let names = parameters.names.iter();
+    let names = names.map(|name| (Box::from(&**name), pattern::is_pattern(name)));
+    let mut reader = engine.read(reactor, names.collect(), since, parameters.is_latest);
+    let epoch = engine.cursor(reactor).epoch;
+    let cursor_at = |number| EventId { epoch, number };
+    let mut answer = Answer::new(cursor_at(reader.after()));
+    loop {
+        let bytes_max = MESSAGES_BYTES_MAX.saturating_sub(answer.json.len());
+        let Page {
+            gaps,
+            entries,
+            is_end,
+        } = engine.page(reactor, &mut reader, bytes_max, |_, _| true);
+        for gap in gaps {
+            answer.add_gap(gap.name);
+        }
+        let is_last = is_end || entries.is_empty();
+        for (index, entry) in entries {
+            let wanted = &reader.wanted()[index];
+            let id = cursor_at(entry.number);
+            let is_added = answer.add_message(&Publication {
+                topic: entry.body.topic(),
+                id,
+                event: &entry.body.event(),
+                value: 0,
+                pattern: wanted.is_pattern.then_some(&*wanted.name),
+            });
+            if !is_added {
+                return answer;
+            }
+        }
+        answer.cursor = cursor_at(reader.after());
+        if is_last {
+            return answer;
+        }
+    }
+}
+
+/// The messages of an answer, as they are put together.
+struct Answer {
+    /// A cursor behind all of them.
+    cursor: EventId,
+    message_count: usize,
+    /// The messages, with commas between them.
+    json: Vec<u8>,
+    /// The topics and patterns of which messages may be missing.
+    gaps: Vec<Box<str>>,
+}
+
+impl Answer {
+    fn new(cursor: EventId) -> Answer {
+        Answer {
+            cursor,
+            message_count: 0,
+            json: Vec::new(),
+            gaps: Vec::new(),
+        }
+    }
+
+    fn add_gap(&mut self, name: Box<str>) {
+        if !self.gaps.contains(&name) {
+            self.gaps.push(name);
+        }
+    }
+
+    /// Adds a message, and moves the cursor behind it. Returns `false` when there is no room for it.
+    fn add_message(&mut self, publication: &Publication<'_>) -> bool {
+        let length = self.json.len();
+        if MESSAGES_MAX <= self.message_count {
+            return false;
+        }
+        if self.message_count != 0 {
+            self.json.push(b',');
+        }
+        envelope::encode(publication, &mut self.json);
+        if self.message_count != 0 && MESSAGES_BYTES_MAX < self.json.len() {
+            self.json.truncate(length);
+            return false;
+        }
+        self.message_count += 1;
+        self.cursor = publication.id;
+        true
+    }
+
+    fn into_reply(self) -> Reply {
+        let mut body = Vec::with_capacity(self.json.len() + 64);
+        body.extend_from_slice(b"{\"cursor\":\"");
+        self.cursor.encode(&mut body);
+        body.extend_from_slice(b"\",\"messages\":[");
+        body.extend_from_slice(&self.json);
+        body.push(b']');
+        for (index, name) in self.gaps.iter().enumerate() {
+            body.extend_from_slice(if index == 0 { b",\"gap\":[" } else { b"," });
+            json::push_string(name, &mut body);
+        }
+        if !self.gaps.is_empty() {
+            body.push(b']');
+        }
+        body.push(b'}');
+        Reply::new(Status::OK)
+            .content_type("application/json")
+            .body(body)
+            .header("Cache-Control", "no-store")
+    }
+}
+
+/// The parameters of a request.
+///
+/// # Errors
+///
+/// When the request is not valid or not allowed.
+fn parameters<'i, S: 'static>(
+    request: &Request<'_, 'i, S>,
+    access: &Access,
+) -> Result<Parameters<'i>, Denied> {
+    let bad = |why: String| Err(Denied::Invalid((Status::BAD_REQUEST, why).into()));
+    let config = request.reactor.config();
+    let (names_max, patterns_max) = (config.subscriptions_max, config.patterns_max);
+    let mut parameters = Parameters {
+        names: Vec::with_capacity(1),
+        since: None,
+        wait: WAIT_DEFAULT,
+        is_latest: false,
+    };
+    for pair in form::try_pairs(request.query_string().unwrap_or_default()) {
+        // A topic that was left out for this would be missing in silence.
+        let Some((name, value)) = pair else {
+            return bad("the query is not UTF-8 text\n".into());
+        };
+        match (&*name, &*value) {
+            // Read twice, it would be told twice.
+            ("topic", _) if parameters.names.contains(&value) => {}
+            ("topic", _) if names_max <= parameters.names.len() => {
+                return bad("too many topics\n".into());
+            }
+            ("topic", _) => parameters.names.push(value),
+            ("since", "earliest") => parameters.since = Some(Since::Earliest),
+            ("since", cursor) => match cursor.parse() {
+                Ok(id) => parameters.since = Some(Since::Id(id)),
+                Err(_) => return bad(format!("since: not a cursor: {cursor:?}\n")),
+            },
+            ("wait", text) => match seconds(text) {
+                Some(wait) => parameters.wait = wait,
+                None => return bad(format!("wait: expected 0 to 60 seconds, got {text:?}\n")),
+            },
+            ("latest", "1") => parameters.is_latest = true,
+            ("latest", "0") => parameters.is_latest = false,
+            ("latest", other) => {
+                return bad(format!("latest: expected 0 or 1, got {other:?}\n"));
+            }
+            _ => {}
+        }
+    }
+    let names = &parameters.names;
+    if names.is_empty() {
+        return bad("say which: /poll?topic=NAME\n".into());
+    }
+    for name in names {
+        if let Err(error) = pubsub::check_name(name) {
+            return bad(format!("topic {name:?}: {error}\n"));
+        }
+        if pattern::is_pattern(name) && !access::may(request, access) {
+            return Err(Denied::NeedsToken("a pattern"));
+        }
+    }
+    let patterns = names.iter().filter(|it| pattern::is_pattern(it));
+    if patterns_max < patterns.count() {
+        return bad("too many patterns\n".into());
+    }
+    Ok(parameters)
+}
+
+/// The time for which a request may wait. `None` for another text than 0 to 60.
+fn seconds(text: &str) -> Option<Duration> {
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    let seconds = text.parse().ok().filter(|_| is_number)?;
+    (seconds <= WAIT_SECONDS_MAX).then_some(Duration::from_secs(seconds))
+}
