@@ -280,6 +280,30 @@ fn a_connection_that_gets_a_user_joins_by_its_name() {
     assert_eq!((snapshot.user_count, snapshot.anonymous_count), (0, 1));
 }
 
+#[test]
+fn users_and_what_they_have_joined_count_as_memory() {
+    let mut sim = hub(1000, open());
+    let before = sim.reactor().memory_bytes();
+    let stranger = envelope(&mut sim);
+    say(&mut sim, &stranger, json!({"subscribe": "room.1"}));
+    let id = member_of(&mut sim, "room.1");
+    let anonymous = sim.reactor().memory_bytes();
+    let user = User {
+        name: "u".repeat(100).into(),
+        info: Some(format!("\"{}\"", "i".repeat(3000)).into()),
+    };
+    sim.reactor().set_user(id, Some(user));
+    sim.settle();
+    let named = sim.reactor().memory_bytes();
+    assert!(
+        anonymous + 3100 <= named && named < anonymous + 4000,
+        "{anonymous} {named}"
+    );
+    stranger.vanish();
+    sim.settle();
+    assert!(sim.reactor().memory_bytes() < before + 1000);
+}
+
 // A callback that panics ends its connection, which leaves like any other.
 #[test]
 fn a_connection_that_ends_by_a_panic_or_a_drain_leaves() {
@@ -679,6 +703,11 @@ fn run(seed: u64, reactor_count: usize) -> usize {
         client.end(0);
     }
     settle(&mut sims);
+    let held_bytes = sims[0].reactor().memory_bytes();
+    assert!(
+        held_bytes < 100_000,
+        "seed {seed}: {held_bytes} bytes are left"
+    );
     for room in ROOMS {
         let snapshot = sims[0].reactor().presence(room);
         assert_eq!((snapshot.user_count, snapshot.anonymous_count), (0, 0));

@@ -382,6 +382,12 @@ impl Presence {
         members.unwrap_or(&TopicMembers::EMPTY).snapshot()
     }
 
+    /// The name of a topic that has members, to be shared.
+    pub fn topic_name(&self, topic: &str) -> Option<Arc<str>> {
+        let (name, _) = self.topics.get_key_value(topic)?;
+        Some(Arc::clone(name))
+    }
+
     /// The counts of users that members have to be told now.
     pub fn take_due(&mut self, now: Duration) -> Vec<TopicChange> {
         let mut changes = Vec::new();

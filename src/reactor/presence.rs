@@ -58,15 +58,18 @@ impl<S: 'static> Reactor<S> {
         if self.table.open_mut(id).is_none() {
             return;
         }
-        let Some(user) = self.present.join(id, topic) else {
+        let Some(user) = self.present.user_to_join(id, topic) else {
             return;
         };
+        let mut name = None;
         self.change_presence(Some(id), |presence, share, now| {
-            presence
-                .join(share, topic, user.as_ref(), now)
-                .into_iter()
-                .collect()
+            let change = presence.join(share, topic, user.as_ref(), now);
+            name = presence.topic_name(topic);
+            change.into_iter().collect()
         });
+        // The name is shared by all that have joined.
+        let name = name.expect("the topic has a member");
+        self.present.join(id, name);
     }
 
     /// The users that are present in a topic; in a group those of all reactors.

@@ -6,11 +6,19 @@ use std::sync::Arc;
 use super::id::{ConnId, ConnMap};
 use crate::pubsub::User;
 
+/// The bytes that a connection counts beside the texts of its user.
+const CONNECTION_BYTES: usize = 128;
+
+/// The bytes that a connection counts for each topic that it has joined: its place in the set, and that of its user
+/// in the table of the topic.
+const JOIN_BYTES: usize = 192;
+
 /// Connections with their users and the topics that they have joined. Empty in most programs, and then without
 /// cost.
 #[derive(Default)]
 pub(super) struct PresentConnections {
     connections: ConnMap<PresentConnection>,
+    counted_bytes: usize,
     /// A timer will tell counts of users.
     has_timer: bool,
 }
@@ -21,6 +29,15 @@ struct PresentConnection {
     topics: BTreeSet<Arc<str>>,
 }
 
+impl PresentConnection {
+    fn counted_bytes(&self) -> usize {
+        let user_bytes =
+            |user: &User| user.name.len() + user.info.as_ref().map_or(0, |it| it.len());
+        let user_bytes = self.user.as_ref().map_or(0, user_bytes);
+        CONNECTION_BYTES + user_bytes + self.topics.len() * JOIN_BYTES
+    }
+}
+
 impl PresentConnections {
     pub(super) fn is_empty(&self) -> bool {
         self.connections.is_empty()
@@ -29,13 +46,32 @@ impl PresentConnections {
     /// Forgets all connections.
     pub(super) fn clear(&mut self) {
         self.connections = ConnMap::default();
+        self.counted_bytes = 0;
     }
 
-    fn entry(&mut self, id: ConnId) -> &mut PresentConnection {
+    /// The bytes of all connections.
+    pub(super) fn counted_bytes(&self) -> usize {
+        self.counted_bytes
+    }
+
+    /// The bytes of one connection.
+    pub(super) fn bytes_of(&self, id: ConnId) -> usize {
+        let present = self.connections.get(id);
+        present.map_or(0, PresentConnection::counted_bytes)
+    }
+
+    /// Changes a connection, which is added if it is not there.
+    fn change<R>(&mut self, id: ConnId, call: impl FnOnce(&mut PresentConnection) -> R) -> R {
         if self.connections.get(id).is_none() {
-            self.connections.insert(id, PresentConnection::default());
+            let present = PresentConnection::default();
+            self.counted_bytes += present.counted_bytes();
+            self.connections.insert(id, present);
         }
-        self.connections.get_mut(id).expect("it was inserted")
+        let present = self.connections.get_mut(id).expect("it was inserted");
+        self.counted_bytes -= present.counted_bytes();
+        let result = call(present);
+        self.counted_bytes += present.counted_bytes();
+        result
     }
 
     /// Sets the user of a connection. Returns the user that it had, and the topics that it has joined. `None` when
@@ -49,27 +85,38 @@ impl PresentConnections {
         if *known.unwrap_or(&None) == user {
             return None;
         }
-        let present = self.entry(id);
-        let topics = present.topics.iter().cloned().collect();
-        Some((std::mem::replace(&mut present.user, user), topics))
+        self.change(id, |present| {
+            let topics = present.topics.iter().cloned().collect();
+            Some((std::mem::replace(&mut present.user, user), topics))
+        })
     }
 
-    /// Notes that a connection joins a topic. Returns its user; `None` when it has joined before.
-    pub(super) fn join(&mut self, id: ConnId, topic: &str) -> Option<Option<User>> {
-        let present = self.entry(id);
-        let is_new = present.topics.insert(topic.into());
-        is_new.then(|| present.user.clone())
+    /// The user of a connection that has not joined this topic. `None` when it has.
+    pub(super) fn user_to_join(&self, id: ConnId, topic: &str) -> Option<Option<User>> {
+        match self.connections.get(id) {
+            Some(present) if present.topics.contains(topic) => None,
+            Some(present) => Some(present.user.clone()),
+            None => Some(None),
+        }
+    }
+
+    /// Notes that a connection has joined a topic.
+    pub(super) fn join(&mut self, id: ConnId, topic: Arc<str>) {
+        self.change(id, |present| present.topics.insert(topic));
     }
 
     /// Notes that a connection leaves a topic. Returns its user; `None` when it has not joined.
     pub(super) fn leave(&mut self, id: ConnId, topic: &str) -> Option<Option<User>> {
-        let present = self.connections.get_mut(id)?;
-        present.topics.remove(topic).then(|| present.user.clone())
+        self.connections.get(id)?;
+        self.change(id, |present| {
+            present.topics.remove(topic).then(|| present.user.clone())
+        })
     }
 
     /// Forgets a connection. Returns its user and the topics that it has joined.
     pub(super) fn remove(&mut self, id: ConnId) -> Option<(Option<User>, BTreeSet<Arc<str>>)> {
         let present = self.connections.remove(id)?;
+        self.counted_bytes -= present.counted_bytes();
         Some((present.user, present.topics))
     }
 

@@ -506,7 +506,7 @@ impl<S: 'static> Reactor<S> {
     pub fn memory_bytes(&self) -> usize {
         match self.config.memory_bytes_max {
             Some(_) => self.table.memory_bytes(),
-            None => self.table.memory_bytes() + self.topics.counted_bytes(),
+            None => self.table.memory_bytes() + self.subscription_bytes(),
         }
     }
 
@@ -522,8 +522,18 @@ impl<S: 'static> Reactor<S> {
     pub(super) fn release_memory(&mut self) {
         // Buffers that wait for the next large message are of less use now.
         self.spare = crate::protocol::websocket::Spare::new();
-        let Reactor { table, topics, .. } = self;
-        table.release_memory(subscription_bytes(topics));
+        let Reactor {
+            table,
+            topics,
+            present,
+            ..
+        } = self;
+        table.release_memory(subscription_bytes(topics, present));
+    }
+
+    /// The memory of all subscriptions, and of the users of connections, in bytes.
+    fn subscription_bytes(&self) -> usize {
+        self.topics.counted_bytes() + self.present.counted_bytes()
     }
 
     /// Ends a turn: reads the sum of all reactors, and ends the connections that hold most if the limit is
@@ -537,10 +547,10 @@ impl<S: 'static> Reactor<S> {
 
     #[inline(never)]
     fn share_turn_memory(&mut self) {
-        self.table
-            .set_subscription_bytes(self.topics.counted_bytes());
+        self.table.set_subscription_bytes(self.subscription_bytes());
         // Connections whose `on_close` waits for the next turn hold theirs until then.
-        let releasing_bytes = self.table.ended_bytes(subscription_bytes(&self.topics));
+        let of_each = subscription_bytes(&self.topics, &self.present);
+        let releasing_bytes = self.table.ended_bytes(of_each);
         self.table.end_memory_turn(releasing_bytes);
         if self.table.is_over_memory() {
             self.release_memory();
@@ -663,13 +673,20 @@ impl<S: 'static> Reactor<S> {
     }
 }
 
-/// The memory of the subscriptions of a connection, in bytes: its share in that of all subscriptions.
-fn subscription_bytes(topics: &Topics) -> impl Fn(ConnId, Subscriptions) -> usize {
+/// The memory of the subscriptions of a connection, in bytes: its share in that of all subscriptions, and what it
+/// holds as a user that is present.
+fn subscription_bytes(
+    topics: &Topics,
+    present: &PresentConnections,
+) -> impl Fn(ConnId, Subscriptions) -> usize {
     let count = topics.subscription_count().max(1);
     let each_bytes = topics.counted_bytes() / count;
-    move |id, subscriptions| match subscriptions.is_empty() {
-        true => 0,
-        false => topics.subscription_count_of(id.to_bits(), subscriptions) * each_bytes,
+    move |id, subscriptions| {
+        let topic_bytes = match subscriptions.is_empty() {
+            true => 0,
+            false => topics.subscription_count_of(id.to_bits(), subscriptions) * each_bytes,
+        };
+        topic_bytes + present.bytes_of(id)
     }
 }
 
