@@ -134,6 +134,24 @@ fn members_are_told_of_the_first_and_the_last_connection_of_a_user() {
 }
 
 #[test]
+fn the_list_of_topics_has_the_count_of_users() {
+    let mut sim = hub(1, open());
+    let _clients = ["ann", "bob", "bob"].map(|name| {
+        let client = client(&mut sim, name);
+        say(&mut sim, &client, json!({"subscribe": "room.1"}));
+        say(&mut sim, &client, json!({"subscribe": "news"}));
+        client
+    });
+    let stream = sim.connect();
+    stream.write(get("/topics"));
+    sim.settle();
+    let list: Value = serde_json::from_str(answer(&stream.read()).text()).unwrap();
+    let news = json!({"topic": "news", "members": 3, "history": 0});
+    let room = json!({"topic": "room.1", "members": 3, "history": 0, "presence": 2});
+    assert_eq!(list, json!([news, room]));
+}
+
+#[test]
 fn changes_stand_in_the_order_of_the_publications() {
     let mut sim = hub(1000, open());
     let reader = envelope(&mut sim);

@@ -26,6 +26,8 @@ pub struct TopicInfo {
     pub topic: String,
     /// How many clients have subscribed to it by its name.
     pub members: usize,
+    /// How many users are present. `None` for a topic whose rule has no presence.
+    pub users: Option<usize>,
     /// How many publications the history has.
     pub history: usize,
     /// The id of the oldest of these.
@@ -146,9 +148,12 @@ fn info<S: 'static>(reactor: &mut Reactor<S>, topic: String, members: usize) -> 
     let id = |number| EventId { epoch, number };
     let kept = reactor.with_topic_history(&topic, |kept| (kept.count, kept.first, kept.last));
     let (history, first, last) = kept.unwrap_or_default();
+    let has_presence = reactor.with_history(|history| history.rules().of(&topic).has_presence);
+    let users = has_presence.then(|| reactor.present_user_count(&topic));
     TopicInfo {
         topic,
         members,
+        users,
         history,
         first: first.map(id),
         last: (last != 0).then(|| id(last)),
@@ -260,6 +265,10 @@ fn push_topic(topic: &TopicInfo, json: &mut Vec<u8>) {
     push_decimal(topic.members as u64, json);
     json.extend_from_slice(b",\"history\":");
     push_decimal(topic.history as u64, json);
+    if let Some(users) = topic.users {
+        json.extend_from_slice(b",\"presence\":");
+        push_decimal(users as u64, json);
+    }
 }
 
 #[cfg(test)]

@@ -382,6 +382,13 @@ impl Presence {
         members.unwrap_or(&TopicMembers::EMPTY).snapshot()
     }
 
+    /// How many users a topic has.
+    pub fn user_count(&self, topic: &str) -> usize {
+        self.topics
+            .get(topic)
+            .map_or(0, |members| members.users.len())
+    }
+
     /// The name of a topic that has members, to be shared.
     pub fn topic_name(&self, topic: &str) -> Option<Arc<str>> {
         let (name, _) = self.topics.get_key_value(topic)?;

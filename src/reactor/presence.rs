@@ -82,6 +82,16 @@ impl<S: 'static> Reactor<S> {
         }
     }
 
+    /// How many users are present in a topic; in a group those of all reactors.
+    pub fn present_user_count(&self, topic: &str) -> usize {
+        match &self.sequence {
+            Sequence::Own(own) => own.presence().user_count(topic),
+            Sequence::Shared(place) => place
+                .sequencer()
+                .with_presence(|presence| presence.user_count(topic)),
+        }
+    }
+
     /// A connection is no longer a member of a topic by name.
     pub(super) fn leave_presence(&mut self, id: ConnId, topic: &str) {
         let Some(user) = self.present.leave(id, topic) else {
