@@ -350,6 +350,7 @@ fn a_connection_that_ends_by_a_panic_or_a_drain_leaves() {
         socket.vanish();
         sim.settle();
         assert_eq!(sim.reactor().presence("room").user_count, 0, "{is_drain}");
+        assert_eq!(sim.is_running(), !is_drain);
     }
 }
 

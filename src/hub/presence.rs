@@ -34,14 +34,12 @@ pub(super) fn join<S: 'static>(reactor: &mut Reactor<S>, rules: &Rules, id: Conn
 
 /// The users of a topic, as a message of the envelope. `None` when the topic has no presence.
 pub(super) fn message<S: 'static>(
-    reactor: &Reactor<S>,
+    reactor: &mut Reactor<S>,
     rules: &Rules,
     topic: &str,
 ) -> Option<String> {
-    rules
-        .of(topic)
-        .has_presence
-        .then(|| word(topic, &reactor.presence(topic)))
+    let has_presence = rules.of(topic).has_presence;
+    has_presence.then(|| word(topic, &reactor.presence(topic)))
 }
 
 fn word(topic: &str, snapshot: &Snapshot) -> String {
@@ -65,7 +63,7 @@ pub(super) fn presence<S: 'static>(
 }
 
 fn reply<S: 'static>(
-    request: &Request<'_, '_, S>,
+    request: &mut Request<'_, '_, S>,
     access: &Access,
     hub: &Parts<S>,
 ) -> Result<Reply, Denied> {

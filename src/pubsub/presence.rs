@@ -254,6 +254,13 @@ impl Presence {
         self.users_max = users_max;
     }
 
+    /// Removes all members.
+    pub fn clear(&mut self) {
+        self.topics.clear();
+        self.due.clear();
+        self.counted_bytes = 0;
+    }
+
     /// Changes the least time between two counts of one topic, before there are any members.
     pub fn set_count_interval(&mut self, count_interval: Duration) {
         self.count_interval = count_interval;

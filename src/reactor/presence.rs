@@ -73,13 +73,17 @@ impl<S: 'static> Reactor<S> {
     }
 
     /// The users that are present in a topic; in a group those of all reactors.
-    pub fn presence(&self, topic: &str) -> Snapshot {
-        match &self.sequence {
+    pub fn presence(&mut self, topic: &str) -> Snapshot {
+        let snapshot = match &self.sequence {
             Sequence::Own(own) => own.presence().snapshot(topic),
             Sequence::Shared(place) => place
                 .sequencer()
                 .with_presence(|presence| presence.snapshot(topic)),
-        }
+        };
+        // A client may ask again and again.
+        let steps = snapshot.users.as_ref().map_or(0, Vec::len) / 8;
+        self.budget.charge(u32::try_from(steps).unwrap_or(u32::MAX));
+        snapshot
     }
 
     /// How many users are present in a topic; in a group those of all reactors.

@@ -594,8 +594,7 @@ impl<S> Reactor<S> {
         drop_all_guarded(&arrivals, self.arrivals.drain(..));
         drop_all_guarded(&"a tick that was not run", self.ticks.drain(..));
         drop_all_guarded(&"a done that was not called", self.outcomes.take_all());
-        self.sequence.leave_group();
-        // The group has removed them all at once.
+        self.sequence.end();
         self.present.clear();
     }
 }

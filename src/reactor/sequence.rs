@@ -25,8 +25,12 @@ impl Sequence {
         Sequence::Own(Box::new(OwnSequence::new(History::new(epoch))))
     }
 
-    /// Gives the place in a group back. The other reactors put no more posts there.
-    pub(super) fn leave_group(&mut self) {
+    /// The reactor has ended. Gives the place in a group back: the other reactors put no more posts there. No user
+    /// is present any longer.
+    pub(super) fn end(&mut self) {
+        if let Sequence::Own(own) = self {
+            own.presence.clear();
+        }
         if let Sequence::Shared(place) = self {
             let mut history = History::new(place.sequencer().epoch());
             history.continue_from(place.applied());
