@@ -1,14 +1,11 @@
 //! The rights on a listener: publishing and patterns, the origins of pages, the names of the host.
 
-use std::borrow::Cow;
-
 use crate::protocol::http::{Headers, Status};
 use crate::reactor::id::ConnId;
 use crate::reactor::reactor::Reactor;
 use crate::server::reply::Reply;
-use crate::server::request::Request;
-use crate::session::handler::Handshake;
 
+use super::jwt::TokenError;
 use super::secrets::TokenSecrets;
 use super::tokens::{Tokens, equal_in_constant_time};
 
@@ -44,29 +41,32 @@ pub struct Access {
 }
 
 impl Access {
-    /// Whether a client that gives `token` may publish and use patterns.
+    /// Whether a client that gives `token` may publish and use patterns. JSON Web Tokens are not looked at.
     ///
     /// Where no token is configured, a loopback listener and a Unix socket are open and others are
     /// closed. They are not open where a proxy stands in front: [`has_proxy`](Self::has_proxy) is set, or an
     /// origin is listed that is not on this machine.
     pub fn allows(&self, token: Option<&str>) -> bool {
-        self.grants(token, || false)
+        self.grants(|| false) || token.is_some_and(|given| self.is_publish_token(given))
     }
 
-    /// As [`allows`](Self::allows), for a request of which `is_forwarded` says whether a proxy has passed it
-    /// on.
-    pub(super) fn grants(&self, token: Option<&str>, is_forwarded: impl FnOnce() -> bool) -> bool {
-        if self.open {
-            return true;
-        }
-        if self.token.is_none() && self.tokens.is_empty() {
-            return self.is_open_locally() && !is_forwarded();
-        }
-        let is_first = |given: &str| {
-            let expected = self.token.as_deref();
-            expected.is_some_and(|expected| equal_in_constant_time(expected, given))
-        };
-        token.is_some_and(|given| is_first(given) || self.tokens.contain(given))
+    /// Whether a client without a token may publish and use patterns. `is_forwarded` says whether a proxy has
+    /// passed its request on.
+    pub(super) fn grants(&self, is_forwarded: impl FnOnce() -> bool) -> bool {
+        self.open || !self.has_publish_token() && self.is_open_locally() && !is_forwarded()
+    }
+
+    /// Whether there is a token with which one may publish.
+    pub(super) fn has_publish_token(&self) -> bool {
+        self.token.is_some() || !self.tokens.is_empty()
+    }
+
+    /// Whether this is such a token.
+    pub(super) fn is_publish_token(&self, given: &str) -> bool {
+        let expected = self.token.as_deref();
+        let is_first = expected.is_some_and(|expected| equal_in_constant_time(expected, given));
+        // All are compared, so that the time does not depend on which one it is.
+        is_first | self.tokens.contain(given)
     }
 
     /// Whether clients on this machine need no token where none is configured.
@@ -122,40 +122,6 @@ fn is_forwarded(headers: Headers<'_>) -> bool {
     })
 }
 
-/// Whether a request may publish and use patterns.
-pub(super) fn may<S: 'static>(request: &Request<'_, '_, S>, access: &Access) -> bool {
-    let is_forwarded = || is_from_proxy(request.reactor, request.id, request.headers());
-    // Where no token can be right, the request is not searched for one.
-    let is_open = access.open || access.token.is_none() && access.tokens.is_empty();
-    match is_open {
-        true => access.grants(None, is_forwarded),
-        false => access.grants(token_of(request).as_deref(), is_forwarded),
-    }
-}
-
-/// The token of a request: its bearer token, or else the parameter `token` of its query.
-pub(super) fn token_of<'i, S: 'static>(request: &Request<'_, 'i, S>) -> Option<Cow<'i, str>> {
-    request
-        .header("authorization")
-        .and_then(bearer)
-        .or_else(|| request.query("token"))
-}
-
-/// The token of the request that opens a WebSocket, from the same two places.
-pub(super) fn token_of_handshake<'h>(handshake: &Handshake<'h>) -> Option<Cow<'h, str>> {
-    handshake
-        .header("authorization")
-        .and_then(bearer)
-        .or_else(|| handshake.query("token"))
-}
-
-fn bearer(value: &str) -> Option<Cow<'_, str>> {
-    let (scheme, token) = value.split_once(' ')?;
-    scheme
-        .eq_ignore_ascii_case("bearer")
-        .then(|| Cow::Borrowed(token.trim()))
-}
-
 fn authority(origin: &str) -> &str {
     origin
         .split_once("://")
@@ -183,13 +149,21 @@ fn is_loopback_name(host: &str) -> bool {
             .is_ok_and(|address| address.is_loopback())
 }
 
-/// The answer to a request that needs the token and does not have it.
-pub(super) fn unauthorized(what: &str) -> Reply {
-    let reply = Reply::from((
-        Status::UNAUTHORIZED,
-        format!("{what} needs a token: `Authorization: Bearer TOKEN`, or `?token=TOKEN`\n"),
-    ));
-    reply.header("WWW-Authenticate", "Bearer")
+/// The answer to a request that needs a credential. `refused` says why the one that it has is refused, if it is a
+/// token that was signed.
+pub(super) fn unauthorized(what: &str, refused: Option<TokenError>) -> Reply {
+    let needs = format!("{what} needs a token: `Authorization: Bearer TOKEN`, or `?token=TOKEN`\n");
+    let (text, challenge) = match refused {
+        None => (needs, "Bearer"),
+        Some(why) => (format!("{why}; {needs}"), "Bearer error=\"invalid_token\""),
+    };
+    Reply::from((Status::UNAUTHORIZED, text)).header("WWW-Authenticate", challenge)
+}
+
+/// The answer to a request whose token does not grant it.
+pub(super) fn forbidden(what: &str) -> Reply {
+    let text = format!("the token does not grant this: {what}\n");
+    (Status::FORBIDDEN, text).into()
 }
 
 #[cfg(test)]
@@ -325,7 +299,7 @@ mod tests {
         };
         for access in [local, unix] {
             assert!(access.allows(None));
-            assert!(!access.grants(None, || true), "a request that a proxy sent");
+            assert!(!access.grants(|| true), "a request that a proxy sent");
             let with_origin = |origin: &str| Access {
                 origins: vec![origin.into()],
                 ..access.clone()
@@ -341,7 +315,7 @@ mod tests {
                 open: true,
                 ..behind
             };
-            assert!(open.grants(None, || true));
+            assert!(open.grants(|| true));
         }
     }
 

@@ -5,16 +5,17 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use crate::protocol::http::Status;
-use crate::pubsub::{self, Event};
+use crate::pubsub::{self, Event, Rules};
 use crate::server::reply::Reply;
 use crate::server::request::Request;
 
-use super::access::{self, Access};
+use super::access::Access;
 use super::guesses::{self, Denied};
 use super::json;
-use super::once::{self, json_reply, unavailable};
+use super::once::{self, Once, json_reply, unavailable};
 use super::parts::Parts;
 use super::publish::{check_key, list_json};
+use super::rights::{self, Lack, Rights, STRANGERS_BYTES_MAX, Shown};
 
 /// Most messages of one request.
 const ENTRIES_MAX: usize = 1000;
@@ -31,14 +32,16 @@ pub(super) fn publish_batch<S: 'static>(
     access: &Access,
     parts: &Parts<S>,
 ) {
-    let (key, entries) = match checked(request, access) {
+    let (key, entries) = match checked(request, access, &parts.options.rules) {
         Ok(checked) => checked,
         Err(denied) => return guesses::refuse(request, denied, &parts.guesses),
     };
     let engine = &parts.engine;
     if let Some(key) = key {
+        let credential = rights::credential(request, access);
+        let once = Once { credential, key };
         let what = ("batch", request.body());
-        return once::publish(request, engine, key, &what, &entries, list_json);
+        return once::publish(request, engine, &once, &what, &entries, list_json);
     }
     let responder = request.reply_later();
     engine.publish_all(request.reactor, &entries, move |reactor, outcome| {
@@ -56,8 +59,33 @@ pub(super) fn check_head<S: 'static>(
     access: &Access,
     parts: &Parts<S>,
 ) {
-    if !access::may(request, access) {
-        guesses::refuse(request, Denied::NeedsToken("publishing"), &parts.guesses);
+    if let Err(denied) = rights_of(request, access, &parts.options.rules) {
+        guesses::refuse(request, denied, &parts.guesses);
+    }
+}
+
+/// The rights of a request that may publish to some topic, and what it has shown.
+///
+/// # Errors
+///
+/// When it may publish to none.
+fn rights_of<S: 'static>(
+    request: &Request<'_, '_, S>,
+    access: &Access,
+    rules: &Rules,
+) -> Result<(Rights, Shown), Denied> {
+    let (rights, shown) = Rights::of_request(request, access);
+    match rights.may_publish_somewhere(rules) {
+        true => Ok((rights, shown)),
+        false => Err(denied(Lack::Credential, shown)),
+    }
+}
+
+fn denied(lack: Lack, shown: Shown) -> Denied {
+    Denied::NotGranted {
+        what: "publishing",
+        lack,
+        shown,
     }
 }
 
@@ -69,11 +97,15 @@ pub(super) fn check_head<S: 'static>(
 fn checked<'i, S: 'static>(
     request: &Request<'_, 'i, S>,
     access: &Access,
+    rules: &Rules,
 ) -> Result<(Option<&'i [u8]>, Vec<Entry<'i>>), Denied> {
-    if !access::may(request, access) {
-        return Err(Denied::NeedsToken("publishing"));
-    }
+    let (rights, shown) = rights_of(request, access, rules)?;
     let key = once::key_of(request).map_err(Denied::Invalid)?;
+    if !rights.is_trusted() && (STRANGERS_BYTES_MAX as usize) < request.body().len() {
+        let why = format!("without a token a request has at most {STRANGERS_BYTES_MAX} bytes\n");
+        let reply = Reply::from((Status::CONTENT_TOO_LARGE, why));
+        return Err(Denied::Invalid(reply));
+    }
     let text = request
         .text()
         .ok_or("the body is not UTF-8 text".to_owned());
@@ -81,6 +113,10 @@ fn checked<'i, S: 'static>(
         let reply = Reply::from((Status::BAD_REQUEST, format!("{why}\n")));
         Denied::Invalid(reply)
     })?;
+    for (topic, _) in &entries {
+        let granted = rights.may_publish(rules, topic);
+        granted.map_err(|lack| denied(lack, shown))?;
+    }
     Ok((key, entries))
 }
 

@@ -6,15 +6,18 @@ use std::time::Duration;
 
 use crate::protocol::event_stream;
 use crate::protocol::http::{Status, form};
-use crate::pubsub::{self, WireFormat, pattern};
+use crate::pubsub::{self, Rules, WireFormat, pattern};
+use crate::reactor::id::ConnId;
+use crate::reactor::reactor::Reactor;
 use crate::server::reply::Reply;
 use crate::server::request::Request;
 
-use super::access::{self, Access};
+use super::access::Access;
 use super::grammar::{envelope, notices};
 use super::guesses::{self, Denied};
 use super::parts::Parts;
 use super::presence;
+use super::rights::{Rights, Shown};
 use super::subscribe::subscribe_name;
 
 /// The name of the wire format of streams with `envelope=1`.
@@ -32,7 +35,8 @@ pub(super) fn events<S: 'static>(
         request.reply(reply);
         return;
     }
-    let (topics, has_envelope) = match parameters(request, access) {
+    let (rights, shown) = Rights::of_request(request, access);
+    let (topics, has_envelope) = match parameters(request, &hub.options.rules, &rights, shown) {
         Ok(parameters) => parameters,
         Err(denied) => return guesses::refuse(request, denied, &hub.guesses),
     };
@@ -69,12 +73,22 @@ pub(super) fn events<S: 'static>(
     if let Some(wire_format) = wire_format {
         request.reactor.set_wire_format(id, wire_format);
     }
+    // The connection is new, and belongs to no other user.
+    let _ = (hub.identities).identify(request.reactor, id, &rights, end_stream);
+    if topics.iter().any(|topic| pattern::is_pattern(topic)) {
+        (hub.identities).note_pattern(request.reactor, id, &rights, end_stream);
+    }
     for topic in &topics {
         // Checked above; the stream may be gone already, which is no error of the request.
         if let Ok(true) = subscribe_name(request.reactor, id, topic) {
             presence::join(request.reactor, &hub.options.rules, id, topic);
         }
     }
+}
+
+/// The token of a stream has ended. A stream cannot be given another one, so the client comes again with it.
+fn end_stream<S: 'static>(reactor: &mut Reactor<S>, id: ConnId, _: &[String]) {
+    reactor.close(id);
 }
 
 /// The answer to a request for a stream while the hub drains or has no room: the end of a stream, with the
@@ -109,7 +123,9 @@ fn come_again_reply<S: 'static>(request: &Request<'_, '_, S>, why: &'static str)
 /// When the request is not valid or not allowed.
 fn parameters<'i, S: 'static>(
     request: &Request<'_, 'i, S>,
-    access: &Access,
+    rules: &Rules,
+    rights: &Rights,
+    shown: Shown,
 ) -> Result<(Vec<Cow<'i, str>>, bool), Denied> {
     let bad = |why: String| Err(Denied::Invalid((Status::BAD_REQUEST, why).into()));
     let (mut topics, mut has_envelope) = (Vec::new(), false);
@@ -135,9 +151,9 @@ fn parameters<'i, S: 'static>(
         if let Err(error) = pubsub::check_name(topic) {
             return bad(format!("topic {topic:?}: {error}\n"));
         }
-        if pattern::is_pattern(topic) && !access::may(request, access) {
-            return Err(Denied::NeedsToken("a pattern"));
-        }
+        rights
+            .may_subscribe(rules, topic)
+            .map_err(|lack| Denied::subscribing(topic, lack, shown))?;
     }
     let config = request.reactor.config();
     if config.subscriptions_max < topics.len() {

@@ -14,13 +14,15 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::protocol::network::site_of;
+use crate::pubsub::pattern;
 use crate::reactor::id::ConnId;
 use crate::reactor::log_limit::LogLimit;
 use crate::reactor::reactor::{Cx, Reactor};
 use crate::server::reply::{Reply, Responder};
 use crate::server::request::Request;
 
-use super::access::{self, Access, token_of};
+use super::access::{self, Access};
+use super::rights::{Lack, Rights, Shown};
 
 /// The most wrong tokens on one WebSocket, the one of its handshake included.
 pub(super) const WRONG_TOKENS_MAX: u8 = 5;
@@ -60,8 +62,38 @@ struct Guess {
 pub(super) enum Denied {
     /// It is not valid, whoever asks. The answer says why.
     Invalid(Reply),
-    /// This part of it needs a token.
-    NeedsToken(&'static str),
+    /// The client has no right to this part of it.
+    NotGranted {
+        what: &'static str,
+        lack: Lack,
+        shown: Shown,
+    },
+}
+
+impl Denied {
+    /// The client has no right to subscribe to a name.
+    pub(super) fn subscribing(name: &str, lack: Lack, shown: Shown) -> Denied {
+        let what = match pattern::is_pattern(name) {
+            true => "a pattern",
+            false => "this topic",
+        };
+        Denied::NotGranted { what, lack, shown }
+    }
+}
+
+/// Whether a request may ask for what only the back end does. `what` names it.
+///
+/// # Errors
+///
+/// When it may not.
+pub(super) fn check_administration<S: 'static>(
+    request: &Request<'_, '_, S>,
+    access: &Access,
+    what: &'static str,
+) -> Result<(), Denied> {
+    let (rights, shown) = Rights::of_request(request, access);
+    let denied = |lack| Denied::NotGranted { what, lack, shown };
+    rights.may_administer().map_err(denied)
 }
 
 /// An answer to a wrong token.
@@ -88,7 +120,7 @@ impl Answer {
     fn give<S: 'static>(self, reactor: &mut Reactor<S>) {
         match self {
             Answer::Refusal(responder, what) => {
-                reactor.reply(responder, access::unauthorized(what));
+                reactor.reply(responder, access::unauthorized(what, None));
             }
             Answer::Handshake(responder) => {
                 reactor.accept(responder, ());
@@ -113,14 +145,22 @@ pub(super) fn refuse<S: 'static>(
     denied: Denied,
     guesses: &SharedGuesses,
 ) {
-    let what = match denied {
-        Denied::NeedsToken(what) => what,
+    let (what, lack, shown) = match denied {
+        Denied::NotGranted { what, lack, shown } => (what, lack, shown),
         Denied::Invalid(reply) => {
             request.reply(reply);
             return;
         }
     };
-    if token_of(request).is_some() {
+    let refused = match (lack, shown) {
+        (Lack::Grant, _) => {
+            request.reply(access::forbidden(what));
+            return;
+        }
+        (Lack::Credential, Shown::Refused(error)) => Some(error),
+        (Lack::Credential, Shown::Nothing | Shown::Wrong) => None,
+    };
+    if shown == Shown::Wrong {
         match note_wrong(request.reactor, request.id, guesses) {
             Some(pause) => {
                 let responder = request.reply_later();
@@ -130,7 +170,7 @@ pub(super) fn refuse<S: 'static>(
             None => close_after_answer(request),
         }
     }
-    request.reply(access::unauthorized(what));
+    request.reply(access::unauthorized(what, refused));
 }
 
 /// Lets a handshake with a wrong token wait, before its WebSocket is opened.
@@ -143,13 +183,15 @@ pub(super) fn check_handshake<S: 'static>(
     access: &Access,
     guesses: &SharedGuesses,
 ) -> Result<(), Reply> {
-    if access::may(request, access) || token_of(request).is_none() {
+    let (rights, shown) = Rights::of_request(request, access);
+    if rights.is_trusted() || shown != Shown::Wrong {
         return Ok(());
     }
     let Some(pause) = note_wrong(request.reactor, request.id, guesses) else {
         close_after_answer(request);
         return Err(access::unauthorized(
             "this token is wrong; a WebSocket with a token",
+            None,
         ));
     };
     let responder = request.decide_later();

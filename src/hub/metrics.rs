@@ -8,10 +8,11 @@ use crate::reactor::stats::{Gauges, Stats};
 use crate::server::reply::Reply;
 use crate::server::request::Request;
 
-use super::access::{self, Access};
-use super::engine::{Answers, Engine};
+use super::access::Access;
+use super::engine::Answers;
 use super::exposition::{Exposition, MEDIA_TYPE};
-use super::guesses::{self, Denied, SharedGuesses};
+use super::guesses;
+use super::parts::Parts;
 use super::process::ProcessUse;
 
 /// The numbers of one reactor.
@@ -34,14 +35,13 @@ impl Snapshot {
 pub(super) fn metrics<S: 'static>(
     request: &mut Request<'_, '_, S>,
     access: &Access,
-    engine: &Engine<S>,
-    guesses: &SharedGuesses,
+    hub: &Parts<S>,
 ) {
-    if !access::may(request, access) {
-        return guesses::refuse(request, Denied::NeedsToken("/metrics"), guesses);
+    if let Err(denied) = guesses::check_administration(request, access, "/metrics") {
+        return guesses::refuse(request, denied, &hub.guesses);
     }
     let responder = request.reply_later();
-    engine.ask_all(
+    hub.engine.ask_all(
         request.cx(),
         |cx| Snapshot::of(cx.reactor),
         move |reactor, answers| {

@@ -15,9 +15,10 @@
 //! | `GET /presence?topic=a` | the users that are members of a topic |
 //! | `GET /healthz`, `GET /readyz` | alive; ready, which ends when draining begins |
 //!
-//! Rights: anybody may subscribe to a topic by its name. Publishing and patterns need the token,
-//! unless the hub is open. Pages of other origins are refused unless they are listed. A hub on a
-//! loopback address serves only loopback names, which prevents DNS rebinding.
+//! Rights: anybody may subscribe to a topic by its name, unless its rule is private. Private topics, publishing
+//! and patterns need a publish token or a JSON Web Token that grants them, unless the hub is open. Pages of other
+//! origins are refused unless they are listed. A hub on a loopback address serves only loopback names, which
+//! prevents DNS rebinding.
 //!
 //! Several reactors, each on a core of its own, are one hub with a [`ReactorGroup`].
 
@@ -39,7 +40,9 @@
 //                    └─ engine/mod     orders, numbers and stores publications; see its picture
 //                        └─ engine/local, engine/group
 //
-//   at the bottom: access (rights), tokens, secrets, jwt and guesses (wrong ones), subscribe (topic or pattern), json
+//   at the bottom: parts (of one hub), guesses (wrong credentials), identities (whose connection it is, and until
+//   when), rights (what a credential grants), access (the rules of a listener), tokens, secrets and jwt,
+//   subscribe (topic or pattern), json
 //
 // A message on a WebSocket goes socket -> grammar -> client -> engine. Answers that come in a later
 // turn go to the closure that was handed to the engine. Only the engine asks which one it is.
@@ -50,7 +53,7 @@
 //    `subprotocol`, `wire_format`, `on_open` and `on_text`.
 // 3. Here: a line in `mount_with` that names the path and the variant. Until then the compiler says
 //    that the variant is never constructed.
-// 4. Where its clients have rights or requests of their own: a field of `Access`, a method of
+// 4. Where its clients have rights or requests of their own: a method of `Rights`, a method of
 //    `Client`. Where a connection has a state of its own: a field of `socket::Profile`.
 //
 // A grammar over HTTP, such as Pusher's publishing or Mercure, is a file in `grammar` with its
@@ -66,8 +69,8 @@ mod exposition;
 mod grammar;
 mod guesses;
 mod idempotency;
+mod identities;
 mod json;
-#[allow(dead_code, reason = "no route asks for it yet")]
 mod jwt;
 mod metrics;
 mod once;
@@ -77,6 +80,7 @@ mod poll;
 mod presence;
 mod process;
 mod publish;
+mod rights;
 mod secrets;
 mod socket;
 mod subscribe;
@@ -99,6 +103,7 @@ use crate::server::router::Router;
 use self::engine::{Engine, PublishError};
 use self::grammar::Grammar;
 use self::guesses::SharedGuesses;
+use self::identities::Identities;
 use self::parts::Parts;
 
 pub use self::access::Access;
@@ -154,6 +159,7 @@ impl<S: 'static> Hub<S> {
         Hub {
             parts: Rc::new(Parts {
                 engine,
+                identities: Identities::new(&options.rules),
                 options,
                 guesses: SharedGuesses::default(),
             }),
@@ -171,6 +177,7 @@ impl<S: 'static> Hub<S> {
             let bytes_max = options.history_bytes_max;
             kept.engine.keep(reactor, &options.rules, bytes_max);
             reactor.set_presence_users_max(options.presence_users_max);
+            kept.identities.filter_patterns(reactor);
         });
 
         let rights = Rc::clone(access);
@@ -179,12 +186,12 @@ impl<S: 'static> Hub<S> {
             // without the pause and the count of other refusals.
             let is_forwarded =
                 || access::is_from_proxy(request.reactor, request.id, request.headers());
-            let reply = page::page(rights.grants(None, is_forwarded));
+            let reply = page::page(rights.grants(is_forwarded));
             request.reply(reply)
         });
         let (rights, parts) = (Rc::clone(access), Rc::clone(hub));
         router.get("/metrics", move |request| {
-            metrics::metrics(request, &rights, &parts.engine, &parts.guesses)
+            metrics::metrics(request, &rights, &parts)
         });
         router.get("/healthz", |request| request.reply("ok\n"));
         router.get("/readyz", |request| match request.reactor.is_draining() {
@@ -206,13 +213,13 @@ impl<S: 'static> Hub<S> {
         // Only the body of a request that may publish is read.
         let (rights, parts) = (Rc::clone(access), Rc::clone(hub));
         router.before_body(move |request| match request.path() {
-            "/publish" => publish::check_head(request, &rights, &parts.guesses),
+            "/publish" => publish::check_head(request, &rights, &parts),
             "/publish/batch" => batch::check_head(request, &rights, &parts),
             _ => {}
         });
         let (rights, parts) = (Rc::clone(access), Rc::clone(hub));
         router.post("/publish", move |request| {
-            publish::publish(request, &rights, &parts.engine, &parts.guesses)
+            publish::publish(request, &rights, &parts)
         });
 
         let (rights, parts) = (Rc::clone(access), Rc::clone(hub));

@@ -11,12 +11,17 @@ use crate::reactor::reactor::Reactor;
 use crate::server::reply::Reply;
 use crate::server::request::Request;
 
-use super::access::token_of;
 use super::engine::{Engine, PublishError};
 use super::idempotency::{Begun, KEY_BYTES_MAX, SharedIdempotency, Waiter};
 
 /// The name of the header.
 const HEADER: &str = "idempotency-key";
+
+/// The key of a request, and the credential to which it belongs.
+pub(super) struct Once<'i> {
+    pub(super) credential: Option<Cow<'i, str>>,
+    pub(super) key: &'i [u8],
+}
 
 /// A request that is under way. When it is dropped without an end, such as with its reactor, those who wait are
 /// told, and the key may be used again.
@@ -70,12 +75,11 @@ pub(super) fn key_of<'i, S: 'static>(
 pub(super) fn publish<S: 'static>(
     request: &mut Request<'_, '_, S>,
     engine: &Engine<S>,
-    key: &[u8],
+    once: &Once<'_>,
     what: &impl Hash,
     items: &[(Cow<'_, str>, Event<'_>)],
     to_json: fn(&[Published]) -> Vec<u8>,
 ) {
-    let credential = token_of(request);
     let responder = request.reply_later();
     let (remote, now) = (request.reactor.remote(), request.reactor.unix_time());
     let waiter = || -> Waiter {
@@ -87,7 +91,7 @@ pub(super) fn publish<S: 'static>(
     let keys = engine.idempotency();
     let begun = {
         let mut keys = keys.lock().unwrap_or_else(PoisonError::into_inner);
-        keys.begin(credential.as_deref(), key, what, now, waiter)
+        keys.begin(once.credential.as_deref(), once.key, what, now, waiter)
     };
     let reactor = &mut *request.reactor;
     match begun {

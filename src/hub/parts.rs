@@ -4,6 +4,7 @@ use crate::pubsub::{PRESENCE_USERS_MAX, Rules};
 
 use super::engine::Engine;
 use super::guesses::SharedGuesses;
+use super::identities::Identities;
 
 /// The rules of a hub and the limit of its history.
 #[derive(Clone, Debug)]
@@ -32,4 +33,6 @@ pub(super) struct Parts<S: 'static> {
     pub(super) engine: Engine<S>,
     pub(super) options: HubOptions,
     pub(super) guesses: SharedGuesses,
+    /// The clients that have shown a token.
+    pub(super) identities: Identities<S>,
 }

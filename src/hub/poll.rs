@@ -7,17 +7,18 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::protocol::http::{Status, form};
-use crate::pubsub::{self, EventId, Page, Publication, Since, pattern};
+use crate::pubsub::{self, EventId, Page, Publication, Rules, Since, pattern};
 use crate::reactor::reactor::Reactor;
 use crate::server::reply::Reply;
 use crate::server::request::Request;
 
-use super::access::{self, Access};
+use super::access::Access;
 use super::engine::Engine;
 use super::grammar::envelope;
 use super::guesses::{self, Denied};
 use super::json;
 use super::parts::Parts;
+use super::rights::{Rights, Shown};
 
 /// How long a request waits that does not say it.
 const WAIT_DEFAULT: Duration = Duration::from_secs(25);
@@ -50,7 +51,9 @@ pub(super) fn poll<S: 'static>(
         request.reply(unavailable_reply("draining\n"));
         return;
     }
-    let parameters = match parameters(request, access) {
+    let (rights, shown) = Rights::of_request(request, access);
+    let rules = &parts.options.rules;
+    let parameters = match parameters(request, rules, &rights, shown) {
         Ok(parameters) => parameters,
         Err(denied) => return guesses::refuse(request, denied, &parts.guesses),
     };
@@ -60,7 +63,7 @@ pub(super) fn poll<S: 'static>(
         request.reply(unavailable_reply("too many subscriptions\n"));
         return;
     }
-    let answer = read(request.reactor, &parts.engine, &parameters);
+    let answer = read(request.reactor, &parts.engine, &parameters, &rights);
     request.reply(answer.into_reply());
 }
 
@@ -74,6 +77,7 @@ fn read<S: 'static>(
     reactor: &mut Reactor<S>,
     engine: &Engine<S>,
     parameters: &Parameters<'_>,
+    rights: &Rights,
 ) -> Answer {
     let since = match parameters.since {
         Some(since) => since,
@@ -93,7 +97,9 @@ fn read<S: 'static>(
             gaps,
             entries,
             is_end,
-        } = engine.page(reactor, &mut reader, bytes_max, |_, _| true);
+        } = engine.page(reactor, &mut reader, bytes_max, |topic, rule| {
+            !rule.is_private || rights.may_have_private(topic)
+        });
         for gap in gaps {
             answer.add_gap(gap.name);
         }
@@ -194,7 +200,9 @@ impl Answer {
 /// When the request is not valid or not allowed.
 fn parameters<'i, S: 'static>(
     request: &Request<'_, 'i, S>,
-    access: &Access,
+    rules: &Rules,
+    rights: &Rights,
+    shown: Shown,
 ) -> Result<Parameters<'i>, Denied> {
     let bad = |why: String| Err(Denied::Invalid((Status::BAD_REQUEST, why).into()));
     let config = request.reactor.config();
@@ -242,9 +250,9 @@ fn parameters<'i, S: 'static>(
         if let Err(error) = pubsub::check_name(name) {
             return bad(format!("topic {name:?}: {error}\n"));
         }
-        if pattern::is_pattern(name) && !access::may(request, access) {
-            return Err(Denied::NeedsToken("a pattern"));
-        }
+        rights
+            .may_subscribe(rules, name)
+            .map_err(|lack| Denied::subscribing(name, lack, shown))?;
     }
     let patterns = names.iter().filter(|it| pattern::is_pattern(it));
     if patterns_max < patterns.count() {

@@ -3,7 +3,7 @@
 //! A member by name is present from its subscription on, and gets a snapshot behind the answer to it. Members by
 //! pattern are not present and get no changes. [`Reactor::join_presence`] says how each leaves exactly once.
 //!
-//! `GET /presence?topic=T` answers with a snapshot, for a client with a token. On a WebSocket a client that may
+//! `GET /presence?topic=T` answers with a snapshot, for a client whose credential grants the topic. On a WebSocket a client that may
 //! subscribe to the topic may ask.
 
 use crate::protocol::http::Status;
@@ -13,10 +13,11 @@ use crate::reactor::reactor::Reactor;
 use crate::server::reply::Reply;
 use crate::server::request::Request;
 
-use super::access::{self, Access};
+use super::access::Access;
 use super::grammar::notices;
 use super::guesses::{self, Denied};
 use super::parts::Parts;
+use super::rights::{Lack, Rights};
 
 /// A connection has become a member of a topic, or of a pattern, and was told so: where the topic has presence it
 /// is present from now on, and gets a snapshot.
@@ -68,13 +69,23 @@ fn reply<S: 'static>(
     hub: &Parts<S>,
 ) -> Result<Reply, Denied> {
     let bad = |why: String| Denied::Invalid((Status::BAD_REQUEST, why).into());
-    if !access::may(request, access) {
-        return Err(Denied::NeedsToken("/presence"));
+    let (rights, shown) = Rights::of_request(request, access);
+    let denied = |lack| Denied::NotGranted {
+        what: "/presence",
+        lack,
+        shown,
+    };
+    // A stranger learns nothing else about its request.
+    if !rights.is_trusted() {
+        return Err(denied(Lack::Credential));
     }
     let topic = request
         .query("topic")
         .ok_or_else(|| bad("say which: /presence?topic=NAME\n".into()))?;
     pubsub::check_name(&topic).map_err(|why| bad(format!("topic {topic:?}: {why}\n")))?;
+    rights
+        .may_list_users(&hub.options.rules, &topic)
+        .map_err(denied)?;
     let message = message(request.reactor, &hub.options.rules, &topic)
         .ok_or_else(|| bad(format!("topic {topic:?} has no presence\n")))?;
     Ok(Reply::new(Status::OK)

@@ -4,34 +4,39 @@ use std::borrow::Cow;
 
 use crate::protocol::digits::push_decimal;
 use crate::protocol::http::{Status, form};
-use crate::pubsub::{self, Event, Payload, TOPIC_BYTES_MAX};
+use crate::pubsub::{self, Event, Payload, Rules, TOPIC_BYTES_MAX};
 use crate::reactor::published::Published;
 use crate::server::reply::Reply;
 use crate::server::request::Request;
 
-use super::access::{self, Access};
+use super::access::Access;
 use super::engine::{Engine, PublishError};
-use super::guesses::{self, Denied, SharedGuesses};
+use super::guesses::{self, Denied};
 use super::json;
-use super::once::{self, json_reply, unavailable};
+use super::once::{self, Once, json_reply, unavailable};
+use super::parts::Parts;
+use super::rights::{self, Lack, Rights, STRANGERS_BYTES_MAX};
 
 /// `POST /publish`.
 pub(super) fn publish<S: 'static>(
     request: &mut Request<'_, '_, S>,
     access: &Access,
-    engine: &Engine<S>,
-    guesses: &SharedGuesses,
+    hub: &Parts<S>,
 ) {
-    match publication(request, access) {
+    match publication(request, access, &hub.options.rules) {
         Ok((topics, event, None)) => {
             let reply = match topics[..] {
                 [_] => reply_with_one,
                 _ => reply_with_list,
             };
-            engine.publish_request(request, &topics, &event, reply);
+            hub.engine.publish_request(request, &topics, &event, reply);
         }
-        Ok((topics, event, Some(key))) => publish_once(request, engine, key, topics, &event),
-        Err(denied) => guesses::refuse(request, denied, guesses),
+        Ok((topics, event, Some(key))) => {
+            let credential = rights::credential(request, access);
+            let once = Once { credential, key };
+            publish_once(request, &hub.engine, &once, topics, &event);
+        }
+        Err(denied) => guesses::refuse(request, denied, &hub.guesses),
     }
 }
 
@@ -40,7 +45,7 @@ pub(super) fn publish<S: 'static>(
 fn publish_once<S: 'static>(
     request: &mut Request<'_, '_, S>,
     engine: &Engine<S>,
-    key: &[u8],
+    once: &Once<'_>,
     topics: Vec<Cow<'_, str>>,
     event: &Event<'_>,
 ) {
@@ -60,17 +65,17 @@ fn publish_once<S: 'static>(
     };
     let items = topics.into_iter().map(|topic| (topic, event.clone()));
     let items: Vec<_> = items.collect();
-    once::publish(request, engine, key, &what, &items, to_json);
+    once::publish(request, engine, once, &what, &items, to_json);
 }
 
 /// Answers a request that may not publish, or that has no valid topics, before its body is read.
 pub(super) fn check_head<S: 'static>(
     request: &mut Request<'_, '_, S>,
     access: &Access,
-    guesses: &SharedGuesses,
+    hub: &Parts<S>,
 ) {
-    if let Err(denied) = targets(request, access) {
-        guesses::refuse(request, denied, guesses);
+    if let Err(denied) = targets(request, access, &hub.options.rules) {
+        guesses::refuse(request, denied, &hub.guesses);
     }
 }
 
@@ -103,17 +108,24 @@ fn encoded_bytes(text: &str, is_json: bool) -> usize {
 fn publication<'i, S: 'static>(
     request: &Request<'_, 'i, S>,
     access: &Access,
+    rules: &Rules,
 ) -> Result<(Vec<Cow<'i, str>>, Event<'i>, Option<&'i [u8]>), Denied> {
     let bad = |why: String| Err(Denied::Invalid((Status::BAD_REQUEST, why).into()));
     let Parameters {
         topics,
         event_names,
         keys,
-    } = targets(request, access)?;
+        bytes_max,
+    } = targets(request, access, rules)?;
     let idempotency_key = once::key_of(request).map_err(Denied::Invalid)?;
     let Some(text) = request.text() else {
         return bad("the message is not UTF-8 text\n".into());
     };
+    if bytes_max < text.len() {
+        let why = format!("without a token a message has at most {bytes_max} bytes\n");
+        let reply = Reply::from((Status::CONTENT_TOO_LARGE, why));
+        return Err(Denied::Invalid(reply));
+    }
     let mut event_names = event_names.into_iter();
     let mut event = match event_names.next().map(Event::try_new) {
         None => Event::message(""),
@@ -171,12 +183,19 @@ pub(super) fn check_key(key: &str) -> Result<(), String> {
 fn targets<'i, S: 'static>(
     request: &Request<'_, 'i, S>,
     access: &Access,
+    rules: &Rules,
 ) -> Result<Parameters<'i>, Denied> {
-    if !access::may(request, access) {
-        return Err(Denied::NeedsToken("publishing"));
+    let (rights, shown) = Rights::of_request(request, access);
+    let denied = |lack| Denied::NotGranted {
+        what: "publishing",
+        lack,
+        shown,
+    };
+    if !rights.may_publish_somewhere(rules) {
+        return Err(denied(Lack::Credential));
     }
     let bad = |why: String| Err(Denied::Invalid((Status::BAD_REQUEST, why).into()));
-    let Ok(parameters) = parameters(request.query_string().unwrap_or_default()) else {
+    let Ok(mut parameters) = parameters(request.query_string().unwrap_or_default()) else {
         return bad("the query is not UTF-8 text\n".into());
     };
     if parameters.topics.is_empty() {
@@ -189,6 +208,10 @@ fn targets<'i, S: 'static>(
         if let Err(error) = pubsub::check_name(topic) {
             return bad(format!("topic {topic:?}: {error}\n"));
         }
+        rights.may_publish(rules, topic).map_err(denied)?;
+    }
+    if !rights.is_trusted() {
+        parameters.bytes_max = STRANGERS_BYTES_MAX as usize;
     }
     Ok(parameters)
 }
@@ -204,6 +227,8 @@ struct Parameters<'i> {
     topics: Vec<Cow<'i, str>>,
     event_names: Vec<Cow<'i, str>>,
     keys: Vec<Cow<'i, str>>,
+    /// The longest message, in bytes.
+    bytes_max: usize,
 }
 
 /// A parameter of the query is not UTF-8 when it is decoded.
@@ -220,6 +245,7 @@ fn parameters(query: &str) -> Result<Parameters<'_>, NotUtf8> {
         topics: Vec::with_capacity(1),
         event_names: Vec::new(),
         keys: Vec::new(),
+        bytes_max: usize::MAX,
     };
     for pair in form::try_pairs(query) {
         let (name, value) = pair.ok_or(NotUtf8)?;

@@ -81,7 +81,6 @@ impl TokenSecrets {
     /// # Errors
     ///
     /// As [`jwt::verify`].
-    #[allow(dead_code, reason = "no route asks for it yet")]
     pub(super) fn verify(&self, token: &str, now_unix: u64) -> Result<Claims, TokenError> {
         self.read(|secrets| jwt::verify(token, secrets, now_unix))
     }

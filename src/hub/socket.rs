@@ -16,10 +16,7 @@ use super::client::{Client, Standing};
 use super::grammar::Grammar;
 use super::guesses;
 use super::parts::Parts;
-
-/// The longest message of a client that is not trusted, in bytes. It may only send names, which
-/// have at most 256 bytes each.
-const STRANGERS_BYTES_MAX: u32 = 4096;
+use super::rights::{Rights, STRANGERS_BYTES_MAX, Shown};
 
 /// The state that is kept for a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,8 +65,8 @@ impl<S: 'static> Sockets<S> {
     ) {
         let id = ws.id;
         let standing = &mut profile.standing;
-        let hub = &self.hub;
-        let mut client = Client::new(ws, &self.access, hub, standing);
+        let on_end = profile.grammar.on_end();
+        let mut client = Client::new(ws, &self.access, &self.hub, standing, on_end);
         call(profile.grammar, &mut client);
         if profile != self.profile(id) {
             self.profiles.insert(id, profile);
@@ -92,15 +89,15 @@ impl<S: 'static> WebSocketHandler<S> for Sockets<S> {
                 return;
             }
         }
-        let token = access::token_of_handshake(handshake);
         let is_forwarded = access::is_from_proxy(ws.reactor, ws.id, handshake.headers());
-        let is_trusted = self.access.grants(token.as_deref(), || is_forwarded);
+        let now_unix = || ws.reactor.system_unix_time();
+        let (rights, shown) = Rights::of_handshake(handshake, &self.access, is_forwarded, now_unix);
         let mut wrong_tokens = 0;
-        if !is_trusted {
+        if !rights.is_trusted() {
             ws.reactor
                 .set_message_bytes_max(ws.id, Some(STRANGERS_BYTES_MAX));
             // It was counted before the handshake was answered.
-            if token.is_some() {
+            if shown == Shown::Wrong {
                 wrong_tokens = 1;
                 let client = ws.reactor.client_address(ws.id);
                 if self.hub.guesses.borrow().is_guessing(client) {
@@ -109,8 +106,10 @@ impl<S: 'static> WebSocketHandler<S> for Sockets<S> {
                 }
             }
         }
+        // The connection is new, and belongs to no other user.
+        let _ = (self.hub.identities).identify(ws.reactor, ws.id, &rights, grammar.on_end());
         let standing = Standing {
-            is_trusted,
+            scope: rights.scope,
             is_forwarded,
             wrong_tokens,
         };

@@ -9,9 +9,9 @@ use crate::reactor::reactor::{Cx, Reactor};
 use crate::server::reply::Reply;
 use crate::server::request::Request;
 
-use super::access::{self, Access};
+use super::access::Access;
 use super::engine::Engine;
-use super::guesses::{self, Denied, SharedGuesses};
+use super::guesses::{self, SharedGuesses};
 use super::json::push_string;
 use super::once::json_reply;
 
@@ -167,8 +167,8 @@ pub(super) fn list<S: 'static>(
     engine: &Engine<S>,
     guesses: &SharedGuesses,
 ) {
-    if !access::may(request, access) {
-        return guesses::refuse(request, Denied::NeedsToken("/topics"), guesses);
+    if let Err(denied) = guesses::check_administration(request, access, "/topics") {
+        return guesses::refuse(request, denied, guesses);
     }
     let mut question = Question::default();
     for pair in form::try_pairs(request.query_string().unwrap_or_default()) {
@@ -223,8 +223,8 @@ pub(super) fn one<S: 'static>(
     engine: &Engine<S>,
     guesses: &SharedGuesses,
 ) {
-    if !access::may(request, access) {
-        return guesses::refuse(request, Denied::NeedsToken("/topics"), guesses);
+    if let Err(denied) = guesses::check_administration(request, access, "/topics") {
+        return guesses::refuse(request, denied, guesses);
     }
     let topic = request.param("*").unwrap_or_default().into_owned();
     if let Err(error) = pubsub::check_name(&topic) {

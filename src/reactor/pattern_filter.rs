@@ -26,6 +26,10 @@ impl PatternFilters {
         self.0.push(filter);
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The filters that are about a topic.
     pub(super) fn of<'t>(&self, topic: &'t str) -> TopicFilter<'_, 't> {
         let filters = self.0.iter().filter(|filter| filter.is_about(topic));
@@ -44,6 +48,10 @@ pub(super) struct TopicFilter<'f, 't> {
 }
 
 impl TopicFilter<'_, '_> {
+    pub(super) fn topic(&self) -> &str {
+        self.topic
+    }
+
     /// Whether every member by pattern gets what is published.
     pub(super) fn is_empty(&self) -> bool {
         self.filters.is_empty()

@@ -35,12 +35,13 @@ use super::close::Sent;
 use super::connection::Connection;
 use super::connection::table::Table;
 use super::id::ConnId;
-use super::pattern_filter::PatternFilter;
+use super::pattern_filter::{PatternFilter, TopicFilter};
 use super::published::Published;
 use super::reactor::Reactor;
 use super::sequence::Sequence;
 use crate::pubsub::{
-    BodyKind, Encoded, Event, EventId, MembersChange, NameKind, Publication, TopicError, WireFormat,
+    BodyKind, Encoded, Event, EventId, MembersChange, NameKind, Publication, TopicError, Topics,
+    WireFormat,
 };
 
 impl<S: 'static> Reactor<S> {
@@ -111,7 +112,7 @@ impl<S: 'static> Reactor<S> {
             pattern_filters,
             ..
         } = self;
-        let mut filter = None;
+        let mut is_filtered = false;
         let mut delivery = Delivery {
             table,
             encoded: Encoded::new(wire_formats, publication),
@@ -124,12 +125,9 @@ impl<S: 'static> Reactor<S> {
         for (pattern, members) in topics.members(topic) {
             if let Some(pattern) = pattern {
                 delivery.encoded.set_pattern(pattern);
-                let filter = filter.get_or_insert_with(|| pattern_filters.of(topic));
-                if !filter.is_empty() {
-                    members
-                        .filter(|(member, _)| !filter.hides(*member))
-                        .for_each(|(member, value)| delivery.deliver_to(member, value));
-                    continue;
+                // The members by name come first, and have got it.
+                if !std::mem::replace(&mut is_filtered, true) && !pattern_filters.is_empty() {
+                    delivery.leave_out_hidden(topics, &pattern_filters.of(topic));
                 }
             }
             members.for_each(|(member, value)| delivery.deliver_to(member, value));
@@ -231,7 +229,6 @@ impl<S: 'static> Reactor<S> {
     }
 
     /// Adds a filter for the members by pattern of private topics. A member gets what no filter hides.
-    #[allow(dead_code, reason = "the hub will ask")]
     pub(crate) fn add_pattern_filter(&mut self, filter: Rc<dyn PatternFilter>) {
         self.pattern_filters.add(filter);
     }
@@ -347,6 +344,23 @@ struct Delivery<'p> {
 }
 
 impl Delivery<'_> {
+    /// Marks the members by pattern that must not get it, so that the loop over all members need not ask.
+    #[cold]
+    #[inline(never)]
+    fn leave_out_hidden(&mut self, topics: &Topics, filter: &TopicFilter<'_, '_>) {
+        if filter.is_empty() {
+            return;
+        }
+        let by_pattern = topics.members(filter.topic()).filter(|it| it.0.is_some());
+        for (member, _) in by_pattern.flat_map(|(_, members)| members) {
+            if filter.hides(member)
+                && let Some(connection) = self.table.connection_mut(ConnId::from_bits(member))
+            {
+                connection.leave_out(self.mark);
+            }
+        }
+    }
+
     #[inline]
     fn deliver_to(&mut self, member: u64, value: u32) {
         self.visited += 1;

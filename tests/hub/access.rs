@@ -212,7 +212,8 @@ fn the_envelope_takes_the_token_as_a_message() {
         let expected = about.get("auth").is_none().then_some(&about);
         assert_eq!(said[0].get("about"), expected);
     }
-    assert!(say(&mut sim, &socket, json!({"auth": "secret"})).is_empty());
+    let said = say(&mut sim, &socket, json!({"auth": "secret"}));
+    assert_eq!(said, [json!({"authorized": {}})]);
     let said = say(&mut sim, &socket, &publication);
     assert_eq!(said, [json!({"topic": "t", "id": "1:1", "data": 1})]);
     let said = say(&mut sim, &socket, json!({"subscribe": "t*"}));

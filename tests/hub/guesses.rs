@@ -164,7 +164,8 @@ fn a_right_token_after_a_wrong_one_is_taken() {
     sim.advance(millis(100));
     let answers = values(&socket);
     assert_eq!(answers[0]["code"], "unauthorized");
-    assert_eq!(answers[1..], [json!({"subscribed": "a*"})]);
+    let expected = [json!({"authorized": {}}), json!({"subscribed": "a*"})];
+    assert_eq!(answers[1..], expected);
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod polls;
 mod publishing;
 #[path = "../support/answer.rs"]
 mod support;
+mod tokens;
 
 use std::time::Duration;
 

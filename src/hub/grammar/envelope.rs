@@ -11,11 +11,12 @@ use serde_core::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Vi
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-use crate::hub::client::{Client, Refusal};
+use crate::hub::client::{Authorized, Client, Refusal};
 use crate::hub::engine::PublishError;
 use crate::hub::json::{self, push_string, quote};
 use crate::protocol::event_stream;
 use crate::pubsub::{BodyKind, Payload, Publication, TopicError};
+use crate::reactor::id::ConnId;
 use crate::reactor::reactor::Reactor;
 
 /// The name of the subprotocol.
@@ -28,6 +29,8 @@ enum Code {
     Bad,
     /// A token is missing or wrong.
     Unauthorized,
+    /// The token does not grant it.
+    Forbidden,
     /// The client is at one of its limits.
     Limit,
     /// The hub cannot do it now.
@@ -39,6 +42,7 @@ impl Code {
         match self {
             Code::Bad => "bad",
             Code::Unauthorized => "unauthorized",
+            Code::Forbidden => "forbidden",
             Code::Limit => "limit",
             Code::Unavailable => "unavailable",
         }
@@ -124,15 +128,24 @@ fn carry_out<S: 'static>(
                 code: Code::Unauthorized,
                 why: "wrong token".into(),
             };
-            client.authenticate(&token, || error(&wrong, None));
-            Ok(None)
+            match client.authenticate(&token, || error(&wrong, None)) {
+                Ok(Some(authorized)) => {
+                    for name in &authorized.ended {
+                        client.send(&unsubscribed_for_expiry(name));
+                    }
+                    Ok(Some(encode_authorized(&authorized)))
+                }
+                Ok(None) => Ok(None),
+                Err(refusal) => Err(failure(refusal)),
+            }
         }
     }
 }
 
 fn failure(refusal: Refusal) -> Failure {
     let code = match &refusal {
-        Refusal::NeedsToken => Code::Unauthorized,
+        Refusal::NeedsToken | Refusal::Token(_) => Code::Unauthorized,
+        Refusal::NotGranted | Refusal::AnotherUser => Code::Forbidden,
         Refusal::Topic(
             TopicError::TooMany { .. } | TopicError::TooManyPatterns { .. } | TopicError::Full,
         ) => Code::Limit,
@@ -332,6 +345,30 @@ pub(crate) fn encode_event(publication: &Publication<'_>, out: &mut Vec<u8>) -> 
 /// `{"subscribed":"t"}`.
 fn subscribed(topic: &str) -> String {
     format!("{{\"subscribed\":{}}}", quote(topic))
+}
+
+/// `{"unsubscribed":"t","reason":"expired"}`.
+fn unsubscribed_for_expiry(name: &str) -> String {
+    let name = quote(name);
+    format!("{{\"unsubscribed\":{name},\"reason\":\"expired\"}}")
+}
+
+/// `{"authorized":{"user":"u","expires":1000000000}}`.
+fn encode_authorized(authorized: &Authorized) -> String {
+    let user = authorized.user.as_deref();
+    let user = user.map(|user| format!("\"user\":{}", quote(user)));
+    let expires = authorized.expires_unix;
+    let expires = expires.map(|expires| format!("\"expires\":{expires}"));
+    let fields: Vec<_> = [user, expires].into_iter().flatten().collect();
+    format!("{{\"authorized\":{{{}}}}}", fields.join(","))
+}
+
+/// Tells a client that its token has ended, and which subscriptions with it.
+pub(super) fn on_end<S: 'static>(reactor: &mut Reactor<S>, id: ConnId, names: &[String]) {
+    for name in names {
+        reactor.send(id, unsubscribed_for_expiry(name));
+    }
+    reactor.send(id, "{\"expired\":true}");
 }
 
 /// Whether a client's message may contain a token, which must not be sent back: a page that shows

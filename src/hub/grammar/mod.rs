@@ -13,6 +13,7 @@ use crate::pubsub::WireFormat;
 use crate::reactor::reactor::Reactor;
 
 use super::client::Client;
+use super::identities::OnEnd;
 
 /// The grammar of one connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,6 +66,14 @@ impl Grammar {
     pub(super) fn on_open<S: 'static>(self, _client: &mut Client<'_, '_, S>) {
         match self {
             Grammar::Plain | Grammar::Envelope => {}
+        }
+    }
+
+    /// How a client is told that its token has ended.
+    pub(super) fn on_end<S: 'static>(self) -> OnEnd<S> {
+        match self {
+            Grammar::Plain => plain::on_end,
+            Grammar::Envelope => envelope::on_end,
         }
     }
 

@@ -5,13 +5,28 @@
 
 use crate::hub::client::{Client, Refusal};
 use crate::hub::guesses::POLICY_VIOLATION;
+use crate::pubsub::pattern;
+use crate::reactor::id::ConnId;
+use crate::reactor::reactor::Reactor;
+
+/// The close code for a client whose token has ended: 401 among the codes of applications.
+const EXPIRED: u16 = 4401;
 
 pub(super) fn on_text<S: 'static>(client: &mut Client<'_, '_, S>, name: &str) {
     match client.subscribe(name) {
         Ok(()) => client.announce(name),
         Err(Refusal::NeedsToken) => {
-            client.close_with(POLICY_VIOLATION, "a pattern needs a token: /ws?token=TOKEN")
+            let what = match pattern::is_pattern(name) {
+                true => "a pattern needs a token: /ws?token=TOKEN",
+                false => "this topic needs a token: /ws?token=TOKEN",
+            };
+            client.close_with(POLICY_VIOLATION, what);
         }
         Err(refusal) => client.close_with(POLICY_VIOLATION, &refusal.to_string()),
     }
+}
+
+/// A subscription that ends in silence would look like a topic without messages, so the socket ends.
+pub(super) fn on_end<S: 'static>(reactor: &mut Reactor<S>, id: ConnId, _: &[String]) {
+    reactor.close_with(id, EXPIRED, "the token has expired");
 }

@@ -100,7 +100,6 @@ impl Table {
     }
 
     /// Seconds since 1970, as the system says now.
-    #[allow(dead_code, reason = "the hub will ask")]
     pub(crate) fn system_unix_time(&self) -> u64 {
         self.rooms.wall_clock.system_unix_time(self.rooms.now)
     }
