@@ -454,6 +454,7 @@ impl Place {
 mod tests {
     use super::super::body::Scratch;
     use super::super::event::Event;
+    use super::super::presence::{PresenceChange, User};
     use super::super::rules::Rules;
     use super::*;
 
@@ -597,5 +598,96 @@ mod tests {
         let sequencer = sequencer(100, &rings);
         publish(&sequencer, &"x".repeat(1000), None);
         assert_eq!(numbers(&sequencer.take(1)), [1]);
+    }
+
+    fn join(sequencer: &Sequencer, place: usize, name: &str, except: Option<u64>) {
+        let user = User {
+            name: name.into(),
+            info: None,
+        };
+        sequencer.change_presence(place, except, |presence, share| {
+            let change = presence.join(share, "t", Some(&user), Duration::ZERO);
+            change.into_iter().collect()
+        });
+    }
+
+    /// The posts in short: the number of a publication, the user of a change.
+    fn short(taken: &Taken) -> Vec<String> {
+        let short = |post: &Post| match &post.content {
+            Content::Publication(_) => post.number.to_string(),
+            Content::Change(change) => match &change.change {
+                PresenceChange::Joined(user) => format!("+{}", user.name),
+                PresenceChange::Left(user) => format!("-{user}"),
+                other => panic!("{other:?}"),
+            },
+        };
+        taken.posts.iter().map(short).collect()
+    }
+
+    #[test]
+    fn changes_of_presence_stand_among_the_publications() {
+        let sequencer = sequencer(1 << 20, &Arc::default());
+        publish(&sequencer, "x", None);
+        join(&sequencer, 0, "ann", Some(7));
+        join(&sequencer, 1, "ann", None);
+        publish(&sequencer, "x", None);
+        join(&sequencer, 1, "bob", None);
+        sequencer.close(1);
+        let taken = sequencer.take(0);
+        assert_eq!(short(&taken), ["1", "+ann", "2", "+bob", "-bob"]);
+        assert_eq!(
+            (taken.posts[1].except(0), taken.posts[1].except(1)),
+            (Some(7), None)
+        );
+        assert!(!taken.has_lost_changes);
+        // The place is given back: its mailbox has nothing, and gets nothing.
+        assert_eq!(short(&sequencer.take(1)), [""; 0]);
+        assert_eq!(
+            sequencer.with_presence(|presence| presence.user_count("t")),
+            1
+        );
+    }
+
+    #[test]
+    fn a_full_mailbox_says_behind_the_rest_that_it_has_no_room_for_changes() {
+        for publishes in [false, true] {
+            let sequencer = sequencer(4000, &Arc::default());
+            publish(&sequencer, "x", None);
+            for name in 0..100 {
+                join(&sequencer, 0, &name.to_string(), None);
+                if publishes {
+                    publish(&sequencer, "x", None);
+                }
+            }
+            let taken = sequencer.take(1);
+            assert_eq!(short(&taken)[..2], ["1", "+0"]);
+            assert!(taken.posts.len() < 100 && taken.lost.is_none());
+            assert_eq!(taken.has_lost_changes, !publishes);
+            if publishes {
+                let rest = sequencer.take(1);
+                assert!(rest.posts.is_empty() && rest.has_lost_changes);
+                assert_eq!(rest.lost.map(|(_, end)| end), Some(101));
+            }
+            join(&sequencer, 0, "last", None);
+            let taken = sequencer.take(1);
+            assert_eq!(short(&taken), ["+last"]);
+            assert!(!taken.has_lost_changes);
+        }
+    }
+
+    // It has taken the publication, and only the change behind it waits.
+    #[test]
+    fn a_change_that_waits_does_not_make_its_reactor_stuck() {
+        let sequencer = sequencer(1 << 20, &Arc::default());
+        let number = publish(&sequencer, "x", None);
+        sequencer.take(1);
+        join(&sequencer, 0, "ann", None);
+        sequencer.skip_stuck(number);
+        publish(&sequencer, "x", Some(9));
+        sequencer.take(0);
+        let outcomes = |place| sequencer.take(place).outcomes.len();
+        assert_eq!(outcomes(0), 0, "the other reactor is waited for");
+        sequencer.take(1);
+        assert_eq!(outcomes(0), 1);
     }
 }
