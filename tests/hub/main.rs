@@ -19,6 +19,7 @@ mod publishing;
 #[path = "../support/answer.rs"]
 mod support;
 mod tokens;
+mod users;
 
 use std::time::Duration;
 

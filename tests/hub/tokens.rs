@@ -11,12 +11,12 @@ const BAD: &str = include_str!("tokens/bad.txt");
 const SECRET: &str = "the first secret of the tests, 40 bytes.";
 
 /// Seconds since 1970 at which a simulation begins.
-const START: u64 = 1_000_000_000;
+pub const START: u64 = 1_000_000_000;
 
 /// The seconds for which a token holds beyond its `exp`.
-const LEEWAY: u64 = 30;
+pub const LEEWAY: u64 = 30;
 
-fn with_secret() -> Access {
+pub fn with_secret() -> Access {
     let secrets = [
         SECRET,
         "the second secret of the tests, which is accepted too",
@@ -35,7 +35,7 @@ fn private_hub(access: Access) -> Sim<()> {
     )
 }
 
-fn hub_with(access: Access, texts: &[&str]) -> Sim<()> {
+pub fn hub_with(access: Access, texts: &[&str]) -> Sim<()> {
     let mut rules = Rules::new();
     for text in texts {
         rules.add_text(text).unwrap();
@@ -66,7 +66,7 @@ fn base64url(bytes: &[u8]) -> String {
     letters.collect()
 }
 
-fn sign(claims: &Value) -> String {
+pub fn sign(claims: &Value) -> String {
     let header = base64url(br#"{"alg":"HS256","typ":"JWT"}"#);
     let signed = format!("{header}.{}", base64url(claims.to_string().as_bytes()));
     let mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
@@ -75,12 +75,12 @@ fn sign(claims: &Value) -> String {
 }
 
 /// A token of a user that ends so many seconds after the start, without the leeway.
-fn token(user: &str, ends: u64, subscribe: &[&str], publish: &[&str]) -> String {
+pub fn token(user: &str, ends: u64, subscribe: &[&str], publish: &[&str]) -> String {
     let rights = json!({"subscribe": subscribe, "publish": publish});
     sign(&json!({"sub": user, "exp": START + ends, "waterwheel": rights}))
 }
 
-fn encoded(token: &str) -> String {
+pub fn encoded(token: &str) -> String {
     token.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
 
