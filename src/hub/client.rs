@@ -4,10 +4,9 @@
 //! refusals.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::rc::Rc;
 
-use crate::protocol::event_stream::FieldError;
-use crate::pubsub::{self, Event, TopicError};
+use crate::pubsub::{self, Event, Since, pattern};
 use crate::reactor::id::ConnId;
 use crate::reactor::published::Published;
 use crate::reactor::reactor::Reactor;
@@ -17,17 +16,18 @@ use super::access::Access;
 use super::engine::PublishError;
 use super::guesses::{self, Answer, WRONG_TOKENS_MAX};
 use super::identities::{AnotherUser, OnEnd};
-use super::jwt::TokenError;
 use super::parts::Parts;
 use super::presence;
-use super::rights::{Lack, Rights, Scope, Shown};
+use super::refusal::Refusal;
+use super::rights::{Rights, Scope, Shown};
 use super::subscribe::{subscribe_name, unsubscribe_name};
+use super::subscription::{self, SubscribeWords};
 
 /// One client while one of its events is handled.
 pub(super) struct Client<'c, 'w, S: 'static> {
     ws: &'c mut Ws<'w, S>,
     access: &'c Access,
-    hub: &'c Parts<S>,
+    hub: &'c Rc<Parts<S>>,
     standing: &'c mut Standing,
     on_end: OnEnd<S>,
 }
@@ -42,48 +42,15 @@ pub(super) struct Standing {
     pub(super) wrong_tokens: u8,
 }
 
-/// Why the hub does not do what a client asks for.
-#[derive(Debug)]
-pub(super) enum Refusal {
-    NeedsToken,
-    /// Its token does not grant this.
-    NotGranted,
-    /// The token that it shows is signed and not valid.
-    Token(TokenError),
-    /// The token that it shows is of another user than the one before.
-    AnotherUser,
-    Topic(TopicError),
-    EventName(FieldError),
-    Publish(PublishError),
-    NoPresence,
-}
-
-/// For the client, in words that fit every grammar. A grammar that says how a token is given has its
-/// own words for [`Refusal::NeedsToken`].
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Refusal::NeedsToken => f.write_str("this needs a token"),
-            Refusal::NotGranted => f.write_str("the token does not grant this"),
-            Refusal::Token(error) => error.fmt(f),
-            Refusal::AnotherUser => {
-                f.write_str("this connection belongs to another user; open another one")
-            }
-            Refusal::Topic(error) => error.fmt(f),
-            Refusal::EventName(error) => error.fmt(f),
-            Refusal::Publish(error) => error.fmt(f),
-            Refusal::NoPresence => f.write_str("the topic has no presence"),
-        }
-    }
-}
-
-impl From<Lack> for Refusal {
-    fn from(lack: Lack) -> Refusal {
-        match lack {
-            Lack::Credential => Refusal::NeedsToken,
-            Lack::Grant => Refusal::NotGranted,
-        }
-    }
+/// A publication of a client.
+pub(super) struct ClientPublication<'p> {
+    pub(super) topic: &'p str,
+    pub(super) event_name: Option<String>,
+    pub(super) key: Option<String>,
+    /// Valid JSON.
+    pub(super) json: String,
+    /// The client itself does not get it.
+    pub(super) is_to_others: bool,
 }
 
 /// A token was accepted.
@@ -102,7 +69,7 @@ impl<'c, 'w, S: 'static> Client<'c, 'w, S> {
     pub(super) fn new(
         ws: &'c mut Ws<'w, S>,
         access: &'c Access,
-        hub: &'c Parts<S>,
+        hub: &'c Rc<Parts<S>>,
         standing: &'c mut Standing,
         on_end: OnEnd<S>,
     ) -> Client<'c, 'w, S> {
@@ -200,13 +167,10 @@ impl<'c, 'w, S: 'static> Client<'c, 'w, S> {
             let identities = &self.hub.identities;
             identities.note_pattern(reactor, id, &rights, self.on_end);
         }
-        subscribe_name(reactor, id, name).map_err(Refusal::Topic)?;
+        if subscribe_name(reactor, id, name).map_err(Refusal::Topic)? {
+            presence::join(reactor, &self.hub.options.rules, id, name);
+        }
         Ok(())
-    }
-
-    /// The client was told that it is subscribed: it joins a topic that has presence, and gets a snapshot.
-    pub(super) fn announce(&mut self, name: &str) {
-        presence::join(self.ws.reactor, &self.hub.options.rules, self.ws.id, name);
     }
 
     /// The users of a topic, as a message of the envelope.
@@ -221,9 +185,38 @@ impl<'c, 'w, S: 'static> Client<'c, 'w, S> {
         presence::message(self.ws.reactor, rules, topic).ok_or(Refusal::NoPresence)
     }
 
+    /// Subscribes to the names of a command, and answers it with its own words, behind what the client has missed
+    /// since a cursor. With `is_latest` the latest value of each key instead of every publication. The answer comes
+    /// when the client has got everything and is a member.
+    ///
+    /// # Errors
+    ///
+    /// As [`subscribe`](Self::subscribe), for the first name that is refused. Then there is no subscription to any
+    /// of them.
+    pub(super) fn subscribe_since(
+        &mut self,
+        words: impl SubscribeWords,
+        since: Option<Since>,
+        is_latest: bool,
+    ) -> Result<(), Refusal> {
+        let rights = self.rights();
+        for name in words.names() {
+            pubsub::check_name(name).map_err(Refusal::Topic)?;
+            rights.may_subscribe(&self.hub.options.rules, name)?;
+        }
+        let (reactor, id) = (&mut *self.ws.reactor, self.ws.id);
+        if words.names().iter().any(|name| pattern::is_pattern(name)) {
+            let identities = &self.hub.identities;
+            identities.note_pattern(reactor, id, &rights, self.on_end);
+        }
+        let scope = self.standing.scope;
+        subscription::begin(self.hub, reactor, id, words, since, is_latest, scope)
+    }
+
     /// Ends a subscription. `false` when there was none.
     pub(super) fn unsubscribe(&mut self, name: &str) -> bool {
-        unsubscribe_name(self.ws.reactor, self.ws.id, name)
+        let was_pending = self.hub.pending.cancel(self.ws.id, name);
+        unsubscribe_name(self.ws.reactor, self.ws.id, name) || was_pending
     }
 
     /// Publishes JSON. `done` is called as
@@ -234,20 +227,23 @@ impl<'c, 'w, S: 'static> Client<'c, 'w, S> {
     /// The refusal. Then `done` is not called.
     pub(super) fn publish_json(
         &mut self,
-        topic: &str,
-        event_name: Option<String>,
-        json: String,
+        publication: ClientPublication<'_>,
         done: impl FnOnce(&mut Reactor<S>, Result<Published, PublishError>) + 'static,
     ) -> Result<(), Refusal> {
+        let topic = publication.topic;
         pubsub::check_name(topic).map_err(Refusal::Topic)?;
         self.rights().may_publish(&self.hub.options.rules, topic)?;
-        let event = match event_name {
+        let mut event = match publication.event_name {
             Some(name) => Event::try_new(name).map_err(Refusal::EventName)?,
             None => Event::message(""),
         };
+        event = event.json(publication.json);
+        if let Some(key) = publication.key {
+            event = event.key(key);
+        }
         self.hub
             .engine
-            .publish_message(self.ws, topic, event.json(json), false, done)
+            .publish_message(self.ws, topic, event, publication.is_to_others, done)
             .map_err(Refusal::Publish)
     }
 }

@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::protocol::event_stream;
 use crate::protocol::http::{Status, form};
-use crate::pubsub::{self, Rules, WireFormat, pattern};
+use crate::pubsub::{self, EventId, Gap, Notice, Rules, Since, WireFormat, pattern};
 use crate::reactor::id::ConnId;
 use crate::reactor::reactor::Reactor;
 use crate::server::reply::Reply;
@@ -17,8 +18,9 @@ use super::grammar::{envelope, notices};
 use super::guesses::{self, Denied};
 use super::parts::Parts;
 use super::presence;
+use super::replay::{Replay, ReplayClient};
 use super::rights::{Rights, Shown};
-use super::subscribe::subscribe_name;
+use super::subscribe::{parse_cursor, subscribe_name};
 
 /// The name of the wire format of streams with `envelope=1`.
 const ENVELOPE_EVENTS: &str = "waterwheel.v1.json events";
@@ -28,7 +30,7 @@ const ENVELOPE_EVENTS: &str = "waterwheel.v1.json events";
 pub(super) fn events<S: 'static>(
     request: &mut Request<'_, '_, S>,
     access: &Access,
-    hub: &Parts<S>,
+    hub: &Rc<Parts<S>>,
 ) {
     if request.reactor.is_draining() {
         let reply = come_again_reply(request, "draining\n");
@@ -36,7 +38,12 @@ pub(super) fn events<S: 'static>(
         return;
     }
     let (rights, shown) = Rights::of_request(request, access);
-    let (topics, has_envelope) = match parameters(request, &hub.options.rules, &rights, shown) {
+    let Parameters {
+        topics,
+        has_envelope,
+        since,
+        is_latest,
+    } = match parameters(request, &hub.options.rules, &rights, shown) {
         Ok(parameters) => parameters,
         Err(denied) => return guesses::refuse(request, denied, &hub.guesses),
     };
@@ -69,7 +76,21 @@ pub(super) fn events<S: 'static>(
             }
         },
     };
-    let id = request.event_stream().id;
+    // Everybody gets a cursor before the first message: a break before it would lose messages in silence.
+    let newest = hub.engine.cursor(request.reactor);
+    let start = EventId {
+        number: 0,
+        ..newest
+    };
+    let (since, first) = match since {
+        Some(Since::Id(id)) => (Since::Id(id), id),
+        Some(Since::Earliest) => (Since::Earliest, start),
+        None if is_latest => (Since::Earliest, start),
+        None => (Since::Id(newest), newest),
+    };
+    let mut first_lines = Vec::new();
+    event_stream::encode_id(&first.to_string(), &mut first_lines);
+    let id = request.event_stream_with(&first_lines).id;
     if let Some(wire_format) = wire_format {
         request.reactor.set_wire_format(id, wire_format);
     }
@@ -78,10 +99,61 @@ pub(super) fn events<S: 'static>(
     if topics.iter().any(|topic| pattern::is_pattern(topic)) {
         (hub.identities).note_pattern(request.reactor, id, &rights, end_stream);
     }
-    for topic in &topics {
-        // Checked above; the stream may be gone already, which is no error of the request.
-        if let Ok(true) = subscribe_name(request.reactor, id, topic) {
-            presence::join(request.reactor, &hub.options.rules, id, topic);
+    let names = topics
+        .iter()
+        .map(|topic| ((**topic).into(), pattern::is_pattern(topic)))
+        .collect();
+    let stream = Stream {
+        hub: Rc::clone(hub),
+        names,
+        has_envelope,
+        announced: first,
+    };
+    let names = stream.names.clone();
+    Replay::begin(hub, request.reactor, id, names, since, is_latest, stream);
+}
+
+/// An event stream that a replay is for.
+struct Stream<S: 'static> {
+    hub: Rc<Parts<S>>,
+    names: Vec<(Box<str>, bool)>,
+    has_envelope: bool,
+    /// The cursor that it began with.
+    announced: EventId,
+}
+
+impl<S: 'static> ReplayClient<S> for Stream<S> {
+    fn has_one_cursor(&self) -> bool {
+        true
+    }
+
+    fn gap(&mut self, reactor: &mut Reactor<S>, id: ConnId, gap: &Gap, _: &str) {
+        let cursor = EventId {
+            epoch: reactor.epoch(),
+            number: gap.number,
+        };
+        let cursor = cursor.to_string();
+        let notice = Notice::Gap { cursor: &cursor };
+        let mut lines = Vec::new();
+        match self.has_envelope {
+            true => notices::encode_envelope_event(&gap.name, &notice, &mut lines),
+            false => notices::encode_event(&gap.name, &notice, &mut lines),
+        };
+        reactor.send_event_lines(id, &lines);
+    }
+
+    fn live(&mut self, reactor: &mut Reactor<S>, id: ConnId, cursor: EventId) {
+        for (name, _) in &self.names {
+            // Checked before; the stream may be gone already, which is no error of the request.
+            if let Ok(true) = subscribe_name(reactor, id, name) {
+                presence::join(reactor, &self.hub.options.rules, id, name);
+            }
+        }
+        reactor.announce_cursor(id);
+        if cursor != self.announced {
+            let mut lines = Vec::new();
+            event_stream::encode_id(&cursor.to_string(), &mut lines);
+            reactor.send_event_lines(id, &lines);
         }
     }
 }
@@ -116,7 +188,17 @@ fn come_again_reply<S: 'static>(request: &Request<'_, '_, S>, why: &'static str)
         .header("Cache-Control", "no-store")
 }
 
-/// The names that a request asks for, and whether it wants the envelope as data.
+/// The parameters of a request for a stream.
+struct Parameters<'i> {
+    topics: Vec<Cow<'i, str>>,
+    /// It wants the envelope as data.
+    has_envelope: bool,
+    since: Option<Since>,
+    /// It wants the latest value of each key first.
+    is_latest: bool,
+}
+
+/// The parameters of a request.
 ///
 /// # Errors
 ///
@@ -126,9 +208,10 @@ fn parameters<'i, S: 'static>(
     rules: &Rules,
     rights: &Rights,
     shown: Shown,
-) -> Result<(Vec<Cow<'i, str>>, bool), Denied> {
+) -> Result<Parameters<'i>, Denied> {
     let bad = |why: String| Err(Denied::Invalid((Status::BAD_REQUEST, why).into()));
-    let (mut topics, mut has_envelope) = (Vec::new(), false);
+    let (mut topics, mut has_envelope, mut is_latest) = (Vec::new(), false, false);
+    let mut cursor = None;
     for pair in form::try_pairs(request.query_string().unwrap_or_default()) {
         // A topic that was left out for this would be missing in silence.
         let Some((name, value)) = pair else {
@@ -138,9 +221,12 @@ fn parameters<'i, S: 'static>(
             ("topic", _) => topics.push(value),
             ("envelope", "1") => has_envelope = true,
             ("envelope", "0") => has_envelope = false,
-            ("envelope", other) => {
-                return bad(format!("envelope: expected 0 or 1, got {other:?}\n"));
+            ("latest", "1") => is_latest = true,
+            ("latest", "0") => is_latest = false,
+            (name @ ("envelope" | "latest"), other) => {
+                return bad(format!("{name}: expected 0 or 1, got {other:?}\n"));
             }
+            ("since", _) => cursor = Some(value),
             _ => {}
         }
     }
@@ -163,5 +249,17 @@ fn parameters<'i, S: 'static>(
     if config.patterns_max < patterns.count() {
         return bad("too many patterns\n".into());
     }
-    Ok((topics, has_envelope))
+    // A browser names the last id that it got when it connects again; the address is that of the first time.
+    let last_id = request.header("last-event-id").filter(|id| !id.is_empty());
+    let cursor = last_id.map(Cow::Borrowed).or(cursor);
+    let since = match cursor.map(|cursor| parse_cursor(&cursor)).transpose() {
+        Ok(since) => since,
+        Err(error) => return bad(format!("since or Last-Event-ID: {error}\n")),
+    };
+    Ok(Parameters {
+        topics,
+        has_envelope,
+        since,
+        is_latest,
+    })
 }

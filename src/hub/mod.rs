@@ -76,14 +76,18 @@ mod metrics;
 mod once;
 mod page;
 mod parts;
+mod pending;
 mod poll;
 mod presence;
 mod process;
 mod publish;
+mod refusal;
+mod replay;
 mod rights;
 mod secrets;
 mod socket;
 mod subscribe;
+mod subscription;
 mod tokens;
 mod topics;
 
@@ -105,6 +109,7 @@ use self::grammar::Grammar;
 use self::guesses::SharedGuesses;
 use self::identities::Identities;
 use self::parts::Parts;
+use self::pending::Pending;
 
 pub use self::access::Access;
 pub use self::engine::{Answers, GroupSeat, Overloaded, ReactorGroup};
@@ -160,6 +165,7 @@ impl<S: 'static> Hub<S> {
             parts: Rc::new(Parts {
                 engine,
                 identities: Identities::new(&options.rules),
+                pending: Pending::default(),
                 options,
                 guesses: SharedGuesses::default(),
             }),

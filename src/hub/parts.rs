@@ -5,6 +5,7 @@ use crate::pubsub::{PRESENCE_USERS_MAX, Rules};
 use super::engine::Engine;
 use super::guesses::SharedGuesses;
 use super::identities::Identities;
+use super::pending::Pending;
 
 /// The rules of a hub and the limit of its history.
 #[derive(Clone, Debug)]
@@ -35,4 +36,6 @@ pub(super) struct Parts<S: 'static> {
     pub(super) guesses: SharedGuesses,
     /// The clients that have shown a token.
     pub(super) identities: Identities<S>,
+    /// Names that are subscribed to when their replay has ended.
+    pub(super) pending: Pending,
 }

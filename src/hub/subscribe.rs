@@ -1,6 +1,6 @@
 //! Names that clients give: each is a topic, or a pattern of topics.
 
-use crate::pubsub::{TopicError, pattern};
+use crate::pubsub::{EventIdError, Since, TopicError, pattern};
 use crate::reactor::id::ConnId;
 use crate::reactor::reactor::Reactor;
 
@@ -27,5 +27,17 @@ pub(super) fn unsubscribe_name<S: 'static>(
         reactor.unsubscribe_pattern(id, name)
     } else {
         reactor.unsubscribe(id, name)
+    }
+}
+
+/// The place from which a client wants to read: a cursor, or `earliest`.
+///
+/// # Errors
+///
+/// For a text that was never given as a cursor.
+pub(super) fn parse_cursor(text: &str) -> Result<Since, EventIdError> {
+    match text {
+        "earliest" => Ok(Since::Earliest),
+        cursor => cursor.parse().map(Since::Id),
     }
 }

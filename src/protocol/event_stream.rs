@@ -84,6 +84,13 @@ pub fn encode_comment(text: &str, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
+/// Appends an id without an event: the reader takes it as the last id that it has got, and dispatches nothing. The
+/// id must have no CR, LF or NUL.
+pub fn encode_id(id: &str, out: &mut Vec<u8>) {
+    // Writing to a `Vec` does not fail.
+    let _ = write!(out, "id: {id}\n\n");
+}
+
 /// Appends the time that the reader shall wait before it connects again, in whole milliseconds.
 pub fn encode_retry(delay: Duration, out: &mut Vec<u8>) {
     // Writing to a `Vec` does not fail.

@@ -207,11 +207,14 @@ impl Reader {
         &self.wanted
     }
 
-    /// Leaves a name out from now on. Returns whether it was there.
-    pub fn remove(&mut self, name: &str) -> bool {
-        let before = self.wanted.len();
-        self.wanted.retain(|wanted| *wanted.name != *name);
-        self.wanted.len() != before
+    /// Leaves out the names for which `is_wanted` is false. Not between a page and the use of its indexes.
+    pub fn retain(&mut self, mut is_wanted: impl FnMut(&str) -> bool) {
+        self.wanted.retain(|wanted| is_wanted(&wanted.name));
+    }
+
+    /// Goes back to a number at which a page was not taken to its end.
+    pub fn rewind(&mut self, number: u64) {
+        self.after = self.after.min(number);
     }
 
     /// The number up to which it has read.
@@ -721,6 +724,10 @@ impl History {
     /// Notes the gaps that the client has not been told of.
     fn note_gaps(&self, reader: &mut Reader, found: &[(usize, &Record)], page: &mut Page) {
         let was_lost = take(&mut reader.is_lost);
+        let floor = match self.is_kept() {
+            true => self.floor,
+            false => self.head,
+        };
         let is_latest = reader.is_latest;
         let forgotten_of = |record: &Record| match (is_latest, &record.values) {
             (true, Some(values)) => values.forgotten,
@@ -745,10 +752,8 @@ impl History {
             let number = match (wanted.is_pattern, found.iter().find(has_record)) {
                 (false, Some((_, record))) => forgotten_of(record),
                 // One gap for all: the topics with records have their own unless they are too many.
-                (true, _) if was_lost || PATTERN_GAPS_MAX < found_count => {
-                    of_pattern.max(self.floor)
-                }
-                (_, _) => self.floor,
+                (true, _) if was_lost || PATTERN_GAPS_MAX < found_count => of_pattern.max(floor),
+                (_, _) => floor,
             };
             let is_missing = reader.after.max(wanted.announced) < number;
             if is_missing || was_lost && wanted.announced != u64::MAX {

@@ -36,10 +36,15 @@ pub enum Notice<'a> {
         /// A cursor behind the gap.
         cursor: &'a str,
     },
+    /// The queue of a member is full, and its connection ends.
+    Lagged {
+        /// The cursor of a client that has got everything that was queued before.
+        cursor: &'a str,
+    },
 }
 
 impl Notice<'_> {
-    /// The name of this kind of notice: `joined`, `left`, `count`, `present` or `gap`.
+    /// The name of this kind of notice: `joined`, `left`, `count`, `present`, `gap` or `lagged`.
     pub fn name(&self) -> &'static str {
         match self {
             Notice::Joined { .. } => "joined",
@@ -47,6 +52,7 @@ impl Notice<'_> {
             Notice::Count { .. } => "count",
             Notice::Present { .. } => "present",
             Notice::Gap { .. } => "gap",
+            Notice::Lagged { .. } => "lagged",
         }
     }
 
@@ -54,7 +60,21 @@ impl Notice<'_> {
     pub fn user(&self) -> Option<&str> {
         match self {
             Notice::Joined { user, .. } | Notice::Left { user } => Some(user),
-            Notice::Count { .. } | Notice::Present { .. } | Notice::Gap { .. } => None,
+            Notice::Count { .. }
+            | Notice::Present { .. }
+            | Notice::Gap { .. }
+            | Notice::Lagged { .. } => None,
+        }
+    }
+
+    /// The cursor that it has.
+    pub fn cursor(&self) -> Option<&str> {
+        match self {
+            Notice::Gap { cursor } | Notice::Lagged { cursor } => Some(cursor),
+            Notice::Joined { .. }
+            | Notice::Left { .. }
+            | Notice::Count { .. }
+            | Notice::Present { .. } => None,
         }
     }
 }

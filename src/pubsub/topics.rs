@@ -448,6 +448,13 @@ impl Topics {
             .map_or(0, |topic| topic.members.as_slice().len())
     }
 
+    /// Whether a member is subscribed by this very name. At most [`WALK_MAX`] steps.
+    pub fn is_member(&self, kind: NameKind, member: u64, list: Subscriptions, name: &str) -> bool {
+        let found = self.names(kind).find(hash_name(&self.hasher, name), name);
+        let topic = found.and_then(|key| TopicKey::new(kind, key));
+        topic.is_some() && self.membership(member, list, topic).node.is_some()
+    }
+
     /// The topics and patterns of a member, in no order.
     pub fn subscriptions_of(&self, list: Subscriptions) -> impl Iterator<Item = &str> {
         self.nodes_of(list)

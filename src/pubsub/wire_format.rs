@@ -511,6 +511,35 @@ impl<'p> Encoded<'p> {
                 .is_some()
     }
 
+    /// The bytes that tell a member that its queue has no room for this publication. `None` where its wire format
+    /// has no words for it.
+    pub fn lagged(&self, format: FramedFormat) -> Option<Vec<u8>> {
+        if self.notice.is_some() {
+            return None;
+        }
+        let encode = self.wire_formats.notice_encoder(format.wire_format())?;
+        // Everything before this publication was queued to the member.
+        let cursor = EventId {
+            number: self.publication.id.number - 1,
+            ..self.publication.id
+        };
+        let cursor = cursor.to_string();
+        let notice = Notice::Lagged { cursor: &cursor };
+        let name = self.pattern.unwrap_or(self.publication.topic);
+        // It is put together apart from the encodings, which are those of the publication.
+        let mut body = Vec::new();
+        let kind = encode(name, &notice, &mut body);
+        let (frame, mask) = (format.frame(), format.frame().new_mask());
+        let mut bytes = Vec::with_capacity(Frame::BYTES_MAX + body.len());
+        frame.encode_header(kind, body.len(), mask, &mut bytes);
+        if let Some(mask) = mask {
+            websocket::apply_mask(&mut body, mask);
+        }
+        bytes.extend_from_slice(&body);
+        frame.encode_trailer(body.len(), &mut bytes);
+        Some(bytes)
+    }
+
     /// Says by which pattern the members are subscribed that [`get`](Self::get) is for from now on.
     /// It differs from the pattern before.
     pub fn set_pattern(&mut self, pattern: &'p str) {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::id::ConnId;
 use super::reactor::Reactor;
 use super::sequence::Sequence;
 use crate::pubsub::{EventId, History, Page, Reader, Rule, Rules, Since, TopicHistory};
@@ -83,6 +84,22 @@ impl<S: 'static> Reactor<S> {
             self.deliver_until(id.number);
         }
         self.with_history(|history| Reader::new(history, names, since, is_latest))
+    }
+
+    /// Reads on for a connection, up to what this reactor has delivered. Of topics that only a pattern finds, those
+    /// are left out that a filter hides from it.
+    #[doc(hidden)]
+    pub fn history_page_of(
+        &mut self,
+        reader: &mut Reader,
+        bytes_max: usize,
+        member: ConnId,
+    ) -> Page {
+        let filters = std::mem::take(&mut self.pattern_filters);
+        let is_granted = |topic: &str, _: &Rule| !filters.of(topic).hides(member.to_bits());
+        let page = self.history_page(reader, bytes_max, is_granted);
+        self.pattern_filters = filters;
+        page
     }
 
     /// Reads on, up to what this reactor has delivered. Of topics that only a pattern finds, those are left out

@@ -122,7 +122,7 @@ impl<S: 'static> Reactor<S> {
         name.hash(&mut hasher);
         notice.user().hash(&mut hasher);
         // A list of users and their count take each other's place.
-        matches!(notice, Notice::Gap { .. }).hash(&mut hasher);
+        notice.cursor().is_some().hash(&mut hasher);
         hasher.finish()
     }
 }

@@ -32,6 +32,8 @@ pub(crate) enum Protocol {
     Upgrade(Box<Upgrade>),
     /// Server-Sent Events that we send, in chunks unless the client speaks HTTP/1.0.
     EventStream {
+        /// Its heartbeat is the newest cursor instead of a comment.
+        announces_cursor: bool,
         chunked: bool,
         /// How much the client has sent behind its request. It was discarded.
         discarded_bytes: u32,

@@ -149,6 +149,42 @@ impl<S: 'static> Reactor<S> {
         delivered
     }
 
+    /// Queues a publication that has an id for one connection, in its wire format, whether or not it is a member.
+    /// `pattern` is the one by which a member would get it.
+    #[doc(hidden)]
+    pub fn deliver_to(
+        &mut self,
+        member: ConnId,
+        topic: &str,
+        id: EventId,
+        event: &Event<'_>,
+        pattern: Option<&str>,
+    ) -> Sent {
+        let publication = Publication {
+            topic,
+            id,
+            event,
+            value: 0,
+            pattern: None,
+        };
+        let key = self.hasher.hash_one(topic);
+        self.publication_mark += 1;
+        let mut encoded = Encoded::new(&mut self.wire_formats, publication);
+        if let Some(pattern) = pattern {
+            encoded.set_pattern(pattern);
+        }
+        let sent = self
+            .table
+            .publish(member, self.publication_mark, key, &mut encoded, 0);
+        drop(encoded);
+        let kept_bytes = self.wire_formats.take_kept_bytes();
+        self.table.count_shared(kept_bytes);
+        self.budget.charge(1);
+        let sent = sent.unwrap_or(Sent::Gone);
+        self.table.stats_mut().deliveries += u64::from(sent == Sent::Queued);
+        sent
+    }
+
     /// Makes a connection a member of a topic until the connection ends. Returns `false` when it is
     /// one already, has ended, or speaks HTTP and has not become a WebSocket or an event stream.
     ///
@@ -231,6 +267,17 @@ impl<S: 'static> Reactor<S> {
     /// Adds a filter for the members by pattern of private topics. A member gets what no filter hides.
     pub(crate) fn add_pattern_filter(&mut self, filter: Rc<dyn PatternFilter>) {
         self.pattern_filters.add(filter);
+    }
+
+    /// Whether a connection is subscribed to this name: to the topic, or to the pattern where it is one.
+    pub fn is_subscribed(&self, id: ConnId, name: &str) -> bool {
+        let kind = match crate::pubsub::pattern::is_pattern(name) {
+            true => NameKind::Pattern,
+            false => NameKind::Exact,
+        };
+        let connection = self.table.connection(id);
+        let list = connection.map(Connection::subscriptions);
+        list.is_some_and(|list| self.topics.is_member(kind, id.to_bits(), list, name))
     }
 
     /// The topics and patterns that a connection is subscribed to, in no order.

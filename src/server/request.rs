@@ -247,12 +247,21 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
     /// Source: WHATWG HTML, section 9.2.
     pub fn event_stream(&mut self) -> EventStream<'_, S> {
         if !std::mem::replace(&mut self.is_answered, true) {
-            self.reactor.begin_event_stream_of(self.id);
+            self.reactor.begin_event_stream_of(self.id, &[]);
         }
         EventStream {
             reactor: self.reactor,
             id: self.id,
         }
+    }
+
+    /// As [`event_stream`](Self::event_stream), with the lines that it begins with.
+    #[cfg_attr(not(feature = "hub"), expect(dead_code, reason = "the hub needs it"))]
+    pub(crate) fn event_stream_with(&mut self, first_lines: &[u8]) -> EventStream<'_, S> {
+        if !std::mem::replace(&mut self.is_answered, true) {
+            self.reactor.begin_event_stream_of(self.id, first_lines);
+        }
+        self.event_stream()
     }
 
     /// Answers with a body that is sent piece by piece, by `reactor.send(id, ..)` for each piece and then

@@ -50,7 +50,7 @@ impl<S: 'static> Reactor<S> {
             return None;
         }
         self.resume_after_answer(responder.id);
-        let has_begun = self.begin_event_stream_of(responder.id);
+        let has_begun = self.begin_event_stream_of(responder.id, &[]);
         has_begun.then_some(EventStream {
             reactor: self,
             id: responder.id,
@@ -109,9 +109,9 @@ impl<S: 'static> Reactor<S> {
         }
     }
 
-    /// Answers with an event stream. Returns `false` when there is none: the answer to a HEAD ends with its
+    /// Answers with an event stream that begins with `first_lines`, or with a comment. Returns `false` when there is none: the answer to a HEAD ends with its
     /// head.
-    pub(crate) fn begin_event_stream_of(&mut self, id: ConnId) -> bool {
+    pub(crate) fn begin_event_stream_of(&mut self, id: ConnId, first_lines: &[u8]) -> bool {
         let head = StreamHead {
             reply: &Reply::new(Status::OK),
             content_type: EVENT_STREAM,
@@ -126,7 +126,7 @@ impl<S: 'static> Reactor<S> {
             self.complete_reply(id);
             return false;
         }
-        self.begin_event_stream(id, chunked);
+        self.begin_event_stream(id, chunked, first_lines);
         true
     }
 

@@ -21,11 +21,13 @@ use crate::reactor::reactor::Reactor;
 const EMPTY_COMMENT: &[u8] = b":\n\n";
 
 impl<S: 'static> Reactor<S> {
-    /// Makes an event stream of a connection whose response head was queued.
-    pub(crate) fn begin_event_stream(&mut self, id: ConnId, chunked: bool) {
+    /// Makes an event stream of a connection whose response head was queued. It begins with `first_lines`, which are
+    /// a comment where there are none.
+    pub(crate) fn begin_event_stream(&mut self, id: ConnId, chunked: bool, first_lines: &[u8]) {
         self.set_protocol(
             id,
             Protocol::EventStream {
+                announces_cursor: false,
                 chunked,
                 discarded_bytes: 0,
             },
@@ -33,15 +35,49 @@ impl<S: 'static> Reactor<S> {
         );
         self.mark_opened(id);
         // A first byte at once, because some proxies and browsers do not report the response before it.
-        self.send_stream_heartbeat(id);
+        let first_lines = match first_lines {
+            b"" => EMPTY_COMMENT,
+            lines => lines,
+        };
+        self.send_event_lines(id, first_lines);
+        self.await_stream_heartbeat(id);
     }
 
-    /// Sends a comment, and sets the time of the next one.
+    /// From now on the heartbeats of an event stream are its newest cursor instead of a comment: the client has got
+    /// everything up to there. It also keeps the cursors of quiet topics young.
+    #[cfg_attr(not(feature = "hub"), expect(dead_code, reason = "the hub needs it"))]
+    pub(crate) fn announce_cursor(&mut self, id: ConnId) {
+        if let Some(Protocol::EventStream {
+            announces_cursor, ..
+        }) = self.protocol_mut(id)
+        {
+            *announces_cursor = true;
+        }
+    }
+
+    /// Sends a comment or the newest cursor, and sets the time of the next one.
     ///
     /// A client that has gone without a word is noticed only by sending: the bytes stay
     /// unacknowledged, and the write deadline passes.
     pub(crate) fn send_stream_heartbeat(&mut self, id: ConnId) {
-        self.send_event_lines(id, EMPTY_COMMENT);
+        let announces_cursor = matches!(
+            self.protocol(id),
+            Some(Protocol::EventStream {
+                announces_cursor: true,
+                ..
+            })
+        );
+        if announces_cursor {
+            let mut lines = Vec::with_capacity(48);
+            event_stream::encode_id(&self.cursor().to_string(), &mut lines);
+            self.send_event_lines(id, &lines);
+        } else {
+            self.send_event_lines(id, EMPTY_COMMENT);
+        }
+        self.await_stream_heartbeat(id);
+    }
+
+    fn await_stream_heartbeat(&mut self, id: ConnId) {
         let interval = self
             .options_of(id)
             .and_then(|options| options.heartbeat_interval);

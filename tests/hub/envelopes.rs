@@ -51,10 +51,12 @@ fn the_envelope_subscribes_publishes_and_unsubscribes() {
     assert_eq!(publish(&mut sim, "room", "x").1, 3);
     assert_eq!(values(&socket).len(), 1);
 
-    assert!(say(&mut sim, &socket, json!({"unsubscribe": "ro*"})).is_empty());
+    let said = say(&mut sim, &socket, json!({"unsubscribe": "ro*"}));
+    assert_eq!(said, [json!({"unsubscribed": "ro*"})]);
     assert_eq!(publish(&mut sim, "room", "x").1, 3);
     assert_eq!(values(&socket).len(), 1);
-    assert!(say(&mut sim, &socket, json!({"unsubscribe": "room"})).is_empty());
+    let said = say(&mut sim, &socket, json!({"unsubscribe": "room", "ref": 7}));
+    assert_eq!(said, [json!({"unsubscribed": "room", "ref": 7})]);
     assert_eq!(publish(&mut sim, "room", "x").1, 2);
     assert!(values(&socket).is_empty());
 }
@@ -95,7 +97,12 @@ fn the_envelope_answers_invalid_commands_with_an_error() {
         json!({"data": 1}),
         json!({"subscribe": 7}),
         json!({"subscribe": null}),
-        json!({"subscribe": ["a"]}),
+        json!({"subscribe": []}),
+        json!({"subscribe": ["a", 1]}),
+        json!({"subscribe": "a", "since": "x"}),
+        json!({"subscribe": "a", "latest": 1}),
+        json!({"publish": "t", "data": 1, "key": 1}),
+        json!({"publish": "t", "data": 1, "others": 1}),
         json!({"subscribe": ""}),
         json!({"subscribe": "a\nb"}),
         json!({"subscribe": long}),
@@ -261,7 +268,7 @@ fn the_envelope_is_spoken_on_any_number_of_listeners() {
             sim.settle();
             let answer = stream.read();
             assert!(
-                answer.ends_with(b"\r\n\r\n\x81\x12{\"subscribed\":\"t\"}"),
+                answer.ends_with(b"\r\n\r\n\x81!{\"subscribed\":\"t\",\"cursor\":\"1:0\"}"),
                 "port {port}: {}",
                 answer.escape_ascii()
             );

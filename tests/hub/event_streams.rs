@@ -40,7 +40,7 @@ fn an_event_stream_has_the_envelope_as_data_on_request() {
     assert_eq!(answered.status, 200, "{}", answered.text());
     // The name is in the envelope alone: an EventSource hides events with a name of their own.
     let expected = concat!(
-        ":\n\n",
+        "id: 1:0\n\n",
         "id: 1:1\n",
         "data: {\"topic\":\"a\",\"id\":\"1:1\",\"event\":\"sum\",\"data\":{\"n\": 1,\n",
         "data: \"m\":[]}}\n\n",
@@ -49,7 +49,7 @@ fn an_event_stream_has_the_envelope_as_data_on_request() {
         "data: \"m\":[]}}\n\n",
     );
     assert_eq!(reader.text(), expected);
-    let expected = ":\n\nid: 1:1\nevent: sum\ndata: {\"n\": 1,\ndata: \"m\":[]}\n\n";
+    let expected = "id: 1:0\n\nid: 1:1\nevent: sum\ndata: {\"n\": 1,\ndata: \"m\":[]}\n\n";
     assert_eq!(bare.text(), expected);
 }
 

@@ -42,7 +42,7 @@ fn notices_stand_between_publications_in_each_grammar() {
     assert_eq!(
         stream.text(),
         format!(
-            ":\n\nid: 1:1\ndata: 1\n\nevent: joined\ndata: {joined}\n\n\
+            "id: 1:0\n\nid: 1:1\ndata: 1\n\nevent: joined\ndata: {joined}\n\n\
              id: 1:7\nevent: gap\ndata: chat\n\nid: 1:2\ndata: 2\n\n"
         )
     );
@@ -52,7 +52,7 @@ fn notices_stand_between_publications_in_each_grammar() {
     assert_eq!(
         envelopes.text(),
         format!(
-            ":\n\nid: 1:1\ndata: {one}\n\ndata: {joined}\n\nid: 1:7\ndata: {gap}\n\n\
+            "id: 1:0\n\nid: 1:1\ndata: {one}\n\ndata: {joined}\n\nid: 1:7\ndata: {gap}\n\n\
              id: 1:2\ndata: {two}\n\n"
         )
     );

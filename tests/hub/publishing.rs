@@ -17,7 +17,7 @@ fn a_posted_message_reaches_every_kind_of_member() {
     assert_eq!(plain.received(), ["hello \"you\"\n\u{e9}"]);
     let expected = json!({"topic": "news", "id": "1:1", "data": "hello \"you\"\n\u{e9}"});
     assert_eq!(values(&json), [expected]);
-    let expected = ":\n\nid: 1:1\ndata: hello \"you\"\ndata: \u{e9}\n\n";
+    let expected = "id: 1:0\n\nid: 1:1\ndata: hello \"you\"\ndata: \u{e9}\n\n";
     assert_eq!(reader.text(), expected);
 }
 
@@ -94,7 +94,10 @@ fn an_event_name_cannot_contain_a_line_end() {
     let mut reader = Reader::open(&mut sim, "/events?topic=t");
     let named = ask(&mut sim, &post("/publish?topic=t&event=new+price", "4"));
     assert_eq!(published(&named), (1, 3));
-    assert_eq!(reader.text(), ":\n\nid: 1:1\nevent: new price\ndata: 4\n\n");
+    assert_eq!(
+        reader.text(),
+        "id: 1:0\n\nid: 1:1\nevent: new price\ndata: 4\n\n"
+    );
     let expected = json!({"topic": "t", "id": "1:1", "event": "new price", "data": "4"});
     assert_eq!(values(&json), [expected]);
     assert_eq!(plain.received(), ["4"]);

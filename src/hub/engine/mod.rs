@@ -275,7 +275,19 @@ impl<S: 'static> Engine<S> {
         reactor.read_history(names, since, is_latest)
     }
 
-    /// Reads the next page, up to what this reactor has delivered.
+    /// Reads the next page for a client, up to what this reactor has delivered. Topics that only a pattern finds and
+    /// that the client has no right to are left out.
+    pub(super) fn page_of(
+        &self,
+        reactor: &mut Reactor<S>,
+        reader: &mut Reader,
+        bytes_max: usize,
+        client: ConnId,
+    ) -> Page {
+        reactor.history_page_of(reader, bytes_max, client)
+    }
+
+    /// As [`page_of`](Self::page_of), for a request: `is_granted` says which topics it has a right to.
     pub(super) fn page(
         &self,
         reactor: &mut Reactor<S>,

@@ -3,6 +3,7 @@
 //! [`Grammar`] has a variant for each and asks its file. Every `match` here is exhaustive, so the
 //! compiler names the places that a new grammar must fill in.
 
+mod commands;
 pub(super) mod envelope;
 pub(super) mod notices;
 mod plain;

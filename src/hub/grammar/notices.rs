@@ -23,13 +23,8 @@ pub(crate) fn encode(name: &str, notice: &Notice<'_>, out: &mut Vec<u8>) -> Body
             out.push(b'}');
         }
         Notice::Present { snapshot } => push_snapshot(name, snapshot, out),
-        Notice::Gap { cursor } => {
-            out.extend_from_slice(b"{\"gap\":");
-            push_string(name, out);
-            out.extend_from_slice(b",\"cursor\":");
-            push_string(cursor, out);
-            out.push(b'}');
-        }
+        Notice::Gap { cursor } => push_cursor("gap", name, cursor, out),
+        Notice::Lagged { cursor } => push_cursor("lagged", name, cursor, out),
     }
     BodyKind::Text
 }
@@ -81,19 +76,27 @@ fn push_user(user: &str, info: Option<&str>, out: &mut Vec<u8>) {
     }
 }
 
+/// `{"FIELD":"name","cursor":"c"}`.
+fn push_cursor(field: &str, name: &str, cursor: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"");
+    out.extend_from_slice(field.as_bytes());
+    out.extend_from_slice(b"\":");
+    push_string(name, out);
+    out.extend_from_slice(b",\"cursor\":");
+    push_string(cursor, out);
+    out.push(b'}');
+}
+
 fn push_count(count: usize, out: &mut Vec<u8>) {
     out.extend_from_slice(count.to_string().as_bytes());
 }
 
-/// Appends a notice as an event of an event stream, which has the name of its kind. A gap has its cursor as
-/// the id and the name of its topic as data; others have no id, and the message of the envelope as data.
+/// Appends a notice as an event of an event stream, which has the name of its kind. A gap or a lag has its
+/// cursor as the id and the name of its topic as data; others have no id, and the message of the envelope as data.
 pub(crate) fn encode_event(name: &str, notice: &Notice<'_>, out: &mut Vec<u8>) -> BodyKind {
-    let message = match notice {
-        Notice::Gap { .. } => name.to_owned(),
-        Notice::Joined { .. }
-        | Notice::Left { .. }
-        | Notice::Count { .. }
-        | Notice::Present { .. } => message_of(name, notice),
+    let message = match notice.cursor() {
+        Some(_) => name.to_owned(),
+        None => message_of(name, notice),
     };
     push_event(Some(notice.name()), notice, &message, out)
 }
@@ -119,14 +122,7 @@ fn push_event(
     data: &str,
     out: &mut Vec<u8>,
 ) -> BodyKind {
-    let id = match notice {
-        Notice::Gap { cursor } => Some(*cursor),
-        Notice::Joined { .. }
-        | Notice::Left { .. }
-        | Notice::Count { .. }
-        | Notice::Present { .. } => None,
-    };
-    event_stream::encode(event_name, id, data, out)
+    event_stream::encode(event_name, notice.cursor(), data, out)
         .expect("neither the name of a notice nor a cursor has a line break");
     BodyKind::Text
 }

@@ -3,8 +3,9 @@
 //! It needs no library, so `wscat` and ten lines of any language can use it. It has no message for an error, so
 //! an error closes the connection and is the reason in the close frame.
 
-use crate::hub::client::{Client, Refusal};
+use crate::hub::client::Client;
 use crate::hub::guesses::POLICY_VIOLATION;
+use crate::hub::refusal::Refusal;
 use crate::pubsub::pattern;
 use crate::reactor::id::ConnId;
 use crate::reactor::reactor::Reactor;
@@ -14,7 +15,7 @@ const EXPIRED: u16 = 4401;
 
 pub(super) fn on_text<S: 'static>(client: &mut Client<'_, '_, S>, name: &str) {
     match client.subscribe(name) {
-        Ok(()) => client.announce(name),
+        Ok(()) => {}
         Err(Refusal::NeedsToken) => {
             let what = match pattern::is_pattern(name) {
                 true => "a pattern needs a token: /ws?token=TOKEN",

@@ -115,6 +115,23 @@ pub(super) fn fail(rooms: &mut Rooms, connection: &mut Connection, cause: CloseC
     if !connection.life.is_notifiable() {
         return;
     }
+    if matches!(
+        cause,
+        CloseCause::SlowConsumer
+            | CloseCause::MemoryLimit
+            | CloseCause::Panicked
+            | CloseCause::CallbackError
+    ) {
+        rooms.outbox.drop_oldest(&mut connection.output, 0);
+    }
+    fail_behind_queue(rooms, connection, cause);
+}
+
+/// As [`fail`]; the peer gets what is queued before the goodbye, if it reads that in time.
+pub(super) fn fail_behind_queue(rooms: &mut Rooms, connection: &mut Connection, cause: CloseCause) {
+    if !connection.life.is_notifiable() {
+        return;
+    }
     // Each side sends one close frame. Source: RFC 6455, section 5.5.1.
     let has_said_goodbye = connection.life == Life::Closing;
     let date = rooms.wall_clock.date(rooms.now);
@@ -130,15 +147,6 @@ pub(super) fn fail(rooms: &mut Rooms, connection: &mut Connection, cause: CloseC
     // the connection and destroy the status that says why. One whose head did not come in time
     // sends nothing, or too slowly: it has had its place for long enough.
     connection.lingers = cause != CloseCause::TimedOut(Deadline::Head);
-    if matches!(
-        cause,
-        CloseCause::SlowConsumer
-            | CloseCause::MemoryLimit
-            | CloseCause::Panicked
-            | CloseCause::CallbackError
-    ) {
-        rooms.outbox.drop_oldest(&mut connection.output, 0);
-    }
     queue_goodbye(rooms, connection, &goodbye);
     let close = Close {
         code,

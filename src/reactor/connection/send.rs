@@ -14,7 +14,6 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::rc::Rc;
 
 use crate::protocol::websocket::Message;
 use crate::pubsub::{Encoded, FramedFormat};
@@ -37,6 +36,8 @@ enum Admission {
     Replaces {
         key: u64,
     },
+    /// The queue is full, and the policy ends the connection.
+    Overflows,
     Refused(Sent),
 }
 
@@ -54,6 +55,7 @@ pub(super) fn send(
 ) -> Sent {
     match admit(rooms, connection, rule) {
         Admission::Admitted => {}
+        Admission::Overflows => return close_slow(rooms, connection),
         Admission::Refused(sent) => return sent,
         Admission::Replaces { key } => {
             let mut bytes = Vec::new();
@@ -94,6 +96,7 @@ pub(super) fn send(
 pub(super) fn send_owned(rooms: &mut Rooms, connection: &mut Connection, bytes: Vec<u8>) -> Sent {
     match admit(rooms, connection, DropRule::Allowed) {
         Admission::Admitted => {}
+        Admission::Overflows => return close_slow(rooms, connection),
         Admission::Refused(sent) => return sent,
         Admission::Replaces { .. } => return Sent::Full,
     }
@@ -106,6 +109,7 @@ pub(super) fn send_owned(rooms: &mut Rooms, connection: &mut Connection, bytes: 
 pub(super) fn send_frame(rooms: &mut Rooms, connection: &mut Connection, frame: &[u8]) -> Sent {
     match admit(rooms, connection, DropRule::Allowed) {
         Admission::Admitted => {}
+        Admission::Overflows => return close_slow(rooms, connection),
         Admission::Refused(sent) => return sent,
         Admission::Replaces { .. } => return Sent::Full,
     }
@@ -185,8 +189,9 @@ pub(super) fn publish(
         || connection.output.has_short_cuts()
         || options.queue_high_bytes < outbox.queued_bytes(connection.id, &connection.output)
     {
-        let bytes = encoded.get(format, value);
-        return Some(publish_with_care(rooms, connection, bytes, key));
+        return Some(publish_with_care(
+            rooms, connection, key, encoded, format, value,
+        ));
     }
     let parts = &mut connection.parts();
     let is_range = parts.output.takes_range()
@@ -217,17 +222,27 @@ fn add_publication(
 fn publish_with_care(
     rooms: &mut Rooms,
     connection: &mut Connection,
-    bytes: Rc<[u8]>,
     key: u64,
+    encoded: &mut Encoded<'_>,
+    format: FramedFormat,
+    value: u32,
 ) -> Sent {
     let rule = DropRule::ByKey(key);
     match admit(rooms, connection, rule) {
         Admission::Admitted => {}
+        Admission::Overflows => {
+            return match encoded.lagged(format) {
+                Some(bytes) => close_lagged(rooms, connection, bytes),
+                None => close_slow(rooms, connection),
+            };
+        }
         Admission::Refused(sent) => return sent,
         Admission::Replaces { key } => {
+            let bytes = encoded.get(format, value);
             return replace(rooms, connection, key, Bytes::Shared(bytes));
         }
     }
+    let bytes = encoded.get(format, value);
     let is_corked = rooms.outbox.is_corked(connection.id);
     if is_corked && takes_cork(connection) && bytes.len() < LARGE_BYTES {
         let copy = |out: &mut Vec<u8>| {
@@ -294,11 +309,7 @@ fn admit(rooms: &mut Rooms, connection: &mut Connection, rule: DropRule) -> Admi
     }
     let overflow = connection.options(rooms).overflow;
     match connection.protocol.overflow(overflow) {
-        Overflow::Close => {
-            rooms.stats.slow_consumers += 1;
-            end::fail(rooms, connection, CloseCause::SlowConsumer);
-            Admission::Refused(Sent::Full)
-        }
+        Overflow::Close => Admission::Overflows,
         Overflow::DropNewest => {
             note_dropped(rooms, Overflow::DropNewest, 1);
             Admission::Refused(Sent::Full)
@@ -317,6 +328,22 @@ fn admit(rooms: &mut Rooms, connection: &mut Connection, rule: DropRule) -> Admi
         }
         Overflow::DropOldest => make_room(rooms, connection, high_bytes, Overflow::DropOldest),
     }
+}
+
+/// Ends a connection that does not read what is queued to it.
+fn close_slow(rooms: &mut Rooms, connection: &mut Connection) -> Sent {
+    rooms.stats.slow_consumers += 1;
+    end::fail(rooms, connection, CloseCause::SlowConsumer);
+    Sent::Full
+}
+
+/// As [`close_slow`], for a client that is told where to go on. It gets what is queued first: the place to go on
+/// lies behind that.
+fn close_lagged(rooms: &mut Rooms, connection: &mut Connection, lagged: Vec<u8>) -> Sent {
+    push(rooms, connection, Bytes::Owned(lagged), DropRule::Never);
+    rooms.stats.slow_consumers += 1;
+    end::fail_behind_queue(rooms, connection, CloseCause::SlowConsumer);
+    Sent::Full
 }
 
 /// Whether a queue above its high watermark takes one more message without being written; see
@@ -376,6 +403,7 @@ fn replace(rooms: &mut Rooms, connection: &mut Connection, key: u64, bytes: Byte
                 push(rooms, connection, bytes, DropRule::ByKey(key));
                 Sent::Queued
             }
+            Admission::Overflows => Sent::Full,
             Admission::Refused(sent) => sent,
         },
     }

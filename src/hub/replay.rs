@@ -1,0 +1,135 @@
+//! Replays: what a client that comes back with a cursor has missed, and then live.
+//!
+//! ```text
+//!   wanted names, cursor ─▶ [page of history ─▶ queue has room?]* ─▶ subscribed: live
+//!                                  ▲                 │ no
+//!                                  └──── on_drain ◀──┘
+//! ```
+//!
+//! The client is no member of its names while it reads the history. The replay ends at the moment when it has
+//! reached the last publication that this reactor has delivered, and in the same turn the client becomes a member;
+//! so nothing comes in between, and live messages come behind the replay. A client that reads slowly is sent no more
+//! than its queue has room for. The client is told of a gap where the
+//! history forgets something meanwhile.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use crate::pubsub::{EventId, Gap, Reader, Since};
+use crate::reactor::close::Sent;
+use crate::reactor::id::ConnId;
+use crate::reactor::reactor::Reactor;
+
+use super::parts::Parts;
+
+/// The bytes of the bodies of one page, about.
+const PAGE_BYTES_MAX: usize = 16 * 1024;
+
+/// The words of a client's protocol for what a replay tells it beside the messages.
+pub(super) trait ReplayClient<S: 'static>: 'static {
+    /// Whether its names share one cursor, as those of an event stream do. A gap of one name must then be told at
+    /// its place in the order, because the client takes its cursor for the names of all messages before.
+    fn has_one_cursor(&self) -> bool;
+
+    /// Whether a name is still wanted, before the next page is read for it.
+    fn wants(&mut self, reactor: &mut Reactor<S>, id: ConnId, name: &str) -> bool {
+        let _ = (reactor, id, name);
+        true
+    }
+
+    /// Tells of a gap. `wanted` is the name by which the client is subscribed: that of the gap, or a pattern.
+    fn gap(&mut self, reactor: &mut Reactor<S>, id: ConnId, gap: &Gap, wanted: &str);
+
+    /// Makes the client a member of its names: it has got everything up to `cursor`. Called once, unless the
+    /// connection ends before.
+    fn live(&mut self, reactor: &mut Reactor<S>, id: ConnId, cursor: EventId);
+}
+
+/// A replay that is under way.
+pub(super) struct Replay<S: 'static> {
+    hub: Rc<Parts<S>>,
+    id: ConnId,
+    reader: Reader,
+    /// To be told when the replay has come to their numbers.
+    gaps: VecDeque<Gap>,
+    client: Box<dyn ReplayClient<S>>,
+}
+
+impl<S: 'static> Replay<S> {
+    /// Begins a replay of the names, each with whether it is a pattern. It may end before this returns.
+    pub(super) fn begin(
+        hub: &Rc<Parts<S>>,
+        reactor: &mut Reactor<S>,
+        id: ConnId,
+        names: Vec<(Box<str>, bool)>,
+        since: Since,
+        is_latest: bool,
+        client: impl ReplayClient<S>,
+    ) {
+        let reader = hub.engine.read(reactor, names, since, is_latest);
+        let replay = Replay {
+            hub: Rc::clone(hub),
+            id,
+            reader,
+            gaps: VecDeque::new(),
+            client: Box::new(client),
+        };
+        replay.go_on(reactor);
+    }
+
+    /// Sends until the queue has no more room, and goes on when it has.
+    fn go_on(mut self, reactor: &mut Reactor<S>) {
+        while reactor.has_room(self.id) {
+            let (client, id) = (&mut self.client, self.id);
+            self.reader.retain(|name| client.wants(reactor, id, name));
+            let page = self
+                .hub
+                .engine
+                .page_of(reactor, &mut self.reader, PAGE_BYTES_MAX, self.id);
+            self.gaps.extend(page.gaps);
+            self.gaps.make_contiguous().sort_by_key(|gap| gap.number);
+            if !self.client.has_one_cursor() {
+                self.tell_gaps(reactor, u64::MAX);
+            }
+            for (wanted_index, entry) in page.entries {
+                self.tell_gaps(reactor, entry.number - 1);
+                let wanted = &self.reader.wanted()[wanted_index];
+                let pattern = wanted.is_pattern.then_some(&*wanted.name);
+                let event_id = EventId {
+                    epoch: reactor.epoch(),
+                    number: entry.number,
+                };
+                let (topic, event) = (entry.body.topic(), entry.body.event());
+                if reactor.has_room(self.id)
+                    && reactor.deliver_to(self.id, topic, event_id, &event, pattern) == Sent::Queued
+                {
+                    continue;
+                }
+                self.reader.rewind(entry.number - 1);
+                return self.wait(reactor);
+            }
+            if page.is_end {
+                self.tell_gaps(reactor, u64::MAX);
+                let cursor = self.hub.engine.cursor(reactor);
+                return self.client.live(reactor, self.id, cursor);
+            }
+        }
+        self.wait(reactor);
+    }
+
+    /// Goes on when the queue of the client has room. Does nothing where the connection has ended.
+    fn wait(self, reactor: &mut Reactor<S>) {
+        reactor.on_drain(self.id, |cx| self.go_on(cx.reactor));
+    }
+
+    /// Tells of the gaps up to a number.
+    fn tell_gaps(&mut self, reactor: &mut Reactor<S>, number: u64) {
+        while let Some(gap) = self.gaps.front()
+            && gap.number <= number
+            && let Some(gap) = self.gaps.pop_front()
+        {
+            let wanted = &self.reader.wanted()[gap.wanted_index].name;
+            self.client.gap(reactor, self.id, &gap, wanted);
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Subscriptions of clients that have a cursor for each name: the envelope's, and those of grammars like it.
+//!
+//! A client that comes back gets what it has missed, and then the confirmation: from there on it is live. Until then
+//! its names are pending. A pending name can be unsubscribed, and ends with the right to it, like one that is live.
+
+use std::rc::Rc;
+
+use crate::pubsub::{EventId, Gap, Since, TopicError, pattern};
+use crate::reactor::id::ConnId;
+use crate::reactor::reactor::Reactor;
+
+use super::parts::Parts;
+use super::pending::PendingNames;
+use super::presence;
+use super::refusal::Refusal;
+use super::replay::{Replay, ReplayClient};
+use super::rights::Scope;
+use super::subscribe::{subscribe_name, unsubscribe_name};
+
+/// The words of a grammar for a subscription.
+pub(super) trait SubscribeWords: 'static {
+    /// The names of the command.
+    fn names(&self) -> &[String];
+
+    /// A gap of a name, or of a topic that was found by the pattern `by`.
+    fn gap(&self, name: &str, by: Option<&str>, cursor: EventId) -> String;
+
+    /// The client is subscribed to all names.
+    fn subscribed(&self, cursor: EventId) -> String;
+
+    /// A name is refused after all.
+    fn refused(&self, name: &str, refusal: Refusal) -> String;
+
+    /// The right to a name has ended.
+    fn expired(&self, name: &str) -> String;
+}
+
+/// Begins a subscription, and may complete it.
+///
+/// # Errors
+///
+/// [`Refusal::Topic`] where the client has as many subscriptions as it may. Then there is none to any of the names.
+pub(super) fn begin<S: 'static>(
+    hub: &Rc<Parts<S>>,
+    reactor: &mut Reactor<S>,
+    id: ConnId,
+    words: impl SubscribeWords,
+    since: Option<Since>,
+    is_latest: bool,
+    scope: Scope,
+) -> Result<(), Refusal> {
+    if since.is_none() && !is_latest {
+        let new_names = subscribe_all(reactor, id, words.names()).map_err(Refusal::Topic)?;
+        let cursor = hub.engine.cursor(reactor);
+        reactor.send(id, words.subscribed(cursor));
+        for name in new_names {
+            presence::join(reactor, &hub.options.rules, id, name);
+        }
+        return Ok(());
+    }
+    // A name that is live already goes on as it is.
+    let mut names: Vec<Box<str>> = Vec::new();
+    for name in words.names() {
+        let is_known = reactor.is_subscribed(id, name) || hub.pending.is_pending(id, name);
+        if !is_known && !names.iter().any(|other| **other == **name) {
+            names.push(name.as_str().into());
+        }
+    }
+    check_count(hub, reactor, id, &names).map_err(Refusal::Topic)?;
+    let wanted = names
+        .iter()
+        .map(|name| (name.clone(), pattern::is_pattern(name)))
+        .collect();
+    let pending = hub.pending.add(id, names);
+    let client = Subscriber {
+        hub: Rc::clone(hub),
+        words,
+        pending,
+        scope,
+    };
+    let since = since.unwrap_or(Since::Earliest);
+    Replay::begin(hub, reactor, id, wanted, since, is_latest, client);
+    Ok(())
+}
+
+/// Subscribes to all names, or to none. Returns those of which the client is a member since now.
+fn subscribe_all<'n, S: 'static>(
+    reactor: &mut Reactor<S>,
+    id: ConnId,
+    names: &'n [String],
+) -> Result<Vec<&'n String>, TopicError> {
+    let mut new_names = Vec::new();
+    for name in names {
+        match subscribe_name(reactor, id, name) {
+            Ok(true) => new_names.push(name),
+            Ok(false) => {}
+            Err(error) => {
+                for name in new_names {
+                    unsubscribe_name(reactor, id, name);
+                }
+                return Err(error);
+            }
+        }
+    }
+    Ok(new_names)
+}
+
+/// Checks the limits of a client's subscriptions for names that will be live later.
+fn check_count<S: 'static>(
+    hub: &Parts<S>,
+    reactor: &Reactor<S>,
+    id: ConnId,
+    names: &[Box<str>],
+) -> Result<(), TopicError> {
+    let config = reactor.config();
+    let (subscriptions_max, patterns_max) = (config.subscriptions_max, config.patterns_max);
+    let (pending_count, pending_patterns) = hub.pending.counts(id);
+    let live = reactor.subscriptions(id);
+    let (mut count, mut pattern_count) = (names.len() + pending_count, pending_patterns);
+    pattern_count += names.iter().filter(|it| pattern::is_pattern(it)).count();
+    for name in live {
+        count += 1;
+        pattern_count += usize::from(pattern::is_pattern(name));
+    }
+    if subscriptions_max < count {
+        return Err(TopicError::TooMany { subscriptions_max });
+    }
+    if patterns_max < pattern_count {
+        return Err(TopicError::TooManyPatterns { patterns_max });
+    }
+    Ok(())
+}
+
+/// A client whose subscription is pending.
+struct Subscriber<S: 'static, W> {
+    hub: Rc<Parts<S>>,
+    words: W,
+    pending: Rc<PendingNames>,
+    scope: Scope,
+}
+
+impl<S: 'static, W: SubscribeWords> ReplayClient<S> for Subscriber<S, W> {
+    fn has_one_cursor(&self) -> bool {
+        false
+    }
+
+    fn wants(&mut self, reactor: &mut Reactor<S>, id: ConnId, name: &str) -> bool {
+        if !self.pending.contains(name) {
+            return false;
+        }
+        let rights = self.hub.identities.rights_of(id, self.scope);
+        let is_granted = rights.may_subscribe(&self.hub.options.rules, name).is_ok();
+        if !is_granted {
+            self.pending.remove(name);
+            reactor.send(id, self.words.expired(name));
+        }
+        is_granted
+    }
+
+    fn gap(&mut self, reactor: &mut Reactor<S>, id: ConnId, gap: &Gap, wanted: &str) {
+        let cursor = EventId {
+            epoch: reactor.epoch(),
+            number: gap.number,
+        };
+        let by = (*wanted != *gap.name).then_some(wanted);
+        let message = self.words.gap(&gap.name, by, cursor);
+        reactor.send(id, message);
+    }
+
+    fn live(&mut self, reactor: &mut Reactor<S>, id: ConnId, cursor: EventId) {
+        let names = self.pending.take();
+        self.hub.pending.end(id, &self.pending);
+        let (mut new_names, mut is_refused) = (Vec::new(), false);
+        for name in &names {
+            match subscribe_name(reactor, id, name) {
+                Ok(true) => new_names.push(name),
+                Ok(false) => {}
+                Err(error) => {
+                    is_refused = true;
+                    let message = self.words.refused(name, Refusal::Topic(error));
+                    reactor.send(id, message);
+                }
+            }
+        }
+        if !is_refused {
+            reactor.send(id, self.words.subscribed(cursor));
+        }
+        for name in new_names {
+            presence::join(reactor, &self.hub.options.rules, id, name);
+        }
+    }
+}
