@@ -81,7 +81,7 @@ impl Denied {
     }
 }
 
-/// Whether a request may ask for what only the back end does. `what` names it.
+/// The rights of a request that asks for what only the back end does. `what` names it.
 ///
 /// # Errors
 ///
@@ -90,10 +90,11 @@ pub(super) fn check_administration<S: 'static>(
     request: &Request<'_, '_, S>,
     access: &Access,
     what: &'static str,
-) -> Result<(), Denied> {
+) -> Result<Rights, Denied> {
     let (rights, shown) = Rights::of_request(request, access);
     let denied = |lack| Denied::NotGranted { what, lack, shown };
-    rights.may_administer().map_err(denied)
+    rights.may_administer().map_err(denied)?;
+    Ok(rights)
 }
 
 /// An answer to a wrong token.

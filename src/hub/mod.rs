@@ -230,11 +230,11 @@ impl<S: 'static> Hub<S> {
 
         let (rights, parts) = (Rc::clone(access), Rc::clone(hub));
         router.get("/topics", move |request| {
-            topics::list(request, &rights, &parts.engine, &parts.guesses)
+            topics::list(request, &rights, &parts)
         });
         let (rights, parts) = (Rc::clone(access), Rc::clone(hub));
         router.get("/topics/*", move |request| {
-            topics::one(request, &rights, &parts.engine, &parts.guesses)
+            topics::one(request, &rights, &parts)
         });
 
         let (rights, parts) = (Rc::clone(access), Rc::clone(hub));
@@ -292,6 +292,7 @@ impl<S: 'static> Hub<S> {
         let question = topics::Question {
             pattern: pattern.map(str::to_owned),
             after: after.map(str::to_owned),
+            public_by: None,
         };
         topics::list_topics(&self.parts.engine, cx, question, done);
     }

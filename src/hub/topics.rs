@@ -4,16 +4,18 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use crate::protocol::digits::push_decimal;
 use crate::protocol::http::{Status, form};
-use crate::pubsub::{self, EventId, pattern};
+use crate::pubsub::{self, EventId, Rules, pattern};
 use crate::reactor::reactor::{Cx, Reactor};
 use crate::server::reply::Reply;
 use crate::server::request::Request;
 
 use super::access::Access;
 use super::engine::Engine;
-use super::guesses::{self, SharedGuesses};
+use super::guesses::{self, Denied};
 use super::json::push_string;
 use super::once::json_reply;
+use super::parts::Parts;
+use super::rights::{Lack, Scope, Shown};
 
 /// Most topics of one answer.
 pub(super) const TOPICS_MAX: usize = 1000;
@@ -51,15 +53,17 @@ pub struct TopicList {
 pub(super) struct Question {
     pub(super) pattern: Option<String>,
     pub(super) after: Option<String>,
+    /// Leaves out the topics that are private by these rules.
+    pub(super) public_by: Option<Rules>,
 }
 
 impl Question {
     fn wants(&self, topic: &str) -> bool {
+        let pattern = self.pattern.as_ref();
+        let rules = self.public_by.as_ref();
         self.after.as_deref().is_none_or(|after| after < topic)
-            && self
-                .pattern
-                .as_ref()
-                .is_none_or(|it| pattern::matches(it.as_bytes(), topic.as_bytes()))
+            && pattern.is_none_or(|it| pattern::matches(it.as_bytes(), topic.as_bytes()))
+            && rules.is_none_or(|rules| !rules.of(topic).is_private)
     }
 
     /// The first of these names that are wanted, and one more, each with a number.
@@ -161,16 +165,16 @@ fn info<S: 'static>(reactor: &mut Reactor<S>, topic: String, members: usize) -> 
 }
 
 /// `GET /topics[?pattern=P][&after=NAME]`.
-pub(super) fn list<S: 'static>(
-    request: &mut Request<'_, '_, S>,
-    access: &Access,
-    engine: &Engine<S>,
-    guesses: &SharedGuesses,
-) {
-    if let Err(denied) = guesses::check_administration(request, access, "/topics") {
-        return guesses::refuse(request, denied, guesses);
-    }
-    let mut question = Question::default();
+pub(super) fn list<S: 'static>(request: &mut Request<'_, '_, S>, access: &Access, hub: &Parts<S>) {
+    let rights = match guesses::check_administration(request, access, "/topics") {
+        Ok(rights) => rights,
+        Err(denied) => return guesses::refuse(request, denied, &hub.guesses),
+    };
+    let mut question = Question {
+        // A client of this machine without a credential learns nothing of private topics.
+        public_by: (rights.scope == Scope::Local).then(|| hub.options.rules.clone()),
+        ..Question::default()
+    };
     for pair in form::try_pairs(request.query_string().unwrap_or_default()) {
         let Some((name, value)) = pair else {
             request.reply((Status::BAD_REQUEST, "the query is not UTF-8 text\n"));
@@ -189,7 +193,7 @@ pub(super) fn list<S: 'static>(
     }
     let responder = request.reply_later();
     let pattern = question.pattern.clone();
-    list_topics(engine, request.cx(), question, move |reactor, list| {
+    list_topics(&hub.engine, request.cx(), question, move |reactor, list| {
         reactor.reply(responder, list_reply(&list, pattern.as_deref()));
     });
 }
@@ -217,22 +221,27 @@ fn list_reply(list: &TopicList, pattern: Option<&str>) -> Reply {
 }
 
 /// `GET /topics/NAME`.
-pub(super) fn one<S: 'static>(
-    request: &mut Request<'_, '_, S>,
-    access: &Access,
-    engine: &Engine<S>,
-    guesses: &SharedGuesses,
-) {
-    if let Err(denied) = guesses::check_administration(request, access, "/topics") {
-        return guesses::refuse(request, denied, guesses);
-    }
+pub(super) fn one<S: 'static>(request: &mut Request<'_, '_, S>, access: &Access, hub: &Parts<S>) {
+    let what = "/topics";
+    let rights = match guesses::check_administration(request, access, what) {
+        Ok(rights) => rights,
+        Err(denied) => return guesses::refuse(request, denied, &hub.guesses),
+    };
     let topic = request.param("*").unwrap_or_default().into_owned();
     if let Err(error) = pubsub::check_name(&topic) {
         request.reply((Status::BAD_REQUEST, format!("topic {topic:?}: {error}\n")));
         return;
     }
+    if !rights.may_have(&hub.options.rules, &topic) {
+        let denied = Denied::NotGranted {
+            what,
+            lack: Lack::Credential,
+            shown: Shown::Nothing,
+        };
+        return guesses::refuse(request, denied, &hub.guesses);
+    }
     let responder = request.reply_later();
-    find_topic(engine, request.cx(), topic, move |reactor, info| {
+    find_topic(&hub.engine, request.cx(), topic, move |reactor, info| {
         let reply = match info {
             Some(info) => json_reply(one_json(&info)),
             None => (
@@ -279,6 +288,7 @@ mod tests {
         let question = Question {
             pattern: pattern.map(str::to_owned),
             after: after.map(str::to_owned),
+            public_by: None,
         };
         let names = names.iter().map(|name| (*name, 0));
         let first = question.first(names).into_iter();

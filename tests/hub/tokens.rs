@@ -649,6 +649,8 @@ fn a_local_hub_is_open_but_for_private_topics_and_proxies() {
             post(&format!("/publish?topic=t{credential}"), "x"),
             get(&format!("/events?topic=t*{credential}")),
             get(&format!("/metrics?{credential}")),
+            get(&format!("/topics/t?{credential}")),
+            get(&format!("/topics/private.a?{credential}")),
             post(&format!("/publish?topic=private.a{credential}"), "x"),
             get(&format!("/events?topic=private.a{credential}")),
             get(&format!("/events?topic=t{credential}")),
@@ -660,17 +662,17 @@ fn a_local_hub_is_open_but_for_private_topics_and_proxies() {
         change(&mut access);
         access
     };
-    let open = [200, 200, 200, 401, 401, 200];
-    let closed = [401, 401, 401, 401, 401, 200];
+    let open = [200, 200, 200, 200, 401, 401, 401, 200];
+    let closed = [401, 401, 401, 401, 401, 401, 401, 200];
     // A credential counts alone, wherever the client is.
-    let of_ann = [403, 200, 403, 200, 200, 200];
+    let of_ann = [403, 200, 403, 403, 403, 200, 200, 200];
     let of_wrong = closed;
     let unix = Access {
         is_loopback: false,
         is_unix: true,
         ..local.clone()
     };
-    let cases: [(&str, Access, &str, [u16; 6]); 8] = [
+    let cases: [(&str, Access, &str, [u16; 8]); 8] = [
         ("local", local.clone(), "", open),
         ("unix", unix.clone(), "", open),
         ("elsewhere", with_secret(), "", closed),
@@ -699,6 +701,30 @@ fn a_local_hub_is_open_but_for_private_topics_and_proxies() {
         let statuses = requests(&credential).map(|request| ask(&mut sim, &request).status);
         assert_eq!(statuses, expected, "{name}");
     }
+    // The list of topics has no private ones for a client without a credential.
+    let mut sim = private_hub(Access {
+        token: Some("publish".into()),
+        ..local.clone()
+    });
+    for topic in ["public", "private.a"] {
+        let request = post(&format!("/publish?topic={topic}&token=publish"), "x");
+        ask(&mut sim, &request.replace("Host: h", "Host: localhost"));
+    }
+    let of_back_end = get("/topics?token=publish").replace("Host: h", "Host: localhost");
+    assert!(ask(&mut sim, &of_back_end).text().contains("private.a"));
+    let mut sim = private_hub(local.clone());
+    let everywhere = format!("&token={}", token("back end", 3600, &[], &["*"]));
+    for topic in ["public", "private.a"] {
+        let request = post(&format!("/publish?topic={topic}{everywhere}"), "x");
+        ask(&mut sim, &request.replace("Host: h", "Host: localhost"));
+    }
+    let listed = ask(
+        &mut sim,
+        &get("/topics").replace("Host: h", "Host: localhost"),
+    );
+    let listed: Value = serde_json::from_str(listed.text()).expect("JSON");
+    assert_eq!(listed.as_array().map(Vec::len), Some(1), "{listed}");
+    assert_eq!(listed[0]["topic"], "public");
     for line in [
         "Forwarded: for=192.0.2.1",
         "X-Forwarded-For: 127.0.0.1",
