@@ -19,6 +19,8 @@ mod publishing;
 mod resume;
 #[path = "../support/answer.rs"]
 mod support;
+#[path = "../support/token.rs"]
+mod token;
 mod tokens;
 mod users;
 

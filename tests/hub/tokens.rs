@@ -1,7 +1,5 @@
 //! JSON Web Tokens and private topics: what a token lets through, and when that ends.
 
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
 use waterwheel::hub::{Hub, HubOptions, Rules, TokenSecrets};
 
 use super::*;
@@ -53,25 +51,8 @@ pub fn hub_with(access: Access, texts: &[&str]) -> Sim<()> {
     })
 }
 
-fn base64url(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let letters = bytes.chunks(3).flat_map(|chunk| {
-        let bits = chunk
-            .iter()
-            .fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte));
-        let bits = bits << (8 * (3 - chunk.len()));
-        let letter = move |index| ALPHABET[(bits >> (18 - 6 * index)) as usize & 63] as char;
-        (0..=chunk.len()).map(letter)
-    });
-    letters.collect()
-}
-
 pub fn sign(claims: &Value) -> String {
-    let header = base64url(br#"{"alg":"HS256","typ":"JWT"}"#);
-    let signed = format!("{header}.{}", base64url(claims.to_string().as_bytes()));
-    let mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
-    let signature = mac.chain_update(&signed).finalize().into_bytes();
-    format!("{signed}.{}", base64url(&signature))
+    token::sign(&claims.to_string(), SECRET)
 }
 
 /// A token of a user that ends so many seconds after the start, without the leeway.
