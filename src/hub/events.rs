@@ -16,6 +16,7 @@ use crate::server::request::Request;
 use super::access::Access;
 use super::grammar::{envelope, notices};
 use super::guesses::{self, Denied};
+use super::identities::EndReason;
 use super::parts::Parts;
 use super::presence;
 use super::replay::{Replay, ReplayClient};
@@ -158,8 +159,9 @@ impl<S: 'static> ReplayClient<S> for Stream<S> {
     }
 }
 
-/// The token of a stream has ended. A stream cannot be given another one, so the client comes again with it.
-fn end_stream<S: 'static>(reactor: &mut Reactor<S>, id: ConnId, _: &[String]) {
+/// The token of a stream has ended, or one of its subscriptions. A stream cannot be told, nor be given another
+/// token, so the client comes again.
+fn end_stream<S: 'static>(reactor: &mut Reactor<S>, id: ConnId, _: &[String], _: EndReason) {
     reactor.close(id);
 }
 

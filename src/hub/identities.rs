@@ -27,8 +27,17 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 /// The most tokens that end in one turn.
 const ENDS_IN_A_TURN_MAX: usize = 256;
 
-/// Tells a client that its token has ended, in the words of its protocol: a member no more of these names.
-pub(super) type OnEnd<S> = fn(&mut Reactor<S>, ConnId, &[String]);
+/// Tells a client, in the words of its protocol, that it is a member no more of these names.
+pub(super) type OnEnd<S> = fn(&mut Reactor<S>, ConnId, &[String], EndReason);
+
+/// Why subscriptions of a client have ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EndReason {
+    /// Its token has ended.
+    Expired,
+    /// The back end has ended them.
+    Forced,
+}
 
 /// A connection belongs to one user, and shows the token of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,13 +206,20 @@ impl<S: 'static> Identities<S> {
         }
     }
 
-    /// The connections whose tokens name a user. Looks at all entries.
-    #[allow(dead_code, reason = "the calls of the back end will ask")]
+    /// The connections of a user, also of one whose token has ended. Looks at all entries.
     pub(super) fn connections_of(&self, user: &str) -> Vec<ConnId> {
         let known = self.known.borrow();
         let entries = known.entries.iter();
-        let of_user = entries.filter(|(_, entry)| entry.rights.user() == Some(user));
+        let of_user = entries.filter(|(_, entry)| entry.user.as_deref() == Some(user));
         of_user.map(|(id, _)| id).collect()
+    }
+
+    /// Tells a client of a subscription that the back end has ended.
+    pub(super) fn tell_unsubscribed(&self, reactor: &mut Reactor<S>, id: ConnId, name: &str) {
+        let on_end = self.known.borrow().entries.get(id).map(|it| it.on_end);
+        if let Some(on_end) = on_end {
+            on_end(reactor, id, &[name.to_owned()], EndReason::Forced);
+        }
     }
 
     /// Sets the timer for the token that ends first.
@@ -257,7 +273,7 @@ impl<S: 'static> Identities<S> {
             };
             let ended = self.end_subscriptions(reactor, id);
             self.set_user(reactor, id, None);
-            on_end(reactor, id, &ended);
+            on_end(reactor, id, &ended, EndReason::Expired);
         }
         self.set_timer(reactor);
     }

@@ -209,7 +209,7 @@ fn push_messages(stats: &Stats, out: &mut Exposition) {
         stats.rate_pauses,
     );
     let name = "waterwheel_resumes_total";
-    let help = "Subscriptions with a cursor: whole, or with a gap where messages may be missing.";
+    let help = "Event streams and subscriptions with a cursor: whole, or with a gap that was told.";
     out.begin(name, "counter", help);
     for (outcome, count) in [("whole", stats.resumes), ("gap", stats.resumes_with_gap)] {
         out.sample(name, &[("outcome", outcome)], count);

@@ -11,6 +11,7 @@
 //! | `POST /publish?topic=a&topic=b` | the body is the message; answers, for each topic, its id and how many got it |
 //! | `POST /publish/batch` | an array of messages, all of which are published or none |
 //! | `GET /topics`, `GET /topics/NAME` | the topics that have members or history |
+//! | `POST /disconnect?user=U`, `POST /unsubscribe?user=U&topic=T` | end what a user has, by the name in its token |
 //! | `GET /metrics` | counters for Prometheus; needs the token as publishing does |
 //! | `GET /presence?topic=a` | the users that are members of a topic |
 //! | `GET /healthz`, `GET /readyz` | alive; ready, which ends when draining begins |
@@ -31,6 +32,7 @@
 //    ├─ presence               GET /presence; joins members of topics with presence
 //    ├─ metrics                GET /metrics; its text in exposition, the process in process
 //    ├─ topics                 GET /topics
+//    ├─ users                  POST /disconnect, POST /unsubscribe
 //    ├─ batch                  POST /publish/batch
 //    ├─ publish                POST /publish; with an Idempotency-Key by once, which asks idempotency
 //    └─ socket                 GET /ws: keeps the grammar and the rights of each connection
@@ -90,6 +92,7 @@ mod subscribe;
 mod subscription;
 mod tokens;
 mod topics;
+mod users;
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -184,6 +187,7 @@ impl<S: 'static> Hub<S> {
             kept.engine.keep(reactor, &options.rules, bytes_max);
             reactor.set_presence_users_max(options.presence_users_max);
             kept.identities.filter_patterns(reactor);
+            reactor.add_users(Rc::<Parts<S>>::clone(&kept) as _);
         });
 
         let rights = Rc::clone(access);
@@ -228,6 +232,14 @@ impl<S: 'static> Hub<S> {
             publish::publish(request, &rights, &parts)
         });
 
+        let (rights, parts) = (Rc::clone(access), Rc::clone(hub));
+        router.post("/disconnect", move |request| {
+            users::post_disconnect(request, &rights, &parts)
+        });
+        let (rights, parts) = (Rc::clone(access), Rc::clone(hub));
+        router.post("/unsubscribe", move |request| {
+            users::post_unsubscribe(request, &rights, &parts)
+        });
         let (rights, parts) = (Rc::clone(access), Rc::clone(hub));
         router.get("/topics", move |request| {
             topics::list(request, &rights, &parts)
@@ -305,6 +317,30 @@ impl<S: 'static> Hub<S> {
         done: impl FnOnce(&mut Reactor<S>, Option<TopicInfo>) + Send + 'static,
     ) {
         topics::find_topic(&self.parts.engine, cx, topic.to_owned(), done);
+    }
+
+    /// Closes the connections of a user, with 1008 where they are WebSockets, and calls `done` with how many there
+    /// were on all reactors. A user is known by the `sub` of a JSON Web Token.
+    pub fn disconnect(
+        &self,
+        cx: Cx<'_, S>,
+        user: &str,
+        done: impl FnOnce(&mut Reactor<S>, usize) + Send + 'static,
+    ) {
+        users::disconnect(&self.parts.engine, cx, user.to_owned(), done);
+    }
+
+    /// Ends the subscriptions of a user to a topic, or to a pattern where `name` is one, and calls `done` with how
+    /// many there were on all reactors.
+    pub fn unsubscribe(
+        &self,
+        cx: Cx<'_, S>,
+        user: &str,
+        name: &str,
+        done: impl FnOnce(&mut Reactor<S>, usize) + Send + 'static,
+    ) {
+        let of = (user.to_owned(), name.to_owned());
+        users::unsubscribe(&self.parts.engine, cx, of, done);
     }
 }
 

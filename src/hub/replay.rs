@@ -53,6 +53,10 @@ pub(super) struct Replay<S: 'static> {
     /// To be told when the replay has come to their numbers.
     gaps: VecDeque<Gap>,
     client: Box<dyn ReplayClient<S>>,
+    /// The client has a cursor.
+    is_resume: bool,
+    /// The client was told of a gap.
+    had_gap: bool,
 }
 
 impl<S: 'static> Replay<S> {
@@ -73,6 +77,8 @@ impl<S: 'static> Replay<S> {
             reader,
             gaps: VecDeque::new(),
             client: Box::new(client),
+            is_resume: matches!(since, Since::Id(_)),
+            had_gap: false,
         };
         replay.go_on(reactor);
     }
@@ -110,11 +116,22 @@ impl<S: 'static> Replay<S> {
             }
             if page.is_end {
                 self.tell_gaps(reactor, u64::MAX);
+                self.count(reactor);
                 let cursor = self.hub.engine.cursor(reactor);
                 return self.client.live(reactor, self.id, cursor);
             }
         }
         self.wait(reactor);
+    }
+
+    /// Counts a client that has come back.
+    fn count(&self, reactor: &mut Reactor<S>) {
+        let stats = reactor.stats_mut();
+        match (self.is_resume, self.had_gap) {
+            (true, false) => stats.resumes += 1,
+            (true, true) => stats.resumes_with_gap += 1,
+            (false, _) => {}
+        }
     }
 
     /// Goes on when the queue of the client has room. Does nothing where the connection has ended.
@@ -129,6 +146,7 @@ impl<S: 'static> Replay<S> {
             && let Some(gap) = self.gaps.pop_front()
         {
             let wanted = &self.reader.wanted()[gap.wanted_index].name;
+            self.had_gap = true;
             self.client.gap(reactor, self.id, &gap, wanted);
         }
     }

@@ -1,5 +1,5 @@
-//! The reactor, which callbacks get as `reactor`, and the two types that it cannot be separated
-//! from: [`Cx`], which lends it to a callback, and [`Handler`], which the loop calls.
+//! The reactor, which callbacks get as `reactor`, and the types that it cannot be separated from:
+//! [`Cx`], which lends it to a callback, [`Handler`], which the loop calls, and [`Users`].
 //!
 //! Here are the data, and the methods for messages to one connection. The other methods stand in files by
 //! their purpose: `listen`, `connect`, `topics`, `schedule`, `remote`, `drain`, `admission` for limits by
@@ -156,6 +156,19 @@ pub trait Handler<S> {
     }
 }
 
+/// The users of connections, as a role knows them.
+///
+/// A call of the back end is about a user on all reactors of a group. It comes to each of them as a closure of another
+/// thread, which can hold nothing of theirs, so those who know users are registered with their reactor.
+#[allow(dead_code, reason = "roles need it, and not every build has one")]
+pub(crate) trait Users<S> {
+    /// The connections of a user, in no order.
+    fn connections_of(&self, user: &str) -> Vec<ConnId>;
+
+    /// Ends the subscription of such a connection to a topic or pattern, and tells it. Returns whether there was one.
+    fn unsubscribe(&self, reactor: &mut Reactor<S>, id: ConnId, name: &str) -> bool;
+}
+
 type Once<S> = Box<dyn FnOnce(&mut Cx<'_, S>)>;
 pub(super) type OnClose<S> = Box<dyn FnOnce(&mut Cx<'_, S>, &Close)>;
 
@@ -264,6 +277,7 @@ pub struct Reactor<S> {
     pub(super) spare: crate::protocol::websocket::Spare,
     pub(super) wire_formats: WireFormats,
     pub(super) pattern_filters: PatternFilters,
+    pub(super) users: Vec<Rc<dyn Users<S>>>,
     pub(super) sequence: Sequence,
     pub(super) present: PresentConnections,
     /// A timer is set for the age of what the history keeps.
@@ -325,6 +339,7 @@ impl<S: 'static> Reactor<S> {
             forwarding_lines: LogLimit::default(),
             wire_formats: WireFormats::new(),
             pattern_filters: PatternFilters::default(),
+            users: Vec::new(),
             sequence: Sequence::new(parts.epoch),
             present: PresentConnections::default(),
             has_expiry_timer: false,

@@ -4,6 +4,7 @@
 //! table and its rooms can change without a change in any role, and a role cannot leave a
 //! connection in a state that the loop does not know.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::close::{Close, CloseCause, Deadline, Sent};
@@ -15,7 +16,7 @@ use super::id::ConnId;
 use super::outcome::{CallbackError, Outcome};
 use super::panics::drop_guarded;
 use super::protocol::Protocol;
-use super::reactor::{OnClose, Reactor};
+use super::reactor::{OnClose, Reactor, Users};
 use super::stats::Stats;
 use crate::protocol::http;
 use crate::protocol::websocket::{Machine, Spare};
@@ -300,6 +301,22 @@ impl<S: 'static> Reactor<S> {
     /// The deadline that is set for a connection, apart from the write deadline.
     pub(crate) fn waits_for(&self, id: ConnId) -> Option<Deadline> {
         self.table.connection(id)?.waits_for()
+    }
+
+    // ── users ────────────────────────────────────────────────────────────────────────────────
+
+    /// Registers a role that knows users of connections, once.
+    #[allow(dead_code, reason = "roles need it, and not every build has one")]
+    pub(crate) fn add_users(&mut self, users: Rc<dyn Users<S>>) {
+        if !self.users.iter().any(|known| Rc::ptr_eq(known, &users)) {
+            self.users.push(users);
+        }
+    }
+
+    /// The roles that know users of connections.
+    #[allow(dead_code, reason = "roles need it, and not every build has one")]
+    pub(crate) fn users(&self) -> Vec<Rc<dyn Users<S>>> {
+        self.users.clone()
     }
 
     // ── the loop ─────────────────────────────────────────────────────────────────────────────

@@ -58,9 +58,10 @@ pub struct Stats {
     pub closes: CloseCounts,
     /// WebSocket handshakes that were answered with another status than 101.
     pub refused_handshakes: RefusedHandshakes,
-    /// Subscriptions of a hub that went on from a cursor and missed no message.
+    /// Clients of a hub that came back with a cursor and have missed no message: event streams, and commands to
+    /// subscribe.
     pub resumes: u64,
-    /// Subscriptions of a hub with a cursor after which messages may be missing.
+    /// Clients of a hub that came back with a cursor and were told that they may have missed messages.
     pub resumes_with_gap: u64,
     /// Wrong tokens that clients gave to a hub.
     pub wrong_tokens: u64,

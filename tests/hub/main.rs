@@ -6,6 +6,7 @@ mod access;
 mod back_end;
 mod envelopes;
 mod event_streams;
+mod forced_ends;
 mod guesses;
 #[path = "../support/log_lines.rs"]
 mod log_lines;

@@ -7,7 +7,7 @@ use waterwheel::hub::{Access, mount};
 use waterwheel::{Config, Overflow, Sim};
 
 use crate::support::{get, post};
-use crate::{ask, envelope, guarded, hub, open, plain, subscribed, with};
+use crate::{ask, envelope, guarded, hub, open, plain, publish, say, subscribed, with};
 
 /// The samples by their name with labels.
 type Samples = BTreeMap<String, f64>;
@@ -253,4 +253,32 @@ fn each_metric_stands_in_the_documentation() {
     let others = documented.difference(&answered);
     let is_of_hub = |name: &&&str| !name.starts_with("process_");
     assert_eq!(others.filter(is_of_hub).count(), 0);
+}
+
+#[test]
+fn clients_that_come_back_are_counted_with_and_without_a_gap() {
+    let mut sim = open();
+    for text in ["1", "2", "3"] {
+        publish(&mut sim, "news", text);
+    }
+    for (cursor, is_whole) in [("1:1", true), ("1:3", true), ("9:1", false), ("1:9", false)] {
+        let socket = envelope(&mut sim);
+        let said = say(
+            &mut sim,
+            &socket,
+            json!({"subscribe": "news", "since": cursor}),
+        );
+        let is_gap = said.iter().any(|it| it["gap"] == "news");
+        assert_eq!(!is_gap, is_whole, "{cursor}: {said:?}");
+    }
+    // A first subscription is none that comes back.
+    let _fresh = subscribed(&mut sim, "news");
+    let stream = sim.connect();
+    stream.write(with(&get("/events?topic=news"), "Last-Event-ID: 1:2"));
+    sim.settle();
+    assert!(stream.read_text().contains("\ndata: 3"));
+    let samples = scrape(&mut sim);
+    let of = |outcome: &str| samples[&format!("waterwheel_resumes_total{{outcome=\"{outcome}\"}}")];
+    assert_eq!((of("whole"), of("gap")), (3.0, 2.0));
+    assert!(0.0 < samples["waterwheel_history_bytes"]);
 }

@@ -70,7 +70,7 @@ fn publish_as_back_end(sim: &mut Sim<()>, topic: &str, body: &str) -> u64 {
     publish(sim, &format!("{topic}&token=publish"), body).1
 }
 
-fn with_both() -> Access {
+pub fn with_both() -> Access {
     Access {
         token: Some("publish".into()),
         ..with_secret()

@@ -7,6 +7,7 @@
 
 use crate::hub::client::{Authorized, Client, ClientPublication};
 use crate::hub::engine::PublishError;
+use crate::hub::identities::EndReason;
 use crate::hub::json::{self, push_string, quote};
 use crate::hub::refusal::Refusal;
 use crate::hub::subscription::SubscribeWords;
@@ -172,7 +173,7 @@ fn carry_out<S: 'static>(
             match client.authenticate(&token, || error(&wrong, None, reference)) {
                 Ok(Some(authorized)) => {
                     for name in &authorized.ended {
-                        client.send(&unsubscribed_for_expiry(name));
+                        client.send(&unsubscribed(name, EndReason::Expired));
                     }
                     let mut answer = encode_authorized(&authorized);
                     push_reference(reference, &mut answer);
@@ -223,7 +224,7 @@ impl SubscribeWords for Subscription {
     }
 
     fn expired(&self, name: &str) -> String {
-        unsubscribed_for_expiry(name)
+        unsubscribed(name, EndReason::Expired)
     }
 }
 
@@ -307,9 +308,13 @@ pub(crate) fn encode_event(publication: &Publication<'_>, out: &mut Vec<u8>) -> 
 }
 
 /// `{"unsubscribed":"t","reason":"expired"}`.
-fn unsubscribed_for_expiry(name: &str) -> String {
+fn unsubscribed(name: &str, reason: EndReason) -> String {
     let name = quote(name);
-    format!("{{\"unsubscribed\":{name},\"reason\":\"expired\"}}")
+    let reason = match reason {
+        EndReason::Expired => "expired",
+        EndReason::Forced => "forced",
+    };
+    format!("{{\"unsubscribed\":{name},\"reason\":\"{reason}\"}}")
 }
 
 /// `{"authorized":{"user":"u","expires":1000000000}`, without the brace at the end.
@@ -322,12 +327,19 @@ fn encode_authorized(authorized: &Authorized) -> String {
     format!("{{\"authorized\":{{{}}}", fields.join(","))
 }
 
-/// Tells a client that its token has ended, and which subscriptions with it.
-pub(super) fn on_end<S: 'static>(reactor: &mut Reactor<S>, id: ConnId, names: &[String]) {
+/// Tells a client which subscriptions have ended, and whether its token has.
+pub(super) fn on_end<S: 'static>(
+    reactor: &mut Reactor<S>,
+    id: ConnId,
+    names: &[String],
+    reason: EndReason,
+) {
     for name in names {
-        reactor.send(id, unsubscribed_for_expiry(name));
+        reactor.send(id, unsubscribed(name, reason));
     }
-    reactor.send(id, "{\"expired\":true}");
+    if reason == EndReason::Expired {
+        reactor.send(id, "{\"expired\":true}");
+    }
 }
 
 /// `{"error":"...","code":"...","about":...}`, where `about` is the client's message when that was JSON, and

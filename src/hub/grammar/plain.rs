@@ -5,6 +5,7 @@
 
 use crate::hub::client::Client;
 use crate::hub::guesses::POLICY_VIOLATION;
+use crate::hub::identities::EndReason;
 use crate::hub::refusal::Refusal;
 use crate::pubsub::pattern;
 use crate::reactor::id::ConnId;
@@ -28,6 +29,16 @@ pub(super) fn on_text<S: 'static>(client: &mut Client<'_, '_, S>, name: &str) {
 }
 
 /// A subscription that ends in silence would look like a topic without messages, so the socket ends.
-pub(super) fn on_end<S: 'static>(reactor: &mut Reactor<S>, id: ConnId, _: &[String]) {
-    reactor.close_with(id, EXPIRED, "the token has expired");
+pub(super) fn on_end<S: 'static>(
+    reactor: &mut Reactor<S>,
+    id: ConnId,
+    _: &[String],
+    reason: EndReason,
+) {
+    match reason {
+        EndReason::Expired => reactor.close_with(id, EXPIRED, "the token has expired"),
+        EndReason::Forced => {
+            reactor.close_with(id, POLICY_VIOLATION, "unsubscribed by the back end")
+        }
+    };
 }
