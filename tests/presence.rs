@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use support::{answer, get};
 use waterwheel::hub::{Access, Hub, HubOptions, ReactorGroup, Rules, SUBPROTOCOL};
 use waterwheel::pubsub::{BodyKind, Notice, User, WireFormat};
-use waterwheel::{Config, ConnId, Reactor, Sim, SimSocket, SimStream};
+use waterwheel::{Config, ConnId, Faults, Reactor, Sim, SimSocket, SimStream};
 
 const ROOMS: [&str; 3] = ["room.1", "room.2", "room.3"];
 
@@ -536,7 +536,12 @@ impl Client {
                 let stream = sim.connect();
                 let room = ROOMS[number % ROOMS.len()];
                 rooms.insert(room);
-                stream.write(get(&format!("/events?topic={own_topic}&topic={room}")));
+                let request = get(&format!("/events?topic={own_topic}&topic={room}"));
+                let mut written = 0;
+                while written < request.len() {
+                    written += stream.write(&request[written..]);
+                    sim.settle();
+                }
                 Link::Events(stream)
             }
             1 => {
@@ -550,9 +555,16 @@ impl Client {
                 Link::Envelope(socket, BTreeMap::new())
             }
         };
-        // Faults leave a part for later polls.
-        for _ in 0..10 {
+        // Faults leave a part for later polls, and a client sends the rest when it reads.
+        for _ in 0..100 {
             sim.settle();
+            if sim.reactor().member_count(&own_topic) == 1 {
+                break;
+            }
+            match &link {
+                Link::Envelope(socket, _) | Link::Plain(socket) => drop(socket.take_events()),
+                Link::Events(_) => {}
+            }
         }
         Client {
             reactor,
@@ -640,6 +652,18 @@ fn run(seed: u64, reactor_count: usize) -> usize {
             })
         })
         .collect();
+    let has_faults = seed.is_multiple_of(2);
+    if has_faults {
+        for sim in &mut sims {
+            let faults = Faults {
+                short_reads_percent: 30,
+                short_writes_percent: 30,
+                refused_writes_percent: 30,
+                ..Faults::default()
+            };
+            sim.faults(seed, faults);
+        }
+    }
     let mut clients: Vec<Client> = Vec::new();
     let mut compared = 0;
     for step in 0..150 {
@@ -693,8 +717,12 @@ fn run(seed: u64, reactor_count: usize) -> usize {
             }
             settle(&mut sims);
         }
-        for client in &mut clients {
-            client.read();
+        // With faults a message may take many polls, and what a client has not sent waits until it reads.
+        for _ in 0..if has_faults { 60 } else { 1 } {
+            for client in &mut clients {
+                client.read();
+            }
+            settle(&mut sims);
         }
         for room in ROOMS {
             let members = || clients.iter().filter(|client| client.rooms.contains(room));
