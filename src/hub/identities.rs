@@ -200,8 +200,9 @@ impl<S: 'static> Identities<S> {
     pub(super) fn rights_of(&self, id: ConnId, scope: Scope) -> Rights {
         let known = self.known.borrow();
         match (scope, known.entries.get(id)) {
-            (Scope::Token | Scope::All, Some(entry)) => entry.rights.clone(),
-            (Scope::Token, None) => Rights::default(),
+            // A command that is under way may know the scope before a token was shown.
+            (_, Some(entry)) if entry.has_shown_token => entry.rights.clone(),
+            (Scope::Token, _) => Rights::default(),
             (Scope::Public | Scope::Local | Scope::All, _) => Rights::new(scope),
         }
     }

@@ -346,6 +346,84 @@ fn a_pattern_leaves_out_private_topics_that_are_not_granted() {
 }
 
 #[test]
+fn a_replay_by_pattern_leaves_out_private_topics_that_are_not_granted() {
+    let mut sim = private_hub(Access {
+        is_unix: true,
+        ..with_secret()
+    });
+    let ann = token("ann", 3600, &["private.a"], &[]);
+    let back_end = token("back end", 3600, &["*"], &["*"]);
+    for topic in ["private.b", "public", "private.a"] {
+        let target = format!("/publish?topic={topic}&token={back_end}");
+        ask(&mut sim, &post(&target, topic));
+    }
+    let names = |messages: &[Value]| -> Vec<String> {
+        let topics = messages.iter().filter_map(|it| it["topic"].as_str());
+        topics.map(str::to_owned).collect()
+    };
+    let cases = [
+        (ann.as_str(), &["public", "private.a"][..]),
+        (&back_end, &["private.b", "public", "private.a"]),
+        ("", &["public"]),
+    ];
+    for (token, expected) in cases {
+        let socket = envelope(&mut sim);
+        if !token.is_empty() {
+            say(&mut sim, &socket, json!({"auth": token}));
+        }
+        let command = json!({"subscribe": "p*", "since": "earliest"});
+        let said = say(&mut sim, &socket, command);
+        assert_eq!(names(&said), expected, "{said:?}");
+        assert!(said.last().is_some_and(|it| it["subscribed"].is_string()));
+
+        let credential = match token {
+            "" => String::new(),
+            token => format!("&token={token}"),
+        };
+        let target = format!("?topic=p*&since=earliest{credential}");
+        let polled = ask(&mut sim, &get(&format!("/poll{target}")));
+        let polled: Value = serde_json::from_str(polled.text()).expect("JSON");
+        let messages = polled["messages"].as_array().expect("an array");
+        assert_eq!(names(messages), expected);
+
+        let streamed = ask(&mut sim, &get(&format!("/events{target}")));
+        let lines = streamed.text().lines();
+        let data: Vec<_> = lines
+            .filter_map(|line| line.strip_prefix("data: "))
+            .collect();
+        assert_eq!(data, expected);
+    }
+}
+
+// A client that reads slowly may come to the end of its token while it is sent what it has missed.
+#[test]
+fn a_replay_ends_with_the_token() {
+    let mut sim = private_hub(with_both());
+    let long = "x".repeat(20_000);
+    for _ in 0..50 {
+        publish_as_back_end(&mut sim, "private.a", &long);
+    }
+    let rights = json!({"subscribe": ["private.a"]});
+    let ann = sign(&json!({"exp": START + 1 - LEEWAY, "waterwheel": rights}));
+    let socket = envelope(&mut sim);
+    say(&mut sim, &socket, json!({"auth": ann}));
+    socket.send(json!({"subscribe": "private.a", "since": "earliest"}).to_string());
+    // As much as fits into the queue and the socket.
+    sim.advance(seconds(1));
+    let mut said = Vec::new();
+    for _ in 0..200 {
+        said.extend(values(&socket));
+        sim.settle();
+    }
+    let replayed = said.iter().filter(|it| it["topic"] == "private.a");
+    let count = replayed.count();
+    assert!((1..50).contains(&count), "{count} were sent before the end");
+    let ended = json!({"unsubscribed": "private.a", "reason": "expired"});
+    assert!(said.contains(&ended) && said.contains(&json!({"expired": true})));
+    assert_eq!(publish_as_back_end(&mut sim, "private.a", "x"), 0);
+}
+
+#[test]
 fn a_pattern_needs_a_token_that_grants_something() {
     let mut sim = private_hub(with_secret());
     let publisher = token("ann", 3600, &[], &["*"]);
