@@ -179,6 +179,44 @@ fn changes_stand_in_the_order_of_the_publications() {
 }
 
 #[test]
+fn a_client_that_resumes_gets_a_new_snapshot_behind_the_replay() {
+    let mut sim = hub(1000, open());
+    let ann = client(&mut sim, "ann");
+    say(&mut sim, &ann, json!({"subscribe": "room.1"}));
+    for text in ["1", "2", "3"] {
+        sim.reactor().publish("room.1", text);
+    }
+    let bob = client(&mut sim, "bob");
+    let names = json!(["room.1", "room.2"]);
+    let said = say(&mut sim, &bob, json!({"subscribe": names, "since": "1:1"}));
+    let data: Vec<&Value> = said[..2].iter().map(|it| &it["data"]).collect();
+    assert_eq!(data, ["2", "3"], "{said:?}");
+    assert_eq!(said[2], json!({"subscribed": names, "cursor": "1:3"}));
+    let first = present("room.1", &[("ann", 1), ("bob", 1)], 0);
+    assert_eq!(
+        said[3..],
+        [first.clone(), present("room.2", &[("bob", 1)], 0)]
+    );
+
+    // A client that is subscribed already joins no second time, and has its list.
+    let said = say(&mut sim, &bob, json!({"subscribe": "room.1"}));
+    assert_eq!(said, [json!({"subscribed": "room.1", "cursor": "1:3"})]);
+    let said = say(&mut sim, &bob, json!({"presence": "room.1"}));
+    assert_eq!(said, [first]);
+
+    let stream = sim.connect();
+    stream.write(get("/events?topic=room.1&since=1:2&envelope=1"));
+    sim.settle();
+    let text = answer(&stream.read()).text().to_owned();
+    let (replayed, snapshot) = (
+        text.find("\"3\"").unwrap(),
+        text.find("\"present\"").unwrap(),
+    );
+    assert!(replayed < snapshot, "{text}");
+    assert!(text.contains("\"anonymous\":1}"), "{text}");
+}
+
+#[test]
 fn event_streams_are_told_and_plain_sockets_are_not() {
     let mut sim = hub(1000, open());
     let stream = sim.connect();

@@ -153,7 +153,7 @@ impl<'c, 'w, S: 'static> Client<'c, 'w, S> {
     }
 
     /// Subscribes to a topic, or to a pattern. A pattern and a private topic need rights. It is no error to be a
-    /// member already. When the client was told, [`announce`](Self::announce) follows.
+    /// member already.
     ///
     /// # Errors
     ///
