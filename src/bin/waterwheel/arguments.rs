@@ -99,7 +99,7 @@ pub enum Command {
     /// The text to print.
     Help(String),
     Version,
-    Serve(Serve),
+    Serve(Box<Serve>),
     Echo(Echo),
     #[cfg(feature = "bench")]
     Bench(crate::bench::arguments::Bench),
@@ -254,7 +254,7 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
         take_words(Parser::from_args(&words), &mut given)?;
         given.topics.append(&topics)?;
     }
-    serve(given).map(Command::Serve)
+    serve(given).map(|serve| Command::Serve(Box::new(serve)))
 }
 
 /// Takes an option of a file, as one word of a command line.
@@ -784,7 +784,7 @@ mod tests {
         let parsed = parse_words(&words);
         std::fs::remove_file(&file).unwrap();
         match parsed? {
-            Command::Serve(serve) => Ok(serve),
+            Command::Serve(serve) => Ok(*serve),
             other => panic!("{other:?}"),
         }
     }
@@ -812,7 +812,7 @@ mod tests {
         let over = parse_with_file(text, "--history-bytes 2MiB").unwrap();
         assert_eq!(over.topics.history_bytes, 2 * 1024 * 1024);
         let without = parse_with_file("", "").unwrap();
-        assert_eq!(Ok(Command::Serve(without)), parse_words(""));
+        assert_eq!(Ok(Command::Serve(Box::new(without))), parse_words(""));
     }
 
     #[test]
