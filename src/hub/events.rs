@@ -83,6 +83,7 @@ pub(super) fn events<S: 'static>(
         number: 0,
         ..newest
     };
+    let has_cursor = matches!(since, Some(Since::Id(_)));
     let (since, first) = match since {
         Some(Since::Id(id)) => (Since::Id(id), id),
         Some(Since::Earliest) => (Since::Earliest, start),
@@ -109,6 +110,7 @@ pub(super) fn events<S: 'static>(
         names,
         has_envelope,
         announced: first,
+        has_cursor,
     };
     let names = stream.names.clone();
     Replay::begin(hub, request.reactor, id, names, since, is_latest, stream);
@@ -121,11 +123,17 @@ struct Stream<S: 'static> {
     has_envelope: bool,
     /// The cursor that it began with.
     announced: EventId,
+    /// The client has sent that cursor.
+    has_cursor: bool,
 }
 
 impl<S: 'static> ReplayClient<S> for Stream<S> {
     fn has_one_cursor(&self) -> bool {
         true
+    }
+
+    fn comes_back(&self) -> bool {
+        self.has_cursor
     }
 
     fn gap(&mut self, reactor: &mut Reactor<S>, id: ConnId, gap: &Gap, _: &str) {

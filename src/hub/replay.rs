@@ -31,6 +31,9 @@ pub(super) trait ReplayClient<S: 'static>: 'static {
     /// its place in the order, because the client takes its cursor for the names of all messages before.
     fn has_one_cursor(&self) -> bool;
 
+    /// Whether it has given a cursor, so that it is counted among the clients that come back.
+    fn comes_back(&self) -> bool;
+
     /// Whether a name is still wanted, before the next page is read for it.
     fn wants(&mut self, reactor: &mut Reactor<S>, id: ConnId, name: &str) -> bool {
         let _ = (reactor, id, name);
@@ -53,8 +56,6 @@ pub(super) struct Replay<S: 'static> {
     /// To be told when the replay has come to their numbers.
     gaps: VecDeque<Gap>,
     client: Box<dyn ReplayClient<S>>,
-    /// The client has a cursor.
-    is_resume: bool,
     /// The client was told of a gap.
     had_gap: bool,
 }
@@ -77,7 +78,6 @@ impl<S: 'static> Replay<S> {
             reader,
             gaps: VecDeque::new(),
             client: Box::new(client),
-            is_resume: matches!(since, Since::Id(_)),
             had_gap: false,
         };
         replay.go_on(reactor);
@@ -127,7 +127,7 @@ impl<S: 'static> Replay<S> {
     /// Counts a client that has come back.
     fn count(&self, reactor: &mut Reactor<S>) {
         let stats = reactor.stats_mut();
-        match (self.is_resume, self.had_gap) {
+        match (self.client.comes_back(), self.had_gap) {
             (true, false) => stats.resumes += 1,
             (true, true) => stats.resumes_with_gap += 1,
             (false, _) => {}

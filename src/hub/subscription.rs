@@ -77,6 +77,7 @@ pub(super) fn begin<S: 'static>(
         words,
         pending,
         scope,
+        has_cursor: matches!(since, Some(Since::Id(_))),
     };
     let since = since.unwrap_or(Since::Earliest);
     Replay::begin(hub, reactor, id, wanted, since, is_latest, client);
@@ -137,11 +138,16 @@ struct Subscriber<S: 'static, W> {
     words: W,
     pending: Rc<PendingNames>,
     scope: Scope,
+    has_cursor: bool,
 }
 
 impl<S: 'static, W: SubscribeWords> ReplayClient<S> for Subscriber<S, W> {
     fn has_one_cursor(&self) -> bool {
         false
+    }
+
+    fn comes_back(&self) -> bool {
+        self.has_cursor
     }
 
     fn wants(&mut self, reactor: &mut Reactor<S>, id: ConnId, name: &str) -> bool {

@@ -273,6 +273,8 @@ fn clients_that_come_back_are_counted_with_and_without_a_gap() {
     }
     // A first subscription is none that comes back.
     let _fresh = subscribed(&mut sim, "news");
+    let fresh = sim.connect();
+    fresh.write(get("/events?topic=news"));
     let stream = sim.connect();
     stream.write(with(&get("/events?topic=news"), "Last-Event-ID: 1:2"));
     sim.settle();
