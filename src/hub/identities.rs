@@ -142,6 +142,44 @@ impl<S: 'static> Identities<S> {
         Ok(())
     }
 
+    /// As [`identify`](Self::identify), for a request that waits, and not for what comes later on its connection:
+    /// a proxy may send the requests of several users on one. Notes a pattern too.
+    pub(super) fn identify_request(
+        &self,
+        reactor: &mut Reactor<S>,
+        id: ConnId,
+        rights: &Rights,
+        has_pattern: bool,
+        on_end: OnEnd<S>,
+    ) {
+        let known = self.known.borrow();
+        let is_filtered = has_pattern && known.has_private_topics;
+        if rights.claims.is_none() && !is_filtered && known.entries.get(id).is_none() {
+            return;
+        }
+        drop(known);
+        self.set(reactor, id, rights, on_end);
+        let mut known = self.known.borrow_mut();
+        if let Some(entry) = known.entries.get_mut(id) {
+            entry.user = rights.claims.as_ref().and_then(|it| it.user.clone());
+        }
+        if let Some(claims) = &rights.claims {
+            known.ends.insert((claims.end_unix(), id.to_bits()));
+            drop(known);
+            self.set_timer(reactor);
+        }
+    }
+
+    /// Forgets the rights of a request that has waited. The entry of its connection stays for the next one.
+    pub(super) fn forget_request(&self, id: ConnId) {
+        let mut known = self.known.borrow_mut();
+        known.forget_end(id);
+        if let Some(entry) = known.entries.get_mut(id) {
+            entry.rights = Rights::default();
+            entry.user = None;
+        }
+    }
+
     /// Sets by whom a connection is present.
     fn set_user(&self, reactor: &mut Reactor<S>, id: ConnId, claims: Option<&Claims>) {
         if !self.known.borrow().has_presence {
@@ -179,6 +217,7 @@ impl<S: 'static> Identities<S> {
         known.forget_end(id);
         if let Some(entry) = known.entries.get_mut(id) {
             entry.rights = rights.clone();
+            entry.on_end = on_end;
             return;
         }
         let entry = Identity {

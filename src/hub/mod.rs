@@ -7,7 +7,7 @@
 //! | `GET /` | the demo page |
 //! | `GET /ws` | each text message is a topic or a pattern; the data of a publication arrives as one message. With subprotocol [`SUBPROTOCOL`]: JSON both ways |
 //! | `GET /events?topic=a&topic=b.*` | Server-Sent Events |
-//! | `GET /poll?topic=a&since=CURSOR` | long polling: the messages behind a cursor |
+//! | `GET /poll?topic=a&since=CURSOR` | long polling: the messages behind a cursor, or the first that comes |
 //! | `POST /publish?topic=a&topic=b` | the body is the message; answers, for each topic, its id and how many got it |
 //! | `POST /publish/batch` | an array of messages, all of which are published or none |
 //! | `GET /topics`, `GET /topics/NAME` | the topics that have members or history |

@@ -1,24 +1,32 @@
 //! `GET /poll`: topics and patterns by long polling, for clients that have neither WebSockets nor event streams.
 //!
-//! A request without a cursor is answered at once, with a cursor. One with a cursor gets the messages behind it.
-//! The client keeps the cursor of the answer for its next request.
+//! A request without a cursor is answered at once, with a cursor. One with a cursor gets the messages behind it, or
+//! waits for the first that comes. The client keeps the cursor of the answer for its next request.
+//!
+//! While a request waits, its connection is a member of the topics, so that messages reach it which no history
+//! keeps. It gets no news of users, and is none itself: it would come and go with each request.
 
 use std::borrow::Cow;
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::protocol::http::{Status, form};
 use crate::pubsub::{self, EventId, Page, Publication, Rules, Since, pattern};
+use crate::reactor::connection::awaiting::{AWAITED_BYTES_MAX, AWAITED_MESSAGES_MAX};
+use crate::reactor::id::ConnId;
 use crate::reactor::reactor::Reactor;
 use crate::server::reply::Reply;
 use crate::server::request::Request;
 
 use super::access::Access;
 use super::engine::Engine;
-use super::grammar::envelope;
+use super::grammar::{Grammar, envelope};
 use super::guesses::{self, Denied};
+use super::identities::EndReason;
 use super::json;
 use super::parts::Parts;
 use super::rights::{Rights, Shown};
+use super::subscribe::{parse_cursor, subscribe_name};
 
 /// How long a request waits that does not say it.
 const WAIT_DEFAULT: Duration = Duration::from_secs(25);
@@ -26,11 +34,11 @@ const WAIT_DEFAULT: Duration = Duration::from_secs(25);
 /// The longest time that a request may wait, in seconds.
 const WAIT_SECONDS_MAX: u64 = 60;
 
-/// Most messages of one answer.
-const MESSAGES_MAX: usize = 1000;
+/// Most messages of one answer, from the history or awaited.
+const MESSAGES_MAX: usize = AWAITED_MESSAGES_MAX;
 
 /// Most bytes of the messages of one answer, apart from a single message that is longer.
-const MESSAGES_BYTES_MAX: usize = 1024 * 1024;
+const MESSAGES_BYTES_MAX: usize = AWAITED_BYTES_MAX;
 
 /// The names, the cursor and the options of a request.
 struct Parameters<'i> {
@@ -41,21 +49,21 @@ struct Parameters<'i> {
     is_latest: bool,
 }
 
-/// Answers with the messages behind a cursor.
+/// Answers with the messages behind a cursor, or waits for the first of them.
 pub(super) fn poll<S: 'static>(
     request: &mut Request<'_, '_, S>,
     access: &Access,
-    parts: &Parts<S>,
+    hub: &Rc<Parts<S>>,
 ) {
     if request.reactor.is_draining() {
         request.reply(unavailable_reply("draining\n"));
         return;
     }
     let (rights, shown) = Rights::of_request(request, access);
-    let rules = &parts.options.rules;
+    let rules = &hub.options.rules;
     let parameters = match parameters(request, rules, &rights, shown) {
         Ok(parameters) => parameters,
-        Err(denied) => return guesses::refuse(request, denied, &parts.guesses),
+        Err(denied) => return guesses::refuse(request, denied, &hub.guesses),
     };
     let total_max = request.reactor.config().subscriptions_total_max;
     let wanted = request.reactor.subscription_count() + parameters.names.len();
@@ -63,8 +71,59 @@ pub(super) fn poll<S: 'static>(
         request.reply(unavailable_reply("too many subscriptions\n"));
         return;
     }
-    let answer = read(request.reactor, &parts.engine, &parameters, &rights);
-    request.reply(answer.into_reply());
+    let answer = read(request.reactor, &hub.engine, &parameters, &rights);
+    let may_wait = parameters.since.is_some() && !parameters.wait.is_zero();
+    if !may_wait || answer.has_news() || request.method() == "HEAD" {
+        request.reply(answer.into_reply());
+        return;
+    }
+    wait(request, hub, &parameters, &rights);
+}
+
+/// Makes the connection a member until the first publication comes, or the time is over.
+fn wait<S: 'static>(
+    request: &mut Request<'_, '_, S>,
+    hub: &Rc<Parts<S>>,
+    parameters: &Parameters<'_>,
+    rights: &Rights,
+) {
+    // The same as that of WebSockets, so that a publication is encoded once for both.
+    let wire_format = match Grammar::Envelope.wire_format(request.reactor) {
+        Ok(wire_format) => wire_format.unwrap_or_default(),
+        Err(error) => {
+            log::error!("{error}");
+            request.reply(Status::INTERNAL_SERVER_ERROR);
+            return;
+        }
+    };
+    let responder = request.reply_later();
+    let (id, reactor) = (request.id, &mut *request.reactor);
+    let has_pattern = parameters.names.iter().any(|it| pattern::is_pattern(it));
+    hub.identities
+        .identify_request(reactor, id, rights, has_pattern, end_wait);
+    let hub = Rc::clone(hub);
+    reactor.await_publications(id, wire_format, parameters.wait, move |cx, awaited| {
+        hub.identities.forget_request(id);
+        let mut answer = Answer::new(hub.engine.cursor(cx.reactor));
+        awaited.messages().for_each(|it| answer.add_encoded(it));
+        awaited
+            .gaps()
+            .for_each(|name| answer.add_gap(name.into(), 0));
+        if let Some(last) = awaited.cut_behind() {
+            answer.cursor = last;
+        }
+        cx.reactor.reply(responder, answer.into_reply());
+    });
+    for name in &parameters.names {
+        // Checked before; the client may be gone already, which is no error of the request.
+        let _ = subscribe_name(reactor, id, name);
+    }
+}
+
+/// The token of a request has ended, or one of its subscriptions. The client asks again, and learns what it may
+/// still have.
+fn end_wait<S: 'static>(reactor: &mut Reactor<S>, id: ConnId, _: &[String], _: EndReason) {
+    reactor.end_wait(id);
 }
 
 /// The answer to a request while the hub drains or has no room.
@@ -101,7 +160,7 @@ fn read<S: 'static>(
             !rule.is_private || rights.may_have_private(topic)
         });
         for gap in gaps {
-            answer.add_gap(gap.name);
+            answer.add_gap(gap.name, gap.number);
         }
         let is_last = is_end || entries.is_empty();
         for (index, entry) in entries {
@@ -115,6 +174,7 @@ fn read<S: 'static>(
                 pattern: wanted.is_pattern.then_some(&*wanted.name),
             });
             if !is_added {
+                answer.forget_later_gaps();
                 return answer;
             }
         }
@@ -132,8 +192,8 @@ struct Answer {
     message_count: usize,
     /// The messages, with commas between them.
     json: Vec<u8>,
-    /// The topics and patterns of which messages may be missing.
-    gaps: Vec<Box<str>>,
+    /// The topics and patterns of which messages may be missing, each up to this number.
+    gaps: Vec<(Box<str>, u64)>,
 }
 
 impl Answer {
@@ -146,10 +206,19 @@ impl Answer {
         }
     }
 
-    fn add_gap(&mut self, name: Box<str>) {
-        if !self.gaps.contains(&name) {
-            self.gaps.push(name);
-        }
+    /// Whether there is something that a client has waited for.
+    fn has_news(&self) -> bool {
+        self.message_count != 0 || !self.gaps.is_empty()
+    }
+
+    fn add_gap(&mut self, name: Box<str>, number: u64) {
+        self.gaps.push((name, number));
+    }
+
+    /// Leaves out the gaps that end behind the cursor: the next request is told of them.
+    fn forget_later_gaps(&mut self) {
+        let last = self.cursor.number;
+        self.gaps.retain(|(_, number)| *number <= last);
     }
 
     /// Adds a message, and moves the cursor behind it. Returns `false` when there is no room for it.
@@ -171,6 +240,15 @@ impl Answer {
         true
     }
 
+    /// Adds a message that is encoded already.
+    fn add_encoded(&mut self, message: &[u8]) {
+        if self.message_count != 0 {
+            self.json.push(b',');
+        }
+        self.json.extend_from_slice(message);
+        self.message_count += 1;
+    }
+
     fn into_reply(self) -> Reply {
         let mut body = Vec::with_capacity(self.json.len() + 64);
         body.extend_from_slice(b"{\"cursor\":\"");
@@ -178,7 +256,7 @@ impl Answer {
         body.extend_from_slice(b"\",\"messages\":[");
         body.extend_from_slice(&self.json);
         body.push(b']');
-        for (index, name) in self.gaps.iter().enumerate() {
+        for (index, (name, _)) in self.gaps.iter().enumerate() {
             body.extend_from_slice(if index == 0 { b",\"gap\":[" } else { b"," });
             json::push_string(name, &mut body);
         }
@@ -225,10 +303,9 @@ fn parameters<'i, S: 'static>(
                 return bad("too many topics\n".into());
             }
             ("topic", _) => parameters.names.push(value),
-            ("since", "earliest") => parameters.since = Some(Since::Earliest),
-            ("since", cursor) => match cursor.parse() {
-                Ok(id) => parameters.since = Some(Since::Id(id)),
-                Err(_) => return bad(format!("since: not a cursor: {cursor:?}\n")),
+            ("since", cursor) => match parse_cursor(cursor) {
+                Ok(since) => parameters.since = Some(since),
+                Err(error) => return bad(format!("since: {error}\n")),
             },
             ("wait", text) => match seconds(text) {
                 Some(wait) => parameters.wait = wait,

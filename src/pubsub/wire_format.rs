@@ -540,6 +540,11 @@ impl<'p> Encoded<'p> {
         Some(bytes)
     }
 
+    /// The id of the publication.
+    pub fn id(&self) -> EventId {
+        self.publication.id
+    }
+
     /// Says by which pattern the members are subscribed that [`get`](Self::get) is for from now on.
     /// It differs from the pattern before.
     pub fn set_pattern(&mut self, pattern: &'p str) {

@@ -31,6 +31,8 @@ pub(super) enum Caller {
     OnDrain(ConnId),
     /// Before the answer to its request.
     OnGone(ConnId),
+    /// A request that waited for publications.
+    Awaited(ConnId),
 }
 
 impl Caller {
@@ -43,6 +45,7 @@ impl Caller {
             Caller::Posts => "posts",
             Caller::OnClose(_) => "on_close of a connection",
             Caller::OnGone(_) => "on_gone",
+            Caller::Awaited(_) => "awaited publications",
             Caller::OnDrain(_) => "on_drain of a connection",
         }
     }
@@ -54,9 +57,11 @@ impl Caller {
     fn subject(self) -> String {
         match self {
             Caller::Timer(_) | Caller::NextTick(_) | Caller::Arrival(_) => self.to_string(),
-            Caller::OnClose(_) | Caller::OnDrain(_) | Caller::OnGone(_) | Caller::Posts => {
-                self.kind().to_owned()
-            }
+            Caller::OnClose(_)
+            | Caller::OnDrain(_)
+            | Caller::OnGone(_)
+            | Caller::Awaited(_)
+            | Caller::Posts => self.kind().to_owned(),
         }
     }
 }
@@ -73,6 +78,7 @@ impl fmt::Display for Caller {
             Caller::OnClose(id) => write!(f, "conn {id}: on_close"),
             Caller::OnDrain(id) => write!(f, "conn {id}: on_drain"),
             Caller::OnGone(id) => write!(f, "conn {id}: on_gone"),
+            Caller::Awaited(id) => write!(f, "conn {id}: the answer with awaited publications"),
         }
     }
 }

@@ -96,7 +96,10 @@ impl<S: 'static> Reactor<S> {
             return;
         };
         match protocol.drain() {
-            DrainStep::AnswersFirst => {}
+            // One that waits for publications is answered now.
+            DrainStep::AnswersFirst => {
+                self.table.end_wait(id);
+            }
             DrainStep::Closes { code, reason } => {
                 self.table.close(id, cause, code, reason);
             }

@@ -7,6 +7,7 @@
 //!  ticks       closures queued by next_tick
 //!  timers      of the application
 //!  accepted    requests that waited for a decision
+//!  awaited     answers to requests that waited for publications
 //!  flush       messages that the steps above queued
 //!              (a loop that was stopped above, or has drained, ends here)
 //!  memory      that a burst took and no longer needs
@@ -14,6 +15,7 @@
 //!  dispatch    signals; accept, read, deliver (readiness.rs); an event's own replies are written
 //!              when the event ends
 //!  deadlines   of connections that have passed although everything that had come is handled
+//!  awaited     as above
 //!  flush       messages that were queued for other connections
 //!  low marks   on_drain of queues that have come below their low watermark
 //!  ended       on_close of connections that have ended, then lingering or removal
@@ -39,7 +41,7 @@
 //!  connection                                  one connection, and the table of all of them
 //!  published present place sequence
 //!  reactor                                     the data that callbacks and roles work on
-//!  listen connect topics notices history presence posts schedule remote
+//!  listen connect topics awaiting notices history presence posts schedule remote
 //!  drain role admission                        the methods of the reactor
 //!  handlers                                    the objects that the loop calls
 //!  mod                                         the EventLoop
@@ -55,6 +57,7 @@
 
 pub(crate) mod topics;
 
+mod awaiting;
 mod history;
 mod notices;
 mod place;

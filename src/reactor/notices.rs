@@ -54,6 +54,7 @@ impl<S: 'static> Reactor<S> {
             encoded: Encoded::of_notice(wire_formats, name, notice),
             mark,
             key,
+            gap_of: matches!(notice, Notice::Gap { .. }).then_some(name),
             visited: 0,
         };
         match audience {
@@ -107,6 +108,7 @@ impl<S: 'static> Reactor<S> {
             encoded: Encoded::of_notice(wire_formats, name, notice),
             mark,
             key,
+            gap_of: matches!(notice, Notice::Gap { .. }).then_some(name),
             visited: 0,
         };
         delivery.deliver_to(id.to_bits(), 0);
@@ -133,6 +135,8 @@ struct NoticeDelivery<'n> {
     encoded: Encoded<'n>,
     mark: u64,
     key: u64,
+    /// The name, where the notice is a gap.
+    gap_of: Option<&'n str>,
     visited: usize,
 }
 
@@ -141,10 +145,21 @@ impl NoticeDelivery<'_> {
         self.visited += 1;
         let id = ConnId::from_bits(member);
         let connection = self.table.connection(id);
-        let format = connection.and_then(|connection| connection.publication_format());
-        if format.is_some_and(|format| self.encoded.has_words(format)) {
-            self.table
-                .publish(id, self.mark, self.key, &mut self.encoded, value);
+        let Some(connection) = connection else {
+            return;
+        };
+        match connection.publication_format() {
+            Some(format) if self.encoded.has_words(format) => {
+                self.table
+                    .publish(id, self.mark, self.key, &mut self.encoded, value);
+            }
+            Some(_) => {}
+            // A request that waits for publications learns of gaps alone.
+            None => {
+                if let Some(name) = self.gap_of {
+                    self.table.add_awaited_gap(id, name);
+                }
+            }
         }
     }
 }

@@ -215,7 +215,21 @@ impl Protocol {
             | Protocol::WebSocket(_)
             | Protocol::EventStream { .. }
             | Protocol::Upgrade(_) => true,
-            Protocol::Http(_) | Protocol::Unopened => false,
+            Protocol::Http(_) => self.awaits_publications(),
+            Protocol::Unopened => false,
+        }
+    }
+
+    /// Whether a request waits for publications, which are kept for its answer.
+    pub(crate) fn awaits_publications(&self) -> bool {
+        match self {
+            Protocol::Http(exchange) => exchange.awaits_publications(),
+            Protocol::Raw
+            | Protocol::Finished
+            | Protocol::Unopened
+            | Protocol::WebSocket(_)
+            | Protocol::Upgrade(_)
+            | Protocol::EventStream { .. } => false,
         }
     }
 
@@ -355,10 +369,13 @@ impl Protocol {
         }
     }
 
-    /// Whether the application owes the answer to a request.
+    /// Whether the application owes the answer to a request, which a client that has ended its side gets too. One
+    /// that waits for publications is like a stream: most clients that end their side of it have gone.
     pub(crate) fn owes_answer(&self) -> bool {
         match self {
-            Protocol::Http(exchange) => exchange.phase() == http::Phase::Reply,
+            Protocol::Http(exchange) => {
+                exchange.phase() == http::Phase::Reply && !exchange.awaits_publications()
+            }
             Protocol::Raw
             | Protocol::Finished
             | Protocol::Unopened

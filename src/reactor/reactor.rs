@@ -23,6 +23,7 @@ use super::budget::Budget;
 use super::close::{Close, CloseCause, Deadline, Sent};
 use super::config::Config;
 use super::connection::Connection;
+use super::connection::awaiting::Awaited;
 use super::connection::deadline::Heartbeat;
 use super::connection::queue::DropRule;
 use super::connection::reading::Pause;
@@ -174,6 +175,8 @@ pub(super) type OnClose<S> = Box<dyn FnOnce(&mut Cx<'_, S>, &Close)>;
 
 pub(super) type OnDrain<S> = Box<dyn FnOnce(&mut Cx<'_, S>)>;
 
+pub(super) type OnAwaited<S> = Box<dyn FnOnce(&mut Cx<'_, S>, &Awaited)>;
+
 /// A closure of another thread, with the place in its source, for the log.
 pub(super) struct Arrival<S> {
     pub(super) queued_at: &'static Location<'static>,
@@ -247,6 +250,8 @@ pub struct Reactor<S> {
     pub(super) accepted: VecDeque<ConnId>,
     /// Callbacks for the end of a connection that comes before the answer to its request.
     pub(super) on_gone: HashMap<ConnId, Vec<OnClose<S>>>,
+    /// Callbacks for what has come for requests that wait for publications.
+    pub(super) on_awaited: HashMap<ConnId, OnAwaited<S>>,
     pub(super) is_stopped: bool,
     pub(super) shutdown: Option<Shutdown>,
     /// The name of the callback that is being called, for log lines about slow callbacks and
@@ -322,6 +327,7 @@ impl<S: 'static> Reactor<S> {
             on_drain: HashMap::new(),
             accepted: VecDeque::new(),
             on_gone: HashMap::new(),
+            on_awaited: HashMap::new(),
             is_stopped: false,
             shutdown: None,
             callback: "",
@@ -711,6 +717,8 @@ impl<S> Drop for Reactor<S> {
         for (_, calls) in self.on_close.drain().chain(self.on_gone.drain()) {
             drop_all_guarded(&"an on_close or on_gone that was not called", calls);
         }
+        let awaited = self.on_awaited.drain().map(|(_, call)| call);
+        drop_all_guarded(&"an answer that was not given", awaited);
         for (_, calls) in self.on_drain.drain() {
             drop_all_guarded(&"an on_drain that was not called", calls);
         }

@@ -258,12 +258,14 @@ impl<S: 'static> Reactor<S> {
         self.on_gone.entry(id).or_default().push(call);
     }
 
-    /// Drops the callbacks of [`add_on_gone`](Self::add_on_gone): the answer is complete.
+    /// Drops the callbacks of [`add_on_gone`](Self::add_on_gone), and ends the request's wait for publications:
+    /// the answer is complete.
     #[inline]
     pub(crate) fn drop_on_gone(&mut self, id: ConnId) {
         if !self.on_gone.is_empty() {
             self.drop_on_gone_of(id);
         }
+        self.forget_wait(id);
     }
 
     fn drop_on_gone_of(&mut self, id: ConnId) {

@@ -45,6 +45,7 @@ impl<S: 'static> Running<S> {
         self.run_ticks(began);
         self.run_timers(began);
         self.run_accepted(began);
+        self.run_awaited(began);
         // Before the poll, which may wait for long: queued bytes must not wait with it.
         self.flush();
         if self.reactor.is_stopped || self.reactor.is_drained() {
@@ -71,6 +72,7 @@ impl<S: 'static> Running<S> {
         self.assert_own_reactor();
         self.reactor.budget.forget_flush();
         self.run_deadlines();
+        self.run_awaited(self.reactor.table.now());
         // One write for all that the events of this turn have queued for a connection.
         match self.reactor.is_stopped {
             false => self.flush(),
@@ -302,6 +304,27 @@ impl<S: 'static> Running<S> {
                 return;
             };
             self.call_handler(id, "accept", |handler, cx| handler.accepted(cx, id));
+            if self.reactor.is_stopped || self.is_step_over(began) {
+                return;
+            }
+        }
+    }
+
+    /// Has requests answered that have waited for publications.
+    #[inline]
+    fn run_awaited(&mut self, began: u64) {
+        if self.reactor.table.has_awaited() {
+            self.answer_awaited(began);
+        }
+    }
+
+    fn answer_awaited(&mut self, began: u64) {
+        while let Some((id, awaited, call)) = self.reactor.take_awaited() {
+            self.call(Caller::Awaited(id), |cx| call(cx, &awaited));
+            self.reactor.table.give_back_awaited(awaited);
+            if self.reactor.table.is_over_memory() {
+                self.reactor.release_memory();
+            }
             if self.reactor.is_stopped || self.is_step_over(began) {
                 return;
             }
@@ -572,6 +595,7 @@ impl<S: 'static> Running<S> {
         let topics = &mut self.reactor.topics;
         topics.leave_all(id.to_bits(), &mut subscriptions);
         self.reactor.end_presence(id);
+        self.reactor.forget_wait(id);
         self.reactor.addresses.release(id);
         if log::log_enabled!(log::Level::Debug) {
             let (peer, close) = (self.reactor.peer(id), close.without_reason());

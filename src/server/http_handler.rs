@@ -734,6 +734,8 @@ impl<S: 'static> Handler<S> for HttpHandler<S> {
                         .finish(id, Close::new(CloseCause::TimedOut(deadline)), lingers);
                 }
             }
+            // The time for which it waits for publications is over, and no fault.
+            Deadline::Reply if cx.reactor.end_wait(id) => {}
             Deadline::Body
             | Deadline::Reply
             | Deadline::Connect

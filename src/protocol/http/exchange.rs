@@ -79,6 +79,8 @@ pub struct Exchange {
     is_handshake: bool,
     is_http_10: bool,
     is_head_request: bool,
+    /// The answer waits for publications.
+    awaits_publications: bool,
     /// The length of the streamed body, and how many bytes of a known length are to come. A `Cell`, because
     /// encoding a message leaves the protocol of a connection as it is in all other cases.
     length: BodyLength,
@@ -110,6 +112,7 @@ impl Exchange {
             is_handshake: false,
             is_http_10: false,
             is_head_request: false,
+            awaits_publications: false,
             length: BodyLength::Chunked,
             left_bytes: Cell::new(0),
             request_count: 0,
@@ -284,6 +287,11 @@ impl Exchange {
         std::mem::take(&mut self.is_handshake)
     }
 
+    /// Notes whether the answer that is owed waits for publications.
+    pub fn set_awaits_publications(&mut self, awaits: bool) {
+        self.awaits_publications = awaits;
+    }
+
     /// Ends the connection after the answer that is owed.
     pub fn close_after(&mut self) {
         self.keep_alive = false;
@@ -358,6 +366,11 @@ impl Exchange {
     /// The step that comes next.
     pub fn phase(&self) -> Phase {
         self.phase
+    }
+
+    /// Whether the answer that is owed waits for publications.
+    pub fn awaits_publications(&self) -> bool {
+        self.awaits_publications
     }
 
     /// Whether something is to be called with the answer to this request.

@@ -51,11 +51,13 @@
 //!                 cork  palette        the open tail of one queue; publications in common
 //!                   queue  fast_path   linked lists of what is queued; the way of one echo
 //!                 reading  rate        why reading stopped; messages a second
+//!                 awaiting             requests that wait for publications
 //! ```
 //!
 //! Each file imports only from lines below its own. Most functions take `&mut Connection` and
 //! `&mut Rooms`, so that only `table` looks ids up.
 
+pub(crate) mod awaiting;
 mod begin;
 mod cork;
 pub(crate) mod deadline;

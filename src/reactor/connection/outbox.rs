@@ -676,6 +676,11 @@ impl Outbox {
         self.nodes.count_shared(bytes);
     }
 
+    /// Drops a body that was kept outside of the queues.
+    pub(super) fn drop_shared(&mut self, body: Rc<[u8]>) {
+        self.nodes.forget(&Bytes::Shared(body));
+    }
+
     /// Whether there was a burst of messages since this was last asked.
     #[inline]
     pub(super) fn take_burst(&mut self) -> bool {

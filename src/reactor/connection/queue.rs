@@ -149,10 +149,10 @@ impl Nodes {
         node
     }
 
-    /// Takes bytes that leave a node off the count. A publication holds its bodies itself while it
+    /// Takes bytes that leave a node, or were kept outside of the queues, off the count. A publication holds its bodies itself while it
     /// is delivered, and they are not counted yet.
     #[inline]
-    fn forget(&mut self, bytes: &Bytes) {
+    pub(crate) fn forget(&mut self, bytes: &Bytes) {
         match bytes {
             Bytes::Shared(bytes) if 1 < Rc::strong_count(bytes) => {}
             Bytes::Owned(_) | Bytes::Shared(_) => self.held_bytes -= bytes.as_slice().len(),

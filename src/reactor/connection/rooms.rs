@@ -12,6 +12,7 @@ use crate::reactor::time::clock::WallClock;
 use crate::reactor::time::coarse::Buckets;
 use crate::reactor::transport::Transport;
 
+use super::awaiting::Awaiting;
 use super::cork::FAST_CORK_BYTES_MAX;
 use super::deadline::Deadlines;
 use super::early_flush::EarlyFlushes;
@@ -51,6 +52,7 @@ impl OptionSet {
 pub(super) struct Rooms {
     pub(super) outbox: Outbox,
     pub(super) early_flushes: EarlyFlushes,
+    pub(super) awaiting: Awaiting,
     pub(super) deadlines: Deadlines,
     pub(super) ready_list: ReadyList,
     /// Connections that are paused because they have sent too many messages, by the moment at which

@@ -179,7 +179,9 @@ pub(super) fn publish(
     if !is_new || !connection.life.takes_messages() {
         return None;
     }
-    let format = connection.publication_format()?;
+    let Some(format) = connection.publication_format() else {
+        return publish_to_request(rooms, connection, encoded, value);
+    };
     let options = &rooms.option_sets[usize::from(connection.options)].options;
     let outbox = &mut rooms.outbox;
     // The common case, an open member that has room and is not being read, has a path of its own,
@@ -202,6 +204,20 @@ pub(super) fn publish(
         outbox.push_publication(parts, encoded.get(format, value), key, options);
     }
     Some(Sent::Queued)
+}
+
+/// Keeps a publication for a request of a member that takes none into its queue. `None` when no request waits.
+#[cold]
+fn publish_to_request(
+    rooms: &mut Rooms,
+    connection: &Connection,
+    encoded: &mut Encoded<'_>,
+    value: u32,
+) -> Option<Sent> {
+    match connection.protocol.awaits_publications() {
+        true => rooms.awaiting.add(connection.id, encoded, value),
+        false => None,
+    }
 }
 
 /// Adds a publication to the palette, for the first member that takes it in this format.

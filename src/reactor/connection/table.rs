@@ -17,7 +17,7 @@ use std::sync::atomic::AtomicUsize;
 use mio::Registry;
 
 use crate::protocol::websocket::{Message, Role};
-use crate::pubsub::{Encoded, Subscriptions};
+use crate::pubsub::{Encoded, FramedFormat, Subscriptions};
 use crate::reactor::burst::{LastBurst, give_back};
 use crate::reactor::close::{Close, CloseCause, Deadline, Sent};
 use crate::reactor::config::{Config, ConnectionOptions};
@@ -33,6 +33,7 @@ use crate::reactor::transport::connect::Attempt;
 use crate::reactor::transport::listener::Listener;
 use crate::reactor::transport::memory::Readiness;
 
+use super::awaiting::{Awaited, Awaiting};
 use super::deadline::Heartbeat;
 use super::early_flush::EarlyFlushes;
 use super::outbox::Outbox;
@@ -66,6 +67,7 @@ impl Table {
             rooms: Rooms {
                 outbox: Outbox::new(),
                 early_flushes: EarlyFlushes::default(),
+                awaiting: Awaiting::default(),
                 deadlines: deadline::Deadlines::default(),
                 ready_list: ReadyList::default(),
                 rate_pauses: Buckets::default(),
@@ -645,6 +647,49 @@ impl Table {
         send::publish(rooms, connection, mark, key, encoded, value)
     }
 
+    // ── requests that wait for publications ──────────────────────────────────────────────────
+
+    /// Keeps publications for the request of a connection, in this format.
+    pub(crate) fn begin_wait(&mut self, id: ConnId, format: FramedFormat) {
+        self.rooms.awaiting.insert(id, format);
+    }
+
+    /// Notes a gap for the request of a connection that waits.
+    pub(crate) fn add_awaited_gap(&mut self, id: ConnId, name: &str) {
+        self.rooms.awaiting.add_gap(id, name);
+    }
+
+    /// Has the request of a connection answered in this turn. Returns whether one waits.
+    pub(crate) fn end_wait(&mut self, id: ConnId) -> bool {
+        self.rooms.awaiting.make_ready(id)
+    }
+
+    #[inline]
+    pub(crate) fn has_awaited(&self) -> bool {
+        self.rooms.awaiting.has_ready()
+    }
+
+    /// Takes the request that is answered next, with what has come for it. The caller gives that back.
+    pub(crate) fn take_awaited(&mut self) -> Option<(ConnId, Awaited)> {
+        self.rooms.awaiting.take_ready()
+    }
+
+    /// Drops what has come for a request that was taken.
+    pub(crate) fn give_back_awaited(&mut self, awaited: Awaited) {
+        for body in awaited.into_bodies() {
+            self.rooms.outbox.drop_shared(body);
+        }
+    }
+
+    /// Drops the request of a connection that is not answered any more, or in another way.
+    pub(crate) fn forget_wait(&mut self, id: ConnId) {
+        if let Some(awaited) = self.rooms.awaiting.remove(id) {
+            self.give_back_awaited(awaited);
+        }
+    }
+
+    // ── the queues ───────────────────────────────────────────────────────────────────────────
+
     /// Bytes that wait for a connection's socket, with their overhead.
     pub(crate) fn queued_bytes(&self, id: ConnId) -> usize {
         self.connection(id).map_or(0, |connection| {
@@ -967,6 +1012,7 @@ impl Table {
         self.rooms.outbox.is_quiet()
             && self.rooms.ready_list.is_empty()
             && self.rooms.ended.is_empty()
+            && !self.rooms.awaiting.has_ready()
     }
 
     /// Gives back memory that a burst took. Called before each poll. `has_spare` says whether
@@ -981,6 +1027,7 @@ impl Table {
             rooms.outbox.give_back_memory();
             give_back(&mut rooms.ended);
             rooms.ready_list.give_back_memory();
+            rooms.awaiting.give_back_memory();
             self.sources.give_back_vacated();
         }
         self.sources.shrink_after_burst();
