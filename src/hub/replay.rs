@@ -27,8 +27,8 @@ const PAGE_BYTES_MAX: usize = 16 * 1024;
 
 /// The words of a client's protocol for what a replay tells it beside the messages.
 pub(super) trait ReplayClient<S: 'static>: 'static {
-    /// Whether its names share one cursor, as those of an event stream do. A gap of one name must then be told at
-    /// its place in the order, because the client takes its cursor for the names of all messages before.
+    /// Whether its names share one cursor, as those of an event stream do. A gap of one name is then told at its
+    /// place in the order, because the client takes its cursor for all names.
     fn has_one_cursor(&self) -> bool;
 
     /// Whether it has given a cursor, so that it is counted among the clients that come back.
@@ -95,7 +95,7 @@ impl<S: 'static> Replay<S> {
             self.gaps.extend(page.gaps);
             self.gaps.make_contiguous().sort_by_key(|gap| gap.number);
             if !self.client.has_one_cursor() {
-                self.tell_gaps(reactor, u64::MAX);
+                self.tell_gaps_of_topics(reactor);
             }
             for (wanted_index, entry) in page.entries {
                 self.tell_gaps(reactor, entry.number - 1);
@@ -137,6 +137,18 @@ impl<S: 'static> Replay<S> {
     /// Goes on when the queue of the client has room. Does nothing where the connection has ended.
     fn wait(self, reactor: &mut Reactor<S>) {
         reactor.on_drain(self.id, |cx| self.go_on(cx.reactor));
+    }
+
+    /// Tells of the gaps of names that are one topic's: all messages that follow for this name lie behind. The gap
+    /// of one topic that a pattern has found does not lie before all messages of the pattern.
+    fn tell_gaps_of_topics(&mut self, reactor: &mut Reactor<S>) {
+        let wanted = self.reader.wanted();
+        let is_of_pattern = |gap: &Gap| wanted[gap.wanted_index].is_pattern;
+        let gaps = std::mem::take(&mut self.gaps);
+        let (held, gaps): (VecDeque<_>, VecDeque<_>) = gaps.into_iter().partition(is_of_pattern);
+        self.gaps = gaps;
+        self.tell_gaps(reactor, u64::MAX);
+        self.gaps = held;
     }
 
     /// Tells of the gaps up to a number.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::published::Published;
 use crate::pubsub::{
-    Body, Event, EventId, NameKind, Outcome, Page, Post, Presence, Reader, Scratch, Sequencer,
-    Since, TopicChange,
+    Body, Entry, Event, EventId, Gap, NameKind, Outcome, Page, Post, Presence, Reader, Scratch,
+    Sequencer, Since, TopicChange,
 };
 
 /// How long a publisher waits until all reactors have taken its publication. One that has not by then is stuck,
@@ -37,13 +37,21 @@ pub(super) struct OrderPlace {
 struct Lost {
     reader: Reader,
     end: u64,
+    /// To be told when the entries before their numbers are delivered.
+    gaps: Vec<Gap>,
+}
+
+/// A part of what the mailbox had no room for, in its order.
+pub(super) enum Missed {
+    Gap(Gap),
+    Entry(Entry),
 }
 
 /// The next thing that a reactor has to deliver.
 pub(super) enum Step {
     Post(Post),
     /// A page of what the mailbox had no room for.
-    Page(Page),
+    Page(Vec<Missed>),
     /// The members of all topics get the users that are present now, because changes were lost.
     Presence,
     Nothing,
@@ -121,10 +129,11 @@ impl OrderPlace {
                     history.page(&mut lost.reader, lost.end, PAGE_BYTES_MAX, |_, _| true)
                 });
                 self.applied = lost.reader.after();
-                if page.is_end {
+                let missed = lost.in_order(page);
+                if self.applied == lost.end {
                     self.lost = None;
                 }
-                return Step::Page(page);
+                return Step::Page(missed);
             }
             if std::mem::take(&mut self.has_lost_changes) {
                 return Step::Presence;
@@ -145,7 +154,8 @@ impl OrderPlace {
                 let reader = self
                     .sequencer
                     .with_history(|history| Reader::new(history, names, since, false));
-                self.lost = Some(Lost { reader, end });
+                let gaps = Vec::new();
+                self.lost = Some(Lost { reader, end, gaps });
             }
         }
         match self.taken.pop_front() {
@@ -155,6 +165,29 @@ impl OrderPlace {
             }
             None => Step::Nothing,
         }
+    }
+}
+
+impl Lost {
+    /// The gaps and entries of a page in one order. A member with one cursor for several topics takes that of a gap
+    /// for all of them, so a gap stands behind the entries before its number.
+    fn in_order(&mut self, page: Page) -> Vec<Missed> {
+        let mut gaps = std::mem::take(&mut self.gaps);
+        gaps.extend(page.gaps);
+        gaps.sort_by_key(|gap| gap.number);
+        let mut gaps = gaps.into_iter().peekable();
+        let mut missed = Vec::new();
+        for (_, entry) in page.entries {
+            while let Some(gap) = gaps.next_if(|gap| gap.number < entry.number) {
+                missed.push(Missed::Gap(gap));
+            }
+            missed.push(Missed::Entry(entry));
+        }
+        match page.is_end {
+            true => missed.extend(gaps.map(Missed::Gap)),
+            false => self.gaps = gaps.collect(),
+        }
+        missed
     }
 }
 

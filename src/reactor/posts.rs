@@ -11,11 +11,11 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use super::id::ConnId;
-use super::place::{OUTCOME_TIMEOUT, OrderPlace, Step};
+use super::place::{Missed, OUTCOME_TIMEOUT, OrderPlace, Step};
 use super::published::Published;
 use super::reactor::{Cx, QueuedDone, QueuedTick, Reactor};
 use super::sequence::Sequence;
-use crate::pubsub::{Audience, Content, Event, EventId, Gap, Notice, Page, Sequencer};
+use crate::pubsub::{Audience, Content, Event, EventId, Gap, Notice, Sequencer};
 
 /// The bytes that a publication whose outcome is not known counts beside its topic and data.
 const PUBLICATION_BYTES: usize = 256;
@@ -139,12 +139,16 @@ impl<S: 'static> Reactor<S> {
 
     /// Delivers a page of what the mailbox had no room for, and tells members of what the history has not
     /// either.
-    fn deliver_page(&mut self, page: Page, asked: u64) -> usize {
-        for gap in page.gaps {
-            self.deliver_gap(&gap);
-        }
+    fn deliver_page(&mut self, missed: Vec<Missed>, asked: u64) -> usize {
         let mut delivered = 0;
-        for (_, entry) in page.entries {
+        for missed in missed {
+            let entry = match missed {
+                Missed::Entry(entry) => entry,
+                Missed::Gap(gap) => {
+                    self.deliver_gap(&gap);
+                    continue;
+                }
+            };
             let (id, event) = (self.id_of(entry.number), entry.body.event());
             let count = self.deliver(entry.body.topic(), id, &event, None);
             if entry.number == asked {
