@@ -10,7 +10,7 @@ use super::pending::Pending;
 /// The rules of a hub and the limit of its history.
 #[derive(Clone, Debug)]
 pub struct HubOptions {
-    /// The rules of topics. By default each topic has [`Rule::default`].
+    /// The rules of topics. By default each topic has [`Rule::default`](crate::hub::Rule).
     pub rules: Rules,
     /// Limit of the memory of the history of all topics together, in bytes, about. 64 MiB by default; in a
     /// group for all reactors together. At 0 nothing is kept, and a client that comes back is told of a gap.
