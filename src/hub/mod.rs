@@ -5,6 +5,7 @@
 //! | route | what |
 //! |---|---|
 //! | `GET /` | the demo page |
+//! | `GET /waterwheel.js`, `GET /waterwheel.d.ts` | the browser client: a module that resumes after each break, and its types |
 //! | `GET /ws` | each text message is a topic or a pattern; the data of a publication arrives as one message. With subprotocol [`SUBPROTOCOL`]: JSON both ways |
 //! | `GET /events?topic=a&topic=b.*` | Server-Sent Events |
 //! | `GET /poll?topic=a&since=CURSOR` | long polling: the messages behind a cursor, or the first that comes |
@@ -27,6 +28,7 @@
 //
 //   mod        mounts: the table of routes, and the checks that come before every route
 //    ├─ page                   GET /
+//    ├─ files                  GET /waterwheel.js and its types
 //    ├─ events                 GET /events
 //    ├─ poll                   GET /poll
 //    ├─ presence               GET /presence; joins members of topics with presence
@@ -68,6 +70,7 @@ mod client;
 mod engine;
 mod events;
 mod exposition;
+mod files;
 mod grammar;
 mod guesses;
 mod idempotency;
@@ -199,6 +202,7 @@ impl<S: 'static> Hub<S> {
             let reply = page::page(rights.grants(is_forwarded));
             request.reply(reply)
         });
+        files::add_routes(router);
         let (rights, parts) = (Rc::clone(access), Rc::clone(hub));
         router.get("/metrics", move |request| {
             metrics::metrics(request, &rights, &parts)
@@ -351,7 +355,9 @@ fn mount_checks<S: 'static>(router: &mut Router<S>, access: &Rc<Access>) {
         origins: access.origins.clone(),
         absent: true,
     });
-    router.origin_check_mut().setting = access.origins_setting();
+    let check = router.origin_check_mut();
+    check.setting = access.origins_setting();
+    check.public_paths = files::PUBLIC_PATHS;
     let access = Rc::clone(access);
     let mut refused_host = LogLimit::default();
     let mut served_host = String::new();

@@ -78,6 +78,9 @@ pub(crate) struct OriginCheck {
     pub(crate) origins: Origins,
     /// The setting that log lines name to the operator as the way to allow an origin.
     pub(crate) setting: &'static str,
+    /// Paths whose answers are the same for everybody, so that pages of any origin may ask for them. The answers
+    /// bring their own `Access-Control-Allow-Origin`.
+    pub(crate) public_paths: &'static [&'static str],
     refusals: LogLimit,
 }
 
@@ -86,6 +89,7 @@ impl Default for OriginCheck {
         OriginCheck {
             origins: Origins::Any,
             setting: "`Router::origins`",
+            public_paths: &[],
             refusals: LogLimit::default(),
         }
     }
@@ -112,6 +116,10 @@ impl OriginCheck {
             return Err((Status::BAD_REQUEST, "two Origin headers\n").into());
         }
         if !self.origins.allow_by(origin, head.host, scheme) {
+            // Asked only here, so that other requests do not pay for it. The answer says itself who may read it.
+            if self.public_paths.contains(&head.path()) {
+                return Ok(Vec::new());
+            }
             if let Some(suppressed) = self.refusals.allow_line(now) {
                 log::warn!(
                     "{name}: refused a request from origin {:?}; {} allows it{suppressed}",
