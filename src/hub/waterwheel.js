@@ -101,7 +101,7 @@ export function Waterwheel(url = ".", { token, onError = console.warn, WebSocket
 			if (level < 3) continue;
 			level = 0;
 			show("waiting");
-			// Random, lest all clients come back at once.
+			// Random, lest all come back at once.
 			const pauseMs = Math.max(it.retryMs || 0, Math.random() * Math.min(ms.pauseMax, 100 * 2 ** failures++));
 			await new Promise(resolve => setTimeout((endPause = resolve), pauseMs));
 		}
