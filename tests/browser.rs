@@ -1,4 +1,5 @@
-//! The hub's demo page in a real browser: Chromium, driven by `tests/browser/page.mjs`.
+//! The hub's demo page and its browser client in a real browser: Chromium, driven by the scripts of
+//! `tests/browser`.
 //!
 //! Without the browser, Node.js or the driver the test prints what is missing and is skipped; where
 //! the environment sets `CI`, it fails instead.
@@ -15,18 +16,28 @@ const NODE_MAJOR_MIN: u32 = 20;
 
 #[test]
 fn the_demo_page_shows_both_transports_and_reconnects_after_a_restart() {
+    run_in_browser("page.mjs");
+}
+
+#[test]
+fn the_browser_client_shows_each_message_once_over_every_transport() {
+    run_in_browser("resume.mjs");
+}
+
+/// Runs a script of `tests/browser`, which ends with a status other than 0 when something is wrong.
+fn run_in_browser(script: &str) {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser");
     let chromium = match installed(&directory) {
         Ok(chromium) => chromium,
         Err(missing) => return support::skip(&missing),
     };
     let status = Command::new("node")
-        .arg(directory.join("page.mjs"))
+        .arg(directory.join(script))
         .arg(env!("CARGO_BIN_EXE_waterwheel"))
         .arg(chromium)
         .status()
         .expect("node runs, as its version was asked above");
-    assert!(status.success(), "tests/browser/page.mjs: {status}");
+    assert!(status.success(), "tests/browser/{script}: {status}");
 }
 
 /// The path of the browser, or what is missing and how to install it.

@@ -1,7 +1,6 @@
 // The client of a Waterwheel hub, for browsers and Node.js 20. Its use stands in waterwheel.d.ts.
 
-// Ids are EPOCH:NUMBER, and the numbers of an epoch ascend. Other ids, and those of two epochs, are not compared: the
-// message counts as new.
+// Ids are EPOCH:NUMBER, and numbers ascend. Other ids, and those of two epochs, are not compared: the message is new.
 function isOld(id, since) {
 	const [a, b] = [id, since].map(it => `${it}`.split(":"));
 	return a[0] === b[0] && +a[1] <= +b[1];
@@ -25,7 +24,7 @@ export function Waterwheel(url = ".", { token, onError = console.warn, WebSocket
 	const ms = { answer: 10_000, silence: 40_000, better: 30_000, pauseMax: 10_000, wait: 25, ...timing };
 	const base = new URL(url, import.meta.url).href.replace(/^ws/, "http").replace(/(\/ws)?\/*$/, "/");
 	const newSocket = () => new WebSocket(`${base.replace("http", "ws")}ws`, "waterwheel.v1.json");
-	const all = new Set(); // Subscriptions: { name, callback, .., since }; `since` moves with the messages.
+	const all = new Set(); // { name, callback, .., since }, where `since` moves with the messages.
 	const listeners = new Set();
 	let [state, failures, warnings, renewAt, refs] = [{ state: "idle" }, 0, 0, 0, 0];
 	let link, endPause, syncTimer, lastToken;
@@ -42,12 +41,9 @@ export function Waterwheel(url = ".", { token, onError = console.warn, WebSocket
 		call(callback, state);
 		return () => listeners.delete(callback);
 	};
-	this.close = () => {
-		all.clear();
-		sync();
-	};
+	this.close = () => [all.clear(), sync()];
 
-	const warn = name => warnings++ || console.warn(`messages of ${name} may be missing`);
+	const warn = name => warnings++ || console.warn(`${name}: messages may be missing`);
 	const report = (error, it) => call(it?.onError ?? onError, error, it?.name);
 
 	function show(name, transport) {
@@ -56,7 +52,7 @@ export function Waterwheel(url = ".", { token, onError = console.warn, WebSocket
 	}
 
 	function add(it) {
-		// For messages without `by`, which came by another name too.
+		// For messages that came by another name too.
 		const pattern = it.name.replace(/\\.|\[\^|[*?.+^$(){}|]/g, toExpression);
 		it.expression = RegExp(`^${pattern}$`, "s");
 		all.add(it);
@@ -73,7 +69,7 @@ export function Waterwheel(url = ".", { token, onError = console.warn, WebSocket
 		syncTimer = setTimeout(() => {
 			if (!link) run();
 			else if (!all.size) [link.end(), endPause?.()];
-			else if (link.level) link.end(link.level); // It is for certain names.
+			else if (link.level) link.end(link.level);
 			else if (link.openedAt) join(link);
 		});
 	}
@@ -98,10 +94,9 @@ export function Waterwheel(url = ".", { token, onError = console.warn, WebSocket
 			for (const one of all) if (one.live === it) advance(one, it.cursor);
 			if (3000 < Date.now() - it.openedAt) failures = 0;
 			level = it.next ?? (it.openedAt ? 3 : level + 1);
-			if (level < 3) continue;
+			if (level < 3 || !all.size) continue;
 			level = 0;
 			show("waiting");
-			// Random, lest all come back at once.
 			const pauseMs = Math.max(it.retryMs || 0, Math.random() * Math.min(ms.pauseMax, 100 * 2 ** failures++));
 			await new Promise(resolve => setTimeout((endPause = resolve), pauseMs));
 		}
@@ -120,11 +115,9 @@ export function Waterwheel(url = ".", { token, onError = console.warn, WebSocket
 		const [now, { level, openedAt, heardAt }] = [Date.now(), it];
 		if ((openedAt ? ms.silence : ms.answer) < now - heardAt) it.end();
 		if (!openedAt || it.signal.aborted) return;
-		// Scripts do not see pings.
 		if (!level && ms.silence - ms.answer < now - heardAt && !it.asked.size) ask(it, { presence: "" });
 		if (token?.call && renewAt < now) level ? it.end(level) : join(it);
 		if (!level || now - it.triedAt < ms.better) return;
-		// A WebSocket must answer before this link is left.
 		it.triedAt = now;
 		if (!WebSocket) return level > 1 && it.end(1);
 		const socket = newSocket();
@@ -169,7 +162,6 @@ export function Waterwheel(url = ".", { token, onError = console.warn, WebSocket
 		throw failure(await response.text(), code);
 	}
 
-	// Returns with what one stream can go on.
 	async function join(link) {
 		const auth = await Promise.resolve(getToken()).catch(() => link.end());
 		if (!link.level && auth !== link.auth) ask(link, { auth: (link.auth = auth) }).catch(report);
@@ -181,11 +173,14 @@ export function Waterwheel(url = ".", { token, onError = console.warn, WebSocket
 	// One by one: a refusal keeps no other out.
 	async function joinOne(link, it) {
 		const { name, since, latest } = it;
+		// A live name is not replayed.
+		const isTwin = [...all].some(one => one.link === link && one.name === name && one.since !== since);
+		const isPage = link.level || (isTwin && (since || latest));
 		it.link = link;
 		link.pending++;
 		try {
-			const asked = link.level ? page(link, name, { since, latest: latest && 1, wait: 0 }) : ask(link, { subscribe: name, since, latest });
-			const { cursor } = await asked;
+			const place = { since, latest: latest && 1, wait: 0 };
+			const { cursor } = await (isPage ? page(link, name, place) : ask(link, { subscribe: name, since, latest }));
 			if (!since && !latest) it.since = cursor;
 			Object.assign(it, { cursor, latest: undefined });
 		} catch (error) {
@@ -194,10 +189,9 @@ export function Waterwheel(url = ".", { token, onError = console.warn, WebSocket
 			report(error, it);
 		}
 		if (--link.pending) return;
-		const joined = [...all].filter(it => it.link === link);
-		for (const it of joined) it.live = link;
+		for (const one of all) if (one.link === link) one.live = link;
 		for (const message of link.held.splice(0).sort((a, b) => byId(a.id, b.id))) receive(link, message, link.level);
-		for (const it of joined) advance(it, it.cursor);
+		for (const one of all) if (one.live === link) advance(one, one.cursor);
 		if (!link.level) open(link);
 	}
 
@@ -210,7 +204,7 @@ export function Waterwheel(url = ".", { token, onError = console.warn, WebSocket
 		for (const gap of answer.gap ?? []) receive(link, { gap });
 		for (const message of answer.messages) handle(link, message);
 		link.heardAt = Date.now();
-		return answer;
+		return place.wait || !answer.messages.length ? answer : page(link, topic, { since: answer.cursor, wait: 0 });
 	}
 
 	async function poll(link) {
@@ -264,7 +258,7 @@ export function Waterwheel(url = ".", { token, onError = console.warn, WebSocket
 		const name = topic ?? gap;
 		for (const it of all) {
 			const isWanted = it.live === link && (it.name === by || it.expression.test(name));
-			// Above the cursor of its page comes again.
+			// It comes again.
 			if (!isWanted || isOld(id ?? cursor, it.since) || (isPage && byId(it.cursor, id) < 0)) continue;
 			it.since = id ?? it.since;
 			gap ? call(it.onGap ?? warn, gap, message) : call(it.callback, message.data, message);

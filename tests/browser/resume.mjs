@@ -1,0 +1,126 @@
+// The browser client through breaks and refusals in a real browser: node resume.mjs WATERWHEEL CHROMIUM
+//
+// The server's sockets are cut 20 times, then WebSockets are refused, then event streams too, then all is allowed
+// again. A page counts 2,000 numbered messages. Waits are short; WATERWHEEL_FULL=1 takes the client's own times and
+// refuses for 40 s each.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { connect, createServer } from "node:net";
+import { createInterface } from "node:readline";
+import { chromium } from "playwright-core";
+
+const [program, browserPath] = process.argv.slice(2);
+const isFull = Boolean(process.env.WATERWHEEL_FULL);
+const timing = isFull ? undefined : { answer: 2000, silence: 8000, better: 1000, pauseMax: 500, wait: 2 };
+const refusedMs = isFull ? 40_000 : 1500;
+const COUNT = 2000;
+
+const server = spawn(program, ["--listen", "127.0.0.1:0", "--log", "warn", "--topic", "*=history=1000,age=300"], { stdio: ["ignore", "pipe", "inherit"] });
+process.once("exit", () => server.kill("SIGKILL"));
+const [line] = await once(createInterface({ input: server.stdout }), "line");
+const { port, origin } = new URL(line.replace("listening on ", ""));
+
+// The client is for pages of any origin, and all else is not.
+const foreign = { Origin: "https://elsewhere.example" };
+for (const path of ["waterwheel.js", "waterwheel.d.ts"]) {
+  const response = await fetch(`${origin}/${path}`, { headers: foreign });
+  assert.equal(response.status, 200);
+  assert.equal(response.headers.get("access-control-allow-origin"), "*");
+  assert.match(await response.text(), /Waterwheel/);
+  const known = await fetch(`${origin}/${path}`, { headers: { "If-None-Match": response.headers.get("etag") } });
+  assert.equal(known.status, 304);
+}
+assert.equal((await fetch(`${origin}/healthz`, { headers: foreign })).status, 403);
+
+// Between the page and the hub: it can cut what is open, and refuse requests by their path.
+const refused = new Set();
+const open = new Set();
+const relay = createServer(client => {
+  const hub = connect(Number(port), "127.0.0.1");
+  const end = () => [client, hub].forEach(socket => socket.destroy());
+  open.add(end);
+  client.on("data", bytes => {
+    const path = /^\w+ \/(\w+)/.exec(bytes.toString("latin1"))?.[1];
+    if (refused.has(path)) end();
+    else hub.write(bytes);
+  });
+  hub.on("data", bytes => client.write(bytes));
+  for (const socket of [client, hub]) socket.on("close", () => [end(), open.delete(end)]).on("error", () => {});
+});
+const cut = () => open.forEach(end => end());
+await new Promise(resolve => relay.listen(0, "127.0.0.1", resolve));
+const url = `http://127.0.0.1:${relay.address().port}`;
+
+const watchdog = setTimeout(() => { throw new Error("the test did not come to its end"); }, isFull ? 600_000 : 120_000);
+const browser = await chromium.launch({ executablePath: browserPath, args: ["--headless", "--no-sandbox", "--disable-gpu"] });
+const page = await browser.newPage();
+page.setDefaultTimeout(100_000);
+await page.goto(`${url}/healthz`);
+await page.evaluate(async timing => {
+  const { Waterwheel } = await import("/waterwheel.js");
+  window.got = [];
+  window.gaps = [];
+  window.states = [];
+  const hub = new Waterwheel(undefined, { timing });
+  hub.onState(({ state, transport }) => window.states.push(transport ?? state));
+  hub.subscribe("numbers", data => window.got.push(data), { onGap: name => window.gaps.push(name) });
+}, timing);
+
+const on = transport => page.waitForFunction(transport => window.states.at(-1) === transport, transport);
+const sleep = ms => new Promise(resolve => setTimeout(resolve, ms));
+
+let published = 0;
+async function publish(count) {
+  while (count-- > 0 && published < COUNT) {
+    const body = JSON.stringify(published++);
+    const response = await fetch(`${origin}/publish?topic=numbers`, { method: "POST", body, headers: { "Content-Type": "application/json" } });
+    assert.equal(response.status, 200);
+  }
+}
+const has = count => page.waitForFunction(count => window.got.length >= count, count);
+// Publishes for as long as something is refused.
+async function publishFor(ms) {
+  for (const end = Date.now() + ms; Date.now() < end; await sleep(ms / 100)) await publish(3);
+}
+
+await on("websocket");
+for (let n = 0; n < 20; n++) {
+  await publish(20);
+  cut();
+  await publish(10);
+  if (n % 4 === 3) await on("websocket");
+}
+await has(published);
+await on("websocket");
+
+refused.add("ws");
+cut();
+await publishFor(refusedMs);
+await on("event stream");
+await has(published);
+refused.add("events");
+cut();
+await publishFor(refusedMs);
+await on("long poll");
+await has(published);
+refused.clear();
+const allowedAt = Date.now();
+const rest = publish(COUNT);
+await on("websocket");
+const backMs = Date.now() - allowedAt;
+await rest;
+await has(COUNT);
+const { got, gaps, states } = await page.evaluate(() => ({ got: window.got, gaps: window.gaps, states: window.states }));
+assert.deepEqual(got, Array.from({ length: COUNT }, (_, index) => index));
+assert.deepEqual(gaps, []);
+if (isFull) {
+  console.log(`back on WebSocket after ${backMs} ms; ${states.length} states`);
+  assert(backMs < 60_000);
+}
+await browser.close();
+relay.close();
+cut();
+server.kill();
+clearTimeout(watchdog);
