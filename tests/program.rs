@@ -228,7 +228,8 @@ fn misdirected_clients_are_one_log_line_a_kind_without_their_bytes() {
 fn a_client_that_stops_reading_costs_at_most_its_queue_limit() {
     const MESSAGES: usize = 100;
     const BYTES: usize = 1024 * 1024;
-    let server = Server::start(&["--log", "debug"]);
+    // Messages that are kept in the history would take 64 MiB.
+    let server = Server::start(&["--log", "debug", "--topic", "*=history=0"]);
     let mut stopped = server.websocket("/ws");
     stopped.send(Message::text("chat")).unwrap();
     let mut reader = server.websocket("/ws");
