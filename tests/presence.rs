@@ -472,6 +472,37 @@ fn the_users_of_a_reactor_that_ends_leave_at_once() {
     assert_eq!(asked, [present("room.1", &[("zoe", 1)], 0)]);
 }
 
+// The leaving of the same user on another reactor was in the mailbox when the client joined, and its own joining
+// was kept from it: it was not in its own list.
+#[test]
+fn a_client_that_joins_while_its_user_leaves_elsewhere_is_in_its_list() {
+    let group = ReactorGroup::new(2);
+    let [mut first, mut second] = [(); 2].map(|()| {
+        Sim::new((), |reactor| {
+            let hub = Hub::of_group(&group.join(reactor)?, options(1000));
+            reactor.http("0.0.0.0:80", |router| hub.mount(router, &open()))
+        })
+    });
+    let other = client(&mut first, "ann");
+    say(&mut first, &other, json!({"subscribe": "room.1"}));
+    let ann = client(&mut second, "ann");
+    say(&mut second, &ann, json!({"subscribe": "own"}));
+    let id = member_of(&mut second, "own");
+    other.vanish();
+    first.settle();
+    let reactor = second.reactor();
+    reactor.subscribe(id, "room.1").unwrap();
+    reactor.join_presence(id, "room.1");
+    let users = reactor.presence("room.1").users.unwrap();
+    let list = users.iter().map(|it| it.user.name.to_string()).collect();
+    let mut views = BTreeMap::from([("room.1".to_owned(), View::List(list))]);
+    second.settle();
+    for message in values(&ann) {
+        apply(&mut views, &message);
+    }
+    assert_eq!(views["room.1"], View::List(["ann".to_owned()].into()));
+}
+
 #[test]
 fn users_that_join_and_leave_cost_messages_in_proportion_to_the_members() {
     // All users join and leave within a moment, and a reader counts what each member of the topic gets.

@@ -207,24 +207,21 @@ impl Sequencer {
         let mut order = self.order();
         let mailbox = take(&mut *self.mailbox(place));
         let changes = order.presence.remove_share(place as u16);
-        self.post_changes(order, changes, None);
+        self.post_changes(order, changes);
         drop(mailbox);
     }
 
     /// Changes the presence of a place, and puts the changes that members have to be told into every open mailbox.
-    /// `except` is a member of the place that is left out. Returns the moment at which counts are
-    /// [due](Presence::next_due).
+    /// Returns the moment at which counts are [due](Presence::next_due).
     pub fn change_presence(
         &self,
         place: usize,
-        except: Option<u64>,
         call: impl FnOnce(&mut Presence, u16) -> Vec<TopicChange>,
     ) -> Option<Duration> {
-        let place = place as u16;
         let mut order = self.order();
-        let changes = call(&mut order.presence, place);
+        let changes = call(&mut order.presence, place as u16);
         let due = order.presence.next_due();
-        self.post_changes(order, changes, except.map(|member| (place, member)));
+        self.post_changes(order, changes);
         due
     }
 
@@ -233,12 +230,7 @@ impl Sequencer {
         call(&mut self.order().presence)
     }
 
-    fn post_changes(
-        &self,
-        order: MutexGuard<'_, Order>,
-        changes: Vec<TopicChange>,
-        except: Option<(u16, u64)>,
-    ) {
+    fn post_changes(&self, order: MutexGuard<'_, Order>, changes: Vec<TopicChange>) {
         if changes.is_empty() {
             return;
         }
@@ -248,7 +240,7 @@ impl Sequencer {
             .map(|change| Post {
                 number,
                 content: Content::Change(Arc::new(change)),
-                except,
+                except: None,
                 receipt: None,
             })
             .collect();
@@ -600,12 +592,12 @@ mod tests {
         assert_eq!(numbers(&sequencer.take(1)), [1]);
     }
 
-    fn join(sequencer: &Sequencer, place: usize, name: &str, except: Option<u64>) {
+    fn join(sequencer: &Sequencer, place: usize, name: &str) {
         let user = User {
             name: name.into(),
             info: None,
         };
-        sequencer.change_presence(place, except, |presence, share| {
+        sequencer.change_presence(place, |presence, share| {
             let change = presence.join(share, "t", Some(&user), Duration::ZERO);
             change.into_iter().collect()
         });
@@ -628,17 +620,13 @@ mod tests {
     fn changes_of_presence_stand_among_the_publications() {
         let sequencer = sequencer(1 << 20, &Arc::default());
         publish(&sequencer, "x", None);
-        join(&sequencer, 0, "ann", Some(7));
-        join(&sequencer, 1, "ann", None);
+        join(&sequencer, 0, "ann");
+        join(&sequencer, 1, "ann");
         publish(&sequencer, "x", None);
-        join(&sequencer, 1, "bob", None);
+        join(&sequencer, 1, "bob");
         sequencer.close(1);
         let taken = sequencer.take(0);
         assert_eq!(short(&taken), ["1", "+ann", "2", "+bob", "-bob"]);
-        assert_eq!(
-            (taken.posts[1].except(0), taken.posts[1].except(1)),
-            (Some(7), None)
-        );
         assert!(!taken.has_lost_changes);
         // The place is given back: its mailbox has nothing, and gets nothing.
         assert_eq!(short(&sequencer.take(1)), [""; 0]);
@@ -654,7 +642,7 @@ mod tests {
             let sequencer = sequencer(4000, &Arc::default());
             publish(&sequencer, "x", None);
             for name in 0..100 {
-                join(&sequencer, 0, &name.to_string(), None);
+                join(&sequencer, 0, &name.to_string());
                 if publishes {
                     publish(&sequencer, "x", None);
                 }
@@ -668,7 +656,7 @@ mod tests {
                 assert!(rest.posts.is_empty() && rest.has_lost_changes);
                 assert_eq!(rest.lost.map(|(_, end)| end), Some(101));
             }
-            join(&sequencer, 0, "last", None);
+            join(&sequencer, 0, "last");
             let taken = sequencer.take(1);
             assert_eq!(short(&taken), ["+last"]);
             assert!(!taken.has_lost_changes);
@@ -681,7 +669,7 @@ mod tests {
         let sequencer = sequencer(1 << 20, &Arc::default());
         let number = publish(&sequencer, "x", None);
         sequencer.take(1);
-        join(&sequencer, 0, "ann", None);
+        join(&sequencer, 0, "ann");
         sequencer.skip_stuck(number);
         publish(&sequencer, "x", Some(9));
         sequencer.take(0);

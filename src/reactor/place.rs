@@ -88,10 +88,9 @@ impl OrderPlace {
     /// Changes the presence of this reactor's connections; see [`Sequencer::change_presence`].
     pub(super) fn change_presence(
         &self,
-        except: Option<u64>,
         call: impl FnOnce(&mut Presence, u16) -> Vec<TopicChange>,
     ) -> Option<Duration> {
-        self.sequencer.change_presence(self.index, except, call)
+        self.sequencer.change_presence(self.index, call)
     }
 
     /// The member of this reactor that a post leaves out.

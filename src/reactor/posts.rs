@@ -129,7 +129,7 @@ impl<S: 'static> Reactor<S> {
                         Some(delivered)
                     }
                     Content::Change(change) => {
-                        self.deliver_change(change, except);
+                        self.deliver_change(change, None);
                         Some(0)
                     }
                 }

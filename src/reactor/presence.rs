@@ -7,7 +7,7 @@
 //! Members are told in the order of the publications. In a group a client may get changes that its snapshot has
 //! already, since they were in the mailbox of its reactor: a user that is there joins again, one that is not
 //! leaves. Applied to a list of users they change nothing in the end, because the last change of each user is
-//! the one that the snapshot has.
+//! the one that the snapshot has. For that each member must get all of them, also its own joining.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -144,8 +144,9 @@ impl<S: 'static> Reactor<S> {
                 due
             }
             Sequence::Shared(place) => {
-                let except = except.map(ConnId::to_bits);
-                place.change_presence(except, |presence, share| call(presence, share, now))
+                // No member is left out: one that joins may have the leaving of its user still before it in the
+                // mailbox, and its own joining must come behind that.
+                place.change_presence(|presence, share| call(presence, share, now))
             }
         };
         if let Some(due) = due {
