@@ -19,6 +19,7 @@ impl<S: 'static> Reactor<S> {
     ///
     /// `call` is called once, at the end of the turn in which the first one comes, or after `wait`, and answers
     /// the request. The connection has left all topics then. When the client goes, `call` is dropped.
+    #[allow(dead_code, reason = "the hub will ask")]
     pub(crate) fn await_publications(
         &mut self,
         id: ConnId,

@@ -34,6 +34,7 @@ pub(crate) struct Awaited {
     is_ready: bool,
 }
 
+#[allow(dead_code, reason = "the hub will ask")]
 impl Awaited {
     /// The bodies of the publications, in their order.
     pub(crate) fn messages(&self) -> impl Iterator<Item = &[u8]> {
