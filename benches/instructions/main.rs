@@ -5,7 +5,7 @@
 
 use std::cell::Cell;
 
-use waterwheel::hub::{self, Access};
+use waterwheel::hub::{self, Access, Rules};
 use waterwheel::{Reactor, Sim, SimStream};
 
 /// An unmasked and a masked frame with 20 bytes of text. The mask is zeros, which takes as
@@ -32,6 +32,8 @@ struct FanOut {
     times: usize,
     /// How many of these topics each member is subscribed to.
     topics_of_a_member: usize,
+    /// A history keeps what is published.
+    has_history: bool,
 }
 
 const ALL: &[&str] = &["all"];
@@ -54,10 +56,19 @@ const fn fan_out_to_all(name: &'static str, members: usize, times: usize) -> Fan
         topics: ALL,
         times,
         topics_of_a_member: 1,
+        has_history: false,
     }
 }
 
-const FAN_OUTS: [FanOut; 5] = [
+/// Sixteen in a turn, so that the topic's ring is full after the first rounds.
+const fn publish_to_all(name: &'static str, members: usize, has_history: bool) -> FanOut {
+    FanOut {
+        has_history,
+        ..fan_out_to_all(name, members, 16)
+    }
+}
+
+const FAN_OUTS: [FanOut; 9] = [
     fan_out_to_all("fan_out/100_members", 100, 1),
     fan_out_to_all("fan_out/1000_members", 1000, 1),
     fan_out_to_all("fan_out/8_in_flight", 1000, 8),
@@ -67,6 +78,7 @@ const FAN_OUTS: [FanOut; 5] = [
         topics: ONE_OF,
         times: 8,
         topics_of_a_member: 1,
+        has_history: false,
     },
     FanOut {
         name: "fan_out/3_of_10_topics",
@@ -74,7 +86,12 @@ const FAN_OUTS: [FanOut; 5] = [
         topics: THREE_OF,
         times: 8,
         topics_of_a_member: 3,
+        has_history: false,
     },
+    publish_to_all("publish/1_member", 1, false),
+    publish_to_all("publish/1_member_kept", 1, true),
+    publish_to_all("publish/100_members", 100, false),
+    publish_to_all("publish/100_members_kept", 100, true),
 ];
 
 /// Name, request, and the end of its answer. The headers are those that `curl` sends. The topic has no
@@ -166,6 +183,9 @@ fn echo(outstanding: usize, rounds: usize) -> usize {
 
 fn fan_out(case: &FanOut, rounds: usize) -> usize {
     let (mut sim, clients) = open(case.members);
+    if case.has_history {
+        sim.reactor().keep_history(&Rules::new(), 64 << 20);
+    }
     let text = "x".repeat(PUBLISHED_BYTES);
     let deliveries = case.topics_of_a_member * case.times;
     for _ in 0..rounds {
