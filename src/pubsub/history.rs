@@ -13,8 +13,8 @@
 //!
 //! Pure: the time is an argument, in seconds since any moment that stays the same.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque, btree_map, vec_deque};
-use std::hash::RandomState;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque, btree_map, vec_deque};
+use std::hash::{BuildHasher, RandomState};
 use std::mem::take;
 
 use super::body::Body;
@@ -193,8 +193,12 @@ impl Reader {
             Since::Id(id) if id.epoch != history.epoch => (0, true),
             Since::Id(_) => (history.head, true),
         };
+        // A name that stands twice is read once.
+        let mut known = HashSet::new();
+        let names = names.into_iter();
+        let names = names.filter(|name: &(Box<str>, bool)| known.insert(name.clone()));
         Reader {
-            wanted: names.into_iter().map(wanted).collect(),
+            wanted: names.map(wanted).collect(),
             after,
             is_latest,
             announced: HashMap::new(),
@@ -249,6 +253,11 @@ pub struct History {
 impl History {
     /// Numbers publications, and keeps none.
     pub fn new(epoch: u64) -> History {
+        History::with_hasher(epoch, RandomState::new())
+    }
+
+    /// As [`new`](Self::new), for a caller that hashes topics itself.
+    pub fn with_hasher(epoch: u64, hasher: RandomState) -> History {
         History {
             epoch,
             head: 0,
@@ -257,7 +266,7 @@ impl History {
             bytes: 0,
             records: Slots::default(),
             index: Index::default(),
-            hasher: RandomState::new(),
+            hasher,
             orders: Vec::new(),
             values_order: Order::default(),
             empty: VecDeque::new(),
@@ -276,7 +285,7 @@ impl History {
             rules,
             bytes_max,
             floor: self.head,
-            ..History::new(self.epoch)
+            ..History::with_hasher(self.epoch, self.hasher.clone())
         };
     }
 
@@ -291,22 +300,36 @@ impl History {
     }
 
     /// Numbers a publication and keeps it by the rule of its topic. `body` is called when it is kept.
-    #[inline]
     pub fn append(&mut self, topic: &str, second: u32, body: impl FnOnce() -> Body) -> EventId {
+        let hash = match self.is_kept() {
+            true => self.hasher.hash_one(topic),
+            false => 0,
+        };
+        self.append_of_hash(topic, hash, second, body)
+    }
+
+    /// As [`append`](Self::append), for a topic of which the hash by the hasher is known.
+    #[inline]
+    pub fn append_of_hash(
+        &mut self,
+        topic: &str,
+        hash: u64,
+        second: u32,
+        body: impl FnOnce() -> Body,
+    ) -> EventId {
         self.head += 1;
         let id = EventId {
             epoch: self.epoch,
             number: self.head,
         };
         if self.is_kept() {
-            self.store(topic, second, body);
+            self.store(topic, hash as u32, second, body);
         }
         id
     }
 
-    fn store(&mut self, topic: &str, second: u32, body: impl FnOnce() -> Body) {
+    fn store(&mut self, topic: &str, hash: u32, second: u32, body: impl FnOnce() -> Body) {
         let number = self.head;
-        let hash = hash_name(&self.hasher, topic);
         let found = self.find(hash, topic);
         let Some(key) = found.or_else(|| self.add_record(hash, topic)) else {
             // There is no room for another record: the floor tells of its publications.
@@ -938,6 +961,7 @@ mod tests {
             (&["a"], after(0), vec![], &[1, 5]),
             (&["a"], after(1), vec![], &[5]),
             (&["a"], after(8), vec![], &[]),
+            (&["a", "a"], after(0), vec![], &[1, 5]),
             (&["b", "a"], after(0), vec![], &[1, 2, 5, 8]),
             (&["a*", "a", "b"], after(1), vec![], &[2, 5, 8]),
             (&["few"], after(0), gap("few", 3), &[6, 7]),

@@ -22,7 +22,7 @@
 //! so that the cost of a message from it does not depend on their number.
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::RandomState;
+use std::hash::{BuildHasher, RandomState};
 use std::{fmt, iter};
 
 use super::names::{Entry, Names, Removed, Topic, hash_name};
@@ -333,7 +333,29 @@ impl Topics {
         &self,
         topic: &str,
     ) -> impl Iterator<Item = (Option<&str>, impl Iterator<Item = (u64, u32)>)> {
-        let exact = self.find(NameKind::Exact, topic);
+        self.members_of_hash(self.hash(topic), topic)
+    }
+
+    /// The hash of a name, for [`members_of_hash`](Self::members_of_hash).
+    #[inline]
+    pub fn hash(&self, name: &str) -> u64 {
+        self.hasher.hash_one(name)
+    }
+
+    /// The hasher of [`hash`](Self::hash).
+    pub fn hasher(&self) -> &RandomState {
+        &self.hasher
+    }
+
+    /// As [`members`](Self::members), for a topic whose hash is known: hashing a name costs as much as a member.
+    #[inline]
+    pub fn members_of_hash(
+        &self,
+        hash: u64,
+        topic: &str,
+    ) -> impl Iterator<Item = (Option<&str>, impl Iterator<Item = (u64, u32)>)> {
+        let exact = self.exact.find(hash as u32, topic);
+        let exact = exact.and_then(|key| self.exact.topics.get(key));
         let by_pattern = self
             .patterns
             .topics

@@ -120,7 +120,7 @@ impl<S: 'static> Reactor<S> {
     /// The key of a notice for [`LatestPerKey`](crate::Overflow::LatestPerKey). That a user has left takes the
     /// place of its coming.
     fn notice_key(&self, name: &str, notice: &Notice<'_>) -> u64 {
-        let mut hasher = self.hasher.build_hasher();
+        let mut hasher = self.topics.hasher().build_hasher();
         name.hash(&mut hasher);
         notice.user().hash(&mut hasher);
         // A list of users and their count take each other's place.

@@ -9,7 +9,6 @@
 //! without a `RefCell`.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::RandomState;
 use std::panic::Location;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -292,7 +291,6 @@ pub struct Reactor<S> {
     /// The number of the last publication. Each member keeps the mark of the last one that was
     /// queued to it, and so gets each publication once.
     pub(super) publication_mark: u64,
-    pub(super) hasher: RandomState,
     #[cfg(all(unix, feature = "signals"))]
     pub(super) signals: Option<super::signals::Signals>,
 }
@@ -309,9 +307,11 @@ pub(super) struct Parts<S> {
 
 impl<S: 'static> Reactor<S> {
     pub(super) fn new(config: Config, parts: Parts<S>) -> Reactor<S> {
+        let topics = Topics::new();
+        let sequence = Sequence::new(parts.epoch, topics.hasher().clone());
         Reactor {
             table: parts.table,
-            topics: Topics::new(),
+            topics,
             timers: Timers::new(),
             ticks: VecDeque::new(),
             mailbox: Arc::new(parts.mailbox),
@@ -346,12 +346,11 @@ impl<S: 'static> Reactor<S> {
             wire_formats: WireFormats::new(),
             pattern_filters: PatternFilters::default(),
             users: Vec::new(),
-            sequence: Sequence::new(parts.epoch),
+            sequence,
             present: PresentConnections::default(),
             has_expiry_timer: false,
             outcomes: Outcomes::default(),
             publication_mark: 0,
-            hasher: RandomState::new(),
             #[cfg(all(unix, feature = "signals"))]
             signals: None,
             config,

@@ -3,6 +3,8 @@
 //! A reactor has an order of its own, or a place in the order of several. The history
 //! decides how long publications are kept; see `pubsub/history.rs`.
 
+use std::hash::RandomState;
+
 use super::place::OrderPlace;
 use crate::pubsub::{Body, Event, EventId, History, PRESENCE_USERS_MAX, Presence, Scratch};
 
@@ -21,8 +23,10 @@ pub(super) struct OwnSequence {
 }
 
 impl Sequence {
-    pub(super) fn new(epoch: u64) -> Sequence {
-        Sequence::Own(Box::new(OwnSequence::new(History::new(epoch))))
+    /// `hasher` is that of the reactor's topics.
+    pub(super) fn new(epoch: u64, hasher: RandomState) -> Sequence {
+        let history = History::with_hasher(epoch, hasher);
+        Sequence::Own(Box::new(OwnSequence::new(history)))
     }
 
     /// The reactor has ended. Gives the place in a group back: the other reactors put no more posts there. No user
@@ -67,11 +71,12 @@ impl OwnSequence {
         result
     }
 
-    /// Numbers a publication and keeps it.
+    /// Numbers a publication and keeps it. `hash` is that of the topic by the hasher of the reactor's topics.
     #[inline]
     pub(super) fn append(
         &mut self,
         topic: &str,
+        hash: u64,
         second: impl FnOnce() -> u32,
         event: &Event<'_>,
     ) -> EventId {
@@ -79,7 +84,8 @@ impl OwnSequence {
             history, scratch, ..
         } = self;
         let second = if history.is_kept() { second() } else { 0 };
-        let id = history.append(topic, second, || Body::new(topic, event, scratch));
+        let body = || Body::new(topic, event, scratch);
+        let id = history.append_of_hash(topic, hash, second, body);
         history.drop_evicted();
         id
     }

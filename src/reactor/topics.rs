@@ -69,11 +69,12 @@ impl<S: 'static> Reactor<S> {
     fn publish_to(&mut self, topic: &str, event: &Event<'_>, except: Option<ConnId>) -> Published {
         self.table.stats_mut().publications += 1;
         let table = &self.table;
+        let hash = self.topics.hash(topic);
         let id = match &mut self.sequence {
-            Sequence::Own(own) => own.append(topic, || table.unix_time() as u32, event),
+            Sequence::Own(own) => own.append(topic, hash, || table.unix_time() as u32, event),
             Sequence::Shared(_) => return self.publish_to_group(topic, event, except, None),
         };
-        let delivered = self.deliver(topic, id, event, except);
+        let delivered = self.deliver_to_hash(topic, hash, id, event, except);
         self.arm_expiry();
         Published::new(id, delivered)
     }
@@ -83,10 +84,22 @@ impl<S: 'static> Reactor<S> {
     ///
     /// Does not check that the id is new or that ids ascend: members get publications in the order
     /// of these calls.
-    #[inline]
     pub fn deliver(
         &mut self,
         topic: &str,
+        id: EventId,
+        event: &Event<'_>,
+        except: Option<ConnId>,
+    ) -> usize {
+        let hash = self.topics.hash(topic);
+        self.deliver_to_hash(topic, hash, id, event, except)
+    }
+
+    /// As [`deliver`](Self::deliver), for a topic whose hash is known.
+    fn deliver_to_hash(
+        &mut self,
+        topic: &str,
+        hash: u64,
         id: EventId,
         event: &Event<'_>,
         except: Option<ConnId>,
@@ -98,7 +111,7 @@ impl<S: 'static> Reactor<S> {
             value: 0,
             pattern: None,
         };
-        let key = self.hasher.hash_one(topic);
+        let key = self.key_of(topic, hash, event);
         // From one on: zero is the mark of a connection that got no publication yet.
         self.publication_mark += 1;
         let mark = self.publication_mark;
@@ -122,7 +135,7 @@ impl<S: 'static> Reactor<S> {
             visited: 0,
         };
         // `for_each` runs without asking at each member whether there is another list.
-        for (pattern, members) in topics.members(topic) {
+        for (pattern, members) in topics.members_of_hash(hash, topic) {
             if let Some(pattern) = pattern {
                 delivery.encoded.set_pattern(pattern);
                 // The members by name come first, and have got it.
@@ -167,15 +180,14 @@ impl<S: 'static> Reactor<S> {
             value: 0,
             pattern: None,
         };
-        let key = self.hasher.hash_one(topic);
+        let key = self.key_of(topic, self.topics.hash(topic), event);
         self.publication_mark += 1;
         let mut encoded = Encoded::new(&mut self.wire_formats, publication);
         if let Some(pattern) = pattern {
             encoded.set_pattern(pattern);
         }
-        let sent = self
-            .table
-            .publish(member, self.publication_mark, key, &mut encoded, 0);
+        let mark = self.publication_mark;
+        let sent = self.table.publish_to_one(member, mark, key, &mut encoded);
         drop(encoded);
         let kept_bytes = self.wire_formats.take_kept_bytes();
         self.table.count_shared(kept_bytes);
@@ -183,6 +195,16 @@ impl<S: 'static> Reactor<S> {
         let sent = sent.unwrap_or(Sent::Gone);
         self.table.stats_mut().deliveries += u64::from(sent == Sent::Queued);
         sent
+    }
+
+    /// The key by which a member that keeps the latest of each key keeps an event: its topic, and its own key where
+    /// it has one.
+    #[inline]
+    fn key_of(&self, topic: &str, hash: u64, event: &Event<'_>) -> u64 {
+        match event.key_name() {
+            None => hash,
+            Some(key) => self.topics.hasher().hash_one((topic, key)),
+        }
     }
 
     /// Makes a connection a member of a topic until the connection ends. Returns `false` when it is

@@ -220,6 +220,24 @@ fn publish_to_request(
     }
 }
 
+/// As [`publish`], for a publication that no other member gets now.
+pub(super) fn publish_to_one(
+    rooms: &mut Rooms,
+    connection: &mut Connection,
+    mark: u64,
+    key: u64,
+    encoded: &mut Encoded<'_>,
+) -> Option<Sent> {
+    connection.last_publication = mark;
+    if !connection.life.takes_messages() {
+        return None;
+    }
+    let format = connection.publication_format()?;
+    Some(publish_with_care(
+        rooms, connection, key, encoded, format, 0,
+    ))
+}
+
 /// Adds a publication to the palette, for the first member that takes it in this format.
 #[inline(never)]
 fn add_publication(

@@ -647,6 +647,20 @@ impl Table {
         send::publish(rooms, connection, mark, key, encoded, value)
     }
 
+    /// As [`publish`](Self::publish), for one connection that is a member or not. Apart, because a second call of
+    /// `publish` would end its inlining into the loop over the members.
+    #[inline(never)]
+    pub(crate) fn publish_to_one(
+        &mut self,
+        id: ConnId,
+        mark: u64,
+        key: u64,
+        encoded: &mut Encoded<'_>,
+    ) -> Option<Sent> {
+        let (connection, rooms) = self.split(id)?;
+        send::publish_to_one(rooms, connection, mark, key, encoded)
+    }
+
     // ── requests that wait for publications ──────────────────────────────────────────────────
 
     /// Keeps publications for the request of a connection, in this format.
