@@ -6,7 +6,7 @@
 mod support;
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 #[test]
 fn the_browser_client_resumes_over_every_transport() {
@@ -19,6 +19,7 @@ fn the_browser_client_resumes_over_every_transport() {
     let output = Command::new("node")
         .args(["--no-warnings", "--experimental-websocket", "--test"])
         .arg(tests)
+        .stdin(Stdio::null())
         .output()
         .expect("node runs, as its version was asked above");
     let report = String::from_utf8_lossy(&output.stdout);

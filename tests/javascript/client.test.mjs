@@ -9,14 +9,17 @@ const TIMING = { answer: 400, silence: 1000, better: 600, pauseMax: 200, wait: 0
 
 // A hub and a client for one test. `until` waits for a condition; it guards against a hang and asserts no time.
 function given(name, run, options = {}) {
-  test(name, { timeout: 15_000 }, async t => {
+  test(name, { timeout: 60_000 }, async t => {
     const hub = await Hub.start();
     const states = [];
     const errors = [];
     const client = new Waterwheel(hub.url, { timing: TIMING, onError: error => errors.push(error), ...options });
     client.onState(({ state, transport }) => states.push(transport ?? state));
     const until = async condition => {
-      while (!condition()) await new Promise(resolve => setTimeout(resolve, 5));
+      while (!condition()) {
+        t.signal.throwIfAborted(); // Or the process would not end after a test that timed out.
+        await new Promise(resolve => setTimeout(resolve, 5));
+      }
     };
     const on = transport => until(() => states.at(-1) === transport);
     try {
