@@ -52,7 +52,7 @@ export function Waterwheel(url = ".", { token, onError = console.warn, WebSocket
 	}
 
 	function add(it) {
-		// For messages that came by another name too.
+		// For messages by another name.
 		const pattern = it.name.replace(/\\.|\[\^|[*?.+^$(){}|]/g, toExpression);
 		it.expression = RegExp(`^${pattern}$`, "s");
 		all.add(it);
@@ -263,8 +263,8 @@ export function Waterwheel(url = ".", { token, onError = console.warn, WebSocket
 			it.since = id ?? it.since;
 			gap ? call(it.onGap ?? warn, gap, message) : call(it.callback, message.data, message);
 		}
-		// The hub has one order: all before this message has come.
-		link.cursor = id ?? link.cursor;
+		// One order: all before it has come. Pages have their own.
+		if (!isPage) link.cursor = id ?? link.cursor;
 	}
 
 	function watch(link, it) {
