@@ -103,12 +103,12 @@ enum Connection {
         stream: SimStream,
         text: String,
         /// Messages up to the cursor of their name may come again: the stream has one cursor for all names.
-        since: u64,
+        since: Option<u64>,
     },
     Poll {
         stream: SimStream,
         text: String,
-        since: u64,
+        since: Option<u64>,
     },
     /// A client of this library, with the number of its inbox.
     Library {
@@ -242,7 +242,7 @@ impl Client {
                 query.push_str(&format!("&since={}", cursor(since)));
             }
             let stream = hubs.sims[at].dial();
-            let (text, since) = (String::new(), since.unwrap_or(0));
+            let text = String::new();
             let target = match kind {
                 0 => "/events?",
                 _ => "/poll?wait=3&",
@@ -387,7 +387,7 @@ impl Client {
         }
     }
 
-    fn take_block(&mut self, block: &str, since: u64) {
+    fn take_block(&mut self, block: &str, since: Option<u64>) {
         let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name));
         let (id, data) = (field("id: "), field("data: "));
         match (field("event: "), id, data) {
@@ -395,7 +395,8 @@ impl Client {
                 self.note_gap(name, name, id);
             }
             (None, Some(id), Some(topic)) => {
-                let may_repeat = id.parse::<EventId>().unwrap().number > since;
+                let number = id.parse::<EventId>().unwrap().number;
+                let may_repeat = since.is_some_and(|since| since < number);
                 self.note_message(topic, id, may_repeat);
             }
             (Some("lagged"), ..) => {}
@@ -403,7 +404,7 @@ impl Client {
             (None, Some(id), None) => {
                 let number = id.parse::<EventId>().unwrap().number;
                 for name in self.names {
-                    match number == since && since != 0 {
+                    match since == Some(number) {
                         true => self.note_cursor(name, id),
                         false => self.note_live(name, id),
                     }
@@ -413,7 +414,7 @@ impl Client {
         }
     }
 
-    fn take_answer(&mut self, answer: &Value, since: u64) {
+    fn take_answer(&mut self, answer: &Value, since: Option<u64>) {
         let cursor = answer["cursor"].as_str().unwrap();
         for name in answer["gap"].as_array().into_iter().flatten() {
             // The messages behind the gap come with the same answer.
@@ -426,7 +427,7 @@ impl Client {
                 from: self.complete.get(wanted).copied().unwrap_or(0),
                 to: number,
                 // Of a name that is ahead of the lowest cursor the client may have everything.
-                is_certain: self.cursors[wanted] == since,
+                is_certain: Some(self.cursors[wanted]) == since,
             });
         }
         for message in answer["messages"].as_array().unwrap() {
