@@ -146,6 +146,8 @@ struct Client {
     /// The numbers up to which it has got everything or was told of a gap. While a replay is under way the cursor is
     /// ahead: a gap further on may be about publications before it, and is told again after a break.
     complete: BTreeMap<&'static str, u64>,
+    /// The cursors with which it has connected.
+    began: BTreeMap<&'static str, u64>,
     /// The names that are live on this connection.
     live: Vec<&'static str>,
 }
@@ -161,6 +163,7 @@ impl Client {
             got: Vec::new(),
             gaps: Vec::new(),
             complete: BTreeMap::new(),
+            began: BTreeMap::new(),
             live: Vec::new(),
         }
     }
@@ -211,7 +214,9 @@ impl Client {
             name: shown.to_owned(),
             from,
             to: number,
-            is_certain: true,
+            // A stream begins at the lowest cursor of its names. Of a name that is ahead the client may have
+            // everything.
+            is_certain: self.began.get(name).is_none_or(|began| *began < number),
         });
         let known = self.cursors.entry(name).or_insert(number);
         *known = number.max(*known);
@@ -220,6 +225,7 @@ impl Client {
     fn connect(&mut self, hubs: &mut Hubs, at: usize, random: &mut Random) {
         self.at = at;
         self.live.clear();
+        self.began = self.cursors.clone();
         let capacity = random.choose(&[1, 7, 60, 250, 1000, 100_000]);
         hubs.sims[at].socket_bytes(capacity);
         let has_all = self
