@@ -263,7 +263,7 @@ impl Answer {
         if !self.gaps.is_empty() {
             body.push(b']');
         }
-        body.push(b'}');
+        body.extend_from_slice(b"}\n");
         Reply::new(Status::OK)
             .content_type("application/json")
             .body(body)

@@ -86,8 +86,9 @@ fn reply<S: 'static>(
     rights
         .may_list_users(&hub.options.rules, &topic)
         .map_err(denied)?;
-    let message = message(request.reactor, &hub.options.rules, &topic)
+    let mut message = message(request.reactor, &hub.options.rules, &topic)
         .ok_or_else(|| bad(format!("topic {topic:?} has no presence\n")))?;
+    message.push('\n');
     Ok(Reply::new(Status::OK)
         .content_type("application/json")
         .body(message))

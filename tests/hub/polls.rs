@@ -772,7 +772,7 @@ impl Poller {
             return false;
         };
         self.bytes.extend(stream.read());
-        if !self.bytes.ends_with(b"}") {
+        if !self.bytes.ends_with(b"}\n") {
             return false;
         }
         let value = polled(&answer(&std::mem::take(&mut self.bytes)));
