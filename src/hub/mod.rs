@@ -17,6 +17,9 @@
 //! | `GET /presence?topic=a` | the users that are members of a topic |
 //! | `GET /healthz`, `GET /readyz` | alive; ready, which ends when draining begins |
 //!
+//! A client that comes back with a cursor gets what it has missed, as far as the [`Rules`] of its topics keep it, or is
+//! told of a gap.
+//!
 //! Rights: anybody may subscribe to a topic by its name, unless its rule is private. Private topics, publishing
 //! and patterns need a publish token or a JSON Web Token that grants them, unless the hub is open. Pages of other
 //! origins are refused unless they are listed. A hub on a loopback address serves only loopback names, which
@@ -301,7 +304,7 @@ impl<S: 'static> Hub<S> {
     /// reactors.
     pub fn topics(
         &self,
-        cx: Cx<'_, S>,
+        cx: &mut Cx<'_, S>,
         pattern: Option<&str>,
         after: Option<&str>,
         done: impl FnOnce(&mut Reactor<S>, TopicList) + Send + 'static,
@@ -311,42 +314,47 @@ impl<S: 'static> Hub<S> {
             after: after.map(str::to_owned),
             public_by: None,
         };
-        topics::list_topics(&self.parts.engine, cx, question, done);
+        topics::list_topics(&self.parts.engine, reborrow(cx), question, done);
     }
 
     /// As [`topics`](Self::topics), for one topic. `None` when it has no members and the history does not know it.
     pub fn topic(
         &self,
-        cx: Cx<'_, S>,
+        cx: &mut Cx<'_, S>,
         topic: &str,
         done: impl FnOnce(&mut Reactor<S>, Option<TopicInfo>) + Send + 'static,
     ) {
-        topics::find_topic(&self.parts.engine, cx, topic.to_owned(), done);
+        topics::find_topic(&self.parts.engine, reborrow(cx), topic.to_owned(), done);
     }
 
     /// Closes the connections of a user, with 1008 where they are WebSockets, and calls `done` with how many there
     /// were on all reactors. A user is known by the `sub` of a JSON Web Token.
     pub fn disconnect(
         &self,
-        cx: Cx<'_, S>,
+        cx: &mut Cx<'_, S>,
         user: &str,
         done: impl FnOnce(&mut Reactor<S>, usize) + Send + 'static,
     ) {
-        users::disconnect(&self.parts.engine, cx, user.to_owned(), done);
+        users::disconnect(&self.parts.engine, reborrow(cx), user.to_owned(), done);
     }
 
     /// Ends the subscriptions of a user to a topic, or to a pattern where `name` is one, and calls `done` with how
     /// many there were on all reactors.
     pub fn unsubscribe(
         &self,
-        cx: Cx<'_, S>,
+        cx: &mut Cx<'_, S>,
         user: &str,
         name: &str,
         done: impl FnOnce(&mut Reactor<S>, usize) + Send + 'static,
     ) {
         let of = (user.to_owned(), name.to_owned());
-        users::unsubscribe(&self.parts.engine, cx, of, done);
+        users::unsubscribe(&self.parts.engine, reborrow(cx), of, done);
     }
+}
+
+/// The same context, for a call that takes it whole.
+fn reborrow<'c, S>(cx: &'c mut Cx<'_, S>) -> Cx<'c, S> {
+    Cx::new(cx.state, cx.reactor)
 }
 
 /// Refuses pages of other origins, and on a loopback address requests for other hosts, before any

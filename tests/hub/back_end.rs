@@ -265,17 +265,11 @@ fn a_program_has_the_same_calls() {
     assert_eq!(member.received(), ["1"]);
     let asked = hub.clone();
     sim.reactor().next_tick(move |cx| {
-        let (state, reactor) = (&mut *cx.state, &mut *cx.reactor);
-        asked.topics(
-            waterwheel::Cx::new(state, reactor),
-            None,
-            None,
-            |_, list| {
-                let names: Vec<_> = list.topics.iter().map(|it| &*it.topic).collect();
-                assert_eq!((names, list.has_more), (vec!["a", "b"], false));
-            },
-        );
-        asked.topic(waterwheel::Cx::new(state, reactor), "b", |_, info| {
+        asked.topics(cx, None, None, |_, list| {
+            let names: Vec<_> = list.topics.iter().map(|it| &*it.topic).collect();
+            assert_eq!((names, list.has_more), (vec!["a", "b"], false));
+        });
+        asked.topic(cx, "b", |_, info| {
             let info = info.unwrap();
             assert_eq!((info.members, info.history), (0, 1));
             assert_eq!(info.first, info.last);

@@ -1,6 +1,7 @@
 //! The back end ends what a user has: its connections, or its subscriptions to a topic.
 
 use std::io;
+use std::sync::mpsc;
 
 use serde_json::{Value, json};
 use waterwheel::hub::{Hub, HubOptions, ReactorGroup, Rules};
@@ -98,6 +99,41 @@ fn a_user_is_disconnected_wherever_it_is() {
     // The user may come back.
     let again = member(&mut sim, "ada");
     assert!(!again.is_closed());
+}
+
+#[test]
+fn a_program_ends_what_a_user_has() {
+    let mut options = HubOptions::default();
+    options.rules.add_text("private.*=private").unwrap();
+    let hub = Hub::new(options);
+    let listening = hub.clone();
+    let mut sim = Sim::new((), move |reactor| {
+        reactor.http("0.0.0.0:80", |router| {
+            listening.mount(router, &with_both());
+        })
+    });
+    let ada = [member(&mut sim, "ada"), member(&mut sim, "ada")];
+    for socket in &ada {
+        socket.received();
+    }
+    // An answer may come from another reactor, so `done` has nothing but what it is given.
+    let (tell, told) = mpsc::channel();
+    sim.reactor().next_tick(move |cx| {
+        let tell_too = tell.clone();
+        hub.unsubscribe(cx, "ada", "private.a", move |_, count| {
+            let _ = tell_too.send(count);
+        });
+        hub.disconnect(cx, "ada", move |_, count| {
+            let _ = tell.send(count);
+        });
+    });
+    sim.settle();
+    assert_eq!(told.iter().collect::<Vec<_>>(), [2, 2]);
+    let forced = json!({"unsubscribed": "private.a", "reason": "forced"});
+    for socket in &ada {
+        assert_eq!(values(socket), std::slice::from_ref(&forced));
+        assert_eq!(socket.close_code(), Some(1008));
+    }
 }
 
 #[test]
