@@ -1,9 +1,15 @@
 //! The envelope: JSON objects both ways, with subprotocol `waterwheel.v1.json`.
 //!
-//! From the client: `{"subscribe":"t"}`, `{"unsubscribe":"t"}`, `{"publish":"t","data":...}` with
-//! an optional `"event"`, `{"auth":"TOKEN"}`. From the server: `{"topic":"t","id":"...","data":...}`
-//! with `"event"` where there is one and `"by":"PATTERN"` where it came by a pattern only, `{"subscribed":"t"}`,
-//! `{"error":"...","code":"...","about":...}`.
+//! | from the client | answer |
+//! |---|---|
+//! | `{"subscribe":"t"}` or a list, with `"since"` and `"latest"` | `{"subscribed":"t","cursor":"..."}` behind what was missed |
+//! | `{"unsubscribe":"t"}` | `{"unsubscribed":"t"}` |
+//! | `{"publish":"t","data":...}`, with `"event"`, `"key"` and `"others"` | with a `ref` `{"published":"t","id":"..."}` |
+//! | `{"auth":"TOKEN"}` | `{"authorized":{...}}` |
+//! | `{"presence":"t"}` | the users: see `notices.rs` |
+//!
+//! A command with a `"ref"` has it in its answer. One that is not carried out is answered with
+//! `{"error":"...","code":"...","about":...}`. `docs/hub.md` describes all messages.
 
 use crate::hub::client::{Authorized, Client, ClientPublication};
 use crate::hub::engine::PublishError;
