@@ -255,6 +255,46 @@ fn members_by_pattern_are_not_present_and_are_not_told() {
 }
 
 #[test]
+fn a_member_that_asks_for_a_replay_stays_present() {
+    let mut sim = hub(1000, open());
+    let bob = client(&mut sim, "bob");
+    let ann = client(&mut sim, "ann");
+    for socket in [&ann, &bob] {
+        say(&mut sim, socket, json!({"subscribe": "room.1"}));
+    }
+    // More than a client that does not read is sent at once.
+    let long = "x".repeat(20_000);
+    for _ in 0..100 {
+        sim.reactor().publish("room.1", long.as_str());
+        sim.settle();
+        values(&ann);
+        values(&bob);
+    }
+    let again = json!({"subscribe": "room.1", "since": "earliest"});
+    let both = present("room.1", &[("ann", 1), ("bob", 1)], 0);
+    let mut got = say(&mut sim, &ann, again.clone());
+    while !got.contains(&both) {
+        sim.settle();
+        got.extend(values(&ann));
+    }
+    assert_eq!(got.len(), 102);
+    assert_eq!(got[101], both);
+    assert_eq!(values(&bob), Vec::<Value>::new());
+    // It unsubscribes while the replay is under way.
+    sim.socket_bytes(16 * 1024);
+    let carl = client(&mut sim, "carl");
+    say(&mut sim, &carl, json!({"subscribe": "room.1"}));
+    carl.send(again.to_string());
+    sim.settle();
+    carl.send(json!({"unsubscribe": "room.1"}).to_string());
+    sim.settle();
+    let told = values(&bob);
+    let joined = json!({"topic": "room.1", "joined": {"user": "carl"}});
+    let left = json!({"topic": "room.1", "left": {"user": "carl"}});
+    assert_eq!(told, [joined, left]);
+}
+
+#[test]
 fn topics_without_the_rule_have_no_presence() {
     let mut sim = hub(1000, open());
     let ann = client(&mut sim, "ann");

@@ -150,6 +150,8 @@ struct Client {
     began: BTreeMap<&'static str, u64>,
     /// The names that are live on this connection.
     live: Vec<&'static str>,
+    /// Names that are live and are asked for again: their replay may have messages that have come already.
+    again: Vec<&'static str>,
 }
 
 impl Client {
@@ -165,6 +167,7 @@ impl Client {
             complete: BTreeMap::new(),
             began: BTreeMap::new(),
             live: Vec::new(),
+            again: Vec::new(),
         }
     }
 
@@ -225,6 +228,7 @@ impl Client {
     fn connect(&mut self, hubs: &mut Hubs, at: usize, random: &mut Random) {
         self.at = at;
         self.live.clear();
+        self.again.clear();
         self.began = self.cursors.clone();
         let capacity = random.choose(&[1, 7, 60, 250, 1000, 100_000]);
         hubs.sims[at].socket_bytes(capacity);
@@ -381,12 +385,16 @@ impl Client {
         let message: Value = serde_json::from_str(text).unwrap();
         let field = |name: &str| message[name].as_str().unwrap_or_default().to_owned();
         if let Some(topic) = message["topic"].as_str() {
-            self.note_message(topic, &field("id"), false);
+            let may_repeat = self.again.contains(&self.name_of(topic));
+            self.note_message(topic, &field("id"), may_repeat);
         } else if let Some(name) = message["gap"].as_str() {
             let by = message["by"].as_str().unwrap_or(name);
             self.note_gap(name, by, &field("cursor"));
         } else if let Some(name) = message["subscribed"].as_str() {
             let name = self.names.iter().copied().find(|other| *other == name);
+            if message["ref"] == "again" {
+                self.again.retain(|other| Some(*other) != name);
+            }
             self.note_live(name.unwrap(), &field("cursor"));
         } else {
             assert!(message["lagged"].is_string(), "{text}");
@@ -442,6 +450,22 @@ impl Client {
         }
         for name in self.names {
             self.note_live(name, cursor);
+        }
+    }
+
+    /// Asks for the messages behind a cursor of a name that is live.
+    fn ask_again(&mut self, hubs: &mut Hubs, random: &mut Random) {
+        let Some(Connection::Envelope(socket)) = &self.connection else {
+            return;
+        };
+        let (name, at) = (random.choose(self.names), self.at);
+        if at < hubs.sims.len() && self.live.contains(&name) && !self.again.contains(&name) {
+            let epoch = hubs.sims[at].reactor().epoch();
+            let number = self.cursors[name];
+            let since = EventId { epoch, number }.to_string();
+            let command = json!({"subscribe": name, "since": since, "ref": "again"});
+            socket.send(command.to_string());
+            self.again.push(name);
         }
     }
 
@@ -515,6 +539,7 @@ fn run(seed: u64, reactor_count: usize) {
             4 => (0..random.below(30)).for_each(|_| hubs.publish(at, random.choose(&TOPICS))),
             5 if client.connection.is_none() => client.connect(&mut hubs, at, &mut random),
             6 => client.drop_connection(&mut hubs),
+            10 => client.ask_again(&mut hubs, &mut random),
             7 => hubs.sims[at].turn(),
             8 => hubs.sims[at].advance(Duration::from_millis(random.below(3000) as u64)),
             9 if may_end && random.below(10) == 0 => {

@@ -18,6 +18,7 @@ use super::grammar::{envelope, notices};
 use super::guesses::{self, Denied};
 use super::identities::EndReason;
 use super::parts::Parts;
+use super::pending::ReplayNames;
 use super::presence;
 use super::replay::{Replay, ReplayClient};
 use super::rights::{Rights, Shown};
@@ -101,25 +102,26 @@ pub(super) fn events<S: 'static>(
     if topics.iter().any(|topic| pattern::is_pattern(topic)) {
         (hub.identities).note_pattern(request.reactor, id, &rights, end_stream);
     }
-    let names = topics
+    let names: Vec<Box<str>> = topics.iter().map(|topic| (**topic).into()).collect();
+    let wanted = names
         .iter()
-        .map(|topic| ((**topic).into(), pattern::is_pattern(topic)))
+        .map(|name| (name.clone(), pattern::is_pattern(name)))
         .collect();
     let stream = Stream {
         hub: Rc::clone(hub),
-        names,
+        names: hub.pending.add(id, names),
         has_envelope,
         announced: first,
         has_cursor,
     };
-    let names = stream.names.clone();
-    Replay::begin(hub, request.reactor, id, names, since, is_latest, stream);
+    Replay::begin(hub, request.reactor, id, wanted, since, is_latest, stream);
 }
 
 /// An event stream that a replay is for.
 struct Stream<S: 'static> {
     hub: Rc<Parts<S>>,
-    names: Vec<(Box<str>, bool)>,
+    /// A subscription that the back end ends meanwhile ends the stream.
+    names: ReplayNames,
     has_envelope: bool,
     /// The cursor that it began with.
     announced: EventId,
@@ -152,10 +154,10 @@ impl<S: 'static> ReplayClient<S> for Stream<S> {
     }
 
     fn live(&mut self, reactor: &mut Reactor<S>, id: ConnId, cursor: EventId) {
-        for (name, _) in &self.names {
+        for name in self.names.take() {
             // Checked before; the stream may be gone already, which is no error of the request.
-            if let Ok(true) = subscribe_name(reactor, id, name) {
-                presence::join(reactor, &self.hub.options.rules, id, name);
+            if let Ok(true) = subscribe_name(reactor, id, &name) {
+                presence::join(reactor, &self.hub.options.rules, id, &name);
             }
         }
         reactor.announce_cursor(id);

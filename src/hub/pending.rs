@@ -1,88 +1,107 @@
 //! The names of clients that get what they have missed and are not live yet.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use crate::pubsub::pattern;
-use crate::reactor::id::{ConnId, ConnMap};
+use crate::reactor::id::ConnId;
 
-/// The names of one command that are still wanted.
-#[derive(Debug)]
-pub(super) struct PendingNames(RefCell<Vec<Box<str>>>);
+/// The names of one command, or of one event stream, that are still wanted.
+pub(super) type PendingNames = Rc<RefCell<Vec<Box<str>>>>;
 
 /// The pending names of all clients of a hub on one reactor. Most clients have none.
-#[derive(Debug, Default)]
-pub(super) struct Pending(RefCell<ConnMap<Vec<Rc<PendingNames>>>>);
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pending(Rc<RefCell<HashMap<ConnId, Vec<PendingNames>>>>);
 
-impl PendingNames {
+/// The names of a replay that is under way. They are pending until this is dropped.
+#[derive(Debug)]
+pub(super) struct ReplayNames {
+    pending: Pending,
+    id: ConnId,
+    names: PendingNames,
+}
+
+impl ReplayNames {
+    /// Whether a name is still wanted.
     pub(super) fn contains(&self, name: &str) -> bool {
-        self.0.borrow().iter().any(|other| **other == *name)
+        contains(&self.names, name)
     }
 
-    /// Leaves a name out. Returns whether it was there.
-    pub(super) fn remove(&self, name: &str) -> bool {
-        let mut names = self.0.borrow_mut();
-        let before = names.len();
-        names.retain(|other| **other != *name);
-        names.len() != before
-    }
-
+    /// Takes the names that are still wanted: they are not pending any more.
     pub(super) fn take(&self) -> Vec<Box<str>> {
-        self.0.take()
+        self.pending.end(self.id, &self.names);
+        self.names.take()
+    }
+}
+
+impl Drop for ReplayNames {
+    fn drop(&mut self) {
+        self.pending.end(self.id, &self.names);
     }
 }
 
 impl Pending {
     /// Adds the names of a command.
-    pub(super) fn add(&self, id: ConnId, names: Vec<Box<str>>) -> Rc<PendingNames> {
-        let names = Rc::new(PendingNames(RefCell::new(names)));
+    pub(super) fn add(&self, id: ConnId, names: Vec<Box<str>>) -> ReplayNames {
+        let names = Rc::new(RefCell::new(names));
         let mut all = self.0.borrow_mut();
-        match all.get_mut(id) {
-            Some(list) => list.push(Rc::clone(&names)),
-            None => drop(all.insert(id, vec![Rc::clone(&names)])),
+        all.entry(id).or_default().push(Rc::clone(&names));
+        ReplayNames {
+            pending: self.clone(),
+            id,
+            names,
         }
-        names
     }
 
-    /// Forgets the names of a command, because they are live.
-    pub(super) fn end(&self, id: ConnId, names: &Rc<PendingNames>) {
+    fn end(&self, id: ConnId, names: &PendingNames) {
         let mut all = self.0.borrow_mut();
-        if let Some(list) = all.get_mut(id) {
+        if let Some(list) = all.get_mut(&id) {
             list.retain(|other| !Rc::ptr_eq(other, names));
             if list.is_empty() {
-                all.remove(id);
+                all.remove(&id);
             }
         }
     }
 
-    /// Forgets the names of a connection that has ended.
-    pub(super) fn forget(&self, id: ConnId) {
-        self.0.borrow_mut().remove(id);
-    }
-
-    /// Leaves a name out. Returns whether it was pending.
+    /// Leaves a name out of all replays of a connection. Returns whether it was pending.
     pub(super) fn cancel(&self, id: ConnId, name: &str) -> bool {
-        let all = self.0.borrow();
-        let mut lists = all.get(id).into_iter().flatten();
-        lists.any(|names| names.remove(name))
+        let mut was_pending = false;
+        for names in self.0.borrow().get(&id).into_iter().flatten() {
+            names.borrow_mut().retain(|other| {
+                let is_other = **other != *name;
+                was_pending |= !is_other;
+                is_other
+            });
+        }
+        was_pending
     }
 
     /// Whether a name is pending.
     pub(super) fn is_pending(&self, id: ConnId, name: &str) -> bool {
         let all = self.0.borrow();
-        let mut lists = all.get(id).into_iter().flatten();
-        lists.any(|names| names.contains(name))
+        let mut lists = all.get(&id).into_iter().flatten();
+        lists.any(|names| contains(names, name))
     }
 
-    /// How many names of a connection are pending, and how many of these are patterns.
+    /// How many replays of a connection are under way.
+    pub(super) fn replay_count(&self, id: ConnId) -> usize {
+        self.0.borrow().get(&id).map_or(0, Vec::len)
+    }
+
+    /// How many names of a connection are pending, and how many of these are patterns. A name that two replays
+    /// read counts twice, and a replay without names counts as one.
     pub(super) fn counts(&self, id: ConnId) -> (usize, usize) {
         let (mut count, mut pattern_count) = (0, 0);
-        for names in self.0.borrow().get(id).into_iter().flatten() {
-            for name in &*names.0.borrow() {
-                count += 1;
-                pattern_count += usize::from(pattern::is_pattern(name));
-            }
+        for names in self.0.borrow().get(&id).into_iter().flatten() {
+            let names = names.borrow();
+            count += names.len().max(1);
+            pattern_count += names.iter().filter(|it| pattern::is_pattern(it)).count();
         }
         (count, pattern_count)
     }
+}
+
+fn contains(names: &PendingNames, name: &str) -> bool {
+    names.borrow().iter().any(|other| **other == *name)
 }

@@ -61,7 +61,8 @@ pub(super) struct Replay<S: 'static> {
 }
 
 impl<S: 'static> Replay<S> {
-    /// Begins a replay of the names, each with whether it is a pattern. It may end before this returns.
+    /// Begins a replay of the names, each with whether it is a pattern. It may end before this returns. It waits until
+    /// the earlier replays of the client have ended.
     pub(super) fn begin(
         hub: &Rc<Parts<S>>,
         reactor: &mut Reactor<S>,
@@ -80,7 +81,11 @@ impl<S: 'static> Replay<S> {
             client: Box::new(client),
             had_gap: false,
         };
-        replay.go_on(reactor);
+        // The confirmations of a client come in the order of its commands.
+        match hub.pending.replay_count(id) {
+            0 | 1 => replay.go_on(reactor),
+            _ => replay.wait(reactor),
+        }
     }
 
     /// Sends until the queue has no more room, and goes on when it has.

@@ -127,7 +127,6 @@ impl<S: 'static> WebSocketHandler<S> for Sockets<S> {
     }
 
     fn on_close(&mut self, ws: &mut Ws<'_, S>, _: &Close) {
-        self.hub.pending.forget(ws.id);
         let profile = self.profiles.remove(ws.id);
         if profile.is_some_and(|profile| 0 < profile.standing.wrong_tokens) {
             self.hub.guesses.borrow_mut().forget(ws.id);

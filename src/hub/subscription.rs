@@ -2,6 +2,10 @@
 //!
 //! A client that comes back gets what it has missed, and then the confirmation: from there on it is live. Until then
 //! its names are pending. A pending name can be unsubscribed, and ends with the right to it, like one that is live.
+//!
+//! A name that is live when its client asks for what it has missed becomes pending too: live messages would come
+//! before older ones, and a client that takes the last id as its cursor would lose the rest of the replay in a break.
+//! The client stays present in the topic. Replays of one client come one after the other.
 
 use std::rc::Rc;
 
@@ -10,7 +14,7 @@ use crate::reactor::id::ConnId;
 use crate::reactor::reactor::Reactor;
 
 use super::parts::Parts;
-use super::pending::PendingNames;
+use super::pending::ReplayNames;
 use super::presence;
 use super::refusal::Refusal;
 use super::replay::{Replay, ReplayClient};
@@ -49,7 +53,9 @@ pub(super) fn begin<S: 'static>(
     is_latest: bool,
     scope: Scope,
 ) -> Result<(), Refusal> {
-    if since.is_none() && !is_latest {
+    let is_replayed = since.is_some() || is_latest;
+    let is_pending = |name: &String| hub.pending.is_pending(id, name);
+    if !is_replayed && !words.names().iter().any(is_pending) {
         let new_names = subscribe_all(reactor, id, words.names()).map_err(Refusal::Topic)?;
         let cursor = hub.engine.cursor(reactor);
         reactor.send(id, words.subscribed(cursor));
@@ -58,28 +64,32 @@ pub(super) fn begin<S: 'static>(
         }
         return Ok(());
     }
-    // A name that is live already goes on as it is.
     let mut names: Vec<Box<str>> = Vec::new();
     for name in words.names() {
-        let is_known = reactor.is_subscribed(id, name) || hub.pending.is_pending(id, name);
+        // Without a cursor there is nothing to replay for a name that is live, or will be.
+        let is_known = !is_replayed && (is_pending(name) || reactor.is_subscribed(id, name));
         if !is_known && !names.iter().any(|other| **other == **name) {
             names.push(name.as_str().into());
         }
     }
     check_count(hub, reactor, id, &names).map_err(Refusal::Topic)?;
+    for name in &names {
+        reactor.suspend_subscription(id, name);
+    }
     let wanted = names
         .iter()
         .map(|name| (name.clone(), pattern::is_pattern(name)))
         .collect();
-    let pending = hub.pending.add(id, names);
     let client = Subscriber {
         hub: Rc::clone(hub),
         words,
-        pending,
+        names: hub.pending.add(id, names),
         scope,
         has_cursor: matches!(since, Some(Since::Id(_))),
     };
-    let since = since.unwrap_or(Since::Earliest);
+    let newest = Since::Id(hub.engine.cursor(reactor));
+    let start = if is_latest { Since::Earliest } else { newest };
+    let since = since.unwrap_or(start);
     Replay::begin(hub, reactor, id, wanted, since, is_latest, client);
     Ok(())
 }
@@ -117,9 +127,10 @@ fn check_count<S: 'static>(
     let (subscriptions_max, patterns_max) = (config.subscriptions_max, config.patterns_max);
     let (pending_count, pending_patterns) = hub.pending.counts(id);
     let live = reactor.subscriptions(id);
-    let (mut count, mut pattern_count) = (names.len() + pending_count, pending_patterns);
+    // A command without new names waits too.
+    let (mut count, mut pattern_count) = (names.len().max(1) + pending_count, pending_patterns);
     pattern_count += names.iter().filter(|it| pattern::is_pattern(it)).count();
-    for name in live {
+    for name in live.filter(|live| !names.iter().any(|name| **name == **live)) {
         count += 1;
         pattern_count += usize::from(pattern::is_pattern(name));
     }
@@ -136,7 +147,7 @@ fn check_count<S: 'static>(
 struct Subscriber<S: 'static, W> {
     hub: Rc<Parts<S>>,
     words: W,
-    pending: Rc<PendingNames>,
+    names: ReplayNames,
     scope: Scope,
     has_cursor: bool,
 }
@@ -151,13 +162,14 @@ impl<S: 'static, W: SubscribeWords> ReplayClient<S> for Subscriber<S, W> {
     }
 
     fn wants(&mut self, reactor: &mut Reactor<S>, id: ConnId, name: &str) -> bool {
-        if !self.pending.contains(name) {
+        if !self.names.contains(name) {
             return false;
         }
         let rights = self.hub.identities.rights_of(id, self.scope);
         let is_granted = rights.may_subscribe(&self.hub.options.rules, name).is_ok();
         if !is_granted {
-            self.pending.remove(name);
+            self.hub.pending.cancel(id, name);
+            unsubscribe_name(reactor, id, name);
             reactor.send(id, self.words.expired(name));
         }
         is_granted
@@ -174,8 +186,9 @@ impl<S: 'static, W: SubscribeWords> ReplayClient<S> for Subscriber<S, W> {
     }
 
     fn live(&mut self, reactor: &mut Reactor<S>, id: ConnId, cursor: EventId) {
-        let names = self.pending.take();
-        self.hub.pending.end(id, &self.pending);
+        let mut names = self.names.take();
+        // A later command reads on for these.
+        names.retain(|name| !self.hub.pending.is_pending(id, name));
         let (mut new_names, mut is_refused) = (Vec::new(), false);
         for name in &names {
             match subscribe_name(reactor, id, name) {
@@ -183,6 +196,8 @@ impl<S: 'static, W: SubscribeWords> ReplayClient<S> for Subscriber<S, W> {
                 Ok(false) => {}
                 Err(error) => {
                     is_refused = true;
+                    // It is present where it was a member before.
+                    unsubscribe_name(reactor, id, name);
                     let message = self.words.refused(name, Refusal::Topic(error));
                     reactor.send(id, message);
                 }

@@ -286,6 +286,22 @@ impl<S: 'static> Reactor<S> {
             .unsubscribe_pattern(id.to_bits(), subscriptions, pattern)
     }
 
+    /// Ends the membership of a connection in a topic, or by a pattern where the name is one, until it subscribes
+    /// again. It stays present in the topic. Does nothing when there was no membership.
+    #[allow(dead_code, reason = "roles need it, and not every build has one")]
+    pub(crate) fn suspend_subscription(&mut self, id: ConnId, name: &str) {
+        self.budget.charge(4);
+        let Some(connection) = self.table.connection_mut(id) else {
+            return;
+        };
+        let subscriptions = connection.subscriptions_mut();
+        let topics = &mut self.topics;
+        match crate::pubsub::pattern::is_pattern(name) {
+            true => topics.unsubscribe_pattern(id.to_bits(), subscriptions, name),
+            false => topics.unsubscribe(id.to_bits(), subscriptions, name),
+        };
+    }
+
     /// Adds a filter for the members by pattern of private topics. A member gets what no filter hides.
     #[allow(dead_code, reason = "roles need it, and not every build has one")]
     pub(crate) fn add_pattern_filter(&mut self, filter: Rc<dyn PatternFilter>) {

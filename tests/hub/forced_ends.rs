@@ -185,6 +185,55 @@ fn an_event_stream_and_a_plain_socket_end_when_they_are_unsubscribed() {
 }
 
 #[test]
+fn clients_that_have_not_got_what_they_missed_are_unsubscribed_too() {
+    let mut sim = hub();
+    let long = "x".repeat(20_000);
+    for _ in 0..100 {
+        sim.reactor().publish("news", long.as_str());
+    }
+    sim.socket_bytes(16 * 1024);
+    let token = token("ada", 1000, &["private.*"], &[]);
+    let socket = envelope(&mut sim);
+    say(&mut sim, &socket, json!({"auth": token}));
+    let command = json!({"subscribe": ["news", "private.a"], "since": "earliest"});
+    socket.send(command.to_string());
+    let stream = sim.connect();
+    let token = encoded(&token);
+    stream.write(get(&format!(
+        "/events?topic=news&topic=private.a&since=earliest&token={token}"
+    )));
+    sim.settle();
+    for topic in ["news", "private.a"] {
+        assert_eq!(sim.reactor().member_count(topic), 0);
+    }
+    let target = "/unsubscribe?user=ada&topic=news";
+    assert_eq!(call(&mut sim, target), json!({"unsubscribed": 2}));
+    let mut message_count = 0;
+    let mut others = Vec::new();
+    loop {
+        let (messages, rest): (Vec<_>, Vec<_>) = values(&socket)
+            .into_iter()
+            .partition(|value| value["topic"] == "news");
+        message_count += messages.len();
+        let bytes = stream.read();
+        if messages.is_empty() && rest.is_empty() && bytes.is_empty() {
+            break;
+        }
+        others.extend(rest);
+        sim.settle();
+    }
+    assert!(0 < message_count && message_count < 100);
+    assert_eq!(
+        others[0],
+        json!({"unsubscribed": "news", "reason": "forced"})
+    );
+    assert!(stream.is_closed());
+    assert_eq!(sim.reactor().member_count("news"), 0);
+    assert_eq!(sim.reactor().member_count("private.a"), 1);
+    assert_eq!(call(&mut sim, target), json!({"unsubscribed": 0}));
+}
+
+#[test]
 fn only_the_back_end_ends_what_users_have() {
     let mut sim = hub();
     let ada = member(&mut sim, "ada");

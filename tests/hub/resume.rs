@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use waterwheel::hub::{Access, Hub, HubOptions};
-use waterwheel::{EventId, Sim, SimSocket};
+use waterwheel::{Config, EventId, Sim, SimSocket};
 
 /// The bytes that the kernel holds for a client that does not read.
 const SOCKET_BYTES: usize = 16 * 1024;
@@ -128,9 +128,169 @@ fn a_name_is_live_behind_its_replay() {
     assert_eq!(said, [message("a", 1, "1"), json!({"subscribed": "a"})]);
     assert_eq!(publish(&mut sim, "a", "2").1, 1);
     assert_eq!(values(&socket), [message("a", 2, "2")]);
-    // It is live already, so there is nothing to replay.
-    let said = say(&mut sim, &socket, json!({"subscribe": "a", "since": "1:0"}));
-    assert_eq!(said, [json!({"subscribed": "a"})]);
+}
+
+#[test]
+fn a_live_name_is_replayed_from_where_its_client_asks() {
+    let subscribed = |names: Value| json!({"subscribed": names});
+    let by_pattern = |number: u64, topic: &str| json!({"topic": topic, "id": format!("1:{number}"), "by": "*", "data": number.to_string()});
+    let cases = [
+        (json!("a"), json!({"since": "1:3"}), vec![]),
+        (json!("a"), json!({}), vec![]),
+        (
+            json!("a"),
+            json!({"since": "1:0"}),
+            vec![message("a", 1, "1"), message("a", 3, "3")],
+        ),
+        (
+            json!("a"),
+            json!({"since": "earliest"}),
+            vec![message("a", 1, "1"), message("a", 3, "3")],
+        ),
+        (
+            json!("a"),
+            json!({"latest": true}),
+            vec![message("a", 3, "3")],
+        ),
+        (
+            json!(["a", "b"]),
+            json!({"since": "1:1"}),
+            vec![message("b", 2, "2"), message("a", 3, "3")],
+        ),
+        (
+            json!("*"),
+            json!({"since": "1:1"}),
+            vec![by_pattern(2, "b"), by_pattern(3, "a")],
+        ),
+        (
+            json!("a"),
+            json!({"since": "2:1"}),
+            vec![
+                json!({"gap": "a", "cursor": "1:0"}),
+                message("a", 1, "1"),
+                message("a", 3, "3"),
+            ],
+        ),
+    ];
+    for (names, options, mut expected) in cases {
+        let mut sim = hub(&[]);
+        for (topic, body) in [("a", "1"), ("b", "2"), ("a", "3")] {
+            publish(&mut sim, topic, body);
+        }
+        let socket = envelope(&mut sim);
+        say(&mut sim, &socket, json!({"subscribe": names}));
+        let mut command = options;
+        command["subscribe"] = names.clone();
+        expected.push(subscribed(names));
+        assert_eq!(
+            say(&mut sim, &socket, command.clone()),
+            expected,
+            "{command}"
+        );
+        // It is live, once.
+        assert_eq!(publish(&mut sim, "a", "4").1, 1, "{command}");
+        assert_eq!(values(&socket).len(), 1, "{command}");
+    }
+}
+
+/// A hub with a history of 1,000 long messages of topic `a`.
+fn hub_with_long_history() -> Sim<()> {
+    let mut sim = hub(&["*=history=2000"]);
+    let long = "x".repeat(1000);
+    for _ in 0..1000 {
+        sim.reactor().publish("a", long.as_str());
+    }
+    sim.socket_bytes(SOCKET_BYTES);
+    sim
+}
+
+#[test]
+fn live_messages_of_a_name_wait_behind_a_replay_that_its_client_asks_for_again() {
+    let mut sim = hub_with_long_history();
+    let socket = envelope(&mut sim);
+    say(&mut sim, &socket, json!({"subscribe": ["a", "b"]}));
+    for (since, reference) in [("1:100", 1), ("1:900", 2)] {
+        let command = json!({"subscribe": ["a", "b"], "since": since, "ref": reference});
+        socket.send(command.to_string());
+    }
+    sim.settle();
+    socket.send(json!({"subscribe": ["b", "c"], "ref": 3}).to_string());
+    sim.settle();
+    sim.reactor().publish("a", "live");
+    sim.reactor().publish("b", "live");
+    let got = read_all(&mut sim, &socket);
+    let of_reference = |reference: u64| {
+        let mut values = got.iter();
+        values.position(|value| value["ref"] == reference).unwrap()
+    };
+    let [first, second, third] = [1, 2, 3].map(of_reference);
+    assert!(first < second && second < third);
+    let all: Vec<_> = (101..=1002).collect();
+    assert_eq!(numbers(&got[..first]), all);
+    assert_eq!(numbers(&got[first..second]), all[800..]);
+    assert!(numbers(&got[second..]).is_empty());
+    for index in [first, second, third] {
+        assert_eq!(got[index]["cursor"], "1:1002");
+    }
+    for topic in ["a", "c"] {
+        sim.reactor().publish(topic, "");
+        sim.settle();
+        assert_eq!(values(&socket).len(), 1, "{topic}");
+    }
+}
+
+#[test]
+fn a_name_that_is_unsubscribed_under_its_replay_is_left() {
+    let mut sim = hub_with_long_history();
+    let socket = envelope(&mut sim);
+    say(&mut sim, &socket, json!({"subscribe": ["a", "b"]}));
+    for since in ["1:0", "1:1"] {
+        let command = json!({"subscribe": ["a", "b"], "since": since});
+        socket.send(command.to_string());
+    }
+    sim.settle();
+    for name in ["a", "b"] {
+        socket.send(json!({"unsubscribe": name}).to_string());
+    }
+    sim.settle();
+    let got = read_all(&mut sim, &socket);
+    assert!(numbers(&got).len() < 900);
+    for name in ["a", "b"] {
+        assert!(got.contains(&json!({"unsubscribed": name})));
+        assert_eq!(sim.reactor().publish(name, "").delivered, 0);
+    }
+}
+
+#[test]
+fn commands_that_wait_count_as_subscriptions() {
+    let config = Config {
+        subscriptions_max: 5,
+        ..Config::default()
+    };
+    let access = Access {
+        open: true,
+        ..Access::default()
+    };
+    let mut sim = Sim::with_config(config, (), move |reactor| {
+        let hub = Hub::new(HubOptions::default());
+        reactor.http("0.0.0.0:80", |router| hub.mount(router, &access))
+    });
+    let long = "x".repeat(10_000);
+    for _ in 0..100 {
+        sim.reactor().publish("a", long.as_str());
+    }
+    sim.socket_bytes(SOCKET_BYTES);
+    let socket = envelope(&mut sim);
+    let again = json!({"subscribe": "a", "since": "1:0"});
+    let now = json!({"subscribe": "a"});
+    for command in [&again, &now, &again, &now, &again, &again, &now] {
+        socket.send(command.to_string());
+        sim.settle();
+    }
+    let got = read_all(&mut sim, &socket);
+    assert_eq!(got.len(), 3 * 100 + 5 + 2);
+    let errors: Vec<_> = got.iter().filter(|it| it["code"] == "limit").collect();
+    assert_eq!(errors.len(), 2);
 }
 
 #[test]
