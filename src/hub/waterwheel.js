@@ -173,14 +173,11 @@ export function Waterwheel(url = ".", { token, onError = console.warn, WebSocket
 	// One by one: a refusal keeps no other out.
 	async function joinOne(link, it) {
 		const { name, since, latest } = it;
-		// A live name is not replayed.
-		const isTwin = [...all].some(one => one.link === link && one.name === name && one.since !== since);
-		const isPage = link.level || (isTwin && (since || latest));
 		it.link = link;
 		link.pending++;
 		try {
 			const place = { since, latest: latest && 1, wait: 0 };
-			const { cursor } = await (isPage ? page(link, name, place) : ask(link, { subscribe: name, since, latest }));
+			const { cursor } = await (link.level ? page(link, name, place) : ask(link, { subscribe: name, since, latest }));
 			if (!since && !latest) it.since = cursor;
 			Object.assign(it, { cursor, latest: undefined });
 		} catch (error) {

@@ -129,6 +129,7 @@ given("a subscription begins now, or where it is told to", async ({ hub, client,
   const got = { now: [], all: [], part: [], latest: [] };
   client.subscribe("t", data => got.now.push(data));
   await on("websocket");
+  hub.refused.add("poll");
   client.subscribe("t", data => got.latest.push(data), { latest: true });
   await until(() => got.latest.length === 3);
   client.subscribe("t", data => got.all.push(data), { since: "earliest" });

@@ -192,7 +192,8 @@ export class Hub {
     const names = [subscribe].flat();
     const refusal = this.refusal(names, member.token);
     if (refusal) return answer(refusal);
-    // A replay is sent piece by piece, and other subscriptions are live in between.
+    // A replay is sent piece by piece, and other subscriptions are live in between. A live name waits behind its replay.
+    if (since || latest) for (const name of names) member.names.delete(name);
     let place = since;
     const step = () => {
       if (!this.members.has(member)) return;
