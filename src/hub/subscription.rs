@@ -53,6 +53,11 @@ pub(super) fn begin<S: 'static>(
     is_latest: bool,
     scope: Scope,
 ) -> Result<(), Refusal> {
+    // A list that is longer cannot be granted, and each of its names is compared with those before it.
+    let subscriptions_max = reactor.config().subscriptions_max;
+    if subscriptions_max < words.names().len() {
+        return Err(Refusal::Topic(TopicError::TooMany { subscriptions_max }));
+    }
     let is_replayed = since.is_some() || is_latest;
     let is_pending = |name: &String| hub.pending.is_pending(id, name);
     if !is_replayed && !words.names().iter().any(is_pending) {

@@ -308,6 +308,22 @@ fn the_envelope_answers_too_many_subscriptions_with_an_error() {
 }
 
 #[test]
+fn a_list_of_more_names_than_a_client_may_have_is_refused_unread() {
+    let mut sim = open();
+    let socket = subscribed(&mut sim, "a");
+    let names = vec!["b"; Config::default().subscriptions_max + 1];
+    for command in [
+        json!({"subscribe": names}),
+        json!({"subscribe": names, "since": "earliest"}),
+        json!({"subscribe": names, "latest": true}),
+    ] {
+        let said = say(&mut sim, &socket, command);
+        assert_eq!(said[0]["code"], "limit", "{said:?}");
+    }
+    assert_eq!(publish(&mut sim, "b", "x").1, 0);
+}
+
+#[test]
 fn more_subscriptions_than_all_may_have_are_refused_on_every_transport() {
     let mut sim = open_with(Config {
         subscriptions_total_max: Some(3),
