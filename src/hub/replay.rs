@@ -25,6 +25,9 @@ use super::parts::Parts;
 /// The bytes of the bodies of one page, about.
 const PAGE_BYTES_MAX: usize = 16 * 1024;
 
+/// The most pages that one client is sent in a turn.
+const PAGES_PER_TURN_MAX: usize = 4;
+
 /// The words of a client's protocol for what a replay tells it beside the messages.
 pub(super) trait ReplayClient<S: 'static>: 'static {
     /// Whether its names share one cursor, as those of an event stream do. A gap of one name is then told at its
@@ -90,7 +93,13 @@ impl<S: 'static> Replay<S> {
 
     /// Sends until the queue has no more room, and goes on when it has.
     fn go_on(mut self, reactor: &mut Reactor<S>) {
+        let mut page_count = 0;
         while reactor.has_room(self.id) {
+            // The queue of a client that reads fast never fills, and other clients wait meanwhile.
+            if page_count == PAGES_PER_TURN_MAX {
+                return reactor.next_tick(|cx| self.go_on(cx.reactor));
+            }
+            page_count += 1;
             let (client, id) = (&mut self.client, self.id);
             self.reader.retain(|name| client.wants(reactor, id, name));
             let page = self
