@@ -216,6 +216,15 @@ impl Reader {
         self.wanted.retain(|wanted| is_wanted(&wanted.name));
     }
 
+    /// Reads another name too, from here on. It must not be read already.
+    pub fn add(&mut self, name: &str, is_pattern: bool) {
+        self.wanted.push(Wanted {
+            name: name.into(),
+            is_pattern,
+            announced: 0,
+        });
+    }
+
     /// Goes back to a number at which a page was not taken to its end.
     pub fn rewind(&mut self, number: u64) {
         self.after = self.after.min(number);

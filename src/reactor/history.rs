@@ -81,7 +81,7 @@ impl<S: 'static> Reactor<S> {
             && id.epoch == self.epoch()
         {
             // The client comes from a reactor that is ahead.
-            self.deliver_until(id.number);
+            self.deliver_until(id.number, None);
         }
         self.with_history(|history| Reader::new(history, names, since, is_latest))
     }

@@ -1,7 +1,7 @@
 //! The place of a reactor in a group whose publications have one order: its post, and the outcomes that it
 //! waits for. How the post is delivered stands in `posts.rs`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +39,8 @@ struct Lost {
     end: u64,
     /// To be told when the entries before their numbers are delivered.
     gaps: Vec<Gap>,
+    /// The names that are read, each with whether it is a pattern. Put together when the first one is added.
+    names: HashSet<(Box<str>, bool)>,
 }
 
 /// A part of what the mailbox had no room for, in its order.
@@ -91,6 +93,13 @@ impl OrderPlace {
         call: impl FnOnce(&mut Presence, u16) -> Vec<TopicChange>,
     ) -> Option<Duration> {
         self.sequencer.change_presence(self.index, call)
+    }
+
+    /// A name has a member more, which gets what is published from here on, also what the mailbox had no room for.
+    pub(super) fn note_member(&mut self, name: &str, is_pattern: bool) {
+        if let Some(lost) = &mut self.lost {
+            lost.add(name, is_pattern);
+        }
     }
 
     /// The member of this reactor that a post leaves out.
@@ -153,8 +162,12 @@ impl OrderPlace {
                 let reader = self
                     .sequencer
                     .with_history(|history| Reader::new(history, names, since, false));
-                let gaps = Vec::new();
-                self.lost = Some(Lost { reader, end, gaps });
+                self.lost = Some(Lost {
+                    reader,
+                    end,
+                    gaps: Vec::new(),
+                    names: HashSet::new(),
+                });
             }
         }
         match self.taken.pop_front() {
@@ -168,6 +181,18 @@ impl OrderPlace {
 }
 
 impl Lost {
+    /// Reads a name too, behind the pages that were delivered.
+    fn add(&mut self, name: &str, is_pattern: bool) {
+        if self.names.is_empty() {
+            let names = self.reader.wanted().iter();
+            let names = names.map(|wanted| (wanted.name.clone(), wanted.is_pattern));
+            self.names = names.collect();
+        }
+        if self.names.insert((name.into(), is_pattern)) {
+            self.reader.add(name, is_pattern);
+        }
+    }
+
     /// The gaps and entries of a page in one order. A member with one cursor for several topics takes that of a gap
     /// for all of them, so a gap stands behind the entries before its number.
     fn in_order(&mut self, page: Page) -> Vec<Missed> {

@@ -75,17 +75,17 @@ impl<S: 'static> Reactor<S> {
             unreachable!("only a reactor with a place in a group is asked");
         };
         let id = place.publish(topic, event, second, except.map(ConnId::to_bits), token);
-        let delivered = self.deliver_until(id.number);
+        let delivered = self.deliver_until(id.number, except);
         self.arm_expiry();
         Published::new(id, delivered)
     }
 
     /// Delivers what the group has published, up to a number. Returns how many members got the publication of
-    /// this number.
-    pub(super) fn deliver_until(&mut self, number: u64) -> usize {
+    /// this number; `except` does not get it.
+    pub(super) fn deliver_until(&mut self, number: u64, except: Option<ConnId>) -> usize {
         let mut delivered = 0;
         while self.applied_number() < number {
-            match self.deliver_next(number) {
+            match self.deliver_next(number, except) {
                 Some(count) => delivered = count,
                 None => break,
             }
@@ -94,9 +94,13 @@ impl<S: 'static> Reactor<S> {
     }
 
     /// Delivers the next publication of the group, or the next page of those that the mailbox had no room for.
-    /// Returns how many members got it, or in a page the publication of the number `asked`. `None` when there
-    /// is nothing to deliver.
-    pub(super) fn deliver_next(&mut self, asked: u64) -> Option<usize> {
+    /// Returns how many members got it, or in a page the publication of the number `asked`, which `asked_except`
+    /// does not get. `None` when there is nothing to deliver.
+    pub(super) fn deliver_next(
+        &mut self,
+        asked: u64,
+        asked_except: Option<ConnId>,
+    ) -> Option<usize> {
         let Sequence::Shared(place) = &mut self.sequence else {
             return None;
         };
@@ -110,7 +114,7 @@ impl<S: 'static> Reactor<S> {
         }
         match step {
             Step::Nothing => None,
-            Step::Page(page) => Some(self.deliver_page(page, asked)),
+            Step::Page(page) => Some(self.deliver_page(page, asked, asked_except)),
             Step::Presence => {
                 self.deliver_present_users();
                 Some(0)
@@ -139,7 +143,12 @@ impl<S: 'static> Reactor<S> {
 
     /// Delivers a page of what the mailbox had no room for, and tells members of what the history has not
     /// either.
-    fn deliver_page(&mut self, missed: Vec<Missed>, asked: u64) -> usize {
+    fn deliver_page(
+        &mut self,
+        missed: Vec<Missed>,
+        asked: u64,
+        asked_except: Option<ConnId>,
+    ) -> usize {
         let mut delivered = 0;
         for missed in missed {
             let entry = match missed {
@@ -150,7 +159,9 @@ impl<S: 'static> Reactor<S> {
                 }
             };
             let (id, event) = (self.id_of(entry.number), entry.body.event());
-            let count = self.deliver(entry.body.topic(), id, &event, None);
+            // The history does not know who was left out.
+            let except = asked_except.filter(|_| entry.number == asked);
+            let count = self.deliver(entry.body.topic(), id, &event, except);
             if entry.number == asked {
                 delivered = count;
             }
@@ -200,5 +211,82 @@ impl<S: 'static> Reactor<S> {
             queued_at: done.queued_at,
             call: Box::new(move |cx| (done.call)(cx, published)),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::pubsub::{Body, Event, History, Rules, Scratch, Sequencer};
+    use crate::reactor::id::ConnId;
+    use crate::reactor::reactor::Reactor;
+    use crate::reactor::sim::{Sim, SimSocket};
+
+    /// Three WebSockets of a reactor with a place in a group. Publications on the other place are numbered from 1
+    /// to 2,000, on `new` and `old` in turn, and few of them have room in the mailbox. The first socket is
+    /// a member of `old`.
+    fn behind() -> (Sim<Vec<ConnId>>, [SimSocket; 3]) {
+        let mut sim = Sim::new(Vec::new(), |reactor: &mut Reactor<Vec<ConnId>>| {
+            reactor.websocket("0.0.0.0:80", |ws| ws.on_open(|ws, _| ws.state.push(ws.id)))
+        });
+        let sockets = [(); 3].map(|()| sim.websocket("/"));
+        let id = sim.state()[0];
+        let mut history = History::new(1);
+        let mut rules = Rules::new();
+        rules.add_text("*=history=5000").unwrap();
+        history.keep(rules, 1 << 24);
+        let sequencer = Arc::new(Sequencer::new(2, 1000, history));
+        let reactor = sim.reactor();
+        reactor.join_sequencer(Arc::clone(&sequencer), 0);
+        reactor.subscribe(id, "old").unwrap();
+        for number in 1..=2000 {
+            let text = number.to_string();
+            let topic = if number % 2 == 0 { "old" } else { "new" };
+            let event: Event<'_> = text.as_str().into();
+            let body = Body::new(topic, &event, &mut Scratch::default());
+            sequencer.publish(1, 0, body, None, None);
+        }
+        (sim, sockets)
+    }
+
+    // The pages of what the mailbox had no room for were read for the names that had members at first.
+    #[test]
+    fn a_member_that_comes_while_a_reactor_catches_up_misses_nothing() {
+        let (mut sim, sockets) = behind();
+        let ids = sim.state().clone();
+        let reactor = sim.reactor();
+        while reactor.cursor().number < 500 {
+            assert!(reactor.deliver_next(0, None).is_some());
+        }
+        let cursor = reactor.cursor().number;
+        assert!(cursor < 1500, "the rest is on other pages");
+        reactor.subscribe(ids[1], "new").unwrap();
+        // It is read already.
+        reactor.subscribe(ids[1], "old").unwrap();
+        reactor.subscribe_pattern(ids[2], "n*").unwrap();
+        while reactor.deliver_next(0, None).is_some() {}
+        assert_eq!(reactor.cursor().number, 2000);
+        sim.settle();
+        let numbers = |numbers: &mut dyn Iterator<Item = u64>| -> Vec<String> {
+            numbers.map(|number| number.to_string()).collect()
+        };
+        let even = numbers(&mut (1..=2000).filter(|it| it % 2 == 0));
+        assert_eq!(sockets[0].received(), even);
+        assert_eq!(sockets[1].received(), numbers(&mut (cursor + 1..=2000)));
+        let odd = numbers(&mut (cursor + 1..=2000).filter(|it| it % 2 == 1));
+        assert_eq!(sockets[2].received(), odd);
+    }
+    #[test]
+    fn a_reactor_that_is_behind_leaves_out_the_publisher() {
+        let (mut sim, sockets) = behind();
+        let ids = sim.state().clone();
+        let reactor = sim.reactor();
+        reactor.subscribe(ids[1], "old").unwrap();
+        let published = reactor.publish_except("old", "2001", ids[0]);
+        assert_eq!((published.id.number, published.delivered), (2001, 1));
+        sim.settle();
+        assert_eq!(sockets[0].received().len(), 1000);
+        assert_eq!(sockets[1].received().len(), 1001);
     }
 }

@@ -242,8 +242,13 @@ impl<S: 'static> Reactor<S> {
         let Some(subscriptions) = connection.and_then(Connection::member_mut) else {
             return Ok(false);
         };
-        self.topics
-            .subscribe(id.to_bits(), subscriptions, topic, value, limits)
+        let is_new = self
+            .topics
+            .subscribe(id.to_bits(), subscriptions, topic, value, limits)?;
+        if is_new && let Sequence::Shared(place) = &mut self.sequence {
+            place.note_member(topic, false);
+        }
+        Ok(is_new)
     }
 
     /// Makes a connection a member of every topic that matches a glob pattern, also of topics that
@@ -259,8 +264,13 @@ impl<S: 'static> Reactor<S> {
         let Some(subscriptions) = connection.and_then(Connection::member_mut) else {
             return Ok(false);
         };
-        self.topics
-            .subscribe_pattern(id.to_bits(), subscriptions, pattern, 0, limits)
+        let is_new =
+            self.topics
+                .subscribe_pattern(id.to_bits(), subscriptions, pattern, 0, limits)?;
+        if is_new && let Sequence::Shared(place) = &mut self.sequence {
+            place.note_member(pattern, true);
+        }
+        Ok(is_new)
     }
 
     /// Ends the membership of a connection in a topic. Returns `false` when there was none.

@@ -214,7 +214,7 @@ impl<S: 'static> Running<S> {
             let mut has_more = false;
             self.call(Caller::Posts, |cx| {
                 for _ in 0..POSTS_PER_CALL {
-                    has_more = cx.reactor.deliver_next(0).is_some();
+                    has_more = cx.reactor.deliver_next(0, None).is_some();
                     if !has_more {
                         return;
                     }
