@@ -14,7 +14,8 @@ use super::guesses::{self, Denied};
 use super::json;
 use super::once::{self, Once, json_reply, unavailable};
 use super::parts::Parts;
-use super::publish::{check_key, list_json};
+use super::publish::list_json;
+use super::refusal::check_key;
 use super::rights::{self, Lack, Rights, STRANGERS_BYTES_MAX, Shown};
 
 /// Most messages of one request.
@@ -148,7 +149,7 @@ fn entry(text: &str) -> Result<Entry<'_>, String> {
         None => Event::message(""),
     };
     if let Some(key) = string("key", key)? {
-        check_key(&key)?;
+        check_key(&key).map_err(|error| error.to_string())?;
         message = message.key(key);
     }
     Ok((topic, message.json(data.get())))

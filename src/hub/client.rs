@@ -18,7 +18,7 @@ use super::guesses::{self, Answer, WRONG_TOKENS_MAX};
 use super::identities::{AnotherUser, OnEnd};
 use super::parts::Parts;
 use super::presence;
-use super::refusal::Refusal;
+use super::refusal::{Refusal, check_key};
 use super::rights::{Rights, Scope, Shown};
 use super::subscribe::{subscribe_name, unsubscribe_name};
 use super::subscription::{self, SubscribeWords};
@@ -239,6 +239,7 @@ impl<'c, 'w, S: 'static> Client<'c, 'w, S> {
         };
         event = event.json(publication.json);
         if let Some(key) = publication.key {
+            check_key(&key).map_err(Refusal::Key)?;
             event = event.key(key);
         }
         self.hub

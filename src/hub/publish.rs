@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::protocol::digits::push_decimal;
 use crate::protocol::http::{Status, form};
-use crate::pubsub::{self, Event, Payload, Rules, TOPIC_BYTES_MAX};
+use crate::pubsub::{self, Event, Payload, Rules};
 use crate::reactor::published::Published;
 use crate::server::reply::Reply;
 use crate::server::request::Request;
@@ -15,6 +15,7 @@ use super::guesses::{self, Denied};
 use super::json;
 use super::once::{self, Once, json_reply, unavailable};
 use super::parts::Parts;
+use super::refusal::check_key;
 use super::rights::{self, Lack, Rights, STRANGERS_BYTES_MAX};
 
 /// `POST /publish`.
@@ -162,17 +163,6 @@ fn publication<'i, S: 'static>(
         event.data(text)
     };
     Ok((topics, event, idempotency_key))
-}
-
-/// Checks the key of a message: as the name of a topic.
-///
-/// # Errors
-///
-/// A sentence about what was expected.
-pub(super) fn check_key(key: &str) -> Result<(), String> {
-    pubsub::check_name(key).map_err(|_| {
-        format!("key: expected 1 to {TOPIC_BYTES_MAX} bytes without control characters")
-    })
 }
 
 /// The parameters of a request that may publish, with valid topics.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::protocol::event_stream::FieldError;
-use crate::pubsub::TopicError;
+use crate::pubsub::{TOPIC_BYTES_MAX, TopicError, check_name};
 
 use super::engine::PublishError;
 use super::jwt::TokenError;
@@ -21,6 +21,7 @@ pub(super) enum Refusal {
     AnotherUser,
     Topic(TopicError),
     EventName(FieldError),
+    Key(InvalidKey),
     Publish(PublishError),
     NoPresence,
 }
@@ -38,6 +39,7 @@ impl fmt::Display for Refusal {
             }
             Refusal::Topic(error) => error.fmt(f),
             Refusal::EventName(error) => error.fmt(f),
+            Refusal::Key(error) => error.fmt(f),
             Refusal::Publish(error) => error.fmt(f),
             Refusal::NoPresence => f.write_str("the topic has no presence"),
         }
@@ -51,4 +53,26 @@ impl From<Lack> for Refusal {
             Lack::Grant => Refusal::NotGranted,
         }
     }
+}
+
+/// The key of a message is empty, too long, or has control characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct InvalidKey;
+
+impl fmt::Display for InvalidKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "key: expected 1 to {TOPIC_BYTES_MAX} bytes without control characters"
+        )
+    }
+}
+
+/// Checks the key of a message: as the name of a topic.
+///
+/// # Errors
+///
+/// [`InvalidKey`].
+pub(super) fn check_key(key: &str) -> Result<(), InvalidKey> {
+    check_name(key).map_err(|_| InvalidKey)
 }

@@ -260,7 +260,7 @@ fn failure(refusal: Refusal) -> Failure {
         Refusal::Topic(
             TopicError::Empty | TopicError::TooLong { .. } | TopicError::ControlCharacter,
         ) => Code::Bad,
-        Refusal::EventName(_) | Refusal::NoPresence => Code::Bad,
+        Refusal::EventName(_) | Refusal::Key(_) | Refusal::NoPresence => Code::Bad,
         Refusal::Publish(_) => Code::Unavailable,
     };
     let why = match refusal {
