@@ -28,6 +28,13 @@ impl ReplayNames {
         contains(&self.names, name)
     }
 
+    /// Whether no earlier replay of the connection is under way.
+    pub(super) fn are_first(&self) -> bool {
+        let all = self.pending.0.borrow();
+        let first = all.get(&self.id).and_then(|lists| lists.first());
+        first.is_none_or(|first| Rc::ptr_eq(first, &self.names))
+    }
+
     /// Takes the names that are still wanted: they are not pending any more.
     pub(super) fn take(&self) -> Vec<Box<str>> {
         self.pending.end(self.id, &self.names);
@@ -82,11 +89,6 @@ impl Pending {
         let all = self.0.borrow();
         let mut lists = all.get(&id).into_iter().flatten();
         lists.any(|names| contains(names, name))
-    }
-
-    /// How many replays of a connection are under way.
-    pub(super) fn replay_count(&self, id: ConnId) -> usize {
-        self.0.borrow().get(&id).map_or(0, Vec::len)
     }
 
     /// How many names of a connection are pending, and how many of these are patterns. A name that two replays

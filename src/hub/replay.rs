@@ -9,8 +9,7 @@
 //! The client is no member of its names while it reads the history. The replay ends at the moment when it has
 //! reached the last publication that this reactor has delivered, and in the same turn the client becomes a member;
 //! so nothing comes in between, and live messages come behind the replay. A client that reads slowly is sent no more
-//! than its queue has room for. The client is told of a gap where the
-//! history forgets something meanwhile.
+//! than its queue has room for. The client is told of a gap where the history forgets something meanwhile.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -36,6 +35,11 @@ pub(super) trait ReplayClient<S: 'static>: 'static {
 
     /// Whether it has given a cursor, so that it is counted among the clients that come back.
     fn comes_back(&self) -> bool;
+
+    /// Whether the earlier replays of the client have ended.
+    fn is_next(&self) -> bool {
+        true
+    }
 
     /// Whether a name is still wanted, before the next page is read for it.
     fn wants(&mut self, reactor: &mut Reactor<S>, id: ConnId, name: &str) -> bool {
@@ -84,15 +88,15 @@ impl<S: 'static> Replay<S> {
             client: Box::new(client),
             had_gap: false,
         };
-        // The confirmations of a client come in the order of its commands.
-        match hub.pending.replay_count(id) {
-            0 | 1 => replay.go_on(reactor),
-            _ => replay.wait(reactor),
-        }
+        replay.go_on(reactor);
     }
 
     /// Sends until the queue has no more room, and goes on when it has.
     fn go_on(mut self, reactor: &mut Reactor<S>) {
+        // The confirmations of a client come in the order of its commands.
+        if !self.client.is_next() {
+            return self.wait(reactor);
+        }
         let mut page_count = 0;
         while reactor.has_room(self.id) {
             // The queue of a client that reads fast never fills, and other clients wait meanwhile.

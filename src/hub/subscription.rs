@@ -29,8 +29,8 @@ pub(super) trait SubscribeWords: 'static {
     /// A gap of a name, or of a topic that was found by the pattern `by`.
     fn gap(&self, name: &str, by: Option<&str>, cursor: EventId) -> String;
 
-    /// The client is subscribed to all names.
-    fn subscribed(&self, cursor: EventId) -> String;
+    /// The client is subscribed to the names for which `is_live` is true. `None` where there is none.
+    fn subscribed(&self, cursor: EventId, is_live: &dyn Fn(&str) -> bool) -> Option<String>;
 
     /// A name is refused after all.
     fn refused(&self, name: &str, refusal: Refusal) -> String;
@@ -63,7 +63,9 @@ pub(super) fn begin<S: 'static>(
     if !is_replayed && !words.names().iter().any(is_pending) {
         let new_names = subscribe_all(reactor, id, words.names()).map_err(Refusal::Topic)?;
         let cursor = hub.engine.cursor(reactor);
-        reactor.send(id, words.subscribed(cursor));
+        if let Some(answer) = words.subscribed(cursor, &|_| true) {
+            reactor.send(id, answer);
+        }
         for name in new_names {
             presence::join(reactor, &hub.options.rules, id, name);
         }
@@ -166,6 +168,10 @@ impl<S: 'static, W: SubscribeWords> ReplayClient<S> for Subscriber<S, W> {
         self.has_cursor
     }
 
+    fn is_next(&self) -> bool {
+        self.names.are_first()
+    }
+
     fn wants(&mut self, reactor: &mut Reactor<S>, id: ConnId, name: &str) -> bool {
         if !self.names.contains(name) {
             return false;
@@ -209,7 +215,13 @@ impl<S: 'static, W: SubscribeWords> ReplayClient<S> for Subscriber<S, W> {
             }
         }
         if !is_refused {
-            reactor.send(id, self.words.subscribed(cursor));
+            // Others have been unsubscribed since the command, or their right has ended, and the client was told.
+            let is_live = |name: &str| {
+                reactor.is_subscribed(id, name) || self.hub.pending.is_pending(id, name)
+            };
+            if let Some(answer) = self.words.subscribed(cursor, &is_live) {
+                reactor.send(id, answer);
+            }
         }
         for name in new_names {
             presence::join(reactor, &self.hub.options.rules, id, name);

@@ -213,15 +213,19 @@ impl SubscribeWords for Subscription {
         message
     }
 
-    fn subscribed(&self, cursor: EventId) -> String {
-        let quoted: Vec<_> = self.names().iter().map(|name| quote(name)).collect();
+    fn subscribed(&self, cursor: EventId, is_live: &dyn Fn(&str) -> bool) -> Option<String> {
+        let names = self.names().iter().filter(|name| is_live(name));
+        let quoted: Vec<_> = names.map(|name| quote(name)).collect();
+        if quoted.is_empty() {
+            return None;
+        }
         let names = match self.names {
             Names::One(_) => quoted.concat(),
             Names::List(_) => format!("[{}]", quoted.join(",")),
         };
         let mut answer = format!("{{\"subscribed\":{names},\"cursor\":\"{cursor}\"");
         push_reference(self.reference.as_deref(), &mut answer);
-        answer
+        Some(answer)
     }
 
     fn refused(&self, name: &str, refusal: Refusal) -> String {
