@@ -39,6 +39,9 @@ const RECORD_BYTES: usize = 2 * (size_of::<Record>() + size_of::<(Key, u32)>()) 
 /// Most bodies that one page has. They are copied under a lock where reactors share the history.
 pub const PAGE_BODIES_MAX: usize = 256;
 
+/// Most topics of one step of [`History::topics_of_step`].
+const STEP_TOPICS_MAX: usize = 256;
+
 /// Most gaps that one page tells one by one for topics that a pattern matches. Where there are more, the page
 /// tells one under the name of the pattern.
 const PATTERN_GAPS_MAX: usize = 256;
@@ -663,9 +666,13 @@ impl History {
         self.record(topic).map(TopicHistory::of)
     }
 
-    /// Numbers about each topic that has a record, in no order.
-    pub fn topics(&self) -> impl Iterator<Item = TopicHistory<'_>> {
-        self.records.values().map(TopicHistory::of)
+    /// Numbers about the topics of a step, in no order. The first step is 0; `None` behind the last one. A step has at most [`STEP_TOPICS_MAX`] topics, because reactors that share the history cannot
+    /// publish meanwhile. A topic that is there during all steps comes once.
+    pub fn topics_of_step(&self, step: usize) -> Option<impl Iterator<Item = TopicHistory<'_>>> {
+        let first = step * STEP_TOPICS_MAX;
+        let is_there = first < self.records.place_count();
+        let records = || self.records.values_at(first..first + STEP_TOPICS_MAX);
+        is_there.then(|| records().map(TopicHistory::of))
     }
 
     /// Reads on: at most [`PAGE_BODIES_MAX`] entries and about `bytes_max` bytes, up to the number `end`. At
@@ -1128,6 +1135,22 @@ mod tests {
     }
 
     #[test]
+    fn each_topic_comes_in_one_step() {
+        let mut history = history(&[], 10_000_000);
+        assert!(history.topics_of_step(0).is_none());
+        for number in 0..1000 {
+            append(&mut history, &number.to_string(), 0, &Event::message("x"));
+        }
+        let steps: Vec<Vec<_>> = (0..)
+            .map_while(|step| history.topics_of_step(step))
+            .map(|topics| topics.map(|it| it.topic).collect())
+            .collect();
+        assert!(steps.iter().all(|step| step.len() <= STEP_TOPICS_MAX));
+        let all: BTreeSet<_> = steps.concat().into_iter().collect();
+        assert_eq!((steps.len(), all.len()), (4, 1000));
+    }
+
+    #[test]
     fn a_forgotten_record_raises_the_floor() {
         let mut history = history(&["*=history=1"], 20_000);
         for n in 0..1000 {
@@ -1135,7 +1158,8 @@ mod tests {
             assert!(history.bytes() <= 20_000);
         }
         assert!(history.topic_count() < 200);
-        let first = history.topics().map(|it| it.last).min().unwrap();
+        let first = history.topics_of_step(0).unwrap();
+        let first = first.map(|it| it.last).min().unwrap();
         let mut early = reader(&history, &["user.0"], after(0));
         let (gaps, _) = read(&history, &mut early, 1000);
         assert_eq!(gaps, [("user.0".to_owned(), first - 1)]);

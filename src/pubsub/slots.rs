@@ -12,6 +12,7 @@
 //! [`Topics`]: super::Topics
 
 use std::num::NonZeroU32;
+use std::ops::Range;
 
 /// Most values at a time. One bit is left, so that a key can be packed with a flag.
 const SLOTS_MAX: usize = (1 << 31) - 1;
@@ -95,10 +96,22 @@ impl<T> Slots<T> {
     }
 
     pub(super) fn values(&self) -> impl Iterator<Item = &T> {
-        self.slots.iter().filter_map(|slot| match slot {
+        self.values_at(0..self.slots.len())
+    }
+
+    /// The values at these places, of which some may be free. Those behind the last place are left out.
+    pub(super) fn values_at(&self, places: Range<usize>) -> impl Iterator<Item = &T> {
+        let end = places.end.min(self.slots.len());
+        let slots = &self.slots[places.start.min(end)..end];
+        slots.iter().filter_map(|slot| match slot {
             Slot::Full(value) => Some(value),
             Slot::Free { .. } => None,
         })
+    }
+
+    /// How many places there are, those that are free included.
+    pub(super) fn place_count(&self) -> usize {
+        self.slots.len()
     }
 
     /// Stores a value at [`next_key`](Self::next_key).

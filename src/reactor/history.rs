@@ -7,8 +7,8 @@ use super::reactor::Reactor;
 use super::sequence::Sequence;
 use crate::pubsub::{EventId, History, Page, Reader, Rule, Rules, Since, TopicHistory};
 
-/// Most entries that are forgotten for their age in one step.
-const EXPIRE_MAX: usize = 1000;
+/// Most entries that are forgotten for their age in one step: reactors that share the history cannot publish meanwhile.
+const EXPIRE_MAX: usize = 256;
 
 /// The shortest time between two looks for entries that are too old.
 const EXPIRE_PERIOD: Duration = Duration::from_secs(1);
