@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::protocol::event_stream;
 use crate::protocol::http::{Status, form};
-use crate::pubsub::{self, EventId, Gap, Notice, Rules, Since, WireFormat, pattern};
+use crate::pubsub::{EventId, Gap, Notice, Rules, Since, WireFormat, pattern};
 use crate::reactor::id::ConnId;
 use crate::reactor::reactor::Reactor;
 use crate::server::reply::Reply;
@@ -245,22 +245,7 @@ fn parameters<'i, S: 'static>(
     if topics.is_empty() {
         return bad("say which: /events?topic=NAME\n".into());
     }
-    for topic in &topics {
-        if let Err(error) = pubsub::check_name(topic) {
-            return bad(format!("topic {topic:?}: {error}\n"));
-        }
-        rights
-            .may_subscribe(rules, topic)
-            .map_err(|lack| Denied::subscribing(topic, lack, shown))?;
-    }
-    let config = request.reactor.config();
-    if config.subscriptions_max < topics.len() {
-        return bad("too many topics\n".into());
-    }
-    let patterns = topics.iter().filter(|it| pattern::is_pattern(it));
-    if config.patterns_max < patterns.count() {
-        return bad("too many patterns\n".into());
-    }
+    guesses::check_names(request, &topics, rules, rights, shown)?;
     // A browser names the last id that it got when it connects again; the address is that of the first time.
     let last_id = request.header("last-event-id").filter(|id| !id.is_empty());
     let cursor = last_id.map(Cow::Borrowed).or(cursor);

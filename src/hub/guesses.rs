@@ -7,14 +7,16 @@
 //! The list is bounded: above that the answer goes out at once and the connection ends, so that a client that
 //! guesses has to connect again for each token, where the limits on connections hold.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::protocol::http::Status;
 use crate::protocol::network::site_of;
-use crate::pubsub::pattern;
+use crate::pubsub::{Rules, check_name, pattern};
 use crate::reactor::id::ConnId;
 use crate::reactor::log_limit::LogLimit;
 use crate::reactor::reactor::{Cx, Reactor};
@@ -70,14 +72,36 @@ pub(super) enum Denied {
     },
 }
 
-impl Denied {
-    /// The client has no right to subscribe to a name.
-    pub(super) fn subscribing(name: &str, lack: Lack, shown: Shown) -> Denied {
+/// Checks the names that a request subscribes to: that they are valid, not too many, and allowed to its client.
+///
+/// # Errors
+///
+/// For the first that is not.
+pub(super) fn check_names<S: 'static>(
+    request: &Request<'_, '_, S>,
+    names: &[Cow<'_, str>],
+    rules: &Rules,
+    rights: &Rights,
+    shown: Shown,
+) -> Result<(), Denied> {
+    let bad = |why: String| Denied::Invalid((Status::BAD_REQUEST, why).into());
+    for name in names {
+        check_name(name).map_err(|why| bad(format!("topic {name:?}: {why}\n")))?;
         let what = match pattern::is_pattern(name) {
             true => "a pattern",
             false => "this topic",
         };
-        Denied::NotGranted { what, lack, shown }
+        let denied = |lack| Denied::NotGranted { what, lack, shown };
+        rights.may_subscribe(rules, name).map_err(denied)?;
+    }
+    let config = request.reactor.config();
+    if config.subscriptions_max < names.len() {
+        return Err(bad("too many topics\n".into()));
+    }
+    let patterns = names.iter().filter(|it| pattern::is_pattern(it));
+    match config.patterns_max < patterns.count() {
+        true => Err(bad("too many patterns\n".into())),
+        false => Ok(()),
     }
 }
 

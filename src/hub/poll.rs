@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::protocol::http::{Status, form};
-use crate::pubsub::{self, EventId, Page, Publication, Rules, Since, pattern};
+use crate::pubsub::{EventId, Page, Publication, Rules, Since, pattern};
 use crate::reactor::connection::awaiting::{AWAITED_BYTES_MAX, AWAITED_MESSAGES_MAX};
 use crate::reactor::id::ConnId;
 use crate::reactor::reactor::Reactor;
@@ -284,7 +284,7 @@ fn parameters<'i, S: 'static>(
 ) -> Result<Parameters<'i>, Denied> {
     let bad = |why: String| Err(Denied::Invalid((Status::BAD_REQUEST, why).into()));
     let config = request.reactor.config();
-    let (names_max, patterns_max) = (config.subscriptions_max, config.patterns_max);
+    let names_max = config.subscriptions_max;
     let mut parameters = Parameters {
         names: Vec::with_capacity(1),
         since: None,
@@ -319,22 +319,10 @@ fn parameters<'i, S: 'static>(
             _ => {}
         }
     }
-    let names = &parameters.names;
-    if names.is_empty() {
+    if parameters.names.is_empty() {
         return bad("say which: /poll?topic=NAME\n".into());
     }
-    for name in names {
-        if let Err(error) = pubsub::check_name(name) {
-            return bad(format!("topic {name:?}: {error}\n"));
-        }
-        rights
-            .may_subscribe(rules, name)
-            .map_err(|lack| Denied::subscribing(name, lack, shown))?;
-    }
-    let patterns = names.iter().filter(|it| pattern::is_pattern(it));
-    if patterns_max < patterns.count() {
-        return bad("too many patterns\n".into());
-    }
+    guesses::check_names(request, &parameters.names, rules, rights, shown)?;
     Ok(parameters)
 }
 
