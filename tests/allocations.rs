@@ -175,3 +175,46 @@ fn large_bytes_that_are_owned_are_queued_as_they_are() {
     assert_eq!((second[0], second[LARGE_BYTES + 1]), (b'w', b'z'));
     assert!(second[1..=LARGE_BYTES].iter().all(|byte| *byte == b'y'));
 }
+
+/// The bytes of an idle connection, with those of the streams that stand for its socket.
+#[cfg(feature = "hub")]
+fn bytes_of_each(sim: &mut Sim<()>, path: &str) -> i64 {
+    let mut open = |count: usize| {
+        let sockets: Vec<SimSocket> = (0..count).map(|_| sim.websocket(path)).collect();
+        sim.settle();
+        std::mem::forget(sockets);
+    };
+    // Tables grow by doubling: so many that none is half empty.
+    open(1024);
+    measure(|| open(1024)).bytes_current / 1024
+}
+
+#[cfg(feature = "hub")]
+#[test]
+fn a_connection_to_the_hub_without_identity_costs_what_any_other_does() {
+    use waterwheel::hub::{Access, Hub, HubOptions};
+
+    let mut plain = Sim::with_config(config(), (), |reactor: &mut Reactor<()>| {
+        reactor.websocket("0.0.0.0:80", |ws| {
+            ws.on_message(|ws, message| ws.send(message));
+        })
+    });
+    let plain = bytes_of_each(&mut plain, "/");
+    for rule in ["*=history=10", "*=presence", "*=private"] {
+        let mut options = HubOptions::default();
+        options.rules.add_text(rule).unwrap();
+        let access = Access {
+            token: Some("token".into()),
+            ..Access::default()
+        };
+        let mut hub = Sim::with_config(config(), (), |reactor| {
+            let hub = Hub::new(options);
+            reactor.http("0.0.0.0:80", |router| hub.mount(router, &access))
+        });
+        // Without a subprotocol, whose name the client would keep with the head of the answer.
+        let each = bytes_of_each(&mut hub, "/ws");
+        // The hub keeps 12 bytes about each: its grammar and how far its rights go.
+        let more = each - plain;
+        assert!(more <= 16, "{rule}: {more} bytes more");
+    }
+}
