@@ -151,6 +151,7 @@ fn read<S: 'static>(
     let cursor_at = |number| EventId { epoch, number };
     let mut answer = Answer::new(cursor_at(reader.after()));
     loop {
+        let before = reader.after();
         let bytes_max = MESSAGES_BYTES_MAX.saturating_sub(answer.json.len());
         let Page {
             gaps,
@@ -162,7 +163,8 @@ fn read<S: 'static>(
         for gap in gaps {
             answer.add_gap(gap.name, gap.number);
         }
-        let is_last = is_end || entries.is_empty();
+        // A page may have passed only what is not wanted.
+        let is_last = is_end || reader.after() == before;
         for (index, entry) in entries {
             let wanted = &reader.wanted()[index];
             let id = cursor_at(entry.number);

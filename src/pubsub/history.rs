@@ -13,6 +13,8 @@
 //!
 //! Pure: the time is an argument, in seconds since any moment that stays the same.
 
+mod walk;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque, btree_map, vec_deque};
 use std::hash::{BuildHasher, RandomState};
 use std::mem::take;
@@ -97,6 +99,8 @@ impl Record {
 struct Order {
     queue: VecDeque<(u64, Key)>,
     stale_count: usize,
+    /// Numbers up to this one have left the queue at its front, or were never in it.
+    passed: u64,
 }
 
 /// The history of one topic, in numbers.
@@ -134,6 +138,10 @@ pub struct Reader {
     announced: HashMap<Box<str>, u64>,
     /// The client has a cursor of another epoch, or one that was never given: each name has a gap.
     is_lost: bool,
+    /// [`History::forgotten_until`] when all records were last looked at for gaps.
+    seen_forgotten: Option<(u64, u64)>,
+    /// The indexes of the names, where they are too many to be compared one by one.
+    indexes: HashMap<Box<str>, usize>,
 }
 
 /// Where a client begins to read.
@@ -200,13 +208,17 @@ impl Reader {
         let mut known = HashSet::new();
         let names = names.into_iter();
         let names = names.filter(|name: &(Box<str>, bool)| known.insert(name.clone()));
-        Reader {
+        let mut reader = Reader {
             wanted: names.map(wanted).collect(),
             after,
             is_latest,
             announced: HashMap::new(),
             is_lost,
-        }
+            seen_forgotten: None,
+            indexes: HashMap::new(),
+        };
+        reader.index_names();
+        reader
     }
 
     /// The names.
@@ -216,7 +228,11 @@ impl Reader {
 
     /// Leaves out the names for which `is_wanted` is false. Not between a page and the use of its indexes.
     pub fn retain(&mut self, mut is_wanted: impl FnMut(&str) -> bool) {
+        let count = self.wanted.len();
         self.wanted.retain(|wanted| is_wanted(&wanted.name));
+        if self.wanted.len() != count {
+            self.index_names();
+        }
     }
 
     /// Reads another name too, from here on. It must not be read already.
@@ -356,6 +372,7 @@ impl History {
         let (count_max, keeps_latest) = (rule.history_count as usize, rule.keeps_latest);
         if count_max == 0 {
             record.forgotten = number;
+            self.orders[usize::from(record.rule_index)].passed = number;
         }
         if count_max == 0 && !keeps_latest {
             self.list_if_empty(key);
@@ -404,8 +421,11 @@ impl History {
         if order.needs_compaction() {
             let records = &self.records;
             order.compact(|number, key| {
-                let front = records.get(key).and_then(|record| record.ring.front());
-                front.is_some_and(|front| front.number <= number)
+                records.get(key).is_some_and(|record| {
+                    // A walk notes the gap of a topic where it comes to the last number that was forgotten.
+                    let front = record.ring.front();
+                    record.forgotten == number || front.is_some_and(|it| it.number <= number)
+                })
             });
         }
     }
@@ -565,7 +585,7 @@ impl History {
 
     /// Forgets the oldest entry of a rule, which is the first of its ring.
     fn forget(&mut self, rule_index: usize, number: u64, key: Key) {
-        self.orders[rule_index].queue.pop_front();
+        self.orders[rule_index].pop_front();
         let Some(record) = self.records.get_mut(key) else {
             return;
         };
@@ -574,14 +594,15 @@ impl History {
             self.evicted.push(entry.body);
         }
         record.forgotten = record.forgotten.max(number);
-        if record.ring.is_empty() {
-            record.ring = VecDeque::new();
+        // What is counted is what is in it.
+        if record.ring.len() < record.ring.capacity() / 4 {
+            record.ring.shrink_to(2 * record.ring.len());
         }
         self.list_if_empty(key);
     }
 
     fn forget_value(&mut self, number: u64, key: Key) {
-        self.values_order.queue.pop_front();
+        self.values_order.pop_front();
         let record = self.records.get_mut(key);
         if let Some(values) = record.and_then(|record| record.values.as_mut()) {
             if let Some(entry) = values.by_number.remove(&number) {
@@ -590,6 +611,9 @@ impl History {
                 self.evicted.push(entry.body);
             }
             values.forgotten = values.forgotten.max(number);
+            if values.by_key.len() < values.by_key.capacity() / 8 {
+                values.by_key.shrink_to(2 * values.by_key.len());
+            }
         }
         self.list_if_empty(key);
     }
@@ -675,9 +699,9 @@ impl History {
         is_there.then(|| records().map(TopicHistory::of))
     }
 
-    /// Reads on: at most [`PAGE_BODIES_MAX`] entries and about `bytes_max` bytes, up to the number `end`. At
-    /// least one entry, if there is one. Of topics that only a pattern has found, those are left out for which
-    /// `is_granted` is false.
+    /// Reads on: at most [`PAGE_BODIES_MAX`] entries and about `bytes_max` bytes, up to the number `end`. A page
+    /// that is not the last one may have no entries, when many were passed that are not wanted. Of topics that only
+    /// a pattern has found, those are left out for which `is_granted` is false.
     pub fn page(
         &self,
         reader: &mut Reader,
@@ -690,39 +714,16 @@ impl History {
             // The client has a cursor of a reactor that is ahead.
             return page;
         }
+        if self.is_walked(reader) {
+            return self.walk(reader, end, bytes_max, &is_granted);
+        }
         let found = self.find_wanted(reader, &is_granted);
         self.note_gaps(reader, &found, &mut page);
         if end == reader.after {
             page.is_end = true;
             return page;
         }
-        let mut rings: Vec<_> = found
-            .into_iter()
-            .filter(|(_, record)| reader.after < record.last)
-            .map(|(index, record)| (index, record.read(reader, end)))
-            .collect();
-        let mut bytes = 0;
-        let mut next: BTreeSet<(u64, usize)> = BTreeSet::new();
-        for (index, (_, ring)) in rings.iter().enumerate() {
-            next.extend(ring.peek().map(|entry| (entry.number, index)));
-        }
-        while let Some((number, index)) = next.pop_first() {
-            if !page.entries.is_empty()
-                && (PAGE_BODIES_MAX <= page.entries.len() || bytes_max <= bytes)
-            {
-                return page;
-            }
-            let (wanted_index, ring) = &mut rings[index];
-            if let Some(entry) = ring.next() {
-                bytes += entry.counted_bytes();
-                page.entries.push((*wanted_index, entry.clone()));
-            }
-            next.extend(ring.peek().map(|entry| (entry.number, index)));
-            reader.after = number;
-        }
-        reader.after = end;
-        page.is_end = true;
-        page
+        merge(found, reader, end, bytes_max, page)
     }
 
     /// The records of what is wanted, each once: by its name, or else by the first pattern that matches.
@@ -768,11 +769,9 @@ impl History {
             false => self.head,
         };
         let is_latest = reader.is_latest;
-        let forgotten_of = |record: &Record| match (is_latest, &record.values) {
-            (true, Some(values)) => values.forgotten,
-            (true, None) if !record.ring.is_empty() => 0,
-            _ => record.forgotten,
-        };
+        let forgotten_of = |record: &Record| record.forgotten_for(is_latest);
+        // Those found by their names come first, in the order of the names.
+        let mut of_names = found.iter().peekable();
         // The highest number that was forgotten of topics which each pattern has found.
         let mut of_patterns: HashMap<usize, (usize, u64)> = HashMap::new();
         for (index, record) in found {
@@ -787,8 +786,11 @@ impl History {
         }
         for (index, wanted) in reader.wanted.iter_mut().enumerate() {
             let (found_count, of_pattern) = of_patterns.get(&index).copied().unwrap_or_default();
-            let has_record = |(it, _): &&(usize, &Record)| *it == index;
-            let number = match (wanted.is_pattern, found.iter().find(has_record)) {
+            let of_name = match wanted.is_pattern {
+                false => of_names.next_if(|(it, _)| *it == index),
+                true => None,
+            };
+            let number = match (wanted.is_pattern, of_name) {
                 (false, Some((_, record))) => forgotten_of(record),
                 // One gap for all: the topics with records have their own unless they are too many.
                 (true, _) if was_lost || PATTERN_GAPS_MAX < found_count => of_pattern.max(floor),
@@ -854,16 +856,58 @@ impl Order {
         self.stale_count = 0;
     }
 
+    fn pop_front(&mut self) {
+        if let Some((number, _)) = self.queue.pop_front() {
+            self.passed = self.passed.max(number);
+        }
+    }
+
     fn front(&mut self, is_there: impl Fn(u64, Key) -> bool) -> Option<(u64, Key)> {
         while let Some((number, key)) = self.queue.front().copied() {
             if is_there(number, key) {
                 return Some((number, key));
             }
-            self.queue.pop_front();
+            self.pop_front();
             self.stale_count = self.stale_count.saturating_sub(1);
         }
         None
     }
+}
+
+/// Adds the entries of these records to a page, in the order of their numbers.
+fn merge(
+    found: Vec<(usize, &Record)>,
+    reader: &mut Reader,
+    end: u64,
+    bytes_max: usize,
+    mut page: Page,
+) -> Page {
+    let mut rings: Vec<_> = found
+        .into_iter()
+        .filter(|(_, record)| reader.after < record.last)
+        .map(|(index, record)| (index, record.read(reader, end)))
+        .collect();
+    let mut bytes = 0;
+    let mut next: BTreeSet<(u64, usize)> = BTreeSet::new();
+    for (index, (_, ring)) in rings.iter().enumerate() {
+        next.extend(ring.peek().map(|entry| (entry.number, index)));
+    }
+    while let Some((number, index)) = next.pop_first() {
+        if !page.entries.is_empty() && (PAGE_BODIES_MAX <= page.entries.len() || bytes_max <= bytes)
+        {
+            return page;
+        }
+        let (wanted_index, ring) = &mut rings[index];
+        if let Some(entry) = ring.next() {
+            bytes += entry.counted_bytes();
+            page.entries.push((*wanted_index, entry.clone()));
+        }
+        next.extend(ring.peek().map(|entry| (entry.number, index)));
+        reader.after = number;
+    }
+    reader.after = end;
+    page.is_end = true;
+    page
 }
 
 /// The entries of one topic that a page reads.
@@ -873,6 +917,16 @@ enum Reading<'h> {
 }
 
 impl Record {
+    /// The highest number of what may have been forgotten, for a client that reads everything, or the latest
+    /// values.
+    fn forgotten_for(&self, is_latest: bool) -> u64 {
+        match (is_latest, &self.values) {
+            (true, Some(values)) => values.forgotten,
+            (true, None) if !self.ring.is_empty() => 0,
+            _ => self.forgotten,
+        }
+    }
+
     /// The entries behind the place of a reader, up to `end`.
     fn read(&self, reader: &Reader, end: u64) -> Reading<'_> {
         let end_index = self.ring.partition_point(|entry| entry.number <= end);
@@ -1272,6 +1326,149 @@ mod tests {
                             );
                         }
                     }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_ring_that_has_been_long_gives_its_memory_back() {
+        let mut history = history(&["*=history=10000", "v=latest"], 256 * 1024);
+        let long = "x".repeat(128 * 1024);
+        for topic in ["a", "b"] {
+            for n in 0..600 {
+                append(&mut history, topic, 0, &Event::message(n.to_string()));
+            }
+            // What comes later pushes out all but the last of this.
+            append(&mut history, "c", 0, &Event::message(&*long));
+            append(&mut history, topic, 0, &"last".into());
+            append(&mut history, "c", 0, &Event::message(&*long));
+            let record = history.record(topic).unwrap();
+            assert!(record.ring.len() <= 1, "{}", record.ring.len());
+            assert!(
+                record.ring.capacity() <= 16,
+                "{topic}: {}",
+                record.ring.capacity()
+            );
+        }
+    }
+
+    /// Reads everything, by pages of either kind.
+    fn read_all(
+        history: &History,
+        reader: &mut Reader,
+        end: u64,
+        is_walked: bool,
+    ) -> (Vec<(usize, u64)>, Vec<(Box<str>, u64)>) {
+        let is_granted = |topic: &str, _: &Rule| topic != "t7";
+        let (mut entries, mut gaps) = (Vec::new(), Vec::new());
+        loop {
+            let page = match is_walked {
+                true => history.walk(reader, end, 2000, &is_granted),
+                false => history.page(reader, end, 2000, is_granted),
+            };
+            gaps.extend(page.gaps.into_iter().map(|gap| (gap.name, gap.number)));
+            entries.extend(page.entries.iter().map(|(index, it)| (*index, it.number)));
+            if page.is_end {
+                return (entries, gaps);
+            }
+        }
+    }
+
+    #[test]
+    fn a_walk_reads_the_same_as_a_merge() {
+        let mut random = Xorshift::new(0x5eed);
+        for round in 0..300 {
+            let bytes_max = [4000, 20_000, MANY_BYTES][round % 3];
+            let texts = [
+                "t1*=history=3",
+                "t2*=history=0",
+                "t3*=latest,history=2",
+                "t4=latest",
+            ];
+            let mut history = history(&texts, bytes_max);
+            for second in 0..200 + (round as u32 % 50) {
+                let topic = format!("t{}", random.below(40));
+                let key = (random.below(4)).to_string();
+                let event = Event::message("x").key(&key);
+                append(&mut history, &topic, second, &event);
+                if random.below(50) == 0 {
+                    history.expire(second + 250, 5);
+                }
+            }
+            let all = [("t5", false), ("t?", true), ("*", true), ("t11", false)];
+            let names = all.iter().take(1 + round % all.len());
+            let names = names.map(|(name, is_pattern)| (Box::from(*name), *is_pattern));
+            let since = match random.below(4) {
+                0 => Since::Earliest,
+                _ => Since::Id(EventId {
+                    epoch: 7,
+                    number: random.below(history.head as usize + 2) as u64,
+                }),
+            };
+            let is_latest = random.below(2) == 0;
+            let reader = Reader::new(&history, names, since, is_latest);
+            let end = history.head - random.below(3) as u64;
+            if end < reader.after {
+                continue;
+            }
+            let merged = read_all(&history, &mut reader.clone(), end, false);
+            let walked = read_all(&history, &mut reader.clone(), end, true);
+            assert_eq!(walked, merged, "round {round}");
+        }
+    }
+
+    #[test]
+    fn a_walk_under_which_the_history_goes_tells_of_each_gap() {
+        let mut random = Xorshift::new(0x0dd);
+        for round in 0..300 {
+            let texts = ["t1*=history=3", "t2=history=0", "t3*=latest,history=2"];
+            let mut history = history(&texts, 6000 + 500 * round);
+            // The numbers of each topic.
+            let mut published: HashMap<String, Vec<u64>> = HashMap::new();
+            let mut publish_some = |history: &mut History, count: u64| {
+                for _ in 0..count {
+                    let topic = format!("t{}", random.below(30));
+                    let number = append(history, &topic, 0, &Event::message("x"));
+                    published.entry(topic).or_default().push(number);
+                }
+            };
+            publish_some(&mut history, 80);
+            let after = 20;
+            let names = [
+                (Box::from("t1?"), true),
+                ("t5".into(), false),
+                ("*".into(), true),
+            ];
+            let since = Since::Id(EventId {
+                epoch: 7,
+                number: after,
+            });
+            let mut reader = Reader::new(&history, names, since, false);
+            let mut got = HashSet::new();
+            let (mut of_topics, mut of_pattern): (HashMap<String, u64>, u64) = Default::default();
+            loop {
+                let end = history.head;
+                let page = history.walk(&mut reader, end, 600, &|_, _| true);
+                for gap in page.gaps {
+                    match gap.is_pattern {
+                        true => of_pattern = of_pattern.max(gap.number),
+                        false => drop(of_topics.insert(gap.name.into(), gap.number)),
+                    }
+                }
+                got.extend(page.entries.iter().map(|(_, entry)| entry.number));
+                if page.is_end {
+                    break;
+                }
+                if history.head < 400 {
+                    publish_some(&mut history, 5);
+                }
+            }
+            for (topic, numbers) in published {
+                let told = of_topics.get(&topic).copied().unwrap_or(0).max(of_pattern);
+                for number in numbers {
+                    let is_told = number <= after || got.contains(&number) || number <= told;
+                    assert!(is_told, "round {round}: {topic} {number} is missing");
                 }
             }
         }

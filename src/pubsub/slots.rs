@@ -34,7 +34,7 @@ impl Key {
         u32::try_from(index + 1).ok().and_then(Key::from_bits)
     }
 
-    fn index(self) -> usize {
+    pub(super) fn index(self) -> usize {
         self.0.get() as usize - 1
     }
 }
