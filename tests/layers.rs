@@ -33,9 +33,15 @@ const IMPLEMENTED_ELSEWHERE: &[(&str, &str)] = &[
         "mount knows the whole floor; group.rs is below it",
     ),
     (
+        "History",
+        "history/walk.rs reads pages in another way, from the same queues",
+    ),
+    (
         "Reactor",
         "what callbacks get: each floor adds what it offers, by methods alone",
     ),
+    ("Reader", "as History: history/walk.rs finds its names"),
+    ("Record", "as History: history/walk.rs reads single entries"),
     (
         "Running",
         "the steps of a turn: accept, read, flush and close have a file each",

@@ -9,10 +9,10 @@
 use std::collections::{HashMap, hash_map};
 use std::iter::Peekable;
 
-use super::super::pattern;
-use super::super::rules::Rule;
-use super::super::slots::Key;
 use super::{Entry, Gap, History, PAGE_BODIES_MAX, Page, Reader, Record, merge};
+use crate::pubsub::pattern;
+use crate::pubsub::rules::Rule;
+use crate::pubsub::slots::Key;
 
 /// Names are compared one by one up to this number.
 const COMPARED_NAMES_MAX: usize = 64;
