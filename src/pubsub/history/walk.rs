@@ -3,13 +3,13 @@
 //! A page of a few topics merges their rings. With a pattern over a hundred thousand topics that would look at all of
 //! them for each page. Here the queues of what is oldest are followed instead: they have all entries in the order
 //! of their numbers. The last number that a full ring has forgotten stays in its queue, and a gap is noted where the
-//! walk comes to it. What was forgotten at the front of a queue has left it, so all records are looked at on the
-//! first page, and again when the front has moved on behind the place of the reader.
+//! walk comes to it. A number that was forgotten at the front of a queue has left the queue, so all records are
+//! looked at on the first page, and again when a front has moved on behind the place of the reader.
 
 use std::collections::{HashMap, hash_map};
 use std::iter::Peekable;
 
-use super::{Entry, Gap, History, PAGE_BODIES_MAX, Page, Reader, Record, merge};
+use super::{Entry, Gap, History, PAGE_BODIES_MAX, PATTERN_GAPS_MAX, Page, Reader, Record, merge};
 use crate::pubsub::pattern;
 use crate::pubsub::rules::Rule;
 use crate::pubsub::slots::Key;
@@ -113,12 +113,15 @@ impl History {
         }
         let mut positions = HashMap::new();
         let mut queues = Queues::new(self, reader);
-        let (mut bytes, mut step_count) = (0, 0);
+        let (mut bytes, mut step_count, mut gap_count) = (0, 0, 0);
         while let Some((number, key, is_value)) = queues.next_until(end) {
             // A number may stand in two queues. It counts once.
             if reader.after != number {
                 let is_full = PAGE_BODIES_MAX <= page.entries.len() || bytes_max <= bytes;
-                if STEPS_MAX <= step_count || !page.entries.is_empty() && is_full {
+                if STEPS_MAX <= step_count
+                    || PATTERN_GAPS_MAX <= gap_count
+                    || !page.entries.is_empty() && is_full
+                {
                     return page;
                 }
                 step_count += 1;
@@ -146,6 +149,7 @@ impl History {
                             page.entries.push((index, entry.clone()));
                         }
                         None if reader.announce(index, &record.topic, number) => {
+                            gap_count += 1;
                             page.gaps.push(Gap {
                                 name: record.topic.clone(),
                                 is_pattern: false,
