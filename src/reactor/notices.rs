@@ -2,11 +2,12 @@
 //! come.
 //!
 //! A notice takes the way of a publication (see `topics.rs`), so that it stands in each queue in the order
-//! of the calls. It has no id, and is counted neither as a publication nor as a delivery. A member whose
+//! of the calls. It has no id, and is counted as a message that was sent, not as a delivery. A member whose
 //! wire format has no words for notices is left out.
 
 use std::hash::{BuildHasher, Hash, Hasher};
 
+use super::close::Sent;
 use super::connection::table::Table;
 use super::id::ConnId;
 use super::reactor::Reactor;
@@ -56,6 +57,7 @@ impl<S: 'static> Reactor<S> {
             key,
             gap_of: matches!(notice, Notice::Gap { .. }).then_some(name),
             visited: 0,
+            queued: 0,
         };
         match audience {
             Audience::OfPattern => topics
@@ -78,8 +80,9 @@ impl<S: 'static> Reactor<S> {
                 }
             }
         }
-        let visited = delivery.visited;
+        let (visited, queued) = (delivery.visited, delivery.queued);
         drop(delivery);
+        self.table.stats_mut().sent_messages += queued;
         let kept_bytes = self.wire_formats.take_kept_bytes();
         self.table.count_shared(kept_bytes);
         if self.table.is_over_memory() {
@@ -110,9 +113,12 @@ impl<S: 'static> Reactor<S> {
             key,
             gap_of: matches!(notice, Notice::Gap { .. }).then_some(name),
             visited: 0,
+            queued: 0,
         };
         delivery.deliver_to(id.to_bits(), 0);
+        let queued = delivery.queued;
         drop(delivery);
+        self.table.stats_mut().sent_messages += queued;
         let kept_bytes = self.wire_formats.take_kept_bytes();
         self.table.count_shared(kept_bytes);
     }
@@ -138,6 +144,7 @@ struct NoticeDelivery<'n> {
     /// The name, where the notice is a gap.
     gap_of: Option<&'n str>,
     visited: usize,
+    queued: u64,
 }
 
 impl NoticeDelivery<'_> {
@@ -150,8 +157,10 @@ impl NoticeDelivery<'_> {
         };
         match connection.publication_format() {
             Some(format) if self.encoded.has_words(format) => {
-                self.table
+                let sent = self
+                    .table
                     .publish(id, self.mark, self.key, &mut self.encoded, value);
+                self.queued += u64::from(sent == Some(Sent::Queued));
             }
             Some(_) => {}
             // A request that waits for publications learns of gaps alone.

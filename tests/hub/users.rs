@@ -170,3 +170,20 @@ fn the_users_of_a_topic_are_for_tokens_that_grant_it() {
     }
     drop(ann);
 }
+
+#[test]
+fn news_of_users_count_as_messages_that_were_sent() {
+    let mut sim = hub();
+    let reader = subscribed_member(&mut sim);
+    let before = sim.reactor().stats().sent_messages;
+    let ann = member(&mut sim, &token("ann", 60, &[], &[]), "room");
+    ann.vanish();
+    sim.settle();
+    assert_eq!(
+        values(&reader),
+        [joined("room", "ann"), left("room", "ann")]
+    );
+    // Two for the reader; the answer and the list of users for the new member.
+    let after = sim.reactor().stats().sent_messages;
+    assert_eq!(after - before, 4);
+}
