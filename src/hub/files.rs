@@ -1,4 +1,4 @@
-//! Files that are the same for everybody: the browser client with its types.
+//! Files that are the same for everybody: the browser client with its types, and the script of the demo page.
 
 use crate::protocol::http::Status;
 use crate::server::reply::Reply;
@@ -14,7 +14,7 @@ struct File {
     text: &'static str,
 }
 
-const FILES: [File; 2] = [
+const FILES: [File; 3] = [
     File {
         path: "/waterwheel.js",
         content_type: "text/javascript; charset=utf-8",
@@ -24,6 +24,11 @@ const FILES: [File; 2] = [
         path: "/waterwheel.d.ts",
         content_type: "text/plain; charset=utf-8",
         text: include_str!("waterwheel.d.ts"),
+    },
+    File {
+        path: "/page.js",
+        content_type: "text/javascript; charset=utf-8",
+        text: include_str!("page.js"),
     },
 ];
 
@@ -51,11 +56,14 @@ fn reply<S: 'static>(file: &File, tag: &str, request: &Request<'_, '_, S>) -> Re
     };
     // `no-cache` keeps the file but asks each time whether it is the newest: a client of another version than its
     // hub would be hard to understand.
-    reply
+    let reply = reply
         .header("ETag", tag)
         .header("Cache-Control", "no-cache")
-        .header("X-Content-Type-Options", "nosniff")
-        .header("Access-Control-Allow-Origin", "*")
+        .header("X-Content-Type-Options", "nosniff");
+    match PUBLIC_PATHS.contains(&file.path) {
+        true => reply.header("Access-Control-Allow-Origin", "*"),
+        false => reply,
+    }
 }
 
 /// The entity tag of a text: its FNV-1a hash, which stays the same from build to build.

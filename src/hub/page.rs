@@ -1,4 +1,4 @@
-//! `GET /`: the demo page, one file that loads nothing from elsewhere.
+//! `GET /`: the demo page. Its script is `page.js`, which runs on the browser client; nothing comes from elsewhere.
 
 use crate::protocol::http::Status;
 use crate::server::reply::Reply;
@@ -12,7 +12,7 @@ const PUBLISHING_IS_OPEN: &str = "data-publishing=\"open\"";
 pub(super) fn page(is_open: bool) -> Reply {
     // `'self'` covers the WebSocket too (CSP level 3), so the page talks to its own hub alone.
     const POLICY: &str = "default-src 'none'; connect-src 'self'; img-src data:; style-src 'unsafe-inline'; \
-                          script-src 'self' 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+                          script-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
     let reply = Reply::new(Status::OK).content_type("text/html; charset=utf-8");
     let reply = match is_open {
         true => reply.body(PAGE),

@@ -71,6 +71,11 @@ export interface SubscribeOptions {
   since?: string;
   /** Begins with the newest message of each key. */
   latest?: boolean;
+  /**
+   * The subscription is confirmed, and all that was missed has come; again after each break. `cursor` is the place in
+   * the order up to which everything has come; good for `since`.
+   */
+  onSubscribed?: (cursor: string) => void;
   /** Messages of this topic may be missing before the next one. Default: one warning on the console. */
   onGap?: (topic: string, message: any) => void;
   /**

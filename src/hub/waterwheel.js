@@ -32,7 +32,7 @@ export function Waterwheel(url = ".", { token, onError = console.warn, WebSocket
 	this.subscribe = (name, callback, options) => add({ ...options, name, callback });
 	this.presence = (name, watcher) => add({ name, watcher });
 	this.publish = async (topic, data = null, options) => {
-		if (link?.openedAt && !link.level) return (await ask(link, { ...options, publish: topic, data })).id;
+		if (isOpen()) return (await ask(link, { ...options, publish: topic, data })).id;
 		const init = { method: "POST", body: JSON.stringify(data), headers: { "Content-Type": "application/json" } };
 		return (await request("publish", { ...options, topic }, init)).id;
 	};
@@ -43,6 +43,7 @@ export function Waterwheel(url = ".", { token, onError = console.warn, WebSocket
 	};
 	this.close = () => [all.clear(), sync()];
 
+	const isOpen = () => link?.openedAt && !link.level && !link.signal.aborted;
 	const warn = name => warnings++ || console.warn(`${name}: messages may be missing`);
 	const report = (error, it) => call(it?.onError ?? onError, error, it?.name);
 
@@ -59,7 +60,7 @@ export function Waterwheel(url = ".", { token, onError = console.warn, WebSocket
 		sync();
 		return () => {
 			all.delete(it);
-			if (link?.openedAt && !link.level && ![...all].some(({ name }) => name === it.name)) ask(link, { unsubscribe: it.name });
+			if (isOpen() && ![...all].some(({ name }) => name === it.name)) ask(link, { unsubscribe: it.name });
 			sync();
 		};
 	}
@@ -186,9 +187,11 @@ export function Waterwheel(url = ".", { token, onError = console.warn, WebSocket
 			report(error, it);
 		}
 		if (--link.pending) return;
-		for (const one of all) if (one.link === link) one.live = link;
+		const added = [...all].filter(one => one.link === link && one.live !== link);
+		for (const one of added) one.live = link;
 		for (const message of link.held.splice(0).sort((a, b) => byId(a.id, b.id))) receive(link, message, link.level);
 		for (const one of all) if (one.live === link) advance(one, one.cursor);
+		for (const one of added) call(one.onSubscribed, one.since);
 		if (!link.level) open(link);
 	}
 

@@ -1,7 +1,7 @@
 // The browser client through breaks and refusals in a real browser: node resume.mjs WATERWHEEL CHROMIUM
 //
 // The server's sockets are cut 20 times, then WebSockets are refused, then event streams too, then all is allowed
-// again. A page counts 2,000 numbered messages. Waits are short; WATERWHEEL_FULL=1 takes the client's own times and
+// again. The demo page shows 2,000 numbered messages. Waits are short; WATERWHEEL_FULL=1 takes the client's own times and
 // refuses for 40 s each.
 
 import assert from "node:assert/strict";
@@ -17,7 +17,7 @@ const timing = isFull ? undefined : { answer: 2000, silence: 8000, better: 1000,
 const refusedMs = isFull ? 40_000 : 1500;
 const COUNT = 2000;
 
-const server = spawn(program, ["--listen", "127.0.0.1:0", "--log", "warn", "--topic", "*=history=1000,age=300"], { stdio: ["ignore", "pipe", "inherit"] });
+const server = spawn(program, ["--listen", "127.0.0.1:0", "--log", "warn", "--topic", "*=history=2000,age=300"], { stdio: ["ignore", "pipe", "inherit"] });
 process.once("exit", () => server.kill("SIGKILL"));
 const [line] = await once(createInterface({ input: server.stdout }), "line");
 const { port, origin } = new URL(line.replace("listening on ", ""));
@@ -57,16 +57,37 @@ const watchdog = setTimeout(() => { throw new Error("the test did not come to it
 const browser = await chromium.launch({ executablePath: browserPath, args: ["--headless", "--no-sandbox", "--disable-gpu"] });
 const page = await browser.newPage();
 page.setDefaultTimeout(100_000);
-await page.goto(`${url}/healthz`);
-await page.evaluate(async timing => {
-  const { Waterwheel } = await import("/waterwheel.js");
+if (timing) {
+  // The demo page takes the client's own times. Here they are shorter.
+  await page.route("**/waterwheel.js", async route => {
+    const response = await route.fetch();
+    const text = await response.text();
+    const short = text.replace("...timing }", `...${JSON.stringify(timing)}, ...timing }`);
+    assert.notEqual(short, text);
+    await route.fulfill({ response, body: short });
+  });
+}
+// The page keeps 500 lines, so each is noted when it comes.
+await page.addInitScript(() => {
   window.got = [];
   window.gaps = [];
   window.states = [];
-  const hub = new Waterwheel(undefined, { timing });
-  hub.onState(({ state, transport }) => window.states.push(transport ?? state));
-  hub.subscribe("numbers", data => window.got.push(data), { onGap: name => window.gaps.push(name) });
-}, timing);
+  addEventListener("DOMContentLoaded", () => {
+    const note = (id, call) => new MutationObserver(changes => changes.forEach(call)).observe(document.getElementById(id), { childList: true, characterData: true, subtree: true });
+    note("live-log", ({ addedNodes, target }) => {
+      if (target.id !== "live-log") return;
+      for (const line of addedNodes) {
+        if (line.querySelector(".gap")) window.gaps.push(line.textContent);
+        if (line.querySelector(".topic")?.textContent === "numbers") window.got.push(Number(line.querySelector(".data").textContent));
+      }
+    });
+    note("state", ({ target }) => window.states.push(target.textContent));
+  });
+});
+await page.goto(url);
+await page.fill("#topic-name", "numbers");
+await page.click("#topic-add");
+await page.waitForFunction(() => document.querySelector("#topics li:last-child").dataset.state === "subscribed");
 
 const on = transport => page.waitForFunction(transport => window.states.at(-1) === transport, transport);
 const sleep = ms => new Promise(resolve => setTimeout(resolve, ms));
@@ -85,30 +106,30 @@ async function publishFor(ms) {
   for (const end = Date.now() + ms; Date.now() < end; await sleep(ms / 100)) await publish(3);
 }
 
-await on("websocket");
+await on("WebSocket");
 for (let n = 0; n < 20; n++) {
   await publish(20);
   cut();
   await publish(10);
-  if (n % 4 === 3) await on("websocket");
+  if (n % 4 === 3) await on("WebSocket");
 }
 await has(published);
-await on("websocket");
+await on("WebSocket");
 
 refused.add("ws");
 cut();
 await publishFor(refusedMs);
-await on("event stream");
+await on("Event stream");
 await has(published);
 refused.add("events");
 cut();
 await publishFor(refusedMs);
-await on("long poll");
+await on("Long poll");
 await has(published);
 refused.clear();
 const allowedAt = Date.now();
 const rest = publish(COUNT);
-await on("websocket");
+await on("WebSocket");
 const backMs = Date.now() - allowedAt;
 await rest;
 await has(COUNT);

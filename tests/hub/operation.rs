@@ -64,8 +64,18 @@ fn the_page_loads_nothing_from_elsewhere() {
     let policy = page.header("content-security-policy").expect("a policy");
     assert!(policy.starts_with("default-src 'none'"));
     let text = page.text();
-    assert!(text.contains("Event stream") && text.contains("WebSocket"));
-    for outside in ["src=\"", "@import", "url(http", "href=\"http", "href=\"/"] {
+    let scripts: Vec<_> = text.matches("<script").collect();
+    assert_eq!(scripts.len(), 1);
+    assert!(text.contains("<script type=\"module\" src=\"page.js\"></script>"));
+    assert!(policy.contains("script-src 'self';"));
+    for outside in [
+        "src=\"http",
+        "src=\"/",
+        "@import",
+        "url(http",
+        "href=\"http",
+        "href=\"/",
+    ] {
         assert!(!text.contains(outside), "{outside}");
     }
 }
