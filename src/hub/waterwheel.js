@@ -199,12 +199,13 @@ export function Waterwheel(url = ".", { token, onError = console.warn, WebSocket
 		if (cursor && !isOld(cursor, it.since)) it.since = cursor;
 	}
 
+	// Of a long history it gets a part. The link that follows begins behind it.
 	async function page(link, topic, place) {
 		const answer = await request("poll", { topic, ...place }, link);
 		for (const gap of answer.gap ?? []) receive(link, { gap });
 		for (const message of answer.messages) handle(link, message);
 		link.heardAt = Date.now();
-		return place.wait || !answer.messages.length ? answer : page(link, topic, { since: answer.cursor, wait: 0 });
+		return answer;
 	}
 
 	async function poll(link) {

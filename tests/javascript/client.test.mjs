@@ -46,7 +46,7 @@ given("messages come once and in order although the connection is cut", async ({
   assert.deepEqual(got, numbers(200));
 });
 
-given("the transports follow each other, and the client returns to the best", async ({ hub, client, states, until, on }) => {
+given("the transports follow each other, and the client returns to the best", async ({ hub, client, states, until, on, t }) => {
   const got = [];
   const others = [];
   client.subscribe("t", data => got.push(data));
@@ -58,6 +58,7 @@ given("the transports follow each other, and the client returns to the best", as
     hub.publish("t", sent.length);
     sent.push(sent.length);
   }, 3);
+  t.after(() => clearInterval(timer));
   hub.refused.add("ws");
   hub.cut();
   await on("event stream");
@@ -76,6 +77,20 @@ given("the transports follow each other, and the client returns to the best", as
   assert.deepEqual(got, sent);
   assert.deepEqual(others, sent.map(n => `u.1 ${n}`));
   assert(!states.slice(states.lastIndexOf("long poll")).includes("waiting"), `a better transport needs no pause: ${states}`);
+});
+
+given("a topic with messages all the time opens over HTTP too", async ({ hub, client, until, on, t }) => {
+  const got = [];
+  hub.refused.add("ws");
+  // There is something new whenever a page is asked for.
+  let sent = 0;
+  const publish = () => hub.publish("t", sent++);
+  hub.onRequest = publish;
+  t.after(() => (hub.onRequest = undefined));
+  client.subscribe("t", data => got.push(data), { since: "earliest" });
+  await on("event stream");
+  await until(() => got.length === sent);
+  assert.deepEqual(got, numbers(sent));
 });
 
 given("a link that delivers is kept until a better one has answered", async ({ hub, client, states, until, on }) => {

@@ -96,6 +96,7 @@ export class Hub {
   // ---- HTTP.
 
   answer(request, response) {
+    this.onRequest?.();
     const url = new URL(request.url, this.url);
     const path = url.pathname.slice(1);
     const query = name => url.searchParams.get(name);
