@@ -18,6 +18,7 @@ let state = { state: "idle" };
 let lastMessage;
 // While the page is away: since when, and the messages that have come again.
 let away;
+let lastGapAt = -1;
 
 // ---- The lines that are shown. Only textContent, so that the words of strangers stay text.
 
@@ -84,13 +85,13 @@ function showState(next) {
   element("chat-send").disabled = next.state !== "connected";
   if (next.state !== "connected") {
     for (const { row } of topics) if (row.dataset.state === "subscribed") row.dataset.state = "pending";
-    if (was === "connected") away ??= { at: performance.now(), count: 0, hadGap: false };
+    if (was === "connected") away ??= { at: performance.now(), count: 0 };
     return;
   }
   if (!away) return;
   const seconds = Math.ceil((performance.now() - away.at) / 1000);
   const text = `back after ${seconds} s: ${plural(away.count, "message")} came again`;
-  const line = [`${text}${away.hadGap ? "" : ", none is missing"}`, "note"];
+  const line = [`${text}${away.at <= lastGapAt ? "" : ", none is missing"}`, "note"];
   away = undefined;
   chatLine(line);
   liveLine(line);
@@ -127,7 +128,7 @@ function receivedChat(data) {
 
 function missed(topic, name, message) {
   topic.since = message.cursor ?? topic.since;
-  if (away) away.hadGap = true;
+  lastGapAt = performance.now();
   liveLine([name, "topic"], ["messages may be missing here", "gap"]);
   if (topic.name === "chat") chatLine(["messages may be missing here", "gap"]);
 }
