@@ -10,5 +10,6 @@ pub mod event_stream;
 pub mod http;
 pub mod network;
 pub mod proxy_header;
+pub mod resp;
 pub(crate) mod split;
 pub mod websocket;
