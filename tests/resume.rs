@@ -238,7 +238,7 @@ impl Client {
             .all(|name| self.cursors.contains_key(name));
         let has_none = self.cursors.is_empty();
         let epoch = hubs.sims[at].reactor().epoch();
-        let cursor = |number: u64| EventId { epoch, number }.to_string();
+        let cursor = |number: u64| EventId::new(epoch, number).to_string();
         let kind = random.below(4);
         if kind < 2 && (has_all || has_none) {
             let topics: Vec<_> = self

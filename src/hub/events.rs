@@ -80,10 +80,7 @@ pub(super) fn events<S: 'static>(
     };
     // Everybody gets a cursor before the first message: a break before it would lose messages in silence.
     let newest = hub.engine.cursor(request.reactor);
-    let start = EventId {
-        number: 0,
-        ..newest
-    };
+    let start = EventId::new(newest.epoch, 0);
     let has_cursor = matches!(since, Some(Since::Id(_)));
     let (since, first) = match since {
         Some(Since::Id(id)) => (Since::Id(id), id),
@@ -139,10 +136,7 @@ impl<S: 'static> ReplayClient<S> for Stream<S> {
     }
 
     fn gap(&mut self, reactor: &mut Reactor<S>, id: ConnId, gap: &Gap, _: &str) {
-        let cursor = EventId {
-            epoch: reactor.epoch(),
-            number: gap.number,
-        };
+        let cursor = reactor.id_at(gap.number);
         let cursor = cursor.to_string();
         let notice = Notice::Gap { cursor: &cursor };
         let mut lines = Vec::new();

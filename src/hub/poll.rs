@@ -147,9 +147,7 @@ fn read<S: 'static>(
     let names = parameters.names.iter();
     let names = names.map(|name| (Box::from(&**name), pattern::is_pattern(name)));
     let mut reader = engine.read(reactor, names.collect(), since, parameters.is_latest);
-    let epoch = engine.cursor(reactor).epoch;
-    let cursor_at = |number| EventId { epoch, number };
-    let mut answer = Answer::new(cursor_at(reader.after()));
+    let mut answer = Answer::new(reactor.id_at(reader.after()));
     loop {
         let before = reader.after();
         let bytes_max = MESSAGES_BYTES_MAX.saturating_sub(answer.json.len());
@@ -167,7 +165,7 @@ fn read<S: 'static>(
         let is_last = is_end || reader.after() == before;
         for (index, entry) in entries {
             let wanted = &reader.wanted()[index];
-            let id = cursor_at(entry.number);
+            let id = reactor.id_at(entry.number);
             let is_added = answer.add_message(&Publication {
                 topic: entry.body.topic(),
                 id,
@@ -176,11 +174,11 @@ fn read<S: 'static>(
                 pattern: wanted.is_pattern.then_some(&*wanted.name),
             });
             if !is_added {
-                answer.forget_later_gaps();
+                answer.forget_gaps_behind(entry.number - 1);
                 return answer;
             }
         }
-        answer.cursor = cursor_at(reader.after());
+        answer.cursor = reactor.id_at(reader.after());
         if is_last {
             return answer;
         }
@@ -217,9 +215,8 @@ impl Answer {
         self.gaps.push((name, number));
     }
 
-    /// Leaves out the gaps that end behind the cursor: the next request is told of them.
-    fn forget_later_gaps(&mut self) {
-        let last = self.cursor.number;
+    /// Leaves out the gaps that end behind a number, where the answer was cut: the next request is told of them.
+    fn forget_gaps_behind(&mut self, last: u64) {
         self.gaps.retain(|(_, number)| *number <= last);
     }
 

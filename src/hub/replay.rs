@@ -119,10 +119,7 @@ impl<S: 'static> Replay<S> {
                 self.tell_gaps(reactor, entry.number - 1);
                 let wanted = &self.reader.wanted()[wanted_index];
                 let pattern = wanted.is_pattern.then_some(&*wanted.name);
-                let event_id = EventId {
-                    epoch: reactor.epoch(),
-                    number: entry.number,
-                };
+                let event_id = reactor.id_at(entry.number);
                 let (topic, event) = (entry.body.topic(), entry.body.event());
                 if reactor.has_room(self.id)
                     && reactor.deliver_to(self.id, topic, event_id, &event, pattern) == Sent::Queued

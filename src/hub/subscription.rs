@@ -187,10 +187,7 @@ impl<S: 'static, W: SubscribeWords> ReplayClient<S> for Subscriber<S, W> {
     }
 
     fn gap(&mut self, reactor: &mut Reactor<S>, id: ConnId, gap: &Gap, wanted: &str) {
-        let cursor = EventId {
-            epoch: reactor.epoch(),
-            number: gap.number,
-        };
+        let cursor = reactor.id_at(gap.number);
         let by = (*wanted != *gap.name).then_some(wanted);
         let message = self.words.gap(&gap.name, by, cursor);
         reactor.send(id, message);

@@ -171,8 +171,6 @@ pub(super) fn find_topic<S: 'static>(
 }
 
 fn info<S: 'static>(reactor: &mut Reactor<S>, topic: String, members: usize) -> TopicInfo {
-    let epoch = reactor.epoch();
-    let id = |number| EventId { epoch, number };
     let kept = reactor.with_topic_history(&topic, |kept| (kept.count, kept.first, kept.last));
     let (history, first, last) = kept.unwrap_or_default();
     let has_presence = reactor.with_history(|history| history.rules().of(&topic).has_presence);
@@ -182,8 +180,8 @@ fn info<S: 'static>(reactor: &mut Reactor<S>, topic: String, members: usize) -> 
         members,
         users,
         history,
-        first: first.map(id),
-        last: (last != 0).then(|| id(last)),
+        first: first.map(|number| reactor.id_at(number)),
+        last: (last != 0).then(|| reactor.id_at(last)),
     }
 }
 

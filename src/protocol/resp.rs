@@ -161,7 +161,7 @@ struct Level {
     is_attribute: bool,
 }
 
-/// What a line announces.
+/// The content that a line announces.
 enum Announcement {
     /// The line is the whole value.
     Line,
@@ -577,7 +577,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_the_protocol_is_refused() {
+    fn bytes_of_another_protocol_are_refused() {
         let too_long = RespError::TooLong {
             reply_bytes_max: REPLY_BYTES_MAX,
         };

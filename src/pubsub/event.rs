@@ -251,28 +251,85 @@ impl<'a> From<Message<'a>> for Event<'a> {
 
 /// The place of a publication in the one sequence of a hub.
 ///
-/// Written `EPOCH:NUMBER`, the epoch in lower-case hexadecimal and the number in decimal. Opaque to
-/// clients; parsing takes nothing but what is written here.
+/// Written `EPOCH:NUMBER`, the epoch in lower-case hexadecimal and the number in decimal. A message that another
+/// program has published in Redis has no number: it is written `EPOCH:NUMBER-PLACE`, with the number before it and
+/// its place in the log of the reactor that heard it. Opaque to clients; parsing takes nothing but what is written
+/// here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub struct EventId {
     /// Which run of the hub: numbers of different epochs do not compare.
     pub epoch: u64,
     /// How many publications there were in this epoch.
     pub number: u64,
+    /// Where the reactor has it in its own log, if it got the publication from another server; otherwise zero.
+    place: u64,
 }
 
+/// Set in the place of a message without a number.
+const UNNUMBERED: u64 = 1 << 63;
+
 impl EventId {
+    /// The id of a publication that has a number.
+    pub const fn new(epoch: u64, number: u64) -> EventId {
+        EventId {
+            epoch,
+            number,
+            place: 0,
+        }
+    }
+
+    /// The id of a publication with a number and a place in the reactor's log, below 2^63.
+    pub(crate) fn numbered_at(epoch: u64, number: u64, place: u64) -> EventId {
+        EventId {
+            epoch,
+            number,
+            place: place & !UNNUMBERED,
+        }
+    }
+
+    /// The id of a message without a number: the number before it, and its place in the reactor's log, below 2^63.
+    pub(crate) fn unnumbered_at(epoch: u64, number: u64, place: u64) -> EventId {
+        EventId {
+            epoch,
+            number,
+            place: place | UNNUMBERED,
+        }
+    }
+
+    /// The place in the log of a reactor, for a message without a number.
+    pub(crate) fn unnumbered_place(self) -> Option<u64> {
+        (self.place & UNNUMBERED != 0).then_some(self.place & !UNNUMBERED)
+    }
+
+    /// A cursor directly before this publication, which is not the first one.
+    pub(crate) fn cursor_before(self) -> EventId {
+        match (self.place, self.unnumbered_place()) {
+            (0, _) => EventId::new(self.epoch, self.number - 1),
+            (_, Some(place)) => EventId::unnumbered_at(self.epoch, self.number, place - 1),
+            (place, None) => EventId::unnumbered_at(self.epoch, self.number - 1, place - 1),
+        }
+    }
+
     /// Appends the id as `Display` writes it.
     pub(crate) fn encode(self, out: &mut Vec<u8>) {
         push_hexadecimal(self.epoch, out);
         out.push(b':');
         push_decimal(self.number, out);
+        if let Some(place) = self.unnumbered_place() {
+            out.push(b'-');
+            push_decimal(place, out);
+        }
     }
 }
 
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:x}:{}", self.epoch, self.number)
+        write!(f, "{:x}:{}", self.epoch, self.number)?;
+        match self.unnumbered_place() {
+            Some(place) => write!(f, "-{place}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -293,10 +350,16 @@ impl FromStr for EventId {
 
     fn from_str(text: &str) -> Result<EventId, EventIdError> {
         let (epoch, number) = text.split_once(':').ok_or(EventIdError)?;
-        Ok(EventId {
-            epoch: parse_digits(epoch, 16)?,
-            number: parse_digits(number, 10)?,
-        })
+        let epoch = parse_digits(epoch, 16)?;
+        let Some((number, place)) = number.split_once('-') else {
+            return Ok(EventId::new(epoch, parse_digits(number, 10)?));
+        };
+        let (number, place) = (parse_digits(number, 10)?, parse_digits(place, 10)?);
+        // A place of zero stands before everything in a log, and is never given.
+        if place == 0 || place & UNNUMBERED != 0 {
+            return Err(EventIdError);
+        }
+        Ok(EventId::unnumbered_at(epoch, number, place))
     }
 }
 
@@ -389,7 +452,8 @@ mod tests {
 
     #[test]
     fn ids_are_written_and_parsed() {
-        let id = |epoch, number| Ok(EventId { epoch, number });
+        let id = |epoch, number| Ok(EventId::new(epoch, number));
+        let unnumbered = |epoch, number, place| Ok(EventId::unnumbered_at(epoch, number, place));
         let cases: &[(&str, Result<EventId, EventIdError>)] = &[
             ("0:0", id(0, 0)),
             ("1f:10", id(0x1f, 10)),
@@ -397,6 +461,14 @@ mod tests {
                 "ffffffffffffffff:18446744073709551615",
                 id(u64::MAX, u64::MAX),
             ),
+            ("1f:0-1", unnumbered(0x1f, 0, 1)),
+            ("1:7-9223372036854775807", unnumbered(1, 7, i64::MAX as u64)),
+            ("1:7-9223372036854775808", Err(EventIdError)),
+            ("1:7-0", Err(EventIdError)),
+            ("1:7-01", Err(EventIdError)),
+            ("1:7-", Err(EventIdError)),
+            ("1:7-1-1", Err(EventIdError)),
+            ("1:-1", Err(EventIdError)),
             ("10000000000000000:1", Err(EventIdError)),
             ("1:18446744073709551616", Err(EventIdError)),
             ("1F:10", Err(EventIdError)),

@@ -346,10 +346,7 @@ impl History {
         body: impl FnOnce() -> Body,
     ) -> EventId {
         self.head += 1;
-        let id = EventId {
-            epoch: self.epoch,
-            number: self.head,
-        };
+        let id = EventId::new(self.epoch, self.head);
         if self.is_kept() {
             self.store(topic, hash as u32, second, body);
         }
@@ -664,10 +661,7 @@ impl History {
 
     /// The id of the newest publication. With number 0 when there was none.
     pub fn head(&self) -> EventId {
-        EventId {
-            epoch: self.epoch,
-            number: self.head,
-        }
+        EventId::new(self.epoch, self.head)
     }
 
     /// The bytes of everything that is kept, about.
@@ -999,7 +993,7 @@ mod tests {
     }
 
     fn after(number: u64) -> Since {
-        Since::Id(EventId { epoch: 7, number })
+        Since::Id(EventId::new(7, number))
     }
 
     /// All that a reader gets: gaps and numbers in the order in which it is told of them.
@@ -1042,30 +1036,16 @@ mod tests {
             (&["*"], after(5), vec![], &[6, 7, 8]),
             (&["f*", "b"], after(1), gap("few", 3), &[2, 6, 7, 8]),
             (&["few", "off"], Since::Earliest, vec![], &[6, 7]),
-            (
-                &["a"],
-                Since::Id(EventId {
-                    epoch: 8,
-                    number: 5,
-                }),
-                gap("a", 0),
-                &[1, 5],
-            ),
+            (&["a"], Since::Id(EventId::new(8, 5)), gap("a", 0), &[1, 5]),
             (
                 &["few"],
-                Since::Id(EventId {
-                    epoch: 8,
-                    number: 5,
-                }),
+                Since::Id(EventId::new(8, 5)),
                 gap("few", 3),
                 &[6, 7],
             ),
             (
                 &["f*"],
-                Since::Id(EventId {
-                    epoch: 8,
-                    number: 5,
-                }),
+                Since::Id(EventId::new(8, 5)),
                 gap("f*", 3),
                 &[6, 7],
             ),

@@ -12,6 +12,7 @@ mod history;
 mod index;
 mod names;
 mod notice;
+mod numbering;
 pub mod pattern;
 mod presence;
 mod rules;
@@ -32,8 +33,9 @@ pub use wire_format::{BodyKind, EncodeNotice, WIRE_FORMATS_MAX, WireFormat};
 // For the reactor, and for the tests and the benchmarks of this repository. Their names may change in any version.
 #[doc(hidden)]
 pub use body::{Body, Scratch};
-#[doc(hidden)]
 pub use history::{Entry, Gap, History, PAGE_BODIES_MAX, Page, Reader, Since, TopicHistory};
+#[doc(hidden)]
+pub use numbering::{Found, Numbering};
 #[doc(hidden)]
 pub use sequencer::{Bell, Content, Outcome, Post, Sequencer, Taken};
 #[doc(hidden)]

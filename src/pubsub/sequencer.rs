@@ -516,7 +516,7 @@ mod tests {
                 sequencer.close(1);
             }
             let delivered = if token == 7 { 5 } else { 2 };
-            let id = EventId { epoch: 1, number };
+            let id = EventId::new(1, number);
             let outcome = Outcome {
                 token,
                 id,

@@ -489,10 +489,7 @@ impl<'p> Encoded<'p> {
     ) -> Encoded<'p> {
         let publication = Publication {
             topic: name,
-            id: EventId {
-                epoch: 0,
-                number: 0,
-            },
+            id: EventId::new(0, 0),
             event: &Event::EMPTY,
             value: 0,
             pattern: None,
@@ -519,11 +516,7 @@ impl<'p> Encoded<'p> {
         }
         let encode = self.wire_formats.notice_encoder(format.wire_format())?;
         // Everything before this publication was queued to the member.
-        let cursor = EventId {
-            number: self.publication.id.number - 1,
-            ..self.publication.id
-        };
-        let cursor = cursor.to_string();
+        let cursor = self.publication.id.cursor_before().to_string();
         let notice = Notice::Lagged { cursor: &cursor };
         let name = self.pattern.unwrap_or(self.publication.topic);
         // It is put together apart from the encodings, which are those of the publication.
@@ -644,10 +637,7 @@ mod tests {
     use crate::protocol::websocket::{Machine, Role};
     use crate::pubsub::event::{Event, EventId};
 
-    const ID: EventId = EventId {
-        epoch: 0x1f,
-        number: 10,
-    };
+    const ID: EventId = EventId::new(0x1f, 10);
 
     fn publication<'e>(event: &'e Event<'e>) -> Publication<'e> {
         Publication {

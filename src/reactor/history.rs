@@ -38,7 +38,10 @@ impl<S: 'static> Reactor<S> {
     /// Returns the run of the order that ids of publications belong to; see [`EventId::epoch`].
     pub fn epoch(&self) -> u64 {
         match &self.sequence {
-            Sequence::Own(own) => own.history().head().epoch,
+            Sequence::Own(own) => match own.numbering() {
+                None => own.history().head().epoch,
+                Some(numbering) => numbering.epoch(),
+            },
             Sequence::Shared(place) => place.sequencer().epoch(),
         }
     }
@@ -46,9 +49,15 @@ impl<S: 'static> Reactor<S> {
     /// The cursor of a client that has got everything up to now: the id of the last publication that this
     /// reactor has delivered. With number 0 when there was none.
     pub fn cursor(&self) -> EventId {
-        EventId {
-            epoch: self.epoch(),
-            number: self.applied_number(),
+        self.id_at(self.applied_number())
+    }
+
+    /// The id that a number of the history stands for: that of the publication, and a cursor behind it.
+    #[doc(hidden)]
+    pub fn id_at(&self, number: u64) -> EventId {
+        match &self.sequence {
+            Sequence::Own(own) => own.id_at(number),
+            Sequence::Shared(place) => EventId::new(place.sequencer().epoch(), number),
         }
     }
 

@@ -58,6 +58,7 @@
 pub(crate) mod topics;
 
 mod awaiting;
+mod heard;
 mod history;
 mod notices;
 mod place;

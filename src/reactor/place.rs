@@ -154,10 +154,7 @@ impl OrderPlace {
             outcomes.extend(taken.outcomes);
             self.has_lost_changes = taken.has_lost_changes;
             if let Some((after, end)) = taken.lost {
-                let since = Since::Id(EventId {
-                    epoch: self.sequencer.epoch(),
-                    number: after,
-                });
+                let since = Since::Id(EventId::new(self.sequencer.epoch(), after));
                 let names = names().map(|(kind, name)| (name.into(), kind == NameKind::Pattern));
                 let reader = self
                     .sequencer

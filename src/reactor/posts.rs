@@ -15,7 +15,7 @@ use super::place::{Missed, OUTCOME_TIMEOUT, OrderPlace, Step};
 use super::published::Published;
 use super::reactor::{Cx, QueuedDone, QueuedTick, Reactor};
 use super::sequence::Sequence;
-use crate::pubsub::{Audience, Content, Event, EventId, Gap, Notice, Sequencer};
+use crate::pubsub::{Audience, Content, Event, Gap, Notice, Sequencer};
 
 /// The bytes that a publication whose outcome is not known counts beside its topic and data.
 const PUBLICATION_BYTES: usize = 256;
@@ -127,7 +127,7 @@ impl<S: 'static> Reactor<S> {
                 let except = except.map(ConnId::from_bits);
                 match &post.content {
                     Content::Publication(body) => {
-                        let id = self.id_of(post.number);
+                        let id = self.id_at(post.number);
                         let delivered = self.deliver(body.topic(), id, &body.event(), except);
                         post.add_delivered(delivered);
                         Some(delivered)
@@ -158,7 +158,7 @@ impl<S: 'static> Reactor<S> {
                     continue;
                 }
             };
-            let (id, event) = (self.id_of(entry.number), entry.body.event());
+            let (id, event) = (self.id_at(entry.number), entry.body.event());
             // The history does not know who was left out.
             let except = asked_except.filter(|_| entry.number == asked);
             let count = self.deliver(entry.body.topic(), id, &event, except);
@@ -171,7 +171,7 @@ impl<S: 'static> Reactor<S> {
 
     fn deliver_gap(&mut self, gap: &Gap) {
         let notice = Notice::Gap {
-            cursor: &self.id_of(gap.number).to_string(),
+            cursor: &self.id_at(gap.number).to_string(),
         };
         // A gap of a topic is one for the members of its patterns too.
         let audience = match gap.is_pattern {
@@ -179,13 +179,6 @@ impl<S: 'static> Reactor<S> {
             false => Audience::All,
         };
         self.deliver_notice(&gap.name, &notice, audience, None);
-    }
-
-    fn id_of(&self, number: u64) -> EventId {
-        EventId {
-            epoch: self.epoch(),
-            number,
-        }
     }
 
     /// Ends the publications for whose outcome the time is over: a reactor of the group is stuck.

@@ -6,7 +6,9 @@
 use std::hash::RandomState;
 
 use super::place::OrderPlace;
-use crate::pubsub::{Body, Event, EventId, History, PRESENCE_USERS_MAX, Presence, Scratch};
+use crate::pubsub::{
+    Body, Event, EventId, History, Numbering, PRESENCE_USERS_MAX, Presence, Scratch,
+};
 
 /// The order that the publications of a reactor are in.
 pub(super) enum Sequence {
@@ -20,6 +22,8 @@ pub(super) struct OwnSequence {
     history: History,
     presence: Presence,
     scratch: Scratch,
+    /// The numbers of publications that another server orders. Their places here are the history's numbers.
+    numbering: Option<Box<Numbering>>,
 }
 
 impl Sequence {
@@ -49,6 +53,64 @@ impl OwnSequence {
             history,
             presence: Presence::new(PRESENCE_USERS_MAX),
             scratch: Scratch::default(),
+            numbering: None,
+        }
+    }
+
+    pub(super) fn numbering(&self) -> Option<&Numbering> {
+        self.numbering.as_deref()
+    }
+
+    /// Begins a log of publications that another server orders, behind a number of its epoch. `random` chooses the place of
+    /// the first log, where this is one.
+    pub(super) fn begin_log(&mut self, epoch: u64, number: u64, random: u64) {
+        let head = self.history.head().number;
+        let place = match self.numbering {
+            None => head.max(Numbering::first_place(random)),
+            Some(_) => head + 1,
+        };
+        self.history.continue_from(place);
+        self.numbering = Some(Box::new(Numbering::new(epoch, place, number)));
+    }
+
+    /// Notes that a number was given, and everything up to it heard. Takes a place of its own, so that the id of each
+    /// publication stays as it is.
+    pub(super) fn note_number(&mut self, number: u64) {
+        let Some(numbering) = &mut self.numbering else {
+            return;
+        };
+        if numbering.number() < number {
+            let place = self.history.head().number + 1;
+            self.history.continue_from(place);
+            numbering.mark(place, number);
+        }
+    }
+
+    /// As [`append`](Self::append), for a publication that another server has given this number.
+    pub(super) fn append_numbered(
+        &mut self,
+        topic: &str,
+        hash: u64,
+        second: u32,
+        event: &Event<'_>,
+        number: u64,
+    ) -> EventId {
+        let id = self.append(topic, hash, || second, event);
+        let place = self.history.head().number;
+        match &mut self.numbering {
+            None => id,
+            Some(numbering) => {
+                numbering.mark(place, number);
+                numbering.id_at(place)
+            }
+        }
+    }
+
+    /// The id at a place: that of the publication there, and a cursor behind it.
+    pub(super) fn id_at(&self, place: u64) -> EventId {
+        match &self.numbering {
+            None => EventId::new(self.history.head().epoch, place),
+            Some(numbering) => numbering.id_at(place),
         }
     }
 
@@ -81,12 +143,18 @@ impl OwnSequence {
         event: &Event<'_>,
     ) -> EventId {
         let OwnSequence {
-            history, scratch, ..
+            history,
+            scratch,
+            numbering,
+            ..
         } = self;
         let second = if history.is_kept() { second() } else { 0 };
         let body = || Body::new(topic, event, scratch);
         let id = history.append_of_hash(topic, hash, second, body);
         history.drop_evicted();
-        id
+        match numbering {
+            None => id,
+            Some(numbering) => numbering.id_at(id.number),
+        }
     }
 }

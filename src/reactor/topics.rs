@@ -66,7 +66,12 @@ impl<S: 'static> Reactor<S> {
         self.publish_to(topic, &event.into(), Some(except))
     }
 
-    fn publish_to(&mut self, topic: &str, event: &Event<'_>, except: Option<ConnId>) -> Published {
+    pub(super) fn publish_to(
+        &mut self,
+        topic: &str,
+        event: &Event<'_>,
+        except: Option<ConnId>,
+    ) -> Published {
         self.table.stats_mut().publications += 1;
         let table = &self.table;
         let hash = self.topics.hash(topic);

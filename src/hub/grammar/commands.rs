@@ -302,10 +302,7 @@ mod tests {
             is_to_others: true,
             data: "1".into(),
         };
-        let cursor = Since::Id(EventId {
-            epoch: 0x1f,
-            number: 3,
-        });
+        let cursor = Since::Id(EventId::new(0x1f, 3));
         let list = Names::List(vec!["a".into(), "b".into()]);
         let cases: &[(&str, Option<Command>)] = &[
             (r#"{"subscribe":"a.*"}"#, subscribe(one("a.*"), None, false)),

@@ -1,0 +1,156 @@
+//! Publications that another server has ordered, such as Redis, and that this reactor hears.
+//!
+//! The reactor keeps them in its own history, which is then the log of what it has heard: see
+//! `pubsub/numbering.rs`. Members get them in the order of the calls.
+
+use super::id::ConnId;
+use super::published::Published;
+use super::reactor::Reactor;
+use super::sequence::Sequence;
+use crate::pubsub::{Audience, Event, EventId, Found, NameKind, Notice};
+
+impl<S: 'static> Reactor<S> {
+    /// Begins a log of what another server orders, behind a number of its epoch. With another epoch, or another number, the
+    /// log goes on, and cursors of the earlier one are no more found. `random` is any number; it chooses the first place of
+    /// the log. Not for a reactor of a group.
+    #[doc(hidden)]
+    pub fn begin_log(&mut self, epoch: u64, number: u64, random: u64) {
+        if let Sequence::Own(own) = &mut self.sequence {
+            own.begin_log(epoch, number, random);
+        }
+    }
+
+    /// Notes that a number was given, and that everything up to it was heard that this reactor listens to.
+    #[doc(hidden)]
+    pub fn note_number(&mut self, number: u64) {
+        if let Sequence::Own(own) = &mut self.sequence {
+            own.note_number(number);
+        }
+    }
+
+    /// Puts a publication into the log and queues it for its members, apart from `except`. `number` is that of the server;
+    /// without one it is a message that the server has not numbered.
+    #[doc(hidden)]
+    pub fn publish_heard(
+        &mut self,
+        topic: &str,
+        event: &Event<'_>,
+        number: Option<u64>,
+        except: Option<ConnId>,
+    ) -> Published {
+        let Some(number) = number else {
+            return self.publish_to(topic, event, except);
+        };
+        self.table.stats_mut().publications += 1;
+        let second = self.publication_second();
+        let hash = self.topics.hash(topic);
+        let Sequence::Own(own) = &mut self.sequence else {
+            return self.publish_to(topic, event, except);
+        };
+        let id = own.append_numbered(topic, hash, second, event, number);
+        let delivered = self.deliver(topic, id, event, except);
+        self.arm_expiry();
+        Published::new(id, delivered)
+    }
+
+    /// Finds the place of a cursor in the log.
+    #[doc(hidden)]
+    pub fn find_cursor(&self, cursor: EventId) -> Found {
+        match &self.sequence {
+            Sequence::Own(own) => {
+                let head = own.history().head().number;
+                (own.numbering()).map_or(Found::Unknown, |it| it.find(cursor, head))
+            }
+            Sequence::Shared(_) => Found::Unknown,
+        }
+    }
+
+    /// The number that the server has given the publication at a place of the log.
+    #[doc(hidden)]
+    pub fn number_at(&self, place: u64) -> Option<u64> {
+        match &self.sequence {
+            Sequence::Own(own) => own.numbering()?.number_at(place),
+            Sequence::Shared(_) => None,
+        }
+    }
+
+    /// The newest place of the log.
+    #[doc(hidden)]
+    pub fn newest_place(&self) -> u64 {
+        self.applied_number()
+    }
+
+    /// Tells the members of all names that messages may be missing before this moment.
+    #[doc(hidden)]
+    pub fn tell_gap_to_all(&mut self) {
+        let names: Vec<(NameKind, Box<str>)> = self
+            .topics
+            .subscribed_names()
+            .map(|(kind, name)| (kind, name.into()))
+            .collect();
+        let cursor = self.cursor().to_string();
+        for (kind, name) in names {
+            let audience = match kind {
+                NameKind::Exact => Audience::ByName,
+                NameKind::Pattern => Audience::OfPattern,
+            };
+            let notice = Notice::Gap { cursor: &cursor };
+            self.deliver_notice(&name, &notice, audience, None);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pubsub::{Rules, Since};
+    use crate::reactor::sim::Sim;
+
+    #[test]
+    fn ids_are_those_of_the_server() {
+        let mut sim = Sim::new((), |reactor: &mut Reactor<()>| {
+            reactor.keep_history(&Rules::default(), 1 << 20);
+            Ok::<(), std::io::Error>(())
+        });
+        let reactor = sim.reactor();
+        reactor.begin_log(0xe, 16, 7);
+        assert_eq!(reactor.cursor().to_string(), "e:16");
+        let first = reactor.newest_place();
+        let hear = |reactor: &mut Reactor<()>, number| {
+            let event = Event::message("x");
+            reactor
+                .publish_heard("t", &event, number, None)
+                .id
+                .to_string()
+        };
+        assert_eq!(hear(reactor, Some(17)), "e:17");
+        assert_eq!(hear(reactor, None), format!("e:17-{}", first + 2));
+        reactor.note_number(20);
+        reactor.note_number(19);
+        assert_eq!(reactor.cursor().to_string(), "e:20");
+        assert_eq!(
+            reactor.find_cursor(EventId::new(0xe, 19)),
+            Found::At(first + 1)
+        );
+        assert_eq!(
+            reactor.find_cursor(EventId::new(0xe, 20)),
+            Found::At(first + 3)
+        );
+        assert_eq!(reactor.find_cursor(EventId::new(0xe, 21)), Found::Unknown);
+        assert_eq!(reactor.epoch(), 0xe);
+        assert_eq!(hear(reactor, Some(23)), "e:23");
+        let names = [("t".into(), false)];
+        let mut reader = reactor.read_history(names, Since::Earliest, false);
+        let page = reactor.history_page(&mut reader, 1000, |_, _| true);
+        let ids: Vec<_> = (page.entries.iter())
+            .map(|(_, entry)| reactor.id_at(entry.number).to_string())
+            .collect();
+        assert_eq!(
+            ids,
+            ["e:17".into(), format!("e:17-{}", first + 2), "e:23".into()]
+        );
+        reactor.begin_log(0xf, 30, 7);
+        assert_eq!(reactor.cursor().to_string(), "f:30");
+        assert_eq!(reactor.find_cursor(EventId::new(0xe, 23)), Found::Unknown);
+    }
+}
