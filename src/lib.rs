@@ -211,6 +211,8 @@ mod session;
 #[doc(inline)]
 pub use client::connect::WebSocketClientId;
 #[doc(inline)]
+#[cfg(feature = "redis")]
+pub use client::redis::{Redis, RedisError, RedisMessage, RedisSubscription, RedisUrlError};
 pub use client::websocket::WebSocketClient;
 #[doc(inline)]
 pub use protocol::http::{Accept, Status};

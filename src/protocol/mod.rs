@@ -10,6 +10,7 @@ pub mod event_stream;
 pub mod http;
 pub mod network;
 pub mod proxy_header;
+#[cfg(feature = "redis")]
 pub mod resp;
 pub(crate) mod split;
 pub mod websocket;
