@@ -140,7 +140,7 @@ fn print_reading() {
     assert_ne!(length, 0);
     let page = |name: &str, is_pattern, number| {
         let epoch = 1;
-        let since = Since::Id(EventId { epoch, number });
+        let since = Since::Id(EventId::new(epoch, number));
         let reader = Reader::new(&history, [(name.into(), is_pattern)], since, false);
         least(&mut || {
             let mut reader = reader.clone();

@@ -462,7 +462,7 @@ impl Client {
         if at < hubs.sims.len() && self.live.contains(&name) && !self.again.contains(&name) {
             let epoch = hubs.sims[at].reactor().epoch();
             let number = self.cursors[name];
-            let since = EventId { epoch, number }.to_string();
+            let since = EventId::new(epoch, number).to_string();
             let command = json!({"subscribe": name, "since": since, "ref": "again"});
             socket.send(command.to_string());
             self.again.push(name);

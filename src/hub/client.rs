@@ -167,6 +167,9 @@ impl<'c, 'w, S: 'static> Client<'c, 'w, S> {
             let identities = &self.hub.identities;
             identities.note_pattern(reactor, id, &rights, self.on_end);
         }
+        if !self.hub.engine.confirms_at_once() {
+            return subscription::begin_without_words(self.hub, reactor, id, name);
+        }
         if subscribe_name(reactor, id, name).map_err(Refusal::Topic)? {
             presence::join(reactor, &self.hub.options.rules, id, name);
         }

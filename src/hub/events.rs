@@ -14,6 +14,7 @@ use crate::server::reply::Reply;
 use crate::server::request::Request;
 
 use super::access::Access;
+use super::engine::Start;
 use super::grammar::{envelope, notices};
 use super::guesses::{self, Denied};
 use super::identities::EndReason;
@@ -80,16 +81,19 @@ pub(super) fn events<S: 'static>(
     };
     // Everybody gets a cursor before the first message: a break before it would lose messages in silence.
     let newest = hub.engine.cursor(request.reactor);
-    let start = EventId::new(newest.epoch, 0);
     let has_cursor = matches!(since, Some(Since::Id(_)));
-    let (since, first) = match since {
-        Some(Since::Id(id)) => (Since::Id(id), id),
-        Some(Since::Earliest) => (Since::Earliest, start),
-        None if is_latest => (Since::Earliest, start),
-        None => (Since::Id(newest), newest),
+    let start = Start::new(since, is_latest);
+    let first = match (since, start) {
+        // No cursor is known before the engine has confirmed the names.
+        _ if !hub.engine.confirms_at_once() => None,
+        (Some(Since::Id(id)), _) => Some(id),
+        (_, Start::Now) => Some(newest),
+        _ => Some(EventId::new(newest.epoch, 0)),
     };
     let mut first_lines = Vec::new();
-    event_stream::encode_id(&first.to_string(), &mut first_lines);
+    if let Some(first) = first {
+        event_stream::encode_id(&first.to_string(), &mut first_lines);
+    }
     let id = request.event_stream_with(&first_lines).id;
     if let Some(wire_format) = wire_format {
         request.reactor.set_wire_format(id, wire_format);
@@ -111,7 +115,7 @@ pub(super) fn events<S: 'static>(
         announced: first,
         has_cursor,
     };
-    Replay::begin(hub, request.reactor, id, wanted, since, is_latest, stream);
+    Replay::begin(hub, request.reactor, id, wanted, start, stream);
 }
 
 /// An event stream that a replay is for.
@@ -120,8 +124,8 @@ struct Stream<S: 'static> {
     /// A subscription that the back end ends meanwhile ends the stream.
     names: ReplayNames,
     has_envelope: bool,
-    /// The cursor that it began with.
-    announced: EventId,
+    /// The cursor that it began with, if it was known.
+    announced: Option<EventId>,
     /// The client has sent that cursor.
     has_cursor: bool,
 }
@@ -135,8 +139,7 @@ impl<S: 'static> ReplayClient<S> for Stream<S> {
         self.has_cursor
     }
 
-    fn gap(&mut self, reactor: &mut Reactor<S>, id: ConnId, gap: &Gap, _: &str) {
-        let cursor = reactor.id_at(gap.number);
+    fn gap(&mut self, reactor: &mut Reactor<S>, id: ConnId, gap: &Gap, cursor: EventId, _: &str) {
         let cursor = cursor.to_string();
         let notice = Notice::Gap { cursor: &cursor };
         let mut lines = Vec::new();
@@ -155,7 +158,7 @@ impl<S: 'static> ReplayClient<S> for Stream<S> {
             }
         }
         reactor.announce_cursor(id);
-        if cursor != self.announced {
+        if Some(cursor) != self.announced {
             let mut lines = Vec::new();
             event_stream::encode_id(&cursor.to_string(), &mut lines);
             reactor.send_event_lines(id, &lines);

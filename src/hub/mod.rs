@@ -113,7 +113,7 @@ use crate::server::reply::Reply;
 use crate::server::request::Request;
 use crate::server::router::Router;
 
-use self::engine::{Engine, PublishError};
+use self::engine::Engine;
 use self::grammar::Grammar;
 use self::guesses::SharedGuesses;
 use self::identities::Identities;
@@ -121,7 +121,7 @@ use self::parts::Parts;
 use self::pending::Pending;
 
 pub use self::access::Access;
-pub use self::engine::{Answers, GroupSeat, Overloaded, ReactorGroup};
+pub use self::engine::{Answers, GroupSeat, Overloaded, PublishError, ReactorGroup};
 pub use self::grammar::envelope::SUBPROTOCOL;
 pub use self::parts::HubOptions;
 pub use self::secrets::{ShortSecret, TokenSecrets};
@@ -167,6 +167,41 @@ impl<S: 'static> Hub<S> {
     /// all.
     pub fn of_group(seat: &GroupSeat<S>, options: HubOptions) -> Hub<S> {
         Hub::on(Engine::group(seat.clone()), options)
+    }
+
+    /// A hub whose topics are those of all nodes that are connected to one Redis server, under one prefix. `url` is as for
+    /// [`Redis::connect`](crate::Redis::connect). The names of keys and channels begin with the prefix and a colon, where
+    /// there is one.
+    ///
+    /// # Errors
+    ///
+    /// Of kind `InvalidInput`, when the URL cannot be parsed.
+    #[cfg(feature = "redis")]
+    pub fn of_redis(
+        reactor: &mut Reactor<S>,
+        url: &str,
+        prefix: Option<&str>,
+        options: HubOptions,
+    ) -> std::io::Result<Hub<S>> {
+        Ok(Hub::on(Engine::redis(reactor, None, url, prefix)?, options))
+    }
+
+    /// As [`of_redis`](Self::of_redis), on the reactor that has a seat in a group of this node. Each reactor of the group has
+    /// a link of its own; limits and questions are those of the group.
+    ///
+    /// # Errors
+    ///
+    /// As [`of_redis`](Self::of_redis).
+    #[cfg(feature = "redis")]
+    pub fn of_redis_in_group(
+        reactor: &mut Reactor<S>,
+        seat: &GroupSeat<S>,
+        url: &str,
+        prefix: Option<&str>,
+        options: HubOptions,
+    ) -> std::io::Result<Hub<S>> {
+        let engine = Engine::redis(reactor, Some(seat), url, prefix)?;
+        Ok(Hub::on(engine, options))
     }
 
     fn on(engine: Engine<S>, options: HubOptions) -> Hub<S> {
@@ -217,9 +252,16 @@ impl<S: 'static> Hub<S> {
         router.get("/metrics", move |request| {
             metrics::metrics(request, &rights, &parts)
         });
-        router.get("/readyz", |request| match request.reactor.is_draining() {
-            false => request.reply("ready\n"),
-            true => request.reply((Status::SERVICE_UNAVAILABLE, "draining\n")),
+        let parts = Rc::clone(hub);
+        router.get("/readyz", move |request| {
+            let why = match request.reactor.is_draining() {
+                true => Some("draining\n"),
+                false => (!parts.engine.is_ready()).then_some("Redis is away\n"),
+            };
+            match why {
+                None => request.reply("ready\n"),
+                Some(why) => request.reply((Status::SERVICE_UNAVAILABLE, why)),
+            }
         });
 
         let (rights, parts) = (Rc::clone(access), Rc::clone(hub));
@@ -279,23 +321,18 @@ impl<S: 'static> Hub<S> {
     /// # Errors
     ///
     /// [`TopicError`] for the first name that is not valid; nothing is published then, and `done` is not called.
-    /// `done` gets [`Overloaded`] when nothing was published because the reactors of a group are behind.
+    /// `done` gets [`PublishError`] where that could not be done.
     pub fn publish_batch(
         &self,
         reactor: &mut Reactor<S>,
         items: &[(Cow<'_, str>, Event<'_>)],
-        done: impl FnOnce(&mut Reactor<S>, Result<&[Published], Overloaded>) + 'static,
+        done: impl FnOnce(&mut Reactor<S>, Result<&[Published], PublishError>) + 'static,
     ) -> Result<(), TopicError> {
         for (topic, _) in items {
             check_name(topic)?;
         }
         let engine = &self.parts.engine;
-        engine.publish_all(reactor, items, |reactor, outcome| {
-            done(
-                reactor,
-                outcome.map_err(|PublishError::Overloaded(error)| error),
-            );
-        });
+        engine.publish_all(reactor, items, done);
         Ok(())
     }
 

@@ -11,15 +11,15 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::protocol::http::{Status, form};
-use crate::pubsub::{EventId, Page, Publication, Rules, Since, pattern};
+use crate::pubsub::{EventId, Publication, Rule, Rules, Since, pattern};
 use crate::reactor::connection::awaiting::{AWAITED_BYTES_MAX, AWAITED_MESSAGES_MAX};
 use crate::reactor::id::ConnId;
 use crate::reactor::reactor::Reactor;
-use crate::server::reply::Reply;
+use crate::server::reply::{Reply, Responder};
 use crate::server::request::Request;
 
 use super::access::Access;
-use super::engine::Engine;
+use super::engine::{ReadFor, Source, Start};
 use super::grammar::{Grammar, envelope};
 use super::guesses::{self, Denied};
 use super::identities::EndReason;
@@ -33,6 +33,9 @@ const WAIT_DEFAULT: Duration = Duration::from_secs(25);
 
 /// The longest time that a request may wait, in seconds.
 const WAIT_SECONDS_MAX: u64 = 60;
+
+/// How long a request at least waits for an engine that has not confirmed its names.
+const UNCONFIRMED_WAIT_MIN: Duration = Duration::from_secs(1);
 
 /// Most messages of one answer, from the history or awaited.
 const MESSAGES_MAX: usize = AWAITED_MESSAGES_MAX;
@@ -71,52 +74,186 @@ pub(super) fn poll<S: 'static>(
         request.reply(unavailable_reply("too many subscriptions\n"));
         return;
     }
-    let answer = read(request.reactor, &hub.engine, &parameters, &rights);
-    let may_wait = parameters.since.is_some() && !parameters.wait.is_zero();
-    if !may_wait || answer.has_news() || request.method() == "HEAD" {
-        request.reply(answer.into_reply());
-        return;
+    let may_wait =
+        parameters.since.is_some() && !parameters.wait.is_zero() && request.method() != "HEAD";
+    let reading = Reading::begin(hub, request.reactor, &parameters, rights, may_wait);
+    match reading.go_on(request.reactor) {
+        Progress::Complete(reading) if !reading.may_wait || reading.answer.has_news() => {
+            request.reply(reading.answer.into_reply());
+        }
+        Progress::Complete(reading) => {
+            let responder = request.reply_later();
+            reading.wait(request.reactor, responder);
+        }
+        Progress::Pending(reading) => {
+            let responder = request.reply_later();
+            reading.answer_later(request.reactor, responder);
+        }
     }
-    wait(request, hub, &parameters, &rights);
 }
 
-/// Makes the connection a member until the first publication comes, or the time is over.
-fn wait<S: 'static>(
-    request: &mut Request<'_, '_, S>,
-    hub: &Rc<Parts<S>>,
-    parameters: &Parameters<'_>,
-    rights: &Rights,
-) {
-    // The same as that of WebSockets, so that a publication is encoded once for both.
-    let wire_format = match Grammar::Envelope.wire_format(request.reactor) {
-        Ok(wire_format) => wire_format.unwrap_or_default(),
-        Err(error) => {
-            log::error!("{error}");
-            request.reply(Status::INTERNAL_SERVER_ERROR);
+/// A request whose answer is put together.
+struct Reading<S: 'static> {
+    hub: Rc<Parts<S>>,
+    names: Vec<Box<str>>,
+    rights: Rights,
+    wait: Duration,
+    may_wait: bool,
+    /// `None` for a request that asks for a cursor alone.
+    source: Option<Box<dyn Source<S>>>,
+    answer: Answer,
+}
+
+/// How far the answer to a request has come.
+enum Progress<S: 'static> {
+    /// All that there is was read.
+    Complete(Reading<S>),
+    /// The next page is under way.
+    Pending(Reading<S>),
+}
+
+impl<S: 'static> Reading<S> {
+    fn begin(
+        hub: &Rc<Parts<S>>,
+        reactor: &mut Reactor<S>,
+        parameters: &Parameters<'_>,
+        rights: Rights,
+        may_wait: bool,
+    ) -> Reading<S> {
+        let names = parameters.names.iter();
+        let names: Vec<Box<str>> = names.map(|name| Box::from(&**name)).collect();
+        let start = Start::new(parameters.since, parameters.is_latest);
+        let has_source = start != Start::Now || !hub.engine.confirms_at_once();
+        let source = has_source.then(|| {
+            let wanted = names.iter();
+            let wanted = wanted.map(|name| (name.clone(), pattern::is_pattern(name)));
+            hub.engine.read(reactor, wanted.collect(), start)
+        });
+        let cursor = match &source {
+            Some(source) => source.cursor(reactor),
+            None => hub.engine.cursor(reactor),
+        };
+        Reading {
+            hub: Rc::clone(hub),
+            names,
+            rights,
+            wait: parameters.wait,
+            may_wait,
+            source,
+            answer: Answer::new(cursor),
+        }
+    }
+
+    /// Reads what there is.
+    fn go_on(mut self, reactor: &mut Reactor<S>) -> Progress<S> {
+        let Some(source) = &mut self.source else {
+            return Progress::Complete(self);
+        };
+        let (rights, answer) = (&self.rights, &mut self.answer);
+        let is_granted =
+            |topic: &str, rule: &Rule| !rule.is_private || rights.may_have_private(topic);
+        let read_for = ReadFor::Granted(&is_granted);
+        loop {
+            let before = source.after();
+            let bytes_max = MESSAGES_BYTES_MAX.saturating_sub(answer.json.len());
+            let Some(page) = source.page(reactor, bytes_max, &read_for) else {
+                return Progress::Pending(self);
+            };
+            for gap in page.gaps {
+                answer.add_gap(gap.name, gap.number);
+            }
+            // A page may have passed only what is not wanted.
+            let is_last = page.is_end || (source.is_here() && source.after() == before);
+            for (index, entry) in page.entries {
+                let wanted = &source.wanted()[index];
+                let is_added = answer.add_message(&Publication {
+                    topic: entry.body.topic(),
+                    id: source.id_at(reactor, entry.number),
+                    event: &entry.body.event(),
+                    value: 0,
+                    pattern: wanted.is_pattern.then_some(&*wanted.name),
+                });
+                if !is_added {
+                    answer.forget_gaps_behind(entry.number - 1);
+                    return Progress::Complete(self);
+                }
+            }
+            answer.cursor = source.cursor(reactor);
+            if is_last {
+                return Progress::Complete(self);
+            }
+        }
+    }
+
+    /// Goes on when the next page is there, and answers. Answers with 503 when it has not come within the time that the
+    /// client waits.
+    fn answer_later(self, reactor: &mut Reactor<S>, responder: Responder) {
+        let Some(source) = &self.source else {
+            reactor.reply(responder, self.answer.into_reply());
             return;
+        };
+        let ready = source.ready();
+        let (slot, gone) = (ready.clone(), ready.clone());
+        reactor.on_gone(responder, move |_, _| drop(gone.take()));
+        let timeout = reactor.after(self.wait.max(UNCONFIRMED_WAIT_MIN), move |cx| {
+            if slot.take().is_some() {
+                let reply = unavailable_reply("the subscription is not confirmed\n");
+                cx.reactor.reply(responder, reply);
+            }
+        });
+        ready.set(move |reactor| {
+            reactor.cancel(timeout);
+            match self.go_on(reactor) {
+                Progress::Complete(it) if !it.may_wait || it.answer.has_news() => {
+                    reactor.reply(responder, it.answer.into_reply());
+                }
+                Progress::Complete(reading) => reading.wait(reactor, responder),
+                Progress::Pending(reading) => reading.answer_later(reactor, responder),
+            }
+        });
+    }
+
+    /// Makes the connection a member until the first publication comes, or the time is over.
+    fn wait(self, reactor: &mut Reactor<S>, responder: Responder) {
+        // The same as that of WebSockets, so that a publication is encoded once for both.
+        let wire_format = match Grammar::Envelope.wire_format(reactor) {
+            Ok(wire_format) => wire_format.unwrap_or_default(),
+            Err(error) => {
+                log::error!("{error}");
+                reactor.reply(responder, Status::INTERNAL_SERVER_ERROR);
+                return;
+            }
+        };
+        let id = responder.id();
+        let Reading {
+            hub,
+            names,
+            rights,
+            wait,
+            source,
+            ..
+        } = self;
+        let has_pattern = names.iter().any(|it| pattern::is_pattern(it));
+        hub.identities
+            .identify_request(reactor, id, &rights, has_pattern, end_wait);
+        reactor.await_publications(id, wire_format, wait, move |cx, awaited| {
+            hub.identities.forget_request(id);
+            let mut answer = Answer::new(hub.engine.cursor(cx.reactor));
+            awaited.messages().for_each(|it| answer.add_encoded(it));
+            awaited
+                .gaps()
+                .for_each(|name| answer.add_gap(name.into(), 0));
+            if let Some(last) = awaited.cut_behind() {
+                answer.cursor = last;
+            }
+            cx.reactor.reply(responder, answer.into_reply());
+        });
+        for name in &names {
+            // Checked before; the client may be gone already, which is no error of the request.
+            let _ = subscribe_name(reactor, id, name);
         }
-    };
-    let responder = request.reply_later();
-    let (id, reactor) = (request.id, &mut *request.reactor);
-    let has_pattern = parameters.names.iter().any(|it| pattern::is_pattern(it));
-    hub.identities
-        .identify_request(reactor, id, rights, has_pattern, end_wait);
-    let hub = Rc::clone(hub);
-    reactor.await_publications(id, wire_format, parameters.wait, move |cx, awaited| {
-        hub.identities.forget_request(id);
-        let mut answer = Answer::new(hub.engine.cursor(cx.reactor));
-        awaited.messages().for_each(|it| answer.add_encoded(it));
-        awaited
-            .gaps()
-            .for_each(|name| answer.add_gap(name.into(), 0));
-        if let Some(last) = awaited.cut_behind() {
-            answer.cursor = last;
-        }
-        cx.reactor.reply(responder, answer.into_reply());
-    });
-    for name in &parameters.names {
-        // Checked before; the client may be gone already, which is no error of the request.
-        let _ = subscribe_name(reactor, id, name);
+        // Its names are held until the connection is a member.
+        drop(source);
     }
 }
 
@@ -129,60 +266,6 @@ fn end_wait<S: 'static>(reactor: &mut Reactor<S>, id: ConnId, _: &[String], _: E
 /// The answer to a request while the hub drains or has no room.
 fn unavailable_reply(why: &'static str) -> Reply {
     Reply::from((Status::SERVICE_UNAVAILABLE, why)).header("Retry-After", "1")
-}
-
-/// Reads what there is for a request in the history.
-fn read<S: 'static>(
-    reactor: &mut Reactor<S>,
-    engine: &Engine<S>,
-    parameters: &Parameters<'_>,
-    rights: &Rights,
-) -> Answer {
-    let since = match parameters.since {
-        Some(since) => since,
-        // The values there are now, which replace whatever the client had.
-        None if parameters.is_latest => Since::Earliest,
-        None => return Answer::new(engine.cursor(reactor)),
-    };
-    let names = parameters.names.iter();
-    let names = names.map(|name| (Box::from(&**name), pattern::is_pattern(name)));
-    let mut reader = engine.read(reactor, names.collect(), since, parameters.is_latest);
-    let mut answer = Answer::new(reactor.id_at(reader.after()));
-    loop {
-        let before = reader.after();
-        let bytes_max = MESSAGES_BYTES_MAX.saturating_sub(answer.json.len());
-        let Page {
-            gaps,
-            entries,
-            is_end,
-        } = engine.page(reactor, &mut reader, bytes_max, |topic, rule| {
-            !rule.is_private || rights.may_have_private(topic)
-        });
-        for gap in gaps {
-            answer.add_gap(gap.name, gap.number);
-        }
-        // A page may have passed only what is not wanted.
-        let is_last = is_end || reader.after() == before;
-        for (index, entry) in entries {
-            let wanted = &reader.wanted()[index];
-            let id = reactor.id_at(entry.number);
-            let is_added = answer.add_message(&Publication {
-                topic: entry.body.topic(),
-                id,
-                event: &entry.body.event(),
-                value: 0,
-                pattern: wanted.is_pattern.then_some(&*wanted.name),
-            });
-            if !is_added {
-                answer.forget_gaps_behind(entry.number - 1);
-                return answer;
-            }
-        }
-        answer.cursor = reactor.id_at(reader.after());
-        if is_last {
-            return answer;
-        }
-    }
 }
 
 /// The messages of an answer, as they are put together.

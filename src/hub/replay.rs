@@ -14,11 +14,12 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use crate::pubsub::{EventId, Gap, Reader, Since};
+use crate::pubsub::{EventId, Gap};
 use crate::reactor::close::Sent;
 use crate::reactor::id::ConnId;
 use crate::reactor::reactor::Reactor;
 
+use super::engine::{ReadFor, Source, Start};
 use super::parts::Parts;
 
 /// The bytes of the bodies of one page, about.
@@ -47,8 +48,16 @@ pub(super) trait ReplayClient<S: 'static>: 'static {
         true
     }
 
-    /// Tells of a gap. `wanted` is the name by which the client is subscribed: that of the gap, or a pattern.
-    fn gap(&mut self, reactor: &mut Reactor<S>, id: ConnId, gap: &Gap, wanted: &str);
+    /// Tells of a gap up to a cursor. `wanted` is the name by which the client is subscribed: that of the gap, or a
+    /// pattern.
+    fn gap(
+        &mut self,
+        reactor: &mut Reactor<S>,
+        id: ConnId,
+        gap: &Gap,
+        cursor: EventId,
+        wanted: &str,
+    );
 
     /// Makes the client a member of its names: it has got everything up to `cursor`. Called once, unless the
     /// connection ends before.
@@ -59,7 +68,7 @@ pub(super) trait ReplayClient<S: 'static>: 'static {
 pub(super) struct Replay<S: 'static> {
     hub: Rc<Parts<S>>,
     id: ConnId,
-    reader: Reader,
+    source: Box<dyn Source<S>>,
     /// To be told when the replay has come to their numbers.
     gaps: VecDeque<Gap>,
     client: Box<dyn ReplayClient<S>>,
@@ -75,15 +84,14 @@ impl<S: 'static> Replay<S> {
         reactor: &mut Reactor<S>,
         id: ConnId,
         names: Vec<(Box<str>, bool)>,
-        since: Since,
-        is_latest: bool,
+        start: Start,
         client: impl ReplayClient<S>,
     ) {
-        let reader = hub.engine.read(reactor, names, since, is_latest);
+        let source = hub.engine.read(reactor, names, start);
         let replay = Replay {
             hub: Rc::clone(hub),
             id,
-            reader,
+            source,
             gaps: VecDeque::new(),
             client: Box::new(client),
             had_gap: false,
@@ -105,11 +113,11 @@ impl<S: 'static> Replay<S> {
             }
             page_count += 1;
             let (client, id) = (&mut self.client, self.id);
-            self.reader.retain(|name| client.wants(reactor, id, name));
-            let page = self
-                .hub
-                .engine
-                .page_of(reactor, &mut self.reader, PAGE_BYTES_MAX, self.id);
+            (self.source).retain(&mut |name| client.wants(reactor, id, name));
+            let read_for = ReadFor::Client(id);
+            let Some(page) = self.source.page(reactor, PAGE_BYTES_MAX, &read_for) else {
+                return self.wait_for_page(reactor);
+            };
             self.gaps.extend(page.gaps);
             self.gaps.make_contiguous().sort_by_key(|gap| gap.number);
             if !self.client.has_one_cursor() {
@@ -117,16 +125,16 @@ impl<S: 'static> Replay<S> {
             }
             for (wanted_index, entry) in page.entries {
                 self.tell_gaps(reactor, entry.number - 1);
-                let wanted = &self.reader.wanted()[wanted_index];
+                let wanted = &self.source.wanted()[wanted_index];
                 let pattern = wanted.is_pattern.then_some(&*wanted.name);
-                let event_id = reactor.id_at(entry.number);
+                let event_id = self.source.id_at(reactor, entry.number);
                 let (topic, event) = (entry.body.topic(), entry.body.event());
                 if reactor.has_room(self.id)
                     && reactor.deliver_to(self.id, topic, event_id, &event, pattern) == Sent::Queued
                 {
                     continue;
                 }
-                self.reader.rewind(entry.number - 1);
+                self.source.rewind(entry.number - 1);
                 return self.wait(reactor);
             }
             if page.is_end {
@@ -154,10 +162,18 @@ impl<S: 'static> Replay<S> {
         reactor.on_drain(self.id, |cx| self.go_on(cx.reactor));
     }
 
+    /// Goes on when the next page is there. The client is given up where the connection ends before.
+    fn wait_for_page(self, reactor: &mut Reactor<S>) {
+        let (ready, id) = (self.source.ready(), self.id);
+        let slot = ready.clone();
+        reactor.on_close(id, move |_, _| drop(slot.take()));
+        ready.set(move |reactor| self.go_on(reactor));
+    }
+
     /// Tells of the gaps of names that are one topic's: all messages that follow for this name lie behind. The gap
     /// of one topic that a pattern has found does not lie before all messages of the pattern.
     fn tell_gaps_of_topics(&mut self, reactor: &mut Reactor<S>) {
-        let wanted = self.reader.wanted();
+        let wanted = self.source.wanted();
         let is_of_pattern = |gap: &Gap| wanted[gap.wanted_index].is_pattern;
         let gaps = std::mem::take(&mut self.gaps);
         let (held, gaps): (VecDeque<_>, VecDeque<_>) = gaps.into_iter().partition(is_of_pattern);
@@ -172,9 +188,10 @@ impl<S: 'static> Replay<S> {
             && gap.number <= number
             && let Some(gap) = self.gaps.pop_front()
         {
-            let wanted = &self.reader.wanted()[gap.wanted_index].name;
+            let wanted = &self.source.wanted()[gap.wanted_index].name;
+            let cursor = self.source.id_at(reactor, gap.number);
             self.had_gap = true;
-            self.client.gap(reactor, self.id, &gap, wanted);
+            self.client.gap(reactor, self.id, &gap, cursor, wanted);
         }
     }
 }

@@ -13,6 +13,8 @@ use crate::pubsub::{EventId, Gap, Since, TopicError, pattern};
 use crate::reactor::id::ConnId;
 use crate::reactor::reactor::Reactor;
 
+use super::engine::Start;
+use super::guesses::POLICY_VIOLATION;
 use super::parts::Parts;
 use super::pending::ReplayNames;
 use super::presence;
@@ -60,7 +62,8 @@ pub(super) fn begin<S: 'static>(
     }
     let is_replayed = since.is_some() || is_latest;
     let is_pending = |name: &String| hub.pending.is_pending(id, name);
-    if !is_replayed && !words.names().iter().any(is_pending) {
+    let is_at_once = hub.engine.confirms_at_once();
+    if is_at_once && !is_replayed && !words.names().iter().any(is_pending) {
         let new_names = subscribe_all(reactor, id, words.names()).map_err(Refusal::Topic)?;
         let cursor = hub.engine.cursor(reactor);
         if let Some(answer) = words.subscribed(cursor, &|_| true) {
@@ -94,10 +97,33 @@ pub(super) fn begin<S: 'static>(
         scope,
         has_cursor: matches!(since, Some(Since::Id(_))),
     };
-    let newest = Since::Id(hub.engine.cursor(reactor));
-    let start = if is_latest { Since::Earliest } else { newest };
-    let since = since.unwrap_or(start);
-    Replay::begin(hub, reactor, id, wanted, since, is_latest, client);
+    let start = Start::new(since, is_latest);
+    Replay::begin(hub, reactor, id, wanted, start, client);
+    Ok(())
+}
+
+/// Begins a subscription to one name for a client whose grammar has no words for a confirmation.
+///
+/// # Errors
+///
+/// As [`begin`].
+pub(super) fn begin_without_words<S: 'static>(
+    hub: &Rc<Parts<S>>,
+    reactor: &mut Reactor<S>,
+    id: ConnId,
+    name: &str,
+) -> Result<(), Refusal> {
+    if reactor.is_subscribed(id, name) || hub.pending.is_pending(id, name) {
+        return Ok(());
+    }
+    let names = vec![Box::from(name)];
+    check_count(hub, reactor, id, &names).map_err(Refusal::Topic)?;
+    let client = SilentSubscriber {
+        hub: Rc::clone(hub),
+        names: hub.pending.add(id, names),
+    };
+    let wanted = vec![(name.into(), pattern::is_pattern(name))];
+    Replay::begin(hub, reactor, id, wanted, Start::Now, client);
     Ok(())
 }
 
@@ -186,8 +212,14 @@ impl<S: 'static, W: SubscribeWords> ReplayClient<S> for Subscriber<S, W> {
         is_granted
     }
 
-    fn gap(&mut self, reactor: &mut Reactor<S>, id: ConnId, gap: &Gap, wanted: &str) {
-        let cursor = reactor.id_at(gap.number);
+    fn gap(
+        &mut self,
+        reactor: &mut Reactor<S>,
+        id: ConnId,
+        gap: &Gap,
+        cursor: EventId,
+        wanted: &str,
+    ) {
         let by = (*wanted != *gap.name).then_some(wanted);
         let message = self.words.gap(&gap.name, by, cursor);
         reactor.send(id, message);
@@ -222,6 +254,42 @@ impl<S: 'static, W: SubscribeWords> ReplayClient<S> for Subscriber<S, W> {
         }
         for name in new_names {
             presence::join(reactor, &self.hub.options.rules, id, name);
+        }
+    }
+}
+
+/// A client whose subscription is pending, and that is sent no words about it.
+struct SilentSubscriber<S: 'static> {
+    hub: Rc<Parts<S>>,
+    names: ReplayNames,
+}
+
+impl<S: 'static> ReplayClient<S> for SilentSubscriber<S> {
+    fn has_one_cursor(&self) -> bool {
+        false
+    }
+
+    fn comes_back(&self) -> bool {
+        false
+    }
+
+    fn is_next(&self) -> bool {
+        self.names.are_first()
+    }
+
+    fn wants(&mut self, _: &mut Reactor<S>, _: ConnId, name: &str) -> bool {
+        self.names.contains(name)
+    }
+
+    fn gap(&mut self, _: &mut Reactor<S>, _: ConnId, _: &Gap, _: EventId, _: &str) {}
+
+    fn live(&mut self, reactor: &mut Reactor<S>, id: ConnId, _: EventId) {
+        for name in self.names.take() {
+            match subscribe_name(reactor, id, &name) {
+                Ok(true) => presence::join(reactor, &self.hub.options.rules, id, &name),
+                Ok(false) => {}
+                Err(error) => _ = reactor.close_with(id, POLICY_VIOLATION, &error.to_string()),
+            }
         }
     }
 }

@@ -830,6 +830,15 @@ impl TopicHistory<'_> {
 }
 
 impl Entry {
+    /// A publication that another server keeps.
+    pub fn new(number: u64, body: Body) -> Entry {
+        Entry {
+            number,
+            second: 0,
+            body,
+        }
+    }
+
     fn counted_bytes(&self) -> usize {
         ENTRY_BYTES + self.body.counted_bytes()
     }
@@ -1381,10 +1390,10 @@ mod tests {
             let names = names.map(|(name, is_pattern)| (Box::from(*name), *is_pattern));
             let since = match random.below(4) {
                 0 => Since::Earliest,
-                _ => Since::Id(EventId {
-                    epoch: 7,
-                    number: random.below(history.head as usize + 2) as u64,
-                }),
+                _ => Since::Id(EventId::new(
+                    7,
+                    random.below(history.head as usize + 2) as u64,
+                )),
             };
             let is_latest = random.below(2) == 0;
             let reader = Reader::new(&history, names, since, is_latest);
@@ -1420,10 +1429,7 @@ mod tests {
                 ("t5".into(), false),
                 ("*".into(), true),
             ];
-            let since = Since::Id(EventId {
-                epoch: 7,
-                number: after,
-            });
+            let since = Since::Id(EventId::new(7, after));
             let mut reader = Reader::new(&history, names, since, false);
             let mut got = HashSet::new();
             let (mut of_topics, mut of_pattern): (HashMap<String, u64>, u64) = Default::default();

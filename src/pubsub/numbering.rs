@@ -55,7 +55,7 @@ impl Numbering {
     /// The first place of a log. `random` is any number.
     pub fn first_place(random: u64) -> u64 {
         // The low half is left free, so that two logs of four billion places rarely overlap.
-        random % FIRST_PLACE_MAX & !u64::from(u32::MAX) | 1
+        ((random % FIRST_PLACE_MAX) & !u64::from(u32::MAX)) | 1
     }
 
     /// The numbers of a log that begins at a place, where everything up to a number was heard or given before.

@@ -7,7 +7,7 @@ use super::id::ConnId;
 use super::published::Published;
 use super::reactor::Reactor;
 use super::sequence::Sequence;
-use crate::pubsub::{Audience, Event, EventId, Found, NameKind, Notice};
+use crate::pubsub::{Audience, Event, EventId, Found, NameKind, Notice, Reader, Since};
 
 impl<S: 'static> Reactor<S> {
     /// Begins a log of what another server orders, behind a number of its epoch. With another epoch, or another number, the
@@ -80,6 +80,31 @@ impl<S: 'static> Reactor<S> {
         self.applied_number()
     }
 
+    /// Begins to read the log behind a place.
+    #[doc(hidden)]
+    pub fn read_log(
+        &mut self,
+        names: impl IntoIterator<Item = (Box<str>, bool)>,
+        place: u64,
+    ) -> Reader {
+        self.with_history(|history| {
+            let since = Since::Id(EventId::new(history.head().epoch, place));
+            Reader::new(history, names, since, false)
+        })
+    }
+
+    /// Whether a topic that only a pattern has found is hidden from a connection.
+    #[doc(hidden)]
+    pub fn is_hidden(&self, topic: &str, member: ConnId) -> bool {
+        self.pattern_filters.of(topic).hides(member.to_bits())
+    }
+
+    /// The topics and the patterns that have members.
+    #[doc(hidden)]
+    pub fn subscribed_names(&self) -> impl Iterator<Item = (NameKind, &str)> {
+        self.topics.subscribed_names()
+    }
+
     /// Tells the members of all names that messages may be missing before this moment.
     #[doc(hidden)]
     pub fn tell_gap_to_all(&mut self) {
@@ -103,7 +128,7 @@ impl<S: 'static> Reactor<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pubsub::{Rules, Since};
+    use crate::pubsub::Rules;
     use crate::reactor::sim::Sim;
 
     #[test]

@@ -31,6 +31,13 @@ impl<S: 'static> Reactor<S> {
         self.present.clear();
     }
 
+    /// Gives the place in the order of a group back, before anything was published: the publications of this reactor are
+    /// ordered by another server.
+    #[doc(hidden)]
+    pub fn leave_sequencer(&mut self) {
+        self.sequence.end();
+    }
+
     /// The bytes of the publications of this reactor whose `done` was not called.
     #[doc(hidden)]
     pub fn pending_publication_bytes(&self) -> usize {

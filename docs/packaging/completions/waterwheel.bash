@@ -11,7 +11,7 @@ _waterwheel() {
         words="echo idle churn fan-out sse --help"
     else
         case $command in
-            "serve") words+="--options-file --listen --publish-token --publish-token-file --token-secret --token-secret-file --open --drain-window --allow-origin --max-connections --memory-max --max-connections-per-address --handshakes-per-second --handshakes-per-second-total --messages-per-second --max-fragments --max-subscriptions --max-connection-age --topic --history-bytes --trusted-proxy --proxy-protocol --reactors --unix-mode --log --log-format --access-log --help --version" ;;
+            "serve") words+="--options-file --listen --publish-token --publish-token-file --token-secret --token-secret-file --open --drain-window --allow-origin --max-connections --memory-max --max-connections-per-address --handshakes-per-second --handshakes-per-second-total --messages-per-second --max-fragments --max-subscriptions --max-connection-age --topic --history-bytes --redis --redis-prefix --trusted-proxy --proxy-protocol --reactors --unix-mode --log --log-format --access-log --help --version" ;;
             "echo") words+="--listen --to --max-connections --log --log-format --help --version" ;;
             "doctor") words+="--connections --help" ;;
             "bench echo") words+="--connections --size --pipeline --rate --binary --verify --url --pid --seconds --warmup --connect-rate --json --plot --log --help" ;;
@@ -41,6 +41,8 @@ _waterwheel() {
         "serve--max-connection-age") words="" ;;
         "serve--topic") words="" ;;
         "serve--history-bytes") words="" ;;
+        "serve--redis") words="" ;;
+        "serve--redis-prefix") words="" ;;
         "serve--trusted-proxy") words="" ;;
         "serve--reactors") words="" ;;
         "serve--unix-mode") words="" ;;

@@ -13,6 +13,7 @@ use crate::help;
 use crate::limits::Limits;
 use crate::log_line::LogFormat;
 use crate::options_file;
+use crate::redis::{self, RedisOptions};
 use crate::secrets::{self, SecretOptions};
 use crate::topics::TopicOptions;
 use crate::values::{address, bytes, level, log_format, origin, text, token, unix_mode};
@@ -70,6 +71,12 @@ Options of serve:
                            given several times, and the first one that matches a topic holds
   --history-bytes BYTES    bytes that the stored messages of all topics may take, also with KiB, MiB
                            or GiB [64MiB]
+  --redis URL              the Redis server that makes several nodes one hub:
+                           redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE] or
+                           unix://[[USER]:PASSWORD@]/PATH
+                           [$WATERWHEEL_REDIS_URL, $REDIS_URL]
+  --redis-prefix NAME      the beginning of the names of keys and channels in Redis, with a colon
+                           behind it
   --trusted-proxy CIDR     a proxy whose X-Forwarded-For or Forwarded names the client, such as
                            10.0.0.0/8, or unix for every peer on a Unix socket; may be given
                            several times
@@ -122,6 +129,7 @@ pub struct Serve {
     pub handshakes_per_second_total: u32,
     pub limits: Limits,
     pub topics: TopicOptions,
+    pub redis: RedisOptions,
     pub trusted_proxy: Vec<Network>,
     /// Whether every peer on a Unix socket is a trusted proxy.
     pub trusts_unix_proxies: bool,
@@ -187,6 +195,7 @@ struct Given {
     handshakes_per_second_total: u32,
     limits: Limits,
     topics: TopicOptions,
+    redis: RedisOptions,
     proxy_protocol: bool,
     trusted_proxy: Vec<Network>,
     trusts_unix_proxies: bool,
@@ -217,6 +226,7 @@ impl Default for Given {
             handshakes_per_second_total: 0,
             limits: Limits::default(),
             topics: TopicOptions::default(),
+            redis: RedisOptions::default(),
             proxy_protocol: false,
             trusted_proxy: Vec::new(),
             trusts_unix_proxies: false,
@@ -348,6 +358,10 @@ fn take_words(mut parser: Parser, given: &mut Given) -> Result<Option<Command>, 
                 let option = option.to_owned();
                 given.topics.take(&option, &mut parser)?;
             }
+            Arg::Long(option) if serves && RedisOptions::has(option) => {
+                let option = option.to_owned();
+                given.redis.take(&option, &mut parser)?;
+            }
             Arg::Long("proxy-protocol") if serves => given.proxy_protocol = true,
             Arg::Long("trusted-proxy") if serves => {
                 let value = text(&mut parser, "--trusted-proxy")?;
@@ -450,6 +464,7 @@ fn serve(given: Given) -> Result<Serve, String> {
         handshakes_per_second_total,
         limits,
         topics,
+        mut redis,
         proxy_protocol,
         trusted_proxy,
         trusts_unix_proxies,
@@ -477,6 +492,14 @@ fn serve(given: Given) -> Result<Serve, String> {
     {
         let secret = secrets::secret(secrets::VARIABLE, given)?;
         secrets.given.push(secret);
+    }
+    for variable in redis::VARIABLES {
+        if redis.url.is_none() {
+            redis.url = environment(variable)?;
+        }
+    }
+    if redis.prefix.is_some() && redis.url.is_none() {
+        return Err("--redis-prefix is for --redis, which is missing".to_owned());
     }
     if open && (publish_token.is_some() || publish_token_file.is_some()) {
         return Err(format!(
@@ -509,6 +532,7 @@ fn serve(given: Given) -> Result<Serve, String> {
         handshakes_per_second_total,
         limits,
         topics,
+        redis,
         trusted_proxy,
         trusts_unix_proxies,
         proxy_protocol,

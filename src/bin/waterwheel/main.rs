@@ -14,6 +14,7 @@ mod log_writer;
 mod memory;
 mod options_file;
 mod output;
+mod redis;
 mod reload;
 mod secrets;
 mod serve;

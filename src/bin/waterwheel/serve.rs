@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, Scope, ScopedJoinHandle};
 
-use waterwheel::hub::{Access, Hub, HubOptions, ReactorGroup, TokenSecrets, Tokens};
+use waterwheel::hub::{Access, GroupSeat, Hub, HubOptions, ReactorGroup, TokenSecrets, Tokens};
 use waterwheel::{Address, Config, ListenOptions, ListenerId, Reactor, Router};
 
 use crate::arguments::Serve;
@@ -64,7 +64,7 @@ pub fn run(options: &Serve) -> io::Result<()> {
         // send one at once.
         #[cfg(unix)]
         reactor.drain_on_signals(options.drain_window)?;
-        let hub = Hub::new(hub_options(options));
+        let hub = hub(reactor, options, None)?;
         let mut bound = Vec::new();
         for (target, access) in &listeners {
             bound.push(target.listen(reactor, options, |router| {
@@ -218,7 +218,7 @@ fn listen(
     // Each reactor registers handlers of its own, and a signal calls all of them.
     #[cfg(unix)]
     reactor.drain_on_signals(options.drain_window)?;
-    let hub = Hub::of_group(&seat, hub_options(options));
+    let hub = hub(reactor, options, Some(&seat))?;
     let mut bound = Vec::new();
     for (target, access) in listeners {
         bound.push(target.listen(reactor, options, |router| {
@@ -227,6 +227,22 @@ fn listen(
         })?);
     }
     Ok(bound)
+}
+
+/// The hub of a reactor: with Redis that of all nodes.
+fn hub(
+    reactor: &mut Reactor<()>,
+    options: &Serve,
+    seat: Option<&GroupSeat<()>>,
+) -> io::Result<Hub<()>> {
+    let (hub_options, prefix) = (hub_options(options), options.redis.prefix.as_deref());
+    let made = match (&options.redis.url, seat) {
+        (None, None) => return Ok(Hub::new(hub_options)),
+        (None, Some(seat)) => return Ok(Hub::of_group(seat, hub_options)),
+        (Some(url), None) => Hub::of_redis(reactor, url, prefix, hub_options),
+        (Some(url), Some(seat)) => Hub::of_redis_in_group(reactor, seat, url, prefix, hub_options),
+    };
+    made.map_err(|error| io::Error::new(error.kind(), format!("--redis: {error}")))
 }
 
 /// The rules of topics and the limits of their history.

@@ -638,7 +638,7 @@ impl<D> Machine<D> {
 
     fn check_silence(&mut self, now: Duration) {
         for lane in [Lane::Commands, Lane::Subscriptions] {
-            if !self.silence_due(lane).is_some_and(|due| due <= now) {
+            if self.silence_due(lane).is_none_or(|due| now < due) {
                 continue;
             }
             let connection = self.connection(lane);

@@ -75,19 +75,16 @@ pub struct RedisSubscription(u64);
 /// The part of the program that takes all messages and news of a link.
 pub(crate) trait Listener<S> {
     /// A message came by a subscription that it holds.
-    fn message(&self, cx: &mut Cx<'_, S>, message: Message<'_>);
+    fn message(self: Rc<Self>, cx: &mut Cx<'_, S>, message: Message<'_>);
 
     /// A name is subscribed that was pending.
-    fn subscribed(&self, cx: &mut Cx<'_, S>, kind: SubscriptionKind, name: &[u8]);
-
-    /// The server refuses to subscribe to a name.
-    fn refused(&self, cx: &mut Cx<'_, S>, kind: SubscriptionKind, name: &[u8], why: &str);
+    fn subscribed(self: Rc<Self>, cx: &mut Cx<'_, S>, kind: SubscriptionKind, name: &[u8]);
 
     /// All that is wanted is subscribed.
-    fn connected(&self, cx: &mut Cx<'_, S>);
+    fn connected(self: Rc<Self>, cx: &mut Cx<'_, S>);
 
     /// The link was connected and is no more.
-    fn lost(&self, cx: &mut Cx<'_, S>);
+    fn lost(self: Rc<Self>, cx: &mut Cx<'_, S>);
 }
 
 /// The link of a reactor to a Redis server. A clone is the same link.
@@ -470,12 +467,9 @@ impl<S: 'static> Link<S> {
                         listener.subscribed(cx, kind, &name);
                     }
                 }
-                Event::Refused(kind, name, why) => {
+                Event::Refused(_, name, why) => {
                     let (address, shown) = (self.address(), String::from_utf8_lossy(&name));
                     log::error!("redis {address}: cannot subscribe to {shown:?}: {why}");
-                    if let Some(listener) = listener {
-                        listener.refused(cx, kind, &name, &why);
-                    }
                 }
             }
         }

@@ -235,7 +235,7 @@ impl Upstream {
         }
     }
 
-    /// The connection has ended, and with it all subscriptions. What is wanted is listed for the next one.
+    /// The connection has ended, and with it all subscriptions. All wanted names are listed for the next one.
     pub(crate) fn reset(&mut self) {
         self.patterns.clear();
         self.listed.clear();
@@ -265,11 +265,6 @@ impl Upstream {
             }
         }
         true
-    }
-
-    /// How many names are wanted or lingering.
-    pub(crate) fn count(&self) -> usize {
-        self.entries.len()
     }
 }
 
@@ -314,7 +309,7 @@ mod tests {
         upstream.end_lingering(LINGER);
         assert_eq!(sent(&mut upstream), ["UNSUBSCRIBE a"]);
         assert!(!upstream.acknowledge(Channel, b"a", false));
-        assert_eq!(upstream.count(), 0);
+        assert!(upstream.entries.is_empty());
     }
 
     // The acknowledgement of an earlier command does not confirm a later one.
@@ -393,16 +388,16 @@ mod tests {
         let takes = |upstream: &Upstream, channel: &[u8]| {
             [&b"a*"[..], b"*b", b"x*"].map(|pattern| upstream.is_first_by_pattern(pattern, channel))
         };
-        assert_eq!(takes(&upstream, b"ab"), [false, true, false]);
-        assert_eq!(takes(&upstream, b"ac")[0], true);
+        assert_eq!(takes(&upstream, b"ab")[..2], [false, true]);
+        assert!(takes(&upstream, b"ac")[0]);
         upstream.hold(Channel, b"ab");
         sent(&mut upstream);
         // Not before the acknowledgement: messages before it come by the patterns alone.
-        assert_eq!(takes(&upstream, b"ab"), [false, true, false]);
+        assert_eq!(takes(&upstream, b"ab")[..2], [false, true]);
         upstream.acknowledge(Channel, b"ab", true);
-        assert_eq!(takes(&upstream, b"ab"), [false, false, false]);
+        assert_eq!(takes(&upstream, b"ab")[..2], [false, false]);
         upstream.acknowledge(Pattern, b"*b", false);
         upstream.acknowledge(Channel, b"ab", false);
-        assert_eq!(takes(&upstream, b"ab")[0], true);
+        assert!(takes(&upstream, b"ab")[0]);
     }
 }

@@ -23,6 +23,9 @@
 mod ask;
 mod group;
 mod local;
+#[cfg(feature = "redis")]
+mod redis;
+mod source;
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -30,7 +33,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::pubsub::{Event, EventId, Page, Reader, Rule, Rules, Since};
+use crate::pubsub::{Event, EventId, Rules, Since};
 use crate::reactor::id::ConnId;
 use crate::reactor::published::Published;
 use crate::reactor::reactor::{Cx, Reactor};
@@ -40,32 +43,51 @@ use crate::session::handler::Ws;
 
 use super::idempotency::SharedIdempotency;
 
+#[cfg(feature = "redis")]
+use self::redis::RedisEngine;
+#[cfg(feature = "redis")]
+pub use self::redis::RedisPublishError;
+
 pub use self::ask::Answers;
 pub use self::group::{GroupSeat, Overloaded, ReactorGroup};
+pub(super) use self::source::{ReadFor, Source, Start};
 
-enum Kind<S> {
+enum Kind<S: 'static> {
     /// This reactor alone. Outcomes are there at once.
     Local,
     /// Several reactors. The outcome is there when all of them have the publication.
     Group(GroupSeat<S>),
+    /// Several nodes. The outcome is there when Redis has answered. With the seat in the group of this node's reactors, where
+    /// there are several.
+    #[cfg(feature = "redis")]
+    Redis(RedisEngine<S>, Option<GroupSeat<S>>),
 }
 
 /// The engine of one hub, as its roles see it on one reactor.
-pub(super) struct Engine<S> {
+pub(super) struct Engine<S: 'static> {
     kind: Kind<S>,
     idempotency: SharedIdempotency,
 }
 
-/// Why an event was not published. It has reached no member.
+/// Why an event was not published, or perhaps not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum PublishError {
+#[non_exhaustive]
+pub enum PublishError {
+    /// The reactors of a group are behind. It has reached no member.
     Overloaded(Overloaded),
+    /// Redis has not carried it out, or has not said so.
+    #[cfg(feature = "redis")]
+    Redis(RedisPublishError),
 }
+
+impl std::error::Error for PublishError {}
 
 impl fmt::Display for PublishError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PublishError::Overloaded(error) => error.fmt(f),
+            #[cfg(feature = "redis")]
+            PublishError::Redis(error) => error.fmt(f),
         }
     }
 }
@@ -85,6 +107,29 @@ impl<S: 'static> Engine<S> {
             idempotency: Arc::clone(seat.idempotency()),
             kind: Kind::Group(seat),
         }
+    }
+
+    /// Publishes to the members on all nodes of one Redis.
+    ///
+    /// # Errors
+    ///
+    /// When the URL cannot be parsed.
+    #[cfg(feature = "redis")]
+    pub(super) fn redis(
+        reactor: &mut Reactor<S>,
+        seat: Option<&GroupSeat<S>>,
+        url: &str,
+        prefix: Option<&str>,
+    ) -> std::io::Result<Engine<S>> {
+        reactor.leave_sequencer();
+        let engine = RedisEngine::connect(reactor, url, prefix)?;
+        Ok(Engine {
+            kind: Kind::Redis(engine, seat.cloned()),
+            idempotency: match seat {
+                Some(seat) => Arc::clone(seat.idempotency()),
+                None => SharedIdempotency::default(),
+            },
+        })
     }
 
     // ── publishing ───────────────────────────────────────────────────────────────────────────
@@ -115,6 +160,12 @@ impl<S: 'static> Engine<S> {
                 reactor.publish_counted(topic, &event, except, |cx, published| {
                     done(cx.reactor, Ok(published));
                 });
+            }
+            #[cfg(feature = "redis")]
+            Kind::Redis(engine, _) => {
+                engine.publish(reactor, topic, &event, except, |reactor, it| {
+                    done(reactor, it.map_err(PublishError::Redis));
+                })
             }
         }
         Ok(())
@@ -157,6 +208,14 @@ impl<S: 'static> Engine<S> {
                 let items = topics.iter().map(|topic| (&**topic, event));
                 publish_to_all(request.reactor, items, done);
             }
+            #[cfg(feature = "redis")]
+            Kind::Redis(engine, _) => {
+                let responder = request.reply_later();
+                let items: Vec<_> = topics.iter().map(|topic| (&**topic, event)).collect();
+                engine.publish_all(request.reactor, &items, move |reactor, outcome| {
+                    reactor.reply(responder, reply(outcome.map_err(PublishError::Redis)));
+                });
+            }
         }
     }
 
@@ -184,6 +243,16 @@ impl<S: 'static> Engine<S> {
                 let items = items.iter().map(|(topic, event)| (&**topic, event));
                 publish_to_all(reactor, items, |reactor, published: &[Published]| {
                     done(reactor, Ok(published));
+                });
+            }
+            #[cfg(feature = "redis")]
+            Kind::Redis(engine, _) => {
+                let items: Vec<_> = items
+                    .iter()
+                    .map(|(topic, event)| (&**topic, event))
+                    .collect();
+                engine.publish_all(reactor, &items, |reactor, outcome| {
+                    done(reactor, outcome.map_err(PublishError::Redis));
                 });
             }
         }
@@ -216,6 +285,21 @@ impl<S: 'static> Engine<S> {
         let seat = match &self.kind {
             Kind::Local => return self.publish(reactor, topic, event, except, done),
             Kind::Group(seat) => seat,
+            #[cfg(feature = "redis")]
+            Kind::Redis(engine, _) => {
+                // A socket that publishes faster than Redis answers is not read meanwhile.
+                let is_paused = engine.is_half_full();
+                engine.publish(reactor, topic, &event, except, move |reactor, it| {
+                    done(reactor, it.map_err(PublishError::Redis));
+                    if is_paused {
+                        reactor.resume(id);
+                    }
+                });
+                if is_paused {
+                    reactor.pause(id);
+                }
+                return Ok(());
+            }
         };
         if seat.is_full(reactor) {
             return Err(PublishError::Overloaded(Overloaded));
@@ -248,6 +332,14 @@ impl<S: 'static> Engine<S> {
                 done(cx.reactor, answers);
             }
             Kind::Group(seat) => seat.ask_all(cx.reactor, ask, done),
+            // Each node answers for itself.
+            #[cfg(feature = "redis")]
+            Kind::Redis(_, Some(seat)) => seat.ask_all(cx.reactor, ask, done),
+            #[cfg(feature = "redis")]
+            Kind::Redis(_, None) => {
+                let answers = Answers::of_one(ask(&mut cx));
+                done(cx.reactor, answers);
+            }
         }
     }
 
@@ -257,6 +349,10 @@ impl<S: 'static> Engine<S> {
     /// engine holds.
     pub(super) fn keep(&self, reactor: &mut Reactor<S>, rules: &Rules, bytes_max: usize) {
         reactor.keep_history(rules, bytes_max);
+        #[cfg(feature = "redis")]
+        if let Kind::Redis(engine, _) = &self.kind {
+            engine.set_rules(rules);
+        }
     }
 
     /// The cursor of a client that has got everything that this reactor has delivered.
@@ -264,38 +360,42 @@ impl<S: 'static> Engine<S> {
         reactor.cursor()
     }
 
-    /// Begins to read the history for a client: the names, each with whether it is a pattern.
+    /// Begins to read for a client: the names, each with whether it is a pattern. The engine subscribes to them: a client
+    /// that becomes a member in the turn in which it has got the last page misses nothing.
     pub(super) fn read(
         &self,
         reactor: &mut Reactor<S>,
         names: Vec<(Box<str>, bool)>,
-        since: Since,
-        is_latest: bool,
-    ) -> Reader {
-        reactor.read_history(names, since, is_latest)
+        start: Start,
+    ) -> Box<dyn Source<S>> {
+        #[cfg(feature = "redis")]
+        if let Kind::Redis(engine, _) = &self.kind {
+            return Box::new(engine.read(reactor, names, start));
+        }
+        let (since, is_latest) = match start {
+            Start::Now => (Since::Id(reactor.cursor()), false),
+            Start::Since(since) => (since, false),
+            Start::Latest(since) => (since.unwrap_or(Since::Earliest), true),
+        };
+        Box::new(reactor.read_history(names, since, is_latest))
     }
 
-    /// Reads the next page for a client, up to what this reactor has delivered. Topics that only a pattern finds and
-    /// that the client has no right to are left out.
-    pub(super) fn page_of(
-        &self,
-        reactor: &mut Reactor<S>,
-        reader: &mut Reader,
-        bytes_max: usize,
-        client: ConnId,
-    ) -> Page {
-        reactor.history_page_of(reader, bytes_max, client)
+    /// Whether a client is a member as soon as it subscribes, so that it need not [`read`](Self::read) first.
+    pub(super) fn confirms_at_once(&self) -> bool {
+        match &self.kind {
+            Kind::Local | Kind::Group(_) => true,
+            #[cfg(feature = "redis")]
+            Kind::Redis(..) => false,
+        }
     }
 
-    /// As [`page_of`](Self::page_of), for a request: `is_granted` says which topics it has a right to.
-    pub(super) fn page(
-        &self,
-        reactor: &mut Reactor<S>,
-        reader: &mut Reader,
-        bytes_max: usize,
-        is_granted: impl Fn(&str, &Rule) -> bool,
-    ) -> Page {
-        reactor.history_page(reader, bytes_max, is_granted)
+    /// Whether publishing works and all members are reached.
+    pub(super) fn is_ready(&self) -> bool {
+        match &self.kind {
+            Kind::Local | Kind::Group(_) => true,
+            #[cfg(feature = "redis")]
+            Kind::Redis(engine, _) => engine.is_ready(),
+        }
     }
 }
 

@@ -1,0 +1,201 @@
+//! The engine of several nodes: Redis numbers and stores publications, and tells all nodes of them.
+//!
+//! ```text
+//!   publish ─▶ script: number, stream, latest value, PUBLISH ─▶ every node ─▶ its log ─▶ its members
+//!   another program: PUBLISH topic ───────────────────────────▶ every node ─▶ its log ─▶ its members
+//!   a client that comes back ─▶ the own log, where it reaches back to the cursor; else the streams, then the log
+//! ```
+//!
+//! Each reactor has a link and a log of its own (`reactor/heard.rs`): what it has heard, in the order in which it
+//! heard it. Publications of nodes have numbers of Redis, and any node finds them in the streams. Messages of other
+//! programs have none, and only the log has them.
+//!
+//! A name is subscribed in Redis while it has members here, and shortly after (`names.rs`). A link that is lost is a gap
+//! for all members, because messages of other programs may be missed. When it is back, publications with numbers
+//! are read from the streams before anything else is delivered (`recovery.rs`).
+//!
+//! A publication is not sent again when its link breaks before the answer: whether Redis has carried it out is not known, and
+//! the error says so.
+
+mod catch_up;
+mod keys;
+mod names;
+mod payload;
+mod recovery;
+mod shared;
+mod source;
+mod streams;
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+
+use crate::client::redis::{Listener, Message, Redis, SubscriptionKind};
+use crate::pubsub::{Event, Rules};
+use crate::reactor::id::ConnId;
+use crate::reactor::published::Published;
+use crate::reactor::reactor::{Cx, Reactor};
+
+use super::source::Start;
+
+pub use self::shared::RedisPublishError;
+use self::shared::Shared;
+pub(super) use self::source::RedisSource;
+
+/// The engine on one reactor.
+pub(super) struct RedisEngine<S: 'static> {
+    shared: Rc<Shared<S>>,
+}
+
+impl<S: 'static> RedisEngine<S> {
+    /// Connects to Redis. Names of keys and channels begin with the prefix.
+    ///
+    /// # Errors
+    ///
+    /// When the URL cannot be parsed.
+    pub(super) fn connect(
+        reactor: &mut Reactor<S>,
+        url: &str,
+        prefix: Option<&str>,
+    ) -> io::Result<RedisEngine<S>> {
+        let redis = Redis::connect(reactor, url)?;
+        reactor.watch_topics();
+        let shared = Rc::new(Shared::new(&redis, prefix));
+        redis.set_listener(Rc::new(LinkListener {
+            shared: Rc::clone(&shared),
+        }));
+        Ok(RedisEngine { shared })
+    }
+
+    /// Sets the rules of topics.
+    pub(super) fn set_rules(&self, rules: &Rules) {
+        *self.shared.rules().borrow_mut() = rules.clone();
+    }
+
+    /// Whether all that is subscribed is heard, and publishing is possible.
+    pub(super) fn is_ready(&self) -> bool {
+        self.shared.recovery().borrow().is_ready()
+    }
+
+    /// Publishes an event, and calls `done` once, in a later turn, when Redis has answered and the members of this reactor
+    /// have it. `except` is a member of this reactor that is left out.
+    pub(super) fn publish(
+        &self,
+        reactor: &mut Reactor<S>,
+        topic: &str,
+        event: &Event<'_>,
+        except: Option<ConnId>,
+        done: impl FnOnce(&mut Reactor<S>, Result<Published, RedisPublishError>) + 'static,
+    ) {
+        let done = Box::new(done);
+        self.shared.publish(reactor, topic, event, except, done);
+    }
+}
+
+/// Publications under way from which on sockets that publish are paused.
+const PUBLISHING_HALF: usize = 5_000;
+
+impl<S: 'static> RedisEngine<S> {
+    /// Publishes each event to its topic, and calls `done` once with the outcomes in their order. On an error some may have
+    /// been published.
+    pub(super) fn publish_all(
+        &self,
+        reactor: &mut Reactor<S>,
+        items: &[(&str, &Event<'_>)],
+        done: impl FnOnce(&mut Reactor<S>, Result<&[Published], RedisPublishError>) + 'static,
+    ) {
+        let outcomes = Rc::new(RefCell::new(Outcomes {
+            of_items: vec![None; items.len()],
+            missing_count: items.len(),
+            done: Some(done),
+        }));
+        for (index, (topic, event)) in items.iter().enumerate() {
+            let outcomes = Rc::clone(&outcomes);
+            self.publish(reactor, topic, event, None, move |reactor, outcome| {
+                let all = outcomes.borrow_mut().add(index, outcome);
+                if let Some((done, all)) = all {
+                    let all: Result<Vec<Published>, _> = all.into_iter().collect();
+                    done(reactor, all.as_deref().map_err(|error| *error));
+                }
+            });
+        }
+    }
+
+    /// Whether many publications are under way.
+    pub(super) fn is_half_full(&self) -> bool {
+        PUBLISHING_HALF <= self.shared.publishing_count()
+    }
+
+    /// Subscribes to names for a client, and reads what it has missed.
+    pub(super) fn read(
+        &self,
+        reactor: &mut Reactor<S>,
+        names: Vec<(Box<str>, bool)>,
+        start: Start,
+    ) -> RedisSource<S> {
+        RedisSource::begin(&self.shared, reactor, names, start)
+    }
+}
+
+type Outcome = Result<Published, RedisPublishError>;
+
+/// The outcomes of events that were published together.
+struct Outcomes<D> {
+    of_items: Vec<Option<Outcome>>,
+    missing_count: usize,
+    /// Taken with the last outcome.
+    done: Option<D>,
+}
+
+impl<D> Outcomes<D> {
+    /// Notes an outcome. Returns what to call, and with which outcomes, when it is the last one.
+    fn add(&mut self, index: usize, outcome: Outcome) -> Option<(D, Vec<Outcome>)> {
+        self.of_items[index] = Some(outcome);
+        self.missing_count -= 1;
+        if self.missing_count != 0 {
+            return None;
+        }
+        let done = self.done.take()?;
+        Some((done, self.of_items.drain(..).flatten().collect()))
+    }
+}
+
+/// The part of the engine that hears the link.
+struct LinkListener<S: 'static> {
+    shared: Rc<Shared<S>>,
+}
+
+impl<S: 'static> Listener<S> for LinkListener<S> {
+    fn message(self: Rc<Self>, cx: &mut Cx<'_, S>, message: Message<'_>) {
+        let Message {
+            kind,
+            name,
+            channel,
+            payload,
+        } = message;
+        let shared = &self.shared;
+        let is_by_pattern = kind == SubscriptionKind::Pattern;
+        if is_by_pattern && !shared.redis().is_first_by_pattern(name, channel) {
+            return;
+        }
+        let channel = shared.keys().topic_of(channel);
+        if shared.recovery().borrow_mut().may_deliver(channel, payload) {
+            shared.deliver(cx.reactor, channel, payload);
+        }
+    }
+
+    fn subscribed(self: Rc<Self>, cx: &mut Cx<'_, S>, kind: SubscriptionKind, name: &[u8]) {
+        let names = self.shared.names();
+        names.borrow_mut().acknowledge(cx.reactor, kind, name);
+        names::call_confirmed(names, cx.reactor);
+    }
+
+    fn connected(self: Rc<Self>, cx: &mut Cx<'_, S>) {
+        catch_up::begin(&self.shared, cx.reactor);
+    }
+
+    fn lost(self: Rc<Self>, _: &mut Cx<'_, S>) {
+        self.shared.recovery().borrow_mut().end();
+        self.shared.names().borrow_mut().forget_confirmations();
+    }
+}

@@ -1,0 +1,182 @@
+//! The form in which publications with a number travel and are kept in Redis.
+//!
+//! `1 EPOCH NUMBER ORIGIN TOKEN EXCEPT KIND NAMEBYTES KEYBYTES` and a line feed, then the name, the key and the data.
+//! Epoch and the three fields behind the number are hexadecimal. The origin is the reactor that has published it, the
+//! token its own number for the publication, and the third the client there that is left out, or 0. The kind is `t`
+//! for text, `j` for JSON and `b` for bytes. A length is `-` where there is no name or no key.
+//!
+//! The script writes what stands before the origin.
+
+use std::borrow::Cow;
+
+use crate::protocol::digits::{parse_decimal, push_decimal, push_hexadecimal};
+use crate::pubsub::{Event, Payload};
+
+/// The version of this form.
+const VERSION: &[u8] = b"1";
+
+/// A publication that came from Redis.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Numbered<'p> {
+    pub epoch: u64,
+    pub number: u64,
+    pub sender: Sender,
+    pub event: Event<'p>,
+}
+
+/// The sender of a publication.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sender {
+    /// The reactor.
+    pub origin: u64,
+    /// Its number for the publication.
+    pub token: u64,
+    /// The client of that reactor that is left out, or zero.
+    pub except: u64,
+}
+
+/// Appends the part of a publication behind its number.
+pub(super) fn encode(sender: Sender, event: &Event<'_>, out: &mut Vec<u8>) {
+    for field in [sender.origin, sender.token, sender.except] {
+        push_hexadecimal(field, out);
+        out.push(b' ');
+    }
+    let (kind, data) = match event.payload() {
+        Payload::Text(text) => (b't', text.as_bytes()),
+        Payload::Json(text) => (b'j', text.as_bytes()),
+        Payload::Binary(bytes) => (b'b', &**bytes),
+    };
+    out.push(kind);
+    let (name, key) = (event.name(), event.key_name());
+    for part in [name, key] {
+        out.push(b' ');
+        match part {
+            Some(part) => push_decimal(part.len() as u64, out),
+            None => out.push(b'-'),
+        }
+    }
+    out.push(b'\n');
+    out.extend_from_slice(name.unwrap_or_default().as_bytes());
+    out.extend_from_slice(key.unwrap_or_default().as_bytes());
+    out.extend_from_slice(data);
+}
+
+/// Parses a publication. `None` for bytes that no node has written: anybody can publish to these channels.
+pub(super) fn parse(bytes: &[u8]) -> Option<Numbered<'_>> {
+    let end = bytes.iter().position(|byte| *byte == b'\n')?;
+    let (head, rest) = (&bytes[..end], &bytes[end + 1..]);
+    let mut fields = head.split(|byte| *byte == b' ');
+    if fields.next()? != VERSION {
+        return None;
+    }
+    let epoch = hexadecimal(fields.next()?)?;
+    let number = parse_decimal(fields.next()?)?;
+    let sender = Sender {
+        origin: hexadecimal(fields.next()?)?,
+        token: hexadecimal(fields.next()?)?,
+        except: hexadecimal(fields.next()?)?,
+    };
+    let kind = fields.next()?;
+    let (name, rest) = take_part(fields.next()?, rest)?;
+    let (key, data) = take_part(fields.next()?, rest)?;
+    if fields.next().is_some() {
+        return None;
+    }
+    let mut event = match name {
+        Some(name) => Event::try_new(name).ok()?,
+        None => Event::message(""),
+    };
+    event = match kind {
+        b"t" => event.data(str::from_utf8(data).ok()?),
+        b"j" => event.json(str::from_utf8(data).ok()?),
+        b"b" => event.binary(Cow::Borrowed(data)),
+        _ => return None,
+    };
+    if let Some(key) = key {
+        event = event.key(key);
+    }
+    Some(Numbered {
+        epoch,
+        number,
+        sender,
+        event,
+    })
+}
+
+/// Takes a name or a key with the length that is announced.
+fn take_part<'p>(length: &[u8], rest: &'p [u8]) -> Option<(Option<&'p str>, &'p [u8])> {
+    if length == b"-" {
+        return Some((None, rest));
+    }
+    let length = usize::try_from(parse_decimal(length)?).ok()?;
+    let (part, rest) = rest.split_at_checked(length)?;
+    Some((Some(str::from_utf8(part).ok()?), rest))
+}
+
+fn hexadecimal(digits: &[u8]) -> Option<u64> {
+    let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    if digits.is_empty() || !digits.iter().all(is_digit) {
+        return None;
+    }
+    u64::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_publication_comes_back_as_it_was() {
+        let events = [
+            Event::message("text"),
+            Event::message(""),
+            Event::message("{\"a\":\n1}"),
+            Event::new("name").json("{}"),
+            Event::new("").key("").data("x y"),
+            Event::new("näme")
+                .key("kéy")
+                .binary(b"\xff\n\x00".as_slice()),
+        ];
+        for event in events {
+            let sender = Sender {
+                origin: u64::MAX,
+                token: 0x1f,
+                except: 0,
+            };
+            let mut bytes = b"1 e 17 ".to_vec();
+            encode(sender, &event, &mut bytes);
+            let expected = Numbered {
+                epoch: 0xe,
+                number: 17,
+                sender,
+                event,
+            };
+            assert_eq!(parse(&bytes), Some(expected), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn other_bytes_are_no_publication() {
+        let cases: &[&[u8]] = &[
+            b"",
+            b"\n",
+            b"hello",
+            b"1 e 17 0 0 0 t - -",
+            b"2 e 17 0 0 0 t - -\nx",
+            b"1 e 17 0 0 0 t - - -\nx",
+            b"1 e 17 0 0 0 t -\nx",
+            b"1 E 17 0 0 0 t - -\nx",
+            b"1 e x 0 0 0 t - -\nx",
+            b"1 e 17 0 0  t - -\nx",
+            b"1 e 17 0 0 0 q - -\nx",
+            b"1 e 17 0 0 0 t 2 -\nx",
+            b"1 e 17 0 0 0 t 18446744073709551616 -\nx",
+            b"1 e 17 0 0 0 t - -\n\xff",
+            b"1 e 17 0 0 0 t 1 -\n\nx",
+            b"1 e 17 0 0 0 t -1 -\nx",
+        ];
+        for bytes in cases {
+            assert_eq!(parse(bytes), None, "{:?}", String::from_utf8_lossy(bytes));
+        }
+    }
+}

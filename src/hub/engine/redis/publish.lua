@@ -1,0 +1,44 @@
+-- Numbers a publication, keeps it, and publishes it to all nodes. All reads stand before the first write: a key of
+-- another type is an error that changes nothing.
+--
+-- KEYS: head, topics, stream, values. ARGV: see `publish_words` in script.rs.
+local head, topics, stream, values = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local new_epoch, seen_epoch, seen_number = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local topic, channel, payload = ARGV[4], ARGV[5], ARGV[6]
+local count, age, key, topics_max = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9], tonumber(ARGV[10])
+local keeps_latest = ARGV[11] == '1'
+
+local epoch, number = unpack(redis.call('HMGET', head, 'epoch', 'number'))
+local previous = redis.call('ZSCORE', topics, topic) or '0'
+local topic_count = redis.call('ZCARD', topics)
+redis.call('XLEN', stream)
+redis.call('HLEN', values)
+local second = redis.call('TIME')[1]
+
+number = tonumber(number or 0)
+if not epoch or (epoch == seen_epoch and number < seen_number) then
+    -- The server has lost publications that a node has seen.
+    epoch = new_epoch
+    number = math.max(number, seen_number)
+end
+number = number + 1
+local digits = string.format('%.0f', number)
+local message = '1 ' .. epoch .. ' ' .. digits .. ' ' .. payload
+
+redis.call('HSET', head, 'epoch', epoch, 'number', digits)
+redis.call('ZADD', topics, digits, topic)
+if topics_max <= topic_count then
+    -- What is forgotten of a topic raises the floor of all.
+    local oldest = redis.call('ZPOPMIN', topics)
+    redis.call('HSET', head, 'floor', oldest[2])
+end
+if count > 0 then
+    redis.call('XADD', stream, 'MAXLEN', count, digits .. '-' .. second, 'p', previous, 'm', message)
+    redis.call('EXPIRE', stream, age)
+end
+if keeps_latest then
+    redis.call('HSET', values, key, message)
+    redis.call('EXPIRE', values, age)
+end
+redis.call('PUBLISH', channel, message)
+return {epoch, digits}

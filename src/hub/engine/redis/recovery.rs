@@ -1,0 +1,129 @@
+//! How far a reactor has caught up with Redis, and the messages that it holds meanwhile.
+
+use super::keys::Channel;
+
+/// Most bytes of messages that wait until the reactor has caught up.
+const HELD_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// The bytes that a held message counts beside its content.
+const HELD_BYTES: usize = 64;
+
+#[derive(Default)]
+enum Phase {
+    /// There is no link.
+    #[default]
+    Away,
+    CatchingUp,
+    Ready,
+}
+
+/// How far the reactor has caught up.
+#[derive(Default)]
+pub(super) struct Recovery {
+    phase: Phase,
+    /// Raised with each link and each new beginning: answers to an earlier one are stale.
+    generation: u64,
+    /// The log has begun.
+    has_log: bool,
+    held: Vec<Held>,
+    held_bytes: usize,
+    has_overflow: bool,
+}
+
+/// A message that was heard meanwhile.
+pub(super) struct Held {
+    is_numbered: bool,
+    topic: Box<[u8]>,
+    payload: Box<[u8]>,
+}
+
+impl Held {
+    pub(super) fn channel(&self) -> Channel<'_> {
+        match self.is_numbered {
+            true => Channel::Numbered(&self.topic),
+            false => Channel::Raw(&self.topic),
+        }
+    }
+
+    pub(super) fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+}
+
+impl Recovery {
+    pub(super) fn is_ready(&self) -> bool {
+        matches!(self.phase, Phase::Ready)
+    }
+
+    /// Begins to catch up. Returns the number of this attempt.
+    pub(super) fn begin(&mut self) -> u64 {
+        self.drop_held();
+        self.generation += 1;
+        self.phase = Phase::CatchingUp;
+        self.generation
+    }
+
+    /// Whether an attempt is the newest one.
+    pub(super) fn is_current(&self, generation: u64) -> bool {
+        self.generation == generation
+    }
+
+    pub(super) fn has_log(&self) -> bool {
+        self.has_log
+    }
+
+    /// Notes that the log has begun. Returns whether it had before.
+    pub(super) fn note_log(&mut self) -> bool {
+        std::mem::replace(&mut self.has_log, true)
+    }
+
+    /// Takes the messages that were held. `None` where they were too many.
+    pub(super) fn take_held(&mut self) -> Option<Vec<Held>> {
+        let held = std::mem::take(&mut self.held);
+        let has_overflow = self.has_overflow;
+        self.drop_held();
+        (!has_overflow).then_some(held)
+    }
+
+    /// The reactor has caught up.
+    pub(super) fn complete(&mut self) {
+        self.phase = Phase::Ready;
+    }
+
+    /// The link is lost.
+    pub(super) fn end(&mut self) {
+        self.generation += 1;
+        self.phase = Phase::Away;
+        self.drop_held();
+    }
+
+    fn drop_held(&mut self) {
+        self.held = Vec::new();
+        self.held_bytes = 0;
+        self.has_overflow = false;
+    }
+
+    /// Whether a message may be delivered now. Otherwise it is held.
+    pub(super) fn may_deliver(&mut self, channel: Channel<'_>, payload: &[u8]) -> bool {
+        if self.is_ready() {
+            return true;
+        }
+        let (is_numbered, topic) = match channel {
+            Channel::Numbered(topic) => (true, topic),
+            Channel::Raw(topic) => (false, topic),
+            Channel::Foreign => return false,
+        };
+        self.held_bytes += HELD_BYTES + topic.len() + payload.len();
+        if HELD_BYTES_MAX < self.held_bytes {
+            self.held = Vec::new();
+            self.has_overflow = true;
+        } else if !self.has_overflow {
+            self.held.push(Held {
+                is_numbered,
+                topic: topic.into(),
+                payload: payload.into(),
+            });
+        }
+        false
+    }
+}

@@ -1,0 +1,417 @@
+//! The parts of the engine that its files have in common: publishing, and delivering what was heard.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::client::redis::{Redis, RedisError};
+use crate::protocol::resp::Reply;
+use crate::pubsub::{Event, EventId, Rule, Rules, check_name};
+use crate::reactor::id::ConnId;
+use crate::reactor::published::Published;
+use crate::reactor::reactor::Reactor;
+
+use super::keys::{Channel, Keys};
+use super::names::Names;
+use super::payload::{self, Numbered, Sender};
+use super::recovery::Recovery;
+
+/// The script that numbers, stores and publishes.
+pub(super) const PUBLISH: &str = include_str!("publish.lua");
+
+/// How long a publication may take.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Most topics whose last number Redis keeps.
+const TOPICS_MAX: &str = "1000000";
+
+/// A message of another program that is longer is left out, in bytes.
+const RAW_BYTES_MAX: usize = 1024 * 1024;
+
+/// A topic with messages of other programs is marked in Redis again after so many seconds.
+const RAW_MARK_SECONDS: u64 = 60;
+
+/// Most topics whose mark is remembered here.
+const RAW_MARKS_MAX: usize = 10_000;
+
+/// Why an event was not published, or perhaps not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RedisPublishError {
+    /// There is no link, or too much waits. It was not published.
+    Away(RedisError),
+    /// The answer did not come. It is not known whether it was published.
+    Unknown(RedisError),
+    /// Redis has refused it, for example because it has no memory left. The reason is in the log.
+    Refused,
+}
+
+impl fmt::Display for RedisPublishError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RedisPublishError::Away(error) => write!(f, "not published: {error}"),
+            RedisPublishError::Unknown(error) => error.fmt(f),
+            RedisPublishError::Refused => f.write_str("Redis has refused the publication"),
+        }
+    }
+}
+
+/// The engine on one reactor, apart from its link's news.
+pub(super) struct Shared<S: 'static> {
+    redis: Redis<S>,
+    keys: Keys,
+    /// This reactor, among all.
+    origin: u64,
+    rules: RefCell<Rules>,
+    publisher: RefCell<Publisher<S>>,
+    names: Rc<RefCell<Names<S>>>,
+    recovery: RefCell<Recovery>,
+    raw: RefCell<Raw>,
+}
+
+/// The publications of this reactor that are under way.
+struct Publisher<S> {
+    /// The digest of the script, as the server has named it.
+    script: String,
+    last_token: u64,
+    waiting: HashMap<u64, Waiting<S>>,
+}
+
+pub(super) type Done<S> = Box<dyn FnOnce(&mut Reactor<S>, Result<Published, RedisPublishError>)>;
+
+struct Waiting<S> {
+    done: Done<S>,
+    /// The answer of Redis.
+    id: Option<EventId>,
+    /// The members here, when it was heard.
+    delivered: Option<usize>,
+}
+
+/// The state about messages of other programs.
+#[derive(Default)]
+struct Raw {
+    /// Topics that are marked in Redis, each with the second of the mark.
+    marks: HashMap<Box<str>, u64>,
+    /// Messages that were left out since the last log line.
+    left_out: u64,
+    logged_at: Option<Duration>,
+}
+
+impl<S: 'static> Shared<S> {
+    pub(super) fn new(redis: &Redis<S>, prefix: Option<&str>) -> Shared<S> {
+        let keys = Keys::new(prefix);
+        Shared {
+            redis: redis.clone(),
+            names: Rc::new(RefCell::new(Names::new(redis, &keys))),
+            keys,
+            origin: rand::random(),
+            rules: RefCell::default(),
+            publisher: RefCell::new(Publisher {
+                script: String::new(),
+                last_token: 0,
+                waiting: HashMap::new(),
+            }),
+            recovery: RefCell::default(),
+            raw: RefCell::default(),
+        }
+    }
+
+    pub(super) fn redis(&self) -> &Redis<S> {
+        &self.redis
+    }
+
+    pub(super) fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    pub(super) fn rules(&self) -> &RefCell<Rules> {
+        &self.rules
+    }
+
+    pub(super) fn names(&self) -> &Rc<RefCell<Names<S>>> {
+        &self.names
+    }
+
+    pub(super) fn recovery(&self) -> &RefCell<Recovery> {
+        &self.recovery
+    }
+
+    /// The server knows the script by this digest.
+    pub(super) fn set_script(&self, digest: String) {
+        self.publisher.borrow_mut().script = digest;
+    }
+
+    /// How many publications are under way.
+    pub(super) fn publishing_count(&self) -> usize {
+        self.publisher.borrow().waiting.len()
+    }
+
+    /// Publishes an event; see [`RedisEngine::publish`](super::RedisEngine).
+    pub(super) fn publish(
+        self: &Rc<Self>,
+        reactor: &mut Reactor<S>,
+        topic: &str,
+        event: &Event<'_>,
+        except: Option<ConnId>,
+        done: Done<S>,
+    ) {
+        let mut publisher = self.publisher.borrow_mut();
+        publisher.last_token += 1;
+        let token = publisher.last_token;
+        let waiting = Waiting {
+            done,
+            id: None,
+            delivered: None,
+        };
+        publisher.waiting.insert(token, waiting);
+        let script = publisher.script.clone();
+        drop(publisher);
+        let sender = Sender {
+            origin: self.origin,
+            token,
+            except: except.map_or(0, ConnId::to_bits),
+        };
+        let words = self.publish_words(reactor, topic, event, sender);
+        self.send_publication(reactor, token, script, words);
+    }
+
+    /// The keys and arguments of the script.
+    fn publish_words(
+        &self,
+        reactor: &Reactor<S>,
+        topic: &str,
+        event: &Event<'_>,
+        sender: Sender,
+    ) -> Vec<Vec<u8>> {
+        let keys = &self.keys;
+        let seen = reactor.cursor();
+        let mut content = Vec::with_capacity(64 + event.payload().as_bytes().len());
+        payload::encode(sender, event, &mut content);
+        let rules = self.rules.borrow();
+        let rule: &Rule = rules.of(topic);
+        let text = |text: String| text.into_bytes();
+        vec![
+            b"4".to_vec(),
+            text(keys.head()),
+            text(keys.topics()),
+            text(keys.stream(topic)),
+            text(keys.values(topic)),
+            text(format!("{:x}", rand::random::<u64>())),
+            text(format!("{:x}", seen.epoch)),
+            text(seen.number.to_string()),
+            topic.as_bytes().to_vec(),
+            text(keys.numbered_channel(topic)),
+            content,
+            text(rule.history_count.to_string()),
+            text(rule.history_age.as_secs().max(1).to_string()),
+            event.key_name().unwrap_or_default().as_bytes().to_vec(),
+            TOPICS_MAX.as_bytes().to_vec(),
+            text(u8::from(rule.keeps_latest).to_string()),
+        ]
+    }
+
+    /// Sends a publication. A server that does not know the script gets its text.
+    fn send_publication(
+        self: &Rc<Self>,
+        reactor: &mut Reactor<S>,
+        token: u64,
+        script: String,
+        arguments: Vec<Vec<u8>>,
+    ) {
+        let head = match script.is_empty() {
+            true => [b"EVAL".to_vec(), PUBLISH.as_bytes().to_vec()],
+            false => [b"EVALSHA".to_vec(), script.clone().into_bytes()],
+        };
+        let words: Vec<&[u8]> = head.iter().chain(&arguments).map(Vec::as_slice).collect();
+        let shared = Rc::clone(self);
+        // The words are kept until the answer, for a server that was told to forget its scripts.
+        let again = arguments.clone();
+        self.redis
+            .command_within(reactor, &words, PUBLISH_TIMEOUT, move |cx, reply| {
+                let is_forgotten = |reply: &Reply<'_>| {
+                    reply
+                        .as_error()
+                        .is_some_and(|text| text.starts_with("NOSCRIPT"))
+                };
+                if reply.as_ref().is_ok_and(is_forgotten) && !script.is_empty() {
+                    shared.publisher.borrow_mut().script.clear();
+                    return shared.send_publication(cx.reactor, token, String::new(), again);
+                }
+                shared.handle_published(cx.reactor, token, reply);
+            });
+    }
+
+    /// Redis has answered a publication.
+    fn handle_published(
+        self: &Rc<Self>,
+        reactor: &mut Reactor<S>,
+        token: u64,
+        reply: Result<Reply<'_>, RedisError>,
+    ) {
+        let id = match reply {
+            Ok(reply) => match published_id(&reply) {
+                Some(id) => id,
+                None => {
+                    let why = reply.as_error().unwrap_or("an unexpected answer".into());
+                    log::error!("redis: cannot publish: {why}");
+                    return self.end_publication(reactor, token, Err(RedisPublishError::Refused));
+                }
+            },
+            Err(error) => {
+                let error = match error.is_unsent() {
+                    true => RedisPublishError::Away(error),
+                    false => RedisPublishError::Unknown(error),
+                };
+                return self.end_publication(reactor, token, Err(error));
+            }
+        };
+        let mut publisher = self.publisher.borrow_mut();
+        let Some(waiting) = publisher.waiting.get_mut(&token) else {
+            return;
+        };
+        waiting.id = Some(id);
+        let topic_is_heard = waiting.delivered.is_some();
+        drop(publisher);
+        if topic_is_heard {
+            return self.end_publication(reactor, token, Ok(id));
+        }
+        // The publication is on its way to this reactor too, unless it has no members here.
+        let shared = Rc::clone(self);
+        self.redis.barrier(reactor, move |cx, _| {
+            shared.end_publication(cx.reactor, token, Ok(id));
+        });
+    }
+
+    fn end_publication(
+        &self,
+        reactor: &mut Reactor<S>,
+        token: u64,
+        outcome: Result<EventId, RedisPublishError>,
+    ) {
+        let waiting = self.publisher.borrow_mut().waiting.remove(&token);
+        if let Some(waiting) = waiting {
+            let delivered = waiting.delivered.unwrap_or_default();
+            let published = outcome.map(|id| Published::new(id, delivered));
+            (waiting.done)(reactor, published);
+        }
+    }
+
+    /// Delivers a publication with a number to the members, unless it was delivered before.
+    pub(super) fn deliver_numbered(
+        &self,
+        reactor: &mut Reactor<S>,
+        topic: &str,
+        numbered: &Numbered<'_>,
+    ) {
+        let newest = reactor.cursor();
+        if numbered.epoch != newest.epoch {
+            let before = numbered.number.saturating_sub(1);
+            self.begin_epoch(reactor, numbered.epoch, before);
+        } else if numbered.number <= newest.number {
+            return;
+        }
+        let Numbered { sender, event, .. } = numbered;
+        let is_own = sender.origin == self.origin;
+        let except = (is_own && sender.except != 0).then(|| ConnId::from_bits(sender.except));
+        let published = reactor.publish_heard(topic, event, Some(numbered.number), except);
+        if !is_own {
+            return;
+        }
+        let mut publisher = self.publisher.borrow_mut();
+        if let Some(waiting) = publisher.waiting.get_mut(&sender.token) {
+            waiting.delivered = Some(published.delivered);
+            if let Some(id) = waiting.id {
+                drop(publisher);
+                self.end_publication(reactor, sender.token, Ok(id));
+            }
+        }
+    }
+
+    /// Delivers a message of another program.
+    fn deliver_raw(self: &Rc<Self>, reactor: &mut Reactor<S>, topic: &[u8], payload: &[u8]) {
+        let text = (payload.len() <= RAW_BYTES_MAX)
+            .then(|| str::from_utf8(payload).ok())
+            .flatten();
+        let topic = str::from_utf8(topic).ok();
+        let (Some(topic), Some(text)) = (topic.filter(|it| check_name(it).is_ok()), text) else {
+            return self.count_left_out(reactor.now());
+        };
+        reactor.publish_heard(topic, &Event::message(text), None, None);
+        self.mark_raw(reactor, topic);
+    }
+
+    fn count_left_out(&self, now: Duration) {
+        let mut raw = self.raw.borrow_mut();
+        raw.left_out += 1;
+        let is_due = |at: Duration| Duration::from_secs(60) <= now.saturating_sub(at);
+        if raw.logged_at.is_none_or(is_due) {
+            raw.logged_at = Some(now);
+            let count = std::mem::take(&mut raw.left_out);
+            log::warn!(
+                "redis: {count} messages were left out: they are not UTF-8 text, are longer than {RAW_BYTES_MAX} bytes, or their channel is no topic"
+            );
+        }
+    }
+
+    /// Marks in Redis that a topic has messages without numbers, which a node that did not hear them cannot replay.
+    fn mark_raw(&self, reactor: &mut Reactor<S>, topic: &str) {
+        let second = reactor.unix_time();
+        let mut raw = self.raw.borrow_mut();
+        if raw
+            .marks
+            .get(topic)
+            .is_some_and(|at| second < at + RAW_MARK_SECONDS)
+        {
+            return;
+        }
+        if RAW_MARKS_MAX <= raw.marks.len() {
+            raw.marks.clear();
+        }
+        raw.marks.insert(topic.into(), second);
+        drop(raw);
+        let words = ["ZADD", &self.keys.raw_topics(), &second.to_string(), topic];
+        self.redis.command(reactor, words, |_, _| {});
+    }
+
+    /// The order of Redis began again: cursors of before are not found, and members may have missed messages.
+    pub(super) fn begin_epoch(&self, reactor: &mut Reactor<S>, epoch: u64, number: u64) {
+        reactor.begin_log(epoch, number, rand::random());
+        reactor.tell_gap_to_all();
+        self.names.borrow_mut().cover_from(reactor.newest_place());
+    }
+
+    /// Delivers what was published to a channel.
+    pub(super) fn deliver(
+        self: &Rc<Self>,
+        reactor: &mut Reactor<S>,
+        channel: Channel<'_>,
+        payload: &[u8],
+    ) {
+        match channel {
+            Channel::Foreign => {}
+            Channel::Raw(topic) => self.deliver_raw(reactor, topic, payload),
+            Channel::Numbered(topic) => {
+                let topic = str::from_utf8(topic)
+                    .ok()
+                    .filter(|it| check_name(it).is_ok());
+                match (topic, payload::parse(payload)) {
+                    (Some(topic), Some(numbered)) => {
+                        self.deliver_numbered(reactor, topic, &numbered);
+                    }
+                    _ => self.count_left_out(reactor.now()),
+                }
+            }
+        }
+    }
+}
+
+/// The id in the answer to a publication.
+pub(super) fn published_id(reply: &Reply<'_>) -> Option<EventId> {
+    let [epoch, number] = reply.as_array()? else {
+        return None;
+    };
+    let epoch = u64::from_str_radix(epoch.as_str()?, 16).ok()?;
+    Some(EventId::new(epoch, number.as_str()?.parse().ok()?))
+}

@@ -1,0 +1,374 @@
+//! Several hubs with one real Redis server: `waterwheel serve --redis`.
+#![cfg(feature = "program")]
+
+#[path = "support/redis_server.rs"]
+mod redis_server;
+mod support;
+
+use std::io::{BufRead, BufReader, Lines};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Instant;
+
+use redis_server::{RedisServer, start, until};
+use support::{PATIENCE, Server};
+
+/// A hub that is ready.
+fn node(redis: &RedisServer, options: &[&str]) -> Server {
+    let url = redis.url();
+    let mut words = vec!["--redis", &url, "--log", "error"];
+    words.extend(options);
+    let server = Server::start(&words);
+    until(|| get(&server, "/readyz") == "ready\n");
+    server
+}
+
+fn curl(words: &[&str]) -> String {
+    let output = Command::new("curl")
+        .args(["-s", "--max-time", "60"])
+        .args(words)
+        .output();
+    String::from_utf8(output.unwrap().stdout).unwrap()
+}
+
+fn get(server: &Server, target: &str) -> String {
+    curl(&[&server.url(target)])
+}
+
+/// Publishes by HTTP, and returns the id.
+fn publish(server: &Server, topic: &str, message: &str) -> String {
+    let answer = curl(&[
+        "-d",
+        message,
+        &server.url(&format!("/publish?topic={topic}")),
+    ]);
+    let id = answer.split('"').nth(3);
+    id.unwrap_or_else(|| panic!("no id in {answer:?}"))
+        .to_owned()
+}
+
+/// A client of event streams. Dropping it ends it.
+struct Client {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    /// The id of the last event.
+    cursor: String,
+}
+
+impl Client {
+    /// Subscribes, and waits for the confirmation.
+    fn subscribe(server: &Server, query: &str) -> Client {
+        let mut client = Client::begin(server, query);
+        client.next();
+        client
+    }
+
+    fn begin(server: &Server, query: &str) -> Client {
+        let mut child = Command::new("curl")
+            .args([
+                "-sN",
+                "--max-time",
+                "120",
+                &server.url(&format!("/events?{query}")),
+            ])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Client {
+            child,
+            lines,
+            cursor: String::new(),
+        }
+    }
+
+    /// The data of the next event, or `gap NAME`, or an empty text for a cursor alone.
+    fn next(&mut self) -> String {
+        let (mut name, mut data, mut has_id) = (String::new(), String::new(), false);
+        loop {
+            let line = self.lines.next().expect("the stream has ended").unwrap();
+            if let Some(id) = line.strip_prefix("id: ") {
+                self.cursor = id.to_owned();
+                has_id = true;
+            } else if let Some(event) = line.strip_prefix("event: ") {
+                name = format!("{event} ");
+            } else if let Some(text) = line.strip_prefix("data: ") {
+                data = text.to_owned();
+            } else if line.is_empty() && has_id {
+                return name + &data;
+            }
+        }
+    }
+
+    /// The next messages and gaps.
+    fn take(&mut self, count: usize) -> Vec<String> {
+        let mut taken = Vec::new();
+        let began = Instant::now();
+        while taken.len() < count {
+            assert!(began.elapsed() < PATIENCE, "got {taken:?}");
+            let next = self.next();
+            if !next.is_empty() {
+                taken.push(next);
+            }
+        }
+        taken
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn messages_of_other_programs_reach_names_and_patterns_once() {
+    let Some(redis) = start(&[]) else {
+        return;
+    };
+    let server = node(&redis, &[]);
+    let mut by_name = Client::subscribe(&server, "topic=new-users");
+    let mut by_pattern = Client::subscribe(&server, "topic=notifications.*");
+    let mut by_both = Client::subscribe(&server, "topic=notifications.a&topic=notifications.*");
+    redis.publish("new-users", "x");
+    redis.publish("notifications.a", "y");
+    redis.publish("notifications.b", "z");
+    assert_eq!(by_name.take(1), ["x"]);
+    assert_eq!(by_pattern.take(2), ["y", "z"]);
+    assert_eq!(by_both.take(2), ["y", "z"]);
+}
+
+#[test]
+fn nodes_are_one_hub_with_one_order() {
+    let Some(redis) = start(&[]) else {
+        return;
+    };
+    for protocol in ["", "?protocol=2"] {
+        let url = format!("{}{protocol}", redis.url());
+        let options: &[&str] = &["--redis", &url, "--redis-prefix", "p"];
+        let nodes = [
+            node(&redis, options),
+            node(&redis, &[options, &["--reactors", "2"]].concat()),
+        ];
+        let mut clients: Vec<Client> = (nodes.iter())
+            .flat_map(|node| {
+                ["topic=a&topic=b", "topic=a&topic=b*", "topic=*"].map(|query| (node, query))
+            })
+            .map(|(node, query)| Client::subscribe(node, query))
+            .collect();
+        let count = 30;
+        for number in 0..count {
+            let topic = if number % 3 == 0 { "a" } else { "b" };
+            match number % 5 {
+                0 => _ = redis.publish(&format!("p:{topic}"), &format!("raw {number}")),
+                _ => _ = publish(&nodes[number % 2], topic, &format!("numbered {number}")),
+            }
+        }
+        let first = clients[0].take(count);
+        for (index, client) in clients.iter_mut().enumerate().skip(1) {
+            assert_eq!(client.take(count), first, "client {index} {protocol}");
+        }
+    }
+}
+
+#[test]
+fn a_client_resumes_on_another_node() {
+    let Some(redis) = start(&[]) else {
+        return;
+    };
+    let nodes = [node(&redis, &[]), node(&redis, &[])];
+    let mut client = Client::subscribe(&nodes[0], "topic=a&topic=b");
+    publish(&nodes[0], "a", "1");
+    assert_eq!(client.take(1), ["1"]);
+    let cursor = client.cursor.clone();
+    drop(client);
+    for number in 2..400 {
+        publish(
+            &nodes[0],
+            if number % 2 == 0 { "a" } else { "b" },
+            &number.to_string(),
+        );
+    }
+    // 398 publications in two topics, which keep 100 each.
+    let mut client = Client::begin(&nodes[1], &format!("topic=a&topic=b&since={cursor}"));
+    let mut gaps = client.take(2);
+    gaps.sort();
+    assert_eq!(gaps, ["gap a", "gap b"]);
+    let expected: Vec<String> = (200..400).map(|number| number.to_string()).collect();
+    assert_eq!(client.take(200), expected);
+    publish(&nodes[0], "a", "live");
+    assert_eq!(client.take(1), ["live"]);
+    let cursor = client.cursor.clone();
+    drop(client);
+    publish(&nodes[1], "a", "x");
+    let mut client = Client::begin(&nodes[0], &format!("topic=a&topic=b&since={cursor}"));
+    assert_eq!(client.take(1), ["x"]);
+}
+
+#[test]
+fn messages_of_other_programs_are_replayed_where_they_were_heard() {
+    let Some(redis) = start(&[]) else {
+        return;
+    };
+    let nodes = [node(&redis, &[]), node(&redis, &[])];
+    // Another client keeps the topic subscribed.
+    let _other = Client::subscribe(&nodes[0], "topic=a");
+    let mut client = Client::subscribe(&nodes[0], "topic=a");
+    redis.publish("a", "1");
+    assert_eq!(client.take(1), ["1"]);
+    let cursor = client.cursor.clone();
+    drop(client);
+    redis.publish("a", "2");
+    publish(&nodes[1], "a", "3");
+    redis.publish("a", "4");
+    let mut client = Client::begin(&nodes[0], &format!("topic=a&since={cursor}"));
+    assert_eq!(client.take(3), ["2", "3", "4"]);
+    // The other node has not heard them, and says so.
+    let mut client = Client::begin(&nodes[1], &format!("topic=a&since={cursor}"));
+    assert_eq!(client.take(2), ["gap a", "3"]);
+}
+
+#[test]
+fn an_empty_redis_is_a_new_epoch_and_one_gap() {
+    let Some(mut redis) = start(&[]) else {
+        return;
+    };
+    let server = node(&redis, &[]);
+    let mut client = Client::subscribe(&server, "topic=a");
+    publish(&server, "a", "1");
+    assert_eq!(client.take(1), ["1"]);
+    redis.kill();
+    until(|| get(&server, "/readyz") == "Redis is away\n");
+    let answer = curl(&["-i", "-d", "x", &server.url("/publish?topic=a")]);
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(
+        answer.to_ascii_lowercase().contains("\r\nretry-after: "),
+        "{answer}"
+    );
+    redis.run();
+    until(|| get(&server, "/readyz") == "ready\n");
+    publish(&server, "a", "2");
+    assert_eq!(client.take(2), ["gap a", "2"]);
+    assert_eq!(redis.publish("a", "3"), 1);
+    assert_eq!(client.take(1), ["3"]);
+}
+
+#[test]
+fn a_durable_redis_loses_nothing_over_restarts() {
+    let Some(mut redis) = start(&["--appendonly", "yes", "--appendfsync", "always"]) else {
+        return;
+    };
+    let server = node(&redis, &["--topic", "*=history=1000"]);
+    let mut live = Client::subscribe(&server, "topic=a");
+    let mut away = Client::subscribe(&server, "topic=a");
+    publish(&server, "a", "0");
+    assert_eq!(away.take(1), ["0"]);
+    let cursor = away.cursor.clone();
+    drop(away);
+    let mut expected = vec!["0".to_owned()];
+    for round in 1..4 {
+        for number in 0..10 {
+            let text = format!("{round}.{number}");
+            publish(&server, "a", &text);
+            expected.push(text);
+        }
+        redis.kill();
+        redis.run();
+        until(|| get(&server, "/readyz") == "ready\n");
+    }
+    publish(&server, "a", "last");
+    expected.push("last".to_owned());
+    let all = live.take(expected.len() + 3);
+    let gaps = all.iter().filter(|text| *text == "gap a").count();
+    assert_eq!(gaps, 3, "{all:?}");
+    let messages: Vec<_> = all.into_iter().filter(|text| text != "gap a").collect();
+    assert_eq!(messages, expected);
+    let other = node(&redis, &[]);
+    let mut client = Client::begin(&other, &format!("topic=a&since={cursor}"));
+    assert_eq!(client.take(expected.len() - 1), expected[1..]);
+}
+
+#[test]
+fn a_client_resumes_when_its_node_is_killed() {
+    let Some(redis) = start(&[]) else {
+        return;
+    };
+    let [mut dying, other] = [node(&redis, &[]), node(&redis, &[])];
+    let mut client = Client::subscribe(&dying, "topic=a*");
+    publish(&dying, "a.1", "1");
+    assert_eq!(client.take(1), ["1"]);
+    dying.child.kill().unwrap();
+    dying.child.wait().unwrap();
+    publish(&other, "a.2", "2");
+    let mut client = Client::begin(&other, &format!("topic=a*&since={}", client.cursor));
+    assert_eq!(client.take(1), ["2"]);
+}
+
+#[test]
+fn channels_in_redis_are_the_names_that_have_members() {
+    let Some(redis) = start(&[]) else {
+        return;
+    };
+    let server = node(&redis, &[]);
+    let channels = || {
+        let mut names: Vec<String> = redis
+            .command(&["PUBSUB", "CHANNELS"])
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect();
+        names.sort();
+        names
+    };
+    let clients: Vec<Client> = ["topic=a", "topic=a&topic=b", "topic=b&topic=c*"]
+        .map(|query| Client::subscribe(&server, query))
+        .into();
+    assert_eq!(channels(), ["a", "b", "waterwheel:a", "waterwheel:b"]);
+    assert_eq!(redis.command(&["PUBSUB", "NUMPAT"]), "2");
+    drop(clients);
+    until(|| channels().is_empty());
+    until(|| redis.command(&["PUBSUB", "NUMPAT"]) == "0");
+}
+
+#[test]
+fn a_hub_serves_before_its_redis_is_there() {
+    let Some(mut redis) = start(&[]) else {
+        return;
+    };
+    redis.kill();
+    let server = Server::start(&["--redis", &redis.url(), "--log", "error"]);
+    assert_eq!(get(&server, "/healthz"), "ok\n");
+    assert_eq!(get(&server, "/readyz"), "Redis is away\n");
+    let mut client = Client::begin(&server, "topic=a");
+    redis.run();
+    // The first cursor is the confirmation.
+    client.next();
+    redis.publish("a", "x");
+    assert_eq!(client.take(1), ["x"]);
+}
+
+#[test]
+fn bad_options_are_refused() {
+    let cases = [
+        (&["--redis", "http://h"][..], "redis://"),
+        (&["--redis", "rediss://h"], "TLS"),
+        (&["--redis", "redis://:secret@h:0"], "port"),
+        (&["--redis-prefix", "p"], "--redis"),
+        (
+            &["--redis", "redis://h", "--redis-prefix", ""],
+            "--redis-prefix",
+        ),
+    ];
+    for (words, expected) in cases {
+        let output = Command::new(env!("CARGO_BIN_EXE_waterwheel"))
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(words)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{words:?}");
+        assert!(
+            text.contains(expected) && !text.contains("secret"),
+            "{words:?}: {text}"
+        );
+    }
+}
