@@ -372,3 +372,58 @@ fn bad_options_are_refused() {
         );
     }
 }
+
+#[test]
+fn a_draining_hub_still_hears_redis() {
+    let Some(redis) = start(&[]) else {
+        return;
+    };
+    let server = node(&redis, &["--drain-window", "3"]);
+    let mut clients = [(); 8].map(|()| Client::subscribe(&server, "topic=a"));
+    let id = server.child.id().to_string();
+    Command::new("kill")
+        .args(["-s", "TERM", &id])
+        .status()
+        .unwrap();
+    until(|| get(&server, "/readyz") == "draining\n");
+    // The last goodbye comes at the end of the window.
+    assert_ne!(redis.publish("a", "x"), 0);
+    let heard = |client: &mut Client| {
+        let mut lines = client.lines.by_ref().map_while(Result::ok);
+        lines.any(|line| line == "data: x")
+    };
+    assert_ne!(
+        clients
+            .iter_mut()
+            .filter_map(|it| heard(it).then_some(()))
+            .count(),
+        0
+    );
+    let mut server = server;
+    assert!(server.child.wait().unwrap().success());
+}
+
+#[test]
+fn the_metrics_count_lost_links_and_messages_that_are_left_out() {
+    let Some(mut redis) = start(&[]) else {
+        return;
+    };
+    let server = node(&redis, &["--reactors", "2"]);
+    let has = |line: &str| get(&server, "/metrics").lines().any(|other| other == line);
+    assert!(has("waterwheel_redis_links 2"));
+    until(|| has("waterwheel_redis_links_ready 2"));
+    assert!(has("waterwheel_redis_lost_total 0"));
+    let mut client = Client::subscribe(&server, "topic=*");
+    redis.publish("a", &"x".repeat(1024 * 1024 + 1));
+    redis.publish("a", "y");
+    assert_eq!(client.take(1), ["y"]);
+    assert!(has("waterwheel_redis_left_out_total 1"));
+    redis.kill();
+    until(|| has("waterwheel_redis_links_ready 0"));
+    assert!(has("waterwheel_redis_lost_total 2"));
+    curl(&["-d", "x", &server.url("/publish?topic=a")]);
+    assert!(has("waterwheel_redis_unpublished_total 1"));
+    redis.run();
+    until(|| has("waterwheel_redis_links_ready 2"));
+    assert!(has("waterwheel_redis_epochs_total 2"));
+}

@@ -41,6 +41,8 @@ pub(super) fn metrics<S: 'static>(
         return guesses::refuse(request, denied, &hub.guesses);
     }
     let responder = request.reply_later();
+    let mut redis = Exposition::default();
+    push_redis(hub, &mut redis);
     hub.engine.ask_all(
         request.cx(),
         |cx| Snapshot::of(cx.reactor),
@@ -50,12 +52,14 @@ pub(super) fn metrics<S: 'static>(
                 false => ProcessUse::read(),
             };
             let history_bytes = reactor.with_history(|history| history.bytes());
-            reactor.reply(responder, reply(answers, history_bytes, process));
+            let text = reply(answers, history_bytes, process).into_text() + &redis.into_text();
+            let reply = Reply::from(text).content_type(MEDIA_TYPE);
+            reactor.reply(responder, reply);
         },
     );
 }
 
-fn reply(answers: Answers<Snapshot>, history_bytes: usize, process: ProcessUse) -> Reply {
+fn reply(answers: Answers<Snapshot>, history_bytes: usize, process: ProcessUse) -> Exposition {
     let mut all = Snapshot {
         stats: Stats::default(),
         gauges: Gauges::default(),
@@ -87,8 +91,53 @@ fn reply(answers: Answers<Snapshot>, history_bytes: usize, process: ProcessUse) 
     push_held(&all.gauges, history_bytes, &mut out);
     push_loop(&all.stats, &mut out);
     push_process(process, &mut out);
-    Reply::from(out.into_text()).content_type(MEDIA_TYPE)
+    out
 }
+
+/// Numbers about Redis, where it is the engine.
+#[cfg(feature = "redis")]
+fn push_redis<S: 'static>(hub: &Parts<S>, out: &mut Exposition) {
+    let Some(numbers) = hub.engine.redis_numbers() else {
+        return;
+    };
+    out.gauge(
+        "waterwheel_redis_links",
+        "Links to Redis, one for each reactor.",
+        numbers.links,
+    );
+    out.gauge(
+        "waterwheel_redis_links_ready",
+        "Links to Redis that have caught up.",
+        numbers.ready,
+    );
+    for (name, help, count) in [
+        (
+            "waterwheel_redis_lost_total",
+            "Links to Redis that were lost, each a gap for the clients of its reactor.",
+            numbers.lost,
+        ),
+        (
+            "waterwheel_redis_epochs_total",
+            "Epochs that have begun because Redis had lost messages, each a gap.",
+            numbers.epochs,
+        ),
+        (
+            "waterwheel_redis_unpublished_total",
+            "Publications that Redis has not carried out, or has not said so.",
+            numbers.unpublished,
+        ),
+        (
+            "waterwheel_redis_left_out_total",
+            "Messages of other programs that were left out: no text, too long, or no topic.",
+            numbers.left_out,
+        ),
+    ] {
+        out.counter(name, help, count);
+    }
+}
+
+#[cfg(not(feature = "redis"))]
+fn push_redis<S: 'static>(_: &Parts<S>, _: &mut Exposition) {}
 
 fn push_connections(all: &Snapshot, out: &mut Exposition) {
     let Snapshot { stats, gauges } = all;

@@ -34,7 +34,7 @@ impl<S: 'static> Reactor<S> {
         self.table
             .sources_mut()
             .remove_listeners(|listener| window.is_zero() || !listener.accepts_while_draining());
-        let targets = self.table.sources().connection_ids();
+        let targets = self.ending_connections();
         let count = targets.len();
         match window.is_zero() {
             true => log::info!("draining {count} connections at once"),
@@ -52,9 +52,29 @@ impl<S: 'static> Reactor<S> {
         self.shutdown.is_some()
     }
 
+    /// Has a connection that this side has made stay until a drain has ended all others, which need what it brings.
+    #[allow(dead_code, reason = "a client needs it, and not every build has one")]
+    pub(crate) fn outlast_drain(&mut self, id: ConnId) {
+        let table = &self.table;
+        self.lasting.retain(|id| table.connection(*id).is_some());
+        self.lasting.push(id);
+    }
+
+    /// The connections to which a drain says goodbye.
+    fn ending_connections(&self) -> Vec<ConnId> {
+        let mut targets = self.table.sources().connection_ids();
+        targets.retain(|id| !self.lasting.contains(id));
+        targets
+    }
+
     /// Whether a drain has reached its end: the last connection is removed.
     pub(super) fn is_drained(&self) -> bool {
-        self.shutdown.is_some() && self.table.sources().connection_count() == 0
+        if self.shutdown.is_none() {
+            return false;
+        }
+        let lasting = self.lasting.iter();
+        let lasting = lasting.filter(|id| self.table.connection(**id).is_some());
+        self.table.sources().connection_count() == lasting.count()
     }
 
     fn drain_step(&mut self) {
@@ -67,7 +87,7 @@ impl<S: 'static> Reactor<S> {
         if shutdown.take_end_of_window(now) {
             self.table.sources_mut().remove_listeners(|_| true);
             // Also the connections that came during the drain. A second goodbye does nothing.
-            for id in self.table.sources().connection_ids() {
+            for id in self.ending_connections() {
                 self.say_goodbye(id, CloseCause::Drained);
             }
         }

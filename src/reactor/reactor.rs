@@ -253,6 +253,8 @@ pub struct Reactor<S> {
     pub(super) on_awaited: HashMap<ConnId, OnAwaited<S>>,
     pub(super) is_stopped: bool,
     pub(super) shutdown: Option<Shutdown>,
+    /// Connections to which a drain says no goodbye.
+    pub(super) lasting: Vec<ConnId>,
     /// The name of the callback that is being called, for log lines about slow callbacks and
     /// panics.
     pub(super) callback: &'static str,
@@ -330,6 +332,7 @@ impl<S: 'static> Reactor<S> {
             on_awaited: HashMap::new(),
             is_stopped: false,
             shutdown: None,
+            lasting: Vec::new(),
             callback: "",
             panics: Panics::default(),
             errors: Vec::new(),

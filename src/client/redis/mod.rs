@@ -506,6 +506,7 @@ impl<S: 'static> Link<S> {
         let made = reactor.connect_stream(&address, |stream| link.set_callbacks(stream, lane));
         match made {
             Ok(id) => {
+                reactor.outlast_drain(id);
                 let state = self.lane(lane);
                 state.id.set(Some(id));
                 *state.decoder.borrow_mut() = ReplyDecoder::new(REPLY_BYTES_MAX);

@@ -22,6 +22,9 @@ use crate::reactor::remote::Remote;
 
 use crate::hub::idempotency::SharedIdempotency;
 
+#[cfg(feature = "redis")]
+use super::redis::RedisCounts;
+
 /// The limit of [`ReactorGroup::new`] for the pending publications of each reactor, in bytes.
 const PENDING_BYTES_MAX: usize = 16 * 1024 * 1024;
 
@@ -81,6 +84,9 @@ struct Shared<S> {
     memory: Arc<AtomicUsize>,
     /// The keys of requests that publish once, whichever reactor they come to.
     idempotency: SharedIdempotency,
+    /// Numbers about Redis, for a group that is a node of several.
+    #[cfg(feature = "redis")]
+    redis: Arc<RedisCounts>,
     /// The connections of each address, and the handshakes of this second, on all reactors.
     clients: ClientCounts,
 }
@@ -137,6 +143,8 @@ impl<S: 'static> ReactorGroup<S> {
                 sequencer: OnceLock::new(),
                 memory: Arc::default(),
                 idempotency: SharedIdempotency::default(),
+                #[cfg(feature = "redis")]
+                redis: Arc::default(),
                 clients: ClientCounts::default(),
             }),
         }
@@ -237,6 +245,12 @@ impl<S: 'static> GroupSeat<S> {
         call: impl FnOnce(&mut Cx<'_, S>) -> R + Send + 'static,
     ) {
         self.run_on(self.index, call);
+    }
+
+    /// Numbers about Redis.
+    #[cfg(feature = "redis")]
+    pub(super) fn redis_counts(&self) -> Arc<RedisCounts> {
+        Arc::clone(&self.shared.redis)
     }
 
     /// The keys of requests that publish once.

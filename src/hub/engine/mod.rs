@@ -44,9 +44,9 @@ use crate::session::handler::Ws;
 use super::idempotency::SharedIdempotency;
 
 #[cfg(feature = "redis")]
-use self::redis::RedisEngine;
-#[cfg(feature = "redis")]
 pub use self::redis::RedisPublishError;
+#[cfg(feature = "redis")]
+use self::redis::{RedisEngine, RedisNumbers};
 
 pub use self::ask::Answers;
 pub use self::group::{GroupSeat, Overloaded, ReactorGroup};
@@ -122,7 +122,8 @@ impl<S: 'static> Engine<S> {
         prefix: Option<&str>,
     ) -> std::io::Result<Engine<S>> {
         reactor.leave_sequencer();
-        let engine = RedisEngine::connect(reactor, url, prefix)?;
+        let counts = seat.map(GroupSeat::redis_counts).unwrap_or_default();
+        let engine = RedisEngine::connect(reactor, url, prefix, counts)?;
         Ok(Engine {
             kind: Kind::Redis(engine, seat.cloned()),
             idempotency: match seat {
@@ -386,6 +387,15 @@ impl<S: 'static> Engine<S> {
             Kind::Local | Kind::Group(_) => true,
             #[cfg(feature = "redis")]
             Kind::Redis(..) => false,
+        }
+    }
+
+    /// Numbers about Redis, where it is the engine.
+    #[cfg(feature = "redis")]
+    pub(super) fn redis_numbers(&self) -> Option<RedisNumbers> {
+        match &self.kind {
+            Kind::Local | Kind::Group(_) => None,
+            Kind::Redis(engine, _) => Some(engine.numbers()),
         }
     }
 

@@ -152,6 +152,7 @@ fn finish<S: 'static>(shared: &Rc<Shared<S>>, reactor: &mut Reactor<S>, number: 
         shared.deliver(reactor, message.channel(), message.payload());
     }
     shared.recovery().borrow_mut().complete();
+    shared.counts().note_ready();
     let names = shared.names();
     names.borrow_mut().confirm_all(reactor.newest_place());
     names::call_confirmed(names, reactor);

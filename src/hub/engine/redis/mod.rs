@@ -18,6 +18,8 @@
 //! the error says so.
 
 mod catch_up;
+mod counts;
+mod head;
 mod keys;
 mod names;
 mod payload;
@@ -29,6 +31,7 @@ mod streams;
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::client::redis::{Listener, Message, Redis, SubscriptionKind};
 use crate::pubsub::{Event, Rules};
@@ -38,6 +41,7 @@ use crate::reactor::reactor::{Cx, Reactor};
 
 use super::source::Start;
 
+pub(super) use self::counts::{RedisCounts, RedisNumbers};
 pub use self::shared::RedisPublishError;
 use self::shared::Shared;
 pub(super) use self::source::RedisSource;
@@ -57,10 +61,12 @@ impl<S: 'static> RedisEngine<S> {
         reactor: &mut Reactor<S>,
         url: &str,
         prefix: Option<&str>,
+        counts: Arc<RedisCounts>,
     ) -> io::Result<RedisEngine<S>> {
         let redis = Redis::connect(reactor, url)?;
         reactor.watch_topics();
-        let shared = Rc::new(Shared::new(&redis, prefix));
+        let shared = Rc::new(Shared::new(&redis, prefix, counts));
+        head::watch(&shared, reactor);
         redis.set_listener(Rc::new(LinkListener {
             shared: Rc::clone(&shared),
         }));
@@ -119,6 +125,11 @@ impl<S: 'static> RedisEngine<S> {
                 }
             });
         }
+    }
+
+    /// Numbers about the links of this node.
+    pub(super) fn numbers(&self) -> RedisNumbers {
+        self.shared.counts().numbers()
     }
 
     /// Whether many publications are under way.
@@ -195,7 +206,8 @@ impl<S: 'static> Listener<S> for LinkListener<S> {
     }
 
     fn lost(self: Rc<Self>, _: &mut Cx<'_, S>) {
-        self.shared.recovery().borrow_mut().end();
+        let was_ready = self.shared.recovery().borrow_mut().end();
+        self.shared.counts().note_lost(was_ready);
         self.shared.names().borrow_mut().forget_confirmations();
     }
 }

@@ -90,11 +90,13 @@ impl Recovery {
         self.phase = Phase::Ready;
     }
 
-    /// The link is lost.
-    pub(super) fn end(&mut self) {
+    /// The link is lost. Returns whether the reactor had caught up.
+    pub(super) fn end(&mut self) -> bool {
+        let was_ready = self.is_ready();
         self.generation += 1;
         self.phase = Phase::Away;
         self.drop_held();
+        was_ready
     }
 
     fn drop_held(&mut self) {

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::client::redis::{Redis, RedisError};
@@ -13,6 +14,7 @@ use crate::reactor::id::ConnId;
 use crate::reactor::published::Published;
 use crate::reactor::reactor::Reactor;
 
+use super::counts::RedisCounts;
 use super::keys::{Channel, Keys};
 use super::names::Names;
 use super::payload::{self, Numbered, Sender};
@@ -69,6 +71,7 @@ pub(super) struct Shared<S: 'static> {
     names: Rc<RefCell<Names<S>>>,
     recovery: RefCell<Recovery>,
     raw: RefCell<Raw>,
+    counts: Arc<RedisCounts>,
 }
 
 /// The publications of this reactor that are under way.
@@ -100,7 +103,12 @@ struct Raw {
 }
 
 impl<S: 'static> Shared<S> {
-    pub(super) fn new(redis: &Redis<S>, prefix: Option<&str>) -> Shared<S> {
+    pub(super) fn new(
+        redis: &Redis<S>,
+        prefix: Option<&str>,
+        counts: Arc<RedisCounts>,
+    ) -> Shared<S> {
+        counts.note_link();
         let keys = Keys::new(prefix);
         Shared {
             redis: redis.clone(),
@@ -115,7 +123,12 @@ impl<S: 'static> Shared<S> {
             }),
             recovery: RefCell::default(),
             raw: RefCell::default(),
+            counts,
         }
+    }
+
+    pub(super) fn counts(&self) -> &RedisCounts {
+        &self.counts
     }
 
     pub(super) fn redis(&self) -> &Redis<S> {
@@ -292,6 +305,9 @@ impl<S: 'static> Shared<S> {
     ) {
         let waiting = self.publisher.borrow_mut().waiting.remove(&token);
         if let Some(waiting) = waiting {
+            if outcome.is_err() {
+                self.counts.note_unpublished();
+            }
             let delivered = waiting.delivered.unwrap_or_default();
             let published = outcome.map(|id| Published::new(id, delivered));
             (waiting.done)(reactor, published);
@@ -343,6 +359,7 @@ impl<S: 'static> Shared<S> {
     }
 
     fn count_left_out(&self, now: Duration) {
+        self.counts.note_left_out();
         let mut raw = self.raw.borrow_mut();
         raw.left_out += 1;
         let is_due = |at: Duration| Duration::from_secs(60) <= now.saturating_sub(at);
@@ -377,6 +394,7 @@ impl<S: 'static> Shared<S> {
 
     /// The order of Redis began again: cursors of before are not found, and members may have missed messages.
     pub(super) fn begin_epoch(&self, reactor: &mut Reactor<S>, epoch: u64, number: u64) {
+        self.counts.note_epoch();
         reactor.begin_log(epoch, number, rand::random());
         reactor.tell_gap_to_all();
         self.names.borrow_mut().cover_from(reactor.newest_place());
