@@ -45,8 +45,9 @@ pub(super) fn begin<S: 'static>(shared: &Rc<Shared<S>>, reactor: &mut Reactor<S>
     let words = [
         "EVAL".to_owned(),
         BEGIN.to_owned(),
-        "1".to_owned(),
+        "2".to_owned(),
         shared.keys().head(),
+        shared.keys().topics(),
         format!("{:x}", rand::random::<u64>()),
         format!("{:x}", seen.epoch),
         seen_number.to_string(),

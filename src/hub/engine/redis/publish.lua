@@ -1,40 +1,39 @@
--- Numbers a publication, keeps it, and publishes it to all nodes. All reads stand before the first write: a key of
--- another type is an error that changes nothing.
+-- Numbers a publication, keeps it, and publishes it to all nodes. All checks stand before the first write, and the
+-- stream is written first: a key of another type is an error that changes nothing.
 --
--- KEYS: head, topics, stream, values. ARGV: see `publish_words` in script.rs.
+-- KEYS: head, topics, stream, values. ARGV: see `publish_words` in shared.rs.
 local head, topics, stream, values = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local new_epoch, seen_epoch, seen_number = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local topic, channel, payload = ARGV[4], ARGV[5], ARGV[6]
-local count, age, key, topics_max = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9], tonumber(ARGV[10])
-local keeps_latest = ARGV[11] == '1'
+local count, age, key, topics_max = tonumber(ARGV[7]), ARGV[8], ARGV[9], tonumber(ARGV[10])
+local keeps_latest, second = ARGV[11] == '1', ARGV[12]
 
 local epoch, number = unpack(redis.call('HMGET', head, 'epoch', 'number'))
 local previous = redis.call('ZSCORE', topics, topic) or '0'
-local topic_count = redis.call('ZCARD', topics)
-redis.call('XLEN', stream)
-redis.call('HLEN', values)
-local second = redis.call('TIME')[1]
+if keeps_latest then
+    redis.call('HLEN', values)
+end
 
 number = tonumber(number or 0)
 if not epoch or (epoch == seen_epoch and number < seen_number) then
-    -- The server has lost publications that a node has seen.
+    -- The server has lost publications that a node has seen. Streams that it still has hold lower numbers.
+    local newest = redis.call('ZREVRANGE', topics, 0, 0, 'WITHSCORES')[2]
     epoch = new_epoch
-    number = math.max(number, seen_number)
+    number = math.max(number, seen_number, tonumber(newest or 0))
 end
-number = number + 1
-local digits = string.format('%.0f', number)
+local digits = string.format('%.0f', number + 1)
 local message = '1 ' .. epoch .. ' ' .. digits .. ' ' .. payload
 
-redis.call('HSET', head, 'epoch', epoch, 'number', digits)
-redis.call('ZADD', topics, digits, topic)
-if topics_max <= topic_count then
-    -- What is forgotten of a topic raises the floor of all.
-    local oldest = redis.call('ZPOPMIN', topics)
-    redis.call('HSET', head, 'floor', oldest[2])
-end
 if count > 0 then
     redis.call('XADD', stream, 'MAXLEN', count, digits .. '-' .. second, 'p', previous, 'm', message)
     redis.call('EXPIRE', stream, age)
+end
+redis.call('HSET', head, 'epoch', epoch, 'number', digits)
+redis.call('ZADD', topics, digits, topic)
+if previous == '0' and topics_max < redis.call('ZCARD', topics) then
+    -- A topic that is forgotten raises the floor of all.
+    local oldest = redis.call('ZPOPMIN', topics)
+    redis.call('HSET', head, 'floor', oldest[2])
 end
 if keeps_latest then
     redis.call('HSET', values, key, message)

@@ -222,6 +222,7 @@ impl<S: 'static> Shared<S> {
             event.key_name().unwrap_or_default().as_bytes().to_vec(),
             TOPICS_MAX.as_bytes().to_vec(),
             text(u8::from(rule.keeps_latest).to_string()),
+            text(reactor.unix_time().to_string()),
         ]
     }
 
