@@ -24,6 +24,13 @@ fn the_browser_client_shows_each_message_once_over_every_transport() {
     run_in_browser("resume.mjs");
 }
 
+#[test]
+fn messages_of_other_programs_in_redis_are_shown() {
+    if support::has("redis-server") {
+        run_in_browser("redis.mjs");
+    }
+}
+
 /// Runs a script of `tests/browser`, which ends with a status other than 0 when something is wrong.
 fn run_in_browser(script: &str) {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser");
