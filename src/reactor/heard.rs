@@ -105,9 +105,13 @@ impl<S: 'static> Reactor<S> {
         self.topics.subscribed_names()
     }
 
-    /// Tells the members of all names that messages may be missing before this moment.
+    /// Tells the members of all names that messages may be missing before this moment. Returns its place in the log,
+    /// which is also in the cursor that they are told.
     #[doc(hidden)]
-    pub fn tell_gap_to_all(&mut self) {
+    pub fn tell_gap_to_all(&mut self) -> u64 {
+        if let Sequence::Own(own) = &mut self.sequence {
+            own.skip_place();
+        }
         let names: Vec<(NameKind, Box<str>)> = self
             .topics
             .subscribed_names()
@@ -122,6 +126,7 @@ impl<S: 'static> Reactor<S> {
             let notice = Notice::Gap { cursor: &cursor };
             self.deliver_notice(&name, &notice, audience, None);
         }
+        self.newest_place()
     }
 }
 
@@ -177,5 +182,9 @@ mod tests {
         reactor.begin_log(0xf, 30, 7);
         assert_eq!(reactor.cursor().to_string(), "f:30");
         assert_eq!(reactor.find_cursor(EventId::new(0xe, 23)), Found::Unknown);
+        // The cursor of a gap is exact, so that no earlier message hides behind it.
+        let place = reactor.tell_gap_to_all();
+        assert_eq!(reactor.cursor().to_string(), format!("f:30-{place}"));
+        assert_eq!(reactor.find_cursor(reactor.cursor()), Found::At(place));
     }
 }

@@ -86,6 +86,13 @@ impl OwnSequence {
         }
     }
 
+    /// Takes a place without a publication, so that a cursor stands at it alone.
+    pub(super) fn skip_place(&mut self) {
+        if self.numbering.is_some() {
+            self.history.continue_from(self.history.head().number + 1);
+        }
+    }
+
     /// As [`append`](Self::append), for a publication that another server has given this number.
     pub(super) fn append_numbered(
         &mut self,

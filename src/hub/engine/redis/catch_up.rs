@@ -97,7 +97,10 @@ fn catch_up<S: 'static>(
         shared.begin_epoch(reactor, epoch, number);
         return finish(shared, reactor, number);
     }
-    reactor.tell_gap_to_all();
+    if shared.recovery().borrow().gap_place().is_none() {
+        let place = reactor.tell_gap_to_all();
+        shared.recovery().borrow_mut().note_gap(place);
+    }
     let names = subscribed_names(reactor);
     if number <= seen.number || names.is_empty() {
         return finish(shared, reactor, number);
@@ -156,6 +159,12 @@ fn finish<S: 'static>(shared: &Rc<Shared<S>>, reactor: &mut Reactor<S>, number: 
     shared.counts().note_ready();
     let names = shared.names();
     names.borrow_mut().confirm_all(reactor.newest_place());
+    if let Some(place) = shared.recovery().borrow().gap_place() {
+        // Everything behind the gap was read for the names that have members.
+        let members = subscribed_names(reactor);
+        let members = members.iter().map(|(name, _)| &**name);
+        names.borrow_mut().cover_members_from(members, place);
+    }
     names::call_confirmed(names, reactor);
 }
 

@@ -196,9 +196,7 @@ impl<S: 'static> Listener<S> for LinkListener<S> {
     }
 
     fn subscribed(self: Rc<Self>, cx: &mut Cx<'_, S>, kind: SubscriptionKind, name: &[u8]) {
-        let names = self.shared.names();
-        names.borrow_mut().acknowledge(cx.reactor, kind, name);
-        names::call_confirmed(names, cx.reactor);
+        names::acknowledge(self.shared.names(), cx.reactor, kind, name);
     }
 
     fn connected(self: Rc<Self>, cx: &mut Cx<'_, S>) {

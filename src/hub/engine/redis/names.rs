@@ -5,7 +5,7 @@
 //! confirmation on, the log of this reactor has all messages of the name.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -32,7 +32,9 @@ pub(super) struct Names<S: 'static> {
     names: HashMap<Box<str>, Name>,
     /// The name that a channel or a pattern in Redis belongs to, and which of its two it is.
     by_upstream: HashMap<(SubscriptionKind, Box<[u8]>), (Box<str>, usize)>,
-    waiting: Vec<Waiting<S>>,
+    /// By their tickets, which ascend.
+    waiting: BTreeMap<u64, Waiting<S>>,
+    last_ticket: u64,
     /// Names of clients that are members now, or gone.
     settled: Vec<Box<str>>,
     has_timer: bool,
@@ -49,6 +51,8 @@ struct Name {
     covered_from: Option<u64>,
     /// Without members since this time.
     unused_since: Option<Duration>,
+    /// The tickets of clients for which this is the first of their names that is not confirmed.
+    tickets: BTreeSet<u64>,
 }
 
 impl Name {
@@ -60,6 +64,8 @@ impl Name {
 /// A client that waits for its names.
 struct Waiting<S> {
     names: Vec<Box<str>>,
+    /// The names before this index are confirmed, or were when it was looked at.
+    index: usize,
     confirmed: Confirmed<S>,
 }
 
@@ -71,7 +77,8 @@ impl<S: 'static> Names<S> {
             is_ready: false,
             names: HashMap::new(),
             by_upstream: HashMap::new(),
-            waiting: Vec::new(),
+            waiting: BTreeMap::new(),
+            last_ticket: 0,
             settled: Vec::new(),
             has_timer: false,
         }
@@ -101,6 +108,21 @@ impl<S: 'static> Names<S> {
         }
     }
 
+    /// The log has all messages of those of these names that are confirmed from this place on, which is earlier.
+    pub(super) fn cover_members_from<'n>(
+        &mut self,
+        names: impl IntoIterator<Item = &'n str>,
+        place: u64,
+    ) {
+        for name in names {
+            if let Some(entry) = self.names.get_mut(name)
+                && entry.covered_from.is_some()
+            {
+                entry.covered_from = Some(place);
+            }
+        }
+    }
+
     /// The place from which on the log has all messages of these names. `None` where one is not confirmed.
     pub(super) fn covered_from<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Option<u64> {
         let mut place = 0;
@@ -115,31 +137,69 @@ impl<S: 'static> Names<S> {
         self.settled.extend(names);
     }
 
-    /// Redis has acknowledged a subscription.
-    pub(super) fn acknowledge(
+    /// Redis has acknowledged a subscription. Returns its name.
+    fn acknowledge(
         &mut self,
         reactor: &Reactor<S>,
         kind: SubscriptionKind,
         upstream: &[u8],
-    ) {
-        let Some((name, index)) = self.by_upstream.get(&(kind, upstream.into())).cloned() else {
-            return;
-        };
+    ) -> Option<Box<str>> {
+        let key = (kind, Box::from(upstream));
+        let (name, index) = self.by_upstream.get(&key).cloned()?;
         if let Some(entry) = self.names.get_mut(&name) {
             entry.is_acknowledged[index] = true;
         }
         self.cover(reactor, &name);
+        Some(name)
     }
 
-    /// Takes the calls for the clients whose names are all confirmed.
-    pub(super) fn take_confirmed(&mut self) -> Vec<Confirmed<S>> {
-        let names = &self.names;
-        let is_confirmed = |waiting: &mut Waiting<S>| {
-            let covered = |name: &str| names.get(name)?.covered_from;
-            waiting.names.iter().all(|name| covered(name).is_some())
+    /// A client does not wait any longer.
+    pub(super) fn forget(&mut self, ticket: u64) {
+        if let Some(waiting) = self.waiting.remove(&ticket)
+            && let Some(name) = waiting.names.get(waiting.index)
+            && let Some(entry) = self.names.get_mut(name)
+        {
+            entry.tickets.remove(&ticket);
+        }
+    }
+
+    /// Takes the calls for the clients of a name whose names are all confirmed.
+    fn take_confirmed(&mut self, name: &str) -> Vec<Confirmed<S>> {
+        let entry = self.names.get_mut(name);
+        let entry = entry.filter(|entry| entry.covered_from.is_some());
+        let tickets = entry.map(|entry| std::mem::take(&mut entry.tickets));
+        let tickets = tickets.into_iter().flatten();
+        tickets
+            .filter_map(|ticket| self.take_if_confirmed(ticket))
+            .collect()
+    }
+
+    /// Takes the calls for all clients whose names are all confirmed.
+    fn take_all_confirmed(&mut self) -> Vec<Confirmed<S>> {
+        let tickets: Vec<u64> = self.waiting.keys().copied().collect();
+        (tickets.into_iter())
+            .filter_map(|ticket| self.take_if_confirmed(ticket))
+            .collect()
+    }
+
+    /// Takes the call for a client whose names are all confirmed. Another one waits for its next name.
+    fn take_if_confirmed(&mut self, ticket: u64) -> Option<Confirmed<S>> {
+        let waiting = self.waiting.get_mut(&ticket)?;
+        let names = &mut self.names;
+        if let Some(entry) = (waiting.names.get(waiting.index)).and_then(|it| names.get_mut(it)) {
+            entry.tickets.remove(&ticket);
+        }
+        let is_confirmed =
+            |name: &str| (names.get(name)).is_some_and(|it| it.covered_from.is_some());
+        // A link that was lost since has ended earlier confirmations too.
+        let Some(index) = waiting.names.iter().position(|it| !is_confirmed(it)) else {
+            return self.waiting.remove(&ticket).map(|it| it.confirmed);
         };
-        let ready = self.waiting.extract_if(.., is_confirmed);
-        ready.map(|waiting| waiting.confirmed).collect()
+        waiting.index = index;
+        if let Some(entry) = names.get_mut(&waiting.names[index]) {
+            entry.tickets.insert(ticket);
+        }
+        None
     }
 
     /// Has a name subscribed in Redis.
@@ -223,13 +283,13 @@ impl<S: 'static> Names<S> {
 }
 
 /// Subscribes to names for a client, and calls `confirmed` when Redis has acknowledged them all: before this returns, or
-/// later. Each name stays subscribed until [`Names::settle_later`] is called.
+/// later. Each name stays subscribed until [`Names::settle_later`] is called. Returns the ticket for [`Names::forget`].
 pub(super) fn want<S: 'static>(
     all: &Rc<RefCell<Names<S>>>,
     reactor: &mut Reactor<S>,
     names: &[Box<str>],
     confirmed: impl FnOnce(&mut Reactor<S>) + 'static,
-) {
+) -> u64 {
     for name in names {
         let mut all = all.borrow_mut();
         all.hold(reactor, name);
@@ -238,28 +298,57 @@ pub(super) fn want<S: 'static>(
             entry.unused_since = None;
         }
     }
-    wait_for(all, reactor, names, confirmed);
     arm_look(all, reactor);
+    wait_for(all, reactor, names, confirmed)
 }
 
-/// Calls `confirmed` when names that are wanted already are confirmed.
+/// Calls `confirmed` when names that are wanted already are confirmed. Returns the ticket for [`Names::forget`].
 pub(super) fn wait_for<S: 'static>(
     all: &Rc<RefCell<Names<S>>>,
     reactor: &mut Reactor<S>,
     names: &[Box<str>],
     confirmed: impl FnOnce(&mut Reactor<S>) + 'static,
-) {
-    let waiting = Waiting {
-        names: names.to_vec(),
-        confirmed: Box::new(confirmed),
+) -> u64 {
+    let (ticket, ready) = {
+        let mut all = all.borrow_mut();
+        all.last_ticket += 1;
+        let ticket = all.last_ticket;
+        let waiting = Waiting {
+            names: names.to_vec(),
+            index: 0,
+            confirmed: Box::new(confirmed),
+        };
+        all.waiting.insert(ticket, waiting);
+        (ticket, all.take_if_confirmed(ticket))
     };
-    all.borrow_mut().waiting.push(waiting);
-    call_confirmed(all, reactor);
+    if let Some(confirmed) = ready {
+        confirmed(reactor);
+    }
+    ticket
 }
 
-/// Calls back for the clients whose names are all confirmed.
+/// Notes that Redis has acknowledged a subscription, and calls back for the clients whose names are all confirmed.
+pub(super) fn acknowledge<S: 'static>(
+    all: &Rc<RefCell<Names<S>>>,
+    reactor: &mut Reactor<S>,
+    kind: SubscriptionKind,
+    upstream: &[u8],
+) {
+    let ready = {
+        let mut all = all.borrow_mut();
+        let Some(name) = all.acknowledge(reactor, kind, upstream) else {
+            return;
+        };
+        all.take_confirmed(&name)
+    };
+    for confirmed in ready {
+        confirmed(reactor);
+    }
+}
+
+/// Calls back for all clients whose names are all confirmed.
 pub(super) fn call_confirmed<S: 'static>(all: &Rc<RefCell<Names<S>>>, reactor: &mut Reactor<S>) {
-    let ready = all.borrow_mut().take_confirmed();
+    let ready = all.borrow_mut().take_all_confirmed();
     for confirmed in ready {
         confirmed(reactor);
     }

@@ -23,6 +23,10 @@ pub(super) struct Recovery {
     phase: Phase,
     /// Raised with each link and each new beginning: answers to an earlier one are stale.
     generation: u64,
+    /// Raised with each break of what this reactor hears: a lost link, or a new epoch.
+    break_count: u64,
+    /// The place in the log at which members were told of the last break.
+    gap_place: Option<u64>,
     /// The log has begun.
     has_log: bool,
     held: Vec<Held>,
@@ -55,9 +59,8 @@ impl Recovery {
         matches!(self.phase, Phase::Ready)
     }
 
-    /// Begins to catch up. Returns the number of this attempt.
+    /// Begins to catch up. Returns the number of this attempt. Messages that an earlier attempt on this link has held stay.
     pub(super) fn begin(&mut self) -> u64 {
-        self.drop_held();
         self.generation += 1;
         self.phase = Phase::CatchingUp;
         self.generation
@@ -66,6 +69,25 @@ impl Recovery {
     /// Whether an attempt is the newest one.
     pub(super) fn is_current(&self, generation: u64) -> bool {
         self.generation == generation
+    }
+
+    /// Notes a break. A client that is not a member yet, and so is not told of it, reads again from where it was.
+    pub(super) fn note_break(&mut self) {
+        self.break_count += 1;
+    }
+
+    pub(super) fn break_count(&self) -> u64 {
+        self.break_count
+    }
+
+    /// The place in the log at which members were told of the last break, if they were.
+    pub(super) fn gap_place(&self) -> Option<u64> {
+        self.gap_place
+    }
+
+    /// Notes that members are told of the last break at a place in the log.
+    pub(super) fn note_gap(&mut self, place: u64) {
+        self.gap_place = Some(place);
     }
 
     pub(super) fn has_log(&self) -> bool {
@@ -81,6 +103,10 @@ impl Recovery {
     pub(super) fn take_held(&mut self) -> Option<Vec<Held>> {
         let held = std::mem::take(&mut self.held);
         let has_overflow = self.has_overflow;
+        if has_overflow {
+            // Messages without a number are among those that were dropped.
+            self.gap_place = None;
+        }
         self.drop_held();
         (!has_overflow).then_some(held)
     }
@@ -95,6 +121,8 @@ impl Recovery {
         let was_ready = self.is_ready();
         self.generation += 1;
         self.phase = Phase::Away;
+        self.gap_place = None;
+        self.note_break();
         self.drop_held();
         was_ready
     }
@@ -105,10 +133,13 @@ impl Recovery {
         self.has_overflow = false;
     }
 
-    /// Whether a message may be delivered now. Otherwise it is held.
+    /// Whether a message may be delivered now. Otherwise it is held. Before the link is complete it is left out: the gap
+    /// is told later.
     pub(super) fn may_deliver(&mut self, channel: Channel<'_>, payload: &[u8]) -> bool {
-        if self.is_ready() {
-            return true;
+        match self.phase {
+            Phase::Ready => return true,
+            Phase::Away => return false,
+            Phase::CatchingUp => {}
         }
         let (is_numbered, topic) = match channel {
             Channel::Numbered(topic) => (true, topic),

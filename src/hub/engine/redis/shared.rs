@@ -397,8 +397,11 @@ impl<S: 'static> Shared<S> {
     pub(super) fn begin_epoch(&self, reactor: &mut Reactor<S>, epoch: u64, number: u64) {
         self.counts.note_epoch();
         reactor.begin_log(epoch, number, rand::random());
-        reactor.tell_gap_to_all();
-        self.names.borrow_mut().cover_from(reactor.newest_place());
+        let place = reactor.tell_gap_to_all();
+        let mut recovery = self.recovery.borrow_mut();
+        recovery.note_break();
+        recovery.note_gap(place);
+        self.names.borrow_mut().cover_from(place);
     }
 
     /// Delivers what was published to a channel.

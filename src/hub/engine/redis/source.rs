@@ -57,6 +57,8 @@ struct State<S: 'static> {
     names: Vec<(Box<str>, bool)>,
     start: Start,
     epoch: u64,
+    /// The breaks of what this reactor hears, when the client began to read.
+    break_count: u64,
     /// The newest number was asked for, because the cursor is ahead of this reactor.
     has_head: bool,
     /// The number up to which pages were taken. Zero before the first.
@@ -66,6 +68,8 @@ struct State<S: 'static> {
     /// Where the log begins for the client.
     place: u64,
     is_gone: bool,
+    /// The place in the list of those who wait for their names.
+    ticket: u64,
 }
 
 enum Stage<S: 'static> {
@@ -99,25 +103,28 @@ impl<S: 'static> RedisSource<S> {
                 names,
                 start,
                 epoch: 0,
+                break_count: 0,
                 has_head: false,
                 after: 0,
                 end: 0,
                 place: 0,
                 is_gone: false,
+                ticket: 0,
             })),
             shared: Rc::clone(shared),
             page: Vec::new(),
             log: None,
         };
         let (state, again) = (Rc::clone(&source.state), Rc::clone(shared));
-        names::want(shared.names(), reactor, &plain, move |reactor| {
+        let ticket = names::want(shared.names(), reactor, &plain, move |reactor| {
             choose(&again, reactor, &state)
         });
+        source.state.borrow_mut().ticket = ticket;
         source
     }
 
     /// Takes the page of the streams that has come.
-    fn stream_page(&mut self, page: StreamPage, epoch: u64) -> Page {
+    fn stream_page(&mut self, page: StreamPage) -> Page {
         let mut scratch = Scratch::default();
         let (is_wanted, wanted) = (&self.is_wanted, &self.wanted);
         let gap = |gap: super::streams::StreamGap| Gap {
@@ -135,8 +142,6 @@ impl<S: 'static> RedisSource<S> {
         let entry = |entry: StreamEntry| {
             let numbered = payload::parse(&entry.message)?;
             let body = Body::new(&entry.topic, &numbered.event, &mut scratch);
-            // Entries of an earlier epoch have a gap before them.
-            let _ = epoch;
             Some((entry.wanted_index, Entry::new(entry.number, body)))
         };
         let entries: Vec<_> = (page.entries.into_iter())
@@ -157,7 +162,8 @@ impl<S: 'static> RedisSource<S> {
     /// The rest of the page that was given last, behind a number to which the client went back.
     fn rest(&mut self) -> Option<Page> {
         let after = self.state.borrow().after;
-        self.page.retain(|(_, entry)| after < entry.number);
+        let is_wanted = &self.is_wanted;
+        (self.page).retain(|(index, entry)| after < entry.number && is_wanted[*index]);
         let entries = self.page.clone();
         let last = entries.last()?.1.number;
         self.state.borrow_mut().after = last;
@@ -166,6 +172,30 @@ impl<S: 'static> RedisSource<S> {
             entries,
             is_end: false,
         })
+    }
+
+    /// Whether the client reads, and this reactor has not heard everything since it began. Members are told of that
+    /// break and get publications with numbers, but this client is no member yet.
+    fn is_broken(&self) -> bool {
+        let state = self.state.borrow();
+        let is_reading = !matches!(state.stage, Stage::Pending);
+        is_reading && is_broken(&self.shared, &state)
+    }
+
+    /// Begins again behind what the client has got from the log or from the streams.
+    fn begin_again(&mut self, reactor: &mut Reactor<S>) {
+        if let Some(log) = self.log.take() {
+            let mut state = self.state.borrow_mut();
+            let cursor = match state.epoch == reactor.epoch() {
+                true => reactor.id_at(log.after()),
+                // The places of an earlier epoch have lost their numbers.
+                false => EventId::new(state.epoch, 0),
+            };
+            state.start = Start::Since(Since::Id(cursor));
+            state.after = 0;
+        }
+        self.page = Vec::new();
+        restart(&self.shared, reactor, &self.state);
     }
 
     fn hide(
@@ -197,23 +227,27 @@ impl<S: 'static> Source<S> for RedisSource<S> {
         bytes_max: usize,
         read_for: &ReadFor<'_>,
     ) -> Option<Page> {
+        if self.is_broken() {
+            self.begin_again(reactor);
+            return None;
+        }
         if let Some(log) = &mut self.log {
             let mut page = log.page(reactor, bytes_max, read_for)?;
             let end = self.state.borrow().end;
             let is_new = |entry: &Entry| reactor.number_at(entry.number).is_none_or(|it| end < it);
             page.entries.retain(|(_, entry)| is_new(entry));
+            // The streams had what the log has forgotten, and the client knows of messages without a number.
+            page.gaps
+                .retain(|gap| end < reactor.id_at(gap.number).number);
             return Some(page);
         }
         if let Some(mut page) = self.rest() {
             Self::hide(reactor, &self.wanted, &self.shared, read_for, &mut page);
             return Some(page);
         }
-        let (page, epoch) = {
-            let mut state = self.state.borrow_mut();
-            (state.page.take(), state.epoch)
-        };
+        let page = self.state.borrow_mut().page.take();
         if let Some(page) = page {
-            let mut page = self.stream_page(page, epoch);
+            let mut page = self.stream_page(page);
             Self::hide(reactor, &self.wanted, &self.shared, read_for, &mut page);
             return Some(page);
         }
@@ -292,9 +326,15 @@ impl<S: 'static> Source<S> for RedisSource<S> {
 
 impl<S: 'static> Drop for RedisSource<S> {
     fn drop(&mut self) {
-        self.state.borrow_mut().is_gone = true;
+        let ticket = {
+            let mut state = self.state.borrow_mut();
+            state.is_gone = true;
+            state.ticket
+        };
         let names = std::mem::take(&mut self.names);
-        self.shared.names().borrow_mut().settle_later(names);
+        let mut all = self.shared.names().borrow_mut();
+        all.forget(ticket);
+        all.settle_later(names);
     }
 }
 
@@ -312,12 +352,19 @@ fn choose<S: 'static>(
         (state.names.clone(), state.start)
     };
     let newest = reactor.cursor();
-    state.borrow_mut().epoch = newest.epoch;
     let covered = (shared.names().borrow()).covered_from(names.iter().map(|(name, _)| &**name));
     let Some(covered) = covered else {
         // The link was lost in between.
         return restart(shared, reactor, state);
     };
+    {
+        let mut state = state.borrow_mut();
+        if state.epoch != newest.epoch {
+            (state.epoch, state.after) = (newest.epoch, 0);
+        }
+        state.break_count = shared.recovery().borrow().break_count();
+    }
+    let mut place = covered;
     let (after, tells_gaps, is_latest) = match start {
         Start::Now => return begin_log(reactor, state, reactor.newest_place(), 0),
         Start::Since(since) => (since, true, false),
@@ -350,10 +397,15 @@ fn choose<S: 'static>(
                     state.borrow_mut().page = Some(page);
                     0
                 }
-                Found::At(_) | Found::Between(..) | Found::Before => id.number,
+                Found::Between(_, last) => {
+                    // The client may have got the messages up to there on another node.
+                    place = place.max(last);
+                    id.number
+                }
+                Found::At(_) | Found::Before => id.number,
             },
         };
-    state.borrow_mut().place = covered;
+    state.borrow_mut().place = place;
     let tells_gaps = tells_gaps && matches!(after, Since::Id(_)) && !is_unknown;
     let rules = shared.rules().borrow().clone();
     let places = (number, newest.number);
@@ -393,7 +445,10 @@ fn find_head<S: 'static>(
             Err(_) => return restart(&again, cx.reactor, &state),
         };
         let shared = Rc::clone(&again);
-        again.redis().barrier(cx.reactor, move |cx, _| {
+        again.redis().barrier(cx.reactor, move |cx, passed| {
+            if passed.is_err() || is_broken(&shared, &state.borrow()) {
+                return restart(&shared, cx.reactor, &state);
+            }
             state.borrow_mut().has_head = true;
             if let Some(head) = head
                 && head.epoch == cx.reactor.cursor().epoch
@@ -431,14 +486,8 @@ fn find_raw_gaps<S: 'static>(
     let number = reactor.cursor().number;
     let done = move |cx: &mut Cx<'_, S>, reply: Result<Reply<'_>, RedisError>| {
         let reply = match reply {
+            Ok(Reply::Error(_)) | Err(_) => return restart(&again, cx.reactor, &state),
             Ok(reply) => reply,
-            Err(_) => {
-                let call = move |cx: &mut Cx<'_, S>| {
-                    find_raw_gaps(&again, cx.reactor, &state, names, streams);
-                };
-                cx.reactor.after(RETRY, call);
-                return;
-            }
         };
         let topics = reply.as_array().unwrap_or_default();
         let mut page = StreamPage::default();
@@ -487,7 +536,8 @@ fn read_next<S: 'static>(
         if of_page.borrow().is_gone {
             return;
         }
-        let Ok((streams, page)) = page else {
+        let page = page.ok().filter(|_| !is_broken(&again, &of_page.borrow()));
+        let Some((streams, page)) = page else {
             // The link is lost: the names are confirmed again, and then the client reads from where it was.
             return restart(&again, cx.reactor, &of_page);
         };
@@ -510,8 +560,11 @@ fn read_next<S: 'static>(
         }
         match has_barrier {
             true => {
-                let state = Rc::clone(&of_page);
-                again.redis().barrier(cx.reactor, move |cx, _| {
+                let (state, shared) = (Rc::clone(&of_page), Rc::clone(&again));
+                again.redis().barrier(cx.reactor, move |cx, passed| {
+                    if passed.is_err() || is_broken(&shared, &state.borrow()) {
+                        return restart(&shared, cx.reactor, &state);
+                    }
                     // This reactor has heard everything up to there.
                     cx.reactor.note_number(end);
                     state.borrow_mut().stage = Stage::Log;
@@ -523,6 +576,13 @@ fn read_next<S: 'static>(
     });
 }
 
+/// Whether this reactor has not heard everything since the client began to read. Numbers that it has read of Redis
+/// since must not be noted as heard.
+fn is_broken<S: 'static>(shared: &Shared<S>, state: &State<S>) -> bool {
+    let recovery = shared.recovery().borrow();
+    !recovery.is_ready() || recovery.break_count() != state.break_count
+}
+
 /// Begins again behind what the client has, when its names are confirmed.
 fn restart<S: 'static>(
     shared: &Rc<Shared<S>>,
@@ -531,6 +591,9 @@ fn restart<S: 'static>(
 ) {
     let names: Vec<Box<str>> = {
         let mut state = state.borrow_mut();
+        state.stage = Stage::Pending;
+        state.page = None;
+        (state.has_head, state.end) = (false, 0);
         if state.after != 0 {
             let cursor = EventId::new(state.epoch, state.after);
             state.start = Start::Since(Since::Id(cursor));
@@ -539,10 +602,14 @@ fn restart<S: 'static>(
     };
     let (shared, state) = (Rc::clone(shared), Rc::clone(state));
     reactor.after(RETRY, move |cx| {
-        let again = Rc::clone(&shared);
-        names::wait_for(shared.names(), cx.reactor, &names, move |reactor| {
-            choose(&again, reactor, &state)
+        if state.borrow().is_gone {
+            return;
+        }
+        let (again, of_client) = (Rc::clone(&shared), Rc::clone(&state));
+        let ticket = names::wait_for(shared.names(), cx.reactor, &names, move |reactor| {
+            choose(&again, reactor, &of_client)
         });
+        state.borrow_mut().ticket = ticket;
     });
 }
 
