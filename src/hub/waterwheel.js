@@ -1,9 +1,9 @@
 // The client of a Waterwheel hub, for browsers and Node.js 20. Its use stands in waterwheel.d.ts.
 
-// Ids are EPOCH:NUMBER, and numbers ascend. Other ids, and those of two epochs, are not compared: the message is new.
+// Ids are EPOCH:NUMBER or EPOCH:NUMBER-PLACE, and ascend. Those of two epochs are not compared.
 function isOld(id, since) {
-	const [a, b] = [id, since].map(it => `${it}`.split(":"));
-	return a[0] === b[0] && +a[1] <= +b[1];
+	const [a, b] = [id, since].map(it => `${it}`.split(/[:-]/));
+	return a[0] === b[0] && a[1] - b[1] <= 0 && (a[1] !== b[1] || BigInt(a[2] ?? 0) <= BigInt(b[2] ?? 0));
 }
 const byId = (a, b) => isOld(b, a) - isOld(a, b);
 

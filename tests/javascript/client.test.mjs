@@ -110,7 +110,8 @@ given("a link that delivers is kept until a better one has answered", async ({ h
   await on("websocket");
 });
 
-given("topics and patterns that overlap get each message once", async ({ hub, client, until, on, states }) => {
+for (const hasPlaces of [false, true]) given(`topics and patterns that overlap get each message once, places: ${hasPlaces}`, async ({ hub, client, until, on, states }) => {
+  hub.hasPlaces = hasPlaces;
   const got = { exact: [], pattern: [], other: [], twin: [] };
   client.subscribe("a.b", data => got.exact.push(data));
   client.subscribe("a.*", data => got.pattern.push(data));

@@ -5,11 +5,16 @@ import { createServer } from "node:http";
 
 const matches = (name, topic) =>
   name === topic || (/[*?[\\]/.test(name) && new RegExp(`^${name.replaceAll(".", "\\.").replaceAll("*", ".*").replaceAll("?", ".")}$`).test(topic));
-const number = cursor => Number(cursor.split(":")[1]);
+const PLACE = 4n * 10n ** 18n; // Above all that a number of JavaScript tells apart.
+const number = cursor => {
+  const [, number, place] = cursor.split(/[:-]/);
+  return place === undefined ? Number(number) : Number(BigInt(place) - PLACE);
+};
 
 export class Hub {
   epoch = "a";
   last = 0;
+  hasPlaces = false; // Three of four ids have a place behind the number before them, as those of a hub with Redis.
   history = []; // Messages, oldest first.
   forgotten = 0; // The highest number that is not in history any more.
   refused = new Set(); // Routes that are cut: "ws", "events", "poll", "publish".
@@ -46,7 +51,12 @@ export class Hub {
   }
 
   get cursor() {
-    return `${this.epoch}:${this.last}`;
+    return this.id(this.last);
+  }
+
+  id(number) {
+    const isPlace = this.hasPlaces && number % 4 !== 0;
+    return `${this.epoch}:${isPlace ? `${number - (number % 4)}-${PLACE + BigInt(number)}` : number}`;
   }
 
   restart() {
@@ -55,7 +65,7 @@ export class Hub {
   }
 
   publish(topic, data, more = {}) {
-    const message = { topic, id: `${this.epoch}:${++this.last}`, ...more, data };
+    const message = { topic, id: this.id(++this.last), ...more, data };
     this.history.push(message);
     for (const member of this.members) {
       const live = [...member.names].filter(name => matches(name, topic));
@@ -199,7 +209,7 @@ export class Hub {
     const step = () => {
       if (!this.members.has(member)) return;
       const { hasGap, messages } = place ? this.after(place, names) : { messages: [] };
-      if (hasGap) for (const name of names) member.send({ gap: name, cursor: `${this.epoch}:${this.forgotten}` });
+      if (hasGap) for (const name of names) member.send({ gap: name, cursor: this.id(this.forgotten) });
       for (const message of messages.slice(0, 5)) member.send(worded(message, names.filter(name => matches(name, message.topic))));
       if (messages.length > 5) {
         place = messages[4].id;
