@@ -33,6 +33,7 @@ pub use wire_format::{BodyKind, EncodeNotice, WIRE_FORMATS_MAX, WireFormat};
 // For the reactor, and for the tests and the benchmarks of this repository. Their names may change in any version.
 #[doc(hidden)]
 pub use body::{Body, Scratch};
+#[doc(hidden)]
 pub use history::{
     Entry, Gap, History, PAGE_BODIES_MAX, Page, Reader, Since, TopicHistory, Wanted,
 };
