@@ -228,6 +228,82 @@ fn messages_of_other_programs_are_replayed_where_they_were_heard() {
     assert_eq!(client.take(2), ["gap a", "3"]);
 }
 
+/// Publishes with an `Idempotency-Key`, and returns the status and the answer.
+fn publish_once(server: &Server, key: &str, target: &str, body: &str) -> (String, String) {
+    let header = format!("Idempotency-Key: {key}");
+    let url = server.url(target);
+    let format = "\n%{http_code}";
+    let answer = curl(&["-H", &header, "-d", body, "-w", format, &url]);
+    let (text, status) = answer.rsplit_once('\n').unwrap();
+    (status.to_owned(), text.to_owned())
+}
+
+#[test]
+fn a_repeat_on_any_node_publishes_nothing_again() {
+    let Some(redis) = start(&[]) else {
+        return;
+    };
+    let nodes = [node(&redis, &[]), node(&redis, &["--reactors", "2"])];
+    let mut client = Client::subscribe(&nodes[0], "topic=a&topic=b&topic=c");
+    let batch = r#"[{"topic":"a","data":1},{"topic":"b","data":2},{"topic":"c","data":3}]"#;
+    let requests = [
+        ("one", "/publish?topic=a", "x"),
+        ("two", "/publish?topic=a&topic=b", "y"),
+        ("three", "/publish/batch", batch),
+    ];
+    for (key, target, body) in requests {
+        let (status, first) = publish_once(&nodes[0], key, target, body);
+        assert_eq!(status, "200", "{first}");
+        assert!(!first.contains("repeated"), "{first}");
+        let expected = first.replace("\"delivered\":1", "\"delivered\":0,\"repeated\":true");
+        assert_ne!(expected, first);
+        for node in [&nodes[1], &nodes[0], &nodes[1]] {
+            let repeat = publish_once(node, key, target, body);
+            assert_eq!(repeat, ("200".to_owned(), expected.clone()));
+        }
+    }
+    let others = [
+        ("one", "/publish?topic=a", "other"),
+        ("one", "/publish?topic=b", "x"),
+        ("one", "/publish?topic=a&event=e", "x"),
+        ("two", "/publish?topic=b&topic=a", "y"),
+        ("one", "/publish/batch", batch),
+        ("three", "/publish?topic=a", "x"),
+    ];
+    for (key, target, body) in others {
+        for node in &nodes {
+            let (status, text) = publish_once(node, key, target, body);
+            assert_eq!(status, "422", "{key} {target} {body}: {text}");
+        }
+    }
+    publish(&nodes[1], "a", "end");
+    assert_eq!(client.take(7), ["x", "y", "y", "1", "2", "3", "end"]);
+    let keys = redis.command(&["KEYS", "waterwheel:i:*"]);
+    for key in keys.split_whitespace() {
+        let seconds: i64 = redis.command(&["TTL", key]).parse().unwrap();
+        assert!((1..=300).contains(&seconds), "{key}: {seconds}");
+    }
+    assert_eq!(keys.split_whitespace().count(), 6);
+}
+
+#[test]
+fn a_repeat_after_an_unknown_outcome_publishes_once() {
+    let Some(redis) = start(&[]) else {
+        return;
+    };
+    let nodes = [node(&redis, &[]), node(&redis, &[])];
+    // Redis takes the publication and does not answer in time.
+    redis.signal("STOP");
+    let (status, text) = publish_once(&nodes[0], "k", "/publish?topic=a", "x");
+    redis.signal("CONT");
+    assert_eq!(status, "503", "{text}");
+    for node in [&nodes[0], &nodes[1], &nodes[0]] {
+        until(|| get(node, "/readyz") == "ready\n");
+        until(|| publish_once(node, "k", "/publish?topic=a", "x").0 == "200");
+    }
+    assert_eq!(redis.command(&["XLEN", "waterwheel:s:a"]), "1");
+}
+
 #[test]
 fn an_empty_redis_is_a_new_epoch_and_one_gap() {
     let Some(mut redis) = start(&[]) else {

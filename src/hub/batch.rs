@@ -14,7 +14,7 @@ use super::guesses::{self, Denied};
 use super::json;
 use super::once::{self, Once, json_reply, unavailable};
 use super::parts::Parts;
-use super::publish::list_json;
+use super::publish::{list_json, list_once_json};
 use super::refusal::check_key;
 use super::rights::{self, Lack, Rights, STRANGERS_BYTES_MAX, Shown};
 
@@ -42,7 +42,7 @@ pub(super) fn publish_batch<S: 'static>(
         let credential = rights::credential(request, access);
         let once = Once { credential, key };
         let what = ("batch", request.body());
-        return once::publish(request, engine, &once, &what, &entries, list_json);
+        return once::publish(request, engine, &once, &what, &entries, list_once_json);
     }
     let responder = request.reply_later();
     engine.publish_all(request.reactor, &entries, move |reactor, outcome| {

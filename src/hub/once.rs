@@ -6,12 +6,11 @@ use std::sync::{Arc, PoisonError};
 
 use crate::protocol::http::Status;
 use crate::pubsub::Event;
-use crate::reactor::published::Published;
 use crate::reactor::reactor::Reactor;
 use crate::server::reply::Reply;
 use crate::server::request::Request;
 
-use super::engine::{Engine, PublishError};
+use super::engine::{Engine, PublishError, PublishedOnce, RequestKey};
 use super::idempotency::{Begun, KEY_BYTES_MAX, SharedIdempotency, Waiter};
 
 /// The name of the header.
@@ -28,13 +27,16 @@ pub(super) struct Once<'i> {
 struct UnderWay {
     keys: SharedIdempotency,
     number: u64,
+    /// Whether the answer is kept here for repeats. Otherwise the engine recognises them.
+    keeps_answer: bool,
 }
 
 impl UnderWay {
     fn end(&self, answer: Option<&Arc<[u8]>>) {
         let waiting = {
+            let kept = answer.filter(|_| self.keeps_answer);
             let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-            keys.finish(self.number, answer.cloned())
+            keys.finish(self.number, kept.cloned())
         };
         for waiter in waiting {
             waiter(answer.cloned());
@@ -78,7 +80,7 @@ pub(super) fn publish<S: 'static>(
     once: &Once<'_>,
     what: &impl Hash,
     items: &[(Cow<'_, str>, Event<'_>)],
-    to_json: fn(&[Published]) -> Vec<u8>,
+    to_json: fn(&[PublishedOnce]) -> Vec<u8>,
 ) {
     let responder = request.reply_later();
     let (remote, now) = (request.reactor.remote(), request.reactor.unix_time());
@@ -100,25 +102,39 @@ pub(super) fn publish<S: 'static>(
             reactor.reply(responder, reply_with(Some(answer)));
         }
         Begun::Mismatch => {
-            let why = "this Idempotency-Key was used for another request\n";
-            reactor.reply(responder, (Status::UNPROCESSABLE_CONTENT, why));
+            reactor.reply(responder, key_used());
         }
         Begun::New(number) => {
             let keys = Arc::clone(keys);
-            let under_way = UnderWay { keys, number };
-            let done = move |reactor: &mut Reactor<S>, outcome: Result<&[Published], _>| {
+            let under_way = UnderWay {
+                keys,
+                number,
+                keeps_answer: !engine.recognises_repeats(),
+            };
+            let done = move |reactor: &mut Reactor<S>, outcome: Result<&[PublishedOnce], _>| {
                 let answer: Result<Arc<[u8]>, PublishError> =
                     outcome.map(|published| to_json(published).into());
                 under_way.end(answer.as_ref().ok());
                 let reply = match answer {
                     Ok(answer) => reply_with(Some(answer)),
+                    Err(PublishError::KeyUsed) => key_used(),
                     Err(error) => unavailable(&error),
                 };
                 reactor.reply(responder, reply);
             };
-            engine.publish_all(reactor, items, done);
+            let key = RequestKey {
+                credential: once.credential.as_deref(),
+                key: once.key,
+            };
+            engine.publish_once(reactor, key, items, done);
         }
     }
+}
+
+/// The answer to another request with the same key.
+fn key_used() -> Reply {
+    let why = "this Idempotency-Key was used for another request\n";
+    (Status::UNPROCESSABLE_CONTENT, why).into()
 }
 
 fn reply_with(answer: Option<Arc<[u8]>>) -> Reply {

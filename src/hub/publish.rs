@@ -10,7 +10,7 @@ use crate::server::reply::Reply;
 use crate::server::request::Request;
 
 use super::access::Access;
-use super::engine::{Engine, PublishError};
+use super::engine::{Engine, PublishError, PublishedOnce};
 use super::guesses::{self, Denied};
 use super::json;
 use super::once::{self, Once, json_reply, unavailable};
@@ -61,8 +61,8 @@ fn publish_once<S: 'static>(
         body,
     );
     let to_json = match topics[..] {
-        [_] => one_json,
-        _ => list_json,
+        [_] => one_once_json,
+        _ => list_once_json,
     };
     let items = topics.into_iter().map(|topic| (topic, event.clone()));
     let items: Vec<_> = items.collect();
@@ -249,18 +249,28 @@ fn parameters(query: &str) -> Result<Parameters<'_>, NotUtf8> {
     Ok(parameters)
 }
 
-/// Appends `{"id":..,"delivered":..}`.
-fn push_object(published: &Published, json: &mut Vec<u8>) {
+/// Appends `{"id":..,"delivered":..}`, with `"repeated":true` where nothing was published again.
+fn push_object(published: &Published, is_repeat: bool, json: &mut Vec<u8>) {
     json.extend_from_slice(b"{\"id\":\"");
     published.id.encode(json);
     json.extend_from_slice(b"\",\"delivered\":");
     push_decimal(published.delivered as u64, json);
+    if is_repeat {
+        json.extend_from_slice(b",\"repeated\":true");
+    }
     json.push(b'}');
 }
 
 fn reply_with_one(outcome: Result<&[Published], PublishError>) -> Reply {
     match outcome {
-        Ok(published) => json_reply(one_json(published)),
+        Ok(published) => {
+            let mut json = Vec::with_capacity(64);
+            for published in published {
+                push_object(published, false, &mut json);
+            }
+            json.push(b'\n');
+            json_reply(json)
+        }
         Err(error) => unavailable(&error),
     }
 }
@@ -272,10 +282,10 @@ fn reply_with_list(outcome: Result<&[Published], PublishError>) -> Reply {
     }
 }
 
-fn one_json(published: &[Published]) -> Vec<u8> {
+fn one_once_json(published: &[PublishedOnce]) -> Vec<u8> {
     let mut json = Vec::with_capacity(64);
-    for published in published {
-        push_object(published, &mut json);
+    for it in published {
+        push_object(&it.published, it.is_repeat, &mut json);
     }
     json.push(b'\n');
     json
@@ -283,13 +293,22 @@ fn one_json(published: &[Published]) -> Vec<u8> {
 
 /// The outcomes for each topic, as an array.
 pub(super) fn list_json(published: &[Published]) -> Vec<u8> {
+    array(published.iter().map(|published| (published, false)))
+}
+
+/// As [`list_json`], for a request that has a key.
+pub(super) fn list_once_json(published: &[PublishedOnce]) -> Vec<u8> {
+    array(published.iter().map(|it| (&it.published, it.is_repeat)))
+}
+
+fn array<'p>(published: impl ExactSizeIterator<Item = (&'p Published, bool)>) -> Vec<u8> {
     let mut json = Vec::with_capacity(64 * published.len());
     json.push(b'[');
-    for (index, published) in published.iter().enumerate() {
+    for (index, (published, is_repeat)) in published.enumerate() {
         if 0 < index {
             json.push(b',');
         }
-        push_object(published, &mut json);
+        push_object(published, is_repeat, &mut json);
     }
     json.extend_from_slice(b"]\n");
     json

@@ -25,6 +25,7 @@ mod group;
 mod local;
 #[cfg(feature = "redis")]
 mod redis;
+mod repeat;
 mod source;
 
 use std::borrow::Cow;
@@ -50,6 +51,7 @@ use self::redis::{RedisEngine, RedisNumbers};
 
 pub use self::ask::Answers;
 pub use self::group::{GroupSeat, Overloaded, ReactorGroup};
+pub(super) use self::repeat::{PublishedOnce, RequestKey};
 pub(super) use self::source::{ReadFor, Source, Start};
 
 enum Kind<S: 'static> {
@@ -75,6 +77,8 @@ pub(super) struct Engine<S: 'static> {
 pub enum PublishError {
     /// The reactors of a group are behind. It has reached no member.
     Overloaded(Overloaded),
+    /// The idempotency key was used for another request. It was not published.
+    KeyUsed,
     /// Redis has not carried it out, or has not said so.
     #[cfg(feature = "redis")]
     Redis(RedisPublishError),
@@ -86,8 +90,21 @@ impl fmt::Display for PublishError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PublishError::Overloaded(error) => error.fmt(f),
+            PublishError::KeyUsed => {
+                f.write_str("the idempotency key was used for another request")
+            }
             #[cfg(feature = "redis")]
             PublishError::Redis(error) => error.fmt(f),
+        }
+    }
+}
+
+#[cfg(feature = "redis")]
+impl From<RedisPublishError> for PublishError {
+    fn from(error: RedisPublishError) -> PublishError {
+        match error {
+            RedisPublishError::KeyUsed => PublishError::KeyUsed,
+            error => PublishError::Redis(error),
         }
     }
 }
@@ -256,6 +273,39 @@ impl<S: 'static> Engine<S> {
                     done(reactor, outcome.map_err(PublishError::Redis));
                 });
             }
+        }
+    }
+
+    /// As [`publish_all`](Self::publish_all), for a request with a key. An engine that
+    /// [recognises repeats](Self::recognises_repeats) publishes nothing again.
+    pub(super) fn publish_once(
+        &self,
+        reactor: &mut Reactor<S>,
+        key: RequestKey<'_>,
+        items: &[(Cow<'_, str>, Event<'_>)],
+        done: impl FnOnce(&mut Reactor<S>, Result<&[PublishedOnce], PublishError>) + 'static,
+    ) {
+        #[cfg(feature = "redis")]
+        if let Kind::Redis(engine, _) = &self.kind {
+            return engine.publish_once(reactor, key, items, |reactor, outcome| {
+                done(reactor, outcome.map_err(PublishError::from));
+            });
+        }
+        let _ = key;
+        self.publish_all(reactor, items, |reactor, outcome| {
+            let outcome = outcome.map(|all| all.iter().copied().map(PublishedOnce::new).collect());
+            let outcome: Result<Vec<_>, _> = outcome;
+            done(reactor, outcome.as_deref().map_err(|error| *error));
+        });
+    }
+
+    /// Whether the engine itself recognises the repeat of a request that has ended, on whichever node it came. Then
+    /// [`idempotency`](Self::idempotency) is for requests that are under way.
+    pub(super) fn recognises_repeats(&self) -> bool {
+        match &self.kind {
+            Kind::Local | Kind::Group(_) => false,
+            #[cfg(feature = "redis")]
+            Kind::Redis(..) => true,
         }
     }
 

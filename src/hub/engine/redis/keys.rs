@@ -6,6 +6,7 @@
 //! | `waterwheel:topics` | sorted set: each topic with its last number |
 //! | `waterwheel:s:TOPIC` | stream: the newest publications, `NUMBER-SECOND`, with the number before (`p`) |
 //! | `waterwheel:v:TOPIC` | hash: the latest publication of each key |
+//! | `waterwheel:i:DIGEST` | string: the request and the id of a publication with an `Idempotency-Key`, for 300 seconds |
 //! | `waterwheel:raw` | sorted set: topics with messages of other programs, each with the second of the last one, about |
 //! | channel `waterwheel:TOPIC` | publications with a number |
 //! | channel `TOPIC` | messages of other programs |
@@ -55,6 +56,11 @@ impl Keys {
 
     pub(super) fn raw_topics(&self) -> String {
         self.own("raw")
+    }
+
+    /// The key that recognises the repeat of a request.
+    pub(super) fn once(&self, digest: &str) -> String {
+        self.own(&format!("i:{digest}"))
     }
 
     pub(super) fn stream(&self, topic: &str) -> String {

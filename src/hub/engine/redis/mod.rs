@@ -15,19 +15,21 @@
 //! are read from the streams before anything else is delivered (`recovery.rs`).
 //!
 //! A publication is not sent again when its link breaks before the answer: whether Redis has carried it out is not known, and
-//! the error says so.
+//! the error says so. With the key of its request (`once.rs`) it may be sent again, and is published once.
 
 mod catch_up;
 mod counts;
 mod head;
 mod keys;
 mod names;
+mod once;
 mod payload;
 mod recovery;
 mod shared;
 mod source;
 mod streams;
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
@@ -39,9 +41,11 @@ use crate::reactor::id::ConnId;
 use crate::reactor::published::Published;
 use crate::reactor::reactor::{Cx, Reactor};
 
+use super::repeat::{PublishedOnce, RequestKey};
 use super::source::Start;
 
 pub(super) use self::counts::{RedisCounts, RedisNumbers};
+use self::once::OnceDigests;
 pub use self::shared::RedisPublishError;
 use self::shared::Shared;
 pub(super) use self::source::RedisSource;
@@ -93,8 +97,12 @@ impl<S: 'static> RedisEngine<S> {
         except: Option<ConnId>,
         done: impl FnOnce(&mut Reactor<S>, Result<Published, RedisPublishError>) + 'static,
     ) {
-        let done = Box::new(done);
-        self.shared.publish(reactor, topic, event, except, done);
+        let done = Box::new(
+            |reactor: &mut Reactor<S>, outcome: Result<PublishedOnce, RedisPublishError>| {
+                done(reactor, outcome.map(|it| it.published));
+            },
+        );
+        (self.shared).publish(reactor, topic, event, except, None, done);
     }
 }
 
@@ -132,6 +140,44 @@ impl<S: 'static> RedisEngine<S> {
         self.shared.counts().numbers()
     }
 
+    /// As [`publish_all`](Self::publish_all), for a request with a key. It publishes nothing again that an earlier request with
+    /// the same key has published, on any node in the last five minutes. A key that was used for another request is an
+    /// error, and nothing is published.
+    pub(super) fn publish_once(
+        &self,
+        reactor: &mut Reactor<S>,
+        key: RequestKey<'_>,
+        items: &[(Cow<'_, str>, Event<'_>)],
+        done: impl FnOnce(&mut Reactor<S>, Result<&[PublishedOnce], RedisPublishError>) + 'static,
+    ) {
+        let mut items: Vec<_> = (items.iter().zip(once::digests(key, items)))
+            .map(|((topic, event), digests)| OnceItem {
+                topic: Box::from(&**topic),
+                event: event.clone().into_owned(),
+                digests,
+            })
+            .collect();
+        if items.is_empty() {
+            return done(reactor, Ok(&[]));
+        }
+        let later = items.split_off(1);
+        let shared = Rc::clone(&self.shared);
+        // The first publication finds out whether the key was used for another request.
+        publish_items(&self.shared, reactor, &items, move |reactor, first| {
+            let first = match first {
+                Ok(first) => first,
+                Err(error) => return done(reactor, Err(error)),
+            };
+            if later.is_empty() {
+                return done(reactor, Ok(&first));
+            }
+            publish_items(&shared, reactor, &later, move |reactor, others| {
+                let all = others.map(|others| [first, others].concat());
+                done(reactor, all.as_deref().map_err(|error| *error));
+            });
+        });
+    }
+
     /// Whether many publications are under way.
     pub(super) fn is_half_full(&self) -> bool {
         PUBLISHING_HALF <= self.shared.publishing_count()
@@ -148,19 +194,51 @@ impl<S: 'static> RedisEngine<S> {
     }
 }
 
-type Outcome = Result<Published, RedisPublishError>;
+/// One publication of a request with a key.
+struct OnceItem {
+    topic: Box<str>,
+    event: Event<'static>,
+    digests: OnceDigests,
+}
+
+/// Publishes at least one item, and calls `done` with all outcomes, or with an error.
+fn publish_items<S: 'static>(
+    shared: &Rc<Shared<S>>,
+    reactor: &mut Reactor<S>,
+    items: &[OnceItem],
+    done: impl FnOnce(&mut Reactor<S>, Result<Vec<PublishedOnce>, RedisPublishError>) + 'static,
+) {
+    let outcomes = Rc::new(RefCell::new(Outcomes {
+        of_items: vec![None; items.len()],
+        missing_count: items.len(),
+        done: Some(done),
+    }));
+    for (index, item) in items.iter().enumerate() {
+        let outcomes = Rc::clone(&outcomes);
+        let done = Box::new(move |reactor: &mut Reactor<S>, outcome| {
+            let all = outcomes.borrow_mut().add(index, outcome);
+            if let Some((done, all)) = all {
+                done(reactor, all.into_iter().collect());
+            }
+        });
+        let (event, once) = (&item.event, Some(&item.digests));
+        shared.publish(reactor, &item.topic, event, None, once, done);
+    }
+}
+
+type Outcome<T> = Result<T, RedisPublishError>;
 
 /// The outcomes of events that were published together.
-struct Outcomes<D> {
-    of_items: Vec<Option<Outcome>>,
+struct Outcomes<T, D> {
+    of_items: Vec<Option<Outcome<T>>>,
     missing_count: usize,
     /// Taken with the last outcome.
     done: Option<D>,
 }
 
-impl<D> Outcomes<D> {
+impl<T, D> Outcomes<T, D> {
     /// Notes an outcome. Returns what to call, and with which outcomes, when it is the last one.
-    fn add(&mut self, index: usize, outcome: Outcome) -> Option<(D, Vec<Outcome>)> {
+    fn add(&mut self, index: usize, outcome: Outcome<T>) -> Option<(D, Vec<Outcome<T>>)> {
         self.of_items[index] = Some(outcome);
         self.missing_count -= 1;
         if self.missing_count != 0 {

@@ -17,14 +17,19 @@ use crate::reactor::reactor::Reactor;
 use super::counts::RedisCounts;
 use super::keys::{Channel, Keys};
 use super::names::Names;
+use super::once::OnceDigests;
 use super::payload::{self, Numbered, Sender};
 use super::recovery::Recovery;
+use crate::hub::engine::repeat::PublishedOnce;
 
 /// The script that numbers, stores and publishes.
 pub(super) const PUBLISH: &str = include_str!("publish.lua");
 
 /// How long a publication may take.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long Redis recognises the repeat of a request that has a key.
+const ONCE_SECONDS: &str = "300";
 
 /// Most topics whose last number Redis keeps.
 const TOPICS_MAX: &str = "1000000";
@@ -48,6 +53,8 @@ pub enum RedisPublishError {
     Unknown(RedisError),
     /// Redis has refused it, for example because it has no memory left. The reason is in the log.
     Refused,
+    /// Its idempotency key was used for another request. It was not published.
+    KeyUsed,
 }
 
 impl fmt::Display for RedisPublishError {
@@ -56,6 +63,9 @@ impl fmt::Display for RedisPublishError {
             RedisPublishError::Away(error) => write!(f, "not published: {error}"),
             RedisPublishError::Unknown(error) => error.fmt(f),
             RedisPublishError::Refused => f.write_str("Redis has refused the publication"),
+            RedisPublishError::KeyUsed => {
+                f.write_str("the idempotency key was used for another request")
+            }
         }
     }
 }
@@ -82,7 +92,8 @@ struct Publisher<S> {
     waiting: HashMap<u64, Waiting<S>>,
 }
 
-pub(super) type Done<S> = Box<dyn FnOnce(&mut Reactor<S>, Result<Published, RedisPublishError>)>;
+pub(super) type Done<S> =
+    Box<dyn FnOnce(&mut Reactor<S>, Result<PublishedOnce, RedisPublishError>)>;
 
 struct Waiting<S> {
     done: Done<S>,
@@ -168,6 +179,7 @@ impl<S: 'static> Shared<S> {
         topic: &str,
         event: &Event<'_>,
         except: Option<ConnId>,
+        once: Option<&OnceDigests>,
         done: Done<S>,
     ) {
         let mut publisher = self.publisher.borrow_mut();
@@ -186,7 +198,7 @@ impl<S: 'static> Shared<S> {
             token,
             except: except.map_or(0, ConnId::to_bits),
         };
-        let words = self.publish_words(reactor, topic, event, sender);
+        let words = self.publish_words(reactor, topic, event, sender, once);
         self.send_publication(reactor, token, script, words);
     }
 
@@ -197,6 +209,7 @@ impl<S: 'static> Shared<S> {
         topic: &str,
         event: &Event<'_>,
         sender: Sender,
+        once: Option<&OnceDigests>,
     ) -> Vec<Vec<u8>> {
         let keys = &self.keys;
         let seen = reactor.cursor();
@@ -205,12 +218,15 @@ impl<S: 'static> Shared<S> {
         let rules = self.rules.borrow();
         let rule: &Rule = rules.of(topic);
         let text = |text: String| text.into_bytes();
-        vec![
-            b"4".to_vec(),
+        let mut words = vec![
+            text(if once.is_some() { "5" } else { "4" }.to_owned()),
             text(keys.head()),
             text(keys.topics()),
             text(keys.stream(topic)),
             text(keys.values(topic)),
+        ];
+        words.extend(once.map(|once| text(keys.once(&once.key))));
+        words.extend([
             text(format!("{:x}", rand::random::<u64>())),
             text(format!("{:x}", seen.epoch)),
             text(seen.number.to_string()),
@@ -223,7 +239,11 @@ impl<S: 'static> Shared<S> {
             TOPICS_MAX.as_bytes().to_vec(),
             text(u8::from(rule.keeps_latest).to_string()),
             text(reactor.unix_time().to_string()),
-        ]
+        ]);
+        if let Some(once) = once {
+            words.extend([text(once.request.clone()), ONCE_SECONDS.into()]);
+        }
+        words
     }
 
     /// Sends a publication. A server that does not know the script gets its text.
@@ -265,8 +285,18 @@ impl<S: 'static> Shared<S> {
         reply: Result<Reply<'_>, RedisError>,
     ) {
         let id = match reply {
-            Ok(reply) => match published_id(&reply) {
-                Some(id) => id,
+            Ok(reply) => match answer_of(&reply) {
+                Some(Answer::New(id)) => id,
+                Some(Answer::Repeat(id)) => {
+                    let known = PublishedOnce {
+                        published: Published::new(id, 0),
+                        is_repeat: true,
+                    };
+                    return self.end_publication(reactor, token, Ok(known));
+                }
+                Some(Answer::OtherRequest) => {
+                    return self.end_publication(reactor, token, Err(RedisPublishError::KeyUsed));
+                }
                 None => {
                     let why = reply.as_error().unwrap_or("an unexpected answer".into());
                     log::error!("redis: cannot publish: {why}");
@@ -289,29 +319,39 @@ impl<S: 'static> Shared<S> {
         let topic_is_heard = waiting.delivered.is_some();
         drop(publisher);
         if topic_is_heard {
-            return self.end_publication(reactor, token, Ok(id));
+            return self.end_delivered(reactor, token, id);
         }
         // The publication is on its way to this reactor too, unless it has no members here.
         let shared = Rc::clone(self);
         self.redis.barrier(reactor, move |cx, _| {
-            shared.end_publication(cx.reactor, token, Ok(id));
+            shared.end_delivered(cx.reactor, token, id);
         });
+    }
+
+    /// A publication has an id, and the members of this reactor have it.
+    fn end_delivered(&self, reactor: &mut Reactor<S>, token: u64, id: EventId) {
+        let delivered = {
+            let publisher = self.publisher.borrow();
+            let waiting = publisher.waiting.get(&token);
+            waiting.and_then(|it| it.delivered).unwrap_or_default()
+        };
+        let published = PublishedOnce::new(Published::new(id, delivered));
+        self.end_publication(reactor, token, Ok(published));
     }
 
     fn end_publication(
         &self,
         reactor: &mut Reactor<S>,
         token: u64,
-        outcome: Result<EventId, RedisPublishError>,
+        outcome: Result<PublishedOnce, RedisPublishError>,
     ) {
         let waiting = self.publisher.borrow_mut().waiting.remove(&token);
         if let Some(waiting) = waiting {
-            if outcome.is_err() {
+            let is_failure = |error: &RedisPublishError| *error != RedisPublishError::KeyUsed;
+            if outcome.as_ref().is_err_and(is_failure) {
                 self.counts.note_unpublished();
             }
-            let delivered = waiting.delivered.unwrap_or_default();
-            let published = outcome.map(|id| Published::new(id, delivered));
-            (waiting.done)(reactor, published);
+            (waiting.done)(reactor, outcome);
         }
     }
 
@@ -341,7 +381,7 @@ impl<S: 'static> Shared<S> {
             waiting.delivered = Some(published.delivered);
             if let Some(id) = waiting.id {
                 drop(publisher);
-                self.end_publication(reactor, sender.token, Ok(id));
+                self.end_delivered(reactor, sender.token, id);
             }
         }
     }
@@ -429,11 +469,32 @@ impl<S: 'static> Shared<S> {
     }
 }
 
+/// The answer of the script.
+enum Answer {
+    New(EventId),
+    Repeat(EventId),
+    OtherRequest,
+}
+
+fn answer_of(reply: &Reply<'_>) -> Option<Answer> {
+    let words = reply.as_array()?;
+    match words.get(2).map(|kind| kind.as_bytes()) {
+        None => published_id(reply).map(Answer::New),
+        Some(Some(b"repeat")) => id_of(&words[0], &words[1]).map(Answer::Repeat),
+        Some(Some(b"other request")) => Some(Answer::OtherRequest),
+        Some(_) => None,
+    }
+}
+
 /// The id in the answer to a publication.
 pub(super) fn published_id(reply: &Reply<'_>) -> Option<EventId> {
     let [epoch, number] = reply.as_array()? else {
         return None;
     };
+    id_of(epoch, number)
+}
+
+fn id_of(epoch: &Reply<'_>, number: &Reply<'_>) -> Option<EventId> {
     let epoch = u64::from_str_radix(epoch.as_str()?, 16).ok()?;
     Some(EventId::new(epoch, number.as_str()?.parse().ok()?))
 }
