@@ -4,13 +4,27 @@
 #[path = "support/redis_server.rs"]
 mod redis_server;
 mod support;
+#[path = "support/token.rs"]
+mod token;
 
 use std::io::{BufRead, BufReader, Lines};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use redis_server::{RedisServer, start, until};
 use support::{PATIENCE, Server};
+use token::sign;
+
+const SECRET: &str = "a secret of the tests, which has 45 bytes ....";
+
+/// A token of a user for an hour, with which it may have all topics.
+fn token_of(user: &str) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let expires = now.as_secs() + 3600;
+    let rights = r#"{"subscribe":["*"],"publish":["*"]}"#;
+    let claims = format!(r#"{{"sub":"{user}","exp":{expires},"waterwheel":{rights}}}"#);
+    sign(&claims, SECRET)
+}
 
 /// A hub that is ready.
 fn node(redis: &RedisServer, options: &[&str]) -> Server {
@@ -302,6 +316,68 @@ fn a_repeat_after_an_unknown_outcome_publishes_once() {
         until(|| publish_once(node, "k", "/publish?topic=a", "x").0 == "200");
     }
     assert_eq!(redis.command(&["XLEN", "waterwheel:s:a"]), "1");
+}
+
+#[test]
+fn a_user_is_disconnected_and_unsubscribed_on_all_nodes() {
+    let Some(redis) = start(&[]) else {
+        return;
+    };
+    for protocol in ["", "?protocol=2"] {
+        let url = format!("{}{protocol}", redis.url());
+        let options: &[&str] = &["--redis", &url, "--token-secret", SECRET];
+        let nodes = [
+            node(&redis, options),
+            node(&redis, &[options, &["--reactors", "2"]].concat()),
+        ];
+        let subscribe = |node, user, topics| {
+            Client::subscribe(node, &format!("{topics}&token={}", token_of(user)))
+        };
+        let mut of_ann: Vec<Client> = (nodes.iter().chain(&nodes))
+            .map(|node| subscribe(node, "ann", "topic=a"))
+            .collect();
+        // Links with patterns hear the channel of the reactors by these too.
+        let mut of_bob: Vec<Client> = (nodes.iter())
+            .map(|node| subscribe(node, "bob", "topic=*&topic=b"))
+            .collect();
+        let post = |node: &Server, target| curl(&["-X", "POST", &node.url(target)]);
+        let nothing = "{\"disconnected\":0}\n";
+        assert_eq!(post(&nodes[0], "/disconnect?user=eve"), nothing);
+        assert_eq!(
+            post(&nodes[0], "/disconnect?user=ann"),
+            "{\"disconnected\":4}\n"
+        );
+        for client in &mut of_ann {
+            while client.lines.next().is_some() {}
+        }
+        assert_eq!(post(&nodes[1], "/disconnect?user=ann"), nothing);
+        publish(&nodes[0], "b", "x");
+        for client in &mut of_bob {
+            assert_eq!(client.take(1), ["x"]);
+        }
+        assert_eq!(
+            post(&nodes[1], "/unsubscribe?user=bob&topic=b"),
+            "{\"unsubscribed\":2}\n"
+        );
+        assert_eq!(
+            post(&nodes[0], "/unsubscribe?user=bob&topic=b"),
+            "{\"unsubscribed\":0}\n"
+        );
+    }
+}
+
+#[test]
+fn a_user_is_disconnected_on_its_node_while_redis_is_away() {
+    let Some(mut redis) = start(&[]) else {
+        return;
+    };
+    let server = node(&redis, &["--token-secret", SECRET]);
+    let query = format!("topic=a&token={}", token_of("ann"));
+    let _client = Client::subscribe(&server, &query);
+    redis.kill();
+    until(|| get(&server, "/readyz") == "Redis is away\n");
+    let answer = curl(&["-X", "POST", &server.url("/disconnect?user=ann")]);
+    assert_eq!(answer, "{\"disconnected\":1}\n");
 }
 
 #[test]

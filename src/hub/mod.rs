@@ -82,6 +82,7 @@ mod json;
 mod jwt;
 mod metrics;
 mod once;
+mod order;
 mod page;
 mod parts;
 mod pending;
@@ -222,11 +223,15 @@ impl<S: 'static> Hub<S> {
         let access = &Rc::new(access.clone());
         mount_checks(router, access);
         let kept = Rc::clone(hub);
+        let may_have_users = !access.token_secrets.is_empty();
         router.when_listening(move |reactor| {
             let options = &kept.options;
             let bytes_max = options.history_bytes_max;
             kept.engine.keep(reactor, &options.rules, bytes_max);
             reactor.set_presence_users_max(options.presence_users_max);
+            if may_have_users {
+                kept.engine.hear_orders(reactor);
+            }
             kept.identities.filter_patterns(reactor);
             reactor.add_users(Rc::<Parts<S>>::clone(&kept) as _);
         });

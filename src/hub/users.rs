@@ -1,4 +1,5 @@
-//! `POST /disconnect` and `POST /unsubscribe`: the back end ends what a user has, on all reactors.
+//! `POST /disconnect` and `POST /unsubscribe`: the back end ends what a user has, on all reactors
+//! of all nodes.
 
 use crate::protocol::http::Status;
 use crate::pubsub;
@@ -7,9 +8,10 @@ use crate::reactor::reactor::{Cx, Reactor, Users};
 use crate::server::request::Request;
 
 use super::access::Access;
-use super::engine::{Answers, Engine};
-use super::guesses::{self, POLICY_VIOLATION};
+use super::engine::Engine;
+use super::guesses;
 use super::once::json_reply;
+use super::order::Order;
 use super::parts::Parts;
 use super::subscribe::unsubscribe_name;
 
@@ -20,8 +22,7 @@ pub(super) fn disconnect<S: 'static>(
     user: String,
     done: impl FnOnce(&mut Reactor<S>, usize) + Send + 'static,
 ) {
-    let ask = move |cx: &mut Cx<'_, S>| disconnect_here(cx.reactor, &user);
-    engine.ask_all(cx, ask, |reactor, answers| done(reactor, sum(answers)));
+    engine.carry_out(cx, Order::Disconnect { user }, done);
 }
 
 /// Ends the subscriptions of a user to a topic, or to a pattern where the name is one, and calls `done` with how
@@ -32,8 +33,7 @@ pub(super) fn unsubscribe<S: 'static>(
     (user, name): (String, String),
     done: impl FnOnce(&mut Reactor<S>, usize) + Send + 'static,
 ) {
-    let ask = move |cx: &mut Cx<'_, S>| unsubscribe_here(cx.reactor, &user, &name);
-    engine.ask_all(cx, ask, |reactor, answers| done(reactor, sum(answers)));
+    engine.carry_out(cx, Order::Unsubscribe { user, name }, done);
 }
 
 impl<S: 'static> Users<S> for Parts<S> {
@@ -49,32 +49,6 @@ impl<S: 'static> Users<S> for Parts<S> {
         }
         was_subscribed
     }
-}
-
-fn sum(answers: Answers<usize>) -> usize {
-    answers.answers.into_iter().sum()
-}
-
-fn disconnect_here<S: 'static>(reactor: &mut Reactor<S>, user: &str) -> usize {
-    let mut count = 0;
-    for users in reactor.users() {
-        for id in users.connections_of(user) {
-            let reason = "disconnected by the back end";
-            let sent = reactor.close_with(id, POLICY_VIOLATION, reason);
-            count += usize::from(sent.is_queued());
-        }
-    }
-    count
-}
-
-fn unsubscribe_here<S: 'static>(reactor: &mut Reactor<S>, user: &str, name: &str) -> usize {
-    let mut count = 0;
-    for users in reactor.users() {
-        for id in users.connections_of(user) {
-            count += usize::from(users.unsubscribe(reactor, id, name));
-        }
-    }
-    count
 }
 
 /// `POST /disconnect?user=U`.

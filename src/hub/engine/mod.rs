@@ -43,6 +43,7 @@ use crate::server::request::Request;
 use crate::session::handler::Ws;
 
 use super::idempotency::SharedIdempotency;
+use super::order::Order;
 
 #[cfg(feature = "redis")]
 pub use self::redis::RedisPublishError;
@@ -394,6 +395,47 @@ impl<S: 'static> Engine<S> {
         }
     }
 
+    /// Has an order about a user carried out on all reactors, and calls `done` with the sum of what there was.
+    pub(super) fn carry_out(
+        &self,
+        cx: Cx<'_, S>,
+        order: Order,
+        done: impl FnOnce(&mut Reactor<S>, usize) + Send + 'static,
+    ) {
+        let reactor = cx.reactor;
+        match &self.kind {
+            Kind::Local => {
+                let count = order.carry_out(reactor);
+                done(reactor, count);
+            }
+            Kind::Group(seat) => carry_out_in_group(seat, reactor, order, done),
+            #[cfg(feature = "redis")]
+            Kind::Redis(engine, seat) => {
+                let (again, seat) = (order.clone(), seat.clone());
+                engine.carry_out(reactor, order, move |reactor, count| {
+                    // Those of this node also while Redis is away. A reactor that has carried it out has nothing left.
+                    let done = move |reactor: &mut Reactor<S>, here| done(reactor, count + here);
+                    match seat {
+                        Some(seat) => carry_out_in_group(&seat, reactor, again, done),
+                        None => {
+                            let here = again.carry_out(reactor);
+                            done(reactor, here);
+                        }
+                    }
+                });
+            }
+        }
+    }
+
+    /// Hears orders about users from other nodes, where there are some. For a hub whose clients may have users.
+    pub(super) fn hear_orders(&self, reactor: &mut Reactor<S>) {
+        match &self.kind {
+            Kind::Local | Kind::Group(_) => _ = reactor,
+            #[cfg(feature = "redis")]
+            Kind::Redis(engine, _) => engine.hear_orders(reactor),
+        }
+    }
+
     // ── reading ──────────────────────────────────────────────────────────────────────────────
 
     /// Keeps publications from now on, by these rules and in at most `bytes_max` bytes. The first call for an
@@ -457,6 +499,19 @@ impl<S: 'static> Engine<S> {
             Kind::Redis(engine, _) => engine.is_ready(),
         }
     }
+}
+
+/// Has an order carried out on the reactors of a group.
+fn carry_out_in_group<S: 'static>(
+    seat: &GroupSeat<S>,
+    reactor: &mut Reactor<S>,
+    order: Order,
+    done: impl FnOnce(&mut Reactor<S>, usize) + Send + 'static,
+) {
+    let ask = move |cx: &mut Cx<'_, S>| order.carry_out(cx.reactor);
+    seat.ask_all(reactor, ask, |reactor, answers| {
+        done(reactor, answers.answers.into_iter().sum());
+    });
 }
 
 /// Publishes each event to its topic in a group. There is at least one. Calls `done` with the outcomes, in the order of the

@@ -9,12 +9,16 @@
 //! | `waterwheel:i:DIGEST` | string: the request and the id of a publication with an `Idempotency-Key`, for 300 seconds |
 //! | `waterwheel:raw` | sorted set: topics with messages of other programs, each with the second of the last one, about |
 //! | channel `waterwheel:TOPIC` | publications with a number |
+//! | channel `waterwheel:\x01` | messages between the reactors of all nodes |
 //! | channel `TOPIC` | messages of other programs |
 //!
 //! With a prefix each name begins with `PREFIX:`.
 
 /// The part between the prefix and what is the hub's own.
 const OWN: &str = "waterwheel:";
+
+/// The channel of the reactors, behind [`OWN`]: no topic has a control character.
+const CONTROL: &str = "\u{1}";
 
 /// Names with one prefix.
 #[derive(Clone, Debug)]
@@ -30,6 +34,8 @@ pub(super) enum Channel<'c> {
     Numbered(&'c [u8]),
     /// Of messages of other programs.
     Raw(&'c [u8]),
+    /// Messages between the reactors.
+    Control,
     /// Of another prefix.
     Foreign,
 }
@@ -75,6 +81,10 @@ impl Keys {
         self.own(topic)
     }
 
+    pub(super) fn control_channel(&self) -> String {
+        self.own(CONTROL)
+    }
+
     pub(super) fn raw_channel(&self, topic: &str) -> String {
         format!("{}{topic}", self.prefix)
     }
@@ -99,6 +109,7 @@ impl Keys {
             return Channel::Foreign;
         };
         match name.strip_prefix(OWN.as_bytes()) {
+            Some(topic) if topic == CONTROL.as_bytes() => Channel::Control,
             Some(topic) => Channel::Numbered(topic),
             None => Channel::Raw(name),
         }
@@ -132,6 +143,8 @@ mod tests {
                 Channel::Numbered(b"t:1")
             );
             assert_eq!(keys.topic_of(raw.as_bytes()), Channel::Raw(b"t:1"));
+            let control = keys.control_channel();
+            assert_eq!(keys.topic_of(control.as_bytes()), Channel::Control);
             let patterns = keys.patterns("t:*");
             for (pattern, channel) in patterns.iter().zip([&numbered, &raw]) {
                 assert!(pattern::matches(pattern.as_bytes(), channel.as_bytes()));

@@ -18,12 +18,14 @@
 //! the error says so. With the key of its request (`once.rs`) it may be sent again, and is published once.
 
 mod catch_up;
+mod control;
 mod counts;
 mod head;
 mod keys;
 mod names;
 mod once;
 mod payload;
+mod questions;
 mod recovery;
 mod shared;
 mod source;
@@ -36,6 +38,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::client::redis::{Listener, Message, Redis, SubscriptionKind};
+use crate::hub::order::Order;
 use crate::pubsub::{Event, Rules};
 use crate::reactor::id::ConnId;
 use crate::reactor::published::Published;
@@ -45,6 +48,7 @@ use super::repeat::{PublishedOnce, RequestKey};
 use super::source::Start;
 
 pub(super) use self::counts::{RedisCounts, RedisNumbers};
+use self::keys::Channel;
 use self::once::OnceDigests;
 pub use self::shared::RedisPublishError;
 use self::shared::Shared;
@@ -85,6 +89,22 @@ impl<S: 'static> RedisEngine<S> {
     /// Whether all that is subscribed is heard, and publishing is possible.
     pub(super) fn is_ready(&self) -> bool {
         self.shared.recovery().borrow().is_ready()
+    }
+
+    /// Hears orders from other reactors from now on.
+    pub(super) fn hear_orders(&self, reactor: &mut Reactor<S>) {
+        control::join(&self.shared, reactor);
+    }
+
+    /// Has an order carried out on the reactors of all nodes, and calls `done` with the sum of what there was: at once with
+    /// zero where they cannot be reached.
+    pub(super) fn carry_out(
+        &self,
+        reactor: &mut Reactor<S>,
+        order: Order,
+        done: impl FnOnce(&mut Reactor<S>, usize) + 'static,
+    ) {
+        control::ask_all(&self.shared, reactor, order, done);
     }
 
     /// Publishes an event, and calls `done` once, in a later turn, when Redis has answered and the members of this reactor
@@ -268,6 +288,13 @@ impl<S: 'static> Listener<S> for LinkListener<S> {
             return;
         }
         let channel = shared.keys().topic_of(channel);
+        if channel == Channel::Control {
+            // A reactor hears it by its name alone, so that it hears each message once.
+            if !is_by_pattern {
+                control::handle(shared, cx.reactor, payload);
+            }
+            return;
+        }
         if shared.recovery().borrow_mut().may_deliver(channel, payload) {
             shared.deliver(cx.reactor, channel, payload);
         }

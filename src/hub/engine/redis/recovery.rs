@@ -144,7 +144,7 @@ impl Recovery {
         let (is_numbered, topic) = match channel {
             Channel::Numbered(topic) => (true, topic),
             Channel::Raw(topic) => (false, topic),
-            Channel::Foreign => return false,
+            Channel::Control | Channel::Foreign => return false,
         };
         self.held_bytes += HELD_BYTES + topic.len() + payload.len();
         if HELD_BYTES_MAX < self.held_bytes {

@@ -19,6 +19,7 @@ use super::keys::{Channel, Keys};
 use super::names::Names;
 use super::once::OnceDigests;
 use super::payload::{self, Numbered, Sender};
+use super::questions::Questions;
 use super::recovery::Recovery;
 use crate::hub::engine::repeat::PublishedOnce;
 
@@ -80,6 +81,7 @@ pub(super) struct Shared<S: 'static> {
     publisher: RefCell<Publisher<S>>,
     names: Rc<RefCell<Names<S>>>,
     recovery: RefCell<Recovery>,
+    questions: RefCell<Questions<S>>,
     raw: RefCell<Raw>,
     counts: Arc<RedisCounts>,
 }
@@ -133,6 +135,7 @@ impl<S: 'static> Shared<S> {
                 waiting: HashMap::new(),
             }),
             recovery: RefCell::default(),
+            questions: RefCell::default(),
             raw: RefCell::default(),
             counts,
         }
@@ -156,6 +159,15 @@ impl<S: 'static> Shared<S> {
 
     pub(super) fn names(&self) -> &Rc<RefCell<Names<S>>> {
         &self.names
+    }
+
+    /// This reactor, among all.
+    pub(super) fn origin(&self) -> u64 {
+        self.origin
+    }
+
+    pub(super) fn questions(&self) -> &RefCell<Questions<S>> {
+        &self.questions
     }
 
     pub(super) fn recovery(&self) -> &RefCell<Recovery> {
@@ -393,13 +405,13 @@ impl<S: 'static> Shared<S> {
             .flatten();
         let topic = str::from_utf8(topic).ok();
         let (Some(topic), Some(text)) = (topic.filter(|it| check_name(it).is_ok()), text) else {
-            return self.count_left_out(reactor.now());
+            return self.note_left_out(reactor.now());
         };
         reactor.publish_heard(topic, &Event::message(text), None, None);
         self.mark_raw(reactor, topic);
     }
 
-    fn count_left_out(&self, now: Duration) {
+    pub(super) fn note_left_out(&self, now: Duration) {
         self.counts.note_left_out();
         let mut raw = self.raw.borrow_mut();
         raw.left_out += 1;
@@ -452,7 +464,7 @@ impl<S: 'static> Shared<S> {
         payload: &[u8],
     ) {
         match channel {
-            Channel::Foreign => {}
+            Channel::Control | Channel::Foreign => {}
             Channel::Raw(topic) => self.deliver_raw(reactor, topic, payload),
             Channel::Numbered(topic) => {
                 let topic = str::from_utf8(topic)
@@ -462,7 +474,7 @@ impl<S: 'static> Shared<S> {
                     (Some(topic), Some(numbered)) => {
                         self.deliver_numbered(reactor, topic, &numbered);
                     }
-                    _ => self.count_left_out(reactor.now()),
+                    _ => self.note_left_out(reactor.now()),
                 }
             }
         }
