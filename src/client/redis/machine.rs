@@ -54,6 +54,9 @@ const STABLE_AFTER: Duration = Duration::from_secs(10);
 /// Most names in one command. The answer to a longer one would hold up others.
 const NAMES_MAX: usize = 1000;
 
+/// Most characters of an error of the server that are shown.
+const ERROR_CHARS_MAX: usize = 200;
+
 /// The connections of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lane {
@@ -111,7 +114,7 @@ enum Expected<D> {
     Setup(&'static str),
     /// The server has worked off everything before.
     Ready,
-    /// Names were subscribed before it, unless an error has come for them.
+    /// The `PING` behind a command with names. An error before it is of that command, and takes the names out.
     Names(SubscriptionKind, Vec<Box<[u8]>>),
     Ping,
     /// Of the owner. Taken when its time is over.
@@ -132,6 +135,8 @@ struct Connection<D> {
     takes_names: bool,
     /// The introduction is over.
     is_ready: bool,
+    /// Names are asked for again behind the last [`Ready`](Expected::Ready).
+    asks_again: bool,
     expected: VecDeque<Expected<D>>,
     heard_at: Duration,
     out: Vec<u8>,
@@ -143,10 +148,26 @@ impl<D> Default for Connection<D> {
             is_open: false,
             takes_names: false,
             is_ready: false,
+            asks_again: false,
             expected: VecDeque::new(),
             heard_at: Duration::ZERO,
             out: Vec::new(),
         }
+    }
+}
+
+impl<D> Connection<D> {
+    /// Sends a command with names, and a `PING` behind it.
+    fn encode_names(&mut self, kind: SubscriptionKind, command: &str, names: &[Box<[u8]>]) {
+        let out = &mut self.out;
+        encode_command_head(1 + names.len(), out);
+        encode_word(command.as_bytes(), out);
+        for name in names {
+            encode_word(name, out);
+        }
+        encode_command(&["PING"], out);
+        self.expected
+            .push_back(Expected::Names(kind, names.to_vec()));
     }
 }
 
@@ -221,6 +242,11 @@ impl<D> Machine<D> {
         self.lose(why.to_owned(), now);
     }
 
+    /// Bytes came, which may be a part of a long reply.
+    pub(crate) fn handle_bytes(&mut self, lane: Lane, now: Duration) {
+        self.connection(lane).heard_at = now;
+    }
+
     /// A reply came.
     pub(crate) fn handle_reply<'b>(
         &mut self,
@@ -284,19 +310,29 @@ impl<D> Machine<D> {
         if let (Some(text), Some(Expected::Names(kind, names))) =
             (&error, connection.expected.front_mut())
         {
-            let (kind, names, text) = (*kind, std::mem::take(names), text.to_string());
-            for name in names {
-                self.upstream.refuse(kind, &name);
-                let refused = Event::Refused(kind, name, text.clone());
-                self.events.push_back(refused);
+            let (kind, names) = (*kind, std::mem::take(names));
+            // The second error is that of the `PING`.
+            match names.is_empty() || is_of_connection(text) {
+                true => self.lose(one_line(text), now),
+                false => self.refuse_names(lane, kind, names, text),
             }
             return Heard::Nothing;
         }
         let Some(expected) = connection.expected.pop_front() else {
-            let why = error.map_or_else(|| "an answer without a question".into(), String::from);
+            let without = "an answer without a question";
+            let why = error.map_or_else(|| without.into(), |text| one_line(&text));
             self.lose(why, now);
             return Heard::Nothing;
         };
+        let is_ping = match expected {
+            Expected::Names(..) | Expected::Ping | Expected::Ready => true,
+            Expected::Hello | Expected::Setup(_) | Expected::Answer(..) => false,
+        };
+        // Answers that are not in the order of the commands would come to the wrong callbacks.
+        if is_ping && error.is_none() && !is_answer_to_ping(&reply) {
+            self.lose("another answer than that to PING".into(), now);
+            return Heard::Nothing;
+        }
         match expected {
             Expected::Answer(Some(done), _) => return Heard::Answer(done, reply),
             Expected::Answer(None, _) | Expected::Names(..) | Expected::Ping => {}
@@ -307,15 +343,16 @@ impl<D> Machine<D> {
                     self.introduce();
                     self.prepare(lane);
                 }
-                Some(text) => self.lose(text.into_owned(), now),
+                Some(text) => self.lose(one_line(&text), now),
             },
             Expected::Setup(what) => {
                 if let Some(text) = error {
-                    self.lose(format!("{what}: {text}"), now);
+                    self.lose(format!("{what}: {}", one_line(&text)), now);
                 }
             }
             Expected::Ready => match error {
-                Some(text) => self.lose(text.into_owned(), now),
+                Some(text) => self.lose(one_line(&text), now),
+                None if self.connection(lane).asks_again => self.ask_whether_ready(lane),
                 None => self.become_ready(lane, now),
             },
         }
@@ -577,7 +614,12 @@ impl<D> Machine<D> {
             self.encode_names();
             self.subscriber().takes_names = true;
         }
+        self.ask_whether_ready(lane);
+    }
+
+    fn ask_whether_ready(&mut self, lane: Lane) {
         let connection = self.connection(lane);
+        connection.asks_again = false;
         encode_command(&["PING"], &mut connection.out);
         connection.expected.push_back(Expected::Ready);
     }
@@ -590,16 +632,33 @@ impl<D> Machine<D> {
                 false => kind.unsubscribe_command(),
             };
             for names in names.chunks(NAMES_MAX) {
-                let connection = self.subscriber();
-                let out = &mut connection.out;
-                encode_command_head(1 + names.len(), out);
-                encode_word(command.as_bytes(), out);
-                for name in names {
-                    encode_word(name, out);
-                }
-                encode_command(&["PING"], out);
-                let expected = Expected::Names(kind, names.to_vec());
-                connection.expected.push_back(expected);
+                self.subscriber().encode_names(kind, command, names);
+            }
+        }
+    }
+
+    /// The server has refused a command with names. It refuses all for one that the user of the URL may not have, so the
+    /// halves are asked for alone.
+    fn refuse_names(
+        &mut self,
+        lane: Lane,
+        kind: SubscriptionKind,
+        mut names: Vec<Box<[u8]>>,
+        text: &str,
+    ) {
+        if let [name] = &names[..] {
+            self.upstream.refuse(kind, name);
+            let refused = Event::Refused(kind, name.clone(), one_line(text));
+            self.events.push_back(refused);
+            return;
+        }
+        let mut half = names.split_off(names.len() / 2);
+        for names in [&mut names, &mut half] {
+            names.retain(|name| self.upstream.ask_again(kind, name));
+            if !names.is_empty() {
+                let connection = self.connection(lane);
+                connection.asks_again = true;
+                connection.encode_names(kind, kind.subscribe_command(), names);
             }
         }
     }
@@ -702,7 +761,503 @@ fn is_pong(values: &[Reply<'_>]) -> bool {
     matches!(values.first(), Some(Reply::Bulk(b"pong")))
 }
 
+/// The answer to `PING`, of any connection.
+fn is_answer_to_ping(reply: &Reply<'_>) -> bool {
+    match reply {
+        Reply::Array(values) => is_pong(values),
+        other => other.as_bytes() == Some(b"PONG"),
+    }
+}
+
+/// Whether a server has refused a command because of the connection, and would refuse the next one too.
+fn is_of_connection(text: &str) -> bool {
+    text.starts_with("NOAUTH") || text.starts_with("LOADING")
+}
+
+/// The text of an error as a part of one line in a log, which a server cannot break.
+fn one_line(text: &str) -> String {
+    let shown = text.chars().take(ERROR_CHARS_MAX);
+    shown
+        .map(|it| if it.is_control() { ' ' } else { it })
+        .collect()
+}
+
 /// Whether a server has refused `HELLO` because it does not know it.
 fn is_without_resp3(text: &str) -> bool {
     text.starts_with("ERR unknown command") || text.starts_with("NOPROTO")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::redis::REPLY_BYTES_MAX;
+    use crate::client::redis::small_server::SmallServer;
+    use crate::protocol::resp::ReplyDecoder;
+    use SubscriptionKind::{Channel, Pattern};
+
+    const RESP3: &str = "redis://localhost";
+    const RESP2: &str = "redis://localhost?protocol=2";
+
+    /// A machine with a clock, and what it said.
+    struct Client {
+        machine: Machine<u32>,
+        now: Duration,
+        decoders: [ReplyDecoder; 2],
+        actions: Vec<Action>,
+        events: Vec<Event>,
+        answers: Vec<(u32, String)>,
+        messages: Vec<String>,
+    }
+
+    fn millis(count: u64) -> Duration {
+        Duration::from_millis(count)
+    }
+
+    impl Client {
+        fn new(url: &str) -> Client {
+            Client::with_random(url, 0x9e37_79b9_7f4a_7c15)
+        }
+
+        fn with_random(url: &str, random: u64) -> Client {
+            let machine = Machine::new(RedisUrl::parse(url).unwrap(), random);
+            Client {
+                machine,
+                now: Duration::ZERO,
+                decoders: [(); 2].map(|()| ReplyDecoder::new(REPLY_BYTES_MAX)),
+                actions: Vec::new(),
+                events: Vec::new(),
+                answers: Vec::new(),
+                messages: Vec::new(),
+            }
+        }
+
+        /// Looks at the machine, and opens the connections for which it asks.
+        fn look(&mut self) {
+            self.machine.send_names();
+            while let Some(action) = self.machine.next_action() {
+                self.actions.push(action);
+                if let Action::Connect(lane) = action {
+                    self.decoders[lane as usize] = ReplyDecoder::new(REPLY_BYTES_MAX);
+                    self.machine.handle_open(lane, self.now);
+                }
+            }
+            self.events
+                .extend(std::iter::from_fn(|| self.machine.next_event()));
+            let failed = self.machine.take_failed().into_iter();
+            let failed = failed.map(|(done, error)| (done, format!("{error:?}")));
+            self.answers.extend(failed);
+        }
+
+        /// Lets time pass until the machine has something to do, or until `end`.
+        fn run_until(&mut self, end: Duration) {
+            while let Some(due) = self.machine.next_due()
+                && due <= end
+            {
+                self.now = due.max(self.now);
+                self.machine.handle_time(self.now);
+                self.look();
+            }
+            self.now = end;
+        }
+
+        fn receive(&mut self, lane: Lane, bytes: &[u8]) {
+            let mut input = bytes;
+            while self.machine.has_connections() {
+                match self.decoders[lane as usize].next_reply(&mut input) {
+                    Ok(Some(reply)) => match self.machine.handle_reply(lane, reply, self.now) {
+                        Heard::Nothing => {}
+                        Heard::Answer(done, reply) => {
+                            self.answers.push((done, format!("{reply:?}")));
+                        }
+                        Heard::Message(message) => {
+                            let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+                            let parts = [message.name, message.channel, message.payload];
+                            self.messages.push(parts.map(text).join(" "));
+                        }
+                    },
+                    Ok(None) => break,
+                    Err(error) => self.machine.handle_close(&error.to_string(), self.now),
+                }
+            }
+            self.look();
+        }
+
+        /// Exchanges bytes with a server until there are none.
+        fn talk(&mut self, servers: &mut [SmallServer; 2]) {
+            loop {
+                let mut has_bytes = false;
+                for lane in [Lane::Commands, Lane::Subscriptions] {
+                    let bytes = self.machine.take_bytes(lane);
+                    has_bytes |= !bytes.is_empty();
+                    let replies = servers[lane as usize].receive(&bytes);
+                    self.receive(lane, &replies);
+                }
+                if !has_bytes {
+                    break;
+                }
+            }
+        }
+
+        fn connected(url: &str) -> (Client, [SmallServer; 2]) {
+            let mut client = Client::new(url);
+            let mut servers = [(); 2].map(|()| SmallServer::new(true));
+            client.run_until(Duration::ZERO);
+            client.talk(&mut servers);
+            assert_eq!(std::mem::take(&mut client.events), [Event::Connected]);
+            (client, servers)
+        }
+
+        fn send(&mut self, done: u32) {
+            let timeout = millis(2000);
+            self.machine
+                .send(&["ECHO", &done.to_string()], done, timeout, self.now);
+            self.look();
+        }
+    }
+
+    #[test]
+    fn a_server_that_cannot_be_used_is_one_line_and_a_pause() {
+        let no_password = "-NOAUTH Authentication required.\r\n".repeat(9);
+        let loading = "-LOADING Redis is loading the dataset in memory\r\n";
+        let with_names = |before: &str| {
+            format!("{before}>3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n{loading}{loading}")
+        };
+        let deep = "*1\r\n".repeat(10_000);
+        let cases = [
+            (
+                "redis://:x@h",
+                "-WRONGPASS invalid username-password pair\r\n",
+                "WRONGPASS invalid username-password pair",
+            ),
+            (
+                "redis://:x@h?protocol=2",
+                "-WRONGPASS invalid username-password pair\r\n-NOAUTH x\r\n-NOAUTH x\r\n",
+                "AUTH: WRONGPASS invalid username-password pair",
+            ),
+            (
+                RESP3,
+                "-NOAUTH HELLO must be called with a password\r\n",
+                "NOAUTH HELLO must be called with a password",
+            ),
+            (RESP2, &no_password, "NOAUTH Authentication required."),
+            (
+                "redis://h/99",
+                "%0\r\n-ERR DB index is out of range\r\n+PONG\r\n",
+                "SELECT: ERR DB index is out of range",
+            ),
+            (
+                "redis://h/99?protocol=2",
+                "-ERR DB index is out of range\r\n+PONG\r\n",
+                "SELECT: ERR DB index is out of range",
+            ),
+            (
+                RESP3,
+                "HTTP/1.1 400 Bad Request\r\n\r\n",
+                "the server does not speak the Redis protocol: a reply begins with 'H'",
+            ),
+            (
+                RESP3,
+                "$67108865\r\n",
+                "a reply is longer than 67108864 bytes",
+            ),
+            (RESP3, &deep, "a reply has more than 32 levels"),
+            (RESP3, "%0\r\n+OK\r\n", "another answer than that to PING"),
+            (RESP3, &format!("%0\r\n{loading}"), &loading[1..47]),
+            (RESP3, &with_names("%0\r\n"), &loading[1..47]),
+            (
+                RESP3,
+                "-ERR max number of clients reached\r\n",
+                "ERR max number of clients reached",
+            ),
+            (RESP3, "-ERR two\nlines\x1b[2J\r\n", "ERR two lines [2J"),
+        ];
+        for (url, replies, expected) in cases {
+            for has_names in [false, true] {
+                let name = format!("{url} {expected} {has_names}");
+                let mut client = Client::new(url);
+                if has_names {
+                    client.machine.hold(Channel, b"a");
+                }
+                client.run_until(Duration::ZERO);
+                client.receive(
+                    match replies == no_password {
+                        true => Lane::Subscriptions,
+                        false => Lane::Commands,
+                    },
+                    replies.as_bytes(),
+                );
+                let lines = client.events.iter();
+                let lines: Vec<_> = lines
+                    .filter(|it| !matches!(it, Event::Subscribed(..)))
+                    .collect();
+                assert_eq!(lines, [&Event::Failed(expected.into())], "{name}");
+                let is_disconnect = |it: &&Action| **it == Action::Disconnect;
+                assert_eq!(client.actions.iter().filter(is_disconnect).count(), 1);
+                let due = client.machine.next_due().unwrap();
+                assert!(Duration::ZERO < due && due <= PAUSE_MIN, "{name}: {due:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_without_a_question_ends_the_link() {
+        for url in [RESP3, RESP2] {
+            let (mut client, _) = Client::connected(url);
+            client.receive(Lane::Commands, b"+OK\r\n");
+            let expected = Event::Lost("an answer without a question".into());
+            assert_eq!(client.events, [expected]);
+        }
+    }
+
+    #[test]
+    fn a_server_without_hello_gets_two_connections() {
+        for refusal in [
+            "-NOPROTO unsupported protocol version\r\n",
+            "-ERR unknown command `HELLO`, with args beginning with: `3`, \r\n",
+        ] {
+            let mut client = Client::new("redis://ada:pw@localhost/2?name=me");
+            let mut servers = [(); 2].map(|()| SmallServer::new(false));
+            client.machine.hold(Pattern, b"a*");
+            client.run_until(Duration::ZERO);
+            let hello = client.machine.take_bytes(Lane::Commands);
+            assert!(hello.starts_with(b"*7\r\n$5\r\nHELLO\r\n$1\r\n3\r\n$4\r\nAUTH"));
+            client.receive(Lane::Commands, refusal.as_bytes());
+            client.talk(&mut servers);
+            let subscribed = Event::Subscribed(Pattern, (*b"a*").into());
+            assert_eq!(client.events, [subscribed, Event::Connected]);
+            assert_eq!(servers[1].names(), ["PSUBSCRIBE a*"]);
+            let setup = ["AUTH ada pw", "CLIENT SETNAME me", "SELECT 2"];
+            for server in &servers {
+                let words: Vec<_> = server.commands.iter().map(|it| it.join(" ")).collect();
+                assert_eq!(words[..3], setup);
+            }
+            // The server may be a newer one after the next connect.
+            client.machine.handle_close("gone", client.now);
+            client.look();
+            client.run_until(millis(100));
+            let hello = client.machine.take_bytes(Lane::Commands);
+            assert!(hello.starts_with(b"*7\r\n$5\r\nHELLO"));
+        }
+    }
+
+    #[test]
+    fn a_silent_server_is_asked_and_given_up() {
+        for url in [RESP3, RESP2] {
+            let (mut client, mut servers) = Client::connected(url);
+            client.run_until(millis(2999));
+            assert_eq!(client.machine.take_bytes(Lane::Commands), b"");
+            client.run_until(millis(3000));
+            client.talk(&mut servers);
+            let asked = servers[0].commands.last().map(|words| &*words[0]);
+            assert_eq!(asked, Some("PING"));
+            client.run_until(millis(6000));
+            // Bytes of a long reply are no silence.
+            client.machine.handle_bytes(Lane::Commands, millis(6500));
+            client
+                .machine
+                .handle_bytes(Lane::Subscriptions, millis(6500));
+            client.run_until(millis(14_499));
+            assert_eq!(client.events, []);
+            client.run_until(millis(14_500));
+            let expected = Event::Lost("no answer for 8 seconds".into());
+            assert_eq!(client.events, [expected]);
+        }
+    }
+
+    #[test]
+    fn a_server_that_does_not_answer_the_first_bytes_is_given_up() {
+        for url in [RESP3, RESP2] {
+            let mut client = Client::new(url);
+            client.run_until(millis(7999));
+            assert_eq!(client.events, []);
+            client.run_until(millis(8000));
+            let expected = Event::Failed("no answer for 8 seconds".into());
+            assert_eq!(client.events, [expected]);
+        }
+    }
+
+    #[test]
+    fn pauses_are_random_parts_of_a_limit_that_doubles() {
+        let limits = [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000];
+        let mut pauses = vec![Vec::new(); limits.len()];
+        for random in 0..100 {
+            let mut client =
+                Client::with_random(RESP3, 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(1 + random));
+            client.run_until(Duration::ZERO);
+            for (attempt, limit) in limits.into_iter().enumerate() {
+                let began = client.now;
+                client.machine.handle_close("refused", began);
+                client.look();
+                let due = client.machine.next_due().unwrap();
+                let pause = due - began;
+                assert!(pause <= millis(limit), "{attempt}: {pause:?}");
+                pauses[attempt].push(pause);
+                client.run_until(due);
+            }
+            let connects = client.actions.iter();
+            let connects = connects.filter(|it| **it == Action::Connect(Lane::Commands));
+            assert_eq!(connects.count(), 1 + limits.len());
+        }
+        for (pauses, limit) in pauses.iter().zip(limits) {
+            let mean = pauses.iter().sum::<Duration>() / 100;
+            let half = millis(limit / 2);
+            assert!(
+                half.mul_f64(0.7) < mean && mean < half.mul_f64(1.3),
+                "{mean:?} of {limit}"
+            );
+        }
+    }
+
+    // A server that accepts and ends the connection at once must not be connected to at full speed.
+    #[test]
+    fn only_a_link_that_lasted_begins_with_short_pauses_again() {
+        for (lasts, is_short) in [(millis(9999), false), (STABLE_AFTER, true)] {
+            let mut client = Client::new(RESP3);
+            for _ in 0..20 {
+                let due = client.machine.next_due().unwrap();
+                client.run_until(due);
+                client.machine.handle_close("refused", client.now);
+                client.look();
+            }
+            let due = client.machine.next_due().unwrap();
+            client.run_until(due);
+            let mut servers = [(); 2].map(|()| SmallServer::new(true));
+            client.talk(&mut servers);
+            assert!(client.machine.is_connected());
+            let end = client.now + lasts;
+            while client.now < end {
+                client.run_until((client.now + millis(1000)).min(end));
+                client.talk(&mut servers);
+            }
+            client.machine.handle_close("gone", client.now);
+            let attempts = client.machine.attempts;
+            assert_eq!(attempts == 1, is_short, "{lasts:?}");
+        }
+    }
+
+    #[test]
+    fn commands_without_a_connection_wait_for_a_second() {
+        let mut client = Client::new(RESP3);
+        for done in 0..1001 {
+            client.send(done);
+        }
+        assert_eq!(client.answers, [(1000, "Full".into())]);
+        client.answers.clear();
+        client.run_until(millis(999));
+        assert_eq!(client.answers, []);
+        client.run_until(millis(1000));
+        let expected: Vec<_> = (0..1000).map(|done| (done, "Away".into())).collect();
+        assert_eq!(client.answers, expected);
+    }
+
+    #[test]
+    fn commands_that_waited_are_sent_in_order_and_answered_once() {
+        for url in [RESP3, RESP2] {
+            let mut client = Client::new(url);
+            let mut servers = [(); 2].map(|()| SmallServer::new(true));
+            (0..3).for_each(|done| client.send(done));
+            client.run_until(Duration::ZERO);
+            client.talk(&mut servers);
+            client.send(3);
+            client.talk(&mut servers);
+            let answers = std::mem::take(&mut client.answers);
+            let dones: Vec<u32> = answers.iter().map(|(done, _)| *done).collect();
+            assert_eq!(dones, [0, 1, 2, 3]);
+            // The connection ends before the answer to one, and another has had its time.
+            client.send(4);
+            client.run_until(millis(1999));
+            client.receive(Lane::Commands, b"$1\r\n4\r\n");
+            client.send(5);
+            client.run_until(millis(3998));
+            client.send(6);
+            client.run_until(millis(3999));
+            assert_eq!(client.answers[1..], [(5, "TimedOut".into())]);
+            client.machine.handle_close("gone", client.now);
+            client.look();
+            assert_eq!(client.answers[2..], [(6, "Unknown".into())]);
+        }
+    }
+
+    // An error for one name is an error for all names of the command.
+    #[test]
+    fn names_that_a_user_may_not_have_are_told_and_others_are_subscribed() {
+        for url in [RESP3, RESP2] {
+            for is_late in [false, true] {
+                let mut client = Client::new(url);
+                let mut servers = [(); 2].map(|()| SmallServer::new(true));
+                for server in &mut servers {
+                    server.refused = vec!["n7".into(), "n1500".into()];
+                }
+                if is_late {
+                    client.run_until(Duration::ZERO);
+                    client.talk(&mut servers);
+                }
+                for number in 0..2000 {
+                    let name = format!("n{number}");
+                    client.machine.hold(Channel, name.as_bytes());
+                }
+                client.run_until(Duration::ZERO);
+                client.look();
+                client.talk(&mut servers);
+                let mut refused = Vec::new();
+                let mut subscribed_count = 0;
+                for event in &client.events {
+                    match event {
+                        Event::Refused(_, name, _) => {
+                            refused.push(String::from_utf8_lossy(name).into_owned());
+                        }
+                        Event::Subscribed(..) => subscribed_count += 1,
+                        other => assert_eq!(*other, Event::Connected),
+                    }
+                }
+                refused.sort();
+                assert_eq!(refused, ["n1500", "n7"]);
+                assert_eq!(subscribed_count, 1998);
+                let at = (client.events.iter()).position(|it| *it == Event::Connected);
+                let expected = if is_late { 0 } else { 2000 };
+                assert_eq!(
+                    at,
+                    Some(expected),
+                    "all is decided when the link is connected"
+                );
+                let names: usize = servers.iter().map(|it| it.names().len()).sum();
+                assert_eq!(names, 1998);
+                assert!(servers.iter().all(|it| it.repeated.is_empty()));
+                // Commands go on, each with its own answer.
+                client.send(1);
+                client.talk(&mut servers);
+                assert_eq!(client.answers, [(1, "Bulk([49])".into())]);
+            }
+        }
+    }
+
+    #[test]
+    fn messages_come_by_the_kind_of_their_subscription() {
+        for (url, lane) in [(RESP3, Lane::Commands), (RESP2, Lane::Subscriptions)] {
+            let (mut client, mut servers) = Client::connected(url);
+            for kind in SubscriptionKind::ALL {
+                client.machine.hold(kind, b"a");
+            }
+            client.look();
+            client.talk(&mut servers);
+            for kind in SubscriptionKind::ALL {
+                let message = servers[lane as usize].message(kind, "a", "hello");
+                client.receive(lane, &message);
+            }
+            let expected = ["a a hello", "a some channel hello", "a a hello"];
+            assert_eq!(client.messages, expected);
+        }
+    }
+
+    #[test]
+    fn a_closed_link_is_over() {
+        let (mut client, _) = Client::connected(RESP3);
+        client.send(1);
+        client.machine.close(client.now);
+        client.look();
+        client.send(2);
+        let expected = [(1, "Unknown".into()), (2, "Away".into())];
+        assert_eq!(client.answers, expected);
+        assert_eq!(client.machine.next_due(), None);
+    }
 }

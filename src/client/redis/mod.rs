@@ -13,6 +13,8 @@
 
 mod error;
 mod machine;
+#[cfg(test)]
+mod small_server;
 mod upstream;
 mod url;
 
@@ -559,6 +561,8 @@ impl<S: 'static> Link<S> {
     fn receive(self: &Rc<Self>, stream: &mut Stream<'_, S>, lane: Lane, bytes: &[u8]) {
         let (id, state) = (stream.id, self.lane(lane));
         let cx = &mut Cx::new(stream.state, stream.reactor);
+        let now = cx.reactor.now();
+        self.machine.borrow_mut().handle_bytes(lane, now);
         let mut buffer = state.pending.take();
         let mut input = match buffer.is_empty() {
             true => bytes,
@@ -567,6 +571,7 @@ impl<S: 'static> Link<S> {
                 &buffer[..]
             }
         };
+        let input_bytes = input.len();
         // A callback may end the link.
         while state.id.get() == Some(id) {
             let reply = state.decoder.borrow_mut().next_reply(&mut input);
@@ -574,7 +579,13 @@ impl<S: 'static> Link<S> {
             match reply {
                 Ok(Some(reply)) => self.handle_reply(cx, lane, reply, now),
                 Ok(None) => {
-                    state.pending.replace(input.to_vec());
+                    // A long reply comes in many pieces, and is not copied with each.
+                    let taken_bytes = input_bytes - input.len();
+                    match buffer.is_empty() {
+                        true => buffer = input.to_vec(),
+                        false => _ = buffer.drain(..taken_bytes),
+                    }
+                    state.pending.replace(buffer);
                     break;
                 }
                 Err(error) => {

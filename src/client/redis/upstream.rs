@@ -235,6 +235,20 @@ impl Upstream {
         }
     }
 
+    /// The server has refused a command with this name among others. Returns whether the name is to be asked for alone: not
+    /// where a later command is under way, or the name was given up.
+    pub(crate) fn ask_again(&mut self, kind: SubscriptionKind, name: &[u8]) -> bool {
+        let Some(entry) = self.entries.get_mut(&(kind, Box::from(name))) else {
+            return false;
+        };
+        if entry.is_asked && entry.in_flight <= 1 {
+            entry.in_flight = 1;
+            return true;
+        }
+        entry.in_flight = entry.in_flight.saturating_sub(1);
+        false
+    }
+
     /// The connection has ended, and with it all subscriptions. All wanted names are listed for the next one.
     pub(crate) fn reset(&mut self) {
         self.patterns.clear();
