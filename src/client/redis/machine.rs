@@ -83,7 +83,7 @@ pub(crate) enum Event {
     Lost(String),
     /// An attempt has failed.
     Failed(String),
-    /// A name that was [pending](Held::Pending) is subscribed.
+    /// A name that was [pending](Held::Pending) is subscribed. Comes when the link is connected, at the earliest.
     Subscribed(SubscriptionKind, Box<[u8]>),
     /// The server refuses to subscribe to a name.
     Refused(SubscriptionKind, Box<[u8]>, String),
@@ -197,6 +197,9 @@ pub(crate) struct Machine<D> {
     unsent: VecDeque<Unsent<D>>,
     actions: VecDeque<Action>,
     events: VecDeque<Event>,
+    /// Names that are subscribed before the link is connected. They are told then: an attempt that fails before is no
+    /// lost link, so the owner would take them to be subscribed for good.
+    early: Vec<(SubscriptionKind, Box<[u8]>)>,
     /// Commands that have come to nothing.
     failed: Vec<(D, RedisError)>,
 }
@@ -218,6 +221,7 @@ impl<D> Machine<D> {
             unsent: VecDeque::new(),
             actions: VecDeque::new(),
             events: VecDeque::new(),
+            early: Vec::new(),
             failed: Vec::new(),
         }
     }
@@ -298,7 +302,10 @@ impl<D> Machine<D> {
         if let Some(name) = bytes(0)
             && self.upstream.acknowledge(kind, name, is_subscribed)
         {
-            self.events.push_back(Event::Subscribed(kind, name.into()));
+            match self.state {
+                State::Opening => self.early.push((kind, name.into())),
+                _ => self.events.push_back(Event::Subscribed(kind, name.into())),
+            }
         }
         Heard::Nothing
     }
@@ -467,7 +474,11 @@ impl<D> Machine<D> {
 
     /// Wants a name; see [`Upstream::hold`]. [`send_names`](Self::send_names) sends the command.
     pub(crate) fn hold(&mut self, kind: SubscriptionKind, name: &[u8]) -> Held {
-        self.upstream.hold(kind, name)
+        let held = self.upstream.hold(kind, name);
+        match self.state {
+            State::Opening => Held::Pending,
+            _ => held,
+        }
     }
 
     /// Gives a name up; see [`Upstream::release`].
@@ -671,6 +682,11 @@ impl<D> Machine<D> {
             return;
         }
         self.state = State::Connected { since: now };
+        for (kind, name) in std::mem::take(&mut self.early) {
+            if self.upstream.is_confirmed(kind, &name) {
+                self.events.push_back(Event::Subscribed(kind, name));
+            }
+        }
         self.events.push_back(Event::Connected);
         for unsent in std::mem::take(&mut self.unsent) {
             self.commands.out.extend_from_slice(&unsent.bytes);
@@ -737,6 +753,7 @@ impl<D> Machine<D> {
             }
         }
         self.upstream.reset();
+        self.early.clear();
         let limit = PAUSE_MIN
             .saturating_mul(1 << self.attempts.min(10))
             .min(PAUSE_MAX);
@@ -986,10 +1003,7 @@ mod tests {
                     },
                     replies.as_bytes(),
                 );
-                let lines = client.events.iter();
-                let lines: Vec<_> = lines
-                    .filter(|it| !matches!(it, Event::Subscribed(..)))
-                    .collect();
+                let lines: Vec<_> = client.events.iter().collect();
                 assert_eq!(lines, [&Event::Failed(expected.into())], "{name}");
                 let is_disconnect = |it: &&Action| **it == Action::Disconnect;
                 assert_eq!(client.actions.iter().filter(is_disconnect).count(), 1);

@@ -11,6 +11,8 @@
 //!
 //! Works with Redis 2.8 and later, and with Valkey.
 
+#[cfg(test)]
+mod cut_tests;
 mod error;
 mod machine;
 #[cfg(test)]
@@ -160,6 +162,11 @@ impl<S: 'static> Redis<S> {
     ///
     /// Of kind `InvalidInput` with a [`RedisUrlError`], for another URL.
     pub fn connect(reactor: &mut Reactor<S>, url: &str) -> io::Result<Redis<S>> {
+        Redis::connect_with(reactor, url, rand::random())
+    }
+
+    /// As [`connect`](Self::connect), with a number that determines the pauses.
+    fn connect_with(reactor: &mut Reactor<S>, url: &str, random: u64) -> io::Result<Redis<S>> {
         let url = RedisUrl::parse(url)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let lane = || LaneState {
@@ -168,7 +175,7 @@ impl<S: 'static> Redis<S> {
             pending: RefCell::default(),
         };
         let link = Rc::new(Link {
-            machine: RefCell::new(Machine::new(url, rand::random())),
+            machine: RefCell::new(Machine::new(url, random)),
             lanes: [lane(), lane()],
             timer: Cell::new(None),
             has_tick: Cell::new(false),

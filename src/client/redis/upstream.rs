@@ -228,6 +228,12 @@ impl Upstream {
         self.entries.get(&key).is_some_and(Entry::is_confirmed)
     }
 
+    /// Whether a name is subscribed, and no command about it is under way.
+    pub(crate) fn is_confirmed(&self, kind: SubscriptionKind, name: &[u8]) -> bool {
+        let entry = self.entries.get(&(kind, Box::from(name)));
+        entry.is_some_and(Entry::is_confirmed)
+    }
+
     /// The server has refused to subscribe a name. It counts as asked: it is tried again with the next connection.
     pub(crate) fn refuse(&mut self, kind: SubscriptionKind, name: &[u8]) {
         if let Some(entry) = self.entries.get_mut(&(kind, Box::from(name))) {
