@@ -80,6 +80,17 @@ impl<S: 'static> Reactor<S> {
         self.applied_number()
     }
 
+    /// The newest place of the log, after it was made one without a number: a cursor that stands at it is exact, so that
+    /// messages without a number that come next are found behind it.
+    #[doc(hidden)]
+    pub fn exact_place(&mut self) -> u64 {
+        let is_numbered = self.number_at(self.newest_place()).is_some();
+        if is_numbered && let Sequence::Own(own) = &mut self.sequence {
+            own.skip_place();
+        }
+        self.newest_place()
+    }
+
     /// Begins to read the log behind a place.
     #[doc(hidden)]
     pub fn read_log(

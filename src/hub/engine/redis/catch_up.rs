@@ -158,7 +158,7 @@ fn finish<S: 'static>(shared: &Rc<Shared<S>>, reactor: &mut Reactor<S>, number: 
     shared.recovery().borrow_mut().complete();
     shared.counts().note_ready();
     let names = shared.names();
-    names.borrow_mut().confirm_all(reactor.newest_place());
+    names.borrow_mut().confirm_all(reactor.exact_place());
     if let Some(place) = shared.recovery().borrow().gap_place() {
         // Everything behind the gap was read for the names that have members.
         let members = subscribed_names(reactor);

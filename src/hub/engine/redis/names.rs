@@ -140,7 +140,7 @@ impl<S: 'static> Names<S> {
     /// Redis has acknowledged a subscription. Returns its name.
     fn acknowledge(
         &mut self,
-        reactor: &Reactor<S>,
+        reactor: &mut Reactor<S>,
         kind: SubscriptionKind,
         upstream: &[u8],
     ) -> Option<Box<str>> {
@@ -227,13 +227,13 @@ impl<S: 'static> Names<S> {
     }
 
     /// Notes that the log has all messages of a name from here on, if so.
-    fn cover(&mut self, reactor: &Reactor<S>, name: &str) {
+    fn cover(&mut self, reactor: &mut Reactor<S>, name: &str) {
         if self.is_ready
             && let Some(entry) = self.names.get_mut(name)
             && entry.is_acknowledged == [true; 2]
             && entry.covered_from.is_none()
         {
-            entry.covered_from = Some(reactor.newest_place());
+            entry.covered_from = Some(reactor.exact_place());
         }
     }
 

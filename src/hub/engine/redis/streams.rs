@@ -10,6 +10,7 @@
 //! forgotten, also while it reads.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -181,13 +182,18 @@ impl<S: 'static> Streams<S> {
     fn find_topics(self, reactor: &mut Reactor<S>, done: OnPage<S>) {
         let (redis, head) = (self.redis.clone(), self.keys.head());
         let words = ["HGET", &head, "floor"];
-        redis.command_within(reactor, &words, TIMEOUT, move |cx, reply| match reply {
-            Ok(reply) => {
-                let floor = reply.as_integer().unwrap_or_default() as u64;
-                self.find_named(cx.reactor, floor, done);
-            }
-            Err(error) => done(cx, Err(error)),
-        });
+        redis.command_within(
+            reactor,
+            &words,
+            TIMEOUT,
+            move |cx, reply| match refusal_as_error(reply) {
+                Ok(reply) => {
+                    let floor = reply.as_integer().unwrap_or_default() as u64;
+                    self.find_named(cx.reactor, floor, done);
+                }
+                Err(error) => done(cx, Err(error)),
+            },
+        );
     }
 
     /// Asks for the last number of each topic that is wanted by its name.
@@ -207,7 +213,7 @@ impl<S: 'static> Streams<S> {
         words.extend(named.iter().map(|index| self.names[*index].0.to_string()));
         let redis = self.redis.clone();
         redis.command_within(reactor, &words, TIMEOUT, move |cx, reply| {
-            let reply = match reply {
+            let reply = match refusal_as_error(reply) {
                 Ok(reply) => reply,
                 Err(error) => return done(cx, Err(error)),
             };
@@ -256,24 +262,36 @@ impl<S: 'static> Streams<S> {
             &count,
         ];
         redis.command_within(reactor, &words, TIMEOUT, move |cx, reply| {
-            let changed = match &reply {
+            let changed = match &refusal_as_error(reply) {
                 Ok(reply) => changed_topics(reply),
                 Err(error) => return done(cx, Err(*error)),
             };
             let is_last = changed.len() < CHANGED_MAX;
             let last = changed.last().map_or(after, |(_, number)| *number);
+            // Thousands of names may be topics.
+            let patterns: Vec<(usize, Box<str>)> = (self.names.iter().enumerate())
+                .filter(|(_, (_, is_pattern))| *is_pattern)
+                .map(|(index, (name, _))| (index, name.clone()))
+                .collect();
+            let mut known: HashSet<Rc<str>> = (self.topics.iter())
+                .map(|part| Rc::clone(&part.topic))
+                .collect();
             for (topic, number) in changed {
-                if self.topics.iter().any(|part| *part.topic == *topic) {
+                if known.contains(topic) {
                     continue;
                 }
-                let is_wanted = |(name, is_pattern): &(Box<str>, bool)| {
-                    *is_pattern && pattern::matches(name.as_bytes(), topic.as_bytes())
+                let mut patterns = patterns.iter();
+                let is_wanted = |(_, name): &&(usize, Box<str>)| {
+                    pattern::matches(name.as_bytes(), topic.as_bytes())
                 };
-                let Some(index) = self.names.iter().position(is_wanted) else {
+                let Some((index, _)) = patterns.find(is_wanted) else {
                     continue;
                 };
+                let index = *index;
                 if self.topics.len() < TOPICS_MAX {
-                    self.add_topic(Rc::from(topic), index, number);
+                    let topic: Rc<str> = Rc::from(topic);
+                    known.insert(Rc::clone(&topic));
+                    self.add_topic(topic, index, number);
                 } else if !self.page.gaps.iter().any(|gap| gap.wanted_index == index) {
                     self.add_gap(index, self.end);
                 }
@@ -338,7 +356,7 @@ impl<S: 'static> Streams<S> {
                         return;
                     };
                     pending.missing -= 1;
-                    match reply {
+                    match refusal_as_error(reply) {
                         Ok(reply) => pending.add(index, count, &reply),
                         Err(error) => pending.error = Some(error),
                     }
@@ -444,6 +462,18 @@ impl<S: 'static> Streams<S> {
     /// The number up to which it reads. It may rise until the first page.
     pub(super) fn end(&self) -> u64 {
         self.end
+    }
+}
+
+/// The answer, or an error where the server refuses to read: an answer without entries would be a loss in silence.
+fn refusal_as_error(reply: Result<Reply<'_>, RedisError>) -> Result<Reply<'_>, RedisError> {
+    match reply {
+        Ok(Reply::Error(text)) => {
+            let text = String::from_utf8_lossy(text);
+            log::debug!("redis: cannot read the streams: {text}");
+            Err(RedisError::Unknown)
+        }
+        other => other,
     }
 }
 
