@@ -347,6 +347,12 @@ fn many_channels_are_subscribed_again() {
     redis.kill();
     until(|| !is_ready(&server));
     redis.run();
+    let is_subscribing = || {
+        !redis
+            .command(&["CLIENT", "LIST", "TYPE", "pubsub"])
+            .is_empty()
+    };
+    until(is_subscribing);
     let began = std::time::Instant::now();
     until(|| is_ready(&server));
     let channels = redis.command(&["PUBSUB", "CHANNELS"]);
@@ -355,5 +361,43 @@ fn many_channels_are_subscribed_again() {
         std::io::stderr(),
         "{count} channels in {:?}",
         began.elapsed()
+    );
+}
+
+// Clients of a name that Redis refuses waited for ever.
+#[test]
+fn a_name_that_redis_refuses_is_an_error_for_its_clients() {
+    let Some(redis) = start(&[]) else {
+        return;
+    };
+    redis.command(&[
+        "ACL",
+        "SETUSER",
+        "hub",
+        "on",
+        ">secret",
+        "~*",
+        "+@all",
+        "resetchannels",
+        "&open",
+        "&waterwheel:open",
+    ]);
+    let url = format!("redis://hub:secret@127.0.0.1:{}", redis.port);
+    let server = node(&redis, &["--redis", &url]);
+    let mut socket = watcher::envelope(&server);
+    for _ in 0..2 {
+        let answer = watcher::ask(&mut socket, "subscribe", "closed");
+        assert_eq!(answer["code"], "unavailable", "{answer}");
+        let answer = watcher::ask(&mut socket, "subscribe", "open");
+        assert_eq!(answer["subscribed"], "open", "{answer}");
+        let mut http = Http::new(server.connect());
+        let (status, _) = http.request("GET", "/poll?topic=closed", b"");
+        assert_eq!(status, 503);
+    }
+    redis.publish("open", "x");
+    let message = socket.read().unwrap();
+    assert!(
+        message.to_text().unwrap().contains("\"data\":\"x\""),
+        "{message}"
     );
 }

@@ -150,6 +150,11 @@ impl<S: 'static> ReplayClient<S> for Stream<S> {
         reactor.send_event_lines(id, &lines);
     }
 
+    /// A stream cannot be told. The client comes again.
+    fn refuse(&mut self, reactor: &mut Reactor<S>, id: ConnId) {
+        reactor.close(id);
+    }
+
     fn live(&mut self, reactor: &mut Reactor<S>, id: ConnId, cursor: EventId) {
         for name in self.names.take() {
             // Checked before; the stream may be gone already, which is no error of the request.

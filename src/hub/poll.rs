@@ -192,6 +192,11 @@ impl<S: 'static> Reading<S> {
             reactor.reply(responder, self.answer.into_reply());
             return;
         };
+        if source.is_refused() {
+            let reply = unavailable_reply("the server cannot subscribe to this\n");
+            reactor.reply(responder, reply);
+            return;
+        }
         let ready = source.ready();
         let (slot, gone) = (ready.clone(), ready.clone());
         reactor.on_gone(responder, move |_, _| drop(gone.take()));

@@ -24,6 +24,8 @@ pub(super) enum Refusal {
     Key(InvalidKey),
     Publish(PublishError),
     NoPresence,
+    /// The engine cannot subscribe to the name.
+    Unavailable,
 }
 
 /// For the client, in words that fit every grammar. A grammar that says how a token is given has its
@@ -42,6 +44,7 @@ impl fmt::Display for Refusal {
             Refusal::Key(error) => error.fmt(f),
             Refusal::Publish(error) => error.fmt(f),
             Refusal::NoPresence => f.write_str("the topic has no presence"),
+            Refusal::Unavailable => f.write_str("the server cannot subscribe to this"),
         }
     }
 }

@@ -59,6 +59,9 @@ pub(super) trait ReplayClient<S: 'static>: 'static {
         wanted: &str,
     );
 
+    /// Tells the client that its subscription is refused after all.
+    fn refuse(&mut self, reactor: &mut Reactor<S>, id: ConnId);
+
     /// Makes the client a member of its names: it has got everything up to `cursor`. Called once, unless the
     /// connection ends before.
     fn live(&mut self, reactor: &mut Reactor<S>, id: ConnId, cursor: EventId);
@@ -116,6 +119,9 @@ impl<S: 'static> Replay<S> {
             (self.source).retain(&mut |name| client.wants(reactor, id, name));
             let read_for = ReadFor::Client(id);
             let Some(page) = self.source.page(reactor, PAGE_BYTES_MAX, &read_for) else {
+                if self.source.is_refused() {
+                    return self.client.refuse(reactor, self.id);
+                }
                 return self.wait_for_page(reactor);
             };
             self.gaps.extend(page.gaps);

@@ -225,6 +225,14 @@ impl<S: 'static, W: SubscribeWords> ReplayClient<S> for Subscriber<S, W> {
         reactor.send(id, message);
     }
 
+    fn refuse(&mut self, reactor: &mut Reactor<S>, id: ConnId) {
+        for name in self.names.take() {
+            unsubscribe_name(reactor, id, &name);
+            let message = self.words.refused(&name, Refusal::Unavailable);
+            reactor.send(id, message);
+        }
+    }
+
     fn live(&mut self, reactor: &mut Reactor<S>, id: ConnId, cursor: EventId) {
         let mut names = self.names.take();
         // A later command reads on for these.
@@ -282,6 +290,11 @@ impl<S: 'static> ReplayClient<S> for SilentSubscriber<S> {
     }
 
     fn gap(&mut self, _: &mut Reactor<S>, _: ConnId, _: &Gap, _: EventId, _: &str) {}
+
+    fn refuse(&mut self, reactor: &mut Reactor<S>, id: ConnId) {
+        let why = Refusal::Unavailable.to_string();
+        reactor.close_with(id, POLICY_VIOLATION, &why);
+    }
 
     fn live(&mut self, reactor: &mut Reactor<S>, id: ConnId, _: EventId) {
         for name in self.names.take() {

@@ -96,7 +96,7 @@ impl Watcher {
         self.notes.lock().unwrap().items.len()
     }
 
-    /// What it has got: the texts of messages, and `gap NAME`.
+    /// The items that it has got: the texts of messages, and `gap NAME`.
     pub fn items(&self) -> Vec<String> {
         self.notes.lock().unwrap().items.clone()
     }

@@ -84,6 +84,11 @@ pub(crate) trait Listener<S> {
     /// A name is subscribed that was pending.
     fn subscribed(self: Rc<Self>, cx: &mut Cx<'_, S>, kind: SubscriptionKind, name: &[u8]);
 
+    /// The server has refused to subscribe a name that was pending.
+    fn refused(self: Rc<Self>, cx: &mut Cx<'_, S>, kind: SubscriptionKind, name: &[u8]) {
+        let _ = (cx, kind, name);
+    }
+
     /// All that is wanted is subscribed.
     fn connected(self: Rc<Self>, cx: &mut Cx<'_, S>);
 
@@ -476,9 +481,12 @@ impl<S: 'static> Link<S> {
                         listener.subscribed(cx, kind, &name);
                     }
                 }
-                Event::Refused(_, name, why) => {
+                Event::Refused(kind, name, why) => {
                     let (address, shown) = (self.address(), String::from_utf8_lossy(&name));
                     log::error!("redis {address}: cannot subscribe to {shown:?}: {why}");
+                    if let Some(listener) = listener {
+                        listener.refused(cx, kind, &name);
+                    }
                 }
             }
         }

@@ -234,10 +234,13 @@ impl Upstream {
         entry.is_some_and(Entry::is_confirmed)
     }
 
-    /// The server has refused to subscribe a name. It counts as asked: it is tried again with the next connection.
+    /// The server has refused to subscribe a name. It is tried again when another one wants it, and with the next
+    /// connection.
     pub(crate) fn refuse(&mut self, kind: SubscriptionKind, name: &[u8]) {
         if let Some(entry) = self.entries.get_mut(&(kind, Box::from(name))) {
             entry.in_flight = entry.in_flight.saturating_sub(1);
+            // A later command under way has its own answer.
+            entry.is_asked &= entry.in_flight != 0;
         }
     }
 

@@ -94,6 +94,11 @@ pub trait Source<S: 'static> {
     /// Whether all pages are there at once. A page that does not go on is then the last one.
     fn is_here(&self) -> bool;
 
+    /// Whether there will be no page, because the engine is refused a name.
+    fn is_refused(&self) -> bool {
+        false
+    }
+
     /// Goes back to a number of the last page, which was not taken to its end.
     fn rewind(&mut self, number: u64);
 

@@ -265,7 +265,7 @@ fn failure(refusal: Refusal) -> Failure {
             TopicError::Empty | TopicError::TooLong { .. } | TopicError::ControlCharacter,
         ) => Code::Bad,
         Refusal::EventName(_) | Refusal::Key(_) | Refusal::NoPresence => Code::Bad,
-        Refusal::Publish(_) => Code::Unavailable,
+        Refusal::Publish(_) | Refusal::Unavailable => Code::Unavailable,
     };
     let why = match refusal {
         Refusal::NeedsToken => "this needs a token: {\"auth\":\"TOKEN\"}".into(),

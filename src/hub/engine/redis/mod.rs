@@ -304,6 +304,10 @@ impl<S: 'static> Listener<S> for LinkListener<S> {
         names::acknowledge(self.shared.names(), cx.reactor, kind, name);
     }
 
+    fn refused(self: Rc<Self>, cx: &mut Cx<'_, S>, kind: SubscriptionKind, name: &[u8]) {
+        names::refuse(self.shared.names(), cx.reactor, kind, name);
+    }
+
     fn connected(self: Rc<Self>, cx: &mut Cx<'_, S>) {
         catch_up::begin(&self.shared, cx.reactor);
     }

@@ -21,7 +21,12 @@ const LINGER: Duration = Duration::from_secs(2);
 /// The time from one look at the members of names to the next.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
-type Confirmed<S> = Box<dyn FnOnce(&mut Reactor<S>)>;
+/// Redis has refused to subscribe one of the names of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refused;
+
+/// Called when all names of a client are confirmed, or one is refused.
+type Confirmed<S> = Box<dyn FnOnce(&mut Reactor<S>, Result<(), Refused>)>;
 
 /// The names that are subscribed, and the clients that wait for them.
 pub(super) struct Names<S: 'static> {
@@ -47,6 +52,8 @@ struct Name {
     has_members: bool,
     /// Which of the two subscriptions Redis has acknowledged.
     is_acknowledged: [bool; 2],
+    /// Redis has refused a subscription. The next client that wants it has Redis asked again.
+    is_refused: bool,
     /// The place in the log from which on it has all messages of the name.
     covered_from: Option<u64>,
     /// Without members since this time.
@@ -89,6 +96,7 @@ impl<S: 'static> Names<S> {
         self.is_ready = false;
         for name in self.names.values_mut() {
             name.is_acknowledged = [false; 2];
+            name.is_refused = false;
             name.covered_from = None;
         }
     }
@@ -155,12 +163,17 @@ impl<S: 'static> Names<S> {
 
     /// A client does not wait any longer.
     pub(super) fn forget(&mut self, ticket: u64) {
-        if let Some(waiting) = self.waiting.remove(&ticket)
-            && let Some(name) = waiting.names.get(waiting.index)
+        let _ = self.take_waiting(ticket);
+    }
+
+    fn take_waiting(&mut self, ticket: u64) -> Option<Confirmed<S>> {
+        let waiting = self.waiting.remove(&ticket)?;
+        if let Some(name) = waiting.names.get(waiting.index)
             && let Some(entry) = self.names.get_mut(name)
         {
             entry.tickets.remove(&ticket);
         }
+        Some(waiting.confirmed)
     }
 
     /// Takes the calls for the clients of a name whose names are all confirmed.
@@ -204,7 +217,10 @@ impl<S: 'static> Names<S> {
 
     /// Has a name subscribed in Redis.
     fn hold(&mut self, reactor: &mut Reactor<S>, name: &str) {
-        if self.names.contains_key(name) {
+        if let Some(entry) = self.names.get_mut(name) {
+            if std::mem::take(&mut entry.is_refused) {
+                self.ask_again(reactor, name);
+            }
             return;
         }
         let (kind, upstream) = self.upstream_of(name);
@@ -217,6 +233,15 @@ impl<S: 'static> Names<S> {
         }
         self.names.insert(name.into(), entry);
         self.cover(reactor, name);
+    }
+
+    /// Has a name subscribed that was refused. It is held already, and one more hold has the command sent.
+    fn ask_again(&mut self, reactor: &mut Reactor<S>, name: &str) {
+        let (kind, upstream) = self.upstream_of(name);
+        for channel in upstream {
+            self.redis.hold(reactor, kind, channel.as_bytes());
+            self.redis.release(reactor, kind, channel.as_bytes());
+        }
     }
 
     fn upstream_of(&self, name: &str) -> (SubscriptionKind, [String; 2]) {
@@ -288,7 +313,7 @@ pub(super) fn want<S: 'static>(
     all: &Rc<RefCell<Names<S>>>,
     reactor: &mut Reactor<S>,
     names: &[Box<str>],
-    confirmed: impl FnOnce(&mut Reactor<S>) + 'static,
+    confirmed: impl FnOnce(&mut Reactor<S>, Result<(), Refused>) + 'static,
 ) -> u64 {
     for name in names {
         let mut all = all.borrow_mut();
@@ -307,7 +332,7 @@ pub(super) fn wait_for<S: 'static>(
     all: &Rc<RefCell<Names<S>>>,
     reactor: &mut Reactor<S>,
     names: &[Box<str>],
-    confirmed: impl FnOnce(&mut Reactor<S>) + 'static,
+    confirmed: impl FnOnce(&mut Reactor<S>, Result<(), Refused>) + 'static,
 ) -> u64 {
     let (ticket, ready) = {
         let mut all = all.borrow_mut();
@@ -322,7 +347,7 @@ pub(super) fn wait_for<S: 'static>(
         (ticket, all.take_if_confirmed(ticket))
     };
     if let Some(confirmed) = ready {
-        confirmed(reactor);
+        confirmed(reactor, Ok(()));
     }
     ticket
 }
@@ -342,7 +367,36 @@ pub(super) fn acknowledge<S: 'static>(
         all.take_confirmed(&name)
     };
     for confirmed in ready {
-        confirmed(reactor);
+        confirmed(reactor, Ok(()));
+    }
+}
+
+/// Redis has refused to subscribe: calls back for the clients that wait for the name.
+pub(super) fn refuse<S: 'static>(
+    all: &Rc<RefCell<Names<S>>>,
+    reactor: &mut Reactor<S>,
+    kind: SubscriptionKind,
+    upstream: &[u8],
+) {
+    let refused: Vec<Confirmed<S>> = {
+        let mut all = all.borrow_mut();
+        let Some((name, _)) = all.by_upstream.get(&(kind, Box::from(upstream))).cloned() else {
+            return;
+        };
+        if let Some(entry) = all.names.get_mut(&name) {
+            entry.is_refused = true;
+        }
+        let tickets: Vec<u64> = (all.waiting.iter())
+            .filter(|(_, waiting)| waiting.names.contains(&name))
+            .map(|(ticket, _)| *ticket)
+            .collect();
+        tickets
+            .into_iter()
+            .filter_map(|ticket| all.take_waiting(ticket))
+            .collect()
+    };
+    for call in refused {
+        call(reactor, Err(Refused));
     }
 }
 
@@ -350,7 +404,7 @@ pub(super) fn acknowledge<S: 'static>(
 pub(super) fn call_confirmed<S: 'static>(all: &Rc<RefCell<Names<S>>>, reactor: &mut Reactor<S>) {
     let ready = all.borrow_mut().take_all_confirmed();
     for confirmed in ready {
-        confirmed(reactor);
+        confirmed(reactor, Ok(()));
     }
 }
 

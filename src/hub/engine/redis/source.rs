@@ -20,7 +20,7 @@ use crate::pubsub::{
 };
 use crate::reactor::reactor::{Cx, Reactor};
 
-use super::names;
+use super::names::{self, Refused};
 use super::payload;
 use super::shared::{Shared, published_id};
 use super::streams::{StreamEntry, StreamPage, Streams};
@@ -68,6 +68,8 @@ struct State<S: 'static> {
     /// Where the log begins for the client.
     place: u64,
     is_gone: bool,
+    /// Redis has refused to subscribe one of the names.
+    is_refused: bool,
     /// The place in the list of those who wait for their names.
     ticket: u64,
 }
@@ -109,6 +111,7 @@ impl<S: 'static> RedisSource<S> {
                 end: 0,
                 place: 0,
                 is_gone: false,
+                is_refused: false,
                 ticket: 0,
             })),
             shared: Rc::clone(shared),
@@ -116,9 +119,12 @@ impl<S: 'static> RedisSource<S> {
             log: None,
         };
         let (state, again) = (Rc::clone(&source.state), Rc::clone(shared));
-        let ticket = names::want(shared.names(), reactor, &plain, move |reactor| {
-            choose(&again, reactor, &state)
-        });
+        let ticket = names::want(
+            shared.names(),
+            reactor,
+            &plain,
+            move |reactor, confirmed| choose(&again, reactor, &state, confirmed),
+        );
         source.state.borrow_mut().ticket = ticket;
         source
     }
@@ -303,6 +309,10 @@ impl<S: 'static> Source<S> for RedisSource<S> {
         self.log.is_some()
     }
 
+    fn is_refused(&self) -> bool {
+        self.state.borrow().is_refused
+    }
+
     fn rewind(&mut self, number: u64) {
         match &mut self.log {
             Some(log) => log.rewind(number),
@@ -343,9 +353,14 @@ fn choose<S: 'static>(
     shared: &Rc<Shared<S>>,
     reactor: &mut Reactor<S>,
     state: &Rc<RefCell<State<S>>>,
+    confirmed: Result<(), Refused>,
 ) {
     if state.borrow().is_gone {
         return;
+    }
+    if confirmed.is_err() {
+        state.borrow_mut().is_refused = true;
+        return call_ready(reactor, state);
     }
     let (names, start) = {
         let state = state.borrow();
@@ -455,7 +470,7 @@ fn find_head<S: 'static>(
             {
                 cx.reactor.note_number(head.number);
             }
-            choose(&shared, cx.reactor, &state);
+            choose(&shared, cx.reactor, &state, Ok(()));
         });
     });
 }
@@ -606,9 +621,10 @@ fn restart<S: 'static>(
             return;
         }
         let (again, of_client) = (Rc::clone(&shared), Rc::clone(&state));
-        let ticket = names::wait_for(shared.names(), cx.reactor, &names, move |reactor| {
-            choose(&again, reactor, &of_client)
-        });
+        let choose = move |reactor: &mut Reactor<S>, confirmed| {
+            choose(&again, reactor, &of_client, confirmed);
+        };
+        let ticket = names::wait_for(shared.names(), cx.reactor, &names, choose);
         state.borrow_mut().ticket = ticket;
     });
 }
