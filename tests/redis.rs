@@ -170,3 +170,172 @@ fn a_stopped_server_is_noticed() {
         assert_eq!(client.run_until_seen(2), ["connected", "gap"]);
     }
 }
+
+/// A socket in the folder of temporary files, which is removed at the end.
+struct SocketPath(std::path::PathBuf);
+
+impl Drop for SocketPath {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn users_passwords_databases_and_sockets() {
+    let name = format!("waterwheel-redis-{}.sock", std::process::id());
+    let socket = SocketPath(std::env::temp_dir().join(name));
+    let path = socket.0.to_str().unwrap();
+    let Some(server) = start(&["--unixsocket", path]) else {
+        return;
+    };
+    let ada = "ACL SETUSER ada on >pw ~* &a* +@all";
+    server.command(&ada.split(' ').collect::<Vec<_>>());
+    server.command(&["CONFIG", "SET", "requirepass", "a b"]);
+    let at = format!("127.0.0.1:{}", server.port);
+    let cases = [
+        format!("redis://:a%20b@{at}/3?name=me"),
+        format!("redis://default:a%20b@{at}/3?name=me"),
+        format!("redis://ada:pw@{at}/3?name=me"),
+        format!("unix://:a%20b@{path}?db=3&name=me"),
+        format!("unix://ada:pw@{path}?db=3&name=me"),
+    ];
+    for url in cases {
+        for protocol in ["3", "2"] {
+            let mut client = Client::connect(&format!("{url}&protocol={protocol}"));
+            client.subscribe("allowed");
+            client.command(&["CLIENT", "INFO"]);
+            client.command(&["PUBLISH", "allowed", "x"]);
+            let seen = client.run_until_seen(4).join("\n");
+            let has = |part: &str| assert!(seen.contains(part), "{url} {protocol}: {seen}");
+            has("connected");
+            has("allowed by name: x");
+            has("Integer(1)");
+            // The answer is bytes, shown as numbers: name=me and db=3 are looked for as such.
+            for part in [" name=me ", " db=3 "] {
+                let numbers: Vec<_> = part.bytes().map(|byte| byte.to_string()).collect();
+                has(&numbers.join(", "));
+            }
+        }
+    }
+    for (url, why) in [
+        (format!("redis://:wrong@{at}"), "a wrong password"),
+        (format!("redis://{at}"), "no password"),
+        (format!("redis://ada:pw@{at}/77"), "a wrong database"),
+    ] {
+        let mut client = Client::connect(&url);
+        client.command(&["PING"]);
+        let expected = RedisError::Away.to_string();
+        assert_eq!(client.run_until_seen(1), [expected], "{why}");
+    }
+}
+
+#[test]
+fn a_name_that_a_user_may_not_have_does_not_harm_others() {
+    let Some(server) = start(&[]) else {
+        return;
+    };
+    server.command(&["ACL", "SETUSER", "ada", "on", ">pw", "~*", "&ok*", "+@all"]);
+    for protocol in ["3", "2"] {
+        let at = format!("127.0.0.1:{}", server.port);
+        let mut client = Client::connect(&format!("redis://ada:pw@{at}?protocol={protocol}"));
+        for name in ["ok1", "secret", "ok2", "ok3"] {
+            client.subscribe(name);
+        }
+        assert_eq!(client.run_until_seen(1), ["connected"]);
+        for name in ["ok1", "ok2", "ok3"] {
+            assert_eq!(server.publish(name, "x"), 1);
+            assert_eq!(client.run_until_seen(1), [format!("{name} by name: x")]);
+        }
+        assert_eq!(server.publish("secret", "x"), 0);
+    }
+}
+
+#[test]
+fn subscriptions_that_are_killed_at_random_moments_are_not_deaf() {
+    let Some(server) = start(&[]) else {
+        return;
+    };
+    for url in urls(&server) {
+        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut client = Client::connect(&url);
+        for round in 0..25 {
+            // A link that is lost often waits longer each time, so a new one begins after five times.
+            if round % 5 == 0 {
+                client = Client::connect(&url);
+                client.subscribe("news");
+                client.subscribe("n*");
+                assert_eq!(client.run_until_seen(1), ["connected"]);
+            }
+            // The names change meanwhile, so that commands are under way when the connection ends.
+            client.subscribe(&format!("name {round}"));
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            for _ in 0..random >> 60 {
+                client.events.turn(Some(Duration::ZERO)).unwrap();
+            }
+            let killed = server.command(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+            assert_ne!(killed, "0", "round {round}");
+            assert_eq!(client.run_until_seen(3), ["lost", "connected", "gap"]);
+            assert_eq!(server.publish("news", "x"), 2, "round {round}");
+            let mut seen = client.run_until_seen(2);
+            seen.sort();
+            assert_eq!(seen, ["news by n*: x", "news by name: x"]);
+            let name = format!("name {round}");
+            assert_eq!(server.publish(&name, "y"), 2, "round {round}");
+            let mut seen = client.run_until_seen(2);
+            seen.sort();
+            let expected = [format!("{name} by n*: y"), format!("{name} by name: y")];
+            assert_eq!(seen, expected);
+        }
+    }
+}
+
+#[test]
+fn a_connection_that_is_ended_for_its_full_buffer_is_a_gap() {
+    let limit = "--client-output-buffer-limit pubsub 1mb 1mb 1";
+    let Some(server) = start(&limit.split(' ').collect::<Vec<_>>()) else {
+        return;
+    };
+    for url in urls(&server) {
+        let mut client = Client::connect(&url);
+        client.subscribe("news");
+        assert_eq!(client.run_until_seen(1), ["connected"]);
+        // The client does not read meanwhile.
+        let large = "x".repeat(512 * 1024);
+        let began = Instant::now();
+        while server.publish("news", &large) == 1 {
+            assert!(began.elapsed() < support::PATIENCE, "the server keeps it");
+        }
+        client.run_until(|seen| seen.last().is_some_and(|last| last == "gap"));
+        let mut seen = std::mem::take(&mut *client.seen.borrow_mut());
+        seen.retain(|line| !line.starts_with("news"));
+        assert_eq!(seen, ["lost", "connected", "gap"]);
+        assert_eq!(server.publish("news", "again"), 1);
+        assert_eq!(client.run_until_seen(1), ["news by name: again"]);
+    }
+}
+
+#[test]
+fn messages_come_by_sharded_channels() {
+    let Some(server) = start(&[]) else {
+        return;
+    };
+    for url in urls(&server) {
+        let mut client = Client::connect(&url);
+        let seen = Rc::clone(&client.seen);
+        let redis = client.redis.clone();
+        let reactor = client.events.reactor();
+        let subscription = redis.ssubscribe(reactor, "shard", move |_, message| {
+            let payload = String::from_utf8_lossy(message.payload).into_owned();
+            seen.borrow_mut().push(payload);
+        });
+        assert_eq!(client.run_until_seen(1), ["connected"]);
+        assert_eq!(server.command(&["SPUBLISH", "shard", "x"]), "1");
+        assert_eq!(client.run_until_seen(1), ["x"]);
+        assert_eq!(server.command(&["PUBSUB", "SHARDCHANNELS"]), "shard");
+        redis.unsubscribe(client.events.reactor(), subscription);
+        let channels = || server.command(&["PUBSUB", "SHARDCHANNELS"]);
+        client.run_until(|_| channels().is_empty());
+    }
+}

@@ -1,8 +1,14 @@
 //! The programs of `examples/`, run without a socket.
 
+#[cfg(feature = "redis")]
+use std::cell::RefCell;
 use std::io::{self, Read, Write};
+#[cfg(feature = "redis")]
+use std::rc::Rc;
 use std::time::Duration;
 
+#[cfg(feature = "redis")]
+use waterwheel::ConnId;
 use waterwheel::websocket::{self, Limits, Machine, Role};
 use waterwheel::{Received, Sim, SimSocket, SimStream};
 
@@ -18,6 +24,10 @@ mod echo;
 #[allow(dead_code, reason = "a whole program, whose `main` is not called here")]
 #[path = "../examples/later.rs"]
 mod later;
+#[cfg(feature = "redis")]
+#[allow(dead_code, reason = "a whole program, whose `main` is not called here")]
+#[path = "../examples/redis_forward.rs"]
+mod redis_forward;
 #[allow(dead_code, reason = "a whole program, whose `main` is not called here")]
 #[path = "../examples/sse_chat.rs"]
 mod sse_chat;
@@ -197,4 +207,59 @@ fn driver_echo_runs_without_an_event_loop() {
         ];
         assert_eq!(events, expected, "pieces of {piece}");
     }
+}
+
+#[cfg(feature = "redis")]
+#[test]
+fn redis_forward_sends_messages_of_a_pattern_to_those_who_asked_for_it() {
+    let mut sim = Sim::new((), redis_forward::setup);
+    // Redis: each connection gets the answers that its commands need, and the test publishes.
+    let connections = Rc::<RefCell<Vec<ConnId>>>::default();
+    let commands = Rc::<RefCell<String>>::default();
+    let (kept, seen) = (Rc::clone(&connections), Rc::clone(&commands));
+    let listening = sim.reactor().stream("127.0.0.1:6379", move |stream| {
+        let (kept, seen) = (Rc::clone(&kept), Rc::clone(&seen));
+        stream.on_open(move |stream| kept.borrow_mut().push(stream.id));
+        stream.on_data(move |stream, bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            seen.borrow_mut().push_str(&text);
+            for line in text.lines() {
+                match line {
+                    "HELLO" => stream.send("%0\r\n"),
+                    "PING" => stream.send("+PONG\r\n"),
+                    _ => continue,
+                };
+            }
+        });
+    });
+    listening.unwrap();
+    let browser = sim.connect_port(8081);
+    browser.write("GET / HTTP/1.1\r\nHost: sim\r\n\r\n");
+    sim.settle();
+    let page = browser.read_text();
+    assert!(page.contains("websocket.send(\"new-users\")"), "{page}");
+    let [one, other] = [(); 2].map(|()| sim.websocket_port(8081, "/messages"));
+    sim.advance(secs(1));
+    one.send("new-users");
+    other.send("new-users");
+    other.send("notifications.*");
+    sim.settle();
+    let subscribed = commands.borrow().matches("\r\nnew-users\r\n").count();
+    assert_eq!(subscribed, 1, "each name is subscribed once");
+    let mut publish = |pattern: &str, text: &str| {
+        let words = ["pmessage", pattern, "some", text];
+        let words = words.map(|word| format!("${}\r\n{word}\r\n", word.len()));
+        let redis = connections.borrow()[0];
+        sim.reactor()
+            .send(redis, format!(">4\r\n{}", words.concat()));
+        sim.settle();
+        [one.received(), other.received()]
+    };
+    assert_eq!(publish("new-users", "Ada"), [["Ada"], ["Ada"]]);
+    assert_eq!(publish("notifications.*", "x"), [vec![], vec!["x"]]);
+    // The last one who asked for a name leaves, and Redis is told.
+    one.vanish();
+    other.vanish();
+    sim.advance(secs(3));
+    assert!(commands.borrow().contains("PUNSUBSCRIBE"));
 }
