@@ -381,6 +381,60 @@ fn a_user_is_disconnected_on_its_node_while_redis_is_away() {
 }
 
 #[test]
+fn users_are_present_on_all_nodes_and_leave_with_theirs() {
+    let Some(redis) = start(&[]) else {
+        return;
+    };
+    let options: &[&str] = &["--token-secret", SECRET, "--topic", "room.*=presence"];
+    let mut nodes = vec![
+        node(&redis, options),
+        node(&redis, &[options, &["--reactors", "2"]].concat()),
+    ];
+    let token = |user| format!("topic=room.1&token={}", token_of(user));
+    let mut first = Client::subscribe(&nodes[0], &token("ann"));
+    let is_present = |node: &Server, users: &str| {
+        let answer = get(node, &format!("/presence?{}", token("ann")));
+        answer == format!("{{\"topic\":\"room.1\",\"present\":[{users}],\"anonymous\":0}}\n")
+    };
+    let ann = |count| format!("{{\"user\":\"ann\",\"connections\":{count}}}");
+    let of_others: Vec<Client> = ["ann", "bob", "bob", "eve"]
+        .map(|user| Client::subscribe(&nodes[1], &token(user)))
+        .into();
+    let bob = "{\"user\":\"bob\",\"connections\":2}";
+    let eve = "{\"user\":\"eve\",\"connections\":1}";
+    for node in &nodes {
+        until(|| is_present(node, &format!("{},{bob},{eve}", ann(2))));
+    }
+    // A node that comes later knows those who are there.
+    nodes.push(node(&redis, options));
+    until(|| is_present(&nodes[2], &format!("{},{bob},{eve}", ann(2))));
+    nodes[1].child.kill().unwrap();
+    nodes[1].child.wait().unwrap();
+    drop(of_others);
+    for index in [0, 2] {
+        until(|| is_present(&nodes[index], &ann(1)));
+    }
+    let mut changes = Vec::new();
+    while changes.len() < 4 {
+        let line = first.lines.next().unwrap().unwrap();
+        if line.contains("\"joined\":") || line.contains("\"left\":") {
+            changes.push(line);
+        }
+    }
+    let change =
+        |kind, user| format!("data: {{\"topic\":\"room.1\",\"{kind}\":{{\"user\":\"{user}\"}}}}");
+    changes.sort();
+    let mut expected = vec![
+        change("joined", "bob"),
+        change("joined", "eve"),
+        change("left", "bob"),
+        change("left", "eve"),
+    ];
+    expected.sort();
+    assert_eq!(changes, expected);
+}
+
+#[test]
 fn an_empty_redis_is_a_new_epoch_and_one_gap() {
     let Some(mut redis) = start(&[]) else {
         return;

@@ -232,6 +232,9 @@ impl<S: 'static> Hub<S> {
             if may_have_users {
                 kept.engine.hear_orders(reactor);
             }
+            if options.rules.iter().any(|(_, rule)| rule.has_presence) {
+                kept.engine.share_presence(reactor);
+            }
             kept.identities.filter_patterns(reactor);
             reactor.add_users(Rc::<Parts<S>>::clone(&kept) as _);
         });

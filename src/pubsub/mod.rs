@@ -23,6 +23,7 @@ mod wire_format;
 
 pub use event::{Event, EventId, EventIdError, Payload, Publication};
 pub use notice::{Audience, Notice};
+pub(crate) use presence::MemberChange;
 pub use presence::{
     PRESENCE_USERS_MAX, Presence, PresenceChange, PresentUser, Snapshot, TopicChange, User,
 };

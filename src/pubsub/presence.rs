@@ -68,6 +68,17 @@ pub struct Snapshot {
     pub anonymous_count: usize,
 }
 
+/// A connection has joined or left a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberChange {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// Its user. `None` for one without a name.
+    pub user: Option<User>,
+    /// It has joined.
+    pub has_joined: bool,
+}
+
 /// The change of a topic that its members have to be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicChange {

@@ -9,13 +9,14 @@
 //! leaves. Applied to a list of users they change nothing in the end, because the last change of each user is
 //! the one that the snapshot has. For that each member must get all of them, also its own joining.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::id::ConnId;
 use super::reactor::Reactor;
 use super::sequence::Sequence;
-use crate::pubsub::{Audience, Notice, Presence, Snapshot, TopicChange, User};
+use crate::pubsub::{Audience, MemberChange, Notice, Presence, Snapshot, TopicChange, User};
 
 /// # Presence
 impl<S: 'static> Reactor<S> {
@@ -41,6 +42,8 @@ impl<S: 'static> Reactor<S> {
             return;
         };
         for topic in topics {
+            self.note_member_change(&topic, &user, true);
+            self.note_member_change(&topic, &old, false);
             self.change_presence(None, |presence, share, now| {
                 // The new one first: a user whose description alone is new does not leave.
                 let joined = presence.join(share, &topic, user.as_ref(), now);
@@ -69,6 +72,7 @@ impl<S: 'static> Reactor<S> {
         });
         // The name is shared by all that have joined.
         let name = name.expect("the topic has a member");
+        self.note_member_change(&name, &user, true);
         self.present.join(id, name);
     }
 
@@ -101,6 +105,7 @@ impl<S: 'static> Reactor<S> {
         let Some(user) = self.present.leave(id, topic) else {
             return;
         };
+        self.note_member_change(&topic.into(), &user, false);
         self.change_presence(None, |presence, share, now| {
             presence
                 .leave(share, topic, name_of(&user), now)
@@ -120,9 +125,25 @@ impl<S: 'static> Reactor<S> {
         if topics.is_empty() {
             return;
         }
+        for topic in &topics {
+            self.note_member_change(topic, &user, false);
+        }
         self.change_presence(None, |presence, share, now| {
             let leave = |topic: &Arc<str>| presence.leave(share, topic, name_of(&user), now);
             topics.iter().filter_map(leave).collect()
+        });
+    }
+
+    fn note_member_change(&mut self, topic: &Arc<str>, user: &Option<User>, has_joined: bool) {
+        if !self.present.note_change(topic, user, has_joined) {
+            return;
+        }
+        self.next_tick(|cx| {
+            let reactor = &mut *cx.reactor;
+            let changes = reactor.present.take_changes();
+            if let (false, Some(call)) = (changes.is_empty(), reactor.on_member_changes.clone()) {
+                call(reactor, changes);
+            }
         });
     }
 
@@ -189,6 +210,46 @@ impl<S: 'static> Reactor<S> {
     fn presence_time(&self) -> Duration {
         let started = Duration::from_secs(self.unix_time() - self.now().as_secs());
         started + self.now()
+    }
+}
+
+/// # Presence on several nodes
+#[allow(dead_code, reason = "an engine needs it, and not every build has one")]
+impl<S: 'static> Reactor<S> {
+    /// Gives the joins and leaves of connections of this reactor to `call`, in the turn after.
+    pub(crate) fn watch_presence(
+        &mut self,
+        call: impl Fn(&mut Reactor<S>, Vec<MemberChange>) + 'static,
+    ) {
+        self.present.watch();
+        self.on_member_changes = Some(Rc::new(call));
+    }
+
+    /// Takes the joins and leaves that were not given to the engine.
+    pub(crate) fn take_member_changes(&mut self) -> Vec<MemberChange> {
+        self.present.take_changes()
+    }
+
+    /// The connections of this reactor in each topic that they have joined.
+    pub(crate) fn present_members(&self) -> Vec<MemberChange> {
+        self.present.members()
+    }
+
+    /// Connections of another node have joined and left. `share` is that node's, and not zero. One that leaves has joined
+    /// before.
+    pub(crate) fn change_remote_presence(&mut self, share: u16, changes: &[MemberChange]) {
+        self.change_presence(None, |presence, _, now| {
+            let change = |it: &MemberChange| match it.has_joined {
+                true => presence.join(share, &it.topic, it.user.as_ref(), now),
+                false => presence.leave(share, &it.topic, name_of(&it.user), now),
+            };
+            changes.iter().filter_map(change).collect()
+        });
+    }
+
+    /// Another node has ended.
+    pub(crate) fn remove_remote_presence(&mut self, share: u16) {
+        self.change_presence(None, |presence, _, _| presence.remove_share(share));
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::id::{ConnId, ConnMap};
-use crate::pubsub::User;
+use crate::pubsub::{MemberChange, User};
 
 /// The bytes that a connection counts beside the texts of its user.
 const CONNECTION_BYTES: usize = 128;
@@ -21,6 +21,8 @@ pub(super) struct PresentConnections {
     counted_bytes: usize,
     /// A timer will tell counts of users.
     has_timer: bool,
+    /// The joins and leaves that an engine has not taken, where it wants them.
+    changes: Option<Vec<MemberChange>>,
 }
 
 #[derive(Default)]
@@ -125,6 +127,54 @@ impl PresentConnections {
         let connections = self.connections.iter();
         connections
             .flat_map(|(_, present)| present.topics.iter().cloned())
+            .collect()
+    }
+
+    /// Records joins and leaves from now on.
+    pub(super) fn watch(&mut self) {
+        self.changes.get_or_insert_default();
+    }
+
+    /// Records that a connection has joined or left. Returns whether it is the first that is not taken.
+    pub(super) fn note_change(
+        &mut self,
+        topic: &Arc<str>,
+        user: &Option<User>,
+        has_joined: bool,
+    ) -> bool {
+        let Some(changes) = &mut self.changes else {
+            return false;
+        };
+        changes.push(MemberChange {
+            topic: Arc::clone(topic),
+            user: user.clone(),
+            has_joined,
+        });
+        changes.len() == 1
+    }
+
+    /// Takes the joins and leaves.
+    pub(super) fn take_changes(&mut self) -> Vec<MemberChange> {
+        self.changes
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
+    }
+
+    /// The connections in each topic that they have joined.
+    pub(super) fn members(&self) -> Vec<MemberChange> {
+        let of_connection = |present: &PresentConnection| {
+            let user = present.user.clone();
+            let of_topic = move |topic: &Arc<str>| MemberChange {
+                topic: Arc::clone(topic),
+                user: user.clone(),
+                has_joined: true,
+            };
+            present.topics.iter().map(of_topic).collect::<Vec<_>>()
+        };
+        let connections = self.connections.iter();
+        connections
+            .flat_map(|(_, present)| of_connection(present))
             .collect()
     }
 

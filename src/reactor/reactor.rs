@@ -49,6 +49,7 @@ use super::transport::Peer;
 use super::transport::connect::Race;
 use super::transport::lookup::Lookups;
 use super::transport::memory::Net;
+use crate::pubsub::MemberChange;
 
 /// An owned message of this many bytes or more is not copied where its bytes go out unchanged.
 const LARGE_MESSAGE_BYTES: usize = 64 * 1024;
@@ -169,6 +170,8 @@ pub(crate) trait Users<S> {
     fn unsubscribe(&self, reactor: &mut Reactor<S>, id: ConnId, name: &str) -> bool;
 }
 
+pub(super) type OnMemberChanges<S> = Rc<dyn Fn(&mut Reactor<S>, Vec<MemberChange>)>;
+
 type Once<S> = Box<dyn FnOnce(&mut Cx<'_, S>)>;
 pub(super) type OnClose<S> = Box<dyn FnOnce(&mut Cx<'_, S>, &Close)>;
 
@@ -286,6 +289,7 @@ pub struct Reactor<S> {
     pub(super) users: Vec<Rc<dyn Users<S>>>,
     pub(super) sequence: Sequence,
     pub(super) present: PresentConnections,
+    pub(super) on_member_changes: Option<OnMemberChanges<S>>,
     /// A timer is set for the age of what the history keeps.
     pub(super) has_expiry_timer: bool,
     /// Publications whose outcome in the group is not known yet.
@@ -351,6 +355,7 @@ impl<S: 'static> Reactor<S> {
             users: Vec::new(),
             sequence,
             present: PresentConnections::default(),
+            on_member_changes: None,
             has_expiry_timer: false,
             outcomes: Outcomes::default(),
             publication_mark: 0,

@@ -436,6 +436,15 @@ impl<S: 'static> Engine<S> {
         }
     }
 
+    /// Has the users of topics with presence known on all nodes, where there are some.
+    pub(super) fn share_presence(&self, reactor: &mut Reactor<S>) {
+        match &self.kind {
+            Kind::Local | Kind::Group(_) => _ = reactor,
+            #[cfg(feature = "redis")]
+            Kind::Redis(engine, _) => engine.share_presence(reactor),
+        }
+    }
+
     // ── reading ──────────────────────────────────────────────────────────────────────────────
 
     /// Keeps publications from now on, by these rules and in at most `bytes_max` bytes. The first call for an

@@ -4,6 +4,7 @@ use crate::reactor::published::Published;
 
 /// The key of a request, with the credential to which it belongs.
 #[derive(Clone, Copy, Debug)]
+#[allow(dead_code, reason = "an engine needs it, and not every build has one")]
 pub struct RequestKey<'k> {
     pub credential: Option<&'k str>,
     pub key: &'k [u8],

@@ -20,6 +20,7 @@ use crate::reactor::reactor::Reactor;
 
 use super::names;
 use super::payload;
+use super::presence;
 use super::shared::{PUBLISH, Shared};
 use super::streams::{StreamPage, Streams};
 
@@ -156,6 +157,7 @@ fn finish<S: 'static>(shared: &Rc<Shared<S>>, reactor: &mut Reactor<S>, number: 
         shared.deliver(reactor, message.channel(), message.payload());
     }
     shared.recovery().borrow_mut().complete();
+    presence::begin(shared, reactor);
     shared.counts().note_ready();
     let names = shared.names();
     names.borrow_mut().confirm_all(reactor.exact_place());

@@ -22,9 +22,12 @@ mod control;
 mod counts;
 mod head;
 mod keys;
+mod message;
 mod names;
 mod once;
+mod others;
 mod payload;
+mod presence;
 mod questions;
 mod recovery;
 mod shared;
@@ -94,6 +97,12 @@ impl<S: 'static> RedisEngine<S> {
     /// Hears orders from other reactors from now on.
     pub(super) fn hear_orders(&self, reactor: &mut Reactor<S>) {
         control::join(&self.shared, reactor);
+    }
+
+    /// Tells other reactors who is present here, and hears who is present there, from now on.
+    pub(super) fn share_presence(&self, reactor: &mut Reactor<S>) {
+        control::join(&self.shared, reactor);
+        presence::join(&self.shared, reactor);
     }
 
     /// Has an order carried out on the reactors of all nodes, and calls `done` with the sum of what there was: at once with

@@ -18,6 +18,7 @@ use super::counts::RedisCounts;
 use super::keys::{Channel, Keys};
 use super::names::Names;
 use super::once::OnceDigests;
+use super::others::Others;
 use super::payload::{self, Numbered, Sender};
 use super::questions::Questions;
 use super::recovery::Recovery;
@@ -82,6 +83,7 @@ pub(super) struct Shared<S: 'static> {
     names: Rc<RefCell<Names<S>>>,
     recovery: RefCell<Recovery>,
     questions: RefCell<Questions<S>>,
+    others: RefCell<Others>,
     raw: RefCell<Raw>,
     counts: Arc<RedisCounts>,
 }
@@ -136,6 +138,7 @@ impl<S: 'static> Shared<S> {
             }),
             recovery: RefCell::default(),
             questions: RefCell::default(),
+            others: RefCell::default(),
             raw: RefCell::default(),
             counts,
         }
@@ -168,6 +171,10 @@ impl<S: 'static> Shared<S> {
 
     pub(super) fn questions(&self) -> &RefCell<Questions<S>> {
         &self.questions
+    }
+
+    pub(super) fn others(&self) -> &RefCell<Others> {
+        &self.others
     }
 
     pub(super) fn recovery(&self) -> &RefCell<Recovery> {
