@@ -11,8 +11,14 @@ pub(super) struct SmallServer {
     input: Vec<u8>,
     pub(super) has_resp3: bool,
     is_resp3: bool,
+    /// It is a replica, and refuses to write.
+    pub(super) is_replica: bool,
+    /// It loads its data set.
+    pub(super) is_loading: bool,
     /// Names to which a user may not subscribe.
     pub(super) refused: Vec<String>,
+    /// The replies to commands that begin so, in place of its own.
+    pub(super) answers: Vec<(String, String)>,
     subscribed: HashSet<(SubscriptionKind, String)>,
     /// Names that were subscribed while they were subscribed already.
     pub(super) repeated: Vec<String>,
@@ -27,7 +33,10 @@ impl SmallServer {
             input: Vec::new(),
             has_resp3,
             is_resp3: false,
+            is_replica: false,
+            is_loading: false,
             refused: Vec::new(),
+            answers: Vec::new(),
             subscribed: HashSet::new(),
             repeated: Vec::new(),
             commands: Vec::new(),
@@ -54,12 +63,27 @@ impl SmallServer {
     fn answer(&mut self, words: &[String], replies: &mut Vec<u8>) {
         use SubscriptionKind::{Channel, Pattern, Sharded};
         let mut put = |text: &str| replies.extend_from_slice(text.as_bytes());
+        let command = words.join(" ");
+        let mut answers = self.answers.iter();
+        if let Some((_, answer)) = answers.find(|(begin, _)| command.starts_with(begin)) {
+            return put(answer);
+        }
         let (kind, is_wanted) = match &*words[0] {
             "HELLO" if self.has_resp3 => {
                 self.is_resp3 = true;
-                return put("%1\r\n$5\r\nproto\r\n:3\r\n");
+                let role = if self.is_replica { "replica" } else { "master" };
+                put("%2\r\n$5\r\nproto\r\n:3\r\n$4\r\nrole\r\n");
+                return put(&format!("${}\r\n{role}\r\n", role.len()));
             }
-            "AUTH" | "SELECT" | "CLIENT" => return put("+OK\r\n"),
+            "PING" | "ECHO" if self.is_loading => {
+                return put("-LOADING Redis is loading the dataset in memory\r\n");
+            }
+            "ROLE" if self.is_replica => return put("*1\r\n$5\r\nslave\r\n"),
+            "ROLE" => return put("*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n"),
+            "SET" if self.is_replica => {
+                return put("-READONLY You can't write against a read only replica.\r\n");
+            }
+            "AUTH" | "SELECT" | "CLIENT" | "SET" => return put("+OK\r\n"),
             "PING" if !self.is_resp3 && !self.subscribed.is_empty() => {
                 return put("*2\r\n$4\r\npong\r\n$0\r\n\r\n");
             }

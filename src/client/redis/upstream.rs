@@ -46,6 +46,14 @@ impl SubscriptionKind {
         }
     }
 
+    /// The command that publishes to such a channel.
+    pub(crate) fn publish_command(self) -> &'static str {
+        match self {
+            SubscriptionKind::Channel | SubscriptionKind::Pattern => "PUBLISH",
+            SubscriptionKind::Sharded => "SPUBLISH",
+        }
+    }
+
     pub(crate) fn unsubscribe_command(self) -> &'static str {
         match self {
             SubscriptionKind::Channel => "UNSUBSCRIBE",
@@ -83,6 +91,17 @@ impl Entry {
     }
 }
 
+/// The meaning of an acknowledgement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Acknowledged {
+    /// The name is confirmed now.
+    Confirmed,
+    /// The server has ended the subscription itself, and it is not asked for again.
+    Ended,
+    /// No more than that: it stays as it is for those who want the name.
+    Noted,
+}
+
 type Key = (SubscriptionKind, Box<[u8]>);
 
 /// The subscriptions of one client of a server.
@@ -96,9 +115,19 @@ pub(crate) struct Upstream {
     activations: u64,
     /// The patterns that are active, the oldest first.
     patterns: Vec<(u64, Box<[u8]>)>,
+    /// The server is a node of a cluster: a sharded name that it ends belongs to another node, and is not asked for again.
+    is_of_node: bool,
 }
 
 impl Upstream {
+    /// The subscriptions at one node of a cluster.
+    pub(crate) fn of_node() -> Upstream {
+        Upstream {
+            is_of_node: true,
+            ..Upstream::default()
+        }
+    }
+
     /// Wants a name, in addition to those who want it already.
     pub(crate) fn hold(&mut self, kind: SubscriptionKind, name: &[u8]) -> Held {
         let key = (kind, Box::from(name));
@@ -184,16 +213,16 @@ impl Upstream {
         commands
     }
 
-    /// The server has acknowledged a command. Returns whether the name is confirmed now.
+    /// The server has acknowledged a command, or ended a subscription.
     pub(crate) fn acknowledge(
         &mut self,
         kind: SubscriptionKind,
         name: &[u8],
         is_subscribed: bool,
-    ) -> bool {
+    ) -> Acknowledged {
         let key = (kind, Box::from(name));
         let Some(entry) = self.entries.get_mut(&key) else {
-            return false;
+            return Acknowledged::Noted;
         };
         // Without a command the server has ended it itself, as it does with the channels of a slot that moves.
         let was_asked = entry.in_flight != 0;
@@ -213,19 +242,26 @@ impl Upstream {
             }
             if !was_asked {
                 entry.is_asked = false;
+                if self.is_of_node && entry.hold_count != 0 {
+                    return Acknowledged::Ended;
+                }
                 if entry.hold_count != 0 && !entry.is_listed {
                     entry.is_listed = true;
                     self.listed.push(key);
-                    return false;
+                    return Acknowledged::Noted;
                 }
             }
             if !entry.is_asked && entry.in_flight == 0 && entry.hold_count == 0 && !entry.is_listed
             {
                 self.entries.remove(&key);
-                return false;
+                return Acknowledged::Noted;
             }
         }
-        self.entries.get(&key).is_some_and(Entry::is_confirmed)
+        let entry = self.entries.get(&key);
+        match entry.is_some_and(Entry::is_confirmed) {
+            true => Acknowledged::Confirmed,
+            false => Acknowledged::Noted,
+        }
     }
 
     /// Whether a name is subscribed, and no command about it is under way.
@@ -289,11 +325,31 @@ impl Upstream {
         }
         true
     }
+
+    /// Whether a message of a channel that came by a pattern is the one to take where these patterns have one owner: only by
+    /// the one of them that matches and was active first.
+    pub(crate) fn is_first_of(
+        &self,
+        patterns: &[Box<[u8]>],
+        pattern: &[u8],
+        channel: &[u8],
+    ) -> bool {
+        let since = |name: &[u8]| {
+            let entry = self
+                .entries
+                .get(&(SubscriptionKind::Pattern, Box::from(name)));
+            entry.and_then(|entry| entry.active_since)
+        };
+        let own = since(pattern).unwrap_or(u64::MAX);
+        let is_earlier = |other: &[u8]| since(other).is_some_and(|since| since < own);
+        !(patterns.iter()).any(|other| pattern::matches(other, channel) && is_earlier(other))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use Acknowledged::{Confirmed, Noted};
     use SubscriptionKind::{Channel, Pattern};
 
     const NOW: Duration = Duration::ZERO;
@@ -321,7 +377,7 @@ mod tests {
         assert_eq!(sent(&mut upstream), ["SUBSCRIBE a"]);
         assert_eq!(upstream.hold(Channel, b"a"), Held::Pending);
         assert_eq!(sent(&mut upstream), [""; 0]);
-        assert!(upstream.acknowledge(Channel, b"a", true));
+        assert_eq!(upstream.acknowledge(Channel, b"a", true), Confirmed);
         assert_eq!(upstream.hold(Channel, b"a"), Held::Active);
         for _ in 0..4 {
             upstream.release(Channel, b"a", NOW);
@@ -331,7 +387,7 @@ mod tests {
         assert_eq!(upstream.next_due(), Some(LINGER));
         upstream.end_lingering(LINGER);
         assert_eq!(sent(&mut upstream), ["UNSUBSCRIBE a"]);
-        assert!(!upstream.acknowledge(Channel, b"a", false));
+        assert_eq!(upstream.acknowledge(Channel, b"a", false), Noted);
         assert!(upstream.entries.is_empty());
     }
 
@@ -346,9 +402,9 @@ mod tests {
         assert_eq!(sent(&mut upstream), ["UNSUBSCRIBE a"]);
         assert_eq!(upstream.hold(Channel, b"a"), Held::Pending);
         assert_eq!(sent(&mut upstream), ["SUBSCRIBE a"]);
-        assert!(!upstream.acknowledge(Channel, b"a", true));
-        assert!(!upstream.acknowledge(Channel, b"a", false));
-        assert!(upstream.acknowledge(Channel, b"a", true));
+        assert_eq!(upstream.acknowledge(Channel, b"a", true), Noted);
+        assert_eq!(upstream.acknowledge(Channel, b"a", false), Noted);
+        assert_eq!(upstream.acknowledge(Channel, b"a", true), Confirmed);
     }
 
     #[test]
@@ -385,7 +441,7 @@ mod tests {
         // The name that was given up with the connection lingers no longer.
         upstream.end_lingering(LINGER);
         assert_eq!(sent(&mut upstream), [""; 0]);
-        assert!(upstream.acknowledge(Channel, b"a", true));
+        assert_eq!(upstream.acknowledge(Channel, b"a", true), Confirmed);
     }
 
     #[test]
@@ -393,9 +449,38 @@ mod tests {
         let mut upstream = Upstream::default();
         upstream.hold(SubscriptionKind::Sharded, b"s");
         sent(&mut upstream);
-        assert!(upstream.acknowledge(SubscriptionKind::Sharded, b"s", true));
-        assert!(!upstream.acknowledge(SubscriptionKind::Sharded, b"s", false));
+        assert_eq!(
+            upstream.acknowledge(SubscriptionKind::Sharded, b"s", true),
+            Confirmed
+        );
+        assert_eq!(
+            upstream.acknowledge(SubscriptionKind::Sharded, b"s", false),
+            Noted
+        );
         assert_eq!(sent(&mut upstream), ["SSUBSCRIBE s"]);
+    }
+
+    #[test]
+    fn a_sharded_name_that_a_node_ends_is_left_to_the_cluster() {
+        let sharded = SubscriptionKind::Sharded;
+        let mut upstream = Upstream::of_node();
+        upstream.hold(sharded, b"s");
+        sent(&mut upstream);
+        assert_eq!(upstream.acknowledge(sharded, b"s", true), Confirmed);
+        assert_eq!(
+            upstream.acknowledge(sharded, b"s", false),
+            Acknowledged::Ended
+        );
+        assert_eq!(sent(&mut upstream), [""; 0]);
+        // The slot may come back.
+        assert_eq!(upstream.hold(sharded, b"s"), Held::Pending);
+        assert_eq!(sent(&mut upstream), ["SSUBSCRIBE s"]);
+        for _ in 0..2 {
+            upstream.release(sharded, b"s", NOW);
+        }
+        assert_eq!(upstream.acknowledge(sharded, b"s", true), Confirmed);
+        assert_eq!(upstream.acknowledge(sharded, b"s", false), Noted);
+        assert!(upstream.entries.is_empty());
     }
 
     #[test]
@@ -422,5 +507,29 @@ mod tests {
         upstream.acknowledge(Pattern, b"*b", false);
         upstream.acknowledge(Channel, b"ab", false);
         assert!(takes(&upstream, b"ab")[0]);
+    }
+
+    #[test]
+    fn a_message_by_several_patterns_of_one_owner_is_taken_once() {
+        let mut upstream = Upstream::default();
+        let all = [&b"a*"[..], b"*b", b"?b", b"x*"];
+        for pattern in all {
+            upstream.hold(Pattern, pattern);
+        }
+        sent(&mut upstream);
+        // The last one is not acknowledged yet, so no message comes by it.
+        for pattern in [&b"x*"[..], b"*b", b"a*"] {
+            upstream.acknowledge(Pattern, pattern, true);
+        }
+        let takes = |upstream: &Upstream, patterns: &[&[u8]]| -> Vec<bool> {
+            let patterns: Vec<Box<[u8]>> = patterns.iter().map(|it| Box::from(*it)).collect();
+            let takes = |pattern: &&[u8]| upstream.is_first_of(&patterns, pattern, b"ab");
+            [b"a*", b"*b"].map(|it| takes(&&it[..])).into()
+        };
+        assert_eq!(takes(&upstream, &all), [false, true]);
+        // The owner has the later one of the two only.
+        assert_eq!(takes(&upstream, &[b"a*", b"x*", b"?b"])[..1], [true]);
+        upstream.acknowledge(Pattern, b"*b", false);
+        assert_eq!(takes(&upstream, &all)[..1], [true]);
     }
 }
