@@ -41,8 +41,9 @@ pub(super) fn metrics<S: 'static>(
         return guesses::refuse(request, denied, &hub.guesses);
     }
     let responder = request.reply_later();
-    let mut redis = Exposition::default();
-    push_redis(hub, &mut redis);
+    let mut parts = Exposition::default();
+    push_redis(hub, &mut parts);
+    push_certificates(hub, &mut parts);
     hub.engine.ask_all(
         request.cx(),
         |cx| Snapshot::of(cx.reactor),
@@ -52,7 +53,7 @@ pub(super) fn metrics<S: 'static>(
                 false => ProcessUse::read(),
             };
             let history_bytes = reactor.with_history(|history| history.bytes());
-            let text = reply(answers, history_bytes, process).into_text() + &redis.into_text();
+            let text = reply(answers, history_bytes, process).into_text() + &parts.into_text();
             let reply = Reply::from(text).content_type(MEDIA_TYPE);
             reactor.reply(responder, reply);
         },
@@ -139,6 +140,38 @@ fn push_redis<S: 'static>(hub: &Parts<S>, out: &mut Exposition) {
 #[cfg(not(feature = "redis"))]
 fn push_redis<S: 'static>(_: &Parts<S>, _: &mut Exposition) {}
 
+/// How long the certificates of TLS are valid yet.
+#[cfg(feature = "tls")]
+fn push_certificates<S: 'static>(hub: &Parts<S>, out: &mut Exposition) {
+    use std::time::SystemTime;
+
+    let certificates = match &hub.options.tls {
+        Some(tls) => tls.certificates(),
+        None => return,
+    };
+    let name = "waterwheel_tls_certificate_expiry_seconds";
+    let help = "Seconds until the certificate ends; below zero since it has ended.";
+    out.begin(name, "gauge", help);
+    let now = SystemTime::now();
+    for certificate in certificates.iter() {
+        let seconds = match certificate.expires_at().duration_since(now) {
+            Ok(rest) => rest.as_secs_f64(),
+            Err(since) => -since.duration().as_secs_f64(),
+        };
+        let file = label(&certificate.file().to_string_lossy());
+        out.sample(name, &[("file", &file)], seconds.round());
+    }
+}
+
+#[cfg(not(feature = "tls"))]
+fn push_certificates<S: 'static>(_: &Parts<S>, _: &mut Exposition) {}
+
+/// A text of the operator as the value of a label.
+#[cfg(feature = "tls")]
+fn label(text: &str) -> String {
+    text.replace(['"', '\\', '\n'], "_")
+}
+
 fn push_connections(all: &Snapshot, out: &mut Exposition) {
     let Snapshot { stats, gauges } = all;
     let name = "waterwheel_connections";
@@ -189,6 +222,19 @@ fn push_connections(all: &Snapshot, out: &mut Exposition) {
             stats.proxy_headers + stats.proxy_header_errors,
         ),
     ] {
+        out.sample(name, &[("reason", reason)], count);
+    }
+    let name = "waterwheel_tls_handshakes_total";
+    out.begin(name, "counter", "TLS handshakes that were done.");
+    for (kind, count) in [
+        ("full", stats.tls_handshakes),
+        ("resumed", stats.tls_resumptions),
+    ] {
+        out.sample(name, &[("kind", kind)], count);
+    }
+    let name = "waterwheel_tls_failures_total";
+    out.begin(name, "counter", "TLS handshakes that failed, by reason.");
+    for (reason, count) in stats.tls_failures.iter() {
         out.sample(name, &[("reason", reason)], count);
     }
     let name = "waterwheel_accept_pauses_total";
@@ -256,6 +302,21 @@ fn push_messages(stats: &Stats, out: &mut Exposition) {
         "waterwheel_rate_pauses_total",
         "How often reading paused because a client sent too many messages.",
         stats.rate_pauses,
+    );
+    out.counter(
+        "waterwheel_deflated_messages_total",
+        "WebSocket messages and publications that were compressed.",
+        stats.deflated_messages,
+    );
+    out.counter(
+        "waterwheel_deflate_saved_bytes_total",
+        "Bytes that compressing those has saved.",
+        stats.deflate_saved_bytes,
+    );
+    out.counter(
+        "waterwheel_inflated_messages_total",
+        "Compressed WebSocket messages received.",
+        stats.inflated_messages,
     );
     let name = "waterwheel_resumes_total";
     let help = "Event streams and subscriptions with a cursor: whole, or with a gap that was told.";

@@ -171,12 +171,12 @@ impl<S: 'static> Hub<S> {
     }
 
     /// A hub whose topics are those of all nodes that are connected to one Redis server, under one prefix. `url` is as for
-    /// [`Redis::connect`](crate::Redis::connect). The names of keys and channels begin with the prefix and a colon, where
-    /// there is one.
+    /// [`Redis::connect`](crate::Redis::connect), or `redis+cluster://[[USER]:PASSWORD@]HOST[:PORT][,HOST[:PORT]...]` for a
+    /// Redis Cluster. The names of keys and channels begin with the prefix and a colon, where there is one.
     ///
     /// # Errors
     ///
-    /// Of kind `InvalidInput`, when the URL cannot be parsed.
+    /// Of kind `InvalidInput`, when the URL cannot be parsed, or the prefix has a brace in a cluster.
     #[cfg(feature = "redis")]
     pub fn of_redis(
         reactor: &mut Reactor<S>,

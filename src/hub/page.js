@@ -111,8 +111,9 @@ function received(topic, data, message) {
   element("count").textContent = plural(++count, "message");
   if (away) away.count++;
   const event = "event" in message ? [[message.event, "event", "name of the event"]] : [];
-  // The number is enough to tell two messages apart; the whole id is the cursor.
-  const number = message.id.slice(message.id.lastIndexOf(":") + 1);
+  // The number is enough to tell two messages apart, in a cluster the sum of those of all buckets; the whole id is the cursor.
+  const sum = numbers => numbers.split(".").reduce((sum, number) => sum + Number(number), 0);
+  const number = message.id.slice(message.id.lastIndexOf(":") + 1).replace(/[\d.]+/, sum);
   liveLine([message.topic, "topic"], ...event, [asText(data), "data"], ...again(), [`#${number}`, "when", message.id]);
 }
 
@@ -154,6 +155,10 @@ class BreakableSocket {
     this.socket.onmessage = event => this.onmessage?.(event);
     this.socket.onerror = event => this.onerror?.(event);
     this.socket.onclose = () => this.close();
+  }
+
+  get readyState() {
+    return this.socket?.readyState ?? WebSocket.CONNECTING;
   }
 
   send(text) {

@@ -1,6 +1,8 @@
 //! The parts that all roles of one hub use on a reactor.
 
 use crate::pubsub::{PRESENCE_USERS_MAX, Rules};
+#[cfg(feature = "tls")]
+use crate::tls::ServerTls;
 
 use super::engine::Engine;
 use super::guesses::SharedGuesses;
@@ -17,6 +19,9 @@ pub struct HubOptions {
     pub history_bytes_max: usize,
     /// How many users of a topic with presence are listed; with more they are counted. 1,000 by default.
     pub presence_users_max: usize,
+    /// The TLS of the listeners: `/metrics` shows when its certificates end. `None` by default.
+    #[cfg(feature = "tls")]
+    pub tls: Option<ServerTls>,
 }
 
 impl Default for HubOptions {
@@ -25,6 +30,8 @@ impl Default for HubOptions {
             rules: Rules::new(),
             history_bytes_max: 64 * 1024 * 1024,
             presence_users_max: PRESENCE_USERS_MAX,
+            #[cfg(feature = "tls")]
+            tls: None,
         }
     }
 }

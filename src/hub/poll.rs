@@ -168,7 +168,7 @@ impl<S: 'static> Reading<S> {
                 let wanted = &source.wanted()[index];
                 let is_added = answer.add_message(&Publication {
                     topic: entry.body.topic(),
-                    id: source.id_at(reactor, entry.number),
+                    id: &source.id_at(reactor, entry.number),
                     event: &entry.body.event(),
                     value: 0,
                     pattern: wanted.is_pattern.then_some(&*wanted.name),
@@ -177,6 +177,9 @@ impl<S: 'static> Reading<S> {
                     answer.forget_gaps_behind(entry.number - 1);
                     return Progress::Complete(self);
                 }
+            }
+            if page.ends_section {
+                answer.settle_gaps();
             }
             answer.cursor = source.cursor(reactor);
             if is_last {
@@ -308,6 +311,13 @@ impl Answer {
         self.gaps.retain(|(_, number)| *number <= last);
     }
 
+    /// Keeps all gaps from now on, also where the answer is cut.
+    fn settle_gaps(&mut self) {
+        for (_, number) in &mut self.gaps {
+            *number = 0;
+        }
+    }
+
     /// Adds a message, and moves the cursor behind it. Returns `false` when there is no room for it.
     fn add_message(&mut self, publication: &Publication<'_>) -> bool {
         let length = self.json.len();
@@ -323,7 +333,7 @@ impl Answer {
             return false;
         }
         self.message_count += 1;
-        self.cursor = publication.id;
+        self.cursor = *publication.id;
         true
     }
 

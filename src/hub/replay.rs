@@ -143,8 +143,10 @@ impl<S: 'static> Replay<S> {
                 self.source.rewind(entry.number - 1);
                 return self.wait(reactor);
             }
-            if page.is_end {
+            if page.is_end || page.ends_section {
                 self.tell_gaps(reactor, u64::MAX);
+            }
+            if page.is_end {
                 self.count(reactor);
                 let cursor = self.hub.engine.cursor(reactor);
                 return self.client.live(reactor, self.id, cursor);

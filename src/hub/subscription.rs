@@ -31,7 +31,7 @@ pub(super) trait SubscribeWords: 'static {
     /// A gap of a name, or of a topic that was found by the pattern `by`.
     fn gap(&self, name: &str, by: Option<&str>, cursor: EventId) -> String;
 
-    /// The client is subscribed to the names for which `is_live` is true. `None` where there is none.
+    /// The client is subscribed to the names for which `is_live` is true. `None` where that needs no answer.
     fn subscribed(&self, cursor: EventId, is_live: &dyn Fn(&str) -> bool) -> Option<String>;
 
     /// A name is refused after all.

@@ -58,7 +58,10 @@ export interface Options {
    * JSON Web Token (its `exp`), and after a refusal.
    */
   token?: string | (() => string | Promise<string>);
-  /** Gets errors that belong to no subscription, or to one without `onError`. Default: `console.warn`. */
+  /**
+   * Gets errors that belong to no subscription, or to one without `onError`. Default: `console.warn`. A connection that
+   * breaks is no error, but a state.
+   */
   onError?: (error: HubError, name?: string) => void;
   /** The class of WebSockets, for Node.js before 22; `null` for none. Default: the global one. */
   WebSocket?: any;
@@ -80,7 +83,7 @@ export interface SubscribeOptions {
   onGap?: (topic: string, message: any) => void;
   /**
    * The hub refuses the subscription (`forbidden`, `unauthorized`, `bad`, `limit`) or has ended it (`expired`,
-   * `forced`). All but `forced` are asked for again with the next connection.
+   * `forced`). All but `forced` are asked for again with the next connection, and when the subscriptions change.
    */
   onError?: (error: HubError, name: string) => void;
 }

@@ -1,145 +1,153 @@
-// The client of a Waterwheel hub, for browsers and Node.js 20. Its use stands in waterwheel.d.ts.
+// The client of a Waterwheel hub: see waterwheel.d.ts.
 
-// Ids are EPOCH:NUMBER or EPOCH:NUMBER-PLACE, and ascend. Those of two epochs are not compared.
 function isOld(id, since) {
-	const [a, b] = [id, since].map(it => `${it}`.split(/[:-]/));
-	return a[0] === b[0] && a[1] - b[1] <= 0 && (a[1] !== b[1] || BigInt(a[2] ?? 0) <= BigInt(b[2] ?? 0));
+	const [[a, n, at], [b, m, to = 0]] = [id, since].map(it => `${it}`.split(/[:-]|~.*/));
+	if (a !== b || n !== m) return a === b && n - m < 0;
+	return !at || BigInt.asUintN(64, BigInt(to) - BigInt(at)) < 4e9;
 }
 const byId = (a, b) => isOld(b, a) - isOld(a, b);
 
-const toExpression = it => (it[1] ? it : it === "*" ? ".*" : it === "?" ? "." : `\\${it}`);
-
-const failure = (text, code) => Object.assign(Error(text), { code });
-const ignore = () => {};
-
-function call(callback, ...values) {
-	try {
-		callback?.(...values);
-	} catch (error) {
-		console.error(error);
-	}
+function bucketOf(topic = "") {
+	let crc = 0;
+	for (const byte of new TextEncoder().encode(topic.replace(/^[^{]*{([^}]+)}.*/s, "$1")))
+		for (let n = 8; n--; ) crc = (crc << 1) ^ ((((crc >> 15) ^ (byte >> n)) & 1) * 4129);
+	return crc & 15;
 }
+const own = (id, topic) => `${id}`.replace(/\d+\.[\d.]+/, all => all.split(".")[bucketOf(topic)]);
+let index;
+const merge = pick => (a, b) => {
+	const from = `${a}`.split(/[:.~-]/);
+	if (!b.startsWith(`${from[0]}:`)) from.length = 0;
+	index = 0;
+	return b.replace(/[:.]\d+/g, n => n[0] + pick(n.slice(1), from[++index] ?? 0));
+};
+const quote = it => (it[1] ? it : it === "*" ? ".*" : it === "?" ? "." : `\\${it}`);
+const fault = (text, code) => Object.assign(Error(text), { code });
+const { now } = Date;
+const call = (callback, ...values) => (async () => callback?.(...values))().catch(console.error);
 
 export function Waterwheel(url = ".", { token, onError = console.warn, WebSocket = globalThis.WebSocket, timing } = {}) {
-	const ms = { answer: 10_000, silence: 40_000, better: 30_000, pauseMax: 10_000, wait: 25, ...timing };
+	const ms = { answer: 1e4, silence: 4e4, better: 3e4, pauseMax: 1e4, wait: 25, ...timing };
 	const base = new URL(url, import.meta.url).href.replace(/^ws/, "http").replace(/(\/ws)?\/*$/, "/");
-	const newSocket = () => new WebSocket(`${base.replace("http", "ws")}ws`, "waterwheel.v1.json");
-	const all = new Set(); // { name, callback, .., since }, where `since` moves with the messages.
-	const listeners = new Set();
-	let [state, failures, warnings, renewAt, refs] = [{ state: "idle" }, 0, 0, 0, 0];
-	let link, endPause, syncTimer, lastToken;
+	const connect = () => new WebSocket(`${base.replace("http", "ws")}ws`, "waterwheel.v1.json");
+	const all = new Set();
+	const views = new Set();
+	let [state, fails, warned, renewAt, refs, link, resume, timer, triedAt, jwt] = [{ state: "idle" }, 0, 0, 0, 0];
 
 	this.subscribe = (name, callback, options) => add({ ...options, name, callback });
 	this.presence = (name, watcher) => add({ name, watcher });
 	this.publish = async (topic, data = null, options) => {
-		if (isOpen()) return (await ask(link, { ...options, publish: topic, data })).id;
-		const init = { method: "POST", body: JSON.stringify(data), headers: { "Content-Type": "application/json" } };
-		return (await request("publish", { ...options, topic }, init)).id;
+		if (isUp() && link.openedAt) return (await ask(link, { ...options, publish: topic, data })).id;
+		const body = new Blob([JSON.stringify(data)], { type: "application/json" });
+		return (await request("publish", { ...options, topic }, { method: "POST", body })).id;
 	};
 	this.onState = callback => {
-		listeners.add(callback);
+		views.add(callback);
 		call(callback, state);
-		return () => listeners.delete(callback);
+		return () => views.delete(callback);
 	};
-	this.close = () => [all.clear(), sync()];
+	this.close = () => all.forEach(it => it.end());
 
-	const isOpen = () => link?.openedAt && !link.level && !link.signal.aborted;
-	const warn = name => warnings++ || console.warn(`${name}: messages may be missing`);
-	const report = (error, it) => call(it?.onError ?? onError, error, it?.name);
+	const isUp = () => link?.socket?.readyState === 1 && !link.level;
+	const warn = name => warned++ || console.warn(`${name}: messages may be missing`);
+	const report = (error, it) => error.code?.at && call(it?.onError ?? onError, error, it?.name);
 
 	function show(name, transport) {
 		state = { state: name, transport };
-		for (const listener of listeners) call(listener, state);
+		views.forEach(it => call(it, state));
 	}
 
 	function add(it) {
-		// For messages by another name.
-		const pattern = it.name.replace(/\\.|\[\^|[*?.+^$(){}|]/g, toExpression);
-		it.expression = RegExp(`^${pattern}$`, "s");
+		it.pattern = RegExp(`^${it.name.replace(/\\.|\[\^|[*?.+^$(){}|]/g, quote)}$`, "s");
 		all.add(it);
 		sync();
-		return () => {
+		return (it.end = () => {
 			all.delete(it);
-			if (isOpen() && ![...all].some(({ name }) => name === it.name)) ask(link, { unsubscribe: it.name });
+			if (isUp() && ![...all].some(one => one.name === it.name)) ask(link, { unsubscribe: it.name });
 			sync();
-		};
+		});
 	}
 
 	function sync() {
-		clearTimeout(syncTimer);
-		syncTimer = setTimeout(() => {
+		clearTimeout(timer);
+		timer = setTimeout(() => {
 			if (!link) run();
-			else if (!all.size) [link.end(), endPause?.()];
+			else if (!all.size) [link.end(), resume?.()];
 			else if (link.level) link.end(link.level);
-			else if (link.openedAt) join(link);
+			else if (isUp()) join(link);
 		});
 	}
 
 	async function run() {
 		for (let level = 0; all.size; ) {
 			const abort = new AbortController();
-			const it = { level, signal: abort.signal, pending: 0, held: [], asked: new Map(), heardAt: Date.now() };
-			const aborted = new Promise(resolve => (it.signal.onabort = resolve));
+			const it = { level, signal: abort.signal, pending: 0, held: [], asked: new Map(), heardAt: now() };
 			it.end = next => {
-				it.next ??= next;
+				it.end = () => {};
+				it.next = next;
 				abort.abort();
 				it.socket?.close();
-				for (const [, reject] of it.asked.values()) reject(failure("disconnected"));
+				it.asked.forEach(([, reject]) => reject(fault("disconnected")));
 			};
 			link = it;
 			if (!state.transport) show("connecting");
-			const ticker = setInterval(tick, ms.answer / 10, it);
-			await Promise.race([aborted, [socket, stream, poll][level](it)]).catch(ignore);
+			const ticks = setInterval(tick, ms.answer / 10, it);
+			await Promise.race([new Promise(resolve => (it.signal.onabort = resolve)), [socket, stream, poll][level](it)]).catch(() => {});
 			it.end();
-			clearInterval(ticker);
-			for (const one of all) if (one.live === it) advance(one, it.cursor);
-			if (3000 < Date.now() - it.openedAt) failures = 0;
+			clearInterval(ticks);
+			all.forEach(one => one.live === it && advance(one, it.since));
+			if (3e3 < now() - it.openedAt) fails = 0;
 			level = it.next ?? (it.openedAt ? 3 : level + 1);
 			if (level < 3 || !all.size) continue;
 			level = 0;
 			show("waiting");
-			const pauseMs = Math.max(it.retryMs || 0, Math.random() * Math.min(ms.pauseMax, 100 * 2 ** failures++));
-			await new Promise(resolve => setTimeout((endPause = resolve), pauseMs));
+			const pause = Math.max(it.retryMs || 0, Math.random() * Math.min(ms.pauseMax, 100 * 2 ** fails++));
+			await new Promise(resolve => setTimeout((resume = resolve), pause));
 		}
-		link = undefined;
+		link = null;
 		show("idle");
 	}
 
 	function open(it) {
-		for (const one of all) watch(it, one);
-		if (it.openedAt) return;
-		it.openedAt = it.triedAt = Date.now();
+		for (const one of all) {
+			if (!one.watcher || one.link !== it) continue;
+			const answer = it.level ? request("presence", { topic: one.name }, it) : ask(it, { presence: one.name });
+			answer.then(message => all.has(one) && it.level !== 1 && note(one, message), error => report(error, one));
+		}
+		if (it.openedAt || it.signal.aborted) return;
+		it.openedAt = now();
 		show("connected", ["websocket", "event stream", "long poll"][it.level]);
 	}
 
 	function tick(it) {
-		const [now, { level, openedAt, heardAt }] = [Date.now(), it];
-		if ((openedAt ? ms.silence : ms.answer) < now - heardAt) it.end();
-		if (!openedAt || it.signal.aborted) return;
-		if (!level && ms.silence - ms.answer < now - heardAt && !it.asked.size) ask(it, { presence: "" });
-		if (token?.call && renewAt < now) level ? it.end(level) : join(it);
-		if (!level || now - it.triedAt < ms.better) return;
-		it.triedAt = now;
+		const { level, openedAt } = it;
+		if ((openedAt ? ms.silence : ms.answer) < now() - it.heardAt) return it.end();
+		if (!openedAt) return;
+		if (!level && ms.silence - ms.answer < now() - it.heardAt && !it.asked.size) ask(it, { presence: "" });
+		if (token?.call && renewAt < now()) level ? it.end(level) : join(it);
+		if (!level || now() - triedAt < ms.better) return;
+		triedAt = now();
 		if (!WebSocket) return level > 1 && it.end(1);
-		const socket = newSocket();
+		const socket = (it.socket = connect());
 		socket.onopen = () => socket.send("{}");
-		socket.onmessage = () => [it.end(0), socket.close()];
-		socket.onclose = () => level > 1 && it.end(1);
+		socket.onmessage = () => it.end(0);
+		socket.onclose = socket.onerror = () => level > 1 && it.end(1);
 		setTimeout(() => socket.close(), ms.answer);
 	}
 
-	for (const event of ["online", "visibilitychange"]) globalThis.addEventListener?.(event, wake);
+	["online", "visibilitychange"].forEach(it => globalThis.addEventListener?.(it, wake));
 	function wake() {
-		if (!link || globalThis.document?.visibilityState === "hidden") return;
-		failures = 0;
-		endPause?.();
-		link.heardAt -= ms.silence - ms.answer;
+		if (globalThis.document?.hidden) return;
+		fails = 0;
+		resume?.();
+		if (link?.openedAt && !link.level) link.heardAt = Math.min(link.heardAt, now() + ms.answer - ms.silence);
 	}
 
 	async function socket(it) {
+		triedAt = now();
 		await getToken();
 		it.signal.throwIfAborted();
-		const socket = (it.socket = newSocket());
+		const socket = (it.socket = connect());
 		socket.onopen = () => join(it);
 		socket.onmessage = ({ data }) => handle(it, JSON.parse(data));
 		await new Promise(resolve => (socket.onclose = socket.onerror = resolve));
@@ -148,30 +156,29 @@ export function Waterwheel(url = ".", { token, onError = console.warn, WebSocket
 	function ask(link, command) {
 		link.socket.send(JSON.stringify({ ...command, ref: ++refs }));
 		const answer = new Promise((...ends) => link.asked.set(refs, ends));
-		answer.catch(ignore);
+		answer.catch(() => {});
 		return answer;
 	}
 
-	async function request(path, parameters, { headers, ...init }) {
-		const pairs = Object.entries(parameters).flatMap(([name, values]) => [values ?? []].flat().map(value => [name, value]));
+	async function request(path, query, { headers, ...init }) {
+		const pairs = Object.entries(query).flatMap(([name, values]) => [values ?? []].flat().map(value => [name, value]));
 		const token = await getToken();
-		headers = { ...headers, ...(token && { Authorization: `Bearer ${token}` }) };
+		if (token) headers = { ...headers, Authorization: `Bearer ${token}` };
 		const response = await fetch(`${base}${path}?${new URLSearchParams(pairs)}`, { ...init, headers });
-		if (response.ok) return headers.Accept ? response.body : response.json();
+		if (response.ok) return headers?.Accept ? response.body : response.json();
 		if (response.status === 401) renewAt = 0;
-		const code = { 400: "bad", 401: "unauthorized", 403: "forbidden" }[response.status];
-		throw failure(await response.text(), code);
+		throw fault(await response.text(), { 400: "bad", 401: "unauthorized", 403: "forbidden" }[response.status]);
 	}
 
 	async function join(link) {
-		const auth = await Promise.resolve(getToken()).catch(() => link.end());
-		if (!link.level && auth !== link.auth) ask(link, { auth: (link.auth = auth) }).catch(report);
+		const auth = await getToken().catch(() => link.auth ?? link.end());
+		if (!link.level && auth !== link.auth) ask(link, { auth: (link.auth = auth) }).catch(error => report(error, error.code && (link.again ??= renewAt = now() + 5e3)));
 		await Promise.all(Array.from(all, it => it.link === link || joinOne(link, it)));
 		const live = [...all].filter(it => it.live === link);
-		return { topic: live.map(it => it.name), since: live.map(it => it.since).sort(byId)[0] };
+		const since = live.map(it => it.since).sort(byId).reduceRight(merge(Math.min), live[0]?.since)?.replace(/(\..*)[~-].*/, "$1");
+		return { topic: live.map(it => it.name), since };
 	}
 
-	// One by one: a refusal keeps no other out.
 	async function joinOne(link, it) {
 		const { name, since, latest } = it;
 		it.link = link;
@@ -179,57 +186,53 @@ export function Waterwheel(url = ".", { token, onError = console.warn, WebSocket
 		try {
 			const place = { since, latest: latest && 1, wait: 0 };
 			const { cursor } = await (link.level ? page(link, name, place) : ask(link, { subscribe: name, since, latest }));
-			if (!since && !latest) it.since = cursor;
-			Object.assign(it, { cursor, latest: undefined });
+			since || latest || (it.since = cursor);
+			[it.cursor, it.latest] = [cursor];
 		} catch (error) {
-			if (!error.code || error.code === "unavailable") return link.end();
-			it.link = undefined;
+			if (!error.code?.at || error.code === "unavailable") return link.end();
+			it.link = null;
 			report(error, it);
 		}
 		if (--link.pending) return;
-		const added = [...all].filter(one => one.link === link && one.live !== link);
-		for (const one of added) one.live = link;
-		for (const message of link.held.splice(0).sort((a, b) => byId(a.id, b.id))) receive(link, message, link.level);
-		for (const one of all) if (one.live === link) advance(one, one.cursor);
-		for (const one of added) call(one.onSubscribed, one.since);
+		const added = [...all].filter(one => one.link === link && one.live !== link && (one.live = link));
+		link.held.splice(0).sort((a, b) => !a.gap - !b.gap || byId(own(a.id, a.topic), own(b.id, b.topic))).forEach(it => receive(link, it, link.level));
+		all.forEach(it => it.live === link && advance(it, it.cursor));
+		added.forEach(it => call(it.onSubscribed, it.since));
 		if (!link.level) open(link);
 	}
 
-	function advance(it, cursor) {
-		if (cursor && !isOld(cursor, it.since)) it.since = cursor;
-	}
+	const advance = (it, id) => id && !isOld(id, it.since) && (it.since = merge(Math.max)(it.since, id));
 
-	// Of a long history it gets a part. The link that follows begins behind it.
 	async function page(link, topic, place) {
 		const answer = await request("poll", { topic, ...place }, link);
-		for (const gap of answer.gap ?? []) receive(link, { gap });
-		for (const message of answer.messages) handle(link, message);
-		link.heardAt = Date.now();
+		answer.gap?.forEach(gap => receive(link, { gap }));
+		answer.messages.forEach(it => handle(link, it));
+		link.heardAt = now();
 		return answer;
 	}
 
 	async function poll(link) {
 		for (let { topic, since } = await join(link); ; ) {
 			open(link);
-			link.cursor = since = (await page(link, topic, { since, wait: ms.wait })).cursor;
+			link.since = since = (await page(link, topic, { since, wait: ms.wait })).cursor;
 		}
 	}
 
 	async function stream(link) {
-		const init = { signal: link.signal, headers: { Accept: "text/event-stream" } };
-		const body = await request("events", { ...(await join(link)), envelope: 1 }, init);
+		const headers = { Accept: "text/event-stream" };
+		const body = await request("events", { ...(await join(link)), envelope: 1 }, { ...link, headers });
 		const reader = body.pipeThrough(new TextDecoderStream()).getReader();
 		for (let rest = ""; ; ) {
 			const { done, value } = await reader.read();
 			if (done) return;
-			link.heardAt = Date.now();
+			link.heardAt = now();
 			const events = (rest + value).split("\n\n");
 			rest = events.pop();
 			for (const text of events) {
 				const { id, data, retry, event } = Object.fromEntries([...text.matchAll(/^(\w+): ?(.*)/gm)].map(it => it.slice(1)));
 				if (data) handle(link, data[0] === "{" ? JSON.parse(data) : { [event]: data, cursor: id });
 				link.retryMs = +retry;
-				link.cursor = id ?? link.cursor;
+				advance(link, id);
 				if (id && !link.openedAt) open(link);
 			}
 		}
@@ -239,59 +242,51 @@ export function Waterwheel(url = ".", { token, onError = console.warn, WebSocket
 		const { ref, error, code, topic, id, gap, unsubscribed, reason } = message;
 		const [resolve, reject] = link.asked.get(ref) ?? [];
 		link.asked.delete(ref);
-		link.heardAt = Date.now();
-		if (resolve) return error ? reject(failure(error, code)) : resolve(message);
+		link.heardAt = now();
+		if (resolve) return error ? reject(fault(error, code)) : resolve(message);
 		if (id || gap) return receive(link, message);
 		if (message.expired) renewAt = 0;
-		if (error) report(failure(error, code));
-		for (const it of all) {
+		if (error) report(fault(error, code));
+		for (const it of [...all]) {
 			if (it.name === topic) note(it, message);
 			if (it.name !== unsubscribed) continue;
-			it.link = it.live = undefined;
-			if (reason === "forced") all.delete(it);
-			report(failure(`${unsubscribed}: ${reason}`, reason), it);
+			it.link = it.live = null;
+			if (reason === "forced") it.end();
+			report(fault(`${unsubscribed}: ${reason}`, reason), it);
 		}
 	}
 
 	function receive(link, message, isPage) {
 		if (link.pending) return link.held.push(message);
-		const { topic, id, gap, by, cursor } = message;
-		const name = topic ?? gap;
+		const { gap, topic: name = gap, id, by, cursor } = message;
+		const isPast = since => isOld(own(id ?? `${cursor}-1`, name), own(since, name));
+		const bucket = id?.includes(".") && bucketOf(name);
+		const take = merge((n, m) => (index === bucket + 1 ? n : m));
 		for (const it of all) {
-			const isWanted = it.live === link && (it.name === by || it.expression.test(name));
-			// It comes again.
-			if (!isWanted || isOld(id ?? cursor, it.since) || (isPage && byId(it.cursor, id) < 0)) continue;
-			it.since = id ?? it.since;
+			if (it.live !== link || (it.name !== by && !it.pattern.test(name))) continue;
+			if (isPast(it.since) || (isPage && id && !isPast(it.cursor))) continue;
+			if (id) it.since = take(it.since, id);
 			gap ? call(it.onGap ?? warn, gap, message) : call(it.callback, message.data, message);
 		}
-		// One order: all before it has come. Pages have their own.
-		if (!isPage) link.cursor = id ?? link.cursor;
-	}
-
-	function watch(link, it) {
-		if (!it.watcher || it.link !== link) return;
-		const answer = link.level ? request("presence", { topic: it.name }, link) : ask(link, { presence: it.name });
-		answer.then(message => note(it, message), error => report(error, it));
+		if (!isPage) advance(link, id);
 	}
 
 	function note(it, message) {
 		const { present, joined, left } = message;
-		const others = ({ user }) => (it.users ?? []).filter(other => other.user !== user);
-		it.users = present ?? (joined ? [...others(joined), joined] : left ? others(left) : it.users);
+		const rest = it.users?.filter(({ user }) => user !== (joined ?? left)?.user) ?? [];
+		it.users = present ?? rest.concat(joined ?? []);
 		call(it.watcher, it.users, message);
 	}
 
-	// A function is asked again in the last third of its token's life.
-	function getToken() {
+	async function getToken() {
 		if (!token?.call) return token;
-		if (Date.now() < renewAt) return lastToken;
-		renewAt = Infinity;
-		lastToken = (async () => token())();
-		lastToken.then(text => {
+		if (now() < renewAt) return jwt;
+		renewAt = 1e99;
+		jwt = (async () => token())();
+		jwt.then(text => {
 			const { exp } = JSON.parse(atob(text.split(".")[1].replace(/-/g, "+").replace(/_/g, "/")));
-			renewAt = Date.now() + Math.max(5_000, ((1000 * exp - Date.now()) * 2) / 3);
-		}).catch(ignore);
-		lastToken.catch(() => (renewAt = Date.now() + 5_000));
-		return lastToken;
+			renewAt = now() + Math.max(5e3, (1e3 * exp - now()) / 1.5);
+		}, () => (renewAt = now() + 5e3)).catch(() => {});
+		return jwt;
 	}
 }

@@ -1,12 +1,11 @@
-//! Events that are published: their names, their data and their ids.
+//! Events that are published: their names and their data.
 //!
 //! An [`Event`] borrows what the publisher has.
 
 use std::borrow::Cow;
-use std::fmt;
-use std::str::FromStr;
 
-use crate::protocol::digits::{push_decimal, push_hexadecimal};
+use super::event_id::EventId;
+use crate::protocol::base64::to_base64;
 use crate::protocol::event_stream::{self, FieldError};
 use crate::protocol::websocket::Message;
 
@@ -249,142 +248,13 @@ impl<'a> From<Message<'a>> for Event<'a> {
     }
 }
 
-/// The place of a publication in the one sequence of a hub.
-///
-/// Written `EPOCH:NUMBER`, the epoch in lower-case hexadecimal and the number in decimal. A message that another
-/// program has published in Redis has no number: it is written `EPOCH:NUMBER-PLACE`, with the number before it and
-/// its place in the log of the reactor that heard it. Opaque to clients; parsing takes nothing but what is written
-/// here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub struct EventId {
-    /// Which run of the hub: numbers of different epochs do not compare.
-    pub epoch: u64,
-    /// How many publications there were in this epoch.
-    pub number: u64,
-    /// Where the reactor has it in its own log, if it got the publication from another server; otherwise zero.
-    place: u64,
-}
-
-/// Set in the place of a message without a number.
-const UNNUMBERED: u64 = 1 << 63;
-
-impl EventId {
-    /// The id of a publication that has a number.
-    pub const fn new(epoch: u64, number: u64) -> EventId {
-        EventId {
-            epoch,
-            number,
-            place: 0,
-        }
-    }
-
-    /// The id of a publication with a number and a place in the reactor's log, below 2^63.
-    pub(crate) fn numbered_at(epoch: u64, number: u64, place: u64) -> EventId {
-        EventId {
-            epoch,
-            number,
-            place: place & !UNNUMBERED,
-        }
-    }
-
-    /// The id of a message without a number: the number before it, and its place in the reactor's log, below 2^63.
-    pub(crate) fn unnumbered_at(epoch: u64, number: u64, place: u64) -> EventId {
-        EventId {
-            epoch,
-            number,
-            place: place | UNNUMBERED,
-        }
-    }
-
-    /// The place in the log of a reactor, for a message without a number.
-    pub(crate) fn unnumbered_place(self) -> Option<u64> {
-        (self.place & UNNUMBERED != 0).then_some(self.place & !UNNUMBERED)
-    }
-
-    /// A cursor directly before this publication, which is not the first one.
-    pub(crate) fn cursor_before(self) -> EventId {
-        match (self.place, self.unnumbered_place()) {
-            (0, _) => EventId::new(self.epoch, self.number - 1),
-            (_, Some(place)) => EventId::unnumbered_at(self.epoch, self.number, place - 1),
-            (place, None) => EventId::unnumbered_at(self.epoch, self.number - 1, place - 1),
-        }
-    }
-
-    /// Appends the id as `Display` writes it.
-    pub(crate) fn encode(self, out: &mut Vec<u8>) {
-        push_hexadecimal(self.epoch, out);
-        out.push(b':');
-        push_decimal(self.number, out);
-        if let Some(place) = self.unnumbered_place() {
-            out.push(b'-');
-            push_decimal(place, out);
-        }
-    }
-}
-
-impl fmt::Display for EventId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:x}:{}", self.epoch, self.number)?;
-        match self.unnumbered_place() {
-            Some(place) => write!(f, "-{place}"),
-            None => Ok(()),
-        }
-    }
-}
-
-/// A text that is not an [`EventId`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EventIdError;
-
-impl fmt::Display for EventIdError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not an event id: EPOCH:NUMBER expected")
-    }
-}
-
-impl std::error::Error for EventIdError {}
-
-impl FromStr for EventId {
-    type Err = EventIdError;
-
-    fn from_str(text: &str) -> Result<EventId, EventIdError> {
-        let (epoch, number) = text.split_once(':').ok_or(EventIdError)?;
-        let epoch = parse_digits(epoch, 16)?;
-        let Some((number, place)) = number.split_once('-') else {
-            return Ok(EventId::new(epoch, parse_digits(number, 10)?));
-        };
-        let (number, place) = (parse_digits(number, 10)?, parse_digits(place, 10)?);
-        // A place of zero stands before everything in a log, and is never given.
-        if place == 0 || place & UNNUMBERED != 0 {
-            return Err(EventIdError);
-        }
-        Ok(EventId::unnumbered_at(epoch, number, place))
-    }
-}
-
-// `from_str_radix` takes a leading `+`, leading zeros and upper case: several texts for one id.
-fn parse_digits(digits: &str, radix: u32) -> Result<u64, EventIdError> {
-    let is_canonical = match digits.as_bytes() {
-        b"0" => true,
-        [b'0', ..] => false,
-        bytes => bytes
-            .iter()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')),
-    };
-    if !is_canonical {
-        return Err(EventIdError);
-    }
-    u64::from_str_radix(digits, radix).map_err(|_| EventIdError)
-}
-
 /// An event on its way to its members, as an encoder gets it.
 #[derive(Clone, Copy, Debug)]
 pub struct Publication<'a> {
     /// Where it was published.
     pub topic: &'a str,
     /// Its place in the sequence.
-    pub id: EventId,
+    pub id: &'a EventId,
     /// The event itself.
     pub event: &'a Event<'a>,
     /// The value of the subscription by which a member gets it, for a wire format that uses values;
@@ -393,23 +263,6 @@ pub struct Publication<'a> {
     /// The pattern by which a member gets it, for a wire format that uses values. `None` where the
     /// member is subscribed to the topic by its name.
     pub pattern: Option<&'a str>,
-}
-
-fn to_base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let at = |index: usize| u32::from(group.get(index).copied().unwrap_or(0));
-        let bits = at(0) << 16 | at(1) << 8 | at(2);
-        for digit in 0..4 {
-            text.push(if digit > group.len() {
-                '='
-            } else {
-                char::from(DIGITS[(bits >> (18 - 6 * digit)) as usize & 63])
-            });
-        }
-    }
-    text
 }
 
 #[cfg(test)]
@@ -447,84 +300,6 @@ mod tests {
         assert_eq!(
             Event::new("x").binary(b"b".to_vec()).payload().as_bytes(),
             b"b"
-        );
-    }
-
-    #[test]
-    fn ids_are_written_and_parsed() {
-        let id = |epoch, number| Ok(EventId::new(epoch, number));
-        let unnumbered = |epoch, number, place| Ok(EventId::unnumbered_at(epoch, number, place));
-        let cases: &[(&str, Result<EventId, EventIdError>)] = &[
-            ("0:0", id(0, 0)),
-            ("1f:10", id(0x1f, 10)),
-            (
-                "ffffffffffffffff:18446744073709551615",
-                id(u64::MAX, u64::MAX),
-            ),
-            ("1f:0-1", unnumbered(0x1f, 0, 1)),
-            ("1:7-9223372036854775807", unnumbered(1, 7, i64::MAX as u64)),
-            ("1:7-9223372036854775808", Err(EventIdError)),
-            ("1:7-0", Err(EventIdError)),
-            ("1:7-01", Err(EventIdError)),
-            ("1:7-", Err(EventIdError)),
-            ("1:7-1-1", Err(EventIdError)),
-            ("1:-1", Err(EventIdError)),
-            ("10000000000000000:1", Err(EventIdError)),
-            ("1:18446744073709551616", Err(EventIdError)),
-            ("1F:10", Err(EventIdError)),
-            ("01:1", Err(EventIdError)),
-            ("1:01", Err(EventIdError)),
-            ("1:00", Err(EventIdError)),
-            ("1:a", Err(EventIdError)),
-            ("+1:1", Err(EventIdError)),
-            ("1:+1", Err(EventIdError)),
-            ("1:-1", Err(EventIdError)),
-            ("1: 1", Err(EventIdError)),
-            (" 1:1", Err(EventIdError)),
-            ("1:1\n", Err(EventIdError)),
-            ("1:1:1", Err(EventIdError)),
-            ("1:", Err(EventIdError)),
-            (":1", Err(EventIdError)),
-            (":", Err(EventIdError)),
-            ("", Err(EventIdError)),
-            ("1", Err(EventIdError)),
-            ("g:1", Err(EventIdError)),
-            ("1:١", Err(EventIdError)),
-        ];
-        for (text, expected) in cases {
-            assert_eq!(text.parse::<EventId>(), *expected, "{text:?}");
-            if let Ok(id) = expected {
-                assert_eq!(id.to_string(), *text);
-                let mut encoded = Vec::new();
-                id.encode(&mut encoded);
-                assert_eq!(encoded, text.as_bytes());
-            }
-        }
-    }
-
-    #[test]
-    fn base64() {
-        // Source: RFC 4648, section 10.
-        let cases = [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-            ("fooba", "Zm9vYmE="),
-            ("foobar", "Zm9vYmFy"),
-        ];
-        for (bytes, text) in cases {
-            assert_eq!(to_base64(bytes.as_bytes()), text);
-        }
-        assert_eq!(to_base64(&[0xfb, 0xff, 0xfe]), "+//+");
-    }
-
-    #[test]
-    fn the_error_of_an_id_says_what_was_expected() {
-        assert_eq!(
-            EventIdError.to_string(),
-            "not an event id: EPOCH:NUMBER expected"
         );
     }
 }

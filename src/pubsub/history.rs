@@ -20,7 +20,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::mem::take;
 
 use super::body::Body;
-use super::event::EventId;
+use super::event_id::EventId;
 use super::index::Index;
 use super::names::hash_name;
 use super::pattern;
@@ -175,6 +175,8 @@ pub struct Page {
     pub entries: Vec<(usize, Entry)>,
     /// The reader has come to the end that it was given.
     pub is_end: bool,
+    /// The numbers of the next page begin anew, so that all gaps of this one come before its entries.
+    pub ends_section: bool,
 }
 
 impl Reader {

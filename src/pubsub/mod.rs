@@ -8,6 +8,7 @@
 
 mod body;
 mod event;
+mod event_id;
 mod history;
 mod index;
 mod names;
@@ -21,7 +22,10 @@ mod slots;
 mod topics;
 mod wire_format;
 
-pub use event::{Event, EventId, EventIdError, Payload, Publication};
+pub use event::{Event, Payload, Publication};
+#[doc(hidden)]
+pub use event_id::{BUCKET_COUNT, ID_BYTES_MAX};
+pub use event_id::{EventId, EventIdError};
 pub use notice::{Audience, Notice};
 pub(crate) use presence::MemberChange;
 pub use presence::{

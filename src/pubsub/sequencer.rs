@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::body::Body;
-use super::event::EventId;
+use super::event_id::EventId;
 use super::history::History;
 use super::presence::{COUNT_INTERVAL, PRESENCE_USERS_MAX, Presence, TopicChange};
 

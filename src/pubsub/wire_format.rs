@@ -18,7 +18,8 @@ use crate::protocol::digits::push_hexadecimal;
 use crate::protocol::event_stream;
 use crate::protocol::websocket::{self, Data, Message, OpCode};
 
-use super::event::{Event, EventId, Publication};
+use super::event::{Event, Publication};
+use super::event_id::EventId;
 use super::notice::Notice;
 
 /// Whether a body is text, which a WebSocket says of every message.
@@ -71,16 +72,27 @@ pub enum Frame {
     WebSocket,
     /// The same, masked, as a client sends it. All members share one mask.
     MaskedWebSocket,
+    /// As `WebSocket`, compressed where that makes it shorter, without windows that are kept. Source: RFC
+    /// 7692, section 7.1.1.
+    #[cfg(feature = "deflate")]
+    DeflatedWebSocket,
+    /// A WebSocket frame that each connection makes of the body for itself.
+    #[cfg(feature = "deflate")]
+    OwnWebSocket,
     /// One chunk of an HTTP/1.1 body; of an empty body nothing, since an empty chunk would end the
     /// stream. Source: RFC 9112, section 7.1.
     HttpChunk,
 }
 
 impl Frame {
-    const ALL: [Frame; 4] = [
+    const ALL: &[Frame] = &[
         Frame::Bare,
         Frame::WebSocket,
         Frame::MaskedWebSocket,
+        #[cfg(feature = "deflate")]
+        Frame::DeflatedWebSocket,
+        #[cfg(feature = "deflate")]
+        Frame::OwnWebSocket,
         Frame::HttpChunk,
     ];
 
@@ -91,6 +103,19 @@ impl Frame {
         match self {
             Frame::MaskedWebSocket => Some(websocket::random_mask()),
             Frame::Bare | Frame::WebSocket | Frame::HttpChunk => None,
+            #[cfg(feature = "deflate")]
+            Frame::DeflatedWebSocket | Frame::OwnWebSocket => None,
+        }
+    }
+
+    /// Whether the body is in the frame as it is, but for a mask.
+    fn has_body(self) -> bool {
+        match self {
+            Frame::Bare | Frame::WebSocket | Frame::MaskedWebSocket | Frame::HttpChunk => true,
+            #[cfg(feature = "deflate")]
+            Frame::OwnWebSocket => true,
+            #[cfg(feature = "deflate")]
+            Frame::DeflatedWebSocket => false,
         }
     }
 
@@ -104,11 +129,12 @@ impl Frame {
         match self {
             Frame::Bare => {}
             Frame::WebSocket | Frame::MaskedWebSocket => {
-                let data = match kind {
-                    BodyKind::Text => Data::Text,
-                    BodyKind::Binary => Data::Binary,
-                };
-                websocket::encode_header(OpCode::Data(data), body_bytes, mask, out);
+                encode_websocket_header(kind, body_bytes, mask, out);
+            }
+            // The header of a message that is not compressed.
+            #[cfg(feature = "deflate")]
+            Frame::DeflatedWebSocket | Frame::OwnWebSocket => {
+                encode_websocket_header(kind, body_bytes, mask, out);
             }
             Frame::HttpChunk => {
                 if body_bytes != 0 {
@@ -124,6 +150,20 @@ impl Frame {
             out.extend_from_slice(b"\r\n");
         }
     }
+}
+
+#[inline(always)]
+fn encode_websocket_header(
+    kind: BodyKind,
+    body_bytes: usize,
+    mask: Option<[u8; 4]>,
+    out: &mut Vec<u8>,
+) {
+    let data = match kind {
+        BodyKind::Text => Data::Text,
+        BodyKind::Binary => Data::Binary,
+    };
+    websocket::encode_header(OpCode::Data(data), body_bytes, mask, out);
 }
 
 /// A wire format and the frame around it, in one number, so that the two are compared at once for
@@ -144,6 +184,20 @@ impl FramedFormat {
     #[must_use]
     pub const fn with_wire_format(self, wire_format: WireFormat) -> FramedFormat {
         FramedFormat::new(wire_format, self.frame())
+    }
+
+    /// Whether each connection makes the frame for itself.
+    #[cfg(feature = "deflate")]
+    #[inline]
+    pub fn is_own(self) -> bool {
+        let [_, low] = self.0.get().to_be_bytes();
+        low == Frame::OwnWebSocket as u8
+    }
+
+    #[cfg(feature = "deflate")]
+    fn is_deflated(self) -> bool {
+        let [_, low] = self.0.get().to_be_bytes();
+        low == Frame::DeflatedWebSocket as u8
     }
 
     const fn wire_format(self) -> WireFormat {
@@ -207,12 +261,26 @@ pub struct WireFormats {
     index: HashMap<(FramedFormat, Origin), usize>,
     /// The bytes of encodings that were still shared when their publication ended.
     kept_bytes: usize,
+    /// Bodies of at least so many bytes are compressed, where that was agreed.
+    #[cfg(feature = "deflate")]
+    deflate_bytes_min: u16,
+    /// Bodies were compressed since this was last asked.
+    #[cfg(feature = "deflate")]
+    has_deflated: bool,
 }
 
 impl WireFormats {
     /// The wire formats that are built in.
     pub fn new() -> WireFormats {
         WireFormats::default()
+    }
+
+    /// Sets how long a body must be, in bytes, to be compressed where that was agreed.
+    #[cfg(feature = "deflate")]
+    #[must_use]
+    pub fn with_deflate_bytes_min(mut self, bytes: u16) -> WireFormats {
+        self.deflate_bytes_min = bytes;
+        self
     }
 
     /// Adds a wire format, or finds the one that has been added by this name, whose encoder stays.
@@ -329,6 +397,13 @@ impl WireFormats {
         std::mem::take(&mut self.kept_bytes)
     }
 
+    /// Whether bodies were compressed since this was last called.
+    #[cfg(feature = "deflate")]
+    #[inline]
+    pub fn take_has_deflated(&mut self) -> bool {
+        std::mem::take(&mut self.has_deflated)
+    }
+
     /// Forgets the encodings of a publication.
     fn clear(&mut self) {
         self.encodings.clear();
@@ -387,6 +462,41 @@ impl WireFormats {
         bytes
     }
 
+    /// The bytes of a frame, compressed where its body is long enough and becomes shorter. `None` where it stays as it is
+    /// and need not be kept a second time.
+    #[cfg(feature = "deflate")]
+    fn deflate(
+        &mut self,
+        format: FramedFormat,
+        origin: Origin,
+        plain: &Rc<[u8]>,
+    ) -> Option<Rc<[u8]>> {
+        let mut encodings = self.encodings.iter();
+        let found = encodings.find(|it| Rc::ptr_eq(&it.bytes, plain))?;
+        let (body, kind) = (found.body.clone(), found.kind);
+        // It takes no time to see this again for another member.
+        if body.len() < usize::from(self.deflate_bytes_min) {
+            return None;
+        }
+        self.has_deflated = true;
+        let compressed = websocket::deflate::with_deflated(&plain[body], |payload| {
+            let mut bytes = Vec::with_capacity(Frame::BYTES_MAX + payload.len());
+            websocket::encode_compressed(None, kind == BodyKind::Text, payload, &mut bytes);
+            Rc::from(bytes)
+        });
+        // A copy, because each encoding counts its own bytes.
+        let bytes = compressed.unwrap_or_else(|| Rc::from(&**plain));
+        self.add_encoding(Encoding {
+            format,
+            origin,
+            bytes: Rc::clone(&bytes),
+            body: 0..0,
+            kind,
+            mask: None,
+        });
+        Some(bytes)
+    }
+
     /// Puts the body into `out`, which is empty: from another frame that has it, or newly encoded.
     fn encode_body(
         &self,
@@ -398,6 +508,7 @@ impl WireFormats {
     ) -> BodyKind {
         let mut others = Frame::ALL
             .iter()
+            .filter(|frame| frame.has_body())
             .map(|frame| FramedFormat::new(wire_format, *frame));
         let Some(other) = others.find_map(|format| self.find(format, origin)) else {
             if let Some(notice) = notice {
@@ -466,6 +577,9 @@ pub struct Encoded<'p> {
     last_bytes: Option<Rc<[u8]>>,
 }
 
+/// In the place of an id, which no notice has.
+static NOTICE_ID: EventId = EventId::new(0, 0);
+
 impl<'p> Encoded<'p> {
     /// No bytes yet.
     pub fn new(wire_formats: &'p mut WireFormats, publication: Publication<'p>) -> Encoded<'p> {
@@ -489,7 +603,7 @@ impl<'p> Encoded<'p> {
     ) -> Encoded<'p> {
         let publication = Publication {
             topic: name,
-            id: EventId::new(0, 0),
+            id: &NOTICE_ID,
             event: &Event::EMPTY,
             value: 0,
             pattern: None,
@@ -534,7 +648,7 @@ impl<'p> Encoded<'p> {
     }
 
     /// The id of the publication.
-    pub fn id(&self) -> EventId {
+    pub fn id(&self) -> &EventId {
         self.publication.id
     }
 
@@ -559,27 +673,34 @@ impl<'p> Encoded<'p> {
         self.find_or_encode(format, value)
     }
 
+    /// The body in the wire format of `format` and its kind, for a connection that makes its own frame.
+    #[cfg(feature = "deflate")]
+    pub fn body_of(&mut self, format: FramedFormat, value: u32) -> (Rc<[u8]>, BodyKind) {
+        let body = self.get(FramedFormat::new(format.wire_format(), Frame::Bare), value);
+        let mut encodings = self.wire_formats.encodings.iter();
+        let encoding = encodings.find(|it| Rc::ptr_eq(&it.bytes, &body));
+        let kind = encoding.map_or(BodyKind::Binary, |it| it.kind);
+        (body, kind)
+    }
+
     /// Whether all members with this format take the same bytes, which no mask hides.
     pub fn is_common(&self, format: FramedFormat) -> bool {
         let registered = self.wire_formats.registered(format.wire_format());
         let uses_values = registered.is_some_and(|it| it.uses_values);
+        #[cfg(feature = "deflate")]
+        if format.is_own() {
+            return false;
+        }
         !uses_values && format.frame() != Frame::MaskedWebSocket
     }
 
     #[cold]
     fn find_or_encode(&mut self, format: FramedFormat, value: u32) -> Rc<[u8]> {
-        let registered = self.wire_formats.registered(format.wire_format());
-        let uses_values = registered.is_some_and(|it| it.uses_values);
-        let (origin, pattern) = if uses_values {
-            let pattern_number = self.pattern_number;
-            let origin = Origin {
-                value,
-                pattern_number,
-            };
-            (origin, self.pattern)
-        } else {
-            (Origin::default(), None)
-        };
+        #[cfg(feature = "deflate")]
+        if format.is_deflated() {
+            return self.find_or_deflate(format, value);
+        }
+        let (origin, pattern) = self.origin(format, value);
         let bytes = match self.wire_formats.find(format, origin) {
             Some(found) => Rc::clone(&found.bytes),
             None => {
@@ -589,6 +710,42 @@ impl<'p> Encoded<'p> {
                     .encode(format, origin, &self.publication, self.notice)
             }
         };
+        self.note_last(format, value, bytes)
+    }
+
+    /// As [`find_or_encode`](Self::find_or_encode), compressed where the body is long enough and becomes shorter.
+    #[cfg(feature = "deflate")]
+    #[inline(never)]
+    fn find_or_deflate(&mut self, format: FramedFormat, value: u32) -> Rc<[u8]> {
+        let (origin, _) = self.origin(format, value);
+        if let Some(found) = self.wire_formats.find(format, origin) {
+            let bytes = Rc::clone(&found.bytes);
+            return self.note_last(format, value, bytes);
+        }
+        let plain = FramedFormat::new(format.wire_format(), Frame::WebSocket);
+        let plain = self.find_or_encode(plain, value);
+        let compressed = self.wire_formats.deflate(format, origin, &plain);
+        self.note_last(format, value, compressed.unwrap_or(plain))
+    }
+
+    /// The part of the subscription that the body depends on, and the pattern where it is a part.
+    #[inline]
+    fn origin(&self, format: FramedFormat, value: u32) -> (Origin, Option<&'p str>) {
+        let registered = self.wire_formats.registered(format.wire_format());
+        if !registered.is_some_and(|it| it.uses_values) {
+            return (Origin::default(), None);
+        }
+        let pattern_number = self.pattern_number;
+        let origin = Origin {
+            value,
+            pattern_number,
+        };
+        (origin, self.pattern)
+    }
+
+    /// Keeps the bytes for the next member, which mostly takes the same.
+    #[inline]
+    fn note_last(&mut self, format: FramedFormat, value: u32, bytes: Rc<[u8]>) -> Rc<[u8]> {
         self.last_format = format.0.get();
         self.last_value = value;
         self.last_bytes = Some(Rc::clone(&bytes));
@@ -635,14 +792,15 @@ mod tests {
     use super::*;
     use crate::protocol::event_stream::FieldError;
     use crate::protocol::websocket::{Machine, Role};
-    use crate::pubsub::event::{Event, EventId};
+    use crate::pubsub::event::Event;
+    use crate::pubsub::event_id::EventId;
 
     const ID: EventId = EventId::new(0x1f, 10);
 
     fn publication<'e>(event: &'e Event<'e>) -> Publication<'e> {
         Publication {
             topic: "chat",
-            id: ID,
+            id: &ID,
             event,
             value: 0,
             pattern: None,
@@ -856,7 +1014,7 @@ mod tests {
             let before = ENCODED.get();
             let event = Event::message("");
             let mut encoded = Encoded::new(&mut wire_formats, publication(&event));
-            encoded.get(FramedFormat::new(wire_format, first), 0);
+            encoded.get(FramedFormat::new(wire_format, *first), 0);
             assert_eq!(
                 &*encoded.get(FramedFormat::new(wire_format, Frame::Bare), 0),
                 b"1f:10@chat"

@@ -21,6 +21,8 @@
 //! To add an engine, such as Redis: a variant of [`Kind`]. The compiler asks for its arm in each method.
 
 mod ask;
+#[cfg(feature = "redis")]
+mod delivered;
 mod group;
 mod local;
 #[cfg(feature = "redis")]
@@ -142,6 +144,10 @@ impl<S: 'static> Engine<S> {
         reactor.leave_sequencer();
         let counts = seat.map(GroupSeat::redis_counts).unwrap_or_default();
         let engine = RedisEngine::connect(reactor, url, prefix, counts)?;
+        if let Some(seat) = seat.filter(|seat| 1 < seat.reactor_count()) {
+            reactor.note_deliveries();
+            engine.count_on_node(delivered::counter(seat));
+        }
         Ok(Engine {
             kind: Kind::Redis(engine, seat.cloned()),
             idempotency: match seat {

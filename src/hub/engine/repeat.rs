@@ -4,7 +4,10 @@ use crate::reactor::published::Published;
 
 /// The key of a request, with the credential to which it belongs.
 #[derive(Clone, Copy, Debug)]
-#[allow(dead_code, reason = "an engine needs it, and not every build has one")]
+#[cfg_attr(
+    not(feature = "redis"),
+    allow(dead_code, reason = "only the engine of Redis reads it")
+)]
 pub struct RequestKey<'k> {
     pub credential: Option<&'k str>,
     pub key: &'k [u8],

@@ -68,8 +68,8 @@ impl<S: 'static> Ready<S> {
 
 /// The publications for one client, page by page, until it can be a member.
 ///
-/// Numbers in a page stand for ids: see [`id_at`](Self::id_at). They ascend, and those of a page do not compare with
-/// those of an earlier one that was taken to its end.
+/// Numbers in a page stand for ids: see [`id_at`](Self::id_at). They ascend, up to a page that ends a section. Behind it
+/// other numbers begin.
 pub trait Source<S: 'static> {
     /// Reads the next page, up to what this reactor has delivered. `None` while it is under way.
     fn page(

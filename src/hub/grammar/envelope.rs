@@ -216,12 +216,13 @@ impl SubscribeWords for Subscription {
     fn subscribed(&self, cursor: EventId, is_live: &dyn Fn(&str) -> bool) -> Option<String> {
         let names = self.names().iter().filter(|name| is_live(name));
         let quoted: Vec<_> = names.map(|name| quote(name)).collect();
-        if quoted.is_empty() {
+        if quoted.is_empty() && self.reference.is_none() {
             return None;
         }
         let names = match self.names {
-            Names::One(_) => quoted.concat(),
-            Names::List(_) => format!("[{}]", quoted.join(",")),
+            Names::One(_) if !quoted.is_empty() => quoted.concat(),
+            // Also for one name that was ended during its replay: a client waits for the answer to its `ref`.
+            Names::One(_) | Names::List(_) => format!("[{}]", quoted.join(",")),
         };
         let mut answer = format!("{{\"subscribed\":{names},\"cursor\":\"{cursor}\"");
         push_reference(self.reference.as_deref(), &mut answer);

@@ -6,6 +6,8 @@
 //!     └──── PUBLISH answer ◀────────────┘        the sum, when as many have answered as Redis has reached, or after a second
 //! ```
 //!
+//! A node of a cluster does not know how many reactors all nodes reach, so that the sum takes a second there.
+//!
 //! The channel is one that no topic can have. It is subscribed on reactors whose clients may have users.
 
 use std::rc::Rc;
@@ -28,7 +30,7 @@ pub(super) fn join<S: 'static>(shared: &Rc<Shared<S>>, reactor: &mut Reactor<S>)
     if !shared.questions().borrow_mut().note_joined() {
         let channel = shared.keys().control_channel();
         let kind = SubscriptionKind::Channel;
-        shared.redis().hold(reactor, kind, channel.as_bytes());
+        shared.links().hold(reactor, kind, channel.as_bytes());
     }
 }
 
@@ -41,7 +43,7 @@ pub(super) fn ask_all<S: 'static>(
     done: impl FnOnce(&mut Reactor<S>, usize) + 'static,
 ) {
     // With the link ready, the channel is subscribed.
-    let is_ready = shared.recovery().borrow().is_ready();
+    let is_ready = shared.recovery().borrow().is_raw_ready();
     let token = is_ready.then(|| shared.questions().borrow_mut().next_token());
     let Some(token) = token.flatten() else {
         return done(reactor, 0);
@@ -57,11 +59,19 @@ pub(super) fn ask_all<S: 'static>(
         token,
         order,
     };
+    if shared.links().counts_subscribers() {
+        ask_count(shared, reactor, token);
+    }
+    send(shared, reactor, &message);
+}
+
+/// Asks how many reactors hear the channel, so that the sum is complete before the time is over.
+fn ask_count<S: 'static>(shared: &Rc<Shared<S>>, reactor: &mut Reactor<S>, token: u64) {
     let channel = shared.keys().control_channel();
     let again = Rc::clone(shared);
     // The answer to `PUBLISH` would count a link several times that has patterns too.
     let words = ["PUBSUB", "NUMSUB", &channel];
-    (shared.redis()).command_within(reactor, &words, ANSWER_TIMEOUT, move |cx, reply| {
+    (shared.links()).command_anywhere(reactor, &words, ANSWER_TIMEOUT, move |cx, reply| {
         let count = reply
             .ok()
             .and_then(|reply| reply.as_array()?.get(1)?.as_integer());
@@ -72,7 +82,6 @@ pub(super) fn ask_all<S: 'static>(
         };
         finish(cx.reactor, question);
     });
-    send(shared, reactor, &message);
 }
 
 /// Sends a message to all reactors that hear the channel.
@@ -80,7 +89,7 @@ fn send<S: 'static>(shared: &Shared<S>, reactor: &mut Reactor<S>, message: &Cont
     let channel = shared.keys().control_channel();
     let bytes = message.encode();
     let words: [&[u8]; 3] = [b"PUBLISH", channel.as_bytes(), &bytes];
-    (shared.redis()).command_within(reactor, &words, ANSWER_TIMEOUT, |_, _| {});
+    (shared.links()).command_anywhere(reactor, &words, ANSWER_TIMEOUT, |_, _| {});
 }
 
 /// A message has come.

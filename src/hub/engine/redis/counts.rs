@@ -39,9 +39,10 @@ impl RedisCounts {
         self.ready.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A link is lost. `was_ready` says whether it had caught up.
-    pub(super) fn note_lost(&self, was_ready: bool) {
-        self.lost.fetch_add(1, Ordering::Relaxed);
+    /// A link is lost. `was_ready` says whether all of the reactor had caught up, and `is_gap` whether messages may be
+    /// missed for good.
+    pub(super) fn note_lost(&self, was_ready: bool, is_gap: bool) {
+        self.lost.fetch_add(u64::from(is_gap), Ordering::Relaxed);
         self.ready
             .fetch_sub(u64::from(was_ready), Ordering::Relaxed);
     }

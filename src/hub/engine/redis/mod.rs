@@ -22,6 +22,7 @@ mod control;
 mod counts;
 mod head;
 mod keys;
+mod links;
 mod message;
 mod names;
 mod once;
@@ -29,10 +30,13 @@ mod others;
 mod payload;
 mod presence;
 mod questions;
+mod raw_topics;
 mod recovery;
+mod refusals;
 mod shared;
 mod source;
 mod streams;
+mod words;
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -40,7 +44,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::client::redis::{Listener, Message, Redis, SubscriptionKind};
+use crate::client::redis::{ClusterListener, Listener, Message, SubscriptionKind};
 use crate::hub::order::Order;
 use crate::pubsub::{Event, Rules};
 use crate::reactor::id::ConnId;
@@ -52,10 +56,15 @@ use super::source::Start;
 
 pub(super) use self::counts::{RedisCounts, RedisNumbers};
 use self::keys::Channel;
+use self::links::Links;
 use self::once::OnceDigests;
 pub use self::shared::RedisPublishError;
 use self::shared::Shared;
+pub(super) use self::shared::{CountOnNode, HeardPublication};
 pub(super) use self::source::RedisSource;
+
+/// Publications under way from which on sockets that publish are paused.
+const PUBLISHING_HALF: usize = 5_000;
 
 /// The engine on one reactor.
 pub(super) struct RedisEngine<S: 'static> {
@@ -67,21 +76,26 @@ impl<S: 'static> RedisEngine<S> {
     ///
     /// # Errors
     ///
-    /// When the URL cannot be parsed.
+    /// Of kind `InvalidInput`, when the URL cannot be parsed, or the prefix has a brace in a cluster.
     pub(super) fn connect(
         reactor: &mut Reactor<S>,
         url: &str,
         prefix: Option<&str>,
         counts: Arc<RedisCounts>,
     ) -> io::Result<RedisEngine<S>> {
-        let redis = Redis::connect(reactor, url)?;
+        let (links, keys) = Links::connect(reactor, url, prefix)?;
         reactor.watch_topics();
-        let shared = Rc::new(Shared::new(&redis, prefix, counts));
+        let shared = Rc::new(Shared::new(&links, &keys, counts));
         head::watch(&shared, reactor);
-        redis.set_listener(Rc::new(LinkListener {
+        links.set_listener(Rc::new(LinkListener {
             shared: Rc::clone(&shared),
         }));
         Ok(RedisEngine { shared })
+    }
+
+    /// Has the members on all reactors of the node counted from now on.
+    pub(super) fn count_on_node(&self, count: CountOnNode<S>) {
+        self.shared.set_node_count(count);
     }
 
     /// Sets the rules of topics.
@@ -133,12 +147,7 @@ impl<S: 'static> RedisEngine<S> {
         );
         (self.shared).publish(reactor, topic, event, except, None, done);
     }
-}
 
-/// Publications under way from which on sockets that publish are paused.
-const PUBLISHING_HALF: usize = 5_000;
-
-impl<S: 'static> RedisEngine<S> {
     /// Publishes each event to its topic, and calls `done` once with the outcomes in their order. On an error some may have
     /// been published.
     pub(super) fn publish_all(
@@ -147,21 +156,12 @@ impl<S: 'static> RedisEngine<S> {
         items: &[(&str, &Event<'_>)],
         done: impl FnOnce(&mut Reactor<S>, Result<&[Published], RedisPublishError>) + 'static,
     ) {
-        let outcomes = Rc::new(RefCell::new(Outcomes {
-            of_items: vec![None; items.len()],
-            missing_count: items.len(),
-            done: Some(done),
-        }));
-        for (index, (topic, event)) in items.iter().enumerate() {
-            let outcomes = Rc::clone(&outcomes);
-            self.publish(reactor, topic, event, None, move |reactor, outcome| {
-                let all = outcomes.borrow_mut().add(index, outcome);
-                if let Some((done, all)) = all {
-                    let all: Result<Vec<Published>, _> = all.into_iter().collect();
-                    done(reactor, all.as_deref().map_err(|error| *error));
-                }
-            });
-        }
+        let items = items.iter().map(|(topic, event)| (*topic, *event, None));
+        publish_each(&self.shared, reactor, items, |reactor, all| {
+            let all: Result<Vec<Published>, _> =
+                all.map(|all| all.into_iter().map(|it| it.published).collect());
+            done(reactor, all.as_deref().map_err(|error| *error));
+        });
     }
 
     /// Numbers about the links of this node.
@@ -192,7 +192,8 @@ impl<S: 'static> RedisEngine<S> {
         let later = items.split_off(1);
         let shared = Rc::clone(&self.shared);
         // The first publication finds out whether the key was used for another request.
-        publish_items(&self.shared, reactor, &items, move |reactor, first| {
+        let first_item = items.iter().map(OnceItem::as_parts);
+        publish_each(&self.shared, reactor, first_item, move |reactor, first| {
             let first = match first {
                 Ok(first) => first,
                 Err(error) => return done(reactor, Err(error)),
@@ -200,7 +201,8 @@ impl<S: 'static> RedisEngine<S> {
             if later.is_empty() {
                 return done(reactor, Ok(&first));
             }
-            publish_items(&shared, reactor, &later, move |reactor, others| {
+            let later = later.iter().map(OnceItem::as_parts);
+            publish_each(&shared, reactor, later, move |reactor, others| {
                 let all = others.map(|others| [first, others].concat());
                 done(reactor, all.as_deref().map_err(|error| *error));
             });
@@ -230,11 +232,21 @@ struct OnceItem {
     digests: OnceDigests,
 }
 
-/// Publishes at least one item, and calls `done` with all outcomes, or with an error.
-fn publish_items<S: 'static>(
+impl OnceItem {
+    fn as_parts(&self) -> ItemParts<'_> {
+        (&self.topic, &self.event, Some(&self.digests))
+    }
+}
+
+/// The topic and the event of a publication, and its digests where its request has a key.
+type ItemParts<'i> = (&'i str, &'i Event<'i>, Option<&'i OnceDigests>);
+
+/// Publishes at least one item, and calls `done` once with all outcomes in the order of the items, or with the first
+/// error in that order.
+fn publish_each<'i, S: 'static>(
     shared: &Rc<Shared<S>>,
     reactor: &mut Reactor<S>,
-    items: &[OnceItem],
+    items: impl ExactSizeIterator<Item = ItemParts<'i>>,
     done: impl FnOnce(&mut Reactor<S>, Result<Vec<PublishedOnce>, RedisPublishError>) + 'static,
 ) {
     let outcomes = Rc::new(RefCell::new(Outcomes {
@@ -242,7 +254,7 @@ fn publish_items<S: 'static>(
         missing_count: items.len(),
         done: Some(done),
     }));
-    for (index, item) in items.iter().enumerate() {
+    for (index, (topic, event, once)) in items.enumerate() {
         let outcomes = Rc::clone(&outcomes);
         let done = Box::new(move |reactor: &mut Reactor<S>, outcome| {
             let all = outcomes.borrow_mut().add(index, outcome);
@@ -250,24 +262,23 @@ fn publish_items<S: 'static>(
                 done(reactor, all.into_iter().collect());
             }
         });
-        let (event, once) = (&item.event, Some(&item.digests));
-        shared.publish(reactor, &item.topic, event, None, once, done);
+        shared.publish(reactor, topic, event, None, once, done);
     }
 }
 
-type Outcome<T> = Result<T, RedisPublishError>;
+type Outcome = Result<PublishedOnce, RedisPublishError>;
 
 /// The outcomes of events that were published together.
-struct Outcomes<T, D> {
-    of_items: Vec<Option<Outcome<T>>>,
+struct Outcomes<D> {
+    of_items: Vec<Option<Outcome>>,
     missing_count: usize,
     /// Taken with the last outcome.
     done: Option<D>,
 }
 
-impl<T, D> Outcomes<T, D> {
+impl<D> Outcomes<D> {
     /// Notes an outcome. Returns what to call, and with which outcomes, when it is the last one.
-    fn add(&mut self, index: usize, outcome: Outcome<T>) -> Option<(D, Vec<Outcome<T>>)> {
+    fn add(&mut self, index: usize, outcome: Outcome) -> Option<(D, Vec<Outcome>)> {
         self.of_items[index] = Some(outcome);
         self.missing_count -= 1;
         if self.missing_count != 0 {
@@ -283,6 +294,17 @@ struct LinkListener<S: 'static> {
     shared: Rc<Shared<S>>,
 }
 
+impl<S: 'static> LinkListener<S> {
+    fn end(&self, part: usize) {
+        let (was_ready, is_gap) = {
+            let mut recovery = self.shared.recovery().borrow_mut();
+            (recovery.end(part), part == recovery.raw_part())
+        };
+        self.shared.counts().note_lost(was_ready, is_gap);
+        self.shared.names().borrow_mut().lose_part(part);
+    }
+}
+
 impl<S: 'static> Listener<S> for LinkListener<S> {
     fn message(self: Rc<Self>, cx: &mut Cx<'_, S>, message: Message<'_>) {
         let Message {
@@ -293,10 +315,11 @@ impl<S: 'static> Listener<S> for LinkListener<S> {
         } = message;
         let shared = &self.shared;
         let is_by_pattern = kind == SubscriptionKind::Pattern;
-        if is_by_pattern && !shared.redis().is_first_by_pattern(name, channel) {
+        if is_by_pattern && !shared.links().is_first_by_pattern(name, channel) {
             return;
         }
-        let channel = shared.keys().topic_of(channel);
+        let is_sharded = kind == SubscriptionKind::Sharded;
+        let channel = shared.keys().meaning_of(channel, is_sharded);
         if channel == Channel::Control {
             // A reactor hears it by its name alone, so that it hears each message once.
             if !is_by_pattern {
@@ -318,12 +341,26 @@ impl<S: 'static> Listener<S> for LinkListener<S> {
     }
 
     fn connected(self: Rc<Self>, cx: &mut Cx<'_, S>) {
-        catch_up::begin(&self.shared, cx.reactor);
+        let part = self.shared.recovery().borrow().raw_part();
+        catch_up::begin(&self.shared, cx.reactor, part);
     }
 
     fn lost(self: Rc<Self>, _: &mut Cx<'_, S>) {
-        let was_ready = self.shared.recovery().borrow_mut().end();
-        self.shared.counts().note_lost(was_ready);
-        self.shared.names().borrow_mut().forget_confirmations();
+        let part = self.shared.recovery().borrow().raw_part();
+        self.end(part);
+    }
+}
+
+impl<S: 'static> ClusterListener<S> for LinkListener<S> {
+    fn slot_connected(self: Rc<Self>, cx: &mut Cx<'_, S>, slot: u16) {
+        if let Some(bucket) = self.shared.links().bucket_of_slot(slot) {
+            catch_up::begin(&self.shared, cx.reactor, bucket);
+        }
+    }
+
+    fn slot_lost(self: Rc<Self>, _: &mut Cx<'_, S>, slot: u16) {
+        if let Some(bucket) = self.shared.links().bucket_of_slot(slot) {
+            self.end(bucket);
+        }
     }
 }

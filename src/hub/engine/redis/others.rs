@@ -129,21 +129,23 @@ pub(super) fn difference(
     changes
 }
 
+/// A change by a user without a description, or by one without a name.
+#[cfg(test)]
+pub(super) fn change(topic: &str, user: Option<&str>, has_joined: bool) -> MemberChange {
+    let user = user.map(|name| User {
+        name: name.into(),
+        info: None,
+    });
+    MemberChange {
+        topic: topic.into(),
+        user,
+        has_joined,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn change(topic: &str, user: Option<&str>, has_joined: bool) -> MemberChange {
-        let user = user.map(|name| User {
-            name: name.into(),
-            info: None,
-        });
-        MemberChange {
-            topic: topic.into(),
-            user,
-            has_joined,
-        }
-    }
 
     #[test]
     fn the_difference_of_two_states_makes_one_of_the_other() {

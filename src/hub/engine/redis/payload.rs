@@ -12,6 +12,12 @@ use std::borrow::Cow;
 use crate::protocol::digits::{parse_decimal, push_decimal, push_hexadecimal};
 use crate::pubsub::{Event, Payload};
 
+/// The highest number that a script can count to without losing any: scripts count with floating-point numbers.
+const NUMBER_MAX: u64 = 1 << 53;
+
+/// A number of 64 bits has no more digits.
+const HEXADECIMAL_DIGITS_MAX: usize = 16;
+
 /// The version of this form.
 const VERSION: &[u8] = b"1";
 
@@ -70,7 +76,7 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Numbered<'_>> {
         return None;
     }
     let epoch = hexadecimal(fields.next()?)?;
-    let number = parse_decimal(fields.next()?)?;
+    let number = parse_decimal(fields.next()?).filter(|it| (1..=NUMBER_MAX).contains(it))?;
     let sender = Sender {
         origin: hexadecimal(fields.next()?)?,
         token: hexadecimal(fields.next()?)?,
@@ -114,11 +120,17 @@ fn take_part<'p>(length: &[u8], rest: &'p [u8]) -> Option<(Option<&'p str>, &'p 
 }
 
 fn hexadecimal(digits: &[u8]) -> Option<u64> {
-    let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-    if digits.is_empty() || !digits.iter().all(is_digit) {
+    if digits.is_empty() || HEXADECIMAL_DIGITS_MAX < digits.len() {
         return None;
     }
-    u64::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()
+    digits.iter().try_fold(0, |number, &digit| {
+        let value = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            _ => return None,
+        };
+        Some(number << 4 | u64::from(value))
+    })
 }
 
 #[cfg(test)]
@@ -167,7 +179,10 @@ mod tests {
             b"1 e 17 0 0 0 t -\nx",
             b"1 E 17 0 0 0 t - -\nx",
             b"1 e x 0 0 0 t - -\nx",
+            b"1 e 0 0 0 0 t - -\nx",
+            b"1 e 9007199254740993 0 0 0 t - -\nx",
             b"1 e 17 0 0  t - -\nx",
+            b"1 e 17 0 00000000000000000 0 t - -\nx",
             b"1 e 17 0 0 0 q - -\nx",
             b"1 e 17 0 0 0 t 2 -\nx",
             b"1 e 17 0 0 0 t 18446744073709551616 -\nx",

@@ -54,14 +54,14 @@ pub(super) fn join<S: 'static>(shared: &Rc<Shared<S>>, reactor: &mut Reactor<S>)
 }
 
 fn send<S: 'static>(shared: &Shared<S>, reactor: &mut Reactor<S>, message: &ControlMessage) {
-    if !shared.recovery().borrow().is_ready() {
+    if !shared.recovery().borrow().is_raw_ready() {
         // The others see by the next number that they have missed it.
         return;
     }
     let channel = shared.keys().control_channel();
     let bytes = message.encode();
     let words: [&[u8]; 3] = [b"PUBLISH", channel.as_bytes(), &bytes];
-    (shared.redis()).command_within(reactor, &words, TIMEOUT, |_, _| {});
+    (shared.links()).command_anywhere(reactor, &words, TIMEOUT, |_, _| {});
 }
 
 /// Parts of about as many bytes as a message may have. At least one.
@@ -145,7 +145,7 @@ fn look_later<S: 'static>(shared: Rc<Shared<S>>, reactor: &mut Reactor<S>) {
 }
 
 fn look<S: 'static>(shared: &Rc<Shared<S>>, reactor: &mut Reactor<S>) {
-    if !shared.recovery().borrow().is_ready() {
+    if !shared.recovery().borrow().is_raw_ready() {
         return;
     }
     let now = reactor.now();
@@ -259,7 +259,8 @@ pub(super) fn handle<S: 'static>(
             if other.sequence.is_some_and(|known| sequence <= known) {
                 return;
             }
-            if other.sequence != Some(sequence - 1) {
+            let is_next = other.sequence.is_some() && other.sequence == sequence.checked_sub(1);
+            if !is_next {
                 drop(others);
                 return want(shared, reactor, origin);
             }
@@ -304,21 +305,8 @@ pub(super) fn handle<S: 'static>(
 
 #[cfg(test)]
 mod tests {
-    use crate::pubsub::User;
-
+    use super::super::others::change;
     use super::*;
-
-    fn change(topic: &str, user: Option<&str>, has_joined: bool) -> MemberChange {
-        let user = user.map(|name| User {
-            name: name.into(),
-            info: None,
-        });
-        MemberChange {
-            topic: topic.into(),
-            user,
-            has_joined,
-        }
-    }
 
     #[test]
     fn parts_are_bounded_and_whole() {

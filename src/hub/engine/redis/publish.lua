@@ -8,7 +8,8 @@ local new_epoch, seen_epoch, seen_number = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local topic, channel, payload = ARGV[4], ARGV[5], ARGV[6]
 local count, age, key, topics_max = tonumber(ARGV[7]), ARGV[8], ARGV[9], tonumber(ARGV[10])
 local keeps_latest, second = ARGV[11] == '1', ARGV[12]
-local request, once_seconds = ARGV[13], ARGV[14]
+local publish, feed = ARGV[13], ARGV[14]
+local request, once_seconds = ARGV[15], ARGV[16]
 
 if once then
     local known = redis.call('GET', once)
@@ -55,5 +56,8 @@ end
 if once then
     redis.call('SET', once, request .. ' ' .. epoch .. ' ' .. digits, 'EX', once_seconds)
 end
-redis.call('PUBLISH', channel, message)
+redis.call(publish, channel, message)
+if feed ~= '' then
+    redis.call(publish, feed, topic .. '\n' .. message)
+end
 return {epoch, digits}
