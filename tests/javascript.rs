@@ -1,4 +1,4 @@
-//! The browser client in Node.js, against a small hub: `tests/javascript/client.test.mjs`.
+//! The browser client in Node.js, against a small hub: the tests in `tests/javascript/`.
 //!
 //! Without Node.js the test prints what is missing and is skipped; where the environment sets `CI`, it fails instead.
 #![cfg(feature = "program")]
@@ -14,11 +14,12 @@ fn the_browser_client_resumes_over_every_transport() {
     if version.is_err() {
         return support::skip("Node.js 20 or later is missing: https://nodejs.org");
     }
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/javascript/client.test.mjs");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/javascript");
+    let tests = ["client.test.mjs", "changes.test.mjs"].map(|name| folder.join(name));
     // Node.js 20 has the class WebSocket behind this option, later ones have it always.
     let output = Command::new("node")
         .args(["--no-warnings", "--experimental-websocket", "--test"])
-        .arg(tests)
+        .args(tests)
         .stdin(Stdio::null())
         .output()
         .expect("node runs, as its version was asked above");

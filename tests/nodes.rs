@@ -556,7 +556,12 @@ fn a_hub_serves_before_its_redis_is_there() {
 fn bad_options_are_refused() {
     let cases = [
         (&["--redis", "http://h"][..], "redis://"),
-        (&["--redis", "rediss://h"], "TLS"),
+        (&["--redis", "rediss://:secret@h#insecure=1"], "sha256=HEX"),
+        (
+            &["--redis", "rediss://:secret@h#sha256=ab"],
+            "64 hexadecimal digits",
+        ),
+        (&["--redis", "rediss://h#ca=/nowhere"], "/nowhere"),
         (&["--redis", "redis://:secret@h:0"], "port"),
         (&["--redis-prefix", "p"], "--redis"),
         (
@@ -632,4 +637,219 @@ fn the_metrics_count_lost_links_and_messages_that_are_left_out() {
     redis.run();
     until(|| has("waterwheel_redis_links_ready 2"));
     assert!(has("waterwheel_redis_epochs_total 2"));
+}
+
+#[test]
+fn members_on_all_reactors_of_a_node_are_counted() {
+    let Some(redis) = start(&[]) else {
+        return;
+    };
+    let nodes = [node(&redis, &["--reactors", "3"]), node(&redis, &[])];
+    let _clients: Vec<Client> = (0..8)
+        .map(|index| Client::subscribe(&nodes[0], ["topic=a", "topic=a*"][index % 2]))
+        .collect();
+    let _elsewhere = Client::subscribe(&nodes[1], "topic=a");
+    // Connections are divided among the reactors, and so are those of the requests.
+    for _ in 0..12 {
+        let answer = curl(&["-d", "x", &nodes[0].url("/publish?topic=a")]);
+        assert!(answer.contains("\"delivered\":8"), "{answer}");
+    }
+    let answer = curl(&["-d", "x", &nodes[0].url("/publish?topic=b")]);
+    assert!(answer.contains("\"delivered\":0"), "{answer}");
+    let answer = curl(&["-d", "x", &nodes[1].url("/publish?topic=a")]);
+    assert!(answer.contains("\"delivered\":1"), "{answer}");
+}
+
+// With several reactors none found in its log what a client had missed.
+#[test]
+fn messages_of_other_programs_are_replayed_by_a_node_of_several_reactors() {
+    let Some(redis) = start(&[]) else {
+        return;
+    };
+    let server = node(&redis, &["--reactors", "2"]);
+    let mut kept: Vec<Client> = (0..8)
+        .map(|_| Client::subscribe(&server, "topic=a"))
+        .collect();
+    let cursor = kept[0].cursor.clone();
+    redis.publish("a", "missed");
+    for client in &mut kept {
+        assert_eq!(client.take(1), ["missed"]);
+    }
+    // Each reactor has a log of its own, so a client that comes to another one may be told of a gap.
+    let mut replayed = 0;
+    for _ in 0..8 {
+        let mut client = Client::begin(&server, &format!("topic=a&since={cursor}"));
+        match &*client.take(1)[0] {
+            "missed" => replayed += 1,
+            other => assert_eq!(other, "gap a"),
+        }
+    }
+    assert_ne!(replayed, 0);
+}
+
+// A name that stood twice had an index that its page did not have.
+#[test]
+fn a_name_that_is_asked_for_twice_is_read_once() {
+    let Some(redis) = start(&[]) else {
+        return;
+    };
+    let server = node(&redis, &[]);
+    for text in ["x", "y"] {
+        publish(&server, "a", text);
+        publish(&server, "b", text);
+    }
+    for since in ["dead:5", "earliest"] {
+        let query = format!("topic=a&topic=a&topic=b&topic=a&since={since}");
+        let mut client = Client::begin(&server, &query);
+        let mut taken = Vec::new();
+        until(|| {
+            taken.extend(client.take(1));
+            4 <= taken.iter().filter(|it| !it.starts_with("gap")).count()
+        });
+        taken.retain(|it| !it.starts_with("gap"));
+        assert_eq!(taken, ["x", "x", "y", "y"]);
+    }
+    assert_eq!(get(&server, "/readyz"), "ready\n");
+    let metrics = get(&server, "/metrics");
+    assert!(metrics.contains("waterwheel_redis_lost_total 0"));
+}
+
+// A node that only listens learns of the loss when its link is back, not from the next publication.
+#[test]
+fn a_counter_that_went_back_is_a_new_epoch_for_a_node_that_listens() {
+    let Some(redis) = start(&[]) else {
+        return;
+    };
+    let server = node(&redis, &[]);
+    let mut client = Client::subscribe(&server, "topic=a");
+    for text in ["x", "y"] {
+        publish(&server, "a", text);
+        assert_eq!(client.take(1), [text]);
+    }
+    redis.command(&["HSET", "waterwheel:head", "number", "1"]);
+    for kind in ["normal", "pubsub"] {
+        redis.command(&["CLIENT", "KILL", "TYPE", kind]);
+    }
+    assert_eq!(client.take(1), ["gap a"]);
+    let has = |line: &str| get(&server, "/metrics").lines().any(|other| other == line);
+    until(|| has("waterwheel_redis_epochs_total 1"));
+}
+
+// A key of another type kept clients of all topics waiting, and the hub not ready.
+#[test]
+fn a_stream_that_another_program_has_overwritten_is_a_gap_of_its_topic() {
+    let Some(redis) = start(&[]) else {
+        return;
+    };
+    let nodes = [node(&redis, &[]), node(&redis, &[])];
+    let mut of_a = Client::subscribe(&nodes[0], "topic=a");
+    let mut of_b = Client::subscribe(&nodes[0], "topic=b");
+    let since = publish(&nodes[0], "c", "x");
+    for (topic, client) in [("a", &mut of_a), ("b", &mut of_b)] {
+        publish(&nodes[0], topic, "x");
+        assert_eq!(client.take(1), ["x"]);
+    }
+    redis.command(&["SET", "waterwheel:s:a", "of another program"]);
+    let query = format!("topic=a&topic=b&since={since}");
+    let mut resumed = Client::begin(&nodes[1], &query);
+    assert_eq!(resumed.take(2), ["x", "gap a"]);
+    publish(&nodes[0], "b", "live");
+    for client in [&mut resumed, &mut of_b] {
+        assert_eq!(client.take(1), ["live"]);
+    }
+    // Publications to both topics that the nodes have not heard.
+    let head = |field| redis.command(&["HGET", "waterwheel:head", field]);
+    let (epoch, number) = (head("epoch"), head("number"));
+    let number: u64 = number.parse().unwrap();
+    let [last_of_a, last] = [number + 1, number + 2].map(|it| it.to_string());
+    let message = format!("1 {epoch} {last} 0 0 0 t - -\nmissed");
+    let (id, previous) = (format!("{last}-9999999999"), number.to_string());
+    let words = ["XADD", "waterwheel:s:b", &id, "p", &previous, "m", &message];
+    redis.command(&words);
+    redis.command(&["ZADD", "waterwheel:topics", &last_of_a, "a", &last, "b"]);
+    redis.command(&["HSET", "waterwheel:head", "number", &last]);
+    for kind in ["normal", "pubsub"] {
+        redis.command(&["CLIENT", "KILL", "TYPE", kind]);
+    }
+    assert_eq!(of_b.take(2), ["gap b", "missed"]);
+    // One for messages of other programs, and one for those in the stream.
+    assert_eq!(of_a.take(2), ["gap a", "gap a"]);
+    for node in &nodes {
+        until(|| get(node, "/readyz") == "ready\n");
+    }
+    publish(&nodes[1], "b", "end");
+    assert_eq!(of_b.take(1), ["end"]);
+}
+
+#[test]
+fn the_documented_acl_is_enough() {
+    let Some(redis) = start(&[]) else {
+        return;
+    };
+    let text = include_str!("../docs/redis.md");
+    let from = text.find("ACL SETUSER").expect("the command");
+    let command = text[from..].split("```").next().unwrap();
+    let words: Vec<_> = command.split_whitespace().collect();
+    assert_eq!(redis.command(&words), "OK");
+    let url = redis.url().replace("redis://", "redis://hub:SECRET@");
+    let mut words = vec!["--redis", &url, "--log", "error"];
+    for topic in ["room=presence", "*=history=100,latest"] {
+        words.extend(["--topic", topic]);
+    }
+    let nodes = [(); 2].map(|()| Server::start(&words));
+    for node in &nodes {
+        until(|| get(node, "/readyz") == "ready\n");
+    }
+    let since = publish(&nodes[0], "other", "0");
+    publish(&nodes[0], "a", "1");
+    let query = format!("topic=a&topic=b*&since={since}");
+    let mut client = Client::begin(&nodes[1], &query);
+    assert_eq!(client.take(1), ["1"]);
+    let target = nodes[0].url("/publish?topic=a&key=k");
+    curl(&["-d", "2", "-H", "Idempotency-Key: 1", &target]);
+    redis.publish("b1", "3");
+    assert_eq!(client.take(2), ["2", "3"]);
+    let mut latest = Client::begin(&nodes[1], "topic=a&latest=1");
+    assert_eq!(latest.take(2), ["1", "2"]);
+    let present = Client::begin(&nodes[0], "topic=room").take(1);
+    assert!(present[0].starts_with("present "), "{present:?}");
+    curl(&["-X", "POST", &nodes[0].url("/disconnect?user=ada")]);
+    for kind in ["normal", "pubsub"] {
+        redis.command(&["CLIENT", "KILL", "TYPE", kind]);
+    }
+    assert_eq!(client.take(2), ["gap a", "gap b*"]);
+    for node in &nodes {
+        until(|| get(node, "/readyz") == "ready\n");
+    }
+    publish(&nodes[0], "a", "4");
+    assert_eq!(client.take(1), ["4"]);
+    assert_eq!(redis.command(&["ACL", "LOG"]), "");
+}
+
+// The remedy that the log names. A client that came back got neither the messages nor a gap.
+#[test]
+fn a_list_of_topics_that_is_deleted_with_the_epoch_is_a_gap_of_all() {
+    for list in ["waterwheel:topics", "waterwheel:raw"] {
+        let Some(redis) = start(&[]) else {
+            return;
+        };
+        let first = node(&redis, &[]);
+        let mut member = Client::subscribe(&first, "topic=*");
+        let since = publish(&first, "a", "1");
+        publish(&first, "a", "2");
+        assert_eq!(member.take(2), ["1", "2"]);
+        redis.command(&["SET", list, "of another program"]);
+        redis.command(&["DEL", list]);
+        redis.command(&["HDEL", "waterwheel:head", "epoch"]);
+        // A node that knows no number goes on with those of the streams.
+        let second = node(&redis, &[]);
+        publish(&second, "a", "3");
+        assert_eq!(member.take(2), ["gap *", "3"], "{list}");
+        for node in [&first, &second] {
+            let mut resumed = Client::begin(node, &format!("topic=a&since={since}"));
+            let mut taken = resumed.take(4);
+            taken.sort();
+            assert_eq!(taken, ["1", "2", "3", "gap a"], "{list}");
+        }
+    }
 }

@@ -3,6 +3,8 @@
 //! The sizes are small. `WATERWHEEL_STORM=full` has those of the promise: 1,000 topics, 200 clients, 10,000 messages.
 #![cfg(feature = "program")]
 
+#[path = "support/hubs.rs"]
+mod hubs;
 #[path = "support/redis_server.rs"]
 mod redis_server;
 mod support;
@@ -14,57 +16,14 @@ use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use hubs::{Joined, Random, confirm, is_ready, join_and_leave, node_at, publish, size, topic_of};
 use redis_server::{RedisServer, start, until};
 use support::{Http, Server};
 use watcher::{Kind, Watcher};
 
-/// The size of a test, and its full size.
-fn size(small: usize, full: usize) -> usize {
-    match std::env::var_os("WATERWHEEL_STORM").is_some_and(|it| it == "full") {
-        true => full,
-        false => small,
-    }
-}
-
-fn is_ready(server: &Server) -> bool {
-    let (status, _) = Http::new(server.connect()).request("GET", "/readyz", b"");
-    status == 200
-}
-
 /// A hub that is ready.
 fn node(redis: &RedisServer, options: &[&str]) -> Server {
-    let url = redis.url();
-    let mut words = vec!["--redis", &url, "--log", "error"];
-    words.extend(options);
-    let server = Server::start(&words);
-    until(|| is_ready(&server));
-    server
-}
-
-fn publish(http: &mut Http, topic: &str, text: &str) -> u16 {
-    let target = format!("/publish?topic={topic}");
-    http.request("POST", &target, text.as_bytes()).0
-}
-
-/// The topic of a message: its text begins with it.
-fn topic_of(text: &str) -> &str {
-    text.split_once('.').expect("a topic and a number").0
-}
-
-/// Waits until all watchers are live: those of plain sockets are told nothing, and are sent probes.
-fn confirm(server: &Server, watchers: &[Watcher]) {
-    let mut http = Http::new(server.connect());
-    until(|| {
-        let mut is_complete = true;
-        for watcher in watchers {
-            for topic in watcher.unconfirmed() {
-                is_complete = false;
-                publish(&mut http, &topic, &format!("probe {topic}"));
-            }
-            is_complete &= watcher.is_live();
-        }
-        is_complete
-    });
+    node_at(&redis.url(), options)
 }
 
 fn without_gaps(items: &[String]) -> Vec<&str> {
@@ -111,7 +70,7 @@ fn clients_of_all_kinds_lose_nothing_over_restarts_of_a_durable_redis() {
         });
         for _ in 0..rounds {
             let before = watchers[0].count();
-            until(|| before + 3 <= watchers[0].count());
+            watchers[0].wait_for_count(before + 3);
             redis.kill();
             until(|| !is_ready(&server));
             redis.run();
@@ -226,11 +185,8 @@ fn subscriptions_survive_links_that_are_killed_at_random_moments() {
         let server = node(&redis, &["--redis", &url, "--topic", "*=history=100000"]);
         let count = size(10, 100);
         let mut watchers: Vec<Watcher> = Vec::new();
-        let mut random = 1_u32;
-        let mut next = |max: u32| {
-            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (random >> 8) % max
-        };
+        let mut random = Random(1);
+        let mut next = |max: u32| (random.next() >> 8) % max;
         let mut http = Http::new(server.connect());
         let mut sent: Vec<String> = Vec::new();
         for round in 0..count {
@@ -275,25 +231,7 @@ fn subscriptions_in_redis_are_the_local_ones_after_random_joins_and_leaves() {
         .chain((0..10).map(|it| format!("p{it}*")))
         .collect();
     let mut sockets: Vec<_> = (0..2).map(|_| watcher::envelope(&server)).collect();
-    let mut joined: Vec<HashSet<&str>> = vec![HashSet::new(); sockets.len()];
-    let mut random = 7_u32;
-    for _ in 0..size(400, 10_000) {
-        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        let (socket, name) = ((random >> 8) as usize, (random >> 16) as usize);
-        let (socket, name) = (socket % sockets.len(), &*names[name % names.len()]);
-        let command = match joined[socket].insert(name) {
-            true => "subscribe",
-            false => {
-                joined[socket].remove(name);
-                "unsubscribe"
-            }
-        };
-        let answer = watcher::ask(&mut sockets[socket], command, name);
-        assert_eq!(answer[format!("{command}d")], name, "{answer}");
-    }
-    let names: HashSet<&str> = joined.into_iter().flatten().collect();
-    let (patterns, topics): (Vec<&str>, Vec<&str>) =
-        names.into_iter().partition(|it| it.ends_with('*'));
+    let Joined { topics, patterns } = join_and_leave(&mut sockets, &names, size(400, 10_000));
     let expected: HashSet<String> = (topics.iter())
         .flat_map(|name| [(*name).to_owned(), format!("waterwheel:{name}")])
         .collect();
@@ -362,6 +300,52 @@ fn many_channels_are_subscribed_again() {
         "{count} channels in {:?}",
         began.elapsed()
     );
+}
+
+#[test]
+fn an_empty_redis_is_one_gap_for_clients_of_each_kind() {
+    let Some(mut redis) = start(&[]) else {
+        return;
+    };
+    for protocol in ["", "?protocol=2"] {
+        let url = format!("{}{protocol}", redis.url());
+        let server = node(&redis, &["--redis", &url]);
+        let names = ["a".to_owned(), "b*".to_owned()];
+        let watchers: Vec<Watcher> = (Kind::ALL.into_iter())
+            .cycle()
+            .take(size(12, 200))
+            .map(|kind| match kind {
+                // A plain socket is told nothing, so it is confirmed by a message of each name.
+                Kind::Plain => Watcher::begin(&server, kind, &names[..1], None),
+                _ => Watcher::begin(&server, kind, &names, None),
+            })
+            .collect();
+        confirm(&server, &watchers);
+        let mut http = Http::new(server.connect());
+        assert_eq!(publish(&mut http, "a", "a.before"), 200);
+        for watcher in &watchers {
+            watcher.wait_for(["a.before".to_owned()]);
+        }
+        redis.kill();
+        until(|| !is_ready(&server));
+        redis.run();
+        until(|| is_ready(&server));
+        let after = ["a.1", "a.2", "a.3"];
+        assert_eq!(publish(&mut http, "a", after[0]), 200);
+        redis.publish("a", after[1]);
+        assert_eq!(publish(&mut http, "a", after[2]), 200);
+        for watcher in &watchers {
+            watcher.wait_for(["a.3".to_owned()]);
+            let items = watcher.items();
+            let (gaps, messages): (Vec<&str>, Vec<&str>) = (items.iter())
+                .map(String::as_str)
+                .partition(|it| it.starts_with("gap "));
+            assert_eq!(messages, [&["a.before"][..], &after].concat());
+            let is_told = watcher.kind != Kind::Plain;
+            let expected: &[&str] = if is_told { &["gap a", "gap b*"] } else { &[] };
+            assert_eq!(gaps, expected, "{:?} {items:?}", watcher.kind);
+        }
+    }
 }
 
 // Clients of a name that Redis refuses waited for ever.

@@ -138,6 +138,22 @@ async function check(browser, server) {
   await chatShows(page, "hello");
   assert.equal(await page.textContent("#count"), "1 message");
 
+  // The browser offers compression, and reads a long message.
+  const long = "a long message ".repeat(1000);
+  const received = page.evaluate(() => new Promise((resolve, reject) => {
+    const socket = new WebSocket(`ws://${location.host}/ws`);
+    socket.onopen = () => socket.send("long");
+    socket.onmessage = ({ data }) => {
+      resolve([socket.extensions, data]);
+      socket.close();
+    };
+    socket.onerror = () => reject(new Error("the socket failed"));
+  }));
+  while ((await server.publish("long", long)).delivered === 0);
+  const [extensions, data] = await received;
+  assert.match(extensions, /^permessage-deflate/);
+  assert.equal(data, long);
+
   // What the reader writes comes back to the page that sent it.
   await page.fill("#chat-nick", "ada");
   await page.fill("#chat-text", "said in the page");

@@ -239,6 +239,31 @@ fn live_messages_of_a_name_wait_behind_a_replay_that_its_client_asks_for_again()
     }
 }
 
+// A client that got no answer to its `ref` would wait for it.
+#[test]
+fn a_subscription_that_is_ended_under_its_replay_is_answered_without_names() {
+    for command in [json!("a"), json!(["a", "b"])] {
+        let mut sim = hub_with_long_history();
+        let socket = envelope(&mut sim);
+        for (since, reference) in [("1:0", 1), ("1:1", 2)] {
+            let subscribe = json!({"subscribe": command, "since": since, "ref": reference});
+            socket.send(subscribe.to_string());
+        }
+        sim.settle();
+        for name in ["a", "b"] {
+            socket.send(json!({"unsubscribe": name}).to_string());
+        }
+        sim.settle();
+        let answers: Vec<_> = read_all(&mut sim, &socket)
+            .into_iter()
+            .filter(|answer| answer.get("subscribed").is_some())
+            .map(|answer| (answer["ref"].clone(), answer["subscribed"].clone()))
+            .collect();
+        let expected = [1, 2].map(|reference| (json!(reference), json!([])));
+        assert_eq!(answers, expected, "{command}");
+    }
+}
+
 #[test]
 fn a_name_that_is_unsubscribed_under_its_replay_is_left() {
     let mut sim = hub_with_long_history();
@@ -404,6 +429,32 @@ fn a_cursor_that_was_never_given_is_a_bad_request() {
         assert_eq!(ask(&mut sim, &request).status, 400, "{cursor}");
         let said = resume(&mut sim, json!({"subscribe": "a", "since": cursor}));
         assert_eq!(said[0]["code"], "bad", "{cursor}");
+    }
+}
+
+#[test]
+fn cursors_of_a_cluster_are_taken_however_long() {
+    let most = vec!["18446744073709551615"; 16].join(".");
+    let numbers = "0.1.2.3.4.5.6.7.8.9.10.11.12.13.14.15";
+    let cursors = [
+        format!("f:{numbers}"),
+        format!("f:{numbers}-501"),
+        format!("ffffffffffffffff:{most}-9223372036854775807"),
+    ];
+    for cursor in cursors {
+        let mut sim = hub(&[]);
+        // They are of another epoch.
+        let values = resume(&mut sim, json!({ "subscribe": "a", "since": cursor }));
+        assert_eq!(values[0]["gap"], "a", "{cursor}");
+        let header = format!("Last-Event-ID: {cursor}");
+        let text = stream(&mut sim, "/events?topic=a", Some(&header));
+        assert!(text.contains("event: gap"), "{cursor}: {text}");
+        let query = format!("topic=a&wait=0&since={cursor}");
+        let text = stream(&mut sim, &format!("/events?{query}"), None);
+        assert!(text.contains("event: gap"), "{cursor}: {text}");
+        let answer = ask(&mut sim, &get(&format!("/poll?{query}")));
+        assert_eq!(answer.status, 200, "{cursor}");
+        assert!(answer.text().contains(r#""gap":["a"]"#), "{cursor}");
     }
 }
 

@@ -1,37 +1,10 @@
-// The browser client in Node.js, against a small hub: node --experimental-websocket --test tests/javascript/
+// The transports of the browser client and what it does on them: node --experimental-websocket --test tests/javascript/*.test.mjs
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Waterwheel } from "../../src/hub/waterwheel.js";
-import { Hub } from "./hub.mjs";
-
-const TIMING = { answer: 400, silence: 1000, better: 600, pauseMax: 200, wait: 0.5 };
-
-// A hub and a client for one test. `until` waits for a condition; it guards against a hang and asserts no time.
-function given(name, run, options = {}) {
-  test(name, { timeout: 60_000 }, async t => {
-    const hub = await Hub.start();
-    const states = [];
-    const errors = [];
-    const client = new Waterwheel(hub.url, { timing: TIMING, onError: error => errors.push(error), ...options });
-    client.onState(({ state, transport }) => states.push(transport ?? state));
-    const until = async condition => {
-      while (!condition()) {
-        t.signal.throwIfAborted(); // Or the process would not end after a test that timed out.
-        await new Promise(resolve => setTimeout(resolve, 5));
-      }
-    };
-    const on = transport => until(() => states.at(-1) === transport);
-    try {
-      await run({ hub, client, states, errors, until, on, t });
-    } finally {
-      client.close();
-      hub.end();
-    }
-  });
-}
-
-const numbers = count => Array.from({ length: count }, (_, index) => index);
+import { given, jwt, numbers, TIMING } from "./given.mjs";
+import { bucketOf, Hub } from "./hub.mjs";
 
 given("messages come once and in order although the connection is cut", async ({ hub, client, until, on }) => {
   const got = [];
@@ -110,8 +83,9 @@ given("a link that delivers is kept until a better one has answered", async ({ h
   await on("websocket");
 });
 
-for (const hasPlaces of [false, true]) given(`topics and patterns that overlap get each message once, places: ${hasPlaces}`, async ({ hub, client, until, on, states }) => {
-  hub.hasPlaces = hasPlaces;
+for (const ids of ["numbers", "places", "buckets"]) given(`topics and patterns that overlap get each message once, ids with ${ids}`, async ({ hub, client, until, on, states }) => {
+  hub.hasPlaces = ids === "places";
+  if (ids === "buckets") hub.buckets = Array(16).fill(0);
   const got = { exact: [], pattern: [], other: [], twin: [] };
   client.subscribe("a.b", data => got.exact.push(data));
   client.subscribe("a.*", data => got.pattern.push(data));
@@ -137,7 +111,78 @@ for (const hasPlaces of [false, true]) given(`topics and patterns that overlap g
     if (n % 10 === 0) await new Promise(resolve => setTimeout(resolve, 3));
   }
   await until(() => got.pattern.length >= 120 && got.exact.length >= 40 && got.twin.length >= 40 && got.other.length >= 40);
+  if (ids === "buckets") {
+    // The order holds within a bucket.
+    const isExact = n => n % 3 === 0;
+    assert.deepEqual(got.pattern.filter(isExact), expected.exact);
+    assert.deepEqual(got.pattern.filter(n => !isExact(n)), expected.pattern.filter(n => !isExact(n)));
+    got.pattern = expected.pattern;
+  }
   assert.deepEqual(got, { ...expected, other: expected.exact, twin: expected.exact });
+});
+
+test("buckets are those of Redis Cluster", () => {
+  // Source: CLUSTER KEYSLOT, and the Redis Cluster specification.
+  const slots = { foo: 12182, bar: 5061, hello: 866, 123456789: 12739, "{user1000}.following": 3443, "{user1000}.followers": 3443 };
+  for (const [topic, slot] of Object.entries(slots)) assert.equal(bucketOf(topic), slot % 16, topic);
+  assert.notEqual(bucketOf("{}{b}"), bucketOf("b"));
+});
+
+given("subscriptions of many buckets get each message once over every transport", async ({ hub, client, until, on, t }) => {
+  hub.buckets = Array(16).fill(0);
+  const topics = [...numbers(9).map(n => `t${n}`), "{t1}", "{t2}é", "a{}b", "{"];
+  const got = [];
+  const hear = (name, isWanted, options) => {
+    const it = { name, isWanted, of: new Map() };
+    got.push(it);
+    client.subscribe(name, (data, { topic }) => it.of.set(topic, [...(it.of.get(topic) ?? []), data]), options);
+  };
+  hear("*", () => true);
+  for (const topic of topics) hear(topic, other => other === topic);
+  hear("t*", topic => topic.startsWith("t"));
+  await on("websocket");
+  const sent = new Map(topics.map(topic => [topic, []]));
+  let count = 0;
+  const timer = setInterval(() => {
+    const topic = topics[(count * 5) % topics.length];
+    hub.publish(topic, count);
+    sent.get(topic).push(count);
+    if (++count % 97 === 0) hub.cut();
+  }, 3);
+  t.after(() => clearInterval(timer));
+  for (const [transport, refused] of [["event stream", ["ws"]], ["long poll", ["ws", "events"]], ["websocket", []]]) {
+    hub.refused = new Set(refused);
+    hub.cut();
+    await on(transport);
+    const before = count;
+    await until(() => count > before + 200);
+    // One that is added later and begins at the first message overlaps those that are live.
+    hear(`?${transport === "websocket" ? "1" : "2"}`, topic => topic === (transport === "websocket" ? "t1" : "t2"), { since: "earliest" });
+  }
+  clearInterval(timer);
+  const isWhole = ({ isWanted, of }) => topics.every(topic => !isWanted(topic) || (of.get(topic)?.length ?? 0) >= sent.get(topic).length);
+  await until(() => got.every(isWhole));
+  for (const { name, isWanted, of } of got) {
+    for (const topic of topics.filter(isWanted)) assert.deepEqual(of.get(topic) ?? [], sent.get(topic), `${topic} by ${name}`);
+  }
+});
+
+given("messages with places are heard on another node too", async ({ hub, client, until, on }) => {
+  const got = [];
+  hub.hasPlaces = true;
+  hub.publish("t", "numbered");
+  client.subscribe("t", data => got.push(data), { onGap: () => got.push("gap") });
+  await on("websocket");
+  hub.publish("t", 1);
+  await until(() => got.length === 1);
+  // Its places are below those of the first, which it does not know: it tells a gap at the number before.
+  hub.base = 10n ** 18n;
+  hub.cut();
+  await until(() => got.at(-1) === "gap");
+  await on("websocket");
+  hub.publish("t", 2);
+  await until(() => got.length === 3);
+  assert.deepEqual(got, [1, "gap", 2]);
 });
 
 given("a subscription begins now, or where it is told to", async ({ hub, client, until, on }) => {
@@ -271,7 +316,6 @@ given("a name that is refused keeps no other out", async ({ hub, client, errors,
   assert(errors.every(error => error.code === "forbidden"));
 });
 
-const jwt = exp => `e30.${Buffer.from(JSON.stringify({ sub: "ada", exp })).toString("base64url")}.x`;
 let asked = 0;
 given("a fresh token is asked for before the old one ends", async ({ hub, client, until, on }) => {
   const got = [];
@@ -344,6 +388,7 @@ given("a quiet WebSocket that answers is kept", async ({ hub, client, states, un
 
 given("presence is a list that follows the users", async ({ hub, client, until, on }) => {
   hub.users = [{ user: "ada", connections: 1 }];
+  hub.presences.add("t");
   for (const [transport, refused] of [["websocket", []], ["event stream", ["ws"]]]) {
     hub.refused = new Set(refused);
     let users = [];

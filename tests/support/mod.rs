@@ -8,6 +8,9 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use tungstenite::{Message, WebSocket};
+#[cfg(feature = "redis")]
+#[allow(unused_imports, reason = "each test file uses its own part")]
+pub use waterwheel::protocol::resp;
 
 /// After this long a test gives up waiting. It guards against a hang and asserts no time.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -57,9 +60,11 @@ impl Server {
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let address = lines
-            .map(Result::unwrap)
-            .find_map(|line| Some(line.strip_prefix("listening on http://")?.to_owned()));
+        let address = lines.map(Result::unwrap).find_map(|line| {
+            let url = line.strip_prefix("listening on ")?;
+            let (_, address) = url.split_once("://")?;
+            Some(address.to_owned())
+        });
         let Some(address) = address else {
             child.kill().unwrap();
             let mut errors = String::new();

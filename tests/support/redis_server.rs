@@ -9,14 +9,15 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use waterwheel::protocol::resp::{Reply, ReplyDecoder, encode_command};
-
+use super::support::resp::{Reply, ReplyDecoder, encode_command};
 use super::support::{PATIENCE, has};
 
 /// A running server. Dropping it kills it and removes its files.
 pub struct RedisServer {
     child: Option<Child>,
     pub port: u16,
+    /// The port on which the nodes of a cluster talk to each other. Unused without `--cluster-enabled`.
+    pub bus_port: u16,
     folder: PathBuf,
     options: Vec<String>,
 }
@@ -35,36 +36,64 @@ impl RedisServer {
         std::fs::create_dir_all(&folder).unwrap();
         let mut server = RedisServer {
             child: None,
-            port: free_port(),
+            port: 0,
+            bus_port: 0,
             folder,
             options: options.iter().map(|option| (*option).to_owned()).collect(),
         };
-        server.run();
+        let runs = || {
+            // Another process may take a port before the server does.
+            let ports = free_ports(2);
+            (server.port, server.bus_port) = (ports[0], ports[1]);
+            server.try_run()
+        };
+        assert!(becomes_true(runs), "redis-server does not run");
         server
     }
 
     /// Runs the server, on the port and with the files that it had.
     pub fn run(&mut self) {
         assert!(self.child.is_none(), "it runs already");
-        let child = Command::new("redis-server")
-            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
+        // The connection of another process may have the port for a while.
+        assert!(becomes_true(|| self.try_run()), "redis-server does not run");
+    }
+
+    /// Runs the server, and returns whether it answers. If not, it has ended.
+    fn try_run(&mut self) -> bool {
+        let port = self.port;
+        let mut command = Command::new("redis-server");
+        command
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
             .args(["--save", "", "--dir"])
             .arg(&self.folder)
-            .args(&self.options)
+            .args(&self.options);
+        if self.options.iter().any(|it| it == "--cluster-enabled") {
+            command.args(["--cluster-port", &self.bus_port.to_string()]);
+        }
+        let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        self.child = Some(child);
-        let began = Instant::now();
-        while self
-            .try_command(&["PING"])
-            .is_none_or(|it| it.starts_with("LOADING"))
-        {
-            assert!(began.elapsed() < PATIENCE, "redis-server does not answer");
-            std::thread::yield_now();
+        // A server of another test may have the port, and answers.
+        let id = format!("process_id:{}\r\n", child.id());
+        let is_ready = || {
+            let answer = |words| command_to(port, words);
+            answer(&["PING"]).is_some_and(|it| !it.starts_with("LOADING"))
+                && answer(&["INFO", "server"]).is_some_and(|it| it.contains(&id))
+        };
+        let child = self.child.insert(child);
+        let mut has_ended = false;
+        let is_known = becomes_true(|| {
+            has_ended = child.try_wait().unwrap().is_some();
+            has_ended || is_ready()
+        });
+        assert!(is_known, "redis-server does not answer");
+        if has_ended {
+            self.child = None;
         }
+        !has_ended
     }
 
     /// Kills the server.
@@ -101,23 +130,9 @@ impl RedisServer {
         self.try_command(words).expect("an answer of redis-server")
     }
 
-    fn try_command(&self, words: &[&str]) -> Option<String> {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).ok()?;
-        stream.set_read_timeout(Some(PATIENCE)).ok()?;
-        let mut bytes = Vec::new();
-        encode_command(words, &mut bytes);
-        stream.write_all(&bytes).ok()?;
-        let mut decoder = ReplyDecoder::new(64 * 1024 * 1024);
-        let (mut received, mut buffer) = (Vec::new(), vec![0; 64 * 1024]);
-        loop {
-            if let Some(reply) = decoder.next_reply(&mut &received[..]).ok()? {
-                return Some(text(&reply));
-            }
-            match stream.read(&mut buffer).ok()? {
-                0 => return None,
-                count => received.extend_from_slice(&buffer[..count]),
-            }
-        }
+    /// As [`command`](Self::command). `None` where the server does not answer, or ends the connection.
+    pub fn try_command(&self, words: &[&str]) -> Option<String> {
+        command_to(self.port, words)
     }
 
     /// Publishes a message as an application does, and returns how many have got it.
@@ -149,17 +164,54 @@ fn text(reply: &Reply<'_>) -> String {
     }
 }
 
+/// Sends a command to a server on this machine. `None` where no server answers.
+pub fn command_to(port: u16, words: &[&str]) -> Option<String> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    let mut bytes = Vec::new();
+    encode_command(words, &mut bytes);
+    stream.write_all(&bytes).ok()?;
+    let mut decoder = ReplyDecoder::new(64 * 1024 * 1024);
+    let (mut received, mut buffer) = (Vec::new(), vec![0; 64 * 1024]);
+    loop {
+        if let Some(reply) = decoder.next_reply(&mut &received[..]).ok()? {
+            return Some(text(&reply));
+        }
+        match stream.read(&mut buffer).ok()? {
+            0 => return None,
+            count => received.extend_from_slice(&buffer[..count]),
+        }
+    }
+}
+
 /// A port on which no one listens now.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap().port()
+    free_ports(1)[0]
+}
+
+/// Different ports on which no one listens now.
+pub fn free_ports(count: usize) -> Vec<u16> {
+    let listeners: Vec<TcpListener> = (0..count)
+        .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap())
+        .collect();
+    let ports = listeners.iter();
+    ports.map(|it| it.local_addr().unwrap().port()).collect()
 }
 
 /// Waits until `is_reached` is true.
-pub fn until(mut is_reached: impl FnMut() -> bool) {
+#[track_caller]
+pub fn until(is_reached: impl FnMut() -> bool) {
+    assert!(becomes_true(is_reached), "it was not reached");
+}
+
+/// Asks again and again, because a process does not report what it has reached. Returns whether it became true in time.
+fn becomes_true(mut is_reached: impl FnMut() -> bool) -> bool {
     let began = Instant::now();
     while !is_reached() {
-        assert!(began.elapsed() < PATIENCE, "it was not reached");
+        if PATIENCE <= began.elapsed() {
+            return false;
+        }
         std::thread::sleep(Duration::from_millis(2));
     }
+    true
 }

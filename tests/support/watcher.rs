@@ -5,8 +5,8 @@
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread;
 
 use serde_json::Value;
 use tungstenite::client::IntoClientRequest;
@@ -38,40 +38,72 @@ struct Notes {
     probes: HashSet<String>,
     is_live: bool,
     cursor: String,
+    /// Whether its connection has ended. No note follows.
     is_over: bool,
+}
+
+/// The notes of one client, which its thread writes and the test reads.
+#[derive(Default)]
+struct SharedNotes {
+    notes: Mutex<Notes>,
+    changed: Condvar,
+}
+
+impl SharedNotes {
+    fn read(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().unwrap()
+    }
+
+    fn write(&self, change: impl FnOnce(&mut Notes)) {
+        change(&mut self.notes.lock().unwrap());
+        self.changed.notify_all();
+    }
+
+    /// Waits until `is_reached` is true, which is asked again after each change. Returns whether it became true.
+    fn wait(&self, mut is_reached: impl FnMut(&Notes) -> bool) -> bool {
+        let mut is_true = false;
+        let is_waiting = |notes: &mut Notes| {
+            is_true = is_reached(notes);
+            !is_true && !notes.is_over
+        };
+        let notes = self.notes.lock().unwrap();
+        let waited = self.changed.wait_timeout_while(notes, PATIENCE, is_waiting);
+        drop(waited.unwrap());
+        is_true
+    }
 }
 
 /// A client. Dropping it leaves its thread, which ends with the server.
 pub struct Watcher {
     pub kind: Kind,
     pub names: Vec<String>,
-    notes: Arc<Mutex<Notes>>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    shared: Arc<SharedNotes>,
 }
 
 impl Watcher {
     /// Subscribes to names, behind a cursor if there is one.
     pub fn begin(server: &Server, kind: Kind, names: &[String], since: Option<String>) -> Watcher {
-        let notes = Arc::new(Mutex::new(Notes::default()));
+        let shared = Arc::<SharedNotes>::default();
         let client = Client {
             address: server.address,
             names: names.to_vec(),
             since,
-            notes: Arc::clone(&notes),
+            shared: Arc::clone(&shared),
         };
-        let thread = thread::spawn(move || {
+        let notes = Arc::clone(&shared);
+        thread::spawn(move || {
             match kind {
                 Kind::Envelope => client.run_envelope(),
                 Kind::EventStream => client.run_event_stream(),
                 Kind::LongPoll => client.run_long_poll(),
                 Kind::Plain => client.run_plain(),
             };
+            notes.write(|notes| notes.is_over = true);
         });
         Watcher {
             kind,
             names: names.to_vec(),
-            notes,
-            thread: Mutex::new(Some(thread)),
+            shared,
         }
     }
 
@@ -80,7 +112,7 @@ impl Watcher {
         if self.kind != Kind::Plain {
             return Vec::new();
         }
-        let notes = self.notes.lock().unwrap();
+        let notes = self.shared.read();
         let names = self.names.iter();
         names
             .filter(|it| !notes.probes.contains(*it))
@@ -88,42 +120,70 @@ impl Watcher {
             .collect()
     }
 
-    pub fn is_live(&self) -> bool {
-        self.kind == Kind::Plain || self.notes.lock().unwrap().is_live
-    }
-
     pub fn count(&self) -> usize {
-        self.notes.lock().unwrap().items.len()
+        self.shared.read().items.len()
     }
 
     /// The items that it has got: the texts of messages, and `gap NAME`.
     pub fn items(&self) -> Vec<String> {
-        self.notes.lock().unwrap().items.clone()
+        self.shared.read().items.clone()
     }
 
     /// Waits until it has got all of these messages.
+    #[track_caller]
     pub fn wait_for(&self, texts: impl IntoIterator<Item = String>) {
         for text in texts {
-            let began = std::time::Instant::now();
-            while !self.notes.lock().unwrap().items.contains(&text) {
-                assert!(
-                    began.elapsed() < PATIENCE,
-                    "{:?} of {:?} did not get {text}: {:?}",
-                    self.kind,
-                    self.names,
-                    self.items()
-                );
-                thread::sleep(std::time::Duration::from_millis(2));
-            }
+            // Items are only added, so each is compared once.
+            let mut compared_count = 0;
+            self.wait(&format!("did not get {text}"), |notes| {
+                let is_there = notes.items[compared_count..].contains(&text);
+                compared_count = notes.items.len();
+                is_there
+            });
         }
     }
 
+    /// Waits until it has got so many items.
+    #[track_caller]
+    pub fn wait_for_count(&self, count: usize) {
+        let failure = format!("did not get {count} items");
+        self.wait(&failure, |notes| count <= notes.items.len());
+    }
+
+    /// Waits until its items are as wanted.
+    #[track_caller]
+    pub fn wait_for_items(&self, are_wanted: impl Fn(&[String]) -> bool) {
+        self.wait("got other items", |notes| are_wanted(&notes.items));
+    }
+
+    /// Waits until its subscription is confirmed. A plain client is told nothing, and counts as live.
+    #[track_caller]
+    pub fn wait_until_live(&self) {
+        let is_plain = self.kind == Kind::Plain;
+        self.wait("is not live", |notes| is_plain || notes.is_live);
+    }
+
+    #[track_caller]
+    fn wait(&self, failure: &str, is_reached: impl FnMut(&Notes) -> bool) {
+        assert!(
+            self.shared.wait(is_reached),
+            "{:?} of {:?} {failure}: {:?}",
+            self.kind,
+            self.names,
+            self.items()
+        );
+    }
+
+    /// Its newest cursor.
+    pub fn cursor(&self) -> String {
+        self.shared.read().cursor.clone()
+    }
+
     /// Waits until its connection has ended. Returns its cursor.
+    #[track_caller]
     pub fn ended(&self) -> String {
-        if let Some(thread) = self.thread.lock().unwrap().take() {
-            let _ = thread.join();
-        }
-        self.notes.lock().unwrap().cursor.clone()
+        self.wait("has not ended", |notes| notes.is_over);
+        self.cursor()
     }
 }
 
@@ -131,7 +191,7 @@ struct Client {
     address: SocketAddr,
     names: Vec<String>,
     since: Option<String>,
-    notes: Arc<Mutex<Notes>>,
+    shared: Arc<SharedNotes>,
 }
 
 impl Client {
@@ -153,17 +213,18 @@ impl Client {
     }
 
     fn note(&self, text: &str) {
-        let mut notes = self.notes.lock().unwrap();
-        match text.strip_prefix("probe ") {
-            Some(topic) => _ = notes.probes.insert(topic.to_owned()),
-            None => notes.items.push(text.to_owned()),
-        }
+        self.shared
+            .write(|notes| match text.strip_prefix("probe ") {
+                Some(topic) => _ = notes.probes.insert(topic.to_owned()),
+                None => notes.items.push(text.to_owned()),
+            });
     }
 
     fn note_cursor(&self, cursor: &str) {
-        let mut notes = self.notes.lock().unwrap();
-        cursor.clone_into(&mut notes.cursor);
-        notes.is_live = true;
+        self.shared.write(|notes| {
+            cursor.clone_into(&mut notes.cursor);
+            notes.is_live = true;
+        });
     }
 
     fn run_plain(self) -> Option<()> {
@@ -291,7 +352,7 @@ pub fn envelope(server: &Server) -> WebSocket<TcpStream> {
         address: server.address,
         names: Vec::new(),
         since: None,
-        notes: Arc::default(),
+        shared: Arc::default(),
     };
     let socket = client.websocket(Some("waterwheel.v1.json"));
     socket.expect("a WebSocket")
