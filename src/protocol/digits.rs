@@ -8,7 +8,12 @@ const DIGITS_MAX: usize = 20;
 
 /// Appends a number in decimal.
 pub fn push_decimal(number: u64, out: &mut Vec<u8>) {
-    push_digits::<10>(number, out);
+    // Lengths and counts are short as a rule.
+    match number {
+        0..10 => out.push(b'0' + number as u8),
+        10..100 => out.extend_from_slice(&[b'0' + (number / 10) as u8, b'0' + (number % 10) as u8]),
+        _ => push_digits::<10>(number, out),
+    }
 }
 
 /// Appends a number in lower-case hexadecimal.
@@ -68,7 +73,20 @@ mod tests {
 
     #[test]
     fn numbers_are_written_as_format_writes_them() {
-        for number in [0, 1, 9, 10, 15, 16, 255, 256, 1_000_000_007, u64::MAX] {
+        for number in [
+            0,
+            1,
+            9,
+            10,
+            15,
+            16,
+            99,
+            100,
+            255,
+            256,
+            1_000_000_007,
+            u64::MAX,
+        ] {
             let mut out = b"=".to_vec();
             push_decimal(number, &mut out);
             out.push(b' ');

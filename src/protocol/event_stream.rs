@@ -192,6 +192,16 @@ impl Decoder {
         Decoder::default()
     }
 
+    /// A decoder at the start of a stream that goes on behind the event with this id; see
+    /// [`last_event_id`](Self::last_event_id).
+    pub fn behind(last_event_id: &str) -> Decoder {
+        Decoder {
+            id: last_event_id.to_owned(),
+            last_event_id: last_event_id.to_owned(),
+            ..Decoder::default()
+        }
+    }
+
     /// The next event, or `None` when more bytes are needed.
     ///
     /// Consumes the bytes of the event, and all of `input` on `None`: the incomplete part is kept

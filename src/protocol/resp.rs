@@ -30,7 +30,7 @@ pub const VALUES_MAX: usize = 1024 * 1024;
 const LENGTH_LINE_BYTES_MAX: usize = 24;
 
 /// A reply, or a value in one.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub enum Reply<'b> {
     /// A status such as `OK`, without CR and LF.
     Status(&'b [u8]),
@@ -54,6 +54,26 @@ pub enum Reply<'b> {
     Map(Vec<(Reply<'b>, Reply<'b>)>),
     /// Values that belong to no command, such as a published message.
     Push(Vec<Reply<'b>>),
+}
+
+/// Shows strings as text on one line, for the log.
+impl fmt::Debug for Reply<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = |name: &str, bytes: &[u8]| write!(f, "{name}(\"{}\")", bytes.escape_ascii());
+        match self {
+            Reply::Status(bytes) => text("Status", bytes),
+            Reply::Error(bytes) => text("Error", bytes),
+            Reply::Bulk(bytes) => text("Bulk", bytes),
+            Reply::BigNumber(bytes) => text("BigNumber", bytes),
+            Reply::Integer(number) => write!(f, "Integer({number})"),
+            Reply::Null => f.write_str("Null"),
+            Reply::Double(number) => write!(f, "Double({number})"),
+            Reply::Boolean(value) => write!(f, "Boolean({value})"),
+            Reply::Array(values) => f.debug_tuple("Array").field(values).finish(),
+            Reply::Map(pairs) => f.debug_tuple("Map").field(pairs).finish(),
+            Reply::Push(values) => f.debug_tuple("Push").field(values).finish(),
+        }
+    }
 }
 
 impl<'b> Reply<'b> {
@@ -167,7 +187,7 @@ enum Announcement {
     Line,
     /// A string of this length follows.
     String(usize),
-    /// So many values follow.
+    /// An aggregate of this many values follows.
     Aggregate(Level),
 }
 
@@ -431,9 +451,10 @@ fn count(line: &[u8]) -> usize {
 
 /// Appends a command: its name and its arguments.
 pub fn encode_command<A: AsRef<[u8]>>(words: &[A], out: &mut Vec<u8>) {
-    out.push(b'*');
-    push_decimal(words.len() as u64, out);
-    out.extend_from_slice(b"\r\n");
+    let words_bytes: usize = words.iter().map(|word| word.as_ref().len()).sum();
+    // Around each word stand its length, which has two digits at most as a rule, and five other bytes.
+    out.reserve(words_bytes + 8 * words.len() + 8);
+    encode_command_head(words.len(), out);
     for word in words {
         encode_word(word.as_ref(), out);
     }
@@ -528,6 +549,14 @@ mod tests {
                 Array(vec![Integer(1), Integer(2)]),
             ),
         ]
+    }
+
+    #[test]
+    fn a_reply_is_shown_as_text_on_one_line() {
+        let pairs = vec![(Reply::Status(b"OK"), Reply::Null)];
+        let values = vec![Reply::Bulk(b"a\r\n\xff\""), Reply::Map(pairs)];
+        let expected = r#"Array([Bulk("a\r\n\xff\""), Map([(Status("OK"), Null)])])"#;
+        assert_eq!(format!("{:?}", Reply::Array(values)), expected);
     }
 
     #[test]

@@ -143,10 +143,10 @@ impl BodyDecoder {
         }
     }
 
-    /// How many bytes of a chunk are still to come, once its size line is complete.
-    fn announced_bytes(&self) -> u64 {
+    /// How many bytes of a chunk are still to come, once its size line is complete, or of a body of known length.
+    pub(super) fn announced_bytes(&self) -> u64 {
         match self.state {
-            State::Data => self.left,
+            State::Data | State::Length => self.left,
             _ => 0,
         }
     }

@@ -69,6 +69,10 @@ pub enum HttpError {
     TooManyConnections,
     /// The connection ended inside a head or a body.
     Truncated,
+    /// The server has answered 101 to a request that did not ask for another protocol.
+    UnexpectedUpgrade,
+    /// The server has sent more than 16 interim answers (1xx) before its answer.
+    TooManyInterimResponses,
 }
 
 impl HttpError {
@@ -100,7 +104,9 @@ impl HttpError {
                 Status::REQUEST_HEADER_FIELDS_TOO_LARGE
             }
             HttpError::UnknownMethod | HttpError::UnknownTransferCoding => Status::NOT_IMPLEMENTED,
-            HttpError::BadStatusLine => Status::BAD_GATEWAY,
+            HttpError::BadStatusLine
+            | HttpError::UnexpectedUpgrade
+            | HttpError::TooManyInterimResponses => Status::BAD_GATEWAY,
             HttpError::UnsupportedVersion => Status::HTTP_VERSION_NOT_SUPPORTED,
         }
     }
@@ -138,6 +144,8 @@ impl fmt::Display for HttpError {
             HttpError::ChunkOverhead => "chunk extensions and trailers above the limit",
             HttpError::TooManyConnections => "more connections than one address may have",
             HttpError::Truncated => "the end of the connection inside a message",
+            HttpError::UnexpectedUpgrade => "an upgrade that was not asked for",
+            HttpError::TooManyInterimResponses => "more interim answers than the limit",
         })
     }
 }
@@ -157,6 +165,11 @@ pub enum EncodeError {
     BadTarget,
     /// A host that is not a name or address with an optional port.
     BadHost,
+    /// A method that is not a token, or CONNECT, which is for proxies.
+    BadMethod,
+    /// A header that follows from the request itself, such as `Host` or `Content-Length`. Two of them would
+    /// contradict each other.
+    ReservedName,
 }
 
 impl fmt::Display for EncodeError {
@@ -166,6 +179,8 @@ impl fmt::Display for EncodeError {
             EncodeError::BadValue => "a header value must be free of control characters",
             EncodeError::BadTarget => "a target must begin with a slash and be visible ASCII",
             EncodeError::BadHost => "a host must be a name or address with an optional port",
+            EncodeError::BadMethod => "a method must be a token, and not CONNECT",
+            EncodeError::ReservedName => "a header that the client itself sets",
         })
     }
 }

@@ -8,6 +8,7 @@
 //!   clients.
 //! * [`BodyDecoder`] takes the body off the input piece by piece, [`Exchange`] keeps requests and
 //!   answers in order.
+//! * [`ResponseDecoder`] takes the answer to one request off the input, [`OutgoingRequest`] writes the request's head.
 //! * [`ResponseHead`] and the `encode_…` functions write answers, and refuse a value that would
 //!   split a header.
 //! * [`form`] is queries and form bodies, [`upgrade`] the handshake of WebSocket.
@@ -26,6 +27,7 @@ mod body;
 mod date;
 mod deferred;
 mod encode;
+mod encode_request;
 mod error;
 mod exchange;
 pub mod form;
@@ -34,10 +36,13 @@ mod framing;
 mod head;
 mod headers;
 mod limits;
+mod reference;
 mod request;
 mod response;
+mod response_decoder;
 mod status;
 mod target;
+mod tunnel;
 pub mod upgrade;
 mod url;
 
@@ -59,6 +64,8 @@ pub use encode::{
     ResponseHead, encode_chunk, encode_continue, encode_last_chunk, encode_refusal, is_header,
 };
 #[doc(hidden)]
+pub use encode_request::OutgoingRequest;
+#[doc(hidden)]
 pub use exchange::{BodyLength, Exchange, ExtraHeaders, OnAnswer, Phase};
 #[doc(hidden)]
 pub use forwarded::{Forwarded, ForwardedError, Scheme, forwarded};
@@ -68,10 +75,17 @@ pub use head::Version;
 #[doc(hidden)]
 pub use headers::{HEADER_LINES_MAX, HeaderStorage};
 #[doc(hidden)]
+pub use reference::resolve_reference;
+#[doc(hidden)]
 pub use request::{ParsedHead, RequestHead, method_and_path, parse_request_head};
 #[doc(hidden)]
 pub use response::{ParsedResponse, parse_response_head};
 #[doc(hidden)]
-pub use target::Target;
+pub use response_decoder::{INTERIM_RESPONSES_MAX, ResponseDecoder, ResponseEvent};
 #[doc(hidden)]
-pub use url::{UrlError, WebSocketUrl};
+pub use target::Target;
+pub use tunnel::TunnelError;
+#[doc(hidden)]
+pub use tunnel::{TUNNEL_ANSWER_BYTES_MAX, TunnelAnswer, encode_connect};
+#[doc(hidden)]
+pub use url::{Url, UrlError, basic_credentials};

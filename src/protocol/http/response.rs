@@ -60,6 +60,10 @@ fn scan<'h, 'b: 'h>(
     storage: &'h mut HeaderStorage<'b>,
     limits: &Limits,
 ) -> Result<Option<(httparse::Response<'h, 'b>, usize)>, HttpError> {
+    // `httparse` skips empty lines before a status line. Here they would be bytes behind the answer before.
+    if let Some(b'\r' | b'\n') = window.first() {
+        return Err(HttpError::BadStatusLine);
+    }
     let mut response = httparse::Response::new(&mut []);
     let lines = storage.lines(limits.header_lines_max);
     let parser = httparse::ParserConfig::default();
@@ -193,6 +197,88 @@ mod tests {
                 "HTTP/2.0 200 OK\r\n\r\n",
                 false,
                 Some(Err(E::UnsupportedVersion)),
+            ),
+            (
+                "\r\nHTTP/1.1 200 OK\r\n\r\n",
+                false,
+                Some(Err(E::BadStatusLine)),
+            ),
+            ("\n", false, Some(Err(E::BadStatusLine))),
+            ("\r", false, Some(Err(E::BadStatusLine))),
+            (
+                "HTTP/1.1  200 OK\r\n\r\n",
+                false,
+                Some(Err(E::BadStatusLine)),
+            ),
+            (
+                " HTTP/1.1 200 OK\r\n\r\n",
+                false,
+                Some(Err(E::BadStatusLine)),
+            ),
+            (
+                "HTTP/1.1 +20 OK\r\n\r\n",
+                false,
+                Some(Err(E::BadStatusLine)),
+            ),
+            (
+                "HTTP/1.1 2000 OK\r\n\r\n",
+                false,
+                Some(Err(E::BadStatusLine)),
+            ),
+            (
+                "HTTP/1.1 099 OK\r\n\r\n",
+                false,
+                Some(Err(E::BadStatusLine)),
+            ),
+            (
+                "http/1.1 200 OK\r\n\r\n",
+                false,
+                Some(Err(E::BadStatusLine)),
+            ),
+            (
+                "HTTP/0.9 200 OK\r\n\r\n",
+                false,
+                Some(Err(E::UnsupportedVersion)),
+            ),
+            (
+                "HTTP/1.2 200 OK\r\n\r\n",
+                false,
+                Some(Err(E::UnsupportedVersion)),
+            ),
+            (
+                "HTTP/1.1 200 a\x01b\r\n\r\n",
+                false,
+                Some(Err(E::BadStatusLine)),
+            ),
+            (
+                "HTTP/1.1 200 OK\rA: b\r\n\r\n",
+                false,
+                Some(Err(E::BadStatusLine)),
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n",
+                false,
+                Some(Err(E::BadHeaderName)),
+            ),
+            (
+                "HTTP/1.1 200 OK\r\n A: b\r\n\r\n",
+                false,
+                Some(Err(E::BadHeaderName)),
+            ),
+            (
+                "HTTP/1.1 200 OK\r\n: b\r\n\r\n",
+                false,
+                Some(Err(E::BadHeaderName)),
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nA: b\0\r\n\r\n",
+                false,
+                Some(Err(E::BadHeaderValue)),
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nA: b\rc\r\n\r\n",
+                false,
+                Some(Err(E::BadHeaderValue)),
             ),
             ("ICY 200 OK\r\n\r\n", false, Some(Err(E::BadStatusLine))),
             ("HTTP/1.1 20 OK\r\n\r\n", false, Some(Err(E::BadStatusLine))),

@@ -52,6 +52,7 @@ statuses! {
     NOT_FOUND 404 "Not Found",
     METHOD_NOT_ALLOWED 405 "Method Not Allowed",
     NOT_ACCEPTABLE 406 "Not Acceptable",
+    PROXY_AUTHENTICATION_REQUIRED 407 "Proxy Authentication Required",
     REQUEST_TIMEOUT 408 "Request Timeout",
     CONFLICT 409 "Conflict",
     GONE 410 "Gone",

@@ -42,6 +42,12 @@ impl<'h> Upgrade<'h> {
             .elements("sec-websocket-protocol")
             .filter(|name| is_token(name.as_bytes()))
     }
+
+    /// The extensions that the client offers with their parameters, the preferred one first. Not
+    /// checked.
+    pub fn extensions(&self) -> impl Iterator<Item = &'h str> + use<'h> {
+        self.headers.elements("sec-websocket-extensions")
+    }
 }
 
 /// Why a request for an upgrade is not accepted.
@@ -239,7 +245,7 @@ pub enum ResponseError {
     AcceptKey,
     /// A subprotocol that was not offered.
     Subprotocol,
-    /// An extension that was not offered.
+    /// An extension that was not offered, or with parameters that are not an answer to the offer.
     Extension,
 }
 
@@ -253,7 +259,7 @@ impl fmt::Display for ResponseError {
                 f.write_str("the server chose a subprotocol that was not offered")
             }
             ResponseError::Extension => {
-                f.write_str("the server chose an extension, although none was offered")
+                f.write_str("the server chose an extension or parameters that were not offered")
             }
         }
     }
@@ -262,7 +268,8 @@ impl fmt::Display for ResponseError {
 impl std::error::Error for ResponseError {}
 
 /// Checks a server's answer to the request with this key. Returns the subprotocol that was agreed,
-/// if any.
+/// if any. Leaves `Sec-WebSocket-Extensions` to the caller, where `offers_extensions` says that the request had
+/// some.
 ///
 /// # Errors
 ///
@@ -271,6 +278,7 @@ pub fn check_response<'h>(
     parsed: &ParsedResponse<'h>,
     key: &str,
     subprotocols: &[&str],
+    offers_extensions: bool,
 ) -> Result<Option<&'h str>, ResponseError> {
     let headers = parsed.headers;
     if parsed.status != Status::SWITCHING_PROTOCOLS {
@@ -282,7 +290,7 @@ pub fn check_response<'h>(
     if only(headers, "sec-websocket-accept") != Some(derive_accept_key(key.as_bytes()).as_str()) {
         return Err(ResponseError::AcceptKey);
     }
-    if headers.contains("sec-websocket-extensions") {
+    if !offers_extensions && headers.contains("sec-websocket-extensions") {
         return Err(ResponseError::Extension);
     }
     if !headers.contains("sec-websocket-protocol") {
@@ -410,13 +418,16 @@ mod tests {
         let mut storage = HeaderStorage::new();
         let parsed = parse_response_head(&answer, false, &mut storage, &Limits::default());
         let parsed = parsed.unwrap().unwrap();
-        assert_eq!(check_response(&parsed, &key, &["a", "b"]), Ok(Some("b")));
         assert_eq!(
-            check_response(&parsed, &key, &["a"]),
+            check_response(&parsed, &key, &["a", "b"], false),
+            Ok(Some("b"))
+        );
+        assert_eq!(
+            check_response(&parsed, &key, &["a"], false),
             Err(ResponseError::Subprotocol)
         );
         assert_eq!(
-            check_response(&parsed, KEY, &["b"]),
+            check_response(&parsed, KEY, &["b"], false),
             Err(ResponseError::AcceptKey)
         );
     }

@@ -21,15 +21,25 @@
 use std::fmt;
 use std::mem;
 
+#[cfg(feature = "deflate")]
+use crate::protocol::http::ParsedResponse;
 use crate::protocol::http::upgrade::{self, Refusal, ResponseError};
 use crate::protocol::http::{self, HeaderStorage, HttpError, Limits as HttpLimits, Status};
 
 use super::closing::Closing;
+#[cfg(feature = "deflate")]
+use super::deflate::{self, Deflate};
 use super::error::{EncodeError, Error};
 use super::frame::encode_ping;
 use super::machine::{Event, Limits, Machine};
 use super::message::Message;
 use super::role::Role;
+
+const EXTENSIONS: &str = "Sec-WebSocket-Extensions";
+
+/// The end of the last header line, and the empty line that ends a head.
+#[cfg(feature = "deflate")]
+const END_OF_HEAD: &[u8] = b"\r\n\r\n";
 
 /// One end of a WebSocket connection over any I/O: threads, another loop, a test.
 ///
@@ -65,6 +75,11 @@ pub struct Driver {
     limits: Limits,
     /// The key of a client's request; empty on a server.
     key: String,
+    #[cfg(feature = "deflate")]
+    deflate: Deflate,
+    /// Messages of at least so many bytes are compressed.
+    #[cfg(feature = "deflate")]
+    deflate_bytes_min: u16,
     /// The subprotocols that a client offers, or a server supports.
     subprotocols: Vec<String>,
     subprotocol: Option<String>,
@@ -124,6 +139,10 @@ impl Driver {
             machine: Machine::new(role),
             limits,
             key: String::new(),
+            #[cfg(feature = "deflate")]
+            deflate: Deflate::None,
+            #[cfg(feature = "deflate")]
+            deflate_bytes_min: 0,
             subprotocols: subprotocols.iter().copied().map(str::to_owned).collect(),
             subprotocol: None,
             path: None,
@@ -144,6 +163,54 @@ impl Driver {
             self.subprotocols = subprotocols.iter().copied().map(str::to_owned).collect();
         }
         self
+    }
+
+    /// Sets how messages of at least `bytes_min` bytes are compressed, if the peer agrees. Call it before anything was
+    /// received, and on a client before its request is taken from the output.
+    ///
+    /// With [`Deflate::Shared`] all connections of a thread share a compressor and an inflater.
+    #[cfg(feature = "deflate")]
+    pub fn with_deflate(mut self, deflate: Deflate, bytes_min: u16) -> Driver {
+        self.deflate = deflate;
+        self.deflate_bytes_min = bytes_min;
+        if matches!(self.stage, Stage::Response)
+            && let Some(offer) = deflate::offer(deflate)
+            && self.output.ends_with(END_OF_HEAD)
+        {
+            // In front of the empty line that ends the request.
+            self.output.truncate(self.output.len() - END_OF_HEAD.len());
+            let line = format!("\r\n{EXTENSIONS}: {offer}");
+            self.output.extend_from_slice(line.as_bytes());
+            self.output.extend_from_slice(END_OF_HEAD);
+        }
+        self
+    }
+
+    /// Agrees to what a client offers. Returns the value of the header in the answer.
+    #[cfg(feature = "deflate")]
+    fn accept_deflate(&mut self, upgrade: &upgrade::Upgrade<'_>) -> Option<String> {
+        let accepted = deflate::accept(self.deflate, true, upgrade.extensions());
+        let (agreed, answer) = accepted?;
+        self.machine = Machine::with_deflate(Role::Server, agreed, self.deflate_bytes_min);
+        Some(answer)
+    }
+
+    /// Takes the server's answer to what we offered.
+    #[cfg(feature = "deflate")]
+    fn take_deflate_answer(&mut self, parsed: &ParsedResponse<'_>) -> Result<(), ResponseError> {
+        let answers = parsed.headers.elements(EXTENSIONS);
+        let checked = deflate::check_answer(self.deflate, true, answers);
+        if let Some(agreed) = checked.map_err(|_| ResponseError::Extension)? {
+            self.machine = Machine::with_deflate(Role::Client, agreed, self.deflate_bytes_min);
+        }
+        Ok(())
+    }
+
+    fn offers_extensions(&self) -> bool {
+        #[cfg(feature = "deflate")]
+        return self.deflate != Deflate::None;
+        #[cfg(not(feature = "deflate"))]
+        false
     }
 
     /// Takes bytes that were read, any number of them, and calls `on_event` for each event in them.
@@ -222,7 +289,10 @@ impl Driver {
         };
         let is_supported = |name: &&str| self.subprotocols.iter().any(|known| known == name);
         let agreed = upgrade.subprotocols().find(is_supported);
-        let headers = std::iter::empty();
+        let answer: Option<String> = None;
+        #[cfg(feature = "deflate")]
+        let answer = answer.or_else(|| self.accept_deflate(&upgrade));
+        let headers = answer.iter().map(|value| (EXTENSIONS, value.as_str()));
         upgrade::encode_accept(upgrade.key(), agreed, headers, &mut self.output);
         self.subprotocol = agreed.map(str::to_owned);
         self.path = Some(parsed.head.path().to_owned());
@@ -244,8 +314,12 @@ impl Driver {
             return Ok(Some(parsed.bytes));
         }
         let offered: Vec<&str> = self.subprotocols.iter().map(String::as_str).collect();
-        let agreed =
-            upgrade::check_response(&parsed, &self.key, &offered).map_err(DriverError::Response)?;
+        let offers_extensions = self.offers_extensions();
+        let agreed = upgrade::check_response(&parsed, &self.key, &offered, offers_extensions)
+            .map_err(DriverError::Response)?;
+        #[cfg(feature = "deflate")]
+        self.take_deflate_answer(&parsed)
+            .map_err(DriverError::Response)?;
         self.subprotocol = agreed.map(str::to_owned);
         self.stage = Stage::Open;
         Ok(Some(parsed.bytes))
@@ -350,11 +424,11 @@ impl Driver {
 
     // The machine that encodes a frame, and the buffer that it goes to; `None` when no frame may be
     // sent any more.
-    fn frame_output(&mut self) -> Option<(&Machine, &mut Vec<u8>)> {
+    fn frame_output(&mut self) -> Option<(&mut Machine, &mut Vec<u8>)> {
         match self.stage {
             _ if self.has_sent_close => None,
-            Stage::Request | Stage::Response => Some((&self.machine, &mut self.waiting)),
-            Stage::Open => Some((&self.machine, &mut self.output)),
+            Stage::Request | Stage::Response => Some((&mut self.machine, &mut self.waiting)),
+            Stage::Open => Some((&mut self.machine, &mut self.output)),
             Stage::Ended => None,
         }
     }

@@ -10,7 +10,7 @@ use super::control::{CONTROL_BYTES_MAX, CloseCode};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
-    /// A reserved bit is set, although no extension was negotiated that gives it a meaning.
+    /// A reserved bit is set, although no extension was negotiated that gives it a meaning in this frame.
     ReservedBits,
     /// RFC 6455 does not define the opcode.
     ReservedOpcode {
@@ -35,6 +35,8 @@ pub enum Error {
     InterleavedMessage,
     /// A text message or a close reason that is not UTF-8.
     InvalidUtf8,
+    /// A compressed message that is not DEFLATE, or is cut off. Source: RFC 7692, section 7.2.2.
+    InvalidDeflate,
     /// A close payload of one byte, which cannot hold a code.
     ClosePayloadOfOneByte,
     /// A close code that must not appear in a frame.
@@ -87,7 +89,7 @@ impl Error {
             | Error::InterleavedMessage
             | Error::ClosePayloadOfOneByte
             | Error::BadCloseCode { .. } => CloseCode::Protocol,
-            Error::InvalidUtf8 => CloseCode::Invalid,
+            Error::InvalidUtf8 | Error::InvalidDeflate => CloseCode::Invalid,
             Error::FrameTooLong { .. } | Error::MessageTooLong { .. } => CloseCode::Size,
             // The message is not too big: 1009 would have a client try again with a shorter one.
             Error::TooManyFragments { .. } | Error::TooManyControlFrames { .. } => {
@@ -114,6 +116,7 @@ impl fmt::Display for Error {
             Error::UnexpectedContinuation => f.write_str("continuation frame outside of a message"),
             Error::InterleavedMessage => f.write_str("new message before the last one is complete"),
             Error::InvalidUtf8 => f.write_str("text is not UTF-8"),
+            Error::InvalidDeflate => f.write_str("compressed message is not DEFLATE"),
             Error::ClosePayloadOfOneByte => {
                 f.write_str("close payload of one byte cannot hold a code")
             }

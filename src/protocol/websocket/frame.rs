@@ -34,8 +34,12 @@ const HEADER_BYTES_MAX: usize = 14;
 
 /// In the first byte: the frame is the last of its message.
 const FINAL: u8 = 0x80;
+/// In the first byte: the opcode.
+const OPCODE: u8 = 0x0f;
 /// In the first byte: RSV1, RSV2 and RSV3, which belong to extensions.
 const RESERVED: u8 = 0x70;
+/// In the first byte: RSV1, the message is compressed. Source: RFC 7692, section 6.
+pub(super) const COMPRESSED: u8 = 0x40;
 /// In the second byte: a mask follows the length.
 const MASKED: u8 = 0x80;
 
@@ -46,9 +50,8 @@ pub(super) const WHOLE_BINARY: u8 = FINAL | 2;
 
 /// The reserved bits that a frame may have set, because a negotiated extension gives them a meaning.
 ///
-/// No extension is negotiated yet, so it is [`NONE`](Self::NONE) everywhere. An extension that uses
-/// a bit returns it from the machine's `allowed_reserved_bits`; the fast path is not concerned, since
-/// it takes only frames that have none of these bits set.
+/// The machine's `allowed_reserved_bits` returns them; the fast path is not concerned, since it takes
+/// only frames that have none of these bits set.
 ///
 /// Source: RFC 6455, sections 5.2 and 9.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,9 +61,15 @@ impl ReservedBits {
     /// Every reserved bit is an error.
     pub(super) const NONE: ReservedBits = ReservedBits(0);
 
+    /// RSV1 on the first frame of a message. Source: RFC 7692, section 6.
+    #[cfg(feature = "deflate")]
+    pub(super) const DEFLATE: ReservedBits = ReservedBits(COMPRESSED);
+
     /// Checks the first byte of a frame.
     fn check(self, first: u8) -> Result<(), Error> {
-        if first & RESERVED & !self.0 == 0 {
+        let reserved = first & RESERVED;
+        let begins_message = matches!(first & OPCODE, 1 | 2);
+        if reserved == 0 || (reserved & !self.0 == 0 && begins_message) {
             Ok(())
         } else {
             Err(Error::ReservedBits)
@@ -72,6 +81,8 @@ impl ReservedBits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) is_final: bool,
+    /// Only where it is [allowed](ReservedBits).
+    pub(super) is_compressed: bool,
     pub(super) opcode: OpCode,
     pub(super) mask: Option<[u8; 4]>,
     pub(super) header_bytes: usize,
@@ -96,7 +107,7 @@ impl Header {
         };
         allowed.check(first)?;
         let is_final = first & FINAL != 0;
-        let opcode = OpCode::from(first & 0x0f);
+        let opcode = OpCode::from(first & OPCODE);
         match opcode {
             OpCode::Data(Data::Reserved(opcode)) | OpCode::Control(Control::Reserved(opcode)) => {
                 return Err(Error::ReservedOpcode { opcode });
@@ -152,6 +163,7 @@ impl Header {
         };
         Ok(Some(Header {
             is_final,
+            is_compressed: first & COMPRESSED != 0,
             opcode,
             mask,
             header_bytes,
@@ -247,6 +259,30 @@ pub fn encode_message(mask: Option<[u8; 4]>, message: Message<'_>, out: &mut Vec
             apply_mask(&mut out[start..], mask);
         }
     }
+}
+
+/// Appends a compressed message as one frame: the payload as it goes out, of a text or of binary data.
+#[cfg(feature = "deflate")]
+pub(crate) fn encode_compressed(
+    mask: Option<[u8; 4]>,
+    is_text: bool,
+    payload: &[u8],
+    out: &mut Vec<u8>,
+) {
+    let first = if is_text { WHOLE_TEXT } else { WHOLE_BINARY };
+    encode_frame(COMPRESSED | first, mask, payload, out);
+}
+
+/// Appends a message as one frame: a text whose UTF-8 was checked, or binary data.
+#[cfg(feature = "deflate")]
+pub(super) fn encode_uncompressed(
+    mask: Option<[u8; 4]>,
+    is_text: bool,
+    payload: &[u8],
+    out: &mut Vec<u8>,
+) {
+    let first = if is_text { WHOLE_TEXT } else { WHOLE_BINARY };
+    encode_frame(first, mask, payload, out);
 }
 
 /// Appends the unmasked header of a message, for a server that writes the payload from its own
@@ -388,6 +424,7 @@ mod tests {
         let header = |is_final, opcode, mask, header_bytes, payload_bytes| {
             Ok(Some(Header {
                 is_final,
+                is_compressed: false,
                 opcode,
                 mask,
                 header_bytes,
@@ -566,12 +603,18 @@ mod tests {
         for first in 0..=255_u8 {
             let reserved = first & 0x70;
             assert_eq!(ReservedBits::NONE.check(first).is_ok(), reserved == 0);
-            assert_eq!(rsv1.check(first).is_ok(), reserved & !0x40 == 0);
+            // Not on a continuation or a control frame.
+            let may_have = matches!(first & 0x0f, 1 | 2) && reserved & !0x40 == 0;
+            assert_eq!(rsv1.check(first).is_ok(), reserved == 0 || may_have);
         }
         let compressed = Header::parse(b"\xc1\x02", Role::Client, rsv1);
         let plain = Header::parse(b"\x81\x02", Role::Client, rsv1);
-        assert!(matches!(compressed, Ok(Some(_))));
-        assert_eq!(compressed, plain);
+        let (compressed, plain) = (compressed.unwrap().unwrap(), plain.unwrap().unwrap());
+        assert_eq!(
+            (compressed.is_compressed, plain.is_compressed),
+            (true, false)
+        );
+        assert_eq!(compressed.opcode, plain.opcode);
     }
 
     // Every pair of first bytes, followed by enough bytes for the header or by too few.

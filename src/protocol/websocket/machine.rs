@@ -2,7 +2,7 @@
 //!
 //! Theory. The machine is in one of four states, and only [`Machine::next_event`] moves it:
 //!
-//! | state | `partial` | is left by |
+//! | state | `Partial` | is left by |
 //! |---|---|---|
 //! | between messages | none | a data frame that is not whole or not final; a close; an error |
 //! | within a frame | some, with its `frame` | the last payload byte |
@@ -13,7 +13,8 @@
 //! and validated in place, and the event borrows it. The payload of any other message is unmasked
 //! and moved to a buffer of the message as it arrives, so that no byte is read twice, and the event
 //! owns that buffer. The buffer grows with the bytes that have arrived, never with the length that
-//! was announced.
+//! was announced. The payload of a compressed message is kept as it is, and inflated when it is
+//! complete; see [`deflate`](super::deflate).
 //!
 //! Short messages, the common case, take a fast path that does not touch this state:
 //! [`next_short_message`].
@@ -25,12 +26,16 @@ use std::borrow::Cow;
 use super::close::{encode_close, parse_close};
 use super::closing::Closing;
 use super::control::{CONTROL_BYTES_MAX, CloseCode};
+#[cfg(feature = "deflate")]
+use super::deflate::{self, Agreed, Windows};
 use super::error::Error;
 use super::frame::{
     Control, Data, Header, OpCode, ReservedBits, SHORT_BYTES_MAX, SHORT_HEADER_BYTES,
     SHORT_MASKED_HEADER_BYTES, WHOLE_BINARY, WHOLE_TEXT, apply_mask, encode_control,
     encode_message, random_mask,
 };
+#[cfg(feature = "deflate")]
+use super::frame::{encode_compressed, encode_uncompressed};
 use super::message::Message;
 use super::role::Role;
 use super::spare::{SPARE_BYTES_MIN, Spare};
@@ -56,6 +61,19 @@ impl Limits {
         SHORT_BYTES_MAX
             .min(self.frame_bytes_max)
             .min(self.message_bytes_max)
+    }
+
+    /// The limits of the payload of a compressed message whose limits are these. Compression can make
+    /// a message longer: by an eighth when each byte takes nine bits, and by five bytes for a block that
+    /// is stored as it is.
+    #[cfg(feature = "deflate")]
+    fn of_payload(self) -> Limits {
+        let with_overhead = |bytes: usize| bytes.saturating_add(bytes / 8).saturating_add(64);
+        Limits {
+            frame_bytes_max: with_overhead(self.frame_bytes_max),
+            message_bytes_max: with_overhead(self.message_bytes_max),
+            ..self
+        }
     }
 }
 
@@ -86,17 +104,66 @@ pub enum Event<'b> {
     Close(Option<CloseCode>, &'b str),
 }
 
-/// The receiving half of one connection.
+/// The receiving half of one connection, and what was agreed for both halves.
 ///
-/// Owns heap bytes only while a message is incomplete. The limits are an argument, so that they
-/// are stored once for a route instead of once for each connection.
+/// Owns heap bytes only while a message is incomplete, and where it keeps windows of its own for compression. The
+/// limits are an argument, so that they are stored once for a route instead of once for each connection.
 #[derive(Debug)]
 pub struct Machine {
-    partial: Option<Box<Partial>>,
-    role: Role,
-    is_ended: bool,
+    state: Option<Box<State>>,
     /// A limit of this connection below those of its route, in bytes. The fast path does not ask for it.
     message_bytes_max: u32,
+    /// Messages of at least so many bytes are compressed, where that was agreed.
+    #[cfg(feature = "deflate")]
+    deflate_bytes_min: u16,
+    link: Link,
+    is_ended: bool,
+}
+
+/// Which end of the connection this is, and how its messages are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Link {
+    Server,
+    Client,
+    /// The server's end; each message is compressed by itself, for the largest window.
+    #[cfg(feature = "deflate")]
+    SharedServer,
+    /// As `SharedServer`, at the client's end.
+    #[cfg(feature = "deflate")]
+    SharedClient,
+    /// The server's end; what it has agreed to is in its [`Windows`].
+    #[cfg(feature = "deflate")]
+    WindowsServer,
+    /// As `WindowsServer`, at the client's end.
+    #[cfg(feature = "deflate")]
+    WindowsClient,
+}
+
+impl Link {
+    #[inline]
+    fn role(self) -> Role {
+        match self {
+            Link::Server => Role::Server,
+            Link::Client => Role::Client,
+            #[cfg(feature = "deflate")]
+            Link::SharedServer | Link::WindowsServer => Role::Server,
+            #[cfg(feature = "deflate")]
+            Link::SharedClient | Link::WindowsClient => Role::Client,
+        }
+    }
+
+    #[inline]
+    fn is_plain(self) -> bool {
+        matches!(self, Link::Server | Link::Client)
+    }
+}
+
+/// The part of a machine that is on the heap.
+#[derive(Debug)]
+struct State {
+    partial: Option<Partial>,
+    #[cfg(feature = "deflate")]
+    windows: Option<Box<Windows>>,
 }
 
 /// A message that is not complete.
@@ -113,6 +180,12 @@ struct Partial {
 enum Content {
     Text(PartialText),
     Binary(Vec<u8>),
+    /// The payload of a compressed message, as it came.
+    #[cfg(feature = "deflate")]
+    Compressed {
+        is_text: bool,
+        payload: Vec<u8>,
+    },
 }
 
 #[derive(Debug)]
@@ -134,10 +207,38 @@ impl Machine {
     /// A machine between messages, after the handshake.
     pub fn new(role: Role) -> Machine {
         Machine {
-            partial: None,
-            role,
-            is_ended: false,
+            state: None,
             message_bytes_max: u32::MAX,
+            #[cfg(feature = "deflate")]
+            deflate_bytes_min: u16::MAX,
+            link: match role {
+                Role::Server => Link::Server,
+                Role::Client => Link::Client,
+            },
+            is_ended: false,
+        }
+    }
+
+    /// As [`new`](Self::new), with the compression that the handshake has agreed to. Messages of at least
+    /// `deflate_bytes_min` bytes are compressed.
+    #[cfg(feature = "deflate")]
+    pub(crate) fn with_deflate(role: Role, agreed: Agreed, deflate_bytes_min: u16) -> Machine {
+        let windows = Windows::new(role, agreed);
+        Machine {
+            link: match (role, &windows) {
+                (Role::Server, None) => Link::SharedServer,
+                (Role::Client, None) => Link::SharedClient,
+                (Role::Server, Some(_)) => Link::WindowsServer,
+                (Role::Client, Some(_)) => Link::WindowsClient,
+            },
+            state: windows.map(|windows| {
+                Box::new(State {
+                    partial: None,
+                    windows: Some(windows),
+                })
+            }),
+            deflate_bytes_min,
+            ..Machine::new(role)
         }
     }
 
@@ -197,7 +298,7 @@ impl Machine {
         if !self.is_between_messages() {
             return None;
         }
-        let message = next_short_message(self.role, input, limits.short_bytes_max())?;
+        let message = next_short_message(self.role(), input, limits.short_bytes_max())?;
         if message.is_err() {
             self.end_input(input);
         }
@@ -205,21 +306,87 @@ impl Machine {
     }
 
     /// Which end of the connection this is.
+    #[inline]
     pub fn role(&self) -> Role {
-        self.role
+        self.link.role()
+    }
+
+    /// Which end of the connection this is, and how its messages are compressed.
+    #[inline]
+    pub(crate) fn link(&self) -> Link {
+        self.link
+    }
+
+    /// Whether compression was agreed.
+    #[cfg(feature = "deflate")]
+    pub(crate) fn is_deflated(&self) -> bool {
+        !self.link.is_plain()
     }
 
     /// Whether the next byte is the first of a message or of a control frame: the state in which
     /// [`next_short_message`] may be called.
     #[inline]
-    pub(crate) fn is_between_messages(&self) -> bool {
-        self.partial.is_none() && !self.is_ended
+    fn is_between_messages(&self) -> bool {
+        self.state.is_none() && !self.is_ended
     }
 
-    /// Appends a message as one frame, masked where this end is a client.
+    /// Whether [`next_short_message`] may be called, and messages may be encoded without this machine: it
+    /// is between messages, and none is compressed.
     #[inline]
-    pub fn encode(&self, message: Message<'_>, out: &mut Vec<u8>) {
+    pub(crate) fn has_fast_path(&self) -> bool {
+        self.is_between_messages() && self.link.is_plain()
+    }
+
+    /// Appends a message as one frame, masked where this end is a client, and compressed where that was
+    /// agreed and the message is long enough.
+    #[inline]
+    pub fn encode(&mut self, message: Message<'_>, out: &mut Vec<u8>) {
+        #[cfg(feature = "deflate")]
+        if self.encode_compressed(message.is_text(), message.as_bytes(), out) {
+            return;
+        }
         encode_message(self.mask(), message, out);
+    }
+
+    /// As [`encode`](Self::encode), for a text whose UTF-8 was checked, or binary data.
+    #[cfg(feature = "deflate")]
+    pub(crate) fn encode_body(&mut self, is_text: bool, body: &[u8], out: &mut Vec<u8>) {
+        if !self.encode_compressed(is_text, body, out) {
+            encode_uncompressed(self.mask(), is_text, body, out);
+        }
+    }
+
+    /// Whether a message of this length is to be compressed.
+    #[inline]
+    pub(crate) fn compresses(&self, message_bytes: usize) -> bool {
+        #[cfg(feature = "deflate")]
+        return !self.link.is_plain() && usize::from(self.deflate_bytes_min) <= message_bytes;
+        #[cfg(not(feature = "deflate"))]
+        {
+            let _ = message_bytes;
+            false
+        }
+    }
+
+    /// Appends a compressed message. Appends nothing, and returns `false`, where the message is to go
+    /// out as it is.
+    #[cfg(feature = "deflate")]
+    fn encode_compressed(&mut self, is_text: bool, message: &[u8], out: &mut Vec<u8>) -> bool {
+        if !self.compresses(message.len()) {
+            return false;
+        }
+        let mask = self.mask();
+        let encode = |payload: &[u8]| encode_compressed(mask, is_text, payload, out);
+        let encoded = match self.windows_mut() {
+            Some(windows) => windows.with_deflated(message, encode),
+            None => deflate::with_deflated(message, encode),
+        };
+        encoded.is_some()
+    }
+
+    #[cfg(feature = "deflate")]
+    fn windows_mut(&mut self) -> Option<&mut Windows> {
+        self.state.as_mut()?.windows.as_deref_mut()
     }
 
     /// Appends a close with `code` and `reason`, and returns the code that went out. Input is
@@ -248,7 +415,7 @@ impl Machine {
         if !was_sent {
             encode_close(self.mask(), code.map(CloseCode::from), "", out);
         }
-        Closing::by_peer(self.role, code)
+        Closing::by_peer(self.role(), code)
     }
 
     /// Appends the pong that answers a ping with this payload.
@@ -271,7 +438,7 @@ impl Machine {
     /// Whether this end masks what it sends, as a client does.
     #[inline]
     pub fn masks(&self) -> bool {
-        self.role == Role::Client
+        self.role() == Role::Client
     }
 
     /// Whether a close or an error has ended the input.
@@ -279,29 +446,41 @@ impl Machine {
         self.is_ended
     }
 
+    fn partial(&self) -> Option<&Partial> {
+        self.state.as_ref()?.partial.as_ref()
+    }
+
+    fn partial_mut(&mut self) -> Option<&mut Partial> {
+        self.state.as_mut()?.partial.as_mut()
+    }
+
     /// Whether a message has begun and is not complete.
     pub fn is_within_message(&self) -> bool {
-        self.partial.is_some()
+        self.partial().is_some()
     }
 
     /// How many bytes of an incomplete message have arrived; 0 between messages.
     pub fn received_bytes(&self) -> usize {
-        self.partial
-            .as_ref()
-            .map_or(0, |partial| partial.content.len())
+        self.partial().map_or(0, |partial| partial.content.len())
     }
 
     /// The bytes of the frame that is coming which have not arrived; 0 between frames.
     pub(crate) fn expected_bytes(&self) -> usize {
-        let frame = self.partial.as_ref().and_then(|it| it.frame.as_ref());
+        let frame = self.partial().and_then(|it| it.frame.as_ref());
         frame.map_or(0, |frame| frame.rest_bytes)
     }
 
-    /// Heap bytes held for an incomplete message; 0 between messages.
+    /// Heap bytes held for an incomplete message, and for windows of its own; 0 between messages without such.
     pub fn buffered_bytes(&self) -> usize {
-        self.partial
-            .as_ref()
-            .map_or(0, |partial| partial.content.capacity())
+        let partial = self
+            .partial()
+            .map_or(0, |partial| partial.content.capacity());
+        #[cfg(feature = "deflate")]
+        let partial = partial
+            + (self.state.as_ref())
+                .and_then(|state| state.windows.as_ref())
+                .map_or(0, |windows| windows.held_bytes());
+        partial
     }
 
     /// Sets a limit for frames and messages below that of the route, in bytes; `None` lifts it. Messages of
@@ -312,8 +491,19 @@ impl Machine {
 
     /// Drops the incomplete message. Input is discarded from here on.
     pub(crate) fn drop_input(&mut self) {
-        self.partial = None;
+        self.take_partial();
         self.is_ended = true;
+    }
+
+    /// Takes out the incomplete message.
+    fn take_partial(&mut self) -> Option<Partial> {
+        #[cfg(feature = "deflate")]
+        if let Some(state) = &mut self.state
+            && state.windows.is_some()
+        {
+            return state.partial.take();
+        }
+        self.state.take()?.partial
     }
 
     #[inline(never)]
@@ -335,8 +525,7 @@ impl Machine {
     }
 
     fn end_input(&mut self, input: &mut &mut [u8]) {
-        self.is_ended = true;
-        self.partial = None;
+        self.drop_input();
         *input = &mut [];
     }
 
@@ -348,7 +537,7 @@ impl Machine {
         spare: &mut Spare,
     ) -> Result<Option<Event<'b>>, Error> {
         loop {
-            if let Some(partial) = &mut self.partial
+            if let Some(partial) = self.partial_mut()
                 && let Some(frame) = &mut partial.frame
             {
                 frame.receive(input, &mut partial.content, limits)?;
@@ -356,12 +545,12 @@ impl Machine {
                     return Ok(None);
                 }
                 if frame.is_final {
-                    return self.take_message();
+                    return self.take_message(limits, spare);
                 }
                 partial.frame = None;
             }
 
-            let Some(header) = Header::parse(input, self.role, self.allowed_reserved_bits())?
+            let Some(header) = Header::parse(input, self.role(), self.allowed_reserved_bits())?
             else {
                 return Ok(None);
             };
@@ -371,12 +560,17 @@ impl Machine {
                     let payload_bytes = self.check_data_frame(kind, &header, limits)?;
                     let frame_bytes = payload_bytes.saturating_add(header.header_bytes);
                     if header.is_final
-                        && self.partial.is_none()
+                        && !self.is_within_message()
                         && let Some(frame) = input.split_off_mut(..frame_bytes)
                     {
                         let payload = &mut frame[header.header_bytes..];
                         if let Some(mask) = header.mask {
                             apply_mask(payload, mask);
+                        }
+                        #[cfg(feature = "deflate")]
+                        if header.is_compressed {
+                            let is_text = kind == Data::Text;
+                            return self.inflate(is_text, payload, limits, spare).map(Some);
                         }
                         return whole_message(kind, payload).map(Some);
                     }
@@ -388,10 +582,22 @@ impl Machine {
         }
     }
 
-    // No extension is negotiated, so no frame may have one of these bits. An extension that gives
-    // one a meaning is asked here.
     fn allowed_reserved_bits(&self) -> ReservedBits {
+        #[cfg(feature = "deflate")]
+        if !self.link.is_plain() {
+            return ReservedBits::DEFLATE;
+        }
         ReservedBits::NONE
+    }
+
+    // The limits of this connection.
+    fn own_limits(&self, limits: &Limits) -> Limits {
+        let of_connection = usize::try_from(self.message_bytes_max).unwrap_or(usize::MAX);
+        Limits {
+            frame_bytes_max: limits.frame_bytes_max.min(of_connection),
+            message_bytes_max: limits.message_bytes_max.min(of_connection),
+            ..*limits
+        }
     }
 
     // The length of the payload in bytes, if a frame of this kind is allowed in this state and its
@@ -402,18 +608,20 @@ impl Machine {
         header: &Header,
         limits: &Limits,
     ) -> Result<usize, Error> {
-        match (kind, &self.partial) {
+        match (kind, self.partial()) {
             (Data::Continue, None) => return Err(Error::UnexpectedContinuation),
             (Data::Text | Data::Binary, Some(_)) => return Err(Error::InterleavedMessage),
             (Data::Continue, Some(_)) | (Data::Text | Data::Binary, None) => {}
             (Data::Reserved(opcode), _) => return Err(Error::ReservedOpcode { opcode }),
         }
         let bytes = header.payload_bytes;
-        let of_connection = usize::try_from(self.message_bytes_max).unwrap_or(usize::MAX);
-        let limits = Limits {
-            frame_bytes_max: limits.frame_bytes_max.min(of_connection),
-            message_bytes_max: limits.message_bytes_max.min(of_connection),
-            ..*limits
+        let limits = self.own_limits(limits);
+        #[cfg(feature = "deflate")]
+        let limits = match self.partial() {
+            // The limits are for the message, whose length shows when it is inflated.
+            None if header.is_compressed => limits.of_payload(),
+            Some(partial) if partial.content.is_compressed() => limits.of_payload(),
+            None | Some(_) => limits,
         };
         if bytes > limits.frame_bytes_max as u64 {
             return Err(Error::FrameTooLong {
@@ -421,7 +629,7 @@ impl Machine {
                 max: limits.frame_bytes_max,
             });
         }
-        let (earlier_bytes, fragment_count) = self.partial.as_ref().map_or((0, 0), |partial| {
+        let (earlier_bytes, fragment_count) = self.partial().map_or((0, 0), |partial| {
             (partial.content.len(), partial.fragment_count)
         });
         if let Some(max) = limits.fragments_max
@@ -447,21 +655,32 @@ impl Machine {
         payload_bytes: usize,
         spare: &mut Spare,
     ) {
-        let partial = self.partial.get_or_insert_with(|| {
+        let state = self.state.get_or_insert_with(|| {
+            Box::new(State {
+                partial: None,
+                #[cfg(feature = "deflate")]
+                windows: None,
+            })
+        });
+        let partial = state.partial.get_or_insert_with(|| {
             let buffer = if SPARE_BYTES_MIN <= payload_bytes {
                 spare.take()
             } else {
                 Vec::new()
             };
-            let content = match kind {
-                Data::Text => Content::Text(PartialText::with_buffer(buffer)),
-                Data::Binary | Data::Continue | Data::Reserved(_) => Content::Binary(buffer),
-            };
-            Box::new(Partial {
-                content,
+            Partial {
+                content: match kind {
+                    #[cfg(feature = "deflate")]
+                    Data::Text | Data::Binary if header.is_compressed => Content::Compressed {
+                        is_text: kind == Data::Text,
+                        payload: buffer,
+                    },
+                    Data::Text => Content::Text(PartialText::with_buffer(buffer)),
+                    Data::Binary | Data::Continue | Data::Reserved(_) => Content::Binary(buffer),
+                },
                 frame: None,
                 fragment_count: 0,
-            })
+            }
         });
         partial.fragment_count = partial.fragment_count.saturating_add(1);
         partial.frame = Some(PartialFrame {
@@ -471,12 +690,52 @@ impl Machine {
         });
     }
 
-    fn take_message<'b>(&mut self) -> Result<Option<Event<'b>>, Error> {
-        match self.partial.take().map(|partial| partial.content) {
+    fn take_message<'b>(
+        &mut self,
+        limits: &Limits,
+        spare: &mut Spare,
+    ) -> Result<Option<Event<'b>>, Error> {
+        #[cfg(not(feature = "deflate"))]
+        let _ = (limits, spare);
+        match self.take_partial().map(|partial| partial.content) {
             Some(Content::Text(text)) => Ok(Some(Event::Text(Cow::Owned(text.into_text()?)))),
             Some(Content::Binary(bytes)) => Ok(Some(Event::Binary(Cow::Owned(bytes)))),
+            #[cfg(feature = "deflate")]
+            Some(Content::Compressed { is_text, payload }) => {
+                let event = self.inflate(is_text, &payload, limits, spare)?;
+                spare.give(payload);
+                Ok(Some(event))
+            }
             None => Ok(None),
         }
+    }
+
+    // The event of a compressed message whose payload is complete.
+    #[cfg(feature = "deflate")]
+    fn inflate<'b>(
+        &mut self,
+        is_text: bool,
+        payload: &[u8],
+        limits: &Limits,
+        spare: &mut Spare,
+    ) -> Result<Event<'b>, Error> {
+        let bytes_max = self.own_limits(limits).message_bytes_max;
+        let mut message = if SPARE_BYTES_MIN <= payload.len() {
+            spare.take()
+        } else {
+            Vec::new()
+        };
+        match self.windows_mut() {
+            Some(windows) => windows.inflate(payload, bytes_max, &mut message)?,
+            None => deflate::inflate(payload, bytes_max, &mut message)?,
+        }
+        Ok(match is_text {
+            true => {
+                let text = String::from_utf8(message).map_err(|_| Error::InvalidUtf8)?;
+                Event::Text(Cow::Owned(text))
+            }
+            false => Event::Binary(Cow::Owned(message)),
+        })
     }
 }
 
@@ -558,13 +817,22 @@ impl Content {
         match self {
             Content::Text(text) => text.len(),
             Content::Binary(bytes) => bytes.len(),
+            #[cfg(feature = "deflate")]
+            Content::Compressed { payload, .. } => payload.len(),
         }
+    }
+
+    #[cfg(feature = "deflate")]
+    fn is_compressed(&self) -> bool {
+        matches!(self, Content::Compressed { .. })
     }
 
     fn capacity(&self) -> usize {
         match self {
             Content::Text(text) => text.capacity(),
             Content::Binary(bytes) => bytes.capacity(),
+            #[cfg(feature = "deflate")]
+            Content::Compressed { payload, .. } => payload.capacity(),
         }
     }
 
@@ -590,6 +858,8 @@ impl Content {
         match self {
             Content::Text(text) => text.reserve_in_all(wanted),
             Content::Binary(bytes) => bytes.reserve_exact(wanted - len),
+            #[cfg(feature = "deflate")]
+            Content::Compressed { payload, .. } => payload.reserve_exact(wanted - len),
         }
     }
 
@@ -598,6 +868,11 @@ impl Content {
             Content::Text(text) => text.push(block),
             Content::Binary(bytes) => {
                 bytes.extend_from_slice(block);
+                Ok(())
+            }
+            #[cfg(feature = "deflate")]
+            Content::Compressed { payload, .. } => {
+                payload.extend_from_slice(block);
                 Ok(())
             }
         }
@@ -1263,7 +1538,7 @@ mod tests {
         ];
         let roles = [(Role::Server, Role::Client), (Role::Client, Role::Server)];
         for (role, peer) in roles {
-            let machine = Machine::new(role);
+            let mut machine = Machine::new(role);
             let mut wire = Vec::new();
             machine.encode(Message::Text("Hello"), &mut wire);
             machine.encode(Message::Binary(&[1; 300]), &mut wire);

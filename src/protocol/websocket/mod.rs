@@ -10,14 +10,16 @@
 //! * [`Driver`] is the whole protocol for any other I/O (threads, tests): handshake, frames,
 //!   automatic pongs and close replies over byte slices.
 //!
-//! Both are strict: a violation of RFC 6455 is an [`Error`], which knows its close code. No
-//! extension is negotiated, so a reserved bit is an error too.
+//! Both are strict: a violation of RFC 6455 is an [`Error`], which knows its close code. The one extension is
+//! compression, with the feature `deflate`; a reserved bit that was not negotiated is an error too.
 //!
-//! Source: RFC 6455.
+//! Source: RFC 6455, RFC 7692.
 
 mod close;
 mod closing;
 mod control;
+#[cfg(feature = "deflate")]
+pub(crate) mod deflate;
 mod driver;
 mod error;
 mod frame;
@@ -30,10 +32,14 @@ mod utf8;
 pub use close::CLOSE_REASON_BYTES_MAX;
 pub(crate) use close::cut_reason;
 pub use control::{CONTROL_BYTES_MAX, CloseCode};
+#[cfg(feature = "deflate")]
+pub use deflate::Deflate;
 pub use driver::{Driver, DriverError};
 pub use error::{EncodeError, Error};
-pub(crate) use machine::next_short_message;
+#[cfg(feature = "deflate")]
+pub(crate) use frame::encode_compressed;
 pub use machine::{Event, Limits};
+pub(crate) use machine::{Link, next_short_message};
 pub use message::{Message, ToMessage};
 
 // For the roles, and for the tests and the benchmarks of this repository. Their names may change in any version.
