@@ -10,7 +10,7 @@ use super::addresses::{AddressLimits, ClientCounts};
 use super::close::CloseCause;
 use super::id::ConnId;
 use super::reactor::Reactor;
-use super::transport::Peer;
+use super::transport::socket::Peer;
 
 /// Time for which a listener waits before it accepts again, when all clients together have made as many
 /// connections as they may in a second.
@@ -95,7 +95,7 @@ impl<S: 'static> Reactor<S> {
     }
 
     /// Whether the client that a trusted proxy names may have one more connection, if the peer is such a proxy.
-    /// Returns the scheme by which the client asked, if the proxy says it.
+    /// Returns the scheme by which the client asked, if the proxy says it or the request came over TLS.
     ///
     /// # Errors
     ///
@@ -106,7 +106,7 @@ impl<S: 'static> Reactor<S> {
         headers: http::Headers<'_>,
     ) -> Result<Option<Scheme>, http::HttpError> {
         if !self.has_trusted_peer(id) {
-            return Ok(None);
+            return Ok(self.own_scheme(id));
         }
         let Forwarded { client, scheme } = match self.forwarded(headers) {
             Ok(forwarded) => forwarded,
@@ -117,25 +117,32 @@ impl<S: 'static> Reactor<S> {
         };
         match client {
             Some(client) if !self.admits(id, client) => Err(http::HttpError::TooManyConnections),
-            Some(_) => Ok(scheme),
+            Some(_) => Ok(scheme.or(self.own_scheme(id))),
             // A request of the proxy itself, or of one behind it. The client of an earlier request is another one.
             None => {
                 self.addresses.release(id);
-                Ok(scheme)
+                Ok(scheme.or(self.own_scheme(id)))
             }
         }
     }
 
-    /// The scheme by which the client of a request asked, if a trusted proxy says it.
+    /// The scheme by which the client of a request asked, if a trusted proxy says it or it came over TLS.
     pub(crate) fn forwarded_scheme(
         &self,
         id: ConnId,
         headers: http::Headers<'_>,
     ) -> Option<Scheme> {
         match self.has_trusted_peer(id) {
-            true => self.forwarded(headers).ok()?.scheme,
-            false => None,
+            true => self.forwarded(headers).ok()?.scheme.or(self.own_scheme(id)),
+            false => self.own_scheme(id),
         }
+    }
+
+    /// The scheme of the connection itself, where that is known: without TLS here a proxy that is not
+    /// known may speak it.
+    fn own_scheme(&self, id: ConnId) -> Option<Scheme> {
+        let connection = self.table.connection(id)?;
+        connection.transport().speaks_tls().then_some(Scheme::Https)
     }
 
     // The request is refused for what a trusted proxy does, which only the operator can change.

@@ -3,11 +3,12 @@
 use std::fmt::Write;
 use std::{fmt, io};
 
-use crate::protocol::http::{self, HttpError};
+use crate::protocol::http::{self, HttpError, TunnelError};
 use crate::protocol::proxy_header::ProxyHeaderError;
 use crate::protocol::websocket;
 
 use super::outcome::{Outcome, Sealed};
+use super::tls_error::{TlsError, TlsFailure};
 
 /// The side that ended a connection, and its reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,14 +48,30 @@ pub enum CloseCause {
     Panicked,
     /// A callback returned an error: see [`Outcome`](crate::Outcome).
     CallbackError,
+    /// The proxy through which we connect has not made a tunnel.
+    Tunnel(TunnelError),
     /// The name of the server could not be looked up. [`Close::reason`] has the name and the system's
     /// words.
     Lookup,
+    /// The handshake of TLS failed, or a record broke its rules. [`Close::reason`] has the details.
+    Tls(TlsError),
     /// The transport failed: the kernel's error, such as a refused or reset connection.
+    /// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) when a raw stream over TLS ended without the
+    /// peer's `close_notify`, so that its end may be missing.
     Io(io::ErrorKind),
 }
 
 impl CloseCause {
+    /// The cause of an error of a transport, with the text for [`Close::reason`], which is empty for
+    /// an error of the kernel.
+    pub(crate) fn of_transport(error: &io::Error) -> (CloseCause, &str) {
+        let failure: Option<&TlsFailure> = error.get_ref().and_then(|error| error.downcast_ref());
+        match failure {
+            Some(failure) => (CloseCause::Tls(failure.error()), failure.reason()),
+            None => (CloseCause::Io(error.kind()), ""),
+        }
+    }
+
     /// Whether `on_error` is called: the peer broke the protocol, a deadline passed or the
     /// transport failed.
     pub(crate) fn is_failure(&self) -> bool {
@@ -63,7 +80,9 @@ impl CloseCause {
             | CloseCause::Http(_)
             | CloseCause::Upgrade(_)
             | CloseCause::ProxyHeader(_)
+            | CloseCause::Tunnel(_)
             | CloseCause::Lookup
+            | CloseCause::Tls(_)
             | CloseCause::Io(_)
             | CloseCause::TimedOut(_) => true,
             CloseCause::Peer
@@ -149,7 +168,9 @@ impl fmt::Display for CloseCause {
             CloseCause::AgeLimit => f.write_str("closed by us, as old as a connection may be"),
             CloseCause::Panicked => f.write_str("a callback panicked"),
             CloseCause::CallbackError => f.write_str("a callback returned an error"),
+            CloseCause::Tunnel(error) => error.fmt(f),
             CloseCause::Lookup => f.write_str("look-up failed"),
+            CloseCause::Tls(error) => write!(f, "TLS failed: {error}"),
             CloseCause::Io(kind) => write!(f, "transport failed: {kind}"),
         }
     }
@@ -166,7 +187,7 @@ pub struct Close {
     /// on connections that are not WebSockets. Source: RFC 6455, section 7.4.
     pub code: u16,
     /// The text that was sent with the code: the peer's if the peer closed, otherwise ours. At most
-    /// 123 bytes, and usually empty. When a look-up has failed, the name and what the system says.
+    /// 123 bytes, and usually empty. When a look-up has failed, the name and what the system says; when TLS has failed, the details.
     /// The peer's text may hold anything: escape it before it goes to a log or a page.
     pub reason: Box<str>,
     /// Whether both sides said goodbye before the stream ended. Source: RFC 6455, section 7.1.4.

@@ -78,7 +78,9 @@ fn cause_name(cause: CloseCause) -> &'static str {
         CloseCause::AddressLimit => "address_limit",
         CloseCause::Panicked => "panicked",
         CloseCause::CallbackError => "callback_error",
+        CloseCause::Tunnel(_) => "tunnel",
         CloseCause::Lookup => "lookup",
+        CloseCause::Tls(_) => "tls",
         CloseCause::Io(_) => "io",
     }
 }

@@ -64,6 +64,10 @@ pub struct ConnectionOptions {
     /// WebSocket frame and message limits, in bytes, and the number of fragments. 1 MiB each and no limit of
     /// fragments by default.
     pub websocket: websocket::Limits,
+    /// How WebSocket messages are compressed, if the peer agrees. [`Deflate::None`](websocket::Deflate::None) by
+    /// default. `websocket` limits messages as they are when they are inflated.
+    #[cfg(feature = "deflate")]
+    pub deflate: websocket::Deflate,
     /// The most messages that a WebSocket peer may send in a second, and as many at once after a second of
     /// rest. Above it reading pauses until the next message is allowed, up to 67 ms longer; more pings and
     /// pongs than this in a second close the connection with 1008. Messages are then delivered without the
@@ -118,6 +122,8 @@ impl Default for ConnectionOptions {
             queue_low_bytes: 256 * 1024,
             overflow: Overflow::Close,
             websocket: websocket::Limits::default(),
+            #[cfg(feature = "deflate")]
+            deflate: websocket::Deflate::None,
             messages_per_second_max: None,
             ping_interval: Some(Duration::from_secs(25)),
             pong_timeout: Duration::from_secs(20),
@@ -157,6 +163,11 @@ pub struct Config {
     /// closures of other threads, the ticks and the timers of a turn have as long together, and so have the
     /// calls of `on_drain` and `on_close`. Checked between two sources or calls. 20 ms by default; not zero.
     pub dispatch_time_budget: Duration,
+    /// Time in which one turn goes on with TLS handshakes; the others go on in the next turn, in their
+    /// order. At least one step is done in each turn. A signature takes up to a millisecond: without
+    /// a share of their own, many clients that come back at once would keep those who are connected
+    /// waiting. 2 ms by default; not zero.
+    pub handshake_time_budget: Duration,
     /// Time for which one turn writes what is queued for connections. Connections that are left come
     /// first in the next turn. One flush offers the kernel at most 1 MiB of one connection's queue.
     /// 20 ms by default; not zero.
@@ -257,6 +268,11 @@ pub struct Config {
     pub patterns_max: usize,
     /// A callback that takes longer than this is logged by name and counted. 100 ms by default.
     pub slow_callback: Duration,
+    /// WebSocket messages and publications of fewer bytes are not compressed, where
+    /// [`deflate`](ConnectionOptions::deflate) is agreed: a shorter one leaves in one packet in any case, and
+    /// compressing it costs as much as sending it. 1024 by default.
+    #[cfg(feature = "deflate")]
+    pub deflate_bytes_min: u16,
     /// The options that listeners and clients start with.
     pub options: ConnectionOptions,
 }
@@ -292,7 +308,7 @@ impl From<ConfigError> for io::Error {
     }
 }
 
-fn at_least(field: &'static str, value: usize, least: usize) -> Result<(), ConfigError> {
+pub(crate) fn at_least(field: &'static str, value: usize, least: usize) -> Result<(), ConfigError> {
     if least <= value {
         return Ok(());
     }
@@ -303,7 +319,7 @@ fn at_least(field: &'static str, value: usize, least: usize) -> Result<(), Confi
     })
 }
 
-fn not_zero(field: &'static str, value: Duration) -> Result<(), ConfigError> {
+pub(crate) fn not_zero(field: &'static str, value: Duration) -> Result<(), ConfigError> {
     if !value.is_zero() {
         return Ok(());
     }
@@ -374,6 +390,7 @@ impl Config {
         )?;
         at_least("read_budget_bytes", self.read_budget_bytes, 1)?;
         not_zero("dispatch_time_budget", self.dispatch_time_budget)?;
+        not_zero("handshake_time_budget", self.handshake_time_budget)?;
         not_zero("flush_time_budget", self.flush_time_budget)?;
         at_least("accepts_per_turn", self.accepts_per_turn, 1)?;
         at_least("ticks_per_turn", self.ticks_per_turn, 1)?;
@@ -452,6 +469,7 @@ impl Default for Config {
             read_budget_bytes: 512 * 1024,
             read_time_budget: Duration::from_millis(5),
             dispatch_time_budget: Duration::from_millis(20),
+            handshake_time_budget: Duration::from_millis(2),
             flush_time_budget: Duration::from_millis(20),
             accepts_per_turn: 64,
             ticks_per_turn: 1024,
@@ -480,6 +498,8 @@ impl Default for Config {
             subscriptions_total_max: None,
             patterns_max: 32,
             slow_callback: Duration::from_millis(100),
+            #[cfg(feature = "deflate")]
+            deflate_bytes_min: 1024,
             options: ConnectionOptions::default(),
         }
     }

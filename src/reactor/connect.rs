@@ -13,7 +13,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +31,10 @@ use super::transport::endpoint::ConnectOptions;
 use super::transport::listener::{Address, bound_send_buffer};
 use super::transport::lookup::Lookup;
 use super::transport::memory::MemoryStream;
+use super::transport::socket::Socket;
+#[cfg(feature = "tls")]
+use super::transport::tls::stream::TlsStream;
+use super::transport::tunnel::Tunnel;
 
 /// The capacity of a simulated connection in each direction, in bytes.
 const MEMORY_STREAM_BYTES: usize = 64 * 1024;
@@ -77,7 +81,13 @@ impl<S: 'static> Reactor<S> {
             return Err(io::Error::other(why));
         }
         if let Some(path) = address.strip_prefix("unix:") {
-            let id = self.insert_pending(key, options, protocol)?;
+            if to.http_proxy().is_some() {
+                let why =
+                    format!("cannot connect to {address}: a proxy does not reach Unix sockets");
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+            }
+            let transport = self.pending_transport(to, "")?;
+            let id = self.insert_pending(key, transport, options, protocol)?;
             if self.net.is_some() {
                 self.connect_in_memory(id, &Address::Unix(path.into()));
                 return Ok(id);
@@ -86,28 +96,64 @@ impl<S: 'static> Reactor<S> {
             return Ok(id);
         }
         let (host, port) = split_address(address)?;
-        let id = self.insert_pending(key, options, protocol)?;
+        let transport = self.pending_transport(to, host)?;
+        let (host, port, tunnel) = match to.http_proxy() {
+            Some(proxy) => {
+                let (host, port) = split_address(proxy.address())?;
+                (host, port, Some(Box::new(Tunnel::new(address, proxy)?)))
+            }
+            None => (host, port, None),
+        };
+        let id = self.insert_pending(key, transport, options, protocol)?;
         if self.net.is_some() {
+            self.race_of_one(id).set_tunnel(tunnel);
             self.connect_in_memory(id, &Address::Inet(([127, 0, 0, 1], port).into()));
             return Ok(id);
         }
+        let lookup = Lookup {
+            id,
+            host: host.to_owned(),
+            port,
+            from: to.from(),
+            tunnel,
+        };
         // An address needs no look-up, and so no thread.
         match host.parse() {
-            Ok(ip) => self.race(id, vec![SocketAddr::new(ip, port)], to.from()),
-            Err(_) => self.look_up(Lookup {
-                id,
-                host: host.to_owned(),
-                port,
-                from: to.from(),
-            }),
+            Ok(ip) => self.race(lookup, vec![SocketAddr::new(ip, port)]),
+            Err(_) => self.look_up(lookup),
         }
         Ok(id)
     }
 
-    fn insert_pending(&mut self, key: u32, options: u16, protocol: Protocol) -> io::Result<ConnId> {
-        let id = self
-            .table
-            .insert(Transport::Pending, protocol, key, options)?;
+    /// The transport of a connection to this host, before it has a socket.
+    ///
+    /// # Errors
+    ///
+    /// When no certificate can be for the host, or rustls refuses the configuration.
+    #[cfg(feature = "tls")]
+    fn pending_transport(&self, to: &ConnectOptions<'_>, host: &str) -> io::Result<Transport> {
+        let Some(tls) = to.client_tls() else {
+            return Ok(Transport::Plain(Socket::Pending));
+        };
+        let (config, name) = (tls.config(), tls.name_for(host)?);
+        let mut stream = TlsStream::client(config, name, &self.tls_scratch)?;
+        stream.begin_handshake(&[]);
+        Ok(Transport::Tls(Box::new(stream)))
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn pending_transport(&self, _: &ConnectOptions<'_>, _: &str) -> io::Result<Transport> {
+        Ok(Transport::Plain(Socket::Pending))
+    }
+
+    fn insert_pending(
+        &mut self,
+        key: u32,
+        transport: Transport,
+        options: u16,
+        protocol: Protocol,
+    ) -> io::Result<ConnId> {
+        let id = self.table.insert(transport, protocol, key, options)?;
         let timeout = deadline_nanos(self.config.connect_timeout);
         self.table.set_deadline(id, Deadline::Connect, timeout);
         Ok(id)
@@ -115,11 +161,14 @@ impl<S: 'static> Reactor<S> {
 
     // ── addresses ────────────────────────────────────────────────────────────────────────────
 
-    fn race(&mut self, id: ConnId, addresses: Vec<SocketAddr>, from: Option<IpAddr>) {
+    fn race(&mut self, lookup: Lookup, addresses: Vec<SocketAddr>) {
+        let id = lookup.id;
         if !self.wants_transport(id) {
             return;
         }
-        self.races.insert(id, Race::new(addresses.into(), from));
+        let mut race = Race::new(addresses.into(), lookup.from);
+        race.set_tunnel(lookup.tunnel);
+        self.races.insert(id, race);
         self.try_next_address(id);
     }
 
@@ -150,7 +199,7 @@ impl<S: 'static> Reactor<S> {
             };
             match connect_tcp(address, from) {
                 Ok(stream) => {
-                    self.attempt(id, Transport::Tcp(stream));
+                    self.attempt(id, Socket::Tcp(stream));
                     let stagger = self.config.connect_stagger;
                     let stagger = self.after(stagger, move |cx: &mut Cx<'_, S>| {
                         cx.reactor.try_next_address(id);
@@ -174,7 +223,7 @@ impl<S: 'static> Reactor<S> {
             return;
         }
         match connect_unix(&path) {
-            Ok(transport) => self.attempt(id, transport),
+            Ok(socket) => self.attempt(id, socket),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let timer = self.after(UNIX_RETRY, move |cx: &mut Cx<'_, S>| {
                     cx.reactor.try_unix(id, path);
@@ -194,8 +243,13 @@ impl<S: 'static> Reactor<S> {
             .or_insert_with(|| Race::new(VecDeque::new(), None))
     }
 
-    fn attempt(&mut self, target: ConnId, transport: Transport) {
-        let attempt = Box::new(Attempt { transport, target });
+    fn attempt(&mut self, target: ConnId, socket: Socket) {
+        let has_tunnel = self.race_of_one(target).has_tunnel();
+        let attempt = Box::new(Attempt {
+            socket,
+            target,
+            has_tunnel,
+        });
         let index = match self.table.insert_attempt(attempt) {
             Ok(index) => index,
             Err(error) => return self.table.abort(target, CloseCause::Io(error.kind())),
@@ -208,14 +262,11 @@ impl<S: 'static> Reactor<S> {
     pub(super) fn attempt_ready(&mut self, index: u32) -> Option<ConnId> {
         let attempt = self.table.sources_mut().attempt_mut(index)?;
         let target = attempt.target;
-        match has_connected(&attempt.transport) {
+        match has_connected(&attempt.socket) {
             // The kernel reports a new socket before it has connected; the attempt goes on.
             Ok(false) => None,
-            Ok(true) => {
-                let attempt = self.table.sources_mut().remove_attempt(index)?;
-                self.cancel_attempts(target);
-                self.adopt(target, attempt.transport)
-            }
+            Ok(true) if attempt.has_tunnel => self.progress_tunnel(index, target),
+            Ok(true) => self.adopt_attempt(index, target),
             Err(error) => {
                 self.table.sources_mut().remove_attempt(index);
                 // A refusal is an answer: the next address is tried now and not after the stagger.
@@ -224,6 +275,36 @@ impl<S: 'static> Reactor<S> {
                 {
                     self.try_next_address(target);
                 }
+                None
+            }
+        }
+    }
+
+    /// Makes the socket of an attempt that of its connection.
+    fn adopt_attempt(&mut self, index: u32, target: ConnId) -> Option<ConnId> {
+        let attempt = self.table.sources_mut().remove_attempt(index)?;
+        self.cancel_attempts(target);
+        self.adopt(target, attempt.socket)
+    }
+
+    /// Goes on with the exchange with a proxy. A proxy that refuses has answered for all of its addresses.
+    fn progress_tunnel(&mut self, index: u32, target: ConnId) -> Option<ConnId> {
+        let race = self.races.get_mut(&target)?;
+        let (stagger, others) = (race.take_stagger(), race.take_others(index));
+        if let Some(timer) = stagger {
+            self.timers.cancel(timer);
+        }
+        for other in others {
+            self.table.sources_mut().remove_attempt(other);
+        }
+        let tunnel = self.races.get_mut(&target)?.tunnel_mut()?;
+        let attempt = self.table.sources_mut().attempt_mut(index)?;
+        match tunnel.progress(&mut attempt.socket) {
+            Ok(true) => self.adopt_attempt(index, target),
+            Ok(false) => None,
+            Err(cause) => {
+                self.cancel_attempts(target);
+                self.table.abort(target, cause);
                 None
             }
         }
@@ -242,8 +323,8 @@ impl<S: 'static> Reactor<S> {
         }
     }
 
-    fn adopt(&mut self, id: ConnId, transport: Transport) -> Option<ConnId> {
-        if let Transport::Tcp(stream) = &transport {
+    fn adopt(&mut self, id: ConnId, socket: Socket) -> Option<ConnId> {
+        if let Socket::Tcp(stream) = &socket {
             // Nagle's algorithm would keep a small message back until the one before it is
             // acknowledged. Where this fails, small messages wait a little.
             let _ = stream.set_nodelay(true);
@@ -256,7 +337,7 @@ impl<S: 'static> Reactor<S> {
                     .set_tcp_user_timeout(self.config.unacknowledged_timeout);
             }
         }
-        match self.table.adopt_transport(id, transport) {
+        match self.table.adopt_socket(id, socket) {
             Ok(is_open) => is_open.then_some(id),
             Err(error) => {
                 self.table.abort(id, CloseCause::Io(error.kind()));
@@ -302,7 +383,7 @@ impl<S: 'static> Reactor<S> {
         let look_up = move || {
             let found = resolve(&lookup.host, lookup.port);
             // An error means that the reactor has ended, and needs no answer.
-            let _ = remote.run(move |cx| cx.reactor.looked_up(&lookup, found));
+            let _ = remote.run(move |cx| cx.reactor.looked_up(lookup, found));
         };
         std::thread::Builder::new()
             .name("waterwheel-lookup".into())
@@ -310,14 +391,14 @@ impl<S: 'static> Reactor<S> {
             .map(drop)
     }
 
-    fn looked_up(&mut self, lookup: &Lookup, found: io::Result<Vec<SocketAddr>>) {
+    fn looked_up(&mut self, lookup: Lookup, found: io::Result<Vec<SocketAddr>>) {
         self.lookups.note_end();
         match found {
             Ok(addresses) if addresses.is_empty() => {
-                self.fail_lookup(lookup, &"the name has no address");
+                self.fail_lookup(&lookup, &"the name has no address");
             }
-            Ok(addresses) => self.race(lookup.id, addresses, lookup.from),
-            Err(error) => self.fail_lookup(lookup, &error),
+            Ok(addresses) => self.race(lookup, addresses),
+            Err(error) => self.fail_lookup(&lookup, &error),
         }
         self.start_lookups();
     }
@@ -348,7 +429,7 @@ impl<S: 'static> Reactor<S> {
         self.offer(listener, theirs);
         // It is connected already. The next turn finds that out, so that `on_open` is not called
         // before `connect` has returned the id.
-        self.attempt(id, Transport::Memory(ours));
+        self.attempt(id, Socket::Memory(ours));
     }
 }
 
@@ -488,7 +569,7 @@ mod tests {
         let connection = table
             .connection(table.sources().connection_ids()[0])
             .unwrap();
-        let Transport::Tcp(stream) = connection.transport() else {
+        let Transport::Plain(Socket::Tcp(stream)) = connection.transport() else {
             panic!("it is connected on TCP");
         };
         let socket = socket2::SockRef::from(stream);

@@ -65,6 +65,8 @@ impl<S: 'static> Reactor<S> {
         let key = self.add_handler(handler(&address));
         let mut listener = Listener::new(acceptor, address.clone(), key, connection_options);
         listener.set_proxy_protocol(options.has_proxy_protocol());
+        #[cfg(feature = "tls")]
+        listener.set_tls(options.server_tls().cloned());
         match self.table.insert_listener(Box::new(listener)) {
             Ok(id) => {
                 log::info!("listening on {address}");
@@ -100,6 +102,11 @@ impl<S: 'static> Reactor<S> {
     pub(crate) fn free_handler(&mut self, key: u32) {
         self.new_handlers.retain(|(new, _)| *new != key);
         self.handler_keys.remove(key);
+    }
+
+    /// Drops a handler at the end of the turn: a client with many connections, one after the other, has ended.
+    pub(crate) fn drop_handler(&mut self, key: u32) {
+        self.handler_keys.close(key);
     }
 
     /// Pauses accepting on a listener: until a connection ends, at `connections_max`, or for the time of

@@ -31,7 +31,7 @@
 //!
 //! ```text
 //!  outcome                                     what callbacks may return
-//!  id close close_counts config stats burst mailbox
+//!  id tls_error close close_counts config stats burst mailbox
 //!                                              plain data
 //!  panics handler_keys signals log_limit
 //!  pattern_filter                              members by pattern of private topics
@@ -42,7 +42,7 @@
 //!  published present place sequence
 //!  reactor                                     the data that callbacks and roles work on
 //!  listen connect topics awaiting notices history presence posts schedule remote
-//!  drain role admission                        the methods of the reactor
+//!  drain role admission start_tls                        the methods of the reactor
 //!  handlers                                    the objects that the loop calls
 //!  mod                                         the EventLoop
 //!  call                                        calls of user code
@@ -74,6 +74,9 @@ mod drain;
 
 mod admission;
 
+#[cfg(feature = "tls")]
+pub(crate) mod start_tls;
+
 #[expect(
     clippy::module_inception,
     reason = "the file is named after what callbacks get"
@@ -97,6 +100,7 @@ mod mailbox;
 mod memory;
 pub(crate) mod outcome;
 mod panics;
+mod parked;
 pub(crate) mod pattern_filter;
 mod present;
 pub(crate) mod protocol;
@@ -110,6 +114,7 @@ mod signals;
 pub(crate) mod sim;
 pub(crate) mod stats;
 pub(crate) mod time;
+pub(crate) mod tls_error;
 pub(crate) mod transport;
 mod turn;
 

@@ -35,7 +35,7 @@ impl<S: 'static> Reactor<S> {
     /// ordered by another server.
     #[doc(hidden)]
     pub fn leave_sequencer(&mut self) {
-        self.sequence.end();
+        self.sequence.end(self.topics.hasher().clone());
     }
 
     /// The bytes of the publications of this reactor whose `done` was not called.
@@ -218,7 +218,7 @@ impl<S: 'static> Reactor<S> {
 mod tests {
     use std::sync::Arc;
 
-    use crate::pubsub::{Body, Event, History, Rules, Scratch, Sequencer};
+    use crate::pubsub::{Body, Event, History, Rules, Scratch, Sequencer, Since};
     use crate::reactor::id::ConnId;
     use crate::reactor::reactor::Reactor;
     use crate::reactor::sim::{Sim, SimSocket};
@@ -248,6 +248,22 @@ mod tests {
             sequencer.publish(1, 0, body, None, None);
         }
         (sim, sockets)
+    }
+
+    // Its own history hashed topics in another way than the reactor, so that it found none of what it had kept.
+    #[test]
+    fn a_reactor_that_has_left_a_group_finds_what_it_keeps() {
+        let (mut sim, _) = behind();
+        let reactor = sim.reactor();
+        reactor.leave_sequencer();
+        let mut rules = Rules::new();
+        rules.add_text("*=history=5").unwrap();
+        reactor.keep_history(&rules, 1 << 20);
+        let since = Since::Id(reactor.cursor());
+        reactor.publish("old", "kept");
+        let mut reader = reactor.read_history([("old".into(), false)], since, false);
+        let page = reactor.history_page(&mut reader, 1000, |_, _| true);
+        assert_eq!(page.entries.len(), 1);
     }
 
     // The pages of what the mailbox had no room for were read for the names that had members at first.

@@ -6,8 +6,10 @@
 //! `crate::protocol`; the callbacks that they lead to are called by a role (`session`, `server`,
 //! `client`).
 
-use crate::protocol::websocket::{self, Closing, Message, Role};
+use crate::protocol::websocket::{self, Closing, Link, Message};
 use crate::protocol::{event_stream, http, proxy_header};
+#[cfg(feature = "deflate")]
+use crate::pubsub::BodyKind;
 use crate::pubsub::{Frame, FramedFormat, WireFormat};
 
 use super::close::{CloseCause, Deadline, Sent};
@@ -30,6 +32,11 @@ pub(crate) enum Protocol {
     WebSocket(websocket::Machine),
     /// A client that has asked for a WebSocket and waits for the server's answer.
     Upgrade(Box<Upgrade>),
+    /// HTTP requests that we send, one at a time.
+    Request {
+        /// The answer to a request is awaited.
+        is_busy: bool,
+    },
     /// Server-Sent Events that we send, in chunks unless the client speaks HTTP/1.0.
     EventStream {
         /// Its heartbeat is the newest cursor instead of a comment.
@@ -84,7 +91,7 @@ impl Protocol {
     ///
     /// [`Sent::Gone`] when the protocol cannot carry it: binary data on an event stream, a body
     /// when no answer is being streamed, any message before the answer to a client's handshake.
-    pub(crate) fn encode(&self, message: Message<'_>, out: &mut Vec<u8>) -> Result<(), Sent> {
+    pub(crate) fn encode(&mut self, message: Message<'_>, out: &mut Vec<u8>) -> Result<(), Sent> {
         match self {
             Protocol::Raw => out.extend_from_slice(message.as_bytes()),
             Protocol::WebSocket(machine) => machine.encode(message, out),
@@ -104,22 +111,40 @@ impl Protocol {
             }
             // Sending a frame now would assume that the server agrees. Source: RFC 6455, section
             // 4.1.
-            Protocol::Upgrade(_) | Protocol::Finished | Protocol::Unopened => {
+            Protocol::Upgrade(_)
+            | Protocol::Request { .. }
+            | Protocol::Finished
+            | Protocol::Unopened => {
                 return Err(Sent::Gone);
             }
         }
         Ok(())
     }
 
-    /// Whether an encoded message is a header and then the unchanged payload. A large payload can
-    /// then be written from where it lies.
-    pub(crate) fn sends_payload_as_it_is(&self) -> bool {
+    /// Whether an encoded message of this length is a header and then the unchanged payload. A large
+    /// payload can then be written from where it lies.
+    pub(crate) fn sends_payload_as_it_is(&self, message_bytes: usize) -> bool {
         match self {
-            Protocol::WebSocket(machine) => !machine.masks(),
+            Protocol::WebSocket(machine) => !machine.masks() && !machine.compresses(message_bytes),
             Protocol::Raw
             | Protocol::Finished
             | Protocol::Unopened
             | Protocol::Http(_)
+            | Protocol::Upgrade(_)
+            | Protocol::Request { .. }
+            | Protocol::EventStream { .. } => false,
+        }
+    }
+
+    /// Whether only the end of the stream says where its bytes end, so that a stream that was cut
+    /// looks like a whole one.
+    pub(crate) fn is_unframed(&self) -> bool {
+        match self {
+            // The body of an answer may last until the end.
+            Protocol::Raw | Protocol::Finished | Protocol::Request { .. } => true,
+            Protocol::Unopened
+            | Protocol::Http(_)
+            | Protocol::WebSocket(_)
             | Protocol::Upgrade(_)
             | Protocol::EventStream { .. } => false,
         }
@@ -135,6 +160,7 @@ impl Protocol {
             | Protocol::Unopened
             | Protocol::Http(_)
             | Protocol::Upgrade(_)
+            | Protocol::Request { .. }
             | Protocol::EventStream { .. } => false,
         }
     }
@@ -151,6 +177,7 @@ impl Protocol {
             | Protocol::Unopened
             | Protocol::Http(_)
             | Protocol::WebSocket(_)
+            | Protocol::Request { .. }
             | Protocol::Upgrade(_) => false,
         }
     }
@@ -163,9 +190,15 @@ impl Protocol {
         match self {
             Protocol::WebSocket(machine) => Some(FramedFormat::new(
                 WireFormat::RAW,
-                match machine.role() {
-                    Role::Server => Frame::WebSocket,
-                    Role::Client => Frame::MaskedWebSocket,
+                match machine.link() {
+                    Link::Server => Frame::WebSocket,
+                    Link::Client => Frame::MaskedWebSocket,
+                    #[cfg(feature = "deflate")]
+                    Link::SharedServer => Frame::DeflatedWebSocket,
+                    #[cfg(feature = "deflate")]
+                    Link::SharedClient | Link::WindowsServer | Link::WindowsClient => {
+                        Frame::OwnWebSocket
+                    }
                 },
             )),
             Protocol::Raw
@@ -173,6 +206,7 @@ impl Protocol {
             | Protocol::Unopened
             | Protocol::EventStream { .. }
             | Protocol::Http(_)
+            | Protocol::Request { .. }
             | Protocol::Upgrade(_) => self.format_without_websocket(),
         }
     }
@@ -189,6 +223,7 @@ impl Protocol {
             Protocol::EventStream { chunked: false, .. } => (WireFormat::EVENT_STREAM, Frame::Bare),
             Protocol::Http(_)
             | Protocol::Upgrade(_)
+            | Protocol::Request { .. }
             | Protocol::WebSocket(_)
             | Protocol::Unopened
             | Protocol::Finished => return None,
@@ -196,11 +231,32 @@ impl Protocol {
         Some(FramedFormat::new(wire_format, frame))
     }
 
+    /// Whether compression was agreed for it.
+    #[cfg(feature = "deflate")]
+    pub(crate) fn is_deflated(&self) -> bool {
+        matches!(self, Protocol::WebSocket(machine) if machine.is_deflated())
+    }
+
+    /// Whether messages are compressed as only this connection's are.
+    #[cfg(feature = "deflate")]
+    pub(crate) fn compresses_apart(&self) -> bool {
+        let format = self.publication_format();
+        format.is_some_and(FramedFormat::is_own)
+    }
+
+    /// Appends the body of a publication as a message, compressed as only this connection's are.
+    #[cfg(feature = "deflate")]
+    pub(crate) fn encode_own(&mut self, kind: BodyKind, body: &[u8], out: &mut Vec<u8>) {
+        if let Protocol::WebSocket(machine) = self {
+            machine.encode_body(kind == BodyKind::Text, body, out);
+        }
+    }
+
     /// The count of the connections that speak this protocol.
     pub(crate) fn count_in<'c>(&self, counts: &'c mut ConnectionCounts) -> &'c mut usize {
         match self {
             Protocol::Raw | Protocol::Finished => &mut counts.stream,
-            Protocol::Http(_) => &mut counts.http,
+            Protocol::Http(_) | Protocol::Request { .. } => &mut counts.http,
             Protocol::WebSocket(_) => &mut counts.websocket,
             Protocol::EventStream { .. } => &mut counts.event_stream,
             Protocol::Unopened | Protocol::Upgrade(_) => &mut counts.handshake,
@@ -216,7 +272,7 @@ impl Protocol {
             | Protocol::EventStream { .. }
             | Protocol::Upgrade(_) => true,
             Protocol::Http(_) => self.awaits_publications(),
-            Protocol::Unopened => false,
+            Protocol::Request { .. } | Protocol::Unopened => false,
         }
     }
 
@@ -229,6 +285,7 @@ impl Protocol {
             | Protocol::Unopened
             | Protocol::WebSocket(_)
             | Protocol::Upgrade(_)
+            | Protocol::Request { .. }
             | Protocol::EventStream { .. } => false,
         }
     }
@@ -237,7 +294,7 @@ impl Protocol {
     pub(crate) fn overflow(&self, overflow: Overflow) -> Overflow {
         match self {
             // A body with a hole in it would look whole.
-            Protocol::Http(_) => Overflow::Close,
+            Protocol::Http(_) | Protocol::Request { .. } => Overflow::Close,
             Protocol::Raw
             | Protocol::Finished
             | Protocol::Unopened
@@ -254,8 +311,11 @@ impl Protocol {
         match self {
             // Half of the maximum, so that the length of kept bytes can be added to it.
             Protocol::WebSocket(_) | Protocol::Raw | Protocol::Finished => usize::MAX / 2,
+            Protocol::Request { is_busy: true } => usize::MAX / 2,
             Protocol::Http(exchange) => exchange.read_bytes_max(),
-            Protocol::Upgrade(_) | Protocol::EventStream { .. } => 4096,
+            Protocol::Request { is_busy: false }
+            | Protocol::Upgrade(_)
+            | Protocol::EventStream { .. } => 4096,
             Protocol::Unopened => proxy_header::HEADER_BYTES_MAX,
         }
     }
@@ -271,6 +331,7 @@ impl Protocol {
             Protocol::Raw
             | Protocol::Finished
             | Protocol::Unopened
+            | Protocol::Request { .. }
             | Protocol::EventStream { .. } => 0,
         }
     }
@@ -284,6 +345,7 @@ impl Protocol {
             | Protocol::Raw
             | Protocol::Finished
             | Protocol::Unopened
+            | Protocol::Request { .. }
             | Protocol::EventStream { .. } => {}
         }
     }
@@ -307,7 +369,7 @@ impl Protocol {
                 exchange.encode_end(out);
                 Goodbye::Finishes
             }
-            Protocol::Raw | Protocol::Finished => Goodbye::Finishes,
+            Protocol::Raw | Protocol::Finished | Protocol::Request { .. } => Goodbye::Finishes,
             Protocol::Upgrade(_) | Protocol::Unopened => Goodbye::Aborts,
         }
     }
@@ -339,7 +401,7 @@ impl Protocol {
                 Failure::Aborts
             }
             Protocol::Raw | Protocol::Finished => Failure::Finishes { code: 0 },
-            Protocol::Upgrade(_) | Protocol::Unopened => Failure::Aborts,
+            Protocol::Upgrade(_) | Protocol::Request { .. } | Protocol::Unopened => Failure::Aborts,
         }
     }
 
@@ -351,6 +413,7 @@ impl Protocol {
             | Protocol::Finished
             | Protocol::Unopened
             | Protocol::Http(_)
+            | Protocol::Request { .. }
             | Protocol::EventStream { .. } => 0,
         }
     }
@@ -365,6 +428,7 @@ impl Protocol {
             | Protocol::Unopened
             | Protocol::WebSocket(_)
             | Protocol::Upgrade(_)
+            | Protocol::Request { .. }
             | Protocol::EventStream { .. } => false,
         }
     }
@@ -381,6 +445,7 @@ impl Protocol {
             | Protocol::Unopened
             | Protocol::WebSocket(_)
             | Protocol::Upgrade(_)
+            | Protocol::Request { .. }
             | Protocol::EventStream { .. } => false,
         }
     }
@@ -392,6 +457,9 @@ impl Protocol {
                 exchange.close_after();
                 DrainStep::AnswersFirst
             }
+            // The answer that we wait for comes first. The role closes behind it.
+            Protocol::Request { is_busy: true } => DrainStep::AnswersFirst,
+            Protocol::Request { is_busy: false } => DrainStep::Finishes,
             // No request is under way. A client that sends one in this moment sends it again elsewhere.
             Protocol::Http(_) => DrainStep::Finishes,
             Protocol::EventStream { .. } | Protocol::Raw | Protocol::Finished => {
@@ -432,7 +500,9 @@ fn close_code(cause: CloseCause) -> u16 {
         | CloseCause::Upgrade(_)
         | CloseCause::ProxyHeader(_)
         | CloseCause::AddressLimit
+        | CloseCause::Tunnel(_)
         | CloseCause::Lookup
+        | CloseCause::Tls(_)
         | CloseCause::Io(_) => 1000,
     }
 }
@@ -455,7 +525,9 @@ fn status_of(cause: CloseCause) -> http::Status {
         | CloseCause::Upgrade(_)
         | CloseCause::ProxyHeader(_)
         | CloseCause::AddressLimit
+        | CloseCause::Tunnel(_)
         | CloseCause::Lookup
+        | CloseCause::Tls(_)
         | CloseCause::Io(_) => http::Status::INTERNAL_SERVER_ERROR,
     }
 }

@@ -34,6 +34,7 @@ use super::log_limit::{LogLimit, LogLimits};
 use super::mailbox::Mailbox;
 use super::outcome::{CallbackError, Outcome};
 use super::panics::{Panics, drop_all_guarded};
+use super::parked::Parked;
 use super::pattern_filter::PatternFilters;
 use super::place::Outcomes;
 use super::present::PresentConnections;
@@ -45,10 +46,12 @@ use super::stats::{Gauges, Stats};
 use super::time::clock::Clock;
 use super::time::handled::Handled;
 use super::time::timers::Timers;
-use super::transport::Peer;
 use super::transport::connect::Race;
 use super::transport::lookup::Lookups;
 use super::transport::memory::Net;
+use super::transport::socket::Peer;
+#[cfg(feature = "tls")]
+use super::transport::tls::scratch::Scratch;
 use crate::pubsub::MemberChange;
 
 /// An owned message of this many bytes or more is not copied where its bytes go out unchanged.
@@ -106,6 +109,11 @@ pub trait Handler<S> {
         let table = &mut cx.reactor.table;
         table.set_protocol(id, Protocol::Unopened, None);
         table.abort(id, CloseCause::AddressLimit);
+    }
+
+    /// The handshake that `start_tls` began is done.
+    fn secured(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
+        let _ = (cx, id);
     }
 
     /// Bytes came. Returns how many were consumed. The rest is presented again, in front of the
@@ -177,6 +185,8 @@ pub(super) type OnClose<S> = Box<dyn FnOnce(&mut Cx<'_, S>, &Close)>;
 
 pub(super) type OnDrain<S> = Box<dyn FnOnce(&mut Cx<'_, S>)>;
 
+pub(super) type ParkedCall<S> = Box<dyn FnOnce(&mut Reactor<S>, usize)>;
+
 pub(super) type OnAwaited<S> = Box<dyn FnOnce(&mut Cx<'_, S>, &Awaited)>;
 
 /// A closure of another thread, with the place in its source, for the log.
@@ -223,7 +233,7 @@ pub(super) enum TimerCall<S> {
 ///
 /// The methods come in four groups: *listen* ([`http`](Self::http), [`websocket`](Self::websocket),
 /// [`stream`](Self::stream)), *connect* ([`connect_websocket`](Self::connect_websocket),
-/// [`connect_stream`](Self::connect_stream)), *send and publish* ([`send`](Self::send),
+/// [`connect_stream`](Self::connect_stream), [`http_client`](Self::http_client)), *send and publish* ([`send`](Self::send),
 /// [`close`](Self::close), [`publish`](Self::publish), [`subscribe`](Self::subscribe)), and *time*
 /// ([`after`](Self::after), [`every`](Self::every), [`next_tick`](Self::next_tick),
 /// [`remote`](Self::remote), [`stop`](Self::stop)).
@@ -241,6 +251,9 @@ pub struct Reactor<S> {
     pub(super) net: Option<Rc<Net>>,
     pub(super) races: HashMap<ConnId, Race>,
     pub(super) lookups: Lookups,
+    /// The buffers that all TLS streams share.
+    #[cfg(feature = "tls")]
+    pub(super) tls_scratch: Rc<Scratch>,
     pub(super) new_handlers: Vec<(u32, Box<dyn Handler<S>>)>,
     pub(super) handler_keys: HandlerKeys,
     /// The peers of accepted connections, kept for log lines while those are written: the kernel forgets the
@@ -294,9 +307,12 @@ pub struct Reactor<S> {
     pub(super) has_expiry_timer: bool,
     /// Publications whose outcome in the group is not known yet.
     pub(super) outcomes: Outcomes<QueuedDone<S>>,
+    pub(super) parked: Parked<ParkedCall<S>>,
     /// The number of the last publication. Each member keeps the mark of the last one that was
     /// queued to it, and so gets each publication once.
     pub(super) publication_mark: u64,
+    /// The state of the generator of a simulation.
+    pub(super) random: u64,
     #[cfg(all(unix, feature = "signals"))]
     pub(super) signals: Option<super::signals::Signals>,
 }
@@ -315,6 +331,9 @@ impl<S: 'static> Reactor<S> {
     pub(super) fn new(config: Config, parts: Parts<S>) -> Reactor<S> {
         let topics = Topics::new();
         let sequence = Sequence::new(parts.epoch, topics.hasher().clone());
+        let wire_formats = WireFormats::new();
+        #[cfg(feature = "deflate")]
+        let wire_formats = wire_formats.with_deflate_bytes_min(config.deflate_bytes_min);
         Reactor {
             table: parts.table,
             topics,
@@ -326,6 +345,8 @@ impl<S: 'static> Reactor<S> {
             net: parts.net,
             races: HashMap::new(),
             lookups: Lookups::default(),
+            #[cfg(feature = "tls")]
+            tls_scratch: Rc::default(),
             new_handlers: Vec::new(),
             handler_keys: HandlerKeys::default(),
             peers: HashMap::new(),
@@ -350,7 +371,7 @@ impl<S: 'static> Reactor<S> {
             proxied_peers: ConnMap::default(),
             proxy_header_lines: LogLimit::default(),
             forwarding_lines: LogLimit::default(),
-            wire_formats: WireFormats::new(),
+            wire_formats,
             pattern_filters: PatternFilters::default(),
             users: Vec::new(),
             sequence,
@@ -358,7 +379,9 @@ impl<S: 'static> Reactor<S> {
             on_member_changes: None,
             has_expiry_timer: false,
             outcomes: Outcomes::default(),
+            parked: Parked::default(),
             publication_mark: 0,
+            random: 1,
             #[cfg(all(unix, feature = "signals"))]
             signals: None,
             config,
@@ -622,7 +645,7 @@ impl<S> Reactor<S> {
         drop_all_guarded(&arrivals, self.arrivals.drain(..));
         drop_all_guarded(&"a tick that was not run", self.ticks.drain(..));
         drop_all_guarded(&"a done that was not called", self.outcomes.take_all());
-        self.sequence.end();
+        self.sequence.end(self.topics.hasher().clone());
         self.present.clear();
     }
 }

@@ -22,8 +22,13 @@ use super::connection::ready::{FastMessages, FastReady, Ready};
 use super::id::ConnId;
 use super::protocol::Protocol;
 use super::reactor::{Reactor, Received};
+use super::transport::Transport;
 use super::transport::listener::{self, Accepting};
 use super::transport::memory::Readiness;
+#[cfg(feature = "tls")]
+use super::transport::tls::server::ServerTls;
+#[cfg(feature = "tls")]
+use super::transport::tls::stream::TlsStream;
 use crate::protocol::proxy_header::{self, ProxyHeaderError};
 use crate::protocol::websocket::Role;
 
@@ -55,7 +60,15 @@ impl<S: 'static> Running<S> {
             Ready::Nothing => {}
             // The handler was called behind the last read, which read the clock.
             Ready::Read { id, first } => return self.read(id, first),
-            Ready::Opened(id) => self.open(id),
+            Ready::Handshaking => {
+                self.reactor.read_clock();
+                return self.reactor.table.end_handshake_step();
+            }
+            Ready::Opened(id) => {
+                self.reactor.read_clock();
+                self.reactor.table.end_handshake_step();
+                self.open(id);
+            }
             Ready::Accept => self.accept(index),
             Ready::Attempt => {
                 if let Some(id) = self.reactor.attempt_ready(index) {
@@ -70,7 +83,16 @@ impl<S: 'static> Running<S> {
     /// read. Their edge may have been reported while the connection was handshaking, and would not
     /// be reported again.
     fn open(&mut self, id: ConnId) {
-        self.call_handler(id, "on_open", |handler, cx| handler.open(cx, id));
+        if self.is_unopened(id) {
+            // It was accepted, and its handshake is done.
+            self.reactor.set_protocol(id, Protocol::Raw, None);
+            self.open_accepted(id);
+        } else if self.is_opened(id) {
+            // It was open, and `start_tls` is done.
+            self.call_handler(id, "on_tls", |handler, cx| handler.secured(cx, id));
+        } else {
+            self.call_handler(id, "on_open", |handler, cx| handler.open(cx, id));
+        }
         if !self.reactor.is_stopped {
             self.reactor.table.cork(id);
             self.read(id, None);
@@ -255,6 +277,13 @@ impl<S: 'static> Running<S> {
             Ok(Some((client, header_bytes))) => {
                 let reactor = &mut self.reactor;
                 reactor.set_proxied_peer(id, client);
+                #[cfg(feature = "tls")]
+                if reactor
+                    .table
+                    .begin_handshake(id, &self.input[header_bytes..length])
+                {
+                    return length;
+                }
                 reactor.clear_deadline(id);
                 reactor.set_protocol(id, Protocol::Raw, None);
                 self.open_accepted(id);
@@ -267,7 +296,12 @@ impl<S: 'static> Running<S> {
         }
     }
 
-    /// Whether the header of the PROXY protocol is still awaited.
+    fn is_opened(&self, id: ConnId) -> bool {
+        let connection = self.reactor.table.connection(id);
+        connection.is_some_and(Connection::is_opened)
+    }
+
+    /// Whether the connection was accepted and its handler does not know of it yet.
     fn is_unopened(&self, id: ConnId) -> bool {
         matches!(self.reactor.protocol(id), Some(Protocol::Unopened))
     }
@@ -306,8 +340,24 @@ impl<S: 'static> Running<S> {
             let (handler, options) = (listener.handler(), listener.options());
             let has_proxy_protocol = listener.has_proxy_protocol();
             let accepted = listener.accept();
-            let inserted = accepted.and_then(|(transport, peer)| {
-                let protocol = match has_proxy_protocol {
+            #[cfg(feature = "tls")]
+            let tls = listener.tls().map(ServerTls::config);
+            let inserted = accepted.and_then(|(socket, peer)| {
+                #[cfg(feature = "tls")]
+                let transport = match tls {
+                    Some(config) => {
+                        let scratch = &self.reactor.tls_scratch;
+                        let mut stream = TlsStream::server(socket, config, scratch)?;
+                        if !has_proxy_protocol {
+                            stream.begin_handshake(&[]);
+                        }
+                        Transport::Tls(Box::new(stream))
+                    }
+                    None => Transport::Plain(socket),
+                };
+                #[cfg(not(feature = "tls"))]
+                let transport = Transport::Plain(socket);
+                let protocol = match has_proxy_protocol || transport.is_handshaking() {
                     true => Protocol::Unopened,
                     false => Protocol::Raw,
                 };

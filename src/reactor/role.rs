@@ -335,6 +335,19 @@ impl<S: 'static> Reactor<S> {
         self.is_stopped
     }
 
+    /// Any number, for what clients do at random. In a simulation its seed determines it, so that a run repeats.
+    pub(crate) fn random(&mut self) -> u64 {
+        if !self.is_simulated() {
+            return rand::random();
+        }
+        // Source: Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators" (SplitMix64).
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.random;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
     /// Notes the name of the callback that is about to be called, for log lines about panics and
     /// slow callbacks.
     #[inline]

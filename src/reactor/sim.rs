@@ -109,6 +109,12 @@ impl<S: 'static> Sim<S> {
         self.net.set_faults(seed, faults);
     }
 
+    /// Sets the seed of what the program does at random, such as the pauses of clients that connect again. 1 by
+    /// default. The same seed and the same calls give the same run.
+    pub fn seed(&mut self, seed: u64) {
+        self.event_loop.reactor().random = seed;
+    }
+
     /// Lets each read and write of the program take this long on the [`clock`](Self::clock), from now
     /// on, as system calls do. No time by default.
     pub fn socket_time(&mut self, time: Duration) {

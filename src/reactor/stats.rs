@@ -1,8 +1,12 @@
 //! The counters of the loop.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::close::CloseCause;
 use super::close_counts::CloseCounts;
+#[cfg(feature = "deflate")]
+use crate::protocol::websocket::deflate;
 
 /// Counters since the start of the reactor, and a histogram of the time that its turns were busy.
 #[derive(Clone, Debug, Default)]
@@ -43,6 +47,12 @@ pub struct Stats {
     /// How often reading paused because a peer had sent more messages than
     /// [`messages_per_second_max`](crate::ConnectionOptions::messages_per_second_max).
     pub rate_pauses: u64,
+    /// WebSocket messages and publications that were compressed here. A publication that many members share is one.
+    pub deflated_messages: u64,
+    /// The bytes that compressing those has saved.
+    pub deflate_saved_bytes: u64,
+    /// Compressed WebSocket messages received.
+    pub inflated_messages: u64,
     /// How often accepting paused because memory was short. `accept_pauses` counts these too.
     pub memory_pauses: u64,
     /// Panics caught in callbacks, and in `Drop` of values that they captured.
@@ -67,6 +77,12 @@ pub struct Stats {
     pub wrong_tokens: u64,
     /// TLS handshakes that arrived on a port without TLS.
     pub tls_on_plain_port: u64,
+    /// TLS handshakes that were done, in either role, without the resumed ones.
+    pub tls_handshakes: u64,
+    /// TLS handshakes that have resumed an earlier session.
+    pub tls_resumptions: u64,
+    /// TLS handshakes that have failed, by reason.
+    pub tls_failures: TlsFailures,
     /// Connections that began with a header of the PROXY protocol, on a listener that does not read it.
     pub proxy_headers: u64,
     /// Connections that did not begin with a header of the PROXY protocol, on a listener that requires it.
@@ -85,6 +101,15 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// Adds the messages that were compressed and inflated on this thread since this was last called.
+    #[cfg(feature = "deflate")]
+    pub(crate) fn count_deflate(&mut self) {
+        let counts = deflate::take_counts();
+        self.deflated_messages += counts.deflated_messages;
+        self.deflate_saved_bytes += counts.saved_bytes;
+        self.inflated_messages += counts.inflated_messages;
+    }
+
     /// Adds the counters of another reactor.
     pub fn add(&mut self, other: &Stats) {
         // Named one by one, so that the compiler asks for a counter that is added later.
@@ -105,6 +130,9 @@ impl Stats {
             slow_consumers,
             memory_ends,
             rate_pauses,
+            deflated_messages,
+            deflate_saved_bytes,
+            inflated_messages,
             memory_pauses,
             panics,
             callback_errors,
@@ -116,6 +144,9 @@ impl Stats {
             resumes_with_gap,
             wrong_tokens,
             tls_on_plain_port,
+            tls_handshakes,
+            tls_resumptions,
+            tls_failures,
             proxy_headers,
             proxy_header_errors,
             handshake_pauses,
@@ -139,6 +170,9 @@ impl Stats {
         self.slow_consumers += slow_consumers;
         self.memory_ends += memory_ends;
         self.rate_pauses += rate_pauses;
+        self.deflated_messages += deflated_messages;
+        self.deflate_saved_bytes += deflate_saved_bytes;
+        self.inflated_messages += inflated_messages;
         self.memory_pauses += memory_pauses;
         self.panics += panics;
         self.callback_errors += callback_errors;
@@ -150,12 +184,44 @@ impl Stats {
         self.resumes_with_gap += resumes_with_gap;
         self.wrong_tokens += wrong_tokens;
         self.tls_on_plain_port += tls_on_plain_port;
+        self.tls_handshakes += tls_handshakes;
+        self.tls_resumptions += tls_resumptions;
+        self.tls_failures.add(tls_failures);
         self.proxy_headers += proxy_headers;
         self.proxy_header_errors += proxy_header_errors;
         self.handshake_pauses += handshake_pauses;
         self.accept_pauses += accept_pauses;
         self.lag.add(lag);
         self.callbacks.add(callbacks);
+    }
+}
+
+/// TLS handshakes that have failed, counted by reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFailures(BTreeMap<&'static str, u64>);
+
+impl TlsFailures {
+    /// Counts a handshake that ended for this cause.
+    pub(crate) fn record(&mut self, cause: CloseCause) {
+        let reason = match cause {
+            CloseCause::Tls(error) => error.name(),
+            CloseCause::TimedOut(_) => "timeout",
+            CloseCause::Io(_) => "connection_lost",
+            _ => "other",
+        };
+        *self.0.entry(reason).or_default() += 1;
+    }
+
+    fn add(&mut self, other: &TlsFailures) {
+        for (reason, count) in &other.0 {
+            *self.0.entry(reason).or_default() += count;
+        }
+    }
+
+    /// Returns the reason and the count of each that has occurred: `timeout`, `connection_lost`,
+    /// `other`, or the name of a [`TlsError`](crate::TlsError) such as `unknown_issuer`.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.0.iter().map(|(reason, count)| (*reason, *count))
     }
 }
 

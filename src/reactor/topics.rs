@@ -75,11 +75,12 @@ impl<S: 'static> Reactor<S> {
         self.table.stats_mut().publications += 1;
         let table = &self.table;
         let hash = self.topics.hash(topic);
-        let id = match &mut self.sequence {
-            Sequence::Own(own) => own.append(topic, hash, || table.unix_time() as u32, event),
-            Sequence::Shared(_) => return self.publish_to_group(topic, event, except, None),
+        let Sequence::Own(own) = &mut self.sequence else {
+            return self.publish_to_group(topic, event, except, None);
         };
-        let delivered = self.deliver_to_hash(topic, hash, id, event, except);
+        let place = own.append(topic, hash, || table.unix_time() as u32, event);
+        let id = own.id_at(place);
+        let delivered = self.deliver_to_hash(topic, hash, &id, event, except);
         self.arm_expiry();
         Published::new(id, delivered)
     }
@@ -97,7 +98,7 @@ impl<S: 'static> Reactor<S> {
         except: Option<ConnId>,
     ) -> usize {
         let hash = self.topics.hash(topic);
-        self.deliver_to_hash(topic, hash, id, event, except)
+        self.deliver_to_hash(topic, hash, &id, event, except)
     }
 
     /// As [`deliver`](Self::deliver), for a topic whose hash is known.
@@ -105,7 +106,7 @@ impl<S: 'static> Reactor<S> {
         &mut self,
         topic: &str,
         hash: u64,
-        id: EventId,
+        id: &EventId,
         event: &Event<'_>,
         except: Option<ConnId>,
     ) -> usize {
@@ -155,6 +156,10 @@ impl<S: 'static> Reactor<S> {
         self.table.stats_mut().deliveries += delivered as u64;
         let kept_bytes = self.wire_formats.take_kept_bytes();
         self.table.count_shared(kept_bytes);
+        #[cfg(feature = "deflate")]
+        if self.wire_formats.take_has_deflated() {
+            self.table.stats_mut().count_deflate();
+        }
         if self.table.is_over_memory() {
             self.release_memory();
         }
@@ -180,7 +185,7 @@ impl<S: 'static> Reactor<S> {
     ) -> Sent {
         let publication = Publication {
             topic,
-            id,
+            id: &id,
             event,
             value: 0,
             pattern: None,

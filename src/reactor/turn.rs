@@ -431,12 +431,19 @@ impl<S: 'static> Running<S> {
         // Taken before the reports are handled: a connection whose budget is used up while they are
         // handled goes on the list of the next turn and is not read twice in this one.
         let mut again = self.reactor.table.ready_list_mut().take_again();
+        self.reactor.table.begin_handshakes();
         // A simulation: the number of reports is asked once, because readiness that callbacks cause
         // is for the next turn, as with the kernel.
         let reports = self.reactor.net.as_ref().map_or(0, |net| net.poll());
         let [waiting_count, _] = self.reactor.table.ready_list().counts();
         let ready_count = waiting_count + reports + self.events.iter().count();
         self.reactor.budget.share_between(ready_count);
+        while !self.reactor.is_stopped && !self.is_dispatch_over() {
+            let Some(index) = self.reactor.table.pop_handshake() else {
+                break;
+            };
+            self.ready_again(index);
+        }
         let mut handled_count = 0;
         while !self.reactor.is_stopped && !self.is_dispatch_over() {
             let Some(index) = self.reactor.table.ready_list_mut().pop_deferred() else {

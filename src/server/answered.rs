@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::protocol::http::{OnAnswer, Status};
-use crate::reactor::transport::Peer;
+use crate::reactor::transport::socket::Peer;
 
 /// An answer, for [`Router::after_reply`](crate::Router::after_reply).
 #[derive(Debug)]

@@ -56,6 +56,9 @@ impl std::error::Error for HeaderError {}
 /// From this many bytes on, a body is not copied behind its head. Below, the copy costs less than a second write.
 const LARGE_BODY_BYTES: usize = 64 * 1024;
 
+/// Room for the head of an answer, in bytes. Most heads need less.
+const HEAD_BYTES: usize = 256;
+
 const TEXT: &str = "text/plain; charset=utf-8";
 const BYTES: &str = "application/octet-stream";
 
@@ -451,6 +454,12 @@ impl<S: 'static> Reactor<S> {
         // already is queued as it is.
         let is_large = LARGE_BODY_BYTES <= body.len();
         self.encode_reply(id, |out| {
+            // An answer that comes later has a buffer of its own, which would grow in steps.
+            out.reserve(if is_large {
+                HEAD_BYTES
+            } else {
+                HEAD_BYTES + body.len()
+            });
             head.encode(own.chain(extra), out);
             if !is_large {
                 out.extend_from_slice(&body);

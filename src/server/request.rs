@@ -10,7 +10,7 @@ use crate::reactor::close::{Deadline, Sent};
 use crate::reactor::id::ConnId;
 use crate::reactor::outcome::CallbackError;
 use crate::reactor::reactor::{Cx, Reactor};
-use crate::reactor::transport::Peer;
+use crate::reactor::transport::socket::Peer;
 
 use super::event_stream::EventStream;
 use super::path::Pattern;
@@ -136,6 +136,7 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
     /// ```
     ///
     /// Source: RFC 7239, section 5.4.
+    /// Without such a proxy: whether it came over TLS.
     pub fn is_secure(&self) -> bool {
         let scheme = self.reactor.forwarded_scheme(self.id, self.head.headers);
         scheme == Some(Scheme::Https)

@@ -3,7 +3,9 @@
 use std::ops::{Deref, DerefMut};
 
 use crate::protocol::http::{Accept, Check, ExtraHeaders, OnAnswer, Status, upgrade};
-use crate::protocol::websocket::Role;
+#[cfg(feature = "deflate")]
+use crate::protocol::websocket::deflate;
+use crate::protocol::websocket::{Machine, Role};
 use crate::reactor::config::ConnectionOptions;
 use crate::reactor::id::ConnId;
 use crate::reactor::reactor::Cx;
@@ -149,14 +151,36 @@ impl<S: 'static> WebSocketRoute<S> {
         let extra = headers.iter().map(|(name, value)| (*name, value.as_ref()));
         let own = accept.headers.iter();
         let own = own.map(|(name, value)| (name.as_ref(), value.as_str()));
-        upgrade::encode_accept(upgrade.key(), agreed, extra.chain(own), &mut out);
+        let (machine, extensions) = self.agree(cx, upgrade);
+        let extensions = extensions.as_deref();
+        let extensions = extensions.map(|value| ("Sec-WebSocket-Extensions", value));
+        let headers = extra.chain(own).chain(extensions);
+        upgrade::encode_accept(upgrade.key(), agreed, headers, &mut out);
         cx.reactor.queue_reply(id, &out);
         let handshake = Handshake {
             subprotocol: agreed,
             ..handshake
         };
         self.callbacks
-            .open(cx, id, Role::Server, self.options_index, &handshake);
+            .open(cx, id, machine, self.options_index, &handshake);
+    }
+
+    /// Agrees to compression, where the route has it and the client offers it. Returns the value of
+    /// `Sec-WebSocket-Extensions` with the machine.
+    fn agree(&self, cx: &Cx<'_, S>, upgrade: &upgrade::Upgrade<'_>) -> (Machine, Option<String>) {
+        #[cfg(feature = "deflate")]
+        {
+            let mode = self.callbacks.options.deflate;
+            let may_keep_window = self.callbacks.drops_no_message();
+            let accepted = deflate::accept(mode, may_keep_window, upgrade.extensions());
+            if let Some((agreed, answer)) = accepted {
+                let bytes_min = cx.reactor.config().deflate_bytes_min;
+                let machine = Machine::with_deflate(Role::Server, agreed, bytes_min);
+                return (machine, Some(answer));
+            }
+        }
+        let _ = (cx, upgrade);
+        (Machine::new(Role::Server), None)
     }
 }
 

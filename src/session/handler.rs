@@ -11,7 +11,7 @@ use crate::reactor::close::{Close, CloseCause, Sent};
 use crate::reactor::id::{ConnId, ConnMap};
 use crate::reactor::published::Published;
 use crate::reactor::reactor::Reactor;
-use crate::reactor::transport::Peer;
+use crate::reactor::transport::socket::Peer;
 
 /// The argument of the callbacks of a WebSocket.
 ///

@@ -12,7 +12,7 @@ use crate::reactor::outcome::Outcome;
 use crate::reactor::published::Published;
 use crate::reactor::reactor::Reactor;
 use crate::reactor::reactor::{Cx, Handler};
-use crate::reactor::transport::Peer;
+use crate::reactor::transport::socket::Peer;
 
 /// The argument of the callbacks of a raw stream.
 #[non_exhaustive]
@@ -120,6 +120,7 @@ pub struct StreamCallbacks<S> {
     on_open: Option<OnStream<S>>,
     on_data: Option<OnData<S>>,
     on_end: Option<OnStream<S>>,
+    on_tls: Option<OnStream<S>>,
     on_drain: Option<OnStream<S>>,
     on_close: Option<OnClose<S>>,
 }
@@ -133,6 +134,7 @@ impl<S: 'static> StreamCallbacks<S> {
             on_open: None,
             on_data: None,
             on_end: None,
+            on_tls: None,
             on_drain: None,
             on_close: None,
         }
@@ -166,6 +168,16 @@ impl<S: 'static> StreamCallbacks<S> {
     /// is flushed. The callback may go on sending, and must close the stream itself.
     pub fn on_end<R: Outcome>(&mut self, mut call: impl FnMut(&mut Stream<'_, S>) -> R + 'static) {
         self.on_end = Some(Box::new(move |stream| {
+            let outcome = call(stream);
+            stream.reactor.end_if_error(stream.id, outcome);
+        }));
+    }
+
+    /// Called when the handshake that `Reactor::start_tls` began is done. One that fails ends the stream
+    /// with [`CloseCause::Tls`].
+    #[cfg(feature = "tls")]
+    pub fn on_tls<R: Outcome>(&mut self, mut call: impl FnMut(&mut Stream<'_, S>) -> R + 'static) {
+        self.on_tls = Some(Box::new(move |stream| {
             let outcome = call(stream);
             stream.reactor.end_if_error(stream.id, outcome);
         }));
@@ -239,6 +251,17 @@ impl<S: 'static> Handler<S> for StreamCallbacks<S> {
             );
         }
         input.len()
+    }
+
+    fn secured(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
+        Self::restart_idle(cx, id);
+        if let Some(call) = &mut self.on_tls {
+            call(&mut Stream {
+                state: cx.state,
+                reactor: cx.reactor,
+                id,
+            });
+        }
     }
 
     fn end(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {

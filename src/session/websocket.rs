@@ -23,6 +23,8 @@ use std::time::Duration;
 use crate::protocol::websocket::{self, Closing, Event, Machine, Message, Role};
 use crate::reactor::close::{Close, CloseCause, Deadline, Sent};
 use crate::reactor::config::ConnectionOptions;
+#[cfg(feature = "deflate")]
+use crate::reactor::config::Overflow;
 use crate::reactor::connection::Life;
 use crate::reactor::connection::deadline::{Heartbeat, deadline_nanos};
 use crate::reactor::connection::ready::FastMessages;
@@ -242,11 +244,11 @@ impl<S: 'static> WebSocketCallbacks<S> {
         &mut self,
         cx: &mut Cx<'_, S>,
         id: ConnId,
-        role: Role,
+        machine: Machine,
         options: u16,
         handshake: &Handshake<'_>,
     ) {
-        let protocol = Protocol::WebSocket(Machine::new(role));
+        let protocol = Protocol::WebSocket(machine);
         cx.reactor.set_protocol(id, protocol, Some(options));
         // Before the callback: `on_close` must follow also if `on_open` panics or closes.
         cx.reactor.mark_opened(id);
@@ -260,6 +262,12 @@ impl<S: 'static> WebSocketCallbacks<S> {
             },
             handshake,
         );
+    }
+
+    /// Whether every message that is sent reaches the peer, as long as the connection does not end.
+    #[cfg(feature = "deflate")]
+    pub(crate) fn drops_no_message(&self) -> bool {
+        self.options.overflow == Overflow::Close
     }
 
     /// Puts the next ping off to one interval from now. The peer has just shown that it is alive.
@@ -387,6 +395,8 @@ impl<S: 'static> WebSocketCallbacks<S> {
             let received_before = machine.received_bytes();
             let outcome = machine.next_event_with(&mut rest, limits, parser.spare);
             let received_bytes = machine.received_bytes();
+            #[cfg(feature = "deflate")]
+            let is_deflated = machine.is_deflated();
             let event = match outcome {
                 Ok(Some(event)) => event,
                 Ok(None) if has_event => break,
@@ -450,6 +460,10 @@ impl<S: 'static> WebSocketCallbacks<S> {
                     cx.reactor.finish_with(id, &reply, close, closing.lingers);
                     return length;
                 }
+            }
+            #[cfg(feature = "deflate")]
+            if is_deflated {
+                cx.reactor.stats_mut().count_deflate();
             }
             cx.reactor.charge_message(id);
         }

@@ -101,7 +101,7 @@ impl Awaiting {
         }
         awaited.bytes += message.len();
         awaited.messages.push(message);
-        awaited.last = Some(encoded.id());
+        awaited.last = Some(*encoded.id());
         list(id, awaited, ready);
         Some(Sent::Queued)
     }

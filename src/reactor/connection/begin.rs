@@ -6,73 +6,128 @@ use std::io;
 
 use mio::Token;
 
-use crate::reactor::close::CloseCause;
-use crate::reactor::transport::{Progress, Transport};
+#[cfg(feature = "tls")]
+use crate::reactor::protocol::Protocol;
+use crate::reactor::transport::Progress;
+#[cfg(feature = "tls")]
+use crate::reactor::transport::Transport;
+use crate::reactor::transport::socket::Socket;
+#[cfg(feature = "tls")]
+use crate::reactor::transport::tls::stream::TlsStream;
 
 use super::rooms::Rooms;
 use super::{Connection, Life, end, send};
 
-/// Goes on with the transport's own handshake after a report of the poll. Returns whether the
-/// connection was opened.
+/// Goes on with the transport's own handshake. Returns whether the connection was opened.
 pub(super) fn progress(rooms: &mut Rooms, connection: &mut Connection) -> bool {
+    if !matches!(connection.life, Life::Handshaking | Life::Finishing) {
+        return false;
+    }
+    let unsent_bytes = connection.transport.unsent_bytes();
     match connection.transport.progress() {
-        Ok(Progress::Handshaking) => false,
+        Ok(Progress::Handshaking) => {
+            send::watch_unsent(rooms, connection, unsent_bytes);
+            false
+        }
         Ok(Progress::Ready) => {
+            match connection.transport.is_resumed() {
+                Some(true) => rooms.stats.tls_resumptions += 1,
+                Some(false) => rooms.stats.tls_handshakes += 1,
+                None => {}
+            }
+            end::charge(rooms, connection);
+            // Bytes may have come with the end of the handshake.
             connection.reading.note_readable(false, false);
-            open(rooms, connection);
-            true
+            let is_opened = connection.life == Life::Handshaking;
+            if is_opened {
+                connection.life = Life::Open;
+                connection.waits.clear();
+            }
+            // Messages that were sent before; a connection that was closed since ends behind them.
+            send::flush(rooms, connection);
+            is_opened
         }
         Err(error) => {
-            end::abort(rooms, connection, CloseCause::Io(error.kind()));
+            end::fail_transport(rooms, connection, &error);
             false
         }
     }
 }
 
-/// Gives a handshaking connection its transport. Returns whether the connection was opened.
+/// Begins the handshake of TLS on a connection whose transport waits for that. `received` are bytes
+/// of the handshake that have come already.
+#[cfg(feature = "tls")]
+pub(super) fn begin_handshake(
+    rooms: &mut Rooms,
+    connection: &mut Connection,
+    received: &[u8],
+) -> bool {
+    let Transport::Tls(stream) = &mut connection.transport else {
+        return false;
+    };
+    if !stream.begin_handshake(received) {
+        return false;
+    }
+    rooms.outbox.leave_fast_path(connection.id);
+    connection.life = Life::Handshaking;
+    // The edge of what is in the socket may be used up.
+    rooms
+        .ready_list
+        .read_again(connection.id, &mut connection.reading);
+    true
+}
+
+/// Wraps an open raw stream in TLS; see `Table::start_tls`.
+#[cfg(feature = "tls")]
+pub(super) fn start_tls(
+    rooms: &mut Rooms,
+    connection: &mut Connection,
+    mut stream: Box<TlsStream>,
+) -> bool {
+    let is_raw = matches!(connection.protocol, Protocol::Raw) && connection.life == Life::Open;
+    let Transport::Plain(socket) = &mut connection.transport else {
+        return false;
+    };
+    if !is_raw {
+        return false;
+    }
+    stream.set_socket(std::mem::replace(socket, Socket::Pending));
+    connection.transport = Transport::Tls(stream);
+    // The stream takes everything: what the socket has no room for leaves before the handshake.
+    send::flush_all(rooms, connection);
+    if connection.life != Life::Open {
+        return true;
+    }
+    let received = connection.reading.unconsumed().to_vec();
+    connection.reading.forget_unconsumed();
+    begin_handshake(rooms, connection, &received);
+    end::charge(rooms, connection);
+    true
+}
+
+/// Gives a handshaking connection its socket. Returns whether the connection was opened.
 ///
-/// The transport moves from the index of the attempt to that of the connection, so it is
-/// registered again under the connection's token. That reports bytes that have come already.
+/// The socket moves from the index of the attempt to that of the connection, so it is registered
+/// again under the connection's token. That reports bytes that have come already.
 ///
 /// # Errors
 ///
-/// When the poll refuses it, or the transport's own handshake fails.
-pub(super) fn adopt_transport(
+/// When the poll refuses it.
+pub(super) fn adopt_socket(
     rooms: &mut Rooms,
     connection: &mut Connection,
-    mut transport: Transport,
+    mut socket: Socket,
 ) -> io::Result<bool> {
     // It may have been aborted in this very turn, before its attempt was removed.
     if !matches!(connection.life, Life::Handshaking | Life::Finishing) {
         return Ok(false);
     }
-    let interest = transport.interest(false);
+    let interest = socket.interest(false);
     let token = Token(connection.id.index as usize);
-    transport.reregister(rooms.registry.as_ref(), token, interest)?;
-    connection.transport = transport;
+    socket.reregister(rooms.registry.as_ref(), token, interest)?;
+    connection.transport.set_socket(socket);
     connection.reading.note_readable(false, false);
     connection.output.unblock();
     rooms.stats.connected += 1;
-    if connection.life != Life::Handshaking {
-        // It was closed while it connected. Messages that were sent before are flushed first.
-        rooms
-            .outbox
-            .mark_dirty(connection.id, &mut connection.output);
-        return Ok(false);
-    }
-    match connection.transport.progress()? {
-        Progress::Handshaking => Ok(false),
-        Progress::Ready => {
-            open(rooms, connection);
-            Ok(true)
-        }
-    }
-}
-
-/// Opens a connection: its transport carries the protocol's bytes from here on, first those that
-/// were sent while it connected.
-fn open(rooms: &mut Rooms, connection: &mut Connection) {
-    connection.life = Life::Open;
-    connection.waits.clear();
-    send::flush(rooms, connection);
+    Ok(progress(rooms, connection))
 }

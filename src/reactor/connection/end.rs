@@ -21,6 +21,8 @@
 //!  connection/sources.rs  free_vacated: frees the index
 //! ```
 
+use std::io;
+
 use crate::reactor::close::{Close, CloseCause, Deadline, Sent};
 use crate::reactor::protocol::{Failure, Goodbye, Protocol};
 use crate::reactor::time::coarse::CoarseTime;
@@ -170,8 +172,40 @@ pub(super) fn abort(rooms: &mut Rooms, connection: &mut Connection, cause: Close
     if connection.transport.is_pending() {
         connection.close = None;
     }
+    note_failed_handshake(rooms, connection, cause);
     connection.transport.reset_on_close();
     end_without_goodbye(rooms, connection, cause);
+}
+
+/// Ends a connection whose transport has failed. Where the transport has something to say about it,
+/// such as the alert of a TLS handshake, the peer gets that before the end.
+pub(super) fn fail_transport(rooms: &mut Rooms, connection: &mut Connection, error: &io::Error) {
+    let (cause, reason) = CloseCause::of_transport(error);
+    if !matches!(cause, CloseCause::Tls(_)) || !connection.life.is_notifiable() {
+        return abort(rooms, connection, cause);
+    }
+    note_failed_handshake(rooms, connection, cause);
+    // The session encrypts no more.
+    rooms.outbox.clear(&mut connection.output);
+    // The peer may still be sending, and closing the socket now would destroy the alert.
+    connection.lingers = true;
+    let close = Close {
+        code: connection.protocol.abnormal_code(),
+        reason: reason.into(),
+        ..Close::new(cause)
+    };
+    move_on(rooms, connection, Life::Finishing, close);
+}
+
+/// Counts the failure of a transport's handshake, if that goes on.
+fn note_failed_handshake(rooms: &mut Rooms, connection: &Connection, cause: CloseCause) {
+    let transport = &connection.transport;
+    if connection.life == Life::Handshaking
+        && !transport.is_pending()
+        && transport.is_resumed().is_some()
+    {
+        rooms.stats.tls_failures.record(cause);
+    }
 }
 
 /// Ends a connection because too much memory is held, and gives back what it holds. The goodbye is
@@ -212,6 +246,8 @@ pub(super) fn abort_without_reset(
 ) {
     connection.lingers = false;
     if !matches!(connection.life, Life::Done | Life::Lingering) {
+        // With TLS the peer would otherwise take this end for an attack that cuts the stream.
+        let _ = connection.transport.say_goodbye();
         end_without_goodbye(rooms, connection, cause);
     }
 }

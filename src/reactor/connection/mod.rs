@@ -14,7 +14,7 @@
 //! ```
 //!
 //! *Handshaking*: the transport does not carry the protocol's bytes yet, as when a client connects
-//! (and later TLS). Messages wait in the queue. *Open* takes messages. *Closing* (WebSocket only)
+//! or speaks TLS. Messages wait in the queue. *Open* takes messages. *Closing* (WebSocket only)
 //! has sent our close frame and waits for the peer's. *Finishing* sends no more than its queue;
 //! when that is flushed, our side of the stream is ended (half close, if the connection lingers).
 //! *Done* is on the list of connections that have ended, and `on_close` is called once, at the end
@@ -52,6 +52,7 @@
 //!                   queue  fast_path   linked lists of what is queued; the way of one echo
 //!                 reading  rate        why reading stopped; messages a second
 //!                 awaiting             requests that wait for publications
+//!                 handshakes           the time of handshakes in a turn
 //! ```
 //!
 //! Each file imports only from lines below its own. Most functions take `&mut Connection` and
@@ -65,6 +66,7 @@ mod debtors;
 mod early_flush;
 mod end;
 mod fast_path;
+mod handshakes;
 mod outbox;
 mod palette;
 pub(crate) mod queue;
@@ -244,6 +246,11 @@ impl Connection {
         }
     }
 
+    /// Whether our side of the stream ends behind what is queued.
+    fn ends_output(&self) -> bool {
+        self.life == Life::Finishing || matches!(self.protocol, Protocol::Finished)
+    }
+
     /// Whether `on_close` is still to be called for it: with the life of a connection that has
     /// ended, until the close is taken for the call.
     pub(crate) fn owes_on_close(&self) -> bool {
@@ -265,7 +272,10 @@ impl Connection {
     /// The memory that it holds of its own, without its queue, in bytes: its place, and the
     /// beginnings of what is coming.
     fn held_bytes(&self) -> usize {
-        size_of::<Connection>() + self.reading.held_bytes() + self.protocol.held_bytes()
+        size_of::<Connection>()
+            + self.transport.held_bytes()
+            + self.reading.held_bytes()
+            + self.protocol.held_bytes()
     }
 
     /// Whether `on_open` was called for what the connection is now.

@@ -540,9 +540,10 @@ impl Outbox {
             }
         }
         // A transport with a buffer of its own, such as TLS, may hold bytes that it has taken.
-        match transport.is_flushed() {
-            true => Flush::Done,
-            false => Flush::Blocked,
+        match transport.flush() {
+            Ok(true) => Flush::Done,
+            Ok(false) => Flush::Blocked,
+            Err(error) => Flush::Failed(error.kind()),
         }
     }
 

@@ -98,7 +98,7 @@ pub(super) fn read_fast(
         && connection.life == Life::Open
         && connection.is_opened
         && connection.output.is_idle()
-        && machine.is_between_messages()
+        && machine.has_fast_path()
         && rooms.option_sets[usize::from(connection.options)].has_fast_path;
     if !is_eligible {
         return FastRead::NotEligible;
@@ -142,6 +142,12 @@ pub(super) fn read(
             .take()
             .unwrap_or_else(|| read_uninterrupted(connection, &mut input[kept..until]));
         match result {
+            Ok(0) if connection.transport.is_truncated() && connection.protocol.is_unframed() => {
+                connection.reading.keep_unconsumed(buffer, &input[..kept]);
+                let cause = CloseCause::Io(io::ErrorKind::UnexpectedEof);
+                end::abort(rooms, connection, cause);
+                return Read::Nothing;
+            }
             Ok(0) => connection.reading.note_end(),
             Ok(count) => {
                 came = count;
@@ -165,9 +171,15 @@ pub(super) fn read(
             }
             Err(error) => {
                 connection.reading.keep_unconsumed(buffer, &input[..kept]);
-                end::abort(rooms, connection, CloseCause::Io(error.kind()));
+                end::fail_transport(rooms, connection, &error);
                 return Read::Nothing;
             }
+        }
+        if !connection.transport.is_flushed() {
+            // The read has made output, such as the answer to a key update.
+            rooms
+                .outbox
+                .mark_dirty(connection.id, &mut connection.output);
         }
     }
     rooms.stats.received_bytes += came as u64;

@@ -13,7 +13,7 @@ use crate::reactor::transport::memory::Readiness;
 use super::read::{self, FastRead};
 use super::rooms::Rooms;
 use super::sources::Source;
-use super::{Connection, Life, begin, send};
+use super::{Connection, begin, send};
 
 /// The result of the fast path for a source that is ready.
 pub(crate) enum FastReady {
@@ -47,6 +47,8 @@ pub(crate) enum Ready {
         id: ConnId,
         first: Option<io::Result<usize>>,
     },
+    /// A step of the transport's handshake was done.
+    Handshaking,
     /// The transport's handshake is done.
     Opened(ConnId),
     /// The listener is to accept.
@@ -107,7 +109,7 @@ pub(super) fn ready(
     // Remembered even if reading is paused, or the transport shakes hands: the edge is not reported
     // again.
     note_readable(connection, readiness);
-    if connection.life == Life::Handshaking {
+    if connection.transport.is_handshaking() {
         return progress(rooms, connection);
     }
     // Written before the read, so that the replies to it can be corked instead of queued.
@@ -140,7 +142,7 @@ pub(super) fn ready_again(rooms: &mut Rooms, source: Option<&mut Source>) -> Rea
     if !connection.reading.unlist() {
         return Ready::Nothing;
     }
-    if connection.life == Life::Handshaking {
+    if connection.transport.is_handshaking() {
         return progress(rooms, connection);
     }
     if connection.output.take_writable() {
@@ -207,8 +209,18 @@ fn begin_read(
 }
 
 fn progress(rooms: &mut Rooms, connection: &mut Connection) -> Ready {
+    // One that waits goes on when its place on the list comes.
+    if connection.reading.is_listed() {
+        return Ready::Nothing;
+    }
+    if !rooms.handshakes.begin_step(rooms.now) {
+        rooms
+            .ready_list
+            .wait_for_handshake(connection.id, &mut connection.reading);
+        return Ready::Nothing;
+    }
     match begin::progress(rooms, connection) {
         true => Ready::Opened(connection.id),
-        false => Ready::Nothing,
+        false => Ready::Handshaking,
     }
 }

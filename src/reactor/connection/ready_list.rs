@@ -6,6 +6,9 @@
 //! after those that the next poll reports. A *busy* connection, one that has used much of the last
 //! turns, comes behind them in the same turn.
 //!
+//! A connection whose transport shakes hands waits on a list of its own when the turn has no time for
+//! more handshakes; those who have waited come before the first report of the next turn.
+//!
 //! The lists hold indexes and not ids. A flag of the source says whether it is meant, so that a new
 //! source at the same index is not handled by mistake.
 
@@ -23,6 +26,8 @@ pub(crate) struct ReadyList {
     again: Vec<u32>,
     /// Busy connections that the poll has reported in this turn.
     busy: Vec<u32>,
+    /// Connections whose handshake waits for its share of a turn.
+    handshakes: VecDeque<u32>,
     /// Listeners that accept when a connection has been removed.
     paused_listeners: Vec<u32>,
 }
@@ -49,6 +54,13 @@ impl ReadyList {
         }
     }
 
+    /// Has the handshake of a connection go on before others begin theirs.
+    pub(super) fn wait_for_handshake(&mut self, id: ConnId, reading: &mut Reading) {
+        if reading.list() {
+            self.handshakes.push_back(id.index);
+        }
+    }
+
     /// Has a listener accept in the next turn.
     pub(super) fn accept_again(&mut self, index: u32, listener: &mut Listener) {
         if listener.accepting() != Accepting::Queued {
@@ -67,6 +79,11 @@ impl ReadyList {
     /// The next source that an earlier turn had no time for.
     pub(crate) fn pop_deferred(&mut self) -> Option<u32> {
         self.deferred.pop_front()
+    }
+
+    /// The connection whose handshake has waited longest.
+    pub(super) fn pop_handshake(&mut self) -> Option<u32> {
+        self.handshakes.pop_front()
     }
 
     /// The sources that are handled again in this turn.
@@ -101,12 +118,13 @@ impl ReadyList {
 
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.deferred.is_empty() && self.again.is_empty()
+        self.deferred.is_empty() && self.again.is_empty() && self.handshakes.is_empty()
     }
 
     /// Gives back the memory that a burst took.
     pub(super) fn give_back_memory(&mut self) {
         give_back_queue(&mut self.deferred);
+        give_back_queue(&mut self.handshakes);
         give_back(&mut self.again);
         give_back(&mut self.busy);
     }

@@ -16,6 +16,7 @@ use super::awaiting::Awaiting;
 use super::cork::FAST_CORK_BYTES_MAX;
 use super::deadline::Deadlines;
 use super::early_flush::EarlyFlushes;
+use super::handshakes::Handshakes;
 use super::outbox::Outbox;
 use super::rate::RateLimit;
 use super::ready_list::ReadyList;
@@ -52,6 +53,7 @@ impl OptionSet {
 pub(super) struct Rooms {
     pub(super) outbox: Outbox,
     pub(super) early_flushes: EarlyFlushes,
+    pub(super) handshakes: Handshakes,
     pub(super) awaiting: Awaiting,
     pub(super) deadlines: Deadlines,
     pub(super) ready_list: ReadyList,

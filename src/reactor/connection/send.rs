@@ -67,14 +67,14 @@ pub(super) fn send(
     }
     let length = message.as_bytes().len();
     if rooms.outbox.is_corked(connection.id) {
-        if LARGE_BYTES <= length && connection.protocol.sends_payload_as_it_is() {
+        if LARGE_BYTES <= length && connection.protocol.sends_payload_as_it_is(length) {
             rooms.outbox.cork_mut().append_header(message);
             write_cork(rooms, connection, message.as_bytes(), rule);
             return Sent::Queued;
         }
         // Masking has to copy a large message anyway. Its copy becomes a node without another one.
         if takes_cork(connection) && (length < CORK_BYTES || !connection.protocol.masks()) {
-            let protocol = &connection.protocol;
+            let protocol = &mut connection.protocol;
             let encode = |out: &mut Vec<u8>| protocol.encode(message, out);
             if let Err(sent) = rooms.outbox.cork_mut().append(rule, encode) {
                 return sent;
@@ -201,6 +201,12 @@ pub(super) fn publish(
             || add_publication(outbox, mark, key, format, encoded, value))
         && outbox.push_range(parts, options);
     if !is_range {
+        #[cfg(feature = "deflate")]
+        if format.is_own() {
+            return Some(publish_with_care(
+                rooms, connection, key, encoded, format, value,
+            ));
+        }
         outbox.push_publication(parts, encoded.get(format, value), key, options);
     }
     Some(Sent::Queued)
@@ -272,9 +278,17 @@ fn publish_with_care(
         }
         Admission::Refused(sent) => return sent,
         Admission::Replaces { key } => {
-            let bytes = encoded.get(format, value);
-            return replace(rooms, connection, key, Bytes::Shared(bytes));
+            let bytes = publication_bytes(connection, encoded, format, value);
+            return replace(rooms, connection, key, bytes);
         }
+    }
+    #[cfg(feature = "deflate")]
+    if format.is_own() {
+        let bytes = publication_bytes(connection, encoded, format, value);
+        push(rooms, connection, bytes, rule);
+        rooms.stats.count_deflate();
+        end::charge(rooms, connection);
+        return Sent::Queued;
     }
     let bytes = encoded.get(format, value);
     let is_corked = rooms.outbox.is_corked(connection.id);
@@ -291,6 +305,25 @@ fn publish_with_care(
         push(rooms, connection, Bytes::Shared(bytes), rule);
     }
     Sent::Queued
+}
+
+/// The bytes of a publication for one connection: those that all share, unless its messages are
+/// compressed as only its own are.
+fn publication_bytes(
+    connection: &mut Connection,
+    encoded: &mut Encoded<'_>,
+    format: FramedFormat,
+    value: u32,
+) -> Bytes {
+    #[cfg(feature = "deflate")]
+    if format.is_own() {
+        let (body, kind) = encoded.body_of(format, value);
+        let mut bytes = Vec::new();
+        connection.protocol.encode_own(kind, &body, &mut bytes);
+        return Bytes::Owned(bytes);
+    }
+    let _ = connection;
+    Bytes::Shared(encoded.get(format, value))
 }
 
 // ── admission ────────────────────────────────────────────────────────────────────────────────
@@ -555,20 +588,19 @@ pub(super) fn flush(rooms: &mut Rooms, connection: &mut Connection) -> bool {
         return false;
     }
     let mut taken_bytes = 0;
-    let flush = rooms.outbox.flush(
+    let unsent_bytes = connection.transport.unsent_bytes();
+    let mut flush = rooms.outbox.flush(
         &mut connection.transport,
         &mut connection.output,
         &mut taken_bytes,
     );
     rooms.stats.sent_bytes += taken_bytes;
+    if flush == Flush::Done && connection.ends_output() {
+        flush = say_goodbye(connection);
+    }
     match flush {
         Flush::Done => {
-            if connection.output.unblock() {
-                connection.waits.clear_write();
-                // Without interest in writing the poll would report this socket each time that the
-                // kernel frees some room. A failure shows at the next operation on the socket.
-                let _ = rooms.reregister(&mut connection.transport, connection.id, false);
-            }
+            unblock(rooms, connection);
             note_level(rooms, connection);
             if connection.life == Life::Finishing {
                 end::flushed(rooms, connection);
@@ -582,12 +614,60 @@ pub(super) fn flush(rooms: &mut Rooms, connection: &mut Connection) -> bool {
             return true;
         }
         Flush::Blocked => {
-            block(rooms, connection, taken_bytes);
+            let came = unsent_bytes + taken_bytes as usize;
+            let progress = came.saturating_sub(connection.transport.unsent_bytes());
+            block(rooms, connection, progress as u64);
             note_level(rooms, connection);
         }
         Flush::Failed(kind) => end::abort(rooms, connection, CloseCause::Io(kind)),
     }
     false
+}
+
+/// Writes everything that is queued to a transport that takes all.
+#[cfg(feature = "tls")]
+pub(super) fn flush_all(rooms: &mut Rooms, connection: &mut Connection) {
+    spill_cork(rooms, connection);
+    loop {
+        let (transport, output) = (&mut connection.transport, &mut connection.output);
+        let mut taken_bytes = 0;
+        let flush = rooms.outbox.flush(transport, output, &mut taken_bytes);
+        rooms.stats.sent_bytes += taken_bytes;
+        match flush {
+            Flush::More => {}
+            Flush::Done | Flush::Blocked => return note_level(rooms, connection),
+            Flush::Failed(kind) => return end::abort(rooms, connection, CloseCause::Io(kind)),
+        }
+    }
+}
+
+/// Sends the goodbye of the transport itself, behind everything that was queued.
+fn say_goodbye(connection: &mut Connection) -> Flush {
+    match connection.transport.say_goodbye() {
+        Ok(true) => Flush::Done,
+        Ok(false) => Flush::Blocked,
+        Err(error) => Flush::Failed(error.kind()),
+    }
+}
+
+/// Has the poll report when the socket takes what the transport itself has to send, as long as
+/// there is some. There were `before_bytes` before the last step.
+pub(super) fn watch_unsent(rooms: &mut Rooms, connection: &mut Connection, before_bytes: usize) {
+    match connection.transport.unsent_bytes() {
+        0 => unblock(rooms, connection),
+        left => block(rooms, connection, before_bytes.saturating_sub(left) as u64),
+    }
+}
+
+#[inline]
+fn unblock(rooms: &mut Rooms, connection: &mut Connection) {
+    if connection.output.unblock() {
+        connection.waits.clear_write();
+        // Without interest in writing the poll would report this socket each time that the kernel
+        // frees some room. A failure shows at the next operation on the socket.
+        let _ = rooms.reregister(&mut connection.transport, connection.id, false);
+        end::charge(rooms, connection);
+    }
 }
 
 /// Leaves the rest of a queue to the next flush, because the kernel has taken as much as one flush
@@ -626,6 +706,8 @@ fn block(rooms: &mut Rooms, connection: &mut Connection, taken_bytes: u64) {
             .deadlines
             .set_write(connection.id, &mut connection.waits, due);
     }
+    // The transport may hold what the socket did not take.
+    end::charge(rooms, connection);
     if is_new && let Err(error) = rooms.reregister(&mut connection.transport, connection.id, true) {
         end::abort(rooms, connection, CloseCause::Io(error.kind()));
     }

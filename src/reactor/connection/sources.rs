@@ -14,9 +14,9 @@ use slab::Slab;
 use crate::reactor::burst::{BURST, give_back};
 use crate::reactor::id::{ConnId, ListenerId};
 use crate::reactor::protocol::Protocol;
+use crate::reactor::transport::Transport;
 use crate::reactor::transport::connect::Attempt;
 use crate::reactor::transport::listener::Listener;
-use crate::reactor::transport::{Progress, Transport};
 
 use super::{Connection, Life};
 
@@ -64,7 +64,7 @@ impl Sources {
     ///
     /// # Errors
     ///
-    /// When the poll refuses it, or its transport has failed. It is not among the sources then.
+    /// When the poll refuses it. It is not among the sources then.
     pub(super) fn insert(
         &mut self,
         registry: Option<&Registry>,
@@ -81,7 +81,7 @@ impl Sources {
             generation,
         };
         let mut connection = Connection::new(id, transport, protocol, handler, options);
-        if connection.transport.progress()? == Progress::Handshaking {
+        if connection.transport.is_handshaking() {
             connection.life = Life::Handshaking;
         }
         let interest = connection.transport.interest(false);
@@ -133,9 +133,11 @@ impl Sources {
         let index = entry.key();
         // A non-blocking connect that has ended makes the socket writable. Source: connect(2),
         // `EINPROGRESS`.
-        attempt
-            .transport
-            .register(registry, Token(index), Interest::WRITABLE)?;
+        let interest = match attempt.has_tunnel {
+            true => attempt.socket.interest(true),
+            false => Interest::WRITABLE,
+        };
+        attempt.socket.register(registry, Token(index), interest)?;
         entry.insert(Source::Attempt(attempt));
         Ok(index as u32)
     }
@@ -320,6 +322,7 @@ impl Sources {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reactor::transport::socket::Socket;
 
     // Looking at every place costs as much as all of them, so it is done a few times in their life.
     #[test]
@@ -327,7 +330,8 @@ mod tests {
         let mut sources = Sources::new();
         let ids: Vec<ConnId> = (0..4 * BURST)
             .map(|_| {
-                let inserted = sources.insert(None, Transport::Pending, Protocol::Raw, 0, 0);
+                let inserted =
+                    sources.insert(None, Transport::Plain(Socket::Pending), Protocol::Raw, 0, 0);
                 inserted.unwrap()
             })
             .collect();

@@ -26,16 +26,20 @@ use crate::reactor::log_limit::LogLimit;
 use crate::reactor::memory::Memory;
 use crate::reactor::protocol::Protocol;
 use crate::reactor::stats::{ConnectionCounts, Stats};
-use crate::reactor::time::clock::{Clock, WallClock, system_unix_time};
+use crate::reactor::time::clock::{Clock, WallClock, nanos, system_unix_time};
 use crate::reactor::time::coarse::{Buckets, CoarseTime};
 use crate::reactor::transport::Transport;
 use crate::reactor::transport::connect::Attempt;
 use crate::reactor::transport::listener::Listener;
 use crate::reactor::transport::memory::Readiness;
+use crate::reactor::transport::socket::Socket;
+#[cfg(feature = "tls")]
+use crate::reactor::transport::tls::stream::TlsStream;
 
 use super::awaiting::{Awaited, Awaiting};
 use super::deadline::Heartbeat;
 use super::early_flush::EarlyFlushes;
+use super::handshakes::Handshakes;
 use super::outbox::Outbox;
 use super::queue::DropRule;
 use super::read::{Arrived, Next, Read};
@@ -67,6 +71,7 @@ impl Table {
             rooms: Rooms {
                 outbox: Outbox::new(),
                 early_flushes: EarlyFlushes::default(),
+                handshakes: Handshakes::new(nanos(config.handshake_time_budget)),
                 awaiting: Awaiting::default(),
                 deadlines: deadline::Deadlines::default(),
                 ready_list: ReadyList::default(),
@@ -165,7 +170,7 @@ impl Table {
     ///
     /// # Errors
     ///
-    /// When the poll refuses it, or its transport has failed. It is not in the table then.
+    /// When the poll refuses it. It is not in the table then.
     pub(crate) fn insert(
         &mut self,
         transport: Transport,
@@ -389,6 +394,44 @@ impl Table {
         }
     }
 
+    /// A dispatch begins: handshakes have their time of this turn.
+    pub(crate) fn begin_handshakes(&mut self) {
+        self.rooms.handshakes.begin_turn();
+    }
+
+    /// The connection whose handshake has waited longest, if this turn has time for it.
+    pub(crate) fn pop_handshake(&mut self) -> Option<u32> {
+        match self.rooms.handshakes.has_time() {
+            true => self.rooms.ready_list.pop_handshake(),
+            false => None,
+        }
+    }
+
+    /// A step of a handshake is done; the clock was read behind it.
+    pub(crate) fn end_handshake_step(&mut self) {
+        self.rooms.handshakes.end_step(self.rooms.now);
+    }
+
+    /// Begins the handshake of TLS on a connection whose transport waits for that, with bytes that
+    /// belong to it. Returns `false` for other connections.
+    #[cfg(feature = "tls")]
+    pub(crate) fn begin_handshake(&mut self, id: ConnId, received: &[u8]) -> bool {
+        match self.split_open(id) {
+            Some((connection, rooms)) => begin::begin_handshake(rooms, connection, received),
+            None => false,
+        }
+    }
+
+    /// Wraps an open raw stream in `stream`, which has no socket yet: what is queued goes out as it
+    /// is, and then its handshake begins. Returns `false` for other connections.
+    #[cfg(feature = "tls")]
+    pub(crate) fn start_tls(&mut self, id: ConnId, stream: Box<TlsStream>) -> bool {
+        match self.split_open(id) {
+            Some((connection, rooms)) => begin::start_tls(rooms, connection, stream),
+            None => false,
+        }
+    }
+
     /// Reads once by the general way. `first` is the result of a read of the fast path.
     pub(crate) fn read(
         &mut self,
@@ -581,7 +624,18 @@ impl Table {
 
     fn send_any(&mut self, id: ConnId, message: Message<'_>, rule: DropRule) -> Sent {
         let sent = match self.split(id) {
-            Some((connection, rooms)) => send::send(rooms, connection, message, rule),
+            Some((connection, rooms)) => {
+                let sent = send::send(rooms, connection, message, rule);
+                // Its first message may have made a compressor.
+                #[cfg(feature = "deflate")]
+                if connection.protocol.is_deflated() {
+                    rooms.stats.count_deflate();
+                    if connection.protocol.compresses_apart() {
+                        end::charge(rooms, connection);
+                    }
+                }
+                sent
+            }
             None => Sent::Gone,
         };
         self.rooms.stats.sent_messages += u64::from(sent.is_queued());
@@ -1006,14 +1060,14 @@ impl Table {
 
     // ── connecting ───────────────────────────────────────────────────────────────────────────
 
-    /// Gives a handshaking connection its transport. Returns whether its handler is to open it now.
+    /// Gives a handshaking connection its socket. Returns whether its handler is to open it now.
     ///
     /// # Errors
     ///
-    /// When the poll refuses it, or the transport's own handshake fails.
-    pub(crate) fn adopt_transport(&mut self, id: ConnId, transport: Transport) -> io::Result<bool> {
+    /// When the poll refuses it.
+    pub(crate) fn adopt_socket(&mut self, id: ConnId, socket: Socket) -> io::Result<bool> {
         match self.split(id) {
-            Some((connection, rooms)) => begin::adopt_transport(rooms, connection, transport),
+            Some((connection, rooms)) => begin::adopt_socket(rooms, connection, socket),
             None => Ok(false),
         }
     }

@@ -6,14 +6,17 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use super::Transport;
+use super::socket::Socket;
+use super::tunnel::Tunnel;
 use crate::reactor::id::ConnId;
 use crate::reactor::time::timers::TimerId;
 
 /// One address being tried.
 pub(crate) struct Attempt {
-    pub(crate) transport: Transport,
+    pub(crate) socket: Socket,
     pub(crate) target: ConnId,
+    /// A tunnel through a proxy is made before the socket is the connection's.
+    pub(crate) has_tunnel: bool,
 }
 
 /// The addresses of one connection to be made.
@@ -26,6 +29,8 @@ pub(crate) struct Race {
     error: io::ErrorKind,
     /// The timer after which the next address is tried beside those that are under way.
     stagger: Option<TimerId>,
+    /// The exchange with the proxy, which follows the connect.
+    tunnel: Option<Box<Tunnel>>,
 }
 
 /// The next step of a race.
@@ -46,7 +51,28 @@ impl Race {
             running: Vec::new(),
             error: io::ErrorKind::AddrNotAvailable,
             stagger: None,
+            tunnel: None,
         }
+    }
+
+    /// Sets the exchange with the proxy, whose addresses these are.
+    pub(crate) fn set_tunnel(&mut self, tunnel: Option<Box<Tunnel>>) {
+        self.tunnel = tunnel;
+    }
+
+    pub(crate) fn tunnel_mut(&mut self) -> Option<&mut Tunnel> {
+        self.tunnel.as_deref_mut()
+    }
+
+    pub(crate) fn has_tunnel(&self) -> bool {
+        self.tunnel.is_some()
+    }
+
+    /// Ends the race with this attempt, which has connected. Returns the others.
+    pub(crate) fn take_others(&mut self, index: u32) -> Vec<u32> {
+        self.left.clear();
+        let others = self.running.extract_if(.., |running| *running != index);
+        others.collect()
     }
 
     /// The address to try next.
@@ -103,9 +129,9 @@ impl Race {
 /// # Errors
 ///
 /// The error of a connect that has failed.
-pub(crate) fn has_connected(transport: &Transport) -> io::Result<bool> {
-    let error = match transport {
-        Transport::Tcp(stream) => {
+pub(crate) fn has_connected(socket: &Socket) -> io::Result<bool> {
+    let error = match socket {
+        Socket::Tcp(stream) => {
             if let Some(error) = stream.take_error()? {
                 return Err(error);
             }
@@ -115,11 +141,11 @@ pub(crate) fn has_connected(transport: &Transport) -> io::Result<bool> {
             }
         }
         #[cfg(unix)]
-        Transport::Unix(stream) => match stream.take_error()? {
+        Socket::Unix(stream) => match stream.take_error()? {
             Some(error) => return Err(error),
             None => return Ok(true),
         },
-        Transport::Memory(_) | Transport::Pending => return Ok(true),
+        Socket::Memory(_) | Socket::Pending => return Ok(true),
     };
     match error.kind() {
         io::ErrorKind::NotConnected => Ok(false),
@@ -163,12 +189,12 @@ fn is_under_way(error: &io::Error) -> bool {
 }
 
 #[cfg(unix)]
-pub(crate) fn connect_unix(path: &str) -> io::Result<Transport> {
-    mio::net::UnixStream::connect(path).map(Transport::Unix)
+pub(crate) fn connect_unix(path: &str) -> io::Result<Socket> {
+    mio::net::UnixStream::connect(path).map(Socket::Unix)
 }
 
 #[cfg(not(unix))]
-pub(crate) fn connect_unix(_: &str) -> io::Result<Transport> {
+pub(crate) fn connect_unix(_: &str) -> io::Result<Socket> {
     Err(io::Error::new(
         io::ErrorKind::Unsupported,
         "Unix sockets need a Unix system",

@@ -3,6 +3,12 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
+use super::proxy::HttpProxy;
+#[cfg(feature = "tls")]
+use super::tls::client::ClientTls;
+#[cfg(feature = "tls")]
+use super::tls::server::ServerTls;
+
 /// The address of a listener: `HOST:PORT` (with port 0 the system chooses one) or `unix:PATH`; and whether a
 /// proxy in front of it says for which client it connects.
 ///
@@ -18,6 +24,8 @@ use std::net::IpAddr;
 pub struct ListenOptions<'a> {
     address: Cow<'a, str>,
     has_proxy_protocol: bool,
+    #[cfg(feature = "tls")]
+    tls: Option<ServerTls>,
 }
 
 impl<'a> ListenOptions<'a> {
@@ -27,6 +35,8 @@ impl<'a> ListenOptions<'a> {
         ListenOptions {
             address: address.into(),
             has_proxy_protocol: false,
+            #[cfg(feature = "tls")]
+            tls: None,
         }
     }
 
@@ -68,6 +78,24 @@ impl<'a> ListenOptions<'a> {
         self.has_proxy_protocol
     }
 
+    /// Has the connections of this listener speak TLS. Not by default.
+    ///
+    /// A connection is opened when its handshake is done, within
+    /// [`head_timeout`](crate::Config::head_timeout); one that fails before reaches no callback. A
+    /// plain HTTP request is answered with 400 and a sentence. Behind a proxy with
+    /// [`proxy_protocol`](Self::proxy_protocol), its header comes before the handshake.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: impl Into<ServerTls>) -> ListenOptions<'a> {
+        self.tls = Some(tls.into());
+        self
+    }
+
+    #[cfg(feature = "tls")]
+    pub(crate) fn server_tls(&self) -> Option<&ServerTls> {
+        self.tls.as_ref()
+    }
+
     /// The address, as it was given.
     pub fn address(&self) -> &str {
         &self.address
@@ -93,6 +121,9 @@ impl<'a> ListenOptions<'a> {
 pub struct ConnectOptions<'a> {
     address: Cow<'a, str>,
     from: Option<IpAddr>,
+    proxy: Option<HttpProxy>,
+    #[cfg(feature = "tls")]
+    tls: Option<ClientTls>,
 }
 
 impl<'a> ConnectOptions<'a> {
@@ -101,6 +132,9 @@ impl<'a> ConnectOptions<'a> {
         ConnectOptions {
             address: address.into(),
             from: None,
+            proxy: None,
+            #[cfg(feature = "tls")]
+            tls: None,
         }
     }
 
@@ -117,6 +151,40 @@ impl<'a> ConnectOptions<'a> {
     pub fn from_address(mut self, from: impl Into<Option<IpAddr>>) -> ConnectOptions<'a> {
         self.from = from.into();
         self
+    }
+
+    /// Sets the proxy through which to connect; with `None`, the default, the connection is direct.
+    ///
+    /// The proxy is asked with `CONNECT` for a tunnel to the address, whose name it looks up. The tunnel is made, with
+    /// the look-up of the proxy, within [`connect_timeout`](crate::Config::connect_timeout). If the proxy refuses, the
+    /// connection ends with [`CloseCause::Tunnel`](crate::CloseCause::Tunnel), which says with which status. TLS is
+    /// spoken inside of the tunnel. A Unix socket cannot be reached so.
+    #[must_use]
+    pub fn proxy(mut self, proxy: impl Into<Option<HttpProxy>>) -> ConnectOptions<'a> {
+        self.proxy = proxy.into();
+        self
+    }
+
+    pub(crate) fn http_proxy(&self) -> Option<&HttpProxy> {
+        self.proxy.as_ref()
+    }
+
+    /// Has the connection speak TLS. Not by default.
+    ///
+    /// It is made when the handshake is done, within
+    /// [`connect_timeout`](crate::Config::connect_timeout). A handshake that fails ends it with
+    /// [`CloseCause::Tls`](crate::CloseCause::Tls), and the reason says more. The certificate must
+    /// be for the host of the address, or for [`ClientTls::server_name`].
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: impl Into<ClientTls>) -> ConnectOptions<'a> {
+        self.tls = Some(tls.into());
+        self
+    }
+
+    #[cfg(feature = "tls")]
+    pub(crate) fn client_tls(&self) -> Option<&ClientTls> {
+        self.tls.as_ref()
     }
 
     /// The address, as it was given.

@@ -10,7 +10,9 @@ use mio::{Interest, Registry, Token};
 use crate::reactor::config::Config;
 use crate::reactor::log_limit::{LogLimit, Suppressed};
 use crate::reactor::transport::memory::{MemoryListener, MemoryStream};
-use crate::reactor::transport::{Peer, Transport};
+use crate::reactor::transport::socket::{Peer, Socket};
+#[cfg(feature = "tls")]
+use crate::reactor::transport::tls::server::ServerTls;
 
 /// The address of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +79,8 @@ pub(crate) struct Listener {
     accepting: Accepting,
     accepts_while_draining: bool,
     has_proxy_protocol: bool,
+    #[cfg(feature = "tls")]
+    tls: Option<ServerTls>,
 }
 
 impl Listener {
@@ -98,6 +102,8 @@ impl Listener {
             accepting: Accepting::Ready,
             accepts_while_draining: false,
             has_proxy_protocol: false,
+            #[cfg(feature = "tls")]
+            tls: None,
         }
     }
 
@@ -116,6 +122,17 @@ impl Listener {
 
     pub(crate) fn set_proxy_protocol(&mut self, required: bool) {
         self.has_proxy_protocol = required;
+    }
+
+    /// The TLS that its connections speak.
+    #[cfg(feature = "tls")]
+    pub(crate) fn tls(&self) -> Option<&ServerTls> {
+        self.tls.as_ref()
+    }
+
+    #[cfg(feature = "tls")]
+    pub(crate) fn set_tls(&mut self, tls: Option<ServerTls>) {
+        self.tls = tls;
     }
 
     /// Whether all of its clients are on this machine, and none of them is a proxy that names another.
@@ -175,7 +192,7 @@ impl Listener {
     }
 
     /// Accepts one connection, with its peer; `WouldBlock` when there is none.
-    pub(crate) fn accept(&mut self) -> io::Result<(Transport, Peer)> {
+    pub(crate) fn accept(&mut self) -> io::Result<(Socket, Peer)> {
         let accepted = match &mut self.acceptor {
             Acceptor::Tcp(listener) => {
                 let (stream, peer) = listener.accept()?;
@@ -184,11 +201,11 @@ impl Listener {
                 if !cfg!(target_os = "linux") {
                     stream.set_nodelay(true)?;
                 }
-                (Transport::Tcp(stream), Peer::Inet(peer))
+                (Socket::Tcp(stream), Peer::Inet(peer))
             }
             #[cfg(unix)]
-            Acceptor::Unix(listener, _) => (Transport::Unix(listener.accept()?.0), Peer::Unix),
-            Acceptor::Memory(listener) => (Transport::Memory(listener.accept()?), Peer::Memory),
+            Acceptor::Unix(listener, _) => (Socket::Unix(listener.accept()?.0), Peer::Unix),
+            Acceptor::Memory(listener) => (Socket::Memory(listener.accept()?), Peer::Memory),
         };
         Ok(accepted)
     }
@@ -437,11 +454,11 @@ mod tests {
             let began = Instant::now();
             let accepted = loop {
                 match listener.accept() {
-                    Ok((transport, _)) => break transport,
+                    Ok((socket, _)) => break socket,
                     Err(_) => assert!(began.elapsed() < Duration::from_secs(60)),
                 }
             };
-            let Transport::Tcp(stream) = accepted else {
+            let Socket::Tcp(stream) = accepted else {
                 panic!("it was accepted on TCP");
             };
             let socket = socket2::SockRef::from(&stream);

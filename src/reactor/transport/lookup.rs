@@ -12,6 +12,8 @@ use std::sync::Arc;
 use crate::reactor::burst::BURST;
 use crate::reactor::id::ConnId;
 
+use super::tunnel::Tunnel;
+
 /// Returns the addresses of a host and port. May block.
 pub(crate) type Resolve = Arc<dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync>;
 
@@ -24,6 +26,8 @@ pub(crate) struct Lookup {
     pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) from: Option<IpAddr>,
+    /// The exchange that follows, where this is the name of a proxy.
+    pub(crate) tunnel: Option<Box<Tunnel>>,
 }
 
 /// The look-ups that run, and those that wait.

@@ -1,16 +1,15 @@
-//! Transports: the sockets that carry a connection's bytes, and their demands on the loop.
+//! Transports: what carries a connection's bytes, and its demands on the loop.
 //!
-//! One variant for each kind. The loop does not ask which kind it has. It asks
+//! A transport is a socket, or TLS over one. The loop does not ask which it has. It asks
 //! [`Transport::interest`] which readiness to wait for, [`Transport::may_hold_more`] whether a read
-//! has emptied the socket, [`Transport::is_flushed`] whether the kernel has all bytes that were
-//! written, and [`Transport::progress`] whether the transport is ready for the protocol's bytes. To
-//! add a transport, add a variant here; the compiler then asks for its answers.
+//! has emptied it, [`Transport::is_flushed`] whether the kernel has all bytes that were written,
+//! and [`Transport::progress`] whether the transport is ready for the protocol's bytes. To add a
+//! transport, add a variant here; the compiler then asks for its answers.
 //!
-//! A transport with a handshake or a buffer of its own (TLS) also needs a look at these places,
-//! which the compiler does not name: `interest` while it shakes hands; `end::flushed`, where its
-//! goodbye goes before the half close; `begin::progress`, where a failed handshake ends without an
-//! alert; a read that makes output, which must list the connection as dirty; `Reactor::adopt` and
-//! `Listener::accept`, where a socket is wrapped.
+//! Places that the compiler does not name know that a transport may have a handshake and a buffer:
+//! `begin::progress` and `end::fail_transport`, where a failed handshake ends with an alert;
+//! `send::flush`, which sends the goodbye before the half close; `read::read`, which lists a
+//! connection whose read has made output.
 //!
 //! An enum and not a trait object: `read` and `write` run for every event, and a match on the kind
 //! can be inlined.
@@ -20,22 +19,19 @@ pub(crate) mod endpoint;
 pub(crate) mod listener;
 pub(crate) mod lookup;
 pub(crate) mod memory;
+pub(crate) mod proxy;
+pub(crate) mod socket;
+#[cfg(feature = "tls")]
+pub(crate) mod tls;
+pub(crate) mod tunnel;
 
-use std::io::{self, IoSlice, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::io::{self, IoSlice};
 
 use mio::{Interest, Registry, Token};
 
-use crate::reactor::transport::memory::MemoryStream;
-
-/// On these systems a read that returns less than was asked for has emptied the socket, and the
-/// kernel reports the next bytes. Source: epoll(7), question 9; kqueue(2), `EV_CLEAR`.
-const SHORT_READ_MEANS_EMPTY: bool = cfg!(any(
-    target_os = "linux",
-    target_os = "android",
-    target_vendor = "apple",
-    target_os = "freebsd"
-));
+use self::socket::{Peer, Socket};
+#[cfg(feature = "tls")]
+use self::tls::stream::TlsStream;
 
 /// Whether a transport is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,100 +43,37 @@ pub(crate) enum Progress {
 }
 
 pub(crate) enum Transport {
-    Tcp(mio::net::TcpStream),
-    #[cfg(unix)]
-    Unix(mio::net::UnixStream),
-    Memory(MemoryStream),
-    /// Stands for the transport of a connection that connects. The sockets that are tried belong to
-    /// its attempts.
-    Pending,
-}
-
-/// The address of a peer.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Peer {
-    /// Its internet address.
-    Inet(SocketAddr),
-    /// On this machine, over a Unix socket.
-    Unix,
-    /// In this process, in a simulation.
-    Memory,
-    /// Not known: the connection is not made yet or has ended, or the id is stale.
-    Unknown,
-}
-
-impl Peer {
-    /// Returns the internet address, if it has one.
-    pub fn inet(&self) -> Option<SocketAddr> {
-        match self {
-            Peer::Inet(address) => Some(*address),
-            Peer::Unix | Peer::Memory | Peer::Unknown => None,
-        }
-    }
-
-    /// Whether it is on this machine, as far as its address says.
-    pub(crate) fn is_local(&self) -> bool {
-        match self {
-            Peer::Inet(address) => address.ip().to_canonical().is_loopback(),
-            Peer::Unix | Peer::Memory => true,
-            Peer::Unknown => false,
-        }
-    }
-}
-
-impl std::fmt::Display for Peer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Peer::Inet(address) => address.fmt(f),
-            Peer::Unix => f.write_str("unix"),
-            Peer::Memory => f.write_str("memory"),
-            Peer::Unknown => f.write_str("unknown"),
-        }
-    }
+    Plain(Socket),
+    #[cfg(feature = "tls")]
+    Tls(Box<TlsStream>),
 }
 
 impl Transport {
     #[inline(always)]
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
-            Transport::Tcp(stream) => stream.read(buffer),
-            #[cfg(unix)]
-            Transport::Unix(stream) => stream.read(buffer),
-            Transport::Memory(stream) => stream.read(buffer),
-            Transport::Pending => Err(io::ErrorKind::WouldBlock.into()),
+            Transport::Plain(socket) => socket.read(buffer),
+            #[cfg(feature = "tls")]
+            Transport::Tls(stream) => stream.read(buffer),
         }
     }
 
     #[inline(always)]
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Transport::Tcp(stream) => stream.write(bytes),
-            #[cfg(unix)]
-            Transport::Unix(stream) => stream.write(bytes),
-            Transport::Memory(stream) => stream.write(bytes),
-            Transport::Pending => Err(io::ErrorKind::WouldBlock.into()),
+            Transport::Plain(socket) => socket.write(bytes),
+            #[cfg(feature = "tls")]
+            Transport::Tls(stream) => stream.write(bytes),
         }
     }
 
     /// The readiness that the poll is to report. `has_output` when the kernel took less than it was
     /// given.
     pub(crate) fn interest(&self, has_output: bool) -> Interest {
-        let interest = match self {
-            // A read stops in front of urgent data, and is short although more bytes are there. The
-            // kernel reports urgent data only with this interest; without it the connection would
-            // wait for an edge that does not come. Source: tcp(7), `MSG_OOB`.
-            #[cfg(any(target_os = "linux", target_os = "android"))]
-            Transport::Tcp(_) => Interest::READABLE | Interest::PRIORITY,
-            #[cfg(not(any(target_os = "linux", target_os = "android")))]
-            Transport::Tcp(_) => Interest::READABLE,
-            #[cfg(unix)]
-            Transport::Unix(_) => Interest::READABLE,
-            Transport::Memory(_) | Transport::Pending => Interest::READABLE,
-        };
-        match has_output {
-            true => interest | Interest::WRITABLE,
-            false => interest,
+        match self {
+            Transport::Plain(socket) => socket.interest(has_output),
+            #[cfg(feature = "tls")]
+            Transport::Tls(stream) => stream.interest(has_output),
         }
     }
 
@@ -149,29 +82,122 @@ impl Transport {
     #[inline(always)]
     pub(crate) fn may_hold_more(&self, read: usize, asked: usize) -> bool {
         match self {
-            Transport::Tcp(_) | Transport::Memory(_) => !SHORT_READ_MEANS_EMPTY || asked <= read,
-            // A read stops in front of a file descriptor that the peer has passed, and the kernel
-            // does not report that. Source: unix(7), `SCM_RIGHTS`.
-            #[cfg(unix)]
-            Transport::Unix(_) => true,
-            Transport::Pending => false,
+            Transport::Plain(socket) => socket.may_hold_more(read, asked),
+            #[cfg(feature = "tls")]
+            Transport::Tls(stream) => stream.may_hold_more(),
+        }
+    }
+
+    /// Whether the stream ended without the goodbye that its transport has, so that a part of it
+    /// may be missing.
+    pub(crate) fn is_truncated(&self) -> bool {
+        match self {
+            Transport::Plain(_) => false,
+            #[cfg(feature = "tls")]
+            Transport::Tls(stream) => stream.is_truncated(),
         }
     }
 
     /// Whether the kernel has all bytes that `write` has taken.
     #[inline(always)]
     pub(crate) fn is_flushed(&self) -> bool {
+        self.unsent_bytes() == 0
+    }
+
+    /// Bytes that `write` has taken, or that the transport has made itself, and that the kernel
+    /// does not have.
+    #[inline(always)]
+    pub(crate) fn unsent_bytes(&self) -> usize {
         match self {
-            Transport::Tcp(_) | Transport::Memory(_) => true,
-            #[cfg(unix)]
-            Transport::Unix(_) => true,
-            Transport::Pending => false,
+            Transport::Plain(_) => 0,
+            #[cfg(feature = "tls")]
+            Transport::Tls(stream) => stream.unsent_bytes(),
         }
     }
 
-    /// Whether the connection has no transport yet.
+    /// Offers the kernel what [`unsent_bytes`](Self::unsent_bytes) counts. Returns whether it has
+    /// everything.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    #[inline(always)]
+    pub(crate) fn flush(&mut self) -> io::Result<bool> {
+        match self {
+            Transport::Plain(_) => Ok(true),
+            #[cfg(feature = "tls")]
+            Transport::Tls(stream) => stream.flush(),
+        }
+    }
+
+    /// Sends the goodbye of the transport itself, where it has one, behind everything that was
+    /// written. Returns whether the kernel has it.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub(crate) fn say_goodbye(&mut self) -> io::Result<bool> {
+        match self {
+            Transport::Plain(_) => Ok(true),
+            #[cfg(feature = "tls")]
+            Transport::Tls(stream) => stream.say_goodbye(),
+        }
+    }
+
+    /// The memory of the transport beside its place, in bytes.
+    #[inline]
+    pub(crate) fn held_bytes(&self) -> usize {
+        match self {
+            Transport::Plain(_) => 0,
+            #[cfg(feature = "tls")]
+            Transport::Tls(stream) => stream.held_bytes(),
+        }
+    }
+
+    /// Whether the connection has no socket yet.
     pub(crate) fn is_pending(&self) -> bool {
-        matches!(self, Transport::Pending)
+        match self {
+            Transport::Plain(socket) => socket.is_pending(),
+            #[cfg(feature = "tls")]
+            Transport::Tls(stream) => stream.is_pending(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn speaks_tls(&self) -> bool {
+        match self {
+            Transport::Plain(_) => false,
+            #[cfg(feature = "tls")]
+            Transport::Tls(_) => true,
+        }
+    }
+
+    /// Whether a handshake of TLS was done, and has resumed an earlier session; `None` without TLS.
+    pub(crate) fn is_resumed(&self) -> Option<bool> {
+        match self {
+            Transport::Plain(_) => None,
+            #[cfg(feature = "tls")]
+            Transport::Tls(stream) => Some(stream.is_resumed()),
+        }
+    }
+
+    /// Gives the transport of a connection that connects its socket.
+    pub(crate) fn set_socket(&mut self, socket: Socket) {
+        match self {
+            Transport::Plain(place) => *place = socket,
+            #[cfg(feature = "tls")]
+            Transport::Tls(stream) => stream.set_socket(socket),
+        }
+    }
+
+    /// Whether the transport cannot carry the protocol's bytes yet.
+    #[inline]
+    pub(crate) fn is_handshaking(&self) -> bool {
+        match self {
+            Transport::Plain(socket) => socket.is_pending(),
+            #[cfg(feature = "tls")]
+            Transport::Tls(stream) => stream.is_handshaking(),
+        }
     }
 
     /// Whether the transport is ready for the protocol's bytes. A transport with a handshake of its
@@ -181,21 +207,22 @@ impl Transport {
     ///
     /// The error of a handshake that has failed.
     pub(crate) fn progress(&mut self) -> io::Result<Progress> {
-        match self {
-            Transport::Tcp(_) | Transport::Memory(_) => Ok(Progress::Ready),
-            #[cfg(unix)]
-            Transport::Unix(_) => Ok(Progress::Ready),
-            Transport::Pending => Ok(Progress::Handshaking),
-        }
+        let is_ready = match self {
+            Transport::Plain(socket) => !socket.is_pending(),
+            #[cfg(feature = "tls")]
+            Transport::Tls(stream) => stream.progress()?,
+        };
+        Ok(match is_ready {
+            true => Progress::Ready,
+            false => Progress::Handshaking,
+        })
     }
 
     pub(crate) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
-            Transport::Tcp(stream) => stream.write_vectored(slices),
-            #[cfg(unix)]
-            Transport::Unix(stream) => stream.write_vectored(slices),
-            Transport::Memory(stream) => stream.write_vectored(slices),
-            Transport::Pending => Err(io::ErrorKind::WouldBlock.into()),
+            Transport::Plain(socket) => socket.write_vectored(slices),
+            #[cfg(feature = "tls")]
+            Transport::Tls(stream) => stream.write_vectored(slices),
         }
     }
 
@@ -203,14 +230,9 @@ impl Transport {
     /// send.
     pub(crate) fn shutdown_write(&mut self) -> io::Result<()> {
         match self {
-            Transport::Tcp(stream) => stream.shutdown(Shutdown::Write),
-            #[cfg(unix)]
-            Transport::Unix(stream) => stream.shutdown(Shutdown::Write),
-            Transport::Memory(stream) => {
-                stream.shutdown_write();
-                Ok(())
-            }
-            Transport::Pending => Ok(()),
+            Transport::Plain(socket) => socket.shutdown_write(),
+            #[cfg(feature = "tls")]
+            Transport::Tls(stream) => stream.shutdown_write(),
         }
     }
 
@@ -218,15 +240,9 @@ impl Transport {
     /// no TIME_WAIT state. Source: socket(7), `SO_LINGER`.
     pub(crate) fn reset_on_close(&mut self) {
         match self {
-            // An error here means that the socket has failed already.
-            Transport::Tcp(stream) => {
-                let _ =
-                    socket2::SockRef::from(&*stream).set_linger(Some(std::time::Duration::ZERO));
-            }
-            #[cfg(unix)]
-            Transport::Unix(_) => {}
-            Transport::Memory(stream) => stream.reset(),
-            Transport::Pending => {}
+            Transport::Plain(socket) => socket.reset_on_close(),
+            #[cfg(feature = "tls")]
+            Transport::Tls(stream) => stream.reset_on_close(),
         }
     }
 
@@ -238,15 +254,10 @@ impl Transport {
         token: Token,
         interest: Interest,
     ) -> io::Result<()> {
-        match (self, registry) {
-            (Transport::Tcp(stream), Some(registry)) => registry.register(stream, token, interest),
-            #[cfg(unix)]
-            (Transport::Unix(stream), Some(registry)) => registry.register(stream, token, interest),
-            (Transport::Memory(stream), _) => stream.register(token.0, interest),
-            (Transport::Pending, _) => Ok(()),
-            (Transport::Tcp(_), None) => Err(no_registry()),
-            #[cfg(unix)]
-            (Transport::Unix(_), None) => Err(no_registry()),
+        match self {
+            Transport::Plain(socket) => socket.register(registry, token, interest),
+            #[cfg(feature = "tls")]
+            Transport::Tls(stream) => stream.register(registry, token, interest),
         }
     }
 
@@ -257,33 +268,18 @@ impl Transport {
         token: Token,
         interest: Interest,
     ) -> io::Result<()> {
-        match (self, registry) {
-            (Transport::Tcp(stream), Some(registry)) => {
-                registry.reregister(stream, token, interest)
-            }
-            #[cfg(unix)]
-            (Transport::Unix(stream), Some(registry)) => {
-                registry.reregister(stream, token, interest)
-            }
-            (Transport::Memory(stream), _) => stream.reregister(token.0, interest),
-            (Transport::Pending, _) => Ok(()),
-            (Transport::Tcp(_), None) => Err(no_registry()),
-            #[cfg(unix)]
-            (Transport::Unix(_), None) => Err(no_registry()),
+        match self {
+            Transport::Plain(socket) => socket.reregister(registry, token, interest),
+            #[cfg(feature = "tls")]
+            Transport::Tls(stream) => stream.reregister(registry, token, interest),
         }
     }
 
     pub(crate) fn peer(&self) -> Peer {
         match self {
-            Transport::Tcp(stream) => stream.peer_addr().map_or(Peer::Unknown, Peer::Inet),
-            #[cfg(unix)]
-            Transport::Unix(_) => Peer::Unix,
-            Transport::Memory(_) => Peer::Memory,
-            Transport::Pending => Peer::Unknown,
+            Transport::Plain(socket) => socket.peer(),
+            #[cfg(feature = "tls")]
+            Transport::Tls(stream) => stream.peer(),
         }
     }
-}
-
-fn no_registry() -> io::Error {
-    io::Error::other("a socket of the kernel in a simulation")
 }

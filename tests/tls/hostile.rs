@@ -1,0 +1,244 @@
+//! Peers that break the rules, or none at all: refused, bounded, counted.
+
+use super::*;
+
+/// The reasons for which handshakes have failed, and how often.
+fn failures(sim: &mut Sim<Log>) -> Vec<(&'static str, u64)> {
+    sim.reactor().stats().tls_failures.iter().collect()
+}
+
+/// A handshake record of so many bytes of a ClientHello that says it is longer.
+fn endless_hello() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for index in 0..40 {
+        bytes.extend_from_slice(b"\x16\x03\x01\x40\x00");
+        let header: &[u8] = if index == 0 { b"\x01\xff\xff\xff" } else { b"" };
+        bytes.extend_from_slice(header);
+        bytes.resize(bytes.len() + 16 * 1024 - header.len(), 0);
+    }
+    bytes
+}
+
+#[test]
+fn bytes_that_are_no_handshake_are_refused_and_counted() {
+    let cases: [(&str, Vec<u8>, &str); 8] = [
+        ("zeros", vec![0; 100], "protocol"),
+        (
+            "an SSLv2 hello",
+            b"\x80\x2e\x01\x00\x02\x00\x15\x00\x00\x00\x10".to_vec(),
+            "protocol",
+        ),
+        (
+            "a record that is too long",
+            b"\x16\x03\x01\xff\xff".to_vec(),
+            "protocol",
+        ),
+        (
+            "an unknown record",
+            b"\x63\x03\x01\x00\x01x".to_vec(),
+            "protocol",
+        ),
+        (
+            "data before the handshake",
+            b"\x17\x03\x03\x00\x05hello".to_vec(),
+            "protocol",
+        ),
+        (
+            "an alert",
+            b"\x15\x03\x01\x00\x02\x02\x28".to_vec(),
+            "refused",
+        ),
+        ("a handshake without end", endless_hello(), "protocol"),
+        (
+            "an empty record",
+            b"\x16\x03\x01\x00\x00".repeat(30_000),
+            "protocol",
+        ),
+    ];
+    for (name, bytes, reason) in cases {
+        let mut sim = echo_sim();
+        let client = sim.connect();
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            let taken = client.write(rest);
+            sim.settle();
+            if taken == 0 {
+                break;
+            }
+            rest = &rest[taken..];
+        }
+        assert_eq!(failures(&mut sim), [(reason, 1)], "{name}");
+        client.read();
+        assert!(client.is_closed(), "{name}");
+        sim.advance(Duration::from_secs(60));
+        assert_eq!(sim.state(), &Log::new(), "{name}");
+        assert_eq!(sim.reactor().connection_count(), 0, "{name}");
+    }
+}
+
+#[test]
+fn a_plain_request_on_a_port_for_tls_gets_a_sentence() {
+    for request in ["GET / HTTP/1.1\r\nHost: h\r\n\r\n", "POST", "P"] {
+        let mut sim = echo_sim();
+        let client = sim.connect();
+        client.write(request);
+        sim.settle();
+        let answer = client.read_text();
+        assert!(
+            answer.starts_with("HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain"),
+            "{answer}"
+        );
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())));
+        assert_eq!(
+            body,
+            "This port speaks TLS only: use https:// or wss:// in place of http:// or ws://.\n"
+        );
+        assert!(client.is_closed());
+        assert_eq!(failures(&mut sim), [("plain_http", 1)]);
+    }
+}
+
+/// The same configuration without the sessions of earlier connections.
+fn fresh(config: &ClientConfig) -> Arc<ClientConfig> {
+    let mut config = config.clone();
+    config.resumption = rustls::client::Resumption::disabled();
+    Arc::new(config)
+}
+
+/// Sends a part of a handshake and then the end of the stream.
+fn cut_handshake(sim: &mut Sim<Log>, stream: &SimStream, bytes: &[u8], context: &str) {
+    stream.write(bytes);
+    sim.settle();
+    stream.finish();
+    sim.settle();
+    assert_eq!(sim.state(), &Log::new(), "{context}");
+    assert_eq!(failures(sim), [("connection_lost", 1)], "{context}");
+    sim.advance(Duration::from_secs(60));
+    assert_eq!(sim.reactor().connection_count(), 0, "{context}");
+}
+
+#[test]
+fn a_handshake_that_is_cut_at_any_byte_reaches_no_callback() {
+    for version in VERSIONS {
+        let config = fresh(&client_config(&[version]));
+        let mut sim = echo_sim();
+        let hello = Peer::new(sim.connect(), Arc::clone(&config)).take_flight();
+        for cut in 0..hello.len() {
+            let mut sim = echo_sim();
+            let stream = sim.connect();
+            let context = format!("{version:?}, byte {cut} of the first flight");
+            cut_handshake(&mut sim, &stream, &hello[..cut], &context);
+        }
+        // The second flight costs key exchanges each time.
+        for cut in (0..).step_by(5) {
+            let mut sim = echo_sim();
+            let mut peer = Peer::new(sim.connect(), Arc::clone(&config));
+            peer.exchange(&mut sim);
+            let flight = peer.take_flight();
+            if flight.len() <= cut {
+                break;
+            }
+            let context = format!("{version:?}, byte {cut} of the second flight");
+            cut_handshake(&mut sim, &peer.stream, &flight[..cut], &context);
+        }
+    }
+}
+
+#[test]
+fn a_byte_that_is_changed_ends_the_connection() {
+    for version in VERSIONS {
+        let mut sim = echo_sim();
+        let mut peer = Peer::new(sim.connect(), client_config(&[version]));
+        peer.settle(&mut sim);
+        peer.send(b"hello");
+        let mut record = Vec::new();
+        peer.tls.write_tls(&mut record).unwrap();
+        let last = record.len() - 1;
+        record[last] ^= 1;
+        peer.stream.write(&record);
+        sim.settle();
+        let expected = [
+            "open",
+            "closed: TLS failed: not TLS, or a breach of its rules",
+        ];
+        assert_eq!(sim.state(), &expected);
+        // The alert: bad_record_mac.
+        let alert = peer.stream.read();
+        assert!(!alert.is_empty() && peer.stream.is_closed());
+        let read = peer.tls.read_tls(&mut &alert[..]);
+        read.unwrap();
+        let error = peer.tls.process_new_packets().unwrap_err();
+        assert_eq!(error.to_string(), "received fatal alert: BadRecordMac");
+    }
+}
+
+#[test]
+fn a_handshake_of_one_byte_a_second_is_ended_by_its_deadline() {
+    let mut sim = echo_sim();
+    let mut peer = Peer::new(sim.connect(), client_config(&VERSIONS));
+    let mut flight = Vec::new();
+    peer.tls.write_tls(&mut flight).unwrap();
+    for byte in flight.iter().take(9) {
+        peer.stream.write([*byte]);
+        sim.advance(Duration::from_secs(1));
+        assert!(!peer.stream.is_closed());
+    }
+    sim.advance(Duration::from_secs(3));
+    assert!(peer.stream.is_closed());
+    assert_eq!(failures(&mut sim), [("timeout", 1)]);
+    assert_eq!(
+        (sim.state().len(), sim.reactor().connection_count()),
+        (0, 0)
+    );
+}
+
+#[test]
+fn handshakes_have_a_share_of_each_turn() {
+    let mut sim = echo_sim();
+    let open = Peer::new(sim.connect(), client_config(&VERSIONS));
+    let peers: Vec<_> = (0..50)
+        .map(|_| Peer::new(sim.connect(), client_config(&VERSIONS)))
+        .collect();
+    let mut peers: Vec<_> = [open].into_iter().chain(peers).collect();
+    peers[0].settle(&mut sim);
+    let flight_of_newcomer = Peer::new(sim.dial(), client_config(&VERSIONS)).take_flight();
+    // Each read and write of the server takes a millisecond.
+    sim.socket_time(Duration::from_millis(1));
+    for peer in &mut peers[1..] {
+        let mut flight = Vec::new();
+        peer.tls.write_tls(&mut flight).unwrap();
+        peer.stream.write(&flight);
+    }
+    peers[0].send(b"hello");
+    let mut flight = Vec::new();
+    peers[0].tls.write_tls(&mut flight).unwrap();
+    peers[0].stream.write(&flight);
+    sim.turn();
+    // A step reads and writes: there was time for one or two, and for the connection that was open.
+    let answered = peers[1..]
+        .iter()
+        .filter(|peer| !peer.stream.read().is_empty())
+        .count();
+    assert!(
+        (1..=2).contains(&answered),
+        "{answered} handshakes in one turn"
+    );
+    assert!(!peers[0].stream.read().is_empty());
+    // The others come in later turns, before clients that came after them.
+    let mut newcomers = Vec::new();
+    let mut all = answered;
+    while all < 50 {
+        let newcomer = Peer::new(sim.dial(), client_config(&VERSIONS));
+        newcomer.stream.write(&flight_of_newcomer);
+        newcomers.push(newcomer);
+        let before = all;
+        sim.turn();
+        all += peers[1..]
+            .iter()
+            .filter(|peer| !peer.stream.read().is_empty())
+            .count();
+        assert!(before < all, "no handshake in a turn");
+        assert!(newcomers.iter().all(|peer| peer.stream.read().is_empty()));
+    }
+}
