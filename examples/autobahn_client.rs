@@ -1,9 +1,10 @@
 //! A client for the cases of the Autobahn TestSuite: `tests/autobahn/run --serve`, then
-//! `cargo run --example autobahn_client` with the address that it prints.
+//! `cargo run --example autobahn_client` with the address that it prints, and `shared` or `dedicated` for
+//! compression.
 
 use std::{env, io};
 
-use waterwheel::{Config, ConnId, Reactor, websocket};
+use waterwheel::{Config, ConnId, ConnectionOptions, Reactor, websocket};
 
 /// The longest message of the cases, in bytes.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -15,14 +16,15 @@ pub struct Cases {
     pub run: u32,
 }
 
-/// Runs every case of the server at `url`, one after the other.
-pub fn run(url: &str) -> io::Result<Cases> {
+/// Runs every case of the server at `url`, one after the other, with the options that `set_up` chooses.
+pub fn run(url: &str, set_up: impl FnOnce(&mut ConnectionOptions)) -> io::Result<Cases> {
     let mut config = Config::default();
     config.options.websocket = websocket::Limits {
         frame_bytes_max: MESSAGE_BYTES_MAX,
         message_bytes_max: MESSAGE_BYTES_MAX,
         fragments_max: None,
     };
+    set_up(&mut config.options);
     let cases = Cases {
         url: url.to_owned(),
         ..Cases::default()
@@ -55,5 +57,18 @@ fn next(reactor: &mut Reactor<Cases>, cases: &mut Cases) -> io::Result<ConnId> {
 
 fn main() -> io::Result<()> {
     let url = env::args().nth(1);
-    run(url.as_deref().unwrap_or("ws://127.0.0.1:9001")).map(drop)
+    let url = url.as_deref().unwrap_or("ws://127.0.0.1:9001");
+    let deflate = env::args().nth(2);
+    let set_up = |options: &mut ConnectionOptions| match deflate.as_deref() {
+        None => {}
+        #[cfg(feature = "deflate")]
+        Some("shared") => options.deflate = websocket::Deflate::Shared,
+        #[cfg(feature = "deflate")]
+        Some("dedicated") => options.deflate = websocket::Deflate::Dedicated,
+        Some(_) => {
+            let _ = options;
+            panic!("expected shared or dedicated, and a build with the feature `deflate`");
+        }
+    };
+    run(url, set_up).map(drop)
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tungstenite::handshake::server::{Request, Response};
 use tungstenite::{Message, WebSocket};
-use waterwheel::{Reactor, Sim};
+use waterwheel::{ConnId, ConnMap, ConnectOptions, HttpProxy, Reactor, Sim};
 
 type Log = Vec<String>;
 
@@ -245,14 +245,274 @@ fn an_invalid_url_fails_before_connecting() {
     Reactor::run((), |reactor| {
         for (url, expected) in [
             ("localhost:80", "ws://"),
-            ("wss://localhost/", "wss://"),
+            #[cfg(not(feature = "tls"))]
+            ("wss://localhost/", "feature `tls`"),
+            ("wss://user@localhost/", "user name"),
             ("ws://localhost:http/", "host"),
         ] {
             let error = reactor.connect_websocket(url, |_| ()).unwrap_err();
             let text = error.to_string();
-            assert!(text.contains(url) && text.contains(expected), "{text}");
+            assert!(text.starts_with("cannot connect to "), "{text}");
+            assert!(text.contains(expected), "{text}");
         }
         reactor.stop();
     })
     .unwrap();
+}
+
+// ── through a proxy ─────────────────────────────────────────────────────────────────────────
+
+/// The two sides of a tunnel, and what the proxy was asked for.
+#[derive(Default)]
+struct Tunnels {
+    log: Log,
+    requests: Vec<String>,
+    /// The beginnings of requests.
+    arrived: ConnMap<String>,
+    other_side: ConnMap<ConnId>,
+}
+
+/// A proxy on port 3128 that connects to the port of the request, and a server that echoes on port 80.
+fn world_with_proxy() -> Sim<Tunnels> {
+    Sim::new(Tunnels::default(), |reactor: &mut Reactor<Tunnels>| {
+        reactor.websocket("0.0.0.0:80", |ws| {
+            ws.on_message(|ws, message| ws.send(message))
+        })?;
+        reactor.stream("0.0.0.0:3128", |stream| {
+            stream.on_data(|stream, bytes| {
+                let client = stream.id;
+                if let Some(server) = stream.state.other_side.get(client) {
+                    return stream.reactor.send(*server, bytes);
+                }
+                let mut request = stream.state.arrived.remove(client).unwrap_or_default();
+                request.push_str(str::from_utf8(bytes).unwrap());
+                if !request.ends_with("\r\n\r\n") {
+                    stream.state.arrived.insert(client, request);
+                    return waterwheel::Sent::Queued;
+                }
+                let address = request.split(' ').nth(1).unwrap().to_owned();
+                stream.state.requests.push(request);
+                let made = stream.reactor.connect_stream(address, move |server| {
+                    server.on_open(move |server| {
+                        server
+                            .reactor
+                            .send(client, "HTTP/1.1 200 Connection established\r\n\r\n")
+                    });
+                    server.on_data(move |server, bytes| server.reactor.send(client, bytes));
+                    server.on_close(move |server, _| server.reactor.close(client));
+                });
+                stream.state.other_side.insert(client, made.unwrap());
+                waterwheel::Sent::Queued
+            });
+            stream.on_close(|stream, _| {
+                let server = stream.state.other_side.remove(stream.id);
+                server.map(|server| stream.reactor.close(server))
+            });
+        })
+    })
+}
+
+fn connect_through(sim: &mut Sim<Tunnels>, proxy: &str) {
+    let proxy = HttpProxy::parse(proxy).unwrap();
+    let made = sim.reactor().connect_websocket("ws://server.test/", |ws| {
+        ws.transport(proxy);
+        ws.on_open(|ws, _| {
+            ws.state.log.push("open".to_owned());
+            ws.send("x".repeat(100_000))
+        });
+        ws.on_message(|ws, message| {
+            ws.state.log.push(message.as_bytes().len().to_string());
+            ws.close()
+        });
+        ws.on_error(|ws, cause| ws.state.log.push(format!("error {cause}")));
+        ws.on_close(|ws, close| ws.state.log.push(format!("close {close}")));
+    });
+    made.unwrap();
+}
+
+#[test]
+fn a_websocket_goes_through_a_tunnel() {
+    let cases = [
+        ("http://127.0.0.1:3128", ""),
+        (
+            "http://user:p%40ss@127.0.0.1:3128",
+            "Proxy-Authorization: Basic dXNlcjpwQHNz\r\n",
+        ),
+    ];
+    for (proxy, authorization) in cases {
+        for seed in 0..50 {
+            let mut sim = world_with_proxy();
+            if seed != 0 {
+                let faults = waterwheel::Faults {
+                    short_reads_percent: 60,
+                    short_writes_percent: 0,
+                    refused_writes_percent: 30,
+                    ..Default::default()
+                };
+                sim.faults(seed, faults);
+            }
+            connect_through(&mut sim, proxy);
+            sim.advance(Duration::from_secs(1));
+            assert_eq!(
+                sim.state().log,
+                ["open", "100000", "close 1000 closed by us"]
+            );
+            let head = "CONNECT server.test:80 HTTP/1.1\r\nHost: server.test:80\r\n";
+            if seed == 0 {
+                assert_eq!(sim.state().requests, [format!("{head}{authorization}\r\n")]);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_proxy_that_makes_no_tunnel_is_named_with_its_answer() {
+    let cases = [
+        (
+            "HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n",
+            "the proxy answered 407 Proxy Authentication Required",
+        ),
+        (
+            "HTTP/1.1 502 Bad Gateway\r\n\r\n",
+            "the proxy answered 502 Bad Gateway",
+        ),
+        (
+            "SSH-2.0-OpenSSH\r\n",
+            "the proxy's answer is not HTTP/1.1: a malformed status line",
+        ),
+        ("", "the proxy ended the connection without an answer"),
+        (
+            "HTTP/1.1 200 OK\r\n",
+            "the proxy ended the connection without an answer",
+        ),
+    ];
+    for (answer, why) in cases {
+        let mut sim = Sim::new(Tunnels::default(), move |reactor: &mut Reactor<Tunnels>| {
+            reactor.stream("0.0.0.0:3128", move |stream| {
+                stream.on_data(move |stream, _| {
+                    stream.send(answer);
+                    stream.close()
+                });
+            })
+        });
+        connect_through(&mut sim, "http://127.0.0.1:3128");
+        sim.advance(Duration::from_secs(1));
+        assert_eq!(
+            sim.state().log,
+            [format!("error {why}"), format!("close 1006 {why}")]
+        );
+    }
+}
+
+#[test]
+fn a_proxy_that_is_silent_or_absent_ends_at_the_deadline_or_at_once() {
+    let mut sim = Sim::new(Tunnels::default(), |reactor: &mut Reactor<Tunnels>| {
+        reactor.stream("0.0.0.0:3128", |_| {})
+    });
+    connect_through(&mut sim, "http://127.0.0.1:3128");
+    sim.advance(Duration::from_secs(9));
+    assert!(sim.state().log.is_empty());
+    sim.advance(Duration::from_millis(1100));
+    assert_eq!(
+        sim.state().log.last().unwrap(),
+        "close 1006 connect deadline passed"
+    );
+    connect_through(&mut sim, "http://127.0.0.1:3129");
+    sim.settle();
+    let refused = "close 1006 transport failed: connection refused";
+    assert_eq!(sim.state().log.last().unwrap(), refused);
+}
+
+#[test]
+fn bytes_behind_the_answer_of_a_proxy_belong_to_the_tunnel() {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
+        reactor.stream("0.0.0.0:3128", |stream| {
+            stream.on_data(|stream, _| {
+                stream.send("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nA: b\r\n\r\n220 hello")
+            });
+        })?;
+        let proxy = HttpProxy::parse("http://127.0.0.1:3128").unwrap();
+        let to = ConnectOptions::new("mail.test:25").proxy(proxy);
+        reactor.connect_stream(to, |stream| {
+            stream.on_open(|stream| stream.state.push("open".to_owned()));
+            stream.on_data(|stream, bytes| {
+                let text = String::from_utf8_lossy(bytes).into_owned();
+                stream.state.push(text);
+            });
+        })
+    });
+    sim.settle();
+    assert_eq!(*sim.state(), ["open", "220 hello"]);
+}
+
+#[test]
+fn a_unix_socket_has_no_proxy() {
+    let mut sim = Sim::new((), |_: &mut Reactor<()>| ());
+    let proxy = HttpProxy::parse("http://127.0.0.1:3128").unwrap();
+    let to = ConnectOptions::new("unix:/run/x").proxy(proxy);
+    let made = sim.reactor().connect_stream(to, |_| {});
+    assert!(made.is_err());
+}
+
+#[test]
+fn a_link_through_a_proxy_comes_back_when_the_server_is_there() {
+    let mut sim = world_with_proxy();
+    let proxy = HttpProxy::parse("http://127.0.0.1:3128").unwrap();
+    let link = sim.reactor().websocket_link("ws://server.test/", |ws| {
+        ws.transport(proxy);
+        ws.on_open(|ws, _| ws.state.log.push("open".to_owned()));
+    });
+    let link = link.unwrap();
+    sim.settle();
+    let server = *sim.state().other_side.iter().next().unwrap().1;
+    sim.reactor().reset(server);
+    sim.settle();
+    assert!(!link.is_open());
+    sim.advance(Duration::from_secs(1));
+    assert!(link.is_open());
+    assert_eq!(sim.state().log, ["open", "open"]);
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn a_link_speaks_tls_inside_of_a_tunnel_and_comes_back() {
+    use waterwheel::tls::{ClientTls, ServerTls};
+    use waterwheel::{ClientTransport, ListenOptions};
+
+    let file = |name: &str| format!("{}/tests/certificates/{name}", env!("CARGO_MANIFEST_DIR"));
+    let server = ServerTls::builder().pair(file("server.pem"), file("server.key"));
+    let server = server.build().unwrap();
+    let client = ClientTls::builder().ca(file("ca.pem")).build().unwrap();
+    let cases = [
+        ("wss://example.org/", "open"),
+        (
+            "wss://elsewhere.test/",
+            "error TLS failed: the certificate is for another host",
+        ),
+    ];
+    for (url, expected) in cases {
+        let mut sim = world_with_proxy();
+        let listening = ListenOptions::new("0.0.0.0:443").tls(server.clone());
+        let listening = sim.reactor().websocket(listening, |_| {});
+        listening.unwrap();
+        let proxy = HttpProxy::parse("http://127.0.0.1:3128").unwrap();
+        let transport = ClientTransport::default().proxy(proxy).tls(client.clone());
+        let link = sim.reactor().websocket_link(url, |ws| {
+            ws.transport(transport);
+            ws.on_open(|ws, _| ws.state.log.push("open".to_owned()));
+            ws.on_error(|ws, cause| ws.state.log.push(format!("error {cause}")));
+        });
+        let link = link.unwrap();
+        sim.settle();
+        assert_eq!(sim.state().log, [expected]);
+        assert_eq!(link.is_open(), expected == "open");
+        let server = sim.state().other_side.iter().next().map(|(_, id)| *id);
+        if let Some(server) = server {
+            sim.reactor().reset(server);
+        }
+        sim.advance(Duration::from_millis(600));
+        assert_eq!(sim.state().log.last().unwrap(), expected);
+        assert!(2 <= sim.state().log.len());
+        assert!(sim.state().requests[0].starts_with("CONNECT e"));
+    }
 }

@@ -2,16 +2,18 @@
 
 use std::io;
 
-use crate::protocol::http::{WebSocketUrl, upgrade};
 use crate::reactor::SetupResult;
 use crate::reactor::id::ConnId;
 use crate::reactor::outcome::{Outcome, Sealed};
-use crate::reactor::protocol::{Protocol, Upgrade};
+use crate::reactor::protocol::Protocol;
 use crate::reactor::reactor::Reactor;
 use crate::reactor::transport::endpoint::ConnectOptions;
 use crate::session::stream::StreamCallbacks;
 
+use super::client_transport::ClientTransport;
+use super::target::Target;
 use super::websocket::WebSocketClient;
+use super::websocket_link;
 
 /// Names the callbacks of a client with many connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,13 +27,16 @@ impl Outcome for WebSocketClientId {}
 
 /// # Connect
 impl<S: 'static> Reactor<S> {
-    /// Connects to a `ws://` or `http://` URL for a WebSocket. `setup` names the callbacks, the headers and the
+    /// Connects to a `ws://` or `wss://` URL for a WebSocket; `http://` and `https://` mean the same. `setup` names the callbacks, the headers and the
     /// subprotocols, and runs once.
     ///
     /// Returns at once. Names are looked up off the loop and every address is tried, within
     /// `connect_timeout`; the answer must come within `head_timeout`. The one outcome is `on_open` or
     /// `on_close`. Messages can be sent from `on_open` on; before that, `send` returns
     /// [`Sent::Gone`](crate::Sent::Gone).
+    ///
+    /// With [`reconnect`](WebSocketClient::reconnect) in the setup, further connections follow this one, as those of
+    /// a [`websocket_link`](Self::websocket_link). The id is that of the first one.
     ///
     /// # Errors
     ///
@@ -42,12 +47,16 @@ impl<S: 'static> Reactor<S> {
         url: &str,
         setup: impl FnOnce(&mut WebSocketClient<S>) -> R,
     ) -> io::Result<ConnId> {
-        let url = parse_url(url)?;
-        let name = format!("websocket to {}", url.host);
-        let (client, options) = WebSocketClient::build(self, name, true, setup)?;
-        let protocol = upgrade_request_to(&url);
-        let to = url.address();
-        self.connect(&to.into(), Box::new(client), options, protocol)
+        let target = Target::parse(url)?;
+        let name = target.name();
+        let (mut client, options) = WebSocketClient::build(self, name, true, setup)?;
+        if client.reconnects() {
+            let link = websocket_link::begin(self, target, client, options)?;
+            return Ok(link.connection().expect("the first attempt has begun"));
+        }
+        let protocol = target.upgrade_request();
+        let to = target.options(&client.take_transport())?;
+        self.connect(&to, Box::new(client), options, protocol)
     }
 
     /// Keeps callbacks for many connections, which [`connect_websocket_with`](Self::connect_websocket_with)
@@ -55,13 +64,19 @@ impl<S: 'static> Reactor<S> {
     ///
     /// # Errors
     ///
-    /// When the options that `setup` chose are not valid together.
+    /// When the options that `setup` chose are not valid together, and when it chose
+    /// [`reconnect`](WebSocketClient::reconnect): that is for one connection at a time, as
+    /// [`websocket_link`](Self::websocket_link) makes it.
     pub fn websocket_client<R: SetupResult>(
         &mut self,
         setup: impl FnOnce(&mut WebSocketClient<S>) -> R,
     ) -> io::Result<WebSocketClientId> {
         let name = "websocket client".to_owned();
         let (client, options) = WebSocketClient::build(self, name, false, setup)?;
+        if client.reconnects() {
+            let why = "callbacks for many connections cannot reconnect: use `websocket_link`";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
         Ok(WebSocketClientId {
             handler: self.add_handler(Box::new(client)),
             options,
@@ -69,8 +84,8 @@ impl<S: 'static> Reactor<S> {
     }
 
     /// As [`connect_websocket`](Self::connect_websocket), with the callbacks of a
-    /// [`websocket_client`](Self::websocket_client). `from` is the address to connect from; the system
-    /// chooses where it is `None`.
+    /// [`websocket_client`](Self::websocket_client). `transport` is the address to connect from, which the system
+    /// chooses where it is `None`, or a whole [`ClientTransport`].
     ///
     /// # Errors
     ///
@@ -79,11 +94,11 @@ impl<S: 'static> Reactor<S> {
         &mut self,
         client: WebSocketClientId,
         url: &str,
-        from: Option<std::net::IpAddr>,
+        transport: impl Into<ClientTransport>,
     ) -> io::Result<ConnId> {
-        let url = parse_url(url)?;
-        let protocol = upgrade_request_to(&url);
-        let to = ConnectOptions::new(url.address()).from_address(from);
+        let target = Target::parse(url)?;
+        let protocol = target.upgrade_request();
+        let to = target.options(&transport.into())?;
         self.connect_for(client.handler, &to, client.options, protocol)
     }
 
@@ -111,21 +126,4 @@ impl<S: 'static> Reactor<S> {
         let options = self.add_options(callbacks.options().clone())?;
         self.connect(&to, Box::new(callbacks), options, Protocol::Raw)
     }
-}
-
-fn parse_url(url: &str) -> io::Result<WebSocketUrl<'_>> {
-    WebSocketUrl::parse(url).map_err(|error| {
-        io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("cannot connect to {url}: {error}"),
-        )
-    })
-}
-
-fn upgrade_request_to(url: &WebSocketUrl<'_>) -> Protocol {
-    Protocol::Upgrade(Box::new(Upgrade {
-        host: url.host.to_owned(),
-        target: url.target(),
-        key: upgrade::random_key(),
-    }))
 }

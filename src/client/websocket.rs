@@ -4,21 +4,33 @@
 
 use std::io;
 use std::ops::{Deref, DerefMut};
+use std::time::Duration;
 
 use crate::protocol::http::{
-    HeaderStorage, HttpError, ParsedResponse, Status, is_header, parse_response_head, upgrade,
+    HeaderStorage, HttpError, ParsedResponse, Status, is_header, parse_response_head,
+    upgrade::{self, ResponseError},
 };
-use crate::protocol::websocket::Role;
+#[cfg(feature = "deflate")]
+use crate::protocol::websocket::deflate;
+use crate::protocol::websocket::{Machine, Role};
 use crate::reactor::SetupResult;
 use crate::reactor::close::{Close, CloseCause, Deadline};
 use crate::reactor::connection::Connection;
 use crate::reactor::connection::ready::FastMessages;
 use crate::reactor::id::ConnId;
+use crate::reactor::outcome::Outcome;
 use crate::reactor::protocol::{Protocol, Upgrade};
 use crate::reactor::reactor::Reactor;
 use crate::reactor::reactor::{Cx, Handler, Received};
 use crate::session::handler::Handshake;
 use crate::session::websocket::{WebSocketCallbacks, finish_without_close};
+
+use super::client_transport::ClientTransport;
+use super::reconnect::Backoff;
+use super::reconnection::{KeepLimits, Reconnect, Reconnection};
+use super::retry_after::retry_after;
+
+const EXTENSIONS: &str = "Sec-WebSocket-Extensions";
 
 /// The callbacks, the options and the request of a WebSocket client.
 ///
@@ -31,6 +43,10 @@ pub struct WebSocketClient<S> {
     headers: Vec<(String, String)>,
     options_index: u16,
     callbacks: WebSocketCallbacks<S>,
+    reconnection: Reconnection<S>,
+    transport: ClientTransport,
+    /// The time that a server has asked for with 429 or 503.
+    retry_after: Option<Duration>,
 }
 
 impl<S> Deref for WebSocketClient<S> {
@@ -67,6 +83,9 @@ impl<S: 'static> WebSocketClient<S> {
             headers: Vec::new(),
             options_index: 0,
             callbacks: WebSocketCallbacks::new(reactor.config().options.clone()),
+            reconnection: Reconnection::default(),
+            transport: ClientTransport::default(),
+            retry_after: None,
         };
         setup(&mut client).into_result()?;
         client.options_index = reactor.add_options(client.callbacks.options.clone())?;
@@ -106,6 +125,92 @@ impl<S: 'static> WebSocketClient<S> {
         Ok(())
     }
 
+    /// Sets the address to connect from, the proxy, and the TLS of `wss://`. For connections of
+    /// [`connect_websocket_with`](Reactor::connect_websocket_with) its argument is used instead.
+    ///
+    /// ```
+    /// use waterwheel::{HttpProxy, Reactor, Sim};
+    ///
+    /// let mut sim = Sim::new((), |reactor: &mut Reactor<()>| {
+    ///     let proxy = HttpProxy::parse("http://127.0.0.1:3128")?;
+    ///     reactor.connect_websocket("ws://example.org/feed", |ws| {
+    ///         ws.transport(proxy);
+    ///         ws.on_close(|_, close| println!("{close}"));
+    ///     })?;
+    ///     Ok::<_, Box<dyn std::error::Error>>(())
+    /// });
+    /// # sim.settle();
+    /// ```
+    pub fn transport(&mut self, transport: impl Into<ClientTransport>) {
+        self.transport = transport.into();
+    }
+
+    pub(super) fn take_transport(&mut self) -> ClientTransport {
+        std::mem::take(&mut self.transport)
+    }
+
+    /// Connects again, with these pauses, when the connection has ended or could not be made; see
+    /// [`Reactor::websocket_link`], which says when a client gives up.
+    pub fn reconnect(&mut self, backoff: Backoff) {
+        self.reconnection.backoff = Some(backoff);
+    }
+
+    /// Decides whether another attempt follows an end, in place of the rules of [`Reactor::websocket_link`] for close
+    /// codes and answers to the handshake. It is not asked after a close by this side.
+    ///
+    /// ```
+    /// use waterwheel::{Reactor, Sim};
+    ///
+    /// let mut sim = Sim::new((), |reactor: &mut Reactor<()>| {
+    ///     let link = reactor.websocket_link("ws://localhost/feed", |ws| {
+    ///         // This server closes with 4001 when a token has expired.
+    ///         ws.reconnect_if(|close| close.code != 4001);
+    ///     });
+    ///     link.map(drop)
+    /// });
+    /// # sim.settle();
+    /// ```
+    pub fn reconnect_if(&mut self, condition: impl FnMut(&Close) -> bool + 'static) {
+        self.reconnection.set_condition(condition);
+    }
+
+    /// Keeps what [`WebSocketLink::send`](crate::WebSocketLink::send) gets while there is no connection, up to these
+    /// limits. Without this it is refused.
+    pub fn keep_while_away(&mut self, limits: KeepLimits) {
+        self.reconnection.keeps = Some(limits);
+    }
+
+    /// Called when another attempt follows the end of a connection or of an attempt, after its `on_close`: with the
+    /// number of the attempt, the pause before it, and why.
+    pub fn on_reconnect<R: Outcome>(
+        &mut self,
+        call: impl FnMut(&mut Cx<'_, S>, &Reconnect<'_>) -> R + 'static,
+    ) {
+        self.reconnection.set_on_reconnect(call);
+    }
+
+    /// Called once, when no further attempt follows, after the last `on_close`: with the end of the last connection.
+    pub fn on_give_up<R: Outcome>(
+        &mut self,
+        call: impl FnMut(&mut Cx<'_, S>, &Close) -> R + 'static,
+    ) {
+        self.reconnection.set_on_give_up(call);
+    }
+
+    /// Whether the setup asked to connect again.
+    pub(super) fn reconnects(&self) -> bool {
+        self.reconnection.backoff.is_some()
+    }
+
+    pub(super) fn take_reconnection(&mut self) -> Reconnection<S> {
+        std::mem::take(&mut self.reconnection)
+    }
+
+    /// The time that the server has asked for in its answer.
+    pub(super) fn take_retry_after(&mut self) -> Option<Duration> {
+        self.retry_after.take()
+    }
+
     /// Queues the request of the handshake.
     fn send_request(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
         let Some(Protocol::Upgrade(wanted)) = protocol(cx, id) else {
@@ -117,6 +222,9 @@ impl<S: 'static> WebSocketClient<S> {
             .headers
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()));
+        let offer = self.extensions_offer();
+        let offer = offer.as_deref();
+        let headers = headers.chain(offer.map(|value| (EXTENSIONS, value)));
         let encoded = upgrade::encode_request(
             &wanted.host,
             &wanted.target,
@@ -133,6 +241,35 @@ impl<S: 'static> WebSocketClient<S> {
         cx.reactor.queue_reply(id, &out);
         let head_timeout = cx.reactor.config().head_timeout;
         cx.reactor.set_deadline(id, Deadline::Head, head_timeout);
+    }
+
+    /// The value of `Sec-WebSocket-Extensions` in the request.
+    fn extensions_offer(&self) -> Option<String> {
+        #[cfg(feature = "deflate")]
+        return deflate::offer(self.callbacks.options.deflate);
+        #[cfg(not(feature = "deflate"))]
+        None
+    }
+
+    /// The machine with the compression to which the server has agreed.
+    ///
+    /// # Errors
+    ///
+    /// When the answer is not one to our offer.
+    fn agree(&self, cx: &Cx<'_, S>, parsed: &ParsedResponse<'_>) -> Result<Machine, ResponseError> {
+        #[cfg(feature = "deflate")]
+        {
+            let mode = self.callbacks.options.deflate;
+            let may_keep_window = self.callbacks.drops_no_message();
+            let answers = parsed.headers.elements(EXTENSIONS);
+            let checked = deflate::check_answer(mode, may_keep_window, answers);
+            if let Some(agreed) = checked.map_err(|_| ResponseError::Extension)? {
+                let bytes_min = cx.reactor.config().deflate_bytes_min;
+                return Ok(Machine::with_deflate(Role::Client, agreed, bytes_min));
+            }
+        }
+        let _ = (cx, parsed);
+        Ok(Machine::new(Role::Client))
     }
 
     /// Takes the answer off the front of `input`; returns how many bytes were consumed.
@@ -174,8 +311,12 @@ impl<S: 'static> WebSocketClient<S> {
             key: std::mem::take(&mut upgrade.key),
         };
         let subprotocols: Vec<_> = self.subprotocols.iter().map(String::as_str).collect();
-        match upgrade::check_response(parsed, &wanted.key, &subprotocols) {
-            Ok(subprotocol) => {
+        let offers_extensions = self.extensions_offer().is_some();
+        let checked =
+            upgrade::check_response(parsed, &wanted.key, &subprotocols, offers_extensions)
+                .and_then(|subprotocol| Ok((subprotocol, self.agree(cx, parsed)?)));
+        match checked {
+            Ok((subprotocol, machine)) => {
                 let (path, query) = match wanted.target.split_once('?') {
                     Some((path, query)) => (path, Some(query)),
                     None => (wanted.target.as_str(), None),
@@ -188,9 +329,11 @@ impl<S: 'static> WebSocketClient<S> {
                     parameter: &|_| None,
                 };
                 self.callbacks
-                    .open(cx, id, Role::Client, self.options_index, &handshake);
+                    .open(cx, id, machine, self.options_index, &handshake);
             }
             Err(error) => {
+                let value = parsed.headers.first("retry-after");
+                self.retry_after = retry_after(parsed.status, value);
                 cx.reactor.abort(id, CloseCause::Upgrade(error));
             }
         }
