@@ -21,12 +21,29 @@ use std::sync::LazyLock;
 use std::thread;
 
 use support::{Server, skip};
+use waterwheel::ConnectionOptions;
+use waterwheel::websocket::Deflate;
 
 /// The exit code of the script when the cases cannot be installed.
 const CANNOT: i32 = 77;
 
-/// Groups 12 and 13 are about compression, which is not offered.
+/// Groups 12 and 13 are about compression, which has cases of its own.
 const ALL: [&str; 5] = ["--strict", "-x", "12.*", "-x", "13.*"];
+
+/// A part of those about compression: every combination of parameters, with messages of up to 4 KiB. `tests/autobahn/all`
+/// runs the others.
+const COMPRESSED: [&str; 10] = [
+    "--strict",
+    "--require-deflate",
+    "-i",
+    "12.*.3",
+    "-i",
+    "12.*.5",
+    "-i",
+    "13.*.5",
+    "-i",
+    "5.*",
+];
 
 /// Prints why when the cases cannot be installed. They are installed once for all tests, which
 /// run in parallel.
@@ -55,7 +72,11 @@ struct Cases {
 
 impl Cases {
     fn run(words: &[&str]) -> Cases {
-        let mut child = script(&[words, &ALL].concat())
+        Cases::run_some(words, &ALL)
+    }
+
+    fn run_some(words: &[&str], cases: &[&str]) -> Cases {
+        let mut child = script(&[words, cases].concat())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -101,9 +122,33 @@ fn the_echo_server_passes_all_cases_strictly() {
 fn a_client_passes_all_cases_strictly() {
     if can_run() {
         let mut cases = Cases::run(&["--serve"]);
-        let client = autobahn_client::run(&cases.url()).unwrap();
+        let client = autobahn_client::run(&cases.url(), |_| {}).unwrap();
         assert_eq!((client.count, client.run), (301, 301));
         cases.all_pass(301);
+    }
+}
+
+#[test]
+fn the_echo_server_passes_the_cases_about_compression() {
+    if can_run() {
+        for mode in ["shared", "dedicated"] {
+            let server = Server::start(&["echo", "--deflate", mode]);
+            let url = format!("ws://{}", server.address);
+            Cases::run_some(&[&url], &COMPRESSED).all_pass(37);
+        }
+    }
+}
+
+#[test]
+fn a_client_passes_the_cases_about_compression() {
+    if can_run() {
+        for mode in [Deflate::Shared, Deflate::Dedicated] {
+            let mut cases = Cases::run_some(&["--serve"], &COMPRESSED);
+            let set_up = |options: &mut ConnectionOptions| options.deflate = mode;
+            let client = autobahn_client::run(&cases.url(), set_up).unwrap();
+            assert_eq!((client.count, client.run), (37, 37));
+            cases.all_pass(37);
+        }
     }
 }
 
