@@ -2,6 +2,8 @@
 
 #![cfg(all(feature = "bench", feature = "program"))]
 
+#[path = "support/redis_server.rs"]
+mod redis_server;
 mod support;
 
 use std::process::{Child, Command, Output, Stdio};
@@ -411,6 +413,32 @@ fn fan_out_reaches_all_members_over_every_transport() {
     }
 }
 
+#[test]
+fn fan_out_publishes_in_redis() {
+    let Some(redis) = redis_server::start(&[]) else {
+        return;
+    };
+    let redis_url = redis.url();
+    let hub = Server::start(&["serve", "--redis", &redis_url]);
+    let url = url(&hub);
+    let words = ["fan-out", "--url", &url, "--publishers", "3"];
+    let through_redis = ["--publish-by", "redis", "--redis", &redis_url];
+    let hub_words = ["--protocol", "waterwheel", "--subscribers", "20"];
+    for more in [["--in-flight", "8"], ["--rate", "200"]] {
+        let outcome = bench(&[&words[..], &through_redis, &hub_words, &more, &SHORT].concat());
+        outcome.assert_succeeded();
+        let published = outcome.number("published_total");
+        assert!(0.0 < published);
+        assert_eq!(outcome.number("delivered_total"), 20.0 * published);
+        assert_eq!(outcome.report["topic"], "bench");
+        assert!(!outcome.report.to_string().contains("redis://"));
+    }
+    // The hub does not speak ActionCable, and says so in the handshake or never subscribes.
+    let cable = ["--protocol", "actioncable", "--subscribers", "1"];
+    let outcome = bench(&[&words[..], &through_redis, &cable, &SHORT].concat());
+    assert_eq!(outcome.code, Some(1), "{}", outcome.errors);
+}
+
 #[cfg(feature = "plot")]
 #[test]
 fn a_plot_is_two_pictures_in_one_file() {
@@ -665,6 +693,11 @@ fn json_has_every_parameter_and_never_the_token() {
                 "topic": "news", "token": true}),
         ),
         (
+            "fan-out --protocol actioncable --publish-by redis --redis redis://u:secret@127.0.0.1:1 --subscribers 3",
+            json!({"connections": 3, "publishers": 1, "protocol": "actioncable",
+                "publish_by": "redis", "topic": "bench"}),
+        ),
+        (
             "sse --token secret",
             json!({"mode": "sse", "protocol": "waterwheel", "publish_by": "post", "topic": "bench",
                 "token": true}),
@@ -696,7 +729,7 @@ fn json_has_every_parameter_and_never_the_token() {
 fn invalid_arguments_exit_with_code_2() {
     for (words, sentence) in [
         (&["echo", "--url", "127.0.0.1:9"][..], "ws://HOST:PORT"),
-        (&["echo", "--url", "wss://h/"], "wss://"),
+        (&["echo", "--url", "ftp://h/"], "ws://HOST:PORT"),
         (&["echo"], "needs --url"),
         (&["storm"], "expected echo, idle, churn, fan-out, sse"),
     ] {

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use lexopt::{Arg, Parser};
 use log::LevelFilter;
-use waterwheel::protocol::http::WebSocketUrl;
+use waterwheel::protocol::http::Url;
+use waterwheel::websocket::Deflate;
 
-use super::fan_out::{Publishing, Subscription};
-use super::{churn, echo, fan_out, idle, payload};
+use super::fan_out_options::{self, Publishing, Subscription};
+use super::{churn, echo, idle, payload};
 use crate::help;
-use crate::values::{level, text};
+use crate::values::{deflate, level, text};
 
 pub const HELP: &str = "\
 waterwheel bench: puts load on a server and measures it
@@ -22,10 +23,14 @@ waterwheel bench: puts load on a server and measures it
   waterwheel bench sse [OPTIONS]       the same for Server-Sent Events
 
 Options of all:
-  --url URL                ws://HOST:PORT/PATH of the server; http:// means the same
+  --url URL                ws://HOST:PORT/PATH of the server, or wss:// for TLS; http:// and https://
+                           mean the same
   --pid PID                the server's process, on this machine: processor time and memory
   --seconds S              measure this many seconds [5]
   --warmup S               run this many seconds before measuring [1]
+  --deflate none|shared|dedicated
+                           offer compression on WebSockets: of each message by itself, or by those
+                           before it [none]
   --connect-rate R         start at most this many connections per second [as many as the server accepts]
   --json                   print one JSON object
   --plot FILE.svg          draw the latencies and the rate over time (with the feature `plot`)
@@ -38,6 +43,7 @@ Options of echo:
   --rate R                 open loop: messages per second on all connections together, whatever comes
                            back; a latency counts from the time at which its message was due
   --binary                 binary messages instead of text
+  --payload letters|json   the text of a message [letters]
   --verify                 check every byte of every reply, and the order
 
 Options of idle, which has no --seconds and --warmup; --plot draws how its connections were opened:
@@ -49,6 +55,9 @@ Options of idle, which has no --seconds and --warmup; --plot draws how its conne
 Options of churn:
   --connections N          connections at the same time [50]
   --size BYTES             length of the message [20]
+  --until handshake|echo   close when the connection is open, over TLS after its handshake, or when the
+                           message has come back [echo]
+  --resume                 resume sessions of TLS; otherwise each handshake is a full one
 
 Options of fan-out and sse, against `waterwheel serve`, or fan-out against a server that sends each message to all:
   --subscribers N          connections that subscribe [100]
@@ -56,10 +65,13 @@ Options of fan-out and sse, against `waterwheel serve`, or fan-out against a ser
   --size BYTES             length of each message, in bytes, 32 or more [64]
   --in-flight K            messages of each publisher that some subscribers have not received yet [1]
   --rate R|max             open loop: messages per second of all publishers together [max]
-  --protocol plain|waterwheel
+  --protocol plain|waterwheel|actioncable
                            kind of server for fan-out [plain]; sse needs waterwheel
-  --publish-by post|json   with waterwheel: `POST /publish`, or a WebSocket with the JSON envelope [post]
-  --topic NAME             the topic, with waterwheel [bench]
+  --publish-by post|json|redis
+                           with waterwheel: `POST /publish`, or a WebSocket with the JSON envelope [post];
+                           with any server that is connected to a Redis server: PUBLISH there
+  --redis URL              that Redis server: redis://[[USER]:PASSWORD@]HOST[:PORT]
+  --topic NAME             the topic, with waterwheel; the channel in Redis [bench]
   --token TOKEN            the token for publishing, with waterwheel
 
 Each problem (a lost connection, a reply that is missing or has another length; with --verify, and in
@@ -82,6 +94,7 @@ pub struct Bench {
     pub seconds: Duration,
     pub warmup: Duration,
     pub connect_rate: Option<f64>,
+    pub deflate: Deflate,
     pub json: bool,
     /// The file of the picture.
     #[cfg(feature = "plot")]
@@ -100,8 +113,8 @@ pub enum Mode {
         options: idle::Options,
     },
     Churn(churn::Options),
-    FanOut(fan_out::Options),
-    Sse(fan_out::Options),
+    FanOut(fan_out_options::Options),
+    Sse(fan_out_options::Options),
 }
 
 impl Mode {
@@ -119,7 +132,7 @@ impl Mode {
         match self {
             Mode::Echo { connections, .. } | Mode::Idle { connections, .. } => *connections,
             Mode::Churn(options) => options.connections,
-            Mode::FanOut(options) | Mode::Sse(options) => options.subscribers + options.publishers,
+            Mode::FanOut(options) | Mode::Sse(options) => options.connections(),
         }
     }
 
@@ -133,10 +146,14 @@ impl Mode {
 #[derive(Default)]
 struct Options {
     url: Option<String>,
+    is_json: bool,
+    until_handshake: bool,
+    resumes: bool,
     pid: Option<u32>,
     seconds: Option<Duration>,
     warmup: Option<Duration>,
     connect_rate: Option<f64>,
+    deflate: Deflate,
     json: bool,
     plot: Option<String>,
     log: Option<LevelFilter>,
@@ -149,15 +166,24 @@ struct Options {
     subscribers: Option<usize>,
     publishers: Option<usize>,
     in_flight: Option<usize>,
-    speaks_waterwheel: bool,
+    subscription: Option<Subscription>,
     publishing: Option<Publishing>,
     topic: Option<String>,
     token: Option<String>,
+    redis: Option<String>,
     send: Option<String>,
     expects_nothing: bool,
 }
 
-const COMMON: [&str; 6] = ["url", "pid", "connect-rate", "json", "plot", "log"];
+const COMMON: [&str; 7] = [
+    "url",
+    "pid",
+    "connect-rate",
+    "deflate",
+    "json",
+    "plot",
+    "log",
+];
 
 /// The kinds of load, and which options each has beside the common ones.
 const MODES: [(&str, &[&str]); 5] = [
@@ -171,11 +197,22 @@ const MODES: [(&str, &[&str]); 5] = [
             "pipeline",
             "rate",
             "binary",
+            "payload",
             "verify",
         ],
     ),
     ("idle", &["connections", "hold", "send", "expect"]),
-    ("churn", &["seconds", "warmup", "connections", "size"]),
+    (
+        "churn",
+        &[
+            "seconds",
+            "warmup",
+            "connections",
+            "size",
+            "until",
+            "resume",
+        ],
+    ),
     (
         "fan-out",
         &[
@@ -188,6 +225,7 @@ const MODES: [(&str, &[&str]); 5] = [
             "in-flight",
             "protocol",
             "publish-by",
+            "redis",
             "topic",
             "token",
         ],
@@ -203,6 +241,7 @@ const MODES: [(&str, &[&str]); 5] = [
             "rate",
             "in-flight",
             "publish-by",
+            "redis",
             "topic",
             "token",
         ],
@@ -282,6 +321,27 @@ impl Options {
                 );
             }
             "binary" => self.binary = true,
+            "payload" => {
+                self.is_json = match &*text(parser, option)? {
+                    "letters" => false,
+                    "json" => true,
+                    value => {
+                        return Err(format!("{option}: expected letters or json, got {value:?}"));
+                    }
+                }
+            }
+            "resume" => self.resumes = true,
+            "until" => {
+                self.until_handshake = match &*text(parser, option)? {
+                    "handshake" => true,
+                    "echo" => false,
+                    value => {
+                        return Err(format!(
+                            "{option}: expected handshake or echo, got {value:?}"
+                        ));
+                    }
+                }
+            }
             "verify" => self.verify = true,
             "url" => self.url = Some(text(parser, option)?),
             "log" => self.log = Some(level(&text(parser, option)?)?),
@@ -289,6 +349,7 @@ impl Options {
                 self.pid =
                     Some(number(option, &text(parser, option)?, 1, u32::MAX as usize)? as u32)
             }
+            "deflate" => self.deflate = deflate(&text(parser, option)?)?,
             "connections" => self.connections = Some(count(option, parser)?),
             "size" => self.size = Some(number(option, &text(parser, option)?, 1, 1 << 30)?),
             "pipeline" => self.pipeline = Some(count(option, parser)?),
@@ -299,8 +360,9 @@ impl Options {
                 self.publishers = Some(number(option, &value, 1, payload::PUBLISHERS_MAX)?);
             }
             "in-flight" => self.in_flight = Some(count(option, parser)?),
-            "protocol" => self.speaks_waterwheel = protocol(option, &text(parser, option)?)?,
+            "protocol" => self.subscription = Some(protocol(option, &text(parser, option)?)?),
             "publish-by" => self.publishing = Some(publishing(option, &text(parser, option)?)?),
+            "redis" => self.redis = Some(text(parser, option)?),
             "topic" => self.topic = Some(word(option, text(parser, option)?)?),
             "token" => self.token = Some(word(option, text(parser, option)?)?),
             "connect-rate" => self.connect_rate = Some(rate(option, &text(parser, option)?)?),
@@ -336,6 +398,7 @@ impl Options {
                     connections,
                     options: echo::Options {
                         size: self.size.unwrap_or(20),
+                        is_json: self.is_json,
                         pipeline: self.pipeline.unwrap_or(1),
                         rate: self.rate,
                         binary: self.binary,
@@ -353,12 +416,17 @@ impl Options {
             "churn" => Mode::Churn(churn::Options {
                 connections: self.connections.unwrap_or(50),
                 size: self.size.unwrap_or(20),
+                until: match self.until_handshake {
+                    true => churn::Until::Handshake,
+                    false => churn::Until::Echo,
+                },
+                resumes: self.resumes,
             }),
-            "fan-out" if self.speaks_waterwheel => {
-                Mode::FanOut(self.fan_out(Subscription::WebSocket, Publishing::Post)?)
+            "fan-out" => {
+                let subscription = self.subscription.unwrap_or(Subscription::Connected);
+                Mode::FanOut(self.fan_out(subscription)?)
             }
-            "fan-out" => Mode::FanOut(self.fan_out(Subscription::Connected, Publishing::Plain)?),
-            "sse" => Mode::Sse(self.fan_out(Subscription::EventStream, Publishing::Post)?),
+            "sse" => Mode::Sse(self.fan_out(Subscription::EventStream)?),
             _ => return Err(format!("bench {mode:?}: expected {}", names())),
         };
         Ok(Bench {
@@ -368,6 +436,7 @@ impl Options {
             seconds: self.seconds.unwrap_or(Duration::from_secs(5)),
             warmup: self.warmup.unwrap_or(warmup),
             connect_rate: self.connect_rate,
+            deflate: self.deflate,
             json: self.json,
             #[cfg(feature = "plot")]
             plot: self.plot.map(Into::into),
@@ -377,21 +446,35 @@ impl Options {
 }
 
 impl Options {
-    fn fan_out(
-        &self,
-        subscription: Subscription,
-        publishing: Publishing,
-    ) -> Result<fan_out::Options, String> {
+    fn fan_out(&self, subscription: Subscription) -> Result<fan_out_options::Options, String> {
         if self.rate.is_some() && self.in_flight.is_some() {
             return Err("--rate: an open loop has no --in-flight".to_owned());
         }
+        let is_hub = match subscription {
+            Subscription::WebSocket | Subscription::EventStream => true,
+            Subscription::Connected | Subscription::ActionCable => false,
+        };
         let publishing = match self.publishing {
-            Some(_) if subscription == Subscription::Connected => {
-                return Err("--publish-by: only with --protocol waterwheel".to_owned());
+            Some(Publishing::Redis) => Publishing::Redis,
+            Some(_) if !is_hub => {
+                return Err(
+                    "--publish-by: post and json only with --protocol waterwheel".to_owned(),
+                );
             }
             Some(publishing) => publishing,
-            None => publishing,
+            None if is_hub => Publishing::Post,
+            None if subscription == Subscription::ActionCable => {
+                return Err("--protocol actioncable: only with --publish-by redis".to_owned());
+            }
+            None => Publishing::Plain,
         };
+        match (publishing, &self.redis) {
+            (Publishing::Redis, None) => {
+                return Err("--publish-by redis needs --redis redis://HOST:PORT".to_owned());
+            }
+            (Publishing::Redis, Some(_)) | (_, None) => {}
+            (_, Some(_)) => return Err("--redis: only with --publish-by redis".to_owned()),
+        }
         let size = self.size.unwrap_or(64);
         if size < payload::HEADER_BYTES {
             let least = payload::HEADER_BYTES;
@@ -399,7 +482,7 @@ impl Options {
                 "--size: expected at least {least}, the length of the header that identifies a message, got \"{size}\""
             ));
         }
-        Ok(fan_out::Options {
+        Ok(fan_out_options::Options {
             subscribers: self.subscribers.unwrap_or(100),
             publishers: self.publishers.unwrap_or(1),
             size,
@@ -409,6 +492,7 @@ impl Options {
             publishing,
             topic: self.topic.clone().unwrap_or_else(|| "bench".to_owned()),
             token: self.token.clone(),
+            redis: self.redis.clone(),
         })
     }
 }
@@ -420,11 +504,12 @@ impl Options {
 ///
 /// A sentence with the value and what was expected.
 pub fn websocket_url(url: &str) -> Result<Cow<'_, str>, String> {
-    let websocket = match url.strip_prefix("http://") {
-        Some(rest) => Cow::Owned(format!("ws://{rest}")),
-        None => Cow::Borrowed(url),
+    let websocket = match url.split_once("://") {
+        Some(("http", rest)) => Cow::Owned(format!("ws://{rest}")),
+        Some(("https", rest)) => Cow::Owned(format!("wss://{rest}")),
+        _ => Cow::Borrowed(url),
     };
-    match WebSocketUrl::parse(&websocket) {
+    match Url::of_websocket(&websocket) {
         Ok(_) => Ok(websocket),
         Err(error) => Err(format!(
             "--url: expected ws://HOST:PORT/PATH or http://HOST:PORT/, got {url:?}: {error}"
@@ -439,12 +524,13 @@ fn rate_or_max(option: &str, value: &str) -> Result<Option<f64>, String> {
     }
 }
 
-fn protocol(option: &str, value: &str) -> Result<bool, String> {
+fn protocol(option: &str, value: &str) -> Result<Subscription, String> {
     match value {
-        "plain" => Ok(false),
-        "waterwheel" => Ok(true),
+        "plain" => Ok(Subscription::Connected),
+        "waterwheel" => Ok(Subscription::WebSocket),
+        "actioncable" => Ok(Subscription::ActionCable),
         _ => Err(format!(
-            "{option}: expected plain or waterwheel, got {value:?}"
+            "{option}: expected plain, waterwheel or actioncable, got {value:?}"
         )),
     }
 }
@@ -453,7 +539,10 @@ fn publishing(option: &str, value: &str) -> Result<Publishing, String> {
     match value {
         "post" => Ok(Publishing::Post),
         "json" => Ok(Publishing::Json),
-        _ => Err(format!("{option}: expected post or json, got {value:?}")),
+        "redis" => Ok(Publishing::Redis),
+        _ => Err(format!(
+            "{option}: expected post, json or redis, got {value:?}"
+        )),
     }
 }
 
@@ -557,7 +646,7 @@ mod tests {
             ),
             (
                 "fan-out --protocol smoke",
-                ["--protocol", "plain or waterwheel", "\"smoke\""],
+                ["--protocol", "plain, waterwheel", "\"smoke\""],
             ),
             (
                 "fan-out --url ws://h/ --size 31",
@@ -567,10 +656,22 @@ mod tests {
                 "fan-out --url ws://h/ --publish-by post",
                 ["--publish-by", "only with", "waterwheel"],
             ),
+            (
+                "fan-out --url ws://h/ --protocol actioncable",
+                ["actioncable", "only with", "--publish-by redis"],
+            ),
+            (
+                "fan-out --url ws://h/ --publish-by redis",
+                ["--publish-by redis", "needs", "redis://HOST:PORT"],
+            ),
+            (
+                "fan-out --url ws://h/ --redis redis://h/",
+                ["--redis", "only with", "--publish-by redis"],
+            ),
             ("fan-out --topic a*", ["--topic", "letters", "\"a*\""]),
             (
                 "sse --publish-by mail",
-                ["--publish-by", "post or json", "\"mail\""],
+                ["--publish-by", "post, json", "\"mail\""],
             ),
             (
                 "sse --url ws://h/ --rate 1 --in-flight 2",

@@ -1,4 +1,4 @@
-//! `bench churn`: connects, upgrades, echoes one message, closes; and repeats.
+//! `bench churn`: connects, upgrades, echoes one message, closes; and repeats. Or it closes after the handshake of TLS.
 //!
 //! `--connections` rounds are under way at the same time, and `--connect-rate` limits how many start
 //! per second.
@@ -30,6 +30,18 @@ pub struct Options {
     /// Connections at the same time.
     pub connections: usize,
     pub size: usize,
+    pub until: Until,
+    /// Whether sessions of TLS are resumed.
+    pub resumes: bool,
+}
+
+/// How far a round goes before it closes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// The connection is open: over TLS, the handshake is done.
+    Handshake,
+    /// A message has come back.
+    Echo,
 }
 
 struct Connection {
@@ -66,9 +78,21 @@ impl Churn {
     }
 
     fn begin_one(&mut self, reactor: &mut Reactor<Self>, client: WebSocketClientId) {
-        let from = self.run.plan.source(self.begun);
+        let number = self.begun;
         self.begun += 1;
-        match reactor.connect_websocket_with(client, &self.run.plan.url, from) {
+        let plan = &self.run.plan;
+        let made = match self.options.until {
+            Until::Echo => {
+                reactor.connect_websocket_with(client, &plan.url, plan.transport(number))
+            }
+            Until::Handshake => reactor.connect_stream(plan.connect_options(number), |stream| {
+                stream.on_open(|stream| stream.state.shaken(stream.reactor, stream.id));
+                stream.on_close(|stream, close| {
+                    stream.state.closed(stream.reactor, stream.id, close);
+                });
+            }),
+        };
+        match made {
             Ok(id) => {
                 self.under_way += 1;
                 let connection = Connection {
@@ -100,6 +124,21 @@ impl Churn {
         reactor.send(id, &self.text);
     }
 
+    /// The connection is open, and that was all.
+    fn shaken(&mut self, reactor: &mut Reactor<Self>, id: ConnId) {
+        let now = reactor.now().as_nanos() as u64;
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        (connection.is_open, connection.has_reply) = (true, true);
+        self.run.open += 1;
+        if self.run.is_measuring() {
+            let waited = now.saturating_sub(connection.begun_at);
+            self.first_byte.record(waited);
+        }
+        reactor.close(id);
+    }
+
     fn receive(&mut self, reactor: &mut Reactor<Self>, id: ConnId, message: Message<'_>) {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
@@ -129,7 +168,9 @@ impl Churn {
             }
             return;
         }
-        if connection.has_reply && close.was_clean {
+        // Only WebSockets have a closing handshake.
+        let was_clean = close.was_clean || self.options.until == Until::Handshake;
+        if connection.has_reply && was_clean {
             let now = reactor.now().as_nanos() as u64;
             self.run.count(connection.begun_at, now);
         } else {
@@ -191,8 +232,11 @@ fn set_up(ws: &mut WebSocketCallbacks<Churn>) {
 ///
 /// When the system cannot create the poll.
 pub fn run(run: Run, options: Options, report: &mut Report) -> io::Result<Run> {
-    report.parameter("size", options.size);
-    let config = load::config(options.size);
+    match options.until {
+        Until::Echo => report.parameter("size", options.size),
+        Until::Handshake => report.parameter("until", "handshake"),
+    }
+    let config = load::config(&run, options.size);
     let churn = Churn {
         run,
         client: None,

@@ -14,6 +14,7 @@ use serde_json::Value;
 use waterwheel::{Close, ConnId, ConnMap, Cx, Message, Reactor, WebSocketClientId, Ws};
 
 use super::load::{self, Load, MESSAGES, Run};
+use super::payload;
 use super::problems::Kind;
 use super::report::{Report, counted, rounded};
 use super::schedule::{Schedule, Wait};
@@ -28,6 +29,8 @@ const BURST: u64 = 4096;
 #[derive(Debug, PartialEq)]
 pub struct Options {
     pub size: usize,
+    /// Whether the payload is JSON.
+    pub is_json: bool,
     pub pipeline: usize,
     /// Messages per second. `None` is a closed loop.
     pub rate: Option<f64>,
@@ -66,9 +69,12 @@ struct Echo {
 impl Echo {
     fn new(run: Run, options: Options) -> Echo {
         let connections = run.plan.connections;
-        let text: String = (0..options.size)
-            .map(|index| char::from(b'A' + (index % 57) as u8))
-            .collect();
+        let text: String = match options.is_json {
+            true => payload::json(options.size),
+            false => (0..options.size)
+                .map(|index| char::from(b'A' + (index % 57) as u8))
+                .collect(),
+        };
         let outstanding = match options.rate {
             Some(_) => 0,
             None => connections * options.pipeline,
@@ -324,7 +330,7 @@ impl Load for Echo {
         let id = reactor.connect_websocket_with(
             client,
             &state.run.plan.url,
-            state.run.plan.source(number),
+            state.run.plan.transport(number),
         )?;
         let connection = Connection {
             id,
@@ -389,12 +395,15 @@ fn on_close(ws: &mut Ws<'_, Echo>, close: &Close) {
 /// When the system cannot create the poll.
 pub fn run(run: Run, options: Options, report: &mut Report) -> io::Result<Run> {
     report.parameter("size", options.size);
+    if options.is_json {
+        report.parameter("payload", "json");
+    }
     report.parameter("rate", options.rate.map(rounded));
     let pipeline = options.rate.is_none().then_some(options.pipeline);
     report.parameter("pipeline", pipeline);
     report.parameter("binary", options.binary);
     report.parameter("verify", options.verify);
-    let config = load::config(options.size);
+    let config = load::config(&run, options.size);
     let echo = Echo::new(run, options);
     let mut echo = Reactor::run_with(config, echo, |reactor| {
         let client = reactor.websocket_client(|ws| {

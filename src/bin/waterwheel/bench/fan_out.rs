@@ -5,36 +5,33 @@
 //! the oldest has reached every subscriber. Open loop: message `i` of the run is due at `i / rate` and
 //! is published by publisher `i % publishers`; latencies count from when it was due.
 //!
-//! A client cannot see when its subscription holds, so probes are published first until every
-//! subscriber has got one.
+//! A client cannot see when its subscription holds, so probes are published first; see `probing.rs`.
 
 use std::io;
 use std::time::Duration;
 
-use waterwheel::protocol::http::WebSocketUrl;
+use waterwheel::protocol::http::Url;
+use waterwheel::protocol::resp::Reply;
 use waterwheel::{
-    Close, ConnId, ConnMap, ConnectOptions, Cx, Message, Reactor, StreamCallbacks, WebSocketClient,
-    WebSocketClientId,
+    Close, ConnId, ConnMap, Cx, Message, Reactor, Redis, RedisError, StreamCallbacks, TimerId,
+    WebSocketClient, WebSocketClientId,
 };
 
+use super::action_cable::{self, ActionCable, Read};
 use super::deliveries::Deliveries;
 use super::events::{EventSource, StreamNext};
+use super::fan_out_options::{Options, Publishing, Subscription};
 use super::load::{self, Counted, Load, Run};
 use super::payload::{HEADER_BYTES, Stamp, filling};
 use super::phase::Phase;
 use super::post::Poster;
+use super::probing::{Probing, Step};
 use super::problems::Kind;
-use super::report::{Report, rounded};
+use super::report::Report;
 use super::schedule::{Schedule, Wait};
 
 /// Messages of an open loop that are published before deliveries are looked at again.
 const BURST: usize = 256;
-
-/// The time between two probes.
-const PROBE_INTERVAL: Duration = Duration::from_millis(50);
-
-/// Probes before the run gives up: ten seconds of them.
-const PROBES_MAX: u64 = 200;
 
 /// A publisher whose messages brought no delivery for this long stops waiting for them.
 const STUCK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -48,76 +45,6 @@ const DELIVERIES: Counted = Counted {
     per_cpu_second: "deliveries_per_cpu_s",
     visible_from: 200_000,
 };
-
-/// How a subscriber subscribes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Subscription {
-    /// By connecting: the server sends each message to all connections.
-    Connected,
-    /// With the name of the topic, over the hub's WebSocket.
-    WebSocket,
-    /// With a request for one of the hub's event streams.
-    EventStream,
-}
-
-/// How a publisher publishes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Publishing {
-    /// Messages on a WebSocket.
-    Plain,
-    /// The hub's `POST /publish`.
-    Post,
-    /// The hub's JSON envelope.
-    Json,
-}
-
-impl Publishing {
-    /// Its name in `--publish-by`.
-    pub fn name(self) -> Option<&'static str> {
-        match self {
-            Publishing::Plain => None,
-            Publishing::Post => Some("post"),
-            Publishing::Json => Some("json"),
-        }
-    }
-}
-
-#[derive(Debug, PartialEq)]
-pub struct Options {
-    pub subscribers: usize,
-    pub publishers: usize,
-    pub size: usize,
-    /// Messages per second of all publishers together. `None` is a closed loop.
-    pub rate: Option<f64>,
-    /// Messages under way of each publisher, in a closed loop.
-    pub in_flight: usize,
-    pub subscription: Subscription,
-    pub publishing: Publishing,
-    pub topic: String,
-    pub token: Option<String>,
-}
-
-impl Options {
-    fn report(&self, report: &mut Report) {
-        report.parameter("subscribers", self.subscribers);
-        report.parameter("publishers", self.publishers);
-        report.parameter("size", self.size);
-        report.parameter("rate", self.rate.map(rounded));
-        let in_flight = self.rate.is_none().then_some(self.in_flight);
-        report.parameter("in_flight", in_flight);
-        let (protocol, topic) = match self.subscription {
-            Subscription::Connected => ("plain", None),
-            Subscription::WebSocket | Subscription::EventStream => {
-                ("waterwheel", Some(self.topic.as_str()))
-            }
-        };
-        report.parameter("protocol", protocol);
-        report.parameter("publish_by", self.publishing.name());
-        report.parameter("topic", topic);
-        // The token itself is a secret, and reports are passed on.
-        report.parameter("token", self.token.is_some());
-    }
-}
 
 #[derive(Clone, Copy)]
 enum Role {
@@ -152,16 +79,18 @@ struct FanOut {
     members: ConnMap<Member>,
     ids: Vec<ConnId>,
     publishers: Vec<Publisher>,
+    /// The link on which all publishers publish, for [`Publishing::Redis`].
+    redis: Option<Redis<FanOut>>,
     sources: Vec<EventSource>,
+    action_cable: ActionCable,
     deliveries: Deliveries,
     schedule: Option<Schedule>,
     filling: String,
     /// The message that is being published, and its JSON envelope.
     text: String,
     envelope: String,
-    probed: Vec<bool>,
-    probed_count: usize,
-    probes: u64,
+    probing: Probing,
+    probe_timer: Option<TimerId>,
     /// Deliveries that the server reported in its answers.
     acknowledged: u64,
     /// Probes of each publisher whose answers have not come.
@@ -187,9 +116,11 @@ impl FanOut {
             .collect();
         let sources = match options.subscription {
             Subscription::EventStream => options.subscribers,
-            Subscription::Connected | Subscription::WebSocket => 0,
+            Subscription::Connected | Subscription::WebSocket | Subscription::ActionCable => 0,
         };
         FanOut {
+            redis: None,
+            action_cable: ActionCable::new(&options.topic),
             clients: None,
             members: ConnMap::default(),
             ids: Vec::new(),
@@ -200,9 +131,8 @@ impl FanOut {
             filling: filling(options.size - HEADER_BYTES),
             text: String::with_capacity(options.size),
             envelope: String::new(),
-            probed: vec![false; options.subscribers],
-            probed_count: 0,
-            probes: 0,
+            probing: Probing::new(options.subscribers),
+            probe_timer: None,
             acknowledged: 0,
             probes_unanswered: vec![0; options.publishers],
             run,
@@ -213,20 +143,30 @@ impl FanOut {
     /// Counts a message that came to a subscriber.
     #[inline]
     fn deliver(&mut self, reactor: &mut Reactor<Self>, subscriber: usize, bytes: &[u8]) {
-        let bytes = match self.options.publishing {
+        let bytes = match (self.options.subscription, self.options.publishing) {
+            (Subscription::ActionCable, _) => match self.action_cable.read(bytes) {
+                Ok(Read::Text(bytes)) => bytes,
+                Ok(Read::Nothing) => return,
+                Ok(Read::Welcome) => {
+                    let command = self.action_cable.subscribe();
+                    reactor.send(self.ids[subscriber], command);
+                    return;
+                }
+                Err(why) => return self.refused(reactor, why),
+            },
             // A JSON string in which no character is escaped.
-            Publishing::Json => bytes
+            (_, Publishing::Json) => bytes
                 .strip_prefix(b"\"")
                 .and_then(|bytes| bytes.strip_suffix(b"\""))
                 .unwrap_or(bytes),
-            Publishing::Plain | Publishing::Post => bytes,
+            (_, Publishing::Plain | Publishing::Post | Publishing::Redis) => bytes,
         };
         let Some(stamp) = Stamp::read(bytes, &self.filling) else {
             let problems = &mut self.run.problems;
             return self.deliveries.take_unreadable(subscriber, bytes, problems);
         };
         if stamp.is_probe {
-            return self.probed(reactor, subscriber);
+            return self.probed(reactor, subscriber, stamp.number);
         }
         if !self
             .deliveries
@@ -243,13 +183,10 @@ impl FanOut {
         }
     }
 
-    fn probed(&mut self, reactor: &mut Reactor<Self>, subscriber: usize) {
-        if std::mem::replace(&mut self.probed[subscriber], true) {
-            return;
-        }
-        self.probed_count += 1;
-        if self.probed_count == self.options.subscribers && self.run.phase == Phase::Opening {
-            load::warm_up(&mut Cx::new(self, reactor));
+    fn probed(&mut self, reactor: &mut Reactor<Self>, subscriber: usize, number: u64) {
+        let has_news = self.probing.take(subscriber, number, reactor.now());
+        if has_news && self.run.phase == Phase::Opening {
+            Self::probe(&mut Cx::new(self, reactor));
         }
     }
 
@@ -279,6 +216,19 @@ impl FanOut {
 
     fn send(&mut self, reactor: &mut Reactor<Self>, stamp: &Stamp) -> bool {
         stamp.write(&self.filling, &mut self.text);
+        if let Some(redis) = &self.redis {
+            let text = match self.options.subscription {
+                Subscription::ActionCable => {
+                    self.envelope.clear();
+                    self.envelope.extend(["\"", &self.text, "\""]);
+                    &self.envelope
+                }
+                _ => &self.text,
+            };
+            let words = ["PUBLISH", &self.options.topic, text];
+            redis.command(reactor, words, Self::answered_by_redis);
+            return true;
+        }
         let publisher = &mut self.publishers[stamp.publisher as usize];
         let Some(id) = publisher.id else {
             return false;
@@ -300,31 +250,45 @@ impl FanOut {
 
     fn probe(cx: &mut Cx<'_, Self>) {
         let fan_out = &mut *cx.state;
+        if let Some(timer) = fan_out.probe_timer.take() {
+            cx.reactor.cancel(timer);
+        }
         if fan_out.run.phase != Phase::Opening {
             return;
         }
-        if PROBES_MAX <= fan_out.probes {
-            let (got, all) = (fan_out.probed_count, fan_out.options.subscribers);
-            fan_out.run.problems.add(Kind::Lost, || {
-                format!(
-                    "{got} of {all} subscribers got a message in ten seconds: \
-                     does the server send each message to all?"
-                )
-            });
-            return load::give_up(&mut fan_out.run, cx.reactor);
-        }
+        let pause = match fan_out.probing.step(cx.reactor.now()) {
+            Step::Begin => return load::warm_up(cx),
+            Step::Wait(pause) => pause,
+            Step::Publish(number, pause) => {
+                fan_out.publish_probe(cx.reactor, number);
+                pause
+            }
+            Step::GiveUp(got) => {
+                let all = fan_out.options.subscribers;
+                fan_out.run.problems.add(Kind::Lost, || {
+                    format!(
+                        "{got} of {all} subscribers got a message, and no other one in ten seconds: \
+                         does the server send each message to all?"
+                    )
+                });
+                return load::give_up(&mut fan_out.run, cx.reactor);
+            }
+        };
+        let timer = cx.reactor.after(pause, Self::probe);
+        cx.state.probe_timer = Some(timer);
+    }
+
+    fn publish_probe(&mut self, reactor: &mut Reactor<Self>, number: u64) {
         // Each publisher in turn, so that the connection of each is tried.
-        let publisher = (fan_out.probes % fan_out.publishers.len() as u64) as usize;
+        let publisher = (number % self.publishers.len() as u64) as usize;
         let stamp = Stamp {
             is_probe: true,
             publisher: publisher as u32,
-            number: fan_out.probes,
+            number,
             sent_at: 0,
         };
-        fan_out.probes += 1;
-        fan_out.probes_unanswered[publisher] += 1;
-        fan_out.send(cx.reactor, &stamp);
-        cx.reactor.after(PROBE_INTERVAL, Self::probe);
+        self.probes_unanswered[publisher] += 1;
+        self.send(reactor, &stamp);
     }
 
     /// Reads the answers to a publisher's requests.
@@ -344,11 +308,26 @@ impl FanOut {
                         return self.replace(reactor, publisher);
                     }
                 }
-                Err(why) => {
-                    self.run.problems.add(Kind::Refused, || why);
-                    return load::give_up(&mut self.run, reactor);
-                }
+                Err(why) => return self.refused(reactor, why),
             }
+        }
+    }
+
+    fn answered_by_redis(cx: &mut Cx<'_, Self>, answer: Result<Reply<'_>, RedisError>) {
+        let error = match &answer {
+            Ok(reply) => reply.as_error().map(String::from),
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(why) = error {
+            cx.state.refused(cx.reactor, format!("PUBLISH: {why}"));
+        }
+    }
+
+    /// Ends the run because of an answer.
+    fn refused(&mut self, reactor: &mut Reactor<Self>, why: String) {
+        if !self.run.is_over() {
+            self.run.problems.add(Kind::Refused, || why);
+            load::give_up(&mut self.run, reactor);
         }
     }
 
@@ -417,13 +396,11 @@ impl FanOut {
 
     fn connect_subscriber(&mut self, reactor: &mut Reactor<Self>, number: usize) -> io::Result<()> {
         let plan = &self.run.plan;
-        let from = plan.source(number);
         let id = match (self.options.subscription, self.clients) {
             (Subscription::EventStream, _) => {
                 let target = format!("{}/events?topic={}", base(&plan.url), self.options.topic);
                 let request = EventSource::request(&plan.address, &target);
-                let to = ConnectOptions::new(&plan.address).from_address(from);
-                reactor.connect_stream(to, |stream| {
+                reactor.connect_stream(plan.connect_options(number), |stream| {
                     stream.on_open(move |stream| stream.send(&request));
                     stream.on_data(move |stream, bytes| {
                         Self::read_events(stream.state, stream.reactor, number, bytes);
@@ -433,12 +410,13 @@ impl FanOut {
                     });
                 })?
             }
-            (Subscription::Connected, Some(clients)) => {
-                reactor.connect_websocket_with(clients.subscriber, &plan.url, from)?
+            (Subscription::Connected | Subscription::ActionCable, Some(clients)) => {
+                let transport = plan.transport(number);
+                reactor.connect_websocket_with(clients.subscriber, &plan.url, transport)?
             }
             (Subscription::WebSocket, Some(clients)) => {
                 let url = self.hub_url();
-                reactor.connect_websocket_with(clients.subscriber, &url, from)?
+                reactor.connect_websocket_with(clients.subscriber, &url, plan.transport(number))?
             }
             (_, None) => return Ok(()),
         };
@@ -451,7 +429,8 @@ impl FanOut {
         reactor: &mut Reactor<Self>,
         publisher: usize,
     ) -> io::Result<()> {
-        let from = self.run.plan.source(self.options.subscribers + publisher);
+        let number = self.options.subscribers + publisher;
+        let plan = &self.run.plan;
         let id = match (self.options.publishing, self.clients) {
             (Publishing::Post, _) => {
                 let set_up = |stream: &mut StreamCallbacks<Self>| {
@@ -465,8 +444,7 @@ impl FanOut {
                         Self::closed(stream.state, stream.reactor, stream.id, close);
                     });
                 };
-                let to = ConnectOptions::new(&self.run.plan.address).from_address(from);
-                reactor.connect_stream(to, set_up)?
+                reactor.connect_stream(plan.connect_options(number), set_up)?
             }
             (Publishing::Json, Some(clients)) => {
                 let mut url = self.hub_url();
@@ -474,12 +452,14 @@ impl FanOut {
                     url.push_str("?token=");
                     url.push_str(token);
                 }
-                reactor.connect_websocket_with(clients.publisher, &url, from)?
+                reactor.connect_websocket_with(clients.publisher, &url, plan.transport(number))?
             }
             (Publishing::Plain, Some(clients)) => {
-                reactor.connect_websocket_with(clients.publisher, &self.run.plan.url, from)?
+                let transport = plan.transport(number);
+                reactor.connect_websocket_with(clients.publisher, &plan.url, transport)?
             }
-            (_, None) => return Ok(()),
+            // The link is made once, for all publishers.
+            (Publishing::Redis, Some(_)) | (_, None) => return Ok(()),
         };
         self.add(id, Role::Publisher(publisher));
         self.publishers[publisher].id = Some(id);
@@ -488,7 +468,8 @@ impl FanOut {
 
     fn hub_url(&self) -> String {
         let plan = &self.run.plan;
-        format!("ws://{}{}/ws", plan.address, base(&plan.url))
+        let scheme = if plan.tls.is_some() { "wss" } else { "ws" };
+        format!("{scheme}://{}{}/ws", plan.address, base(&plan.url))
     }
 
     fn read_events(&mut self, reactor: &mut Reactor<Self>, subscriber: usize, bytes: &[u8]) {
@@ -522,7 +503,7 @@ impl FanOut {
                 reactor.send(id, unanswered);
             }
             // A connection that replaces another is not counted again.
-            if state.run.phase != Phase::Opening || state.probes != 0 {
+            if state.run.phase != Phase::Opening || state.probing.has_begun() {
                 return;
             }
         }
@@ -542,7 +523,7 @@ impl FanOut {
 
 /// The path of a URL to which the hub's paths are appended, without a slash at its end.
 fn base(url: &str) -> &str {
-    let rest = WebSocketUrl::parse(url).map_or("", |parsed| parsed.rest);
+    let rest = Url::of_websocket(url).map_or("", |parsed| parsed.rest);
     let path = rest.split('?').next().unwrap_or_default();
     let path = path.strip_suffix("/ws").unwrap_or(path);
     path.trim_end_matches('/')
@@ -593,6 +574,12 @@ impl Load for FanOut {
     fn connections(&self) -> Vec<ConnId> {
         self.ids.clone()
     }
+
+    fn end(&mut self, reactor: &mut Reactor<Self>) {
+        if let Some(redis) = &self.redis {
+            redis.close(reactor);
+        }
+    }
 }
 
 fn set_up(client: &mut WebSocketClient<FanOut>, topic: Option<String>) {
@@ -609,21 +596,31 @@ fn set_up(client: &mut WebSocketClient<FanOut>, topic: Option<String>) {
 ///
 /// # Errors
 ///
-/// When the system cannot create the poll.
+/// When the system cannot create the poll, or the URL of Redis is invalid.
 pub fn run(run: Run, options: Options, report: &mut Report) -> io::Result<Run> {
     options.report(report);
-    let config = load::config(options.size);
+    let config = load::config(&run, options.size);
+    let redis_url = options.redis.clone();
     let fan_out = FanOut::new(run, options);
     let mut fan_out = Reactor::run_with(config, fan_out, |reactor| {
+        let redis = redis_url.map(|url| Redis::connect(reactor, &url));
+        let redis = redis.transpose()?;
         reactor.next_tick(|cx| {
+            cx.state.redis = redis;
             let options = &cx.state.options;
             let topic = match options.subscription {
                 Subscription::WebSocket => Some(options.topic.clone()),
-                Subscription::Connected | Subscription::EventStream => None,
+                Subscription::Connected | Subscription::EventStream | Subscription::ActionCable => {
+                    None
+                }
             };
+            let speaks_action_cable = options.subscription == Subscription::ActionCable;
             let speaks_json = options.publishing == Publishing::Json;
             let subscriber = cx.reactor.websocket_client(|ws| {
                 set_up(ws, topic);
+                if speaks_action_cable {
+                    ws.subprotocols([action_cable::SUBPROTOCOL]);
+                }
                 ws.on_message(|ws, message| {
                     let member = ws.state.members.get(ws.id).map(|member| member.role);
                     if let Some(Role::Subscriber(subscriber)) = member {
@@ -650,6 +647,7 @@ pub fn run(run: Run, options: Options, report: &mut Report) -> io::Result<Run> {
             });
             load::start(cx.state, cx.reactor);
         });
+        io::Result::Ok(())
     })?;
     fan_out.run.report(Some(&DELIVERIES), report);
     let deliveries = &fan_out.deliveries;

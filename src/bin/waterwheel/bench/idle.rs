@@ -171,7 +171,7 @@ impl Load for Idle {
         };
         let plan = &state.run.plan;
         let begun_at = Instant::now();
-        let id = reactor.connect_websocket_with(client, &plan.url, plan.source(number))?;
+        let id = reactor.connect_websocket_with(client, &plan.url, plan.transport(number))?;
         let connection = Connection {
             begun_at,
             is_open: false,
@@ -220,7 +220,7 @@ fn set_up(ws: &mut WebSocketCallbacks<Idle>) {
 pub fn run(run: Run, options: Options, report: &mut Report) -> io::Result<Run> {
     report.parameter("send", options.send.as_str());
     report.parameter("expects_echo", options.expects_echo);
-    let config = load::config(options.send.len());
+    let config = load::config(&run, options.send.len());
     let mut idle = Idle {
         run,
         options,

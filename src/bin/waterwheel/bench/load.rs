@@ -359,6 +359,11 @@ pub trait Load: Sized + 'static {
 
     /// The connections to close at the end.
     fn connections(&self) -> Vec<ConnId>;
+
+    /// Called when the connections are closed at the end, for what else the load has open.
+    fn end(&mut self, reactor: &mut Reactor<Self>) {
+        let _ = reactor;
+    }
 }
 
 /// The run gives up when no connection was opened for this long. Longer than the deadline of a
@@ -634,6 +639,7 @@ fn close_connections<L: Load>(cx: &mut Cx<'_, L>) {
     for id in cx.state.connections() {
         cx.reactor.close(id);
     }
+    cx.state.end(cx.reactor);
     if cx.state.run().open == 0 {
         cx.reactor.stop();
     }
@@ -641,8 +647,8 @@ fn close_connections<L: Load>(cx: &mut Cx<'_, L>) {
     cx.reactor.after(REPLY_TIMEOUT, |cx| cx.reactor.stop());
 }
 
-/// A configuration whose limits do not affect a load with messages of `size` bytes.
-pub fn config(size: usize) -> Config {
+/// A configuration whose limits do not affect a load with messages of `size` bytes, with the compression of the plan.
+pub fn config(run: &Run, size: usize) -> Config {
     let message_bytes_max = (2 * size).max(64 * 1024 * 1024);
     let mut config = Config::default();
     config.options.websocket = websocket::Limits {
@@ -650,6 +656,7 @@ pub fn config(size: usize) -> Config {
         message_bytes_max,
         fragments_max: None,
     };
+    config.options.deflate = run.plan.deflate;
     config.options.queue_high_bytes = usize::MAX / 2;
     // A busy server may be silent for long. The load itself notices missing replies.
     config.options.ping_interval = None;
@@ -668,6 +675,8 @@ mod tests {
             connections,
             opens_first: true,
             connect_rate: None,
+            deflate: websocket::Deflate::None,
+            tls: None,
             spreads: false,
             warmup: Duration::from_secs(1),
             seconds: Duration::from_secs(5),

@@ -1,11 +1,13 @@
 //! `waterwheel bench`: the load tool, which uses the library's own client and reactor.
 
+mod action_cable;
 pub mod arguments;
 mod churn;
 mod deliveries;
 mod echo;
 mod events;
 mod fan_out;
+mod fan_out_options;
 mod idle;
 mod load;
 mod meter;
@@ -15,6 +17,7 @@ mod plan;
 #[cfg(feature = "plot")]
 mod plot;
 mod post;
+mod probing;
 mod problems;
 mod process;
 mod progress;
@@ -26,7 +29,9 @@ use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use waterwheel::protocol::http::WebSocketUrl;
+use waterwheel::protocol::http::Url;
+use waterwheel::tls::ClientTls;
+use waterwheel::websocket::Deflate;
 
 use self::arguments::{Bench, Mode};
 use self::load::Run;
@@ -65,7 +70,8 @@ pub fn run(bench: Bench) -> ExitCode {
 /// Runs a load and prints its report. Returns whether there was no problem.
 fn measure(bench: Bench) -> Result<bool, String> {
     let descriptors = raise_descriptors(bench.mode.connections())?;
-    let target = resolve(&bench.url)?;
+    let resumes = !matches!(&bench.mode, Mode::Churn(options) if !options.resumes);
+    let target = resolve(&bench.url, resumes)?;
     let process = bench.pid.map(Process::of_id);
     if let Some(process) = &process {
         process.processor_time().map_err(|why| {
@@ -83,6 +89,12 @@ fn measure(bench: Bench) -> Result<bool, String> {
         report.parameter("warmup", bench.warmup.as_secs_f64());
     }
     report.parameter("connect_rate", bench.connect_rate);
+    let deflate = match bench.deflate {
+        Deflate::Shared => Some("shared"),
+        Deflate::Dedicated => Some("dedicated"),
+        _ => None,
+    };
+    report.parameter("deflate", deflate);
     report.parameter("pid", bench.pid);
     report.parameter("descriptors", descriptors);
     let plan = Plan {
@@ -92,6 +104,8 @@ fn measure(bench: Bench) -> Result<bool, String> {
         connections: bench.mode.connections(),
         opens_first: !matches!(bench.mode, Mode::Churn(_)),
         connect_rate: bench.connect_rate,
+        deflate: bench.deflate,
+        tls: target.tls,
         warmup: bench.warmup,
         seconds: bench.seconds,
         process,
@@ -162,12 +176,13 @@ struct Target {
     url: String,
     address: String,
     is_loopback: bool,
+    tls: Option<ClientTls>,
 }
 
-/// Resolves the name once, instead of for each connection.
-fn resolve(url: &str) -> Result<Target, String> {
+/// Resolves the name once, instead of for each connection. Sessions of TLS are resumed, or each connection begins a new one.
+fn resolve(url: &str, resumes: bool) -> Result<Target, String> {
     let websocket = arguments::websocket_url(url)?;
-    let parsed = WebSocketUrl::parse(&websocket).map_err(|error| error.to_string())?;
+    let parsed = Url::of_websocket(&websocket).map_err(|error| error.to_string())?;
     let name = parsed.address();
     let addresses: Vec<SocketAddr> = name
         .to_socket_addrs()
@@ -182,8 +197,18 @@ fn resolve(url: &str) -> Result<Target, String> {
             .find(|address| TcpStream::connect_timeout(address, CONNECT_TIMEOUT).is_ok())
             .unwrap_or(&first),
     };
+    let tls = match parsed.has_tls() {
+        true => {
+            let tls = ClientTls::builder().resumes(resumes).build();
+            let tls = tls.map_err(|error| format!("--url {url}: {error}"))?;
+            Some(tls.server_name(parsed.server_name()))
+        }
+        false => None,
+    };
+    let scheme = if tls.is_some() { "wss" } else { "ws" };
     Ok(Target {
-        url: format!("ws://{address}{}", parsed.target()),
+        tls,
+        url: format!("{scheme}://{address}{}", parsed.target()),
         address: address.to_string(),
         is_loopback: address.is_ipv4() && address.ip().is_loopback(),
     })
@@ -195,14 +220,14 @@ mod tests {
 
     #[test]
     fn a_url_is_resolved_once_and_keeps_its_path() {
-        let target = resolve("ws://127.0.0.1:9/a?b=c").ok().unwrap();
+        let target = resolve("ws://127.0.0.1:9/a?b=c", true).ok().unwrap();
         assert_eq!(target.url, "ws://127.0.0.1:9/a?b=c");
         assert_eq!(target.address, "127.0.0.1:9");
         // The form that a hub prints.
-        let target = resolve("http://127.0.0.1:9/events").ok().unwrap();
+        let target = resolve("http://127.0.0.1:9/events", true).ok().unwrap();
         assert_eq!(target.url, "ws://127.0.0.1:9/events");
         assert!(target.is_loopback);
-        let error = resolve("127.0.0.1:9").err().unwrap();
+        let error = resolve("127.0.0.1:9", true).err().unwrap();
         assert!(error.contains("ws://HOST:PORT"), "{error}");
     }
 

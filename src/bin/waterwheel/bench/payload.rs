@@ -46,6 +46,32 @@ pub fn filling(bytes: usize) -> String {
         .collect()
 }
 
+/// JSON as an application sends it: a list of records, with blanks behind it up to this length.
+pub fn json(bytes: usize) -> String {
+    let mut text = "[".to_owned();
+    let mut number: u64 = 1;
+    loop {
+        number = number
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        let (id, price, stock) = (number >> 40, number >> 48 & 0xffff, number >> 33 & 0xff);
+        let record = format!(
+            "{{\"id\":{id},\"name\":\"article {price}\",\"price\":{}.{:02},\"stock\":{stock},\"tags\":[\"new\",\"sale\"]}},",
+            price / 100,
+            price % 100
+        );
+        if bytes <= text.len() + record.len() {
+            break;
+        }
+        text.push_str(&record);
+    }
+    text.truncate(text.trim_end_matches(',').len());
+    text.push(']');
+    text.extend(std::iter::repeat_n(' ', bytes.saturating_sub(text.len())));
+    text.truncate(bytes);
+    text
+}
+
 impl Stamp {
     /// Makes `text` the message with this stamp.
     pub fn write(&self, filling: &str, text: &mut String) {
@@ -128,6 +154,15 @@ mod tests {
         number: 0x2f,
         sent_at: 0x1f4c2d,
     };
+
+    #[test]
+    fn json_has_the_length_that_is_asked_for() {
+        for bytes in [1, 2, 100, 1000, 16 * 1024] {
+            assert_eq!(json(bytes).len(), bytes);
+        }
+        let parsed: serde_json::Value = serde_json::from_str(&json(1000)).unwrap();
+        assert!(10 < parsed.as_array().unwrap().len());
+    }
 
     #[test]
     fn a_written_payload_is_read_back() {

@@ -3,6 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use waterwheel::tls::ClientTls;
+use waterwheel::websocket::Deflate;
+use waterwheel::{ClientTransport, ConnectOptions};
+
 use super::process::Process;
 
 pub struct Plan {
@@ -14,6 +18,9 @@ pub struct Plan {
     /// Whether all connections are opened before the warm-up.
     pub opens_first: bool,
     pub connect_rate: Option<f64>,
+    pub deflate: Deflate,
+    /// With it the server's certificate is checked for the name in the URL of the command line.
+    pub tls: Option<ClientTls>,
     /// Whether to connect from several addresses of the loopback network, since the ports of one
     /// are too few.
     pub spreads: bool,
@@ -26,8 +33,26 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The way to the server for the WebSocket with this number.
+    pub fn transport(&self, number: usize) -> ClientTransport {
+        let transport = ClientTransport::default().from_address(self.source(number));
+        match &self.tls {
+            Some(tls) => transport.tls(tls.clone()),
+            None => transport,
+        }
+    }
+
+    /// The same for a connection with this number that is no WebSocket.
+    pub fn connect_options(&self, number: usize) -> ConnectOptions<'_> {
+        let options = ConnectOptions::new(&self.address).from_address(self.source(number));
+        match &self.tls {
+            Some(tls) => options.tls(tls.clone()),
+            None => options,
+        }
+    }
+
     /// The source address for the connection with this number, where the system does not choose.
-    pub fn source(&self, number: usize) -> Option<IpAddr> {
+    fn source(&self, number: usize) -> Option<IpAddr> {
         /// Fewer than the ports that a system has for one address.
         const PER_ADDRESS: usize = 20_000;
         /// Source addresses that `churn` uses in turn.
@@ -53,6 +78,8 @@ mod tests {
             connections: 100_000,
             opens_first: true,
             connect_rate: None,
+            deflate: Deflate::None,
+            tls: None,
             spreads: false,
             warmup: Duration::ZERO,
             seconds: Duration::ZERO,

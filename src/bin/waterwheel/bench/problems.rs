@@ -22,7 +22,7 @@ pub enum Kind {
     Duplicated,
     /// A message that came after one that was sent later.
     Reordered,
-    /// An HTTP answer with an error status.
+    /// An answer that is an error.
     Refused,
     /// The watched process or the machine could not be measured.
     Machine,
