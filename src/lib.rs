@@ -74,6 +74,7 @@
 //! The client's side is the same with `connect` in its name: [`Reactor::connect_websocket`] and
 //! [`Reactor::connect_stream`] return an id at once. Later `on_open` is called, or, if connecting failed,
 //! `on_close` with the cause. A WebSocket client then gets `on_error` before `on_close`.
+//! [`Reactor::http_client`] sends HTTP requests, each with a callback for its answer.
 //!
 //! # Accepting a WebSocket
 //!
@@ -168,9 +169,9 @@
 //! # Features
 //!
 //! `hub` adds the module `hub`, whose `mount` gives a [`Router`] the routes of the program: topics over WebSocket,
-//! event streams and POST. `signals` adds `Reactor::drain_on_signals` on Unix. `serve` adds what the binary needs
-//! except its load tool, and `program`, the default, the load tool too: a program that embeds the library wants
-//! `default-features = false`.
+//! event streams and POST. `signals` adds `Reactor::drain_on_signals` on Unix. `deflate` adds compression of
+//! WebSocket messages. `serve` adds what the binary needs except its load tool, and `program`, the default, the load
+//! tool too: a program that embeds the library wants `default-features = false`.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -207,15 +208,33 @@ pub mod protocol;
 pub mod pubsub;
 mod reactor;
 mod session;
+#[cfg(feature = "tls")]
+pub mod tls;
 
 #[doc(inline)]
+pub use client::client_transport::ClientTransport;
+#[doc(inline)]
 pub use client::connect::WebSocketClientId;
+#[doc(inline)]
+pub use client::event_source::{
+    EventSource, EventSourceError, EventSourceReconnect, EventSourceSetup,
+};
+#[doc(inline)]
+pub use client::http::{
+    HttpClient, HttpClientOptions, HttpPart, HttpRequest, HttpRequestError, HttpRequestId,
+    HttpResponse, HttpStep, ResponseHeaders,
+};
+pub use client::reconnect::Backoff;
+#[doc(inline)]
+pub use client::reconnection::{KeepLimits, Reconnect};
 #[doc(inline)]
 #[cfg(feature = "redis")]
 pub use client::redis::{Redis, RedisError, RedisMessage, RedisSubscription, RedisUrlError};
 pub use client::websocket::WebSocketClient;
 #[doc(inline)]
-pub use protocol::http::{Accept, Status};
+pub use client::websocket_link::WebSocketLink;
+#[doc(inline)]
+pub use protocol::http::{Accept, Status, TunnelError};
 #[doc(inline)]
 pub use protocol::network::{Network, NetworkError};
 
@@ -238,16 +257,20 @@ pub use reactor::reactor::{Cx, Reactor};
 pub use reactor::remote::{ReactorEnded, Remote};
 #[doc(inline)]
 pub use reactor::sim::{Received, Sim, SimSocket, SimStream};
-pub use reactor::stats::{ConnectionCounts, Gauges, Histogram, RefusedHandshakes, Stats};
+pub use reactor::stats::{
+    ConnectionCounts, Gauges, Histogram, RefusedHandshakes, Stats, TlsFailures,
+};
 #[doc(inline)]
 pub use reactor::time::clock::SimClock;
 #[doc(inline)]
 pub use reactor::time::timers::TimerId;
-pub use reactor::transport::Peer;
+pub use reactor::tls_error::TlsError;
 pub use reactor::transport::endpoint::{ConnectOptions, ListenOptions};
 pub use reactor::transport::listener::Address;
 #[doc(inline)]
 pub use reactor::transport::memory::Faults;
+pub use reactor::transport::proxy::HttpProxy;
+pub use reactor::transport::socket::Peer;
 #[doc(inline)]
 pub use reactor::{EventLoop, SetupResult};
 #[doc(inline)]

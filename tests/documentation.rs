@@ -239,6 +239,11 @@ fn every_limit_stands_in_its_table_with_its_default() {
     let structs = [
         ("Config", "src/reactor", "`Config`"),
         ("ConnectionOptions", "src/reactor", "`ConnectionOptions`"),
+        (
+            "HttpClientOptions",
+            "src/client/http",
+            "`HttpClientOptions`",
+        ),
         ("Limits", "src/protocol/http", "`http::Limits`"),
         ("Limits", "src/protocol/websocket", "`websocket::Limits`"),
         (
@@ -246,6 +251,8 @@ fn every_limit_stands_in_its_table_with_its_default() {
             "src/protocol/event_stream.rs",
             "`event_stream::Limits`",
         ),
+        ("Backoff", "src/client/reconnect.rs", "`Backoff`"),
+        ("KeepLimits", "src/client/reconnection.rs", "`KeepLimits`"),
     ];
     let tables = tables(&read("docs/limits.md"));
     let mut problems = Vec::new();

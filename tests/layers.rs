@@ -85,6 +85,11 @@ const OPEN_STRUCTS: &[(&str, Visible, &str)] = &[
         Visible::Elsewhere,
         "plain data, read by users",
     ),
+    (
+        "Processed",
+        Visible::InFolder,
+        "the answer of one call of a TLS session, for the stream",
+    ),
     ("Published", Visible::Elsewhere, "plain data, read by users"),
     ("Faults", Visible::Elsewhere, "plain data, written by users"),
     ("ConnId", Visible::Elsewhere, "an id: index and generation"),

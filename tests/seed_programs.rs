@@ -176,7 +176,7 @@ impl Write for &mut Blocking {
 
 #[test]
 fn driver_echo_runs_without_an_event_loop() {
-    let client = Machine::new(Role::Client);
+    let mut client = Machine::new(Role::Client);
     let mut input = b"GET / HTTP/1.1\r\nHost: sim\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         .to_vec();

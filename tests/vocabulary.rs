@@ -197,7 +197,8 @@ const EMPTY: &[Rule] = &[
     ban(Word("manager"), "what it is"),
     ban(Word("helper"), "what it is"),
     ban(Word("helpers"), "what they are"),
-    ban(Word("util"), "what it is"),
+    // A module of the crate graviola.
+    ban(Word("util"), "what it is").except(&["src/reactor/transport/tls/provider.rs"]),
     ban(Word("utils"), "what they are"),
 ];
 

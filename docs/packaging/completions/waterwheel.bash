@@ -11,19 +11,23 @@ _waterwheel() {
         words="echo idle churn fan-out sse --help"
     else
         case $command in
-            "serve") words+="--options-file --listen --publish-token --publish-token-file --token-secret --token-secret-file --open --drain-window --allow-origin --max-connections --memory-max --max-connections-per-address --handshakes-per-second --handshakes-per-second-total --messages-per-second --max-fragments --max-subscriptions --max-connection-age --topic --history-bytes --redis --redis-prefix --trusted-proxy --proxy-protocol --reactors --unix-mode --log --log-format --access-log --help --version" ;;
-            "echo") words+="--listen --to --max-connections --log --log-format --help --version" ;;
+            "serve") words+="--options-file --listen --tls-certificate --tls-key --tls-client-ca --redirect --publish-token --publish-token-file --token-secret --token-secret-file --open --drain-window --allow-origin --max-connections --memory-max --max-connections-per-address --handshakes-per-second --handshakes-per-second-total --messages-per-second --max-fragments --deflate --max-subscriptions --max-connection-age --topic --history-bytes --redis --redis-prefix --trusted-proxy --proxy-protocol --reactors --unix-mode --log --log-format --access-log --help --version" ;;
+            "echo") words+="--listen --tls-certificate --to --max-connections --deflate --log --log-format --help --version" ;;
             "doctor") words+="--connections --help" ;;
-            "bench echo") words+="--connections --size --pipeline --rate --binary --verify --url --pid --seconds --warmup --connect-rate --json --plot --log --help" ;;
-            "bench idle") words+="--connections --hold --send --expect --url --pid --connect-rate --json --plot --log --help" ;;
-            "bench churn") words+="--connections --size --url --pid --seconds --warmup --connect-rate --json --plot --log --help" ;;
-            "bench fan-out") words+="--subscribers --publishers --size --in-flight --rate --protocol --publish-by --topic --token --url --pid --seconds --warmup --connect-rate --json --plot --log --help" ;;
-            "bench sse") words+="--subscribers --publishers --size --in-flight --rate --protocol --publish-by --topic --token --url --pid --seconds --warmup --connect-rate --json --plot --log --help" ;;
+            "bench echo") words+="--connections --size --pipeline --rate --binary --payload --verify --url --pid --seconds --warmup --deflate --connect-rate --json --plot --log --help" ;;
+            "bench idle") words+="--connections --hold --send --expect --url --pid --deflate --connect-rate --json --plot --log --help" ;;
+            "bench churn") words+="--connections --size --until --resume --url --pid --seconds --warmup --deflate --connect-rate --json --plot --log --help" ;;
+            "bench fan-out") words+="--subscribers --publishers --size --in-flight --rate --protocol --publish-by --redis --topic --token --url --pid --seconds --warmup --deflate --connect-rate --json --plot --log --help" ;;
+            "bench sse") words+="--subscribers --publishers --size --in-flight --rate --protocol --publish-by --redis --topic --token --url --pid --seconds --warmup --deflate --connect-rate --json --plot --log --help" ;;
         esac
     fi
     case $command$before in
         "serve--options-file") COMPREPLY=($(compgen -f -- "$word")); return ;;
         "serve--listen") words="" ;;
+        "serve--tls-certificate") COMPREPLY=($(compgen -f -- "$word")); return ;;
+        "serve--tls-key") COMPREPLY=($(compgen -f -- "$word")); return ;;
+        "serve--tls-client-ca") COMPREPLY=($(compgen -f -- "$word")); return ;;
+        "serve--redirect") words="" ;;
         "serve--publish-token") words="" ;;
         "serve--publish-token-file") COMPREPLY=($(compgen -f -- "$word")); return ;;
         "serve--token-secret") words="" ;;
@@ -37,6 +41,7 @@ _waterwheel() {
         "serve--handshakes-per-second-total") words="" ;;
         "serve--messages-per-second") words="" ;;
         "serve--max-fragments") words="" ;;
+        "serve--deflate") words="none shared dedicated" ;;
         "serve--max-subscriptions") words="" ;;
         "serve--max-connection-age") words="" ;;
         "serve--topic") words="" ;;
@@ -49,8 +54,10 @@ _waterwheel() {
         "serve--log") words="off error warn info debug trace" ;;
         "serve--log-format") words="text json" ;;
         "echo--listen") words="" ;;
+        "echo--tls-certificate") COMPREPLY=($(compgen -f -- "$word")); return ;;
         "echo--to") words="sender all" ;;
         "echo--max-connections") words="" ;;
+        "echo--deflate") words="none shared dedicated" ;;
         "echo--log") words="off error warn info debug trace" ;;
         "echo--log-format") words="text json" ;;
         "doctor--connections") words="" ;;
@@ -58,10 +65,12 @@ _waterwheel() {
         "bench echo--size") words="" ;;
         "bench echo--pipeline") words="" ;;
         "bench echo--rate") words="" ;;
+        "bench echo--payload") words="letters json" ;;
         "bench echo--url") words="" ;;
         "bench echo--pid") words="" ;;
         "bench echo--seconds") words="" ;;
         "bench echo--warmup") words="" ;;
+        "bench echo--deflate") words="none shared dedicated" ;;
         "bench echo--connect-rate") words="" ;;
         "bench echo--plot") COMPREPLY=($(compgen -f -- "$word")); return ;;
         "bench echo--log") words="off error warn info debug trace" ;;
@@ -71,15 +80,18 @@ _waterwheel() {
         "bench idle--expect") words="echo nothing" ;;
         "bench idle--url") words="" ;;
         "bench idle--pid") words="" ;;
+        "bench idle--deflate") words="none shared dedicated" ;;
         "bench idle--connect-rate") words="" ;;
         "bench idle--plot") COMPREPLY=($(compgen -f -- "$word")); return ;;
         "bench idle--log") words="off error warn info debug trace" ;;
         "bench churn--connections") words="" ;;
         "bench churn--size") words="" ;;
+        "bench churn--until") words="handshake echo" ;;
         "bench churn--url") words="" ;;
         "bench churn--pid") words="" ;;
         "bench churn--seconds") words="" ;;
         "bench churn--warmup") words="" ;;
+        "bench churn--deflate") words="none shared dedicated" ;;
         "bench churn--connect-rate") words="" ;;
         "bench churn--plot") COMPREPLY=($(compgen -f -- "$word")); return ;;
         "bench churn--log") words="off error warn info debug trace" ;;
@@ -88,14 +100,16 @@ _waterwheel() {
         "bench fan-out--size") words="" ;;
         "bench fan-out--in-flight") words="" ;;
         "bench fan-out--rate") words="max" ;;
-        "bench fan-out--protocol") words="plain waterwheel" ;;
-        "bench fan-out--publish-by") words="post json" ;;
+        "bench fan-out--protocol") words="plain waterwheel actioncable" ;;
+        "bench fan-out--publish-by") words="post json redis" ;;
+        "bench fan-out--redis") words="" ;;
         "bench fan-out--topic") words="" ;;
         "bench fan-out--token") words="" ;;
         "bench fan-out--url") words="" ;;
         "bench fan-out--pid") words="" ;;
         "bench fan-out--seconds") words="" ;;
         "bench fan-out--warmup") words="" ;;
+        "bench fan-out--deflate") words="none shared dedicated" ;;
         "bench fan-out--connect-rate") words="" ;;
         "bench fan-out--plot") COMPREPLY=($(compgen -f -- "$word")); return ;;
         "bench fan-out--log") words="off error warn info debug trace" ;;
@@ -104,14 +118,16 @@ _waterwheel() {
         "bench sse--size") words="" ;;
         "bench sse--in-flight") words="" ;;
         "bench sse--rate") words="max" ;;
-        "bench sse--protocol") words="plain waterwheel" ;;
-        "bench sse--publish-by") words="post json" ;;
+        "bench sse--protocol") words="plain waterwheel actioncable" ;;
+        "bench sse--publish-by") words="post json redis" ;;
+        "bench sse--redis") words="" ;;
         "bench sse--topic") words="" ;;
         "bench sse--token") words="" ;;
         "bench sse--url") words="" ;;
         "bench sse--pid") words="" ;;
         "bench sse--seconds") words="" ;;
         "bench sse--warmup") words="" ;;
+        "bench sse--deflate") words="none shared dedicated" ;;
         "bench sse--connect-rate") words="" ;;
         "bench sse--plot") COMPREPLY=($(compgen -f -- "$word")); return ;;
         "bench sse--log") words="off error warn info debug trace" ;;

@@ -8,15 +8,20 @@ use std::time::Duration;
 use lexopt::{Arg, Parser};
 use log::LevelFilter;
 use waterwheel::Network;
+use waterwheel::websocket::Deflate;
 
 use crate::help;
 use crate::limits::Limits;
+use crate::listen_address::TLS;
 use crate::log_line::LogFormat;
 use crate::options_file;
 use crate::redis::{self, RedisOptions};
 use crate::secrets::{self, SecretOptions};
+use crate::tls::TlsOptions;
 use crate::topics::TopicOptions;
-use crate::values::{address, bytes, level, log_format, origin, text, token, unix_mode};
+use crate::values::{
+    address, bytes, deflate, inet_address, level, log_format, origin, text, token, unix_mode,
+};
 
 pub const HELP: &str = "\
 waterwheel: pushes backend changes to browsers
@@ -30,8 +35,17 @@ Options of serve:
   --options-file FILE      read options from this file too, one a line, such as `drain-window 30`;
                            the command line wins over them; see docs/deploy.md
                            [$WATERWHEEL_OPTIONS_FILE]
-  --listen ADDR            HOST:PORT (port 0 picks one) or unix:PATH; may be given several times
+  --listen ADDR            HOST:PORT (port 0 picks one), tls:HOST:PORT or unix:PATH; may be given
+                           several times
                            [127.0.0.1:8080, or 0.0.0.0:$PORT where PORT is set]
+  --tls-certificate FILE   the certificate of tls:HOST:PORT and of the authorities between it and a
+                           root, in PEM; may be given several times: a client gets the first
+                           that is for the name it asks for; read again on HUP
+  --tls-key FILE           the private key of the certificate, in PEM, once for each
+  --tls-client-ca FILE     require a certificate of each client of tls:HOST:PORT, from an authority
+                           in this file of PEM
+  --redirect ADDR          listen here too, and send clients to tls:HOST:PORT; may be given several
+                           times
   --publish-token TOKEN    require this token to publish and to subscribe to patterns
                            [$WATERWHEEL_PUBLISH_TOKEN]
   --publish-token-file FILE
@@ -61,6 +75,10 @@ Options of serve:
   --messages-per-second N  messages that a WebSocket client may send in a second; above it the hub
                            reads it more slowly; 0 for no limit [500]
   --max-fragments N        frames of one message of a WebSocket client; 0 for no limit [4096]
+  --deflate none|shared|dedicated
+                           how WebSocket messages of 1 KiB and more are compressed for clients that
+                           offer it: each by itself, or by those before it, which takes some 420 KiB
+                           for each client [shared]
   --max-subscriptions N    subscriptions of all clients; 0 for no limit [10000000]
   --max-connection-age SECONDS
                            end connections politely at this age, some of them up to a quarter
@@ -72,8 +90,11 @@ Options of serve:
   --history-bytes BYTES    bytes that the stored messages of all topics may take, also with KiB, MiB
                            or GiB [64MiB]
   --redis URL              the Redis server that makes several nodes one hub:
-                           redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE] or
-                           unix://[[USER]:PASSWORD@]/PATH
+                           redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE],
+                           unix://[[USER]:PASSWORD@]/PATH; for the master that sentinels know,
+                           redis+sentinel://[[USER]:PASSWORD@]HOST[:PORT][,HOST..]/NAME[/DATABASE];
+                           for a cluster, redis+cluster://[[USER]:PASSWORD@]HOST[:PORT][,HOST..];
+                           with rediss in place of redis over TLS
                            [$WATERWHEEL_REDIS_URL, $REDIS_URL]
   --redis-prefix NAME      the beginning of the names of keys and channels in Redis, with a colon
                            behind it
@@ -90,8 +111,12 @@ Options of serve:
 
 Options of echo:
   --listen ADDR            as for serve [127.0.0.1:9001]
+  --tls-certificate FILE, --tls-key FILE, --tls-client-ca FILE
+                           as for serve
   --to sender|all          send each message to its sender or to all clients [sender]
   --max-connections N      as for serve
+  --deflate none|shared|dedicated
+                           as for serve [none]
   --log LEVEL              as for serve [warn]
   --log-format text|json   as for serve [text]
 
@@ -116,6 +141,8 @@ pub enum Command {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Serve {
     pub listen: Vec<String>,
+    pub tls: TlsOptions,
+    pub redirect: Vec<String>,
     pub publish_token: Option<String>,
     pub publish_token_file: Option<PathBuf>,
     pub secrets: SecretOptions,
@@ -128,6 +155,7 @@ pub struct Serve {
     pub handshakes_per_second: u32,
     pub handshakes_per_second_total: u32,
     pub limits: Limits,
+    pub deflate: Deflate,
     pub topics: TopicOptions,
     pub redis: RedisOptions,
     pub trusted_proxy: Vec<Network>,
@@ -143,8 +171,10 @@ pub struct Serve {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Echo {
     pub listen: Vec<String>,
+    pub tls: TlsOptions,
     pub to_all: bool,
     pub max_connections: Option<usize>,
+    pub deflate: Deflate,
     pub log: Log,
 }
 
@@ -178,6 +208,8 @@ struct Given {
     is_echo: Option<bool>,
     options_file: Option<PathBuf>,
     listen: Vec<String>,
+    tls: TlsOptions,
+    redirect: Vec<String>,
     publish_token: Option<String>,
     publish_token_file: Option<PathBuf>,
     secrets: SecretOptions,
@@ -194,6 +226,7 @@ struct Given {
     handshakes_per_second: u32,
     handshakes_per_second_total: u32,
     limits: Limits,
+    deflate: Option<Deflate>,
     topics: TopicOptions,
     redis: RedisOptions,
     proxy_protocol: bool,
@@ -209,6 +242,8 @@ impl Default for Given {
             is_echo: None,
             options_file: None,
             listen: Vec::new(),
+            tls: TlsOptions::default(),
+            redirect: Vec::new(),
             publish_token: None,
             publish_token_file: None,
             secrets: SecretOptions::default(),
@@ -225,6 +260,7 @@ impl Default for Given {
             handshakes_per_second: 200,
             handshakes_per_second_total: 0,
             limits: Limits::default(),
+            deflate: None,
             topics: TopicOptions::default(),
             redis: RedisOptions::default(),
             proxy_protocol: false,
@@ -250,7 +286,7 @@ pub fn parse(mut parser: Parser) -> Result<Command, String> {
         return Ok(command);
     }
     if given.is_echo == Some(true) {
-        return Ok(Command::Echo(echo(given)));
+        return echo(given).map(Command::Echo);
     }
     let file = match given.options_file.take() {
         Some(file) => Some(file),
@@ -301,7 +337,18 @@ fn take_words(mut parser: Parser, given: &mut Given) -> Result<Option<Command>, 
                     &text(&mut parser, "--max-connections")?,
                 )?)
             }
+            Arg::Long("deflate") => {
+                given.deflate = Some(deflate(&text(&mut parser, "--deflate")?)?)
+            }
             Arg::Long("log") => given.log = Some(level(&text(&mut parser, "--log")?)?),
+            Arg::Long(option) if TlsOptions::has(option) => {
+                let option = option.to_owned();
+                given.tls.take(&option, &mut parser)?;
+            }
+            Arg::Long("redirect") if serves => given.redirect.push(inet_address(
+                "--redirect",
+                &text(&mut parser, "--redirect")?,
+            )?),
             Arg::Long("options-file") if serves => {
                 given.options_file = Some(text(&mut parser, "--options-file")?.into())
             }
@@ -421,20 +468,26 @@ fn take_words(mut parser: Parser, given: &mut Given) -> Result<Option<Command>, 
     Ok(None)
 }
 
-fn echo(given: Given) -> Echo {
+/// # Errors
+///
+/// A sentence with the options that do not go together.
+fn echo(given: Given) -> Result<Echo, String> {
     let mut listen = given.listen;
     if listen.is_empty() {
         listen.push("127.0.0.1:9001".to_owned());
     }
-    Echo {
+    given.tls.check(&listen)?;
+    Ok(Echo {
         listen,
+        tls: given.tls,
         to_all: given.to_all,
         max_connections: given.max_connections,
+        deflate: given.deflate.unwrap_or(Deflate::None),
         log: Log {
             level: given.log.unwrap_or(LevelFilter::Warn),
             format: given.format,
         },
-    }
+    })
 }
 
 /// Completes the options of `serve` by the environment and by defaults, and checks them together.
@@ -447,6 +500,8 @@ fn serve(given: Given) -> Result<Serve, String> {
         is_echo: _,
         options_file: _,
         mut listen,
+        tls,
+        redirect,
         mut publish_token,
         publish_token_file,
         mut secrets,
@@ -463,6 +518,7 @@ fn serve(given: Given) -> Result<Serve, String> {
         handshakes_per_second,
         handshakes_per_second_total,
         limits,
+        deflate,
         topics,
         mut redis,
         proxy_protocol,
@@ -473,6 +529,14 @@ fn serve(given: Given) -> Result<Serve, String> {
     } = given;
     if listen.is_empty() {
         listen.push(default_address()?);
+    }
+    tls.check(&listen)?;
+    if let Some(address) = redirect.first()
+        && !listen.iter().any(|address| address.starts_with(TLS))
+    {
+        return Err(format!(
+            "--redirect {address} sends clients to --listen tls:HOST:PORT, which is missing"
+        ));
     }
     if 1 < reactors && listen.iter().all(|address| address.starts_with("unix:")) {
         return Err(format!(
@@ -519,6 +583,8 @@ fn serve(given: Given) -> Result<Serve, String> {
     }
     Ok(Serve {
         listen,
+        tls,
+        redirect,
         publish_token,
         publish_token_file,
         secrets,
@@ -531,6 +597,7 @@ fn serve(given: Given) -> Result<Serve, String> {
         handshakes_per_second,
         handshakes_per_second_total,
         limits,
+        deflate: deflate.unwrap_or(Deflate::Shared),
         topics,
         redis,
         trusted_proxy,

@@ -6,6 +6,7 @@ use waterwheel::{Reactor, websocket};
 
 use crate::arguments::Echo;
 use crate::descriptors;
+use crate::listen_address::{ListenAddress, Listening};
 use crate::memory;
 use crate::output::{print_listeners, start_log};
 #[cfg(unix)]
@@ -24,9 +25,16 @@ pub fn run(options: &Echo) -> io::Result<()> {
         message_bytes_max: MESSAGE_BYTES_MAX,
         fragments_max: None,
     };
+    config.options.deflate = options.deflate;
+    let read_tls = options.tls.read()?;
+    let tls = read_tls.as_ref().map(|read| read.tls.clone());
+    let listening = Listening {
+        tls: tls.as_ref(),
+        ..Listening::default()
+    };
     // Without a handler HUP would end the process.
     #[cfg(unix)]
-    Files::default().reload_on_hangup()?;
+    Files::default().with_tls(read_tls).reload_on_hangup()?;
     let to_all = options.to_all;
     Reactor::run_with(config, (), |reactor| {
         // Signals are handled before the listeners are printed: a script that has read the line may
@@ -35,7 +43,8 @@ pub fn run(options: &Echo) -> io::Result<()> {
         reactor.drain_on_signals(std::time::Duration::ZERO)?;
         let mut bound = Vec::new();
         for address in &options.listen {
-            bound.push(reactor.http(address, |router| {
+            let target = ListenAddress::of(address)?;
+            let listener = target.listen(reactor, listening, |router| {
                 router.websocket("*", |ws| {
                     if to_all {
                         ws.on_open(|ws, _| ws.subscribe("all"));
@@ -48,7 +57,8 @@ pub fn run(options: &Echo) -> io::Result<()> {
                     let body = request.body().to_vec();
                     request.reply((waterwheel::Status::OK, body))
                 });
-            })?);
+            })?;
+            bound.push((listener, target.scheme()));
         }
         print_listeners(reactor, &bound);
         io::Result::Ok(())

@@ -9,15 +9,18 @@ mod doctor;
 mod echo;
 mod help;
 mod limits;
+mod listen_address;
 mod log_line;
 mod log_writer;
 mod memory;
 mod options_file;
 mod output;
+mod redirect;
 mod redis;
 mod reload;
 mod secrets;
 mod serve;
+mod tls;
 mod topics;
 mod values;
 

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use waterwheel::{Address, Answered, ListenerId, Reactor};
 
 use crate::arguments::Log;
+use crate::listen_address::Scheme;
 use crate::log_line::{LogFormat, access_line};
 use crate::log_writer::LogWriter;
 
@@ -18,13 +19,13 @@ pub fn print(text: &str) {
 
 /// Prints a line for each listener, with one write, so that a reader that has the first line can
 /// rely on all listeners.
-pub fn print_listeners<S: 'static>(reactor: &Reactor<S>, listeners: &[ListenerId]) {
-    let lines = listeners
-        .iter()
-        .filter_map(|listener| match reactor.local_addr(*listener)? {
-            Address::Inet(address) => Some(format!("listening on http://{address}\n")),
-            address => Some(format!("listening on {address}\n")),
-        });
+pub fn print_listeners<S: 'static>(reactor: &Reactor<S>, listeners: &[(ListenerId, Scheme)]) {
+    let lines = listeners.iter().filter_map(|(listener, scheme)| {
+        Some(match reactor.local_addr(*listener)? {
+            Address::Inet(address) => format!("listening on {}://{address}\n", scheme.as_str()),
+            address => format!("listening on {address}\n"),
+        })
+    });
     print(&lines.collect::<String>());
 }
 

@@ -1,4 +1,5 @@
-//! The files that the hub reads again on HUP: the tokens, and the secrets of tokens. The echo server has none, and says so.
+//! The files that the program reads again on HUP: the tokens, the secrets of tokens, and the certificates. Where there are none
+//! it says so.
 //!
 //! Without a handler HUP would end the process, and no client would get a goodbye. It comes when a
 //! terminal closes, and operators send it out of habit.
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use waterwheel::hub::{TokenSecrets, Tokens};
 
 use crate::secrets::{SecretOptions, secret};
+use crate::tls::ReadTls;
 use crate::values::{is_short_token, short_token, token};
 
 /// The most bytes of a file. Of a wrong file, such as a log, no more than this is read.
@@ -23,6 +25,7 @@ pub struct Files {
     /// The secrets of the command line, which stay.
     given_secrets: Vec<String>,
     secret_files: Vec<PathBuf>,
+    tls: Option<ReadTls>,
 }
 
 impl Files {
@@ -41,9 +44,16 @@ impl Files {
             secrets: TokenSecrets::default(),
             given_secrets: secrets.given.clone(),
             secret_files: secrets.files.clone(),
+            tls: None,
         };
         files.read_secrets()?;
         Ok(files)
+    }
+
+    /// Adds the certificates and keys.
+    pub fn with_tls(mut self, tls: Option<ReadTls>) -> Files {
+        self.tls = tls;
+        self
     }
 
     /// The tokens of the file. Without a file there is no token.
@@ -73,8 +83,11 @@ impl Files {
 
     /// Reads the files again. The tokens and secrets stay as they were where a file cannot be read.
     fn reload(&self) {
-        if self.tokens.is_none() && self.secret_files.is_empty() {
+        if self.tokens.is_none() && self.secret_files.is_empty() && self.tls.is_none() {
             log::info!("HUP: there is no file to read again");
+        }
+        if let Some(tls) = &self.tls {
+            tls.reload();
         }
         if let Some((path, tokens)) = &self.tokens {
             match read_tokens(path) {

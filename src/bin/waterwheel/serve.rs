@@ -1,18 +1,20 @@
 //! `waterwheel serve`: the hub, on one reactor or on several.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, Scope, ScopedJoinHandle};
 
 use waterwheel::hub::{Access, GroupSeat, Hub, HubOptions, ReactorGroup, TokenSecrets, Tokens};
-use waterwheel::{Address, Config, ListenOptions, ListenerId, Reactor, Router};
+use waterwheel::{Address, Config, ListenerId, Reactor, Router};
 
 use crate::arguments::Serve;
 use crate::descriptors;
+use crate::listen_address::{ListenAddress, Listening, Scheme};
 use crate::memory;
 use crate::output::{log_access, print_listeners, start_log};
+use crate::redirect::redirect;
 use crate::reload::Files;
+use crate::tls::{DAY, warn_of_expiry};
 use crate::values::{is_short_token, short_token};
 
 /// The messages of a hub are small and its clients many, and the bytes that the kernel holds for slow
@@ -21,7 +23,10 @@ const SEND_BUFFER_BYTES_MAX: usize = 256 * 1024;
 
 pub fn run(options: &Serve) -> io::Result<()> {
     start_log(options.log)?;
+    let read_tls = options.tls.read()?;
+    let tls = read_tls.as_ref().map(|read| read.tls.clone());
     let files = Files::read(options.publish_token_file.as_deref(), &options.secrets)?;
+    let files = files.with_tls(read_tls);
     let (tokens, secrets) = (files.tokens(), files.secrets());
     #[cfg(unix)]
     files.reload_on_hangup()?;
@@ -37,10 +42,23 @@ pub fn run(options: &Serve) -> io::Result<()> {
     );
     let mut listeners = Vec::new();
     for address in &options.listen {
-        let target = ListenAddress::of(address, options.unix_mode)?;
+        let target = ListenAddress::of(address)?;
         let access = access(options, address, &target, &tokens, &secrets)?;
         listeners.push((target, access));
     }
+    let mut redirects = Vec::new();
+    for address in &options.redirect {
+        redirects.push(ListenAddress::of(address)?);
+    }
+    let serving = Serving {
+        options,
+        listening: Listening {
+            tls: tls.as_ref(),
+            unix_mode: options.unix_mode,
+            proxy_protocol: options.proxy_protocol,
+        },
+        redirects,
+    };
     let mut config = descriptors::config(options.max_connections, options.reactors)?;
     config.memory_bytes_max = options
         .memory_max
@@ -49,6 +67,7 @@ pub fn run(options: &Serve) -> io::Result<()> {
     config.connections_per_address_max = unless_zero(options.max_connections_per_address);
     config.handshakes_per_second_max = unless_zero(options.handshakes_per_second);
     options.limits.apply(&mut config);
+    config.options.deflate = options.deflate;
     config.send_buffer_bytes_max = Some(SEND_BUFFER_BYTES_MAX);
     config.handshakes_per_second_total_max = unless_zero(options.handshakes_per_second_total);
     config.trusted_proxies = options.trusted_proxy.clone();
@@ -57,24 +76,96 @@ pub fn run(options: &Serve) -> io::Result<()> {
         log::info!("clients may hold {} MiB", bytes / (1024 * 1024));
     }
     if 1 < options.reactors {
-        return run_many(options, listeners, &config);
+        return run_many(&serving, listeners, &config);
     }
     Reactor::run_with(config, (), |reactor| {
         // Signals are handled before the listeners are printed: a script that has read the line may
         // send one at once.
         #[cfg(unix)]
         reactor.drain_on_signals(options.drain_window)?;
-        let hub = hub(reactor, options, None)?;
-        let mut bound = Vec::new();
-        for (target, access) in &listeners {
-            bound.push(target.listen(reactor, options, |router| {
-                hub.mount(router, access);
-                log_requests(router, options);
-            })?);
-        }
+        let hub = serving.hub(reactor, None)?;
+        let bound = serving.listen(reactor, &hub, &listeners)?;
+        serving.redirect(reactor, &bound)?;
         print_listeners(reactor, &bound);
         io::Result::Ok(())
     })
+}
+
+/// How the hub is served.
+struct Serving<'o> {
+    options: &'o Serve,
+    listening: Listening<'o>,
+    /// The addresses of `--redirect`.
+    redirects: Vec<ListenAddress<'o>>,
+}
+
+impl Serving<'_> {
+    /// The hub of a reactor: with Redis that of all nodes.
+    fn hub(&self, reactor: &mut Reactor<()>, seat: Option<&GroupSeat<()>>) -> io::Result<Hub<()>> {
+        let redis = &self.options.redis;
+        let hub_options = HubOptions {
+            rules: self.options.topics.rules.clone(),
+            history_bytes_max: self.options.topics.history_bytes,
+            tls: self.listening.tls.cloned(),
+            ..HubOptions::default()
+        };
+        let prefix = redis.prefix.as_deref();
+        let made = match (&redis.url, seat) {
+            (None, None) => return Ok(Hub::new(hub_options)),
+            (None, Some(seat)) => return Ok(Hub::of_group(seat, hub_options)),
+            (Some(url), None) => Hub::of_redis(reactor, url, prefix, hub_options),
+            (Some(url), Some(seat)) => {
+                Hub::of_redis_in_group(reactor, seat, url, prefix, hub_options)
+            }
+        };
+        made.map_err(|error| io::Error::new(error.kind(), format!("--redis: {error}")))
+    }
+
+    /// Listens for clients of the hub.
+    fn listen(
+        &self,
+        reactor: &mut Reactor<()>,
+        hub: &Hub<()>,
+        listeners: &[(ListenAddress<'_>, Access)],
+    ) -> io::Result<Vec<(ListenerId, Scheme)>> {
+        let mut bound = Vec::new();
+        for (target, access) in listeners {
+            let listener = target.listen(reactor, self.listening, |router| {
+                hub.mount(router, access);
+                log_requests(router, self.options);
+            })?;
+            bound.push((listener, target.scheme()));
+        }
+        Ok(bound)
+    }
+
+    /// Listens for clients that shall come by https, and looks now and then whether a certificate ends soon.
+    fn redirect(
+        &self,
+        reactor: &mut Reactor<()>,
+        bound: &[(ListenerId, Scheme)],
+    ) -> io::Result<()> {
+        let secured = bound.iter().find(|(_, scheme)| *scheme == Scheme::Https);
+        let Some((listener, _)) = secured else {
+            return Ok(());
+        };
+        if let Some(tls) = self.listening.tls.cloned() {
+            reactor.every(DAY, move |_| warn_of_expiry(&tls));
+        }
+        let Some(Address::Inet(address)) = reactor.local_addr(*listener) else {
+            return Ok(());
+        };
+        for target in &self.redirects {
+            let listener = target.listen(reactor, self.listening, |router| {
+                redirect(router, address.port());
+                log_requests(router, self.options);
+            })?;
+            if let Some(address) = reactor.local_addr(listener) {
+                log::info!("{address} sends clients to https");
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A reactor on a thread of its own, before it serves.
@@ -91,10 +182,11 @@ struct ReactorThread<'scope> {
 ///
 /// Clients are served when all reactors listen, not before. When one reactor fails, all end.
 fn run_many(
-    options: &Serve,
+    serving: &Serving<'_>,
     listeners: Vec<(ListenAddress<'_>, Access)>,
     config: &Config,
 ) -> io::Result<()> {
+    let options = serving.options;
     let mut untaken = Vec::new();
     for (target, access) in listeners {
         untaken.push((target.without_taken()?, access));
@@ -103,17 +195,18 @@ fn run_many(
     thread::scope(|scope| {
         let mut others = Vec::new();
         let first = run_one(config, options, &group, 0, |reactor, group| {
-            let bound = listen(reactor, group, options, &untaken)?;
+            let bound = listen(reactor, group, serving, &untaken)?;
+            serving.redirect(reactor, &bound)?;
             // The others use the ports that the first got for port 0. A Unix socket cannot be shared.
             let mut shared = Vec::new();
-            for (listener, (_, access)) in bound.iter().zip(&untaken) {
+            for ((listener, _), (target, access)) in bound.iter().zip(&untaken) {
                 if let Some(Address::Inet(address)) = reactor.local_addr(*listener) {
-                    shared.push((ListenAddress::Inet(vec![address]), access.clone()));
+                    shared.push((target.at(address), access.clone()));
                 }
             }
             for index in 1..options.reactors {
                 let listeners = shared.clone();
-                let other = spawn(scope, config, options, group, index, listeners)?;
+                let other = spawn(scope, config, serving, group, index, listeners)?;
                 others.push(other);
             }
             for other in &others {
@@ -143,7 +236,7 @@ fn run_many(
 fn spawn<'scope>(
     scope: &'scope Scope<'scope, '_>,
     config: &'scope Config,
-    options: &'scope Serve,
+    serving: &'scope Serving<'_>,
     group: &ReactorGroup<()>,
     index: usize,
     listeners: Vec<(ListenAddress<'static>, Access)>,
@@ -152,8 +245,8 @@ fn spawn<'scope>(
     let (is_ready, ready) = mpsc::channel();
     let (start, started) = mpsc::channel();
     let run = move || {
-        run_one(config, options, &group, index, |reactor, group| {
-            listen(reactor, group, options, &listeners)?;
+        run_one(config, serving.options, &group, index, |reactor, group| {
+            listen(reactor, group, serving, &listeners)?;
             let _ = is_ready.send(());
             if started.recv().is_err() {
                 reactor.stop();
@@ -211,47 +304,16 @@ impl Drop for StopAllOnFailure<'_> {
 fn listen(
     reactor: &mut Reactor<()>,
     group: &ReactorGroup<()>,
-    options: &Serve,
+    serving: &Serving<'_>,
     listeners: &[(ListenAddress<'_>, Access)],
-) -> io::Result<Vec<ListenerId>> {
+) -> io::Result<Vec<(ListenerId, Scheme)>> {
+    let options = serving.options;
     let seat = group.join(reactor)?;
     // Each reactor registers handlers of its own, and a signal calls all of them.
     #[cfg(unix)]
     reactor.drain_on_signals(options.drain_window)?;
-    let hub = hub(reactor, options, Some(&seat))?;
-    let mut bound = Vec::new();
-    for (target, access) in listeners {
-        bound.push(target.listen(reactor, options, |router| {
-            hub.mount(router, access);
-            log_requests(router, options);
-        })?);
-    }
-    Ok(bound)
-}
-
-/// The hub of a reactor: with Redis that of all nodes.
-fn hub(
-    reactor: &mut Reactor<()>,
-    options: &Serve,
-    seat: Option<&GroupSeat<()>>,
-) -> io::Result<Hub<()>> {
-    let (hub_options, prefix) = (hub_options(options), options.redis.prefix.as_deref());
-    let made = match (&options.redis.url, seat) {
-        (None, None) => return Ok(Hub::new(hub_options)),
-        (None, Some(seat)) => return Ok(Hub::of_group(seat, hub_options)),
-        (Some(url), None) => Hub::of_redis(reactor, url, prefix, hub_options),
-        (Some(url), Some(seat)) => Hub::of_redis_in_group(reactor, seat, url, prefix, hub_options),
-    };
-    made.map_err(|error| io::Error::new(error.kind(), format!("--redis: {error}")))
-}
-
-/// The rules of topics and the limits of their history.
-fn hub_options(options: &Serve) -> HubOptions {
-    HubOptions {
-        rules: options.topics.rules.clone(),
-        history_bytes_max: options.topics.history_bytes,
-        ..HubOptions::default()
-    }
+    let hub = serving.hub(reactor, Some(&seat))?;
+    serving.listen(reactor, &hub, listeners)
 }
 
 /// Logs each request with its answer, where `--access-log` asks for it.
@@ -264,117 +326,6 @@ fn log_requests(router: &mut Router<()>, options: &Serve) {
 /// The part of `total` that belongs to one of `count` reactors. At least 1.
 fn share(total: usize, count: usize, index: usize) -> usize {
     (total / count + usize::from(index < total % count)).max(1)
-}
-
-/// An address to listen on. A name is resolved once, so that the access rules are decided from the
-/// same addresses that the listener binds.
-#[derive(Clone)]
-enum ListenAddress<'o> {
-    Inet(Vec<SocketAddr>),
-    /// With the `unix:` in front, and the permissions of the socket.
-    Unix(&'o str, Option<u32>),
-}
-
-impl<'o> ListenAddress<'o> {
-    /// # Errors
-    ///
-    /// When the name has no address.
-    fn of(address: &'o str, unix_mode: Option<u32>) -> io::Result<ListenAddress<'o>> {
-        if address.starts_with("unix:") {
-            return Ok(ListenAddress::Unix(address, unix_mode));
-        }
-        let why = |error: io::Error| {
-            io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
-        };
-        let addresses: Vec<_> = address.to_socket_addrs().map_err(why)?.collect();
-        if addresses.is_empty() {
-            return Err(why(io::Error::other("the name has no address")));
-        }
-        Ok(ListenAddress::Inet(addresses))
-    }
-
-    fn is_loopback(&self) -> bool {
-        match self {
-            ListenAddress::Inet(addresses) => addresses.iter().all(|it| it.ip().is_loopback()),
-            ListenAddress::Unix(..) => false,
-        }
-    }
-
-    /// Keeps the addresses that no other program listens on. With a shared port the bind would
-    /// succeed beside another hub, which would then get a part of the connections.
-    ///
-    /// # Errors
-    ///
-    /// When none is left.
-    fn without_taken(self) -> io::Result<ListenAddress<'o>> {
-        let ListenAddress::Inet(mut addresses) = self else {
-            return Ok(self);
-        };
-        let mut outcome = Ok(());
-        addresses.retain(|address| match TcpListener::bind(address) {
-            Ok(_) => true,
-            Err(error) => {
-                let why = format!("cannot listen on {address}: {error}");
-                outcome = Err(io::Error::new(error.kind(), why));
-                false
-            }
-        });
-        if addresses.is_empty() {
-            outcome?;
-        }
-        Ok(ListenAddress::Inet(addresses))
-    }
-
-    /// Listens on the first address that can be bound.
-    fn listen(
-        &self,
-        reactor: &mut Reactor<()>,
-        options: &Serve,
-        mount: impl Fn(&mut Router<()>),
-    ) -> io::Result<ListenerId> {
-        let at = |address: &str| {
-            ListenOptions::new(address.to_owned()).proxy_protocol(options.proxy_protocol)
-        };
-        match self {
-            ListenAddress::Unix(address, mode) => {
-                let listener = reactor.http(at(address), mount)?;
-                if let Some(mode) = mode {
-                    set_mode(address, *mode)?;
-                }
-                Ok(listener)
-            }
-            ListenAddress::Inet(addresses) => {
-                let mut last = io::Error::other("the name has no address");
-                for address in addresses {
-                    match reactor.http(at(&address.to_string()), &mount) {
-                        Ok(listener) => return Ok(listener),
-                        Err(error) => last = error,
-                    }
-                }
-                Err(last)
-            }
-        }
-    }
-}
-
-/// Sets the permissions of a Unix socket. Clients need the right to write.
-#[cfg(unix)]
-fn set_mode(address: &str, mode: u32) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-
-    let path = address.trim_start_matches("unix:");
-    let permissions = std::fs::Permissions::from_mode(mode);
-    std::fs::set_permissions(path, permissions).map_err(|error| {
-        io::Error::new(
-            error.kind(),
-            format!("--unix-mode {mode:o}: {path}: {error}"),
-        )
-    })
-}
-
-#[cfg(not(unix))]
-fn set_mode(_: &str, _: u32) -> io::Result<()> {
-    Ok(())
 }
 
 /// # Errors
@@ -417,7 +368,7 @@ fn access(
         open: options.open,
         origins: options.allow_origin.clone(),
         is_loopback: target.is_loopback(),
-        is_unix: matches!(target, ListenAddress::Unix(..)),
+        is_unix: target.is_unix(),
         has_proxy: !options.trusted_proxy.is_empty()
             || options.trusts_unix_proxies
             || options.proxy_protocol,

@@ -2,7 +2,9 @@
 
 use lexopt::{Parser, ValueExt};
 use log::LevelFilter;
+use waterwheel::websocket::Deflate;
 
+use crate::listen_address::TLS;
 use crate::log_line::LogFormat;
 
 /// The value behind `option`.
@@ -45,6 +47,22 @@ pub fn log_format(value: &str) -> Result<LogFormat, String> {
     }
 }
 
+/// The value of `--deflate`.
+///
+/// # Errors
+///
+/// A sentence with the value and what was expected.
+pub fn deflate(value: &str) -> Result<Deflate, String> {
+    match value {
+        "none" => Ok(Deflate::None),
+        "shared" => Ok(Deflate::Shared),
+        "dedicated" => Ok(Deflate::Dedicated),
+        _ => Err(format!(
+            "--deflate: expected none, shared or dedicated, got {value:?}"
+        )),
+    }
+}
+
 /// The address of `--listen`.
 ///
 /// # Errors
@@ -57,19 +75,34 @@ pub fn address(value: &str) -> Result<String, String> {
             "--listen: leave out \"{scheme}://\", the address alone is expected: --listen {rest}"
         ));
     }
-    let is_inet = value
-        .rsplit_once(':')
-        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
     let is_unix = value
         .strip_prefix("unix:")
         .is_some_and(|path| !path.is_empty());
-    if is_inet || is_unix {
+    if is_inet(value.strip_prefix(TLS).unwrap_or(value)) || is_unix {
         Ok(value.to_owned())
     } else {
         Err(format!(
-            "--listen: expected HOST:PORT or unix:PATH, got {value:?}"
+            "--listen: expected HOST:PORT, tls:HOST:PORT or unix:PATH, got {value:?}"
         ))
     }
+}
+
+/// An address of the network.
+///
+/// # Errors
+///
+/// A sentence with the option, the value and what was expected.
+pub fn inet_address(option: &str, value: &str) -> Result<String, String> {
+    match is_inet(value) && !value.contains("://") {
+        true => Ok(value.to_owned()),
+        false => Err(format!("{option}: expected HOST:PORT, got {value:?}")),
+    }
+}
+
+fn is_inet(value: &str) -> bool {
+    let is_host = |host: &str| !host.is_empty() && !host.starts_with("unix:") && host != "tls";
+    let parts = value.rsplit_once(':');
+    parts.is_some_and(|(host, port)| is_host(host) && port.parse::<u16>().is_ok())
 }
 
 pub fn token(option: &str, value: String) -> Result<String, String> {
