@@ -5,13 +5,12 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
 
-use support::Server;
+use support::{Server, Socket};
 
 /// A connection from this client, and the status of the answer to its request; 0 for a connection that ends
 /// without one.
-fn ask(server: &Server, header: &str, method: &str, target: &str) -> (u16, TcpStream) {
+fn ask(server: &Server, header: &str, method: &str, target: &str) -> (u16, Socket) {
     let mut stream = server.connect();
     let head =
         format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");

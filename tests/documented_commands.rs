@@ -9,11 +9,10 @@ mod token;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::net::TcpStream;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use support::{Http, Server, has};
+use support::{Http, Server, Socket, has};
 use token::sign;
 use tungstenite::client::IntoClientRequest;
 use tungstenite::{Message, WebSocket};
@@ -128,7 +127,7 @@ struct Session {
     epoch: String,
     listening: Vec<Listening>,
     /// The sockets of the user `ada`.
-    sockets: Vec<WebSocket<TcpStream>>,
+    sockets: Vec<WebSocket<Socket>>,
 }
 
 fn bash(script: &str) -> Command {

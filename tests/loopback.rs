@@ -3,6 +3,8 @@
 
 #[path = "support/log_lines.rs"]
 mod log_lines;
+#[path = "support/socket.rs"]
+mod socket;
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -10,6 +12,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use socket::Socket;
 use tungstenite::{Message, WebSocket};
 use waterwheel::{Address, Config, ConnectOptions, EventLoop, Reactor, Remote};
 
@@ -52,9 +55,8 @@ fn port<S: 'static>(reactor: &Reactor<S>, listener: waterwheel::ListenerId) -> S
     }
 }
 
-fn websocket(address: SocketAddr, path: &str) -> WebSocket<TcpStream> {
-    let stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+fn websocket(address: SocketAddr, path: &str) -> WebSocket<Socket> {
+    let stream = Socket::connect(address).unwrap();
     tungstenite::client(format!("ws://{address}{path}"), stream)
         .unwrap()
         .0
@@ -101,8 +103,7 @@ fn a_raw_stream_comes_back_whole() {
         });
         port(reactor, listener.unwrap())
     });
-    let mut client = TcpStream::connect(address).unwrap();
-    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut client = Socket::connect(address).unwrap();
     let mut sender = client.try_clone().unwrap();
     let byte = |index: usize| (index * 31 + index / 257) as u8;
     let sending = thread::spawn(move || {
@@ -406,8 +407,10 @@ fn an_event_loop_runs_inside_another_poll() {
         .unwrap();
     let mut events = Events::with_capacity(4);
     while event_loop.turn(Some(Duration::ZERO)).unwrap() {
-        poll.poll(&mut events, event_loop.next_wakeup().or(Some(PATIENCE)))
-            .unwrap();
+        let timeout = event_loop.next_wakeup().or(Some(PATIENCE));
+        if let Err(error) = poll.poll(&mut events, timeout) {
+            assert_eq!(error.kind(), std::io::ErrorKind::Interrupted);
+        }
     }
     assert_eq!(&client.join().unwrap(), b"hello");
     assert_eq!(event_loop.into_state(), 5);
@@ -469,8 +472,7 @@ fn a_closed_listener_refuses_clients_and_its_connections_stay_open() {
     });
     let listener = listener.unwrap();
     let address = port(event_loop.reactor(), listener);
-    let mut client = TcpStream::connect(address).unwrap();
-    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut client = Socket::connect(address).unwrap();
     turn_until(&mut event_loop, |event_loop| {
         event_loop.reactor().connection_count() == 1
     });
@@ -831,14 +833,10 @@ fn clients_survive_a_process_that_was_stopped() {
         assert!(kill.unwrap().success());
     };
     let mut streams: Vec<_> = (0..110)
-        .map(|_| {
-            let stream = TcpStream::connect(address).unwrap();
-            stream.set_read_timeout(Some(PATIENCE)).unwrap();
-            stream
-        })
+        .map(|_| Socket::connect(address).unwrap())
         .collect();
     let mut sockets: Vec<_> = (0..110).map(|_| websocket(address, "/ws")).collect();
-    let read_answer = |stream: &mut TcpStream| {
+    let read_answer = |stream: &mut Socket| {
         let mut answer = Vec::new();
         let mut byte = [0];
         while !answer.ends_with(b"hello") {

@@ -5,12 +5,11 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use support::{Http, Server};
+use support::{Http, Server, Socket};
 use tungstenite::Message;
 
 /// The address space of the process, in KiB.
@@ -25,7 +24,7 @@ const CLIENTS: usize = 200;
 const MESSAGES: usize = 300;
 
 /// A WebSocket as a hostile client speaks it: it never reads more than the answer to its handshake.
-fn upgrade(server: &Server) -> Option<TcpStream> {
+fn upgrade(server: &Server) -> Option<Socket> {
     let mut stream = server.connect();
     stream
         .write_all(
@@ -53,7 +52,7 @@ fn frame(first: u8, announced: usize, payload: &[u8]) -> Vec<u8> {
 }
 
 /// A text message of a mebibyte without its last byte.
-fn half_message(server: &Server) -> Option<TcpStream> {
+fn half_message(server: &Server) -> Option<Socket> {
     let mut stream = upgrade(server)?;
     let payload = vec![b'x'; MIB - 1];
     stream.write_all(&frame(0x81, MIB, &payload)).ok()?;
@@ -61,7 +60,7 @@ fn half_message(server: &Server) -> Option<TcpStream> {
 }
 
 /// A body of a mebibyte without its last byte.
-fn half_body(server: &Server) -> Option<TcpStream> {
+fn half_body(server: &Server) -> Option<Socket> {
     let mut stream = server.connect();
     let head = format!(
         "POST /publish?topic=x HTTP/1.1\r\nHost: localhost\r\nContent-Length: {MIB}\r\n\r\n"
@@ -72,7 +71,7 @@ fn half_body(server: &Server) -> Option<TcpStream> {
 }
 
 /// The beginning of a head.
-fn half_head(server: &Server) -> Option<TcpStream> {
+fn half_head(server: &Server) -> Option<Socket> {
     let mut stream = server.connect();
     let head = format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(15 * 1024));
     stream.write_all(head.as_bytes()).ok()?;
@@ -80,14 +79,14 @@ fn half_head(server: &Server) -> Option<TcpStream> {
 }
 
 /// A subscriber to large publications that never reads.
-fn slow_reader(server: &Server) -> Option<TcpStream> {
+fn slow_reader(server: &Server) -> Option<Socket> {
     let mut stream = upgrade(server)?;
     stream.write_all(&frame(0x81, 5, b"large")).ok()?;
     Some(stream)
 }
 
 /// A subscriber to a thousand names of its own, each as long as a name may be.
-fn subscriber(server: &Server, number: usize) -> Option<TcpStream> {
+fn subscriber(server: &Server, number: usize) -> Option<Socket> {
     let mut stream = upgrade(server)?;
     for name in 0..1000 {
         let name = format!("{number:05}.{name:0>250}");
@@ -128,7 +127,7 @@ fn hostile_clients_of_five_kinds_neither_end_the_process_nor_cost_others_a_messa
     while publish(&mut publisher, "honest", b"begin").contains("\"delivered\":0") {}
 
     let is_over = AtomicBool::new(false);
-    let kinds: [&(dyn Fn(usize) -> Option<TcpStream> + Sync); 5] = [
+    let kinds: [&(dyn Fn(usize) -> Option<Socket> + Sync); 5] = [
         &|_| half_message(&server),
         &|_| half_body(&server),
         &|_| half_head(&server),

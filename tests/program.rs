@@ -5,12 +5,11 @@
 mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 
-use support::{Http, Server, has};
+use support::{Http, Server, Socket, has};
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Message, WebSocket};
 
@@ -65,7 +64,7 @@ fn publish_until_delivered(http: &mut Http, topic: &str, members: usize) {
     }
 }
 
-fn next_text(client: &mut WebSocket<TcpStream>) -> String {
+fn next_text(client: &mut WebSocket<Socket>) -> String {
     loop {
         if let Message::Text(text) = client.read().unwrap() {
             return text.as_str().to_owned();

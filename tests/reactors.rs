@@ -6,12 +6,11 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::thread;
 
 use serde_json::{Value, json};
-use support::{Http, PATIENCE, Server};
+use support::{Http, PATIENCE, Server, Socket};
 use tungstenite::client::IntoClientRequest;
 use tungstenite::http::HeaderValue;
 use tungstenite::{Message, WebSocket};
@@ -21,7 +20,7 @@ const MEMBERS: usize = 20;
 const TOPICS: [&str; 4] = ["a", "b", "c", "d"];
 const COUNT: usize = 100;
 
-fn envelope(server: &Server) -> WebSocket<TcpStream> {
+fn envelope(server: &Server) -> WebSocket<Socket> {
     let url = format!("ws://{}/ws", server.address);
     let mut request = url.into_client_request().unwrap();
     let subprotocol = HeaderValue::from_static("waterwheel.v1.json");
@@ -182,7 +181,7 @@ fn members_on_all_reactors_get_each_topic_in_one_order_and_delivered_counts_all(
     assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
 }
 
-fn goodbyes(server: Server, mut clients: Vec<WebSocket<TcpStream>>) {
+fn goodbyes(server: Server, mut clients: Vec<WebSocket<Socket>>) {
     server.terminate();
     for client in &mut clients {
         loop {

@@ -7,12 +7,11 @@ mod support;
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
-use support::{Server, has, round_trip};
+use support::{Server, Socket, has, round_trip};
 
 /// Calls of each kind in one run of `waterwheel echo` with so many round trips.
 fn calls_of(name: &str, round_trips: usize) -> HashMap<String, u64> {
@@ -166,7 +165,7 @@ fn immediate_waits(calls: &[Call]) -> usize {
 
 const REQUEST: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-fn read_answer(client: &mut TcpStream) {
+fn read_answer(client: &mut Socket) {
     let mut bytes = Vec::new();
     while !bytes.ends_with(b"\r\n\r\nok\n") {
         let mut byte = [0];
@@ -176,7 +175,7 @@ fn read_answer(client: &mut TcpStream) {
     assert!(bytes.starts_with(b"HTTP/1.1 200 OK"));
 }
 
-fn ask(client: &mut TcpStream) {
+fn ask(client: &mut Socket) {
     client.write_all(REQUEST).unwrap();
     read_answer(client);
 }

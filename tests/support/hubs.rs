@@ -3,12 +3,11 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 use std::collections::HashSet;
-use std::net::TcpStream;
 
 use tungstenite::WebSocket;
 
 use super::redis_server::until;
-use super::support::{Http, Server};
+use super::support::{Http, Server, Socket};
 use super::watcher::{Watcher, ask};
 
 /// The size of a test, and its full size, which it has with `WATERWHEEL_STORM=full`.
@@ -68,7 +67,7 @@ pub struct Joined<'n> {
 /// Sends so many commands, each to a random socket and with a random name: `subscribe`, or `unsubscribe` where the
 /// socket has the name. Checks each answer. Returns the names that are subscribed at the end.
 pub fn join_and_leave<'n>(
-    sockets: &mut [WebSocket<TcpStream>],
+    sockets: &mut [WebSocket<Socket>],
     names: &'n [String],
     count: usize,
 ) -> Joined<'n> {

@@ -3,10 +3,13 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+mod socket;
+
+pub use socket::Socket;
 use tungstenite::{Message, WebSocket};
 #[cfg(feature = "redis")]
 #[allow(unused_imports, reason = "each test file uses its own part")]
@@ -125,16 +128,12 @@ impl Server {
     }
 
     /// A connected, blocking stream.
-    pub fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        stream
+    pub fn connect(&self) -> Socket {
+        Socket::connect(self.address).unwrap()
     }
 
     /// A WebSocket client that shares no code with the server.
-    pub fn websocket(&self, target: &str) -> WebSocket<TcpStream> {
+    pub fn websocket(&self, target: &str) -> WebSocket<Socket> {
         let request = format!("ws://{}{target}", self.address);
         tungstenite::client(request, self.connect()).unwrap().0
     }
@@ -150,11 +149,11 @@ impl Drop for Server {
 
 /// A keep-alive HTTP client: one request, one answer.
 pub struct Http {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Socket>,
 }
 
 impl Http {
-    pub fn new(stream: TcpStream) -> Http {
+    pub fn new(stream: Socket) -> Http {
         Http {
             stream: BufReader::new(stream),
         }
@@ -195,7 +194,7 @@ impl Http {
 }
 
 /// Sends a message and waits until it comes back, so that the server has seen all bytes before it.
-pub fn round_trip(client: &mut WebSocket<TcpStream>, text: &str) {
+pub fn round_trip(client: &mut WebSocket<Socket>, text: &str) {
     client.send(Message::text(text)).unwrap();
     assert_eq!(client.read().unwrap(), Message::text(text));
 }

@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 
@@ -12,7 +12,7 @@ use serde_json::Value;
 use tungstenite::client::IntoClientRequest;
 use tungstenite::{Message, WebSocket};
 
-use super::support::{PATIENCE, Server};
+use super::support::{PATIENCE, Server, Socket};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -195,13 +195,11 @@ struct Client {
 }
 
 impl Client {
-    fn connect(&self) -> Option<TcpStream> {
-        let stream = TcpStream::connect(self.address).ok()?;
-        stream.set_nodelay(true).ok()?;
-        Some(stream)
+    fn connect(&self) -> Option<Socket> {
+        Socket::connect(self.address).ok()
     }
 
-    fn websocket(&self, subprotocol: Option<&'static str>) -> Option<WebSocket<TcpStream>> {
+    fn websocket(&self, subprotocol: Option<&'static str>) -> Option<WebSocket<Socket>> {
         let mut request = format!("ws://{}/ws", self.address)
             .into_client_request()
             .ok()?;
@@ -347,7 +345,7 @@ impl Client {
 }
 
 /// A WebSocket with the envelope.
-pub fn envelope(server: &Server) -> WebSocket<TcpStream> {
+pub fn envelope(server: &Server) -> WebSocket<Socket> {
     let client = Client {
         address: server.address,
         names: Vec::new(),
@@ -359,7 +357,7 @@ pub fn envelope(server: &Server) -> WebSocket<TcpStream> {
 }
 
 /// Sends a command of the envelope, and returns its answer.
-pub fn ask(socket: &mut WebSocket<TcpStream>, command: &str, value: impl Into<Value>) -> Value {
+pub fn ask(socket: &mut WebSocket<Socket>, command: &str, value: impl Into<Value>) -> Value {
     let command = serde_json::json!({command: value.into()});
     socket.send(Message::text(command.to_string())).unwrap();
     let answer = socket.read().unwrap();
