@@ -9,6 +9,8 @@ use waterwheel::protocol::websocket::{
 };
 use waterwheel::{Config, Faults, Message, Reactor, Sim, SimStream};
 
+const MIB: usize = 1024 * 1024;
+
 const OFFER: &str = "permessage-deflate; client_max_window_bits";
 
 /// A text that compresses well, of this many bytes.
@@ -236,6 +238,60 @@ fn the_limit_of_a_message_is_that_of_the_inflated_one() {
     }
 }
 
+/// The payload of a message of so many MiB of zeros, without the last four bytes of its flush.
+fn bomb(mebibytes: usize) -> Vec<u8> {
+    let mut compress = flate2::Compress::new(flate2::Compression::best(), false);
+    let mut mebibyte = Vec::with_capacity(64 * 1024);
+    let flush = flate2::FlushCompress::Full;
+    compress
+        .compress_vec(&vec![0; MIB], &mut mebibyte, flush)
+        .unwrap();
+    assert_eq!(compress.total_in(), MIB as u64);
+    let mut payload = mebibyte.repeat(mebibytes);
+    payload.truncate(payload.len() - 4);
+    payload
+}
+
+// All allocations count that are made while a bomb comes in and is inflated.
+#[test]
+fn a_bomb_ends_at_the_limit_of_a_message_in_flat_memory() {
+    for (mebibytes, limit) in [(1, MIB / 2), (64, MIB), (1024, 2 * MIB), (1024, 64 * MIB)] {
+        let payload = bomb(mebibytes);
+        assert!(payload.len() < 1100 * mebibytes, "{}", payload.len());
+        let pieces = payload.chunks(payload.len().div_ceil(100));
+        let mut frames = Vec::new();
+        for (index, piece) in pieces.enumerate() {
+            let first = if index == 0 { 0x42 } else { 0x00 };
+            put_frame(first, Some([1, 2, 3, 4]), piece, &mut frames);
+        }
+        put_frame(0x80, Some([1, 2, 3, 4]), b"", &mut frames);
+        for deflate in [Deflate::Shared, Deflate::Dedicated] {
+            let limits = Limits {
+                frame_bytes_max: limit,
+                message_bytes_max: limit,
+                fragments_max: None,
+            };
+            let (_, mut server) = pair_with(deflate, deflate, limits);
+            // Unmasked in place.
+            let mut frames = frames.clone();
+            let mut has_message = false;
+            let held = allocation_counter::measure(|| {
+                for piece in frames.chunks_mut(64 * 1024) {
+                    server.receive(piece, |_, event| {
+                        has_message |= matches!(event, Event::Binary(_));
+                    });
+                }
+            });
+            let name = format!("{mebibytes} MiB, at most {limit} bytes, {deflate:?}");
+            assert!(!has_message, "{name}");
+            let close = server.take_output();
+            assert_eq!(close[..4], [0x88, close[1], 0x03, 0xf1], "1009: {name}");
+            let most = (limit + 2 * MIB) as u64;
+            assert!(held.bytes_max <= most, "{name}: {} held", held.bytes_max);
+        }
+    }
+}
+
 /// Frames of a client that holds a window, and the answers of an echo, one by one.
 fn conversation(deflate: Deflate) -> (Vec<u8>, Vec<String>) {
     let mut client = Driver::client(Limits::default(), "h", "/", &[]).unwrap();
@@ -313,10 +369,15 @@ fn a_client_reads_messages_that_come_in_pieces() {
 
 /// Drivers of a client and a server that have agreed.
 fn pair(client: Deflate, server: Deflate) -> (Driver, Driver) {
+    pair_with(client, server, Limits::default())
+}
+
+/// As [`pair`], with limits of the server.
+fn pair_with(client: Deflate, server: Deflate, limits: Limits) -> (Driver, Driver) {
     let mut client = Driver::client(Limits::default(), "h", "/", &[])
         .unwrap()
         .with_deflate(client, 0);
-    let mut server = Driver::server(Limits::default()).with_deflate(server, 0);
+    let mut server = Driver::server(limits).with_deflate(server, 0);
     server.receive(&mut client.take_output(), |_, _| {});
     client.receive(&mut server.take_output(), |_, _| {});
     assert!(client.is_open() && server.is_open());
@@ -445,6 +506,26 @@ fn a_publication_is_compressed_once_for_all_members() {
     });
     assert!(cost.count_total <= 8, "{cost:?}");
     assert_eq!(sim.reactor().stats().deflated_messages, 4);
+}
+
+// Each of these clients asks for a window of its own size; compressed for each, one publication would cost a thousand
+// times as much.
+#[test]
+fn small_windows_do_not_multiply_the_cost_of_a_publication() {
+    let offers: Vec<_> = (9..15)
+        .map(|bits| format!("permessage-deflate; server_max_window_bits={bits}"))
+        .collect();
+    let offers: Vec<_> = offers.iter().map(|it| Some(&**it)).collect();
+    let (mut sim, streams) = members(Deflate::Shared, &offers.repeat(10));
+    let message = text(5000);
+    sim.reactor().publish("room", &message);
+    sim.settle();
+    for stream in &streams {
+        let bytes = stream.read();
+        assert_eq!(bytes[0], 0x81);
+        assert!(bytes.ends_with(message.as_bytes()));
+    }
+    assert_eq!(sim.reactor().stats().deflated_messages, 0);
 }
 
 #[test]

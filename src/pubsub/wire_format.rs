@@ -194,6 +194,16 @@ impl FramedFormat {
         low == Frame::OwnWebSocket as u8
     }
 
+    /// The same without the compression that connections share.
+    #[must_use]
+    pub fn uncompressed(self) -> FramedFormat {
+        #[cfg(feature = "deflate")]
+        if self.is_deflated() {
+            return FramedFormat::new(self.wire_format(), Frame::WebSocket);
+        }
+        self
+    }
+
     #[cfg(feature = "deflate")]
     fn is_deflated(self) -> bool {
         let [_, low] = self.0.get().to_be_bytes();

@@ -195,6 +195,10 @@ impl Protocol {
                     Link::Client => Frame::MaskedWebSocket,
                     #[cfg(feature = "deflate")]
                     Link::SharedServer => Frame::DeflatedWebSocket,
+                    // Compressed for this client's window, a publication could not be shared, and a thousand
+                    // clients that ask for a small window would make it a thousand times as expensive.
+                    #[cfg(feature = "deflate")]
+                    Link::NarrowServer => Frame::WebSocket,
                     #[cfg(feature = "deflate")]
                     Link::SharedClient | Link::WindowsServer | Link::WindowsClient => {
                         Frame::OwnWebSocket

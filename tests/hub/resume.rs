@@ -608,3 +608,47 @@ fn a_hub_without_history_says_so() {
         ]
     );
 }
+
+// Ten thousand clients that come back together would each have the same history compressed again.
+#[cfg(feature = "deflate")]
+#[test]
+fn a_replay_is_not_compressed_for_each_client() {
+    let mut config = Config::default();
+    config.options.deflate = waterwheel::protocol::websocket::Deflate::Shared;
+    let access = Access {
+        open: true,
+        ..Access::default()
+    };
+    let mut sim = Sim::with_config(config, (), move |reactor| {
+        let hub = Hub::new(HubOptions::default());
+        reactor.http("0.0.0.0:80", |router| hub.mount(router, &access))
+    });
+    let text = "the same words ".repeat(200);
+    publish(&mut sim, "news", &text);
+    let mut open = || {
+        let client = sim.connect();
+        let upgrade = "GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                       Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+                       Sec-WebSocket-Protocol: waterwheel.v1.json\r\n\
+                       Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
+        client.write(upgrade);
+        sim.settle();
+        assert!(client.read_text().contains("permessage-deflate"));
+        let command = br#"{"subscribe":"news","since":"earliest"}"#;
+        let header = [0x81, 0x80 | command.len() as u8, 0, 0, 0, 0];
+        client.write([&header, &command[..]].concat());
+        sim.settle();
+        client
+    };
+    let clients = [open(), open()];
+    for client in &clients {
+        let came = String::from_utf8_lossy(&client.read()).into_owned();
+        assert!(came.contains(&text), "{came}");
+    }
+    assert_eq!(sim.reactor().stats().deflated_messages, 0);
+    publish(&mut sim, "news", &text);
+    assert_eq!(sim.reactor().stats().deflated_messages, 1);
+    for client in &clients {
+        assert_eq!(client.read()[0], 0xc1);
+    }
+}

@@ -131,10 +131,13 @@ pub(crate) enum Link {
     /// As `SharedServer`, at the client's end.
     #[cfg(feature = "deflate")]
     SharedClient,
-    /// The server's end; what it has agreed to is in its [`Windows`].
+    /// As `SharedServer`, for a window that the client has limited.
+    #[cfg(feature = "deflate")]
+    NarrowServer,
+    /// The server's end; its messages depend on those before, and what it has agreed to is in its [`Windows`].
     #[cfg(feature = "deflate")]
     WindowsServer,
-    /// As `WindowsServer`, at the client's end.
+    /// The client's end; what it has agreed to is in its [`Windows`].
     #[cfg(feature = "deflate")]
     WindowsClient,
 }
@@ -146,7 +149,7 @@ impl Link {
             Link::Server => Role::Server,
             Link::Client => Role::Client,
             #[cfg(feature = "deflate")]
-            Link::SharedServer | Link::WindowsServer => Role::Server,
+            Link::SharedServer | Link::NarrowServer | Link::WindowsServer => Role::Server,
             #[cfg(feature = "deflate")]
             Link::SharedClient | Link::WindowsClient => Role::Client,
         }
@@ -226,9 +229,10 @@ impl Machine {
         let windows = Windows::new(role, agreed);
         Machine {
             link: match (role, &windows) {
-                (Role::Server, None) => Link::SharedServer,
+                (Role::Server, Some(_)) if agreed.server.keeps_window => Link::WindowsServer,
+                (Role::Server, _) if agreed.server.is_limited() => Link::NarrowServer,
+                (Role::Server, _) => Link::SharedServer,
                 (Role::Client, None) => Link::SharedClient,
-                (Role::Server, Some(_)) => Link::WindowsServer,
                 (Role::Client, Some(_)) => Link::WindowsClient,
             },
             state: windows.map(|windows| {

@@ -226,7 +226,8 @@ fn publish_to_request(
     }
 }
 
-/// As [`publish`], for a publication that no other member gets now.
+/// As [`publish`], for a publication that no other member gets now. It is not compressed where connections
+/// share a compressor: clients that come back together would each have the same history compressed again.
 pub(super) fn publish_to_one(
     rooms: &mut Rooms,
     connection: &mut Connection,
@@ -238,7 +239,7 @@ pub(super) fn publish_to_one(
     if !connection.life.takes_messages() {
         return None;
     }
-    let format = connection.publication_format()?;
+    let format = connection.publication_format()?.uncompressed();
     Some(publish_with_care(
         rooms, connection, key, encoded, format, 0,
     ))

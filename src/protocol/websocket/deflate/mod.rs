@@ -40,6 +40,9 @@ pub enum Deflate {
     None,
     /// Each message is compressed by itself (no context takeover on both sides). All connections of a thread share one
     /// compressor and one inflater, which together hold some 420 KiB, and a connection that is idle holds nothing.
+    ///
+    /// A publication is compressed once for all members. A member whose client has limited our window gets it
+    /// uncompressed.
     Shared,
     /// A message is compressed by those before it, which makes messages that are alike much smaller. A connection holds
     /// some 420 KiB from its first compressed message on, which count in

@@ -40,6 +40,13 @@ pub struct Direction {
     pub window_bits: u8,
 }
 
+impl Direction {
+    /// Whether the window must be smaller than the largest.
+    pub fn is_limited(self) -> bool {
+        self.window_bits < WINDOW_BITS_MAX
+    }
+}
+
 /// The compression to which client and server have agreed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Agreed {
