@@ -3,6 +3,7 @@
 #![cfg(feature = "tls")]
 
 mod configuration;
+mod forged;
 mod hostile;
 mod peers;
 mod streams;

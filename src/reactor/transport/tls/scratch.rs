@@ -25,7 +25,12 @@ impl Scratch {
         buffer
     }
 
-    pub(super) fn put_back_incoming(&self, buffer: Vec<u8>) {
+    pub(super) fn put_back_incoming(&self, mut buffer: Vec<u8>) {
+        // A handshake with a long chain of certificates may have made it longer.
+        if SCRATCH_BYTES < buffer.len() {
+            buffer.truncate(SCRATCH_BYTES);
+            buffer.shrink_to_fit();
+        }
         self.incoming.set(buffer);
     }
 
@@ -51,5 +56,22 @@ impl Scratch {
     pub(super) fn put_back_joined(&self, mut buffer: Vec<u8>) {
         buffer.clear();
         self.joined.set(buffer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_that_became_long_is_given_back_short() {
+        let scratch = Scratch::default();
+        let mut incoming = scratch.take_incoming();
+        assert_eq!(incoming.len(), SCRATCH_BYTES);
+        incoming.resize(3 * SCRATCH_BYTES, 0);
+        scratch.put_back_incoming(incoming);
+        assert!(scratch.take_incoming().capacity() < 2 * SCRATCH_BYTES);
+        scratch.put_back_outgoing(vec![0; 3 * SCRATCH_BYTES]);
+        assert!(scratch.take_outgoing().capacity() < 2 * SCRATCH_BYTES);
     }
 }

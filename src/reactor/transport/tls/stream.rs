@@ -42,6 +42,14 @@ const PLAINTEXT_BYTES_MAX: usize = 16 * 1024;
 /// has some thousands.
 const HANDSHAKE_BYTES_MAX: usize = 128 * 1024;
 
+/// The most that a server keeps of messages that are not whole, once the handshake is done, in bytes:
+/// a record. A client sends nothing that is longer.
+const SERVER_KEPT_BYTES_MAX: usize = RECORD_BYTES_MAX;
+
+/// As [`SERVER_KEPT_BYTES_MAX`], for a client: a server may send a session ticket of up to 64 KiB, in
+/// several records. Source: RFC 8446, section 4.6.1.
+const CLIENT_KEPT_BYTES_MAX: usize = 64 * 1024;
+
 /// The most that a peer may send at once without a byte for the protocol.
 const EMPTY_BYTES_MAX: usize = 256 * 1024;
 
@@ -331,12 +339,33 @@ impl TlsStream {
             self.check_handshake(&incoming[..filled], came)?;
         }
         let discarded = self.process(incoming, filled, plaintext)?;
-        self.kept.clear();
-        match discarded < filled {
-            true => self.kept.extend_from_slice(&incoming[discarded..filled]),
-            false => self.kept = Vec::new(),
+        // Behind the peer's close_notify there is nothing to understand.
+        if discarded == filled || self.is_peer_closed {
+            self.kept = Vec::new();
+            return Ok(came);
         }
+        self.check_kept(filled - discarded)?;
+        self.kept.clear();
+        self.kept.extend_from_slice(&incoming[discarded..filled]);
         Ok(came)
+    }
+
+    /// Refuses a message that is too long. It could otherwise come in records of a byte each, which
+    /// are kept until it is whole and looked at again with each of them.
+    fn check_kept(&mut self, bytes: usize) -> io::Result<()> {
+        let most = match (self.session.is_handshaking(), self.session.is_server()) {
+            // There is another limit for all of a handshake.
+            (true, _) => return Ok(()),
+            (false, true) => SERVER_KEPT_BYTES_MAX,
+            (false, false) => CLIENT_KEPT_BYTES_MAX,
+        };
+        match bytes <= most {
+            true => Ok(()),
+            false => {
+                let reason = format!("a message of more than {most} bytes");
+                Err(self.fail(failure(TlsError::Protocol, reason)))
+            }
+        }
     }
 
     /// Refuses a handshake that is too long, or a request of plain HTTP.
@@ -346,13 +375,12 @@ impl TlsStream {
             && bytes[0] != HANDSHAKE_RECORD
             && bytes[0].is_ascii_uppercase()
         {
-            self.phase = Phase::Failed;
             let answer = format!(
                 "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{PLAIN_HTTP_TEXT}",
                 PLAIN_HTTP_TEXT.len(),
             );
             self.unsent.push(answer.as_bytes());
-            return Err(failure(TlsError::PlainHttp, String::new()));
+            return Err(self.fail(failure(TlsError::PlainHttp, String::new())));
         }
         self.handshake_bytes += came;
         if HANDSHAKE_BYTES_MAX < self.handshake_bytes {
@@ -396,6 +424,7 @@ impl TlsStream {
     /// consumed.
     fn fail(&mut self, error: io::Error) -> io::Error {
         self.phase = Phase::Failed;
+        self.kept = Vec::new();
         error
     }
 
