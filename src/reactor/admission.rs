@@ -141,8 +141,13 @@ impl<S: 'static> Reactor<S> {
     /// The scheme of the connection itself, where that is known: without TLS here a proxy that is not
     /// known may speak it.
     fn own_scheme(&self, id: ConnId) -> Option<Scheme> {
-        let connection = self.table.connection(id)?;
-        connection.transport().speaks_tls().then_some(Scheme::Https)
+        self.speaks_tls(id).then_some(Scheme::Https)
+    }
+
+    /// Whether the transport of a connection is TLS.
+    pub(super) fn speaks_tls(&self, id: ConnId) -> bool {
+        let connection = self.table.connection(id);
+        connection.is_some_and(|connection| connection.transport().speaks_tls())
     }
 
     // The request is refused for what a trusted proxy does, which only the operator can change.

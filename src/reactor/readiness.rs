@@ -60,13 +60,9 @@ impl<S: 'static> Running<S> {
             Ready::Nothing => {}
             // The handler was called behind the last read, which read the clock.
             Ready::Read { id, first } => return self.read(id, first),
-            Ready::Handshaking => {
-                self.reactor.read_clock();
-                return self.reactor.table.end_handshake_step();
-            }
+            Ready::Handshaking => return self.end_handshake_step(),
             Ready::Opened(id) => {
-                self.reactor.read_clock();
-                self.reactor.table.end_handshake_step();
+                self.end_handshake_step();
                 self.open(id);
             }
             Ready::Accept => self.accept(index),
@@ -79,14 +75,23 @@ impl<S: 'static> Running<S> {
         self.reactor.read_clock();
     }
 
+    /// A step of a handshake is done, which took time, and may have taken memory.
+    fn end_handshake_step(&mut self) {
+        self.reactor.read_clock();
+        self.reactor.table.end_handshake_step();
+        if self.reactor.table.is_over_memory() {
+            self.reactor.release_memory();
+        }
+    }
+
     /// The transport of a connection is ready: the handler opens it, and bytes that came before are
     /// read. Their edge may have been reported while the connection was handshaking, and would not
     /// be reported again.
     fn open(&mut self, id: ConnId) {
         if self.is_unopened(id) {
-            // It was accepted, and its handshake is done.
+            // It was accepted and admitted, and its handshake is done.
             self.reactor.set_protocol(id, Protocol::Raw, None);
-            self.open_accepted(id);
+            self.call_handler(id, "on_open", |handler, cx| handler.open(cx, id));
         } else if self.is_opened(id) {
             // It was open, and `start_tls` is done.
             self.call_handler(id, "on_tls", |handler, cx| handler.secured(cx, id));
@@ -268,6 +273,18 @@ impl<S: 'static> Running<S> {
         self.call_handler(id, "refuse", |handler, cx| handler.refuse(cx, id));
     }
 
+    /// Whether a connection that was accepted may shake hands: its peer's address may have one more. Asked before
+    /// the handshake, which costs most; one that is refused has no words for it and is reset.
+    #[cfg(feature = "tls")]
+    fn admits_handshake(&mut self, id: ConnId) -> bool {
+        let is_admitted = self.reactor.admits_peer(id);
+        if !is_admitted {
+            self.reactor.take_back_handshake();
+            self.reactor.table.abort(id, CloseCause::AddressLimit);
+        }
+        is_admitted
+    }
+
     /// Reads the header of the PROXY protocol in the first `length` bytes of the input buffer, and opens the
     /// connection when it is whole. Returns the length of the header; 0 while bytes of it are missing.
     #[cold]
@@ -278,10 +295,11 @@ impl<S: 'static> Running<S> {
                 let reactor = &mut self.reactor;
                 reactor.set_proxied_peer(id, client);
                 #[cfg(feature = "tls")]
-                if reactor
-                    .table
-                    .begin_handshake(id, &self.input[header_bytes..length])
-                {
+                if reactor.speaks_tls(id) {
+                    if self.admits_handshake(id) {
+                        let received = &self.input[header_bytes..length];
+                        self.reactor.table.begin_handshake(id, received);
+                    }
                     return length;
                 }
                 reactor.clear_deadline(id);
@@ -378,10 +396,14 @@ impl<S: 'static> Running<S> {
                     let connection = self.reactor.table.connection(id);
                     if connection.is_some_and(Connection::is_ready) && !has_proxy_protocol {
                         self.open_accepted(id);
-                    } else {
-                        let timeout = self.reactor.config.head_timeout;
-                        self.reactor.set_deadline(id, Deadline::Handshake, timeout);
+                        continue;
                     }
+                    #[cfg(feature = "tls")]
+                    if !has_proxy_protocol && !self.admits_handshake(id) {
+                        continue;
+                    }
+                    let timeout = self.reactor.config.head_timeout;
+                    self.reactor.set_deadline(id, Deadline::Handshake, timeout);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // The connection that could not be accepted stays in the backlog, and its edge has
@@ -503,6 +525,43 @@ mod tests {
         assert!(client.is_closed());
         let connection = sim.reactor().table.connection(ids[0]).unwrap();
         assert!(!connection.reading().has_unconsumed());
+    }
+
+    // The handshake is what costs most. A simulated socket has no address, so it is told one.
+    #[cfg(feature = "tls")]
+    #[test]
+    fn a_client_is_refused_for_its_address_before_its_handshake() {
+        let file = |name| format!("{}/tests/certificates/{name}", env!("CARGO_MANIFEST_DIR"));
+        let tls = ServerTls::builder().pair(file("server.pem"), file("server.key"));
+        let tls = tls.build().unwrap();
+        let config = Config {
+            connections_per_address_max: Some(1),
+            ..Config::default()
+        };
+        let mut sim = Sim::with_config(config, (), |reactor: &mut Reactor<()>| {
+            let options = crate::ListenOptions::new("0.0.0.0:443").tls(tls);
+            reactor.stream(options, |_| {})
+        });
+        let probe = sim.connect();
+        let [mut id] = sim.reactor().table.sources().connection_ids()[..] else {
+            panic!("one connection");
+        };
+        probe.close();
+        sim.settle();
+        let mut connect = || {
+            id.generation += 1;
+            let peer = crate::Peer::Inet("203.0.113.7:4711".parse().unwrap());
+            sim.reactor().proxied_peers.insert(id, peer);
+            let client = sim.connect();
+            id.index += u32::from(!client.is_closed());
+            client
+        };
+        let clients = [(); 3].map(|()| connect());
+        assert_eq!(
+            clients.map(|client| client.is_closed()),
+            [false, true, true]
+        );
+        assert_eq!(sim.reactor().stats().address_refusals, 2);
     }
 
     // The error comes again with each call, and no connection leaves the backlog.

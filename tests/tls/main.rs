@@ -5,6 +5,7 @@
 mod configuration;
 mod forged;
 mod hostile;
+mod limits;
 mod peers;
 mod streams;
 

@@ -27,6 +27,8 @@ pub(super) fn progress(rooms: &mut Rooms, connection: &mut Connection) -> bool {
     match connection.transport.progress() {
         Ok(Progress::Handshaking) => {
             send::watch_unsent(rooms, connection, unsent_bytes);
+            // A part of a flight, or a flight that the socket has not taken.
+            end::charge(rooms, connection);
             false
         }
         Ok(Progress::Ready) => {
@@ -57,16 +59,12 @@ pub(super) fn progress(rooms: &mut Rooms, connection: &mut Connection) -> bool {
 /// Begins the handshake of TLS on a connection whose transport waits for that. `received` are bytes
 /// of the handshake that have come already.
 #[cfg(feature = "tls")]
-pub(super) fn begin_handshake(
-    rooms: &mut Rooms,
-    connection: &mut Connection,
-    received: &[u8],
-) -> bool {
+pub(super) fn begin_handshake(rooms: &mut Rooms, connection: &mut Connection, received: &[u8]) {
     let Transport::Tls(stream) = &mut connection.transport else {
-        return false;
+        return;
     };
     if !stream.begin_handshake(received) {
-        return false;
+        return;
     }
     rooms.outbox.leave_fast_path(connection.id);
     connection.life = Life::Handshaking;
@@ -74,7 +72,7 @@ pub(super) fn begin_handshake(
     rooms
         .ready_list
         .read_again(connection.id, &mut connection.reading);
-    true
+    end::charge(rooms, connection);
 }
 
 /// Wraps an open raw stream in TLS; see `Table::start_tls`.
@@ -101,7 +99,6 @@ pub(super) fn start_tls(
     let received = connection.reading.unconsumed().to_vec();
     connection.reading.forget_unconsumed();
     begin_handshake(rooms, connection, &received);
-    end::charge(rooms, connection);
     true
 }
 

@@ -195,12 +195,15 @@ pub(super) fn fail_transport(rooms: &mut Rooms, connection: &mut Connection, err
         ..Close::new(cause)
     };
     move_on(rooms, connection, Life::Finishing, close);
+    charge(rooms, connection);
 }
 
-/// Counts the failure of a transport's handshake, if that goes on.
+/// Counts the failure of a transport's handshake, if that goes on. One that is refused for its
+/// address had not begun.
 fn note_failed_handshake(rooms: &mut Rooms, connection: &Connection, cause: CloseCause) {
     let transport = &connection.transport;
     if connection.life == Life::Handshaking
+        && cause != CloseCause::AddressLimit
         && !transport.is_pending()
         && transport.is_resumed().is_some()
     {

@@ -413,12 +413,11 @@ impl Table {
     }
 
     /// Begins the handshake of TLS on a connection whose transport waits for that, with bytes that
-    /// belong to it. Returns `false` for other connections.
+    /// belong to it. Does nothing to other connections.
     #[cfg(feature = "tls")]
-    pub(crate) fn begin_handshake(&mut self, id: ConnId, received: &[u8]) -> bool {
-        match self.split_open(id) {
-            Some((connection, rooms)) => begin::begin_handshake(rooms, connection, received),
-            None => false,
+    pub(crate) fn begin_handshake(&mut self, id: ConnId, received: &[u8]) {
+        if let Some((connection, rooms)) = self.split_open(id) {
+            begin::begin_handshake(rooms, connection, received);
         }
     }
 
