@@ -5,14 +5,16 @@ mod support;
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
+use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 use waterwheel::{
-    ClientTransport, Config, ConnId, Cx, Faults, HttpClient, HttpClientOptions, HttpPart,
-    HttpProxy, HttpRequest, HttpRequestError, HttpResponse, Reactor, Sim,
+    ClientTransport, Config, ConnId, Cx, EventLoop, Faults, HttpClient, HttpClientOptions,
+    HttpPart, HttpProxy, HttpRequest, HttpRequestError, HttpRequestId, HttpResponse, Reactor, Sim,
 };
 
 type Log = Vec<String>;
@@ -586,6 +588,64 @@ fn an_end_that_has_come_is_noticed_before_a_request_is_sent() {
     }
 }
 
+/// A server on loopback that answers one request on each of two connections, and hands out the first connection.
+fn serve_twice(listener: TcpListener) -> (std::thread::JoinHandle<()>, Receiver<TcpStream>) {
+    let (first, found) = mpsc::channel();
+    let server = std::thread::spawn(move || {
+        for body in ["first", "other"] {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut head = BufReader::new(stream.try_clone().unwrap()).lines();
+            while !head.next().unwrap().unwrap().is_empty() {}
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n{body}");
+            stream.write_all(answer.as_bytes()).unwrap();
+            // Refused when the test has kept the first one already.
+            let _ = first.send(stream);
+        }
+    });
+    (server, found)
+}
+
+// The report of the poll may come behind the tick that sends: the server ends the connection, or sends bytes that
+// were not asked for, between the two.
+#[test]
+fn a_socket_is_asked_in_the_moment_in_which_a_request_is_sent() {
+    let strays: [fn(TcpStream) -> Option<TcpStream>; 2] = [
+        |stream| {
+            drop(stream);
+            None
+        },
+        |mut stream| {
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong")
+                .unwrap();
+            Some(stream)
+        },
+    ];
+    for stray in strays {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let (server, found) = serve_twice(listener);
+        let mut event_loop = EventLoop::new(Config::default(), Log::new()).unwrap();
+        let client = event_loop.reactor().http_client();
+        log(&client, event_loop.reactor(), url.as_str());
+        let turn_until = |event_loop: &mut EventLoop<Log>, count| {
+            while event_loop.state().len() < count {
+                event_loop.turn(Some(support::PATIENCE)).unwrap();
+            }
+        };
+        turn_until(&mut event_loop, 1);
+        let stream = found.recv().unwrap();
+        log(&client, event_loop.reactor(), HttpRequest::new("POST", url));
+        // This turn polls, finds nothing, and leaves the sending to a tick of the next one.
+        event_loop.turn(Some(Duration::ZERO)).unwrap();
+        let kept = stray(stream);
+        turn_until(&mut event_loop, 2);
+        assert_eq!(*event_loop.state(), ["200 first", "200 other"]);
+        drop(kept);
+        server.join().unwrap();
+    }
+}
+
 // ── limits ──────────────────────────────────────────────────────────────────────────────────────
 
 #[test]
@@ -881,6 +941,85 @@ fn a_paused_answer_waits_and_has_no_deadline() {
     sim.settle();
     assert_eq!(sim.state()[4..], ["200 next"]);
     assert_eq!(sim.reactor().stats().connected, 1);
+}
+
+/// Streams an answer, and pauses in its body if `pauses_in` says so, or else in its head.
+fn stream_with_pause(
+    sim: &mut Sim<Log>,
+    client: &HttpClient<Log>,
+    pauses_in: fn(&HttpPart<'_>) -> bool,
+) -> HttpRequestId {
+    let id = Rc::new(RefCell::new(None));
+    let (paused, own) = (client.clone(), Rc::clone(&id));
+    let request = client.stream(sim.reactor(), "http://h/", move |cx, it| {
+        if let (Ok(it), Some(id)) = (&it, *own.borrow())
+            && pauses_in(it)
+        {
+            paused.pause(cx.reactor, id);
+        }
+        cx.state.push(part(it));
+    });
+    *id.borrow_mut() = Some(request);
+    request
+}
+
+#[test]
+fn an_answer_that_is_paused_in_its_last_piece_ends_when_it_is_resumed() {
+    type Case = (Act, fn(&HttpPart<'_>) -> bool, usize);
+    let cases: [Case; 4] = [
+        (ok("abc"), |it| matches!(it, HttpPart::Body(_)), 2),
+        (ok(""), |it| matches!(it, HttpPart::Head(_)), 1),
+        (
+            send("HTTP/1.1 204 x\r\n\r\n"),
+            |it| matches!(it, HttpPart::Head(_)),
+            1,
+        ),
+        (
+            send(format!("{CHUNKED}3\r\nabc\r\n0\r\n\r\n")),
+            |it| matches!(it, HttpPart::Body(_)),
+            2,
+        ),
+    ];
+    for (answer, pauses_in, count) in cases {
+        let (mut sim, _server, client) = scripted(vec![vec![answer.clone()], vec![ok("next")]]);
+        let request = stream_with_pause(&mut sim, &client, pauses_in);
+        sim.settle();
+        assert_eq!(sim.state().len(), count, "{answer:?}: {:?}", sim.state());
+        client.resume(sim.reactor(), request);
+        sim.settle();
+        assert_eq!(sim.state()[count..], ["end"], "{answer:?}");
+        log(&client, sim.reactor(), "http://h/");
+        sim.settle();
+        assert_eq!(sim.state()[count + 1..], ["200 next"], "{answer:?}");
+        assert_eq!(sim.reactor().stats().connected, 1);
+    }
+}
+
+#[test]
+fn the_deadline_of_the_next_bytes_begins_anew_after_a_pause() {
+    let acts = vec![send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\na")];
+    let (mut sim, _server, client) = scripted(vec![acts]);
+    let request = stream_with_pause(&mut sim, &client, |it| matches!(it, HttpPart::Body(_)));
+    // The deadline that began with the body has passed once, and would pass again after 60 seconds.
+    sim.advance(secs(59));
+    client.resume(sim.reactor(), request);
+    sim.advance(secs(29));
+    assert_eq!(sim.state().len(), 2, "{:?}", sim.state());
+    // It is not put off by an answer that is not paused.
+    client.resume(sim.reactor(), request);
+    sim.advance(secs(2));
+    assert_eq!(sim.state()[2..], ["error: body deadline passed"]);
+
+    let (mut sim, _server, client) = scripted(vec![vec![]]);
+    let request = client.stream(sim.reactor(), "http://h/", |cx, it| cx.state.push(part(it)));
+    sim.settle();
+    client.pause(sim.reactor(), request);
+    sim.advance(secs(59));
+    client.resume(sim.reactor(), request);
+    sim.advance(secs(29));
+    assert!(sim.state().is_empty(), "{:?}", sim.state());
+    sim.advance(secs(2));
+    assert_eq!(*sim.state(), ["error: head deadline passed"]);
 }
 
 // ── callbacks ───────────────────────────────────────────────────────────────────────────────────

@@ -165,6 +165,12 @@ impl<S: 'static> Reactor<S> {
         connection.is_some_and(Connection::may_read)
     }
 
+    /// Whether the peer of an open connection has sent neither a byte nor its end since the last delivery, as far
+    /// as the socket knows in this moment. A connection that is not silent must be ended: a byte of it may be lost.
+    pub(crate) fn is_silent(&mut self, id: ConnId) -> bool {
+        self.table.is_silent(id)
+    }
+
     /// Counts a message of a peer whose messages are limited. Reading may pause after it.
     pub(crate) fn count_message(&mut self, id: ConnId) {
         self.table.count_message(id);

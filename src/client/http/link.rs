@@ -242,8 +242,9 @@ impl<S: 'static> Link<S> {
     }
 
     /// Gives a request to an idle connection in the next turn. Since the last poll the server may have closed it, or
-    /// have sent bytes that would be taken for the answer. If this turn's poll reports one of these, the request goes
-    /// over another connection, whatever its method: it was not sent yet.
+    /// have sent bytes that would be taken for the answer. If this turn's poll reports one of these, or the socket
+    /// has them in the moment of sending, the request goes over another connection, whatever its method: it was not
+    /// sent yet. The poll alone would not do: its report may wait for a turn that has time for it.
     fn reserve(
         self: &Rc<Self>,
         reactor: &mut Reactor<S>,
@@ -254,16 +255,27 @@ impl<S: 'static> Link<S> {
         set_busy(reactor, connection, true);
         reactor.clear_deadline(connection);
         let link = Rc::clone(self);
-        reactor.next_tick(move |cx| {
-            if link
-                .state
-                .borrow_mut()
-                .pool
-                .use_reserved(connection, request)
-            {
-                link.send(cx.reactor, connection, request);
-            }
-        });
+        reactor.next_tick(move |cx| link.use_reserved(cx.reactor, connection, request));
+    }
+
+    fn use_reserved(
+        self: &Rc<Self>,
+        reactor: &mut Reactor<S>,
+        connection: ConnId,
+        request: HttpRequestId,
+    ) {
+        let mut state = self.state.borrow_mut();
+        if !state.pool.use_reserved(connection, request) {
+            return;
+        }
+        drop(state);
+        if reactor.is_silent(connection) {
+            return self.send(reactor, connection, request);
+        }
+        self.state.borrow_mut().pool.remove(connection);
+        self.wait_again(request, false);
+        reactor.abort(connection, CloseCause::Peer);
+        self.dispatch_soon(reactor);
     }
 
     /// Makes a connection for a request.

@@ -261,6 +261,23 @@ fn read_uninterrupted(connection: &mut Connection, input: &mut [u8]) -> io::Resu
     }
 }
 
+/// Whether the peer has sent neither a byte nor its end since the last delivery. Asks the socket: a report of the
+/// poll may be on its way. A byte that is there is lost, so the caller ends a connection that is not silent.
+pub(super) fn is_silent(rooms: &mut Rooms, connection: &mut Connection) -> bool {
+    let reading = &connection.reading;
+    if reading.has_unconsumed() || reading.is_at_end() || reading.is_read_closed() {
+        return false;
+    }
+    let result = read_uninterrupted(connection, &mut [0]);
+    if !connection.transport.is_flushed() {
+        // The read has made output, such as the answer to a key update.
+        rooms
+            .outbox
+            .mark_dirty(connection.id, &mut connection.output);
+    }
+    matches!(result, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
 /// Keeps the bytes that the handler did not consume, and returns the next step.
 pub(super) fn delivered(
     rooms: &mut Rooms,

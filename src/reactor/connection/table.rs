@@ -491,6 +491,15 @@ impl Table {
         }
     }
 
+    /// Whether the peer of an open connection has sent neither a byte nor its end since the last delivery; see
+    /// `read::is_silent`.
+    pub(crate) fn is_silent(&mut self, id: ConnId) -> bool {
+        match self.split_open(id) {
+            Some((connection, rooms)) => read::is_silent(rooms, connection),
+            None => false,
+        }
+    }
+
     /// The role that the fast path delivers for, while it holds.
     #[inline]
     pub(crate) fn fast_path(&self) -> Option<Role> {
