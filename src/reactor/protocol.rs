@@ -150,6 +150,21 @@ impl Protocol {
         }
     }
 
+    /// Whether the handler may have something to deliver although no byte is left: the end of an answer follows
+    /// from the bytes before it, and a pause may have come in between.
+    pub(crate) fn ends_without_bytes(&self) -> bool {
+        match self {
+            Protocol::Request { .. } => true,
+            Protocol::Raw
+            | Protocol::Finished
+            | Protocol::Unopened
+            | Protocol::Http(_)
+            | Protocol::WebSocket(_)
+            | Protocol::Upgrade(_)
+            | Protocol::EventStream { .. } => false,
+        }
+    }
+
     /// Whether encoding a message changes its payload, so that it must be copied anyway. Clients
     /// mask. Source: RFC 6455, section 5.3.
     pub(crate) fn masks(&self) -> bool {

@@ -171,7 +171,7 @@ impl<S: 'static> Running<S> {
             let (handler, length) = (arrived.handler(), arrived.length());
             let consumed = match length {
                 // Only the end of stream has come, which is delivered below.
-                0 => 0,
+                0 if !arrived.ends_without_bytes() => 0,
                 length if arrived.is_unopened() => self.deliver_proxied((id, handler), length),
                 length => self.deliver_bytes((id, handler), 0..length),
             };

@@ -163,6 +163,34 @@ impl<S: 'static> Link<S> {
         self.state.borrow().exchanges.get(&id)?.connection
     }
 
+    /// Stops reading the answer to a request.
+    pub(super) fn pause(&self, reactor: &mut Reactor<S>, id: HttpRequestId) {
+        if let Some(connection) = self.connection_of(id) {
+            reactor.pause(connection);
+        }
+    }
+
+    /// Reads the answer to a request again. The deadline of its next bytes begins anew: the time of the pause was the
+    /// application's own.
+    pub(super) fn resume(&self, reactor: &mut Reactor<S>, id: HttpRequestId) {
+        let Some(connection) = self.connection_of(id) else {
+            return;
+        };
+        if reactor.may_read(connection) {
+            return;
+        }
+        reactor.resume(connection);
+        let waits_for = reactor
+            .connection(connection)
+            .and_then(Connection::waits_for);
+        match waits_for {
+            Some(Deadline::Head) => {
+                reactor.set_deadline(connection, Deadline::Head, self.options.head_timeout);
+            }
+            _ => self.arm_body_deadline(reactor, connection),
+        }
+    }
+
     /// Notes that the application has no handle any more.
     pub(super) fn note_drop(&self) {
         self.is_dropped.set(true);
@@ -386,6 +414,7 @@ impl<S: 'static> Link<S> {
             }
         }
         match cx.reactor.is_open(id) {
+            true if input.is_empty() => 0,
             true => {
                 self.arm_body_deadline(cx.reactor, id);
                 input.len() - rest.len()

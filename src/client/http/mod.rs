@@ -204,15 +204,12 @@ impl<S: 'static> HttpClient<S> {
     /// Stops reading the answer to a request: back-pressure. Its bytes stay in the kernel's buffer, and when that is
     /// full the server cannot send. Does nothing while the request waits for a connection.
     pub fn pause(&self, reactor: &mut Reactor<S>, request: HttpRequestId) {
-        if let Some(connection) = self.owner.link.connection_of(request) {
-            reactor.pause(connection);
-        }
+        self.owner.link.pause(reactor, request);
     }
 
-    /// Reads the answer to a request again after [`pause`](Self::pause).
+    /// Reads the answer to a request again after [`pause`](Self::pause). Does nothing if it is not paused. The time
+    /// for its next bytes begins anew.
     pub fn resume(&self, reactor: &mut Reactor<S>, request: HttpRequestId) {
-        if let Some(connection) = self.owner.link.connection_of(request) {
-            reactor.resume(connection);
-        }
+        self.owner.link.resume(reactor, request);
     }
 }

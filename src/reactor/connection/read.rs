@@ -53,6 +53,8 @@ pub(crate) struct Arrived {
     pub(super) at_end: bool,
     /// They begin with the header of the PROXY protocol, because the connection is not open before it.
     is_unopened: bool,
+    /// They are for the handler also if there are none.
+    ends_without_bytes: bool,
     /// The buffer that held the kept bytes. Used again for the next ones, because a large message
     /// that comes in pieces would otherwise allocate for each piece.
     #[expect(clippy::box_collection, reason = "as in `Reading`")]
@@ -70,6 +72,10 @@ impl Arrived {
 
     pub(crate) fn is_unopened(&self) -> bool {
         self.is_unopened
+    }
+
+    pub(crate) fn ends_without_bytes(&self) -> bool {
+        self.ends_without_bytes
     }
 }
 
@@ -189,6 +195,7 @@ pub(super) fn read(
         came,
         at_end: connection.reading.is_at_end(),
         is_unopened: matches!(connection.protocol, Protocol::Unopened),
+        ends_without_bytes: connection.protocol.ends_without_bytes(),
         buffer,
     })
 }
