@@ -1,7 +1,7 @@
 //! Compression against other implementations: npm's `ws`, and PyPI's `websockets`.
 //!
-//! They are installed from npm (`npm ci --prefix tests/browser`) and PyPI. Without them a test prints why and is
-//! skipped; in CI it fails instead.
+//! They are installed from npm (`npm ci --prefix tests/browser`) and PyPI (`tests/python/install`). Without them a test
+//! prints why and is skipped; in CI it fails instead.
 
 #![cfg(all(unix, feature = "program"))]
 
@@ -31,25 +31,9 @@ fn node() -> Option<Command> {
     Some(command)
 }
 
-/// The interpreter of an environment that has `websockets`; `None` where it cannot be installed.
+/// The command that runs `websockets_client.py`; `None` where something is missing.
 fn python() -> Option<Command> {
-    let environment = Path::new(env!("CARGO_TARGET_TMPDIR")).join("websockets");
-    let python = environment.join("bin/python");
-    let runs = |command: &mut Command| command.output().is_ok_and(|it| it.status.success());
-    let has_package = || runs(Command::new(&python).args(["-c", "import websockets"]));
-    if !has_package() {
-        let is_made = runs(
-            Command::new("python3")
-                .args(["-m", "venv"])
-                .arg(&environment),
-        );
-        let pip = ["-m", "pip", "install", "--quiet", "websockets==17.4"];
-        if !is_made || !runs(Command::new(&python).args(pip)) {
-            skip("python3 with its venv module and the package websockets of PyPI are needed");
-            return None;
-        }
-    }
-    let mut command = Command::new(&python);
+    let mut command = Command::new(support::python()?);
     command.arg(folder().join("websockets_client.py"));
     Some(command)
 }

@@ -1309,24 +1309,9 @@ async def main():
 
 asyncio.run(main())
 ";
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let environment = target.join("websockets");
-    let python = environment.join("bin/python");
-    let has_package = || {
-        let words = ["-c", "import websockets"];
-        let tried = Command::new(&python).args(words).output();
-        tried.is_ok_and(|output| output.status.success())
+    let Some(python) = support::python() else {
+        return;
     };
-    if !has_package() {
-        let _ = Command::new("python3")
-            .args(["-m", "venv"])
-            .arg(&environment)
-            .output();
-        let words = ["-m", "pip", "install", "--quiet", "websockets==15.0.1"];
-        let _ = Command::new(&python).args(words).output();
-    }
-    if !has_package() {
-        return support::skip("websockets of PyPI cannot be had: it needs python3 with venv");
-    }
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
     comes_back_to(&[python.to_str().unwrap(), "-c", SERVER], target);
 }

@@ -4,6 +4,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -210,6 +211,19 @@ pub fn has(program: &str) -> bool {
         skip(&format!("{program} is not installed"));
     }
     found
+}
+
+/// The interpreter that has the packages of `tests/python/requirements.txt`, and a test is skipped without it.
+pub fn python() -> Option<PathBuf> {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    let environment = target.join("python");
+    let wanted = include_str!("../python/requirements.txt");
+    let installed = std::fs::read_to_string(environment.join("requirements.txt"));
+    if installed.is_ok_and(|installed| installed == wanted) {
+        return Some(environment.join("bin/python"));
+    }
+    skip("the Python packages of the tests are missing: tests/python/install");
+    None
 }
 
 /// Prints that a test is skipped, and why. Panics in CI, where all programs must be installed.
