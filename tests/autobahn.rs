@@ -1,7 +1,7 @@
 //! Servers and a client under the Autobahn cases, an independent judge of RFC 6455.
 //!
-//! The cases are installed from PyPI. Without them the tests print why and are skipped; in CI they
-//! fail instead.
+//! The cases are installed by `tests/python/install`. Without them the tests print why and are skipped; in CI they fail
+//! instead.
 
 #![cfg(all(unix, feature = "program"))]
 
@@ -16,16 +16,13 @@ mod support;
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
-use std::sync::LazyLock;
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 
-use support::{Server, skip};
-use waterwheel::ConnectionOptions;
+use support::Server;
+use waterwheel::tls::ClientTls;
 use waterwheel::websocket::Deflate;
-
-/// The exit code of the script when the cases cannot be installed.
-const CANNOT: i32 = 77;
+use waterwheel::{ClientTransport, ConnectionOptions};
 
 /// Groups 12 and 13 are about compression, which has cases of its own.
 const ALL: [&str; 5] = ["--strict", "-x", "12.*", "-x", "13.*"];
@@ -45,15 +42,9 @@ const COMPRESSED: [&str; 10] = [
     "5.*",
 ];
 
-/// Prints why when the cases cannot be installed. They are installed once for all tests, which
-/// run in parallel.
-fn can_run() -> bool {
-    static INSTALLED: LazyLock<Output> = LazyLock::new(|| script(&["--help"]).output().unwrap());
-    let can = INSTALLED.status.code() != Some(CANNOT);
-    if !can {
-        skip(String::from_utf8_lossy(&INSTALLED.stderr).trim_end());
-    }
-    can
+/// A file of `tests/certificates`.
+fn certificate(name: &str) -> String {
+    format!("{}/tests/certificates/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
 fn script(words: &[&str]) -> Command {
@@ -112,7 +103,7 @@ impl Drop for Cases {
 
 #[test]
 fn the_echo_server_passes_all_cases_strictly() {
-    if can_run() {
+    if support::python().is_some() {
         let server = Server::start(&["echo"]);
         Cases::run(&[&format!("ws://{}", server.address)]).all_pass(301);
     }
@@ -120,9 +111,37 @@ fn the_echo_server_passes_all_cases_strictly() {
 
 #[test]
 fn a_client_passes_all_cases_strictly() {
-    if can_run() {
+    if support::python().is_some() {
         let mut cases = Cases::run(&["--serve"]);
-        let client = autobahn_client::run(&cases.url(), |_| {}).unwrap();
+        let client = autobahn_client::run(&cases.url(), ClientTransport::default(), |_| {});
+        let client = client.unwrap();
+        assert_eq!((client.count, client.run), (301, 301));
+        cases.all_pass(301);
+    }
+}
+
+#[test]
+fn the_echo_server_passes_all_cases_strictly_over_tls() {
+    if support::python().is_some() {
+        let [pem, key, ca] = ["server.pem", "server.key", "ca.pem"].map(certificate);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_waterwheel"));
+        command.args(["echo", "--listen", "tls:127.0.0.1:0"]);
+        command.args(["--tls-certificate", &pem, "--tls-key", &key]);
+        let server = Server::run(command);
+        Cases::run(&[&format!("wss://{}", server.address), "--ca", &ca]).all_pass(301);
+    }
+}
+
+#[test]
+fn a_client_passes_all_cases_strictly_over_tls() {
+    if support::python().is_some() {
+        let [pem, key, ca] = ["server.pem", "server.key", "ca.pem"].map(certificate);
+        let mut cases = Cases::run(&["--serve", "--certificate", &pem, "--key", &key]);
+        let url = cases.url();
+        assert!(url.starts_with("wss://"), "{url}");
+        let tls = ClientTls::builder().ca(ca).build().unwrap();
+        let client = autobahn_client::run(&url, ClientTransport::default().tls(tls), |_| {});
+        let client = client.unwrap();
         assert_eq!((client.count, client.run), (301, 301));
         cases.all_pass(301);
     }
@@ -130,7 +149,7 @@ fn a_client_passes_all_cases_strictly() {
 
 #[test]
 fn the_echo_server_passes_the_cases_about_compression() {
-    if can_run() {
+    if support::python().is_some() {
         for mode in ["shared", "dedicated"] {
             let server = Server::start(&["echo", "--deflate", mode]);
             let url = format!("ws://{}", server.address);
@@ -141,11 +160,12 @@ fn the_echo_server_passes_the_cases_about_compression() {
 
 #[test]
 fn a_client_passes_the_cases_about_compression() {
-    if can_run() {
+    if support::python().is_some() {
         for mode in [Deflate::Shared, Deflate::Dedicated] {
             let mut cases = Cases::run_some(&["--serve"], &COMPRESSED);
             let set_up = |options: &mut ConnectionOptions| options.deflate = mode;
-            let client = autobahn_client::run(&cases.url(), set_up).unwrap();
+            let transport = ClientTransport::default();
+            let client = autobahn_client::run(&cases.url(), transport, set_up).unwrap();
             assert_eq!((client.count, client.run), (37, 37));
             cases.all_pass(37);
         }
@@ -155,7 +175,7 @@ fn a_client_passes_the_cases_about_compression() {
 // Without group 9: its messages of up to 16 MiB are longer than the example accepts.
 #[test]
 fn the_driver_passes_the_cases_on_blocking_sockets() {
-    if can_run() {
+    if support::python().is_some() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("ws://{}", listener.local_addr().unwrap());
         // Ends with the process.

@@ -9,7 +9,9 @@ import argparse
 import asyncio
 import os
 import sys
+from urllib.parse import urlsplit
 
+import tls_relay
 from kosoku import FailureError, _caseindex, run_fuzzingclient, run_fuzzingserver
 
 # For all cases together: a peer that hangs is a failure and not a wait.
@@ -35,7 +37,11 @@ def accept_uncompressed_messages():
 
 
 async def ask(options):
-    return await run_fuzzingclient(options.url, options.include or None, options.exclude or None)
+    url = options.url
+    if url.startswith("wss://"):
+        port = tls_relay.start(url, connect_with=tls_relay.client_context(options.ca))
+        url = f"ws://127.0.0.1:{port}{urlsplit(url).path}"
+    return await run_fuzzingclient(url, options.include or None, options.exclude or None)
 
 
 async def serve(options):
@@ -43,7 +49,11 @@ async def serve(options):
         options.include or None, options.exclude or None, host="127.0.0.1", port=0
     )
     async with cases as server:
-        print(f"listening on ws://{server.address}:{server.port}", flush=True)
+        url = f"ws://{server.address}:{server.port}"
+        if options.certificate:
+            listen_with = tls_relay.server_context(options.certificate, options.key)
+            url = f"wss://127.0.0.1:{tls_relay.start(url, listen_with=listen_with)}"
+        print(f"listening on {url}", flush=True)
         return await server.get_result()
 
 
@@ -68,6 +78,9 @@ def main():
     parser.add_argument("-x", "--exclude", action="append", metavar="CASE")
     parser.add_argument("--strict", action="store_true", help="NON-STRICT is a failure")
     parser.add_argument("--require-deflate", action="store_true", help="UNIMPLEMENTED is a failure")
+    parser.add_argument("--ca", metavar="FILE", help="the authority of the server's certificate, for wss://")
+    parser.add_argument("--certificate", metavar="FILE", help="with --serve: wait for a client with TLS")
+    parser.add_argument("--key", metavar="FILE", help="the key of the certificate")
     parser.add_argument("--seconds", type=int, default=SECONDS_MAX, help="for all cases together")
     options = parser.parse_args()
     accept_uncompressed_messages()
