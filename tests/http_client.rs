@@ -1022,6 +1022,44 @@ fn the_deadline_of_the_next_bytes_begins_anew_after_a_pause() {
     assert_eq!(*sim.state(), ["error: head deadline passed"]);
 }
 
+/// An answer of twenty small pieces that come at once, each of which takes a millisecond of its callback.
+fn stream_slowly(on_piece: fn(&mut Cx<'_, Log>)) -> Sim<Log> {
+    let pieces = "1\r\nx\r\n".repeat(20);
+    let acts = vec![send(format!("{CHUNKED}{pieces}0\r\n\r\n"))];
+    let (mut sim, _server, client) = scripted(vec![acts]);
+    let clock = sim.clock();
+    client.stream(sim.reactor(), "http://h/", move |cx, it| {
+        if let Ok(HttpPart::Body(_)) = it {
+            clock.advance(Duration::from_millis(1));
+            on_piece(cx);
+        }
+        cx.state.push(part(it));
+    });
+    sim
+}
+
+#[test]
+fn a_long_piece_of_an_answer_is_delivered_in_several_turns() {
+    let mut sim = stream_slowly(|_| {});
+    let mut most = 0;
+    while sim.state().last().is_none_or(|last| last != "end") {
+        let before = sim.state().len();
+        sim.turn();
+        most = most.max(sim.state().len() - before);
+    }
+    assert_eq!(sim.state().len(), 22);
+    // The default budget of a connection is 5 ms, and the clock is not read for each piece.
+    assert!((2..=12).contains(&most), "{most}");
+}
+
+#[test]
+fn no_part_is_delivered_after_the_loop_was_stopped() {
+    let mut sim = stream_slowly(|cx| cx.reactor.stop());
+    sim.settle();
+    let expected = ["head 200 Some(\"b\")", "body x", "error: closed by us"];
+    assert_eq!(*sim.state(), expected);
+}
+
 // ── callbacks ───────────────────────────────────────────────────────────────────────────────────
 
 #[test]

@@ -385,8 +385,8 @@ impl<S: 'static> Link<S> {
     /// Handles input. Returns how many bytes were consumed.
     fn receive(self: &Rc<Self>, cx: &mut Cx<'_, S>, id: ConnId, input: &[u8]) -> usize {
         let mut rest = input;
-        // A callback may have ended the connection, or paused it.
-        while cx.reactor.is_open(id) && cx.reactor.may_read(id) {
+        // A callback may have ended the connection or the loop, or paused the answer, also by taking long.
+        while cx.reactor.is_open(id) && cx.reactor.may_read(id) && !cx.reactor.is_stopped() {
             match self.next_step(cx, id, &mut rest) {
                 Step::More => break,
                 Step::Handled => {}
@@ -406,6 +406,7 @@ impl<S: 'static> Link<S> {
                 Step::Complete(request) => self.complete(cx, id, request, rest.is_empty()),
                 Step::Broken(error) => cx.reactor.abort(id, CloseCause::Http(error)),
             }
+            cx.reactor.charge_message(id);
         }
         if self.is_dropped.get() {
             let idle = self.state.borrow_mut().pool.take_idle();
