@@ -962,12 +962,17 @@ fn answers_that_are_final_for_an_event_stream() {
             answer_with("200 OK", STREAM, &too_large),
             "the data of an event is too long",
         ),
+        (
+            answer_with("200 OK", STREAM, &format!("id: {}\n", "x".repeat(501))),
+            "the id of an event is too long",
+        ),
     ];
     for (answer, why) in cases {
         let log = log_of_answer(&answer, |events| {
             events.limits(Limits {
                 line_bytes_max: 1000,
                 event_bytes_max: 2000,
+                id_bytes_max: 500,
             });
         });
         let log: Vec<_> = log.iter().filter(|line| *line != "open").collect();
@@ -1087,14 +1092,93 @@ fn a_panic_costs_one_event() {
     (0..3).for_each(|_| publish_news(&mut sim));
     let source = watch_news(&mut sim, |events| {
         events.on_event(|cx, event| {
-            assert!(event.id != "2", "it is a test");
-            cx.state.log.push(event.id.clone());
+            assert!(&*event.id != "2", "it is a test");
+            cx.state.log.push(event.id.to_string());
         });
     });
     publish_news(&mut sim);
     sim.settle();
     assert_eq!(sim.state().log, ["open", "1", "3", "4"]);
     assert!(source.is_open());
+}
+
+/// A stream of this many events that come at once, each of which takes some milliseconds of its callback.
+fn slow_news(count: u64, clock_millis: u64) -> (Sim<News>, EventSource<News>) {
+    let mut sim = news();
+    sim.socket_bytes(1 << 22);
+    let events: String = (1..=count).map(|n| format!("id: {n}\ndata\n\n")).collect();
+    let answer = answer_with("200 OK", STREAM, &events);
+    let listening = sim.reactor().stream("0.0.0.0:80", move |stream| {
+        stream.options().queue_high_bytes = usize::MAX;
+        stream.on_data(move |stream, _| stream.send(answer.as_str()));
+    });
+    listening.unwrap();
+    let clock = sim.clock();
+    let source = sim.reactor().event_source(NEWS, |events| {
+        events.on_event(move |cx, event| {
+            clock.advance(millis(clock_millis));
+            cx.state.log.push(event.id.to_string());
+        });
+    });
+    (sim, source.unwrap())
+}
+
+#[test]
+fn events_that_take_long_are_delivered_in_several_turns() {
+    let (mut sim, source) = slow_news(20, 1);
+    while sim.state().log.len() < 20 {
+        let before = sim.state().log.len();
+        sim.turn();
+        let count = sim.state().log.len() - before;
+        assert!(count <= 5, "{count} events in one turn");
+        assert_eq!(
+            source.last_event_id(),
+            sim.state().log.last().cloned().unwrap_or_default()
+        );
+    }
+    let expected: Vec<_> = (1..=20).map(|n| n.to_string()).collect();
+    assert_eq!(sim.state().log, expected);
+}
+
+#[test]
+fn a_stream_is_read_no_faster_than_its_events_are_delivered() {
+    let (mut sim, _source) = slow_news(100_000, 10);
+    let server_sends = sim.reactor().stats().received_bytes;
+    while sim.state().log.len() < 10 {
+        sim.turn();
+    }
+    let received_bytes = sim.reactor().stats().received_bytes - server_sends;
+    assert!(received_bytes < 150_000, "{received_bytes}");
+}
+
+#[test]
+fn events_that_were_not_delivered_do_not_count_as_seen() {
+    let close: fn(&mut Sim<News>, &EventSource<News>) = |sim, source| source.close(sim.reactor());
+    let drain: fn(&mut Sim<News>, &EventSource<News>) = |sim, _| sim.reactor().drain(secs(1));
+    let stop: fn(&mut Sim<News>, &EventSource<News>) = |sim, _| sim.reactor().stop();
+    for end in [close, drain, stop] {
+        let (mut sim, source) = slow_news(20, 1);
+        while sim.state().log.is_empty() {
+            sim.turn();
+        }
+        end(&mut sim, &source);
+        sim.settle();
+        sim.advance(secs(5));
+        let last = sim.state().log.last().cloned().unwrap();
+        assert_eq!(source.last_event_id(), last);
+    }
+}
+
+#[test]
+fn an_id_without_an_event_counts() {
+    let mut sim = news();
+    let answer = answer_with("200 OK", STREAM, "id: 7\ndata\n\nid: 8\n\n");
+    let listening = sim.reactor().stream("0.0.0.0:80", move |stream| {
+        stream.on_data(move |stream, _| stream.send(answer.as_str()));
+    });
+    listening.unwrap();
+    let source = watch_news(&mut sim, |_| {});
+    assert_eq!(source.last_event_id(), "8");
 }
 
 #[test]

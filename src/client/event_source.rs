@@ -8,7 +8,8 @@
 //!
 //! The requests are those of an HTTP client, which follows redirects and knows TLS; the events come out of
 //! `protocol::event_stream`. Events are delivered by a tick of their own and not in the callback of a piece of the
-//! body: a callback that panics then costs one event, and neither the stream nor the attempts that follow.
+//! body: a callback that panics then costs one event, and neither the stream nor the attempts that follow. Reading
+//! pauses until all events of a piece are delivered, so at most one piece waits.
 //!
 //! Source: WHATWG HTML, section 9.2.
 
@@ -17,6 +18,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::protocol::event_stream::{self, Decoder, Event, Limits};
@@ -249,9 +251,10 @@ impl<S: 'static> EventSource<S> {
         reactor.next_tick(move |cx| source.call_on_give_up(cx, &EventSourceError::Closed));
     }
 
-    /// The id of the last event that came, for another run of the program. Empty for none.
+    /// The id of the last event that was delivered, for another run of the program. Empty for none. Within `on_event`
+    /// it is the id of that event. Events that were not delivered before [`close`](Self::close) do not count.
     pub fn last_event_id(&self) -> String {
-        self.source.decoder.borrow().last_event_id().to_owned()
+        self.source.delivered_id.borrow().to_string()
     }
 
     /// Whether a stream is open.
@@ -318,6 +321,7 @@ impl<S: 'static> Reactor<S> {
         };
         let client = self.http_client_with(options)?;
         let random = self.random();
+        let decoder = Decoder::behind(&chosen.last_event_id);
         let source = Rc::new(Source {
             url: url.to_owned(),
             headers: chosen.headers,
@@ -329,7 +333,8 @@ impl<S: 'static> Reactor<S> {
             is_closed: Cell::new(false),
             opened_at: Cell::new(None),
             has_brought_event: Cell::new(false),
-            decoder: RefCell::new(Decoder::behind(&chosen.last_event_id)),
+            delivered_id: RefCell::new(Arc::clone(decoder.last_event_id())),
+            decoder: RefCell::new(decoder),
             pauses: RefCell::new(Pauses::new(chosen.backoff.checked()?, random)),
             arrived: RefCell::default(),
             has_tick: Cell::new(false),
@@ -365,6 +370,8 @@ struct Source<S: 'static> {
     opened_at: Cell<Option<Duration>>,
     has_brought_event: Cell<bool>,
     decoder: RefCell<Decoder>,
+    /// The id of the last event that was delivered. That of the decoder may be of one that waits.
+    delivered_id: RefCell<Arc<str>>,
     pauses: RefCell<Pauses>,
     /// Not delivered yet. At most what one piece of the body has brought, and the end behind it.
     arrived: RefCell<VecDeque<Arrived>>,
@@ -391,7 +398,7 @@ impl<S: 'static> Source<S> {
         let id = decoder.last_event_id();
         // An id may hold control characters, which a header may not.
         if !id.is_empty() && is_header("Last-Event-ID", id) {
-            request = request.header("Last-Event-ID", id);
+            request = request.header("Last-Event-ID", &**id);
         }
         drop(decoder);
         let source = Rc::clone(self);
@@ -455,6 +462,11 @@ impl<S: 'static> Source<S> {
     }
 
     fn receive_body(self: &Rc<Self>, reactor: &mut Reactor<S>, mut bytes: &[u8]) {
+        // Small events take more memory than their bytes.
+        if let Some(request) = self.request.get() {
+            self.client.pause(reactor, request);
+        }
+        self.deliver_soon(reactor);
         loop {
             let event = self
                 .decoder
@@ -557,20 +569,40 @@ impl<S: 'static> Source<S> {
         }
     }
 
+    /// Calls the application with what has come, as long as one connection may take in a turn.
     fn deliver_all(self: &Rc<Self>, cx: &mut Cx<'_, S>) {
         self.has_tick.set(false);
-        loop {
-            let Some(arrived) = self.arrived.borrow_mut().pop_front() else {
-                return;
-            };
-            // A callback that panics ends this tick, and another one goes on.
-            if !self.arrived.borrow().is_empty() {
-                self.deliver_soon(cx.reactor);
+        let began = cx.reactor.clock_now();
+        while !cx.reactor.is_stopped() {
+            let arrived = self.arrived.borrow_mut().pop_front();
+            // Before the call: one that panics ends this tick.
+            match self.arrived.borrow().is_empty() {
+                true => self.read_on(cx.reactor),
+                false => self.deliver_soon(cx.reactor),
             }
             match arrived {
-                Arrived::GiveUp(error) => return self.call_on_give_up(cx, &error),
-                other => self.call(cx, &other),
+                None => return,
+                Some(Arrived::GiveUp(error)) => return self.call_on_give_up(cx, &error),
+                Some(other) => self.call(cx, &other),
             }
+            let took = cx.reactor.clock_now().saturating_sub(began);
+            if cx.reactor.config().read_time_budget <= took {
+                return;
+            }
+        }
+    }
+
+    /// All that has come was delivered, or is being delivered: reads the next piece.
+    fn read_on(&self, reactor: &mut Reactor<S>) {
+        // The events that waited have been dropped.
+        if self.is_closed.get() {
+            return;
+        }
+        // An id without an event counts too.
+        let id = Arc::clone(self.decoder.borrow().last_event_id());
+        self.delivered_id.replace(id);
+        if let Some(request) = self.request.get() {
+            self.client.resume(reactor, request);
         }
     }
 
@@ -587,6 +619,7 @@ impl<S: 'static> Source<S> {
                 }
             }
             Arrived::Event(event) => {
+                self.delivered_id.replace(Arc::clone(&event.id));
                 if let Some(call) = &mut callbacks.on_event {
                     cx.reactor.note_callback("on_event");
                     call(cx, event);

@@ -13,6 +13,7 @@
 use std::fmt;
 use std::io::Write;
 use std::mem;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Why a field cannot be encoded: it could end its line and begin another field.
@@ -124,14 +125,18 @@ pub struct Limits {
     pub line_bytes_max: usize,
     /// Longest data of one event, in bytes, all its lines together.
     pub event_bytes_max: usize,
+    /// Longest id, in bytes. The standard has no such limit. An id is sent back in a header, where servers take
+    /// some KiB, and it stays in memory between events.
+    pub id_bytes_max: usize,
 }
 
 impl Default for Limits {
-    /// 1 MiB each.
+    /// 1 MiB for a line and for the data of an event, 4 KiB for an id.
     fn default() -> Self {
         Limits {
             line_bytes_max: 1024 * 1024,
             event_bytes_max: 1024 * 1024,
+            id_bytes_max: 4 * 1024,
         }
     }
 }
@@ -144,6 +149,9 @@ pub enum Error {
     LineTooLong,
     /// The data of an event is above [`Limits::event_bytes_max`].
     EventTooLong,
+    /// An id is above [`Limits::id_bytes_max`]. It is not left out instead: the next connection would go on behind an
+    /// older event.
+    IdTooLong,
 }
 
 impl fmt::Display for Error {
@@ -151,6 +159,7 @@ impl fmt::Display for Error {
         f.write_str(match self {
             Error::LineTooLong => "a line of the event stream is too long",
             Error::EventTooLong => "the data of an event is too long",
+            Error::IdTooLong => "the id of an event is too long",
         })
     }
 }
@@ -164,8 +173,9 @@ pub struct Event {
     pub name: String,
     /// Its lines of data, joined with LF.
     pub data: String,
-    /// The last id of the stream, which may be that of an earlier event. Empty for none.
-    pub id: String,
+    /// The last id of the stream, which may be that of an earlier event. Empty for none. Shared by all events that
+    /// have it, so that many small events behind a long id stay small.
+    pub id: Arc<str>,
 }
 
 /// The reader's side: lines into fields, fields into events.
@@ -179,8 +189,8 @@ pub struct Decoder {
     line: Vec<u8>,
     data: String,
     name: String,
-    id: String,
-    last_event_id: String,
+    id: Arc<str>,
+    last_event_id: Arc<str>,
     retry: Option<Duration>,
     after_cr: bool,
     is_past_first_line: bool,
@@ -195,9 +205,10 @@ impl Decoder {
     /// A decoder at the start of a stream that goes on behind the event with this id; see
     /// [`last_event_id`](Self::last_event_id).
     pub fn behind(last_event_id: &str) -> Decoder {
+        let id: Arc<str> = last_event_id.into();
         Decoder {
-            id: last_event_id.to_owned(),
-            last_event_id: last_event_id.to_owned(),
+            id: Arc::clone(&id),
+            last_event_id: id,
             ..Decoder::default()
         }
     }
@@ -249,17 +260,17 @@ impl Decoder {
     /// Forgets an incomplete line and event, for a new connection to the same stream. The last event
     /// id and the reconnection time stay.
     pub fn restart(&mut self) {
-        let last_event_id = mem::take(&mut self.last_event_id);
+        let id = Arc::clone(&self.last_event_id);
         *self = Decoder {
-            id: last_event_id.clone(),
-            last_event_id,
+            id: Arc::clone(&id),
+            last_event_id: id,
             retry: self.retry,
             ..Decoder::default()
         };
     }
 
     /// The value of `Last-Event-ID` for the next connection. Where it is empty, send no such header.
-    pub fn last_event_id(&self) -> &str {
+    pub fn last_event_id(&self) -> &Arc<str> {
         &self.last_event_id
     }
 
@@ -296,7 +307,9 @@ impl Decoder {
                 self.data.push('\n');
             }
             "event" => value.clone_into(&mut self.name),
-            "id" if !value.contains('\0') => value.clone_into(&mut self.id),
+            "id" if limits.id_bytes_max < value.len() => return Err(Error::IdTooLong),
+            "id" if *value == *self.id => {}
+            "id" if !value.contains('\0') => self.id = value.into(),
             "retry" if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) => {
                 // A number that does not fit is ignored.
                 self.retry = value.parse().ok().map(Duration::from_millis).or(self.retry);
@@ -308,9 +321,7 @@ impl Decoder {
     }
 
     fn dispatch(&mut self) -> Option<Event> {
-        if self.last_event_id != self.id {
-            self.last_event_id.clone_from(&self.id);
-        }
+        self.last_event_id = Arc::clone(&self.id);
         let mut name = mem::take(&mut self.name);
         let mut data = mem::take(&mut self.data);
         // Without a `data` field there is no event, but its id counts.
@@ -321,7 +332,7 @@ impl Decoder {
         Some(Event {
             name,
             data,
-            id: self.last_event_id.clone(),
+            id: Arc::clone(&self.id),
         })
     }
 }
@@ -335,13 +346,14 @@ mod tests {
     const SMALL: Limits = Limits {
         line_bytes_max: 16,
         event_bytes_max: 20,
+        id_bytes_max: 8,
     };
 
     fn event(name: &str, data: &str, id: &str) -> Event {
         Event {
             name: name.to_owned(),
             data: data.to_owned(),
-            id: id.to_owned(),
+            id: id.into(),
         }
     }
 
@@ -649,6 +661,8 @@ mod tests {
             ("longest event", b"data: 0123456789\ndata: 012345678\n\n", 1, None),
             ("event above", b"data: 0123456789\ndata: 0123456789\n\n", 0, Some(Error::EventTooLong)),
             ("empty lines count", b"data\ndata\ndata\ndata\ndata\ndata\ndata\ndata\ndata\ndata\ndata\ndata\ndata\ndata\ndata\ndata\ndata\ndata\ndata\ndata\ndata\ndata\n", 0, Some(Error::EventTooLong)),
+            ("longest id", b"id: 12345678\ndata\n\n", 1, None),
+            ("id above", b"id: 123456789\ndata\n\n", 0, Some(Error::IdTooLong)),
             ("two events are two", b"data: 0123456789\n\ndata: 0123456789\n\n", 2, None),
         ];
         for (name, wire, count, expected) in cases {
@@ -664,6 +678,13 @@ mod tests {
     }
 
     #[test]
+    fn events_share_their_id() {
+        let events = decode(b"id: 7\ndata\n\ndata\n\nid: 7\ndata\n\nid: 8\ndata\n\n");
+        let shares = |index: usize| Arc::ptr_eq(&events[0].id, &events[index].id);
+        assert_eq!([1, 2, 3].map(shares), [true, true, false]);
+    }
+
+    #[test]
     fn same_events_however_the_bytes_are_cut() {
         let wire = "\u{feff}:ok\r\n\r\nid: é1\revent: ünï\rdata: 日本\rdata\r\rretry: 7\n\ndata: x\r\n\r\nid\n\n: end\n";
         let whole = decode(wire.as_bytes());
@@ -675,7 +696,7 @@ mod tests {
             let (events, error, decoder) =
                 decode_in_pieces_of(cut, wire.as_bytes(), &Limits::default());
             assert_eq!((&events, error), (&whole, None), "pieces of {cut} bytes");
-            assert_eq!(decoder.last_event_id(), "", "pieces of {cut} bytes");
+            assert_eq!(&**decoder.last_event_id(), "", "pieces of {cut} bytes");
             assert_eq!(decoder.retry(), Some(Duration::from_millis(7)));
         }
     }
@@ -690,10 +711,10 @@ mod tests {
             Ok(Some(event("message", "a", "1")))
         );
         assert_eq!(decoder.next_event(&mut input, &limits), Ok(None));
-        assert_eq!(decoder.last_event_id(), "1");
+        assert_eq!(&**decoder.last_event_id(), "1");
 
         decoder.restart();
-        assert_eq!(decoder.last_event_id(), "1");
+        assert_eq!(&**decoder.last_event_id(), "1");
         assert_eq!(decoder.retry(), Some(Duration::from_millis(5)));
         let mut input: &[u8] = b"\xef\xbb\xbfdata: c\n\n";
         assert_eq!(
