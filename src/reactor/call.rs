@@ -33,6 +33,8 @@ pub(super) enum Caller {
     OnGone(ConnId),
     /// A request that waited for publications.
     Awaited(ConnId),
+    /// A role is told that the loop has ended.
+    AtEnd,
 }
 
 impl Caller {
@@ -47,6 +49,7 @@ impl Caller {
             Caller::OnGone(_) => "on_gone",
             Caller::Awaited(_) => "awaited publications",
             Caller::OnDrain(_) => "on_drain of a connection",
+            Caller::AtEnd => "end of the loop",
         }
     }
 }
@@ -61,6 +64,7 @@ impl Caller {
             | Caller::OnDrain(_)
             | Caller::OnGone(_)
             | Caller::Awaited(_)
+            | Caller::AtEnd
             | Caller::Posts => self.kind().to_owned(),
         }
     }
@@ -79,6 +83,7 @@ impl fmt::Display for Caller {
             Caller::OnDrain(id) => write!(f, "conn {id}: on_drain"),
             Caller::OnGone(id) => write!(f, "conn {id}: on_gone"),
             Caller::Awaited(id) => write!(f, "conn {id}: the answer with awaited publications"),
+            Caller::AtEnd => f.write_str("a callback at the end of the loop"),
         }
     }
 }

@@ -268,6 +268,9 @@ pub struct Reactor<S> {
     /// Callbacks for what has come for requests that wait for publications.
     pub(super) on_awaited: HashMap<ConnId, OnAwaited<S>>,
     pub(super) is_stopped: bool,
+    /// All connections have got their `on_close`, and those whose callbacks belong to none are told.
+    pub(super) has_ended: bool,
+    pub(super) at_end: slab::Slab<Once<S>>,
     pub(super) shutdown: Option<Shutdown>,
     /// Connections to which a drain says no goodbye.
     pub(super) lasting: Vec<ConnId>,
@@ -356,6 +359,8 @@ impl<S: 'static> Reactor<S> {
             on_gone: HashMap::new(),
             on_awaited: HashMap::new(),
             is_stopped: false,
+            has_ended: false,
+            at_end: slab::Slab::new(),
             shutdown: None,
             lasting: Vec::new(),
             callback: "",

@@ -22,6 +22,22 @@ impl<S: 'static> Reactor<S> {
         Duration::from_nanos(self.clock.now())
     }
 
+    /// Has `call` called when the loop has ended, after the last `on_close`, and returns the key with which it can be
+    /// forgotten. For roles whose callbacks belong to no connection.
+    pub(crate) fn at_end(&mut self, call: impl FnOnce(&mut Cx<'_, S>) + 'static) -> usize {
+        self.at_end.insert(Box::new(call))
+    }
+
+    /// Forgets a call at the end. It must not have been called.
+    pub(crate) fn forget_at_end(&mut self, key: usize) {
+        drop(self.at_end.try_remove(key));
+    }
+
+    /// Whether the calls at the end have begun: callbacks that are ordered from now on are never called.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
     /// Seconds since 1970. Read once at the start and counted by the same clock as
     /// [`now`](Self::now), so that a change of the system's time does not show here.
     pub fn unix_time(&self) -> u64 {

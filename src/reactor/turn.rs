@@ -162,6 +162,12 @@ impl<S: 'static> Running<S> {
         while self.reactor.table.has_ended() {
             self.run_ended(self.reactor.table.now());
         }
+        // This ends too: roles refuse what is ordered from now on.
+        self.reactor.has_ended = true;
+        while let Some(key) = self.reactor.at_end.iter().map(|(key, _)| key).next() {
+            let call = self.reactor.at_end.remove(key);
+            self.call_always(Caller::AtEnd, call);
+        }
         // The application may keep a loop that has ended, for its state.
         self.reactor.table.leave_memory_group();
     }
