@@ -101,12 +101,15 @@ fn interpret<'h, 'b: 'h>(
     let lines: &'h [httparse::Header<'b>] = response.headers;
     let headers = Headers(lines);
     let message = MessageHeaders::read(headers)?;
-    let body = match message.framing(version)? {
+    let framing = message.framing(version)?;
+    let body = match framing {
         _ if is_head_request || !status.has_body() => BodyFraming::None,
         Some(framing) => framing,
         None => BodyFraming::UntilClose,
     };
-    let keep_alive = message.persists(version) && body != BodyFraming::UntilClose;
+    let keep_alive = message.persists(version)
+        && body != BodyFraming::UntilClose
+        && !has_forbidden_body(status, framing);
     Ok(ParsedResponse {
         status,
         version,
@@ -115,6 +118,16 @@ fn interpret<'h, 'b: 'h>(
         body,
         keep_alive,
     })
+}
+
+/// Whether a head announces a body that its status must not have. A server that does so may send the body too, which
+/// would be taken for the next answer. The answers to HEAD and 304 may announce the body that another one would have.
+///
+/// Source: RFC 9110, section 8.6; RFC 9112, sections 6.1 and 6.3.
+fn has_forbidden_body(status: Status, framing: Option<BodyFraming>) -> bool {
+    let must_have_none = status.is_informational() || status == Status::NO_CONTENT;
+    // A length of zero means the same to every reader.
+    must_have_none && framing.is_some_and(|framing| framing != BodyFraming::None)
 }
 
 #[cfg(test)]
@@ -176,6 +189,32 @@ mod tests {
                 "HTTP/1.1 204 x\r\nConnection: close\r\n\r\n",
                 false,
                 Some(Ok("204 None false +0")),
+            ),
+            // Two readers could disagree about where these end.
+            (
+                "HTTP/1.1 204 x\r\nContent-Length: 3\r\n\r\n",
+                false,
+                Some(Ok("204 None false +0")),
+            ),
+            (
+                "HTTP/1.1 204 x\r\nTransfer-Encoding: chunked\r\n\r\n",
+                true,
+                Some(Ok("204 None false +0")),
+            ),
+            (
+                "HTTP/1.1 103 x\r\nContent-Length: 3\r\n\r\n",
+                false,
+                Some(Ok("103 None false +0")),
+            ),
+            (
+                "HTTP/1.1 204 x\r\nContent-Length: 0\r\n\r\n",
+                false,
+                Some(Ok("204 None true +0")),
+            ),
+            (
+                "HTTP/1.1 304 x\r\nContent-Length: 3\r\n\r\n",
+                false,
+                Some(Ok("304 None true +0")),
             ),
             (
                 "HTTP/1.1 101 x\r\n\r\nrest",
