@@ -37,7 +37,8 @@ pub struct Backoff {
     pub max: Duration,
     /// The attempts in a row after which the client gives up. `None`, the default, for no limit.
     pub attempts_max: Option<u32>,
-    /// How long a connection must have been open so that the next pause is a short one again. 10 s by default.
+    /// How long a connection must have been open so that the next pause is a short one again, more than zero. 10 s by
+    /// default.
     pub stable_after: Duration,
 }
 
@@ -57,12 +58,15 @@ impl Backoff {
     ///
     /// # Errors
     ///
-    /// Of kind `InvalidInput`, when `base` is below one millisecond or above `max`.
+    /// Of kind `InvalidInput`, when `base` is below one millisecond or above `max`, and when `stable_after` is zero.
     pub(crate) fn checked(self) -> io::Result<Backoff> {
         let error = if self.base < BASE_MIN {
             "the base of a backoff must be at least 1 ms"
         } else if self.max < self.base {
             "the maximum of a backoff must not be below its base"
+        } else if self.stable_after.is_zero() {
+            // Each attempt that fails would count as a connection that lasted, and the pauses would not grow.
+            "the stable_after of a backoff must be more than zero"
         } else {
             return Ok(self);
         };
@@ -123,7 +127,7 @@ impl Pauses {
     /// allows. The random part comes on top of it: the server has asked many clients for the same time.
     pub(crate) fn next_after(&mut self, asked: Option<Duration>) -> Option<Duration> {
         let asked = asked.unwrap_or_default().min(self.backoff.max);
-        self.next().map(|pause| asked + pause)
+        self.next().map(|pause| asked.saturating_add(pause))
     }
 
     /// The attempts since the last connection that lasted.
@@ -159,7 +163,11 @@ mod tests {
             (with(0, 10), false),
             (with(11, 10), false),
         ];
-        for (backoff, is_possible) in cases {
+        let never_stable = Backoff {
+            stable_after: Duration::ZERO,
+            ..Backoff::default()
+        };
+        for (backoff, is_possible) in cases.into_iter().chain([(never_stable, false)]) {
             assert_eq!(backoff.checked().is_ok(), is_possible, "{backoff:?}");
         }
     }
@@ -224,13 +232,13 @@ mod tests {
     #[test]
     fn many_attempts_do_not_overflow() {
         let backoff = Backoff {
-            base: Duration::MAX / 2,
-            max: Duration::MAX / 2,
+            base: Duration::MAX,
+            max: Duration::MAX,
             ..Backoff::default()
         };
         let mut pauses = Pauses::new(backoff, 7);
         for _ in 0..100 {
-            assert!(pauses.next().is_some());
+            assert!(pauses.next_after(Some(Duration::MAX)).is_some());
         }
     }
 }

@@ -132,7 +132,8 @@ impl<S: 'static> Reactor<S> {
     /// otherwise.
     ///
     /// Each attempt makes a connection with an id of its own: `on_open` once, and `on_close` once and last, also for
-    /// an attempt that fails. Then either [`on_reconnect`](WebSocketClient::on_reconnect) or
+    /// an attempt that fails. An attempt for which no connection can be made at all, as where the system has no
+    /// authorities to trust any more, has no id and no `on_close`, and its `Close` has the error's kind. Then either [`on_reconnect`](WebSocketClient::on_reconnect) or
     /// [`on_give_up`](WebSocketClient::on_give_up) is called. The link ends, and connects no more, after
     ///
     /// * a close by this side with any code: [`WebSocketLink::close`], [`Ws::close`](crate::Ws::close),
