@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::protocol::http::{Url, upgrade};
+use crate::protocol::http::{Url, upgrade, without_user_info};
 use crate::reactor::protocol::{Protocol, Upgrade};
 use crate::reactor::transport::endpoint::ConnectOptions;
 
@@ -23,6 +23,7 @@ impl Target {
     /// When it is not the URL of a WebSocket.
     pub(super) fn parse(url: &str) -> io::Result<Target> {
         let parsed = Url::of_websocket(url).map_err(|error| {
+            let url = without_user_info(url);
             io::Error::new(
                 io::ErrorKind::InvalidInput,
                 format!("cannot connect to {url}: {error}"),

@@ -7,7 +7,8 @@ use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use crate::protocol::http::{
-    HeaderStorage, HttpError, ParsedResponse, Status, is_header, parse_response_head,
+    HeaderStorage, HttpError, ParsedResponse, Status, is_header, is_reserved_header,
+    parse_response_head,
     upgrade::{self, ResponseError},
 };
 #[cfg(feature = "deflate")]
@@ -29,6 +30,9 @@ use super::client_transport::ClientTransport;
 use super::reconnect::Backoff;
 use super::reconnection::{KeepLimits, Reconnect, Reconnection};
 use super::retry_after::retry_after;
+
+/// The beginning of the names of headers that belong to the handshake. Source: RFC 6455, section 11.3.
+const HANDSHAKE_PREFIX: &str = "sec-websocket-";
 
 const EXTENSIONS: &str = "Sec-WebSocket-Extensions";
 
@@ -114,8 +118,15 @@ impl<S: 'static> WebSocketClient<S> {
     ///
     /// # Errors
     ///
-    /// When the name is not a token, or the value has a control character, which could end the line.
+    /// When the name is not a token, or the value has a control character, which could end the line; and for the
+    /// headers that belong to the handshake or the connection: `Host`, `Connection`, `Upgrade`, `Content-Length` and
+    /// such, and all that begin with `Sec-WebSocket-`.
     pub fn header(&mut self, name: &str, value: &str) -> io::Result<()> {
+        let prefix = name.get(..HANDSHAKE_PREFIX.len()).unwrap_or_default();
+        if is_reserved_header(name) || prefix.eq_ignore_ascii_case(HANDSHAKE_PREFIX) {
+            let why = format!("the header {name:?} is set by the client itself");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
         if !is_header(name, value) {
             let why =
                 format!("the header {name:?} is not a token, or its value has a control character");

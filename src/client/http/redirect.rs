@@ -2,12 +2,12 @@
 //!
 //! Pure. Source: RFC 9110, section 15.4.
 
-use crate::protocol::http::{Status, Url, resolve_reference};
+use crate::protocol::http::{Status, Url, UrlError, resolve_reference};
 
 use super::error::HttpRequestError;
 use super::origin::Origin;
 use super::request::HttpRequest;
-use super::response::HttpResponse;
+use super::response::{HttpResponse, NOT_TEXT};
 
 /// Headers that are meant for one server and must not reach another.
 const CREDENTIALS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
@@ -49,6 +49,10 @@ pub(super) fn redirected(
     if locations.next().is_some() {
         return Err(HttpRequestError::RepeatedLocation);
     }
+    // The stand-in would be resolved as a path.
+    if location == NOT_TEXT {
+        return Err(HttpRequestError::Redirect(UrlError::Target));
+    }
     let url = resolve_reference(&base, location).map_err(HttpRequestError::Redirect)?;
     let to = Url::of_http(&url).map_err(HttpRequestError::Redirect)?;
     if base.has_tls() && !to.has_tls() && !request.redirects_to_http {
@@ -82,7 +86,7 @@ fn remove_headers(request: &mut HttpRequest, names: &[&str]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::http::{HeaderStorage, Limits, UrlError, parse_response_head};
+    use crate::protocol::http::{HeaderStorage, Limits, parse_response_head};
 
     fn response(status: u16, lines: &str) -> HttpResponse {
         let head = format!("HTTP/1.1 {status} x\r\n{lines}\r\n");

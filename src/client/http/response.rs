@@ -1,14 +1,15 @@
 //! Answers, as the application gets them.
 
+use std::fmt;
 use std::time::Duration;
 
-use crate::protocol::http::{Headers, ParsedResponse, Status};
+use crate::protocol::http::{Headers, ParsedResponse, Status, without_user_info};
 
 /// Stands for a value that is not UTF-8, as in [`Headers`].
-const NOT_TEXT: &str = "\u{FFFD}";
+pub(super) const NOT_TEXT: &str = "\u{FFFD}";
 
 /// The answer to a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HttpResponse {
     /// The status, which may be any but 1xx.
@@ -19,6 +20,18 @@ pub struct HttpResponse {
     pub url: String,
     /// The body. Empty in [`HttpPart::Head`].
     pub body: Vec<u8>,
+}
+
+/// Without user and password of the URL, which must not stand in a log.
+impl fmt::Debug for HttpResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpResponse")
+            .field("status", &self.status)
+            .field("headers", &self.headers)
+            .field("url", &without_user_info(&self.url))
+            .field("body", &self.body)
+            .finish()
+    }
 }
 
 /// A part of an answer whose body is a stream.
@@ -130,6 +143,17 @@ mod tests {
         assert_eq!(response.headers.len(), 3);
         let second = response.headers.iter().nth(1);
         assert_eq!(second, Some(("a", &b"c"[..])));
+    }
+
+    #[test]
+    fn a_password_does_not_stand_in_a_log() {
+        let response = HttpResponse {
+            url: "http://u:secret@h/a@b".to_owned(),
+            ..response("HTTP/1.1 200 OK\r\n\r\n")
+        };
+        let text = format!("{:?} {response:?}", HttpPart::Head(&response));
+        assert!(!text.contains("secret"), "{text}");
+        assert!(text.contains("http://***@h/a@b"), "{text}");
     }
 
     #[test]

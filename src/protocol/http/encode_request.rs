@@ -95,11 +95,16 @@ impl OutgoingRequest<'_> {
     }
 }
 
+/// Whether a header follows from the request itself or concerns the connection, so that the application must not set it.
+pub fn is_reserved_header(name: &str) -> bool {
+    let mut names = RESERVED_NAMES.iter();
+    names.any(|reserved| reserved.eq_ignore_ascii_case(name))
+}
+
 fn check_header(name: &str, value: &str) -> Result<(), EncodeError> {
-    let is_reserved = |reserved: &&str| reserved.eq_ignore_ascii_case(name);
     match () {
         () if !is_token(name.as_bytes()) => Err(EncodeError::BadName),
-        () if RESERVED_NAMES.iter().any(is_reserved) => Err(EncodeError::ReservedName),
+        () if is_reserved_header(name) => Err(EncodeError::ReservedName),
         () if !is_value(value.as_bytes()) => Err(EncodeError::BadValue),
         () => Ok(()),
     }

@@ -64,7 +64,7 @@ pub use encode::{
     ResponseHead, encode_chunk, encode_continue, encode_last_chunk, encode_refusal, is_header,
 };
 #[doc(hidden)]
-pub use encode_request::OutgoingRequest;
+pub use encode_request::{OutgoingRequest, is_reserved_header};
 #[doc(hidden)]
 pub use exchange::{BodyLength, Exchange, ExtraHeaders, OnAnswer, Phase};
 #[doc(hidden)]
@@ -88,4 +88,4 @@ pub use tunnel::TunnelError;
 #[doc(hidden)]
 pub use tunnel::{TUNNEL_ANSWER_BYTES_MAX, TunnelAnswer, encode_connect};
 #[doc(hidden)]
-pub use url::{Url, UrlError, basic_credentials};
+pub use url::{Url, UrlError, basic_credentials, without_user_info};

@@ -45,6 +45,7 @@ pub struct ResponseDecoder {
     is_head_request: bool,
     interim_count: u8,
     has_input: bool,
+    /// Whether the heads so far allow to keep the connection.
     keep_alive: bool,
     body_bytes: u64,
     body_bytes_max: u64,
@@ -59,7 +60,7 @@ impl ResponseDecoder {
             is_head_request,
             interim_count: 0,
             has_input: false,
-            keep_alive: false,
+            keep_alive: true,
             body_bytes: 0,
             body_bytes_max,
         }
@@ -70,7 +71,8 @@ impl ResponseDecoder {
     ///
     /// # Errors
     ///
-    /// [`HttpError`]: the connection is lost. A body above the limit is an error as soon as its length is known.
+    /// [`HttpError`]: the connection is lost. A body above the limit is an error as soon as its length is known, but not
+    /// instead of the head, which may be that of a redirect; see [`check_length`](Self::check_length).
     pub fn next_event<'h, 'b: 'h>(
         &mut self,
         input: &mut &'b [u8],
@@ -91,9 +93,9 @@ impl ResponseDecoder {
             },
             State::Failed => Err(HttpError::Truncated),
         };
-        let event = event.and_then(|event| match self.is_above_limit() {
-            true => Err(HttpError::BodyTooLong),
-            false => Ok(event),
+        let event = event.and_then(|event| match event {
+            Some(ResponseEvent::Head(_)) => Ok(event),
+            _ => self.check_length().map(|()| event),
         });
         if event.is_err() {
             self.state = State::Failed;
@@ -116,23 +118,31 @@ impl ResponseDecoder {
         }
         if head.status.is_informational() {
             self.interim_count += 1;
+            self.keep_alive &= head.keep_alive;
             return match self.interim_count <= INTERIM_RESPONSES_MAX {
                 true => Ok(Some(ResponseEvent::Interim(head.status))),
                 false => Err(HttpError::TooManyInterimResponses),
             };
         }
-        self.keep_alive = head.keep_alive;
+        self.keep_alive &= head.keep_alive;
         self.state = State::Body(BodyDecoder::new(head.body));
         Ok(Some(ResponseEvent::Head(head)))
     }
 
-    /// Whether the body is longer than it may be, or will be when what is announced has come.
-    fn is_above_limit(&self) -> bool {
+    /// Checks that the body is not longer than it may be, and will not be when what is announced has come.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError::BodyTooLong`].
+    pub fn check_length(&self) -> Result<(), HttpError> {
         let announced_bytes = match &self.state {
             State::Body(decoder) => decoder.announced_bytes(),
             State::Head | State::Failed => 0,
         };
-        self.body_bytes_max < self.body_bytes.saturating_add(announced_bytes)
+        match self.body_bytes.saturating_add(announced_bytes) <= self.body_bytes_max {
+            true => Ok(()),
+            false => Err(HttpError::BodyTooLong),
+        }
     }
 
     /// Checks that the answer is complete where the connection has ended as it should. Not for an end of TLS without
@@ -160,7 +170,7 @@ impl ResponseDecoder {
 
     /// Whether the server keeps the connection after the answer. Known with the head.
     pub fn keeps_alive(&self) -> bool {
-        self.keep_alive
+        self.keep_alive && self.has_head()
     }
 
     /// Limits what is still to come of the body, in bytes.
@@ -308,7 +318,12 @@ mod tests {
             (
                 "HTTP/1.1 204 No Content\r\nContent-Length: 3\r\n\r\nabc",
                 false,
-                &["204 None", "", "kept +3"],
+                &["204 None", "", "closed +3"],
+            ),
+            (
+                "HTTP/1.1 103 x\r\nContent-Length: 3\r\n\r\nHTTP/1.1 204 y\r\n\r\n",
+                false,
+                &["103", "204 None", "", "closed +0"],
             ),
             // Bytes behind the answer.
             (
@@ -436,7 +451,7 @@ mod tests {
             (
                 "HTTP/1.1 200 OK\r\nContent-Length: 65\r\n\r\nabc",
                 false,
-                &["BodyTooLong"],
+                &["200 Length(65)", "BodyTooLong"],
             ),
             (
                 "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n3f\r\nx",

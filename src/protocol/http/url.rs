@@ -195,6 +195,25 @@ impl<'u> Url<'u> {
     }
 }
 
+/// The text of a URL without user and password, for errors and logs. In a text that is no URL everything up to the last
+/// `@` is left out, because a password may hold any character.
+pub fn without_user_info(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url
+            .rsplit_once('@')
+            .map_or_else(|| url.to_owned(), |(_, rest)| format!("***@{rest}"));
+    };
+    let is_url = Url::of_http(url).is_ok() || Url::parse(url, &["ws"], &["wss"]).is_ok();
+    let end = match is_url {
+        true => rest.find(['/', '?', '#']).unwrap_or(rest.len()),
+        false => rest.len(),
+    };
+    match rest[..end].rfind('@') {
+        Some(at) => format!("{scheme}://***{}", &rest[at..]),
+        None => url.to_owned(),
+    }
+}
+
 fn default_port(scheme: Scheme) -> u16 {
     match scheme {
         Scheme::Http => 80,
