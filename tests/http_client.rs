@@ -830,6 +830,65 @@ fn a_long_body_of_a_redirect_is_not_read() {
     }
 }
 
+#[test]
+fn the_rest_of_a_redirect_does_not_hold_up_the_request_that_follows() {
+    let options = HttpClientOptions {
+        connections_per_host_max: 1,
+        ..HttpClientOptions::default()
+    };
+    let unfinished = send("HTTP/1.1 302 x\r\nLocation: /b\r\nContent-Length: 9\r\n\r\nabc");
+    let (mut sim, _server, client) =
+        scripted_with(options, vec![vec![unfinished], vec![ok("there")]]);
+    let request = HttpRequest::get("http://h/a").redirects_max(1);
+    log(&client, sim.reactor(), request);
+    sim.settle();
+    assert_eq!(*sim.state(), ["200 there"]);
+    assert_eq!(sim.reactor().stats().connected, 2);
+    assert_eq!(client_connections(&mut sim), 1);
+}
+
+#[test]
+fn the_limit_of_the_body_is_not_for_the_body_of_a_redirect() {
+    let acts = vec![redirect(302, "/b", "it has moved")];
+    let (mut sim, _server, client) = scripted(vec![acts.clone(), vec![ok("there")], acts]);
+    let limited = HttpRequest::get("http://h/a").response_bytes_max(5);
+    log(&client, sim.reactor(), limited.clone().redirects_max(1));
+    sim.settle();
+    // The one that is not followed is an answer as any other.
+    log(&client, sim.reactor(), limited);
+    sim.settle();
+    let too_long = "error: not accepted: a body above the limit";
+    assert_eq!(*sim.state(), ["200 there", too_long]);
+}
+
+#[test]
+fn a_server_may_say_with_a_redirect_how_long_it_keeps_the_connection() {
+    let brief = send(
+        "HTTP/1.1 302 x\r\nLocation: /b\r\nKeep-Alive: timeout=1\r\nContent-Length: 0\r\n\r\n",
+    );
+    let (mut sim, _server, client) = scripted(vec![vec![brief], vec![ok("there")]]);
+    let request = HttpRequest::get("http://h/a").redirects_max(1);
+    log(&client, sim.reactor(), request);
+    sim.settle();
+    assert_eq!(*sim.state(), ["200 there"]);
+    assert_eq!(sim.reactor().stats().connected, 2);
+}
+
+#[test]
+fn a_redirect_to_what_is_not_text_is_refused() {
+    let acts = vec![send(
+        b"HTTP/1.1 302 x\r\nLocation: /\xff\r\nContent-Length: 0\r\n\r\n",
+    )];
+    let (mut sim, _server, client) = scripted(vec![acts.clone(), acts]);
+    let request = HttpRequest::get("http://h/a");
+    log(&client, sim.reactor(), request.clone().redirects_max(1));
+    sim.settle();
+    log(&client, sim.reactor(), request);
+    sim.settle();
+    let refused = "error: a redirect was refused: path and query must be visible ASCII";
+    assert_eq!(*sim.state(), [refused, "302 "]);
+}
+
 // ── parts ───────────────────────────────────────────────────────────────────────────────────────
 
 /// A part as a line.
@@ -1216,6 +1275,65 @@ fn requests_under_way_fail_when_the_loop_ends() {
     sim.reactor().stop();
     sim.settle();
     assert_eq!(*sim.state(), ["error: closed by us"]);
+}
+
+#[test]
+fn requests_that_wait_are_told_when_the_loop_ends() {
+    let options = HttpClientOptions {
+        connections_per_host_max: 1,
+        ..HttpClientOptions::default()
+    };
+    let (mut sim, _server, client) = scripted_with(options, vec![]);
+    sim.catch_panics(true);
+    let held = Rc::new(());
+    for path in ["1", "2", "3", "4"] {
+        let (own, held) = (client.clone(), Rc::clone(&held));
+        client.get(sim.reactor(), &format!("http://h/{path}"), move |cx, it| {
+            let _held = &held;
+            cx.state.push(format!("{path} {}", line(it)));
+            // The last of these are dropped with their callbacks.
+            log(&own, cx.reactor, "http://h/5");
+            assert!(path != "2", "on purpose");
+        });
+    }
+    sim.settle();
+    // This one has failed already, and its callback waits for a tick.
+    log(&client, sim.reactor(), "nothing");
+    sim.reactor().stop();
+    sim.settle();
+    let refused = "error: a URL must begin with http://, https://, ws:// or wss://";
+    let expected = [
+        "1 error: closed by us",
+        refused,
+        "2 error: closed by us",
+        "3 error: closed by us",
+        "4 error: closed by us",
+        // Ordered before the end of the last connection.
+        "error: closed by us",
+    ];
+    assert_eq!(*sim.state(), expected);
+    drop((sim, client));
+    assert_eq!(Rc::strong_count(&held), 1);
+}
+
+#[test]
+fn requests_are_told_when_a_loop_is_dropped() {
+    let mut event_loop = EventLoop::new(Config::default(), Log::new()).unwrap();
+    let client = event_loop.reactor().http_client();
+    log(&client, event_loop.reactor(), "http://127.0.0.1:9/");
+    assert_eq!(event_loop.into_state(), ["error: closed by us"]);
+}
+
+#[test]
+fn a_client_without_a_handle_keeps_no_connection() {
+    let (mut sim, _server, client) = scripted(vec![vec![ok("a")]]);
+    log(&client, sim.reactor(), "http://h/");
+    sim.settle();
+    let clone = client.clone();
+    drop(client);
+    assert_eq!(client_connections(&mut sim), 1);
+    drop(clone);
+    assert_eq!(client_connections(&mut sim), 0);
 }
 
 #[test]

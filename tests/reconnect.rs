@@ -124,8 +124,66 @@ fn a_client_without_a_handle_comes_back_too() {
 }
 
 #[test]
+fn headers_of_the_handshake_are_refused() {
+    let mut sim = world();
+    let mut refused = Vec::new();
+    let link = sim.reactor().websocket_link(URL, |ws| {
+        for name in [
+            "Host",
+            "connection",
+            "Upgrade",
+            "Content-Length",
+            "Transfer-Encoding",
+            "Sec-WebSocket-Key",
+            "sec-websocket-protocol",
+            "SEC-WEBSOCKET-EXTENSIONS",
+        ] {
+            refused.push(ws.header(name, "x").unwrap_err().to_string());
+        }
+        ws.header("Sec-Fetch-Mode", "websocket")?;
+        ws.header("Authorization", "Bearer x")
+    });
+    assert!(link.is_ok());
+    assert_eq!(
+        refused[0],
+        "the header \"Host\" is set by the client itself"
+    );
+    let source = sim.reactor().event_source(NEWS, |events| {
+        for name in ["Host", "accept", "Cache-Control", "last-event-id", "TE"] {
+            refused.push(events.header(name, "x").unwrap_err().to_string());
+        }
+        events.header("Authorization", "Bearer x")
+    });
+    assert!(source.is_ok());
+    assert_eq!(refused.len(), 13);
+}
+
+#[test]
+fn errors_about_a_url_have_no_password() {
+    let mut sim = world();
+    for url in ["ws://u:secret@h/", "u:secret@h", "http://u:se/secret@h/#"] {
+        let link = sim.reactor().websocket_link(url, |_| {}).err().unwrap();
+        assert!(!link.to_string().contains("secret"), "{link}");
+        assert!(link.to_string().contains("***@h"), "{link}");
+    }
+    for url in ["http://u:secret@h:x/", "http://u:se/secret@h/"] {
+        let source = sim.reactor().event_source(url, |_| {}).err().unwrap();
+        assert!(!source.to_string().contains("secret"), "{source}");
+        assert!(source.to_string().contains("***@h"), "{source}");
+    }
+}
+
+#[test]
 fn impossible_choices_are_refused() {
     let mut sim = world();
+    let never_stable = Backoff {
+        stable_after: Duration::ZERO,
+        ..Backoff::default()
+    };
+    let link = sim
+        .reactor()
+        .websocket_link(URL, |ws| ws.reconnect(never_stable));
+    assert!(link.err().unwrap().to_string().contains("stable_after"));
     let shared = sim
         .reactor()
         .websocket_client(|ws| ws.reconnect(Backoff::default()));
@@ -1166,6 +1224,43 @@ fn events_that_were_not_delivered_do_not_count_as_seen() {
         sim.advance(secs(5));
         let last = sim.state().log.last().cloned().unwrap();
         assert_eq!(source.last_event_id(), last);
+    }
+}
+
+#[test]
+fn a_redirect_whose_body_does_not_end_is_followed() {
+    let mut sim = news();
+    let listening = sim.reactor().stream("0.0.0.0:80", |stream| {
+        stream.on_data(|stream, bytes| match bytes.starts_with(b"GET /moved") {
+            true => stream.send(answer_with("200 OK", STREAM, "data: a\n\n")),
+            false => {
+                let head = "HTTP/1.1 307 x\r\nLocation: /moved\r\nContent-Length: 9\r\n\r\nabc";
+                stream.send(head)
+            }
+        });
+    });
+    listening.unwrap();
+    watch_news(&mut sim, |_| {});
+    assert_eq!(sim.state().log, ["open", " a"]);
+}
+
+#[test]
+fn an_event_source_holds_nothing_after_the_loop() {
+    for is_served in [true, false] {
+        let mut sim = news();
+        if is_served {
+            serve_news(&mut sim);
+        }
+        let held = Rc::new(());
+        let own: Rc<RefCell<Option<EventSource<News>>>> = Rc::default();
+        let (known, alive) = (Rc::clone(&own), Rc::clone(&held));
+        let source = watch_news(&mut sim, |events| {
+            events.on_open(move |_| drop((known.borrow().is_some(), Rc::clone(&alive))));
+        });
+        *own.borrow_mut() = Some(source);
+        drop(own);
+        drop(sim);
+        assert_eq!(Rc::strong_count(&held), 1, "served: {is_served}");
     }
 }
 

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::protocol::event_stream::{self, Decoder, Event, Limits};
-use crate::protocol::http::{Status, Url, is_header};
+use crate::protocol::http::{Status, Url, is_header, is_reserved_header, without_user_info};
 use crate::reactor::SetupResult;
 use crate::reactor::outcome::Outcome;
 use crate::reactor::reactor::{Cx, Reactor};
@@ -38,6 +38,9 @@ use super::retry_after::retry_after;
 
 /// Most redirects of one attempt. Source: WHATWG Fetch, section 4.4.
 const REDIRECTS_MAX: u8 = 20;
+
+/// The headers of each request, apart from those that any request has.
+const OWN_HEADERS: [&str; 3] = ["Accept", "Cache-Control", "Last-Event-ID"];
 
 /// Without a deadline for silence: as long as the clock goes.
 const NO_TIMEOUT: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
@@ -136,8 +139,14 @@ impl<S: 'static> EventSourceSetup<S> {
     ///
     /// # Errors
     ///
-    /// When the name is not a token, or the value has a control character, which could end the line.
+    /// When the name is not a token, or the value has a control character, which could end the line; and for `Accept`,
+    /// `Cache-Control` and `Last-Event-ID`, which the client sets, and headers of the connection, such as `Host`.
     pub fn header(&mut self, name: &str, value: &str) -> io::Result<()> {
+        let is_own = OWN_HEADERS.iter().any(|own| own.eq_ignore_ascii_case(name));
+        if is_own || is_reserved_header(name) {
+            let why = format!("the header {name:?} is set by the client itself");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
         if !is_header(name, value) {
             let why =
                 format!("the header {name:?} is not a token, or its value has a control character");
@@ -309,7 +318,10 @@ impl<S: 'static> Reactor<S> {
         setup: impl FnOnce(&mut EventSourceSetup<S>) -> R,
     ) -> io::Result<EventSource<S>> {
         let invalid = |why: String| io::Error::new(io::ErrorKind::InvalidInput, why);
-        Url::of_http(url).map_err(|error| invalid(format!("cannot connect to {url}: {error}")))?;
+        Url::of_http(url).map_err(|error| {
+            let url = without_user_info(url);
+            invalid(format!("cannot connect to {url}: {error}"))
+        })?;
         let mut chosen = EventSourceSetup::new();
         setup(&mut chosen).into_result()?;
         let options = HttpClientOptions {
@@ -338,8 +350,15 @@ impl<S: 'static> Reactor<S> {
             pauses: RefCell::new(Pauses::new(chosen.backoff.checked()?, random)),
             arrived: RefCell::default(),
             has_tick: Cell::new(false),
+            at_end: Cell::new(None),
             callbacks: RefCell::new(Some(Rc::new(RefCell::new(chosen.callbacks)))),
         });
+        let ended = Rc::clone(&source);
+        let at_end = self.at_end(move |cx| {
+            ended.at_end.set(None);
+            ended.forget(cx.reactor);
+        });
+        source.at_end.set(Some(at_end));
         source.connect(self);
         Ok(EventSource { source })
     }
@@ -376,6 +395,8 @@ struct Source<S: 'static> {
     /// Not delivered yet. At most what one piece of the body has brought, and the end behind it.
     arrived: RefCell<VecDeque<Arrived>>,
     has_tick: Cell<bool>,
+    /// The key of the call at the end of the loop.
+    at_end: Cell<Option<usize>>,
     /// `None` after the end. The application's closures may hold the client itself.
     callbacks: RefCell<Option<Rc<RefCell<Callbacks<S>>>>>,
 }
@@ -551,7 +572,15 @@ impl<S: 'static> Source<S> {
     /// As [`end`](Self::end), without a call of the application.
     fn forget(&self, reactor: &mut Reactor<S>) {
         self.end(reactor);
-        drop(self.callbacks.take());
+        drop(self.take_callbacks(reactor));
+    }
+
+    /// Takes the callbacks out at the end. They may hold the client that holds them.
+    fn take_callbacks(&self, reactor: &mut Reactor<S>) -> Option<Rc<RefCell<Callbacks<S>>>> {
+        if let Some(key) = self.at_end.take() {
+            reactor.forget_at_end(key);
+        }
+        self.callbacks.take()
     }
 
     // ── the application ──────────────────────────────────────────────────────────────────────
@@ -646,7 +675,7 @@ impl<S: 'static> Source<S> {
 
     /// Calls the application for the last time.
     fn call_on_give_up(&self, cx: &mut Cx<'_, S>, error: &EventSourceError) {
-        let Some(callbacks) = self.callbacks.take() else {
+        let Some(callbacks) = self.take_callbacks(cx.reactor) else {
             return;
         };
         if let Some(call) = &mut callbacks.borrow_mut().on_give_up {

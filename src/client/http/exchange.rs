@@ -59,7 +59,10 @@ pub(super) enum Head {
     /// The answer to the application's request.
     Final,
     /// The request was replaced by one to another URL.
-    Redirected,
+    Redirected {
+        /// How long the server says that it keeps the connection.
+        kept_for: Option<Duration>,
+    },
 }
 
 impl<S> Exchange<S> {
@@ -156,7 +159,9 @@ impl<S> Exchange<S> {
         self.request = next;
         self.redirect_count += 1;
         self.is_repeated = false;
-        Ok(Head::Redirected)
+        Ok(Head::Redirected {
+            kept_for: response.keep_alive_timeout(),
+        })
     }
 
     /// Replaces the decoder by one for the answer to the request after a redirect, and returns it.

@@ -8,7 +8,7 @@
 //! a callback.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -49,7 +49,11 @@ pub(super) struct Link<S: 'static> {
 struct State<S> {
     pool: Pool,
     exchanges: HashMap<HttpRequestId, Exchange<S>>,
+    /// Requests that have failed before they could wait, each with a tick that calls back.
+    failed: VecDeque<(Callback<S>, HttpRequestError)>,
     next_id: u64,
+    /// The key of the call at the end of the loop, while there is a request.
+    at_end: Option<usize>,
 }
 
 /// The step that follows from a piece of input.
@@ -98,7 +102,9 @@ impl<S: 'static> Link<S> {
             state: RefCell::new(State {
                 pool,
                 exchanges: HashMap::new(),
+                failed: VecDeque::new(),
                 next_id: 0,
+                at_end: None,
             }),
             has_tick: Cell::new(false),
             is_dropped: Cell::new(false),
@@ -115,10 +121,13 @@ impl<S: 'static> Link<S> {
         callback: Callback<S>,
     ) -> HttpRequestId {
         let id = self.next_id();
+        if reactor.has_ended() {
+            return id;
+        }
         let mut exchange = match Exchange::new(request, callback, &self.options) {
             Ok(exchange) => exchange,
             Err((callback, error)) => {
-                fail_later(reactor, callback, error);
+                self.fail_later(reactor, callback, error);
                 return id;
             }
         };
@@ -127,7 +136,7 @@ impl<S: 'static> Link<S> {
         if !state.pool.wait(exchange.origin(), id, bytes) {
             drop(state);
             if let Some(callback) = exchange.callback {
-                fail_later(reactor, callback, HttpRequestError::Full);
+                self.fail_later(reactor, callback, HttpRequestError::Full);
             }
             return id;
         }
@@ -137,8 +146,75 @@ impl<S: 'static> Link<S> {
         });
         state.exchanges.insert(id, exchange);
         drop(state);
+        self.watch_end(reactor);
         self.dispatch_soon(reactor);
         id
+    }
+
+    /// Calls back in the next turn: the caller is a method that the application has called, or one callback of several.
+    fn fail_later(
+        self: &Rc<Self>,
+        reactor: &mut Reactor<S>,
+        callback: Callback<S>,
+        error: HttpRequestError,
+    ) {
+        self.state.borrow_mut().failed.push_back((callback, error));
+        self.watch_end(reactor);
+        let link = Rc::clone(self);
+        reactor.next_tick(move |cx| link.fail_next(cx));
+    }
+
+    fn fail_next(&self, cx: &mut Cx<'_, S>) {
+        let failed = self.state.borrow_mut().failed.pop_front();
+        self.ignore_end(cx.reactor);
+        if let Some((callback, error)) = failed {
+            callback.fail(cx, error);
+        }
+    }
+
+    /// Has the requests told that are left when the loop ends. Their callbacks may hold the client that holds them.
+    fn watch_end(self: &Rc<Self>, reactor: &mut Reactor<S>) {
+        let mut state = self.state.borrow_mut();
+        if state.at_end.is_none() {
+            let link = Rc::clone(self);
+            state.at_end = Some(reactor.at_end(move |cx| link.reactor_ended(cx)));
+        }
+    }
+
+    /// Forgets the call at the end of the loop if there is no request.
+    fn ignore_end(&self, reactor: &mut Reactor<S>) {
+        let mut state = self.state.borrow_mut();
+        if state.exchanges.is_empty()
+            && state.failed.is_empty()
+            && let Some(key) = state.at_end.take()
+        {
+            drop(state);
+            reactor.forget_at_end(key);
+        }
+    }
+
+    /// Fails one of the requests that are left at the end of the loop; the next one in a call of its own, so that a
+    /// callback that panics costs no other.
+    fn reactor_ended(self: &Rc<Self>, cx: &mut Cx<'_, S>) {
+        let mut state = self.state.borrow_mut();
+        state.at_end = None;
+        let failed = state.failed.pop_front();
+        let oldest = state.exchanges.keys().min().copied();
+        drop(state);
+        let cause = match cx.reactor.is_draining() {
+            true => CloseCause::Drained,
+            false => CloseCause::Local,
+        };
+        let failed = failed.or_else(|| {
+            let callback = self.take(cx.reactor, oldest?)?.callback?;
+            let reason = Box::default();
+            Some((callback, HttpRequestError::Connection { cause, reason }))
+        });
+        let Some((callback, error)) = failed else {
+            return;
+        };
+        self.watch_end(cx.reactor);
+        callback.fail(cx, error);
     }
 
     fn next_id(&self) -> HttpRequestId {
@@ -191,9 +267,13 @@ impl<S: 'static> Link<S> {
         }
     }
 
-    /// Notes that the application has no handle any more.
-    pub(super) fn note_drop(&self) {
+    /// Notes that the application has no handle any more. Returns the idle connections, for
+    /// [`close_idle`].
+    pub(super) fn note_drop(&self) -> Vec<ConnId> {
         self.is_dropped.set(true);
+        // A callback that holds the last handle is not dropped while the state is borrowed.
+        let state = self.state.try_borrow_mut();
+        state.map_or_else(|_| Vec::new(), |mut state| state.pool.take_idle())
     }
 
     // ── requests without a connection ────────────────────────────────────────────────────────
@@ -205,9 +285,11 @@ impl<S: 'static> Link<S> {
         if exchange.connection.is_none() {
             state.pool.forget(exchange.origin(), id);
         }
+        drop(state);
         if let Some(timer) = exchange.timer {
             reactor.cancel(timer);
         }
+        self.ignore_end(reactor);
         Some(exchange)
     }
 
@@ -249,6 +331,7 @@ impl<S: 'static> Link<S> {
                 }
                 Order::Connect(request, origin) => self.connect(reactor, request, &origin),
                 Order::Close(connection) => close_idle(reactor, connection),
+                Order::Abort(connection) => reactor.abort(connection, CloseCause::Local),
             }
         }
     }
@@ -339,14 +422,19 @@ impl<S: 'static> Link<S> {
     }
 
     /// Fails a request for which no connection can be made.
-    fn fail_waiting(&self, reactor: &mut Reactor<S>, request: HttpRequestId, error: &io::Error) {
+    fn fail_waiting(
+        self: &Rc<Self>,
+        reactor: &mut Reactor<S>,
+        request: HttpRequestId,
+        error: &io::Error,
+    ) {
         let error = HttpRequestError::Connection {
             cause: CloseCause::Io(error.kind()),
             reason: error.to_string().into(),
         };
         let exchange = self.take(reactor, request);
         if let Some(callback) = exchange.and_then(|exchange| exchange.callback) {
-            fail_later(reactor, callback, error);
+            self.fail_later(reactor, callback, error);
         }
     }
 
@@ -375,7 +463,7 @@ impl<S: 'static> Link<S> {
         let request = match self.state.borrow_mut().pool.connection(id) {
             Some(pooled) => match pooled.usage {
                 Use::Request(request) => request,
-                Use::Discard(_) | Use::Reserved(_) | Use::Idle => return,
+                Use::Discard { .. } | Use::Reserved(_) | Use::Idle => return,
             },
             None => return,
         };
@@ -439,7 +527,7 @@ impl<S: 'static> Link<S> {
             Use::Request(request) => *request,
             Use::Idle | Use::Reserved(_) if rest.is_empty() => return Step::More,
             Use::Idle | Use::Reserved(_) => return Step::Unasked,
-            Use::Discard(decoder) => {
+            Use::Discard { decoder, .. } => {
                 return match decoder.next_event(rest, &mut storage, limits) {
                     Ok(None) => Step::More,
                     Ok(Some(ResponseEvent::End)) => Step::Discarded,
@@ -456,12 +544,15 @@ impl<S: 'static> Link<S> {
             Ok(Some(ResponseEvent::Interim(_))) => return Step::Handled,
             Ok(Some(ResponseEvent::Head(parsed))) => {
                 return match exchange.take_head(&parsed) {
-                    Ok(Head::Final) if exchange.is_whole() => Step::Handled,
-                    Ok(Head::Final) => Step::Head(request),
-                    Ok(Head::Redirected) => {
+                    Ok(Head::Final) => match exchange.decoder.check_length() {
+                        Ok(()) if exchange.is_whole() => Step::Handled,
+                        Ok(()) => Step::Head(request),
+                        Err(error) => Step::Broken(error),
+                    },
+                    Ok(Head::Redirected { kept_for }) => {
                         let mut decoder = exchange.renew_decoder();
                         decoder.limit_rest(DISCARDED_BYTES_MAX);
-                        pooled.usage = Use::Discard(Box::new(decoder));
+                        pool.set_discarding(id, decoder, kept_for);
                         Step::Redirected(request)
                     }
                     Err(error) => Step::Refused(request, error),
@@ -600,7 +691,7 @@ impl<S: 'static> Link<S> {
         let mut state = self.state.borrow_mut();
         let request = match state.pool.connection(id).map(|pooled| &pooled.usage) {
             Some(Use::Request(request)) => Some(*request),
-            Some(Use::Discard(_) | Use::Reserved(_) | Use::Idle) | None => None,
+            Some(Use::Discard { .. } | Use::Reserved(_) | Use::Idle) | None => None,
         };
         let exchange = request.and_then(|request| state.exchanges.get(&request));
         let outcome =
@@ -652,7 +743,7 @@ impl<S: 'static> Link<S> {
                 return self.wait_again(request, false);
             }
             Use::Reserved(request) => request,
-            Use::Discard(_) | Use::Idle => return,
+            Use::Discard { .. } | Use::Idle => return,
         };
         if was_used && is_lost(close.cause) && !cx.reactor.is_stopped() {
             let mut state = self.state.borrow_mut();
@@ -675,7 +766,7 @@ impl<S> State<S> {
     fn decoder(&mut self, id: ConnId) -> Option<&ResponseDecoder> {
         match &self.pool.connection(id)?.usage {
             Use::Request(request) => Some(&self.exchanges.get(request)?.decoder),
-            Use::Discard(decoder) => Some(decoder),
+            Use::Discard { decoder, .. } => Some(decoder),
             Use::Reserved(_) | Use::Idle => None,
         }
     }
@@ -683,11 +774,11 @@ impl<S> State<S> {
     /// How long the server keeps a connection after the answer that came over it; `None` where it does not.
     fn kept_for(&mut self, id: ConnId) -> Option<Duration> {
         let keeps = self.decoder(id)?.keeps_alive();
-        let exchange = match &self.pool.connection(id)?.usage {
-            Use::Request(request) => self.exchanges.get(request),
-            Use::Discard(_) | Use::Reserved(_) | Use::Idle => None,
+        let said = match &self.pool.connection(id)?.usage {
+            Use::Request(request) => self.exchanges.get(request).and_then(Exchange::kept_for),
+            Use::Discard { kept_for, .. } => *kept_for,
+            Use::Reserved(_) | Use::Idle => None,
         };
-        let said = exchange.and_then(Exchange::kept_for);
         keeps.then(|| said.unwrap_or(Duration::MAX))
     }
 }
@@ -709,7 +800,7 @@ fn is_lost(cause: CloseCause) -> bool {
 }
 
 /// Ends a connection that carries no request.
-fn close_idle<S: 'static>(reactor: &mut Reactor<S>, id: ConnId) {
+pub(super) fn close_idle<S: 'static>(reactor: &mut Reactor<S>, id: ConnId) {
     let close = Close {
         was_clean: true,
         ..Close::new(CloseCause::Local)
@@ -722,15 +813,6 @@ fn set_busy<S: 'static>(reactor: &mut Reactor<S>, id: ConnId, busy: bool) {
     if let Some(Protocol::Request { is_busy }) = reactor.protocol_mut(id) {
         *is_busy = busy;
     }
-}
-
-/// Calls back in the next turn: the caller is a method that the application has called, or one callback of several.
-fn fail_later<S: 'static>(
-    reactor: &mut Reactor<S>,
-    callback: Callback<S>,
-    error: HttpRequestError,
-) {
-    reactor.next_tick(move |cx| callback.fail(cx, error));
 }
 
 /// One connection of a client.

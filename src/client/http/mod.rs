@@ -30,9 +30,10 @@ use std::rc::Rc;
 use crate::reactor::id::ConnId;
 use crate::reactor::outcome::Outcome;
 use crate::reactor::reactor::{Cx, Reactor};
+use crate::reactor::remote::Remote;
 
 use self::exchange::Callback;
-use self::link::Link;
+use self::link::{Link, close_idle};
 
 pub use self::error::{HttpRequestError, HttpStep};
 pub use self::id::HttpRequestId;
@@ -85,7 +86,10 @@ impl<S: 'static> Reactor<S> {
     pub fn http_client_with(&mut self, options: HttpClientOptions) -> io::Result<HttpClient<S>> {
         let link = Link::new(self, options)?;
         Ok(HttpClient {
-            owner: Rc::new(Owner { link }),
+            owner: Rc::new(Owner {
+                link,
+                remote: self.remote(),
+            }),
         })
     }
 }
@@ -116,8 +120,9 @@ impl<S: 'static> Reactor<S> {
 /// # .unwrap();
 /// ```
 ///
-/// When the last clone is dropped, requests that are under way go on, and no connection is kept behind them. When the
-/// reactor ends, callbacks of requests that have a connection get an error, and those that wait are dropped.
+/// When the last clone is dropped, requests that are under way go on, and no connection is kept. When the reactor ends,
+/// each callback that has not been called for the last time gets an error. Requests that these callbacks order are
+/// dropped with their callbacks.
 ///
 /// Bodies are delivered as they are sent: this client asks for no compression.
 pub struct HttpClient<S: 'static> {
@@ -127,11 +132,21 @@ pub struct HttpClient<S: 'static> {
 /// All clones of a client.
 struct Owner<S: 'static> {
     link: Rc<Link<S>>,
+    /// A handle is dropped where there is no reactor.
+    remote: Remote<S>,
 }
 
-impl<S> Drop for Owner<S> {
+impl<S: 'static> Drop for Owner<S> {
     fn drop(&mut self) {
-        self.link.note_drop();
+        let idle = self.link.note_drop();
+        if !idle.is_empty() {
+            // A loop that has ended has closed them.
+            let _ = self.remote.run(move |cx| {
+                for id in idle {
+                    close_idle(cx.reactor, id);
+                }
+            });
+        }
     }
 }
 

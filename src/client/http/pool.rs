@@ -4,10 +4,12 @@
 //!
 //! A request waits in the line of its server. Among several lines the oldest request goes first, so a server that is
 //! slow holds up the others only where the limit over all servers is reached. There an idle connection to another
-//! server is closed to make room.
+//! server is closed to make room. A connection that discards the rest of a redirect gives way too: the server may send
+//! that rest slowly or never, and the request that follows the redirect must not wait for it.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::protocol::http::ResponseDecoder;
 use crate::reactor::id::ConnId;
@@ -25,6 +27,8 @@ pub(super) enum Order {
     Connect(HttpRequestId, Rc<Origin>),
     /// This idle connection is closed. It was removed.
     Close(ConnId),
+    /// This connection, which discards the rest of a redirect, is aborted. It was removed.
+    Abort(ConnId),
 }
 
 /// The present use of a connection.
@@ -34,7 +38,11 @@ pub(super) enum Use {
     /// The answer to this request is awaited.
     Request(HttpRequestId),
     /// The rest of an answer that was a redirect is thrown away.
-    Discard(Box<ResponseDecoder>),
+    Discard {
+        decoder: Box<ResponseDecoder>,
+        /// How long the server says that it keeps the connection.
+        kept_for: Option<Duration>,
+    },
     Idle,
 }
 
@@ -57,8 +65,18 @@ struct Line {
     waiting: VecDeque<Waiting>,
     /// Idle connections, the one that was used last at the end.
     idle: Vec<ConnId>,
+    /// Connections that discard the rest of a redirect.
+    discarding: Vec<ConnId>,
     /// All connections.
     count: usize,
+}
+
+impl Line {
+    /// The connection that makes room for a request.
+    fn closable(&self) -> Option<Order> {
+        let idle = self.idle.first().map(|id| Order::Close(*id));
+        idle.or_else(|| self.discarding.first().map(|id| Order::Abort(*id)))
+    }
 }
 
 /// The connections of a client, and its waiting requests.
@@ -146,12 +164,12 @@ impl Pool {
     /// Takes the next step that can be done; `None` where all requests must wait.
     pub(super) fn next_order(&mut self) -> Option<Order> {
         let has_room = self.connections.len() < self.connections_max;
-        let has_idle = |line: &Line| !line.idle.is_empty();
-        let can_close = !has_room && self.lines.values().any(has_idle);
+        let gives_way = |line: &Line| line.closable().is_some();
+        let can_close = !has_room && self.lines.values().any(gives_way);
         let can_go = |line: &Line| {
             let waiting = line.waiting.front()?;
             let may_connect = line.count < self.per_host_max && (has_room || can_close);
-            (may_connect || has_idle(line)).then_some(waiting.request)
+            (may_connect || gives_way(line)).then_some(waiting.request)
         };
         let lines = self.lines.iter();
         let oldest = lines.filter_map(|(origin, line)| Some((can_go(line)?, origin)));
@@ -171,14 +189,12 @@ impl Pool {
             self.take_first(&origin);
             return Some(Order::Connect(request, origin));
         }
-        let own = line.idle.first().copied();
-        let closing = own.or_else(|| {
-            self.lines
-                .values()
-                .find_map(|line| line.idle.first().copied())
-        });
-        self.remove(closing?);
-        closing.map(Order::Close)
+        let own = line.closable();
+        let order = own.or_else(|| self.lines.values().find_map(Line::closable))?;
+        if let Order::Close(id) | Order::Abort(id) = order {
+            self.remove(id);
+        }
+        Some(order)
     }
 
     fn take_first(&mut self, origin: &Rc<Origin>) {
@@ -225,7 +241,27 @@ impl Pool {
         pooled.usage = Use::Idle;
         pooled.was_used = true;
         let origin = Rc::clone(&pooled.origin);
-        self.line(&origin).idle.push(id);
+        let line = self.line(&origin);
+        line.discarding.retain(|it| *it != id);
+        line.idle.push(id);
+    }
+
+    /// Notes that a connection throws away the rest of an answer.
+    pub(super) fn set_discarding(
+        &mut self,
+        id: ConnId,
+        decoder: ResponseDecoder,
+        kept_for: Option<Duration>,
+    ) {
+        let Some(pooled) = self.connections.get_mut(&id) else {
+            return;
+        };
+        pooled.usage = Use::Discard {
+            decoder: Box::new(decoder),
+            kept_for,
+        };
+        let origin = Rc::clone(&pooled.origin);
+        self.line(&origin).discarding.push(id);
     }
 
     /// Removes all idle connections.
@@ -246,7 +282,8 @@ impl Pool {
         let pooled = self.connections.remove(&id)?;
         if let Some(line) = self.lines.get_mut(&pooled.origin) {
             line.count -= 1;
-            line.idle.retain(|idle| *idle != id);
+            line.idle.retain(|it| *it != id);
+            line.discarding.retain(|it| *it != id);
         }
         self.drop_empty(&pooled.origin);
         Some((pooled.usage, pooled.was_used))
@@ -348,6 +385,33 @@ mod tests {
         pool.wait_again(&b, REQUESTS[2], 1, true);
         assert_eq!(pool.next_order(), Some(Order::Close(connection(2))));
         assert_eq!(pool.next_order(), Some(Order::Connect(REQUESTS[2], b)));
+    }
+
+    #[test]
+    fn a_connection_that_discards_gives_way_at_each_limit() {
+        for (per_host_max, connections_max) in [(1, 9), (9, 1)] {
+            let (mut it, a) = (pool(per_host_max, connections_max), origin("a"));
+            it.add(connection(1), &a, REQUESTS[0]);
+            it.set_discarding(connection(1), ResponseDecoder::new(false, 9), None);
+            it.wait_again(&a, REQUESTS[0], 1, false);
+            assert_eq!(it.next_order(), Some(Order::Abort(connection(1))));
+            assert_eq!(it.next_order(), Some(Order::Connect(REQUESTS[0], a)));
+        }
+        // When all of it has come, it is a connection as any other.
+        let (mut it, a) = (pool(1, 1), origin("a"));
+        it.add(connection(1), &a, REQUESTS[0]);
+        it.set_discarding(connection(1), ResponseDecoder::new(false, 9), None);
+        it.set_idle(connection(1));
+        it.wait_again(&a, REQUESTS[0], 1, false);
+        let reuse = Order::Reuse(REQUESTS[0], connection(1));
+        assert_eq!(it.next_order(), Some(reuse));
+        assert_eq!(it.next_order(), None);
+        // With room, the discarding goes on.
+        let (mut it, a) = (pool(2, 2), origin("a"));
+        it.add(connection(1), &a, REQUESTS[0]);
+        it.set_discarding(connection(1), ResponseDecoder::new(false, 9), None);
+        it.wait_again(&a, REQUESTS[0], 1, false);
+        assert_eq!(it.next_order(), Some(Order::Connect(REQUESTS[0], a)));
     }
 
     #[test]
