@@ -331,6 +331,7 @@ fn man(commands: &[Command], version: &str) -> String {
          .TP\n.B WATERWHEEL_PUBLISH_TOKEN\nthe token of the hub, unless an option gives one\n\
          .TP\n.B WATERWHEEL_OPTIONS_FILE\nthe file of options of the hub, unless \\fB\\-\\-options\\-file\\fR is given\n\
          .TP\n.B PORT\nthe port of the hub on all addresses, unless \\fB\\-\\-listen\\fR is given\n\
+         .TP\n.B HTTPS_PROXY, NO_PROXY\nthe proxy of \\fBbench\\fR for wss:// and https://, and the servers that need none\n\
          .SH SIGNALS\n\
          .TP\n.B TERM, INT\ndrain: say goodbye to all clients over the drain window, and end; a second one ends at once\n\
          .TP\n.B HUP\nread the token file again\n\

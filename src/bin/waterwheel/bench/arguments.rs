@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lexopt::{Arg, Parser};
 use log::LevelFilter;
-use waterwheel::protocol::http::Url;
+use waterwheel::protocol::http::{Url, without_user_info};
 use waterwheel::websocket::Deflate;
 
 use super::fan_out_options::{self, Publishing, Subscription};
@@ -73,6 +73,10 @@ Options of fan-out and sse, against `waterwheel serve`, or fan-out against a ser
   --redis URL              that Redis server: redis://[[USER]:PASSWORD@]HOST[:PORT]
   --topic NAME             the topic, with waterwheel; the channel in Redis [bench]
   --token TOKEN            the token for publishing, with waterwheel
+
+With wss:// and https:// the variables HTTPS_PROXY (http://[USER:PASSWORD@]HOST[:PORT]) and NO_PROXY (names,
+domains, addresses and networks, with commas between) are read, those in lower case first. A server on the
+loopback network is reached through the proxy too, unless NO_PROXY has it.
 
 Each problem (a lost connection, a reply that is missing or has another length; with --verify, and in
 fan-out and sse, also one that differs or is out of order) is printed, and the exit code is 1. An
@@ -512,7 +516,8 @@ pub fn websocket_url(url: &str) -> Result<Cow<'_, str>, String> {
     match Url::of_websocket(&websocket) {
         Ok(_) => Ok(websocket),
         Err(error) => Err(format!(
-            "--url: expected ws://HOST:PORT/PATH or http://HOST:PORT/, got {url:?}: {error}"
+            "--url: expected ws://HOST:PORT/PATH or http://HOST:PORT/, got {:?}: {error}",
+            without_user_info(url)
         )),
     }
 }

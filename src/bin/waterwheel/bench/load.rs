@@ -677,6 +677,7 @@ mod tests {
             connect_rate: None,
             deflate: websocket::Deflate::None,
             tls: None,
+            proxy: None,
             spreads: false,
             warmup: Duration::from_secs(1),
             seconds: Duration::from_secs(5),

@@ -21,6 +21,7 @@ mod probing;
 mod problems;
 mod process;
 mod progress;
+mod proxy;
 mod report;
 mod schedule;
 mod sequence;
@@ -29,6 +30,7 @@ use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use waterwheel::HttpProxy;
 use waterwheel::protocol::http::Url;
 use waterwheel::tls::ClientTls;
 use waterwheel::websocket::Deflate;
@@ -71,7 +73,8 @@ pub fn run(bench: Bench) -> ExitCode {
 fn measure(bench: Bench) -> Result<bool, String> {
     let descriptors = raise_descriptors(bench.mode.connections())?;
     let resumes = !matches!(&bench.mode, Mode::Churn(options) if !options.resumes);
-    let target = resolve(&bench.url, resumes)?;
+    let variable = |name: &str| std::env::var(name).ok();
+    let target = resolve(&bench.url, resumes, variable)?;
     let process = bench.pid.map(Process::of_id);
     if let Some(process) = &process {
         process.processor_time().map_err(|why| {
@@ -106,6 +109,7 @@ fn measure(bench: Bench) -> Result<bool, String> {
         connect_rate: bench.connect_rate,
         deflate: bench.deflate,
         tls: target.tls,
+        proxy: target.proxy,
         warmup: bench.warmup,
         seconds: bench.seconds,
         process,
@@ -177,13 +181,40 @@ struct Target {
     address: String,
     is_loopback: bool,
     tls: Option<ClientTls>,
+    proxy: Option<HttpProxy>,
 }
 
-/// Resolves the name once, instead of for each connection. Sessions of TLS are resumed, or each connection begins a new one.
-fn resolve(url: &str, resumes: bool) -> Result<Target, String> {
+/// Resolves the name once, instead of for each connection; with a proxy that is the proxy's task. Sessions of TLS are
+/// resumed, or each connection begins a new one. `variable` looks up a variable of the environment.
+fn resolve(
+    url: &str,
+    resumes: bool,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<Target, String> {
     let websocket = arguments::websocket_url(url)?;
     let parsed = Url::of_websocket(&websocket).map_err(|error| error.to_string())?;
+    let tls = match parsed.has_tls() {
+        true => {
+            let tls = ClientTls::builder().resumes(resumes).build();
+            let tls = tls.map_err(|error| format!("--url {url}: {error}"))?;
+            Some(tls.server_name(parsed.server_name()))
+        }
+        false => None,
+    };
+    let proxy = match parsed.has_tls() {
+        true => proxy::proxy_for(parsed.host, variable)?,
+        false => None,
+    };
     let name = parsed.address();
+    if proxy.is_some() {
+        return Ok(Target {
+            url: format!("wss://{name}{}", parsed.target()),
+            address: name,
+            is_loopback: false,
+            tls,
+            proxy,
+        });
+    }
     let addresses: Vec<SocketAddr> = name
         .to_socket_addrs()
         .map_err(|error| format!("--url {url}: {name} has no address: {error}"))?
@@ -197,20 +228,13 @@ fn resolve(url: &str, resumes: bool) -> Result<Target, String> {
             .find(|address| TcpStream::connect_timeout(address, CONNECT_TIMEOUT).is_ok())
             .unwrap_or(&first),
     };
-    let tls = match parsed.has_tls() {
-        true => {
-            let tls = ClientTls::builder().resumes(resumes).build();
-            let tls = tls.map_err(|error| format!("--url {url}: {error}"))?;
-            Some(tls.server_name(parsed.server_name()))
-        }
-        false => None,
-    };
     let scheme = if tls.is_some() { "wss" } else { "ws" };
     Ok(Target {
         tls,
         url: format!("{scheme}://{address}{}", parsed.target()),
         address: address.to_string(),
         is_loopback: address.is_ipv4() && address.ip().is_loopback(),
+        proxy: None,
     })
 }
 
@@ -220,15 +244,32 @@ mod tests {
 
     #[test]
     fn a_url_is_resolved_once_and_keeps_its_path() {
-        let target = resolve("ws://127.0.0.1:9/a?b=c", true).ok().unwrap();
+        let target = resolve("ws://127.0.0.1:9/a?b=c", true, |_| None)
+            .ok()
+            .unwrap();
         assert_eq!(target.url, "ws://127.0.0.1:9/a?b=c");
         assert_eq!(target.address, "127.0.0.1:9");
         // The form that a hub prints.
-        let target = resolve("http://127.0.0.1:9/events", true).ok().unwrap();
+        let target = resolve("http://127.0.0.1:9/events", true, |_| None)
+            .ok()
+            .unwrap();
         assert_eq!(target.url, "ws://127.0.0.1:9/events");
         assert!(target.is_loopback);
-        let error = resolve("127.0.0.1:9", true).err().unwrap();
+        let error = resolve("127.0.0.1:9", true, |_| None).err().unwrap();
         assert!(error.contains("ws://HOST:PORT"), "{error}");
+    }
+
+    #[test]
+    fn a_proxy_gets_the_name_of_a_server_with_tls() {
+        let variable = |name: &str| (name == "HTTPS_PROXY").then(|| "http://p:3128".to_owned());
+        let target = resolve("wss://name.invalid/a?b", true, variable)
+            .ok()
+            .unwrap();
+        assert_eq!(target.url, "wss://name.invalid:443/a?b");
+        assert_eq!(target.address, "name.invalid:443");
+        assert_eq!(target.proxy.unwrap().address(), "p:3128");
+        let target = resolve("ws://127.0.0.1:9/", true, variable).ok().unwrap();
+        assert!(target.proxy.is_none(), "the variable is for TLS");
     }
 
     #[test]

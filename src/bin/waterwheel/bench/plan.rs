@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use waterwheel::tls::ClientTls;
 use waterwheel::websocket::Deflate;
-use waterwheel::{ClientTransport, ConnectOptions};
+use waterwheel::{ClientTransport, ConnectOptions, HttpProxy};
 
 use super::process::Process;
 
@@ -21,6 +21,7 @@ pub struct Plan {
     pub deflate: Deflate,
     /// With it the server's certificate is checked for the name in the URL of the command line.
     pub tls: Option<ClientTls>,
+    pub proxy: Option<HttpProxy>,
     /// Whether to connect from several addresses of the loopback network, since the ports of one
     /// are too few.
     pub spreads: bool,
@@ -35,7 +36,9 @@ pub struct Plan {
 impl Plan {
     /// The way to the server for the WebSocket with this number.
     pub fn transport(&self, number: usize) -> ClientTransport {
-        let transport = ClientTransport::default().from_address(self.source(number));
+        let transport = ClientTransport::default()
+            .from_address(self.source(number))
+            .proxy(self.proxy.clone());
         match &self.tls {
             Some(tls) => transport.tls(tls.clone()),
             None => transport,
@@ -44,7 +47,9 @@ impl Plan {
 
     /// The same for a connection with this number that is no WebSocket.
     pub fn connect_options(&self, number: usize) -> ConnectOptions<'_> {
-        let options = ConnectOptions::new(&self.address).from_address(self.source(number));
+        let options = ConnectOptions::new(&self.address)
+            .from_address(self.source(number))
+            .proxy(self.proxy.clone());
         match &self.tls {
             Some(tls) => options.tls(tls.clone()),
             None => options,
@@ -80,6 +85,7 @@ mod tests {
             connect_rate: None,
             deflate: Deflate::None,
             tls: None,
+            proxy: None,
             spreads: false,
             warmup: Duration::ZERO,
             seconds: Duration::ZERO,
