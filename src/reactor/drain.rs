@@ -129,7 +129,7 @@ impl<S: 'static> Reactor<S> {
                 let lingers = 0 < self.table.queued_bytes(id);
                 self.finish(id, Close::new(cause), lingers);
             }
-            DrainStep::Aborts => self.table.abort(id, cause),
+            DrainStep::Aborts => self.table.end_handshake(id, cause),
         }
     }
 }

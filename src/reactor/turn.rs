@@ -358,7 +358,7 @@ impl<S: 'static> Running<S> {
                 match self.reactor.table.take_passed(id, filed, moment) {
                     None => {}
                     // After these deadlines the peer has had its time and there is no more to say
-                    // to it. The meaning of the others depends on the role.
+                    // to it, but for the alert of a handshake. The meaning of the others depends on the role.
                     Some(
                         deadline @ (Deadline::Connect
                         | Deadline::Handshake
@@ -366,7 +366,7 @@ impl<S: 'static> Running<S> {
                         | Deadline::Close),
                     ) => {
                         let cause = CloseCause::TimedOut(deadline);
-                        self.reactor.table.abort(id, cause);
+                        self.reactor.table.end_handshake(id, cause);
                     }
                     Some(Deadline::Age) => self.reactor.end_old(id),
                     Some(deadline) => self.call_handler(id, "due", |handler, cx| {

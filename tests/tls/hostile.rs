@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// The alerts of a handshake that ends for another reason than its own: user_canceled, close_notify.
+const CANCELED: &[u8] = b"\x15\x03\x03\x00\x02\x01\x5a\x15\x03\x03\x00\x02\x01\x00";
+
 /// The reasons for which handshakes have failed, and how often.
 fn failures(sim: &mut Sim<Log>) -> Vec<(&'static str, u64)> {
     sim.reactor().stats().tls_failures.iter().collect()
@@ -185,6 +188,7 @@ fn a_handshake_of_one_byte_a_second_is_ended_by_its_deadline() {
         assert!(!peer.stream.is_closed());
     }
     sim.advance(Duration::from_secs(3));
+    assert_eq!(peer.stream.read(), CANCELED);
     assert!(peer.stream.is_closed());
     assert_eq!(failures(&mut sim), [("timeout", 1)]);
     assert_eq!(
@@ -241,4 +245,193 @@ fn handshakes_have_a_share_of_each_turn() {
         assert!(before < all, "no handshake in a turn");
         assert!(newcomers.iter().all(|peer| peer.stream.read().is_empty()));
     }
+}
+
+#[test]
+fn messages_in_front_of_a_faulty_record_are_delivered() {
+    for version in VERSIONS {
+        let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
+            let options = ListenOptions::new("0.0.0.0:443").tls(server_tls("server"));
+            let listening = reactor.stream(options, |stream| {
+                stream.on_data(|stream, bytes| {
+                    let text = String::from_utf8_lossy(bytes).into_owned();
+                    stream.state.push(text);
+                });
+                stream.on_close(|stream, close| stream.state.push(close.cause.to_string()));
+            });
+            listening.unwrap();
+        });
+        let mut peer = Peer::new(sim.connect(), client_config(&[version]));
+        peer.settle(&mut sim);
+        peer.send(b"whole");
+        let mut records = peer.take_flight();
+        peer.send(b"broken");
+        records.extend(peer.take_flight());
+        *records.last_mut().unwrap() ^= 1;
+        peer.stream.write(&records);
+        sim.settle();
+        let expected = ["whole", "TLS failed: not TLS, or a breach of its rules"];
+        assert_eq!(sim.state(), &expected, "{version:?}");
+        assert_eq!(alert(&mut peer), "received fatal alert: BadRecordMac");
+    }
+}
+
+/// The error that the bytes which have come mean to a client.
+fn alert(peer: &mut Peer) -> String {
+    let bytes = peer.stream.read();
+    let mut input = &bytes[..];
+    let mut error = String::new();
+    while !input.is_empty() && peer.tls.read_tls(&mut input).is_ok() {
+        if let Err(why) = peer.tls.process_new_packets() {
+            error = why.to_string();
+        }
+    }
+    error
+}
+
+#[test]
+fn what_comes_behind_close_notify_does_not_destroy_the_answer() {
+    for version in VERSIONS {
+        let mut sim = Sim::new((), |reactor: &mut Reactor<()>| {
+            let options = ListenOptions::new("0.0.0.0:443").tls(server_tls("server"));
+            let listening = reactor.stream(options, |stream| {
+                stream.on_end(|stream| {
+                    stream.send("after your end");
+                    stream.close();
+                });
+            });
+            listening.unwrap();
+        });
+        sim.socket_bytes(400_000);
+        let mut peer = Peer::new(sim.connect(), client_config(&[version]));
+        peer.settle(&mut sim);
+        peer.tls.send_close_notify();
+        let mut flight = peer.take_flight();
+        flight.resize(300_000, 0);
+        assert_eq!(peer.stream.write(&flight), flight.len());
+        sim.settle();
+        peer.settle(&mut sim);
+        assert_eq!(peer.received(), b"after your end", "{version:?}");
+        assert!(peer.has_close_notify);
+    }
+}
+
+/// Writes all of it, while the server takes it.
+fn write_all(sim: &mut Sim<Log>, stream: &SimStream, mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        bytes = &bytes[stream.write(bytes)..];
+        sim.settle();
+    }
+}
+
+// The socket has room again when the handshake fails, which is not reported twice.
+#[test]
+fn the_alert_of_a_handshake_leaves_although_its_socket_was_full() {
+    for version in VERSIONS {
+        let config = fresh(&client_config(&[version]));
+        let mut sim = echo_sim();
+        let peer = &mut Peer::new(sim.connect(), Arc::clone(&config));
+        let flight = peer.take_flight();
+        peer.stream.write(&flight);
+        sim.settle();
+        let answer_bytes = peer.stream.read().len();
+        let mut sim = echo_sim();
+        sim.socket_bytes(answer_bytes - 100);
+        let peer = &mut Peer::new(sim.connect(), config);
+        let flight = peer.take_flight();
+        write_all(&mut sim, &peer.stream, &flight);
+        let answer = peer.stream.read();
+        assert_eq!(answer.len(), answer_bytes - 100);
+        peer.tls.read_tls(&mut &answer[..]).unwrap();
+        peer.tls.process_new_packets().unwrap();
+        peer.stream.write(b"\x63\x03\x03\x00\x01x");
+        sim.settle();
+        let error = alert(peer);
+        assert!(
+            error.starts_with("received fatal alert"),
+            "{version:?}: {error}"
+        );
+        assert!(peer.stream.is_closed());
+        // It lingers for a moment, and not for the whole `close_timeout`.
+        assert_eq!(sim.reactor().connection_count(), 1);
+        sim.advance(Duration::from_secs(2));
+        assert_eq!(sim.reactor().connection_count(), 0);
+    }
+}
+
+#[test]
+fn a_handshake_that_the_server_ends_gets_an_alert() {
+    let ends: [(&str, fn(&mut Reactor<Log>)); 2] = [
+        ("drain", |reactor| reactor.drain(Duration::ZERO)),
+        ("stop", |reactor| reactor.stop()),
+    ];
+    for (name, end) in ends {
+        let mut sim = echo_sim();
+        let mut peer = Peer::new(sim.connect(), client_config(&VERSIONS));
+        let flight = peer.take_flight();
+        peer.stream.write(&flight[..100]);
+        sim.settle();
+        end(sim.reactor());
+        sim.settle();
+        assert_eq!(peer.stream.read(), CANCELED, "{name}");
+        assert!(peer.stream.is_closed(), "{name}");
+        // The peer may be in the middle of its flight.
+        peer.stream.write(&flight[100..]);
+        sim.settle();
+        assert_eq!(sim.state(), &Log::new(), "{name}");
+        peer.stream.finish();
+        sim.settle();
+        assert_eq!(sim.reactor().connection_count(), 0, "{name}");
+    }
+}
+
+// From there on an alert would have to be encrypted, for which there is no call.
+#[test]
+fn a_handshake_that_has_keys_is_reset_by_its_deadline() {
+    let mut sim = echo_sim();
+    let peer = &mut Peer::new(sim.connect(), client_config(&VERSIONS));
+    peer.exchange(&mut sim);
+    sim.advance(Duration::from_secs(11));
+    assert!(peer.stream.is_closed());
+    assert_eq!(failures(&mut sim), [("timeout", 1)]);
+    assert_eq!(sim.reactor().connection_count(), 0);
+}
+
+#[test]
+fn a_client_that_ends_its_handshake_says_so() {
+    let mut sim = Sim::new(Vec::new(), |reactor: &mut Reactor<Vec<u8>>| {
+        reactor.stream("0.0.0.0:443", |stream| {
+            stream.on_data(|stream, bytes| stream.state.extend_from_slice(bytes));
+        })
+    });
+    let options = ConnectOptions::new("localhost:443").tls(ca());
+    let id = sim.reactor().connect_stream(options, |_| {}).unwrap();
+    sim.settle();
+    assert_eq!(sim.state()[0], 0x16);
+    sim.reactor().close(id);
+    sim.settle();
+    assert!(sim.state().ends_with(CANCELED));
+    assert_eq!(sim.reactor().connection_count(), 0);
+}
+
+// A callback that begins TLS and then fails ends the connection while its handshake goes on.
+#[test]
+fn a_connection_that_lingers_shakes_no_hands() {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
+        let tls = server_tls("server");
+        reactor.stream("0.0.0.0:25", move |stream| {
+            stream.on_data(move |stream, _| -> Result<(), &str> {
+                stream.reactor.start_tls(stream.id, tls.clone()).unwrap();
+                Err("no")
+            });
+        })
+    });
+    let client = sim.connect();
+    client.write("STARTTLS");
+    sim.settle();
+    client.read();
+    assert!(client.is_closed());
+    client.finish();
+    sim.settle();
+    assert_eq!(sim.reactor().connection_count(), 0);
 }

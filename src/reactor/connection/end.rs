@@ -22,6 +22,7 @@
 //! ```
 
 use std::io;
+use std::time::Duration;
 
 use crate::reactor::close::{Close, CloseCause, Deadline, Sent};
 use crate::reactor::protocol::{Failure, Goodbye, Protocol};
@@ -30,6 +31,9 @@ use crate::reactor::time::coarse::CoarseTime;
 use super::rooms::Rooms;
 use super::{Connection, Life, NO_HANDLER};
 use crate::protocol::websocket;
+
+/// Time for which a connection lingers after the alert of a handshake, so that the peer can read it.
+const ALERT_LINGER: Duration = Duration::from_secs(1);
 
 /// Queues the protocol's goodbye for the application, and waits for the peer's if the protocol has
 /// one.
@@ -45,8 +49,8 @@ pub(super) fn close(
     }
     let queued_bytes = rooms.outbox.queued_bytes(connection.id, &connection.output);
     if connection.life == Life::Handshaking && queued_bytes == 0 {
-        // There is no peer yet, and no message waits for it.
-        abort(rooms, connection, cause);
+        // There is no peer yet, or none that is secure, and no message waits for it.
+        end_handshake(rooms, connection, cause);
         return Sent::Queued;
     }
     let mut goodbye = Vec::new();
@@ -143,7 +147,7 @@ pub(super) fn fail_behind_queue(rooms: &mut Rooms, connection: &mut Connection, 
         .encode_failure(cause, has_said_goodbye, &date, &mut goodbye);
     let code = match failure {
         Failure::Finishes { code } => code,
-        Failure::Aborts => return abort(rooms, connection, cause),
+        Failure::Aborts => return end_handshake(rooms, connection, cause),
     };
     // A peer that broke the protocol is often in the middle of sending. Closing at once would reset
     // the connection and destroy the status that says why. One whose head did not come in time
@@ -184,6 +188,7 @@ pub(super) fn fail_transport(rooms: &mut Rooms, connection: &mut Connection, err
     if !matches!(cause, CloseCause::Tls(_)) || !connection.life.is_notifiable() {
         return abort(rooms, connection, cause);
     }
+    let was_handshaking = connection.life == Life::Handshaking;
     note_failed_handshake(rooms, connection, cause);
     // The session encrypts no more.
     rooms.outbox.clear(&mut connection.output);
@@ -195,7 +200,45 @@ pub(super) fn fail_transport(rooms: &mut Rooms, connection: &mut Connection, err
         ..Close::new(cause)
     };
     move_on(rooms, connection, Life::Finishing, close);
+    if was_handshaking {
+        send_last_word(rooms, connection);
+    }
     charge(rooms, connection);
+}
+
+/// Ends a connection for a reason that its handshake is not the cause of: a close, a drain, a deadline.
+/// The peer gets the transport's word for that, where there is one; otherwise, and when there is no such
+/// handshake, this is [`abort`].
+pub(super) fn end_handshake(rooms: &mut Rooms, connection: &mut Connection, cause: CloseCause) {
+    let is_ending = matches!(connection.life, Life::Handshaking | Life::Finishing);
+    if !is_ending || !connection.transport.cancel_handshake() {
+        return abort(rooms, connection, cause);
+    }
+    note_failed_handshake(rooms, connection, cause);
+    rooms.outbox.clear(&mut connection.output);
+    // A peer whose flight did not come in time has had its place for long enough.
+    connection.lingers = !matches!(cause, CloseCause::TimedOut(_));
+    let close = Close {
+        code: connection.protocol.abnormal_code(),
+        ..Close::new(cause)
+    };
+    move_on(rooms, connection, Life::Finishing, close);
+    send_last_word(rooms, connection);
+    charge(rooms, connection);
+}
+
+/// Has the transport's last word flushed although the socket was full before, and has the connection
+/// end soon: a peer that has no keys yet has nothing to say.
+fn send_last_word(rooms: &mut Rooms, connection: &mut Connection) {
+    // The socket may have taken everything since it was full, and would not be reported again.
+    rooms
+        .outbox
+        .mark_dirty_again(connection.id, &mut connection.output);
+    let timeout = connection.options(rooms).close_timeout.min(ALERT_LINGER);
+    let due = CoarseTime::after(rooms.now, timeout);
+    rooms
+        .deadlines
+        .set(connection.id, &mut connection.waits, Deadline::Close, due);
 }
 
 /// Counts the failure of a transport's handshake, if that goes on. One that is refused for its
@@ -250,6 +293,7 @@ pub(super) fn abort_without_reset(
     connection.lingers = false;
     if !matches!(connection.life, Life::Done | Life::Lingering) {
         // With TLS the peer would otherwise take this end for an attack that cuts the stream.
+        connection.transport.cancel_handshake();
         let _ = connection.transport.say_goodbye();
         end_without_goodbye(rooms, connection, cause);
     }
@@ -281,6 +325,7 @@ pub(super) fn linger(rooms: &mut Rooms, connection: &mut Connection) -> bool {
     connection.handler = NO_HANDLER;
     connection.protocol = Protocol::Raw;
     connection.reading.forget_unconsumed();
+    connection.transport.forget_handshake();
     charge(rooms, connection);
     if connection.waits.waits_for().is_none() {
         set_close_deadline(rooms, connection);

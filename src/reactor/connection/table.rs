@@ -917,6 +917,16 @@ impl Table {
         }
     }
 
+    /// As [`abort`](Self::abort), after the word that a transport has for the end of its handshake.
+    pub(crate) fn end_handshake(&mut self, id: ConnId, cause: CloseCause) {
+        match self.split(id) {
+            Some((connection, rooms)) if connection.life != Life::Lingering => {
+                end::end_handshake(rooms, connection, cause);
+            }
+            _ => self.abort(id, cause),
+        }
+    }
+
     /// Ends a connection at once; one that lingers is removed.
     pub(crate) fn abort(&mut self, id: ConnId, cause: CloseCause) {
         let Some((connection, rooms)) = self.split(id) else {

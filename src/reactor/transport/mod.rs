@@ -7,7 +7,8 @@
 //! transport, add a variant here; the compiler then asks for its answers.
 //!
 //! Places that the compiler does not name know that a transport may have a handshake and a buffer:
-//! `begin::progress` and `end::fail_transport`, where a failed handshake ends with an alert;
+//! `begin::progress`, `end::fail_transport` and `end::end_handshake`, where a handshake ends with an
+//! alert;
 //! `send::flush`, which sends the goodbye before the half close; `read::read`, which lists a
 //! connection whose read has made output.
 //!
@@ -141,6 +142,25 @@ impl Transport {
             Transport::Plain(_) => Ok(true),
             #[cfg(feature = "tls")]
             Transport::Tls(stream) => stream.say_goodbye(),
+        }
+    }
+
+    /// Ends the handshake of the transport itself, if that goes on. Returns whether the transport has a
+    /// word for the peer, which [`flush`](Self::flush) sends.
+    pub(crate) fn cancel_handshake(&mut self) -> bool {
+        match self {
+            Transport::Plain(_) => false,
+            #[cfg(feature = "tls")]
+            Transport::Tls(stream) => stream.cancel_handshake(),
+        }
+    }
+
+    /// Ends the handshake of the transport itself without a word: what comes is thrown away.
+    pub(crate) fn forget_handshake(&mut self) {
+        match self {
+            Transport::Plain(_) => {}
+            #[cfg(feature = "tls")]
+            Transport::Tls(stream) => stream.forget_handshake(),
         }
     }
 

@@ -112,6 +112,15 @@ impl Session {
         }
     }
 
+    /// Whether the sides have agreed on a version of TLS, and so on keys or on how to make them.
+    pub(super) fn has_agreed(&self) -> bool {
+        let version = match self {
+            Session::Server(session) => session.protocol_version(),
+            Session::Client(session) => session.protocol_version(),
+        };
+        version.is_some()
+    }
+
     /// Whether the handshake has resumed an earlier session.
     pub(super) fn is_resumed(&self) -> bool {
         let kind = match self {

@@ -53,6 +53,13 @@ const CLIENT_KEPT_BYTES_MAX: usize = 64 * 1024;
 /// The most that a peer may send at once without a byte for the protocol.
 const EMPTY_BYTES_MAX: usize = 256 * 1024;
 
+/// The most reads at once of what comes behind the peer's close_notify.
+const DISCARDS_MAX: usize = 8;
+
+/// Alerts that end a handshake for a reason that is not its own: user_canceled and close_notify, each in
+/// a record without encryption. Source: RFC 8446, sections 5.1 and 6.1.
+const CANCELED: &[u8] = b"\x15\x03\x03\x00\x02\x01\x5a\x15\x03\x03\x00\x02\x01\x00";
+
 /// The heap of rustls for an idle connection, beside its struct, in bytes; see `tests/tls.rs`.
 const SESSION_HEAP_BYTES: usize = 3 * 1024;
 
@@ -112,6 +119,8 @@ pub(crate) struct TlsStream {
     handshake_bytes: usize,
     /// The last read may not have emptied the socket.
     may_hold_more: bool,
+    /// The error that came behind the plaintext of the last read.
+    error: Option<io::Error>,
     /// The peer's close_notify has come.
     is_peer_closed: bool,
     /// The socket ended without the peer's close_notify.
@@ -160,6 +169,7 @@ impl TlsStream {
             scratch: Rc::clone(scratch),
             handshake_bytes: 0,
             may_hold_more: false,
+            error: None,
             is_peer_closed: false,
             is_truncated: false,
             has_said_goodbye: false,
@@ -217,8 +227,33 @@ impl TlsStream {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                Err(error) => return Err(error),
+                Err(error) => {
+                    self.undelivered = Leftover::default();
+                    return Err(error);
+                }
             }
+        }
+    }
+
+    /// Ends a handshake that has not failed. Returns whether the peer can be told: as long as the sides
+    /// have not agreed on a version there are no keys, and [`flush`](Self::flush) sends an alert. Behind that
+    /// the alert would have to be encrypted, for which rustls has no call before the handshake is done.
+    pub(crate) fn cancel_handshake(&mut self) -> bool {
+        let is_handshaking = self.phase == Phase::Handshaking && !self.socket.is_pending();
+        if !is_handshaking || self.session.has_agreed() {
+            return false;
+        }
+        self.phase = Phase::Failed;
+        self.kept = Vec::new();
+        self.unsent.push(CANCELED);
+        true
+    }
+
+    /// Ends a handshake of which the peer cannot be told: what comes is thrown away.
+    pub(crate) fn forget_handshake(&mut self) {
+        if self.phase == Phase::Handshaking {
+            self.phase = Phase::Failed;
+            self.kept = Vec::new();
         }
     }
 
@@ -250,11 +285,8 @@ impl TlsStream {
     /// Reads plaintext. `Ok(0)` is the peer's close_notify, or the end of the socket; see
     /// [`is_truncated`](Self::is_truncated).
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self.phase {
-            Phase::Open => {}
-            // The peer may still be sending, and its bytes have no meaning any more.
-            Phase::Failed | Phase::Unstarted => return self.read_socket(buffer),
-            Phase::Handshaking => return Err(io::ErrorKind::WouldBlock.into()),
+        if self.phase == Phase::Handshaking {
+            return Err(io::ErrorKind::WouldBlock.into());
         }
         if !self.undelivered.is_empty() {
             let rest = self.undelivered.as_slice();
@@ -262,6 +294,13 @@ impl TlsStream {
             buffer[..count].copy_from_slice(&rest[..count]);
             self.undelivered.take(count);
             return Ok(count);
+        }
+        if let Some(error) = self.error.take() {
+            return Err(error);
+        }
+        // After a failure the peer may still be sending, and its bytes have no meaning any more.
+        if self.phase != Phase::Open {
+            return self.read_socket(buffer);
         }
         let mut empty_bytes = 0;
         while !self.is_peer_closed {
@@ -277,10 +316,12 @@ impl TlsStream {
                 undelivered.push(&bytes[count..]);
             });
             self.undelivered = undelivered;
-            let came = came?;
             if filled != 0 {
+                // The records in front of a faulty one are whole and authenticated.
+                self.error = came.err();
                 return Ok(filled);
             }
+            let came = came?;
             if came == 0 {
                 self.is_truncated = !self.is_peer_closed;
                 return Ok(0);
@@ -291,7 +332,23 @@ impl TlsStream {
                 return Err(self.fail(failure(TlsError::Protocol, reason)));
             }
         }
+        self.discard_rest();
         Ok(0)
+    }
+
+    /// Throws away what came behind the peer's close_notify. The kernel would otherwise keep it, and make
+    /// the close of the socket a reset, which can destroy our last bytes. What there is too much of
+    /// stays. Source: RFC 8446, section 6.1.
+    fn discard_rest(&mut self) {
+        let mut incoming = self.scratch.take_incoming();
+        for _ in 0..DISCARDS_MAX {
+            match self.socket.read(&mut incoming) {
+                Ok(0) => break,
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => break,
+                Ok(_) | Err(_) => {}
+            }
+        }
+        self.scratch.put_back_incoming(incoming);
     }
 
     fn read_socket(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -433,6 +490,7 @@ impl TlsStream {
         self.may_hold_more
             || self.is_peer_closed
             || !self.undelivered.is_empty()
+            || self.error.is_some()
             // A read that has made output: the general way lists the connection for a flush.
             || !self.unsent.is_empty()
     }
