@@ -163,8 +163,9 @@ pub struct Config {
     /// closures of other threads, the ticks and the timers of a turn have as long together, and so have the
     /// calls of `on_drain` and `on_close`. Checked between two sources or calls. 20 ms by default; not zero.
     pub dispatch_time_budget: Duration,
-    /// Time in which one turn goes on with TLS handshakes; the others go on in the next turn, in their
-    /// order. At least one step is done in each turn. A signature takes up to a millisecond: without
+    /// Time in which one turn goes on with TLS handshakes; the others go on in the next turn, mostly those first
+    /// whose peers have answered us. As long as 128 wait, listeners for TLS accept no others. At least one step is
+    /// done in each turn. A signature takes up to a millisecond: without
     /// a share of their own, many clients that come back at once would keep those who are connected
     /// waiting. 2 ms by default; not zero.
     pub handshake_time_budget: Duration,

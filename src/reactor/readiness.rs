@@ -343,6 +343,10 @@ impl<S: 'static> Running<S> {
             if self.reactor.pauses_for_memory(index) || self.reactor.pauses_for_handshakes(index) {
                 return;
             }
+            #[cfg(feature = "tls")]
+            if self.reactor.table.pauses_for_handshakes(index) {
+                return self.reactor.table.accept_again(index);
+            }
             let is_full = self.reactor.config.connections_max <= self.reactor.connection_count();
             let table = &mut self.reactor.table;
             // Looked up each time: the `on_open` of the last client may have closed the listener.

@@ -14,7 +14,7 @@ use super::reactor::TimerCall;
 #[cfg(all(unix, feature = "signals"))]
 use super::signals::SIGNALS;
 use super::time::clock::nanos;
-use super::time::handled::Dispatched;
+use super::time::handled::{AGAIN, DEFERRED, Dispatched, LISTS};
 use super::transport::memory::Readiness;
 use super::{EVENTS, Running, WAKER};
 
@@ -441,22 +441,23 @@ impl<S: 'static> Running<S> {
         // A simulation: the number of reports is asked once, because readiness that callbacks cause
         // is for the next turn, as with the kernel.
         let reports = self.reactor.net.as_ref().map_or(0, |net| net.poll());
-        let [waiting_count, _] = self.reactor.table.ready_list().counts();
+        let waiting_count = self.reactor.table.ready_list().counts()[DEFERRED];
         let ready_count = waiting_count + reports + self.events.iter().count();
         self.reactor.budget.share_between(ready_count);
+        let mut handled_counts = [0; LISTS];
         while !self.reactor.is_stopped && !self.is_dispatch_over() {
-            let Some(index) = self.reactor.table.pop_handshake() else {
+            let Some((index, list)) = self.reactor.table.pop_handshake() else {
                 break;
             };
             self.ready_again(index);
+            handled_counts[list] += 1;
         }
-        let mut handled_count = 0;
         while !self.reactor.is_stopped && !self.is_dispatch_over() {
             let Some(index) = self.reactor.table.ready_list_mut().pop_deferred() else {
                 break;
             };
             self.ready_again(index);
-            handled_count += 1;
+            handled_counts[DEFERRED] += 1;
         }
         let event_count = match self.poll.is_some() {
             true => self.dispatch_events(),
@@ -474,18 +475,18 @@ impl<S: 'static> Running<S> {
         // waited for the poll.
         self.reactor.table.ready_list_mut().append_busy(&mut again);
         self.reactor.budget.share_between(again.len());
-        let mut again_count = 0;
         for &index in &again {
-            if self.reactor.is_stopped || 0 < again_count && self.is_dispatch_over() {
+            let is_first = handled_counts[AGAIN] == 0;
+            if self.reactor.is_stopped || !is_first && self.is_dispatch_over() {
                 break;
             }
             self.ready_again(index);
-            again_count += 1;
+            handled_counts[AGAIN] += 1;
         }
         self.reactor
             .table
             .ready_list_mut()
-            .return_again(again, again_count);
+            .return_again(again, handled_counts[AGAIN]);
         let polls_left = match event_count < EVENTS {
             true => 0,
             false => self.reactor.table.sources().count() / EVENTS + 1,
@@ -493,7 +494,7 @@ impl<S: 'static> Running<S> {
         self.reactor.handled.note(&Dispatched {
             asked_at,
             polls_left,
-            handled_counts: [handled_count, again_count],
+            handled_counts,
             waiting_counts: self.reactor.table.ready_list().counts(),
         });
     }

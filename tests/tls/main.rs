@@ -3,6 +3,7 @@
 #![cfg(feature = "tls")]
 
 mod configuration;
+mod crowd;
 mod forged;
 mod hostile;
 mod limits;

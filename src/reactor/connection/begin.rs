@@ -6,6 +6,7 @@ use std::io;
 
 use mio::Token;
 
+use crate::reactor::close::Deadline;
 #[cfg(feature = "tls")]
 use crate::reactor::protocol::Protocol;
 use crate::reactor::transport::Progress;
@@ -19,16 +20,28 @@ use super::rooms::Rooms;
 use super::{Connection, Life, end, send};
 
 /// Goes on with the transport's own handshake. Returns whether the connection was opened.
-pub(super) fn progress(rooms: &mut Rooms, connection: &mut Connection) -> bool {
+///
+/// The deadline of a handshake that `has_waited` for us begins again with our first flight, once: the
+/// time that other handshakes took is not the peer's.
+pub(super) fn progress(rooms: &mut Rooms, connection: &mut Connection, has_waited: bool) -> bool {
     if !matches!(connection.life, Life::Handshaking | Life::Finishing) {
         return false;
     }
     let unsent_bytes = connection.transport.unsent_bytes();
+    let had_sent_flight = connection.transport.has_sent_flight();
     match connection.transport.progress() {
         Ok(Progress::Handshaking) => {
             send::watch_unsent(rooms, connection, unsent_bytes);
             // A part of a flight, or a flight that the socket has not taken.
             end::charge(rooms, connection);
+            let is_first_flight = !had_sent_flight && connection.transport.has_sent_flight();
+            if has_waited
+                && is_first_flight
+                && connection.waits_for() == Some(Deadline::Handshake)
+            {
+                let nanos = rooms.handshakes.timeout_nanos();
+                connection.set_deadline(rooms, Deadline::Handshake, nanos);
+            }
             false
         }
         Ok(Progress::Ready) => {
@@ -126,5 +139,5 @@ pub(super) fn adopt_socket(
     connection.reading.note_readable(false, false);
     connection.output.unblock();
     rooms.stats.connected += 1;
-    Ok(progress(rooms, connection))
+    Ok(progress(rooms, connection, false))
 }

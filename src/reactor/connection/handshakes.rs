@@ -9,15 +9,18 @@
 /// The time of handshakes in one turn.
 pub(super) struct Handshakes {
     limit_nanos: u64,
+    timeout_nanos: u64,
     spent_nanos: u64,
     /// When the step that goes on began.
     began: Option<u64>,
 }
 
 impl Handshakes {
-    pub(super) fn new(limit_nanos: u64) -> Handshakes {
+    /// `timeout_nanos`: the time that a peer has for a handshake.
+    pub(super) fn new(limit_nanos: u64, timeout_nanos: u64) -> Handshakes {
         Handshakes {
             limit_nanos,
+            timeout_nanos,
             spent_nanos: 0,
             began: None,
         }
@@ -25,6 +28,11 @@ impl Handshakes {
 
     pub(super) fn begin_turn(&mut self) {
         self.spent_nanos = 0;
+    }
+
+    /// The time that a peer has for a handshake, in nanoseconds.
+    pub(super) fn timeout_nanos(&self) -> u64 {
+        self.timeout_nanos
     }
 
     pub(super) fn has_time(&self) -> bool {
@@ -54,7 +62,7 @@ mod tests {
 
     #[test]
     fn a_turn_has_time_for_a_step_until_the_limit_is_used() {
-        let mut handshakes = Handshakes::new(10);
+        let mut handshakes = Handshakes::new(10, 0);
         for (now, has_time) in [(0, true), (9, true), (18, false), (20, false)] {
             assert_eq!(handshakes.begin_step(now), has_time, "at {now}");
             handshakes.end_step(now + 9);

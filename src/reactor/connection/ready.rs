@@ -110,7 +110,7 @@ pub(super) fn ready(
     // again.
     note_readable(connection, readiness);
     if connection.transport.is_handshaking() {
-        return progress(rooms, connection);
+        return progress(rooms, connection, false);
     }
     // Written before the read, so that the replies to it can be corked instead of queued.
     if readiness.writable && connection.output.is_blocked() {
@@ -143,7 +143,7 @@ pub(super) fn ready_again(rooms: &mut Rooms, source: Option<&mut Source>) -> Rea
         return Ready::Nothing;
     }
     if connection.transport.is_handshaking() {
-        return progress(rooms, connection);
+        return progress(rooms, connection, true);
     }
     if connection.output.take_writable() {
         send::flush(rooms, connection);
@@ -208,18 +208,20 @@ fn begin_read(
     Ready::Read { id, first }
 }
 
-fn progress(rooms: &mut Rooms, connection: &mut Connection) -> Ready {
+/// Goes on with a handshake, if the turn has time for it. `has_waited`: the turn had none before.
+fn progress(rooms: &mut Rooms, connection: &mut Connection, has_waited: bool) -> Ready {
     // One that waits goes on when its place on the list comes.
     if connection.reading.is_listed() {
         return Ready::Nothing;
     }
     if !rooms.handshakes.begin_step(rooms.now) {
+        let has_answered = connection.transport.has_sent_flight();
         rooms
             .ready_list
-            .wait_for_handshake(connection.id, &mut connection.reading);
+            .wait_for_handshake(connection.id, &mut connection.reading, has_answered);
         return Ready::Nothing;
     }
-    match begin::progress(rooms, connection) {
+    match begin::progress(rooms, connection, has_waited) {
         true => Ready::Opened(connection.id),
         false => Ready::Handshaking,
     }

@@ -64,6 +64,11 @@ pub(crate) struct Table {
     last_burst: LastBurst,
 }
 
+/// As long as so many handshakes wait, clients wait in the kernel's backlog, where they cost nothing and
+/// have no deadline. The deadlines of all connections are judged when these were handled.
+#[cfg(feature = "tls")]
+const HANDSHAKES_WAITING_MAX: usize = 128;
+
 impl Table {
     pub(crate) fn new(config: &Config, registry: Option<Registry>, started_unix: u64) -> Table {
         Table {
@@ -71,7 +76,10 @@ impl Table {
             rooms: Rooms {
                 outbox: Outbox::new(),
                 early_flushes: EarlyFlushes::default(),
-                handshakes: Handshakes::new(nanos(config.handshake_time_budget)),
+                handshakes: Handshakes::new(
+                    nanos(config.handshake_time_budget),
+                    deadline::deadline_nanos(config.head_timeout),
+                ),
                 awaiting: Awaiting::default(),
                 deadlines: deadline::Deadlines::default(),
                 ready_list: ReadyList::default(),
@@ -399,12 +407,22 @@ impl Table {
         self.rooms.handshakes.begin_turn();
     }
 
-    /// The connection whose handshake has waited longest, if this turn has time for it.
-    pub(crate) fn pop_handshake(&mut self) -> Option<u32> {
+    /// The connection whose handshake goes on next, if this turn has time for it, and the list on which it
+    /// has waited.
+    pub(crate) fn pop_handshake(&mut self) -> Option<(u32, usize)> {
         match self.rooms.handshakes.has_time() {
             true => self.rooms.ready_list.pop_handshake(),
             false => None,
         }
+    }
+
+    /// Whether a listener is to accept no client in this turn, because its handshake would come
+    /// behind very many that wait.
+    #[cfg(feature = "tls")]
+    pub(crate) fn pauses_for_handshakes(&mut self, index: u32) -> bool {
+        let has_many = HANDSHAKES_WAITING_MAX <= self.rooms.ready_list.handshake_count();
+        let listener = self.sources.listener_mut(index);
+        has_many && listener.is_some_and(|listener| listener.tls().is_some())
     }
 
     /// A step of a handshake is done; the clock was read behind it.

@@ -11,6 +11,18 @@
 //! moment is handled after a bounded number of polls, and after as many sources as waited then. A loop
 //! that is always busy still judges deadlines, a little later.
 
+/// The lists of sources that wait: those that are deferred, those that are handled again, and handshakes of
+/// peers that have answered our first flight and of others. Each is handled in its order.
+pub(crate) const LISTS: usize = 4;
+/// The list of deferred sources among them.
+pub(crate) const DEFERRED: usize = 0;
+/// The list of sources that are handled again.
+pub(crate) const AGAIN: usize = 1;
+/// The list of handshakes whose peers have answered our flight.
+pub(crate) const ANSWERED: usize = 2;
+/// The list of the other handshakes.
+pub(crate) const FRESH: usize = 3;
+
 /// A moment whose reports are being handled.
 #[derive(Clone, Copy)]
 struct Candidate {
@@ -19,7 +31,7 @@ struct Candidate {
     polls_left: usize,
     /// How many sources of each list must be handled before those of this moment are. Known after the
     /// last poll.
-    waiting_left: Option<[usize; 2]>,
+    waiting_left: Option<[usize; LISTS]>,
 }
 
 /// The result of one poll and of the dispatch after it.
@@ -28,10 +40,10 @@ pub(crate) struct Dispatched {
     pub(crate) asked_at: Option<u64>,
     /// How many polls like this one report all sources: zero when this one has reported all.
     pub(crate) polls_left: usize,
-    /// How many sources that had waited were handled, of each of the two lists.
-    pub(crate) handled_counts: [usize; 2],
+    /// How many sources that had waited were handled, of each list.
+    pub(crate) handled_counts: [usize; LISTS],
     /// How many sources wait now on each list.
-    pub(crate) waiting_counts: [usize; 2],
+    pub(crate) waiting_counts: [usize; LISTS],
 }
 
 /// The moment up to which everything that had come is handled, in nanoseconds.
@@ -56,12 +68,8 @@ impl Handled {
                     .min(dispatched.polls_left),
                 None => candidate.polls_left,
             },
-            waiting_left: candidate.waiting_left.map(|[waiting, again]| {
-                let [waiting_handled, again_handled] = dispatched.handled_counts;
-                [
-                    waiting.saturating_sub(waiting_handled),
-                    again.saturating_sub(again_handled),
-                ]
+            waiting_left: candidate.waiting_left.map(|left| {
+                std::array::from_fn(|list| left[list].saturating_sub(dispatched.handled_counts[list]))
             }),
             ..candidate
         });
@@ -79,7 +87,7 @@ impl Handled {
             candidate.waiting_left = Some(dispatched.waiting_counts);
         }
         self.candidate = Some(candidate);
-        if candidate.waiting_left == Some([0; 2]) {
+        if candidate.waiting_left == Some([0; LISTS]) {
             self.until = candidate.moment;
             self.candidate = None;
         }
@@ -99,8 +107,8 @@ mod tests {
         handled.note(&Dispatched {
             asked_at: Some(asked_at),
             polls_left,
-            handled_counts: [counts.0, 0],
-            waiting_counts: [counts.1, 0],
+            handled_counts: [counts.0, 0, 0, 0],
+            waiting_counts: [counts.1, 0, 0, 0],
         });
         handled.until()
     }
@@ -118,8 +126,8 @@ mod tests {
         handled.note(&Dispatched {
             asked_at: None,
             polls_left: 0,
-            handled_counts: [0; 2],
-            waiting_counts: [0; 2],
+            handled_counts: [0; LISTS],
+            waiting_counts: [0; LISTS],
         });
         assert_eq!(handled.until(), 0);
     }
@@ -132,6 +140,23 @@ mod tests {
         assert_eq!(note(&mut handled, 6, 0, (20, 30)), 0);
         assert_eq!(note(&mut handled, 7, 0, (20, 30)), 5);
         assert_eq!(note(&mut handled, 8, 0, (20, 0)), 8);
+    }
+
+    #[test]
+    fn each_list_is_handled_for_itself() {
+        let mut handled = Handled::default();
+        let mut note = |asked_at, handled_counts, waiting_counts| {
+            handled.note(&Dispatched {
+                asked_at: Some(asked_at),
+                polls_left: 0,
+                handled_counts,
+                waiting_counts,
+            });
+            handled.until()
+        };
+        assert_eq!(note(5, [0; LISTS], [1, 1, 1, 2]), 0);
+        assert_eq!(note(6, [9, 9, 9, 1], [0, 0, 0, 1]), 0);
+        assert_eq!(note(7, [0, 0, 9, 1], [0; LISTS]), 5);
     }
 
     #[test]

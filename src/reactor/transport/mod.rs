@@ -145,6 +145,15 @@ impl Transport {
         }
     }
 
+    /// Whether a handshake of the transport itself has sent something, which the peer has to answer.
+    pub(crate) fn has_sent_flight(&self) -> bool {
+        match self {
+            Transport::Plain(_) => false,
+            #[cfg(feature = "tls")]
+            Transport::Tls(stream) => stream.has_sent_flight(),
+        }
+    }
+
     /// Ends the handshake of the transport itself, if that goes on. Returns whether the transport has a
     /// word for the peer, which [`flush`](Self::flush) sends.
     pub(crate) fn cancel_handshake(&mut self) -> bool {

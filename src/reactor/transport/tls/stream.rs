@@ -117,6 +117,8 @@ pub(crate) struct TlsStream {
     scratch: Rc<Scratch>,
     /// Bytes that the peer has sent in the handshake.
     handshake_bytes: usize,
+    /// A flight of ours was sent in the handshake.
+    has_sent_flight: bool,
     /// The last read may not have emptied the socket.
     may_hold_more: bool,
     /// The error that came behind the plaintext of the last read.
@@ -168,6 +170,7 @@ impl TlsStream {
             undelivered: Leftover::default(),
             scratch: Rc::clone(scratch),
             handshake_bytes: 0,
+            has_sent_flight: false,
             may_hold_more: false,
             error: None,
             is_peer_closed: false,
@@ -197,6 +200,11 @@ impl TlsStream {
     /// Whether the protocol's bytes cannot be written yet.
     pub(crate) fn is_handshaking(&self) -> bool {
         self.phase == Phase::Handshaking
+    }
+
+    /// Whether the handshake has sent something, which the peer has to answer.
+    pub(crate) fn has_sent_flight(&self) -> bool {
+        self.has_sent_flight
     }
 
     /// Goes on with the handshake. Returns whether it is done.
@@ -465,6 +473,7 @@ impl TlsStream {
         let result = match result {
             Ok(processed) => {
                 self.is_peer_closed |= processed.is_peer_closed;
+                self.has_sent_flight |= !outgoing.bytes().is_empty();
                 let offered = self.offer(outgoing.bytes());
                 offered.map(|()| processed.discarded)
             }
