@@ -408,3 +408,31 @@ fn tls_on_a_plain_port_ends_the_connection_and_is_counted() {
     let metric = "waterwheel_handshakes_refused_total{reason=\"tls_on_plain_port\"} 1\n";
     assert!(metrics.contains(metric), "{metrics}");
 }
+
+// Several reactors share their ports, so that a bind beside another program would succeed.
+#[test]
+fn the_port_of_a_redirect_must_be_free() {
+    let other = Server::run(program(["serve", "--reactors=2", "--listen=127.0.0.1:0"]));
+    let taken = other.address.to_string();
+    for (listen, redirect) in [
+        (["--listen=tls:127.0.0.1:0"].as_slice(), &taken),
+        (
+            &["--listen=tls:127.0.0.1:0", "--listen=127.0.0.1:47113"],
+            &"127.0.0.1:47113".to_owned(),
+        ),
+    ] {
+        let output = program(["serve", "--reactors=2"])
+            .args(listen)
+            .args(pair("server"))
+            .args(["--redirect", redirect])
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        assert!(
+            error.contains(&format!("cannot listen on {redirect}")),
+            "{error}"
+        );
+    }
+}

@@ -156,6 +156,11 @@ impl Serving<'_> {
             return Ok(());
         };
         for target in &self.redirects {
+            // Also by this program, whose reactors share their ports.
+            let target = match self.options.reactors {
+                1 => target.clone(),
+                _ => target.clone().without_taken()?,
+            };
             let listener = target.listen(reactor, self.listening, |router| {
                 redirect(router, address.port());
                 log_requests(router, self.options);
