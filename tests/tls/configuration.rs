@@ -405,3 +405,29 @@ fn a_session_is_resumed() {
         }
     }
 }
+
+// Runs itself as a program of its own, because the variable is one of the whole process.
+#[test]
+fn the_authorities_of_the_system_are_looked_for_again_after_a_failure() {
+    let name = "configuration::the_authorities_of_the_system_are_looked_for_again_after_a_failure";
+    if let Some(path) = std::env::var_os("WATERWHEEL_TEST_AUTHORITIES") {
+        ClientTls::system().unwrap_err();
+        std::fs::copy(file("ca.pem"), path).unwrap();
+        ClientTls::system().unwrap();
+        return;
+    }
+    let path = std::env::temp_dir().join(format!("waterwheel-roots-{}", std::process::id()));
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name])
+        .env("WATERWHEEL_TEST_AUTHORITIES", &path)
+        .env("SSL_CERT_FILE", &path)
+        .env_remove("SSL_CERT_DIR")
+        .output()
+        .unwrap();
+    std::fs::remove_file(path).unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "{text}"
+    );
+}

@@ -51,17 +51,20 @@ impl ClientTls {
     /// Returns the TLS that trusts the authorities of the system: those of the files that
     /// `SSL_CERT_FILE` and `SSL_CERT_DIR` name, or of the usual places.
     ///
-    /// The first call in a process reads them, which takes some milliseconds; later ones return the
-    /// same.
+    /// The first call in a process that succeeds reads them, which takes some milliseconds; later ones
+    /// return the same.
     ///
     /// # Errors
     ///
     /// When there is none, and when the processor lacks instructions that the cryptography needs.
     pub fn system() -> Result<ClientTls, TlsConfigError> {
-        static SYSTEM: OnceLock<Result<ClientTls, TlsConfigError>> = OnceLock::new();
-        SYSTEM
-            .get_or_init(|| ClientTlsBuilder::default().build_anew())
-            .clone()
+        // A failure is not kept: the files may come later, as on a machine that starts.
+        static SYSTEM: OnceLock<ClientTls> = OnceLock::new();
+        if let Some(tls) = SYSTEM.get() {
+            return Ok(tls.clone());
+        }
+        let tls = ClientTlsBuilder::default().build_anew()?;
+        Ok(SYSTEM.get_or_init(|| tls).clone())
     }
 
     /// Sets the name that the server's certificate must be for, and by which the server chooses its
