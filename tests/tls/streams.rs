@@ -360,6 +360,56 @@ fn both_sides_begin_tls_on_an_open_stream() {
     }
 }
 
+// A client that does not wait for the answer to its command.
+#[test]
+fn a_handshake_may_begin_in_the_segment_of_the_command() {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
+        let tls = server_tls("server");
+        let listening = reactor.stream("0.0.0.0:25", move |stream| {
+            stream.on_data(
+                move |stream, bytes| match bytes.strip_prefix(b"STARTTLS\r\n") {
+                    Some(rest) => stream
+                        .reactor
+                        .start_tls_with(stream.id, tls.clone(), rest)
+                        .unwrap(),
+                    None => {
+                        stream.send(bytes);
+                    }
+                },
+            );
+            stream.on_close(|stream, close| stream.state.push(close.cause.to_string()));
+        });
+        listening.unwrap();
+    });
+    for cut in [0, 1, 5, 100] {
+        let mut peer = Peer::new(sim.connect(), client_config(&VERSIONS));
+        let hello = peer.take_flight();
+        let (first, rest) = hello.split_at(cut);
+        peer.stream.write([b"STARTTLS\r\n", first].concat());
+        peer.stream.write(rest);
+        sim.settle();
+        peer.send(b"hello");
+        peer.settle(&mut sim);
+        assert_eq!(peer.received(), b"hello", "{cut} bytes");
+        // The rest in a segment of its own.
+        let mut peer = Peer::new(sim.connect(), client_config(&VERSIONS));
+        let hello = peer.take_flight();
+        let (first, rest) = hello.split_at(cut);
+        peer.stream.write([b"STARTTLS\r\n", first].concat());
+        sim.settle();
+        peer.stream.write(rest);
+        sim.settle();
+        peer.send(b"hello");
+        peer.settle(&mut sim);
+        assert_eq!(peer.received(), b"hello", "{cut} bytes");
+    }
+    let client = sim.connect();
+    client.write("STARTTLS\r\nMAIL FROM");
+    sim.settle();
+    let refused = "TLS failed: a plain HTTP request on a port for TLS";
+    assert_eq!(sim.state().last().unwrap(), refused);
+}
+
 #[test]
 fn tls_begins_only_on_an_open_raw_stream_and_only_once() {
     let mut sim = Sim::new(Log::new(), |reactor| starttls_server(reactor, 0));

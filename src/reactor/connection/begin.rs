@@ -35,9 +35,7 @@ pub(super) fn progress(rooms: &mut Rooms, connection: &mut Connection, has_waite
             // A part of a flight, or a flight that the socket has not taken.
             end::charge(rooms, connection);
             let is_first_flight = !had_sent_flight && connection.transport.has_sent_flight();
-            if has_waited
-                && is_first_flight
-                && connection.waits_for() == Some(Deadline::Handshake)
+            if has_waited && is_first_flight && connection.waits_for() == Some(Deadline::Handshake)
             {
                 let nanos = rooms.handshakes.timeout_nanos();
                 connection.set_deadline(rooms, Deadline::Handshake, nanos);
@@ -94,6 +92,7 @@ pub(super) fn start_tls(
     rooms: &mut Rooms,
     connection: &mut Connection,
     mut stream: Box<TlsStream>,
+    received: &[u8],
 ) -> bool {
     let is_raw = matches!(connection.protocol, Protocol::Raw) && connection.life == Life::Open;
     let Transport::Plain(socket) = &mut connection.transport else {
@@ -109,7 +108,7 @@ pub(super) fn start_tls(
     if connection.life != Life::Open {
         return true;
     }
-    let received = connection.reading.unconsumed().to_vec();
+    let received = [received, connection.reading.unconsumed()].concat();
     connection.reading.forget_unconsumed();
     begin_handshake(rooms, connection, &received);
     true

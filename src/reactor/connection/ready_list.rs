@@ -152,10 +152,7 @@ impl ReadyList {
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         let [answered, fresh] = &self.handshakes;
-        self.deferred.is_empty()
-            && self.again.is_empty()
-            && answered.is_empty()
-            && fresh.is_empty()
+        self.deferred.is_empty() && self.again.is_empty() && answered.is_empty() && fresh.is_empty()
     }
 
     /// Gives back the memory that a burst took.
@@ -187,7 +184,11 @@ mod tests {
         let order: Vec<_> = std::iter::from_fn(|| list.pop_handshake()).collect();
         let indexes: Vec<_> = order.iter().map(|(index, _)| *index).collect();
         assert_eq!(indexes, [10, 11, 12, 0, 13, 14, 15, 1, 16, 17, 2]);
-        assert!(order.iter().all(|(index, list)| (*index < 10) == (*list == FRESH)));
+        assert!(
+            order
+                .iter()
+                .all(|(index, list)| (*index < 10) == (*list == FRESH))
+        );
         assert!(list.is_empty());
     }
 }

@@ -440,11 +440,17 @@ impl Table {
     }
 
     /// Wraps an open raw stream in `stream`, which has no socket yet: what is queued goes out as it
-    /// is, and then its handshake begins. Returns `false` for other connections.
+    /// is, and then its handshake begins, of which `received` has been delivered already. Returns `false`
+    /// for other connections.
     #[cfg(feature = "tls")]
-    pub(crate) fn start_tls(&mut self, id: ConnId, stream: Box<TlsStream>) -> bool {
+    pub(crate) fn start_tls(
+        &mut self,
+        id: ConnId,
+        stream: Box<TlsStream>,
+        received: &[u8],
+    ) -> bool {
         match self.split_open(id) {
-            Some((connection, rooms)) => begin::start_tls(rooms, connection, stream),
+            Some((connection, rooms)) => begin::start_tls(rooms, connection, stream, received),
             None => false,
         }
     }

@@ -69,7 +69,9 @@ impl Handled {
                 None => candidate.polls_left,
             },
             waiting_left: candidate.waiting_left.map(|left| {
-                std::array::from_fn(|list| left[list].saturating_sub(dispatched.handled_counts[list]))
+                std::array::from_fn(|list| {
+                    left[list].saturating_sub(dispatched.handled_counts[list])
+                })
             }),
             ..candidate
         });
