@@ -43,7 +43,7 @@ fn clients_that_answer_at_once_get_in_however_many_there_are() {
 }
 
 #[test]
-fn clients_wait_in_the_backlog_while_many_handshakes_wait() {
+fn clients_are_accepted_later_while_many_handshakes_wait() {
     let mut sim = slow_echo(Duration::from_secs(60), Duration::from_millis(3));
     let clients: Vec<_> = (0..400).map(|_| sim.dial()).collect();
     for client in &clients {

@@ -290,7 +290,7 @@ fn alert(peer: &mut Peer) -> String {
 }
 
 #[test]
-fn what_comes_behind_close_notify_does_not_destroy_the_answer() {
+fn bytes_behind_close_notify_do_not_destroy_the_answer() {
     for version in VERSIONS {
         let mut sim = Sim::new((), |reactor: &mut Reactor<()>| {
             let options = ListenOptions::new("0.0.0.0:443").tls(server_tls("server"));

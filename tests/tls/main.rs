@@ -4,6 +4,7 @@
 
 mod configuration;
 mod crowd;
+mod early_data;
 mod forged;
 mod hostile;
 mod limits;

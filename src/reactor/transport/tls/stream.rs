@@ -345,7 +345,7 @@ impl TlsStream {
     }
 
     /// Throws away what came behind the peer's close_notify. The kernel would otherwise keep it, and make
-    /// the close of the socket a reset, which can destroy our last bytes. What there is too much of
+    /// the close of the socket a reset, which can destroy our last bytes. Above a limit it
     /// stays. Source: RFC 8446, section 6.1.
     fn discard_rest(&mut self) {
         let mut incoming = self.scratch.take_incoming();
