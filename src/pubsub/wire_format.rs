@@ -119,6 +119,7 @@ impl Frame {
         }
     }
 
+    #[inline(always)]
     fn encode_header(
         self,
         kind: BodyKind,
@@ -378,14 +379,21 @@ impl WireFormats {
         self.encodings.get(*index)
     }
 
+    // Inlined: a call would have the encoding copied.
+    #[inline(always)]
     fn add_encoding(&mut self, encoding: Encoding) {
         self.encodings.push(encoding);
-        let count = self.encodings.len();
-        // Those that were scanned until now are put into the index too.
-        let first_new = match count {
-            0..=SCAN_MAX => return,
-            _ if self.index.is_empty() => 0,
-            _ => count - 1,
+        if SCAN_MAX < self.encodings.len() {
+            self.index_last();
+        }
+    }
+
+    /// Puts the last encoding into the index; the first time also those that were scanned until now.
+    #[inline(never)]
+    fn index_last(&mut self) {
+        let first_new = match self.index.is_empty() {
+            true => 0,
+            false => self.encodings.len() - 1,
         };
         for (index, it) in self.encodings.iter().enumerate().skip(first_new) {
             self.index.insert((it.format, it.origin), index);

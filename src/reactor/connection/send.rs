@@ -19,7 +19,6 @@ use crate::protocol::websocket::Message;
 use crate::pubsub::{Encoded, FramedFormat};
 use crate::reactor::close::{CloseCause, Sent};
 use crate::reactor::config::Overflow;
-use crate::reactor::protocol::Protocol;
 use crate::reactor::time::coarse::CoarseTime;
 
 use super::cork::{CORK_BYTES, LARGE_BYTES};
@@ -590,35 +589,26 @@ pub(super) fn flush(rooms: &mut Rooms, connection: &mut Connection) -> bool {
     }
     let mut taken_bytes = 0;
     let unsent_bytes = connection.transport.unsent_bytes();
-    let mut flush = rooms.outbox.flush(
+    let flush = rooms.outbox.flush(
         &mut connection.transport,
         &mut connection.output,
         &mut taken_bytes,
     );
     rooms.stats.sent_bytes += taken_bytes;
-    if flush == Flush::Done && connection.ends_output() {
-        flush = say_goodbye(connection);
-    }
     match flush {
+        Flush::Done if connection.ends_output() => {
+            end_output(rooms, connection, unsent_bytes + taken_bytes as usize);
+        }
         Flush::Done => {
             unblock(rooms, connection);
             note_level(rooms, connection);
-            if connection.life == Life::Finishing {
-                end::flushed(rooms, connection);
-            } else if matches!(connection.protocol, Protocol::Finished) {
-                // A failure shows at the next read, which returns it.
-                let _ = connection.transport.shutdown_write();
-            }
         }
         Flush::More => {
             flush_later(rooms, connection, taken_bytes);
             return true;
         }
         Flush::Blocked => {
-            let came = unsent_bytes + taken_bytes as usize;
-            let progress = came.saturating_sub(connection.transport.unsent_bytes());
-            block(rooms, connection, progress as u64);
-            note_level(rooms, connection);
+            wait_for_room(rooms, connection, unsent_bytes + taken_bytes as usize);
         }
         Flush::Failed(kind) => end::abort(rooms, connection, CloseCause::Io(kind)),
     }
@@ -642,13 +632,31 @@ pub(super) fn flush_all(rooms: &mut Rooms, connection: &mut Connection) {
     }
 }
 
-/// Sends the goodbye of the transport itself, behind everything that was queued.
-fn say_goodbye(connection: &mut Connection) -> Flush {
+/// Ends our side of the stream, behind everything that was queued: with the goodbye of the transport itself, where it
+/// has one. Before it the transport had to send this many bytes.
+#[cold]
+fn end_output(rooms: &mut Rooms, connection: &mut Connection, before_bytes: usize) {
     match connection.transport.say_goodbye() {
-        Ok(true) => Flush::Done,
-        Ok(false) => Flush::Blocked,
-        Err(error) => Flush::Failed(error.kind()),
+        Ok(true) => {}
+        Ok(false) => return wait_for_room(rooms, connection, before_bytes),
+        Err(error) => return end::abort(rooms, connection, CloseCause::Io(error.kind())),
     }
+    unblock(rooms, connection);
+    note_level(rooms, connection);
+    if connection.life == Life::Finishing {
+        end::flushed(rooms, connection);
+    } else {
+        // A failure shows at the next read, which returns it.
+        let _ = connection.transport.shutdown_write();
+    }
+}
+
+/// Waits until the socket takes bytes again. Before it took the last ones, the transport had this many to send.
+#[cold]
+fn wait_for_room(rooms: &mut Rooms, connection: &mut Connection, before_bytes: usize) {
+    let progress = before_bytes.saturating_sub(connection.transport.unsent_bytes());
+    block(rooms, connection, progress as u64);
+    note_level(rooms, connection);
 }
 
 /// Has the poll report when the socket takes what the transport itself has to send, as long as
