@@ -152,6 +152,29 @@ fn curl_publishes_over_tls_and_is_redirected_there() {
 }
 
 #[test]
+fn redirects_name_the_port_that_clients_see() {
+    if !has("curl") {
+        return;
+    }
+    let words = [
+        "--listen",
+        "tls:127.0.0.1:0",
+        "--redirect",
+        "127.0.0.1:0",
+        "--redirect-port",
+        "443",
+    ];
+    let words = words.map(str::to_owned);
+    let mut server = Server::run(program(words.into_iter().chain(pair("server"))));
+    let plain = log_of(&mut server).find_map(|line| {
+        let line = line.strip_suffix(" sends clients to https")?.to_owned();
+        Some(line.rsplit_once(' ').unwrap().1.to_owned())
+    });
+    let said = curl(&[&format!("http://{}/a", plain.unwrap())]);
+    assert!(said.contains("Location: https://127.0.0.1/a\r\n"), "{said}");
+}
+
+#[test]
 fn the_certificate_is_chosen_by_the_name_that_is_asked_for() {
     if !has("openssl") {
         return;
@@ -356,6 +379,40 @@ fn hangup_changes_the_certificate_and_a_bad_pair_changes_nothing() {
         );
         subject("server_rsa");
     }
+}
+
+#[test]
+fn a_bad_pair_does_not_keep_another_from_being_renewed() {
+    if !has("openssl") {
+        return;
+    }
+    let files = Exchanged::new("renewal");
+    files.put("server.pem", "server.key");
+    fs::copy(file("other.pem"), files.path("other.pem")).unwrap();
+    let other = ["--tls-certificate".to_owned(), files.path("other.pem")];
+    let key = ["--tls-key".to_owned(), file("other.key")];
+    let mut server = serve(files.options().into_iter().chain(other).chain(key));
+    let mut log = log_of(&mut server);
+    let subject = |name: &str, expected: &str| {
+        let said = s_client(&server, &["-servername", name]);
+        assert!(
+            said.contains(&format!("subject=CN = {expected}\n")),
+            "{said}"
+        );
+    };
+    subject("localhost", "server");
+    subject("other.example", "other");
+    fs::copy(file("expired.pem"), files.path("other.pem")).unwrap();
+    files.put("server_rsa.pem", "server_rsa.key");
+    reload(
+        &server,
+        &mut log,
+        "the certificate that was read before stays",
+    );
+    let line = log.find(|line| line.contains("HUP: ")).unwrap();
+    assert!(line.contains("HUP: read 1 certificate;"), "{line}");
+    subject("localhost", "server_rsa");
+    subject("other.example", "other");
 }
 
 #[test]

@@ -11,8 +11,8 @@ _waterwheel() {
         words="echo idle churn fan-out sse --help"
     else
         case $command in
-            "serve") words+="--options-file --listen --tls-certificate --tls-key --tls-client-ca --redirect --publish-token --publish-token-file --token-secret --token-secret-file --open --drain-window --allow-origin --max-connections --memory-max --max-connections-per-address --handshakes-per-second --handshakes-per-second-total --messages-per-second --max-fragments --deflate --max-subscriptions --max-connection-age --topic --history-bytes --redis --redis-prefix --trusted-proxy --proxy-protocol --reactors --unix-mode --log --log-format --access-log --help --version" ;;
-            "echo") words+="--listen --tls-certificate --to --max-connections --deflate --log --log-format --help --version" ;;
+            "serve") words+="--options-file --listen --tls-certificate --tls-key --tls-client-ca --redirect --redirect-port --publish-token --publish-token-file --token-secret --token-secret-file --open --drain-window --allow-origin --max-connections --memory-max --max-connections-per-address --handshakes-per-second --handshakes-per-second-total --messages-per-second --max-fragments --deflate --max-subscriptions --max-connection-age --topic --history-bytes --redis --redis-prefix --trusted-proxy --proxy-protocol --reactors --unix-mode --log --log-format --access-log --help --version" ;;
+            "echo") words+="--listen --tls-certificate --tls-key --tls-client-ca --to --max-connections --deflate --log --log-format --help --version" ;;
             "doctor") words+="--connections --help" ;;
             "bench echo") words+="--connections --size --pipeline --rate --binary --payload --verify --url --pid --seconds --warmup --deflate --connect-rate --json --plot --log --help" ;;
             "bench idle") words+="--connections --hold --send --expect --url --pid --deflate --connect-rate --json --plot --log --help" ;;
@@ -28,6 +28,7 @@ _waterwheel() {
         "serve--tls-key") COMPREPLY=($(compgen -f -- "$word")); return ;;
         "serve--tls-client-ca") COMPREPLY=($(compgen -f -- "$word")); return ;;
         "serve--redirect") words="" ;;
+        "serve--redirect-port") words="" ;;
         "serve--publish-token") words="" ;;
         "serve--publish-token-file") COMPREPLY=($(compgen -f -- "$word")); return ;;
         "serve--token-secret") words="" ;;
@@ -55,6 +56,8 @@ _waterwheel() {
         "serve--log-format") words="text json" ;;
         "echo--listen") words="" ;;
         "echo--tls-certificate") COMPREPLY=($(compgen -f -- "$word")); return ;;
+        "echo--tls-key") COMPREPLY=($(compgen -f -- "$word")); return ;;
+        "echo--tls-client-ca") COMPREPLY=($(compgen -f -- "$word")); return ;;
         "echo--to") words="sender all" ;;
         "echo--max-connections") words="" ;;
         "echo--deflate") words="none shared dedicated" ;;

@@ -20,7 +20,7 @@ use crate::secrets::{self, SecretOptions};
 use crate::tls::TlsOptions;
 use crate::topics::TopicOptions;
 use crate::values::{
-    address, bytes, deflate, inet_address, level, log_format, origin, text, token, unix_mode,
+    address, bytes, deflate, inet_address, level, log_format, origin, port, text, token, unix_mode,
 };
 
 pub const HELP: &str = "\
@@ -38,14 +38,16 @@ Options of serve:
   --listen ADDR            HOST:PORT (port 0 picks one), tls:HOST:PORT or unix:PATH; may be given
                            several times
                            [127.0.0.1:8080, or 0.0.0.0:$PORT where PORT is set]
-  --tls-certificate FILE   the certificate of tls:HOST:PORT and of the authorities between it and a
-                           root, in PEM; may be given several times: a client gets the first
-                           that is for the name it asks for; read again on HUP
+  --tls-certificate FILE   the certificate of tls:HOST:PORT, followed by those of the authorities
+                           between it and a root, in PEM; may be given several times: a client gets
+                           the first that is for the name it asks for; read again on HUP
   --tls-key FILE           the private key of the certificate, in PEM, once for each
   --tls-client-ca FILE     require a certificate of each client of tls:HOST:PORT, from an authority
                            in this file of PEM
-  --redirect ADDR          listen here too, and send clients to tls:HOST:PORT; may be given several
-                           times
+  --redirect ADDR          listen for plain HTTP here too, and answer each request with 308 and its
+                           URL by https; may be given several times
+  --redirect-port PORT     the port of these URLs, where clients reach tls:HOST:PORT by another
+                           one [that of the first tls:HOST:PORT]
   --publish-token TOKEN    require this token to publish and to subscribe to patterns
                            [$WATERWHEEL_PUBLISH_TOKEN]
   --publish-token-file FILE
@@ -111,8 +113,9 @@ Options of serve:
 
 Options of echo:
   --listen ADDR            as for serve [127.0.0.1:9001]
-  --tls-certificate FILE, --tls-key FILE, --tls-client-ca FILE
-                           as for serve
+  --tls-certificate FILE   as for serve
+  --tls-key FILE           as for serve
+  --tls-client-ca FILE     as for serve
   --to sender|all          send each message to its sender or to all clients [sender]
   --max-connections N      as for serve
   --deflate none|shared|dedicated
@@ -143,6 +146,7 @@ pub struct Serve {
     pub listen: Vec<String>,
     pub tls: TlsOptions,
     pub redirect: Vec<String>,
+    pub redirect_port: Option<u16>,
     pub publish_token: Option<String>,
     pub publish_token_file: Option<PathBuf>,
     pub secrets: SecretOptions,
@@ -210,6 +214,7 @@ struct Given {
     listen: Vec<String>,
     tls: TlsOptions,
     redirect: Vec<String>,
+    redirect_port: Option<u16>,
     publish_token: Option<String>,
     publish_token_file: Option<PathBuf>,
     secrets: SecretOptions,
@@ -244,6 +249,7 @@ impl Default for Given {
             listen: Vec::new(),
             tls: TlsOptions::default(),
             redirect: Vec::new(),
+            redirect_port: None,
             publish_token: None,
             publish_token_file: None,
             secrets: SecretOptions::default(),
@@ -349,6 +355,9 @@ fn take_words(mut parser: Parser, given: &mut Given) -> Result<Option<Command>, 
                 "--redirect",
                 &text(&mut parser, "--redirect")?,
             )?),
+            Arg::Long("redirect-port") if serves => {
+                given.redirect_port = Some(port(&text(&mut parser, "--redirect-port")?)?)
+            }
             Arg::Long("options-file") if serves => {
                 given.options_file = Some(text(&mut parser, "--options-file")?.into())
             }
@@ -502,6 +511,7 @@ fn serve(given: Given) -> Result<Serve, String> {
         mut listen,
         tls,
         redirect,
+        redirect_port,
         mut publish_token,
         publish_token_file,
         mut secrets,
@@ -536,6 +546,11 @@ fn serve(given: Given) -> Result<Serve, String> {
     {
         return Err(format!(
             "--redirect {address} sends clients to --listen tls:HOST:PORT, which is missing"
+        ));
+    }
+    if let (Some(port), true) = (redirect_port, redirect.is_empty()) {
+        return Err(format!(
+            "--redirect-port {port} is for --redirect ADDR, which is missing"
         ));
     }
     if 1 < reactors && listen.iter().all(|address| address.starts_with("unix:")) {
@@ -585,6 +600,7 @@ fn serve(given: Given) -> Result<Serve, String> {
         listen,
         tls,
         redirect,
+        redirect_port,
         publish_token,
         publish_token_file,
         secrets,
@@ -805,6 +821,31 @@ mod tests {
             (
                 "--listen http://127.0.0.1:8090",
                 ["--listen", "leave out \"http://\"", "127.0.0.1:8090"],
+            ),
+            (
+                "--listen wss://127.0.0.1:8090/",
+                [
+                    "--listen",
+                    "leave out \"wss://\"",
+                    "--listen tls:127.0.0.1:8090",
+                ],
+            ),
+            (
+                "--listen TLS:127.0.0.1:8090",
+                ["--listen", "tls:HOST:PORT", "\"TLS:127.0.0.1:8090\""],
+            ),
+            ("--listen ::1:80", ["--listen", "HOST:PORT", "\"::1:80\""]),
+            (
+                "--redirect tls:127.0.0.1:80",
+                ["--redirect", "HOST:PORT", "\"tls:127.0.0.1:80\""],
+            ),
+            (
+                "--redirect-port 0",
+                ["--redirect-port", "1 to 65535", "\"0\""],
+            ),
+            (
+                "--redirect-port 443",
+                ["--redirect-port 443", "--redirect ADDR", "missing"],
             ),
             (
                 "--open --publish-token a",

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, Scope, ScopedJoinHandle};
+use std::time::SystemTime;
 
 use waterwheel::hub::{Access, GroupSeat, Hub, HubOptions, ReactorGroup, TokenSecrets, Tokens};
 use waterwheel::{Address, Config, ListenerId, Reactor, Router};
@@ -14,7 +15,7 @@ use crate::memory;
 use crate::output::{log_access, print_listeners, start_log};
 use crate::redirect::redirect;
 use crate::reload::Files;
-use crate::tls::{DAY, warn_of_expiry};
+use crate::tls::{WARNING_INTERVAL, warn_of_expiry};
 use crate::values::{is_short_token, short_token};
 
 /// The messages of a hub are small and its clients many, and the bytes that the kernel holds for slow
@@ -150,11 +151,16 @@ impl Serving<'_> {
             return Ok(());
         };
         if let Some(tls) = self.listening.tls.cloned() {
-            reactor.every(DAY, move |_| warn_of_expiry(&tls));
+            let mut last = SystemTime::now();
+            reactor.every(WARNING_INTERVAL, move |_| {
+                warn_of_expiry(&tls, Some(last));
+                last = SystemTime::now();
+            });
         }
         let Some(Address::Inet(address)) = reactor.local_addr(*listener) else {
             return Ok(());
         };
+        let port = self.options.redirect_port.unwrap_or(address.port());
         for target in &self.redirects {
             // Also by this program, whose reactors share their ports.
             let target = match self.options.reactors {
@@ -162,7 +168,7 @@ impl Serving<'_> {
                 _ => target.clone().without_taken()?,
             };
             let listener = target.listen(reactor, self.listening, |router| {
-                redirect(router, address.port());
+                redirect(router, port);
                 log_requests(router, self.options);
             })?;
             if let Some(address) = reactor.local_addr(listener) {

@@ -16,8 +16,10 @@ const OPTIONS: [&str; 3] = ["tls-certificate", "tls-key", "tls-client-ca"];
 /// The time before the end of a certificate's validity from which on the log warns, in days.
 const WARNING_DAYS: u64 = 14;
 
-/// A day.
-pub const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const DAY_SECONDS: u64 = 24 * 60 * 60;
+
+/// The time between two looks at the certificates.
+pub const WARNING_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct TlsOptions {
@@ -65,8 +67,8 @@ impl TlsOptions {
             }
             (0, 0, None) => Ok(()),
             _ if certificates != keys => Err(format!(
-                "--tls-certificate was given {certificates} times and --tls-key {keys} times: expected a key for \
-                 each certificate, in the same order"
+                "--tls-certificate and --tls-key: expected a key for each certificate, in the same order, got \
+                 {certificates} and {keys}"
             )),
             (.., None) => {
                 Err("--tls-certificate is for --listen tls:HOST:PORT, which is missing".to_owned())
@@ -100,7 +102,10 @@ impl TlsOptions {
             return Ok(None);
         };
         let tls = files.build()?;
-        warn_of_expiry(&tls);
+        for certificate in tls.certificates().iter() {
+            log::info!("{certificate}");
+        }
+        warn_of_expiry(&tls, None);
         Ok(Some(ReadTls { files, tls }))
     }
 }
@@ -113,28 +118,40 @@ pub struct ReadTls {
 }
 
 impl ReadTls {
-    /// Reads the files again. All stays as it was where one cannot be used.
+    /// Reads the files again. A pair that cannot be used stays as it was, and so do all where none can.
     pub fn reload(&self) {
-        match self.files.build() {
-            Ok(read) => {
+        match self.files.rebuild(&self.tls) {
+            Ok((read, errors)) => {
                 self.tls.replace(read);
-                let count = self.tls.certificates().len();
+                for error in &errors {
+                    log::error!("HUP: {error}; the certificate that was read before stays");
+                }
+                let certificates = self.tls.certificates();
+                let count = certificates.len() - errors.len();
                 let s = if count == 1 { "" } else { "s" };
                 log::info!("HUP: read {count} certificate{s}; new connections get what was read");
-                warn_of_expiry(&self.tls);
+                for certificate in certificates.iter() {
+                    log::info!("{certificate}");
+                }
+                warn_of_expiry(&self.tls, None);
             }
             Err(error) => log::error!("HUP: {error}; the certificates stay as they were"),
         }
     }
 }
 
-/// Logs each certificate that ends soon.
-pub fn warn_of_expiry(tls: &ServerTls) {
+/// Logs each certificate that ends soon: once for each day that is left, and when it ends. `last` is the time of the
+/// last look; without it all are logged.
+pub fn warn_of_expiry(tls: &ServerTls, last: Option<SystemTime>) {
     let now = SystemTime::now();
     for certificate in tls.certificates().iter() {
         let path = certificate.file().display();
-        match certificate.expires_at().duration_since(now) {
-            Ok(rest) if WARNING_DAYS * DAY.as_secs() < rest.as_secs() => {}
+        let end = certificate.expires_at();
+        if last.is_some_and(|last| days_left(end, last) == days_left(end, now)) {
+            continue;
+        }
+        match end.duration_since(now) {
+            Ok(rest) if WARNING_DAYS * DAY_SECONDS < rest.as_secs() => {}
             Ok(rest) => {
                 let hours = rest.as_secs() / 3600;
                 let (days, hours) = (hours / 24, hours % 24);
@@ -149,9 +166,35 @@ pub fn warn_of_expiry(tls: &ServerTls) {
     }
 }
 
+/// The days from `now` to `end`, begun ones included: zero and less after it.
+fn days_left(end: SystemTime, now: SystemTime) -> i64 {
+    match end.duration_since(now) {
+        Ok(rest) => rest.as_secs().div_ceil(DAY_SECONDS) as i64,
+        Err(past) => -((past.duration().as_secs() / DAY_SECONDS) as i64),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_look_in_each_hour_finds_each_day_and_the_end() {
+        let end = SystemTime::UNIX_EPOCH + Duration::from_secs(100 * DAY_SECONDS);
+        let hour = WARNING_INTERVAL;
+        let mut changes = Vec::new();
+        let mut last = end - 50 * hour;
+        while last < end + 30 * hour {
+            let now = last + hour;
+            if days_left(end, last) != days_left(end, now) {
+                changes.push(days_left(end, now));
+            }
+            last = now;
+        }
+        assert_eq!(changes, [2, 1, 0, -1]);
+        assert_eq!(days_left(end, end - Duration::from_secs(1)), 1);
+        assert_eq!(days_left(end, end), 0);
+    }
 
     #[test]
     fn the_options_of_tls_go_together() {
@@ -168,16 +211,8 @@ mod tests {
                 "127.0.0.1:1",
                 Err("which is missing"),
             ),
-            (
-                "--tls-certificate=a",
-                "tls:127.0.0.1:1",
-                Err("given 1 times and --tls-key 0 times"),
-            ),
-            (
-                "--tls-key=a",
-                "127.0.0.1:1",
-                Err("given 0 times and --tls-key 1 times"),
-            ),
+            ("--tls-certificate=a", "tls:127.0.0.1:1", Err("got 1 and 0")),
+            ("--tls-key=a", "127.0.0.1:1", Err("got 0 and 1")),
             (
                 "--tls-client-ca=a",
                 "127.0.0.1:1",

@@ -71,6 +71,10 @@ pub fn deflate(value: &str) -> Result<Deflate, String> {
 pub fn address(value: &str) -> Result<String, String> {
     if let Some((scheme, rest)) = value.split_once("://") {
         let rest = rest.trim_end_matches('/');
+        let rest = match scheme {
+            "https" | "wss" | "tls" | "ssl" => format!("{TLS}{rest}"),
+            _ => rest.to_owned(),
+        };
         return Err(format!(
             "--listen: leave out \"{scheme}://\", the address alone is expected: --listen {rest}"
         ));
@@ -99,8 +103,25 @@ pub fn inet_address(option: &str, value: &str) -> Result<String, String> {
     }
 }
 
+/// A port that clients can connect to.
+///
+/// # Errors
+///
+/// A sentence with the value and what was expected.
+pub fn port(value: &str) -> Result<u16, String> {
+    match value.parse() {
+        Ok(port) if port != 0 => Ok(port),
+        _ => Err(format!(
+            "--redirect-port: expected a port from 1 to 65535, got {value:?}"
+        )),
+    }
+}
+
 fn is_inet(value: &str) -> bool {
-    let is_host = |host: &str| !host.is_empty() && !host.starts_with("unix:") && host != "tls";
+    // The colons of an IPv6 address stand in brackets.
+    let is_host = |host: &str| {
+        !host.is_empty() && host != "tls" && (host.starts_with('[') || !host.contains(':'))
+    };
     let parts = value.rsplit_once(':');
     parts.is_some_and(|(host, port)| is_host(host) && port.parse::<u16>().is_ok())
 }

@@ -48,6 +48,8 @@ pub struct ServerTls {
 struct Current {
     config: Arc<ServerConfig>,
     certificates: Arc<[ServerCertificate]>,
+    /// The keys of the certificates, in their order.
+    keys: Arc<[Arc<CertifiedKey>]>,
 }
 
 /// A certificate of a server, from a file.
@@ -69,6 +71,15 @@ impl ServerCertificate {
     }
 }
 
+/// The file and the end of its validity.
+impl fmt::Display for ServerCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let since_epoch = self.expires_at.duration_since(SystemTime::UNIX_EPOCH);
+        let until = http_date(since_epoch.map_or(0, |it| it.as_secs()));
+        write!(f, "{}, valid until {until}", self.file.display())
+    }
+}
+
 impl ServerTls {
     /// Returns a builder for certificates in PEM files.
     pub fn builder() -> ServerTlsBuilder {
@@ -86,6 +97,7 @@ impl ServerTls {
         ServerTls::of(Current {
             config,
             certificates: Arc::from([]),
+            keys: Arc::from([]),
         })
     }
 
@@ -189,6 +201,44 @@ impl ServerTlsBuilder {
     /// key does not belong to its certificate, or a certificate is not valid now; when there is no
     /// pair, and when the processor lacks instructions that the cryptography needs.
     pub fn build(&self) -> Result<ServerTls, TlsConfigError> {
+        self.build_with(|_, error| Err(error))
+    }
+
+    /// Reads the files again, for a server that runs: a pair that cannot be used stays what it was in `previous`, so
+    /// that one bad file does not keep the others from being renewed. Returns the errors of these, too.
+    ///
+    /// # Errors
+    ///
+    /// As [`build`](Self::build), where no pair can be used, the file of [`client_ca`](Self::client_ca) cannot, or
+    /// `previous` had no such pair.
+    pub fn rebuild(
+        &self,
+        previous: &ServerTls,
+    ) -> Result<(ServerTls, Vec<TlsConfigError>), TlsConfigError> {
+        let previous = previous.current();
+        let mut errors = Vec::new();
+        let rebuilt = self.build_with(|file, error| {
+            let mut certificates = previous.certificates.iter().zip(&*previous.keys);
+            let found = certificates.find(|(it, _)| it.file == file);
+            let (certificate, key) = match found {
+                Some(pair) if errors.len() + 1 < self.pairs.len() => pair,
+                _ => return Err(error),
+            };
+            errors.push(error);
+            Ok((certificate.clone(), Arc::clone(key)))
+        })?;
+        Ok((rebuilt, errors))
+    }
+
+    /// Reads the files. `instead` returns a certificate for a file that cannot be used.
+    fn build_with(
+        &self,
+        mut instead: impl FnMut(
+            &Path,
+            TlsConfigError,
+        )
+            -> Result<(ServerCertificate, Arc<CertifiedKey>), TlsConfigError>,
+    ) -> Result<ServerTls, TlsConfigError> {
         let provider = provider()?;
         if self.pairs.is_empty() {
             let sentence = "TLS needs a certificate and its key".to_owned();
@@ -197,13 +247,12 @@ impl ServerTlsBuilder {
         let mut read = Vec::new();
         let mut keys = Vec::new();
         for (certificate, key) in &self.pairs {
-            let (key, expires_at) = read_pair(certificate, key, &provider)?;
-            keys.push(Arc::new(key));
-            read.push(ServerCertificate {
-                file: certificate.clone(),
-                expires_at: SystemTime::UNIX_EPOCH + Duration::from_secs(expires_at),
-            });
+            let pair = read_pair(certificate, key, &provider);
+            let (certificate, key) = pair.or_else(|error| instead(certificate, error))?;
+            read.push(certificate);
+            keys.push(key);
         }
+        let keys: Arc<[_]> = keys.into();
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(|error| TlsConfigError::new(format!("TLS is not possible: {error}")))?;
@@ -211,7 +260,9 @@ impl ServerTlsBuilder {
             Some(path) => builder.with_client_cert_verifier(client_verifier(path, provider)?),
             None => builder.with_no_client_auth(),
         };
-        let mut config = builder.with_cert_resolver(Arc::new(ByName { keys }));
+        let mut config = builder.with_cert_resolver(Arc::new(ByName {
+            keys: Arc::clone(&keys),
+        }));
         config.alpn_protocols = self
             .protocols
             .iter()
@@ -225,16 +276,18 @@ impl ServerTlsBuilder {
         Ok(ServerTls::of(Current {
             config: Arc::new(config),
             certificates: read.into(),
+            keys,
         }))
     }
 }
 
-/// Reads a certificate and its key. Returns the second at which it expires, too.
+/// Reads a certificate and its key.
 fn read_pair(
     certificate_path: &Path,
     key_path: &Path,
     provider: &Arc<CryptoProvider>,
-) -> Result<(CertifiedKey, u64), TlsConfigError> {
+) -> Result<(ServerCertificate, Arc<CertifiedKey>), TlsConfigError> {
+    let file = certificate_path.to_owned();
     let chain = certificates(certificate_path)?;
     let key = private_key(key_path)?;
     let (certificate_path, key_path) = (certificate_path.display(), key_path.display());
@@ -243,7 +296,8 @@ fn read_pair(
         Ok(key) => key,
         Err(error) => {
             return refuse(format!(
-                "the private key in {key_path} cannot be used: {error}"
+                "the private key in {key_path} cannot be used: expected ECDSA with P-256 or P-384, Ed25519, or RSA \
+                 with 2048 to 8192 bits ({error})"
             ));
         }
     };
@@ -279,7 +333,11 @@ fn read_pair(
         outcome.is_ok() || outcome == Err(unknown)
     };
     match chain.iter().position(is_own) {
-        Some(0) => Ok((CertifiedKey::new(chain, key), expires_at)),
+        Some(0) => {
+            let expires_at = SystemTime::UNIX_EPOCH + Duration::from_secs(expires_at);
+            let certificate = ServerCertificate { file, expires_at };
+            Ok((certificate, Arc::new(CertifiedKey::new(chain, key))))
+        }
         Some(_) => refuse(format!(
             "the first certificate in {certificate_path} must be the server's own, to which the private key belongs"
         )),
@@ -327,7 +385,7 @@ pub(super) fn roots_of(path: &Path) -> Result<RootCertStore, TlsConfigError> {
 /// Chooses a certificate by the name that a client asks for.
 #[derive(Debug)]
 struct ByName {
-    keys: Vec<Arc<CertifiedKey>>,
+    keys: Arc<[Arc<CertifiedKey>]>,
 }
 
 impl ResolvesServerCert for ByName {
