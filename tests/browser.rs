@@ -31,6 +31,13 @@ fn messages_of_other_programs_in_redis_are_shown() {
     }
 }
 
+#[test]
+fn the_hub_works_over_tls_and_the_browser_refuses_strangers() {
+    if support::has("certutil") {
+        run_in_browser("tls.mjs");
+    }
+}
+
 /// Runs a script of `tests/browser`, which ends with a status other than 0 when something is wrong.
 fn run_in_browser(script: &str) {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser");
