@@ -188,6 +188,16 @@ fn impossible_choices_are_refused() {
         .reactor()
         .websocket_client(|ws| ws.reconnect(Backoff::default()));
     assert!(shared.unwrap_err().to_string().contains("websocket_link"));
+    let single = sim
+        .reactor()
+        .connect_websocket(URL, |ws| ws.reconnect_if(|_| true));
+    let error = single.unwrap_err().to_string();
+    assert!(error.starts_with("reconnect_if is for"), "{error}");
+    let shared = sim
+        .reactor()
+        .websocket_client(|ws| ws.on_give_up(|_, _| ()));
+    let error = shared.unwrap_err().to_string();
+    assert!(error.starts_with("on_give_up is for"), "{error}");
     let impossible = Backoff {
         base: Duration::ZERO,
         ..Backoff::default()

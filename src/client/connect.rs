@@ -50,7 +50,7 @@ impl<S: 'static> Reactor<S> {
         let target = Target::parse(url)?;
         let name = target.name();
         let (mut client, options) = WebSocketClient::build(self, name, true, setup)?;
-        if client.reconnects() {
+        if client.reconnects()? {
             let link = websocket_link::begin(self, target, client, options)?;
             return Ok(link.connection().expect("the first attempt has begun"));
         }
@@ -73,7 +73,7 @@ impl<S: 'static> Reactor<S> {
     ) -> io::Result<WebSocketClientId> {
         let name = "websocket client".to_owned();
         let (client, options) = WebSocketClient::build(self, name, false, setup)?;
-        if client.reconnects() {
+        if client.reconnects()? {
             let why = "callbacks for many connections cannot reconnect: use `websocket_link`";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }

@@ -66,6 +66,18 @@ impl<S> Default for Reconnection<S> {
 }
 
 impl<S: 'static> Reconnection<S> {
+    /// The choice that means something only to a client that connects again, if one was made: its name.
+    pub(super) fn choice(&self) -> Option<&'static str> {
+        let choices = [
+            ("keep_while_away", self.keeps.is_some()),
+            ("reconnect_if", self.condition.is_some()),
+            ("on_reconnect", self.on_reconnect.is_some()),
+            ("on_give_up", self.on_give_up.is_some()),
+        ];
+        let mut choices = choices.into_iter();
+        choices.find_map(|(name, is_made)| is_made.then_some(name))
+    }
+
     pub(super) fn set_condition(&mut self, condition: impl FnMut(&Close) -> bool + 'static) {
         self.condition = Some(Box::new(condition));
     }

@@ -162,6 +162,9 @@ impl<S: 'static> WebSocketClient<S> {
 
     /// Connects again, with these pauses, when the connection has ended or could not be made; see
     /// [`Reactor::websocket_link`], which says when a client gives up.
+    ///
+    /// The id that [`Reactor::connect_websocket`] returns is that of the first connection, so it does not end the
+    /// attempts that follow. A program that ends them has a [`WebSocketLink`](crate::WebSocketLink).
     pub fn reconnect(&mut self, backoff: Backoff) {
         self.reconnection.backoff = Some(backoff);
     }
@@ -209,8 +212,20 @@ impl<S: 'static> WebSocketClient<S> {
     }
 
     /// Whether the setup asked to connect again.
-    pub(super) fn reconnects(&self) -> bool {
-        self.reconnection.backoff.is_some()
+    ///
+    /// # Errors
+    ///
+    /// When it did not, and has chosen how.
+    pub(super) fn reconnects(&self) -> io::Result<bool> {
+        let has_backoff = self.reconnection.backoff.is_some();
+        match self.reconnection.choice() {
+            Some(name) if !has_backoff => {
+                let why =
+                    format!("{name} is for a client that connects again: call `reconnect` too");
+                Err(io::Error::new(io::ErrorKind::InvalidInput, why))
+            }
+            _ => Ok(has_backoff),
+        }
     }
 
     pub(super) fn take_reconnection(&mut self) -> Reconnection<S> {

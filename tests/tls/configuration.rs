@@ -338,7 +338,7 @@ fn a_client_refuses_a_server_whose_certificate_is_not_right() {
             "server",
             pinned("other"),
             "localhost:443",
-            "TLS failed: the certificate is not the pinned one",
+            "TLS failed: the certificate is not the pinned one: its SHA-256 fingerprint is ",
         ),
         (
             "expired",

@@ -158,7 +158,7 @@ mod tests {
             (
                 302,
                 "Location: ftp://h/\r\n",
-                "a redirect was refused: a URL must begin with http://, https://, ws:// or wss://",
+                "a redirect was refused: a URL must begin with http:// or https://",
             ),
             (
                 302,

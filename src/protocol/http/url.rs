@@ -43,10 +43,12 @@ impl fmt::Debug for Url<'_> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UrlError {
-    /// It does not begin with a scheme that the client knows, such as `ws://` or `http://`.
+    /// The URL of a request does not begin with `http://` or `https://`.
     Scheme,
-    /// `wss://` or `https://`, which need TLS.
-    Tls,
+    /// The URL of a WebSocket does not begin with `ws://`, `wss://`, `http://` or `https://`.
+    WebSocketScheme,
+    /// The URL of a proxy does not begin with `http://`.
+    ProxyScheme,
     /// The host is empty, or is not a name or address, or the port is not a number up to 65535.
     Host,
     /// There is a user name or a password, which no WebSocket URL has, nor one that a server names.
@@ -60,8 +62,9 @@ pub enum UrlError {
 impl fmt::Display for UrlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            UrlError::Scheme => "a URL must begin with http://, https://, ws:// or wss://",
-            UrlError::Tls => "wss:// and https:// need TLS, which is not supported yet",
+            UrlError::Scheme => "a URL must begin with http:// or https://",
+            UrlError::WebSocketScheme => "a URL must begin with ws://, wss://, http:// or https://",
+            UrlError::ProxyScheme => "the URL of a proxy must begin with http://",
             UrlError::Host => "the host must be a name or address with an optional port",
             UrlError::UserInfo => "the URL must not have a user name or a password",
             UrlError::Target => "path and query must be visible ASCII",
@@ -82,7 +85,11 @@ impl<'u> Url<'u> {
         if url.contains('#') {
             return Err(UrlError::Fragment);
         }
-        let url = Url::parse(url, &["http", "ws"], &["https", "wss"])?;
+        let url = Url::parse(url, &["http", "ws"], &["https", "wss"]);
+        let url = url.map_err(|error| match error {
+            UrlError::Scheme => UrlError::WebSocketScheme,
+            error => error,
+        })?;
         match url.user_info {
             None => Ok(url),
             Some(_) => Err(UrlError::UserInfo),
@@ -262,8 +269,8 @@ mod tests {
             ("wss://h", Ok(("h:443", "h", "/"))),
             ("https://h:0443/", Ok(("h:443", "h", "/"))),
             ("wss://h:80", Ok(("h:80", "h:80", "/"))),
-            ("ftp://h", Err(E::Scheme)),
-            ("h:80", Err(E::Scheme)),
+            ("ftp://h", Err(E::WebSocketScheme)),
+            ("h:80", Err(E::WebSocketScheme)),
             ("ws://", Err(E::Host)),
             ("ws://:80", Err(E::Host)),
             ("ws://u@h", Err(E::UserInfo)),

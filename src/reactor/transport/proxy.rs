@@ -30,9 +30,12 @@ impl HttpProxy {
     ///
     /// For any other text, and for `https://`: a proxy that is spoken to over TLS is not supported.
     pub fn parse(url: &str) -> Result<HttpProxy, UrlError> {
-        let parsed = Url::of_http(url)?;
+        let parsed = Url::of_http(url).map_err(|error| match error {
+            UrlError::Scheme => UrlError::ProxyScheme,
+            error => error,
+        })?;
         if parsed.has_tls() {
-            return Err(UrlError::Scheme);
+            return Err(UrlError::ProxyScheme);
         }
         let credentials = parsed.credentials()?;
         Ok(HttpProxy {
@@ -70,9 +73,9 @@ mod tests {
             ("http://[::1]:1", Ok(("[::1]:1", None))),
             ("http://a:b@h", Ok(("h:80", Some("Basic YTpi")))),
             ("http://a:%62@h", Ok(("h:80", Some("Basic YTpi")))),
-            ("https://h", Err(UrlError::Scheme)),
-            ("socks5://h", Err(UrlError::Scheme)),
-            ("h:3128", Err(UrlError::Scheme)),
+            ("https://h", Err(UrlError::ProxyScheme)),
+            ("socks5://h", Err(UrlError::ProxyScheme)),
+            ("h:3128", Err(UrlError::ProxyScheme)),
             ("http://", Err(UrlError::Host)),
             ("http://a:%0d%0a@h", Err(UrlError::UserInfo)),
         ];

@@ -87,7 +87,11 @@ impl ClientTls {
     pub(crate) fn name_for(&self, host: &str) -> io::Result<ServerName<'static>> {
         let name = self.server_name.as_deref().unwrap_or(host);
         ServerName::try_from(name.to_owned()).map_err(|_| {
-            let why = format!("{name:?} is not a name that a certificate can be for");
+            let why = match name {
+                "" => "TLS needs the name of the server: set it with `ClientTls::server_name`"
+                    .to_owned(),
+                _ => format!("{name:?} is not a name that a certificate can be for"),
+            };
             io::Error::new(io::ErrorKind::InvalidInput, why)
         })
     }
@@ -127,7 +131,7 @@ impl ClientTlsBuilder {
     /// Trusts the certificate with this SHA-256 fingerprint and no other, whoever has signed it and
     /// whatever its names are; it must not have expired. The fingerprint is written in 64
     /// hexadecimal digits, and may have colons between the bytes, as
-    /// `openssl x509 -fingerprint -sha256` prints it.
+    /// `openssl x509 -fingerprint -sha256` prints it. It goes without [`ca`](Self::ca).
     #[must_use]
     pub fn pin_sha256(mut self, fingerprint: impl Into<String>) -> Self {
         self.pin = Some(fingerprint.into());
@@ -173,7 +177,13 @@ impl ClientTlsBuilder {
             .with_safe_default_protocol_versions()
             .map_err(|error| TlsConfigError::new(format!("TLS is not possible: {error}")))?;
         let builder = match (&self.pin, &self.ca) {
-            (Some(pin), _) => {
+            (Some(_), Some(path)) => {
+                return Err(TlsConfigError::new(format!(
+                    "a certificate that is pinned is not checked by the authorities in {}: choose one of the two",
+                    path.display()
+                )));
+            }
+            (Some(pin), None) => {
                 let pin = parse_pin(pin)?;
                 let verifier = Arc::new(Pinned { pin, provider });
                 builder
@@ -293,6 +303,24 @@ impl ServerCertVerifier for Pinned {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pin_is_not_combined_with_authorities() {
+        let builder = ClientTls::builder().pin_sha256("0f".repeat(32));
+        builder.build().unwrap();
+        let error = builder.ca("ca.pem").build().unwrap_err().to_string();
+        assert!(error.contains("authorities in ca.pem"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_name_is_told_from_a_wrong_one() {
+        let tls = ClientTls::builder().pin_sha256("0f".repeat(32)).build();
+        let tls = tls.unwrap();
+        for (host, expected) in [("", "set it with"), ("a b", "is not a name")] {
+            let error = tls.name_for(host).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
 
     #[test]
     fn fingerprints_are_read_with_and_without_colons() {

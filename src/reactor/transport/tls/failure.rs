@@ -35,7 +35,15 @@ impl PinMismatch {
 
 /// The error of a handshake or of a record, for the connection that had it.
 pub(super) fn io_error(error: &Error) -> io::Error {
-    failure(kind_of(error), error.to_string())
+    failure(kind_of(error), reason(error))
+}
+
+/// The words of rustls, in which an error of ours would stand as Rust prints it.
+fn reason(error: &Error) -> String {
+    match error {
+        Error::InvalidCertificate(CertificateError::Other(OtherError(other))) => other.to_string(),
+        _ => error.to_string(),
+    }
 }
 
 pub(super) fn failure(error: TlsError, reason: String) -> io::Error {
