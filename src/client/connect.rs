@@ -27,10 +27,10 @@ impl Outcome for WebSocketClientId {}
 
 /// # Connect
 impl<S: 'static> Reactor<S> {
-    /// Connects to a `ws://` or `wss://` URL for a WebSocket; `http://` and `https://` mean the same. `setup` names the callbacks, the headers and the
-    /// subprotocols, and runs once.
+    /// Connects to a `ws://` or `wss://` URL for a WebSocket; `http://` and `https://` mean the same. `setup` names
+    /// the callbacks, the headers and the subprotocols, and runs once.
     ///
-    /// Returns at once. Names are looked up off the loop and every address is tried, within
+    /// Returns at once. Names are looked up off the loop, every address is tried and the TLS handshake is made, within
     /// `connect_timeout`; the answer must come within `head_timeout`. The one outcome is `on_open` or
     /// `on_close`. Messages can be sent from `on_open` on; before that, `send` returns
     /// [`Sent::Gone`](crate::Sent::Gone).
@@ -40,8 +40,9 @@ impl<S: 'static> Reactor<S> {
     ///
     /// # Errors
     ///
-    /// When `url` is not a URL of this kind, when the reactor was stopped, and when `setup` returns an error.
-    /// All other errors come with `on_close`.
+    /// When `url` is not a URL of this kind, when it is `wss://` without a
+    /// [`transport`](WebSocketClient::transport) that has TLS and the system's authorities cannot be read, when the
+    /// reactor was stopped, and when `setup` returns an error. All other errors come with `on_close`.
     pub fn connect_websocket<R: SetupResult>(
         &mut self,
         url: &str,
@@ -105,8 +106,8 @@ impl<S: 'static> Reactor<S> {
     /// Connects to `HOST:PORT` or `unix:PATH` for a raw stream. `setup` names the callbacks, and runs once.
     /// [`ConnectOptions`] can name the address of this machine to connect from.
     ///
-    /// Returns at once. Names are looked up off the loop and every address is tried, within
-    /// `connect_timeout`; the one outcome is `on_open` or `on_close`. Bytes that are sent
+    /// Returns at once. Names are looked up off the loop, every address is tried and the TLS handshake is made, where
+    /// [`ConnectOptions`] asks for TLS, within `connect_timeout`; the one outcome is `on_open` or `on_close`. Bytes that are sent
     /// before that wait in the queue.
     ///
     /// # Errors

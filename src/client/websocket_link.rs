@@ -144,8 +144,10 @@ impl<S: 'static> Reactor<S> {
     /// * as many attempts in a row as [`attempts_max`](crate::Backoff::attempts_max) allows;
     /// * [`Reactor::drain`] and [`Reactor::stop`], without `on_give_up` if no connection is open.
     ///
-    /// All else leads to another attempt: a name that is not found, a refused or reset connection, a deadline, an end
-    /// without a close frame, other close codes, a callback that panics.
+    /// All else leads to another attempt: a name that is not found, a refused or reset connection, a TLS handshake
+    /// that fails, a deadline, an end without a close frame, other close codes, a callback that panics. So a
+    /// certificate that is not trusted is tried again for ever, because the server may get another one; a
+    /// `reconnect_if` that looks for [`CloseCause::Tls`](crate::CloseCause::Tls) ends that.
     /// [`reconnect_if`](WebSocketClient::reconnect_if) replaces the rules for close codes and answers. After 429 and
     /// 503 the server's `Retry-After` is kept, up to the maximum of the pauses.
     ///
@@ -176,8 +178,9 @@ impl<S: 'static> Reactor<S> {
     ///
     /// # Errors
     ///
-    /// When `url` is not a URL of this kind, when the reactor was stopped, when the pauses are impossible, and when
-    /// `setup` returns an error.
+    /// When `url` is not a URL of this kind, when it is `wss://` without a
+    /// [`transport`](WebSocketClient::transport) that has TLS and the system's authorities cannot be read, when the
+    /// reactor was stopped, when the pauses are impossible, and when `setup` returns an error.
     pub fn websocket_link<R: SetupResult>(
         &mut self,
         url: &str,

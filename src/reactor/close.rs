@@ -104,12 +104,14 @@ impl CloseCause {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Deadline {
-    /// The connection is made, with all addresses of its name: `connect_timeout`.
+    /// The connection to another server is made, with all addresses of its name, the tunnel of a proxy and the TLS
+    /// handshake: `connect_timeout`.
     Connect,
-    /// The handshake of the transport itself, where it has one, is done, and the header of the PROXY protocol has
-    /// come, where one is required: `head_timeout`.
+    /// On a connection that a listener has accepted, the header of the PROXY protocol has come, where one is required,
+    /// and the TLS handshake is done; after [`Reactor::start_tls`](crate::Reactor::start_tls), the TLS handshake is
+    /// done, in either role: `head_timeout`.
     Handshake,
-    /// A whole request head, or the answer to our handshake, has come: `head_timeout`.
+    /// A whole request head, or the head of the answer to our request, as for a WebSocket, has come: `head_timeout`.
     Head,
     /// A whole request body has come: `body_timeout`.
     Body,

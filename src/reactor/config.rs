@@ -241,8 +241,12 @@ pub struct Config {
     /// Limits of HTTP heads and bodies. `head_bytes_max` is at least 1, and less than
     /// `read_buffer_bytes`.
     pub http: http::Limits,
-    /// Time from the start of a connection, or from the first byte of a later request, to the end
-    /// of the request's head. 10 seconds by default; not zero.
+    /// Time from the moment at which a connection is open, or from the first byte of a later request, to the end
+    /// of the request's head. Before that, a listener's connection has as long for the header of the PROXY protocol and
+    /// the TLS handshake together, where the listener requires them; time that a TLS handshake waits for those of
+    /// others is not counted. [`Reactor::start_tls`](crate::Reactor::start_tls) gives a TLS handshake as long in either
+    /// role. For a WebSocket client, time from the moment at which the connection is made, TLS included, to the end of
+    /// the head of the server's answer. 10 seconds by default; not zero.
     pub head_timeout: Duration,
     /// Time from the end of a head to the end of its body; each 16 KiB that come add a second. 30
     /// seconds by default; not zero.
@@ -251,8 +255,9 @@ pub struct Config {
     pub keep_alive_timeout: Duration,
     /// The most requests that are answered on one connection. 100,000 by default; at least 1.
     pub requests_per_connection_max: u32,
-    /// Time for a connection to be made: the look-up and all addresses of a name together. 10
-    /// seconds by default; not zero.
+    /// Time for a connection to another server to be made: the look-up and all addresses of a name, the tunnel of a
+    /// proxy and the TLS handshake together. [`HttpClientOptions`](crate::HttpClientOptions) has its own. 10 seconds
+    /// by default; not zero.
     pub connect_timeout: Duration,
     /// Time after which the next address is tried beside one that has not answered. 250 ms by
     /// default. Source: RFC 8305, section 5.

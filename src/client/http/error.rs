@@ -22,7 +22,9 @@ pub enum HttpRequestError {
     Connection {
         /// The side that ended it, and why.
         cause: CloseCause,
-        /// The system's words where a name could not be looked up; empty otherwise.
+        /// More about the cause, usually empty. When a look-up has failed, the name and what the system says; when TLS
+        /// has failed, the details; when no connection could be begun, as where the system's authorities cannot be
+        /// read, a sentence that says why.
         reason: Box<str>,
     },
     /// The server broke HTTP/1.1, or its answer is above a limit.
@@ -43,7 +45,8 @@ pub enum HttpRequestError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HttpStep {
-    /// The connection is made, with all addresses of its name and the handshake of TLS: `connect_timeout`.
+    /// The connection is made, with all addresses of its name, the tunnel of a proxy and the TLS handshake:
+    /// `connect_timeout`.
     Connect,
     /// The server takes some bytes of the request: `write_timeout`.
     Send,

@@ -22,8 +22,8 @@ pub struct HttpClientOptions {
     /// How long a connection without a request is kept. A server that says less in `Keep-Alive` gets less. 30
     /// seconds by default.
     pub keep_alive_timeout: Duration,
-    /// How long a connection may take to be made: the look-up of the name, and all addresses. 10 seconds by
-    /// default.
+    /// How long a connection may take to be made: the look-up of the name, all addresses, the tunnel of a proxy and
+    /// the TLS handshake together. 10 seconds by default.
     pub connect_timeout: Duration,
     /// How long the server may take none of the bytes of a request. 30 seconds by default.
     pub write_timeout: Duration,
