@@ -76,6 +76,98 @@
 //! `on_close` with the cause. A WebSocket client then gets `on_error` before `on_close`.
 //! [`Reactor::http_client`] sends HTTP requests, each with a callback for its answer.
 //!
+//! Two clients come back by themselves after each end, with random pauses that grow ([`Backoff`]):
+//! [`Reactor::websocket_link`] for a WebSocket, and [`Reactor::event_source`], which goes on behind the last event that
+//! came:
+//!
+//! ```
+//! # use std::time::Duration;
+//! # use waterwheel::{Backoff, KeepLimits, Reactor, Sim};
+//! # fn setup(reactor: &mut Reactor<()>) -> std::io::Result<()> {
+//! let link = reactor.websocket_link("ws://localhost:8080/ws", |ws| {
+//!     ws.reconnect(Backoff { max: Duration::from_secs(5), ..Backoff::default() });
+//!     ws.keep_while_away(KeepLimits::default());
+//!     ws.on_message(|_, message| println!("{message}"));
+//!     ws.on_reconnect(|_, next| println!("attempt {} in {:?}: {}", next.attempt, next.pause, next.close));
+//! })?;
+//! // Kept until there is a connection, up to the limits.
+//! link.send(reactor, "chat");
+//!
+//! reactor.event_source("http://localhost:8080/events?topic=chat", |events| {
+//!     events.on_event(|_, event| println!("{}: {}", event.name, event.data));
+//! })?;
+//!
+//! let client = reactor.http_client();
+//! client.get(reactor, "http://localhost:8080/healthz", |_, answer| match answer {
+//!     Ok(answer) => println!("{}", answer.status),
+//!     Err(error) => println!("{error}"),
+//! });
+//! # Ok(())
+//! # }
+//! # let mut sim = Sim::new((), setup);
+//! # sim.settle();
+//! ```
+//!
+//! # TLS
+//!
+//! With the feature `tls`, [`ListenOptions`] gives a listener certificates from PEM files. A WebSocket, a route or a raw
+//! stream on it has the same callbacks as without TLS:
+//!
+//! ```no_run
+//! # #[cfg(feature = "tls")]
+//! # fn main() -> std::io::Result<()> {
+//! use waterwheel::tls::ServerTls;
+//! use waterwheel::{ListenOptions, Reactor};
+//!
+//! let tls = ServerTls::builder().pair("fullchain.pem", "privkey.pem").build()?;
+//! Reactor::run((), |reactor| {
+//!     // `tls.replace(..)` gives later connections what was read anew.
+//!     let address = ListenOptions::new("0.0.0.0:443").tls(tls.clone());
+//!     reactor.websocket(address, |ws| ws.on_message(|ws, message| ws.send(message)))
+//! })
+//! # }
+//! # #[cfg(not(feature = "tls"))]
+//! # fn main() {}
+//! ```
+//!
+//! Clients of `wss://` and `https://` URLs need no option: they trust the authorities of the system and check the
+//! server's name. An authority of your own, or a pinned certificate, is part of a [`ClientTransport`], which each client
+//! takes:
+//!
+//! ```no_run
+//! # #[cfg(feature = "tls")]
+//! # fn main() -> std::io::Result<()> {
+//! # use waterwheel::Reactor;
+//! use waterwheel::tls::ClientTls;
+//! use waterwheel::{ClientTransport, CloseCause, HttpClientOptions};
+//!
+//! let tls = ClientTls::builder().ca("ca.pem").build()?;
+//! let transport = ClientTransport::default().tls(tls);
+//! Reactor::run((), |reactor| {
+//!     let options = HttpClientOptions { transport: transport.clone(), ..HttpClientOptions::default() };
+//!     let client = reactor.http_client_with(options)?;
+//!     client.get(reactor, "https://localhost:8443/healthz", |_, answer| println!("{answer:?}"));
+//!
+//!     reactor.event_source("https://localhost:8443/events?topic=chat", |events| {
+//!         events.transport(transport.clone());
+//!         events.on_event(|_, event| println!("{}", event.data));
+//!     })?;
+//!
+//!     reactor.websocket_link("wss://localhost:8443/ws", |ws| {
+//!         ws.transport(transport);
+//!         // Without this a certificate that is not trusted is tried again for ever. It stands in place of the rules
+//!         // of the link for close codes: 1000 says that the server is done.
+//!         ws.reconnect_if(|close| close.code != 1000 && !matches!(close.cause, CloseCause::Tls(_)));
+//!         ws.on_close(|_, close| println!("{close}"));
+//!     })
+//! })
+//! # }
+//! # #[cfg(not(feature = "tls"))]
+//! # fn main() {}
+//! ```
+//!
+//! `Reactor::start_tls` begins TLS on a raw stream that is open.
+//!
 //! # Accepting a WebSocket
 //!
 //! [`WebSocketRoute::before_open`] decides whether a client is accepted, while it is still an HTTP request.
@@ -152,9 +244,32 @@
 //!
 //! # Other threads and other loops
 //!
-//! [`Remote`] runs closures on the loop from any thread. An [`EventLoop`] made by [`EventLoop::new`] runs one turn at a
-//! time and says when it needs the next. Several reactors, one for each core, become one hub with a
+//! [`Remote`] runs closures on the loop from any thread. Several reactors, one for each core, become one hub with a
 //! `hub::ReactorGroup`.
+//!
+//! An [`EventLoop`] made by [`EventLoop::new`] runs one turn at a time and says when it needs the next. The outer loop
+//! watches its descriptor:
+//!
+//! ```no_run
+//! # #[cfg(unix)]
+//! # mod unix {
+//! use std::os::fd::{AsRawFd, RawFd};
+//! use std::time::Duration;
+//! use waterwheel::{Config, EventLoop};
+//!
+//! /// Returns when `descriptor` is readable or the time is over: poll, epoll, mio, a GUI's loop.
+//! fn wait(descriptor: RawFd, timeout: Option<Duration>) { /* .. */ }
+//!
+//! fn main() -> std::io::Result<()> {
+//!     let mut event_loop = EventLoop::new(Config::default(), ())?;
+//!     event_loop.reactor().websocket("127.0.0.1:8082", |ws| ws.on_message(|ws, message| ws.send(message)))?;
+//!     while event_loop.turn(Some(Duration::ZERO))? {
+//!         wait(event_loop.as_raw_fd(), event_loop.next_wakeup());
+//!     }
+//!     Ok(())
+//! }
+//! # }
+//! ```
 //!
 //! # Coming from another library
 //!
@@ -169,16 +284,17 @@
 //! # Features
 //!
 //! `hub` adds the module `hub`, whose `mount` gives a [`Router`] the routes of the program: topics over WebSocket,
-//! event streams and POST. `signals` adds `Reactor::drain_on_signals` on Unix. `deflate` adds compression of
-//! WebSocket messages. `serve` adds what the binary needs except its load tool, and `program`, the default, the load
+//! event streams and POST. `redis` adds `Redis`, a client of Redis servers, and to
+//! `hub` the hub of several nodes. `tls` adds the module `tls`: TLS for listeners and clients. `deflate` adds
+//! compression of WebSocket messages. `signals` adds `Reactor::drain_on_signals` on Unix. `serve` adds what the binary needs except its load tool, and `program`, the default, the load
 //! tool too: a program that embeds the library wants `default-features = false`.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
-// The code in the README and in docs/ is compiled, and run unless it is marked `no_run`. Only on Unix and with the hub,
-// because some of it needs both.
-#[cfg(all(doctest, unix, feature = "hub"))]
+// The code in the README and in docs/ is compiled, and run unless it is marked `no_run`. Only on Unix and with the hub
+// and TLS, because some of it needs them.
+#[cfg(all(doctest, unix, feature = "hub", feature = "tls"))]
 mod pages {
     #[doc = include_str!("../README.md")]
     struct Readme;
