@@ -477,3 +477,47 @@ fn links_lead_to_files_and_headings_that_exist() {
     assert!(10 < link_count, "only {link_count} links were found");
     assert_no_problems(&problems);
 }
+
+// ── unit files ──────────────────────────────────────────────────────────────────────────────────
+
+/// The values that a unit or a drop-in gives to a name.
+fn unit_values<'u>(unit: &'u str, name: &str) -> Vec<&'u str> {
+    let settings = unit.lines().filter_map(|line| line.split_once('='));
+    settings
+        .filter(|it| it.0 == name)
+        .map(|it| it.1.trim())
+        .collect()
+}
+
+#[test]
+fn a_unit_with_a_port_below_1024_may_listen_on_it() {
+    let known = listed_options(&section(&help(PROGRAM), "Options of serve"));
+    let names = [
+        "waterwheel.service",
+        "waterwheel-tls.conf",
+        "waterwheel-tokens.conf",
+    ];
+    for name in names {
+        let unit = read(&format!("docs/packaging/{name}")).replace("\\\n", " ");
+        let commands = unit_values(&unit, "ExecStart").join(" ");
+        for option in commands.split_whitespace().filter_map(option_name) {
+            assert!(known.contains(&option), "{name}: serve has no {option}");
+        }
+        let listens = commands.split_whitespace().filter_map(|word| {
+            let port: u16 = word.rsplit_once(':')?.1.parse().ok()?;
+            (port < 1024).then_some(port)
+        });
+        if listens.count() == 0 {
+            continue;
+        }
+        for set in ["CapabilityBoundingSet", "AmbientCapabilities"] {
+            assert_eq!(
+                unit_values(&unit, set),
+                ["CAP_NET_BIND_SERVICE"],
+                "{name}: {set}"
+            );
+        }
+        // The capability of a user namespace has no power over the ports of the machine.
+        assert_eq!(unit_values(&unit, "PrivateUsers"), ["no"], "{name}");
+    }
+}
