@@ -521,3 +521,20 @@ fn a_unit_with_a_port_below_1024_may_listen_on_it() {
         assert_eq!(unit_values(&unit, "PrivateUsers"), ["no"], "{name}");
     }
 }
+
+#[test]
+fn the_headers_that_a_client_sets_are_all_named() {
+    let encoder = read("src/protocol/http/encode_request.rs");
+    let names = block(&encoder, "const RESERVED_NAMES");
+    let names: Vec<_> = names
+        .take_while(|line| *line != "];")
+        .filter_map(|line| line.trim().strip_prefix('"')?.strip_suffix("\","))
+        .collect();
+    assert!(names.contains(&"host"), "{names:?}");
+    let errors = read("src/protocol/http/error.rs");
+    let (before, _) = errors.split_once("    ReservedName,").unwrap();
+    let comment = before.rsplit("\n\n").next().unwrap().to_ascii_lowercase();
+    for name in names {
+        assert!(comment.contains(&format!("`{name}`")), "{name}");
+    }
+}

@@ -140,7 +140,8 @@ impl<S: 'static> EventSourceSetup<S> {
     /// # Errors
     ///
     /// When the name is not a token, or the value has a control character, which could end the line; and for `Accept`,
-    /// `Cache-Control` and `Last-Event-ID`, which the client sets, and headers of the connection, such as `Host`.
+    /// `Cache-Control` and `Last-Event-ID`, which the client sets, and those of
+    /// [`EncodeError::ReservedName`](crate::protocol::http::EncodeError::ReservedName).
     pub fn header(&mut self, name: &str, value: &str) -> io::Result<()> {
         let is_own = OWN_HEADERS.iter().any(|own| own.eq_ignore_ascii_case(name));
         if is_own || is_reserved_header(name) {

@@ -119,8 +119,9 @@ impl<S: 'static> WebSocketClient<S> {
     /// # Errors
     ///
     /// When the name is not a token, or the value has a control character, which could end the line; and for the
-    /// headers that belong to the handshake or the connection: `Host`, `Connection`, `Upgrade`, `Content-Length` and
-    /// such, and all that begin with `Sec-WebSocket-`.
+    /// headers that belong to the request for a WebSocket or to the connection: those of
+    /// [`EncodeError::ReservedName`](crate::protocol::http::EncodeError::ReservedName), and all that begin with
+    /// `Sec-WebSocket-`.
     pub fn header(&mut self, name: &str, value: &str) -> io::Result<()> {
         let prefix = name.get(..HANDSHAKE_PREFIX.len()).unwrap_or_default();
         if is_reserved_header(name) || prefix.eq_ignore_ascii_case(HANDSHAKE_PREFIX) {

@@ -25,7 +25,8 @@ const USER_AGENT: &str = concat!("waterwheel/", env!("CARGO_PKG_VERSION"));
 ///
 /// Whatever it is given, it is one well-formed request or an error: a method, header or URL that could end a line
 /// fails the request. `Host` and `Content-Length` follow from the URL and the body, and headers of the connection
-/// belong to the client, so none of these may be given.
+/// belong to the client, so none of these may be given:
+/// [`EncodeError::ReservedName`](crate::protocol::http::EncodeError::ReservedName) names them all.
 #[derive(Clone)]
 pub struct HttpRequest {
     pub(super) method: String,

@@ -167,8 +167,9 @@ pub enum EncodeError {
     BadHost,
     /// A method that is not a token, or CONNECT, which is for proxies.
     BadMethod,
-    /// A header that follows from the request itself, such as `Host` or `Content-Length`. Two of them would
-    /// contradict each other.
+    /// A header that the client itself sets, or that concerns the connection: `Connection`, `Content-Length`,
+    /// `Expect`, `Host`, `HTTP2-Settings`, `Keep-Alive`, `Proxy-Connection`, `TE`, `Trailer`, `Transfer-Encoding` or
+    /// `Upgrade`. A second one would contradict the first.
     ReservedName,
 }
 
