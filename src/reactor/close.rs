@@ -108,7 +108,7 @@ pub enum Deadline {
     /// handshake: `connect_timeout`.
     Connect,
     /// On a connection that a listener has accepted, the header of the PROXY protocol has come, where one is required,
-    /// and the TLS handshake is done; after [`Reactor::start_tls`](crate::Reactor::start_tls), the TLS handshake is
+    /// and the TLS handshake is done; after `Reactor::start_tls`, the TLS handshake is
     /// done, in either role: `head_timeout`.
     Handshake,
     /// A whole request head, or the head of the answer to our request, as for a WebSocket, has come: `head_timeout`.
