@@ -19,11 +19,13 @@ fn slow_echo(head_timeout: Duration, socket_time: Duration) -> Sim<Log> {
 // Their handshakes take far longer together than each of them may.
 #[test]
 fn clients_that_answer_at_once_get_in_however_many_there_are() {
-    let mut sim = slow_echo(Duration::from_secs(1), Duration::from_millis(50));
+    let mut sim = slow_echo(Duration::from_secs(1), Duration::ZERO);
     let config = client_config(&VERSIONS);
+    // All are accepted, and their deadlines begin.
     let mut peers: Vec<_> = (0..24)
-        .map(|_| Peer::new(sim.dial(), Arc::clone(&config)))
+        .map(|_| Peer::new(sim.connect(), Arc::clone(&config)))
         .collect();
+    sim.socket_time(Duration::from_millis(50));
     for _ in 0..1000 {
         for peer in peers.iter_mut().filter(|peer| peer.tls.is_handshaking()) {
             let input = peer.stream.read();

@@ -2,6 +2,7 @@
 
 #![cfg(feature = "tls")]
 
+mod client_role;
 mod configuration;
 mod crowd;
 mod early_data;
