@@ -130,7 +130,8 @@ pub enum Deadline {
     Age,
     /// The peer takes some of its queued bytes: `write_timeout`.
     Write,
-    /// The closing handshake or the lingering ends: `close_timeout`.
+    /// The closing handshake or the lingering ends: `close_timeout`; at most a second after a TLS handshake that
+    /// has failed.
     Close,
 }
 

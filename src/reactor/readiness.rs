@@ -60,7 +60,15 @@ impl<S: 'static> Running<S> {
             Ready::Nothing => {}
             // The handler was called behind the last read, which read the clock.
             Ready::Read { id, first } => return self.read(id, first),
-            Ready::Handshaking => return self.end_handshake_step(),
+            Ready::Handshaking => {
+                self.end_handshake_step();
+                if self.reactor.table.is_over_memory() {
+                    self.reactor.release_memory();
+                }
+                return;
+            }
+            // The first read judges the memory: a connection must not end between its handshake and
+            // `on_open`.
             Ready::Opened(id) => {
                 self.end_handshake_step();
                 self.open(id);
@@ -75,13 +83,10 @@ impl<S: 'static> Running<S> {
         self.reactor.read_clock();
     }
 
-    /// A step of a handshake is done, which took time, and may have taken memory.
+    /// A step of a handshake is done, which took time.
     fn end_handshake_step(&mut self) {
         self.reactor.read_clock();
         self.reactor.table.end_handshake_step();
-        if self.reactor.table.is_over_memory() {
-            self.reactor.release_memory();
-        }
     }
 
     /// The transport of a connection is ready: the handler opens it, and bytes that came before are
