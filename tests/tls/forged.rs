@@ -141,3 +141,26 @@ fn a_client_keeps_a_long_message_of_a_server_up_to_a_limit() {
         assert_eq!(sim.state(), expected);
     }
 }
+
+#[test]
+fn many_records_without_data_end_the_connection() {
+    for (count, is_refused) in [(20, false), (5_000, true)] {
+        let mut sim = echo_sim();
+        sim.socket_bytes(1024 * 1024);
+        let (stream, mut forger) = forger(&mut sim);
+        let mut records = Vec::new();
+        for _ in 0..count {
+            records.extend(forger.record(ContentType::ApplicationData, b""));
+        }
+        assert_eq!(stream.write(&records), records.len());
+        sim.settle();
+        let expected: &[&str] = match is_refused {
+            true => &[
+                "open",
+                "closed: TLS failed: not TLS, or a breach of its rules",
+            ],
+            false => &["open"],
+        };
+        assert_eq!(sim.state(), expected, "{count} records");
+    }
+}

@@ -24,7 +24,12 @@ fn endless_hello() -> Vec<u8> {
 
 #[test]
 fn bytes_that_are_no_handshake_are_refused_and_counted() {
-    let cases: [(&str, Vec<u8>, &str); 8] = [
+    let one_by_one = |message: &[u8]| {
+        let records = message.iter().map(|byte| [0x16, 3, 1, 0, 1, *byte]);
+        records.flatten().collect::<Vec<_>>()
+    };
+    let long_hello = [&b"\x01\x00\xff\xff"[..], &[0; 30_000]].concat();
+    let cases: [(&str, Vec<u8>, &str); 9] = [
         ("zeros", vec![0; 100], "protocol"),
         (
             "an SSLv2 hello",
@@ -52,6 +57,11 @@ fn bytes_that_are_no_handshake_are_refused_and_counted() {
             "refused",
         ),
         ("a handshake without end", endless_hello(), "protocol"),
+        (
+            "a hello in records of a byte",
+            one_by_one(&long_hello),
+            "handshake_too_long",
+        ),
         (
             "an empty record",
             b"\x16\x03\x01\x00\x00".repeat(30_000),
