@@ -1219,6 +1219,35 @@ fn a_stream_is_read_no_faster_than_its_events_are_delivered() {
     assert!(received_bytes < 150_000, "{received_bytes}");
 }
 
+// A server may send each event in a chunk of its own.
+#[test]
+fn many_small_chunks_take_few_turns() {
+    let mut sim = news();
+    sim.socket_bytes(1 << 20);
+    let listening = sim.reactor().stream("0.0.0.0:80", move |stream| {
+        stream.options().queue_high_bytes = usize::MAX;
+        stream.on_data(|stream, _| {
+            let chunks: String = (0..1000)
+                .map(|n| format!("f\r\nid:{n:03}\ndata:x\n\n\r\n"))
+                .collect();
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
+                        Transfer-Encoding: chunked\r\n\r\n";
+            stream.send(format!("{head}{chunks}"))
+        });
+    });
+    listening.unwrap();
+    let source = sim.reactor().event_source(NEWS, |events| {
+        events.on_event(|cx, event| cx.state.log.push(event.id.to_string()));
+    });
+    let mut turns = 0;
+    while sim.state().log.len() < 1000 {
+        sim.turn();
+        turns += 1;
+        assert!(turns < 50, "{} events", sim.state().log.len());
+    }
+    assert_eq!(source.unwrap().last_event_id(), "999");
+}
+
 #[test]
 fn events_that_were_not_delivered_do_not_count_as_seen() {
     let close: fn(&mut Sim<News>, &EventSource<News>) = |sim, source| source.close(sim.reactor());

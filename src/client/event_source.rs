@@ -9,7 +9,7 @@
 //! The requests are those of an HTTP client, which follows redirects and knows TLS; the events come out of
 //! `protocol::event_stream`. Events are delivered by a tick of their own and not in the callback of a piece of the
 //! body: a callback that panics then costs one event, and neither the stream nor the attempts that follow. Reading
-//! pauses until all events of a piece are delivered, so at most one piece waits.
+//! pauses while `UNDELIVERED_BYTES_MAX` wait, so at most these and one piece do.
 //!
 //! Source: WHATWG HTML, section 9.2.
 
@@ -35,6 +35,9 @@ use super::http::{
 };
 use super::reconnect::{Backoff, Pauses};
 use super::retry_after::retry_after;
+
+/// Bytes of a stream whose events wait, from which on reading pauses until they are delivered.
+const UNDELIVERED_BYTES_MAX: usize = 64 * 1024;
 
 /// Most redirects of one attempt. Source: WHATWG Fetch, section 4.4.
 const REDIRECTS_MAX: u8 = 20;
@@ -350,6 +353,7 @@ impl<S: 'static> Reactor<S> {
             decoder: RefCell::new(decoder),
             pauses: RefCell::new(Pauses::new(chosen.backoff.checked()?, random)),
             arrived: RefCell::default(),
+            undelivered_bytes: Cell::new(0),
             has_tick: Cell::new(false),
             at_end: Cell::new(None),
             callbacks: RefCell::new(Some(Rc::new(RefCell::new(chosen.callbacks)))),
@@ -393,8 +397,11 @@ struct Source<S: 'static> {
     /// The id of the last event that was delivered. That of the decoder may be of one that waits.
     delivered_id: RefCell<Arc<str>>,
     pauses: RefCell<Pauses>,
-    /// Not delivered yet. At most what one piece of the body has brought, and the end behind it.
+    /// Not delivered yet. At most what [`UNDELIVERED_BYTES_MAX`] and one piece of the body have brought, and the end
+    /// behind it.
     arrived: RefCell<VecDeque<Arrived>>,
+    /// The bytes of the stream that came since all of `arrived` was delivered.
+    undelivered_bytes: Cell<usize>,
     has_tick: Cell<bool>,
     /// The key of the call at the end of the loop.
     at_end: Cell<Option<usize>>,
@@ -484,8 +491,13 @@ impl<S: 'static> Source<S> {
     }
 
     fn receive_body(self: &Rc<Self>, reactor: &mut Reactor<S>, mut bytes: &[u8]) {
-        // Small events take more memory than their bytes.
-        if let Some(request) = self.request.get() {
+        // Small events take more memory than their bytes. A pause for each piece would cost a turn for each, and a
+        // server may make a piece of each event.
+        let undelivered_bytes = self.undelivered_bytes.get() + bytes.len();
+        self.undelivered_bytes.set(undelivered_bytes);
+        if UNDELIVERED_BYTES_MAX <= undelivered_bytes
+            && let Some(request) = self.request.get()
+        {
             self.client.pause(reactor, request);
         }
         self.deliver_soon(reactor);
@@ -617,7 +629,8 @@ impl<S: 'static> Source<S> {
             }
             let took = cx.reactor.clock_now().saturating_sub(began);
             if cx.reactor.config().read_time_budget <= took {
-                return;
+                // The last id may have come without an event.
+                return self.deliver_soon(cx.reactor);
             }
         }
     }
@@ -631,6 +644,7 @@ impl<S: 'static> Source<S> {
         // An id without an event counts too.
         let id = Arc::clone(self.decoder.borrow().last_event_id());
         self.delivered_id.replace(id);
+        self.undelivered_bytes.set(0);
         if let Some(request) = self.request.get() {
             self.client.resume(reactor, request);
         }

@@ -242,9 +242,9 @@ pub struct Config {
     /// `read_buffer_bytes`.
     pub http: http::Limits,
     /// Time from the moment at which a connection is open, or from the first byte of a later request, to the end
-    /// of the request's head. Before that, a listener's connection has as long for the header of the PROXY protocol and
-    /// the TLS handshake together, where the listener requires them; time that a TLS handshake waits for those of
-    /// others is not counted. `Reactor::start_tls` gives a TLS handshake as long in either
+    /// of the request's head. Before that, a listener's connection has as long for the header of the PROXY protocol, or
+    /// for the TLS handshake, where the listener requires it, and at most twice as long for both; time that a TLS
+    /// handshake waits for those of others is not counted. `Reactor::start_tls` gives a TLS handshake as long in either
     /// role. For a WebSocket client, time from the moment at which the connection is made, TLS included, to the end of
     /// the head of the server's answer. 10 seconds by default; not zero.
     pub head_timeout: Duration,
