@@ -48,6 +48,7 @@ impl Tinyproxy {
             port,
             configuration,
         };
+        // It does not say when it listens.
         let began = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             assert!(began.elapsed() < PATIENCE, "tinyproxy does not listen");
