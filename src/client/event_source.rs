@@ -22,13 +22,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::protocol::event_stream::{self, Decoder, Event, Limits};
-use crate::protocol::http::{Status, Url, is_header, is_reserved_header, without_user_info};
+use crate::protocol::http::{Status, Url, is_header, without_user_info};
 use crate::reactor::SetupResult;
 use crate::reactor::outcome::Outcome;
 use crate::reactor::reactor::{Cx, Reactor};
 use crate::reactor::time::timers::TimerId;
 
 use super::client_transport::ClientTransport;
+use super::header;
 use super::http::{
     HttpClient, HttpClientOptions, HttpPart, HttpRequest, HttpRequestError, HttpRequestId,
     HttpResponse,
@@ -147,16 +148,7 @@ impl<S: 'static> EventSourceSetup<S> {
     /// [`EncodeError::ReservedName`](crate::protocol::http::EncodeError::ReservedName).
     pub fn header(&mut self, name: &str, value: &str) -> io::Result<()> {
         let is_own = OWN_HEADERS.iter().any(|own| own.eq_ignore_ascii_case(name));
-        if is_own || is_reserved_header(name) {
-            let why = format!("the header {name:?} is set by the client itself");
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
-        }
-        if !is_header(name, value) {
-            let why =
-                format!("the header {name:?} is not a token, or its value has a control character");
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
-        }
-        self.headers.push((name.to_owned(), value.to_owned()));
+        self.headers.push(header::checked(name, value, is_own)?);
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 pub(crate) mod client_transport;
 pub(crate) mod connect;
 pub(crate) mod event_source;
+mod header;
 pub(crate) mod http;
 pub(crate) mod reconnect;
 pub(crate) mod reconnection;

@@ -7,8 +7,7 @@ use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use crate::protocol::http::{
-    HeaderStorage, HttpError, ParsedResponse, Status, is_header, is_reserved_header,
-    parse_response_head,
+    HeaderStorage, HttpError, ParsedResponse, Status, is_header, parse_response_head,
     upgrade::{self, ResponseError},
 };
 #[cfg(feature = "deflate")]
@@ -27,6 +26,7 @@ use crate::session::handler::Handshake;
 use crate::session::websocket::{WebSocketCallbacks, finish_without_close};
 
 use super::client_transport::ClientTransport;
+use super::header;
 use super::reconnect::Backoff;
 use super::reconnection::{KeepLimits, Reconnect, Reconnection};
 use super::retry_after::retry_after;
@@ -124,16 +124,8 @@ impl<S: 'static> WebSocketClient<S> {
     /// `Sec-WebSocket-`.
     pub fn header(&mut self, name: &str, value: &str) -> io::Result<()> {
         let prefix = name.get(..HANDSHAKE_PREFIX.len()).unwrap_or_default();
-        if is_reserved_header(name) || prefix.eq_ignore_ascii_case(HANDSHAKE_PREFIX) {
-            let why = format!("the header {name:?} is set by the client itself");
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
-        }
-        if !is_header(name, value) {
-            let why =
-                format!("the header {name:?} is not a token, or its value has a control character");
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
-        }
-        self.headers.push((name.to_owned(), value.to_owned()));
+        let is_own = prefix.eq_ignore_ascii_case(HANDSHAKE_PREFIX);
+        self.headers.push(header::checked(name, value, is_own)?);
         Ok(())
     }
 
