@@ -39,6 +39,17 @@ pub fn decode_path(encoded: &str) -> Option<Cow<'_, str>> {
     decode(encoded, false)
 }
 
+/// As [`decode_path`], but `None` where a percent sign has not two hexadecimal digits.
+pub(super) fn decode_path_strictly(encoded: &str) -> Option<Cow<'_, str>> {
+    let mut signs = encoded.split('%').skip(1);
+    let is_digit = |byte: &u8| digit(*byte).is_some();
+    let is_encoding = |after: &str| match after.as_bytes() {
+        [high, low, ..] => is_digit(high) && is_digit(low),
+        _ => false,
+    };
+    signs.all(is_encoding).then(|| decode(encoded, false))?
+}
+
 fn decode(encoded: &str, plus_is_space: bool) -> Option<Cow<'_, str>> {
     let is_literal = |byte| byte != b'%' && (byte != b'+' || !plus_is_space);
     if encoded.bytes().all(is_literal) {

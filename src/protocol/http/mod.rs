@@ -11,6 +11,7 @@
 //! * [`ResponseDecoder`] takes the answer to one request off the input, [`OutgoingRequest`] writes the request's head.
 //! * [`ResponseHead`] and the `encode_…` functions write answers, and refuse a value that would
 //!   split a header.
+//! * [`Conditions`] says which part of a file answers a request, and [`RelativePath`] which file.
 //! * [`form`] is queries and form bodies, [`upgrade`] the handshake of WebSocket.
 //!
 //! The parsers are strict where leniency has been used to smuggle requests past a proxy: bare line
@@ -24,10 +25,13 @@
 //! Source: RFC 9110 and RFC 9112.
 
 mod body;
+mod conditions;
+mod content_type;
 mod date;
 mod deferred;
 mod encode;
 mod encode_request;
+mod entity_tag;
 mod error;
 mod exchange;
 pub mod form;
@@ -36,7 +40,9 @@ mod framing;
 mod head;
 mod headers;
 mod limits;
+mod range;
 mod reference;
+mod relative_path;
 mod request;
 mod response;
 mod response_decoder;
@@ -56,7 +62,11 @@ pub use status::Status;
 #[doc(hidden)]
 pub use body::{BodyChunk, BodyDecoder, OVERHEAD_BYTES_MAX};
 #[doc(hidden)]
-pub use date::format_date;
+pub use conditions::{Conditions, Selected, Validators};
+#[doc(hidden)]
+pub use content_type::content_type_of_name;
+#[doc(hidden)]
+pub use date::{format_date, parse_date};
 #[doc(hidden)]
 pub use deferred::{Check, Deferred};
 #[doc(hidden)]
@@ -65,6 +75,8 @@ pub use encode::{
 };
 #[doc(hidden)]
 pub use encode_request::{OutgoingRequest, is_reserved_header};
+#[doc(hidden)]
+pub use entity_tag::{EntityTag, EntityTags, FileState};
 #[doc(hidden)]
 pub use exchange::{BodyLength, Exchange, ExtraHeaders, OnAnswer, Phase};
 #[doc(hidden)]
@@ -75,7 +87,11 @@ pub use head::Version;
 #[doc(hidden)]
 pub use headers::{HEADER_LINES_MAX, HeaderStorage};
 #[doc(hidden)]
+pub use range::{Part, RangeRequest, Unsatisfiable};
+#[doc(hidden)]
 pub use reference::resolve_reference;
+#[doc(hidden)]
+pub use relative_path::RelativePath;
 #[doc(hidden)]
 pub use request::{ParsedHead, RequestHead, method_and_path, parse_request_head};
 #[doc(hidden)]
