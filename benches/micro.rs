@@ -219,7 +219,7 @@ mod topic {
 mod reactor {
     use super::*;
     use std::time::Duration;
-    use waterwheel::{Config, Cx, Reactor, Sim};
+    use waterwheel::{Config, Cx, EventLoop, Reactor, Sim};
 
     /// A request and its answer, by the number of routes. The last route matches.
     #[divan::bench(args = [1, 10, 100])]
@@ -325,6 +325,33 @@ mod reactor {
             }
             for timer in timers.drain(..) {
                 assert!(sim.reactor().cancel(timer));
+            }
+        });
+    }
+
+    /// Operations of nothing on the threads of `defer`, as many at once as are allowed.
+    #[divan::bench(max_time = 5)]
+    fn defer_100k(bencher: Bencher<'_, '_>) {
+        const COUNT: u32 = 100_000;
+        fn defer_next(reactor: &mut Reactor<u32>) {
+            let done = |cx: &mut Cx<'_, u32>, _| {
+                *cx.state -= 1;
+                if 1024 <= *cx.state {
+                    defer_next(cx.reactor);
+                }
+            };
+            reactor.defer(|| (), done).unwrap();
+        }
+        let mut event_loop = EventLoop::new(Config::default(), 0).unwrap();
+        bencher.counter(ItemsCount::new(COUNT)).bench_local(|| {
+            *event_loop.state() = COUNT;
+            for _ in 0..1024 {
+                defer_next(event_loop.reactor());
+            }
+            while 0 < *event_loop.state() {
+                // The turn of the last result would wait for ever.
+                let timeout = Duration::from_millis(1);
+                event_loop.turn(Some(timeout)).unwrap();
             }
         });
     }

@@ -244,7 +244,8 @@
 //!
 //! # Other threads and other loops
 //!
-//! [`Remote`] runs closures on the loop from any thread. Several reactors, one for each core, become one hub with a
+//! [`Remote`] runs closures on the loop from any thread, and [`Remote::call`] waits for their value. [`Reactor::defer`]
+//! runs what blocks on other threads, and then its callback on the loop. Several reactors, one for each core, become one hub with a
 //! `hub::ReactorGroup`.
 //!
 //! An [`EventLoop`] made by [`EventLoop::new`] runs one turn at a time and says when it needs the next. The outer loop
@@ -366,11 +367,13 @@ pub use reactor::close::{Close, CloseCause, Deadline, Sent};
 #[doc(inline)]
 pub use reactor::close_counts::CloseCounts;
 pub use reactor::config::{Config, ConfigError, ConnectionOptions, Overflow, QUEUED_MESSAGE_BYTES};
+#[doc(inline)]
+pub use reactor::defer::{DeferError, OperationPanicked};
 pub use reactor::id::{ConnId, ConnMap, ListenerId};
 pub use reactor::outcome::{EveryOutcome, Outcome};
 pub use reactor::published::Published;
 pub use reactor::reactor::{Cx, Reactor};
-pub use reactor::remote::{ReactorEnded, Remote};
+pub use reactor::remote::{CallError, ReactorEnded, Remote, RemoteCall};
 #[doc(inline)]
 pub use reactor::sim::{Received, Sim, SimSocket, SimStream};
 pub use reactor::stats::{

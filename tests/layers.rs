@@ -91,6 +91,11 @@ const OPEN_STRUCTS: &[(&str, Visible, &str)] = &[
         "the answer of one call of a TLS session, for the stream",
     ),
     ("Published", Visible::Elsewhere, "plain data, read by users"),
+    (
+        "OperationPanicked",
+        Visible::Elsewhere,
+        "plain data, read by users",
+    ),
     ("Faults", Visible::Elsewhere, "plain data, written by users"),
     ("ConnId", Visible::Elsewhere, "an id: index and generation"),
     ("ListenerId", Visible::Elsewhere, "an id: that of a place"),

@@ -16,6 +16,9 @@ use waterwheel::{Received, Sim, SimSocket, SimStream};
 #[path = "../examples/chat.rs"]
 mod chat;
 #[allow(dead_code, reason = "a whole program, whose `main` is not called here")]
+#[path = "../examples/defer.rs"]
+mod defer;
+#[allow(dead_code, reason = "a whole program, whose `main` is not called here")]
 #[path = "../examples/driver_echo.rs"]
 mod driver_echo;
 #[allow(dead_code, reason = "a whole program, whose `main` is not called here")]
@@ -67,6 +70,20 @@ fn echo_greets_answers_and_survives_a_client_that_closes_or_does_not_read() {
     assert!(client.is_closed());
     // The client that does not read has not stopped the program.
     assert!(sim.is_running() && !deaf.is_closed());
+}
+
+#[test]
+fn defer_answers_with_the_result_of_another_thread() {
+    let mut sim = Sim::new((), defer::setup);
+    for (path, status, body) in [("100", "200", "25"), ("many", "400", "Bad Request\n")] {
+        let head = format!("GET /primes/{path} HTTP/1.1\r\nHost: h\r\n\r\n");
+        let answer = String::from_utf8(request(&mut sim, &head).read()).unwrap();
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{answer}"
+        );
+        assert!(answer.ends_with(body), "{answer}");
+    }
 }
 
 #[test]

@@ -365,6 +365,16 @@ fn push_loop(stats: &Stats, out: &mut Exposition) {
         "Callbacks that took longer than slow_callback.",
         stats.slow_callbacks,
     );
+    out.counter(
+        "waterwheel_deferred_total",
+        "Operations that were deferred to other threads.",
+        stats.deferred,
+    );
+    out.counter(
+        "waterwheel_deferred_refusals_total",
+        "Operations that were refused because too many were under way.",
+        stats.deferred_refusals,
+    );
     out.histogram(
         "waterwheel_turn_seconds",
         "How long a turn of a reactor was busy, without its wait for events.",

@@ -16,14 +16,14 @@ use super::handlers::Handlers;
 use super::id::ConnId;
 use super::log_limit::Suppressed;
 use super::panics::{Panicked, drop_guarded, guarded};
-use super::reactor::{Cx, Handler, Reactor};
+use super::reactor::{ArrivalKind, Cx, Handler, Reactor};
 
 /// The name of a call that belongs to no connection, for the log.
 #[derive(Clone, Copy)]
 pub(super) enum Caller {
     Timer(&'static Location<'static>),
     NextTick(&'static Location<'static>),
-    Arrival(&'static Location<'static>),
+    Arrival(ArrivalKind, &'static Location<'static>),
     /// Publications of other reactors of the group.
     Posts,
     /// Several callbacks of `on_close` can be set for one connection, beside that of its route.
@@ -43,7 +43,8 @@ impl Caller {
         match self {
             Caller::Timer(_) => "timer",
             Caller::NextTick(_) => "tick",
-            Caller::Arrival(_) => "arrival",
+            Caller::Arrival(ArrivalKind::Run | ArrivalKind::Call, _) => "arrival",
+            Caller::Arrival(ArrivalKind::Deferred, _) => "done of an operation",
             Caller::Posts => "posts",
             Caller::OnClose(_) => "on_close of a connection",
             Caller::OnGone(_) => "on_gone",
@@ -59,7 +60,7 @@ impl Caller {
     /// it is known.
     fn subject(self) -> String {
         match self {
-            Caller::Timer(_) | Caller::NextTick(_) | Caller::Arrival(_) => self.to_string(),
+            Caller::Timer(_) | Caller::NextTick(_) | Caller::Arrival(..) => self.to_string(),
             Caller::OnClose(_)
             | Caller::OnDrain(_)
             | Caller::OnGone(_)
@@ -75,8 +76,13 @@ impl fmt::Display for Caller {
         match self {
             Caller::Timer(set_at) => write!(f, "the timer set at {set_at}"),
             Caller::NextTick(queued_at) => write!(f, "the tick queued at {queued_at}"),
-            Caller::Arrival(queued_at) => {
-                write!(f, "the closure queued with `Remote::run` at {queued_at}")
+            Caller::Arrival(kind, queued_at) => {
+                let what = match kind {
+                    ArrivalKind::Run => "the closure queued with `Remote::run`",
+                    ArrivalKind::Call => "the closure queued with `Remote::call`",
+                    ArrivalKind::Deferred => "`done` of the operation deferred",
+                };
+                write!(f, "{what} at {queued_at}")
             }
             Caller::Posts => f.write_str("the delivery of what other reactors published"),
             Caller::OnClose(id) => write!(f, "conn {id}: on_close"),

@@ -265,6 +265,12 @@ pub struct Config {
     /// The most names that are looked up at the same time, each in a thread; others wait, within
     /// their `connect_timeout`. 4 by default; at least 1.
     pub lookups_max: usize,
+    /// The most threads on which operations of [`Reactor::defer`](crate::Reactor::defer) run. They are started when they
+    /// are needed. 4 by default; at least 1.
+    pub defer_threads_max: usize,
+    /// The most operations of [`Reactor::defer`](crate::Reactor::defer) that are under way: they wait for a thread, run,
+    /// or wait for their `done`. One more is refused. 1024 by default; at least 1.
+    pub deferred_max: usize,
     /// The most topics and patterns that one member may subscribe to. 1000 by default.
     pub subscriptions_max: usize,
     /// The most subscriptions of all members of this reactor together. `None`, no limit, by default.
@@ -422,6 +428,8 @@ impl Config {
         }
         at_least("listen_backlog", self.listen_backlog as usize, 1)?;
         at_least("lookups_max", self.lookups_max, 1)?;
+        at_least("defer_threads_max", self.defer_threads_max, 1)?;
+        at_least("deferred_max", self.deferred_max, 1)?;
         at_least(
             "requests_per_connection_max",
             self.requests_per_connection_max as usize,
@@ -500,6 +508,8 @@ impl Default for Config {
             connect_timeout: Duration::from_secs(10),
             connect_stagger: Duration::from_millis(250),
             lookups_max: 4,
+            defer_threads_max: 4,
+            deferred_max: 1024,
             subscriptions_max: 1000,
             subscriptions_total_max: None,
             patterns_max: 32,
@@ -555,6 +565,14 @@ mod tests {
             (
                 |config| config.lookups_max = 0,
                 "lookups_max is 0: expected at least 1",
+            ),
+            (
+                |config| config.defer_threads_max = 0,
+                "defer_threads_max is 0: expected at least 1",
+            ),
+            (
+                |config| config.deferred_max = 0,
+                "deferred_max is 0: expected at least 1",
             ),
             (
                 |config| config.read_buffer_bytes = 4096,

@@ -33,7 +33,7 @@
 //!  outcome                                     what callbacks may return
 //!  id tls_error close close_counts config stats burst mailbox
 //!                                              plain data
-//!  panics handler_keys signals log_limit
+//!  panics handler_keys signals log_limit pool
 //!  pattern_filter                              members by pattern of private topics
 //!  memory addresses                            accounts of clients
 //!  time                                        the clock, timers, coarse deadlines
@@ -41,7 +41,7 @@
 //!  connection                                  one connection, and the table of all of them
 //!  published present place sequence
 //!  reactor                                     the data that callbacks and roles work on
-//!  listen connect topics awaiting notices history presence posts schedule remote
+//!  listen connect topics awaiting notices history presence posts schedule remote defer
 //!  drain role admission start_tls                        the methods of the reactor
 //!  handlers                                    the objects that the loop calls
 //!  mod                                         the EventLoop
@@ -62,10 +62,12 @@ mod heard;
 mod history;
 mod notices;
 mod place;
+mod pool;
 mod posts;
 mod presence;
 mod schedule;
 
+pub(crate) mod defer;
 pub(crate) mod remote;
 
 mod listen;

@@ -13,6 +13,19 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 pub(crate) struct Panicked(Box<dyn Any + Send>);
 
 impl Panicked {
+    /// The message of the panic; empty if its payload is not text.
+    pub(crate) fn message(&self) -> &str {
+        let payload = &*self.0;
+        let text = payload.downcast_ref::<&str>().copied();
+        text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or_default()
+    }
+
+    /// Panics again with the same payload, without another call of the panic hook.
+    pub(crate) fn resume(self) -> ! {
+        resume_unwind(self.0)
+    }
+
     /// Drops the payload. If that panics as well, the second payload is leaked, because a panic
     /// while dropping that one would have no end.
     #[cold]
@@ -50,7 +63,7 @@ impl Panics {
     /// Panics again with the panic that was kept, if there is one.
     pub(crate) fn resume(&mut self) {
         if let Some(panicked) = self.first.take() {
-            resume_unwind(panicked.0);
+            panicked.resume();
         }
     }
 }

@@ -26,6 +26,15 @@ impl<C> Parked<C> {
         self.last_id
     }
 
+    pub(super) fn count(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Takes all calls, in no order.
+    pub(super) fn take_all(&mut self) -> impl Iterator<Item = C> + use<C> {
+        std::mem::take(&mut self.calls).into_values()
+    }
+
     /// Takes the call with a number. `None` where it was taken before.
     pub(super) fn take(&mut self, id: u64) -> Option<C> {
         self.calls.remove(&id)

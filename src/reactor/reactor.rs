@@ -8,6 +8,7 @@
 //! the turn carries them out. So callbacks never nest, and a callback may borrow its own state mutably
 //! without a `RefCell`.
 
+use std::any::Any;
 use std::collections::{HashMap, VecDeque};
 use std::panic::Location;
 use std::rc::Rc;
@@ -37,6 +38,7 @@ use super::panics::{Panics, drop_all_guarded};
 use super::parked::Parked;
 use super::pattern_filter::PatternFilters;
 use super::place::Outcomes;
+use super::pool::Pool;
 use super::present::PresentConnections;
 use super::protocol::Protocol;
 use super::published::Published;
@@ -189,9 +191,19 @@ pub(super) type ParkedCall<S> = Box<dyn FnOnce(&mut Reactor<S>, usize)>;
 
 pub(super) type OnAwaited<S> = Box<dyn FnOnce(&mut Cx<'_, S>, &Awaited)>;
 
+/// The method by which a closure came from another thread, for the log.
+#[derive(Clone, Copy)]
+pub(super) enum ArrivalKind {
+    Run,
+    Call,
+    /// The `done` of an operation of [`Reactor::defer`].
+    Deferred,
+}
+
 /// A closure of another thread, with the place in its source, for the log.
 pub(super) struct Arrival<S> {
     pub(super) queued_at: &'static Location<'static>,
+    pub(super) kind: ArrivalKind,
     pub(super) call: Box<dyn FnOnce(&mut Cx<'_, S>) + Send>,
 }
 
@@ -311,6 +323,9 @@ pub struct Reactor<S> {
     /// Publications whose outcome in the group is not known yet.
     pub(super) outcomes: Outcomes<QueuedDone<S>>,
     pub(super) parked: Parked<ParkedCall<S>>,
+    /// The `done` of each operation of [`defer`](Self::defer) that is under way, of a type that only `defer` knows.
+    pub(super) deferred: Parked<Box<dyn Any>>,
+    pub(super) pool: Pool,
     /// The number of the last publication. Each member keeps the mark of the last one that was
     /// queued to it, and so gets each publication once.
     pub(super) publication_mark: u64,
@@ -385,6 +400,8 @@ impl<S: 'static> Reactor<S> {
             has_expiry_timer: false,
             outcomes: Outcomes::default(),
             parked: Parked::default(),
+            deferred: Parked::default(),
+            pool: Pool::default(),
             publication_mark: 0,
             random: 1,
             #[cfg(all(unix, feature = "signals"))]
@@ -650,6 +667,8 @@ impl<S> Reactor<S> {
         drop_all_guarded(&arrivals, self.arrivals.drain(..));
         drop_all_guarded(&"a tick that was not run", self.ticks.drain(..));
         drop_all_guarded(&"a done that was not called", self.outcomes.take_all());
+        drop_all_guarded(&"an operation that has not begun", self.pool.close());
+        drop_all_guarded(&"a done that was not called", self.deferred.take_all());
         self.sequence.end(self.topics.hasher().clone());
         self.present.clear();
     }

@@ -61,6 +61,10 @@ pub struct Stats {
     pub callback_errors: u64,
     /// Callbacks that took longer than `slow_callback`.
     pub slow_callbacks: u64,
+    /// Operations that [`Reactor::defer`](crate::Reactor::defer) has taken.
+    pub deferred: u64,
+    /// Operations that it has refused, because [`deferred_max`](crate::Config::deferred_max) were under way.
+    pub deferred_refusals: u64,
     /// Connections and requests that were refused, over HTTP with 429, because their address has too many
     /// connections.
     pub address_refusals: u64,
@@ -137,6 +141,8 @@ impl Stats {
             panics,
             callback_errors,
             slow_callbacks,
+            deferred,
+            deferred_refusals,
             address_refusals,
             closes,
             refused_handshakes,
@@ -177,6 +183,8 @@ impl Stats {
         self.panics += panics;
         self.callback_errors += callback_errors;
         self.slow_callbacks += slow_callbacks;
+        self.deferred += deferred;
+        self.deferred_refusals += deferred_refusals;
         self.address_refusals += address_refusals;
         self.closes.add(closes);
         self.refused_handshakes.add(*refused_handshakes);

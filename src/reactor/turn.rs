@@ -207,7 +207,8 @@ impl<S: 'static> Running<S> {
             let Some(arrival) = self.reactor.arrivals.pop_front() else {
                 return;
             };
-            self.call(Caller::Arrival(arrival.queued_at), arrival.call);
+            let caller = Caller::Arrival(arrival.kind, arrival.queued_at);
+            self.call(caller, arrival.call);
             if self.reactor.is_stopped || self.is_step_over(began) {
                 return;
             }
