@@ -136,6 +136,27 @@ impl Protocol {
         }
     }
 
+    /// Whether a message of this length goes out as it is, so that a buffer with it can be queued without a copy.
+    pub(crate) fn sends_unframed(&self, message_bytes: usize) -> bool {
+        match self {
+            Protocol::Raw => true,
+            Protocol::Http(exchange) => exchange.sends_unframed(message_bytes),
+            Protocol::WebSocket(_)
+            | Protocol::Finished
+            | Protocol::Unopened
+            | Protocol::Upgrade(_)
+            | Protocol::Request { .. }
+            | Protocol::EventStream { .. } => false,
+        }
+    }
+
+    /// Notes that a message was sent as it is.
+    pub(crate) fn note_unframed(&self, message_bytes: usize) {
+        if let Protocol::Http(exchange) = self {
+            exchange.note_unframed(message_bytes);
+        }
+    }
+
     /// Whether only the end of the stream says where its bytes end, so that a stream that was cut
     /// looks like a whole one.
     pub(crate) fn is_unframed(&self) -> bool {

@@ -468,11 +468,14 @@ impl<S: 'static> Reactor<S> {
         self.table.send(id, message.to_message(), DropRule::Allowed)
     }
 
-    /// Queues a large message that is owned. On a raw connection its bytes are not copied.
+    /// Queues a large message that is owned. On a raw connection, and in a body of known length, its bytes are not
+    /// copied.
     #[inline(never)]
     fn send_large(&mut self, id: ConnId, message: impl ToMessage) -> Sent {
-        let is_raw = matches!(self.protocol(id), Some(Protocol::Raw));
-        let owned = match is_raw {
+        let message_bytes = message.to_message().as_bytes().len();
+        let protocol = self.protocol(id);
+        let goes_unframed = protocol.is_some_and(|it| it.sends_unframed(message_bytes));
+        let owned = match goes_unframed {
             true => message.into_bytes(),
             false => Err(message),
         };

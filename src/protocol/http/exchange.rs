@@ -323,6 +323,24 @@ impl Exchange {
         true
     }
 
+    /// Whether a piece of this length of a streamed body is sent without a frame around it. The caller that sends it
+    /// so calls [`note_unframed`](Self::note_unframed).
+    pub fn sends_unframed(&self, bytes: usize) -> bool {
+        let fits = match self.length {
+            BodyLength::Chunked => false,
+            BodyLength::UntilEnd => true,
+            BodyLength::Known(_) => bytes as u64 <= self.left_bytes.get(),
+        };
+        fits && self.phase == Phase::Stream && !self.is_head_request
+    }
+
+    /// Notes that a piece was sent as it is.
+    pub fn note_unframed(&self, bytes: usize) {
+        if let BodyLength::Known(_) = self.length {
+            self.left_bytes.set(self.left_bytes.get() - bytes as u64);
+        }
+    }
+
     /// Appends the end of a streamed body, where it is chunked.
     pub fn encode_end(&self, out: &mut Vec<u8>) {
         let is_chunked = self.length == BodyLength::Chunked;
@@ -508,5 +526,26 @@ mod tests {
             exchange.encode_failure(status, b"", &mut out);
             assert!(out.is_empty(), "{name}: a second answer");
         }
+    }
+
+    #[test]
+    fn pieces_without_a_frame() {
+        let streaming = |length, status| {
+            let mut exchange = Exchange::new(10);
+            exchange.begin_stream(length, status);
+            exchange
+        };
+        let known = streaming(BodyLength::Known(10), Status::OK);
+        assert!(known.sends_unframed(10) && !known.sends_unframed(11));
+        known.note_unframed(4);
+        assert!(known.sends_unframed(6) && !known.sends_unframed(7));
+        assert_eq!(known.missing_bytes(), 6);
+        let until_end = streaming(BodyLength::UntilEnd, Status::OK);
+        assert!(until_end.sends_unframed(usize::MAX));
+        until_end.note_unframed(4);
+        assert!(!streaming(BodyLength::Chunked, Status::OK).sends_unframed(1));
+        let without_body = streaming(BodyLength::Known(10), Status::NOT_MODIFIED);
+        assert!(!without_body.sends_unframed(1));
+        assert!(!Exchange::new(10).sends_unframed(0));
     }
 }

@@ -99,6 +99,7 @@ pub(super) fn send_owned(rooms: &mut Rooms, connection: &mut Connection, bytes: 
         Admission::Refused(sent) => return sent,
         Admission::Replaces { .. } => return Sent::Full,
     }
+    connection.protocol.note_unframed(bytes.len());
     push(rooms, connection, Bytes::Owned(bytes), DropRule::Allowed);
     Sent::Queued
 }
