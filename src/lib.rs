@@ -396,6 +396,7 @@ pub use reactor::{EventLoop, SetupResult};
 pub use server::answered::Answered;
 #[doc(inline)]
 pub use server::event_stream::{EventStream, Names};
+pub use server::files::FilesOptions;
 #[doc(inline)]
 pub use server::origins::Origins;
 #[doc(inline)]

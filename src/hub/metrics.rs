@@ -375,6 +375,16 @@ fn push_loop(stats: &Stats, out: &mut Exposition) {
         "Operations that were refused because too many were under way.",
         stats.deferred_refusals,
     );
+    out.counter(
+        "waterwheel_file_refusals_total",
+        "Files that were not sent because too many were open.",
+        stats.file_refusals,
+    );
+    out.counter(
+        "waterwheel_files_cut_total",
+        "Connections that ended before the announced length of a file.",
+        stats.files_cut,
+    );
     out.histogram(
         "waterwheel_turn_seconds",
         "How long a turn of a reactor was busy, without its wait for events.",

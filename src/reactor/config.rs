@@ -271,6 +271,9 @@ pub struct Config {
     /// The most operations of [`Reactor::defer`](crate::Reactor::defer) that are under way: they wait for a thread, run,
     /// or wait for their `done`. One more is refused. 1024 by default; at least 1.
     pub deferred_max: usize,
+    /// The most files that answers may have open at the same time; a request for one more gets 503. Files count
+    /// against the descriptors of the process as connections do. 1024 by default; at least 1.
+    pub open_files_max: usize,
     /// The most topics and patterns that one member may subscribe to. 1000 by default.
     pub subscriptions_max: usize,
     /// The most subscriptions of all members of this reactor together. `None`, no limit, by default.
@@ -430,6 +433,7 @@ impl Config {
         at_least("lookups_max", self.lookups_max, 1)?;
         at_least("defer_threads_max", self.defer_threads_max, 1)?;
         at_least("deferred_max", self.deferred_max, 1)?;
+        at_least("open_files_max", self.open_files_max, 1)?;
         at_least(
             "requests_per_connection_max",
             self.requests_per_connection_max as usize,
@@ -510,6 +514,7 @@ impl Default for Config {
             lookups_max: 4,
             defer_threads_max: 4,
             deferred_max: 1024,
+            open_files_max: 1024,
             subscriptions_max: 1000,
             subscriptions_total_max: None,
             patterns_max: 32,
@@ -573,6 +578,10 @@ mod tests {
             (
                 |config| config.deferred_max = 0,
                 "deferred_max is 0: expected at least 1",
+            ),
+            (
+                |config| config.open_files_max = 0,
+                "open_files_max is 0: expected at least 1",
             ),
             (
                 |config| config.read_buffer_bytes = 4096,

@@ -68,6 +68,7 @@ mod presence;
 mod schedule;
 
 pub(crate) mod defer;
+mod files;
 pub(crate) mod remote;
 
 mod listen;
@@ -94,6 +95,7 @@ pub(crate) mod close_counts;
 pub(crate) mod config;
 mod connect;
 pub(crate) mod connection;
+pub(crate) mod file_work;
 mod handler_keys;
 mod handlers;
 pub(crate) mod id;

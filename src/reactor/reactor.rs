@@ -29,6 +29,7 @@ use super::connection::queue::DropRule;
 use super::connection::reading::Pause;
 use super::connection::ready::FastMessages;
 use super::connection::table::Table;
+use super::file_work::FileWork;
 use super::handler_keys::HandlerKeys;
 use super::id::{ConnId, ConnMap};
 use super::log_limit::{LogLimit, LogLimits};
@@ -189,6 +190,9 @@ pub(super) type OnDrain<S> = Box<dyn FnOnce(&mut Cx<'_, S>)>;
 
 pub(super) type ParkedCall<S> = Box<dyn FnOnce(&mut Reactor<S>, usize)>;
 
+/// Starts an operation on a file that has waited for its place.
+pub(super) type StartFileWork<S> = Box<dyn FnOnce(&mut Reactor<S>)>;
+
 pub(super) type OnAwaited<S> = Box<dyn FnOnce(&mut Cx<'_, S>, &Awaited)>;
 
 /// The method by which a closure came from another thread, for the log.
@@ -326,6 +330,7 @@ pub struct Reactor<S> {
     /// The `done` of each operation of [`defer`](Self::defer) that is under way, of a type that only `defer` knows.
     pub(super) deferred: Parked<Box<dyn Any>>,
     pub(super) pool: Pool,
+    pub(super) files: FileWork<StartFileWork<S>>,
     /// The number of the last publication. Each member keeps the mark of the last one that was
     /// queued to it, and so gets each publication once.
     pub(super) publication_mark: u64,
@@ -402,6 +407,7 @@ impl<S: 'static> Reactor<S> {
             parked: Parked::default(),
             deferred: Parked::default(),
             pool: Pool::default(),
+            files: FileWork::default(),
             publication_mark: 0,
             random: 1,
             #[cfg(all(unix, feature = "signals"))]
@@ -672,6 +678,7 @@ impl<S> Reactor<S> {
         drop_all_guarded(&"a done that was not called", self.outcomes.take_all());
         drop_all_guarded(&"an operation that has not begun", self.pool.close());
         drop_all_guarded(&"a done that was not called", self.deferred.take_all());
+        drop_all_guarded(&"a file that waited to be read", self.files.take_all());
         self.sequence.end(self.topics.hasher().clone());
         self.present.clear();
     }

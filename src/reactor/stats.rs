@@ -65,6 +65,11 @@ pub struct Stats {
     pub deferred: u64,
     /// Operations that it has refused, because [`deferred_max`](crate::Config::deferred_max) were under way.
     pub deferred_refusals: u64,
+    /// Files that were not sent, because [`open_files_max`](crate::Config::open_files_max) were open, the operations
+    /// of [`defer`](crate::Reactor::defer) had no place, or the system was out of descriptors: 503.
+    pub file_refusals: u64,
+    /// Connections that ended before the announced length of a file, because it became shorter or could not be read.
+    pub files_cut: u64,
     /// Connections and requests that were refused, over HTTP with 429, because their address has too many
     /// connections.
     pub address_refusals: u64,
@@ -143,6 +148,8 @@ impl Stats {
             slow_callbacks,
             deferred,
             deferred_refusals,
+            file_refusals,
+            files_cut,
             address_refusals,
             closes,
             refused_handshakes,
@@ -185,6 +192,8 @@ impl Stats {
         self.slow_callbacks += slow_callbacks;
         self.deferred += deferred;
         self.deferred_refusals += deferred_refusals;
+        self.file_refusals += file_refusals;
+        self.files_cut += files_cut;
         self.address_refusals += address_refusals;
         self.closes.add(closes);
         self.refused_handshakes.add(*refused_handshakes);

@@ -87,6 +87,20 @@ impl Pattern {
         given.next().is_none()
     }
 
+    /// The part of a path that fits this pattern for which its `*` stands, as it came. `None` where the path ends
+    /// before the slash in front of it.
+    pub(crate) fn encoded_rest<'p>(&self, path: &'p str) -> Option<&'p str> {
+        let mut rest = Some(without_slash(path));
+        for _ in self
+            .segments
+            .iter()
+            .take_while(|segment| **segment != Segment::Rest)
+        {
+            rest = split_once(rest?, b'/').map(|(_, after)| after);
+        }
+        rest
+    }
+
     /// The value of the parameter `name` in a path that fits this pattern, decoded. `None` for another name,
     /// and for a value that is not UTF-8.
     ///
@@ -116,6 +130,11 @@ impl Pattern {
 /// segment does not become a slash between two. Source: RFC 3986, section 2.4.
 fn is_encoded_as(value: &str, literal: &str) -> bool {
     form::decode_path(value).is_some_and(|decoded| decoded == literal)
+}
+
+/// Whether the path of a route has no parameters.
+pub(super) fn is_literal(path: &str) -> bool {
+    Pattern::new(path).is_literal
 }
 
 fn segments_of(path: &str) -> impl Iterator<Item = &str> {
@@ -180,6 +199,21 @@ mod tests {
         let path = names.join("/").replace(":p", "value");
         assert!(pattern.matches(&path, || false));
         assert_eq!(pattern.value(&path, "p19").as_deref(), Some("value19"));
+    }
+
+    #[test]
+    fn the_rest_of_a_path_as_it_came() {
+        for (pattern, path, expected) in [
+            ("/files/*", "/files/a%2Fb//c", Some("a%2Fb//c")),
+            ("/files/*", "/files/", Some("")),
+            ("/files/*", "/files", None),
+            ("/a/b/*", "/a/b/c", Some("c")),
+            ("/a/b/*", "/a/b", None),
+            ("/*", "/", Some("")),
+            ("/*", "//a", Some("/a")),
+        ] {
+            assert_eq!(Pattern::new(pattern).encoded_rest(path), expected, "{path}");
+        }
     }
 
     #[test]

@@ -3,12 +3,16 @@
 use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::protocol::http::{self, Accept, ExtraHeaders, OnAnswer, ResponseHead, Status};
-use crate::reactor::close::{Close, CloseCause, Sent};
+use crate::reactor::close::{Close, CloseCause, Deadline, Sent};
 use crate::reactor::id::ConnId;
 use crate::reactor::outcome::{CallbackError, Outcome, Sealed};
 use crate::reactor::reactor::{Cx, Reactor};
+
+use super::files::place::Place;
 
 /// An answer to a request.
 ///
@@ -31,6 +35,8 @@ pub struct Reply {
     is_text: bool,
     pub(crate) headers: Vec<(Cow<'static, str>, String)>,
     pub(crate) body: Cow<'static, [u8]>,
+    /// The file that is the body, in place of `body`.
+    pub(super) file: Option<Box<Place>>,
 }
 
 /// The status, such as `404 Not Found`.
@@ -98,7 +104,54 @@ impl Reply {
             is_text: true,
             headers: Vec::new(),
             body: Cow::Borrowed(&[]),
+            file: None,
         }
+    }
+
+    /// A file, which is opened and read off the loop and sent as fast as its client reads.
+    ///
+    /// ```
+    /// # use waterwheel::{Reactor, Reply, Sim};
+    /// # let mut sim = Sim::new((), |reactor: &mut Reactor<()>| {
+    /// # reactor.http("0.0.0.0:80", |http| {
+    /// http.get("/licence", |request| {
+    ///     let file = Reply::file("LICENSE-MIT").content_type("text/plain; charset=utf-8");
+    ///     request.reply(file.header("Content-Disposition", "attachment"))
+    /// });
+    /// # })
+    /// # });
+    /// # let client = sim.connect();
+    /// # client.write("GET /licence HTTP/1.1\r\nHost: h\r\n\r\n");
+    /// # sim.settle();
+    /// # let text = client.read_text();
+    /// # assert!(text.starts_with("HTTP/1.1 200") && text.contains("attachment\r\n") && text.contains("Permission"), "{text}");
+    /// ```
+    ///
+    /// The path is the application's, and links are followed: a path that a client has chosen is for
+    /// [`Router::files`](crate::Router::files), which lets none out of its folder. The content type follows from the
+    /// ending of the name. `ETag`, `Last-Modified`, conditional requests, a range, and HEAD are as described there; an
+    /// answer that comes later, by [`Reactor::reply`], and one with another status than 200, is sent whole.
+    ///
+    /// A file that is not there is answered with 404, one without rights with 403, and with 503 while
+    /// [`open_files_max`](crate::Config::open_files_max) are being sent. A file that becomes shorter while it is sent
+    /// ends the connection before the announced length.
+    pub fn file(path: impl Into<PathBuf>) -> Reply {
+        Reply::from_place(Place::Path(path.into()))
+    }
+
+    /// An answer with the file at this place.
+    pub(super) fn from_place(place: Place) -> Reply {
+        Reply {
+            is_text: false,
+            file: Some(Box::new(place)),
+            ..Reply::new(Status::OK)
+        }
+    }
+
+    /// Sets the content type that a file has by its name, unless another one was chosen.
+    pub(super) fn or_content_type(mut self, content_type: &'static str) -> Reply {
+        self.content_type.get_or_insert(Cow::Borrowed(content_type));
+        self
     }
 
     /// A JSON answer with status 200. `text` is sent as it is, without a check.
@@ -405,6 +458,19 @@ impl<S: 'static> Reactor<S> {
         })
     }
 
+    /// Takes the request that is being handled for later, within the listener's `reply_timeout`.
+    pub(crate) fn take_for_later(&mut self, id: ConnId) -> Responder {
+        let exchange = self.exchange(id);
+        let request = exchange.map_or(0, |exchange| exchange.request());
+        let timeout = self
+            .options_of(id)
+            .map_or(Duration::from_secs(60), |options| options.reply_timeout);
+        // Later requests of the client stay unread until this one is answered.
+        self.pause_for_answer(id);
+        self.set_deadline(id, Deadline::Reply, timeout);
+        Responder { id, request }
+    }
+
     /// Queues a whole answer to the request that is being handled.
     pub(crate) fn send_reply(&mut self, id: ConnId, mut reply: Reply) {
         // The client would go on waiting for the answer. Source: RFC 9110, section 15.2.
@@ -414,6 +480,10 @@ impl<S: 'static> Reactor<S> {
                 reply.status
             );
             reply = Status::INTERNAL_SERVER_ERROR.into();
+        }
+        if let Some(place) = reply.file.take() {
+            let responder = self.take_for_later(id);
+            return self.send_file(responder, *place, reply, None);
         }
         let (date, status) = (self.date(), reply.status);
         let Some(exchange) = self.exchange(id) else {

@@ -1,18 +1,18 @@
 //! The argument of HTTP callbacks: the request, and the ways to answer it.
 
 use std::borrow::Cow;
-use std::time::Duration;
 
 use crate::protocol::http::{
-    Accept, Check, Deferred, Headers, Phase, RequestHead, Scheme, Status, form,
+    Accept, Check, Conditions, Deferred, Headers, Phase, RequestHead, Scheme, Status, form,
 };
-use crate::reactor::close::{Deadline, Sent};
+use crate::reactor::close::Sent;
 use crate::reactor::id::ConnId;
 use crate::reactor::outcome::CallbackError;
 use crate::reactor::reactor::{Cx, Reactor};
 use crate::reactor::transport::socket::Peer;
 
 use super::event_stream::EventStream;
+use super::files::place::{Place, unix_seconds};
 use super::path::Pattern;
 use super::reply::{Reply, Responder};
 
@@ -159,8 +159,21 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
         if std::mem::replace(&mut self.is_answered, true) {
             return Sent::Gone;
         }
-        self.reactor.send_reply(self.id, reply.into());
+        let mut reply = reply.into();
+        match reply.file.take() {
+            Some(place) => self.reply_with_file(*place, reply),
+            None => self.reactor.send_reply(self.id, reply),
+        }
         Sent::Queued
+    }
+
+    /// Answers with a file, as the conditions of the request ask for it.
+    #[inline(never)]
+    fn reply_with_file(&mut self, place: Place, reply: Reply) {
+        let has_conditions = matches!(self.method(), "GET" | "HEAD");
+        let conditions = has_conditions.then(|| Conditions::of(self.head.headers, unix_seconds()));
+        let responder = self.reactor.take_for_later(self.id);
+        self.reactor.send_file(responder, place, reply, conditions);
     }
 
     /// Takes the request for later: [`Reactor::reply`] answers it from a timer or another event, within the
@@ -170,23 +183,15 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
     /// reset the connection, the responder is stale; [`Reactor::on_gone`] tells. The responder of a request
     /// that was answered already is stale from the start.
     pub fn reply_later(&mut self) -> Responder {
-        let exchange = self.reactor.exchange(self.id);
-        let request = exchange.map_or(0, |exchange| exchange.request());
-        let responder = Responder {
-            id: self.id,
-            request,
-        };
         if std::mem::replace(&mut self.is_answered, true) {
-            return responder;
+            let exchange = self.reactor.exchange(self.id);
+            let request = exchange.map_or(0, |exchange| exchange.request());
+            return Responder {
+                id: self.id,
+                request,
+            };
         }
-        let timeout = self
-            .reactor
-            .options_of(self.id)
-            .map_or(Duration::from_secs(60), |options| options.reply_timeout);
-        // Later requests of the client stay unread until this one is answered.
-        self.reactor.pause_for_answer(self.id);
-        self.reactor.set_deadline(self.id, Deadline::Reply, timeout);
-        responder
+        self.reactor.take_for_later(self.id)
     }
 
     /// Takes the decision of a `guard` or of `before_open` for later: [`Reactor::accept`] lets the request go on

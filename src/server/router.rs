@@ -15,8 +15,10 @@ use crate::reactor::reactor::{Handler, Reactor};
 use crate::reactor::transport::listener::Address;
 
 use super::answered::Answered;
+use super::files::FilesOptions;
 use super::http_handler::HttpHandler;
 use super::origins::{OriginCheck, Origins};
+use super::path::is_literal;
 use super::reply::Reply;
 use super::request::Request;
 use super::routes::{Endpoint, OnRequest};
@@ -148,6 +150,58 @@ impl<S: 'static> Router<S> {
             call,
         };
         self.handler.routes.add(path, endpoint);
+    }
+
+    /// A route for the files of a folder: `router.files("/static", "public")` answers GET and HEAD for
+    /// `/static/app.js` with `public/app.js`. See [`get`](Self::get) for the order of routes; another method gets 405.
+    ///
+    /// * The content type follows from the ending of the name; text is UTF-8.
+    /// * `ETag` and `Last-Modified` name the state of a file. A client that has it gets 304, and one that expects
+    ///   another gets 412.
+    /// * One range is answered with 206, or with 416 when the file has no byte of it. Several ranges are answered with
+    ///   the whole file.
+    /// * The path of a folder is answered with its `index.html`, or redirected to it if the slash is missing. Folders
+    ///   are not listed.
+    /// * No path leads out of the folder. On Linux since 5.6 a link is followed if it stays inside, elsewhere no link
+    ///   is followed. Names that begin with a dot are not served, but for `.well-known`.
+    /// * Files are opened and read off the loop, piece by piece as the client reads.
+    ///   [`open_files_max`](crate::Config::open_files_max) are open at most; a further request gets 503.
+    ///
+    /// ```
+    /// # use waterwheel::{FilesOptions, Reactor, Sim};
+    /// let mut sim = Sim::new((), |reactor: &mut Reactor<()>| {
+    ///     reactor.http("0.0.0.0:80", |http| {
+    ///         http.files("/docs", FilesOptions::new("docs").header("Cache-Control", "no-cache"));
+    ///     })
+    /// });
+    /// # let client = sim.connect();
+    /// # client.write("GET /docs/limits.md HTTP/1.1\r\nHost: h\r\nRange: bytes=2-7\r\n\r\n");
+    /// # sim.settle();
+    /// # let text = client.read_text();
+    /// # assert!(text.starts_with("HTTP/1.1 206") && text.ends_with("Limits"), "{text}");
+    /// ```
+    ///
+    /// A folder that does not exist, and a path with parameters, are errors of the [`Reactor::http`] around it.
+    ///
+    /// Source: RFC 9110, sections 13 and 14.
+    pub fn files(&mut self, path: &str, folder: impl Into<FilesOptions>) {
+        let prefix = path.strip_suffix('/').unwrap_or(path);
+        let folder = match is_literal(prefix) {
+            true => folder.into().into_folder(),
+            false => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("the path {path:?} of a folder cannot have parameters"),
+            )),
+        };
+        match folder {
+            Ok(folder) => self.get(&format!("{prefix}/*"), move |request| {
+                let rest = request.pattern.encoded_rest(request.path());
+                request.reply(folder.reply(request, rest))
+            }),
+            Err(error) => {
+                self.setup_error.get_or_insert(error);
+            }
+        }
     }
 
     /// A route for WebSockets; see [`get`](Self::get) for its path. `setup` names the callbacks

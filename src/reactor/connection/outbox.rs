@@ -677,6 +677,10 @@ impl Outbox {
         self.nodes.count_shared(bytes);
     }
 
+    pub(super) fn forget_shared(&mut self, bytes: usize) {
+        self.nodes.forget_shared(bytes);
+    }
+
     /// Drops a body that was kept outside of the queues.
     pub(super) fn drop_shared(&mut self, body: Rc<[u8]>) {
         self.nodes.forget(&Bytes::Shared(body));

@@ -871,6 +871,11 @@ impl Table {
         self.rooms.outbox.count_shared(bytes);
     }
 
+    /// Takes bytes off that count.
+    pub(crate) fn forget_shared(&mut self, bytes: usize) {
+        self.rooms.outbox.forget_shared(bytes);
+    }
+
     /// The connections that there are now, by their kind.
     pub(crate) fn connection_counts(&self) -> ConnectionCounts {
         self.rooms.connections
