@@ -1,4 +1,4 @@
-//! The files of a folder, and one file as a download. `cargo run --example files docs`, then
+//! The files of a folder, and one file as a download. `cargo run --example files docs 0.0.0.0:4570`, then
 //! `curl localhost:4570/limits.md` and `curl -C - -O localhost:4570/download`.
 
 use std::io;
@@ -23,6 +23,8 @@ pub fn setup(
 }
 
 fn main() -> io::Result<()> {
-    let folder = std::env::args().nth(1).unwrap_or_else(|| "docs".to_owned());
-    Reactor::run((), |reactor| setup(reactor, "0.0.0.0:4570", &folder)).map(drop)
+    let words: Vec<String> = std::env::args().collect();
+    let word = |index: usize, default| words.get(index).map_or(default, String::as_str);
+    let (folder, address) = (word(1, "docs"), word(2, "0.0.0.0:4570"));
+    Reactor::run((), |reactor| setup(reactor, address, folder)).map(drop)
 }
