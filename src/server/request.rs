@@ -170,8 +170,9 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
     /// Answers with a file, as the conditions of the request ask for it.
     #[inline(never)]
     fn reply_with_file(&mut self, place: Place, reply: Reply) {
-        let has_conditions = matches!(self.method(), "GET" | "HEAD");
-        let conditions = has_conditions.then(|| Conditions::of(self.head.headers, unix_seconds()));
+        let method = self.method();
+        let conditions = matches!(method, "GET" | "HEAD")
+            .then(|| Conditions::of(method, self.head.headers, unix_seconds()));
         let responder = self.reactor.take_for_later(self.id);
         self.reactor.send_file(responder, place, reply, conditions);
     }

@@ -54,8 +54,9 @@ pub enum Selected {
 }
 
 impl Conditions {
-    /// The conditions of a request, at a time in seconds since 1970. A date that is malformed is no condition.
-    pub fn of(headers: Headers<'_>, now_seconds: u64) -> Conditions {
+    /// The conditions of a GET or HEAD request, at a time in seconds since 1970. A date that is malformed is no
+    /// condition. HEAD has no ranges: its answer is the head of the whole. Source: RFC 9110, section 14.2.
+    pub fn of(method: &str, headers: Headers<'_>, now_seconds: u64) -> Conditions {
         let tags = |name| {
             let is_there = headers.contains(name);
             is_there.then(|| EntityTags::parse(headers.all(name)))
@@ -64,9 +65,9 @@ impl Conditions {
             let value = headers.first(name)?;
             parse_date(value, now_seconds)
         };
-        let range = match headers.contains("range") {
-            true => RangeRequest::of(headers),
-            false => None,
+        let range = match method {
+            "GET" => RangeRequest::of(headers),
+            _ => None,
         };
         let if_range = headers.first("if-range").map(|value| {
             let date = || parse_date(value, now_seconds).map(IfRange::Date);
@@ -91,7 +92,7 @@ impl Conditions {
             modified_seconds,
         } = validators;
         let is_expected = match (&self.if_match, self.if_unmodified_since) {
-            (Some(tags), _) => tags.has(tag, EntityTag::is_strongly),
+            (Some(tags), _) => tags.has_strongly(tag),
             (None, Some(since)) => modified_seconds.is_none_or(|modified| modified <= since),
             (None, None) => true,
         };
@@ -99,7 +100,7 @@ impl Conditions {
             return Selected::PreconditionFailed;
         }
         let is_known = match (&self.if_none_match, self.if_modified_since) {
-            (Some(tags), _) => tags.has(tag, EntityTag::is_weakly),
+            (Some(tags), _) => tags.has_weakly(tag),
             (None, Some(since)) => modified_seconds.is_some_and(|modified| modified <= since),
             (None, None) => false,
         };
@@ -139,6 +140,15 @@ mod tests {
     const NOW_SECONDS: u64 = 1_700_000_000;
 
     fn select(tag: &str, modified_seconds: Option<u64>, lines: &[(&str, &str)]) -> Selected {
+        select_for("GET", tag, modified_seconds, lines)
+    }
+
+    fn select_for(
+        method: &str,
+        tag: &str,
+        modified_seconds: Option<u64>,
+        lines: &[(&str, &str)],
+    ) -> Selected {
         let lines: Vec<_> = lines
             .iter()
             .map(|(name, value)| httparse::Header {
@@ -150,7 +160,7 @@ mod tests {
             tag: EntityTag::parse(tag).unwrap(),
             modified_seconds,
         };
-        Conditions::of(Headers(&lines), NOW_SECONDS).select(&validators, 10)
+        Conditions::of(method, Headers(&lines), NOW_SECONDS).select(&validators, 10)
     }
 
     #[test]
@@ -244,6 +254,23 @@ mod tests {
             (&[("Range", "bytes=0-4"), ("If-Range", "\"a\"")], Whole),
         ] {
             assert_eq!(select("W/\"a\"", None, lines), expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn head_has_conditions_and_no_ranges() {
+        let range = ("Range", "bytes=0-4");
+        for (lines, expected) in [
+            (&[range][..], Selected::Whole),
+            (&[("Range", "bytes=10-")], Selected::Whole),
+            (&[range, ("If-None-Match", "\"a\"")], Selected::NotModified),
+            (
+                &[range, ("If-Match", "\"b\"")],
+                Selected::PreconditionFailed,
+            ),
+        ] {
+            let selected = select_for("HEAD", "\"a\"", None, lines);
+            assert_eq!(selected, expected, "{lines:?}");
         }
     }
 

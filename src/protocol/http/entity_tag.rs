@@ -46,35 +46,55 @@ impl EntityTag {
         }
     }
 
-    /// The tag at the front of `text`, and the text behind it. `None` where it begins with no tag.
-    fn parse_front(text: &str) -> Option<(EntityTag, &str)> {
-        let (is_weak, rest) = match text.strip_prefix("W/") {
-            Some(rest) => (true, rest),
-            None => (false, text),
-        };
-        let (opaque, rest) = rest.strip_prefix('"')?.split_once('"')?;
-        let is_allowed = |byte| matches!(byte, 0x21..=0x7e | 0x80..);
-        opaque.bytes().all(is_allowed).then(|| {
-            let opaque = opaque.to_owned();
-            (EntityTag { is_weak, opaque }, rest)
-        })
-    }
-
     /// Parses a single tag. `None` for anything else.
     pub fn parse(text: &str) -> Option<EntityTag> {
-        match EntityTag::parse_front(trim(text)) {
-            Some((tag, "")) => Some(tag),
+        match ReceivedTag::parse_front(trim(text)) {
+            Some((tag, "")) => Some(EntityTag {
+                is_weak: tag.is_weak,
+                opaque: tag.opaque.to_owned(),
+            }),
             Some(_) | None => None,
         }
     }
 
     /// Whether both stand for the same bytes. Source: RFC 9110, section 8.8.3.2.
     pub fn is_strongly(&self, other: &EntityTag) -> bool {
+        self.as_received().is_strongly(other)
+    }
+
+    fn as_received(&self) -> ReceivedTag<'_> {
+        ReceivedTag {
+            is_weak: self.is_weak,
+            opaque: &self.opaque,
+        }
+    }
+}
+
+/// An entity tag in a header.
+#[derive(Clone, Copy)]
+struct ReceivedTag<'h> {
+    is_weak: bool,
+    opaque: &'h str,
+}
+
+impl<'h> ReceivedTag<'h> {
+    /// The tag at the front of `text`, and the text behind it. `None` where it begins with no tag.
+    fn parse_front(text: &'h str) -> Option<(ReceivedTag<'h>, &'h str)> {
+        let (is_weak, rest) = match text.strip_prefix("W/") {
+            Some(rest) => (true, rest),
+            None => (false, text),
+        };
+        let (opaque, rest) = rest.strip_prefix('"')?.split_once('"')?;
+        let is_allowed = |byte| matches!(byte, 0x21..=0x7e | 0x80..);
+        let is_tag = opaque.bytes().all(is_allowed);
+        is_tag.then_some((ReceivedTag { is_weak, opaque }, rest))
+    }
+
+    fn is_strongly(self, other: &EntityTag) -> bool {
         !self.is_weak && !other.is_weak && self.opaque == other.opaque
     }
 
-    /// Whether both stand for states that are as good. Source: RFC 9110, section 8.8.3.2.
-    pub fn is_weakly(&self, other: &EntityTag) -> bool {
+    fn is_weakly(self, other: &EntityTag) -> bool {
         self.opaque == other.opaque
     }
 }
@@ -88,43 +108,63 @@ impl fmt::Display for EntityTag {
 }
 
 /// The value of `If-Match` and `If-None-Match`.
+///
+/// A list is kept as it came, and read when it is compared: a client may send thousands of short tags, and a value
+/// for each would take ten times the memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EntityTags {
     /// `*`: any state, as long as there is one.
     Any,
-    /// One of these.
-    Listed(Vec<EntityTag>),
+    /// One of these: the lines of the header, with line feeds between them.
+    Listed(String),
 }
 
 impl EntityTags {
-    /// Parses the lines of one header. A line ends at the first element that is no tag, because a quotation mark
-    /// is missing there, and the commas behind it may be within a tag.
+    /// Takes the lines of one header.
     pub fn parse<'h>(lines: impl Iterator<Item = &'h str>) -> EntityTags {
-        let mut tags = Vec::new();
+        let mut list = String::new();
         for line in lines {
             if trim(line) == "*" {
                 return EntityTags::Any;
             }
-            let mut rest = line.trim_start_matches([' ', '\t', ',']);
-            while let Some((tag, after)) = EntityTag::parse_front(rest) {
-                let next = after.trim_start_matches([' ', '\t']);
-                if !next.is_empty() && !next.starts_with(',') {
-                    break;
-                }
-                tags.push(tag);
-                rest = next.trim_start_matches([' ', '\t', ',']);
-            }
+            list.push_str(line);
+            list.push('\n');
         }
-        EntityTags::Listed(tags)
+        EntityTags::Listed(list)
     }
 
-    /// Whether one of them is `tag`, as `is_same` compares them.
-    pub fn has(&self, tag: &EntityTag, is_same: fn(&EntityTag, &EntityTag) -> bool) -> bool {
+    /// Whether one of them stands for the same bytes as `tag`. Source: RFC 9110, section 8.8.3.2.
+    pub fn has_strongly(&self, tag: &EntityTag) -> bool {
         match self {
             EntityTags::Any => true,
-            EntityTags::Listed(tags) => tags.iter().any(|listed| is_same(listed, tag)),
+            EntityTags::Listed(list) => tags_of(list).any(|listed| listed.is_strongly(tag)),
         }
     }
+
+    /// Whether one of them stands for a state that is as good. Source: RFC 9110, section 8.8.3.2.
+    pub fn has_weakly(&self, tag: &EntityTag) -> bool {
+        match self {
+            EntityTags::Any => true,
+            EntityTags::Listed(list) => tags_of(list).any(|listed| listed.is_weakly(tag)),
+        }
+    }
+}
+
+/// The tags of several lines.
+fn tags_of(list: &str) -> impl Iterator<Item = ReceivedTag<'_>> {
+    list.lines().flat_map(tags_of_line)
+}
+
+/// The tags of a line, which ends at the first element that is none: a quotation mark may be missing there, and the
+/// commas behind it be within a tag.
+fn tags_of_line(line: &str) -> impl Iterator<Item = ReceivedTag<'_>> {
+    let mut rest = line;
+    std::iter::from_fn(move || {
+        let text = rest.trim_start_matches([' ', '\t', ',']);
+        let (tag, after) = ReceivedTag::parse_front(text)?;
+        rest = after.trim_start_matches([' ', '\t']);
+        (rest.is_empty() || rest.starts_with(',')).then_some(tag)
+    })
 }
 
 #[cfg(test)]
@@ -154,7 +194,7 @@ mod tests {
             FileState { inode: 1, ..FILE },
         ] {
             let other = EntityTag::of_file(other, later + 1);
-            assert!(!tag.is_weakly(&other), "{other}");
+            assert!(!tag.as_received().is_weakly(&other), "{other}");
         }
     }
 
@@ -170,7 +210,7 @@ mod tests {
         ] {
             assert_eq!(at(nanos).to_string().starts_with("W/"), is_weak, "{nanos}");
             assert_eq!(at(nanos).is_strongly(&settled), !is_weak, "{nanos}");
-            assert!(at(nanos).is_weakly(&settled), "{nanos}");
+            assert!(at(nanos).as_received().is_weakly(&settled), "{nanos}");
         }
         let before_1970 = FileState {
             modified_nanos: -1,
@@ -220,9 +260,16 @@ mod tests {
             (&[""], Some(&[])),
         ];
         for (lines, expected) in cases {
-            let tags = match EntityTags::parse(lines.iter().copied()) {
+            let parsed = EntityTags::parse(lines.iter().copied());
+            let tags: Option<Vec<String>> = match &parsed {
                 EntityTags::Any => None,
-                EntityTags::Listed(tags) => Some(tags.iter().map(EntityTag::to_string).collect()),
+                EntityTags::Listed(list) => Some(
+                    tags_of(list)
+                        .map(|tag| {
+                            format!("{}\"{}\"", if tag.is_weak { "W/" } else { "" }, tag.opaque)
+                        })
+                        .collect(),
+                ),
             };
             let expected: Option<Vec<String>> =
                 expected.map(|tags| tags.iter().map(|tag| (*tag).to_owned()).collect());
@@ -241,18 +288,10 @@ mod tests {
         ] {
             let tag = EntityTag::parse(one).unwrap();
             let listed = EntityTags::parse([other].into_iter());
-            assert_eq!(
-                listed.has(&tag, EntityTag::is_strongly),
-                strong,
-                "{one} {other}"
-            );
-            assert_eq!(
-                listed.has(&tag, EntityTag::is_weakly),
-                weak,
-                "{one} {other}"
-            );
+            assert_eq!(listed.has_strongly(&tag), strong, "{one} {other}");
+            assert_eq!(listed.has_weakly(&tag), weak, "{one} {other}");
         }
         let tag = EntityTag::parse("W/\"1\"").unwrap();
-        assert!(EntityTags::Any.has(&tag, EntityTag::is_strongly));
+        assert!(EntityTags::Any.has_strongly(&tag));
     }
 }

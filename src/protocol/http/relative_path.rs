@@ -86,7 +86,10 @@ impl RelativePath {
 fn is_visible_name(name: &str) -> bool {
     let is_separator = |byte| matches!(byte, b'/' | b'\\') || (cfg!(windows) && byte == b':');
     let is_allowed = |byte: u8| !byte.is_ascii_control() && !is_separator(byte);
+    // Windows drops them: the file would have two spellings.
+    let is_cut = cfg!(windows) && name.ends_with(['.', ' ']);
     !name.is_empty()
+        && !is_cut
         && name.len() <= NAME_BYTES_MAX
         && (!name.starts_with('.') || name == WELL_KNOWN)
         && name.bytes().all(is_allowed)
