@@ -158,12 +158,12 @@ impl<S: 'static> Router<S> {
     /// * The content type follows from the ending of the name; text is UTF-8.
     /// * `ETag` and `Last-Modified` name the state of a file. A client that has it gets 304, and one that expects
     ///   another gets 412.
-    /// * One range is answered with 206, or with 416 when the file has no byte of it. Several ranges are answered with
-    ///   the whole file.
+    /// * One range of a GET is answered with 206, or with 416 when the file has no byte of it. Several ranges are
+    ///   answered with the whole file.
     /// * The path of a folder is answered with its `index.html`, or redirected to it if the slash is missing. Folders
     ///   are not listed.
-    /// * No path leads out of the folder. On Linux since 5.6 a link is followed if it stays inside, elsewhere no link
-    ///   is followed. Names that begin with a dot are not served, but for `.well-known`.
+    /// * No path leads out of the folder. On Linux since 5.6 a relative link is followed if it stays inside, elsewhere
+    ///   no link is followed. Names that begin with a dot are not served, but for `.well-known`.
     /// * Files are opened and read off the loop, piece by piece as the client reads.
     ///   [`open_files_max`](crate::Config::open_files_max) are open at most; a further request gets 503.
     ///

@@ -1,7 +1,7 @@
 //! Where a file is, and opening it without a way out of its folder.
 //!
-//! On Linux the kernel resolves the path below the folder (`openat2`): links that stay inside are followed, and one
-//! that leads out is refused, also while somebody else renames folders. A kernel or sandbox without that call, and
+//! On Linux the kernel resolves the path below the folder (`openat2`): relative links that stay inside are followed,
+//! and one that leads out is refused, also while somebody else renames folders. A kernel or sandbox without that call, and
 //! other Unix systems, open name by name and follow no link below the folder. A folder that is itself reached by a
 //! link is resolved for each file, so that a new version can be deployed by changing that link.
 //!
