@@ -179,6 +179,7 @@ impl Reply {
         let Body { bytes, is_text } = body.into();
         self.body = bytes;
         self.is_text = is_text;
+        self.file = None;
         self
     }
 
@@ -455,6 +456,7 @@ impl<S: 'static> Reactor<S> {
             exchange.phase() == http::Phase::Reply
                 && exchange.request() == responder.request
                 && !exchange.is_accepted()
+                && !exchange.has_answer()
         })
     }
 

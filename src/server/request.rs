@@ -319,11 +319,11 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
     /// error with 500. A body that is being streamed is cut short, as by a panic.
     #[cold]
     pub(crate) fn answer_error(&mut self, error: Box<dyn CallbackError>) {
-        match self
-            .reactor
-            .exchange(self.id)
-            .map(|exchange| exchange.phase())
-        {
+        let exchange = self.reactor.exchange(self.id);
+        let has_answer = exchange.as_ref().is_some_and(|it| it.has_answer());
+        match exchange.map(|exchange| exchange.phase()) {
+            // The answer is a file that is being opened.
+            Some(Phase::Reply) if has_answer => self.reactor.note_error(&*error),
             // Also after `reply_later`: the callback has changed its mind.
             Some(Phase::Reply) => {
                 let reply = Reply::from_error(error).unwrap_or_else(|error| {

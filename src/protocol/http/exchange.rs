@@ -81,6 +81,8 @@ pub struct Exchange {
     is_head_request: bool,
     /// The answer waits for publications.
     awaits_publications: bool,
+    /// The application has given the answer, and its body is being fetched.
+    has_answer: bool,
     /// The length of the streamed body, and how many bytes of a known length are to come. A `Cell`, because
     /// encoding a message leaves the protocol of a connection as it is in all other cases.
     length: BodyLength,
@@ -113,6 +115,7 @@ impl Exchange {
             is_http_10: false,
             is_head_request: false,
             awaits_publications: false,
+            has_answer: false,
             length: BodyLength::Chunked,
             left_bytes: Cell::new(0),
             request_count: 0,
@@ -136,6 +139,7 @@ impl Exchange {
         self.keep_alive =
             self.keep_alive && parsed.keep_alive && self.request_count < self.requests_max;
         self.is_handshake = false;
+        self.has_answer = false;
         self.is_http_10 = parsed.head.version == Version::Http10;
         self.is_head_request = parsed.head.method == "HEAD";
         self.phase = Phase::Reply;
@@ -292,6 +296,11 @@ impl Exchange {
         self.awaits_publications = awaits;
     }
 
+    /// Notes that the application has given the answer, which is sent later.
+    pub fn note_answer(&mut self) {
+        self.has_answer = true;
+    }
+
     /// Ends the connection after the answer that is owed.
     pub fn close_after(&mut self) {
         self.keep_alive = false;
@@ -389,6 +398,11 @@ impl Exchange {
     /// Whether the answer that is owed waits for publications.
     pub fn awaits_publications(&self) -> bool {
         self.awaits_publications
+    }
+
+    /// Whether the application has given the answer that is owed.
+    pub fn has_answer(&self) -> bool {
+        self.has_answer
     }
 
     /// Whether something is to be called with the answer to this request.

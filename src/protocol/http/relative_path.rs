@@ -191,6 +191,29 @@ mod tests {
     }
 
     #[test]
+    fn no_path_leads_elsewhere_however_it_is_made() {
+        const PARTS: [&str; 9] = ["/", ".", "%2e", "%2F", "\\", "%5c", "a", "%00", "%25"];
+        let mut accepted = 0;
+        for number in 0..PARTS.len().pow(5) {
+            let mut rest = number;
+            let mut encoded = String::new();
+            for _ in 0..5 {
+                encoded.push_str(PARTS[rest % PARTS.len()]);
+                rest /= PARTS.len();
+            }
+            let Some(path) = RelativePath::decode(&encoded) else {
+                continue;
+            };
+            accepted += 1;
+            for name in path.as_str().split('/') {
+                let is_name = !name.is_empty() && !name.starts_with('.');
+                assert!(is_name && !name.contains(['\\', '\0']), "{encoded}");
+            }
+        }
+        assert_ne!(accepted, 0);
+    }
+
+    #[test]
     fn long_paths() {
         let longest_name = "a".repeat(NAME_BYTES_MAX);
         assert!(RelativePath::decode(&longest_name).is_some());

@@ -185,9 +185,11 @@ impl<S: 'static> Reactor<S> {
         conditions: Option<Conditions>,
     ) {
         let id = responder.id;
-        let is_head_request = self
-            .exchange(id)
-            .is_some_and(|exchange| exchange.is_head_request());
+        let Some(exchange) = self.exchange(id) else {
+            return;
+        };
+        exchange.note_answer();
+        let is_head_request = exchange.is_head_request();
         let Some(permit) = self.permit_file() else {
             return self.send_reply(id, busy());
         };
@@ -202,7 +204,7 @@ impl<S: 'static> Reactor<S> {
             PIECE_BYTES,
             move || prepare(order, now()),
             move |cx, prepared| {
-                if cx.reactor.is_pending(responder) {
+                if cx.reactor.is_at(responder, Phase::Reply) {
                     cx.reactor.send_prepared(responder, reply, prepared);
                 }
             },
@@ -280,7 +282,7 @@ impl<S: 'static> Reactor<S> {
     }
 
     fn read_piece(&mut self, responder: Responder, mut body: FileBody) {
-        if !self.is_streaming(responder) {
+        if !self.is_at(responder, Phase::Stream) {
             return;
         }
         // A disk that hangs must not keep the connection for ever.
@@ -295,7 +297,7 @@ impl<S: 'static> Reactor<S> {
                 (body, piece)
             },
             move |cx, read| {
-                if cx.reactor.is_streaming(responder) {
+                if cx.reactor.is_at(responder, Phase::Stream) {
                     cx.reactor.send_piece(responder, read);
                 }
             },
@@ -349,10 +351,10 @@ impl<S: 'static> Reactor<S> {
         }
     }
 
-    /// Whether the body that answers this request is being sent.
-    fn is_streaming(&mut self, responder: Responder) -> bool {
+    /// Whether the connection is still at this request, and at this step of it.
+    fn is_at(&mut self, responder: Responder, phase: Phase) -> bool {
         self.exchange(responder.id).is_some_and(|exchange| {
-            exchange.phase() == Phase::Stream && exchange.request() == responder.request
+            exchange.phase() == phase && exchange.request() == responder.request
         })
     }
 }

@@ -238,6 +238,7 @@ mod tests {
     use std::os::fd::OwnedFd;
     use std::os::unix::fs::{PermissionsExt, symlink};
     use std::os::unix::net::UnixListener;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
 
@@ -397,6 +398,35 @@ mod tests {
                 assert_eq!(status, Err(Status::NOT_FOUND), "{path}");
             }
         }
+    }
+
+    #[test]
+    fn a_folder_that_becomes_a_link_meanwhile_is_no_way_out() {
+        let folders = Folders::new("race");
+        let public = folders.public();
+        fs::write(public.join("sub/x"), "public").unwrap();
+        fs::write(folders.0.join("private/x"), "private").unwrap();
+        symlink("../private", public.join("link")).unwrap();
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let rename = |from: &str, to: &str| {
+                    fs::rename(public.join(from), public.join(to)).unwrap();
+                };
+                while !is_over.load(Ordering::Relaxed) {
+                    rename("sub", "away");
+                    rename("link", "sub");
+                    rename("sub", "link");
+                    rename("away", "sub");
+                }
+            });
+            let place = beneath(&public, "sub/x");
+            let texts: Vec<Option<String>> = (0..2000)
+                .flat_map(|_| [text_or_status(&place).ok(), by_name(&public, "sub/x").ok()])
+                .collect();
+            is_over.store(true, Ordering::Relaxed);
+            assert!(!texts.contains(&Some("private".to_owned())));
+        });
     }
 
     #[test]

@@ -62,7 +62,9 @@ pub(super) struct Pieces {
 /// A file that is being sent. Other changes of the file are seen in what is sent; its length is the one that was
 /// announced, or the connection ends.
 pub(super) struct FileBody {
-    file: File,
+    /// `None` when all of it was read: a file that was removed meanwhile is freed when it is closed, which may take
+    /// long, and so is done off the loop.
+    file: Option<File>,
     left_bytes: u64,
     place: Place,
     _permit: FilePermit,
@@ -79,17 +81,23 @@ pub(super) enum PieceError {
 impl FileBody {
     /// Reads the next piece. There must be one.
     pub(super) fn read_piece(&mut self) -> Result<Vec<u8>, PieceError> {
-        let piece = read_up_to(&mut self.file, self.left_bytes).map_err(PieceError::Io)?;
+        let Some(file) = &mut self.file else {
+            return Err(PieceError::Shrunk);
+        };
+        let piece = read_up_to(file, self.left_bytes).map_err(PieceError::Io)?;
         if piece.len() as u64 != self.left_bytes.min(PIECE_BYTES as u64) {
             return Err(PieceError::Shrunk);
         }
         self.left_bytes -= piece.len() as u64;
+        if self.left_bytes == 0 {
+            self.file = None;
+        }
         Ok(piece)
     }
 
     /// Whether all pieces were read.
     pub(super) fn is_read(&self) -> bool {
-        self.left_bytes == 0
+        self.file.is_none()
     }
 
     /// The path, for log lines.
@@ -176,7 +184,7 @@ fn prepare_file(
         return Ok(Prepared::Body(head, pieces));
     }
     let mut body = FileBody {
-        file,
+        file: Some(file),
         left_bytes: body_bytes,
         place: order.place,
         _permit: order.permit,
