@@ -25,8 +25,8 @@ use rustls::{
 };
 use waterwheel::tls::{ClientTls, ServerTls, ServerTlsBuilder};
 use waterwheel::{
-    Config, ConnectOptions, EventLoop, Faults, ListenOptions, Reactor, Remote, Sim, SimStream,
-    Stats,
+    Config, ConnectOptions, EventLoop, Faults, ListenOptions, Reactor, Remote, Reply, Sim,
+    SimStream, Stats,
 };
 
 type Log = Vec<String>;

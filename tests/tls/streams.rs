@@ -430,3 +430,31 @@ fn tls_begins_only_on_an_open_raw_stream_and_only_once() {
     let without_name = sim.reactor().start_tls(id, ca());
     assert!(without_name.is_err());
 }
+
+#[test]
+fn a_file_of_several_pieces_is_sent_over_tls() {
+    for version in VERSIONS {
+        let path = std::env::temp_dir().join(format!("waterwheel-tls-file-{}", std::process::id()));
+        let bytes: Vec<u8> = (0..1_000_000_u32).map(|n| (n / 3) as u8).collect();
+        std::fs::write(&path, &bytes).unwrap();
+        let file = path.clone();
+        let mut sim = Sim::new((), |reactor: &mut Reactor<()>| {
+            let options = ListenOptions::new("0.0.0.0:443").tls(server_tls("server"));
+            reactor.http(options, |http| {
+                http.get("/", move |request| {
+                    request.reply(Reply::file(file.as_path()))
+                })
+            })
+        });
+        let mut peer = Peer::new(sim.connect(), client_config(&[version]));
+        peer.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let mut received = Vec::new();
+        while received.len() < bytes.len() || !received.ends_with(&bytes) {
+            peer.settle(&mut sim);
+            let more = peer.received();
+            assert!(!more.is_empty(), "{version:?}: {} bytes", received.len());
+            received.extend(more);
+        }
+        std::fs::remove_file(&path).unwrap();
+    }
+}
