@@ -617,18 +617,21 @@ fn one_file_too_many_gets_503() {
         client.write(get("/static/large.bin"));
     }
     sim.settle();
-    for target in ["/static/digits.txt", "/static/large.bin"] {
-        let answer = request(&mut sim, target, "");
-        assert_eq!(
-            (answer.status, answer.header("retry-after")),
-            (503, Some("1"))
-        );
-        assert!(!answer.closes());
-    }
-    assert_eq!(sim.reactor().stats().file_refusals, 2);
-    let bytes = read_all(&mut sim, &slow[0]);
-    assert!(answer(&bytes).is_whole);
+    let answer = request(&mut sim, "/static/large.bin", "");
+    assert_eq!(
+        (answer.status, answer.header("retry-after")),
+        (503, Some("1"))
+    );
+    assert!(!answer.closes());
+    assert_eq!(sim.reactor().stats().file_refusals, 1);
+    // A short file is not kept open, so that slow clients cannot keep others from it.
     assert_eq!(request(&mut sim, "/static/digits.txt", "").status, 200);
+    if cfg!(target_os = "linux") {
+        assert_eq!(open_files(&folder), 2);
+    }
+    let bytes = read_all(&mut sim, &slow[0]);
+    assert!(answer::answer(&bytes).is_whole);
+    assert_eq!(request(&mut sim, "/static/large.bin", "").status, 200);
 }
 
 #[test]

@@ -271,8 +271,9 @@ pub struct Config {
     /// The most operations of [`Reactor::defer`](crate::Reactor::defer) that are under way: they wait for a thread, run,
     /// or wait for their `done`. One more is refused. 1024 by default; at least 1.
     pub deferred_max: usize,
-    /// The most files that answers may have open at the same time; a request for one more gets 503. Files count
-    /// against the descriptors of the process as connections do. 1024 by default; at least 1.
+    /// The most files that answers keep open at the same time; a request for one more gets 503. A file of up to
+    /// 256 KiB is not kept open. Files count against the descriptors of the process as connections do. 1024 by
+    /// default; at least 1.
     pub open_files_max: usize,
     /// The most topics and patterns that one member may subscribe to. 1000 by default.
     pub subscriptions_max: usize,

@@ -1,9 +1,12 @@
 //! Operations on files: how many there may be at a time, and those that wait.
 //!
-//! A file that is being sent holds a permit until it is closed, so that slow clients cannot use all descriptors up.
+//! A file that is sent in several pieces holds a permit until it is closed, so that slow clients cannot use all
+//! descriptors up. A short one needs none: it is closed before its answer begins, and so can be had however many slow
+//! clients there are.
+//!
 //! Each operation holds a piece of a file in memory. So few of them are under way at a time, which also leaves the
 //! threads and the places of `Reactor::defer` to the application. Further operations wait in the order in which they
-//! came; each belongs to a file with a permit, which bounds them.
+//! came. Each open file has at most one, and no new file is opened while many wait.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,7 +16,7 @@ use super::log_limit::LogLimit;
 /// The most operations that are under way: they wait for a thread, run, or wait for their `done`.
 const OPERATIONS_MAX: usize = 32;
 
-/// The right to have one file open. It ends when it is dropped.
+/// The right to keep one file open. It ends when it is dropped.
 #[derive(Debug)]
 pub(crate) struct FilePermit {
     _permits: Arc<()>,
@@ -42,7 +45,7 @@ impl<C> Default for FileWork<C> {
 }
 
 impl<C> FileWork<C> {
-    /// Asks to open one more file. `None` when `files_max` are open, or are about to be.
+    /// Asks to keep one more file open. `None` when `files_max` are kept open.
     pub(super) fn permit(&self, files_max: usize) -> Option<FilePermit> {
         let open_count = Arc::strong_count(&self.permits) - 1;
         (open_count < files_max).then(|| FilePermit {
@@ -53,6 +56,11 @@ impl<C> FileWork<C> {
     /// Adds an operation behind those that wait.
     pub(super) fn push(&mut self, start: C) {
         self.waiting.push_back(start);
+    }
+
+    /// How many operations wait.
+    pub(super) fn waiting_count(&self) -> usize {
+        self.waiting.len()
     }
 
     /// Takes the operation that has waited longest, if there is room for it. It is under way from here on.

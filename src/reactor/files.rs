@@ -12,20 +12,16 @@ const RETRY_DELAY: Duration = Duration::from_millis(20);
 
 /// # For roles
 impl<S: 'static> Reactor<S> {
-    /// Asks to open a file. `None` when [`open_files_max`](crate::Config::open_files_max) are open, or when the
-    /// application has used all places for operations up, so that the file could not be opened soon.
+    /// Asks to keep a file open while it is sent. `None` when
+    /// [`open_files_max`](crate::Config::open_files_max) are open.
     pub(crate) fn permit_file(&mut self) -> Option<FilePermit> {
-        let permit = self.files.permit(self.config.open_files_max);
-        let permit = permit.filter(|_| self.has_place_for_deferred());
-        if permit.is_none() {
-            self.note_file_refusal();
-        }
-        permit
+        self.files.permit(self.config.open_files_max)
     }
 
-    /// Counts a file that is not sent because there is no place for it.
-    pub(crate) fn note_file_refusal(&mut self) {
-        self.table.stats_mut().file_refusals += 1;
+    /// Whether a file can be opened soon: not while the application has used all places for operations up, nor while
+    /// as many operations as there are places wait already.
+    pub(crate) fn has_place_for_file(&self) -> bool {
+        self.has_place_for_deferred() && self.files.waiting_count() < self.config.deferred_max
     }
 
     /// Asks to write a line about a file that could not be sent, as [`LogLimit`](super::log_limit::LogLimit) does.

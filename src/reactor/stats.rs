@@ -65,7 +65,7 @@ pub struct Stats {
     pub deferred: u64,
     /// Operations that it has refused, because [`deferred_max`](crate::Config::deferred_max) were under way.
     pub deferred_refusals: u64,
-    /// Files that were not sent, because [`open_files_max`](crate::Config::open_files_max) were open, the operations
+    /// Files that were not sent, because [`open_files_max`](crate::Config::open_files_max) were kept open, the operations
     /// of [`defer`](crate::Reactor::defer) had no place, or the system was out of descriptors: 503.
     pub file_refusals: u64,
     /// Connections that ended before the announced length of a file, because it became shorter or could not be read.

@@ -132,9 +132,9 @@ impl Reply {
     /// ending of the name. `ETag`, `Last-Modified`, conditional requests, a range, and HEAD are as described there; an
     /// answer that comes later, by [`Reactor::reply`], and one with another status than 200, is sent whole.
     ///
-    /// A file that is not there is answered with 404, one without rights with 403, and with 503 while
-    /// [`open_files_max`](crate::Config::open_files_max) are being sent. A file that becomes shorter while it is sent
-    /// ends the connection before the announced length.
+    /// A file that is not there is answered with 404, one without rights with 403, and one of more than 256 KiB with
+    /// 503 while [`open_files_max`](crate::Config::open_files_max) of these are being sent. A file that becomes shorter
+    /// while it is sent ends the connection before the announced length.
     pub fn file(path: impl Into<PathBuf>) -> Reply {
         Reply::from_place(Place::Path(path.into()))
     }

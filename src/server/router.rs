@@ -164,8 +164,9 @@ impl<S: 'static> Router<S> {
     ///   are not listed.
     /// * No path leads out of the folder. On Linux since 5.6 a relative link is followed if it stays inside, elsewhere
     ///   no link is followed. Names that begin with a dot are not served, but for `.well-known`.
-    /// * Files are opened and read off the loop, piece by piece as the client reads.
-    ///   [`open_files_max`](crate::Config::open_files_max) are open at most; a further request gets 503.
+    /// * Files are opened and read off the loop, piece by piece as the client reads. At most
+    ///   [`open_files_max`](crate::Config::open_files_max) of more than 256 KiB are sent at the same time; a request for
+    ///   one more gets 503.
     ///
     /// ```
     /// # use waterwheel::{FilesOptions, Reactor, Sim};

@@ -190,15 +190,14 @@ impl<S: 'static> Reactor<S> {
         };
         exchange.note_answer();
         let is_head_request = exchange.is_head_request();
-        let Some(permit) = self.permit_file() else {
-            return self.send_reply(id, busy());
-        };
+        if !self.has_place_for_file() {
+            return self.send_busy(id);
+        }
         let order = Order {
             place,
             // Another status, such as that of an error page, is no answer to conditions.
             conditions: conditions.filter(|_| reply.status == Status::OK),
             is_head_request,
-            permit,
         };
         self.defer_file_work(
             PIECE_BYTES,
@@ -235,14 +234,10 @@ impl<S: 'static> Reactor<S> {
                 if let Some(error) = error {
                     self.log_refusal(id, status, &error);
                 }
-                let answer = match status {
-                    Status::SERVICE_UNAVAILABLE => {
-                        self.stats_mut().file_refusals += 1;
-                        busy()
-                    }
-                    _ => status.into(),
-                };
-                self.send_reply(id, answer);
+                match status {
+                    Status::SERVICE_UNAVAILABLE => self.send_busy(id),
+                    _ => self.send_reply(id, status.into()),
+                }
             }
             Err(_) => self.send_reply(id, Status::INTERNAL_SERVER_ERROR.into()),
         }
@@ -255,21 +250,29 @@ impl<S: 'static> Reactor<S> {
             first,
             rest,
         } = pieces;
-        let is_whole = first.len() as u64 == length_bytes;
-        if is_whole && rest.is_none() {
-            return self.send_reply(id, reply.body(first));
-        }
-        self.begin_body_of(id, reply, Some(length_bytes));
-        match rest {
+        let Some(mut body) = rest else {
+            if first.len() as u64 == length_bytes {
+                return self.send_reply(id, reply.body(first));
+            }
             // The answer to HEAD.
-            None => {
-                self.finish_body(id);
-            }
-            Some(body) => {
-                self.send(id, first);
-                self.pull(responder, body);
-            }
-        }
+            self.begin_body_of(id, reply, Some(length_bytes));
+            self.finish_body(id);
+            return;
+        };
+        let Some(permit) = self.permit_file() else {
+            return self.send_busy(id);
+        };
+        body.keep_permit(permit);
+        self.begin_body_of(id, reply, Some(length_bytes));
+        self.send(id, first);
+        self.pull(responder, body);
+    }
+
+    /// Answers that there is no place for another file.
+    fn send_busy(&mut self, id: ConnId) {
+        self.stats_mut().file_refusals += 1;
+        let reply = Reply::from(Status::SERVICE_UNAVAILABLE);
+        self.send_reply(id, reply.header("Retry-After", RETRY_AFTER_SECONDS));
     }
 
     /// Reads the next piece when the queue of the connection is below its low watermark.
@@ -357,11 +360,6 @@ impl<S: 'static> Reactor<S> {
             exchange.phase() == phase && exchange.request() == responder.request
         })
     }
-}
-
-/// The answer where there is no place for another file.
-fn busy() -> Reply {
-    Reply::from(Status::SERVICE_UNAVAILABLE).header("Retry-After", RETRY_AFTER_SECONDS)
 }
 
 /// Adds the headers that follow from the file, but for those that the application has chosen itself.

@@ -25,7 +25,6 @@ pub(super) struct Order {
     pub(super) conditions: Option<Conditions>,
     /// Whether only the head is sent.
     pub(super) is_head_request: bool,
-    pub(super) permit: FilePermit,
 }
 
 /// The result of an order.
@@ -67,7 +66,7 @@ pub(super) struct FileBody {
     file: Option<File>,
     left_bytes: u64,
     place: Place,
-    _permit: FilePermit,
+    permit: Option<FilePermit>,
 }
 
 /// The reason why no next piece was read.
@@ -93,6 +92,11 @@ impl FileBody {
             self.file = None;
         }
         Ok(piece)
+    }
+
+    /// Keeps the right to be open for as long as it is.
+    pub(super) fn keep_permit(&mut self, permit: FilePermit) {
+        self.permit = Some(permit);
     }
 
     /// Whether all pieces were read.
@@ -187,7 +191,7 @@ fn prepare_file(
         file: Some(file),
         left_bytes: body_bytes,
         place: order.place,
-        _permit: order.permit,
+        permit: None,
     };
     match body.read_piece() {
         Ok(piece) => pieces.first = piece,
