@@ -244,6 +244,8 @@
 //!
 //! # Other threads and other loops
 //!
+//! [`Reactor::process`] starts a child process, whose standard streams are connections.
+//!
 //! [`Remote`] runs closures on the loop from any thread, and [`Remote::call`] waits for their value. [`Reactor::defer`]
 //! runs what blocks on other threads, and then its callback on the loop. Several reactors, one for each core, become one hub with a
 //! `hub::ReactorGroup`.
@@ -279,7 +281,7 @@
 //! # Platforms
 //!
 //! Linux is tested; macOS and Windows compile. Windows has no Unix sockets (`unix:PATH` is an error of kind
-//! `Unsupported`), no `Reactor::drain_on_signals`, no [`Config::reuse_port`], and its [`EventLoop`] has no descriptor
+//! `Unsupported`), no child processes, no `Reactor::drain_on_signals`, no [`Config::reuse_port`], and its [`EventLoop`] has no descriptor
 //! to watch from another loop.
 //!
 //! # Features
@@ -341,6 +343,8 @@ pub use client::http::{
     HttpClient, HttpClientOptions, HttpPart, HttpRequest, HttpRequestError, HttpRequestId,
     HttpResponse, HttpStep, ResponseHeaders,
 };
+#[doc(inline)]
+pub use client::process::{Process, ProcessCallbacks};
 pub use client::reconnect::Backoff;
 #[doc(inline)]
 pub use client::reconnection::{KeepLimits, Reconnect};
@@ -362,6 +366,8 @@ pub use protocol::websocket::{Message, ToMessage};
 pub use pubsub::{Event, EventId, TopicError, WireFormat};
 #[doc(inline)]
 pub use reactor::addresses::ClientCounts;
+#[doc(inline)]
+pub use reactor::child::{ProcessExit, ProcessId};
 #[doc(inline)]
 pub use reactor::close::{Close, CloseCause, Deadline, Sent};
 #[doc(inline)]

@@ -96,6 +96,21 @@ const OPEN_STRUCTS: &[(&str, Visible, &str)] = &[
         Visible::Elsewhere,
         "plain data, read by users",
     ),
+    (
+        "ProcessExit",
+        Visible::Elsewhere,
+        "plain data, read by users",
+    ),
+    (
+        "ProcessPlan",
+        Visible::Elsewhere,
+        "arguments of the start of a child process",
+    ),
+    (
+        "RunningChild",
+        Visible::InFolder,
+        "a child and what is called at its end",
+    ),
     ("Faults", Visible::Elsewhere, "plain data, written by users"),
     ("ConnId", Visible::Elsewhere, "an id: index and generation"),
     ("ListenerId", Visible::Elsewhere, "an id: that of a place"),

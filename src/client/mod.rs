@@ -5,6 +5,7 @@ pub(crate) mod connect;
 pub(crate) mod event_source;
 mod header;
 pub(crate) mod http;
+pub(crate) mod process;
 pub(crate) mod reconnect;
 pub(crate) mod reconnection;
 #[cfg(feature = "redis")]

@@ -275,6 +275,9 @@ pub struct Config {
     /// 256 KiB is not kept open. Files count against the descriptors of the process as connections do. 1024 by
     /// default; at least 1.
     pub open_files_max: usize,
+    /// The most child processes of [`Reactor::process`](crate::Reactor::process) at the same time, each with up to three
+    /// descriptors and a thread that waits for its end. One more is refused. 64 by default.
+    pub processes_max: usize,
     /// The most topics and patterns that one member may subscribe to. 1000 by default.
     pub subscriptions_max: usize,
     /// The most subscriptions of all members of this reactor together. `None`, no limit, by default.
@@ -516,6 +519,7 @@ impl Default for Config {
             defer_threads_max: 4,
             deferred_max: 1024,
             open_files_max: 1024,
+            processes_max: 64,
             subscriptions_max: 1000,
             subscriptions_total_max: None,
             patterns_max: 32,

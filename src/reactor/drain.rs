@@ -63,7 +63,8 @@ impl<S: 'static> Reactor<S> {
     /// The connections to which a drain says goodbye.
     fn ending_connections(&self) -> Vec<ConnId> {
         let mut targets = self.table.sources().connection_ids();
-        targets.retain(|id| !self.lasting.contains(id));
+        // The outputs of a child end with the child, which ends when its input does.
+        targets.retain(|id| !self.lasting.contains(id) && !self.children.has_output(*id));
         targets
     }
 

@@ -37,11 +37,12 @@
 //!  pattern_filter                              members by pattern of private topics
 //!  memory addresses                            accounts of clients
 //!  time                                        the clock, timers, coarse deadlines
+//!  child                                       child processes and their ends
 //!  budget  shutdown  transport  protocol       limits that need the clock; sockets; meaning of bytes
 //!  connection                                  one connection, and the table of all of them
 //!  published present place sequence
 //!  reactor                                     the data that callbacks and roles work on
-//!  listen connect topics awaiting notices history presence posts schedule remote defer
+//!  listen connect topics awaiting notices history presence posts schedule remote defer process
 //!  drain role admission start_tls                        the methods of the reactor
 //!  handlers                                    the objects that the loop calls
 //!  mod                                         the EventLoop
@@ -71,6 +72,8 @@ pub(crate) mod defer;
 mod files;
 pub(crate) mod remote;
 
+pub(crate) mod process;
+
 mod listen;
 
 mod drain;
@@ -90,6 +93,7 @@ pub(crate) mod addresses;
 mod budget;
 mod burst;
 mod call;
+pub(crate) mod child;
 pub(crate) mod close;
 pub(crate) mod close_counts;
 pub(crate) mod config;

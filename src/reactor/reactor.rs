@@ -20,6 +20,7 @@ use crate::pubsub::{Subscriptions, Topics, WireFormats};
 
 use super::addresses::Addresses;
 use super::budget::Budget;
+use super::child::{Children, ProcessExit, ProcessId};
 use super::close::{Close, CloseCause, Deadline, Sent};
 use super::config::Config;
 use super::connection::Connection;
@@ -186,6 +187,9 @@ pub(super) type OnMemberChanges<S> = Rc<dyn Fn(&mut Reactor<S>, Vec<MemberChange
 type Once<S> = Box<dyn FnOnce(&mut Cx<'_, S>)>;
 pub(super) type OnClose<S> = Box<dyn FnOnce(&mut Cx<'_, S>, &Close)>;
 
+/// The last call of a child process.
+pub(crate) type OnExit<S> = Box<dyn FnOnce(&mut Cx<'_, S>, ProcessId, ProcessExit)>;
+
 pub(super) type OnDrain<S> = Box<dyn FnOnce(&mut Cx<'_, S>)>;
 
 pub(super) type ParkedCall<S> = Box<dyn FnOnce(&mut Reactor<S>, usize)>;
@@ -331,6 +335,7 @@ pub struct Reactor<S> {
     pub(super) deferred: Parked<Box<dyn Any>>,
     pub(super) pool: Pool,
     pub(super) files: FileWork<StartFileWork<S>>,
+    pub(super) children: Children<(&'static Location<'static>, OnExit<S>)>,
     /// The number of the last publication. Each member keeps the mark of the last one that was
     /// queued to it, and so gets each publication once.
     pub(super) publication_mark: u64,
@@ -408,6 +413,7 @@ impl<S: 'static> Reactor<S> {
             deferred: Parked::default(),
             pool: Pool::default(),
             files: FileWork::default(),
+            children: Children::default(),
             publication_mark: 0,
             random: 1,
             #[cfg(all(unix, feature = "signals"))]
@@ -786,6 +792,8 @@ impl<S> Drop for Reactor<S> {
         for (_, calls) in self.on_drain.drain() {
             drop_all_guarded(&"an on_drain that was not called", calls);
         }
+        let exits = self.children.take_all();
+        drop_all_guarded(&"an on_exit that was not called", exits);
         drop_all_guarded(&"a timer", self.timers.drain());
         let wire_formats = std::mem::take(&mut self.wire_formats);
         drop_all_guarded(&"a wire format", [wire_formats]);

@@ -70,6 +70,8 @@ pub struct Stats {
     pub file_refusals: u64,
     /// Connections that ended before the announced length of a file, because it became shorter or could not be read.
     pub files_cut: u64,
+    /// Child processes that were started.
+    pub processes: u64,
     /// Connections and requests that were refused, over HTTP with 429, because their address has too many
     /// connections.
     pub address_refusals: u64,
@@ -150,6 +152,7 @@ impl Stats {
             deferred_refusals,
             file_refusals,
             files_cut,
+            processes,
             address_refusals,
             closes,
             refused_handshakes,
@@ -194,6 +197,7 @@ impl Stats {
         self.deferred_refusals += deferred_refusals;
         self.file_refusals += file_refusals;
         self.files_cut += files_cut;
+        self.processes += processes;
         self.address_refusals += address_refusals;
         self.closes.add(closes);
         self.refused_handshakes.add(*refused_handshakes);

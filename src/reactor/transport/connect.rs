@@ -145,6 +145,8 @@ pub(crate) fn has_connected(socket: &Socket) -> io::Result<bool> {
             Some(error) => return Err(error),
             None => return Ok(true),
         },
+        #[cfg(unix)]
+        Socket::PipeWriter(_) | Socket::PipeReader(_) => return Ok(true),
         Socket::Memory(_) | Socket::Pending => return Ok(true),
     };
     match error.kind() {

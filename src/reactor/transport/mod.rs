@@ -15,11 +15,15 @@
 //! An enum and not a trait object: `read` and `write` run for every event, and a match on the kind
 //! can be inlined.
 
+#[cfg(unix)]
+pub(crate) mod command;
 pub(crate) mod connect;
 pub(crate) mod endpoint;
 pub(crate) mod listener;
 pub(crate) mod lookup;
 pub(crate) mod memory;
+#[cfg(unix)]
+pub(crate) mod pipe;
 pub(crate) mod proxy;
 pub(crate) mod socket;
 #[cfg(feature = "tls")]

@@ -9,6 +9,8 @@ use std::net::{Shutdown, SocketAddr};
 use mio::{Interest, Registry, Token};
 
 use crate::reactor::transport::memory::MemoryStream;
+#[cfg(unix)]
+use crate::reactor::transport::pipe::PipeWriter;
 
 /// On these systems a read that returns less than was asked for has emptied the socket, and the
 /// kernel reports the next bytes. Source: epoll(7), question 9; kqueue(2), `EV_CLEAR`.
@@ -23,6 +25,12 @@ pub(crate) enum Socket {
     Tcp(mio::net::TcpStream),
     #[cfg(unix)]
     Unix(mio::net::UnixStream),
+    /// The standard input of a child process.
+    #[cfg(unix)]
+    PipeWriter(PipeWriter),
+    /// The standard output or error of a child process.
+    #[cfg(unix)]
+    PipeReader(mio::unix::pipe::Receiver),
     Memory(MemoryStream),
     /// Stands for the socket of a connection that connects. The sockets that are tried belong to
     /// its attempts.
@@ -37,6 +45,8 @@ pub enum Peer {
     Inet(SocketAddr),
     /// On this machine, over a Unix socket.
     Unix,
+    /// A child process, over a pipe.
+    Process,
     /// In this process, in a simulation.
     Memory,
     /// Not known: the connection is not made yet or has ended, or the id is stale.
@@ -48,7 +58,7 @@ impl Peer {
     pub fn inet(&self) -> Option<SocketAddr> {
         match self {
             Peer::Inet(address) => Some(*address),
-            Peer::Unix | Peer::Memory | Peer::Unknown => None,
+            Peer::Unix | Peer::Process | Peer::Memory | Peer::Unknown => None,
         }
     }
 
@@ -56,7 +66,7 @@ impl Peer {
     pub(crate) fn is_local(&self) -> bool {
         match self {
             Peer::Inet(address) => address.ip().to_canonical().is_loopback(),
-            Peer::Unix | Peer::Memory => true,
+            Peer::Unix | Peer::Process | Peer::Memory => true,
             Peer::Unknown => false,
         }
     }
@@ -67,6 +77,7 @@ impl std::fmt::Display for Peer {
         match self {
             Peer::Inet(address) => address.fmt(f),
             Peer::Unix => f.write_str("unix"),
+            Peer::Process => f.write_str("process"),
             Peer::Memory => f.write_str("memory"),
             Peer::Unknown => f.write_str("unknown"),
         }
@@ -80,6 +91,10 @@ impl Socket {
             Socket::Tcp(stream) => stream.read(buffer),
             #[cfg(unix)]
             Socket::Unix(stream) => stream.read(buffer),
+            #[cfg(unix)]
+            Socket::PipeWriter(writer) => Err(writer.read_end()),
+            #[cfg(unix)]
+            Socket::PipeReader(reader) => reader.read(buffer),
             Socket::Memory(stream) => stream.read(buffer),
             Socket::Pending => Err(io::ErrorKind::WouldBlock.into()),
         }
@@ -91,6 +106,10 @@ impl Socket {
             Socket::Tcp(stream) => stream.write(bytes),
             #[cfg(unix)]
             Socket::Unix(stream) => stream.write(bytes),
+            #[cfg(unix)]
+            Socket::PipeWriter(writer) => writer.write(bytes),
+            #[cfg(unix)]
+            Socket::PipeReader(_) => Err(io::ErrorKind::BrokenPipe.into()),
             Socket::Memory(stream) => stream.write(bytes),
             Socket::Pending => Err(io::ErrorKind::WouldBlock.into()),
         }
@@ -109,6 +128,12 @@ impl Socket {
             Socket::Tcp(_) => Interest::READABLE,
             #[cfg(unix)]
             Socket::Unix(_) => Interest::READABLE,
+            #[cfg(unix)]
+            Socket::PipeReader(_) => Interest::READABLE,
+            // The poll reports its end in any case, and a pipe that is writable when it is registered costs one
+            // report.
+            #[cfg(unix)]
+            Socket::PipeWriter(_) => return Interest::WRITABLE,
             Socket::Memory(_) | Socket::Pending => Interest::READABLE,
         };
         match has_output {
@@ -127,6 +152,10 @@ impl Socket {
             // does not report that. Source: unix(7), `SCM_RIGHTS`.
             #[cfg(unix)]
             Socket::Unix(_) => true,
+            #[cfg(unix)]
+            Socket::PipeReader(_) => !SHORT_READ_MEANS_EMPTY || asked <= read,
+            #[cfg(unix)]
+            Socket::PipeWriter(_) => false,
             Socket::Pending => false,
         }
     }
@@ -141,6 +170,10 @@ impl Socket {
             Socket::Tcp(stream) => stream.write_vectored(slices),
             #[cfg(unix)]
             Socket::Unix(stream) => stream.write_vectored(slices),
+            #[cfg(unix)]
+            Socket::PipeWriter(writer) => writer.write_vectored(slices),
+            #[cfg(unix)]
+            Socket::PipeReader(_) => Err(io::ErrorKind::BrokenPipe.into()),
             Socket::Memory(stream) => stream.write_vectored(slices),
             Socket::Pending => Err(io::ErrorKind::WouldBlock.into()),
         }
@@ -153,6 +186,14 @@ impl Socket {
             Socket::Tcp(stream) => stream.shutdown(Shutdown::Write),
             #[cfg(unix)]
             Socket::Unix(stream) => stream.shutdown(Shutdown::Write),
+            // The error says that the peer has nothing to send, for which one would linger.
+            #[cfg(unix)]
+            Socket::PipeWriter(writer) => {
+                writer.close();
+                Err(io::ErrorKind::NotConnected.into())
+            }
+            #[cfg(unix)]
+            Socket::PipeReader(_) => Err(io::ErrorKind::NotConnected.into()),
             Socket::Memory(stream) => {
                 stream.shutdown_write();
                 Ok(())
@@ -171,7 +212,7 @@ impl Socket {
                     socket2::SockRef::from(&*stream).set_linger(Some(std::time::Duration::ZERO));
             }
             #[cfg(unix)]
-            Socket::Unix(_) => {}
+            Socket::Unix(_) | Socket::PipeWriter(_) | Socket::PipeReader(_) => {}
             Socket::Memory(stream) => stream.reset(),
             Socket::Pending => {}
         }
@@ -189,11 +230,21 @@ impl Socket {
             (Socket::Tcp(stream), Some(registry)) => registry.register(stream, token, interest),
             #[cfg(unix)]
             (Socket::Unix(stream), Some(registry)) => registry.register(stream, token, interest),
+            #[cfg(unix)]
+            (Socket::PipeReader(reader), Some(registry)) => {
+                registry.register(reader, token, interest)
+            }
+            #[cfg(unix)]
+            (Socket::PipeWriter(writer), Some(registry)) => {
+                writer.register(registry, token, interest)
+            }
             (Socket::Memory(stream), _) => stream.register(token.0, interest),
             (Socket::Pending, _) => Ok(()),
             (Socket::Tcp(_), None) => Err(no_registry()),
             #[cfg(unix)]
-            (Socket::Unix(_), None) => Err(no_registry()),
+            (Socket::Unix(_) | Socket::PipeReader(_) | Socket::PipeWriter(_), None) => {
+                Err(no_registry())
+            }
         }
     }
 
@@ -208,11 +259,21 @@ impl Socket {
             (Socket::Tcp(stream), Some(registry)) => registry.reregister(stream, token, interest),
             #[cfg(unix)]
             (Socket::Unix(stream), Some(registry)) => registry.reregister(stream, token, interest),
+            #[cfg(unix)]
+            (Socket::PipeReader(reader), Some(registry)) => {
+                registry.reregister(reader, token, interest)
+            }
+            #[cfg(unix)]
+            (Socket::PipeWriter(writer), Some(registry)) => {
+                writer.reregister(registry, token, interest)
+            }
             (Socket::Memory(stream), _) => stream.reregister(token.0, interest),
             (Socket::Pending, _) => Ok(()),
             (Socket::Tcp(_), None) => Err(no_registry()),
             #[cfg(unix)]
-            (Socket::Unix(_), None) => Err(no_registry()),
+            (Socket::Unix(_) | Socket::PipeReader(_) | Socket::PipeWriter(_), None) => {
+                Err(no_registry())
+            }
         }
     }
 
@@ -221,6 +282,8 @@ impl Socket {
             Socket::Tcp(stream) => stream.peer_addr().map_or(Peer::Unknown, Peer::Inet),
             #[cfg(unix)]
             Socket::Unix(_) => Peer::Unix,
+            #[cfg(unix)]
+            Socket::PipeWriter(_) | Socket::PipeReader(_) => Peer::Process,
             Socket::Memory(_) => Peer::Memory,
             Socket::Pending => Peer::Unknown,
         }

@@ -1,0 +1,305 @@
+//! Child processes: their names, and their ends.
+//!
+//! A process number may be given to another process as soon as its process is reaped. So only one place reaps, under a
+//! lock that `kill` takes too, and a kill never hits a foreign process. A thread for each child waits for its end without
+//! reaping it, and reports it; whoever drops the report reaps. So no child stays a zombie, also where the loop has ended
+//! before the child.
+
+use std::collections::HashMap;
+use std::io;
+use std::process::{Child, ExitStatus};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use super::id::ConnId;
+use super::time::timers::TimerId;
+
+/// Names a child process of [`Reactor::process`](crate::Reactor::process). Its streams are connections: any method of the
+/// reactor that takes an id of a connection, such as `pause`, takes theirs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ProcessId {
+    stdin: ConnId,
+    stdout: ConnId,
+    stderr: Option<ConnId>,
+}
+
+impl ProcessId {
+    #[cfg_attr(not(unix), allow(dead_code))]
+    pub(super) fn new(stdin: ConnId, stdout: ConnId, stderr: Option<ConnId>) -> ProcessId {
+        ProcessId {
+            stdin,
+            stdout,
+            stderr,
+        }
+    }
+
+    /// The connection to its standard input: `send`, `queued_bytes`, `finish_sending`.
+    pub fn stdin(self) -> ConnId {
+        self.stdin
+    }
+
+    /// The connection from its standard output: `pause`, `resume`.
+    pub fn stdout(self) -> ConnId {
+        self.stdout
+    }
+
+    /// The connection from its standard error, if the reactor reads that apart.
+    pub fn stderr(self) -> Option<ConnId> {
+        self.stderr
+    }
+
+    pub(super) fn outputs(self) -> impl Iterator<Item = ConnId> {
+        [Some(self.stdout), self.stderr].into_iter().flatten()
+    }
+
+    fn pipe_count(self) -> u8 {
+        2 + u8::from(self.stderr.is_some())
+    }
+}
+
+/// The end of a child process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ProcessExit {
+    /// Its exit code or signal. `None` when the loop has ended before the process, or when something else in this program
+    /// has waited for it.
+    pub status: Option<ExitStatus>,
+    /// Another process, such as a child of the child, has kept an output open, which was therefore cut.
+    pub is_cut: bool,
+}
+
+impl std::fmt::Display for ProcessExit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.status {
+            Some(status) => status.fmt(f),
+            None => f.write_str("exit status unknown"),
+        }
+    }
+}
+
+/// The place to which the standard error of a child goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stderr {
+    /// As the command says; by default to that of this program.
+    AsOrdered,
+    /// Into its standard output.
+    Merged,
+    /// To a connection of its own.
+    Separate,
+}
+
+/// A child that may be killed and reaped by several.
+#[derive(Clone)]
+pub(super) struct SharedChild(Arc<Mutex<Child>>);
+
+#[cfg_attr(not(unix), allow(dead_code))]
+impl SharedChild {
+    pub(super) fn new(child: Child) -> SharedChild {
+        SharedChild(Arc::new(Mutex::new(child)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Child> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn number(&self) -> u32 {
+        self.lock().id()
+    }
+
+    /// Kills it, unless it was reaped.
+    pub(super) fn kill(&self) {
+        // An error means that it has ended.
+        let _ = self.lock().kill();
+    }
+
+    /// Waits for the end of a child that was killed, and reaps it.
+    pub(super) fn reap_killed(&self) {
+        let _ = self.lock().wait();
+    }
+
+    /// Reaps it if it has ended. Returns its status; `None` where something else has reaped it.
+    fn reap(&self) -> Option<ExitStatus> {
+        self.lock().try_wait().ok().flatten()
+    }
+
+    /// Starts a thread that waits for its end and calls `report` then.
+    ///
+    /// # Errors
+    ///
+    /// That of the system when there is no thread.
+    pub(super) fn watch(&self, report: impl FnOnce(Exited) + Send + 'static) -> io::Result<()> {
+        let exited = Exited(self.clone());
+        let number = self.number();
+        thread::Builder::new()
+            .name("waterwheel-wait".to_owned())
+            .stack_size(WATCH_STACK_BYTES)
+            .spawn(move || {
+                wait_for_end(&exited.0, number);
+                report(exited);
+            })
+            .map(drop)
+    }
+}
+
+/// The stack of a thread that waits, in bytes. It calls little.
+const WATCH_STACK_BYTES: usize = 64 * 1024;
+
+/// Waits until the child has ended, and leaves it to be reaped.
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+fn wait_for_end(_: &SharedChild, number: u32) {
+    use nix::errno::Errno;
+    use nix::sys::wait::{Id, WaitPidFlag, waitid};
+    use nix::unistd::Pid;
+
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+    let Ok(number) = i32::try_from(number) else {
+        return;
+    };
+    while let Err(Errno::EINTR) = waitid(Id::Pid(Pid::from_raw(number)), flags) {}
+}
+
+// Without `waitid` in `nix` the child is asked again and again. A thread that blocked in `wait` would reap the child
+// while another one kills its number.
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+fn wait_for_end(child: &SharedChild, _: u32) {
+    while let Ok(None) = child.lock().try_wait() {
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The report that a child has ended. Its drop reaps the child.
+pub(super) struct Exited(SharedChild);
+
+#[cfg_attr(not(unix), allow(dead_code))]
+impl Exited {
+    pub(super) fn status(&self) -> Option<ExitStatus> {
+        self.0.reap()
+    }
+}
+
+impl Drop for Exited {
+    fn drop(&mut self) {
+        self.0.reap();
+    }
+}
+
+/// A child, and what is called at its end.
+pub(super) struct RunningChild<C> {
+    pub(super) child: SharedChild,
+    pub(super) on_exit: C,
+    /// The time after its end in which its outputs must end too.
+    pub(super) close_timeout: Duration,
+    pub(super) kills_at_end: bool,
+    /// The key of the call at the end of the loop.
+    pub(super) at_end: usize,
+}
+
+struct Entry<C> {
+    process: RunningChild<C>,
+    open_pipe_count: u8,
+    /// Its end, with its status where that is known.
+    exit: Option<Option<ExitStatus>>,
+    cut: Option<TimerId>,
+    is_cut: bool,
+}
+
+/// The children whose `on_exit` was not called yet.
+pub(super) struct Children<C>(HashMap<ProcessId, Entry<C>>);
+
+impl<C> Default for Children<C> {
+    fn default() -> Self {
+        Children(HashMap::new())
+    }
+}
+
+impl<C> Children<C> {
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    #[cfg_attr(not(unix), allow(dead_code))]
+    pub(super) fn insert(&mut self, id: ProcessId, process: RunningChild<C>) {
+        let entry = Entry {
+            process,
+            open_pipe_count: id.pipe_count(),
+            exit: None,
+            cut: None,
+            is_cut: false,
+        };
+        self.0.insert(id, entry);
+    }
+
+    /// The child, until its `on_exit` is called.
+    pub(super) fn process(&self, id: ProcessId) -> Option<&RunningChild<C>> {
+        self.0.get(&id).map(|entry| &entry.process)
+    }
+
+    /// Whether a child has not ended, as far as is known.
+    pub(super) fn is_running(&self, id: ProcessId) -> bool {
+        self.0.get(&id).is_some_and(|entry| entry.exit.is_none())
+    }
+
+    /// Whether a connection is an output of a child.
+    pub(super) fn has_output(&self, connection: ConnId) -> bool {
+        self.0
+            .keys()
+            .any(|id| id.outputs().any(|output| output == connection))
+    }
+
+    /// Notes the end of a child. `cut` is the timer for its outputs.
+    pub(super) fn note_exit(&mut self, id: ProcessId, status: Option<ExitStatus>, cut: TimerId) {
+        if let Some(entry) = self.0.get_mut(&id) {
+            entry.exit = Some(status);
+            entry.cut = Some(cut);
+        }
+    }
+
+    pub(super) fn note_cut(&mut self, id: ProcessId) {
+        if let Some(entry) = self.0.get_mut(&id) {
+            entry.is_cut = true;
+        }
+    }
+
+    pub(super) fn set_cut_timer(&mut self, id: ProcessId, cut: TimerId) {
+        if let Some(entry) = self.0.get_mut(&id) {
+            entry.cut = Some(cut);
+        }
+    }
+
+    /// Notes that one of its streams has ended.
+    pub(super) fn note_closed_pipe(&mut self, id: ProcessId) {
+        if let Some(entry) = self.0.get_mut(&id) {
+            entry.open_pipe_count -= 1;
+        }
+    }
+
+    /// Whether it and all of its streams have ended.
+    pub(super) fn is_done(&self, id: ProcessId) -> bool {
+        let entry = self.0.get(&id);
+        entry.is_some_and(|entry| entry.open_pipe_count == 0 && entry.exit.is_some())
+    }
+
+    /// Takes a child for its last call.
+    pub(super) fn take(
+        &mut self,
+        id: ProcessId,
+    ) -> Option<(RunningChild<C>, ProcessExit, Option<TimerId>)> {
+        let entry = self.0.remove(&id)?;
+        let exit = ProcessExit {
+            status: entry.exit.flatten(),
+            is_cut: entry.is_cut,
+        };
+        Some((entry.process, exit, entry.cut))
+    }
+
+    /// Takes the calls that will not be made. Kills the children that must not outlive the reactor.
+    pub(super) fn take_all(&mut self) -> impl Iterator<Item = C> + use<C> {
+        std::mem::take(&mut self.0).into_values().map(|entry| {
+            if entry.process.kills_at_end {
+                entry.process.child.kill();
+            }
+            entry.process.on_exit
+        })
+    }
+}
