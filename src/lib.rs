@@ -355,6 +355,8 @@ pub use client::websocket::WebSocketClient;
 #[doc(inline)]
 pub use client::websocket_link::WebSocketLink;
 #[doc(inline)]
+pub use protocol::framing::{FramingError, LengthPrefix};
+#[doc(inline)]
 pub use protocol::http::{Accept, Status, TunnelError};
 #[doc(inline)]
 pub use protocol::network::{Network, NetworkError};

@@ -124,6 +124,7 @@ impl<S: 'static> Reactor<S> {
         let name = format!("stream to {}", to.address());
         let mut callbacks = StreamCallbacks::new(name, true, options);
         setup(&mut callbacks).into_result()?;
+        callbacks.check(self.config().read_buffer_bytes)?;
         let options = self.add_options(callbacks.options().clone())?;
         self.connect(&to, Box::new(callbacks), options, Protocol::Raw)
     }

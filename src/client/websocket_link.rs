@@ -254,6 +254,7 @@ fn may_succeed(close: &Close) -> bool {
         CloseCause::TimedOut(_)
         | CloseCause::Protocol(_)
         | CloseCause::Http(_)
+        | CloseCause::Framing(_)
         | CloseCause::SlowConsumer
         | CloseCause::MemoryLimit
         | CloseCause::AgeLimit

@@ -8,6 +8,7 @@
 pub(crate) mod base64;
 pub(crate) mod digits;
 pub mod event_stream;
+pub mod framing;
 pub mod http;
 pub mod network;
 pub mod proxy_header;

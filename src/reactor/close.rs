@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::{fmt, io};
 
+use crate::protocol::framing::FramingError;
 use crate::protocol::http::{self, HttpError, TunnelError};
 use crate::protocol::proxy_header::ProxyHeaderError;
 use crate::protocol::websocket;
@@ -26,6 +27,8 @@ pub enum CloseCause {
     Protocol(websocket::Error),
     /// The peer broke HTTP/1.1.
     Http(HttpError),
+    /// The peer of a raw stream sent a line or a frame above its limit.
+    Framing(FramingError),
     /// The server did not agree to our request for a WebSocket.
     Upgrade(http::upgrade::ResponseError),
     /// The peer read too slowly: its queue was above the high watermark, and the route's policy is
@@ -78,6 +81,7 @@ impl CloseCause {
         match self {
             CloseCause::Protocol(_)
             | CloseCause::Http(_)
+            | CloseCause::Framing(_)
             | CloseCause::Upgrade(_)
             | CloseCause::ProxyHeader(_)
             | CloseCause::Tunnel(_)
@@ -163,6 +167,7 @@ impl fmt::Display for CloseCause {
             CloseCause::TimedOut(deadline) => write!(f, "{deadline} deadline passed"),
             CloseCause::Protocol(error) => write!(f, "protocol error: {error}"),
             CloseCause::Http(error) => write!(f, "not HTTP/1.1: {error}"),
+            CloseCause::Framing(error) => error.fmt(f),
             CloseCause::Upgrade(error) => error.fmt(f),
             CloseCause::SlowConsumer => f.write_str("slow consumer"),
             CloseCause::MemoryLimit => f.write_str("ended because memory was short"),

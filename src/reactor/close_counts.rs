@@ -70,6 +70,7 @@ fn cause_name(cause: CloseCause) -> &'static str {
         CloseCause::TimedOut(deadline) => deadline_name(deadline),
         CloseCause::Protocol(_) => "protocol",
         CloseCause::Http(_) => "http",
+        CloseCause::Framing(_) => "framing",
         CloseCause::Upgrade(_) => "upgrade",
         CloseCause::SlowConsumer => "slow_consumer",
         CloseCause::MemoryLimit => "memory_limit",

@@ -537,6 +537,7 @@ fn close_code(cause: CloseCause) -> u16 {
         CloseCause::Peer
         | CloseCause::Local
         | CloseCause::Http(_)
+        | CloseCause::Framing(_)
         | CloseCause::Upgrade(_)
         | CloseCause::ProxyHeader(_)
         | CloseCause::AddressLimit
@@ -562,6 +563,7 @@ fn status_of(cause: CloseCause) -> http::Status {
         | CloseCause::Peer
         | CloseCause::Local
         | CloseCause::Protocol(_)
+        | CloseCause::Framing(_)
         | CloseCause::Upgrade(_)
         | CloseCause::ProxyHeader(_)
         | CloseCause::AddressLimit

@@ -68,6 +68,7 @@ impl<S: 'static> Reactor<S> {
         let options = self.config().options.clone();
         let mut callbacks = StreamCallbacks::new(String::new(), false, options);
         setup(&mut callbacks).into_result()?;
+        callbacks.check(self.config().read_buffer_bytes)?;
         let options = self.add_options(callbacks.options().clone())?;
         self.listen(&address.into(), options, |address| {
             callbacks.name = format!("stream {address}");

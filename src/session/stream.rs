@@ -2,6 +2,9 @@
 //!
 //! The server and the client side share this. They differ only in how a connection comes about.
 
+use std::io;
+
+use crate::protocol::framing::{Framing, LengthPrefix};
 use crate::protocol::websocket::ToMessage;
 use crate::pubsub::{self, TopicError};
 use crate::reactor::close::{Close, CloseCause, Deadline, Sent};
@@ -107,8 +110,21 @@ impl<S: 'static> Stream<'_, S> {
 }
 
 type OnStream<S> = Box<dyn FnMut(&mut Stream<'_, S>)>;
-type OnData<S> = Box<dyn FnMut(&mut Stream<'_, S>, &[u8])>;
+type OnBytes<S> = Box<dyn FnMut(&mut Stream<'_, S>, &[u8])>;
 type OnClose<S> = Box<dyn FnMut(&mut Stream<'_, S>, &Close)>;
+
+/// The callback that gets what the peer sends.
+enum OnInput<S> {
+    /// In the pieces in which it comes.
+    Data(OnBytes<S>),
+    /// Divided into lines or frames.
+    Part {
+        framing: Framing,
+        /// `on_line` or `on_frame`, for log lines.
+        name: &'static str,
+        call: OnBytes<S>,
+    },
+}
 
 /// The callbacks of one listener's, or one client's, raw streams.
 pub struct StreamCallbacks<S> {
@@ -118,7 +134,7 @@ pub struct StreamCallbacks<S> {
     is_single: bool,
     options: ConnectionOptions,
     on_open: Option<OnStream<S>>,
-    on_data: Option<OnData<S>>,
+    on_input: Option<OnInput<S>>,
     on_end: Option<OnStream<S>>,
     on_tls: Option<OnStream<S>>,
     on_drain: Option<OnStream<S>>,
@@ -132,7 +148,7 @@ impl<S: 'static> StreamCallbacks<S> {
             is_single,
             options,
             on_open: None,
-            on_data: None,
+            on_input: None,
             on_end: None,
             on_tls: None,
             on_drain: None,
@@ -154,14 +170,80 @@ impl<S: 'static> StreamCallbacks<S> {
     }
 
     /// Called with the bytes that came, in whatever pieces the network made of them.
+    ///
+    /// It takes the place of [`on_line`](Self::on_line) and [`on_frame`](Self::on_frame), as they take its place: of
+    /// the three, the one that is set last is called.
     pub fn on_data<R: Outcome>(
         &mut self,
-        mut call: impl FnMut(&mut Stream<'_, S>, &[u8]) -> R + 'static,
+        call: impl FnMut(&mut Stream<'_, S>, &[u8]) -> R + 'static,
     ) {
-        self.on_data = Some(Box::new(move |stream, bytes| {
-            let outcome = call(stream, bytes);
-            stream.reactor.end_if_error(stream.id, outcome);
-        }));
+        self.on_input = Some(OnInput::Data(on_bytes(call)));
+    }
+
+    /// Called with each line, without its end, which is `\n` or `\r\n`.
+    ///
+    /// A line has at most `line_bytes_max` bytes. A longer one ends the stream with [`CloseCause::Framing`], as soon
+    /// as the bytes behind the limit have come. A line without an end at the end of the stream is dropped, because the
+    /// rest of it may be missing.
+    ///
+    /// When the callback begins TLS, bytes that came together with its line are dropped, because they came without
+    /// protection.
+    ///
+    /// ```
+    /// use waterwheel::{Reactor, Sim};
+    ///
+    /// let mut sim = Sim::new((), |reactor: &mut Reactor<()>| {
+    ///     reactor.stream("127.0.0.1:7000", |stream| {
+    ///         stream.on_line(1024, |stream, line| stream.send([b"> ", line, b"\n"].concat()));
+    ///     })
+    /// });
+    /// let client = sim.connect();
+    /// client.write("HELO\r\nQU");
+    /// client.write("IT\n");
+    /// sim.settle();
+    /// assert_eq!(client.read_text(), "> HELO\n> QUIT\n");
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The listener or client is not made when `line_bytes_max` and the end of the line are not less than
+    /// [`Config::read_buffer_bytes`](crate::Config::read_buffer_bytes): a line is looked at in that buffer.
+    pub fn on_line<R: Outcome>(
+        &mut self,
+        line_bytes_max: usize,
+        call: impl FnMut(&mut Stream<'_, S>, &[u8]) -> R + 'static,
+    ) {
+        self.on_input = Some(OnInput::Part {
+            framing: Framing::Lines { line_bytes_max },
+            name: "on_line",
+            call: on_bytes(call),
+        });
+    }
+
+    /// Called with each frame, without its prefix. [`LengthPrefix::encode`] makes such frames.
+    ///
+    /// A frame has at most `frame_bytes_max` bytes. A longer one ends the stream with [`CloseCause::Framing`], as soon
+    /// as its prefix has come. An unfinished frame at the end of the stream is dropped. TLS is as with
+    /// [`on_line`](Self::on_line).
+    ///
+    /// # Errors
+    ///
+    /// The listener or client is not made when `frame_bytes_max` and the prefix are not less than
+    /// [`Config::read_buffer_bytes`](crate::Config::read_buffer_bytes).
+    pub fn on_frame<R: Outcome>(
+        &mut self,
+        prefix: LengthPrefix,
+        frame_bytes_max: usize,
+        call: impl FnMut(&mut Stream<'_, S>, &[u8]) -> R + 'static,
+    ) {
+        self.on_input = Some(OnInput::Part {
+            framing: Framing::Frames {
+                prefix,
+                frame_bytes_max,
+            },
+            name: "on_frame",
+            call: on_bytes(call),
+        });
     }
 
     /// Called when the peer has ended its side. Without this callback our side is ended too, after the queue
@@ -207,7 +289,35 @@ impl<S: 'static> StreamCallbacks<S> {
     }
 }
 
+fn on_bytes<S: 'static, R: Outcome>(
+    mut call: impl FnMut(&mut Stream<'_, S>, &[u8]) -> R + 'static,
+) -> OnBytes<S> {
+    Box::new(move |stream, bytes| {
+        let outcome = call(stream, bytes);
+        stream.reactor.end_if_error(stream.id, outcome);
+    })
+}
+
 impl<S: 'static> StreamCallbacks<S> {
+    /// Checks the limit of a line or frame, which must fit into the read buffer: what is unfinished stays in front of
+    /// the next read.
+    ///
+    /// # Errors
+    ///
+    /// When it does not fit.
+    pub(crate) fn check(&self, read_buffer_bytes: usize) -> io::Result<()> {
+        let Some(OnInput::Part { framing, name, .. }) = &self.on_input else {
+            return Ok(());
+        };
+        if framing.pending_bytes_max() < read_buffer_bytes {
+            return Ok(());
+        }
+        let why = format!(
+            "the limit of {name} does not fit into read_buffer_bytes, which is {read_buffer_bytes}"
+        );
+        Err(io::Error::new(io::ErrorKind::InvalidInput, why))
+    }
+
     /// Sets the idle deadline to `idle_timeout` from now. A stream without `idle_timeout` has none, since a raw protocol
     /// has no ping that would tell a silent peer from a dead one.
     fn restart_idle(cx: &mut Cx<'_, S>, id: ConnId) {
@@ -240,17 +350,23 @@ impl<S: 'static> Handler<S> for StreamCallbacks<S> {
 
     fn receive(&mut self, cx: &mut Cx<'_, S>, id: ConnId, input: &mut [u8]) -> usize {
         Self::restart_idle(cx, id);
-        if let Some(call) = &mut self.on_data {
-            call(
-                &mut Stream {
-                    state: cx.state,
-                    reactor: cx.reactor,
-                    id,
-                },
-                input,
-            );
+        match &mut self.on_input {
+            None => input.len(),
+            Some(OnInput::Data(call)) => {
+                call(
+                    &mut Stream {
+                        state: cx.state,
+                        reactor: cx.reactor,
+                        id,
+                    },
+                    input,
+                );
+                input.len()
+            }
+            Some(OnInput::Part { framing, call, .. }) => {
+                receive_parts(cx, id, input, *framing, call)
+            }
         }
-        input.len()
     }
 
     fn secured(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
@@ -317,4 +433,41 @@ impl<S: 'static> Handler<S> for StreamCallbacks<S> {
     fn is_single(&self) -> bool {
         self.is_single
     }
+}
+
+/// Calls `call` with the parts at the front of `input`. Returns how many bytes they have.
+fn receive_parts<S: 'static>(
+    cx: &mut Cx<'_, S>,
+    id: ConnId,
+    input: &[u8],
+    framing: Framing,
+    call: &mut OnBytes<S>,
+) -> usize {
+    let mut rest = input;
+    while !cx.reactor.is_stopped() {
+        let connection = cx.reactor.connection(id);
+        let Some(connection) = connection.filter(|it| it.life().takes_messages()) else {
+            return input.len();
+        };
+        if !connection.may_read() {
+            break;
+        }
+        match framing.next_part(&mut rest) {
+            Ok(Some(part)) => call(
+                &mut Stream {
+                    state: cx.state,
+                    reactor: cx.reactor,
+                    id,
+                },
+                part,
+            ),
+            Ok(None) => break,
+            Err(error) => {
+                cx.reactor.fail(id, CloseCause::Framing(error));
+                return input.len();
+            }
+        }
+        cx.reactor.charge_message(id);
+    }
+    input.len() - rest.len()
 }
