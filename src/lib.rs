@@ -64,6 +64,7 @@
 //!         request.reactor.after(Duration::from_secs(2), move |cx| cx.reactor.reply(responder, "done"));
 //!     });
 //!     http.websocket("/ws", |ws| ws.on_message(|ws, message| ws.publish("chat", message)));
+//!     http.files("/static", "public");
 //! }))?;
 //! # std::io::Result::Ok(())
 //! ```

@@ -604,6 +604,18 @@ fn a_loop_that_stops_leaves_no_file_open() {
 }
 
 #[test]
+fn a_loop_that_drains_sends_the_rest_of_a_file() {
+    let folder = Folder::new("drain");
+    let (mut sim, stream, mut bytes) = half_sent(&folder, 2);
+    sim.reactor().drain(Duration::ZERO);
+    bytes.extend(read_all(&mut sim, &stream));
+    assert!(answer(&bytes).is_whole && stream.is_closed());
+    stream.close();
+    sim.settle();
+    assert!(!sim.is_running());
+}
+
+#[test]
 fn one_file_too_many_gets_503() {
     let folder = Folder::new("many");
     folder.write("public/large.bin", &vec![b'x'; 8 * PIECE_BYTES]);
@@ -770,6 +782,26 @@ fn a_file_is_the_answer_from_the_moment_at_which_it_is_given() {
     assert_eq!(request(&mut sim, "/error", "").text(), "0123456789");
     assert_eq!(sim.reactor().stats().callback_errors, 1);
     assert_eq!(request(&mut sim, "/body", "").text(), "a text");
+}
+
+#[test]
+fn a_client_that_goes_before_its_file_is_opened_had_its_answer() {
+    let folder = Folder::new("on-gone");
+    let path = folder.path("public/digits.txt");
+    let mut sim = Sim::new(Vec::new(), |reactor: &mut Reactor<Vec<&str>>| {
+        reactor.http("0.0.0.0:80", |http| {
+            http.get("/file", move |request| {
+                let responder = request.reply_later();
+                let reactor = &mut *request.reactor;
+                reactor.on_gone(responder, |cx, _| cx.state.push("gone"));
+                reactor.on_close(responder.id(), |cx, _| cx.state.push("closed"));
+                reactor.reply(responder, Reply::file(path.as_path()));
+                reactor.reset(responder.id());
+            });
+        })
+    });
+    exchange(&mut sim, &get("/file"));
+    assert_eq!(*sim.state(), ["closed"]);
 }
 
 #[test]

@@ -190,6 +190,7 @@ impl<S: 'static> Reactor<S> {
         };
         exchange.note_answer();
         let is_head_request = exchange.is_head_request();
+        self.drop_on_gone(id);
         if !self.has_place_for_file() {
             return self.send_busy(id);
         }
