@@ -40,7 +40,7 @@
 //!  child                                       child processes and their ends
 //!  budget  shutdown  transport  protocol       limits that need the clock; sockets; meaning of bytes
 //!  connection                                  one connection, and the table of all of them
-//!  published present place sequence
+//!  published present place sequence pipes
 //!  reactor                                     the data that callbacks and roles work on
 //!  listen connect topics awaiting notices history presence posts schedule remote defer process
 //!  drain role admission start_tls                        the methods of the reactor
@@ -62,6 +62,7 @@ mod awaiting;
 mod heard;
 mod history;
 mod notices;
+mod pipe;
 mod place;
 mod pool;
 mod posts;
@@ -110,6 +111,7 @@ pub(crate) mod outcome;
 mod panics;
 mod parked;
 pub(crate) mod pattern_filter;
+mod pipes;
 mod present;
 pub(crate) mod protocol;
 pub(crate) mod published;

@@ -39,6 +39,7 @@ use super::outcome::{CallbackError, Outcome};
 use super::panics::{Panics, drop_all_guarded};
 use super::parked::Parked;
 use super::pattern_filter::PatternFilters;
+use super::pipes::Pipes;
 use super::place::Outcomes;
 use super::pool::Pool;
 use super::present::PresentConnections;
@@ -331,6 +332,7 @@ pub struct Reactor<S> {
     /// Publications whose outcome in the group is not known yet.
     pub(super) outcomes: Outcomes<QueuedDone<S>>,
     pub(super) parked: Parked<ParkedCall<S>>,
+    pub(super) pipes: Pipes,
     /// The `done` of each operation of [`defer`](Self::defer) that is under way, of a type that only `defer` knows.
     pub(super) deferred: Parked<Box<dyn Any>>,
     pub(super) pool: Pool,
@@ -410,6 +412,7 @@ impl<S: 'static> Reactor<S> {
             has_expiry_timer: false,
             outcomes: Outcomes::default(),
             parked: Parked::default(),
+            pipes: Pipes::default(),
             deferred: Parked::default(),
             pool: Pool::default(),
             files: FileWork::default(),
@@ -540,7 +543,8 @@ impl<S: 'static> Reactor<S> {
     /// Stops reading from a connection: back-pressure. Its bytes stay in the kernel's buffer, and
     /// when that is full the peer cannot send.
     ///
-    /// A proxy pauses its source while its sink is behind, and resumes it in the sink's `on_drain`.
+    /// A program that passes bytes on pauses their source while the sink is behind, and resumes it in the sink's
+    /// `on_drain`; [`pipe`](Self::pipe) does it for raw streams.
     /// Replies to a connection itself do not need this: with the policy
     /// [`Overflow::Close`](crate::Overflow::Close) a connection is not read while its queue is
     /// above the high watermark.

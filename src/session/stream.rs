@@ -339,6 +339,7 @@ impl<S: 'static> Handler<S> for StreamCallbacks<S> {
     fn open(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
         Self::restart_idle(cx, id);
         cx.reactor.mark_opened(id);
+        cx.reactor.resume_sources(id);
         if let Some(call) = &mut self.on_open {
             call(&mut Stream {
                 state: cx.state,
@@ -350,6 +351,9 @@ impl<S: 'static> Handler<S> for StreamCallbacks<S> {
 
     fn receive(&mut self, cx: &mut Cx<'_, S>, id: ConnId, input: &mut [u8]) -> usize {
         Self::restart_idle(cx, id);
+        if cx.reactor.forward(id, input) {
+            return input.len();
+        }
         match &mut self.on_input {
             None => input.len(),
             Some(OnInput::Data(call)) => {
@@ -381,6 +385,9 @@ impl<S: 'static> Handler<S> for StreamCallbacks<S> {
     }
 
     fn end(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
+        if cx.reactor.forward_end(id) {
+            return;
+        }
         match &mut self.on_end {
             Some(call) => call(&mut Stream {
                 state: cx.state,
@@ -418,6 +425,7 @@ impl<S: 'static> Handler<S> for StreamCallbacks<S> {
     }
 
     fn closed(&mut self, cx: &mut Cx<'_, S>, id: ConnId, close: &Close) {
+        cx.reactor.close_piped(id, close);
         if let Some(call) = &mut self.on_close {
             call(
                 &mut Stream {
@@ -468,6 +476,10 @@ fn receive_parts<S: 'static>(
             }
         }
         cx.reactor.charge_message(id);
+        // The callback may have made a pipe, which takes the rest.
+        if !rest.is_empty() && cx.reactor.forward(id, rest) {
+            return input.len();
+        }
     }
     input.len() - rest.len()
 }

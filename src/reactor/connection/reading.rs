@@ -26,6 +26,8 @@ pub(crate) enum Pause {
     /// The connection has published more than could be offered to the kernel in this turn. Lifted when
     /// everything that is queued was offered.
     Flush = 1 << 5,
+    /// The stream is piped to another one whose queue has no room.
+    Pipe = 1 << 6,
 }
 
 /// The socket may have bytes for us.
@@ -141,6 +143,10 @@ impl Reading {
         let is_first = self.flags & END_DELIVERED == 0;
         self.flags |= END_DELIVERED;
         is_first
+    }
+
+    pub(super) fn is_end_delivered(&self) -> bool {
+        self.flags & END_DELIVERED != 0
     }
 
     /// Whether no flag is set, no pause holds, and no bytes are kept: the fast path asks.

@@ -1105,6 +1105,18 @@ impl Table {
         true
     }
 
+    /// Whether the peer of an open connection has ended its side, and the handler was told.
+    pub(crate) fn has_delivered_end(&self, id: ConnId) -> bool {
+        let connection = self.connection(id);
+        connection.is_some_and(|connection| connection.reading.is_end_delivered())
+    }
+
+    /// Whether a connection is being made by us, and is not open yet.
+    pub(crate) fn is_connecting(&self, id: ConnId) -> bool {
+        let connection = self.connection(id);
+        connection.is_some_and(|connection| connection.life == Life::Handshaking)
+    }
+
     // ── connecting ───────────────────────────────────────────────────────────────────────────
 
     /// Gives a handshaking connection its socket. Returns whether its handler is to open it now.

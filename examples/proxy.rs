@@ -1,0 +1,27 @@
+//! A proxy: the bytes of each client go to another server and back, as fast as the slower side reads.
+//! `cargo run --example proxy`, then `curl -H 'Host: example.com' localhost:7003`.
+
+use std::io;
+
+use waterwheel::{ListenerId, Reactor};
+
+pub fn listen<S: 'static>(
+    reactor: &mut Reactor<S>,
+    address: &str,
+    server: &'static str,
+) -> io::Result<ListenerId> {
+    reactor.stream(address, move |stream| {
+        stream.on_open(move |client| {
+            let upstream = client.reactor.connect_stream(server, |_| {})?;
+            client.reactor.pipe(client.id, upstream);
+            client.reactor.pipe(upstream, client.id);
+            Ok::<_, io::Error>(())
+        })
+    })
+}
+
+fn main() -> io::Result<()> {
+    Reactor::run((), |reactor| {
+        listen(reactor, "0.0.0.0:7003", "example.com:80")
+    })
+}
