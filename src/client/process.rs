@@ -165,8 +165,8 @@ impl<S: 'static> ProcessCallbacks<S> {
 
     /// Called once and last: the child has ended, and all of its output was delivered.
     ///
-    /// An output that another process keeps open ends at most `close_timeout` after the child, and one that is paused
-    /// then, as long after it was resumed; [`ProcessExit::is_cut`] says so. At the end of the loop this is called too.
+    /// An output that another process keeps open ends `close_timeout` after the child. While one is paused, neither ends,
+    /// and for as long again after it was resumed. [`ProcessExit::is_cut`] says so. At the end of the loop this is called too.
     pub fn on_exit<R: Outcome>(
         &mut self,
         call: impl FnOnce(&mut Process<'_, S>, ProcessExit) -> R + 'static,

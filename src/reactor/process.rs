@@ -185,8 +185,9 @@ impl<S: 'static> Reactor<S> {
             return;
         };
         let timeout = process.close_timeout;
+        let was_paused = self.has_paused_output(id);
         let cut = self.after(timeout, move |cx: &mut Cx<'_, S>| {
-            cx.reactor.cut_outputs(id);
+            cx.reactor.cut_outputs(id, was_paused);
         });
         self.children.note_exit(id, status, cut);
         // The poll may report the same in this moment.
@@ -201,31 +202,32 @@ impl<S: 'static> Reactor<S> {
     }
 
     /// Ends the outputs of a child that has ended long ago: another process keeps them open. One that the application
-    /// has paused may hold bytes of the child.
-    fn cut_outputs(&mut self, id: ProcessId) {
+    /// has paused may hold bytes of the child, also after it was resumed: it is read behind the timers of its turn.
+    fn cut_outputs(&mut self, id: ProcessId, was_paused: bool) {
         let Some(process) = self.children.process(id) else {
             return;
         };
         let timeout = process.close_timeout;
-        let mut waits = false;
+        let is_paused = self.has_paused_output(id);
+        if is_paused || was_paused {
+            let cut = self.after(timeout, move |cx: &mut Cx<'_, S>| {
+                cx.reactor.cut_outputs(id, is_paused);
+            });
+            return self.children.set_cut_timer(id, cut);
+        }
         for output in id.outputs() {
             if !self.table.is_open(output) {
                 continue;
             }
-            if self.may_read(output) {
-                self.children.note_cut(id);
-                let cause = CloseCause::TimedOut(Deadline::Close);
-                self.table.abort(output, cause);
-            } else {
-                waits = true;
-            }
+            self.children.note_cut(id);
+            let cause = CloseCause::TimedOut(Deadline::Close);
+            self.table.abort(output, cause);
         }
-        if waits {
-            let cut = self.after(timeout, move |cx: &mut Cx<'_, S>| {
-                cx.reactor.cut_outputs(id);
-            });
-            self.children.set_cut_timer(id, cut);
-        }
+    }
+
+    fn has_paused_output(&self, id: ProcessId) -> bool {
+        id.outputs()
+            .any(|id| self.table.is_open(id) && !self.may_read(id))
     }
 
     fn report_exit_if_done(&mut self, id: ProcessId) {
