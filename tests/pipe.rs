@@ -14,7 +14,7 @@ use waterwheel::{
 #[path = "../examples/proxy.rs"]
 mod proxy;
 
-/// What a test notes: the streams of the server behind the proxy, their ends, and what came to them.
+/// The state of a test: the streams of the server behind the proxy, their ends, and the bytes that came to them.
 #[derive(Default)]
 struct Notes {
     servers: Vec<ConnId>,
