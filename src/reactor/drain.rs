@@ -32,7 +32,6 @@ impl<S: 'static> Reactor<S> {
             return;
         }
         self.table
-            .sources_mut()
             .remove_listeners(|listener| window.is_zero() || !listener.accepts_while_draining());
         let targets = self.ending_connections();
         let count = targets.len();
@@ -86,7 +85,7 @@ impl<S: 'static> Reactor<S> {
         let is_over = shutdown.is_over(now);
         let due = shutdown.take_due(now);
         if shutdown.take_end_of_window(now) {
-            self.table.sources_mut().remove_listeners(|_| true);
+            self.table.remove_listeners(|_| true);
             // Also the connections that came during the drain. A second goodbye does nothing.
             for id in self.ending_connections() {
                 self.say_goodbye(id, CloseCause::Drained);

@@ -29,16 +29,46 @@ impl<S: 'static> Reactor<S> {
     /// Stops listening; accepted connections stay open. Returns `false` when the listener was
     /// closed before.
     ///
-    /// Clients that wait in the kernel's backlog are reset. Your callbacks are dropped, with
+    /// Clients that wait in the kernel's backlog are reset, unless another process listens on the same socket. Your callbacks are dropped, with
     /// everything that they hold, after the last of their connections has ended.
     pub fn close_listener(&mut self, listener: ListenerId) -> bool {
-        match self.table.sources_mut().remove_listener(listener) {
+        match self.table.remove_listener(listener) {
             Some(closed) => {
                 self.handler_keys.close(closed.handler());
                 true
             }
             None => false,
         }
+    }
+
+    /// Returns another descriptor of a listener's socket, for a process that shall listen there too, or after this
+    /// one: connections that wait in the kernel's backlog belong to the socket, so none of them is lost. A
+    /// [`ListenOptions`] can be made of it.
+    ///
+    /// # Errors
+    ///
+    /// When the listener is closed, in a simulation, or when the process is out of descriptors.
+    #[cfg(unix)]
+    pub fn duplicate_listener(&self, listener: ListenerId) -> io::Result<std::os::fd::OwnedFd> {
+        match self.table.sources().listener(listener) {
+            Some(listener) => listener.duplicate(),
+            None => Err(io::Error::new(
+                io::ErrorKind::NotConnected,
+                "the listener is closed",
+            )),
+        }
+    }
+
+    /// As [`close_listener`](Self::close_listener), after another process has got the socket: the file of a Unix
+    /// socket is not removed.
+    #[cfg(unix)]
+    pub fn leave_listener(&mut self, listener: ListenerId) -> bool {
+        if self.local_addr(listener).is_some()
+            && let Some(listener) = self.table.sources_mut().listener_mut(listener.0.index)
+        {
+            listener.leave_file();
+        }
+        self.close_listener(listener)
     }
 
     /// Listens on an address. `handler` gets the real address, which port 0 leaves open until then,
@@ -58,9 +88,19 @@ impl<S: 'static> Reactor<S> {
             let why = format!("cannot listen on {address}: the reactor has stopped");
             return Err(io::Error::other(why));
         }
-        let (acceptor, address) = match &self.net {
-            Some(net) => self.bind_in_memory(options.address(), net)?,
-            None => listener::bind(options.address(), &self.config)?,
+        let (acceptor, address) = match (options.inherited(), &self.net) {
+            (None, Some(net)) => self.bind_in_memory(options.address(), net)?,
+            (None, None) => listener::bind(options.address(), &self.config)?,
+            (Some(inherited), None) => inherited
+                .acceptor(&self.config)
+                .map_err(|error| listener::cannot_listen(options.address(), &error))?,
+            (Some(_), Some(_)) => {
+                let why = io::Error::new(
+                    io::ErrorKind::Unsupported,
+                    "a simulation has no sockets of the kernel",
+                );
+                return Err(listener::cannot_listen(options.address(), &why));
+            }
         };
         let key = self.add_handler(handler(&address));
         let mut listener = Listener::new(acceptor, address.clone(), key, connection_options);

@@ -168,23 +168,36 @@ impl Sources {
     }
 
     /// Removes a listener. `None` when it was removed before.
-    pub(crate) fn remove_listener(&mut self, id: ListenerId) -> Option<Box<Listener>> {
+    pub(super) fn remove_listener(
+        &mut self,
+        registry: Option<&Registry>,
+        id: ListenerId,
+    ) -> Option<Box<Listener>> {
         self.listener(id)?;
         match self.vacate(id.0.index) {
-            Some(Source::Listener(listener)) => Some(listener),
+            Some(Source::Listener(mut listener)) => {
+                listener.deregister(registry);
+                Some(listener)
+            }
             Some(Source::Connection(_) | Source::Attempt(_) | Source::Vacated) | None => None,
         }
     }
 
     /// Removes the listeners for which `is_over` returns `true`.
-    pub(crate) fn remove_listeners(&mut self, is_over: impl Fn(&Listener) -> bool) {
+    pub(super) fn remove_listeners(
+        &mut self,
+        registry: Option<&Registry>,
+        is_over: impl Fn(&Listener) -> bool,
+    ) {
         let over_at = |(index, source): (usize, &Source)| match source {
             Source::Listener(listener) => is_over(listener).then_some(index),
             Source::Connection(_) | Source::Attempt(_) | Source::Vacated => None,
         };
         let indexes: Vec<usize> = self.slab.iter().filter_map(over_at).collect();
         for index in indexes {
-            self.vacate(index as u32);
+            if let Some(Source::Listener(mut listener)) = self.vacate(index as u32) {
+                listener.deregister(registry);
+            }
         }
     }
 

@@ -208,6 +208,18 @@ impl Table {
         self.sources.insert_listener(registry, listener)
     }
 
+    /// Removes a listener. `None` when it was removed before.
+    pub(crate) fn remove_listener(&mut self, id: ListenerId) -> Option<Box<Listener>> {
+        let registry = self.rooms.registry.as_ref();
+        self.sources.remove_listener(registry, id)
+    }
+
+    /// Removes the listeners for which `is_over` returns `true`.
+    pub(crate) fn remove_listeners(&mut self, is_over: impl Fn(&Listener) -> bool) {
+        let registry = self.rooms.registry.as_ref();
+        self.sources.remove_listeners(registry, is_over);
+    }
+
     /// Adds an attempt to connect and registers it with the poll. Returns its index.
     ///
     /// # Errors

@@ -1,8 +1,10 @@
 //! Endpoints: an address to listen on or to connect to, with its options.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
+use std::net::{IpAddr, TcpListener};
+use std::sync::Arc;
 
+use super::inherited::Inherited;
 use super::proxy::HttpProxy;
 #[cfg(feature = "tls")]
 use super::tls::client::ClientTls;
@@ -20,9 +22,29 @@ use super::tls::server::ServerTls;
 /// let options: ListenOptions = "127.0.0.1:0".into();
 /// assert_eq!(options.address(), "127.0.0.1:0");
 /// ```
+///
+/// So does a socket that listens already, such as one of systemd or of an earlier process: a
+/// [`TcpListener`], a `UnixListener`, or an `OwnedFd` of either. The reactor makes it non-blocking. Listening fails
+/// when the socket is closed, does not listen, or carries datagrams, and in a simulation. The file of such a Unix
+/// socket stays when the listener is closed.
+///
+/// ```
+/// use std::net::TcpListener;
+///
+/// use waterwheel::{Config, EventLoop, ListenOptions};
+///
+/// let inherited = TcpListener::bind("127.0.0.1:0")?;
+/// let port = inherited.local_addr()?.port();
+/// let mut event_loop = EventLoop::new(Config::default(), ())?;
+/// let options = ListenOptions::from(inherited).proxy_protocol(true);
+/// let listener = event_loop.reactor().stream(options, |stream| stream.on_data(|_, _| {}))?;
+/// assert_eq!(event_loop.reactor().local_addr(listener).unwrap().port(), Some(port));
+/// # std::io::Result::Ok(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct ListenOptions<'a> {
     address: Cow<'a, str>,
+    inherited: Option<Arc<Inherited>>,
     has_proxy_protocol: bool,
     #[cfg(feature = "tls")]
     tls: Option<ServerTls>,
@@ -34,6 +56,7 @@ impl<'a> ListenOptions<'a> {
     pub fn new(address: impl Into<Cow<'a, str>>) -> ListenOptions<'a> {
         ListenOptions {
             address: address.into(),
+            inherited: None,
             has_proxy_protocol: false,
             #[cfg(feature = "tls")]
             tls: None,
@@ -96,7 +119,11 @@ impl<'a> ListenOptions<'a> {
         self.tls.as_ref()
     }
 
-    /// The address, as it was given.
+    pub(crate) fn inherited(&self) -> Option<&Inherited> {
+        self.inherited.as_deref()
+    }
+
+    /// The address, as it was given; of an inherited socket the address that it is bound to.
     pub fn address(&self) -> &str {
         &self.address
     }
@@ -194,6 +221,34 @@ impl<'a> ConnectOptions<'a> {
 
     pub(crate) fn from(&self) -> Option<IpAddr> {
         self.from
+    }
+}
+
+impl From<Inherited> for ListenOptions<'_> {
+    fn from(inherited: Inherited) -> Self {
+        let mut options = ListenOptions::new(inherited.name());
+        options.inherited = Some(Arc::new(inherited));
+        options
+    }
+}
+
+impl From<TcpListener> for ListenOptions<'_> {
+    fn from(listener: TcpListener) -> Self {
+        Inherited::new(listener).into()
+    }
+}
+
+#[cfg(unix)]
+impl From<std::os::unix::net::UnixListener> for ListenOptions<'_> {
+    fn from(listener: std::os::unix::net::UnixListener) -> Self {
+        Inherited::new(listener).into()
+    }
+}
+
+#[cfg(unix)]
+impl From<std::os::fd::OwnedFd> for ListenOptions<'_> {
+    fn from(descriptor: std::os::fd::OwnedFd) -> Self {
+        Inherited::new(descriptor).into()
     }
 }
 

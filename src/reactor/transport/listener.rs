@@ -219,6 +219,39 @@ impl Listener {
         }
     }
 
+    /// Ends the reports of polls. Closing the socket does not end them while another process has it too. Errors
+    /// are ignored: the socket is closed next.
+    pub(crate) fn deregister(&mut self, registry: Option<&Registry>) {
+        let _ = match (&mut self.acceptor, registry) {
+            (Acceptor::Tcp(listener), Some(registry)) => registry.deregister(listener),
+            #[cfg(unix)]
+            (Acceptor::Unix(listener, _), Some(registry)) => registry.deregister(listener),
+            (Acceptor::Memory(_), _) | (_, None) => Ok(()),
+        };
+    }
+
+    /// Another descriptor of the same socket.
+    #[cfg(unix)]
+    pub(crate) fn duplicate(&self) -> io::Result<std::os::fd::OwnedFd> {
+        use std::os::fd::AsFd;
+        match &self.acceptor {
+            Acceptor::Tcp(listener) => listener.as_fd().try_clone_to_owned(),
+            Acceptor::Unix(listener, _) => listener.as_fd().try_clone_to_owned(),
+            Acceptor::Memory(_) => Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "a simulation has no descriptors",
+            )),
+        }
+    }
+
+    /// Leaves the file of a Unix socket where it is when this is dropped: another process listens there.
+    #[cfg(unix)]
+    pub(crate) fn leave_file(&mut self) {
+        if let Acceptor::Unix(_, file) = &mut self.acceptor {
+            *file = None;
+        }
+    }
+
     /// Has polls report that connections wait. There is no registry in a simulation.
     pub(crate) fn register(&mut self, registry: Option<&Registry>, token: Token) -> io::Result<()> {
         match (&mut self.acceptor, registry) {
@@ -347,17 +380,21 @@ fn bind_one(address: SocketAddr, config: &Config) -> io::Result<mio::net::TcpLis
     if config.reuse_port {
         socket.set_reuse_port(true)?;
     }
-    socket.set_tcp_nodelay(true)?;
-    // Accepted sockets inherit it.
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    if config.unacknowledged_timeout.is_some() {
-        socket.set_tcp_user_timeout(config.unacknowledged_timeout)?;
-    }
-    bound_send_buffer(&socket, config)?;
+    set_tcp_options(&socket, config)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(config.listen_backlog.min(i32::MAX as u32) as i32)?;
     Ok(mio::net::TcpListener::from_std(socket.into()))
+}
+
+/// Sets the options of a listening socket that accepted sockets inherit.
+pub(crate) fn set_tcp_options(socket: &socket2::Socket, config: &Config) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if config.unacknowledged_timeout.is_some() {
+        socket.set_tcp_user_timeout(config.unacknowledged_timeout)?;
+    }
+    bound_send_buffer(socket, config)
 }
 
 /// Bounds the bytes that the kernel holds for a connection. Accepted sockets inherit it.

@@ -19,6 +19,7 @@
 pub(crate) mod command;
 pub(crate) mod connect;
 pub(crate) mod endpoint;
+pub(crate) mod inherited;
 pub(crate) mod listener;
 pub(crate) mod lookup;
 pub(crate) mod memory;
