@@ -159,6 +159,12 @@ impl<S: 'static> GroupSeat<S> {
 }
 
 impl<S: 'static> Hub<S> {
+    /// Whether publishing works and all members are reached, as `GET /readyz` says: always, but for a hub whose Redis
+    /// is away.
+    pub fn is_ready(&self) -> bool {
+        self.parts.engine.is_ready()
+    }
+
     /// A hub whose topics are those of one reactor.
     pub fn new(options: HubOptions) -> Hub<S> {
         Hub::on(Engine::local(), options)

@@ -12,11 +12,11 @@ use waterwheel::websocket::Deflate;
 
 use crate::help;
 use crate::limits::Limits;
-use crate::listen_address::TLS;
 use crate::log_line::LogFormat;
 use crate::options_file;
 use crate::redis::{self, RedisOptions};
 use crate::secrets::{self, SecretOptions};
+use crate::sockets::TLS;
 use crate::tls::TlsOptions;
 use crate::topics::TopicOptions;
 use crate::values::{
@@ -35,8 +35,9 @@ Options of serve:
   --options-file FILE      read options from this file too, one a line, such as `drain-window 30`;
                            the command line wins over them; see docs/deploy.md
                            [$WATERWHEEL_OPTIONS_FILE]
-  --listen ADDR            HOST:PORT (port 0 picks one), tls:HOST:PORT or unix:PATH; may be given
-                           several times
+  --listen ADDR            HOST:PORT (port 0 picks one), tls:HOST:PORT, unix:PATH, or fd:NAME for the
+                           socket with this name, or the Nth for fd:N, that systemd opened (also
+                           tls:fd:NAME); may be given several times
                            [127.0.0.1:8080, or 0.0.0.0:$PORT where PORT is set]
   --tls-certificate FILE   the certificate of tls:HOST:PORT, followed by those of the authorities
                            between it and a root, in PEM; may be given several times: a client gets
@@ -61,6 +62,8 @@ Options of serve:
                            read again on HUP
   --open                   let everyone publish and subscribe to patterns without a token
   --drain-window SECONDS   after TERM or INT, close the connections over this time [10]
+  --takeover PATH          take the listeners of the process that was started with the same PATH, which
+                           then drains; and wait at this Unix socket for the next one; Linux only
   --allow-origin ORIGIN    let pages of this origin use the hub, such as https://example.org;
                            may be given several times
   --max-connections N      accept at most this many [as many as descriptors allow]
@@ -152,6 +155,7 @@ pub struct Serve {
     pub secrets: SecretOptions,
     pub open: bool,
     pub drain_window: Duration,
+    pub takeover: Option<PathBuf>,
     pub allow_origin: Vec<String>,
     pub max_connections: Option<usize>,
     pub memory_max: Option<usize>,
@@ -224,6 +228,7 @@ struct Given {
     access_log: bool,
     to_all: bool,
     drain_window: Duration,
+    takeover: Option<PathBuf>,
     allow_origin: Vec<String>,
     max_connections: Option<usize>,
     memory_max: Option<usize>,
@@ -259,6 +264,7 @@ impl Default for Given {
             access_log: false,
             to_all: false,
             drain_window: Duration::from_secs(10),
+            takeover: None,
             allow_origin: Vec::new(),
             max_connections: None,
             memory_max: None,
@@ -388,6 +394,12 @@ fn take_words(mut parser: Parser, given: &mut Given) -> Result<Option<Command>, 
             Arg::Long("allow-origin") if serves => given
                 .allow_origin
                 .push(origin(&text(&mut parser, "--allow-origin")?)?),
+            Arg::Long("takeover") if serves => {
+                if !cfg!(target_os = "linux") {
+                    return Err("--takeover needs Linux".to_owned());
+                }
+                given.takeover = Some(text(&mut parser, "--takeover")?.into())
+            }
             Arg::Long("memory-max") if serves => {
                 given.memory_max = Some(bytes(
                     "--memory-max",
@@ -521,6 +533,7 @@ fn serve(given: Given) -> Result<Serve, String> {
         access_log,
         to_all: _,
         drain_window,
+        takeover,
         allow_origin,
         max_connections,
         memory_max,
@@ -606,6 +619,7 @@ fn serve(given: Given) -> Result<Serve, String> {
         secrets,
         open,
         drain_window,
+        takeover,
         allow_origin,
         max_connections,
         memory_max,

@@ -6,16 +6,18 @@ use waterwheel::{Reactor, websocket};
 
 use crate::arguments::Echo;
 use crate::descriptors;
-use crate::listen_address::{ListenAddress, Listening};
+use crate::listen_address::{Bound, ListenAddress, Listening, Part};
 use crate::memory;
 use crate::output::{print_listeners, start_log};
 #[cfg(unix)]
 use crate::reload::Files;
+use crate::sockets::Sockets;
 
 /// The longest message, in bytes. Conformance suites and benchmarks send large ones.
 const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 pub fn run(options: &Echo) -> io::Result<()> {
+    let mut sockets = Sockets::of_environment();
     start_log(options.log)?;
     let mut config = descriptors::config(options.max_connections, 1)?;
     config.memory_bytes_max = memory::default_max(1);
@@ -43,8 +45,8 @@ pub fn run(options: &Echo) -> io::Result<()> {
         reactor.drain_on_signals(std::time::Duration::ZERO)?;
         let mut bound = Vec::new();
         for address in &options.listen {
-            let target = ListenAddress::of(address)?;
-            let listener = target.listen(reactor, listening, |router| {
+            let target = ListenAddress::of(address, address, &mut sockets)?;
+            let listeners = target.listen(reactor, listening, Part::WHOLE, |router| {
                 router.websocket("*", |ws| {
                     if to_all {
                         ws.on_open(|ws, _| ws.subscribe("all"));
@@ -58,7 +60,11 @@ pub fn run(options: &Echo) -> io::Result<()> {
                     request.reply((waterwheel::Status::OK, body))
                 });
             })?;
-            bound.push((listener, target.scheme()));
+            bound.push(Bound {
+                name: address.clone(),
+                sockets: listeners,
+                scheme: target.scheme(),
+            });
         }
         print_listeners(reactor, &bound);
         io::Result::Ok(())

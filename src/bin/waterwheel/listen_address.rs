@@ -2,12 +2,12 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::sync::Arc;
 
 use waterwheel::tls::ServerTls;
-use waterwheel::{ListenOptions, ListenerId, Reactor, Router};
+use waterwheel::{Address, ListenOptions, ListenerId, Reactor, Router};
 
-/// The beginning of an address whose clients speak TLS.
-pub const TLS: &str = "tls:";
+use crate::sockets::{Sockets, TLS};
 
 /// An address to listen on. A name is resolved once, so that the access rules are decided from the
 /// same addresses that the listener binds.
@@ -18,6 +18,27 @@ pub enum ListenAddress<'o> {
     Tls(Vec<SocketAddr>),
     /// With the `unix:` in front.
     Unix(&'o str),
+    /// Sockets that listen already, with the scheme of their URLs.
+    Taken(Vec<Arc<TcpListener>>, Scheme),
+}
+
+/// Which of several reactors listens.
+#[derive(Clone, Copy)]
+pub struct Part {
+    pub index: usize,
+    pub count: usize,
+}
+
+impl Part {
+    /// The only one.
+    pub const WHOLE: Part = Part { index: 0, count: 1 };
+
+    /// The sockets of this reactor: each belongs to one reactor, and where there are fewer sockets than reactors,
+    /// some reactors share one.
+    fn of<T>(self, sockets: &[T]) -> impl Iterator<Item = &T> {
+        let first = self.index % sockets.len().max(1);
+        sockets.iter().skip(first).step_by(self.count)
+    }
 }
 
 /// How a program listens.
@@ -27,6 +48,15 @@ pub struct Listening<'o> {
     /// The permissions of a Unix socket.
     pub unix_mode: Option<u32>,
     pub proxy_protocol: bool,
+}
+
+/// The listeners of one address on one reactor.
+pub struct Bound {
+    /// The name of the address for a successor.
+    pub name: String,
+    /// One, or several where this process has taken them from another. At least one.
+    pub sockets: Vec<ListenerId>,
+    pub scheme: Scheme,
 }
 
 /// The scheme of the URLs of a listener.
@@ -46,10 +76,27 @@ impl Scheme {
 }
 
 impl<'o> ListenAddress<'o> {
+    /// `name` is that of the address for the process before.
+    ///
     /// # Errors
     ///
-    /// When the name has no address.
-    pub fn of(address: &'o str) -> io::Result<ListenAddress<'o>> {
+    /// When the name has no address, or there is no inherited socket with the name.
+    pub fn of(
+        address: &'o str,
+        name: &str,
+        sockets: &mut Sockets,
+    ) -> io::Result<ListenAddress<'o>> {
+        let taken = sockets.take(address, name).map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+        })?;
+        if let Some(taken) = taken {
+            let scheme = match address.starts_with(TLS) {
+                true => Scheme::Https,
+                false => Scheme::Http,
+            };
+            let taken = taken.into_iter().map(Arc::new).collect();
+            return Ok(ListenAddress::Taken(taken, scheme));
+        }
         if address.starts_with("unix:") {
             return Ok(ListenAddress::Unix(address));
         }
@@ -70,11 +117,18 @@ impl<'o> ListenAddress<'o> {
         })
     }
 
-    /// This address of the network, with TLS if `self` has it.
-    pub fn at(&self, address: SocketAddr) -> ListenAddress<'static> {
-        match self {
-            ListenAddress::Tls(_) => ListenAddress::Tls(vec![address]),
-            ListenAddress::Inet(_) | ListenAddress::Unix(_) => ListenAddress::Inet(vec![address]),
+    /// The same for further reactors, with the port that the first has got. `None` for a Unix socket that the first
+    /// has bound: it cannot be shared.
+    pub fn shared(&self, bound: &Address) -> Option<ListenAddress<'static>> {
+        match (self, bound) {
+            (ListenAddress::Taken(sockets, scheme), _) => {
+                Some(ListenAddress::Taken(sockets.clone(), *scheme))
+            }
+            (ListenAddress::Tls(_), Address::Inet(address)) => {
+                Some(ListenAddress::Tls(vec![*address]))
+            }
+            (_, Address::Inet(address)) => Some(ListenAddress::Inet(vec![*address])),
+            _ => None,
         }
     }
 
@@ -84,17 +138,30 @@ impl<'o> ListenAddress<'o> {
                 addresses.iter().all(|it| it.ip().is_loopback())
             }
             ListenAddress::Unix(_) => false,
+            ListenAddress::Taken(sockets, _) => sockets.iter().all(|socket| {
+                socket
+                    .local_addr()
+                    .is_ok_and(|address| address.ip().is_loopback())
+            }),
         }
     }
 
     pub fn is_unix(&self) -> bool {
-        matches!(self, ListenAddress::Unix(_))
+        match self {
+            ListenAddress::Unix(_) => true,
+            ListenAddress::Inet(_) | ListenAddress::Tls(_) => false,
+            // A Unix socket has no address of the internet.
+            ListenAddress::Taken(sockets, _) => {
+                sockets.iter().all(|socket| socket.local_addr().is_err())
+            }
+        }
     }
 
     pub fn scheme(&self) -> Scheme {
         match self {
             ListenAddress::Tls(_) => Scheme::Https,
             ListenAddress::Inet(_) | ListenAddress::Unix(_) => Scheme::Http,
+            ListenAddress::Taken(_, scheme) => *scheme,
         }
     }
 
@@ -123,7 +190,8 @@ impl<'o> ListenAddress<'o> {
         Ok(self)
     }
 
-    /// Listens on the first address that can be bound.
+    /// Listens on the first address that can be bound, or on the sockets of this reactor's part. Returns at least one
+    /// listener.
     ///
     /// # Errors
     ///
@@ -132,30 +200,39 @@ impl<'o> ListenAddress<'o> {
         &self,
         reactor: &mut Reactor<S>,
         listening: Listening<'_>,
+        part: Part,
         mount: impl Fn(&mut Router<S>),
-    ) -> io::Result<ListenerId> {
-        let at = |address: &str| {
-            ListenOptions::new(address.to_owned()).proxy_protocol(listening.proxy_protocol)
+    ) -> io::Result<Vec<ListenerId>> {
+        let with = |options: ListenOptions<'static>| -> io::Result<_> {
+            let options = options.proxy_protocol(listening.proxy_protocol);
+            if self.scheme() == Scheme::Http {
+                return Ok(options);
+            }
+            let missing = || io::Error::other("a listener with TLS has no certificate");
+            Ok(options.tls(listening.tls.ok_or_else(missing)?.clone()))
         };
         let addresses = match self {
             ListenAddress::Unix(address) => {
-                let listener = reactor.http(at(address), mount)?;
+                let options = with(ListenOptions::new(address.to_string()))?;
+                let listener = reactor.http(options, mount)?;
                 if let Some(mode) = listening.unix_mode {
                     set_mode(address, mode)?;
                 }
-                return Ok(listener);
+                return Ok(vec![listener]);
+            }
+            ListenAddress::Taken(sockets, _) => {
+                let listen = |socket: &Arc<TcpListener>| {
+                    reactor.http(with(socket.try_clone()?.into())?, &mount)
+                };
+                return part.of(sockets).map(listen).collect();
             }
             ListenAddress::Inet(addresses) | ListenAddress::Tls(addresses) => addresses,
         };
         let mut last = io::Error::other("the name has no address");
         for address in addresses {
-            let mut options = at(&address.to_string());
-            if self.scheme() == Scheme::Https {
-                let missing = || io::Error::other("a listener with TLS has no certificate");
-                options = options.tls(listening.tls.ok_or_else(missing)?.clone());
-            }
+            let options = with(ListenOptions::new(address.to_string()))?;
             match reactor.http(options, &mount) {
-                Ok(listener) => return Ok(listener),
+                Ok(listener) => return Ok(vec![listener]),
                 Err(error) => last = error,
             }
         }
@@ -181,4 +258,26 @@ fn set_mode(address: &str, mode: u32) -> io::Result<()> {
 #[cfg(not(unix))]
 fn set_mode(_: &str, _: u32) -> io::Result<()> {
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_socket_has_a_reactor_and_each_reactor_a_socket() {
+        for sockets in 1..5 {
+            let sockets: Vec<usize> = (0..sockets).collect();
+            for count in 1..6 {
+                let parts: Vec<Vec<usize>> = (0..count)
+                    .map(|index| Part { index, count }.of(&sockets).copied().collect())
+                    .collect();
+                assert!(parts.iter().all(|part| !part.is_empty()), "{parts:?}");
+                assert!(sockets.iter().all(|socket| {
+                    let owners = parts.iter().flatten().filter(|other| *other == socket);
+                    (1..=count.div_ceil(sockets.len())).contains(&owners.count())
+                }));
+            }
+        }
+    }
 }

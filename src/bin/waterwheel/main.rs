@@ -1,5 +1,7 @@
 //! The program: the hub, a bare echo server, the load tool, and a check of the system's limits.
 
+#[cfg(unix)]
+mod activated;
 mod arguments;
 #[cfg(feature = "bench")]
 mod bench;
@@ -20,6 +22,10 @@ mod redis;
 mod reload;
 mod secrets;
 mod serve;
+mod sockets;
+mod succession;
+#[cfg(target_os = "linux")]
+mod takeover;
 mod tls;
 mod topics;
 mod values;

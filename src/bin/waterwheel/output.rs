@@ -4,10 +4,10 @@ use std::io::{self, Write};
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
-use waterwheel::{Address, Answered, ListenerId, Reactor};
+use waterwheel::{Address, Answered, Reactor};
 
 use crate::arguments::Log;
-use crate::listen_address::Scheme;
+use crate::listen_address::Bound;
 use crate::log_line::{LogFormat, access_line};
 use crate::log_writer::LogWriter;
 
@@ -17,12 +17,14 @@ pub fn print(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-/// Prints a line for each listener, with one write, so that a reader that has the first line can
+/// Prints a line for each address, with one write, so that a reader that has the first line can
 /// rely on all listeners.
-pub fn print_listeners<S: 'static>(reactor: &Reactor<S>, listeners: &[(ListenerId, Scheme)]) {
-    let lines = listeners.iter().filter_map(|(listener, scheme)| {
-        Some(match reactor.local_addr(*listener)? {
-            Address::Inet(address) => format!("listening on {}://{address}\n", scheme.as_str()),
+pub fn print_listeners<S: 'static>(reactor: &Reactor<S>, listeners: &[Bound]) {
+    let lines = listeners.iter().filter_map(|bound| {
+        Some(match reactor.local_addr(*bound.sockets.first()?)? {
+            Address::Inet(address) => {
+                format!("listening on {}://{address}\n", bound.scheme.as_str())
+            }
             address => format!("listening on {address}\n"),
         })
     });

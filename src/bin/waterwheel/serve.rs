@@ -2,19 +2,22 @@
 
 use std::io;
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::SystemTime;
 
 use waterwheel::hub::{Access, GroupSeat, Hub, HubOptions, ReactorGroup, TokenSecrets, Tokens};
-use waterwheel::{Address, Config, ListenerId, Reactor, Router};
+use waterwheel::{Config, Reactor, Router};
 
 use crate::arguments::Serve;
 use crate::descriptors;
-use crate::listen_address::{ListenAddress, Listening, Scheme};
+use crate::listen_address::{Bound, ListenAddress, Listening, Part, Scheme};
 use crate::memory;
 use crate::output::{log_access, print_listeners, start_log};
 use crate::redirect::redirect;
 use crate::reload::Files;
+use crate::sockets::{SocketNames, Sockets};
+use crate::succession::Succession;
 use crate::tls::{WARNING_INTERVAL, warn_of_expiry};
 use crate::values::{is_short_token, short_token};
 
@@ -23,6 +26,7 @@ use crate::values::{is_short_token, short_token};
 const SEND_BUFFER_BYTES_MAX: usize = 256 * 1024;
 
 pub fn run(options: &Serve) -> io::Result<()> {
+    let mut sockets = Sockets::of_environment();
     start_log(options.log)?;
     let read_tls = options.tls.read()?;
     let tls = read_tls.as_ref().map(|read| read.tls.clone());
@@ -41,16 +45,27 @@ pub fn run(options: &Serve) -> io::Result<()> {
         topics.history_bytes / 1024,
         topics.rules
     );
+    let mut succession = Succession::begin(options, &mut sockets)?;
+    let mut names = SocketNames::default();
     let mut listeners = Vec::new();
     for address in &options.listen {
-        let target = ListenAddress::of(address)?;
+        let name = names.name(address);
+        let target = ListenAddress::of(address, &name, &mut sockets)?;
         let access = access(options, address, &target, &tokens, &secrets)?;
-        listeners.push((target, access));
+        listeners.push(Target {
+            name,
+            address: target,
+            access,
+        });
     }
     let mut redirects = Vec::new();
     for address in &options.redirect {
-        redirects.push(ListenAddress::of(address)?);
+        let name = names.name(address);
+        let target = ListenAddress::of(address, &name, &mut sockets)?;
+        redirects.push((name, target));
     }
+    sockets.warn_of_left();
+    succession.take_predecessor(&mut sockets);
     let serving = Serving {
         options,
         listening: Listening {
@@ -58,7 +73,6 @@ pub fn run(options: &Serve) -> io::Result<()> {
             unix_mode: options.unix_mode,
             proxy_protocol: options.proxy_protocol,
         },
-        redirects,
     };
     let mut config = descriptors::config(options.max_connections, options.reactors)?;
     config.memory_bytes_max = options
@@ -77,7 +91,8 @@ pub fn run(options: &Serve) -> io::Result<()> {
         log::info!("clients may hold {} MiB", bytes / (1024 * 1024));
     }
     if 1 < options.reactors {
-        return run_many(&serving, listeners, &config);
+        run_many(&serving, listeners, redirects, &config, &mut succession)?;
+        return succession.end();
     }
     Reactor::run_with(config, (), |reactor| {
         // Signals are handled before the listeners are printed: a script that has read the line may
@@ -85,19 +100,35 @@ pub fn run(options: &Serve) -> io::Result<()> {
         #[cfg(unix)]
         reactor.drain_on_signals(options.drain_window)?;
         let hub = serving.hub(reactor, None)?;
-        let bound = serving.listen(reactor, &hub, &listeners)?;
-        serving.redirect(reactor, &bound)?;
+        // Moved, because a socket of another process that stayed there would listen after the drain.
+        let (targets, redirects) = (listeners, redirects);
+        let bound = serving.listen(reactor, &hub, &targets, Part::WHOLE)?;
+        succession.offer(reactor, &bound);
+        let redirects = serving.redirect(reactor, &bound, &redirects)?;
+        succession.offer(reactor, &redirects);
+        succession.start(reactor, &hub)?;
         print_listeners(reactor, &bound);
         io::Result::Ok(())
-    })
+    })?;
+    succession.end()
 }
 
 /// How the hub is served.
 struct Serving<'o> {
     options: &'o Serve,
     listening: Listening<'o>,
-    /// The addresses of `--redirect`.
-    redirects: Vec<ListenAddress<'o>>,
+}
+
+/// The addresses of `--redirect`, with their names for a successor.
+type Redirects<'o> = Vec<(String, ListenAddress<'o>)>;
+
+/// An address of `--listen`.
+#[derive(Clone)]
+struct Target<'o> {
+    /// Its name for a successor.
+    name: String,
+    address: ListenAddress<'o>,
+    access: Access,
 }
 
 impl Serving<'_> {
@@ -127,28 +158,37 @@ impl Serving<'_> {
         &self,
         reactor: &mut Reactor<()>,
         hub: &Hub<()>,
-        listeners: &[(ListenAddress<'_>, Access)],
-    ) -> io::Result<Vec<(ListenerId, Scheme)>> {
+        targets: &[Target<'_>],
+        part: Part,
+    ) -> io::Result<Vec<Bound>> {
         let mut bound = Vec::new();
-        for (target, access) in listeners {
-            let listener = target.listen(reactor, self.listening, |router| {
-                hub.mount(router, access);
+        for target in targets {
+            let listening = self.listening;
+            let sockets = target.address.listen(reactor, listening, part, |router| {
+                hub.mount(router, &target.access);
                 log_requests(router, self.options);
             })?;
-            bound.push((listener, target.scheme()));
+            bound.push(Bound {
+                name: target.name.clone(),
+                sockets,
+                scheme: target.address.scheme(),
+            });
         }
         Ok(bound)
     }
 
-    /// Listens for clients that shall come by https, and looks now and then whether a certificate ends soon.
+    /// Listens for clients that shall come by https, and looks now and then whether a certificate ends soon. Returns
+    /// the listeners of each address.
     fn redirect(
         &self,
         reactor: &mut Reactor<()>,
-        bound: &[(ListenerId, Scheme)],
-    ) -> io::Result<()> {
-        let secured = bound.iter().find(|(_, scheme)| *scheme == Scheme::Https);
-        let Some((listener, _)) = secured else {
-            return Ok(());
+        bound: &[Bound],
+        targets: &Redirects<'_>,
+    ) -> io::Result<Vec<Bound>> {
+        let mut redirects = Vec::new();
+        let secured = bound.iter().find(|bound| bound.scheme == Scheme::Https);
+        let Some(listener) = secured.and_then(|bound| bound.sockets.first()) else {
+            return Ok(redirects);
         };
         if let Some(tls) = self.listening.tls.cloned() {
             let mut last = SystemTime::now();
@@ -157,25 +197,31 @@ impl Serving<'_> {
                 last = SystemTime::now();
             });
         }
-        let Some(Address::Inet(address)) = reactor.local_addr(*listener) else {
-            return Ok(());
+        let address = reactor.local_addr(*listener);
+        let port = address.and_then(|address| address.port());
+        let Some(port) = self.options.redirect_port.or(port) else {
+            return Ok(redirects);
         };
-        let port = self.options.redirect_port.unwrap_or(address.port());
-        for target in &self.redirects {
+        for (name, target) in targets {
             // Also by this program, whose reactors share their ports.
             let target = match self.options.reactors {
                 1 => target.clone(),
                 _ => target.clone().without_taken()?,
             };
-            let listener = target.listen(reactor, self.listening, |router| {
+            let sockets = target.listen(reactor, self.listening, Part::WHOLE, |router| {
                 redirect(router, port);
                 log_requests(router, self.options);
             })?;
-            if let Some(address) = reactor.local_addr(listener) {
+            if let Some(address) = reactor.local_addr(sockets[0]) {
                 log::info!("{address} sends clients to https");
             }
+            redirects.push(Bound {
+                name: name.clone(),
+                sockets,
+                scheme: Scheme::Http,
+            });
         }
-        Ok(())
+        Ok(redirects)
     }
 }
 
@@ -194,30 +240,47 @@ struct ReactorThread<'scope> {
 /// Clients are served when all reactors listen, not before. When one reactor fails, all end.
 fn run_many(
     serving: &Serving<'_>,
-    listeners: Vec<(ListenAddress<'_>, Access)>,
+    targets: Vec<Target<'_>>,
+    redirects: Redirects<'_>,
     config: &Config,
+    succession: &mut Succession,
 ) -> io::Result<()> {
     let options = serving.options;
     let mut untaken = Vec::new();
-    for (target, access) in listeners {
-        untaken.push((target.without_taken()?, access));
+    for target in targets {
+        untaken.push(Target {
+            address: target.address.without_taken()?,
+            ..target
+        });
     }
     let group = ReactorGroup::new(options.reactors);
+    let succession = Mutex::new(succession);
+    let succession = &succession;
     thread::scope(|scope| {
         let mut others = Vec::new();
         let first = run_one(config, options, &group, 0, |reactor, group| {
-            let bound = listen(reactor, group, serving, &untaken)?;
-            serving.redirect(reactor, &bound)?;
+            // Moved, as with one reactor.
+            let (untaken, redirects) = (untaken, redirects);
+            let (hub, bound) = listen(reactor, group, serving, &untaken, 0)?;
+            lock(succession).offer(reactor, &bound);
+            let redirects = serving.redirect(reactor, &bound, &redirects)?;
+            lock(succession).offer(reactor, &redirects);
             // The others use the ports that the first got for port 0. A Unix socket cannot be shared.
             let mut shared = Vec::new();
-            for ((listener, _), (target, access)) in bound.iter().zip(&untaken) {
-                if let Some(Address::Inet(address)) = reactor.local_addr(*listener) {
-                    shared.push((target.at(address), access.clone()));
+            for (bound, target) in bound.iter().zip(&untaken) {
+                let address = reactor.local_addr(bound.sockets[0]);
+                if let Some(address) = address.and_then(|address| target.address.shared(&address)) {
+                    let (name, access) = (target.name.clone(), target.access.clone());
+                    shared.push(Target {
+                        name,
+                        address,
+                        access,
+                    });
                 }
             }
             for index in 1..options.reactors {
                 let listeners = shared.clone();
-                let other = spawn(scope, config, serving, group, index, listeners)?;
+                let other = spawn(scope, config, serving, group, index, listeners, succession)?;
                 others.push(other);
             }
             for other in &others {
@@ -228,6 +291,7 @@ fn run_many(
                 // This fails when the thread has ended since; joining it below returns its error.
                 let _ = other.start.send(());
             }
+            lock(succession).start(reactor, &hub)?;
             print_listeners(reactor, &bound);
             Ok(())
         });
@@ -250,14 +314,17 @@ fn spawn<'scope>(
     serving: &'scope Serving<'_>,
     group: &ReactorGroup<()>,
     index: usize,
-    listeners: Vec<(ListenAddress<'static>, Access)>,
+    targets: Vec<Target<'static>>,
+    succession: &'scope Mutex<&mut Succession>,
 ) -> io::Result<ReactorThread<'scope>> {
     let group = group.clone();
     let (is_ready, ready) = mpsc::channel();
     let (start, started) = mpsc::channel();
     let run = move || {
         run_one(config, serving.options, &group, index, |reactor, group| {
-            listen(reactor, group, serving, &listeners)?;
+            let targets = targets;
+            let (_, bound) = listen(reactor, group, serving, &targets, index)?;
+            lock(succession).offer(reactor, &bound);
             let _ = is_ready.send(());
             if started.recv().is_err() {
                 reactor.stop();
@@ -316,15 +383,23 @@ fn listen(
     reactor: &mut Reactor<()>,
     group: &ReactorGroup<()>,
     serving: &Serving<'_>,
-    listeners: &[(ListenAddress<'_>, Access)],
-) -> io::Result<Vec<(ListenerId, Scheme)>> {
+    targets: &[Target<'_>],
+    index: usize,
+) -> io::Result<(Hub<()>, Vec<Bound>)> {
     let options = serving.options;
     let seat = group.join(reactor)?;
     // Each reactor registers handlers of its own, and a signal calls all of them.
     #[cfg(unix)]
     reactor.drain_on_signals(options.drain_window)?;
     let hub = serving.hub(reactor, Some(&seat))?;
-    serving.listen(reactor, &hub, listeners)
+    let count = options.reactors;
+    let bound = serving.listen(reactor, &hub, targets, Part { index, count })?;
+    Ok((hub, bound))
+}
+
+/// The succession of the process, to which each reactor adds its listeners.
+fn lock<'g, 's>(succession: &'g Mutex<&'s mut Succession>) -> MutexGuard<'g, &'s mut Succession> {
+    succession.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Logs each request with its answer, where `--access-log` asks for it.

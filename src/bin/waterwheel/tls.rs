@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use lexopt::Parser;
 use waterwheel::tls::{ServerTls, ServerTlsBuilder};
 
-use crate::listen_address::TLS;
+use crate::sockets::TLS;
 use crate::values::text;
 
 /// The options without their `--`.

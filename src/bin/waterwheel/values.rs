@@ -4,8 +4,8 @@ use lexopt::{Parser, ValueExt};
 use log::LevelFilter;
 use waterwheel::websocket::Deflate;
 
-use crate::listen_address::TLS;
 use crate::log_line::LogFormat;
+use crate::sockets::{INHERITED, TLS};
 
 /// The value behind `option`.
 ///
@@ -82,24 +82,27 @@ pub fn address(value: &str) -> Result<String, String> {
     let is_unix = value
         .strip_prefix("unix:")
         .is_some_and(|path| !path.is_empty());
-    if is_inet(value.strip_prefix(TLS).unwrap_or(value)) || is_unix {
+    let without_tls = value.strip_prefix(TLS).unwrap_or(value);
+    if is_inet(without_tls) || is_inherited(without_tls) || is_unix {
         Ok(value.to_owned())
     } else {
         Err(format!(
-            "--listen: expected HOST:PORT, tls:HOST:PORT or unix:PATH, got {value:?}"
+            "--listen: expected HOST:PORT, tls:HOST:PORT, unix:PATH, fd:NAME or tls:fd:NAME, got {value:?}"
         ))
     }
 }
 
-/// An address of the network.
+/// An address of the network, or a socket of systemd.
 ///
 /// # Errors
 ///
 /// A sentence with the option, the value and what was expected.
 pub fn inet_address(option: &str, value: &str) -> Result<String, String> {
-    match is_inet(value) && !value.contains("://") {
+    match is_inherited(value) || is_inet(value) && !value.contains("://") {
         true => Ok(value.to_owned()),
-        false => Err(format!("{option}: expected HOST:PORT, got {value:?}")),
+        false => Err(format!(
+            "{option}: expected HOST:PORT or fd:NAME, got {value:?}"
+        )),
     }
 }
 
@@ -117,10 +120,20 @@ pub fn port(value: &str) -> Result<u16, String> {
     }
 }
 
+/// Whether this names a socket that the process inherits.
+fn is_inherited(value: &str) -> bool {
+    value
+        .strip_prefix(INHERITED)
+        .is_some_and(|name| !name.is_empty())
+}
+
 fn is_inet(value: &str) -> bool {
     // The colons of an IPv6 address stand in brackets.
     let is_host = |host: &str| {
-        !host.is_empty() && host != "tls" && (host.starts_with('[') || !host.contains(':'))
+        !host.is_empty()
+            && host != "tls"
+            && host != "fd"
+            && (host.starts_with('[') || !host.contains(':'))
     };
     let parts = value.rsplit_once(':');
     parts.is_some_and(|(host, port)| is_host(host) && port.parse::<u16>().is_ok())

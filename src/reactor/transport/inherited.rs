@@ -1,7 +1,6 @@
 //! Listening sockets that were made elsewhere: by systemd, by an earlier process, or by the application.
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use socket2::{Domain, SockRef, Socket, Type};
@@ -69,7 +68,7 @@ fn unfit(why: &str) -> io::Error {
 fn address(socket: &SockRef<'_>) -> io::Result<Address> {
     let address = socket.local_addr()?;
     if let Some(inet) = address.as_socket() {
-        return Ok(Address::Inet(SocketAddr::from(inet)));
+        return Ok(Address::Inet(inet));
     }
     if address.domain() != Domain::UNIX {
         return Err(unfit(
