@@ -494,6 +494,8 @@ fn a_unit_with_a_port_below_1024_may_listen_on_it() {
     let known = listed_options(&section(&help(PROGRAM), "Options of serve"));
     let names = [
         "waterwheel.service",
+        "waterwheel-socket.conf",
+        "waterwheel-takeover.conf",
         "waterwheel-tls.conf",
         "waterwheel-tokens.conf",
     ];
