@@ -277,7 +277,7 @@
 //!
 //! # Coming from another library
 //!
-//! The page [`coming_from`] has the names of EventMachine, em-websocket, tokio-tungstenite and axum beside ours.
+//! The page [`coming_from`] has the names of EventMachine, em-websocket, Faye, Cramp, Sinatra, Rack, tokio-tungstenite and axum beside ours.
 //!
 //! # Platforms
 //!
@@ -418,6 +418,6 @@ pub use server::websocket::WebSocketRoute;
 #[doc(inline)]
 pub use session::handler::{Handshake, WebSocketHandler, Ws};
 #[doc(inline)]
-pub use session::stream::{Stream, StreamCallbacks};
+pub use session::stream::{Stream, StreamCallbacks, StreamHandler};
 #[doc(inline)]
 pub use session::websocket::WebSocketCallbacks;

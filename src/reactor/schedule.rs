@@ -22,6 +22,27 @@ impl<S: 'static> Reactor<S> {
         Duration::from_nanos(self.clock.now())
     }
 
+    /// Calls `call` when the loop has ended: by [`stop`](Self::stop), at the end of a [`drain`](Self::drain), by an error
+    /// of the poll, or when it is dropped. Every connection has had its `on_close` by then. Messages and closures that
+    /// `call` queues are dropped. Several calls run in no particular order; one that is given during the end is not
+    /// called.
+    ///
+    /// ```
+    /// use waterwheel::{Config, EventLoop};
+    ///
+    /// let mut event_loop = EventLoop::new(Config::default(), Vec::new())?;
+    /// event_loop.reactor().on_end(|cx| cx.state.push("saved"));
+    /// event_loop.reactor().stop();
+    /// assert_eq!(event_loop.into_state(), ["saved"]);
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn on_end<R: Outcome>(&mut self, call: impl FnOnce(&mut Cx<'_, S>) -> R + 'static) {
+        self.at_end(move |cx| {
+            let outcome = call(cx);
+            cx.reactor.note_outcome(outcome);
+        });
+    }
+
     /// Has `call` called when the loop has ended, after the last `on_close`, and returns the key with which it can be
     /// forgotten. For roles whose callbacks belong to no connection.
     pub(crate) fn at_end(&mut self, call: impl FnOnce(&mut Cx<'_, S>) + 'static) -> usize {

@@ -10,7 +10,7 @@ use crate::pubsub::{self, TopicError};
 use crate::reactor::close::{Close, CloseCause, Deadline, Sent};
 use crate::reactor::config::ConnectionOptions;
 use crate::reactor::connection::Connection;
-use crate::reactor::id::ConnId;
+use crate::reactor::id::{ConnId, ConnMap};
 use crate::reactor::outcome::Outcome;
 use crate::reactor::published::Published;
 use crate::reactor::reactor::Reactor;
@@ -26,6 +26,16 @@ pub struct Stream<'a, S> {
     pub reactor: &'a mut Reactor<S>,
     /// The id of the connection that this callback was called for.
     pub id: ConnId,
+}
+
+impl<'a, S> Stream<'a, S> {
+    fn new<'c: 'a>(cx: &'a mut Cx<'c, S>, id: ConnId) -> Stream<'a, S> {
+        Stream {
+            state: cx.state,
+            reactor: cx.reactor,
+            id,
+        }
+    }
 }
 
 impl<S: 'static> Stream<'_, S> {
@@ -103,9 +113,113 @@ impl<S: 'static> Stream<'_, S> {
         self.reactor.publish(topic, event)
     }
 
+    /// Ends our side after the peer has ended its own, when the queue is flushed.
+    fn end_too(&mut self) {
+        let close = Close {
+            was_clean: true,
+            ..Close::new(CloseCause::Peer)
+        };
+        self.reactor.finish(self.id, close, false);
+    }
+
     /// The address of the peer. Asks the kernel.
     pub fn peer(&self) -> Peer {
         self.reactor.peer(self.id)
+    }
+}
+
+/// The same callbacks as [`StreamCallbacks`], as methods of a type with state of its own.
+pub trait StreamHandler<S: 'static>: 'static {
+    /// Called when the connection was accepted or made.
+    fn on_open(&mut self, stream: &mut Stream<'_, S>) {
+        let _ = stream;
+    }
+
+    /// Called with the bytes that came, in whatever pieces the network made of them.
+    fn on_data(&mut self, stream: &mut Stream<'_, S>, bytes: &[u8]) {
+        let _ = (stream, bytes);
+    }
+
+    /// Called when the peer has ended its side. By default our side is ended too, after the queue is flushed.
+    fn on_end(&mut self, stream: &mut Stream<'_, S>) {
+        stream.end_too();
+    }
+
+    /// Called when the handshake that `Reactor::start_tls` began is done.
+    fn on_tls(&mut self, stream: &mut Stream<'_, S>) {
+        let _ = stream;
+    }
+
+    /// Called when the queue falls below the low watermark, if it was above the high one, or if the application
+    /// paused reading while the queue was above the low one.
+    fn on_drain(&mut self, stream: &mut Stream<'_, S>) {
+        let _ = stream;
+    }
+
+    /// Called when the connection has ended, or could not be made: once, and last. A connection that was not made has no
+    /// `on_open`.
+    fn on_close(&mut self, stream: &mut Stream<'_, S>, close: &Close) {
+        let _ = (stream, close);
+    }
+}
+
+/// A handler that has one more for each connection.
+struct Each<F, H> {
+    make: F,
+    handlers: ConnMap<H>,
+}
+
+impl<F, H> Each<F, H> {
+    /// Calls the handler of a connection. There is none if `make` has panicked.
+    fn with<S>(
+        &mut self,
+        stream: &mut Stream<'_, S>,
+        call: impl FnOnce(&mut H, &mut Stream<'_, S>),
+    ) {
+        if let Some(handler) = self.handlers.get_mut(stream.id) {
+            call(handler, stream);
+        }
+    }
+}
+
+impl<S, F, H> StreamHandler<S> for Each<F, H>
+where
+    S: 'static,
+    F: FnMut(&mut Stream<'_, S>) -> H + 'static,
+    H: StreamHandler<S>,
+{
+    fn on_open(&mut self, stream: &mut Stream<'_, S>) {
+        let handler = (self.make)(stream);
+        self.handlers.insert(stream.id, handler);
+        self.with(stream, |handler, stream| handler.on_open(stream));
+    }
+
+    fn on_data(&mut self, stream: &mut Stream<'_, S>, bytes: &[u8]) {
+        self.with(stream, |handler, stream| handler.on_data(stream, bytes));
+    }
+
+    fn on_end(&mut self, stream: &mut Stream<'_, S>) {
+        match self.handlers.get_mut(stream.id) {
+            Some(handler) => handler.on_end(stream),
+            None => stream.end_too(),
+        }
+    }
+
+    fn on_tls(&mut self, stream: &mut Stream<'_, S>) {
+        self.with(stream, |handler, stream| handler.on_tls(stream));
+    }
+
+    fn on_drain(&mut self, stream: &mut Stream<'_, S>) {
+        self.with(stream, |handler, stream| handler.on_drain(stream));
+    }
+
+    fn on_close(&mut self, stream: &mut Stream<'_, S>, close: &Close) {
+        // One that was not made has no handler yet.
+        let mut handler = match self.handlers.remove(stream.id) {
+            Some(handler) => handler,
+            None => (self.make)(stream),
+        };
+        handler.on_close(stream, close);
     }
 }
 
@@ -139,6 +253,8 @@ pub struct StreamCallbacks<S> {
     on_tls: Option<OnStream<S>>,
     on_drain: Option<OnStream<S>>,
     on_close: Option<OnClose<S>>,
+    /// Called instead of the closures.
+    handler: Option<Box<dyn StreamHandler<S>>>,
 }
 
 impl<S: 'static> StreamCallbacks<S> {
@@ -153,7 +269,48 @@ impl<S: 'static> StreamCallbacks<S> {
             on_tls: None,
             on_drain: None,
             on_close: None,
+            handler: None,
         }
+    }
+
+    /// Gives all callbacks to one object, instead of closures. Closures that were given are not called then.
+    pub fn handler(&mut self, handler: impl StreamHandler<S>) {
+        self.handler = Some(Box::new(handler));
+    }
+
+    /// Gives each connection an object of its own, which `make` returns before its `on_open`, or before the `on_close`
+    /// of a connection that could not be made. The object is dropped after its `on_close`. Closures that were given are
+    /// not called then.
+    ///
+    /// ```
+    /// # use waterwheel::{Reactor, Sim, Stream, StreamHandler};
+    /// struct Counter {
+    ///     bytes: usize,
+    /// }
+    ///
+    /// impl StreamHandler<()> for Counter {
+    ///     fn on_data(&mut self, stream: &mut Stream<'_, ()>, bytes: &[u8]) {
+    ///         self.bytes += bytes.len();
+    ///         stream.send(format!("{}\n", self.bytes));
+    ///     }
+    /// }
+    ///
+    /// let mut sim = Sim::new((), |reactor: &mut Reactor<()>| {
+    ///     reactor.stream("0.0.0.0:80", |stream| stream.each(|_| Counter { bytes: 0 }))
+    /// });
+    /// let (ada, bob) = (sim.connect(), sim.connect());
+    /// ada.write("abc");
+    /// bob.write("d");
+    /// sim.settle();
+    /// assert_eq!(ada.read_text(), "3\n");
+    /// assert_eq!(bob.read_text(), "1\n");
+    /// ```
+    pub fn each<H: StreamHandler<S>>(
+        &mut self,
+        make: impl FnMut(&mut Stream<'_, S>) -> H + 'static,
+    ) {
+        let handlers = ConnMap::default();
+        self.handler(Each { make, handlers });
     }
 
     /// Watermarks, policy and deadlines of these connections; they start as the reactor's.
@@ -340,12 +497,11 @@ impl<S: 'static> Handler<S> for StreamCallbacks<S> {
         Self::restart_idle(cx, id);
         cx.reactor.mark_opened(id);
         cx.reactor.resume_sources(id);
-        if let Some(call) = &mut self.on_open {
-            call(&mut Stream {
-                state: cx.state,
-                reactor: cx.reactor,
-                id,
-            });
+        let stream = &mut Stream::new(cx, id);
+        match (&mut self.handler, &mut self.on_open) {
+            (Some(handler), _) => handler.on_open(stream),
+            (None, Some(call)) => call(stream),
+            (None, None) => {}
         }
     }
 
@@ -354,33 +510,25 @@ impl<S: 'static> Handler<S> for StreamCallbacks<S> {
         if cx.reactor.forward(id, input) {
             return input.len();
         }
-        match &mut self.on_input {
-            None => input.len(),
-            Some(OnInput::Data(call)) => {
-                call(
-                    &mut Stream {
-                        state: cx.state,
-                        reactor: cx.reactor,
-                        id,
-                    },
-                    input,
-                );
-                input.len()
+        let stream = &mut Stream::new(cx, id);
+        match (&mut self.handler, &mut self.on_input) {
+            (Some(handler), _) => handler.on_data(stream, input),
+            (None, Some(OnInput::Data(call))) => call(stream, input),
+            (None, Some(OnInput::Part { framing, call, .. })) => {
+                return receive_parts(cx, id, input, *framing, call);
             }
-            Some(OnInput::Part { framing, call, .. }) => {
-                receive_parts(cx, id, input, *framing, call)
-            }
+            (None, None) => {}
         }
+        input.len()
     }
 
     fn secured(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
         Self::restart_idle(cx, id);
-        if let Some(call) = &mut self.on_tls {
-            call(&mut Stream {
-                state: cx.state,
-                reactor: cx.reactor,
-                id,
-            });
+        let stream = &mut Stream::new(cx, id);
+        match (&mut self.handler, &mut self.on_tls) {
+            (Some(handler), _) => handler.on_tls(stream),
+            (None, Some(call)) => call(stream),
+            (None, None) => {}
         }
     }
 
@@ -388,30 +536,20 @@ impl<S: 'static> Handler<S> for StreamCallbacks<S> {
         if cx.reactor.forward_end(id) {
             return;
         }
-        match &mut self.on_end {
-            Some(call) => call(&mut Stream {
-                state: cx.state,
-                reactor: cx.reactor,
-                id,
-            }),
-            None => cx.reactor.finish(
-                id,
-                Close {
-                    was_clean: true,
-                    ..Close::new(CloseCause::Peer)
-                },
-                false,
-            ),
+        let stream = &mut Stream::new(cx, id);
+        match (&mut self.handler, &mut self.on_end) {
+            (Some(handler), _) => handler.on_end(stream),
+            (None, Some(call)) => call(stream),
+            (None, None) => stream.end_too(),
         }
     }
 
     fn below_low_mark(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
-        if let Some(call) = &mut self.on_drain {
-            call(&mut Stream {
-                state: cx.state,
-                reactor: cx.reactor,
-                id,
-            });
+        let stream = &mut Stream::new(cx, id);
+        match (&mut self.handler, &mut self.on_drain) {
+            (Some(handler), _) => handler.on_drain(stream),
+            (None, Some(call)) => call(stream),
+            (None, None) => {}
         }
     }
 
@@ -426,15 +564,11 @@ impl<S: 'static> Handler<S> for StreamCallbacks<S> {
 
     fn closed(&mut self, cx: &mut Cx<'_, S>, id: ConnId, close: &Close) {
         cx.reactor.close_piped(id, close);
-        if let Some(call) = &mut self.on_close {
-            call(
-                &mut Stream {
-                    state: cx.state,
-                    reactor: cx.reactor,
-                    id,
-                },
-                close,
-            );
+        let stream = &mut Stream::new(cx, id);
+        match (&mut self.handler, &mut self.on_close) {
+            (Some(handler), _) => handler.on_close(stream, close),
+            (None, Some(call)) => call(stream, close),
+            (None, None) => {}
         }
     }
 
