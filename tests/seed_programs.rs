@@ -25,6 +25,9 @@ mod driver_echo;
 #[path = "../examples/echo.rs"]
 mod echo;
 #[allow(dead_code, reason = "a whole program, whose `main` is not called here")]
+#[path = "../examples/faye.rs"]
+mod faye;
+#[allow(dead_code, reason = "a whole program, whose `main` is not called here")]
 #[path = "../examples/later.rs"]
 mod later;
 #[cfg(feature = "redis")]
@@ -34,6 +37,12 @@ mod redis_forward;
 #[allow(dead_code, reason = "a whole program, whose `main` is not called here")]
 #[path = "../examples/sse_chat.rs"]
 mod sse_chat;
+#[allow(dead_code, reason = "a whole program, whose `main` is not called here")]
+#[path = "../examples/stream_chat.rs"]
+mod stream_chat;
+#[allow(dead_code, reason = "a whole program, whose `main` is not called here")]
+#[path = "../examples/stream_echo.rs"]
+mod stream_echo;
 
 const fn secs(count: u64) -> Duration {
     Duration::from_secs(count)
@@ -279,4 +288,56 @@ fn redis_forward_sends_messages_of_a_pattern_to_those_who_asked_for_it() {
     other.vanish();
     sim.advance(secs(3));
     assert!(commands.borrow().contains("PUNSUBSCRIBE"));
+}
+
+#[test]
+fn faye_serves_websockets_events_and_pages_and_is_its_own_client() {
+    let mut sim = Sim::new(Vec::new(), faye::setup);
+    sim.settle();
+    assert_eq!(sim.state(), &["message Hello, world!"]);
+    sim.advance(secs(2));
+    assert_eq!(
+        sim.state(),
+        &["message Hello, world!", "event Hello", "event Hello"]
+    );
+    let page = request(&mut sim, "GET / HTTP/1.1\r\nHost: sim\r\n\r\n").read_text();
+    assert!(page.ends_with("\r\n\r\nHello"), "{page}");
+    let browser = sim.websocket("/");
+    browser.send("echo");
+    sim.settle();
+    assert_eq!(browser.received(), ["echo"]);
+}
+
+#[test]
+fn stream_echo_says_what_was_sent_until_the_client_quits() {
+    let mut sim = Sim::new((), stream_echo::setup);
+    let client = sim.connect();
+    client.write("hello\n");
+    sim.settle();
+    assert_eq!(client.read_text(), ">>>you sent: hello\n");
+    client.write("QUIT\n");
+    sim.settle();
+    assert_eq!(client.read_text(), ">>>you sent: QUIT\n");
+    assert!(client.is_closed());
+}
+
+#[test]
+fn stream_chat_sends_lines_with_the_name_of_their_sender() {
+    let mut sim = Sim::new(waterwheel::ConnMap::default(), stream_chat::setup);
+    let (ada, bob) = (sim.connect(), sim.connect());
+    for (client, name) in [(&ada, "Ada\n"), (&bob, "Bob\n")] {
+        sim.settle();
+        client.write(name);
+    }
+    sim.settle();
+    ada.write("hi\n");
+    sim.settle();
+    let expected = "[info] Please enter your username:\n[info] Ada has joined the room\n\
+        [info] Bob has joined the room\nAda: hi\n";
+    for client in [&ada, &bob] {
+        assert_eq!(client.read_text(), expected);
+    }
+    ada.close();
+    sim.settle();
+    assert_eq!(sim.state().len(), 1);
 }
