@@ -399,6 +399,9 @@ pub use reactor::transport::listener::Address;
 pub use reactor::transport::memory::Faults;
 pub use reactor::transport::proxy::HttpProxy;
 pub use reactor::transport::socket::Peer;
+#[cfg(unix)]
+#[doc(inline)]
+pub use reactor::watch::{Interest, Watch, WatchId};
 #[doc(inline)]
 pub use reactor::{EventLoop, SetupResult};
 #[doc(inline)]

@@ -116,6 +116,7 @@ const OPEN_STRUCTS: &[(&str, Visible, &str)] = &[
     ("ListenerId", Visible::Elsewhere, "an id: that of a place"),
     ("TimerId", Visible::Elsewhere, "an id: index and generation"),
     ("Cx", Visible::Elsewhere, "arguments of a callback"),
+    ("Watch", Visible::Elsewhere, "arguments of a callback"),
     ("Readiness", Visible::Elsewhere, "an event of the poll"),
     ("CoarseTime", Visible::Elsewhere, "a number with a unit"),
     (

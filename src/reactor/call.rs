@@ -28,6 +28,8 @@ pub(super) enum Caller {
     Posts,
     /// Several callbacks of `on_close` can be set for one connection, beside that of its route.
     OnClose(ConnId),
+    /// A source that belongs to no connection, made at this place: its kind, and the place.
+    Watched(&'static str, &'static Location<'static>),
     OnDrain(ConnId),
     /// Before the answer to its request.
     OnGone(ConnId),
@@ -47,6 +49,7 @@ impl Caller {
             Caller::Arrival(ArrivalKind::Deferred, _) => "done of an operation",
             Caller::Posts => "posts",
             Caller::OnClose(_) => "on_close of a connection",
+            Caller::Watched(kind, _) => kind,
             Caller::OnGone(_) => "on_gone",
             Caller::Awaited(_) => "awaited publications",
             Caller::OnDrain(_) => "on_drain of a connection",
@@ -60,7 +63,9 @@ impl Caller {
     /// it is known.
     fn subject(self) -> String {
         match self {
-            Caller::Timer(_) | Caller::NextTick(_) | Caller::Arrival(..) => self.to_string(),
+            Caller::Timer(_) | Caller::NextTick(_) | Caller::Arrival(..) | Caller::Watched(..) => {
+                self.to_string()
+            }
             Caller::OnClose(_)
             | Caller::OnDrain(_)
             | Caller::OnGone(_)
@@ -87,6 +92,7 @@ impl fmt::Display for Caller {
             Caller::Posts => f.write_str("the delivery of what other reactors published"),
             Caller::OnClose(id) => write!(f, "conn {id}: on_close"),
             Caller::OnDrain(id) => write!(f, "conn {id}: on_drain"),
+            Caller::Watched(kind, place) => write!(f, "the {kind} of {place}"),
             Caller::OnGone(id) => write!(f, "conn {id}: on_gone"),
             Caller::Awaited(id) => write!(f, "conn {id}: the answer with awaited publications"),
             Caller::AtEnd => f.write_str("a callback at the end of the loop"),

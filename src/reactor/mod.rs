@@ -127,6 +127,9 @@ pub(crate) mod time;
 pub(crate) mod tls_error;
 pub(crate) mod transport;
 mod turn;
+#[cfg(unix)]
+pub(crate) mod watch;
+pub(crate) mod watched;
 
 use std::error::Error;
 use std::io;

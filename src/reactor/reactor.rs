@@ -15,6 +15,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+use mio::Registry;
+
 use crate::protocol::websocket::ToMessage;
 use crate::pubsub::{Subscriptions, Topics, WireFormats};
 
@@ -53,7 +55,7 @@ use super::time::handled::Handled;
 use super::time::timers::Timers;
 use super::transport::connect::Race;
 use super::transport::lookup::Lookups;
-use super::transport::memory::Net;
+use super::transport::memory::{Net, Readiness};
 use super::transport::socket::Peer;
 #[cfg(feature = "tls")]
 use super::transport::tls::scratch::Scratch;
@@ -168,6 +170,33 @@ pub trait Handler<S> {
     fn is_single(&self) -> bool {
         false
     }
+}
+
+/// The next step of a source that is no connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NextStep {
+    /// It waits for the next report of the poll.
+    Wait,
+    /// It ends.
+    End,
+}
+
+/// A source that is no connection, with its callbacks: a watched descriptor.
+pub(crate) trait Watched<S> {
+    /// Its kind and the place in the program where it was made, for the log.
+    fn made_at(&self) -> (&'static str, &'static Location<'static>);
+
+    /// The poll has reported it.
+    fn ready(&mut self, cx: &mut Cx<'_, S>, id: ConnId, readiness: Readiness) -> NextStep;
+
+    /// The next step when a callback has panicked.
+    fn step_after_panic(&self) -> NextStep;
+
+    /// Takes it out of the poll, before it is dropped or given back.
+    fn deregister(&mut self, registry: &Registry);
+
+    /// For the owner, who knows its type.
+    fn into_any(self: Box<Self>) -> Box<dyn Any>;
 }
 
 /// The users of connections, as a role knows them.
@@ -336,6 +365,8 @@ pub struct Reactor<S> {
     /// The `done` of each operation of [`defer`](Self::defer) that is under way, of a type that only `defer` knows.
     pub(super) deferred: Parked<Box<dyn Any>>,
     pub(super) pool: Pool,
+    /// Sources that are no connections, by their index.
+    pub(super) watched: HashMap<u32, Box<dyn Watched<S>>>,
     pub(super) files: FileWork<StartFileWork<S>>,
     pub(super) children: Children<(&'static Location<'static>, OnExit<S>)>,
     /// The number of the last publication. Each member keeps the mark of the last one that was
@@ -415,6 +446,7 @@ impl<S: 'static> Reactor<S> {
             pipes: Pipes::default(),
             deferred: Parked::default(),
             pool: Pool::default(),
+            watched: HashMap::new(),
             files: FileWork::default(),
             children: Children::default(),
             publication_mark: 0,
@@ -689,6 +721,7 @@ impl<S> Reactor<S> {
         drop_all_guarded(&"an operation that has not begun", self.pool.close());
         drop_all_guarded(&"a done that was not called", self.deferred.take_all());
         drop_all_guarded(&"a file that waited to be read", self.files.take_all());
+        drop_all_guarded(&"a watch", self.watched.drain().map(|(_, watched)| watched));
         self.sequence.end(self.topics.hasher().clone());
         self.present.clear();
     }

@@ -74,6 +74,7 @@ impl<S: 'static> Running<S> {
                 self.open(id);
             }
             Ready::Accept => self.accept(index),
+            Ready::Watched(readiness) => self.watched_ready(index, readiness),
             Ready::Attempt => {
                 if let Some(id) = self.reactor.attempt_ready(index) {
                     self.open(id);

@@ -55,6 +55,8 @@ pub(crate) enum Ready {
     Accept,
     /// An attempt to connect may have succeeded or failed.
     Attempt,
+    /// A source that the reactor keeps apart.
+    Watched(Readiness),
 }
 
 /// Handles a report of the poll where the fast path holds: the connection is read at once, into
@@ -100,6 +102,7 @@ pub(super) fn ready(
             return Ready::Accept;
         }
         Some(Source::Attempt(_)) => return Ready::Attempt,
+        Some(Source::Watched(_)) => return Ready::Watched(readiness),
         // A listener that pauses leaves its clients in the backlog: it tries again when there
         // is room, or after its timer, without another report.
         Some(Source::Listener(_) | Source::Vacated) | None => return Ready::Nothing,
@@ -137,6 +140,12 @@ pub(super) fn ready_again(rooms: &mut Rooms, source: Option<&mut Source>) -> Rea
             return Ready::Accept;
         }
         Some(Source::Attempt(_)) => return Ready::Attempt,
+        Some(Source::Watched(place)) => {
+            return match place.take_deferred() {
+                Some(readiness) => Ready::Watched(readiness),
+                None => Ready::Nothing,
+            };
+        }
         Some(Source::Listener(_) | Source::Vacated) | None => return Ready::Nothing,
     };
     if !connection.reading.unlist() {
@@ -180,6 +189,7 @@ pub(super) fn note_deferred(
         }
         // Handling an attempt twice does no harm: the socket is asked whether it has connected.
         Some(Source::Attempt(_)) => true,
+        Some(Source::Watched(place)) => place.defer(readiness),
         Some(Source::Vacated) | None => false,
     }
 }

@@ -17,6 +17,7 @@ use crate::reactor::protocol::Protocol;
 use crate::reactor::transport::Transport;
 use crate::reactor::transport::connect::Attempt;
 use crate::reactor::transport::listener::Listener;
+use crate::reactor::transport::memory::Readiness;
 
 use super::{Connection, Life};
 
@@ -25,8 +26,29 @@ pub(super) enum Source {
     Connection(Connection),
     Listener(Box<Listener>),
     Attempt(Box<Attempt>),
+    Watched(WatchedPlace),
     /// The source was removed in this turn; its index is free at the end of it.
     Vacated,
+}
+
+/// The place of a source whose descriptor and callbacks the reactor keeps apart; see `reactor::watch`.
+pub(super) struct WatchedPlace {
+    generation: u32,
+    /// The report for which a turn had no time.
+    deferred: Option<Readiness>,
+}
+
+impl WatchedPlace {
+    /// Keeps a report for the next turn. Returns whether there was none before.
+    pub(super) fn defer(&mut self, readiness: Readiness) -> bool {
+        let earlier = self.deferred.take();
+        self.deferred = Some(earlier.map_or(readiness, |earlier| earlier.merged(readiness)));
+        earlier.is_none()
+    }
+
+    pub(super) fn take_deferred(&mut self) -> Option<Readiness> {
+        self.deferred.take()
+    }
 }
 
 /// Connections come and go by methods of the table, which keeps the account of what they hold.
@@ -142,6 +164,18 @@ impl Sources {
         Ok(index as u32)
     }
 
+    /// Adds a place for a source that the reactor keeps apart. It registers itself with the poll.
+    #[cfg_attr(not(unix), allow(dead_code, reason = "only Unix has descriptors"))]
+    pub(crate) fn insert_watched(&mut self) -> ConnId {
+        let generation = self.next_generation();
+        let place = WatchedPlace {
+            generation,
+            deferred: None,
+        };
+        let index = self.slab.insert(Source::Watched(place)) as u32;
+        ConnId { index, generation }
+    }
+
     // ── out ──────────────────────────────────────────────────────────────────────────────────
 
     fn vacate(&mut self, index: u32) -> Option<Source> {
@@ -163,7 +197,10 @@ impl Sources {
                 self.connection_count -= 1;
                 Some(connection)
             }
-            Some(Source::Listener(_) | Source::Attempt(_) | Source::Vacated) | None => None,
+            Some(
+                Source::Listener(_) | Source::Attempt(_) | Source::Watched(_) | Source::Vacated,
+            )
+            | None => None,
         }
     }
 
@@ -179,7 +216,10 @@ impl Sources {
                 listener.deregister(registry);
                 Some(listener)
             }
-            Some(Source::Connection(_) | Source::Attempt(_) | Source::Vacated) | None => None,
+            Some(
+                Source::Connection(_) | Source::Attempt(_) | Source::Watched(_) | Source::Vacated,
+            )
+            | None => None,
         }
     }
 
@@ -191,7 +231,9 @@ impl Sources {
     ) {
         let over_at = |(index, source): (usize, &Source)| match source {
             Source::Listener(listener) => is_over(listener).then_some(index),
-            Source::Connection(_) | Source::Attempt(_) | Source::Vacated => None,
+            Source::Connection(_) | Source::Attempt(_) | Source::Watched(_) | Source::Vacated => {
+                None
+            }
         };
         let indexes: Vec<usize> = self.slab.iter().filter_map(over_at).collect();
         for index in indexes {
@@ -206,8 +248,16 @@ impl Sources {
         self.attempt_mut(index)?;
         match self.vacate(index) {
             Some(Source::Attempt(attempt)) => Some(attempt),
-            Some(Source::Connection(_) | Source::Listener(_) | Source::Vacated) | None => None,
+            Some(
+                Source::Connection(_) | Source::Listener(_) | Source::Watched(_) | Source::Vacated,
+            )
+            | None => None,
         }
+    }
+
+    /// Removes the place of a source that the reactor keeps apart. `false` when it was removed before.
+    pub(crate) fn remove_watched(&mut self, id: ConnId) -> bool {
+        self.has_watched(id) && self.vacate(id.index).is_some()
     }
 
     /// Frees the indexes of sources that were removed in this turn, when every report of the poll
@@ -247,14 +297,14 @@ impl Sources {
     pub(super) fn connections(&self) -> impl Iterator<Item = &Connection> {
         self.slab.iter().filter_map(|(_, source)| match source {
             Source::Connection(connection) => Some(connection),
-            Source::Listener(_) | Source::Attempt(_) | Source::Vacated => None,
+            Source::Listener(_) | Source::Attempt(_) | Source::Watched(_) | Source::Vacated => None,
         })
     }
 
     pub(super) fn connections_mut(&mut self) -> impl Iterator<Item = &mut Connection> {
         self.slab.iter_mut().filter_map(|(_, source)| match source {
             Source::Connection(connection) => Some(connection),
-            Source::Listener(_) | Source::Attempt(_) | Source::Vacated => None,
+            Source::Listener(_) | Source::Attempt(_) | Source::Watched(_) | Source::Vacated => None,
         })
     }
 
@@ -293,8 +343,29 @@ impl Sources {
     pub(crate) fn find_listener(&self, is_it: impl Fn(&Listener) -> bool) -> Option<u32> {
         self.slab.iter().find_map(|(index, source)| match source {
             Source::Listener(listener) => is_it(listener).then_some(index as u32),
-            Source::Connection(_) | Source::Attempt(_) | Source::Vacated => None,
+            Source::Connection(_) | Source::Attempt(_) | Source::Watched(_) | Source::Vacated => {
+                None
+            }
         })
+    }
+
+    /// The id of the source that the reactor keeps apart and that has this place.
+    pub(crate) fn watched_id(&self, index: u32) -> Option<ConnId> {
+        match self.slab.get(index as usize) {
+            Some(Source::Watched(place)) => Some(ConnId {
+                index,
+                generation: place.generation,
+            }),
+            _ => None,
+        }
+    }
+
+    /// Whether a source that the reactor keeps apart has its place.
+    pub(crate) fn has_watched(&self, id: ConnId) -> bool {
+        match self.slab.get(id.index as usize) {
+            Some(Source::Watched(place)) => place.generation == id.generation,
+            _ => false,
+        }
     }
 
     pub(crate) fn attempt_mut(&mut self, index: u32) -> Option<&mut Attempt> {

@@ -92,6 +92,17 @@ impl Readiness {
         ..Readiness::NONE
     };
 
+    /// The union of two reports.
+    pub(crate) fn merged(self, other: Readiness) -> Readiness {
+        Readiness {
+            readable: self.readable || other.readable,
+            writable: self.writable || other.writable,
+            read_closed: self.read_closed || other.read_closed,
+            hung_up: self.hung_up || other.hung_up,
+            urgent: self.urgent || other.urgent,
+        }
+    }
+
     fn bits(self) -> u8 {
         u8::from(self.readable)
             | u8::from(self.writable) << 1
