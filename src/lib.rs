@@ -407,6 +407,8 @@ pub use reactor::{EventLoop, SetupResult};
 #[doc(inline)]
 pub use server::answered::Answered;
 #[doc(inline)]
+pub use server::body_sender::BodySender;
+#[doc(inline)]
 pub use server::event_stream::{EventStream, Names};
 pub use server::files::FilesOptions;
 #[doc(inline)]

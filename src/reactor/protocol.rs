@@ -433,6 +433,8 @@ impl Protocol {
             }
             // A stream that was cut short must not look whole: no last chunk.
             Protocol::EventStream { .. } => Failure::Finishes { code: 0 },
+            // A body whose end is that of the connection would look whole.
+            Protocol::Http(exchange) if exchange.is_until_end() => Failure::Aborts,
             Protocol::Http(exchange) => {
                 exchange.encode_failure(status_of(cause), date, out);
                 Failure::Finishes { code: 0 }

@@ -14,7 +14,7 @@ use super::connection::reading::Pause;
 use super::connection::{Connection, Life};
 use super::id::ConnId;
 use super::outcome::{CallbackError, Outcome};
-use super::panics::drop_guarded;
+use super::panics::{drop_guarded, guarded};
 use super::protocol::Protocol;
 use super::reactor::{OnClose, Reactor, Users};
 use super::stats::Stats;
@@ -352,6 +352,26 @@ impl<S: 'static> Reactor<S> {
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
+    }
+
+    /// Calls code of the application that works for a connection, `what` in the log. A panic ends the
+    /// connection, as one in its handler does, and `None` is returned.
+    pub(crate) fn call_for<R>(
+        &mut self,
+        id: ConnId,
+        what: &str,
+        call: impl FnOnce() -> R,
+    ) -> Option<R> {
+        match guarded(call) {
+            Ok(result) => Some(result),
+            Err(panicked) => {
+                self.table.stats_mut().panics += 1;
+                self.panics.note(panicked);
+                log::error!("conn {id} {}: {what} panicked", self.peer(id));
+                self.fail(id, CloseCause::Panicked);
+                None
+            }
+        }
     }
 
     /// Notes the name of the callback that is about to be called, for log lines about panics and

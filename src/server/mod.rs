@@ -6,12 +6,14 @@
 //! others; `files` sends what is on a disk. Below them are `path` and `origins`, which know nothing of connections.
 
 pub(crate) mod answered;
+pub(crate) mod body_sender;
 pub(crate) mod event_stream;
 pub(crate) mod files;
 mod http_handler;
 mod listen;
 pub(crate) mod origins;
 pub(crate) mod path;
+mod pieces;
 mod refusals;
 pub(crate) mod reply;
 pub(crate) mod request;

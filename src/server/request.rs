@@ -1,6 +1,7 @@
 //! The argument of HTTP callbacks: the request, and the ways to answer it.
 
 use std::borrow::Cow;
+use std::io;
 
 use crate::protocol::http::{
     Accept, Check, Conditions, Deferred, Headers, Phase, RequestHead, Scheme, Status, form,
@@ -11,6 +12,7 @@ use crate::reactor::outcome::CallbackError;
 use crate::reactor::reactor::{Cx, Reactor};
 use crate::reactor::transport::socket::Peer;
 
+use super::body_sender::BodySender;
 use super::event_stream::EventStream;
 use super::files::place::{Place, unix_seconds};
 use super::path::Pattern;
@@ -313,6 +315,85 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
                 .begin_body_of(self.id, head.into(), length_bytes);
         }
         self.id
+    }
+
+    /// Answers with a body of pieces. The next piece is taken from the iterator when the connection's
+    /// queue has room, so a client that reads slowly slows the iterator down, and the body may be
+    /// without end. The iterator runs on the loop and must not block; see
+    /// [`body_sender`](Self::body_sender) for a source that does.
+    ///
+    /// `head` and `length_bytes` are those of [`begin_body`](Self::begin_body). An error, a panic of
+    /// the iterator, or more bytes than were announced [aborts](Reactor::abort_body) the body. The
+    /// iterator is dropped when the body or the connection has ended. The answer to a HEAD takes no
+    /// piece.
+    ///
+    /// ```
+    /// # use waterwheel::{Reactor, Reply, Sim, Status};
+    /// # let mut sim = Sim::new((), |reactor: &mut Reactor<()>| {
+    /// # reactor.http("0.0.0.0:80", |http| {
+    /// http.get("/numbers", |request| {
+    ///     let numbers = (1..=1000).map(|number| Ok(format!("{number}\n")));
+    ///     request.send_pieces(Reply::new(Status::OK).content_type("text/plain"), None, numbers)
+    /// });
+    /// # })
+    /// # });
+    /// # let client = sim.connect();
+    /// # client.write("GET /numbers HTTP/1.1\r\nHost: h\r\n\r\n");
+    /// # sim.settle();
+    /// # assert!(client.read_text().ends_with("1000\n\r\n0\r\n\r\n"));
+    /// ```
+    pub fn send_pieces<P: Into<Vec<u8>>>(
+        &mut self,
+        head: impl Into<Reply>,
+        length_bytes: Option<u64>,
+        pieces: impl IntoIterator<Item = io::Result<P>, IntoIter: 'static>,
+    ) -> Sent {
+        if std::mem::replace(&mut self.is_answered, true) {
+            return Sent::Gone;
+        }
+        let (id, head) = (self.id, head.into());
+        self.reactor.send_pieces_of(id, head, length_bytes, pieces);
+        Sent::Queued
+    }
+
+    /// Answers with a body that another thread sends. `head` and `length_bytes` are those of
+    /// [`begin_body`](Self::begin_body).
+    ///
+    /// The sender keeps at most [`queue_high_bytes`](crate::ConnectionOptions::queue_high_bytes) of
+    /// the listener beside the connection's own queue. If it is dropped without
+    /// [`finish`](BodySender::finish), as a panic of its thread does, the body is
+    /// [aborted](Reactor::abort_body).
+    ///
+    /// ```
+    /// # use waterwheel::{Reactor, Reply, Sim, Status};
+    /// # let mut sim = Sim::new(None, |reactor: &mut Reactor<Option<std::thread::JoinHandle<()>>>| {
+    /// # reactor.http("0.0.0.0:80", |http| {
+    /// http.get("/report", |request| {
+    ///     let head = Reply::new(Status::OK).content_type("text/csv");
+    ///     let body = request.body_sender(head, None);
+    ///     let thread = std::thread::spawn(move || {
+    ///         for line in ["name,count\n", "wheel,1\n"] {
+    ///             body.send(line);
+    ///         }
+    ///         body.finish();
+    ///     });
+    /// #   *request.state = Some(thread);
+    /// });
+    /// # })
+    /// # });
+    /// # let client = sim.connect();
+    /// # client.write("GET /report HTTP/1.1\r\nHost: h\r\n\r\n");
+    /// # sim.settle();
+    /// # sim.state().take().unwrap().join().unwrap();
+    /// # sim.settle();
+    /// # assert!(client.read_text().ends_with("wheel,1\n\r\n0\r\n\r\n"));
+    /// ```
+    pub fn body_sender(&mut self, head: impl Into<Reply>, length_bytes: Option<u64>) -> BodySender {
+        if std::mem::replace(&mut self.is_answered, true) {
+            return BodySender::gone();
+        }
+        self.reactor
+            .body_sender_of(self.id, head.into(), length_bytes)
     }
 
     /// Answers with the error that the route's callback has returned: an answer as it is, any other

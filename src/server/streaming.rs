@@ -83,6 +83,24 @@ impl<S: 'static> Reactor<S> {
         Sent::Queued
     }
 
+    /// Ends a body that was sent piece by piece before its end, because the rest cannot be sent. The
+    /// connection ends in a way that the client cannot take for the end of the body: without the last
+    /// chunk, before the announced length, or with a reset where only the end of the connection ends
+    /// the body. `Gone` when the connection has no such body under way.
+    ///
+    /// The cause that `on_close` gets is
+    /// [`CloseCause::CallbackError`](crate::CloseCause::CallbackError).
+    pub fn abort_body(&mut self, id: ConnId) -> Sent {
+        match self.exchange(id).map(|exchange| exchange.phase()) {
+            Some(Phase::Stream) => {
+                self.drop_on_drain(id);
+                self.fail(id, CloseCause::CallbackError);
+                Sent::Queued
+            }
+            _ => Sent::Gone,
+        }
+    }
+
     // ── for requests ─────────────────────────────────────────────────────────────────────────
 
     /// Queues the head of a body that is sent piece by piece, and the body of `reply` as the first piece.

@@ -9,6 +9,7 @@ mod deadlines;
 mod later_replies;
 mod origins;
 mod pipelining;
+mod pulled_bodies;
 mod replies;
 mod requests;
 mod routing;

@@ -441,6 +441,13 @@ impl Exchange {
         }
     }
 
+    /// Whether a streamed body is under way of which only the end of the connection says where it
+    /// ends. A body that is cut short looks whole then, unless the connection is reset.
+    pub fn is_until_end(&self) -> bool {
+        let is_streaming = self.phase == Phase::Stream && !self.is_head_request;
+        is_streaming && self.length == BodyLength::UntilEnd
+    }
+
     /// Whether the connection stays open after the answer.
     pub fn keeps_alive(&self) -> bool {
         self.keep_alive && !self.leaves_body

@@ -221,7 +221,7 @@ impl<S: 'static> Reactor<S> {
         match prepared {
             Ok(Prepared::Body(head, pieces)) => {
                 let reply = reply.or_content_type(head.content_type);
-                self.send_pieces(responder, with_file_head(reply, head), pieces);
+                self.send_file_pieces(responder, with_file_head(reply, head), pieces);
             }
             Ok(Prepared::WithoutBody(status, head)) => {
                 let mut answer = Reply::from(status);
@@ -244,7 +244,7 @@ impl<S: 'static> Reactor<S> {
         }
     }
 
-    fn send_pieces(&mut self, responder: Responder, reply: Reply, pieces: Pieces) {
+    fn send_file_pieces(&mut self, responder: Responder, reply: Reply, pieces: Pieces) {
         let id = responder.id;
         let Pieces {
             length_bytes,
