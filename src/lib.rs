@@ -419,6 +419,8 @@ pub use server::reply::{Body, HeaderError, Reply, Responder};
 pub use server::request::Request;
 pub use server::router::Router;
 #[doc(inline)]
+pub use server::upload::{Upload, UploadRoute};
+#[doc(inline)]
 pub use server::websocket::WebSocketRoute;
 #[doc(inline)]
 pub use session::handler::{Handshake, WebSocketHandler, Ws};

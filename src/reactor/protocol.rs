@@ -176,10 +176,10 @@ impl Protocol {
     pub(crate) fn ends_without_bytes(&self) -> bool {
         match self {
             Protocol::Request { .. } => true,
+            Protocol::Http(exchange) => exchange.has_end_to_hand_out(),
             Protocol::Raw
             | Protocol::Finished
             | Protocol::Unopened
-            | Protocol::Http(_)
             | Protocol::WebSocket(_)
             | Protocol::Upgrade(_)
             | Protocol::EventStream { .. } => false,

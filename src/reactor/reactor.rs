@@ -581,6 +581,9 @@ impl<S: 'static> Reactor<S> {
     /// [`Overflow::Close`](crate::Overflow::Close) a connection is not read while its queue is
     /// above the high watermark.
     pub fn pause(&mut self, id: ConnId) {
+        if let Some(exchange) = self.exchange(id) {
+            exchange.note_pause();
+        }
         self.table.pause(id, Pause::Application);
     }
 

@@ -37,12 +37,8 @@ use super::refusals::{fail_request, no_route_reply, send_refusal, upgrade_refusa
 use super::reply::Reply;
 use super::request::Request;
 use super::routes::{Endpoint, OnRequest, Routes};
+use super::upload::{self, BODY_BYTES_PER_SECOND};
 use super::websocket::{WebSocketRoute, upgrade_required_reply};
-
-/// A body that comes at least this fast, in bytes per second, does not run out of time. A fixed
-/// deadline would end large uploads over slow lines; no deadline would let a client hold a
-/// connection with a byte an hour.
-const BODY_BYTES_PER_SECOND: u64 = 16 * 1024;
 
 /// The most bytes that a client may send behind the request of an event stream.
 const DISCARDED_BYTES_MAX: u32 = 64 * 1024;
@@ -95,6 +91,11 @@ impl<S: 'static> HttpHandler<S> {
         }
     }
 
+    /// The longest body that is collected, in bytes.
+    pub(super) fn body_bytes_max(&self) -> usize {
+        self.limits.body_bytes_max
+    }
+
     /// Handles the requests at the front of `input`; returns how many bytes were consumed.
     // Not inlined: the storage for headers takes kilobytes of stack, and `receive` runs for each
     // message of a WebSocket as well.
@@ -122,6 +123,9 @@ impl<S: 'static> HttpHandler<S> {
                 Phase::Head if rest.is_empty() => break,
                 Phase::Head => self.receive_head(cx, id, &mut rest),
                 Phase::Body => self.receive_body(cx, id, &mut rest),
+                Phase::Reply | Phase::Stream if exchange.hands_out() => {
+                    self.receive_piece(cx, id, &mut rest)
+                }
                 // The next request waits until the answer to this one is complete: answers go out
                 // in the order of the requests. Source: RFC 9112, section 9.3.2.
                 Phase::Reply | Phase::Stream => break,
@@ -212,6 +216,11 @@ impl<S: 'static> HttpHandler<S> {
                 send_refusal(cx.reactor, id, reply);
                 return Ok(true);
             }
+        }
+        if self.routes.hands_out(&parsed) {
+            let has_bytes = !rest.is_empty();
+            self.begin_upload(cx, id, &parsed, &input[..parsed.bytes], None, has_bytes)?;
+            return Ok(true);
         }
         match parsed.body.length() {
             Some(0) => self.handle_request(cx, id, &parsed, &input[..parsed.bytes], &[], None),
@@ -362,6 +371,70 @@ impl<S: 'static> HttpHandler<S> {
         Ok(true)
     }
 
+    /// Asks the guard and the route of a request whose body is handed out. `passed` is the check that has
+    /// accepted the request in an earlier turn, and `has_bytes` says whether some of the body has come.
+    ///
+    /// # Errors
+    ///
+    /// When the body is announced to be longer than the route takes.
+    #[inline(never)]
+    fn begin_upload(
+        &mut self,
+        cx: &mut Cx<'_, S>,
+        id: ConnId,
+        parsed: &ParsedHead<'_>,
+        head_bytes: &[u8],
+        passed: Option<Check>,
+        has_bytes: bool,
+    ) -> Result<(), HttpError> {
+        if let Some(exchange) = cx.reactor.exchange(id)
+            && parsed.body.length() != Some(0)
+        {
+            exchange.leave_body();
+        }
+        let Some(found) = self.find_route(cx.reactor, id, parsed) else {
+            return Ok(());
+        };
+        let (pattern, endpoint) = self.routes.get_mut(found.route);
+        let Some((index, Endpoint::Upload { route, .. })) = endpoint else {
+            return Ok(());
+        };
+        let mut request = Request {
+            state: cx.state,
+            reactor: cx.reactor,
+            id,
+            head: &parsed.head,
+            pattern,
+            body: &[],
+            is_answered: false,
+            head_bytes,
+            check: None,
+            accept: Accept::new(),
+        };
+        if passed.is_none() && !passes_guard(&mut self.guard, &mut request) {
+            return Ok(());
+        }
+        request.reactor.set_route(id, index);
+        route.begin(request, parsed, passed == Some(Check::Head), has_bytes)
+    }
+
+    /// Hands out what has come of a body.
+    ///
+    /// Results and errors as [`receive_head`](Self::receive_head).
+    fn receive_piece(
+        &mut self,
+        cx: &mut Cx<'_, S>,
+        id: ConnId,
+        rest: &mut &[u8],
+    ) -> Result<bool, HttpError> {
+        let index = cx.reactor.connection(id).map_or(0, Connection::route);
+        self.current_route = Some(usize::from(index));
+        match self.routes.upload_at(index) {
+            Some(route) => route.receive(cx, id, rest),
+            None => Ok(false),
+        }
+    }
+
     /// Finds the route of a complete request, asks the guard, and calls the route.
     fn handle_request(
         &mut self,
@@ -400,6 +473,8 @@ impl<S: 'static> HttpHandler<S> {
                 request.reply(no_route_reply(head, &found.allowed));
             }
             Some((_, Endpoint::Request { call, .. })) => call_route(&mut request, call),
+            // `receive_head` has found it before the body.
+            Some((_, Endpoint::Upload { .. })) => {}
             Some((index, Endpoint::WebSocket(route))) => match found.upgrade {
                 Some(upgrade) => route.answer(request, index, &upgrade, passed),
                 None => {
@@ -427,6 +502,14 @@ impl<S: 'static> HttpHandler<S> {
         cx.reactor.resume_after_answer(id);
         let mut storage = HeaderStorage::new();
         if let Ok(Some(parsed)) = http::parse_request_head(&head, &mut storage, &self.limits) {
+            if self.routes.hands_out(&parsed) {
+                let has_bytes = cx.reactor.has_unconsumed(id);
+                let begun = self.begin_upload(cx, id, &parsed, &head, Some(check), has_bytes);
+                if let Err(error) = begun {
+                    fail_request(cx.reactor, id, error, &self.name);
+                }
+                return;
+            }
             // A guard may have been asked before the body, which is read now.
             if check == Check::Guard && body.is_empty() && parsed.body.length() != Some(0) {
                 return await_body(cx, id, &parsed, &head);
@@ -472,6 +555,19 @@ impl<S: 'static> HttpHandler<S> {
         };
         if let Some(OnAnswer(call)) = noted.or_else(|| self.on_answer(cx, id, None)) {
             call(status, body_bytes, cx.reactor.clock_now());
+        }
+    }
+
+    /// Tells a route that the body which it gets ends before its end.
+    fn close_upload(&mut self, cx: &mut Cx<'_, S>, id: ConnId, close: &Close) {
+        let exchange = cx.reactor.ended_exchange(id);
+        if !exchange.is_some_and(Exchange::drop_handed_out) {
+            return;
+        }
+        let index = cx.reactor.connection(id).map_or(0, Connection::route);
+        self.current_route = Some(usize::from(index));
+        if let Some(route) = self.routes.upload_at(index) {
+            route.closed(cx, id, close);
         }
     }
 
@@ -734,6 +830,8 @@ impl<S: 'static> Handler<S> for HttpHandler<S> {
                         .finish(id, Close::new(CloseCause::TimedOut(deadline)), lingers);
                 }
             }
+            // The client cannot be slow while its body is not read.
+            Deadline::Body if upload::forgives_pause(cx.reactor, id) => {}
             // The time for which it waits for publications is over, and no fault.
             Deadline::Reply if cx.reactor.end_wait(id) => {}
             Deadline::Body
@@ -752,6 +850,7 @@ impl<S: 'static> Handler<S> for HttpHandler<S> {
 
     fn closed(&mut self, cx: &mut Cx<'_, S>, id: ConnId, close: &Close) {
         self.report_failure(cx, id);
+        self.close_upload(cx, id, close);
         if let Some(route) = self.opened_websocket_mut(cx, id) {
             route.callbacks.closed(cx, id, close);
         }

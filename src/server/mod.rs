@@ -20,4 +20,5 @@ pub(crate) mod request;
 pub(crate) mod router;
 mod routes;
 mod streaming;
+pub(crate) mod upload;
 pub(crate) mod websocket;

@@ -400,24 +400,39 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
     /// error with 500. A body that is being streamed is cut short, as by a panic.
     #[cold]
     pub(crate) fn answer_error(&mut self, error: Box<dyn CallbackError>) {
-        let exchange = self.reactor.exchange(self.id);
+        if matches!(
+            self.reactor
+                .exchange(self.id)
+                .map(|exchange| exchange.phase()),
+            Some(Phase::Reply)
+        ) {
+            self.is_answered = true;
+        }
+        self.reactor.answer_error(self.id, error);
+    }
+}
+
+impl<S: 'static> Reactor<S> {
+    /// Answers the request of a connection with the error that its callback has returned.
+    #[cold]
+    pub(crate) fn answer_error(&mut self, id: ConnId, error: Box<dyn CallbackError>) {
+        let exchange = self.exchange(id);
         let has_answer = exchange.as_ref().is_some_and(|it| it.has_answer());
         match exchange.map(|exchange| exchange.phase()) {
             // The answer is a file that is being opened.
-            Some(Phase::Reply) if has_answer => self.reactor.note_error(&*error),
+            Some(Phase::Reply) if has_answer => self.note_error(&*error),
             // Also after `reply_later`: the callback has changed its mind.
             Some(Phase::Reply) => {
                 let reply = Reply::from_error(error).unwrap_or_else(|error| {
-                    self.reactor.note_error(&*error);
+                    self.note_error(&*error);
                     Status::INTERNAL_SERVER_ERROR.into()
                 });
-                self.is_answered = true;
-                self.reactor.send_reply(self.id, reply);
+                self.send_reply(id, reply);
             }
             // The request was answered before.
-            Some(Phase::Head | Phase::Body | Phase::End) => self.reactor.note_error(&*error),
+            Some(Phase::Head | Phase::Body | Phase::End) => self.note_error(&*error),
             // A streamed body, or an event stream.
-            Some(Phase::Stream) | None => self.reactor.fail_by_error(self.id, &*error),
+            Some(Phase::Stream) | None => self.fail_by_error(id, &*error),
         }
     }
 }

@@ -22,6 +22,7 @@ use super::path::is_literal;
 use super::reply::Reply;
 use super::request::Request;
 use super::routes::{Endpoint, OnRequest};
+use super::upload::UploadRoute;
 use super::websocket::WebSocketRoute;
 
 /// The routes of one listener, or of several that share them by being set up alike.
@@ -203,6 +204,69 @@ impl<S: 'static> Router<S> {
                 self.setup_error.get_or_insert(error);
             }
         }
+    }
+
+    /// A route for POST that gets the body as it comes; see [`method_stream`](Self::method_stream).
+    pub fn post_stream<R: SetupResult>(
+        &mut self,
+        path: &str,
+        setup: impl FnOnce(&mut UploadRoute<S>) -> R,
+    ) {
+        self.method_stream("POST", path, setup);
+    }
+
+    /// A route for one method, or for every one where `method` is `*`, that gets the body of a request
+    /// as it comes, in pieces that need no memory. `setup` names the callbacks and runs once; see
+    /// [`get`](Self::get) for the path.
+    ///
+    /// The data of one request stand in your state, by the id of its connection:
+    ///
+    /// ```
+    /// # use waterwheel::{ConnMap, Reactor, Sim, Status};
+    /// # let mut sim = Sim::new(ConnMap::default(), |reactor: &mut Reactor<ConnMap<u64>>| {
+    /// # reactor.http("0.0.0.0:80", |http| {
+    /// http.post_stream("/count", |upload| {
+    ///     upload.body_bytes_max(10 * 1024 * 1024 * 1024);
+    ///     upload.on_head(|request| request.state.insert(request.id, 0));
+    ///     upload.on_data(|upload, bytes| {
+    ///         if let Some(count) = upload.state.get_mut(upload.id) {
+    ///             *count += bytes.len() as u64;
+    ///         }
+    ///     });
+    ///     upload.on_end(|upload| {
+    ///         let count = upload.state.remove(upload.id).unwrap_or_default();
+    ///         upload.reply(format!("{count}\n"))
+    ///     });
+    ///     upload.on_close(|upload, _| upload.state.remove(upload.id));
+    /// });
+    /// # })
+    /// # });
+    /// # let client = sim.connect();
+    /// # client.write("POST /count HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello");
+    /// # sim.settle();
+    /// # assert!(client.read_text().ends_with("\r\n\r\n5\n"));
+    /// ```
+    ///
+    /// A form of `multipart/form-data` is the application's to parse, because only it knows where the
+    /// parts go: `on_data` feeds a parser that takes pieces, such as those of the crates
+    /// `nostd-multipart` and `form-net`. The common `multer` needs an executor of futures. For a form
+    /// that fits into memory, collect the body with [`post`](Self::post), and give such a parser the
+    /// whole of [`Request::body`]. The boundary is a parameter of the `Content-Type`.
+    pub fn method_stream<R: SetupResult>(
+        &mut self,
+        method: &'static str,
+        path: &str,
+        setup: impl FnOnce(&mut UploadRoute<S>) -> R,
+    ) {
+        let mut route = UploadRoute::new(self.handler.body_bytes_max() as u64);
+        if let Err(error) = setup(&mut route).into_result() {
+            self.setup_error.get_or_insert(error);
+        }
+        let endpoint = Endpoint::Upload {
+            method: Cow::Borrowed(method),
+            route: Box::new(route),
+        };
+        self.handler.routes.add(path, endpoint);
     }
 
     /// A route for WebSockets; see [`get`](Self::get) for its path. `setup` names the callbacks

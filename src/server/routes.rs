@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 use std::cell::LazyCell;
 
-use crate::protocol::http::RequestHead;
+use crate::protocol::http::{ParsedHead, RequestHead, upgrade};
 
 use super::path::Pattern;
 use super::request::Request;
+use super::upload::UploadRoute;
 use super::websocket::WebSocketRoute;
 
 pub(super) type OnRequest<S> = Box<dyn FnMut(&mut Request<'_, '_, S>)>;
@@ -17,6 +18,11 @@ pub(super) enum Endpoint<S> {
         call: OnRequest<S>,
     },
     WebSocket(Box<WebSocketRoute<S>>),
+    /// The body is handed out as it comes.
+    Upload {
+        method: Cow<'static, str>,
+        route: Box<UploadRoute<S>>,
+    },
 }
 
 struct Route<S> {
@@ -30,6 +36,7 @@ pub(super) struct Routes<S> {
     /// The pattern of a request that matches no route. The guard sees such requests too, and
     /// `Request` borrows a pattern.
     unmatched: Pattern,
+    has_uploads: bool,
 }
 
 impl<S: 'static> Routes<S> {
@@ -37,10 +44,12 @@ impl<S: 'static> Routes<S> {
         Routes {
             list: Vec::new(),
             unmatched: Pattern::of_no_route(),
+            has_uploads: false,
         }
     }
 
     pub(super) fn add(&mut self, path: &str, endpoint: Endpoint<S>) {
+        self.has_uploads |= matches!(endpoint, Endpoint::Upload { .. });
         self.list.push(Route {
             pattern: Pattern::new(path),
             endpoint,
@@ -53,7 +62,7 @@ impl<S: 'static> Routes<S> {
             .iter_mut()
             .filter_map(|route| match &mut route.endpoint {
                 Endpoint::WebSocket(route) => Some(&mut **route),
-                Endpoint::Request { .. } => None,
+                Endpoint::Request { .. } | Endpoint::Upload { .. } => None,
             })
     }
 
@@ -68,7 +77,7 @@ impl<S: 'static> Routes<S> {
         for (index, route) in self.list.iter().enumerate() {
             let has_method = match &route.endpoint {
                 Endpoint::WebSocket(_) => matches!(head.method, "GET" | "HEAD"),
-                Endpoint::Request { method, .. } => {
+                Endpoint::Request { method, .. } | Endpoint::Upload { method, .. } => {
                     *method == head.method
                         || *method == "*"
                         || (*method == "GET" && head.method == "HEAD")
@@ -81,7 +90,9 @@ impl<S: 'static> Routes<S> {
                 Endpoint::WebSocket(_) if !wants_upgrade => {
                     without_upgrade = without_upgrade.or(Some(index))
                 }
-                Endpoint::WebSocket(_) | Endpoint::Request { .. } => return Some(index),
+                Endpoint::WebSocket(_) | Endpoint::Request { .. } | Endpoint::Upload { .. } => {
+                    return Some(index);
+                }
             }
         }
         without_upgrade
@@ -94,7 +105,9 @@ impl<S: 'static> Routes<S> {
         for route in &self.list {
             let method = match &route.endpoint {
                 Endpoint::WebSocket(_) => "GET",
-                Endpoint::Request { method, .. } => method.as_ref(),
+                Endpoint::Request { method, .. } | Endpoint::Upload { method, .. } => {
+                    method.as_ref()
+                }
             };
             let is_new = !allowed.iter().any(|known| known == method);
             if is_new && route.pattern.matches(head.path(), || *is_encoded) {
@@ -129,15 +142,40 @@ impl<S: 'static> Routes<S> {
             .map(|route| &mut route.endpoint)
         {
             Some(Endpoint::WebSocket(route)) => Some(route),
-            Some(Endpoint::Request { .. }) | None => None,
+            Some(Endpoint::Request { .. } | Endpoint::Upload { .. }) | None => None,
         }
+    }
+
+    /// The route with this number, if it gets bodies as they come.
+    pub(super) fn upload_at(&mut self, route: u16) -> Option<&mut UploadRoute<S>> {
+        match self
+            .list
+            .get_mut(usize::from(route))
+            .map(|route| &mut route.endpoint)
+        {
+            Some(Endpoint::Upload { route, .. }) => Some(route),
+            Some(Endpoint::Request { .. } | Endpoint::WebSocket(_)) | None => None,
+        }
+    }
+
+    /// Whether the body of this request is handed out as it comes. Most listeners have no such route,
+    /// and their requests pay one comparison.
+    #[inline]
+    pub(super) fn hands_out(&self, parsed: &ParsedHead<'_>) -> bool {
+        self.has_uploads && self.finds_upload(parsed)
+    }
+
+    fn finds_upload(&self, parsed: &ParsedHead<'_>) -> bool {
+        let is_plain = matches!(upgrade::check(parsed), Ok(None));
+        let found = self.find(&parsed.head, false).filter(|_| is_plain);
+        found.is_some_and(|index| matches!(self.list[index].endpoint, Endpoint::Upload { .. }))
     }
 
     /// The name of a route for log lines, such as `GET /users/:id`.
     pub(super) fn name(&self, index: usize) -> Option<String> {
         let Route { pattern, endpoint } = self.list.get(index)?;
         let method = match endpoint {
-            Endpoint::Request { method, .. } => method.as_ref(),
+            Endpoint::Request { method, .. } | Endpoint::Upload { method, .. } => method.as_ref(),
             Endpoint::WebSocket(_) => "websocket",
         };
         Some(format!("{method} {}", pattern.as_str()))

@@ -119,8 +119,11 @@ impl<S: 'static> Reactor<S> {
             return;
         }
         // The time between two pieces is the application's; the write deadline watches the client.
-        self.clear_deadline(id);
-        self.pause_for_answer(id);
+        // A body that still comes keeps its deadline, and is read on.
+        if !self.hands_out_body(id) {
+            self.clear_deadline(id);
+            self.pause_for_answer(id);
+        }
         self.mark_opened(id);
         if !reply.body.is_empty() {
             self.send(id, reply.body.as_ref());

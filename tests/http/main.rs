@@ -17,6 +17,7 @@ mod streamed_bodies;
 #[path = "../support/answer.rs"]
 mod support;
 mod upgrades;
+mod uploads;
 mod versions;
 
 use std::time::Duration;

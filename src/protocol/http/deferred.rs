@@ -11,6 +11,8 @@ pub enum Check {
     Guard,
     /// The check of a WebSocket route.
     BeforeOpen,
+    /// The check of a route that gets the body as it comes.
+    Head,
 }
 
 /// A request whose check has said that it decides later. Its bytes are kept, because the input

@@ -23,6 +23,7 @@ use super::deferred::{Accept, Deferred};
 use super::encode::{encode_chunk, encode_last_chunk, encode_refusal};
 use super::error::HttpError;
 use super::framing::BodyFraming;
+use super::handed_out::HandedOut;
 use super::head::Version;
 use super::limits::Limits;
 use super::request::ParsedHead;
@@ -102,6 +103,9 @@ pub struct Exchange {
     failure: Option<(Status, u64)>,
     /// The request that is being handled, while a check of it waits for the decision.
     deferred: Option<Box<Deferred>>,
+    /// The body of the request, where it is handed out and has not ended. The phase is then that of the
+    /// answer, which may begin before the body has ended.
+    handed_out: Option<Box<HandedOut>>,
 }
 
 impl Exchange {
@@ -128,6 +132,7 @@ impl Exchange {
             on_answer: None,
             failure: None,
             deferred: None,
+            handed_out: None,
         }
     }
 
@@ -152,6 +157,37 @@ impl Exchange {
         self.received_body_bytes = 0;
         self.leaves_body = false;
         self.phase = Phase::Body;
+    }
+
+    /// Holds the body of the request that has begun, to be handed out; at most `body_bytes_max` of it.
+    pub fn hold_body(&mut self, framing: BodyFraming, body_bytes_max: u64) {
+        // Until the body has ended, an answer ends the connection.
+        self.leaves_body = true;
+        self.handed_out = Some(Box::new(HandedOut::new(framing, body_bytes_max)));
+    }
+
+    /// The body that is handed out, until it has ended or the answer is complete.
+    pub fn handed_out(&mut self) -> Option<&mut HandedOut> {
+        self.handed_out.as_deref_mut()
+    }
+
+    /// Notes that the body that is handed out is not read now.
+    pub fn note_pause(&mut self) {
+        if let Some(body) = &mut self.handed_out {
+            body.note_pause();
+        }
+    }
+
+    /// Ends the body that was handed out. Returns whether the answer comes later.
+    pub fn end_handed_out(&mut self) -> bool {
+        self.leaves_body = false;
+        let body = self.handed_out.take();
+        body.is_some_and(|body| body.is_taken())
+    }
+
+    /// Takes the body that has not ended although the connection has. Returns whether there was one.
+    pub fn drop_handed_out(&mut self) -> bool {
+        self.handed_out.take().is_some()
     }
 
     /// Takes more of the body. Returns head and body of the request when it is complete.
@@ -199,6 +235,7 @@ impl Exchange {
         self.is_head_request = false;
         self.extra_headers = Vec::new();
         self.deferred = None;
+        self.handed_out = None;
         self.keep_alive = self.keeps_alive();
         self.phase = if self.keep_alive {
             Phase::Head
@@ -258,6 +295,22 @@ impl Exchange {
             .deferred
             .take_if(|deferred| deferred.accepted.is_some());
         accepted.map(|deferred| *deferred)
+    }
+
+    /// Whether the request waits for a decision.
+    pub fn is_deferred(&self) -> bool {
+        self.deferred.is_some()
+    }
+
+    /// Whether the body of the request is being handed out.
+    pub fn hands_out(&self) -> bool {
+        self.handed_out.as_ref().is_some_and(|body| body.flows())
+    }
+
+    /// Whether the end of the body can be handed out, for which no byte is needed.
+    pub fn has_end_to_hand_out(&self) -> bool {
+        let body = self.handed_out.as_ref();
+        body.is_some_and(|body| body.is_at_end())
     }
 
     /// Whether a request was accepted and has not been taken up again.
@@ -468,6 +521,7 @@ impl Exchange {
     pub fn read_bytes_max(&self) -> usize {
         match self.phase {
             Phase::Body => 64 * 1024,
+            Phase::Reply | Phase::Stream if self.hands_out() => 64 * 1024,
             Phase::Head | Phase::Reply | Phase::Stream | Phase::End => 16 * 1024,
         }
     }

@@ -37,6 +37,7 @@ mod exchange;
 pub mod form;
 mod forwarded;
 mod framing;
+mod handed_out;
 mod head;
 mod headers;
 mod limits;
