@@ -139,7 +139,6 @@ impl Table {
     }
 
     /// The kernel's poll, where there is one.
-    #[cfg(all(unix, feature = "signals"))]
     pub(crate) fn registry(&self) -> Option<&Registry> {
         self.rooms.registry.as_ref()
     }
