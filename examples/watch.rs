@@ -1,6 +1,7 @@
 //! Publishes what comes on standard input to all WebSockets: `ping localhost | cargo run --example watch`, then
 //! `websocat ws://127.0.0.1:8080`.
 
+use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 
@@ -23,5 +24,7 @@ pub fn setup(
 }
 
 fn main() -> io::Result<()> {
-    Reactor::run((), |reactor| setup(reactor, "0.0.0.0:8080", io::stdin()))
+    // `Stdin` reads ahead into a buffer, of which the kernel does not know.
+    let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    Reactor::run((), |reactor| setup(reactor, "0.0.0.0:8080", input))
 }

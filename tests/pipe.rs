@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use waterwheel::{
-    CloseCause, Config, ConnId, ConnectionOptions, Deadline, Reactor, Sent, Sim, SimStream,
+    CloseCause, Config, ConnId, ConnectionOptions, Cx, Deadline, Reactor, Sent, Sim, SimStream,
 };
 
 #[allow(dead_code, reason = "a whole program, whose `main` is not called here")]
@@ -125,6 +125,109 @@ fn a_failure_of_one_resets_the_other() {
     sim.settle();
     assert!(client.is_closed());
     assert_eq!(sim.reactor().connection_count(), 0);
+}
+
+#[test]
+fn a_reset_by_the_application_resets_the_other() {
+    let mut sim = Sim::new(Vec::new(), |reactor: &mut Reactor<Vec<CloseCause>>| {
+        reactor.stream("127.0.0.1:7001", |stream| {
+            stream.on_close(|stream, close| stream.state.push(close.cause));
+        })?;
+        reactor.stream("127.0.0.1:7000", |stream| {
+            stream.on_open(|client| {
+                let server = client.reactor.connect_stream("127.0.0.1:7001", |_| {})?;
+                client.reactor.pipe(client.id, server);
+                let id = client.id;
+                let reset = move |cx: &mut Cx<'_, _>| cx.reactor.reset(id);
+                client.reactor.after(Duration::from_secs(1), reset);
+                Ok::<_, io::Error>(())
+            })
+        })
+    });
+    let client = sim.connect_port(7000);
+    client.write("half of it");
+    sim.advance(Duration::from_secs(2));
+    let reset = CloseCause::Io(io::ErrorKind::ConnectionReset);
+    assert_eq!(*sim.state(), [reset]);
+}
+
+/// The beginning of a line came before the pipe was made, also where the end has come behind it.
+#[test]
+fn bytes_that_were_kept_for_the_callbacks_go_first() {
+    for ends in [false, true] {
+        let mut sim = Sim::new(Vec::new(), |reactor: &mut Reactor<Vec<ConnId>>| {
+            reactor.stream("127.0.0.1:7000", |stream| {
+                stream.on_open(|stream| stream.state.push(stream.id));
+                stream.on_line(100, |_, _| ());
+                stream.on_end(|_| ());
+            })
+        });
+        let client = sim.connect();
+        client.write("line\nhalf a line");
+        if ends {
+            client.finish();
+        }
+        sim.settle();
+        let id = sim.state()[0];
+        assert_eq!(sim.reactor().pipe(id, id), Sent::Queued);
+        sim.settle();
+        assert_eq!(client.read_text(), "half a line");
+        assert_eq!(client.is_closed(), ends);
+    }
+}
+
+#[test]
+fn the_last_of_several_sources_ends_the_sink() {
+    let mut sim = Sim::new(Vec::new(), |reactor: &mut Reactor<Vec<ConnId>>| {
+        reactor.stream("127.0.0.1:7000", |stream| {
+            stream.on_open(|stream| stream.state.push(stream.id));
+        })
+    });
+    let [first, second, sink] = [(); 3].map(|()| sim.connect());
+    sim.settle();
+    let ids = sim.state().clone();
+    for source in &ids[..2] {
+        sim.reactor().pipe(*source, ids[2]);
+    }
+    first.write("1");
+    first.finish();
+    sim.settle();
+    second.write("2");
+    sim.settle();
+    assert_eq!(sink.read_text(), "12");
+    assert!(!sink.is_closed());
+    second.finish();
+    sim.settle();
+    assert!(sink.is_closed());
+}
+
+/// A sink that is closed gets what is queued for it, and its source what is queued for that.
+#[test]
+fn a_close_loses_nothing_that_is_queued_for_either() {
+    let mut sim = Sim::new(Notes::default(), setup);
+    let client = sim.connect_port(7000);
+    sim.settle();
+    let server = sim.state().servers[0];
+    sim.reactor().pause(server);
+    client.write(vec![b'c'; 60_000]);
+    sim.settle();
+    client.write(vec![b'c'; 60_000]);
+    sim.reactor().send(server, vec![b's'; 100_000]);
+    sim.settle();
+    sim.reactor().resume(server);
+    sim.reactor().close(server);
+    sim.settle();
+    let mut got = Vec::new();
+    loop {
+        let bytes = client.read();
+        if bytes.is_empty() {
+            break;
+        }
+        got.extend(bytes);
+        sim.settle();
+    }
+    assert!(got.starts_with(&[b's'; 100_000]));
+    assert!(client.is_closed());
 }
 
 #[test]

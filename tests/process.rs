@@ -410,7 +410,61 @@ fn a_drain_ends_standard_input_and_waits_for_the_child() {
     event_loop.reactor().drain(Duration::ZERO);
     while event_loop.turn(None).unwrap() {}
     assert_eq!(event_loop.state().stdout(), "ready\nlast\n");
-    assert_eq!(event_loop.state().exits.len(), 1);
+    let exits: Vec<_> = event_loop
+        .state()
+        .exits
+        .iter()
+        .map(|exit| code(*exit))
+        .collect();
+    assert_eq!(exits, [Some(0)]);
+}
+
+#[test]
+fn a_drain_waits_for_a_child_that_has_closed_its_output() {
+    let mut event_loop = event_loop();
+    start(
+        &mut event_loop,
+        "echo ready; exec >&- 2>&-; cat; sleep 0.1; exit 3",
+    );
+    turn_until(&mut event_loop, |seen| seen.stdout() == "ready\n");
+    event_loop.reactor().drain(Duration::ZERO);
+    while event_loop.turn(None).unwrap() {}
+    let exits: Vec<_> = event_loop
+        .state()
+        .exits
+        .iter()
+        .map(|exit| code(*exit))
+        .collect();
+    assert_eq!(exits, [Some(3)]);
+}
+
+/// A client's bytes go through `sort` and come back: its half close ends the child's input, and the child's end closes
+/// the client.
+#[test]
+fn a_client_is_piped_through_a_child() {
+    let mut event_loop = event_loop();
+    let listener = event_loop.reactor().stream("127.0.0.1:0", |stream| {
+        stream.on_open(|client| {
+            let child = client.reactor.process(shell("sort"), |_| {})?;
+            client.reactor.pipe(client.id, child.stdin());
+            client.reactor.pipe(child.stdout(), client.id);
+            Ok::<_, std::io::Error>(())
+        });
+    });
+    let address = event_loop.reactor().local_addr(listener.unwrap()).unwrap();
+    let client = std::thread::spawn(move || {
+        use std::io::{Read, Write};
+        let mut stream = std::net::TcpStream::connect(address.to_string()).unwrap();
+        stream.write_all(b"b\nc\na\n").unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    });
+    while !client.is_finished() {
+        event_loop.turn(Some(Duration::from_millis(5))).unwrap();
+    }
+    assert_eq!(client.join().unwrap(), "a\nb\nc\n");
 }
 
 // ── what is left behind ─────────────────────────────────────────────────────────────────────────

@@ -213,7 +213,10 @@ impl<S: 'static> Handler<S> for Pipe<S> {
 
     fn open(&mut self, _: &mut Cx<'_, S>, _: ConnId) {}
 
-    fn receive(&mut self, cx: &mut Cx<'_, S>, _: ConnId, input: &mut [u8]) -> usize {
+    fn receive(&mut self, cx: &mut Cx<'_, S>, id: ConnId, input: &mut [u8]) -> usize {
+        if cx.reactor.forward(id, input) {
+            return input.len();
+        }
         if let (Some(call), Some(mut process)) = (&mut self.on_data, process_of(&self.process, cx))
         {
             call(&mut process, input);
@@ -222,6 +225,7 @@ impl<S: 'static> Handler<S> for Pipe<S> {
     }
 
     fn end(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
+        cx.reactor.forward_end(id);
         let close = Close {
             was_clean: true,
             ..Close::new(CloseCause::Peer)
@@ -240,7 +244,9 @@ impl<S: 'static> Handler<S> for Pipe<S> {
         cx.reactor.abort(id, CloseCause::TimedOut(deadline));
     }
 
-    fn closed(&mut self, cx: &mut Cx<'_, S>, _: ConnId, close: &Close) {
+    fn closed(&mut self, cx: &mut Cx<'_, S>, id: ConnId, close: &Close) {
+        cx.reactor.unpipe_sources(id);
+        cx.reactor.close_piped(id, close);
         let Some(mut process) = process_of(&self.process, cx) else {
             return;
         };

@@ -218,6 +218,12 @@ impl<C> Children<C> {
         self.0.len()
     }
 
+    /// Whether a drain waits for the end of a child: those that outlive the loop are left alone.
+    pub(super) fn are_awaited(&self) -> bool {
+        let mut entries = self.0.values();
+        entries.any(|entry| entry.process.kills_at_end)
+    }
+
     #[cfg_attr(not(unix), allow(dead_code))]
     pub(super) fn insert(&mut self, id: ProcessId, process: RunningChild<C>) {
         let entry = Entry {

@@ -74,7 +74,7 @@ impl<S: 'static> Reactor<S> {
         }
         let lasting = self.lasting.iter();
         let lasting = lasting.filter(|id| self.table.connection(**id).is_some());
-        self.table.sources().connection_count() == lasting.count()
+        self.table.sources().connection_count() == lasting.count() && !self.children.are_awaited()
     }
 
     fn drain_step(&mut self) {

@@ -39,20 +39,30 @@ impl<S: 'static> Reactor<S> {
     ///   bytes, and a full queue of a piped stream does not stop the other direction.
     /// * The end of `source` ends our side of `sink` behind what is queued (half close). A stream whose two sides have
     ///   ended is closed. `on_end` is called for a source only if no pipe leads to it.
-    /// * When one of them is closed, the other is closed behind what is queued; when one fails, the other is reset, so
-    ///   that its peer cannot take what it got for the whole.
-    /// * Either may still be connecting. A stream may have several sources, and may be its own sink. A second pipe of
-    ///   a source takes the place of the first one.
+    /// * When one of them is closed, the other is closed behind what is queued; when one fails or is [reset](Self::reset),
+    ///   the other is reset, so that its peer cannot take what it got for the whole.
+    /// * Either may still be connecting. A stream may have several sources, whose last one ends it, and may be its own
+    ///   sink. A second pipe of a source takes the place of the first one.
+    /// * The streams of a [child process](Self::process) may be piped. When a child ends its standard input, the pipe to
+    ///   it is removed, and its source goes on.
     ///
     /// [`Sent::Gone`] when one of them is not a raw stream, or its `on_close` was called; a pipe is not made then. A
     /// stream that has ended, and whose `on_close` is still to be called, such as a client that could not connect, ends
     /// the other one.
     pub fn pipe(&mut self, source: ConnId, sink: ConnId) -> Sent {
-        if !self.may_be_piped(source) || !self.may_be_piped(sink) {
+        let takes_bytes =
+            |protocol: &Protocol| matches!(protocol, Protocol::Raw | Protocol::Finished);
+        let is_raw = |protocol: &Protocol| matches!(protocol, Protocol::Raw);
+        if !self.may_be_piped(source, takes_bytes) || !self.may_be_piped(sink, is_raw) {
             return Sent::Gone;
         }
         self.unpipe(source);
         self.pipes.insert(source, sink);
+        // The beginning of a line or frame, which has come before the pipe was made.
+        let kept = self.table.take_unconsumed(source);
+        if !kept.is_empty() {
+            self.forward_to(source, sink, &kept);
+        }
         if self.table.has_delivered_end(source) {
             self.forward_end(source);
         } else {
@@ -70,12 +80,11 @@ impl<S: 'static> Reactor<S> {
         was_piped
     }
 
-    /// Whether it is a raw stream that gets its `on_close`, which ends the other one.
-    fn may_be_piped(&self, id: ConnId) -> bool {
+    /// Whether it is a stream of such a protocol that gets its `on_close`, which ends the other one.
+    fn may_be_piped(&self, id: ConnId, is_fit: impl Fn(&Protocol) -> bool) -> bool {
         let connection = self.connection(id);
-        connection.is_some_and(|connection| {
-            connection.owes_on_close() && matches!(connection.protocol(), Protocol::Raw)
-        })
+        connection
+            .is_some_and(|connection| connection.owes_on_close() && is_fit(connection.protocol()))
     }
 
     /// Whether it is a raw stream that takes bytes.
@@ -99,9 +108,14 @@ impl<S: 'static> Reactor<S> {
 
     #[inline(never)]
     fn forward_to(&mut self, source: ConnId, sink: ConnId, bytes: &[u8]) {
-        // The application has ended our side of the sink, and the bytes have nowhere to go.
         if !self.is_raw(sink) {
-            return self.table.abort(source, CloseCause::Local);
+            let sink = self.connection(sink);
+            return match sink.is_some_and(|sink| sink.life().takes_messages()) {
+                // The application has ended our side of the sink, and the bytes have nowhere to go.
+                true => self.reset(source),
+                // The sink is being closed, and its `on_close` closes the source.
+                false => self.table.pause(source, Pause::Pipe),
+            };
         }
         self.queue_reply(sink, bytes);
         // The back-pressure of a pipe is for its source. If the full queue stopped the other direction too, two
@@ -165,6 +179,10 @@ impl<S: 'static> Reactor<S> {
             return;
         }
         self.pipes.remove(source);
+        // The last one of several sources ends the sink.
+        if !self.pipes.sources_of(sink).is_empty() {
+            return;
+        }
         match self.table.has_delivered_end(sink) {
             true => self.finish_piped(sink),
             false => drop(self.finish_sending(sink)),
@@ -182,12 +200,7 @@ impl<S: 'static> Reactor<S> {
 
     /// Ends the streams that are piped to one that is closed, or that it is piped to.
     pub(crate) fn close_piped(&mut self, id: ConnId, close: &Close) {
-        let mut others = self.pipes.sources_of(id);
-        for source in &others {
-            self.pipes.remove(*source);
-        }
-        others.extend(self.pipes.remove(id));
-        for other in others {
+        for other in self.take_piped(id) {
             match close.cause {
                 CloseCause::Peer
                 | CloseCause::Local
@@ -196,5 +209,32 @@ impl<S: 'static> Reactor<S> {
                 cause => self.abort(other, cause),
             }
         }
+    }
+
+    /// Resets the streams that are piped to one that is reset, or that it is piped to.
+    pub(super) fn reset_piped(&mut self, id: ConnId) {
+        for other in self.take_piped(id) {
+            self.reset(other);
+        }
+    }
+
+    /// Ends the pipes that lead to a stream which is closed, and nothing else: callbacks get what comes from their
+    /// sources.
+    #[cfg_attr(not(unix), allow(dead_code))]
+    pub(crate) fn unpipe_sources(&mut self, sink: ConnId) {
+        for source in self.pipes.sources_of(sink) {
+            self.unpipe(source);
+        }
+    }
+
+    /// Removes all pipes of a stream, and returns the streams at their other ends.
+    fn take_piped(&mut self, id: ConnId) -> Vec<ConnId> {
+        let mut others = self.pipes.sources_of(id);
+        for source in &others {
+            self.pipes.remove(*source);
+        }
+        others.extend(self.pipes.remove(id));
+        others.retain(|other| *other != id);
+        others
     }
 }

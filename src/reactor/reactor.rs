@@ -570,6 +570,7 @@ impl<S: 'static> Reactor<S> {
     /// a Unix socket an end of stream). `on_close` is called at the end of the turn.
     pub fn reset(&mut self, id: ConnId) {
         self.table.abort(id, CloseCause::Local);
+        self.reset_piped(id);
     }
 
     /// Stops reading from a connection: back-pressure. Its bytes stay in the kernel's buffer, and

@@ -201,7 +201,8 @@ impl<S: 'static> Reactor<S> {
     ///
     /// The watch owns the descriptor and lends it to the callback. It is *level-triggered*: while the descriptor is ready
     /// the callback is called once in each turn, so a callback need not read all that is there, and one read never blocks.
-    /// A callback that loops until `WouldBlock` must have made the descriptor non-blocking. At its end a descriptor is
+    /// A reader with a buffer, such as `std::io::Stdin`, holds bytes of which the kernel does not know; watch what is
+    /// below it. A callback that loops until `WouldBlock` must have made the descriptor non-blocking. At its end a descriptor is
     /// readable for ever, and a socket or pipe is writable nearly always: the callback must
     /// [`end`](Watch::end) the watch, or the loop never sleeps.
     ///

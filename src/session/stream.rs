@@ -166,7 +166,8 @@ pub trait StreamHandler<S: 'static>: 'static {
 /// A handler that has one more for each connection.
 struct Each<F, H> {
     make: F,
-    handlers: ConnMap<H>,
+    /// `None` while `make` is called for it, and after `make` has panicked.
+    handlers: ConnMap<Option<H>>,
 }
 
 impl<F, H> Each<F, H> {
@@ -176,7 +177,7 @@ impl<F, H> Each<F, H> {
         stream: &mut Stream<'_, S>,
         call: impl FnOnce(&mut H, &mut Stream<'_, S>),
     ) {
-        if let Some(handler) = self.handlers.get_mut(stream.id) {
+        if let Some(Some(handler)) = self.handlers.get_mut(stream.id) {
             call(handler, stream);
         }
     }
@@ -189,8 +190,10 @@ where
     H: StreamHandler<S>,
 {
     fn on_open(&mut self, stream: &mut Stream<'_, S>) {
+        // Before the call: one that panics is not called again in `on_close`.
+        self.handlers.insert(stream.id, None);
         let handler = (self.make)(stream);
-        self.handlers.insert(stream.id, handler);
+        self.handlers.insert(stream.id, Some(handler));
         self.with(stream, |handler, stream| handler.on_open(stream));
     }
 
@@ -200,8 +203,8 @@ where
 
     fn on_end(&mut self, stream: &mut Stream<'_, S>) {
         match self.handlers.get_mut(stream.id) {
-            Some(handler) => handler.on_end(stream),
-            None => stream.end_too(),
+            Some(Some(handler)) => handler.on_end(stream),
+            Some(None) | None => stream.end_too(),
         }
     }
 
@@ -215,11 +218,13 @@ where
 
     fn on_close(&mut self, stream: &mut Stream<'_, S>, close: &Close) {
         // One that was not made has no handler yet.
-        let mut handler = match self.handlers.remove(stream.id) {
+        let handler = match self.handlers.remove(stream.id) {
             Some(handler) => handler,
-            None => (self.make)(stream),
+            None => Some((self.make)(stream)),
         };
-        handler.on_close(stream, close);
+        if let Some(mut handler) = handler {
+            handler.on_close(stream, close);
+        }
     }
 }
 
@@ -524,6 +529,7 @@ impl<S: 'static> Handler<S> for StreamCallbacks<S> {
 
     fn secured(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
         Self::restart_idle(cx, id);
+        cx.reactor.resume_sources(id);
         let stream = &mut Stream::new(cx, id);
         match (&mut self.handler, &mut self.on_tls) {
             (Some(handler), _) => handler.on_tls(stream),

@@ -326,3 +326,18 @@ fn an_answer_that_begins_with_a_piece_lets_the_body_go_on() {
     );
     assert_eq!(sim.state().lines[..], ["head", "end"]);
 }
+
+#[test]
+fn a_refusal_of_a_request_without_a_body_keeps_the_connection() {
+    let (mut sim, client) = serve();
+    for length in ["Content-Length: 0\r\n", ""] {
+        client.write(format!(
+            "POST /up/refuse HTTP/1.1\r\nHost: h\r\n{length}\r\n"
+        ));
+        sim.settle();
+        let answer = client.read_text().to_ascii_lowercase();
+        assert!(answer.starts_with("http/1.1 403 "), "{answer}");
+        assert!(!answer.contains("connection: close"), "{answer}");
+    }
+    assert!(!client.is_closed());
+}

@@ -162,7 +162,7 @@ impl Exchange {
     /// Holds the body of the request that has begun, to be handed out; at most `body_bytes_max` of it.
     pub fn hold_body(&mut self, framing: BodyFraming, body_bytes_max: u64) {
         // Until the body has ended, an answer ends the connection.
-        self.leaves_body = true;
+        self.leaves_body = framing.length() != Some(0);
         self.handed_out = Some(Box::new(HandedOut::new(framing, body_bytes_max)));
     }
 

@@ -1122,6 +1122,19 @@ impl Table {
         connection.is_some_and(|connection| connection.reading.is_end_delivered())
     }
 
+    /// Takes the beginning of a part that has come and was not consumed.
+    pub(crate) fn take_unconsumed(&mut self, id: ConnId) -> Vec<u8> {
+        let Some((connection, rooms)) = self.split_open(id) else {
+            return Vec::new();
+        };
+        let kept = connection.reading.unconsumed().to_vec();
+        if !kept.is_empty() {
+            connection.reading.forget_unconsumed();
+            end::charge(rooms, connection);
+        }
+        kept
+    }
+
     /// Whether a connection is being made by us, and is not open yet.
     pub(crate) fn is_connecting(&self, id: ConnId) -> bool {
         let connection = self.connection(id);
