@@ -4,7 +4,7 @@
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use waterwheel::{
     CloseCause, Config, EventLoop, Process, ProcessCallbacks, ProcessExit, ProcessId, Reactor,
@@ -324,6 +324,37 @@ fn an_output_that_a_grandchild_keeps_open_is_cut() {
     let grandchild = event_loop.state().stdout();
     let killed = Command::new("kill").arg(grandchild.trim()).status();
     assert!(killed.unwrap().success());
+}
+
+#[test]
+fn an_output_is_read_before_it_is_cut() {
+    const CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
+    let mut event_loop = event_loop();
+    // The grandchild writes when standard input ends, which it does with the child.
+    let command = shell("exec 3<&0; { read line <&3; echo late; } & echo $!; exit 6");
+    let started = event_loop.reactor().process(command, |process| {
+        see_all(process);
+        process.options().close_timeout = CLOSE_TIMEOUT;
+    });
+    started.unwrap();
+    turn_until(&mut event_loop, |seen| {
+        !seen.stdin_ends.is_empty() && !seen.stdout.is_empty()
+    });
+    let grandchild = event_loop.state().stdout();
+    // Now the loop is blocked until the grandchild has ended and the time has passed.
+    let blocked_since = Instant::now();
+    while blocked_since.elapsed() < 2 * CLOSE_TIMEOUT || runs(grandchild.trim()) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let exit = turn_until_exit(&mut event_loop);
+    assert_eq!((code(exit), exit.is_cut), (Some(6), false));
+    assert_eq!(event_loop.state().stdout(), grandchild + "late\n");
+}
+
+/// Whether there is a process with this number that has not ended, where `/proc` tells it.
+fn runs(number: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{number}/stat"));
+    stat.is_ok_and(|stat| !stat.contains(") Z "))
 }
 
 #[test]

@@ -240,8 +240,11 @@ impl<S: 'static> Handler<S> for Pipe<S> {
         }
     }
 
-    fn due(&mut self, cx: &mut Cx<'_, S>, id: ConnId, deadline: Deadline) {
-        cx.reactor.abort(id, CloseCause::TimedOut(deadline));
+    fn due(&mut self, cx: &mut Cx<'_, S>, id: ConnId, _: Deadline) {
+        // It was set when the child had ended.
+        if let Some(process) = self.process.get() {
+            cx.reactor.cut_output(process, id);
+        }
     }
 
     fn closed(&mut self, cx: &mut Cx<'_, S>, id: ConnId, close: &Close) {

@@ -13,7 +13,6 @@ use std::thread;
 use std::time::Duration;
 
 use super::id::ConnId;
-use super::time::timers::TimerId;
 
 /// Names a child process of [`Reactor::process`](crate::Reactor::process). Its streams are connections: any method of the
 /// reactor that takes an id of a connection, such as `pause`, takes theirs.
@@ -200,7 +199,8 @@ struct Entry<C> {
     open_pipe_count: u8,
     /// Its end, with its status where that is known.
     exit: Option<Option<ExitStatus>>,
-    cut: Option<TimerId>,
+    /// The outputs that were paused when the time in which they must end began.
+    paused: Vec<ConnId>,
     is_cut: bool,
 }
 
@@ -230,7 +230,7 @@ impl<C> Children<C> {
             process,
             open_pipe_count: id.pipe_count(),
             exit: None,
-            cut: None,
+            paused: Vec::new(),
             is_cut: false,
         };
         self.0.insert(id, entry);
@@ -246,30 +246,35 @@ impl<C> Children<C> {
         self.0.get(&id).is_some_and(|entry| entry.exit.is_none())
     }
 
-    /// Whether a connection is an output of a child.
-    pub(super) fn has_output(&self, connection: ConnId) -> bool {
-        self.0
-            .keys()
-            .any(|id| id.outputs().any(|output| output == connection))
+    /// The outputs of all children.
+    pub(super) fn outputs(&self) -> impl Iterator<Item = ConnId> {
+        self.0.keys().flat_map(|id| id.outputs())
     }
 
-    /// Notes the end of a child. `cut` is the timer for its outputs.
-    pub(super) fn note_exit(&mut self, id: ProcessId, status: Option<ExitStatus>, cut: TimerId) {
+    /// Notes the end of a child.
+    pub(super) fn note_exit(&mut self, id: ProcessId, status: Option<ExitStatus>) {
         if let Some(entry) = self.0.get_mut(&id) {
             entry.exit = Some(status);
-            entry.cut = Some(cut);
         }
     }
 
+    /// Notes whether an output is paused, and returns whether it was.
+    pub(super) fn note_paused(&mut self, id: ProcessId, output: ConnId, is_paused: bool) -> bool {
+        let Some(entry) = self.0.get_mut(&id) else {
+            return false;
+        };
+        let was_paused = entry.paused.contains(&output);
+        entry.paused.retain(|paused| *paused != output);
+        if is_paused {
+            entry.paused.push(output);
+        }
+        was_paused
+    }
+
+    /// Notes that an output is ended although another process keeps it open.
     pub(super) fn note_cut(&mut self, id: ProcessId) {
         if let Some(entry) = self.0.get_mut(&id) {
             entry.is_cut = true;
-        }
-    }
-
-    pub(super) fn set_cut_timer(&mut self, id: ProcessId, cut: TimerId) {
-        if let Some(entry) = self.0.get_mut(&id) {
-            entry.cut = Some(cut);
         }
     }
 
@@ -290,13 +295,13 @@ impl<C> Children<C> {
     pub(super) fn take(
         &mut self,
         id: ProcessId,
-    ) -> Option<(RunningChild<C>, ProcessExit, Option<TimerId>)> {
+    ) -> Option<(RunningChild<C>, ProcessExit)> {
         let entry = self.0.remove(&id)?;
         let exit = ProcessExit {
             status: entry.exit.flatten(),
             is_cut: entry.is_cut,
         };
-        Some((entry.process, exit, entry.cut))
+        Some((entry.process, exit))
     }
 
     /// Takes the calls that will not be made. Kills the children that must not outlive the reactor.

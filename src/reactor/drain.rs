@@ -1,5 +1,6 @@
 //! Shutting down politely: no new connections, goodbyes spread over a window, flush, deadline.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::close::{Close, CloseCause};
@@ -63,7 +64,9 @@ impl<S: 'static> Reactor<S> {
     fn ending_connections(&self) -> Vec<ConnId> {
         let mut targets = self.table.sources().connection_ids();
         // The outputs of a child end with the child, which ends when its input does.
-        targets.retain(|id| !self.lasting.contains(id) && !self.children.has_output(*id));
+        let staying = self.lasting.iter().copied();
+        let staying: HashSet<ConnId> = staying.chain(self.children.outputs()).collect();
+        targets.retain(|id| !staying.contains(id));
         targets
     }
 

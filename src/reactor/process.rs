@@ -15,8 +15,9 @@ use std::panic::Location;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
-use super::child::{ProcessExit, ProcessId, Stderr};
+use super::child::{ProcessId, Stderr};
 use super::close::{Close, CloseCause, Deadline};
+use super::id::ConnId;
 use super::reactor::{Cx, Handler, OnExit, QueuedTick, Reactor};
 
 /// The parts of a child process that differ from one to another.
@@ -185,11 +186,12 @@ impl<S: 'static> Reactor<S> {
             return;
         };
         let timeout = process.close_timeout;
-        let was_paused = self.has_paused_output(id);
-        let cut = self.after(timeout, move |cx: &mut Cx<'_, S>| {
-            cx.reactor.cut_outputs(id, was_paused);
-        });
-        self.children.note_exit(id, status, cut);
+        self.children.note_exit(id, status);
+        for output in id.outputs() {
+            let is_paused = !self.may_read(output);
+            self.children.note_paused(id, output, is_paused);
+            self.set_deadline(output, Deadline::Idle, timeout);
+        }
         // The poll may report the same in this moment.
         match self.table.queued_bytes(id.stdin()) {
             0 => self.finish(id.stdin(), Close::new(CloseCause::Peer), false),
@@ -201,33 +203,21 @@ impl<S: 'static> Reactor<S> {
         self.report_exit_if_done(id);
     }
 
-    /// Ends the outputs of a child that has ended long ago: another process keeps them open. One that the application
-    /// has paused may hold bytes of the child, also after it was resumed: it is read behind the timers of its turn.
-    fn cut_outputs(&mut self, id: ProcessId, was_paused: bool) {
+    /// Ends an output of a child that has ended `close_timeout` ago: another process keeps it open. One that the
+    /// application has paused may hold bytes of the child, and gets the time again, also after it was resumed.
+    pub(crate) fn cut_output(&mut self, id: ProcessId, output: ConnId) {
         let Some(process) = self.children.process(id) else {
             return;
         };
         let timeout = process.close_timeout;
-        let is_paused = self.has_paused_output(id);
+        let is_paused = !self.may_read(output);
+        let was_paused = self.children.note_paused(id, output, is_paused);
         if is_paused || was_paused {
-            let cut = self.after(timeout, move |cx: &mut Cx<'_, S>| {
-                cx.reactor.cut_outputs(id, is_paused);
-            });
-            return self.children.set_cut_timer(id, cut);
+            return self.set_deadline(output, Deadline::Idle, timeout);
         }
-        for output in id.outputs() {
-            if !self.table.is_open(output) {
-                continue;
-            }
-            self.children.note_cut(id);
-            let cause = CloseCause::TimedOut(Deadline::Close);
-            self.table.abort(output, cause);
-        }
-    }
-
-    fn has_paused_output(&self, id: ProcessId) -> bool {
-        id.outputs()
-            .any(|id| self.table.is_open(id) && !self.may_read(id))
+        self.children.note_cut(id);
+        let cause = CloseCause::TimedOut(Deadline::Close);
+        self.table.abort(output, cause);
     }
 
     fn report_exit_if_done(&mut self, id: ProcessId) {
@@ -245,13 +235,9 @@ impl<S: 'static> Reactor<S> {
 
 /// Calls `on_exit`, if it was not called before.
 fn report_exit<S: 'static>(cx: &mut Cx<'_, S>, id: ProcessId) {
-    let Some((process, exit, cut)) = cx.reactor.children.take(id) else {
+    let Some((process, exit)) = cx.reactor.children.take(id) else {
         return;
     };
     cx.reactor.forget_at_end(process.at_end);
-    if let Some(cut) = cut {
-        cx.reactor.cancel(cut);
-    }
-    let exit: ProcessExit = exit;
     (process.on_exit.1)(cx, id, exit);
 }
