@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::process::{Child, ExitStatus};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -112,47 +112,56 @@ impl SharedChild {
         let _ = self.lock().kill();
     }
 
-    /// Waits for the end of a child that was killed, and reaps it.
-    pub(super) fn reap_killed(&self) {
-        let _ = self.lock().wait();
-    }
-
     /// Reaps it if it has ended. Returns its status; `None` where something else has reaped it.
     fn reap(&self) -> Option<ExitStatus> {
         self.lock().try_wait().ok().flatten()
     }
+}
 
-    /// Starts a thread that waits for its end and calls `report` then.
-    ///
+type Report = Box<dyn FnOnce(Exited) + Send>;
+
+/// A thread for the end of one child. It is started before the child, so that each child that runs has one.
+pub(super) struct WaitThread(mpsc::Sender<(SharedChild, Report)>);
+
+#[cfg_attr(not(unix), allow(dead_code))]
+impl WaitThread {
     /// # Errors
     ///
     /// That of the system when there is no thread.
-    pub(super) fn watch(&self, report: impl FnOnce(Exited) + Send + 'static) -> io::Result<()> {
-        let exited = Exited(self.clone());
-        let number = self.number();
+    pub(super) fn start() -> io::Result<WaitThread> {
+        let (sender, receiver) = mpsc::channel::<(SharedChild, Report)>();
         thread::Builder::new()
             .name("waterwheel-wait".to_owned())
-            .stack_size(WATCH_STACK_BYTES)
+            .stack_size(WAIT_STACK_BYTES)
             .spawn(move || {
-                wait_for_end(&exited.0, number);
-                report(exited);
-            })
-            .map(drop)
+                // An error means that there is no child: the thread ends.
+                if let Ok((child, report)) = receiver.recv() {
+                    wait_for_end(&child);
+                    report(Exited(child));
+                }
+            })?;
+        Ok(WaitThread(sender))
+    }
+
+    /// Waits for the end of the child and calls `report` then, on its thread.
+    pub(super) fn wait_for(self, child: SharedChild, report: impl FnOnce(Exited) + Send + 'static) {
+        // The thread ends after it has got this.
+        let _ = self.0.send((child, Box::new(report)));
     }
 }
 
 /// The stack of a thread that waits, in bytes. It calls little.
-const WATCH_STACK_BYTES: usize = 64 * 1024;
+const WAIT_STACK_BYTES: usize = 64 * 1024;
 
 /// Waits until the child has ended, and leaves it to be reaped.
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
-fn wait_for_end(_: &SharedChild, number: u32) {
+fn wait_for_end(child: &SharedChild) {
     use nix::errno::Errno;
     use nix::sys::wait::{Id, WaitPidFlag, waitid};
     use nix::unistd::Pid;
 
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
-    let Ok(number) = i32::try_from(number) else {
+    let Ok(number) = i32::try_from(child.number()) else {
         return;
     };
     while let Err(Errno::EINTR) = waitid(Id::Pid(Pid::from_raw(number)), flags) {}
@@ -161,7 +170,7 @@ fn wait_for_end(_: &SharedChild, number: u32) {
 // Without `waitid` in `nix` the child is asked again and again. A thread that blocked in `wait` would reap the child
 // while another one kills its number.
 #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
-fn wait_for_end(child: &SharedChild, _: u32) {
+fn wait_for_end(child: &SharedChild) {
     while let Ok(None) = child.lock().try_wait() {
         thread::sleep(Duration::from_millis(10));
     }
@@ -292,10 +301,7 @@ impl<C> Children<C> {
     }
 
     /// Takes a child for its last call.
-    pub(super) fn take(
-        &mut self,
-        id: ProcessId,
-    ) -> Option<(RunningChild<C>, ProcessExit)> {
+    pub(super) fn take(&mut self, id: ProcessId) -> Option<(RunningChild<C>, ProcessExit)> {
         let entry = self.0.remove(&id)?;
         let exit = ProcessExit {
             status: entry.exit.flatten(),

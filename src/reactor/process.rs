@@ -73,12 +73,13 @@ impl<S: 'static> Reactor<S> {
     ) -> io::Result<ProcessId> {
         use std::sync::Arc;
 
-        use super::child::{RunningChild, SharedChild};
+        use super::child::{RunningChild, SharedChild, WaitThread};
         use super::protocol::Protocol;
         use super::reactor::{Arrival, ArrivalKind};
         use super::transport::Transport;
         use super::transport::command::start;
 
+        let thread = WaitThread::start()?;
         let (child, pipes) = start(&mut command, plan.stderr)?;
         // Its copies of the child's ends of the pipes would keep them open.
         drop(command);
@@ -104,31 +105,26 @@ impl<S: 'static> Reactor<S> {
                 }
             }
         }
-        let watched = inserted.and_then(|()| {
-            let id = ProcessId::new(ids[0], ids[1], ids.get(2).copied());
-            let mailbox = Arc::clone(&self.mailbox);
-            let queued_at = plan.ordered_at;
-            child.watch(move |exited| {
-                // Where the loop has ended, or ends before this is called, the drop of `exited` reaps the child.
-                mailbox.put(Arrival {
-                    queued_at,
-                    kind: ArrivalKind::Run,
-                    call: Box::new(move |cx| cx.reactor.process_exited(id, exited.status())),
-                });
-            })?;
-            Ok(id)
-        });
-        let id = match watched {
-            Ok(id) => id,
-            Err(error) => {
-                for id in ids {
-                    self.table.abort(id, CloseCause::Local);
-                }
-                child.kill();
-                child.reap_killed();
-                return Err(error);
+        if let Err(error) = inserted {
+            for id in ids {
+                self.table.abort(id, CloseCause::Local);
             }
-        };
+            child.kill();
+            // It is reaped when it has ended.
+            thread.wait_for(child, drop);
+            return Err(error);
+        }
+        let id = ProcessId::new(ids[0], ids[1], ids.get(2).copied());
+        let mailbox = Arc::clone(&self.mailbox);
+        let queued_at = plan.ordered_at;
+        thread.wait_for(child.clone(), move |exited| {
+            // Where the loop has ended, or ends before this is called, the drop of `exited` reaps the child.
+            mailbox.put(Arrival {
+                queued_at,
+                kind: ArrivalKind::Run,
+                call: Box::new(move |cx| cx.reactor.process_exited(id, exited.status())),
+            });
+        });
         let at_end = self.at_end(move |cx| {
             if let Some(process) = cx.reactor.children.process(id)
                 && process.kills_at_end
