@@ -5,6 +5,9 @@ mod support;
 #[path = "../examples/watch.rs"]
 #[allow(dead_code, reason = "the test has its own main")]
 mod watch;
+#[path = "../examples/watch_file.rs"]
+#[allow(dead_code, reason = "the test has its own main")]
+mod watch_file;
 
 use std::cell::RefCell;
 use std::io::Write;
@@ -72,4 +75,48 @@ fn the_example_publishes_what_a_program_prints() {
     while event_loop.turn(None).unwrap() {}
     assert!(event_loop.reactor().stats().publications >= 1);
     assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn changes_of_a_file_are_told() {
+    let path = std::env::temp_dir().join(format!("waterwheel-watch-{}", std::process::id()));
+    std::fs::write(&path, "old").unwrap();
+    let mut event_loop = EventLoop::new(Config::default(), Vec::new()).unwrap();
+    watch_file::setup(event_loop.reactor(), &path).unwrap();
+    std::fs::write(&path, "new").unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let mut kinds = Vec::new();
+    while !kinds.contains(&"remove") {
+        event_loop.turn(None).unwrap();
+        let told = event_loop.state().drain(..);
+        kinds.extend(told.map(|event| match event.kind {
+            notify::EventKind::Modify(_) => "modify",
+            notify::EventKind::Remove(_) => "remove",
+            _ => "other",
+        }));
+    }
+    assert!(kinds.contains(&"modify"), "{kinds:?}");
+}
+
+// The counterpart of `EM.watch_process`, for a process that need not be a child of the reactor.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_end_of_a_process_is_told() {
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+    use waterwheel::Interest;
+
+    let mut cat = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+    let process = pidfd_open(Pid::from_child(&cat), PidfdFlags::empty()).unwrap();
+    let mut event_loop = EventLoop::new(Config::default(), ()).unwrap();
+    let watching = event_loop
+        .reactor()
+        .watch(process, Interest::Readable, |watch| {
+            watch.reactor.stop();
+        });
+    watching.unwrap();
+    let is_running = event_loop.turn(Some(std::time::Duration::ZERO)).unwrap();
+    assert!(is_running);
+    drop(cat.stdin.take());
+    while event_loop.turn(None).unwrap() {}
+    assert!(cat.wait().unwrap().success());
 }
