@@ -237,6 +237,15 @@ impl<S: 'static> Reactor<S> {
         self.table.fail(id, CloseCause::Panicked);
     }
 
+    /// Ends a connection whose callback, which is none of its handler, has panicked.
+    #[cold]
+    pub(super) fn end_after_panic(&mut self, id: ConnId, callback: &str, panicked: Panicked) {
+        self.table.stats_mut().panics += 1;
+        self.panics.note(panicked);
+        log::error!("conn {id} {}: {callback} panicked", self.peer(id));
+        self.table.fail(id, CloseCause::Panicked);
+    }
+
     #[cold]
     fn log_errors(&mut self, id: ConnId, handler: &dyn Handler<S>) {
         let (peer, name) = (self.peer(id), handler.name(self.table.connection(id)));

@@ -38,7 +38,7 @@ use super::id::{ConnId, ConnMap};
 use super::log_limit::{LogLimit, LogLimits};
 use super::mailbox::Mailbox;
 use super::outcome::{CallbackError, Outcome};
-use super::panics::{Panics, drop_all_guarded};
+use super::panics::{Panics, drop_all_guarded, guarded};
 use super::parked::Parked;
 use super::pattern_filter::PatternFilters;
 use super::pipes::Pipes;
@@ -737,7 +737,7 @@ impl<S: 'static> Reactor<S> {
     ///
     /// So an answer that is sent piece by piece goes on as fast as its client reads. It is never called when
     /// the connection has ended, or the body is finished, before. A callback that registers itself again
-    /// without having filled the queue is called in each turn.
+    /// without having filled the queue is called in each turn. A panic or an error of `call` ends the connection.
     ///
     /// ```
     /// # use waterwheel::{ConnId, Reactor, Sim};
@@ -782,9 +782,9 @@ impl<S: 'static> Reactor<S> {
             return;
         }
         let calls = self.on_drain.entry(id).or_default();
-        calls.push(Box::new(move |cx| {
-            let outcome = call(cx);
-            cx.reactor.note_outcome(outcome);
+        calls.push(Box::new(move |cx| match guarded(|| call(cx)) {
+            Ok(outcome) => cx.reactor.end_if_error(id, outcome),
+            Err(panicked) => cx.reactor.end_after_panic(id, "on_drain", panicked),
         }));
         if !self.table.watch_low_mark(id) {
             self.next_tick(move |cx| {

@@ -1,6 +1,8 @@
 //! Answers whose body is sent piece by piece.
 
-use waterwheel::{CloseCause, ConnId, Reactor, Reply, Router, Sent, Sim, Status};
+use std::io;
+
+use waterwheel::{CloseCause, ConnId, Cx, ListenerId, Reactor, Reply, Router, Sent, Sim, Status};
 
 use crate::support::{answer, answers, answers_to, get};
 use crate::{Notes, assert_same_when_cut, exchange, read_all, seconds};
@@ -378,4 +380,31 @@ fn on_drain_tells_when_the_next_piece_has_room() {
     assert_eq!((answered.is_whole, answered.body.len()), (true, 2_000_000));
     assert!(before + 5 < *sim.state());
     assert!(!client.is_closed());
+}
+
+#[test]
+fn a_panic_or_an_error_of_on_drain_ends_the_connection() {
+    fn listen(reactor: &mut Reactor<()>) -> io::Result<ListenerId> {
+        reactor.http("0.0.0.0:80", |router| {
+            router.get("/panic", |request| {
+                let id = request.begin_body(Reply::new(Status::OK), Some(2_000_000));
+                let call = |_: &mut Cx<'_, ()>| panic!("a panic of a test");
+                request.reactor.on_drain(id, call);
+            });
+            router.get("/error", |request| {
+                let id = request.begin_body(Reply::new(Status::OK), Some(2_000_000));
+                request.reactor.on_drain(id, |_| Err::<(), _>("no more"));
+            });
+        })
+    }
+    for (path, panics, errors) in [("/panic", 1, 0), ("/error", 0, 1)] {
+        let mut sim = Sim::new((), listen);
+        sim.catch_panics(true);
+        let client = sim.connect();
+        client.write(get(path));
+        let answered = answer(&read_all(&mut sim, &client));
+        assert!(!answered.is_whole && client.is_closed(), "{path}");
+        let stats = sim.reactor().stats();
+        assert_eq!((stats.panics, stats.callback_errors), (panics, errors));
+    }
 }
