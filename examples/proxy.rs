@@ -1,5 +1,5 @@
 //! A proxy: the bytes of each client go to another server and back, as fast as the slower side reads.
-//! `cargo run --example proxy`, then `curl -H 'Host: example.com' localhost:7003`.
+//! `cargo run --example proxy example.com:80`, then `curl -H 'Host: example.com' localhost:7003`.
 
 use std::io;
 
@@ -8,20 +8,19 @@ use waterwheel::{ListenerId, Reactor};
 pub fn listen<S: 'static>(
     reactor: &mut Reactor<S>,
     address: &str,
-    server: &'static str,
+    server: String,
 ) -> io::Result<ListenerId> {
-    reactor.stream(address, move |stream| {
+    reactor.stream(address, |stream| {
         stream.on_open(move |client| {
-            let upstream = client.reactor.connect_stream(server, |_| {})?;
+            let upstream = client.reactor.connect_stream(&server, |_| {})?;
             client.reactor.pipe(client.id, upstream);
             client.reactor.pipe(upstream, client.id);
-            Ok::<_, io::Error>(())
+            io::Result::Ok(())
         })
     })
 }
 
 fn main() -> io::Result<()> {
-    Reactor::run((), |reactor| {
-        listen(reactor, "0.0.0.0:7003", "example.com:80")
-    })
+    let server = std::env::args().nth(1).expect("HOST:PORT of a server");
+    Reactor::run((), |reactor| listen(reactor, "0.0.0.0:7003", server))
 }

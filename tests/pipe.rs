@@ -35,7 +35,7 @@ fn setup(reactor: &mut Reactor<Notes>) -> io::Result<()> {
         stream.on_end(|stream| stream.state.half_ends += 1);
         stream.on_close(|stream, close| stream.state.server_ends.push(close.cause));
     })?;
-    proxy::listen(reactor, "127.0.0.1:7000", "127.0.0.1:7001")?;
+    proxy::listen(reactor, "127.0.0.1:7000", "127.0.0.1:7001".to_owned())?;
     Ok(())
 }
 
@@ -233,7 +233,7 @@ fn a_close_loses_nothing_that_is_queued_for_either() {
 #[test]
 fn a_server_that_refuses_ends_the_client() {
     let mut sim = Sim::new((), |reactor: &mut Reactor<()>| {
-        proxy::listen(reactor, "127.0.0.1:7000", "127.0.0.1:7001")
+        proxy::listen(reactor, "127.0.0.1:7000", "127.0.0.1:7001".to_owned())
     });
     let client = sim.connect_port(7000);
     client.write("hello");
@@ -411,7 +411,7 @@ fn a_megabyte_and_a_half_close_go_through_the_example() {
     let (port, has_port) = channel();
     let proxy = thread::spawn(move || {
         Reactor::run((), move |reactor| {
-            let listener = proxy::listen(reactor, "127.0.0.1:0", address).unwrap();
+            let listener = proxy::listen(reactor, "127.0.0.1:0", address.to_owned()).unwrap();
             let listening = reactor.local_addr(listener).unwrap();
             port.send((listening.port().unwrap(), reactor.remote()))
                 .unwrap();
