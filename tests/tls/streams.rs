@@ -1,6 +1,7 @@
 //! Streams over TLS in a simulation.
 
 use super::*;
+use waterwheel::{Sent, Stream};
 
 #[test]
 fn an_echo_comes_back_over_tls_in_a_simulation() {
@@ -456,5 +457,66 @@ fn a_file_of_several_pieces_is_sent_over_tls() {
             received.extend(more);
         }
         std::fs::remove_file(&path).unwrap();
+    }
+}
+
+/// More than a queue holds below its low watermark.
+const WELCOME_BYTES: usize = 300_000;
+
+/// A proxy that speaks TLS with its clients, from their first byte or after a command, and none with its server.
+fn tls_proxy(reactor: &mut Reactor<Log>) {
+    let serving = reactor.stream("127.0.0.1:7001", |server| {
+        server.on_open(|server| server.send(vec![b'w'; WELCOME_BYTES]));
+        server.on_data(|server, bytes| server.send(bytes));
+    });
+    serving.unwrap();
+    fn pipe_both_ways(client: &mut Stream<'_, Log>) {
+        let server = client.reactor.connect_stream("127.0.0.1:7001", |_| {});
+        let server = server.unwrap();
+        assert_eq!(client.reactor.pipe(client.id, server), Sent::Queued);
+        assert_eq!(client.reactor.pipe(server, client.id), Sent::Queued);
+    }
+    let options = ListenOptions::new("0.0.0.0:443").tls(server_tls("server"));
+    let listening = reactor.stream(options, |stream| {
+        stream.on_open(pipe_both_ways);
+        stream.on_close(|stream, close| stream.state.push(close.cause.to_string()));
+    });
+    listening.unwrap();
+    let tls = server_tls("server");
+    let listening = reactor.stream("0.0.0.0:25", move |stream| {
+        let tls = tls.clone();
+        stream.on_data(move |stream, _| {
+            stream.reactor.start_tls(stream.id, tls.clone()).unwrap();
+            // Before the handshake: the server's welcome comes meanwhile.
+            pipe_both_ways(stream);
+        });
+        stream.on_close(|stream, close| stream.state.push(close.cause.to_string()));
+    });
+    listening.unwrap();
+}
+
+#[test]
+fn pipes_go_through_tls_and_wait_for_a_handshake() {
+    for port in [443, 25] {
+        let mut sim = Sim::new(Log::new(), tls_proxy);
+        sim.socket_bytes(10_000);
+        let client = sim.connect_port(port);
+        if port == 25 {
+            client.write("STARTTLS");
+            sim.settle();
+        }
+        let mut peer = Peer::new(client, client_config(&VERSIONS));
+        peer.settle(&mut sim);
+        assert_eq!(peer.received().len(), WELCOME_BYTES, "port {port}");
+        let message: Vec<u8> = (0..50_000u32).map(|n| n as u8).collect();
+        for _ in 0..3 {
+            peer.send(&message);
+            peer.settle(&mut sim);
+            assert!(peer.received() == message, "port {port}");
+        }
+        peer.tls.send_close_notify();
+        peer.settle(&mut sim);
+        assert_eq!(sim.state(), &["closed by peer"], "port {port}");
+        assert_eq!(sim.reactor().connection_count(), 0, "port {port}");
     }
 }
