@@ -396,6 +396,53 @@ fn idle_streams_of_a_pipe_end_together() {
     assert_eq!(sim.reactor().connection_count(), 0);
 }
 
+/// A client whose time is over, and one in a drain: what is queued for it still comes, and the server's stream ends.
+#[test]
+fn an_age_limit_and_a_drain_end_both_streams_behind_what_is_queued() {
+    for drains in [false, true] {
+        let mut config = Config::default();
+        config.options.close_timeout = Duration::from_secs(600);
+        config.options.write_timeout = Duration::from_secs(600);
+        let mut sim = Sim::with_config(config, Notes::default(), |reactor| {
+            reactor.stream("127.0.0.1:7001", |stream| {
+                stream.on_open(|stream| stream.send(vec![b'a'; 200_000]));
+                stream.on_close(|stream, close| stream.state.server_ends.push(close.cause));
+            })?;
+            reactor.stream("127.0.0.1:7000", |stream| {
+                stream.options().age_max = Some(Duration::from_secs(60));
+                stream.on_open(|client| {
+                    let server = client.reactor.connect_stream("127.0.0.1:7001", |_| {})?;
+                    client.reactor.pipe(client.id, server);
+                    client.reactor.pipe(server, client.id);
+                    io::Result::Ok(())
+                })
+            })
+        });
+        let client = sim.connect_port(7000);
+        sim.settle();
+        match drains {
+            true => sim.reactor().drain(Duration::ZERO),
+            // The age limit varies by a tenth.
+            false => sim.advance(Duration::from_secs(67)),
+        }
+        let mut count = 0;
+        loop {
+            let bytes = client.read();
+            if bytes.is_empty() {
+                break;
+            }
+            count += bytes.len();
+            sim.settle();
+        }
+        assert!(client.is_closed(), "drains: {drains}");
+        client.close();
+        sim.settle();
+        assert_eq!(count, 200_000, "drains: {drains}");
+        assert_eq!(sim.state().server_ends.len(), 1, "drains: {drains}");
+        assert_eq!(sim.reactor().connection_count(), 0, "drains: {drains}");
+    }
+}
+
 /// Over sockets of the kernel: a megabyte goes through the proxy to a server that sends it back, and the client ends its
 /// side before it reads.
 #[test]
