@@ -1,6 +1,12 @@
 //! Streams and descriptors with the programs of others: `nc` and a shell.
 #![cfg(unix)]
 
+#[path = "../examples/half_close.rs"]
+#[allow(dead_code, reason = "the test has its own main")]
+mod half_close;
+#[path = "../examples/inherited.rs"]
+#[allow(dead_code, reason = "the test has its own main")]
+mod inherited;
 mod support;
 #[path = "../examples/watch.rs"]
 #[allow(dead_code, reason = "the test has its own main")]
@@ -9,10 +15,10 @@ mod watch;
 #[allow(dead_code, reason = "the test has its own main")]
 mod watch_file;
 
-use std::cell::RefCell;
 use std::io::Write;
+use std::net::TcpListener;
 use std::process::{Command, Stdio};
-use std::rc::Rc;
+use std::thread;
 
 use support::has;
 use waterwheel::{Address, Config, EventLoop, Reactor};
@@ -24,40 +30,59 @@ fn inet_port<S: 'static>(reactor: &Reactor<S>, listener: waterwheel::ListenerId)
     }
 }
 
+/// Runs a loop until `nc` with these flags has ended, and returns its output for an input.
+fn run_with_nc<S: 'static>(
+    event_loop: &mut EventLoop<S>,
+    port: u16,
+    flags: &[&str],
+    input: &[u8],
+) -> String {
+    let mut nc = Command::new("nc")
+        .args(flags)
+        .args(["127.0.0.1", &port.to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Its drop ends the input.
+    nc.stdin.take().unwrap().write_all(input).unwrap();
+    let remote = event_loop.reactor().remote();
+    let output = thread::spawn(move || {
+        let output = nc.wait_with_output().unwrap();
+        remote.run(|cx| cx.reactor.stop()).unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    });
+    while event_loop.turn(None).unwrap() {}
+    output.join().unwrap()
+}
+
 // `nc -N` ends its side behind its input, and the answer must still reach it.
 #[test]
 fn a_client_that_has_ended_its_side_gets_its_answer() {
     if !has("nc") {
         return;
     }
+    for input in [&b"x"[..], &[b'x'; 300_000], b""] {
+        let mut event_loop = EventLoop::new(Config::default(), half_close::Counts::new()).unwrap();
+        let listener = half_close::listen(event_loop.reactor(), "127.0.0.1:0").unwrap();
+        let port = inet_port(event_loop.reactor(), listener);
+        let answer = run_with_nc(&mut event_loop, port, &["-N"], input);
+        assert_eq!(answer, format!("{}\n", input.len()));
+        assert!(event_loop.state().is_empty());
+    }
+}
+
+#[test]
+fn an_inherited_socket_is_served() {
+    if !has("nc") {
+        return;
+    }
     let mut event_loop = EventLoop::new(Config::default(), ()).unwrap();
-    let received = Rc::new(RefCell::new(Vec::new()));
-    let listening = event_loop.reactor().stream("127.0.0.1:0", {
-        let received = received.clone();
-        move |stream| {
-            let bytes = received.clone();
-            stream.on_data(move |_, data| bytes.borrow_mut().extend_from_slice(data));
-            stream.on_end(move |stream| {
-                let answer = format!("got {}", received.borrow().len());
-                stream.send(answer);
-                stream.close()
-            });
-            stream.on_close(|stream, _| stream.reactor.stop());
-        }
-    });
-    let port = inet_port(event_loop.reactor(), listening.unwrap());
-    let mut nc = Command::new("nc")
-        .args(["-N", "127.0.0.1", &port.to_string()])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut input = nc.stdin.take().unwrap();
-    input.write_all(b"x").unwrap();
-    drop(input);
-    while event_loop.turn(None).unwrap() {}
-    let output = nc.wait_with_output().unwrap();
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), "got 1");
+    let opened = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = opened.local_addr().unwrap().port();
+    inherited::listen(event_loop.reactor(), opened).unwrap();
+    let answer = run_with_nc(&mut event_loop, port, &["-N"], b"hello");
+    assert_eq!(answer, "hello");
 }
 
 #[test]
