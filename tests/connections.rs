@@ -697,6 +697,39 @@ fn a_drain_closes_the_listeners_and_finishes_answers_under_way() {
     assert!(!sim.is_running());
 }
 
+/// A request that crosses the goodbye on its way is not lost. Source: RFC 9112, section 9.6.
+#[test]
+fn a_drain_answers_idle_connections_once_more_until_the_end_of_its_window() {
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| rooms(reactor));
+    let request = "GET /nowhere HTTP/1.1\r\nHost: sim\r\n\r\n";
+    let kept: Vec<_> = (0..10).map(|_| sim.connect_port(80)).collect();
+    let fresh = sim.connect_port(80);
+    let silent = sim.connect_port(80);
+    for client in &kept {
+        client.write(request);
+    }
+    sim.settle();
+    for client in &kept {
+        assert!(client.read_text().starts_with("HTTP/1.1 404"));
+    }
+    sim.reactor().drain(secs(2));
+    for (index, client) in kept.iter().chain([&fresh]).enumerate() {
+        sim.advance(millis(170));
+        assert!(!client.is_closed(), "client {index}");
+        client.write(request);
+        sim.settle();
+        let answer = client.read_text();
+        assert!(answer.starts_with("HTTP/1.1 404"), "{index}: {answer}");
+        assert!(answer.contains("Connection: close"), "{index}: {answer}");
+        assert!(client.is_closed());
+        client.close();
+    }
+    assert!(!silent.is_closed() && sim.is_running());
+    sim.advance(millis(200));
+    assert!(silent.is_closed());
+    assert!(!sim.is_running());
+}
+
 #[test]
 fn a_drain_waits_for_silent_peers_until_the_close_deadline() {
     let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| rooms(reactor));

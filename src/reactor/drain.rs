@@ -23,7 +23,9 @@ impl<S: 'static> Reactor<S> {
     /// goodbye at the end of the window.
     ///
     /// The goodbye is the protocol's: WebSocket close code 1001, the end of an event stream,
-    /// `Connection: close` on the next HTTP answer, a half close of a raw connection. The loop
+    /// `Connection: close` on the next HTTP answer, a half close of a raw connection. An HTTP
+    /// connection without a request under way stays until the end of the window, because a request may be on its way,
+    /// which is answered too: a client that sends at least one request in every window loses none. The loop
     /// stops when every connection has ended, at the latest `close_timeout` (of `Config::options`)
     /// after the window.
     ///
@@ -91,11 +93,12 @@ impl<S: 'static> Reactor<S> {
             self.table.remove_listeners(|_| true);
             // Also the connections that came during the drain. A second goodbye does nothing.
             for id in self.ending_connections() {
-                self.say_goodbye(id, CloseCause::Drained);
+                self.say_goodbye(id, CloseCause::Drained, false);
             }
         }
+        // Does nothing to those that have just got theirs.
         for id in due {
-            self.say_goodbye(id, CloseCause::Drained);
+            self.say_goodbye(id, CloseCause::Drained, true);
         }
         if is_over && !self.is_stopped {
             let count = self.table.sources().connection_count();
@@ -109,16 +112,18 @@ impl<S: 'static> Reactor<S> {
     pub(super) fn end_old(&mut self, id: ConnId) {
         match self.protocol_mut(id) {
             Some(Protocol::Http(exchange)) => exchange.close_after(),
-            Some(_) => self.say_goodbye(id, CloseCause::AgeLimit),
+            Some(_) => self.say_goodbye(id, CloseCause::AgeLimit, false),
             None => {}
         }
     }
 
-    fn say_goodbye(&mut self, id: ConnId, cause: CloseCause) {
+    /// `may_wait` says that the connection gets another goodbye later.
+    fn say_goodbye(&mut self, id: ConnId, cause: CloseCause, may_wait: bool) {
         let Some(protocol) = self.protocol_mut(id) else {
             return;
         };
-        match protocol.drain() {
+        match protocol.drain(may_wait) {
+            DrainStep::AwaitsRequest => {}
             // One that waits for publications is answered now.
             DrainStep::AnswersFirst => {
                 self.table.end_wait(id);

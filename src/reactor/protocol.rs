@@ -78,6 +78,9 @@ pub(crate) enum DrainStep {
     AnswersFirst,
     /// The connection is closed with this code and reason.
     Closes { code: u16, reason: &'static str },
+    /// A request may be on its way, and is answered with `Connection: close`. The connection ends at the end of the
+    /// window if none comes.
+    AwaitsRequest,
     /// There is nothing to say: the connection ends when its queue is flushed, and does not linger.
     Finishes,
     /// The connection ends at once.
@@ -492,8 +495,12 @@ impl Protocol {
         }
     }
 
-    /// The step of a draining reactor for this connection.
-    pub(crate) fn drain(&mut self) -> DrainStep {
+    /// The step of a draining reactor for this connection. `may_wait` says that there will be another one, at the end
+    /// of the drain's window.
+    ///
+    /// A connection without a request under way stays until then: its client may be sending one in this moment, and
+    /// would get no answer. Source: RFC 9112, section 9.6.
+    pub(crate) fn drain(&mut self, may_wait: bool) -> DrainStep {
         match self {
             Protocol::Http(exchange) if exchange.is_busy() => {
                 exchange.close_after();
@@ -502,7 +509,7 @@ impl Protocol {
             // The answer that we wait for comes first. The role closes behind it.
             Protocol::Request { is_busy: true } => DrainStep::AnswersFirst,
             Protocol::Request { is_busy: false } => DrainStep::Finishes,
-            // No request is under way. A client that sends one in this moment sends it again elsewhere.
+            Protocol::Http(_) | Protocol::Unopened if may_wait => DrainStep::AwaitsRequest,
             Protocol::Http(_) => DrainStep::Finishes,
             Protocol::EventStream { .. } | Protocol::Raw | Protocol::Finished => {
                 DrainStep::Closes {
