@@ -384,7 +384,7 @@ pub use reactor::published::Published;
 pub use reactor::reactor::{Cx, Reactor};
 pub use reactor::remote::{CallError, ReactorEnded, Remote, RemoteCall};
 #[doc(inline)]
-pub use reactor::sim::{Received, Sim, SimSocket, SimStream};
+pub use reactor::sim::{Received, Sim, SimSocket, SimStream, SimUdp};
 pub use reactor::stats::{
     ConnectionCounts, Gauges, Histogram, RefusedHandshakes, Stats, TlsFailures,
 };
@@ -393,12 +393,14 @@ pub use reactor::time::clock::SimClock;
 #[doc(inline)]
 pub use reactor::time::timers::TimerId;
 pub use reactor::tls_error::TlsError;
+pub use reactor::transport::datagram::MulticastInterface;
 pub use reactor::transport::endpoint::{ConnectOptions, ListenOptions};
 pub use reactor::transport::listener::Address;
 #[doc(inline)]
 pub use reactor::transport::memory::Faults;
 pub use reactor::transport::proxy::HttpProxy;
 pub use reactor::transport::socket::Peer;
+pub use reactor::udp::UdpId;
 #[cfg(unix)]
 #[doc(inline)]
 pub use reactor::watch::{Interest, Watch, WatchId};
@@ -426,5 +428,7 @@ pub use server::websocket::WebSocketRoute;
 pub use session::handler::{Handshake, WebSocketHandler, Ws};
 #[doc(inline)]
 pub use session::stream::{Stream, StreamCallbacks, StreamHandler};
+#[doc(inline)]
+pub use session::udp::{Udp, UdpCallbacks};
 #[doc(inline)]
 pub use session::websocket::WebSocketCallbacks;

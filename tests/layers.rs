@@ -114,6 +114,12 @@ const OPEN_STRUCTS: &[(&str, Visible, &str)] = &[
     ("Faults", Visible::Elsewhere, "plain data, written by users"),
     ("ConnId", Visible::Elsewhere, "an id: index and generation"),
     ("ListenerId", Visible::Elsewhere, "an id: that of a place"),
+    ("UdpId", Visible::Elsewhere, "an id: that of a place"),
+    (
+        "UdpOptions",
+        Visible::Elsewhere,
+        "arguments: the options of a socket that is made",
+    ),
     ("TimerId", Visible::Elsewhere, "an id: index and generation"),
     ("Cx", Visible::Elsewhere, "arguments of a callback"),
     ("Watch", Visible::Elsewhere, "arguments of a callback"),

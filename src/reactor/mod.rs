@@ -40,10 +40,10 @@
 //!  child                                       child processes and their ends
 //!  budget  shutdown  transport  protocol       limits that need the clock; sockets; meaning of bytes
 //!  connection                                  one connection, and the table of all of them
-//!  published present place sequence pipes
+//!  published present place sequence pipes datagrams
 //!  reactor                                     the data that callbacks and roles work on
 //!  listen connect topics awaiting notices history presence posts schedule remote defer process
-//!  drain role admission start_tls                        the methods of the reactor
+//!  drain role admission start_tls udp                    the methods of the reactor
 //!  handlers                                    the objects that the loop calls
 //!  mod                                         the EventLoop
 //!  call                                        calls of user code
@@ -77,6 +77,8 @@ pub(crate) mod process;
 
 mod listen;
 
+pub(crate) mod udp;
+
 mod drain;
 
 mod admission;
@@ -100,6 +102,7 @@ pub(crate) mod close_counts;
 pub(crate) mod config;
 mod connect;
 pub(crate) mod connection;
+pub(crate) mod datagrams;
 pub(crate) mod file_work;
 mod handler_keys;
 mod handlers;

@@ -32,6 +32,7 @@ use super::connection::queue::DropRule;
 use super::connection::reading::Pause;
 use super::connection::ready::FastMessages;
 use super::connection::table::Table;
+use super::datagrams::Datagrams;
 use super::file_work::FileWork;
 use super::handler_keys::HandlerKeys;
 use super::id::{ConnId, ConnMap};
@@ -181,7 +182,7 @@ pub(crate) enum NextStep {
     End,
 }
 
-/// A source that is no connection, with its callbacks: a watched descriptor.
+/// A source that is no connection, with its callbacks: a watched descriptor, or a UDP socket.
 pub(crate) trait Watched<S> {
     /// Its kind and the place in the program where it was made, for the log.
     fn made_at(&self) -> (&'static str, &'static Location<'static>);
@@ -189,8 +190,8 @@ pub(crate) trait Watched<S> {
     /// The poll has reported it.
     fn ready(&mut self, cx: &mut Cx<'_, S>, id: ConnId, readiness: Readiness) -> NextStep;
 
-    /// The next step when a callback has panicked.
-    fn step_after_panic(&self) -> NextStep;
+    /// Returns the next step after a callback has panicked.
+    fn after_panic(&mut self, reactor: &mut Reactor<S>, id: ConnId) -> NextStep;
 
     /// Takes it out of the poll, before it is dropped or given back.
     fn deregister(&mut self, registry: &Registry);
@@ -367,6 +368,7 @@ pub struct Reactor<S> {
     pub(super) pool: Pool,
     /// Sources that are no connections, by their index.
     pub(super) watched: HashMap<u32, Box<dyn Watched<S>>>,
+    pub(super) datagrams: Datagrams,
     pub(super) files: FileWork<StartFileWork<S>>,
     pub(super) children: Children<(&'static Location<'static>, OnExit<S>)>,
     /// The number of the last publication. Each member keeps the mark of the last one that was
@@ -392,6 +394,7 @@ impl<S: 'static> Reactor<S> {
     pub(super) fn new(config: Config, parts: Parts<S>) -> Reactor<S> {
         let topics = Topics::new();
         let sequence = Sequence::new(parts.epoch, topics.hasher().clone());
+        let datagrams = Datagrams::new(parts.net.as_ref());
         let wire_formats = WireFormats::new();
         #[cfg(feature = "deflate")]
         let wire_formats = wire_formats.with_deflate_bytes_min(config.deflate_bytes_min);
@@ -447,6 +450,7 @@ impl<S: 'static> Reactor<S> {
             deferred: Parked::default(),
             pool: Pool::default(),
             watched: HashMap::new(),
+            datagrams,
             files: FileWork::default(),
             children: Children::default(),
             publication_mark: 0,

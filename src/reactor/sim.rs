@@ -23,6 +23,7 @@
 //! the test fails. [`Sim::catch_panics`] lets the simulation go on as [`Reactor::run`] does.
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -34,6 +35,7 @@ use crate::reactor::mailbox::Mailbox;
 use crate::reactor::reactor::{Parts, Reactor};
 use crate::reactor::time::clock::{Clock, SIM_NANOS_MAX, SimClock, nanos};
 use crate::reactor::transport::memory::{Faults, MemoryStream, Net};
+use crate::reactor::transport::memory_datagrams::MemoryDatagrams;
 use crate::reactor::{EventLoop, SetupResult};
 
 /// The capacity of a simulated socket in each direction, in bytes.
@@ -280,6 +282,18 @@ impl<S: 'static> Sim<S> {
         first.expect("the setup listens")
     }
 
+    /// Opens a UDP socket outside of the program, with an address such as `192.0.2.1:4711`; port 0 chooses one.
+    ///
+    /// # Panics
+    ///
+    /// When this is no address, or it is in use.
+    pub fn udp(&mut self, address: &str) -> SimUdp {
+        let address = address.parse().expect("an address with a port");
+        SimUdp {
+            socket: self.event_loop.reactor().simulated_peer(address),
+        }
+    }
+
     /// Connects to the first listener and returns a WebSocket on `path`.
     ///
     /// # Panics
@@ -439,6 +453,40 @@ impl SimStream {
             .borrow()
             .as_ref()
             .is_none_or(MemoryStream::is_at_end)
+    }
+}
+
+/// A UDP socket outside of a simulated program. Clones share it.
+#[derive(Clone)]
+pub struct SimUdp {
+    socket: Rc<MemoryDatagrams>,
+}
+
+impl SimUdp {
+    /// Its address.
+    pub fn address(&self) -> SocketAddr {
+        self.socket.address()
+    }
+
+    /// Sends a datagram. To an address without a socket it is lost; so is one that finds 1 MiB of datagrams that were not
+    /// received.
+    pub fn send_to(&self, bytes: impl AsRef<[u8]>, address: SocketAddr) {
+        self.socket.bring(bytes.as_ref(), address);
+    }
+
+    /// Takes and returns the datagrams that have come, with their senders.
+    pub fn received(&self) -> Vec<(Vec<u8>, SocketAddr)> {
+        let datagrams = std::iter::from_fn(|| self.socket.take());
+        datagrams.map(|(from, bytes)| (bytes, from)).collect()
+    }
+
+    /// As [`received`](Self::received), as text without the senders; bytes that are not UTF-8 are replaced.
+    pub fn received_text(&self) -> Vec<String> {
+        let received = self.received();
+        let texts = received.iter();
+        texts
+            .map(|(bytes, _)| String::from_utf8_lossy(bytes).into_owned())
+            .collect()
     }
 }
 

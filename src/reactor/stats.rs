@@ -72,6 +72,13 @@ pub struct Stats {
     pub files_cut: u64,
     /// Child processes that were started.
     pub processes: u64,
+    /// UDP datagrams received, without those longer than
+    /// [`datagram_bytes_max`](crate::UdpCallbacks::datagram_bytes_max).
+    pub datagrams_received: u64,
+    /// UDP datagrams that the kernel took.
+    pub datagrams_sent: u64,
+    /// UDP datagrams that were not sent, because the queue of their socket was full.
+    pub datagrams_dropped: u64,
     /// Connections and requests that were refused, over HTTP with 429, because their address has too many
     /// connections.
     pub address_refusals: u64,
@@ -153,6 +160,9 @@ impl Stats {
             file_refusals,
             files_cut,
             processes,
+            datagrams_received,
+            datagrams_sent,
+            datagrams_dropped,
             address_refusals,
             closes,
             refused_handshakes,
@@ -198,6 +208,9 @@ impl Stats {
         self.file_refusals += file_refusals;
         self.files_cut += files_cut;
         self.processes += processes;
+        self.datagrams_received += datagrams_received;
+        self.datagrams_sent += datagrams_sent;
+        self.datagrams_dropped += datagrams_dropped;
         self.address_refusals += address_refusals;
         self.closes.add(closes);
         self.refused_handshakes.add(*refused_handshakes);

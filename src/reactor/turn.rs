@@ -168,6 +168,8 @@ impl<S: 'static> Running<S> {
             let call = self.reactor.at_end.remove(key);
             self.call_always(Caller::AtEnd, call);
         }
+        // After the callbacks, which may still have sent.
+        self.reactor.datagrams.close_all();
         // The application may keep a loop that has ended, for its state.
         self.reactor.table.leave_memory_group();
     }

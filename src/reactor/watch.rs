@@ -145,7 +145,7 @@ where
     }
 
     // A callback that panics each time would be called in every turn.
-    fn step_after_panic(&self) -> NextStep {
+    fn after_panic(&mut self, _: &mut Reactor<S>, _: ConnId) -> NextStep {
         NextStep::End
     }
 

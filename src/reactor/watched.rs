@@ -33,10 +33,11 @@ impl<S: 'static> Running<S> {
         };
         let (kind, place) = watched.made_at();
         let caller = Caller::Watched(kind, place);
-        let mut step = watched.step_after_panic();
+        let mut step = None;
         self.call(caller, |cx| {
-            step = watched.ready(cx, id, readiness);
+            step = Some(watched.ready(cx, id, readiness));
         });
+        let step = step.unwrap_or_else(|| watched.after_panic(&mut self.reactor, id));
         let is_removed = !self.reactor.table.sources().has_watched(id);
         if is_removed || step == NextStep::End || self.reactor.is_stopped {
             if let Some(registry) = self.reactor.table.registry() {

@@ -102,7 +102,13 @@ pub(super) fn ready(
             return Ready::Accept;
         }
         Some(Source::Attempt(_)) => return Ready::Attempt,
-        Some(Source::Watched(_)) => return Ready::Watched(readiness),
+        // One that is listed is handled when its place on the list comes, and not twice in one turn.
+        Some(Source::Watched(place)) => {
+            return match place.merge_deferred(readiness) {
+                true => Ready::Nothing,
+                false => Ready::Watched(readiness),
+            };
+        }
         // A listener that pauses leaves its clients in the backlog: it tries again when there
         // is room, or after its timer, without another report.
         Some(Source::Listener(_) | Source::Vacated) | None => return Ready::Nothing,

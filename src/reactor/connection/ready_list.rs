@@ -57,6 +57,11 @@ impl ReadyList {
         }
     }
 
+    /// Has a source that the reactor keeps apart handled in the next turn. It must not be listed already.
+    pub(super) fn handle_again(&mut self, index: u32) {
+        self.again.push(index);
+    }
+
     /// Has a busy connection read at the end of this dispatch.
     pub(super) fn read_last(&mut self, id: ConnId, reading: &mut Reading) {
         if reading.list() {

@@ -31,7 +31,7 @@ pub(super) enum Source {
     Vacated,
 }
 
-/// The place of a source whose descriptor and callbacks the reactor keeps apart; see `reactor::watch`.
+/// The place of a source whose descriptor and callbacks the reactor keeps apart; see `reactor::watched`.
 pub(super) struct WatchedPlace {
     generation: u32,
     /// The report for which a turn had no time.
@@ -44,6 +44,11 @@ impl WatchedPlace {
         let earlier = self.deferred.take();
         self.deferred = Some(earlier.map_or(readiness, |earlier| earlier.merged(readiness)));
         earlier.is_none()
+    }
+
+    /// Adds a report to one that is kept. Returns whether there is one.
+    pub(super) fn merge_deferred(&mut self, readiness: Readiness) -> bool {
+        self.deferred.is_some() && !self.defer(readiness)
     }
 
     pub(super) fn take_deferred(&mut self) -> Option<Readiness> {
@@ -165,7 +170,6 @@ impl Sources {
     }
 
     /// Adds a place for a source that the reactor keeps apart. It registers itself with the poll.
-    #[cfg_attr(not(unix), allow(dead_code, reason = "only Unix has descriptors"))]
     pub(crate) fn insert_watched(&mut self) -> ConnId {
         let generation = self.next_generation();
         let place = WatchedPlace {
@@ -356,6 +360,14 @@ impl Sources {
                 index,
                 generation: place.generation,
             }),
+            _ => None,
+        }
+    }
+
+    /// The place of a source that the reactor keeps apart.
+    pub(super) fn watched_mut(&mut self, id: ConnId) -> Option<&mut WatchedPlace> {
+        match self.slab.get_mut(id.index as usize) {
+            Some(Source::Watched(place)) if place.generation == id.generation => Some(place),
             _ => None,
         }
     }

@@ -367,6 +367,15 @@ impl Table {
         }
     }
 
+    /// Has a source that the reactor keeps apart handled in the next turn, behind those that the poll reports then.
+    pub(crate) fn handle_watched_again(&mut self, id: ConnId) {
+        let Table { sources, rooms, .. } = self;
+        let place = sources.watched_mut(id);
+        if place.is_some_and(|place| place.defer(Readiness::default())) {
+            rooms.ready_list.handle_again(id.index);
+        }
+    }
+
     /// Handles a source that was on the ready list, as [`ready`](Self::ready) does.
     pub(crate) fn ready_again(&mut self, index: u32) -> Ready {
         let Table { sources, rooms, .. } = self;

@@ -71,11 +71,11 @@ impl Readiness {
         hung_up: false,
         urgent: false,
     };
-    const READABLE: Readiness = Readiness {
+    pub(crate) const READABLE: Readiness = Readiness {
         readable: true,
         ..Readiness::NONE
     };
-    const WRITABLE: Readiness = Readiness {
+    pub(crate) const WRITABLE: Readiness = Readiness {
         writable: true,
         ..Readiness::NONE
     };
@@ -198,9 +198,21 @@ impl Net {
         }
     }
 
+    /// Lets the time of an operation pass that the program makes on a socket of datagrams. Returns whether the socket
+    /// refuses to send, if the operation would: that is the fault.
+    pub(crate) fn begin_datagram(&self) -> bool {
+        if !self.has_faults.get() {
+            return false;
+        }
+        if let Some((clock, time)) = &*self.operations.borrow() {
+            clock.advance(*time);
+        }
+        self.happens(self.faults.get().refused_writes_percent)
+    }
+
     /// Has the next poll report a change of one source. If a report of it waits to be handled, the
     /// change becomes part of that report.
-    fn notify(&self, token: usize, readiness: Readiness) {
+    pub(crate) fn notify(&self, token: usize, readiness: Readiness) {
         let mut changes = self.changes.borrow_mut();
         if changes.readiness.len() <= token {
             changes.readiness.resize(token + 1, 0);
@@ -212,7 +224,7 @@ impl Net {
     }
 
     /// Forgets the changes of a source that is closed.
-    fn forget(&self, token: usize) {
+    pub(crate) fn forget(&self, token: usize) {
         // Its token stays in the list, and `pop` passes over it.
         if let Some(readiness) = self.changes.borrow_mut().readiness.get_mut(token) {
             *readiness = 0;

@@ -18,11 +18,13 @@
 #[cfg(unix)]
 pub(crate) mod command;
 pub(crate) mod connect;
+pub(crate) mod datagram;
 pub(crate) mod endpoint;
 pub(crate) mod inherited;
 pub(crate) mod listener;
 pub(crate) mod lookup;
 pub(crate) mod memory;
+pub(crate) mod memory_datagrams;
 #[cfg(unix)]
 pub(crate) mod pipe;
 pub(crate) mod proxy;
