@@ -10,20 +10,15 @@ pub fn setup(reactor: &mut Reactor<Vec<String>>) -> io::Result<ListenerId> {
         cx.reactor.publish("hello", "Hello")
     });
     let listener = reactor.http("0.0.0.0:9292", |http| {
-        http.get("/events", |request| {
-            request.event_stream().subscribe("hello")
-        });
-        http.websocket("/", |ws| {
-            ws.on_message(|ws, message| ws.send(message));
-            ws.on_close(|_, close| println!("close {close}"));
-        });
+        http.get("/sse", |request| request.event_stream().subscribe("hello"));
+        http.websocket("/", |ws| ws.on_message(|ws, message| ws.send(message)));
         http.get("/", |request| request.reply("Hello"));
     })?;
     reactor.connect_websocket("ws://127.0.0.1:9292/", |ws| {
         ws.on_open(|ws, _| ws.send("Hello, world!"));
         ws.on_message(|ws, message| ws.state.push(format!("message {message}")));
     })?;
-    reactor.event_source("http://127.0.0.1:9292/events", |events| {
+    reactor.event_source("http://127.0.0.1:9292/sse", |events| {
         events.on_event(|cx, event| cx.state.push(format!("event {}", event.data)));
     })?;
     Ok(listener)

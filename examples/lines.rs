@@ -1,8 +1,7 @@
 //! A protocol of lines, with a limit on their length, like EventMachine's `LineText2`.
 //! `cargo run --example lines`, then `printf 'SET a 1\nGET a\nQUIT\n' | nc localhost 7002`.
 
-use std::collections::HashMap;
-use std::io;
+use std::{collections::HashMap, io};
 
 use waterwheel::{ListenerId, Reactor};
 
@@ -29,6 +28,5 @@ pub fn listen(reactor: &mut Reactor<Values>, address: &str) -> io::Result<Listen
 }
 
 fn main() -> io::Result<()> {
-    Reactor::run(Values::new(), |reactor| listen(reactor, "0.0.0.0:7002"))?;
-    Ok(())
+    Reactor::run(Values::new(), |reactor| listen(reactor, "0.0.0.0:7002")).map(drop)
 }

@@ -5,27 +5,28 @@ use std::io;
 
 use waterwheel::{ConnMap, ListenerId, Reactor};
 
-pub fn setup(reactor: &mut Reactor<ConnMap<String>>) -> io::Result<ListenerId> {
-    reactor.stream("0.0.0.0:10000", |stream| {
+pub type Names = ConnMap<String>;
+
+pub fn listen(reactor: &mut Reactor<Names>, address: &str) -> io::Result<ListenerId> {
+    reactor.stream(address, |stream| {
         stream.on_open(|stream| {
             stream.send("[info] Please enter your username:\n");
             stream.subscribe("chat")
         });
         stream.on_data(|stream, data| {
             let text = String::from_utf8_lossy(data).trim().to_owned();
-            match stream.state.get(stream.id) {
-                Some(name) => stream.publish("chat", format!("{name}: {text}\n")),
-                None => {
-                    let joined = format!("[info] {text} has joined the room\n");
-                    stream.state.insert(stream.id, text);
-                    stream.publish("chat", joined)
-                }
+            if let Some(name) = stream.state.get(stream.id) {
+                return stream.publish("chat", format!("{name}: {text}\n"));
             }
+            let joined = format!("[info] {text} has joined the room\n");
+            stream.state.insert(stream.id, text);
+            stream.publish("chat", joined)
         });
         stream.on_close(|stream, _| stream.state.remove(stream.id));
     })
 }
 
 fn main() -> io::Result<()> {
-    Reactor::run(ConnMap::default(), setup).map(drop)
+    Reactor::run(Names::default(), |reactor| listen(reactor, "0.0.0.0:10000"))?;
+    Ok(())
 }

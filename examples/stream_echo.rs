@@ -4,8 +4,8 @@ use std::io;
 
 use waterwheel::{ListenerId, Reactor};
 
-pub fn setup(reactor: &mut Reactor<()>) -> io::Result<ListenerId> {
-    reactor.stream("127.0.0.1:8081", |stream| {
+pub fn listen(reactor: &mut Reactor<()>, address: &str) -> io::Result<ListenerId> {
+    reactor.stream(address, |stream| {
         stream.on_open(|_| println!("-- someone connected to the echo server!"));
         stream.on_data(|stream, data| {
             stream.send([b">>>you sent: ", data].concat());
@@ -18,5 +18,5 @@ pub fn setup(reactor: &mut Reactor<()>) -> io::Result<ListenerId> {
 }
 
 fn main() -> io::Result<()> {
-    Reactor::run((), setup)
+    Reactor::run((), |reactor| listen(reactor, "127.0.0.1:8081"))
 }

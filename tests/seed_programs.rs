@@ -310,7 +310,7 @@ fn faye_serves_websockets_events_and_pages_and_is_its_own_client() {
 
 #[test]
 fn stream_echo_says_what_was_sent_until_the_client_quits() {
-    let mut sim = Sim::new((), stream_echo::setup);
+    let mut sim = Sim::new((), |reactor| stream_echo::listen(reactor, "0.0.0.0:8081"));
     let client = sim.connect();
     client.write("hello\n");
     sim.settle();
@@ -323,7 +323,9 @@ fn stream_echo_says_what_was_sent_until_the_client_quits() {
 
 #[test]
 fn stream_chat_sends_lines_with_the_name_of_their_sender() {
-    let mut sim = Sim::new(waterwheel::ConnMap::default(), stream_chat::setup);
+    let mut sim = Sim::new(waterwheel::ConnMap::default(), |reactor| {
+        stream_chat::listen(reactor, "0.0.0.0:10000")
+    });
     let (ada, bob) = (sim.connect(), sim.connect());
     for (client, name) in [(&ada, "Ada\n"), (&bob, "Bob\n")] {
         sim.settle();
@@ -340,4 +342,32 @@ fn stream_chat_sends_lines_with_the_name_of_their_sender() {
     ada.close();
     sim.settle();
     assert_eq!(sim.state().len(), 1);
+}
+
+/// Examples that show more than one thing, or stand in for a program of others.
+const LONG_EXAMPLES: [&str; 5] = [
+    "autobahn_client",
+    "driver_echo",
+    "embed",
+    "many_cores",
+    "reconnect",
+];
+
+#[test]
+fn examples_have_at_most_25_lines_of_code() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        if path.extension().is_none_or(|extension| extension != "rs")
+            || LONG_EXAMPLES.contains(&name.as_str())
+        {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines = text.lines().map(str::trim_start);
+        let code = lines.filter(|line| !line.is_empty() && !line.starts_with("//"));
+        let count = code.count();
+        assert!(count <= 25, "{name} has {count} lines");
+    }
 }

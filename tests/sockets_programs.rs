@@ -7,6 +7,12 @@ mod half_close;
 #[path = "../examples/inherited.rs"]
 #[allow(dead_code, reason = "the test has its own main")]
 mod inherited;
+#[path = "../examples/stream_chat.rs"]
+#[allow(dead_code, reason = "the test has its own main")]
+mod stream_chat;
+#[path = "../examples/stream_echo.rs"]
+#[allow(dead_code, reason = "the test has its own main")]
+mod stream_echo;
 mod support;
 #[path = "../examples/watch.rs"]
 #[allow(dead_code, reason = "the test has its own main")]
@@ -21,7 +27,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 
 use support::has;
-use waterwheel::{Address, Config, EventLoop, Reactor};
+use waterwheel::{Address, Config, ConnMap, EventLoop, Reactor};
 
 fn inet_port<S: 'static>(reactor: &Reactor<S>, listener: waterwheel::ListenerId) -> u16 {
     match reactor.local_addr(listener) {
@@ -83,6 +89,25 @@ fn an_inherited_socket_is_served() {
     inherited::listen(event_loop.reactor(), opened).unwrap();
     let answer = run_with_nc(&mut event_loop, port, &["-N"], b"hello");
     assert_eq!(answer, "hello");
+}
+
+#[test]
+fn the_streams_of_eventmachine_speak_with_nc() {
+    if !has("nc") {
+        return;
+    }
+    let mut event_loop = EventLoop::new(Config::default(), ()).unwrap();
+    let listener = stream_echo::listen(event_loop.reactor(), "127.0.0.1:0").unwrap();
+    let port = inet_port(event_loop.reactor(), listener);
+    // Without `-N`: the server ends the connection.
+    let answer = run_with_nc(&mut event_loop, port, &[], b"quit\n");
+    assert_eq!(answer, ">>>you sent: quit\n");
+    let mut event_loop = EventLoop::new(Config::default(), ConnMap::default()).unwrap();
+    let listener = stream_chat::listen(event_loop.reactor(), "127.0.0.1:0").unwrap();
+    let port = inet_port(event_loop.reactor(), listener);
+    let answer = run_with_nc(&mut event_loop, port, &["-N"], b"Ada\n");
+    let expected = "[info] Please enter your username:\n[info] Ada has joined the room\n";
+    assert_eq!(answer, expected);
 }
 
 #[test]
