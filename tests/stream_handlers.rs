@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use waterwheel::{Close, CloseCause, Reactor, Sim, Stream, StreamHandler};
+use waterwheel::{Close, CloseCause, LengthPrefix, Reactor, Sim, Stream, StreamHandler};
 
 type Calls = Rc<RefCell<Vec<String>>>;
 
@@ -72,6 +72,54 @@ fn each_connection_has_an_object_until_its_end() {
         "server drop",
     ];
     assert_eq!(*calls.borrow(), expected);
+}
+
+#[test]
+fn an_object_gets_lines_or_frames_where_its_listener_says_so() {
+    let calls = Calls::default();
+    let kept = Rc::clone(&calls);
+    let mut sim = Sim::new((), move |reactor: &mut Reactor<()>| {
+        let lines = Rc::clone(&kept);
+        reactor.stream("0.0.0.0:80", |stream| {
+            stream.lines(8);
+            stream.each(move |_| Noting {
+                name: "line",
+                calls: Rc::clone(&lines),
+            });
+        })?;
+        reactor.stream("0.0.0.0:81", |stream| {
+            stream.frames(LengthPrefix::U8, 8);
+            stream.handler(Noting {
+                name: "frame",
+                calls: kept,
+            });
+        })
+    });
+    let client = sim.connect_port(80);
+    client.write("one\r\ntw");
+    sim.settle();
+    client.write("o\nthree");
+    sim.settle();
+    let framed = sim.connect_port(81);
+    framed.write(b"\x03abc\x01");
+    sim.settle();
+    framed.write("d");
+    sim.settle();
+    let seen = [
+        "line open",
+        "line one",
+        "line two",
+        "frame open",
+        "frame abc",
+        "frame d",
+    ];
+    assert_eq!(*calls.borrow(), seen);
+    // One byte more than a line may have.
+    client.write("four\n");
+    sim.settle();
+    assert_eq!(calls.borrow()[6..], ["line close", "line drop"]);
+    assert_eq!(client.read_text(), "onetwo");
+    assert!(client.is_closed());
 }
 
 #[test]

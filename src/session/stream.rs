@@ -135,7 +135,8 @@ pub trait StreamHandler<S: 'static>: 'static {
         let _ = stream;
     }
 
-    /// Called with the bytes that came, in whatever pieces the network made of them.
+    /// Called with the bytes that came, in whatever pieces the network made of them, or with one line or frame where
+    /// [`lines`](StreamCallbacks::lines) or [`frames`](StreamCallbacks::frames) says so.
     fn on_data(&mut self, stream: &mut Stream<'_, S>, bytes: &[u8]) {
         let _ = (stream, bytes);
     }
@@ -232,19 +233,6 @@ type OnStream<S> = Box<dyn FnMut(&mut Stream<'_, S>)>;
 type OnBytes<S> = Box<dyn FnMut(&mut Stream<'_, S>, &[u8])>;
 type OnClose<S> = Box<dyn FnMut(&mut Stream<'_, S>, &Close)>;
 
-/// The callback that gets what the peer sends.
-enum OnInput<S> {
-    /// In the pieces in which it comes.
-    Data(OnBytes<S>),
-    /// Divided into lines or frames.
-    Part {
-        framing: Framing,
-        /// `on_line` or `on_frame`, for log lines.
-        name: &'static str,
-        call: OnBytes<S>,
-    },
-}
-
 /// The callbacks of one listener's, or one client's, raw streams.
 pub struct StreamCallbacks<S> {
     pub(crate) name: String,
@@ -253,7 +241,9 @@ pub struct StreamCallbacks<S> {
     is_single: bool,
     options: ConnectionOptions,
     on_open: Option<OnStream<S>>,
-    on_input: Option<OnInput<S>>,
+    on_input: Option<OnBytes<S>>,
+    /// How the input is divided, and `on_line` or `on_frame`, for log lines.
+    framing: Option<(Framing, &'static str)>,
     on_end: Option<OnStream<S>>,
     on_tls: Option<OnStream<S>>,
     on_drain: Option<OnStream<S>>,
@@ -270,6 +260,7 @@ impl<S: 'static> StreamCallbacks<S> {
             options,
             on_open: None,
             on_input: None,
+            framing: None,
             on_end: None,
             on_tls: None,
             on_drain: None,
@@ -339,7 +330,8 @@ impl<S: 'static> StreamCallbacks<S> {
         &mut self,
         call: impl FnMut(&mut Stream<'_, S>, &[u8]) -> R + 'static,
     ) {
-        self.on_input = Some(OnInput::Data(on_bytes(call)));
+        self.on_input = Some(on_bytes(call));
+        self.framing = None;
     }
 
     /// Called with each line, without its end, which is `\n` or `\r\n`.
@@ -375,11 +367,8 @@ impl<S: 'static> StreamCallbacks<S> {
         line_bytes_max: usize,
         call: impl FnMut(&mut Stream<'_, S>, &[u8]) -> R + 'static,
     ) {
-        self.on_input = Some(OnInput::Part {
-            framing: Framing::Lines { line_bytes_max },
-            name: "on_line",
-            call: on_bytes(call),
-        });
+        self.lines(line_bytes_max);
+        self.on_input = Some(on_bytes(call));
     }
 
     /// Called with each frame, without its prefix. [`LengthPrefix::encode`] makes such frames.
@@ -398,14 +387,24 @@ impl<S: 'static> StreamCallbacks<S> {
         frame_bytes_max: usize,
         call: impl FnMut(&mut Stream<'_, S>, &[u8]) -> R + 'static,
     ) {
-        self.on_input = Some(OnInput::Part {
-            framing: Framing::Frames {
-                prefix,
-                frame_bytes_max,
-            },
-            name: "on_frame",
-            call: on_bytes(call),
-        });
+        self.frames(prefix, frame_bytes_max);
+        self.on_input = Some(on_bytes(call));
+    }
+
+    /// Divides the input into lines for a [`handler`](Self::handler), or for those of [`each`](Self::each): its
+    /// [`on_data`](StreamHandler::on_data) gets one line in each call, as [`on_line`](Self::on_line) does.
+    pub fn lines(&mut self, line_bytes_max: usize) {
+        self.framing = Some((Framing::Lines { line_bytes_max }, "on_line"));
+    }
+
+    /// Divides the input into frames for a [`handler`](Self::handler), or for those of [`each`](Self::each): its
+    /// [`on_data`](StreamHandler::on_data) gets one frame in each call, as [`on_frame`](Self::on_frame) does.
+    pub fn frames(&mut self, prefix: LengthPrefix, frame_bytes_max: usize) {
+        let framing = Framing::Frames {
+            prefix,
+            frame_bytes_max,
+        };
+        self.framing = Some((framing, "on_frame"));
     }
 
     /// Called when the peer has ended its side. Without this callback our side is ended too, after the queue
@@ -468,7 +467,7 @@ impl<S: 'static> StreamCallbacks<S> {
     ///
     /// When it does not fit.
     pub(crate) fn check(&self, read_buffer_bytes: usize) -> io::Result<()> {
-        let Some(OnInput::Part { framing, name, .. }) = &self.on_input else {
+        let Some((framing, name)) = &self.framing else {
             return Ok(());
         };
         if framing.pending_bytes_max() < read_buffer_bytes {
@@ -515,16 +514,16 @@ impl<S: 'static> Handler<S> for StreamCallbacks<S> {
         if cx.reactor.forward(id, input) {
             return input.len();
         }
-        let stream = &mut Stream::new(cx, id);
-        match (&mut self.handler, &mut self.on_input) {
-            (Some(handler), _) => handler.on_data(stream, input),
-            (None, Some(OnInput::Data(call))) => call(stream, input),
-            (None, Some(OnInput::Part { framing, call, .. })) => {
-                return receive_parts(cx, id, input, *framing, call);
-            }
+        let call = |stream: &mut Stream<'_, S>, bytes: &[u8]| match (
+            &mut self.handler,
+            &mut self.on_input,
+        ) {
+            (Some(handler), _) => handler.on_data(stream, bytes),
+            (None, Some(call)) => call(stream, bytes),
             (None, None) => {}
-        }
-        input.len()
+        };
+        let framing = self.framing.map(|(framing, _)| framing);
+        receive_parts(cx, id, input, framing, call)
     }
 
     fn secured(&mut self, cx: &mut Cx<'_, S>, id: ConnId) {
@@ -583,14 +582,18 @@ impl<S: 'static> Handler<S> for StreamCallbacks<S> {
     }
 }
 
-/// Calls `call` with the parts at the front of `input`. Returns how many bytes they have.
+/// Calls `call` with the input, or with the parts at the front of it. Returns how many bytes they have.
 fn receive_parts<S: 'static>(
     cx: &mut Cx<'_, S>,
     id: ConnId,
     input: &[u8],
-    framing: Framing,
-    call: &mut OnBytes<S>,
+    framing: Option<Framing>,
+    mut call: impl FnMut(&mut Stream<'_, S>, &[u8]),
 ) -> usize {
+    let Some(framing) = framing else {
+        call(&mut Stream::new(cx, id), input);
+        return input.len();
+    };
     let mut rest = input;
     while !cx.reactor.is_stopped() {
         let connection = cx.reactor.connection(id);
