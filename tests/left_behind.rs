@@ -8,10 +8,10 @@ mod proxy;
 
 use std::fs;
 use std::io::{self, Read, Write, pipe};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use waterwheel::{Config, EventLoop, Interest};
+use waterwheel::{Config, EventLoop, Interest, MulticastInterface, UdpId};
 
 /// Descriptors, and threads.
 fn counts() -> [usize; 2] {
@@ -143,10 +143,74 @@ fn refused(event_loop: &mut EventLoop<usize>) {
     turn_until(event_loop, |_| counts() == before);
 }
 
+fn open_udp(event_loop: &mut EventLoop<usize>) -> UdpId {
+    let opening = event_loop.reactor().udp("127.0.0.1:0", |udp| {
+        udp.on_datagram(|udp, bytes, _| {
+            *udp.state += 1;
+            match bytes {
+                b"close" => _ = udp.close(),
+                _ => panic!("a panic of a test"),
+            }
+        });
+    });
+    opening.unwrap()
+}
+
+/// UDP sockets that cannot be opened, that are closed in their callback, after a panic, from outside and with the loop.
+fn datagrams(event_loop: &mut EventLoop<usize>) {
+    let before = counts();
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let used = client.local_addr().unwrap().to_string();
+    for _ in 0..50 {
+        let reactor = event_loop.reactor();
+        reactor.udp(&used, |_| {}).unwrap_err();
+        let no_group = |udp: &mut waterwheel::UdpCallbacks<usize>| {
+            udp.join_group(Ipv4Addr::LOCALHOST, MulticastInterface::Any);
+        };
+        reactor.udp("127.0.0.1:0", no_group).unwrap_err();
+        let own_error =
+            |_: &mut waterwheel::UdpCallbacks<usize>| Err::<(), _>(io::Error::other("no"));
+        reactor.udp("127.0.0.1:0", own_error).unwrap_err();
+    }
+    let sockets: Vec<_> = (0..100).map(|_| open_udp(event_loop)).collect();
+    assert_eq!(counts(), [before[0] + 101, before[1]]);
+    for id in &sockets[..50] {
+        let server = event_loop.reactor().udp_address(*id).unwrap();
+        client.send_to(b"panic", server).unwrap();
+        client.send_to(b"close", server).unwrap();
+    }
+    turn_until(event_loop, |event_loop| *event_loop.state() == 100);
+    for id in &sockets[50..] {
+        assert!(event_loop.reactor().close_udp(*id));
+    }
+    drop(client);
+    assert_eq!(counts(), before);
+    for _ in 0..50 {
+        open_udp(event_loop);
+    }
+}
+
+/// A loop that has ended and is kept has closed its UDP sockets.
+fn datagrams_until(end: impl FnOnce(&mut waterwheel::Reactor<usize>)) {
+    run(|event_loop| {
+        let before = counts();
+        for _ in 0..50 {
+            open_udp(event_loop);
+        }
+        assert_eq!(counts(), [before[0] + 50, before[1]]);
+        end(event_loop.reactor());
+        while event_loop.turn(Some(Duration::from_millis(1))).unwrap() {}
+        assert_eq!(counts(), before);
+    });
+}
+
 #[test]
 fn descriptors_and_threads_are_given_back() {
     run(watch);
     run(pipes);
     run(defer);
     run(refused);
+    run(datagrams);
+    datagrams_until(|reactor| reactor.stop());
+    datagrams_until(|reactor| reactor.drain(Duration::from_secs(60)));
 }
