@@ -24,8 +24,10 @@ use super::transport::memory_datagrams::DatagramNet;
 pub(crate) enum UdpEvent {
     /// A datagram of so many bytes stands at the beginning of the buffer.
     Datagram { length: usize, from: SocketAddr },
-    /// A datagram was not sent, or not received; the socket goes on.
+    /// A datagram was not sent, or not delivered; the socket goes on.
     Error(io::Error),
+    /// The kernel has returned an error instead of a datagram; the socket goes on.
+    ReceiveError(io::Error),
     /// The queue is empty, after a datagram was refused.
     Drained,
 }
@@ -258,7 +260,7 @@ impl Datagrams {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => Some(UdpEvent::Error(error)),
+                Err(error) => Some(UdpEvent::ReceiveError(error)),
             };
         }
     }

@@ -26,7 +26,8 @@ impl Outcome for UdpId {}
 /// The part of a turn that one socket may use.
 pub(crate) struct UdpTurn {
     events_left: u32,
-    has_received: bool,
+    /// Receiving has failed, and the socket had no other event.
+    only_fails: bool,
 }
 
 /// # Datagrams
@@ -155,7 +156,7 @@ impl<S: 'static> Reactor<S> {
         self.budget.begin(self.table.now(), 1);
         let turn = UdpTurn {
             events_left: DATAGRAMS_PER_TURN,
-            has_received: false,
+            only_fails: true,
         };
         (turn, self.datagrams.take_buffer())
     }
@@ -172,15 +173,15 @@ impl<S: 'static> Reactor<S> {
             return None;
         }
         if turn.events_left == 0 || self.is_udp_turn_over() {
-            // A socket that only fails is not asked again before it is reported.
-            if turn.has_received {
+            // A socket that only fails is not asked again before the poll reports it, or it could fail for ever.
+            if 0 < turn.events_left || !turn.only_fails {
                 self.table.handle_watched_again(id.0);
             }
             return None;
         }
         turn.events_left -= 1;
         let event = self.datagrams.next_event(&mut self.table, id.0, buffer);
-        turn.has_received |= matches!(event, Some(UdpEvent::Datagram { .. }));
+        turn.only_fails &= matches!(event, Some(UdpEvent::ReceiveError(_)));
         event
     }
 

@@ -173,7 +173,7 @@ impl<S: 'static> UdpCallbacks<S> {
                     call(udp, &buffer[..length], from);
                 }
             }
-            UdpEvent::Error(error) => match &mut self.on_error {
+            UdpEvent::Error(error) | UdpEvent::ReceiveError(error) => match &mut self.on_error {
                 Some(call) => {
                     udp.reactor.note_callback("on_error");
                     call(udp, &error);
@@ -201,7 +201,7 @@ impl<S: 'static> Watched<S> for UdpCallbacks<S> {
         while let Some(event) = cx.reactor.next_udp_event(id, &mut turn, &mut buffer) {
             let from = match &event {
                 UdpEvent::Datagram { from, .. } => Some(*from),
-                UdpEvent::Error(_) | UdpEvent::Drained => None,
+                UdpEvent::Error(_) | UdpEvent::ReceiveError(_) | UdpEvent::Drained => None,
             };
             let mut udp = Udp {
                 state: cx.state,

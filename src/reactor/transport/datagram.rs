@@ -147,16 +147,25 @@ impl DatagramSocket {
         interface: MulticastInterface,
         joins: bool,
     ) -> io::Result<()> {
-        let done = match self {
+        let done = check_interface(group, interface).and_then(|()| match self {
             DatagramSocket::Memory(socket) => socket.set_member(group, joins),
             DatagramSocket::Kernel(socket) => {
                 set_member(SockRef::from(socket), group, interface, joins)
             }
-        };
+        });
         done.map_err(|error| {
             let verb = if joins { "join" } else { "leave" };
             io::Error::new(error.kind(), format!("cannot {verb} {group}: {error}"))
         })
+    }
+}
+
+/// Checks that an interface is named in the way of the group's family.
+fn check_interface(group: IpAddr, interface: MulticastInterface) -> io::Result<()> {
+    match (group, interface) {
+        (IpAddr::V4(_), MulticastInterface::Index(_)) => Err(other_interface("an address")),
+        (IpAddr::V6(_), MulticastInterface::Address(_)) => Err(other_interface("an index")),
+        _ => Ok(()),
     }
 }
 
@@ -166,30 +175,27 @@ fn set_member(
     interface: MulticastInterface,
     joins: bool,
 ) -> io::Result<()> {
-    use MulticastInterface::{Address, Any, Index};
-    match (group, interface) {
-        (IpAddr::V4(group), Any | Address(_)) => {
+    match group {
+        IpAddr::V4(group) => {
             let address = match interface {
-                Address(address) => address,
-                Any | Index(_) => Ipv4Addr::UNSPECIFIED,
+                MulticastInterface::Address(address) => address,
+                MulticastInterface::Any | MulticastInterface::Index(_) => Ipv4Addr::UNSPECIFIED,
             };
             match joins {
                 true => socket.join_multicast_v4(&group, &address),
                 false => socket.leave_multicast_v4(&group, &address),
             }
         }
-        (IpAddr::V6(group), Any | Index(_)) => {
+        IpAddr::V6(group) => {
             let index = match interface {
-                Index(index) => index,
-                Any | Address(_) => 0,
+                MulticastInterface::Index(index) => index,
+                MulticastInterface::Any | MulticastInterface::Address(_) => 0,
             };
             match joins {
                 true => socket.join_multicast_v6(&group, index),
                 false => socket.leave_multicast_v6(&group, index),
             }
         }
-        (IpAddr::V4(_), Index(_)) => Err(other_interface("an address")),
-        (IpAddr::V6(_), Address(_)) => Err(other_interface("an index")),
     }
 }
 
@@ -205,7 +211,9 @@ fn open_in_memory(
     net: &Rc<DatagramNet>,
 ) -> io::Result<(DatagramSocket, Option<SocketAddr>)> {
     let shares_port = options.shares_port || config.reuse_port;
-    let socket = net.bind(parse_address(address)?, shares_port)?;
+    let address = parse_address(address)?;
+    check_interface(address.ip(), options.multicast_interface)?;
+    let socket = net.bind(address, shares_port)?;
     if options.may_broadcast {
         socket.set_broadcast();
     }
@@ -262,20 +270,11 @@ fn open_one(
             SocketAddr::V6(_) => socket.set_multicast_hops_v6(ttl)?,
         }
     }
-    match (options.multicast_interface, address) {
-        (MulticastInterface::Any, _) => {}
-        (MulticastInterface::Address(interface), SocketAddr::V4(_)) => {
-            socket.set_multicast_if_v4(&interface)?;
-        }
-        (MulticastInterface::Index(index), SocketAddr::V6(_)) => {
-            socket.set_multicast_if_v6(index)?;
-        }
-        (MulticastInterface::Address(_), SocketAddr::V6(_)) => {
-            return Err(other_interface("an index"));
-        }
-        (MulticastInterface::Index(_), SocketAddr::V4(_)) => {
-            return Err(other_interface("an address"));
-        }
+    check_interface(address.ip(), options.multicast_interface)?;
+    match options.multicast_interface {
+        MulticastInterface::Any => {}
+        MulticastInterface::Address(interface) => socket.set_multicast_if_v4(&interface)?,
+        MulticastInterface::Index(index) => socket.set_multicast_if_v6(index)?,
     }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;

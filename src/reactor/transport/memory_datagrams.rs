@@ -201,8 +201,12 @@ impl MemoryDatagrams {
     ///
     /// # Errors
     ///
-    /// When the socket is a member already, or is none.
+    /// When the address is no group; when the socket is a member already, or is none.
     pub(crate) fn set_member(&self, group: IpAddr, joins: bool) -> io::Result<()> {
+        if !group.is_multicast() {
+            let why = "the address is no group of multicast";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
         let groups = &mut self.end.borrow_mut().groups;
         match (groups.iter().position(|joined| *joined == group), joins) {
             (None, true) => groups.push(group),
@@ -257,6 +261,10 @@ impl MemoryDatagrams {
         }
         let peer = self.end.borrow().peer;
         let to = to.or(peer).ok_or(io::ErrorKind::NotConnected)?;
+        if self.address().is_ipv4() && to.is_ipv6() {
+            let why = "the socket is of IPv4, and the address of IPv6";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
         if to.ip() == Ipv4Addr::BROADCAST && !self.end.borrow().may_broadcast {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
