@@ -697,6 +697,25 @@ fn a_drain_closes_the_listeners_and_finishes_answers_under_way() {
     assert!(!sim.is_running());
 }
 
+#[test]
+fn a_paused_listener_leaves_clients_waiting_until_it_is_resumed() {
+    let mut paused = None;
+    let mut sim = Sim::new(Log::new(), |reactor: &mut Reactor<Log>| {
+        paused = Some(reactor.stream("0.0.0.0:9", |_| {}).unwrap());
+    });
+    let listener = paused.unwrap();
+    assert!(sim.reactor().pause_listener(listener));
+    let _early = sim.connect_port(9);
+    sim.settle();
+    assert_eq!(sim.reactor().connection_count(), 0);
+    assert!(sim.reactor().resume_listener(listener));
+    sim.settle();
+    assert_eq!(sim.reactor().connection_count(), 1);
+    sim.reactor().close_listener(listener);
+    assert!(!sim.reactor().pause_listener(listener));
+    assert!(!sim.reactor().resume_listener(listener));
+}
+
 /// A request that crosses the goodbye on its way is not lost. Source: RFC 9112, section 9.6.
 #[test]
 fn a_drain_answers_idle_connections_once_more_until_the_end_of_its_window() {

@@ -128,6 +128,21 @@ fn a_closed_listener_wakes_the_loop_no_more_though_another_process_has_it() {
 }
 
 #[test]
+fn a_listener_removes_a_file_that_it_has_adopted() {
+    let path = std::env::temp_dir().join(format!("adopted-{}.sock", std::process::id()));
+    let inherited = UnixListener::bind(&path).unwrap();
+    let mut event_loop = EventLoop::new(Config::default(), ()).unwrap();
+    let reactor = event_loop.reactor();
+    let tcp = reactor.http("127.0.0.1:0", hello).unwrap();
+    assert!(!reactor.adopt_listener_file(tcp));
+    let unix = reactor.http(inherited, hello).unwrap();
+    assert!(reactor.adopt_listener_file(unix));
+    assert!(reactor.close_listener(unix));
+    assert!(!path.exists());
+    assert!(!reactor.adopt_listener_file(unix));
+}
+
+#[test]
 fn a_listener_that_is_left_keeps_its_file_and_one_that_is_closed_does_not() {
     let path = std::env::temp_dir().join(format!("left-{}.sock", std::process::id()));
     let address = format!("unix:{}", path.display());

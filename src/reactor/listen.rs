@@ -63,12 +63,48 @@ impl<S: 'static> Reactor<S> {
     /// socket is not removed.
     #[cfg(unix)]
     pub fn leave_listener(&mut self, listener: ListenerId) -> bool {
-        if self.local_addr(listener).is_some()
-            && let Some(listener) = self.table.sources_mut().listener_mut(listener.0.index)
-        {
-            listener.leave_file();
+        if let Some(open) = self.open_listener_mut(listener) {
+            open.leave_file();
         }
         self.close_listener(listener)
+    }
+
+    /// Makes the file of an inherited Unix socket belong to this listener: it is removed when the listener is closed.
+    /// For a process that stays alone with the socket, after the one that made the file has
+    /// [left](Self::leave_listener) it. Returns `false` when the listener is closed, has no file, or its file cannot
+    /// be found.
+    #[cfg(unix)]
+    pub fn adopt_listener_file(&mut self, listener: ListenerId) -> bool {
+        self.open_listener_mut(listener)
+            .is_some_and(Listener::adopt_file)
+    }
+
+    /// Accepts nothing on a listener until [`resume_listener`](Self::resume_listener): clients wait in the kernel's
+    /// backlog, or are accepted by another process that has the same socket. Returns `false` when the listener is
+    /// closed.
+    pub fn pause_listener(&mut self, listener: ListenerId) -> bool {
+        let open = self.open_listener_mut(listener);
+        open.map(|listener| listener.set_accepting(Accepting::Held))
+            .is_some()
+    }
+
+    /// Accepts again on a listener after [`pause_listener`](Self::pause_listener), first those who wait. Returns
+    /// `false` when the listener is closed.
+    pub fn resume_listener(&mut self, listener: ListenerId) -> bool {
+        let Some(open) = self.open_listener_mut(listener) else {
+            return false;
+        };
+        if open.accepting() == Accepting::Held {
+            open.set_accepting(Accepting::Ready);
+            // The poll has reported clients who came meanwhile, and does not report them again.
+            self.table.accept_again(listener.0.index);
+        }
+        true
+    }
+
+    fn open_listener_mut(&mut self, listener: ListenerId) -> Option<&mut Listener> {
+        self.local_addr(listener)?;
+        self.table.sources_mut().listener_mut(listener.0.index)
     }
 
     /// Listens on an address. `handler` gets the real address, which port 0 leaves open until then,
@@ -164,6 +200,10 @@ impl<S: 'static> Reactor<S> {
         let Some(listener) = self.table.sources_mut().listener_mut(index) else {
             return;
         };
+        // An `on_open` of this turn may have paused it.
+        if listener.accepting() == Accepting::Held {
+            return;
+        }
         if let Some(suppressed) = listener.note_pause(now) {
             log::warn!(
                 "{}: accepting pauses at {connection_count} connections: {why}{suppressed}",

@@ -359,6 +359,9 @@ impl<S: 'static> Running<S> {
             let Some(listener) = table.sources_mut().listener_mut(index) else {
                 return;
             };
+            if listener.accepting() == Accepting::Held {
+                return;
+            }
             // Checked before `accept`: a client that is accepted and closed at once sees a reset,
             // and one that waits in the kernel's backlog is served later.
             if is_full {

@@ -87,7 +87,7 @@ impl ReadyList {
 
     /// Has a listener accept in the next turn.
     pub(super) fn accept_again(&mut self, index: u32, listener: &mut Listener) {
-        if listener.accepting() != Accepting::Queued {
+        if !matches!(listener.accepting(), Accepting::Queued | Accepting::Held) {
             listener.set_accepting(Accepting::Queued);
             self.again.push(index);
         }

@@ -64,6 +64,8 @@ pub(crate) enum Accepting {
     Full,
     /// No: for example, the process is out of file descriptors. A timer will try again.
     BackingOff,
+    /// No: the application has paused it. Only the application resumes it.
+    Held,
 }
 
 /// A socket that accepts, with the handler and the options of its connections.
@@ -250,6 +252,17 @@ impl Listener {
         if let Acceptor::Unix(_, file) = &mut self.acceptor {
             *file = None;
         }
+    }
+
+    /// Removes the file of a Unix socket when this is dropped. Returns `false` when there is none.
+    #[cfg(unix)]
+    pub(crate) fn adopt_file(&mut self) -> bool {
+        let (Acceptor::Unix(_, file), Address::Unix(path)) = (&mut self.acceptor, &self.address)
+        else {
+            return false;
+        };
+        *file = FileId::of(path).ok();
+        file.is_some()
     }
 
     /// Has polls report that connections wait. There is no registry in a simulation.
