@@ -59,6 +59,7 @@ fn sockets_are_taken_by_name_and_by_position() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.ends_with("ready\n"), "{answer}");
+    drop((http, stream));
     server.terminate();
     let (exit, log) = server.ended();
     assert!(exit.success());

@@ -4,44 +4,24 @@
 
 #![cfg(all(target_os = "linux", feature = "program"))]
 
+#[path = "support/takeover.rs"]
+mod processes;
 mod support;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use processes::{Folder, start, status, unix_status, until};
 use support::{Http, PATIENCE, Server, Socket, has};
 use tungstenite::Message;
-
-/// A folder that is removed with what is in it.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Folder {
-        let path = std::env::temp_dir().join(format!("takeover-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir(&path).unwrap();
-        Folder(path)
-    }
-
-    fn at(&self, name: &str) -> String {
-        self.0.join(name).to_str().unwrap().to_owned()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 /// How many descriptors a process has.
 fn descriptor_count(server: &Server) -> usize {
@@ -49,41 +29,33 @@ fn descriptor_count(server: &Server) -> usize {
     fs::read_dir(folder).unwrap().count()
 }
 
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let began = std::time::Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < PATIENCE, "waited for {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
+/// Whether a connection can have another request.
+enum Kept {
+    Stays,
+    Ends,
 }
 
-/// Starts a process that takes over at a path, and waits until a successor can connect to it.
-fn start(path: &str, options: &[&str]) -> Server {
-    let server = Server::start(&[&["--takeover", path, "--drain-window", "1"], options].concat());
-    until("the socket of the takeover", || {
-        is_of(Path::new(path), &server)
-    });
-    server
-}
-
-/// Whether the process listens at a path, and not the one before it: the kernel shows the name under which it made
-/// the socket.
-fn is_of(path: &Path, server: &Server) -> bool {
-    let sockets = fs::read_to_string("/proc/net/unix").unwrap();
-    let made = format!("{}.{}", path.display(), server.child.id());
-    path.exists() && sockets.lines().any(|line| line.ends_with(&made))
-}
-
-/// The status of one request on a connection of its own.
-fn status(address: SocketAddr) -> Result<String, String> {
+/// A request on a connection that stays, unless its answer says otherwise.
+fn request_and_keep(stream: &mut BufReader<Socket>) -> Result<Kept, String> {
     let explain = |error: std::io::Error| error.to_string();
-    let mut stream = TcpStream::connect(address).map_err(explain)?;
-    stream.set_read_timeout(Some(PATIENCE)).map_err(explain)?;
-    let head = "POST /publish?topic=news HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi";
-    stream.write_all(head.as_bytes()).map_err(explain)?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).map_err(explain)?;
-    Ok(answer.lines().next().unwrap_or("no answer").to_owned())
+    let head = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    stream.get_mut().write_all(head).map_err(explain)?;
+    let (mut answer, mut kept) = (String::new(), Kept::Stays);
+    while !answer.ends_with("\r\n\r\n") {
+        let begin = answer.len();
+        if stream.read_line(&mut answer).map_err(explain)? == 0 {
+            return Err(format!("ended after {answer:?}"));
+        }
+        if answer[begin..].to_lowercase() == "connection: close\r\n" {
+            kept = Kept::Ends;
+        }
+    }
+    let mut body = [0; 3];
+    stream.read_exact(&mut body).map_err(explain)?;
+    match answer.starts_with("HTTP/1.1 200 OK\r\n") && &body == b"ok\n" {
+        true => Ok(kept),
+        false => Err(format!("answer: {answer}")),
+    }
 }
 
 #[test]
@@ -104,7 +76,11 @@ fn ten_takeovers_refuse_nobody_and_lose_no_answer() {
     let descriptors = descriptor_count(&server);
     let address = server.address;
     let (is_over, sessions) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let (requests, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let (ends, requests, failures) = (
+        AtomicUsize::new(0),
+        AtomicUsize::new(0),
+        Mutex::new(Vec::new()),
+    );
     let fail = |why: String| failures.lock().unwrap().push(why);
     thread::scope(|scope| {
         for _ in 0..client_count {
@@ -129,7 +105,7 @@ fn ten_takeovers_refuse_nobody_and_lose_no_answer() {
                 }
             });
         }
-        // 50 requests in a second.
+        // 50 requests in a second, each on a connection of its own.
         let requester = scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
                 match status(address) {
@@ -138,6 +114,26 @@ fn ten_takeovers_refuse_nobody_and_lose_no_answer() {
                     Err(error) => fail(format!("request: {error}")),
                 }
                 requests.fetch_add(1, Ordering::Relaxed);
+                thread::sleep(Duration::from_millis(20));
+            }
+        });
+        // And 50 on connections that are kept until an answer says that they end.
+        let keeper = scope.spawn(|| {
+            let mut kept = None;
+            while !is_over.load(Ordering::Relaxed) {
+                let mut stream: BufReader<Socket> =
+                    kept.take()
+                        .unwrap_or_else(|| match Socket::connect(address) {
+                            Ok(stream) => BufReader::new(stream),
+                            Err(error) => panic!("connect: {error}"),
+                        });
+                match request_and_keep(&mut stream) {
+                    Ok(Kept::Stays) => kept = Some(stream),
+                    Ok(Kept::Ends) => {
+                        ends.fetch_add(1, Ordering::Relaxed);
+                    }
+                    Err(error) => fail(format!("kept connection: {error}")),
+                }
                 thread::sleep(Duration::from_millis(20));
             }
         });
@@ -150,6 +146,7 @@ fn ten_takeovers_refuse_nobody_and_lose_no_answer() {
         }
         is_over.store(true, Ordering::Relaxed);
         requester.join().unwrap();
+        keeper.join().unwrap();
         // Clients wait for a message.
         let _ = status(address);
     });
@@ -160,6 +157,10 @@ fn ten_takeovers_refuse_nobody_and_lose_no_answer() {
         "each client came back each time"
     );
     assert!(0 < requests.into_inner());
+    assert!(
+        10 <= ends.into_inner(),
+        "each process ended a connection that was kept"
+    );
     until("the descriptors of the first process", || {
         descriptor_count(&server) == descriptors
     });
@@ -284,7 +285,6 @@ fn a_successor_says_what_is_wrong_with_the_process_before() {
     for (answer, expected) in [
         ("waterwheel takeover 2\n", "hands over by version 2"),
         ("HTTP/1.1 400 Bad Request\n", "the other process sent"),
-        ("", "the other process has ended the connection"),
         (
             "error: it is in a bad mood\n",
             "answers: it is in a bad mood",
@@ -338,14 +338,7 @@ fn shared_addresses_are_taken_and_others_bound() {
     assert!(server.ended().0.success());
     assert_eq!(inode(&kept), kept_inode);
     assert!(!Path::new(&left).exists(), "no process listens there");
-    let answers = |path: &str| {
-        let mut stream = UnixStream::connect(path).unwrap();
-        let request = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-        stream.write_all(request).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer.ends_with("ready\n")
-    };
+    let answers = |path: &str| unix_status(path) == "HTTP/1.1 200 OK";
     assert!(answers(&kept) && answers(&new));
     // And one takes those of two, which have a socket each.
     let last = start(&path, &options);

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::path::Path;
 use std::sync::Arc;
 
 use waterwheel::tls::ServerTls;
@@ -216,7 +217,7 @@ impl<'o> ListenAddress<'o> {
                 let options = with(ListenOptions::new(address.to_string()))?;
                 let listener = reactor.http(options, mount)?;
                 if let Some(mode) = listening.unix_mode {
-                    set_mode(address, mode)?;
+                    set_mode(Path::new(address.trim_start_matches("unix:")), mode)?;
                 }
                 return Ok(vec![listener]);
             }
@@ -242,21 +243,20 @@ impl<'o> ListenAddress<'o> {
 
 /// Sets the permissions of a Unix socket. Clients need the right to write.
 #[cfg(unix)]
-fn set_mode(address: &str, mode: u32) -> io::Result<()> {
+pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
 
-    let path = address.trim_start_matches("unix:");
     let permissions = std::fs::Permissions::from_mode(mode);
     std::fs::set_permissions(path, permissions).map_err(|error| {
         io::Error::new(
             error.kind(),
-            format!("--unix-mode {mode:o}: {path}: {error}"),
+            format!("--unix-mode {mode:o}: {}: {error}", path.display()),
         )
     })
 }
 
 #[cfg(not(unix))]
-fn set_mode(_: &str, _: u32) -> io::Result<()> {
+fn set_mode(_: &Path, _: u32) -> io::Result<()> {
     Ok(())
 }
 

@@ -44,8 +44,16 @@ impl Sockets {
     pub fn take(&mut self, address: &str, name: &str) -> io::Result<Option<Vec<TcpListener>>> {
         #[cfg(target_os = "linux")]
         if let Some(predecessor) = &mut self.predecessor
-            && let Some(sockets) = predecessor.take(name)?
+            && let Some(mut sockets) = predecessor.take(name)?
         {
+            // systemd may have given this process the same socket, or one of its own with that name, whose clients
+            // would wait for ever.
+            if let Some(name) = without_tls(address).strip_prefix(INHERITED)
+                && let Ok(own) = self.activated.take(name)
+                && sockets.iter().all(|taken| !is_same(taken, &own))
+            {
+                sockets.push(own);
+            }
             return Ok(Some(sockets));
         }
         let _ = name;
@@ -91,6 +99,19 @@ impl SocketNames {
             count => format!("{address} {count}"),
         }
     }
+}
+
+/// Whether two descriptors are of one socket.
+#[cfg(target_os = "linux")]
+fn is_same(one: &TcpListener, other: &TcpListener) -> bool {
+    use std::os::fd::OwnedFd;
+    use std::os::unix::fs::MetadataExt;
+
+    let id = |socket: &TcpListener| {
+        let file = std::fs::File::from(OwnedFd::from(socket.try_clone()?));
+        file.metadata().map(|it| (it.dev(), it.ino()))
+    };
+    matches!((id(one), id(other)), (Ok(one), Ok(other)) if one == other)
 }
 
 fn without_tls(address: &str) -> &str {

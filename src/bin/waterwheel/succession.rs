@@ -2,11 +2,15 @@
 
 use std::io;
 
+#[cfg(target_os = "linux")]
+use waterwheel::Address;
 use waterwheel::Reactor;
 use waterwheel::hub::Hub;
 
 use crate::arguments::Serve;
 use crate::listen_address::Bound;
+#[cfg(target_os = "linux")]
+use crate::sockets::INHERITED;
 use crate::sockets::Sockets;
 #[cfg(target_os = "linux")]
 use crate::takeover::{Failure, Offer, Predecessor, Takeover, Waiting};
@@ -40,6 +44,7 @@ impl Succession {
             succession.takeover = Some(Takeover {
                 path: path.clone(),
                 drain_window: options.drain_window,
+                unix_mode: options.unix_mode,
                 predecessor: None,
                 offers: Vec::new(),
                 failure: Failure::clone(&succession.failure),
@@ -60,25 +65,43 @@ impl Succession {
         let _ = sockets;
     }
 
-    /// Notes the listeners of a reactor, which a successor may have.
-    pub fn offer(&mut self, reactor: &Reactor<()>, bound: &[Bound]) {
+    /// Notes the listeners of a reactor, which a successor may have. Those that were taken accept nothing until this
+    /// process is ready, and the process before serves their clients.
+    pub fn offer(&mut self, reactor: &mut Reactor<()>, bound: &[Bound]) {
         #[cfg(target_os = "linux")]
         if let Some(takeover) = &mut self.takeover {
-            for bound in bound {
-                takeover
-                    .offers
-                    .extend(bound.sockets.iter().map(|listener| Offer {
-                        name: bound.name.clone(),
+            for Bound { name, sockets, .. } in bound {
+                let mut adopted = None;
+                let predecessor = takeover.predecessor.as_ref();
+                if predecessor.is_some_and(|predecessor| predecessor.has_given(name)) {
+                    for listener in sockets {
+                        reactor.pause_listener(*listener);
+                    }
+                    // One reactor removes the file of a Unix socket. That of an inherited one belongs to its maker.
+                    let is_first = takeover.offers.iter().all(|offer| offer.name != *name);
+                    if let Some(Address::Unix(path)) = reactor.local_addr(sockets[0])
+                        && is_first
+                        && !name.starts_with(INHERITED)
+                    {
+                        adopted = Some(path);
+                    }
+                }
+                for listener in sockets {
+                    takeover.offers.push(Offer {
+                        name: name.clone(),
                         remote: reactor.remote(),
                         listener: *listener,
-                    }));
+                        adopted: adopted.take(),
+                    });
+                }
             }
         }
         #[cfg(not(target_os = "linux"))]
         let _ = (reactor, bound);
     }
 
-    /// Takes the place of the process before as soon as the hub is ready, and waits for a successor then.
+    /// Takes the place of the process before as soon as the hub is ready, and waits for a successor then; without a
+    /// process before at once.
     ///
     /// # Errors
     ///

@@ -15,7 +15,10 @@
 //!                            <-       draining                it accepts no more
 //! ```
 //!
-//! Instead of an answer the predecessor may send `error: TEXT`. Whatever happens before `ready`, it goes on serving.
+//! Instead of an answer the predecessor may send `error: TEXT`. Whatever happens before `ready`, it goes on serving, and
+//! the successor accepts nothing on what it has taken until it has the answer to `ready`, or the predecessor has gone.
+//! A predecessor that drains hands over too, until the end of its window. Then it closes the connection without an
+//! answer, and the successor listens by itself.
 
 mod line;
 mod predecessor;

@@ -5,18 +5,22 @@ use std::io;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
-use super::line::{ERROR, GREETING, Line, PATIENCE, VERSION, unexpected};
+use super::line::{ERROR, GREETING, Line, PATIENCE, VERSION, is_gone, unexpected};
 use super::socket_file;
 
 /// The process that serves now, and will drain when this one is ready.
 pub struct Predecessor {
     line: Line,
     path: PathBuf,
+    /// The listeners that it has.
     names: BTreeSet<String>,
+    /// Those that it has given.
+    given: BTreeSet<String>,
 }
 
 impl Predecessor {
-    /// Connects to the process that waits at a path. `None` where there is none.
+    /// Connects to the process that waits at a path. `None` where there is none, or one that has closed its listeners
+    /// at the end of a drain: it closes the connection without an answer.
     ///
     /// # Errors
     ///
@@ -54,12 +58,20 @@ impl Predecessor {
                 line,
                 path: path.to_owned(),
                 names,
+                given: BTreeSet::new(),
             })
         };
-        greet().map(Some).map_err(explain)
+        match greet() {
+            Ok(predecessor) => Ok(Some(predecessor)),
+            Err(error) if is_gone(&error) => {
+                log::info!("{}: the process before is ending", path.display());
+                Ok(None)
+            }
+            Err(error) => Err(explain(error)),
+        }
     }
 
-    /// The listeners of an address. `None` where the process before has none.
+    /// The listeners of an address. `None` where the process before has none, or has ended meanwhile.
     ///
     /// # Errors
     ///
@@ -80,12 +92,31 @@ impl Predecessor {
             let sockets = (0..count).map(|_| line.receive_descriptor().map(TcpListener::from));
             sockets.collect::<io::Result<Vec<_>>>()
         };
-        let taken = ask().map_err(|error| explained(&self.path, &error))?;
+        let taken = match ask() {
+            Ok(taken) => taken,
+            Err(error) if is_gone(&error) => {
+                log::warn!("{}: {name} is not taken", explained(&self.path, &error));
+                self.names.clear();
+                return Ok(None);
+            }
+            Err(error) => return Err(explained(&self.path, &error)),
+        };
+        self.given.insert(name.to_owned());
         log::info!(
             "{name}: taken from the process before, {} sockets",
             taken.len()
         );
         Ok(Some(taken))
+    }
+
+    /// Whether it has given the listeners of an address.
+    pub fn has_given(&self, name: &str) -> bool {
+        self.given.contains(name)
+    }
+
+    /// Whether it says, unasked, that it goes on, or has ended.
+    pub fn has_news(&self) -> bool {
+        self.line.has_news()
     }
 
     /// Tells the process before that this one serves. Returns when it accepts no more.

@@ -7,19 +7,20 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use waterwheel::{ListenerId, Remote};
 
-use super::line::{ERROR, GREETING, Line, PATIENCE, VERSION};
+use super::line::{ERROR, GREETING, HANDOVER_TIMEOUT, Line, PATIENCE, VERSION};
 use super::predecessor::Predecessor;
 use super::socket_file::{self, SocketFile};
+use crate::listen_address::set_mode;
 
-/// How long a successor may take from its greeting until it is ready; its engine may have to connect.
-const READY_PATIENCE: Duration = Duration::from_secs(60);
+/// How often a process that is not ready looks whether the one before it has gone.
+const NEWS_CHECK: Duration = Duration::from_millis(20);
 
 /// Time from the last accept to the first goodbye, for clients that have connected and not sent their request.
 const LAST_REQUESTS: Duration = Duration::from_secs(1);
@@ -29,6 +30,8 @@ pub struct Offer {
     pub name: String,
     pub remote: Remote<()>,
     pub listener: ListenerId,
+    /// The path of a Unix socket that was taken and is this process's to remove.
+    pub adopted: Option<PathBuf>,
 }
 
 /// Why the process must end although its reactors run.
@@ -38,6 +41,8 @@ pub type Failure = Arc<Mutex<Option<io::Error>>>;
 pub struct Takeover {
     pub path: PathBuf,
     pub drain_window: Duration,
+    /// The permissions of Unix sockets.
+    pub unix_mode: Option<u32>,
     pub predecessor: Option<Predecessor>,
     /// One for each socket. Each reactor has at least one.
     pub offers: Vec<Offer>,
@@ -86,17 +91,22 @@ impl Takeover {
     }
 
     fn run(mut self, listener: Option<UnixListener>, ready: &Receiver<()>, file: &File) {
-        if ready.recv().is_err() {
-            return;
-        }
-        if let Some(predecessor) = self.predecessor.take()
-            && let Err(error) = predecessor.replace()
-        {
-            match error.kind() {
-                // It has said that it goes on serving.
-                io::ErrorKind::Other => return self.fail(error),
-                _ => log::warn!("{error}; serving without its answer"),
+        if let Some(predecessor) = self.predecessor.take() {
+            loop {
+                match ready.recv_timeout(NEWS_CHECK) {
+                    Ok(()) => break,
+                    Err(RecvTimeoutError::Timeout) if !predecessor.has_news() => {}
+                    Err(RecvTimeoutError::Timeout) => break,
+                    Err(RecvTimeoutError::Disconnected) => return,
+                }
             }
+            match predecessor.replace() {
+                Ok(()) => {}
+                // It has said that it goes on serving.
+                Err(error) if error.kind() == io::ErrorKind::Other => return self.fail(error),
+                Err(error) => log::warn!("{error}; serving without its answer"),
+            }
+            self.accept();
         }
         let listener = match listener.map_or_else(|| self.listen(file), Ok) {
             Ok(listener) => listener,
@@ -106,6 +116,11 @@ impl Takeover {
         while let Ok((stream, _)) = listener.accept() {
             match self.hand_over(stream) {
                 Ok(()) => return,
+                Err(error) if is_ending(&error) => {
+                    return log::info!(
+                        "a successor came at the end of this process, and got nothing"
+                    );
+                }
                 Err(error) => {
                     log::warn!("--takeover: {error}; this process goes on serving");
                 }
@@ -113,11 +128,32 @@ impl Takeover {
         }
     }
 
-    /// Ends the process.
+    /// Accepts on the listeners that were taken, and owns the files of Unix sockets from now on.
+    fn accept(&self) {
+        for offer in &self.offers {
+            let (listener, mode) = (offer.listener, self.unix_mode);
+            let adopted = offer.adopted.clone();
+            let _ = offer.remote.run(move |cx| {
+                if let Some(path) = adopted {
+                    if !cx.reactor.adopt_listener_file(listener) {
+                        log::error!("{}: the socket has lost its file", path.display());
+                    } else if let Some(mode) = mode
+                        && let Err(error) = set_mode(&path, mode)
+                    {
+                        log::error!("{error}");
+                    }
+                }
+                cx.reactor.resume_listener(listener);
+            });
+        }
+    }
+
+    /// Ends the process, after the clients that have come to addresses which only it has.
     fn fail(&self, error: io::Error) {
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        let window = self.drain_window;
         for offer in &self.offers {
-            let _ = offer.remote.run(|cx| cx.reactor.stop());
+            let _ = offer.remote.run(move |cx| cx.reactor.drain(window));
         }
     }
 
@@ -128,8 +164,13 @@ impl Takeover {
     /// When it did not come so far as to be ready.
     fn hand_over(&self, stream: UnixStream) -> io::Result<()> {
         let mut line = Line::new(stream)?;
+        line.end_after(HANDOVER_TIMEOUT);
         self.answer(&mut line).inspect_err(|error| {
-            let _ = line.send(&format!("{ERROR}{error}"));
+            // Without an answer the successor listens by itself.
+            if !is_ending(error) {
+                line.end_after(PATIENCE);
+                let _ = line.send(&format!("{ERROR}{error}"));
+            }
         })
     }
 
@@ -145,12 +186,19 @@ impl Takeover {
             }
             None => return Err(io::Error::other("the successor does not greet")),
         }
+        let mut names = Vec::new();
+        let mut outcome = Ok(());
+        for offer in &self.offers {
+            match offer.duplicate() {
+                Ok(_) => names.push(offer.name.as_str()),
+                Err(error) if is_ending(&error) => outcome = Err(error),
+                Err(error) => return Err(error),
+            }
+        }
+        if names.is_empty() {
+            outcome?;
+        }
         line.send(&greeting)?;
-        let mut names: Vec<_> = self
-            .offers
-            .iter()
-            .map(|offer| offer.name.as_str())
-            .collect();
         names.sort_unstable();
         names.dedup();
         for name in names {
@@ -159,7 +207,7 @@ impl Takeover {
         line.send("end")?;
         let mut taken = Vec::new();
         loop {
-            let order = line.receive(READY_PATIENCE)?;
+            let order = line.receive(HANDOVER_TIMEOUT)?;
             match order.strip_prefix("take ") {
                 Some(name) => {
                     self.send_sockets(line, name)?;
@@ -230,8 +278,13 @@ impl Offer {
         let ended = self.remote.run(move |cx| {
             let _ = sender.send(cx.reactor.duplicate_listener(listener));
         });
-        ended.map_err(io::Error::other)?;
+        ended.map_err(|error| io::Error::new(io::ErrorKind::NotConnected, error))?;
         let late = |_| io::Error::new(io::ErrorKind::TimedOut, "the reactor does not answer");
         duplicate.recv_timeout(PATIENCE).map_err(late)?
     }
+}
+
+/// Whether an error says that the listeners are closed: a drain has come to the end of its window.
+fn is_ending(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotConnected
 }
