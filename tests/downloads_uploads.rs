@@ -23,7 +23,7 @@ const CLIENTS: usize = 50;
 const FOLDER: &str = "WATERWHEEL_FOLDER";
 const SERVER: &str = "serve_the_other_test";
 
-/// What each client sends or gets, and how fast.
+/// The bytes that each client sends or gets, and how fast.
 struct Load {
     bytes: usize,
     bytes_per_second: usize,
