@@ -647,47 +647,24 @@ fn one_file_too_many_gets_503() {
 }
 
 #[test]
-fn a_pool_without_a_place_gets_503_and_delays_the_files_that_are_being_sent() {
-    let folder = Folder::new("pool");
-    folder.write("public/large.bin", &vec![b'x'; 8 * PIECE_BYTES]);
+fn a_request_for_a_file_gets_503_when_many_wait() {
+    let folder = Folder::new("waiting");
     let config = Config {
-        deferred_max: 1,
+        open_files_max: 2,
         ..Config::default()
     };
     let mut sim = serve_with(config, folder.public());
-    let (stream, other) = (sim.connect(), sim.connect());
-    stream.write(get("/static/large.bin"));
+    // 16 operations are under way at a time.
+    let clients: Vec<SimStream> = (0..20).map(|_| sim.connect()).collect();
+    for client in &clients {
+        client.write(get("/static/digits.txt"));
+    }
     sim.settle();
-    let mut bytes = stream.read();
-    // The application takes the only place, in this turn and in all that follow.
-    fn keep_busy(reactor: &mut Reactor<()>, left: u32) {
-        let busy = reactor.defer(
-            || (),
-            move |cx, _| {
-                if left != 0 {
-                    cx.reactor
-                        .next_tick(move |cx| keep_busy(cx.reactor, left - 1));
-                }
-            },
-        );
-        busy.unwrap();
-    }
-    keep_busy(sim.reactor(), 50);
-    other.write(get("/static/digits.txt"));
-    for _ in 0..10 {
-        sim.turn();
-        bytes.extend(stream.read());
-    }
-    let refused = answer(&other.read());
-    assert_eq!(
-        (refused.status, refused.header("retry-after")),
-        (503, Some("1"))
-    );
-    bytes.extend(read_all(&mut sim, &stream));
-    sim.advance(Duration::from_secs(1));
-    bytes.extend(read_all(&mut sim, &stream));
-    let answer = answer(&bytes);
-    assert!(answer.is_whole && answer.body == vec![b'x'; 8 * PIECE_BYTES]);
+    let answers: Vec<_> = clients.iter().map(|it| answer(&it.read())).collect();
+    let count = |status| answers.iter().filter(|it| it.status == status).count();
+    assert_eq!((count(200), count(503)), (18, 2));
+    assert_eq!(answers[19].header("retry-after"), Some("1"));
+    assert_eq!(sim.reactor().stats().file_refusals, 2);
 }
 
 #[test]
@@ -1084,45 +1061,6 @@ fn a_client_notices_a_file_that_became_shorter() {
     stream.read_to_end(&mut bytes).unwrap();
     assert!(!answer(&bytes).is_whole);
     assert_eq!(server.stats().files_cut, 1);
-    server.stop();
-}
-
-#[test]
-fn a_disk_that_hangs_costs_the_deadline_of_the_answer() {
-    let folder = Folder::new("hangs");
-    folder.write("public/large.bin", &vec![b'x'; 40 * PIECE_BYTES]);
-    let mut config = Config {
-        defer_threads_max: 1,
-        ..Config::default()
-    };
-    config.options.reply_timeout = Duration::from_millis(200);
-    let server = Server::start(config, &folder);
-    let mut stream = server.connect();
-    stream.write_all(get("/large.bin").as_bytes()).unwrap();
-    stream.read_exact(&mut [0; 1000]).unwrap();
-    // The only thread waits for something else, as for a disk.
-    let (release, released) = mpsc::channel::<()>();
-    let block = server.remote.run(move |cx| {
-        let wait = move || released.recv().is_ok();
-        cx.reactor.defer(wait, |_, _| ())
-    });
-    block.unwrap();
-    // The end may be a reset, since the request was not the last one.
-    let mut bytes = Vec::new();
-    let _ = stream.read_to_end(&mut bytes);
-    assert!(bytes.len() < 40 * PIECE_BYTES);
-    let mut stream = server.connect();
-    stream.write_all(get("/digits.txt").as_bytes()).unwrap();
-    let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes).unwrap();
-    assert_eq!(answer(&bytes).status, 503);
-    drop(release);
-    let mut stream = server.connect();
-    stream.write_all(get("/digits.txt").as_bytes()).unwrap();
-    stream.read_exact(&mut [0; 12]).unwrap();
-    while open_files(&folder) != 0 {
-        thread::yield_now();
-    }
     server.stop();
 }
 

@@ -271,8 +271,8 @@ pub struct Config {
     /// The most operations of [`Reactor::defer`](crate::Reactor::defer) that are under way: they wait for a thread, run,
     /// or wait for their `done`. One more is refused. 1024 by default; at least 1.
     pub deferred_max: usize,
-    /// The most files that answers keep open at the same time; a request for one more gets 503. A file of up to
-    /// 256 KiB is not kept open. Files count against the descriptors of the process as connections do. 1024 by
+    /// The most files that answers keep open at the same time, and as many may wait until they are opened; a request
+    /// for one more gets 503. A file of up to 256 KiB is not kept open. Files count against the descriptors of the process as connections do. 1024 by
     /// default; at least 1.
     pub open_files_max: usize,
     /// The most child processes of [`Reactor::process`](crate::Reactor::process) at the same time, each with up to three

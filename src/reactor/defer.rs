@@ -17,6 +17,10 @@ use std::sync::Arc;
 use super::outcome::Outcome;
 use super::panics::{Panicked, guarded};
 use super::reactor::{Arrival, ArrivalKind, Cx, Reactor};
+use super::workers::{Purpose, Workers};
+
+/// The most threads that read files. More would not make one disk faster.
+const FILE_THREADS_MAX: usize = 4;
 
 /// The operation of [`Reactor::defer`] panicked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,11 +106,19 @@ impl<S: 'static> Reactor<S> {
         op: impl FnOnce() -> T + Send + 'static,
         done: impl FnOnce(&mut Cx<'_, S>, Result<T, OperationPanicked>) -> R + 'static,
     ) -> Result<(), DeferError> {
-        self.defer_at(Location::caller(), op, done)
+        if !self.is_stopped && self.config.deferred_max <= self.workers.dones.count() {
+            self.table.stats_mut().deferred_refusals += 1;
+            return Err(DeferError::TooMany);
+        }
+        self.defer_for(Purpose::Application, Location::caller(), op, done)?;
+        self.table.stats_mut().deferred += 1;
+        Ok(())
     }
 
-    fn defer_at<T, R, D>(
+    /// Runs an operation on the threads of a purpose, whose owner bounds how many there are.
+    pub(super) fn defer_for<T, R, D>(
         &mut self,
+        purpose: Purpose,
         queued_at: &'static Location<'static>,
         op: impl FnOnce() -> T + Send + 'static,
         done: D,
@@ -119,11 +131,7 @@ impl<S: 'static> Reactor<S> {
         if self.is_stopped {
             return Err(DeferError::ReactorEnded);
         }
-        if self.config.deferred_max <= self.deferred.count() {
-            self.table.stats_mut().deferred_refusals += 1;
-            return Err(DeferError::TooMany);
-        }
-        let id = self.deferred.add(Box::new(done));
+        let id = self.workers_mut(purpose).dones.add(Box::new(done));
         let arrival = move |call: Box<dyn FnOnce(&mut Cx<'_, S>) + Send>| Arrival {
             queued_at,
             kind: ArrivalKind::Deferred,
@@ -131,23 +139,34 @@ impl<S: 'static> Reactor<S> {
         };
         if self.is_simulated() {
             self.mailbox.put(arrival(Box::new(move |cx| {
-                call_done::<S, T, R, D>(cx, id, queued_at, guarded(op));
+                call_done::<S, T, R, D>(cx, (purpose, id), queued_at, guarded(op));
             })));
         } else {
             let mailbox = Arc::clone(&self.mailbox);
             let job = Box::new(move || {
                 let result = guarded(op);
                 mailbox.put(arrival(Box::new(move |cx| {
-                    call_done::<S, T, R, D>(cx, id, queued_at, result);
+                    call_done::<S, T, R, D>(cx, (purpose, id), queued_at, result);
                 })));
             });
-            if let Err(error) = self.pool.put(job, self.config.defer_threads_max) {
-                drop(self.deferred.take(id));
+            let threads_max = match purpose {
+                Purpose::Application => self.config.defer_threads_max,
+                Purpose::Files => FILE_THREADS_MAX,
+            };
+            let workers = self.workers_mut(purpose);
+            if let Err(error) = workers.pool.put(job, threads_max) {
+                drop(workers.dones.take(id));
                 return Err(DeferError::NoThread(error.kind()));
             }
         }
-        self.table.stats_mut().deferred += 1;
         Ok(())
+    }
+
+    fn workers_mut(&mut self, purpose: Purpose) -> &mut Workers {
+        match purpose {
+            Purpose::Application => &mut self.workers,
+            Purpose::Files => &mut self.file_workers,
+        }
     }
 
     fn note_operation_panic(
@@ -166,7 +185,7 @@ impl<S: 'static> Reactor<S> {
 /// Calls the parked `done` of an operation, whose type the caller knows.
 fn call_done<S, T, R, D>(
     cx: &mut Cx<'_, S>,
-    id: u64,
+    (purpose, id): (Purpose, u64),
     queued_at: &'static Location<'static>,
     result: Result<T, Panicked>,
 ) where
@@ -174,10 +193,10 @@ fn call_done<S, T, R, D>(
     R: Outcome,
     D: FnOnce(&mut Cx<'_, S>, Result<T, OperationPanicked>) -> R + 'static,
 {
-    let done: Option<Box<dyn Any>> = cx.reactor.deferred.take(id);
+    let done: Option<Box<dyn Any>> = cx.reactor.workers_mut(purpose).dones.take(id);
     let done = done
         .and_then(|done| done.downcast::<D>().ok())
-        .expect("`defer_at` has parked this `done` under the number of its operation");
+        .expect("`defer_for` has parked this `done` under the number of its operation");
     let result = result.map_err(|panicked| cx.reactor.note_operation_panic(queued_at, panicked));
     let outcome = done(cx, result);
     cx.reactor.note_outcome(outcome);

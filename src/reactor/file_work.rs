@@ -4,22 +4,51 @@
 //! descriptors up. A short one needs none: it is closed before its answer begins, and so can be had however many slow
 //! clients there are.
 //!
-//! Each operation holds a piece of a file in memory. So few of them are under way at a time, which also leaves the
-//! threads and the places of `Reactor::defer` to the application. Further operations wait in the order in which they
-//! came. Each open file has at most one, and no new file is opened while many wait.
+//! Each operation holds a piece of a file in memory, so few of them are under way at a time. Further ones wait: the
+//! pieces of files that are being sent, of which each has at most one, and behind them the files that are to be opened.
+//! One whose client has gone is not begun.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::sync::Arc;
 
+use super::id::ConnId;
 use super::log_limit::LogLimit;
+use super::pool::PoolHandle;
 
-/// The most operations that are under way: they wait for a thread, run, or wait for their `done`.
-const OPERATIONS_MAX: usize = 32;
+/// The most operations that are under way: they wait for a thread, run, or wait for their `done`. More than there are
+/// threads, so that a thread that is done has the next one.
+const OPERATIONS_MAX: usize = 16;
+
+/// An operation on the file of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FileOperation {
+    /// Opens a file, and reads its first piece.
+    Open,
+    /// Reads the next piece of a file that is being sent.
+    Read,
+}
 
 /// The right to keep one file open. It ends when it is dropped.
-#[derive(Debug)]
 pub(crate) struct FilePermit {
     _permits: Arc<()>,
+}
+
+/// Closes files off the loop: that of a removed file frees its blocks, which may take long.
+#[derive(Clone, Default)]
+pub(crate) struct FileCloser(pub(super) PoolHandle);
+
+impl FileCloser {
+    /// Closes a file, and then ends its permit.
+    pub(crate) fn close(&self, file: File, permit: Option<FilePermit>) {
+        self.0.put_or_run(Box::new(move || drop((file, permit))));
+    }
+}
+
+/// An operation that waits, and the connection that it is for.
+struct WaitingOperation<C> {
+    id: ConnId,
+    start: C,
 }
 
 /// The operations on files of one reactor. `C` is a call that starts an operation.
@@ -27,8 +56,8 @@ pub(super) struct FileWork<C> {
     /// Each permit holds it once more.
     permits: Arc<()>,
     under_way_count: usize,
-    waiting: VecDeque<C>,
-    has_retry: bool,
+    reads: VecDeque<WaitingOperation<C>>,
+    opens: VecDeque<WaitingOperation<C>>,
     log_limit: LogLimit,
 }
 
@@ -37,8 +66,8 @@ impl<C> Default for FileWork<C> {
         FileWork {
             permits: Arc::new(()),
             under_way_count: 0,
-            waiting: VecDeque::new(),
-            has_retry: false,
+            reads: VecDeque::new(),
+            opens: VecDeque::new(),
             log_limit: LogLimit::default(),
         }
     }
@@ -53,39 +82,42 @@ impl<C> FileWork<C> {
         })
     }
 
-    /// Adds an operation behind those that wait.
-    pub(super) fn push(&mut self, start: C) {
-        self.waiting.push_back(start);
+    /// Adds an operation for a connection behind those of its kind that wait.
+    pub(super) fn push(&mut self, operation: FileOperation, id: ConnId, start: C) {
+        let queue = match operation {
+            FileOperation::Open => &mut self.opens,
+            FileOperation::Read => &mut self.reads,
+        };
+        queue.push_back(WaitingOperation { id, start });
     }
 
-    /// How many operations wait.
-    pub(super) fn waiting_count(&self) -> usize {
-        self.waiting.len()
+    /// Whether one more file can wait until it is opened: fewer than `waiting_max` do, not counting those whose
+    /// connections have gone, which are dropped when they would be too many.
+    pub(super) fn has_place(
+        &mut self,
+        waiting_max: usize,
+        mut is_open: impl FnMut(ConnId) -> bool,
+    ) -> bool {
+        if waiting_max <= self.opens.len() {
+            self.opens.retain(|waiting| is_open(waiting.id));
+        }
+        self.opens.len() < waiting_max
     }
 
-    /// Takes the operation that has waited longest, if there is room for it. It is under way from here on.
-    pub(super) fn pop(&mut self) -> Option<C> {
+    /// Takes the operation that is next, if there is room for it: the piece of a file before the opening of another,
+    /// and the one that has waited longest. It is under way from here on.
+    pub(super) fn pop(&mut self) -> Option<(ConnId, C)> {
         if OPERATIONS_MAX <= self.under_way_count {
             return None;
         }
-        let start = self.waiting.pop_front()?;
+        let next = self.reads.pop_front().or_else(|| self.opens.pop_front())?;
         self.under_way_count += 1;
-        Some(start)
+        Some((next.id, next.start))
     }
 
     /// Notes that an operation has ended.
     pub(super) fn note_end(&mut self) {
         self.under_way_count -= 1;
-    }
-
-    /// Whether operations wait, and there is none under way whose end would start them.
-    pub(super) fn is_stuck(&self) -> bool {
-        self.under_way_count == 0 && !self.waiting.is_empty()
-    }
-
-    /// Notes whether a timer will start what waits. Returns whether there was one.
-    pub(super) fn set_retry(&mut self, has_retry: bool) -> bool {
-        std::mem::replace(&mut self.has_retry, has_retry)
     }
 
     /// The limit of the lines about files that could not be sent.
@@ -94,8 +126,10 @@ impl<C> FileWork<C> {
     }
 
     /// Takes the operations that wait, to be dropped.
-    pub(super) fn take_all(&mut self) -> VecDeque<C> {
-        std::mem::take(&mut self.waiting)
+    pub(super) fn take_all(&mut self) -> impl Iterator<Item = C> + use<C> {
+        let reads = std::mem::take(&mut self.reads).into_iter();
+        let opens = std::mem::take(&mut self.opens).into_iter();
+        reads.chain(opens).map(|waiting| waiting.start)
     }
 }
 
@@ -112,21 +146,44 @@ mod tests {
         assert!(work.permit(2).is_some());
     }
 
+    fn id(index: u32) -> ConnId {
+        ConnId {
+            index,
+            generation: 1,
+        }
+    }
+
     #[test]
     fn operations_wait_for_the_end_of_others_in_their_order() {
         let mut work = FileWork::default();
         for n in 0..OPERATIONS_MAX + 2 {
-            work.push(n);
+            work.push(FileOperation::Open, id(1), n);
         }
-        assert!(work.is_stuck());
         for n in 0..OPERATIONS_MAX {
-            assert_eq!(work.pop(), Some(n));
+            assert_eq!(work.pop(), Some((id(1), n)));
         }
         assert_eq!(work.pop(), None);
-        assert!(!work.is_stuck());
         work.note_end();
-        assert_eq!(work.pop(), Some(OPERATIONS_MAX));
+        // A file that is being sent goes first.
+        work.push(FileOperation::Read, id(2), 100);
+        assert_eq!(work.pop(), Some((id(2), 100)));
+        work.note_end();
+        assert_eq!(work.pop(), Some((id(1), OPERATIONS_MAX)));
         assert_eq!(work.pop(), None);
-        assert_eq!(work.take_all(), [OPERATIONS_MAX + 1]);
+        assert_eq!(work.take_all().collect::<Vec<_>>(), [OPERATIONS_MAX + 1]);
+    }
+
+    #[test]
+    fn the_files_of_connections_that_have_gone_take_no_place() {
+        let mut work = FileWork::default();
+        for n in 0..4 {
+            work.push(FileOperation::Open, id(n), n);
+        }
+        assert!(work.has_place(5, |_| false));
+        assert_eq!(work.opens.len(), 4, "there is no need to look");
+        assert!(!work.has_place(4, |_| true));
+        assert!(work.has_place(4, |it| it != id(2)));
+        let left: Vec<_> = work.take_all().collect();
+        assert_eq!(left, [0, 1, 3]);
     }
 }

@@ -1,14 +1,13 @@
 //! The methods of the reactor for answers with files: which may be opened, and their operations off the loop.
 
-use std::time::Duration;
+use std::panic::Location;
 
 use super::defer::OperationPanicked;
-use super::file_work::FilePermit;
+use super::file_work::{FileCloser, FileOperation, FilePermit};
+use super::id::ConnId;
 use super::log_limit::Suppressed;
 use super::reactor::{Cx, Reactor};
-
-/// The time after which waiting operations are tried again, while the application has used all places up.
-const RETRY_DELAY: Duration = Duration::from_millis(20);
+use super::workers::Purpose;
 
 /// # For roles
 impl<S: 'static> Reactor<S> {
@@ -18,10 +17,18 @@ impl<S: 'static> Reactor<S> {
         self.files.permit(self.config.open_files_max)
     }
 
-    /// Whether a file can be opened soon: not while the application has used all places for operations up, nor while
-    /// as many operations as there are places wait already.
-    pub(crate) fn has_place_for_file(&self) -> bool {
-        self.has_place_for_deferred() && self.files.waiting_count() < self.config.deferred_max
+    /// Whether one more file can be opened soon: not while [`open_files_max`](crate::Config::open_files_max) wait
+    /// already.
+    pub(crate) fn has_place_for_file(&mut self) -> bool {
+        let table = &self.table;
+        self.files.has_place(self.config.open_files_max, |id| {
+            table.connection(id).is_some()
+        })
+    }
+
+    /// Closes the files of answers.
+    pub(crate) fn file_closer(&self) -> FileCloser {
+        FileCloser(self.file_workers.pool.handle())
     }
 
     /// Asks to write a line about a file that could not be sent, as [`LogLimit`](super::log_limit::LogLimit) does.
@@ -30,17 +37,22 @@ impl<S: 'static> Reactor<S> {
         self.files.log_limit().allow_line(now)
     }
 
-    /// Runs `op` off the loop, and then `done` on it, as [`defer`](Self::defer) does. It waits until there is a place.
-    /// While it is under way it counts `held_bytes` as memory.
+    /// Runs `op` on the threads for files, and then `done` on the loop, as [`defer`](Self::defer) does. It waits until
+    /// there is a place, and is dropped when its connection has gone by then. While it is under way it counts
+    /// `held_bytes` as memory.
+    #[track_caller]
     pub(crate) fn defer_file_work<T: Send + 'static>(
         &mut self,
+        id: ConnId,
+        operation: FileOperation,
         held_bytes: usize,
         op: impl FnOnce() -> T + Send + 'static,
         done: impl FnOnce(&mut Cx<'_, S>, Result<T, OperationPanicked>) + 'static,
     ) {
-        self.files.push(Box::new(move |reactor| {
+        let queued_at = Location::caller();
+        let start = Box::new(move |reactor: &mut Reactor<S>| {
             reactor.table.count_shared(held_bytes);
-            let deferred = reactor.defer(op, move |cx, result| {
+            let deferred = reactor.defer_for(Purpose::Files, queued_at, op, move |cx, result| {
                 cx.reactor.end_file_work(held_bytes);
                 done(cx, result);
                 cx.reactor.start_file_work();
@@ -51,7 +63,8 @@ impl<S: 'static> Reactor<S> {
                 log::error!("a file cannot be read: {error}");
                 reactor.end_file_work(held_bytes);
             }
-        }));
+        });
+        self.files.push(operation, id, start);
         self.start_file_work();
     }
 
@@ -60,24 +73,13 @@ impl<S: 'static> Reactor<S> {
         self.table.forget_shared(held_bytes);
     }
 
-    fn has_place_for_deferred(&self) -> bool {
-        self.deferred.count() < self.config.deferred_max
-    }
-
     /// Starts the operations that wait and have a place.
     fn start_file_work(&mut self) {
-        while self.has_place_for_deferred() {
-            let Some(start) = self.files.pop() else {
-                return;
-            };
-            start(self);
-        }
-        // Without an operation whose end would start the next one, a timer does.
-        if self.files.is_stuck() && !self.files.set_retry(true) {
-            self.after(RETRY_DELAY, |cx| {
-                cx.reactor.files.set_retry(false);
-                cx.reactor.start_file_work();
-            });
+        while let Some((id, start)) = self.files.pop() {
+            match self.table.connection(id) {
+                Some(_) => start(self),
+                None => self.files.note_end(),
+            }
         }
     }
 }

@@ -133,6 +133,7 @@ mod turn;
 #[cfg(unix)]
 pub(crate) mod watch;
 pub(crate) mod watched;
+mod workers;
 
 use std::error::Error;
 use std::io;

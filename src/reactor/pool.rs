@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 
 use super::panics::guarded;
@@ -14,8 +14,9 @@ use super::panics::guarded;
 pub(super) type Job = Box<dyn FnOnce() + Send>;
 
 /// The threads, and the jobs that wait for one. There is no thread before the first job.
-#[derive(Default)]
 pub(super) struct Pool {
+    /// Linux cuts the name of a thread at 15 bytes.
+    thread_name: &'static str,
     shared: Arc<Shared>,
     thread_count: usize,
     has_warned: bool,
@@ -32,6 +33,7 @@ struct Waiting {
     jobs: VecDeque<Job>,
     /// Threads that wait for a job, and those that have been started and do not wait yet. Each takes one of the jobs.
     idle_count: usize,
+    has_threads: bool,
     is_closed: bool,
 }
 
@@ -42,6 +44,22 @@ impl Shared {
 }
 
 impl Pool {
+    pub(super) fn new(thread_name: &'static str) -> Pool {
+        Pool {
+            thread_name,
+            shared: Arc::default(),
+            thread_count: 0,
+            has_warned: false,
+        }
+    }
+
+    /// A handle that puts jobs from any thread.
+    pub(super) fn handle(&self) -> PoolHandle {
+        PoolHandle {
+            shared: Arc::downgrade(&self.shared),
+        }
+    }
+
     /// Adds a job behind those that wait. Starts a thread for it if all are busy and there are fewer than
     /// `threads_max`.
     ///
@@ -67,12 +85,12 @@ impl Pool {
 
     fn start_thread(&mut self) -> io::Result<()> {
         let shared = Arc::clone(&self.shared);
-        // Linux cuts the name of a thread at 15 bytes.
         let started = thread::Builder::new()
-            .name("waterwheel-work".to_owned())
+            .name(self.thread_name.to_owned())
             .spawn(move || run_jobs(&shared));
         let Err(error) = started else {
             self.thread_count += 1;
+            self.shared.lock().has_threads = true;
             return Ok(());
         };
         let mut waiting = self.shared.lock();
@@ -86,7 +104,7 @@ impl Pool {
         if !self.has_warned {
             self.has_warned = true;
             let count = self.thread_count;
-            log::warn!("only {count} threads for deferred operations: {error}");
+            log::warn!("only {count} threads of {}: {error}", self.thread_name);
         }
         Ok(())
     }
@@ -100,6 +118,29 @@ impl Pool {
         drop(waiting);
         self.shared.changed.notify_all();
         jobs
+    }
+}
+
+/// Puts jobs into a pool that has threads, and starts none.
+#[derive(Clone, Default)]
+pub(super) struct PoolHandle {
+    shared: Weak<Shared>,
+}
+
+impl PoolHandle {
+    /// Adds a job behind those that wait, or runs it here when no thread will: the pool is closed, or has none.
+    pub(super) fn put_or_run(&self, job: Job) {
+        let Some(shared) = self.shared.upgrade() else {
+            return job();
+        };
+        let mut waiting = shared.lock();
+        if waiting.is_closed || !waiting.has_threads {
+            drop(waiting);
+            return job();
+        }
+        waiting.jobs.push_back(job);
+        drop(waiting);
+        shared.changed.notify_one();
     }
 }
 
@@ -137,7 +178,7 @@ mod tests {
 
     #[test]
     fn jobs_that_wait_for_each_other_have_a_thread_each() {
-        let mut pool = Pool::default();
+        let mut pool = Pool::new("test");
         assert_eq!(pool.thread_count, 0);
         let barrier = Arc::new(Barrier::new(4));
         for _ in 0..3 {
@@ -154,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_closed_pool_returns_the_jobs_that_have_not_begun() {
-        let mut pool = Pool::default();
+        let mut pool = Pool::new("test");
         let (begun, has_begun) = channel();
         let (end, ended) = channel::<()>();
         let job = move || {
@@ -179,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_thread_survives_a_job_that_panics() {
-        let mut pool = Pool::default();
+        let mut pool = Pool::new("test");
         let (done, is_done) = channel();
         pool.put(Box::new(|| std::panic::resume_unwind(Box::new(()))), 1)
             .unwrap();

@@ -44,7 +44,6 @@ use super::parked::Parked;
 use super::pattern_filter::PatternFilters;
 use super::pipes::Pipes;
 use super::place::Outcomes;
-use super::pool::Pool;
 use super::present::PresentConnections;
 use super::protocol::Protocol;
 use super::published::Published;
@@ -60,6 +59,7 @@ use super::transport::memory::{Net, Readiness};
 use super::transport::socket::Peer;
 #[cfg(feature = "tls")]
 use super::transport::tls::scratch::Scratch;
+use super::workers::{Purpose, Workers};
 use crate::pubsub::MemberChange;
 
 /// An owned message of this many bytes or more is not copied where its bytes go out unchanged.
@@ -363,9 +363,8 @@ pub struct Reactor<S> {
     pub(super) outcomes: Outcomes<QueuedDone<S>>,
     pub(super) parked: Parked<ParkedCall<S>>,
     pub(super) pipes: Pipes,
-    /// The `done` of each operation of [`defer`](Self::defer) that is under way, of a type that only `defer` knows.
-    pub(super) deferred: Parked<Box<dyn Any>>,
-    pub(super) pool: Pool,
+    pub(super) workers: Workers,
+    pub(super) file_workers: Workers,
     /// Sources that are no connections, by their index.
     pub(super) watched: HashMap<u32, Box<dyn Watched<S>>>,
     pub(super) datagrams: Datagrams,
@@ -447,8 +446,8 @@ impl<S: 'static> Reactor<S> {
             outcomes: Outcomes::default(),
             parked: Parked::default(),
             pipes: Pipes::default(),
-            deferred: Parked::default(),
-            pool: Pool::default(),
+            workers: Workers::new(Purpose::Application),
+            file_workers: Workers::new(Purpose::Files),
             watched: HashMap::new(),
             datagrams,
             files: FileWork::default(),
@@ -726,8 +725,10 @@ impl<S> Reactor<S> {
         drop_all_guarded(&arrivals, self.arrivals.drain(..));
         drop_all_guarded(&"a tick that was not run", self.ticks.drain(..));
         drop_all_guarded(&"a done that was not called", self.outcomes.take_all());
-        drop_all_guarded(&"an operation that has not begun", self.pool.close());
-        drop_all_guarded(&"a done that was not called", self.deferred.take_all());
+        for workers in [&mut self.workers, &mut self.file_workers] {
+            drop_all_guarded(&"an operation that has not begun", workers.pool.close());
+            drop_all_guarded(&"a done that was not called", workers.dones.take_all());
+        }
         drop_all_guarded(&"a file that waited to be read", self.files.take_all());
         drop_all_guarded(&"a watch", self.watched.drain().map(|(_, watched)| watched));
         self.sequence.end(self.topics.hasher().clone());

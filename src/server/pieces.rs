@@ -109,8 +109,13 @@ impl<S: 'static> Reactor<S> {
 
     /// Whether the answer to this request is a streamed body that is under way.
     pub(crate) fn is_streaming(&mut self, body: Responder) -> bool {
-        self.exchange(body.id).is_some_and(|exchange| {
-            exchange.phase() == Phase::Stream && exchange.request() == body.request
+        self.is_at(body, Phase::Stream)
+    }
+
+    /// Whether the connection is still at this request, and at this step of it.
+    pub(super) fn is_at(&mut self, responder: Responder, phase: Phase) -> bool {
+        self.exchange(responder.id).is_some_and(|exchange| {
+            exchange.phase() == phase && exchange.request() == responder.request
         })
     }
 

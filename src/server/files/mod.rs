@@ -26,6 +26,7 @@ use std::sync::Arc;
 use crate::protocol::http::{Conditions, Phase, RelativePath, Status};
 use crate::reactor::close::{Close, CloseCause, Deadline};
 use crate::reactor::defer::OperationPanicked;
+use crate::reactor::file_work::FileOperation;
 use crate::reactor::id::ConnId;
 use crate::reactor::reactor::Reactor;
 
@@ -199,8 +200,11 @@ impl<S: 'static> Reactor<S> {
             // Another status, such as that of an error page, is no answer to conditions.
             conditions: conditions.filter(|_| reply.status == Status::OK),
             is_head_request,
+            closer: self.file_closer(),
         };
         self.defer_file_work(
+            id,
+            FileOperation::Open,
             PIECE_BYTES,
             move || prepare(order, now()),
             move |cx, prepared| {
@@ -286,7 +290,7 @@ impl<S: 'static> Reactor<S> {
     }
 
     fn read_piece(&mut self, responder: Responder, mut body: FileBody) {
-        if !self.is_at(responder, Phase::Stream) {
+        if !self.is_streaming(responder) {
             return;
         }
         // A disk that hangs must not keep the connection for ever.
@@ -295,13 +299,15 @@ impl<S: 'static> Reactor<S> {
             self.set_deadline(id, Deadline::Reply, timeout);
         }
         self.defer_file_work(
+            id,
+            FileOperation::Read,
             PIECE_BYTES,
             move || {
                 let piece = body.read_piece();
                 (body, piece)
             },
             move |cx, read| {
-                if cx.reactor.is_at(responder, Phase::Stream) {
+                if cx.reactor.is_streaming(responder) {
                     cx.reactor.send_piece(responder, read);
                 }
             },
@@ -354,13 +360,6 @@ impl<S: 'static> Reactor<S> {
             log::warn!("conn {id}: a file is not sent: {error}{suppressed}");
         }
     }
-
-    /// Whether the connection is still at this request, and at this step of it.
-    fn is_at(&mut self, responder: Responder, phase: Phase) -> bool {
-        self.exchange(responder.id).is_some_and(|exchange| {
-            exchange.phase() == phase && exchange.request() == responder.request
-        })
-    }
 }
 
 /// Adds the headers that follow from the file, but for those that the application has chosen itself.
@@ -388,4 +387,117 @@ fn with_file_head(mut reply: Reply, head: FileHead) -> Reply {
         }
     }
     reply
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::io::{Read, Write};
+    use std::net::{SocketAddr, TcpStream};
+    use std::rc::Rc;
+    use std::sync::{RwLock, mpsc};
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{Config, Sim};
+
+    /// More operations than there are threads for files, and than are under way at a time.
+    const OPERATION_COUNT: usize = 40;
+
+    fn file_work(request: &mut Request<'_, '_, ()>, op: impl Fn() + Clone + Send + 'static) {
+        let id = request.id;
+        for _ in 0..OPERATION_COUNT {
+            request
+                .reactor
+                .defer_file_work(id, FileOperation::Open, 1, op.clone(), |_, _| {});
+        }
+    }
+
+    fn status(address: SocketAddr, target: &str) -> String {
+        let mut stream = TcpStream::connect(address).unwrap();
+        let head = format!("GET {target} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.get(9..12).unwrap_or("none").to_owned()
+    }
+
+    #[test]
+    fn a_disk_that_hangs_stops_files_and_no_operation_of_the_application() {
+        // A folder of every checkout, and a file in it.
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let disk = Arc::new(RwLock::new(()));
+        let (sender, server) = mpsc::channel();
+        let hanging = Arc::clone(&disk);
+        let thread = thread::spawn(move || {
+            let mut config = Config::default();
+            config.options.reply_timeout = Duration::from_millis(200);
+            Reactor::run_with(config, (), |reactor| {
+                let listener = reactor.http("127.0.0.1:0", |http| {
+                    http.files("/static", folder);
+                    http.get("/hang", move |request| {
+                        let disk = Arc::clone(&hanging);
+                        file_work(request, move || drop(disk.read()));
+                        request.reply("hangs")
+                    });
+                    http.get("/deferred", |request| {
+                        let responder = request.reply_later();
+                        request.reactor.defer(
+                            || "fine",
+                            move |cx, text| cx.reactor.reply(responder, text.unwrap_or("panicked")),
+                        )
+                    });
+                })?;
+                let Some(crate::Address::Inet(address)) = reactor.local_addr(listener) else {
+                    unreachable!("the listener is open");
+                };
+                sender.send((address, reactor.remote())).unwrap();
+                io::Result::Ok(())
+            })
+        });
+        let (address, remote) = server.recv().unwrap();
+        let hangs = disk.write().unwrap();
+        // It stays, and its operations with it.
+        let mut first = TcpStream::connect(address).unwrap();
+        first
+            .write_all(b"GET /hang HTTP/1.1\r\nHost: h\r\n\r\n")
+            .unwrap();
+        first.read_exact(&mut [0; 12]).unwrap();
+        assert_eq!(status(address, "/static/lib.rs"), "503", "at the deadline");
+        assert_eq!(status(address, "/deferred"), "200");
+        drop(hangs);
+        assert_eq!(status(address, "/static/lib.rs"), "200");
+        remote.run(|cx| cx.reactor.stop()).unwrap();
+        thread.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn an_operation_whose_client_has_gone_is_not_begun() {
+        let begun_count = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let (count, all_wait) = (Arc::clone(&begun_count), Rc::new(Cell::new(false)));
+        let waits = Rc::clone(&all_wait);
+        let mut sim = Sim::new((), move |reactor: &mut Reactor<()>| {
+            reactor.http("0.0.0.0:80", |http| {
+                http.get("/", move |request| {
+                    let count = Arc::clone(&count);
+                    file_work(request, move || {
+                        count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    });
+                    waits.set(true);
+                    let _ = request.reply_later();
+                });
+            })
+        });
+        let client = sim.connect();
+        client.write("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+        while !all_wait.get() {
+            sim.turn();
+        }
+        client.reset();
+        sim.settle();
+        let begun_count = begun_count.load(std::sync::atomic::Ordering::Relaxed);
+        assert!(begun_count < OPERATION_COUNT, "{begun_count}");
+        assert_eq!(sim.reactor().gauges().queued_bytes, 0);
+    }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use crate::protocol::http::{
     Conditions, EntityTag, FileState, Part, Selected, Status, Validators, format_date,
 };
-use crate::reactor::file_work::FilePermit;
+use crate::reactor::file_work::{FileCloser, FilePermit};
 
 use super::place::{Opened, Place, status_of};
 
@@ -25,6 +25,7 @@ pub(super) struct Order {
     pub(super) conditions: Option<Conditions>,
     /// Whether only the head is sent.
     pub(super) is_head_request: bool,
+    pub(super) closer: FileCloser,
 }
 
 /// The result of an order.
@@ -61,9 +62,9 @@ pub(super) struct Pieces {
 /// A file that is being sent. Other changes of the file are seen in what is sent; its length is the one that was
 /// announced, or the connection ends.
 pub(super) struct FileBody {
-    /// `None` when all of it was read: a file that was removed meanwhile is freed when it is closed, which may take
-    /// long, and so is done off the loop.
+    /// `None` when all of it was read.
     file: Option<File>,
+    closer: FileCloser,
     left_bytes: u64,
     place: Place,
     permit: Option<FilePermit>,
@@ -107,6 +108,14 @@ impl FileBody {
     /// The path, for log lines.
     pub(super) fn path(&self) -> PathBuf {
         self.place.to_path()
+    }
+}
+
+impl Drop for FileBody {
+    fn drop(&mut self) {
+        if let Some(file) = self.file.take() {
+            self.closer.close(file, self.permit.take());
+        }
     }
 }
 
@@ -189,6 +198,7 @@ fn prepare_file(
     }
     let mut body = FileBody {
         file: Some(file),
+        closer: order.closer,
         left_bytes: body_bytes,
         place: order.place,
         permit: None,
