@@ -165,6 +165,12 @@ impl<S: 'static> Reactor<S> {
         connection.is_some_and(Connection::may_read)
     }
 
+    /// Whether a connection is not read for a reason that its peer cannot help, and that lasts longer than a turn.
+    pub(crate) fn is_held(&self, id: ConnId) -> bool {
+        let connection = self.table.connection(id);
+        connection.is_some_and(Connection::is_held)
+    }
+
     /// Whether the peer of an open connection has sent neither a byte nor its end since the last delivery, as far
     /// as the socket knows in this moment. A connection that is not silent must be ended: a byte of it may be lost.
     pub(crate) fn is_silent(&mut self, id: ConnId) -> bool {

@@ -119,8 +119,11 @@ impl<S: 'static> Reactor<S> {
             return;
         }
         // The time between two pieces is the application's; the write deadline watches the client.
-        // A body that still comes keeps its deadline, and is read on.
-        if !self.hands_out_body(id) {
+        // A body that still comes keeps its deadline, and is read on, unless the answer is a file.
+        let is_read_on = self
+            .exchange(id)
+            .is_some_and(|exchange| exchange.hands_out() && !exchange.has_answer());
+        if !is_read_on {
             self.clear_deadline(id);
             self.pause_for_answer(id);
         }

@@ -352,7 +352,9 @@ impl<S: 'static> UploadRoute<S> {
                 return Ok(true);
             }
             if !cx.reactor.may_read(id) {
-                if let Some(body) = cx.reactor.exchange(id).and_then(Exchange::handed_out) {
+                if cx.reactor.is_held(id)
+                    && let Some(body) = cx.reactor.exchange(id).and_then(Exchange::handed_out)
+                {
                     body.note_pause();
                 }
                 return Ok(true);
@@ -415,17 +417,9 @@ impl<S: 'static> UploadRoute<S> {
     }
 }
 
-impl<S: 'static> Reactor<S> {
-    /// Whether the body of the request that a connection is at is being handed out.
-    pub(super) fn hands_out_body(&mut self, id: ConnId) -> bool {
-        self.exchange(id)
-            .is_some_and(|exchange| exchange.hands_out())
-    }
-}
-
 /// Whether a body whose time is over was not read for a part of it. Its time begins again then.
 pub(super) fn forgives_pause<S: 'static>(reactor: &mut Reactor<S>, id: ConnId) -> bool {
-    let is_paused = !reactor.may_read(id);
+    let is_paused = reactor.is_held(id);
     let body = reactor.exchange(id).and_then(Exchange::handed_out);
     // A pause that goes on is still a pause when it ends, whatever is left of the time then.
     let was_paused = body.is_some_and(|body| is_paused || body.take_pause());

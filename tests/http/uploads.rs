@@ -1,11 +1,18 @@
 //! Bodies that are handed to their route as they come.
 
+use std::cell::OnceCell;
+use std::rc::Rc;
+use std::time::Duration;
+
 use waterwheel::{
-    CloseCause, Config, ConnId, Deadline, Reactor, Reply, Responder, Sim, SimStream, Status,
+    CloseCause, Config, ConnId, Deadline, Reactor, Reply, Responder, Sim, SimClock, SimStream,
+    Status,
 };
 
 use super::{answer, read_all, seconds};
 use crate::support::answers;
+
+const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// The calls of the route, in their order, and what they have brought.
 #[derive(Default)]
@@ -340,4 +347,53 @@ fn a_refusal_of_a_request_without_a_body_keeps_the_connection() {
         assert!(!answer.contains("connection: close"), "{answer}");
     }
     assert!(!client.is_closed());
+}
+
+// A turn that is used up is our affair, but the client of the next one is as slow as it was.
+#[test]
+fn a_client_that_trickles_runs_out_of_time_also_when_the_loop_is_busy() {
+    let clock = Rc::new(OnceCell::<SimClock>::new());
+    let busy = Rc::clone(&clock);
+    let mut sim = Sim::new(None, move |reactor: &mut Reactor<Option<CloseCause>>| {
+        reactor.http("0.0.0.0:80", |router| {
+            router.post_stream("/", |upload| {
+                upload.on_data(move |_, _| busy.get().unwrap().advance(5 * MILLISECOND));
+                upload.on_close(|upload, close| *upload.state = Some(close.cause));
+            });
+        })
+    });
+    let _ = clock.set(sim.clock());
+    let client = sim.connect();
+    client.write("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n");
+    for _ in 0..40 {
+        client.write("1\r\nx\r\n".repeat(100));
+        sim.advance(seconds(1));
+    }
+    let timed_out = CloseCause::TimedOut(Deadline::Body);
+    assert_eq!(*sim.state(), Some(timed_out));
+}
+
+#[test]
+fn a_file_as_the_answer_to_a_body_that_still_comes_takes_its_time() {
+    let path = std::env::temp_dir().join(format!("waterwheel-answer-{}", std::process::id()));
+    std::fs::write(&path, vec![b'x'; 2_000_000]).unwrap();
+    let file = path.clone();
+    let mut sim = Sim::new((), move |reactor: &mut Reactor<()>| {
+        reactor.http("0.0.0.0:80", |router| {
+            router.post_stream("/", |upload| {
+                upload.on_data(move |upload, _| upload.reply(Reply::file(file.as_path())));
+            });
+        })
+    });
+    sim.socket_bytes(16 * 1024);
+    let client = sim.connect();
+    client.write("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\nsome of it");
+    let mut bytes = Vec::new();
+    while bytes.len() < 2_000_000 && !client.is_closed() {
+        sim.advance(seconds(4));
+        bytes.extend(client.read());
+    }
+    std::fs::remove_file(&path).unwrap();
+    let answer = answer(&bytes);
+    assert!(answer.is_whole && answer.body.len() == 2_000_000);
 }

@@ -246,6 +246,11 @@ impl Connection {
         }
     }
 
+    /// Whether an open connection is not read for a reason that lasts longer than a turn.
+    pub(crate) fn is_held(&self) -> bool {
+        matches!(self.life, Life::Handshaking | Life::Open) && self.reading.is_held()
+    }
+
     /// Whether our side of the stream ends behind what is queued.
     fn ends_output(&self) -> bool {
         self.life == Life::Finishing || matches!(self.protocol, Protocol::Finished)

@@ -206,6 +206,11 @@ impl Reading {
         self.pauses == 0
     }
 
+    /// Whether reading has stopped for a reason that lasts: not because a turn was used up.
+    pub(super) fn is_held(&self) -> bool {
+        self.pauses & !(Pause::Turn as u8) != 0
+    }
+
     pub(super) fn pause(&mut self, reason: Pause) {
         self.pauses |= reason as u8;
     }
