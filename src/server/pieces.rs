@@ -73,7 +73,10 @@ impl<S: 'static> Reactor<S> {
             return;
         };
         let pieces = pieces.into_iter().map(|piece| piece.map(Into::into));
-        self.pull_pieces(body, Box::new(pieces));
+        // Behind the callback that has called this: the iterator is the application's, and may want what it holds.
+        self.on_drain(body.id, move |cx| {
+            cx.reactor.pull_pieces(body, Box::new(pieces));
+        });
     }
 
     fn pull_pieces(&mut self, body: Responder, mut pieces: Pieces) {

@@ -319,7 +319,7 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
 
     /// Answers with a body of pieces. The next piece is taken from the iterator when the connection's
     /// queue has room, so a client that reads slowly slows the iterator down, and the body may be
-    /// without end. The iterator runs on the loop and must not block; see
+    /// without end. The first is taken in the next turn. The iterator runs on the loop and must not block; see
     /// [`body_sender`](Self::body_sender) for a source that does.
     ///
     /// `head` and `length_bytes` are those of [`begin_body`](Self::begin_body). An error, a panic of

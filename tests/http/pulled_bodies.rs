@@ -1,6 +1,6 @@
 //! Bodies that are pulled while the client reads: from an iterator, and from another thread.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::mpsc;
@@ -48,6 +48,25 @@ fn hundred() -> impl Iterator<Item = io::Result<Vec<u8>>> {
 
 fn hundred_bytes() -> Vec<u8> {
     (0..100).flat_map(|index| [index; 20_000]).collect()
+}
+
+#[test]
+fn an_iterator_may_use_what_the_callback_of_the_route_holds() {
+    let texts = Rc::new(RefCell::new(vec!["one", "two"]));
+    let mut sim = Sim::new((), |reactor: &mut Reactor<()>| {
+        reactor.http("0.0.0.0:80", |router| {
+            router.get("/", move |request| {
+                let held = texts.borrow_mut();
+                let later = Rc::clone(&texts);
+                let pieces = std::iter::from_fn(move || later.borrow_mut().pop().map(Ok));
+                request.send_pieces(Reply::new(Status::OK), None, pieces);
+                drop(held);
+            });
+        })
+    });
+    let client = sim.connect();
+    client.write(get("/"));
+    assert_eq!(answer(&read_all(&mut sim, &client)).text(), "twoone");
 }
 
 #[test]

@@ -118,12 +118,15 @@ impl Conditions {
     }
 
     /// Whether the client has the beginning of the state that there is now. A date must be the same, because
-    /// another file may have taken the place with an earlier one. Source: RFC 9110, section 13.1.5.
+    /// another file may have taken the place with an earlier one, and is weak where the tag is. Source: RFC 9110,
+    /// sections 8.8.2.2 and 13.1.5.
     fn is_in_range_state(&self, validators: &Validators) -> bool {
         match &self.if_range {
             None => true,
             Some(IfRange::Tag(tag)) => tag.is_strongly(&validators.tag),
-            Some(IfRange::Date(date)) => validators.modified_seconds == Some(*date),
+            Some(IfRange::Date(date)) => {
+                !validators.tag.is_weak() && validators.modified_seconds == Some(*date)
+            }
             Some(IfRange::Malformed) => false,
         }
     }
@@ -252,8 +255,11 @@ mod tests {
             (&[("If-Match", "\"a\"")], PreconditionFailed),
             (&[("Range", "bytes=0-4"), ("If-Range", "W/\"a\"")], Whole),
             (&[("Range", "bytes=0-4"), ("If-Range", "\"a\"")], Whole),
+            (&[("Range", "bytes=0-4"), ("If-Range", MODIFIED)], Whole),
+            (&[("If-Modified-Since", MODIFIED)], NotModified),
         ] {
-            assert_eq!(select("W/\"a\"", None, lines), expected, "{lines:?}");
+            let modified = Some(MODIFIED_SECONDS);
+            assert_eq!(select("W/\"a\"", modified, lines), expected, "{lines:?}");
         }
     }
 

@@ -57,6 +57,11 @@ impl EntityTag {
         }
     }
 
+    /// Whether it stands for a state that is as good, and not for the same bytes.
+    pub fn is_weak(&self) -> bool {
+        self.is_weak
+    }
+
     /// Whether both stand for the same bytes. Source: RFC 9110, section 8.8.3.2.
     pub fn is_strongly(&self, other: &EntityTag) -> bool {
         self.as_received().is_strongly(other)

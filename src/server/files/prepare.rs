@@ -45,7 +45,7 @@ pub(super) enum Prepared {
 pub(super) struct FileHead {
     pub(super) content_type: &'static str,
     pub(super) tag: String,
-    /// The value of `Last-Modified`.
+    /// The value of `Last-Modified`, unless the file may change again within that second.
     pub(super) modified: Option<String>,
     /// The value of `Content-Range`, for 206 and 416.
     pub(super) content_range: Option<String>,
@@ -165,7 +165,12 @@ fn prepare_file(
     let mut head = FileHead {
         content_type: order.place.content_type(),
         tag: validators.tag.to_string(),
-        modified: validators.modified_seconds.map(date),
+        // A file that may change within this second would have the same date as before, and a client that has its
+        // beginning would get the end of the new one. Source: RFC 9110, section 8.8.2.2.
+        modified: validators
+            .modified_seconds
+            .filter(|_| !validators.tag.is_weak())
+            .map(date),
         content_range: None,
     };
     let selected = order.conditions.map_or(Selected::Whole, |conditions| {
