@@ -286,7 +286,7 @@ fn a_refused_datagram_is_told_in_a_simulation() {
 }
 
 #[test]
-fn what_cannot_be_opened_or_sent_is_a_clear_error() {
+fn errors_of_opening_and_sending_are_clear() {
     let (mut event_loop, id) = event_loop("127.0.0.1:0", echo);
     let used = address(event_loop.reactor(), id);
     let reactor = event_loop.reactor();
