@@ -14,6 +14,9 @@ mod stream_chat;
 #[allow(dead_code, reason = "the test has its own main")]
 mod stream_echo;
 mod support;
+#[path = "../examples/udp.rs"]
+#[allow(dead_code, reason = "the test has its own main")]
+mod udp;
 #[path = "../examples/watch.rs"]
 #[allow(dead_code, reason = "the test has its own main")]
 mod watch;
@@ -21,7 +24,7 @@ mod watch;
 #[allow(dead_code, reason = "the test has its own main")]
 mod watch_file;
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -108,6 +111,39 @@ fn the_streams_of_eventmachine_speak_with_nc() {
     let answer = run_with_nc(&mut event_loop, port, &["-N"], b"Ada\n");
     let expected = "[info] Please enter your username:\n[info] Ada has joined the room\n";
     assert_eq!(answer, expected);
+}
+
+// Datagrams have no end, so `nc -u` is ended when the answer has come.
+#[test]
+fn a_datagram_of_nc_comes_back() {
+    if !has("nc") {
+        return;
+    }
+    let mut event_loop = EventLoop::new(Config::default(), ()).unwrap();
+    let id = udp::setup(event_loop.reactor(), "127.0.0.1:0").unwrap();
+    let port = event_loop.reactor().udp_address(id).unwrap().port();
+    let mut nc = Command::new("nc")
+        .args(["-u", "127.0.0.1", &port.to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = nc.stdin.take().unwrap();
+    let output = nc.stdout.take().unwrap();
+    let remote = event_loop.reactor().remote();
+    let lines = thread::spawn(move || {
+        let mut lines = BufReader::new(output).lines();
+        let answers = ["first", "second"].map(|text| {
+            writeln!(input, "{text}").unwrap();
+            lines.next().unwrap().unwrap()
+        });
+        remote.run(|cx| cx.reactor.stop()).unwrap();
+        answers
+    });
+    while event_loop.turn(None).unwrap() {}
+    assert_eq!(lines.join().unwrap(), ["first", "second"]);
+    nc.kill().unwrap();
+    nc.wait().unwrap();
 }
 
 #[test]
