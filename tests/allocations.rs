@@ -1,9 +1,10 @@
 //! Allocations of common operations. Unlike times, counts are the same on every machine.
 
+use std::net::UdpSocket;
 use std::time::Duration;
 
 use allocation_counter::measure;
-use waterwheel::{Config, ConnectionOptions, Reactor, Sim, SimSocket, Status};
+use waterwheel::{Config, ConnectionOptions, EventLoop, Reactor, Sim, SimSocket, Status};
 
 const MEMBERS: usize = 1000;
 
@@ -76,6 +77,63 @@ fn an_echo_of_a_small_message_allocates_nothing_of_its_own() {
     let most = (0..1000).map(|_| echo()).max();
     // One allocation is the buffer in which the simulated kernel keeps the bytes for the peer.
     assert_eq!(most, Some(1));
+}
+
+#[test]
+fn a_datagram_allocates_nothing_of_its_own() {
+    let mut sim = Sim::new((), |reactor: &mut Reactor<()>| {
+        reactor.udp("0.0.0.0:7", |udp| {
+            udp.on_datagram(|udp, bytes, _| udp.reply(bytes));
+        })
+    });
+    let client = sim.udp("192.0.2.1:4711");
+    let server = "127.0.0.1:7".parse().unwrap();
+    let mut echo = |count: u64| {
+        for _ in 0..count {
+            client.send_to("hello", server);
+        }
+        let cost = measure(|| sim.settle());
+        assert_eq!(client.received().len() as u64, count);
+        cost.count_total
+    };
+    for count in [1, 100] {
+        echo(count);
+        // Each allocation is the buffer in which the simulated kernel keeps an answer for the peer.
+        let most = (0..100).map(|_| echo(count)).max().unwrap();
+        assert_eq!(most, count);
+    }
+}
+
+// The kernel's sockets need no copy for a peer.
+#[test]
+fn a_datagram_of_the_kernel_allocates_nothing() {
+    let mut event_loop = EventLoop::new(config(), 0).unwrap();
+    let opening = event_loop.reactor().udp("127.0.0.1:0", |udp| {
+        udp.on_datagram(|udp, bytes, _| {
+            *udp.state += 1;
+            udp.reply(bytes)
+        });
+    });
+    let server = event_loop.reactor().udp_address(opening.unwrap()).unwrap();
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let echo = |event_loop: &mut EventLoop<usize>| {
+        let wanted = *event_loop.state() + 100;
+        for _ in 0..100 {
+            client.send_to(b"hello", server).unwrap();
+        }
+        let cost = measure(|| {
+            while *event_loop.state() < wanted {
+                event_loop.turn(None).unwrap();
+            }
+        });
+        for _ in 0..100 {
+            assert_eq!(client.recv(&mut [0; 16]).unwrap(), 5);
+        }
+        cost.count_total
+    };
+    echo(&mut event_loop);
+    let most = (0..100).map(|_| echo(&mut event_loop)).max();
+    assert_eq!(most, Some(0));
 }
 
 #[test]

@@ -31,6 +31,8 @@ const ANSWERED_IN_ROW: u8 = 3;
 pub(crate) struct ReadyList {
     deferred: VecDeque<u32>,
     again: Vec<u32>,
+    /// The room of `again` while those of the last turn are handled.
+    again_spare: Vec<u32>,
     /// Busy connections that the poll has reported in this turn.
     busy: Vec<u32>,
     /// Connections whose handshake waits for its share of a turn: those of peers that have answered
@@ -119,7 +121,8 @@ impl ReadyList {
 
     /// The sources that are handled again in this turn.
     pub(crate) fn take_again(&mut self) -> Vec<u32> {
-        std::mem::take(&mut self.again)
+        let spare = std::mem::take(&mut self.again_spare);
+        std::mem::replace(&mut self.again, spare)
     }
 
     /// Moves the busy connections that the poll has reported in this turn behind the others of
@@ -133,7 +136,7 @@ impl ReadyList {
     pub(crate) fn return_again(&mut self, mut again: Vec<u32>, handled_count: usize) {
         again.drain(..handled_count);
         again.append(&mut self.again);
-        self.again = again;
+        self.again_spare = std::mem::replace(&mut self.again, again);
     }
 
     pub(super) fn take_paused_listeners(&mut self) -> Vec<u32> {
@@ -165,6 +168,7 @@ impl ReadyList {
         give_back_queue(&mut self.deferred);
         self.handshakes.iter_mut().for_each(give_back_queue);
         give_back(&mut self.again);
+        give_back(&mut self.again_spare);
         give_back(&mut self.busy);
     }
 }
