@@ -52,6 +52,8 @@ struct Socket {
     has_refused: bool,
     /// The error of an earlier datagram, for `on_error`.
     error: Option<io::Error>,
+    /// Events between two readings of the clock; see `reactor::budget`.
+    pace: u8,
 }
 
 impl Socket {
@@ -172,6 +174,7 @@ impl Datagrams {
             is_writable: false,
             has_refused: false,
             error: None,
+            pace: 1,
         };
         self.sockets.insert(id, socket);
         Ok(address)
@@ -201,6 +204,16 @@ impl Datagrams {
     pub(crate) fn note_writable(&mut self, id: ConnId) {
         if let Some(socket) = self.sockets.get_mut(&id) {
             socket.is_writable = true;
+        }
+    }
+
+    pub(crate) fn pace(&self, id: ConnId) -> u8 {
+        self.sockets.get(&id).map_or(1, |socket| socket.pace)
+    }
+
+    pub(crate) fn set_pace(&mut self, id: ConnId, pace: u8) {
+        if let Some(socket) = self.sockets.get_mut(&id) {
+            socket.pace = pace;
         }
     }
 

@@ -153,7 +153,8 @@ impl<S: 'static> Reactor<S> {
         if readiness.writable {
             self.datagrams.note_writable(id.0);
         }
-        self.budget.begin(self.table.now(), 1);
+        self.budget
+            .begin(self.table.now(), self.datagrams.pace(id.0));
         let turn = UdpTurn {
             events_left: DATAGRAMS_PER_TURN,
             only_fails: true,
@@ -172,7 +173,7 @@ impl<S: 'static> Reactor<S> {
         if self.is_stopped {
             return None;
         }
-        if turn.events_left == 0 || self.is_udp_turn_over() {
+        if turn.events_left == 0 || self.is_udp_turn_over(id) {
             // A socket that only fails is not asked again before the poll reports it, or it could fail for ever.
             if 0 < turn.events_left || !turn.only_fails {
                 self.table.handle_watched_again(id.0);
@@ -186,12 +187,13 @@ impl<S: 'static> Reactor<S> {
     }
 
     /// Counts an event. Returns whether the socket has used its time.
-    fn is_udp_turn_over(&mut self) -> bool {
+    fn is_udp_turn_over(&mut self, id: UdpId) -> bool {
         if !self.budget.charge_message() {
             return false;
         }
         let now = self.read_clock();
-        self.budget.note_clock(now);
+        let pace = self.budget.note_clock(now);
+        self.datagrams.set_pace(id.0, pace);
         self.budget.is_used(now)
     }
 
