@@ -173,7 +173,9 @@ fn changes_of_a_file_are_told() {
     std::fs::remove_file(&path).unwrap();
     let mut kinds = Vec::new();
     while !kinds.contains(&"remove") {
-        event_loop.turn(None).unwrap();
+        // Not `None`: a turn runs what another thread has queued, and then polls before it returns.
+        let wait = std::time::Duration::from_millis(100);
+        event_loop.turn(Some(wait)).unwrap();
         let told = event_loop.state().drain(..);
         kinds.extend(told.map(|event| match event.kind {
             notify::EventKind::Modify(_) => "modify",
