@@ -13,10 +13,16 @@ mod stream_chat;
 #[path = "../examples/stream_echo.rs"]
 #[allow(dead_code, reason = "the test has its own main")]
 mod stream_echo;
+#[path = "../examples/stream_out.rs"]
+#[allow(dead_code, reason = "the test has its own main")]
+mod stream_out;
 mod support;
 #[path = "../examples/udp.rs"]
 #[allow(dead_code, reason = "the test has its own main")]
 mod udp;
+#[path = "../examples/upload.rs"]
+#[allow(dead_code, reason = "the test has its own main")]
+mod upload;
 #[path = "../examples/watch.rs"]
 #[allow(dead_code, reason = "the test has its own main")]
 mod watch;
@@ -24,10 +30,14 @@ mod watch;
 #[allow(dead_code, reason = "the test has its own main")]
 mod watch_file;
 
+use std::cell::Cell;
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
+use std::rc::Rc;
 use std::thread;
+use std::time::Duration;
 
 use support::has;
 use waterwheel::{Address, Config, ConnMap, EventLoop, Reactor};
@@ -207,4 +217,74 @@ fn the_end_of_a_process_is_told() {
     drop(cat.stdin.take());
     while event_loop.turn(None).unwrap() {}
     assert!(cat.wait().unwrap().success());
+}
+
+/// Runs a loop until `curl` with these words has ended, and returns its output.
+fn run_with_curl(event_loop: &mut EventLoop<()>, port: u16, path: &str, words: &[&str]) -> Vec<u8> {
+    let mut curl = Command::new("curl");
+    curl.args(["--silent", "--show-error", "--max-time", "50"]);
+    curl.args(words)
+        .arg(format!("http://127.0.0.1:{port}{path}"));
+    let remote = event_loop.reactor().remote();
+    let output = thread::spawn(move || {
+        let output = curl.output().unwrap();
+        remote.run(|cx| cx.reactor.stop()).unwrap();
+        output
+    });
+    while event_loop.turn(None).unwrap() {}
+    let output = output.join().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    output.stdout
+}
+
+#[test]
+fn a_body_goes_to_a_file_in_flat_memory() {
+    if !has("curl") {
+        return;
+    }
+    let folder = std::env::temp_dir().join(format!("waterwheel-uploads-{}", std::process::id()));
+    fs::create_dir(&folder).unwrap();
+    // 32 MB that repeat nowhere.
+    let sent: Vec<u8> = (0..8_000_000u32).flat_map(u32::to_le_bytes).collect();
+    let source = folder.join("source");
+    fs::write(&source, &sent).unwrap();
+    let mut event_loop = EventLoop::new(Config::default(), ()).unwrap();
+    let to: &'static str = folder.to_str().unwrap().to_owned().leak();
+    let listener = event_loop
+        .reactor()
+        .http("127.0.0.1:0", |http| upload::mount(http, to))
+        .unwrap();
+    let port = inet_port(event_loop.reactor(), listener);
+    let highest = Rc::new(Cell::new(0));
+    let held = Rc::clone(&highest);
+    event_loop
+        .reactor()
+        .every(Duration::from_millis(1), move |cx| {
+            held.set(held.get().max(cx.reactor.memory_bytes()));
+        });
+    let words = ["--upload-file", source.to_str().unwrap()];
+    let name = run_with_curl(&mut event_loop, port, "/upload", &words);
+    let stored = fs::read(String::from_utf8(name).unwrap().trim_end()).unwrap();
+    assert!(stored == sent, "{} of {} bytes", stored.len(), sent.len());
+    assert!(highest.get() < 1_000_000, "{} bytes", highest.get());
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn an_answer_is_as_long_as_its_client_reads() {
+    if !has("curl") {
+        return;
+    }
+    let lines: String = (0..stream_out::LINE_COUNT)
+        .map(|number| format!("line {number}\n"))
+        .collect();
+    for path in ["/iterator", "/thread"] {
+        let mut event_loop = EventLoop::new(Config::default(), ()).unwrap();
+        let listener = stream_out::listen(event_loop.reactor(), "127.0.0.1:0").unwrap();
+        let port = inet_port(event_loop.reactor(), listener);
+        let words = ["--no-buffer", "--limit-rate", "20M"];
+        let body = run_with_curl(&mut event_loop, port, path, &words);
+        assert!(body == lines.as_bytes(), "{path}: {} bytes", body.len());
+    }
 }
