@@ -106,7 +106,7 @@ impl<S: 'static> Reactor<S> {
         op: impl FnOnce() -> T + Send + 'static,
         done: impl FnOnce(&mut Cx<'_, S>, Result<T, OperationPanicked>) -> R + 'static,
     ) -> Result<(), DeferError> {
-        if !self.is_stopped && self.config.deferred_max <= self.workers.dones.count() {
+        if !self.is_stopped && self.config.deferred_max <= self.workers.count() {
             self.table.stats_mut().deferred_refusals += 1;
             return Err(DeferError::TooMany);
         }
@@ -131,7 +131,7 @@ impl<S: 'static> Reactor<S> {
         if self.is_stopped {
             return Err(DeferError::ReactorEnded);
         }
-        let id = self.workers_mut(purpose).dones.add(Box::new(done));
+        let id = self.workers_mut(purpose).add_done(Box::new(done));
         let arrival = move |call: Box<dyn FnOnce(&mut Cx<'_, S>) + Send>| Arrival {
             queued_at,
             kind: ArrivalKind::Deferred,
@@ -154,8 +154,8 @@ impl<S: 'static> Reactor<S> {
                 Purpose::Files => FILE_THREADS_MAX,
             };
             let workers = self.workers_mut(purpose);
-            if let Err(error) = workers.pool.put(job, threads_max) {
-                drop(workers.dones.take(id));
+            if let Err(error) = workers.put(job, threads_max) {
+                drop(workers.take_done(id));
                 return Err(DeferError::NoThread(error.kind()));
             }
         }
@@ -193,7 +193,7 @@ fn call_done<S, T, R, D>(
     R: Outcome,
     D: FnOnce(&mut Cx<'_, S>, Result<T, OperationPanicked>) -> R + 'static,
 {
-    let done: Option<Box<dyn Any>> = cx.reactor.workers_mut(purpose).dones.take(id);
+    let done: Option<Box<dyn Any>> = cx.reactor.workers_mut(purpose).take_done(id);
     let done = done
         .and_then(|done| done.downcast::<D>().ok())
         .expect("`defer_for` has parked this `done` under the number of its operation");

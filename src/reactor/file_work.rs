@@ -36,9 +36,13 @@ pub(crate) struct FilePermit {
 
 /// Closes files off the loop: that of a removed file frees its blocks, which may take long.
 #[derive(Clone, Default)]
-pub(crate) struct FileCloser(pub(super) PoolHandle);
+pub(crate) struct FileCloser(PoolHandle);
 
 impl FileCloser {
+    pub(super) fn new(threads: PoolHandle) -> FileCloser {
+        FileCloser(threads)
+    }
+
     /// Closes a file, and then ends its permit.
     pub(crate) fn close(&self, file: File, permit: Option<FilePermit>) {
         self.0.put_or_run(Box::new(move || drop((file, permit))));

@@ -28,7 +28,7 @@ impl<S: 'static> Reactor<S> {
 
     /// Closes the files of answers.
     pub(crate) fn file_closer(&self) -> FileCloser {
-        FileCloser(self.file_workers.pool.handle())
+        FileCloser::new(self.file_workers.handle())
     }
 
     /// Asks to write a line about a file that could not be sent, as [`LogLimit`](super::log_limit::LogLimit) does.

@@ -726,8 +726,8 @@ impl<S> Reactor<S> {
         drop_all_guarded(&"a tick that was not run", self.ticks.drain(..));
         drop_all_guarded(&"a done that was not called", self.outcomes.take_all());
         for workers in [&mut self.workers, &mut self.file_workers] {
-            drop_all_guarded(&"an operation that has not begun", workers.pool.close());
-            drop_all_guarded(&"a done that was not called", workers.dones.take_all());
+            drop_all_guarded(&"an operation that has not begun", workers.close());
+            drop_all_guarded(&"a done that was not called", workers.take_dones());
         }
         drop_all_guarded(&"a file that waited to be read", self.files.take_all());
         drop_all_guarded(&"a watch", self.watched.drain().map(|(_, watched)| watched));
