@@ -311,6 +311,30 @@ fn a_successor_says_what_is_wrong_with_the_process_before() {
 }
 
 #[test]
+fn a_successor_that_takes_nothing_is_refused() {
+    let folder = Folder::new("nothing");
+    let path = folder.at("takeover");
+    let server = start(&path, &[]);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_waterwheel"));
+    command.args(["--takeover", &path, "--listen", "localhost:0"]);
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let why = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        why.contains("has taken none of this process's listeners"),
+        "{why}"
+    );
+    assert_eq!(status(server.address).unwrap(), "HTTP/1.1 200 OK");
+}
+
+#[test]
+fn a_folder_that_is_missing_is_told_before_a_client_comes() {
+    let folder = Folder::new("missing");
+    let why = failure(&["--takeover", &folder.at("none/takeover")]);
+    assert!(why.contains("there is no such folder"), "{why}");
+}
+
+#[test]
 fn a_socket_that_an_ended_process_left_is_replaced() {
     let folder = Folder::new("stale");
     let path = folder.at("takeover");

@@ -120,7 +120,7 @@ fn a_successor_that_gets_no_answer_listens_by_itself() {
     let path = folder.at("takeover");
     let listener = UnixListener::bind(&path).unwrap();
     let server = thread::scope(|scope| {
-        scope.spawn(|| drop(listener.accept().unwrap()));
+        scope.spawn(move || drop(listener.accept().unwrap()));
         start(&path, &[])
     });
     serves(server.address);

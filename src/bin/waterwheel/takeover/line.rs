@@ -126,8 +126,13 @@ impl Line {
         let mut byte = [0];
         let mut bytes = [IoSliceMut::new(&mut byte)];
         let flags = RecvFlags::CMSG_CLOEXEC;
-        let received = recvmsg(&self.stream, &mut bytes, &mut control, flags)
-            .map_err(|error| self.plain(error.into(), PATIENCE))?;
+        let received = loop {
+            match recvmsg(&self.stream, &mut bytes, &mut control, flags) {
+                Ok(received) => break received,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(self.plain(error.into(), PATIENCE)),
+            }
+        };
         if received.bytes == 0 {
             return Err(gone());
         }

@@ -1,12 +1,18 @@
-//! The successor's side: asks the running process for its listeners.
+//! The process before, as its successor sees it: it is asked for its listeners.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use super::line::{ERROR, GREETING, Line, PATIENCE, VERSION, is_gone, unexpected};
 use super::socket_file;
+
+/// How often a process is asked again that has closed the connection without an answer, and the time between.
+const GONE_ATTEMPTS: u32 = 20;
+const GONE_PAUSE: Duration = Duration::from_millis(100);
 
 /// The process that serves now, and will drain when this one is ready.
 pub struct Predecessor {
@@ -20,12 +26,27 @@ pub struct Predecessor {
 
 impl Predecessor {
     /// Connects to the process that waits at a path. `None` where there is none, or one that has closed its listeners
-    /// at the end of a drain: it closes the connection without an answer.
+    /// at the end of a drain: it closes the connection without an answer. So does one that has another successor, which
+    /// will wait at the same path soon.
     ///
     /// # Errors
     ///
     /// When it belongs to another user, is of another version, or does not answer.
     pub fn connect(path: &Path) -> io::Result<Option<Predecessor>> {
+        for _ in 0..GONE_ATTEMPTS {
+            match Predecessor::connect_once(path) {
+                Err(error) if is_gone(&error) => thread::sleep(GONE_PAUSE),
+                result => return result,
+            }
+        }
+        log::warn!(
+            "{}: the process before ends, or has another successor; listening without it",
+            path.display()
+        );
+        Ok(None)
+    }
+
+    fn connect_once(path: &Path) -> io::Result<Option<Predecessor>> {
         let explain = |error| explained(path, &error);
         let Some(stream) = socket_file::connect(path).map_err(explain)? else {
             return Ok(None);
@@ -61,14 +82,7 @@ impl Predecessor {
                 given: BTreeSet::new(),
             })
         };
-        match greet() {
-            Ok(predecessor) => Ok(Some(predecessor)),
-            Err(error) if is_gone(&error) => {
-                log::info!("{}: the process before is ending", path.display());
-                Ok(None)
-            }
-            Err(error) => Err(explain(error)),
-        }
+        greet().map(Some).map_err(explain)
     }
 
     /// The listeners of an address. `None` where the process before has none, or has ended meanwhile.

@@ -13,7 +13,16 @@ use std::path::{Path, PathBuf};
 /// When something else than a socket is there, or the kernel refuses for another reason.
 pub fn connect(path: &Path) -> io::Result<Option<UnixStream>> {
     match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let folder = path
+                .parent()
+                .filter(|folder| !folder.as_os_str().is_empty());
+            return match folder.is_none_or(Path::is_dir) {
+                true => Ok(None),
+                // Known before the process listens, so that it refuses no client.
+                false => Err(io::Error::new(error.kind(), "there is no such folder")),
+            };
+        }
         Err(error) => return Err(error),
         Ok(metadata) if !metadata.file_type().is_socket() => {
             let why = "the file is not a socket";

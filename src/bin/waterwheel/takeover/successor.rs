@@ -1,4 +1,4 @@
-//! The running process's side: waits for a successor and hands the listeners to it.
+//! The successor, as the running process sees it: it is waited for, and gets the listeners.
 //!
 //! A thread of its own, because it waits for the other process, and a loop must not. It holds no descriptor of a
 //! listener: it asks the reactor for one when a successor wants it, so that a drain without a successor closes all.
@@ -14,13 +14,16 @@ use std::time::Duration;
 
 use waterwheel::{ListenerId, Remote};
 
-use super::line::{ERROR, GREETING, HANDOVER_TIMEOUT, Line, PATIENCE, VERSION};
+use super::line::{ERROR, GREETING, HANDOVER_TIMEOUT, Line, PATIENCE, VERSION, is_gone};
 use super::predecessor::Predecessor;
 use super::socket_file::{self, SocketFile};
 use crate::listen_address::set_mode;
 
 /// How often a process that is not ready looks whether the one before it has gone.
 const NEWS_CHECK: Duration = Duration::from_millis(20);
+
+/// Time until the process tries again to accept a successor, such as when it had no descriptor.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Time from the last accept to the first goodbye, for clients that have connected and not sent their request.
 const LAST_REQUESTS: Duration = Duration::from_secs(1);
@@ -113,12 +116,25 @@ impl Takeover {
             Err(error) => return log::error!("{error}; no successor can take over"),
         };
         log::info!("waiting for a successor at {}", self.path.display());
-        while let Ok((stream, _)) = listener.accept() {
+        loop {
+            let stream = match listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    log::warn!("--takeover: no successor can connect now: {error}");
+                    thread::sleep(ACCEPT_PAUSE);
+                    continue;
+                }
+            };
             match self.hand_over(stream) {
                 Ok(()) => return,
                 Err(error) if is_ending(&error) => {
                     return log::info!(
                         "a successor came at the end of this process, and got nothing"
+                    );
+                }
+                Err(error) if is_gone(&error) => {
+                    log::warn!(
+                        "--takeover: a successor ended before it was ready; this process goes on serving"
                     );
                 }
                 Err(error) => {
@@ -220,7 +236,20 @@ impl Takeover {
                 }
             }
         }
+        if taken.is_empty() {
+            let why =
+                "the successor has taken none of this process's listeners, so it takes no place";
+            return Err(io::Error::other(why));
+        }
         log::info!("the successor is ready; it has {}", taken.join(", "));
+        for offer in &self.offers {
+            if !taken.contains(&offer.name) {
+                log::warn!(
+                    "{}: the successor does not listen there; this ends with this process",
+                    offer.name
+                );
+            }
+        }
         self.drain(&taken);
         // The successor serves whether or not it hears this.
         let _ = line.send("draining");
