@@ -671,6 +671,30 @@ fn a_request_for_a_file_gets_503_when_many_wait() {
 }
 
 #[test]
+fn a_panic_behind_a_file_ends_its_connection_and_no_other_file_waits_for_it() {
+    let folder = Folder::new("panics");
+    let public = folder.public();
+    let mut sim = Sim::new((), move |reactor: &mut Reactor<()>| {
+        reactor.http("0.0.0.0:80", |http| {
+            http.after_reply(|_| panic!("by the test"));
+            http.files("/static", public);
+        })
+    });
+    sim.catch_panics(true);
+    // More than are under way at a time.
+    let clients: Vec<SimStream> = (0..40).map(|_| sim.connect()).collect();
+    for client in &clients {
+        client.write(get("/static/digits.txt"));
+    }
+    sim.settle();
+    for client in &clients {
+        let answer = client.read_text();
+        assert!(answer.starts_with("HTTP/1.1 500"), "{answer}");
+        assert!(client.is_closed());
+    }
+}
+
+#[test]
 fn a_reply_may_be_a_file() {
     let folder = Folder::new("reply");
     let (digits, missing) = (folder.path("public/digits.txt"), folder.path("missing"));

@@ -5,8 +5,9 @@
 //! clients there are.
 //!
 //! Each operation holds a piece of a file in memory, so few of them are under way at a time. Further ones wait: the
-//! pieces of files that are being sent, of which each has at most one, and behind them the files that are to be opened.
-//! One whose client has gone is not begun.
+//! pieces of files that are being sent, of which each has at most one, and the files that are to be opened. Pieces go
+//! first, but many fast clients must not keep others from their first piece, so one file is opened after a few of them.
+//! An operation whose client has gone is not begun.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -19,6 +20,9 @@ use super::pool::PoolHandle;
 /// The most operations that are under way: they wait for a thread, run, or wait for their `done`. More than there are
 /// threads, so that a thread that is done has the next one.
 const OPERATIONS_MAX: usize = 16;
+
+/// The most pieces that are read one after the other while a file waits to be opened.
+const READS_IN_ROW_MAX: u8 = 3;
 
 /// An operation on the file of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +66,8 @@ pub(super) struct FileWork<C> {
     under_way_count: usize,
     reads: VecDeque<WaitingOperation<C>>,
     opens: VecDeque<WaitingOperation<C>>,
+    /// Pieces that were taken since the last file was opened.
+    reads_in_row: u8,
     log_limit: LogLimit,
 }
 
@@ -72,6 +78,7 @@ impl<C> Default for FileWork<C> {
             under_way_count: 0,
             reads: VecDeque::new(),
             opens: VecDeque::new(),
+            reads_in_row: 0,
             log_limit: LogLimit::default(),
         }
     }
@@ -108,13 +115,27 @@ impl<C> FileWork<C> {
         self.opens.len() < waiting_max
     }
 
-    /// Takes the operation that is next, if there is room for it: the piece of a file before the opening of another,
-    /// and the one that has waited longest. It is under way from here on.
+    /// Takes the operation that is next, if there is room for it: of its kind the one that has waited longest. It is
+    /// under way from here on.
     pub(super) fn pop(&mut self) -> Option<(ConnId, C)> {
         if OPERATIONS_MAX <= self.under_way_count {
             return None;
         }
-        let next = self.reads.pop_front().or_else(|| self.opens.pop_front())?;
+        let is_turn_of_open = self.reads_in_row == READS_IN_ROW_MAX && !self.opens.is_empty();
+        let read = match is_turn_of_open {
+            false => self.reads.pop_front(),
+            true => None,
+        };
+        let next = match read {
+            Some(read) => {
+                self.reads_in_row = READS_IN_ROW_MAX.min(self.reads_in_row + 1);
+                read
+            }
+            None => {
+                self.reads_in_row = 0;
+                self.opens.pop_front()?
+            }
+        };
         self.under_way_count += 1;
         Some((next.id, next.start))
     }
@@ -175,6 +196,26 @@ mod tests {
         assert_eq!(work.pop(), Some((id(1), OPERATIONS_MAX)));
         assert_eq!(work.pop(), None);
         assert_eq!(work.take_all().collect::<Vec<_>>(), [OPERATIONS_MAX + 1]);
+    }
+
+    #[test]
+    fn clients_that_always_want_a_piece_keep_no_file_from_being_opened() {
+        let mut work = FileWork::default();
+        for n in 0..4 {
+            work.push(FileOperation::Read, id(1), "read");
+            work.push(FileOperation::Open, id(n + 2), "open");
+        }
+        let mut order = Vec::new();
+        for _ in 0..12 {
+            let (_, operation) = work.pop().unwrap();
+            work.note_end();
+            order.push(operation);
+            if operation == "read" {
+                work.push(FileOperation::Read, id(1), "read");
+            }
+        }
+        let expected = ["read", "read", "read", "open"];
+        assert_eq!(order, expected.repeat(3));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::defer::OperationPanicked;
 use super::file_work::{FileCloser, FileOperation, FilePermit};
 use super::id::ConnId;
 use super::log_limit::Suppressed;
+use super::panics::guarded;
 use super::reactor::{Cx, Reactor};
 use super::workers::Purpose;
 
@@ -54,8 +55,12 @@ impl<S: 'static> Reactor<S> {
             reactor.table.count_shared(held_bytes);
             let deferred = reactor.defer_for(Purpose::Files, queued_at, op, move |cx, result| {
                 cx.reactor.end_file_work(held_bytes);
-                done(cx, result);
                 cx.reactor.start_file_work();
+                let Cx { state, reactor, .. } = cx;
+                let called = guarded(|| done(&mut Cx::new(state, reactor), result));
+                if let Err(panicked) = called {
+                    reactor.note_panic_for(id, "its answer with a file", panicked);
+                }
             });
             // The reactor has ended, or the system gives it no thread: `done` is not called, and the deadline of the
             // answer ends the connection.

@@ -14,7 +14,7 @@ use super::connection::reading::Pause;
 use super::connection::{Connection, Life};
 use super::id::ConnId;
 use super::outcome::{CallbackError, Outcome};
-use super::panics::{drop_guarded, guarded};
+use super::panics::{Panicked, drop_guarded, guarded};
 use super::protocol::Protocol;
 use super::reactor::{OnClose, Reactor, Users};
 use super::stats::Stats;
@@ -371,13 +371,18 @@ impl<S: 'static> Reactor<S> {
         match guarded(call) {
             Ok(result) => Some(result),
             Err(panicked) => {
-                self.table.stats_mut().panics += 1;
-                self.panics.note(panicked);
-                log::error!("conn {id} {}: {what} panicked", self.peer(id));
-                self.fail(id, CloseCause::Panicked);
+                self.note_panic_for(id, what, panicked);
                 None
             }
         }
+    }
+
+    /// Ends a connection for which code of the application has panicked, `what` in the log.
+    pub(crate) fn note_panic_for(&mut self, id: ConnId, what: &str, panicked: Panicked) {
+        self.table.stats_mut().panics += 1;
+        self.panics.note(panicked);
+        log::error!("conn {id} {}: {what} panicked", self.peer(id));
+        self.fail(id, CloseCause::Panicked);
     }
 
     /// Notes the name of the callback that is about to be called, for log lines about panics and
