@@ -254,6 +254,10 @@ impl Datagrams {
                     return Some(UdpEvent::Drained);
                 }
             }
+            // The kernel tells of an earlier datagram when a later one is sent.
+            if let Some(error) = socket.error.take() {
+                return Some(UdpEvent::Error(error));
+            }
         }
         loop {
             return match socket.socket.receive(buffer) {

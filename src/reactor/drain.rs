@@ -25,7 +25,7 @@ impl<S: 'static> Reactor<S> {
     /// The goodbye is the protocol's: WebSocket close code 1001, the end of an event stream,
     /// `Connection: close` on the next HTTP answer, a half close of a raw connection. An HTTP
     /// connection without a request under way stays until the end of the window, because a request may be on its way,
-    /// which is answered too: a client that sends at least one request in every window loses none. The loop
+    /// which is answered too: a client that sends a request within the window loses none. The loop
     /// stops when every connection has ended, at the latest `close_timeout` (of `Config::options`)
     /// after the window.
     ///
@@ -96,7 +96,7 @@ impl<S: 'static> Reactor<S> {
                 self.say_goodbye(id, CloseCause::Drained, false);
             }
         }
-        // Does nothing to those that have just got theirs.
+        // After the end of the window they have had their goodbye, and a second one does nothing.
         for id in due {
             self.say_goodbye(id, CloseCause::Drained, true);
         }

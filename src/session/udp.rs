@@ -142,7 +142,7 @@ impl<S: 'static> UdpCallbacks<S> {
     }
 
     /// Lets other sockets have the same port, if they allow it too (`SO_REUSEADDR`, and on Unix `SO_REUSEPORT`): for
-    /// groups of multicast, whose datagrams all of them get. Another datagram comes to one of them.
+    /// groups of multicast, whose datagrams all of them get. A datagram to the address of a single host comes to only one of them.
     ///
     /// [`Config::reuse_port`](crate::Config::reuse_port) lets several reactors or processes share the clients of a port.
     pub fn share_port(&mut self) {
