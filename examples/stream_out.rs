@@ -17,7 +17,7 @@ pub fn listen(reactor: &mut Reactor<()>, address: &str) -> io::Result<ListenerId
             let sender = request.body_sender(Reply::new(Status::OK), None);
             thread::spawn(move || {
                 let mut lines = (0..LINE_COUNT).map(|number| format!("line {number}\n"));
-                // It waits while the client does, and ends when the client has gone.
+                // It waits while the client does, and ends when the client has gone. A program bounds how many there are.
                 let is_whole = lines.all(|line| sender.send(line) != Sent::Gone);
                 is_whole.then(|| sender.finish())
             });

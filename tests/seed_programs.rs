@@ -345,12 +345,13 @@ fn stream_chat_sends_lines_with_the_name_of_their_sender() {
 }
 
 /// Examples that show more than one thing, or stand in for a program of others.
-const LONG_EXAMPLES: [&str; 5] = [
+const LONG_EXAMPLES: [&str; 6] = [
     "autobahn_client",
     "driver_echo",
     "embed",
     "many_cores",
     "reconnect",
+    "upload",
 ];
 
 #[test]

@@ -1,6 +1,9 @@
 //! Streams and descriptors with the programs of others: `nc` and a shell.
 #![cfg(unix)]
 
+#[path = "../examples/both_ways.rs"]
+#[allow(dead_code, reason = "the test has its own main")]
+mod both_ways;
 #[path = "../examples/half_close.rs"]
 #[allow(dead_code, reason = "the test has its own main")]
 mod half_close;
@@ -33,14 +36,14 @@ mod watch_file;
 use std::cell::Cell;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::thread;
 use std::time::Duration;
 
 use support::has;
-use waterwheel::{Address, Config, ConnMap, EventLoop, Reactor};
+use waterwheel::{Address, Config, ConnMap, EventLoop, Reactor, Router};
 
 fn inet_port<S: 'static>(reactor: &Reactor<S>, listener: waterwheel::ListenerId) -> u16 {
     match reactor.local_addr(listener) {
@@ -219,8 +222,13 @@ fn the_end_of_a_process_is_told() {
     assert!(cat.wait().unwrap().success());
 }
 
-/// Runs a loop until `curl` with these words has ended, and returns its output.
-fn run_with_curl(event_loop: &mut EventLoop<()>, port: u16, path: &str, words: &[&str]) -> Vec<u8> {
+/// Runs a loop until `curl` with these words and this path has ended, and returns its output.
+fn run_with_curl<S: 'static>(
+    event_loop: &mut EventLoop<S>,
+    port: u16,
+    path: &str,
+    words: &[&str],
+) -> Vec<u8> {
     let mut curl = Command::new("curl");
     curl.args(["--silent", "--show-error", "--max-time", "50"]);
     curl.args(words)
@@ -238,24 +246,27 @@ fn run_with_curl(event_loop: &mut EventLoop<()>, port: u16, path: &str, words: &
     output.stdout
 }
 
+/// The example for uploads, on a port, with a folder.
+fn serve_uploads(folder: &str) -> (EventLoop<upload::Files>, u16) {
+    let mut event_loop = EventLoop::new(Config::default(), upload::Files::default()).unwrap();
+    let folder: &'static str = folder.to_owned().leak();
+    let mount = |http: &mut Router<_>| upload::mount(http, folder);
+    let listener = event_loop.reactor().http("127.0.0.1:0", mount).unwrap();
+    let port = inet_port(event_loop.reactor(), listener);
+    (event_loop, port)
+}
+
 #[test]
-fn a_body_goes_to_a_file_in_flat_memory() {
+fn bodies_go_to_files_of_their_own_in_flat_memory() {
     if !has("curl") {
         return;
     }
-    let folder = std::env::temp_dir().join(format!("waterwheel-uploads-{}", std::process::id()));
-    fs::create_dir(&folder).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("source");
     // 32 MB that repeat nowhere.
     let sent: Vec<u8> = (0..8_000_000u32).flat_map(u32::to_le_bytes).collect();
-    let source = folder.join("source");
     fs::write(&source, &sent).unwrap();
-    let mut event_loop = EventLoop::new(Config::default(), ()).unwrap();
-    let to: &'static str = folder.to_str().unwrap().to_owned().leak();
-    let listener = event_loop
-        .reactor()
-        .http("127.0.0.1:0", |http| upload::mount(http, to))
-        .unwrap();
-    let port = inet_port(event_loop.reactor(), listener);
+    let (mut event_loop, port) = serve_uploads(folder.path().to_str().unwrap());
     let highest = Rc::new(Cell::new(0));
     let held = Rc::clone(&highest);
     event_loop
@@ -263,12 +274,59 @@ fn a_body_goes_to_a_file_in_flat_memory() {
         .every(Duration::from_millis(1), move |cx| {
             held.set(held.get().max(cx.reactor.memory_bytes()));
         });
-    let words = ["--upload-file", source.to_str().unwrap()];
-    let name = run_with_curl(&mut event_loop, port, "/upload", &words);
-    let stored = fs::read(String::from_utf8(name).unwrap().trim_end()).unwrap();
-    assert!(stored == sent, "{} of {} bytes", stored.len(), sent.len());
+    // Two on one connection.
+    let url = format!("http://127.0.0.1:{port}/upload");
+    let source = source.to_str().unwrap();
+    let words = ["--upload-file", source, &url, "--upload-file", source];
+    let names = run_with_curl(&mut event_loop, port, "/upload", &words);
+    let names = String::from_utf8(names).unwrap();
+    let names: Vec<&str> = names.lines().collect();
+    assert!(names.len() == 2 && names[0] != names[1], "{names:?}");
+    for name in names {
+        let stored = fs::read(name).unwrap();
+        assert!(stored == sent, "{} of {} bytes", stored.len(), sent.len());
+    }
     assert!(highest.get() < 1_000_000, "{} bytes", highest.get());
-    fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn a_body_that_is_cut_leaves_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut event_loop, port) = serve_uploads(folder.path().to_str().unwrap());
+    let remote = event_loop.reactor().remote();
+    let file_count = || fs::read_dir(folder.path()).unwrap().count();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            let head = "PUT /upload HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\nsome";
+            stream.write_all(head.as_bytes()).unwrap();
+            while file_count() == 0 {
+                thread::yield_now();
+            }
+            drop(stream);
+            while file_count() != 0 {
+                thread::yield_now();
+            }
+            remote.run(|cx| cx.reactor.stop()).unwrap();
+        });
+        while event_loop.turn(None).unwrap() {}
+    });
+}
+
+#[test]
+fn a_body_comes_back_while_it_is_sent() {
+    if !has("curl") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("source");
+    fs::write(&source, "abc".repeat(1_000_000)).unwrap();
+    let mut event_loop = EventLoop::new(Config::default(), ()).unwrap();
+    let listener = both_ways::listen(event_loop.reactor(), "127.0.0.1:0").unwrap();
+    let port = inet_port(event_loop.reactor(), listener);
+    let words = ["--no-buffer", "--upload-file", source.to_str().unwrap()];
+    let body = run_with_curl(&mut event_loop, port, "/capitals", &words);
+    assert!(body == "ABC".repeat(1_000_000).as_bytes());
 }
 
 #[test]
