@@ -11,12 +11,12 @@ use crate::server::request::Request;
 
 use super::access::Access;
 use super::guesses::{self, Denied};
-use super::json;
 use super::once::{self, Once, json_reply, unavailable};
 use super::parts::Parts;
 use super::publish::{list_json, list_once_json};
 use super::refusal::check_key;
 use super::rights::{self, Lack, Rights, STRANGERS_BYTES_MAX, Shown};
+use crate::protocol::json;
 
 /// Most messages of one request.
 const ENTRIES_MAX: usize = 1000;

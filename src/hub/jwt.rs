@@ -20,7 +20,7 @@ use sha2::{Sha256, Sha384, Sha512};
 
 use crate::pubsub;
 
-use super::json;
+use crate::protocol::json;
 
 /// The longest token, in bytes.
 pub(super) const TOKEN_BYTES_MAX: usize = 4096;

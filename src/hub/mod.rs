@@ -49,7 +49,7 @@
 //
 //   at the bottom: parts (of one hub), guesses (wrong credentials), identities (whose connection it is, and until
 //   when), rights (what a credential grants), access (the rules of a listener), tokens, secrets and jwt,
-//   subscribe (topic or pattern), json
+//   subscribe (topic or pattern)
 //
 // A message on a WebSocket goes socket -> grammar -> client -> engine. Answers that come in a later
 // turn go to the closure that was handed to the engine. Only the engine asks which one it is.
@@ -78,7 +78,6 @@ mod grammar;
 mod guesses;
 mod idempotency;
 mod identities;
-mod json;
 mod jwt;
 mod metrics;
 mod once;

@@ -23,10 +23,10 @@ use super::engine::{ReadFor, Source, Start};
 use super::grammar::{Grammar, envelope};
 use super::guesses::{self, Denied};
 use super::identities::EndReason;
-use super::json;
 use super::parts::Parts;
 use super::rights::{Rights, Shown};
 use super::subscribe::{parse_cursor, subscribe_name};
+use crate::protocol::json;
 
 /// How long a request waits that does not say it.
 const WAIT_DEFAULT: Duration = Duration::from_secs(25);

@@ -12,11 +12,11 @@ use crate::server::request::Request;
 use super::access::Access;
 use super::engine::{Engine, PublishError, PublishedOnce};
 use super::guesses::{self, Denied};
-use super::json;
 use super::once::{self, Once, json_reply, unavailable};
 use super::parts::Parts;
 use super::refusal::check_key;
 use super::rights::{self, Lack, Rights, STRANGERS_BYTES_MAX};
+use crate::protocol::json;
 
 /// `POST /publish`.
 pub(super) fn publish<S: 'static>(

@@ -12,10 +12,10 @@ use crate::server::request::Request;
 use super::access::Access;
 use super::engine::Engine;
 use super::guesses::{self, Denied};
-use super::json::push_string;
 use super::once::json_reply;
 use super::parts::Parts;
 use super::rights::{Lack, Scope, Shown};
+use crate::protocol::json::push_string;
 
 /// Most topics of one answer.
 pub(super) const TOPICS_MAX: usize = 1000;

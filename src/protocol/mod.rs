@@ -10,8 +10,12 @@ pub(crate) mod digits;
 pub mod event_stream;
 pub mod framing;
 pub mod http;
+#[cfg(feature = "hub")]
+pub(crate) mod json;
 pub mod network;
 pub mod proxy_header;
+#[cfg(feature = "pusher")]
+pub mod pusher;
 #[cfg(feature = "redis")]
 pub mod resp;
 pub(crate) mod split;

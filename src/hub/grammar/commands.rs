@@ -6,8 +6,8 @@ use serde_core::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Vi
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-use crate::hub::json;
 use crate::hub::subscribe::parse_cursor;
+use crate::protocol::json;
 use crate::pubsub::Since;
 
 /// The longest `ref` of a command, in bytes of its JSON. It is kept until the answer.

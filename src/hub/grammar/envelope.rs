@@ -14,10 +14,10 @@
 use crate::hub::client::{Authorized, Client, ClientPublication};
 use crate::hub::engine::PublishError;
 use crate::hub::identities::EndReason;
-use crate::hub::json::{self, push_string, quote};
 use crate::hub::refusal::Refusal;
 use crate::hub::subscription::SubscribeWords;
 use crate::protocol::event_stream;
+use crate::protocol::json::{self, push_string, quote};
 use crate::pubsub::{BodyKind, EventId, Payload, Publication, TopicError};
 use crate::reactor::id::ConnId;
 use crate::reactor::published::Published;

@@ -1,7 +1,7 @@
 //! Notices in the words of the envelope and of event streams.
 
-use crate::hub::json::push_string;
 use crate::protocol::event_stream;
+use crate::protocol::json::push_string;
 use crate::pubsub::{BodyKind, Notice, Snapshot};
 
 /// Appends a notice as a message of the envelope.

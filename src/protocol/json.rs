@@ -17,7 +17,7 @@ const DEPTH_MAX: usize = 128;
 /// # Errors
 ///
 /// Names the first mistake and its line and column.
-pub(super) fn check(text: &str) -> Result<(), serde_json::Error> {
+pub(crate) fn check(text: &str) -> Result<(), serde_json::Error> {
     check_depth(text)?;
     serde_json::from_str::<&RawValue>(text).map(drop)
 }
@@ -28,7 +28,7 @@ pub(super) fn check(text: &str) -> Result<(), serde_json::Error> {
 /// # Errors
 ///
 /// Says how deep a text may be nested.
-pub(super) fn check_depth(text: &str) -> Result<(), serde_json::Error> {
+pub(crate) fn check_depth(text: &str) -> Result<(), serde_json::Error> {
     check_depth_max(text, DEPTH_MAX)
 }
 
@@ -37,7 +37,7 @@ pub(super) fn check_depth(text: &str) -> Result<(), serde_json::Error> {
 /// # Errors
 ///
 /// As [`check_depth`].
-pub(super) fn check_depth_max(text: &str, depth_max: usize) -> Result<(), serde_json::Error> {
+pub(crate) fn check_depth_max(text: &str, depth_max: usize) -> Result<(), serde_json::Error> {
     // Most messages are shorter than this and cannot be deeper.
     if text.len() <= depth_max || depth(text) <= depth_max {
         return Ok(());
@@ -86,7 +86,7 @@ const FIELDS_MAX: usize = 64;
 /// # Errors
 ///
 /// When the text is not an object, has more than 64 fields, or one of these twice.
-pub(super) fn fields<'t, const COUNT: usize>(
+pub(crate) fn fields<'t, const COUNT: usize>(
     text: &'t str,
     names: &'static [&'static str; COUNT],
 ) -> Result<[Option<&'t RawValue>; COUNT], serde_json::Error> {
@@ -101,7 +101,7 @@ pub(super) fn fields<'t, const COUNT: usize>(
 /// # Errors
 ///
 /// When the text is not an array, or has more elements.
-pub(super) fn elements(text: &str, count_max: usize) -> Result<Vec<&RawValue>, serde_json::Error> {
+pub(crate) fn elements(text: &str, count_max: usize) -> Result<Vec<&RawValue>, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let elements = Elements { count_max }.deserialize(&mut deserializer)?;
     deserializer.end()?;
@@ -180,13 +180,13 @@ impl<'t> Visitor<'t> for Elements {
 }
 
 /// A text as a JSON string, quotes included.
-pub(super) fn quote(text: &str) -> String {
+pub(crate) fn quote(text: &str) -> String {
     let mut json = Vec::with_capacity(text.len() + 2);
     push_string(text, &mut json);
     String::from_utf8(json).expect("a JSON string is UTF-8")
 }
 
 /// Appends a text as a JSON string, quotes included.
-pub(super) fn push_string(text: &str, out: &mut Vec<u8>) {
+pub(crate) fn push_string(text: &str, out: &mut Vec<u8>) {
     serde_json::to_writer(out, text).expect("writing a string to memory succeeds");
 }
