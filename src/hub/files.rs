@@ -30,8 +30,10 @@ use crate::server::reply::Reply;
 use crate::server::request::Request;
 use crate::server::router::Router;
 
-/// The paths of the files, which pages of any origin may load.
-pub(super) const PUBLIC_PATHS: &[&str] = &["/waterwheel.js", "/waterwheel.d.ts"];
+/// Whether it is the path of a file that pages of any origin may load.
+pub(super) fn is_path(path: &str) -> bool {
+    matches!(path, "/waterwheel.js" | "/waterwheel.d.ts")
+}
 
 struct File {
     path: &'static str,
@@ -85,7 +87,7 @@ fn reply<S: 'static>(file: &File, tag: &str, request: &Request<'_, '_, S>) -> Re
         .header("ETag", tag)
         .header("Cache-Control", "no-cache")
         .header("X-Content-Type-Options", "nosniff");
-    match PUBLIC_PATHS.contains(&file.path) {
+    match is_path(file.path) {
         true => reply.header("Access-Control-Allow-Origin", "*"),
         false => reply,
     }

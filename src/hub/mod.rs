@@ -89,6 +89,8 @@ mod poll;
 mod presence;
 mod process;
 mod publish;
+#[cfg(feature = "pusher")]
+mod pusher;
 mod refusal;
 mod replay;
 mod rights;
@@ -124,6 +126,8 @@ pub use self::access::Access;
 pub use self::engine::{Answers, GroupSeat, Overloaded, PublishError, ReactorGroup};
 pub use self::grammar::envelope::SUBPROTOCOL;
 pub use self::parts::HubOptions;
+#[cfg(feature = "pusher")]
+pub use self::pusher::{PusherApp, PusherAppError};
 pub use self::secrets::{ShortSecret, TokenSecrets};
 pub use self::tokens::Tokens;
 pub use self::topics::{TopicInfo, TopicList};
@@ -211,6 +215,8 @@ impl<S: 'static> Hub<S> {
     }
 
     fn on(engine: Engine<S>, options: HubOptions) -> Hub<S> {
+        #[cfg(feature = "pusher")]
+        let options = pusher::with_rules(options);
         Hub {
             parts: Rc::new(Parts {
                 engine,
@@ -317,6 +323,8 @@ impl<S: 'static> Hub<S> {
             batch::publish_batch(request, &rights, &parts)
         });
 
+        #[cfg(feature = "pusher")]
+        pusher::mount(router, hub);
         router.websocket("/ws", |ws| {
             let grammars = &[Grammar::Envelope, Grammar::Plain];
             socket::set_up(ws, grammars, Rc::clone(access), Rc::clone(hub));
@@ -416,7 +424,13 @@ fn mount_checks<S: 'static>(router: &mut Router<S>, access: &Rc<Access>) {
     });
     let check = router.origin_check_mut();
     check.setting = access.origins_setting();
-    check.public_paths = files::PUBLIC_PATHS;
+    check.is_public_path = |path| {
+        #[cfg(feature = "pusher")]
+        if pusher::is_path(path) {
+            return true;
+        }
+        files::is_path(path)
+    };
     let access = Rc::clone(access);
     let mut refused_host = LogLimit::default();
     let mut served_host = String::new();

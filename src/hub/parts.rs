@@ -19,6 +19,9 @@ pub struct HubOptions {
     pub history_bytes_max: usize,
     /// How many users of a topic with presence are listed; with more they are counted. 1,000 by default.
     pub presence_users_max: usize,
+    /// The apps of Pusher Channels. None by default.
+    #[cfg(feature = "pusher")]
+    pub pusher_apps: Vec<super::pusher::PusherApp>,
     /// The TLS of the listeners: `/metrics` shows when its certificates end. `None` by default.
     #[cfg(feature = "tls")]
     pub tls: Option<ServerTls>,
@@ -30,6 +33,8 @@ impl Default for HubOptions {
             rules: Rules::new(),
             history_bytes_max: 64 * 1024 * 1024,
             presence_users_max: PRESENCE_USERS_MAX,
+            #[cfg(feature = "pusher")]
+            pusher_apps: Vec::new(),
             #[cfg(feature = "tls")]
             tls: None,
         }

@@ -179,6 +179,17 @@ impl<'t> Visitor<'t> for Elements {
     }
 }
 
+/// The text of a JSON string; `None` for another value.
+#[cfg(feature = "pusher")]
+pub(crate) fn string(value: &RawValue) -> Option<Cow<'_, str>> {
+    let text = value.get();
+    let inner = text.strip_prefix('"')?.strip_suffix('"')?;
+    match inner.contains('\\') {
+        false => Some(Cow::Borrowed(inner)),
+        true => serde_json::from_str(text).ok().map(Cow::Owned),
+    }
+}
+
 /// A text as a JSON string, quotes included.
 pub(crate) fn quote(text: &str) -> String {
     let mut json = Vec::with_capacity(text.len() + 2);

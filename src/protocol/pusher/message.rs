@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde_json::value::RawValue;
 
-use crate::protocol::json::{self, push_string, quote};
+use crate::protocol::json::{self, push_string, quote, string};
 
 /// The front of the names of events that clients send to each other.
 pub const CLIENT_EVENT: &str = "client-";
@@ -133,16 +133,6 @@ pub fn parse<'t>(
             user_data: user_data.and_then(string).ok_or("data has no user_data")?,
         },
     })
-}
-
-/// The text of a JSON string; `None` for another value.
-fn string(value: &RawValue) -> Option<Cow<'_, str>> {
-    let text = value.get();
-    let inner = text.strip_prefix('"')?.strip_suffix('"')?;
-    match inner.contains('\\') {
-        false => Some(Cow::Borrowed(inner)),
-        true => serde_json::from_str(text).ok().map(Cow::Owned),
-    }
 }
 
 /// A member of a presence channel, or a user who signs in: `channel_data` and `user_data`.
