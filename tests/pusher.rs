@@ -267,6 +267,7 @@ fn the_hubs_own_clients_hear_public_channels_and_no_private_ones() {
     let stranger = sim.websocket("/ws");
     stranger.send("pusher:3:private-a");
     sim.settle();
+    assert!(stranger.received().is_empty());
     assert_eq!(stranger.close_code(), Some(1008));
     for channel in ["news", "private-a"] {
         let body = format!(r#"{{"name":"e","channel":"{channel}","data":"of {channel}"}}"#);
