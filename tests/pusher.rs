@@ -6,6 +6,8 @@ use waterwheel::hub::{Access, Hub, HubOptions};
 use waterwheel::protocol::pusher::signature::{body_md5, sign, subscription_text};
 use waterwheel::{Config, Reactor, Sim, SimSocket};
 
+mod support;
+
 #[path = "support/answer.rs"]
 #[allow(dead_code, reason = "each test file uses its own part")]
 mod answer;
@@ -274,4 +276,29 @@ fn the_hubs_own_clients_hear_public_channels_and_no_private_ones() {
         assert_eq!(trigger(&mut sim, &body, |_| ()).0, 200);
     }
     assert_eq!(listener.received(), ["of news"]);
+}
+
+/// npm's client and backend against the program.
+#[cfg(feature = "program")]
+#[test]
+fn the_clients_and_the_backend_of_npm_speak_with_the_program() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    if !support::has("node") {
+        return;
+    }
+    if !folder.join("browser/node_modules/pusher-js").is_dir() {
+        support::skip("tests/browser/node_modules is missing: npm ci --prefix tests/browser");
+        return;
+    }
+    let app = format!("3:{KEY}:{SECRET},client-events");
+    let server = support::Server::start(&["--pusher-app", &app]);
+    let output = std::process::Command::new("node")
+        .arg(folder.join("pusher_clients/drive.mjs"))
+        .args([&server.address.port().to_string(), "3", KEY, SECRET])
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    let steps = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(steps.lines().count(), 5, "{steps}");
 }

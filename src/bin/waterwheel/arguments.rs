@@ -14,6 +14,7 @@ use crate::help;
 use crate::limits::Limits;
 use crate::log_line::LogFormat;
 use crate::options_file;
+use crate::pusher::PusherOptions;
 use crate::redis::{self, RedisOptions};
 use crate::secrets::{self, SecretOptions};
 use crate::sockets::TLS;
@@ -60,6 +61,11 @@ Options of serve:
   --token-secret-file FILE
                            as --token-secret, with one secret per line; may be given several times;
                            read again on HUP
+  --pusher-app ID:KEY:SECRET[,OPTION...]
+                           serve an app of Pusher Channels: its clients at /app/KEY, its backend below
+                           /apps/ID; with client-events clients send events to each other; may be
+                           given several times
+  --pusher-app-file FILE   as --pusher-app, with one app per line
   --open                   let everyone publish and subscribe to patterns without a token
   --drain-window SECONDS   after TERM or INT, close the connections over this time [10]
   --takeover PATH          take the listeners of the process that was started with the same PATH, which
@@ -153,6 +159,7 @@ pub struct Serve {
     pub publish_token: Option<String>,
     pub publish_token_file: Option<PathBuf>,
     pub secrets: SecretOptions,
+    pub pusher: PusherOptions,
     pub open: bool,
     pub drain_window: Duration,
     pub takeover: Option<PathBuf>,
@@ -222,6 +229,7 @@ struct Given {
     publish_token: Option<String>,
     publish_token_file: Option<PathBuf>,
     secrets: SecretOptions,
+    pusher: PusherOptions,
     unix_mode: Option<u32>,
     format: LogFormat,
     open: bool,
@@ -258,6 +266,7 @@ impl Default for Given {
             publish_token: None,
             publish_token_file: None,
             secrets: SecretOptions::default(),
+            pusher: PusherOptions::default(),
             unix_mode: None,
             format: LogFormat::Text,
             open: false,
@@ -379,6 +388,10 @@ fn take_words(mut parser: Parser, given: &mut Given) -> Result<Option<Command>, 
             Arg::Long(option) if serves && SecretOptions::has(option) => {
                 let option = option.to_owned();
                 given.secrets.take(&option, &mut parser)?;
+            }
+            Arg::Long(option) if serves && PusherOptions::has(option) => {
+                let option = option.to_owned();
+                given.pusher.take(&option, &mut parser)?;
             }
             Arg::Long("unix-mode") if serves => {
                 given.unix_mode = Some(unix_mode(&text(&mut parser, "--unix-mode")?)?)
@@ -527,6 +540,7 @@ fn serve(given: Given) -> Result<Serve, String> {
         mut publish_token,
         publish_token_file,
         mut secrets,
+        pusher,
         unix_mode,
         format,
         open,
@@ -617,6 +631,7 @@ fn serve(given: Given) -> Result<Serve, String> {
         publish_token,
         publish_token_file,
         secrets,
+        pusher,
         open,
         drain_window,
         takeover,

@@ -17,6 +17,7 @@ mod log_writer;
 mod memory;
 mod options_file;
 mod output;
+mod pusher;
 mod redirect;
 mod redis;
 mod reload;

@@ -138,6 +138,7 @@ impl Serving<'_> {
         let hub_options = HubOptions {
             rules: self.options.topics.rules.clone(),
             history_bytes_max: self.options.topics.history_bytes,
+            pusher_apps: self.options.pusher.apps()?,
             tls: self.listening.tls.cloned(),
             ..HubOptions::default()
         };
