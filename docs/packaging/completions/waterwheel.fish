@@ -17,6 +17,8 @@ complete -c waterwheel -n 'not __fish_seen_subcommand_from echo bench doctor' -l
 complete -c waterwheel -n 'not __fish_seen_subcommand_from echo bench doctor' -l publish-token-file -r -F -d 'as --publish-token, with one token per line, each of which is accepted; read again on HUP'
 complete -c waterwheel -n 'not __fish_seen_subcommand_from echo bench doctor' -l token-secret -x -d 'accept JSON Web Tokens that were signed with this secret, of at least 32 bytes, by HS256, HS384 or HS512; may be given several times [$WATERWHEEL_TOKEN_SECRET]'
 complete -c waterwheel -n 'not __fish_seen_subcommand_from echo bench doctor' -l token-secret-file -r -F -d 'as --token-secret, with one secret per line; may be given several times; read again on HUP'
+complete -c waterwheel -n 'not __fish_seen_subcommand_from echo bench doctor' -l pusher-app -x -d 'serve an app of Pusher Channels: its clients at /app/KEY, its backend below /apps/ID; with client-events clients send events to each other; may be given several times'
+complete -c waterwheel -n 'not __fish_seen_subcommand_from echo bench doctor' -l pusher-app-file -r -F -d 'as --pusher-app, with one app per line'
 complete -c waterwheel -n 'not __fish_seen_subcommand_from echo bench doctor' -l open -d 'let everyone publish and subscribe to patterns without a token'
 complete -c waterwheel -n 'not __fish_seen_subcommand_from echo bench doctor' -l drain-window -x -d 'after TERM or INT, close the connections over this time [10]'
 complete -c waterwheel -n 'not __fish_seen_subcommand_from echo bench doctor' -l takeover -x -d 'take the listeners of the process that was started with the same PATH, which then drains; and wait at this Unix socket for the next one; Linux only'

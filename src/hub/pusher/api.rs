@@ -18,7 +18,7 @@ use crate::server::router::Router;
 
 use super::app::{PusherApp, PusherApps};
 use super::socket::SocketIds;
-use super::topic_of;
+use super::topic::topic_of;
 
 /// The most channels of one event.
 const CHANNELS_MAX: usize = 100;

@@ -21,7 +21,7 @@ use crate::hub::subscribe::unsubscribe_name;
 use crate::hub::subscription::{self, SubscribeWords};
 
 use super::app::{PusherApp, PusherApps};
-use super::{encode, topic_of};
+use super::topic::{encode, topic_of};
 
 /// The name of the wire format.
 const WIRE_FORMAT: &str = "pusher";
