@@ -55,7 +55,7 @@ fn auth(socket_id: &str, channel: &str) -> String {
     format!("{KEY}:{}", sign(SECRET.as_bytes(), text.as_bytes()))
 }
 
-/// What a client gets for a message.
+/// The messages that a client gets for one of its own.
 fn answers(sim: &mut Sim<()>, client: &SimSocket, text: &str) -> Vec<String> {
     client.send(text);
     sim.settle();

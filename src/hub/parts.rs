@@ -19,7 +19,7 @@ pub struct HubOptions {
     pub history_bytes_max: usize,
     /// How many users of a topic with presence are listed; with more they are counted. 1,000 by default.
     pub presence_users_max: usize,
-    /// The apps of Pusher Channels. None by default.
+    /// The apps of Pusher Channels; by default there are none.
     #[cfg(feature = "pusher")]
     pub pusher_apps: Vec<super::pusher::PusherApp>,
     /// The TLS of the listeners: `/metrics` shows when its certificates end. `None` by default.

@@ -44,7 +44,7 @@ fn channel_of(topic: &str) -> &str {
     channel.map_or(topic, |(_, channel)| channel)
 }
 
-/// Appends a publication as an event of its channel. What a client of a channel has sent is passed on as it came;
+/// Appends a publication as an event of its channel. The data of an event that a client has sent is passed on as it came;
 /// other data is a text, which is JSON where the publisher has said so.
 pub(super) fn encode(publication: &Publication<'_>, out: &mut Vec<u8>) -> BodyKind {
     let channel = channel_of(publication.topic);
