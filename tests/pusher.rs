@@ -9,7 +9,6 @@ use waterwheel::{Config, Reactor, Sim, SimSocket};
 mod support;
 
 #[path = "support/answer.rs"]
-#[allow(dead_code, reason = "each test file uses its own part")]
 mod answer;
 
 const KEY: &str = "278d425bdf160c739803";
