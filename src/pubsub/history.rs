@@ -841,6 +841,11 @@ impl Entry {
         }
     }
 
+    /// When it was published, in seconds. `None` where that is not known here.
+    pub fn second(&self) -> Option<u32> {
+        (self.second != 0).then_some(self.second)
+    }
+
     fn counted_bytes(&self) -> usize {
         ENTRY_BYTES + self.body.counted_bytes()
     }

@@ -29,11 +29,12 @@ pub use event_id::{EventId, EventIdError};
 pub use notice::{Audience, Notice};
 pub(crate) use presence::MemberChange;
 pub use presence::{
-    PRESENCE_USERS_MAX, Presence, PresenceChange, PresentUser, Snapshot, TopicChange, User,
+    PRESENCE_USERS_MAX, Presence, PresenceChange, PresenceCounts, PresentUser, Snapshot,
+    TopicChange, User,
 };
 pub use rules::{HISTORY_AGE_MAX, HISTORY_COUNT_MAX, RULES_MAX, Rule, RuleError, Rules};
 pub use topics::{TOPIC_BYTES_MAX, TopicError};
-pub use wire_format::{BodyKind, EncodeNotice, WIRE_FORMATS_MAX, WireFormat};
+pub use wire_format::{BodyKind, EncodeNotice, HasNotice, WIRE_FORMATS_MAX, WireFormat};
 
 // For the reactor, and for the tests and the benchmarks of this repository. Their names may change in any version.
 #[doc(hidden)]

@@ -27,6 +27,7 @@
 //! reactor that has ended are removed together.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,6 +67,15 @@ pub struct Snapshot {
     pub user_count: usize,
     /// How many connections have no user.
     pub anonymous_count: usize,
+}
+
+/// The members of a topic, as numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PresenceCounts {
+    /// Users.
+    pub users: usize,
+    /// Connections, those of users and those without one.
+    pub connections: usize,
 }
 
 /// A connection has joined or left a topic.
@@ -228,6 +238,15 @@ impl TopicMembers {
             users,
             user_count: self.users.len(),
             anonymous_count: self.anonymous.total(),
+        }
+    }
+
+    fn counts(&self) -> PresenceCounts {
+        let users = self.users.values();
+        let connections = users.map(|present| present.connections.total());
+        PresenceCounts {
+            users: self.users.len(),
+            connections: self.anonymous.total() + connections.sum::<usize>(),
         }
     }
 
@@ -405,6 +424,31 @@ impl Presence {
         self.topics
             .get(topic)
             .map_or(0, |members| members.users.len())
+    }
+
+    /// How many users a topic has, and how many connections, with those without a name.
+    pub fn counts(&self, topic: &str) -> PresenceCounts {
+        let members = self.topics.get(topic);
+        members.unwrap_or(&TopicMembers::EMPTY).counts()
+    }
+
+    /// The topics that have members and whose names begin with `prefix` and come behind `after`, in the order of
+    /// their names: at most `count_max`, each with its counts.
+    pub fn topics_with_prefix(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        count_max: usize,
+    ) -> Vec<(Arc<str>, PresenceCounts)> {
+        let begin = match after {
+            Some(after) => Bound::Excluded(after.max(prefix)),
+            None => Bound::Included(prefix),
+        };
+        let topics = self.topics.range::<str, _>((begin, Bound::Unbounded));
+        let topics = topics.take_while(|(name, _)| name.starts_with(prefix));
+        let with_counts =
+            |(name, members): (&Arc<str>, &TopicMembers)| (Arc::clone(name), members.counts());
+        topics.take(count_max).map(with_counts).collect()
     }
 
     /// The name of a topic that has members, to be shared.

@@ -74,6 +74,8 @@ struct Mailbox {
     bytes: usize,
     /// Changes of presence found the mailbox full.
     has_lost_changes: bool,
+    /// Marks that found the mailbox full, in their order.
+    lost_marks: Vec<u64>,
     /// Publications from this number on found the mailbox full.
     lost_from: Option<u64>,
     outcomes: Vec<Outcome>,
@@ -85,7 +87,7 @@ pub struct Post {
     pub number: u64,
     /// The publication or the change.
     pub content: Content,
-    /// The place of the publisher, and the member there that is left out.
+    /// A place, and the member there that is left out.
     except: Option<(u16, u64)>,
     /// Where the members are counted, for a publisher that wants to know.
     receipt: Option<Arc<Receipt>>,
@@ -98,6 +100,8 @@ pub enum Content {
     Publication(Body),
     /// A change of presence.
     Change(Arc<TopicChange>),
+    /// A place between the changes that a reactor has marked for itself, with its number for it.
+    Mark(u64),
 }
 
 /// The outcome of a publication, for a publisher that wants to know how many members got it.
@@ -132,6 +136,8 @@ pub struct Taken {
     pub lost: Option<(u64, u64)>,
     /// Behind all these, changes of presence were not put in.
     pub has_lost_changes: bool,
+    /// Marks that stood between the changes that were not put in.
+    pub lost_marks: Vec<u64>,
 }
 
 impl Post {
@@ -152,6 +158,7 @@ impl Post {
         let content_bytes = match &self.content {
             Content::Publication(body) => body.counted_bytes(),
             Content::Change(change) => change.counted_bytes(),
+            Content::Mark(_) => 0,
         };
         POST_BYTES + content_bytes
     }
@@ -207,21 +214,23 @@ impl Sequencer {
         let mut order = self.order();
         let mailbox = take(&mut *self.mailbox(place));
         let changes = order.presence.remove_share(place as u16);
-        self.post_changes(order, changes);
+        self.post_changes(order, changes, None);
         drop(mailbox);
     }
 
     /// Changes the presence of a place, and puts the changes that members have to be told into every open mailbox.
-    /// Returns the moment at which counts are [due](Presence::next_due).
+    /// Behind these comes a mark with the number `mark`, in the mailbox of the place alone. Returns the moment at which
+    /// counts are [due](Presence::next_due).
     pub fn change_presence(
         &self,
         place: usize,
+        mark: Option<u64>,
         call: impl FnOnce(&mut Presence, u16) -> Vec<TopicChange>,
     ) -> Option<Duration> {
         let mut order = self.order();
         let changes = call(&mut order.presence, place as u16);
         let due = order.presence.next_due();
-        self.post_changes(order, changes);
+        self.post_changes(order, changes, mark.map(|mark| (place, mark)));
         due
     }
 
@@ -230,27 +239,42 @@ impl Sequencer {
         call(&mut self.order().presence)
     }
 
-    fn post_changes(&self, order: MutexGuard<'_, Order>, changes: Vec<TopicChange>) {
-        if changes.is_empty() {
+    /// `mark` is a place, and the number of the mark that it gets behind the changes.
+    fn post_changes(
+        &self,
+        order: MutexGuard<'_, Order>,
+        changes: Vec<TopicChange>,
+        mark: Option<(usize, u64)>,
+    ) {
+        if changes.is_empty() && mark.is_none() {
             return;
         }
         let number = order.history.head().number;
-        let posts: Vec<Post> = changes
-            .into_iter()
-            .map(|change| Post {
-                number,
-                content: Content::Change(Arc::new(change)),
-                except: None,
-                receipt: None,
-            })
-            .collect();
+        let post = |content| Post {
+            number,
+            content,
+            except: None,
+            receipt: None,
+        };
+        let changes = changes.into_iter().map(Arc::new).map(Content::Change);
+        let posts: Vec<Post> = changes.map(post).collect();
         for index in 0..self.places.len() {
             let mut mailbox = self.mailbox(index);
             for post in &posts {
                 mailbox.put(post, self.mailbox_bytes_max);
             }
+            if let Some((place, mark)) = mark.filter(|(place, _)| *place == index) {
+                mailbox.put(&post(Content::Mark(mark)), self.mailbox_bytes_max);
+                if posts.is_empty() {
+                    drop(mailbox);
+                    self.places[place].ring();
+                }
+            }
         }
         drop(order);
+        if posts.is_empty() {
+            return;
+        }
         drop(posts);
         for place in &self.places {
             place.ring();
@@ -268,15 +292,15 @@ impl Sequencer {
         result
     }
 
-    /// Numbers a publication and puts it into the history and into every open mailbox. `except` is a member of
-    /// the publisher that is left out. With a token, an [`Outcome`] comes to the publisher when all have taken it.
+    /// Numbers a publication and puts it into the history and into every open mailbox. `except` is a place, and a member
+    /// there that is left out. With a token, an [`Outcome`] comes to the publisher when all have taken it.
     /// Returns the id.
     pub fn publish(
         self: &Arc<Self>,
         publisher: usize,
         second: u32,
         body: Body,
-        except: Option<u64>,
+        except: Option<(u16, u64)>,
         token: Option<u64>,
     ) -> EventId {
         let receipt = token.map(|token| {
@@ -288,7 +312,6 @@ impl Sequencer {
                 delivered: AtomicUsize::new(0),
             })
         });
-        let except = except.map(|member| (publisher as u16, member));
         let mut order = self.order();
         let id = order.history.append(body.topic(), second, || body.clone());
         if let Some(receipt) = &receipt {
@@ -335,7 +358,11 @@ impl Sequencer {
         let posts = std::mem::replace(&mut mailbox.posts, rest);
         mailbox.bytes -= posts.iter().map(Post::counted_bytes).sum::<usize>();
         let has_more = !mailbox.posts.is_empty() || mailbox.lost_from.is_some();
-        let has_lost_changes = !has_more && take(&mut mailbox.has_lost_changes);
+        let (mut has_lost_changes, mut lost_marks) = (false, Vec::new());
+        if !has_more {
+            has_lost_changes = take(&mut mailbox.has_lost_changes);
+            lost_marks = take(&mut mailbox.lost_marks);
+        }
         drop(mailbox);
         if has_more {
             self.places[place].has_post.store(true, Ordering::Release);
@@ -345,6 +372,7 @@ impl Sequencer {
             outcomes,
             lost: None,
             has_lost_changes,
+            lost_marks,
         }
     }
 
@@ -360,6 +388,7 @@ impl Sequencer {
             outcomes: take(&mut mailbox.outcomes),
             lost: lost_from.map(|from| (from - 1, order.history.head().number)),
             has_lost_changes: take(&mut mailbox.has_lost_changes),
+            lost_marks: take(&mut mailbox.lost_marks),
         }
     }
 
@@ -370,7 +399,7 @@ impl Sequencer {
             let mut mailbox = self.mailbox(place);
             let is_stuck = |first: &Post| match first.content {
                 Content::Publication(_) => first.number <= number,
-                Content::Change(_) => first.number < number,
+                Content::Change(_) | Content::Mark(_) => first.number < number,
             };
             if !mailbox.posts.front().is_some_and(is_stuck) {
                 continue;
@@ -411,10 +440,19 @@ impl Mailbox {
         }
         let bytes = post.counted_bytes();
         let is_full = bytes_max < self.bytes + bytes && !self.posts.is_empty();
-        if is_full || self.lost_from.is_some() {
+        // A change that comes behind lost ones would be told before them.
+        let is_behind = match post.content {
+            Content::Publication(_) => false,
+            Content::Change(_) | Content::Mark(_) => self.has_lost_changes,
+        };
+        if is_full || is_behind || self.lost_from.is_some() {
             match post.content {
                 Content::Publication(_) => _ = self.lost_from.get_or_insert(post.number),
                 Content::Change(_) => self.has_lost_changes = true,
+                Content::Mark(mark) => {
+                    self.has_lost_changes = true;
+                    self.lost_marks.push(mark);
+                }
             }
             return;
         }
@@ -467,7 +505,7 @@ mod tests {
     fn publish(sequencer: &Arc<Sequencer>, text: &str, token: Option<u64>) -> u64 {
         let event: Event<'_> = text.into();
         let body = Body::new("t", &event, &mut Scratch::default());
-        sequencer.publish(0, 0, body, Some(5), token).number
+        sequencer.publish(0, 0, body, Some((0, 5)), token).number
     }
 
     fn numbers(taken: &Taken) -> Vec<u64> {
@@ -597,7 +635,7 @@ mod tests {
             name: name.into(),
             info: None,
         };
-        sequencer.change_presence(place, |presence, share| {
+        sequencer.change_presence(place, None, |presence, share| {
             let change = presence.join(share, "t", Some(&user), Duration::ZERO);
             change.into_iter().collect()
         });
@@ -612,6 +650,7 @@ mod tests {
                 PresenceChange::Left(user) => format!("-{user}"),
                 other => panic!("{other:?}"),
             },
+            Content::Mark(mark) => format!("mark {mark}"),
         };
         taken.posts.iter().map(short).collect()
     }

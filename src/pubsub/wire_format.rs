@@ -39,6 +39,9 @@ pub type Encode = Box<dyn Fn(&Publication<'_>, &mut Vec<u8>) -> BodyKind>;
 /// kind it is.
 pub type EncodeNotice = fn(&str, &Notice<'_>, &mut Vec<u8>) -> BodyKind;
 
+/// Whether a wire format has words for a notice.
+pub type HasNotice = fn(&Notice<'_>) -> bool;
+
 /// How the body of a publication is written: a number that [`WireFormats`] gives out. The default is
 /// [`RAW`](Self::RAW).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -262,7 +265,7 @@ impl fmt::Debug for Registered {
 pub struct WireFormats {
     registered: Vec<Registered>,
     /// The wire formats that have words for notices.
-    notices: Vec<(WireFormat, EncodeNotice)>,
+    notices: Vec<NoticeWords>,
     /// The buffer in which bytes are put together before they are shared, so that an encoding costs
     /// one allocation.
     scratch: Vec<u8>,
@@ -278,6 +281,14 @@ pub struct WireFormats {
     /// Bodies were compressed since this was last asked.
     #[cfg(feature = "deflate")]
     has_deflated: bool,
+}
+
+/// The words of a wire format for notices.
+#[derive(Clone, Copy, Debug)]
+struct NoticeWords {
+    wire_format: WireFormat,
+    has: HasNotice,
+    encode: EncodeNotice,
 }
 
 impl WireFormats {
@@ -348,18 +359,22 @@ impl WireFormats {
             .ok_or(WireFormatsFull)
     }
 
-    /// Gives a wire format words for notices. The first ones stay.
-    pub fn set_notices(&mut self, wire_format: WireFormat, encode: EncodeNotice) {
-        if self.notice_encoder(wire_format).is_none() {
-            self.notices.push((wire_format, encode));
+    /// Gives a wire format words for the notices for which `has` is true. The first ones stay.
+    pub fn set_notices(&mut self, wire_format: WireFormat, has: HasNotice, encode: EncodeNotice) {
+        let mut notices = self.notices.iter();
+        if !notices.any(|words| words.wire_format == wire_format) {
+            self.notices.push(NoticeWords {
+                wire_format,
+                has,
+                encode,
+            });
         }
     }
 
-    fn notice_encoder(&self, wire_format: WireFormat) -> Option<EncodeNotice> {
+    fn notice_encoder(&self, format: WireFormat, notice: &Notice<'_>) -> Option<EncodeNotice> {
         let mut notices = self.notices.iter();
-        notices
-            .find(|(of, _)| *of == wire_format)
-            .map(|(_, encode)| *encode)
+        let words = notices.find(|words| words.wire_format == format)?;
+        (words.has)(notice).then_some(words.encode)
     }
 
     /// The encoder that was registered as this wire format. `None` for the built-in ones, and for one
@@ -530,7 +545,7 @@ impl WireFormats {
             .map(|frame| FramedFormat::new(wire_format, *frame));
         let Some(other) = others.find_map(|format| self.find(format, origin)) else {
             if let Some(notice) = notice {
-                let encode = self.notice_encoder(wire_format);
+                let encode = self.notice_encoder(wire_format, notice);
                 debug_assert!(encode.is_some(), "asked for by `has_words` before");
                 return match encode {
                     Some(encode) => encode(publication.topic, notice, out),
@@ -633,11 +648,12 @@ impl<'p> Encoded<'p> {
 
     /// Whether this wire format has words for it: for a publication each has.
     pub fn has_words(&self, format: FramedFormat) -> bool {
-        self.notice.is_none()
-            || self
+        self.notice.is_none_or(|notice| {
+            let encode = self
                 .wire_formats
-                .notice_encoder(format.wire_format())
-                .is_some()
+                .notice_encoder(format.wire_format(), notice);
+            encode.is_some()
+        })
     }
 
     /// The bytes that tell a member that its queue has no room for this publication. `None` where its wire format
@@ -646,10 +662,10 @@ impl<'p> Encoded<'p> {
         if self.notice.is_some() {
             return None;
         }
-        let encode = self.wire_formats.notice_encoder(format.wire_format())?;
         // Everything before this publication was queued to the member.
         let cursor = self.publication.id.cursor_before().to_string();
         let notice = Notice::Lagged { cursor: &cursor };
+        let encode = (self.wire_formats).notice_encoder(format.wire_format(), &notice)?;
         let name = self.pattern.unwrap_or(self.publication.topic);
         // It is put together apart from the encodings, which are those of the publication.
         let mut body = Vec::new();

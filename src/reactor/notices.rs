@@ -11,7 +11,7 @@ use super::close::Sent;
 use super::connection::table::Table;
 use super::id::ConnId;
 use super::reactor::Reactor;
-use crate::pubsub::{Audience, EncodeNotice, Encoded, Notice, WireFormat};
+use crate::pubsub::{Audience, EncodeNotice, Encoded, HasNotice, Notice, WireFormat};
 
 impl<S: 'static> Reactor<S> {
     /// Gives a wire format words for notices. Without them its members get none. The words that a wire format
@@ -20,7 +20,17 @@ impl<S: 'static> Reactor<S> {
     /// `encode` gets the name of the topic or pattern and the notice, appends the body, and returns whether
     /// it is text.
     pub fn set_notice_encoder(&mut self, wire_format: WireFormat, encode: EncodeNotice) {
-        self.wire_formats.set_notices(wire_format, encode);
+        self.wire_formats.set_notices(wire_format, |_| true, encode);
+    }
+
+    /// As [`set_notice_encoder`](Self::set_notice_encoder), with words only for the notices for which `has` is true.
+    pub fn set_notice_encoder_of(
+        &mut self,
+        wire_format: WireFormat,
+        has: HasNotice,
+        encode: EncodeNotice,
+    ) {
+        self.wire_formats.set_notices(wire_format, has, encode);
     }
 
     /// Queues a notice about a topic, or about a pattern, for its members on this reactor, apart from

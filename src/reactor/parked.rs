@@ -21,9 +21,20 @@ impl<C> Default for Parked<C> {
 impl<C> Parked<C> {
     /// Keeps a call, and returns its number.
     pub(super) fn add(&mut self, call: C) -> u64 {
+        let id = self.reserve();
+        self.put(id, call);
+        id
+    }
+
+    /// Returns a number for a call that is [put](Self::put) there later.
+    pub(super) fn reserve(&mut self) -> u64 {
         self.last_id += 1;
-        self.calls.insert(self.last_id, call);
         self.last_id
+    }
+
+    /// Keeps a call under a number that was reserved for it.
+    pub(super) fn put(&mut self, id: u64, call: C) {
+        self.calls.insert(id, call);
     }
 
     pub(super) fn count(&self) -> usize {

@@ -29,6 +29,8 @@ pub(super) struct OrderPlace {
     lost: Option<Lost>,
     /// Changes of presence that the mailbox had no room for, behind all these.
     has_lost_changes: bool,
+    /// Marks that stood between these changes.
+    lost_marks: Vec<u64>,
     /// The number of the last publication that was delivered.
     applied: u64,
 }
@@ -54,8 +56,9 @@ pub(super) enum Step {
     Post(Post),
     /// A page of what the mailbox had no room for.
     Page(Vec<Missed>),
-    /// The members of all topics get the users that are present now, because changes were lost.
-    Presence,
+    /// The members of all topics get the users that are present now, because changes were lost. The marks stood
+    /// between these, and come first.
+    Presence(Vec<u64>),
     Nothing,
 }
 
@@ -68,12 +71,18 @@ impl OrderPlace {
             taken: VecDeque::new(),
             lost: None,
             has_lost_changes: false,
+            lost_marks: Vec::new(),
             applied: head.number,
         }
     }
 
     pub(super) fn sequencer(&self) -> &Arc<Sequencer> {
         &self.sequencer
+    }
+
+    /// The number of the place.
+    pub(super) fn index(&self) -> usize {
+        self.index
     }
 
     pub(super) fn applied(&self) -> u64 {
@@ -90,9 +99,10 @@ impl OrderPlace {
     /// Changes the presence of this reactor's connections; see [`Sequencer::change_presence`].
     pub(super) fn change_presence(
         &self,
+        mark: Option<u64>,
         call: impl FnOnce(&mut Presence, u16) -> Vec<TopicChange>,
     ) -> Option<Duration> {
-        self.sequencer.change_presence(self.index, call)
+        self.sequencer.change_presence(self.index, mark, call)
     }
 
     /// A name has a member more, which gets what is published from here on, also what the mailbox had no room for.
@@ -112,7 +122,7 @@ impl OrderPlace {
         topic: &str,
         event: &Event<'_>,
         second: u32,
-        except: Option<u64>,
+        except: Option<(u16, u64)>,
         token: Option<u64>,
     ) -> EventId {
         let body = Body::new(topic, event, &mut self.scratch);
@@ -144,7 +154,7 @@ impl OrderPlace {
                 return Step::Page(missed);
             }
             if std::mem::take(&mut self.has_lost_changes) {
-                return Step::Presence;
+                return Step::Presence(std::mem::take(&mut self.lost_marks));
             }
             if !self.sequencer.has_post(self.index) {
                 return Step::Nothing;
@@ -153,6 +163,7 @@ impl OrderPlace {
             self.taken = taken.posts;
             outcomes.extend(taken.outcomes);
             self.has_lost_changes = taken.has_lost_changes;
+            self.lost_marks = taken.lost_marks;
             if let Some((after, end)) = taken.lost {
                 let since = Since::Id(EventId::new(self.sequencer.epoch(), after));
                 let names = names().map(|(kind, name)| (name.into(), kind == NameKind::Pattern));

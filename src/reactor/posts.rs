@@ -45,14 +45,14 @@ impl<S: 'static> Reactor<S> {
     }
 
     /// Publishes to the members on all reactors of the group, and calls `done` in a later turn, when all have it
-    /// or after two seconds.
+    /// or after two seconds. `except` is a place in the group, and a connection of the reactor there that is left out.
     #[doc(hidden)]
     #[track_caller]
     pub fn publish_counted(
         &mut self,
         topic: &str,
         event: &Event<'_>,
-        except: Option<ConnId>,
+        except: Option<(usize, ConnId)>,
         done: impl FnOnce(&mut Cx<'_, S>, Published) + 'static,
     ) {
         self.table.stats_mut().publications += 1;
@@ -69,20 +69,23 @@ impl<S: 'static> Reactor<S> {
         }
     }
 
-    /// Publishes in the order of the group, and delivers to the members of this reactor.
+    /// Publishes in the order of the group, and delivers to the members of this reactor. `except` is as for
+    /// [`publish_counted`](Self::publish_counted).
     pub(super) fn publish_to_group(
         &mut self,
         topic: &str,
         event: &Event<'_>,
-        except: Option<ConnId>,
+        except: Option<(usize, ConnId)>,
         token: Option<u64>,
     ) -> Published {
         let second = self.publication_second();
         let Sequence::Shared(place) = &mut self.sequence else {
             unreachable!("only a reactor with a place in a group is asked");
         };
-        let id = place.publish(topic, event, second, except.map(ConnId::to_bits), token);
-        let delivered = self.deliver_until(id.number, except);
+        let own = except.filter(|(of, _)| *of == place.index());
+        let except = except.map(|(place, id)| (place as u16, id.to_bits()));
+        let id = place.publish(topic, event, second, except, token);
+        let delivered = self.deliver_until(id.number, own.map(|(_, id)| id));
         self.arm_expiry();
         Published::new(id, delivered)
     }
@@ -122,7 +125,10 @@ impl<S: 'static> Reactor<S> {
         match step {
             Step::Nothing => None,
             Step::Page(page) => Some(self.deliver_page(page, asked, asked_except)),
-            Step::Presence => {
+            Step::Presence(marks) => {
+                for mark in marks {
+                    self.call_parked(mark, 0);
+                }
                 self.deliver_present_users();
                 Some(0)
             }
@@ -141,6 +147,10 @@ impl<S: 'static> Reactor<S> {
                     }
                     Content::Change(change) => {
                         self.deliver_change(change, None);
+                        Some(0)
+                    }
+                    Content::Mark(mark) => {
+                        self.call_parked(*mark, 0);
                         Some(0)
                     }
                 }

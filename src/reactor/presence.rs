@@ -14,9 +14,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::id::ConnId;
+use super::present::{Join, JoinedAs};
 use super::reactor::Reactor;
 use super::sequence::Sequence;
-use crate::pubsub::{Audience, MemberChange, Notice, Presence, Snapshot, TopicChange, User};
+use crate::pubsub::{
+    Audience, MemberChange, Notice, Presence, PresenceCounts, Snapshot, TopicChange, TopicError,
+    User,
+};
 
 /// # Presence
 impl<S: 'static> Reactor<S> {
@@ -44,7 +48,7 @@ impl<S: 'static> Reactor<S> {
         for topic in topics {
             self.note_member_change(&topic, &user, true);
             self.note_member_change(&topic, &old, false);
-            self.change_presence(None, |presence, share, now| {
+            self.change_presence(None, None, |presence, share, now| {
                 // The new one first: a user whose description alone is new does not leave.
                 let joined = presence.join(share, &topic, user.as_ref(), now);
                 let left = presence.leave(share, &topic, name_of(&old), now);
@@ -58,45 +62,137 @@ impl<S: 'static> Reactor<S> {
     ///
     /// The connection is a member of the topic by name. A second call for the same topic changes nothing.
     pub fn join_presence(&mut self, id: ConnId, topic: &str) {
-        if self.table.open_mut(id).is_none() {
-            return;
+        if !self.present.has_joined(id, topic) {
+            let user = self.present.user(id);
+            self.join_with(id, topic, user, JoinedAs::OfConnection, None, |_| ());
         }
-        let Some(user) = self.present.user_to_join(id, topic) else {
+    }
+
+    /// As [`join_presence`](Self::join_presence), as a user that is named for this topic alone, whoever the user of the
+    /// connection is. The connection need not be a member of the topic; it has left when it unsubscribes.
+    pub fn join_presence_as(&mut self, id: ConnId, topic: &str, user: User) {
+        if !self.present.has_joined(id, topic) {
+            let joined_as = JoinedAs::Named(user.clone());
+            self.join_with(id, topic, Some(user), joined_as, None, |_| ());
+        }
+    }
+
+    /// Makes a connection a member of a topic by name, and present there as `user`, as
+    /// [`join_presence_as`](Self::join_presence_as) does; it is present at once. A connection that has joined the topic
+    /// before keeps the user that it has there.
+    ///
+    /// `done` is called when the connection has become a member, with the users of the topic at this moment, or with
+    /// the reason why it cannot be one, and is then present no more. After `done` it gets all later changes and
+    /// publications, and none before; not its own joining. In a group this waits until the changes before it were told,
+    /// so that `done` may be called while something is being published: it calls nothing of the application. It is
+    /// not called where the connection has left meanwhile.
+    pub fn subscribe_present(
+        &mut self,
+        id: ConnId,
+        topic: &str,
+        user: User,
+        done: impl FnOnce(&mut Reactor<S>, Result<Snapshot, TopicError>) + 'static,
+    ) {
+        let mark = match &self.sequence {
+            Sequence::Own(_) => None,
+            Sequence::Shared(_) => Some(self.parked.reserve()),
+        };
+        let joined_as = JoinedAs::Named(user.clone());
+        let read = |presence: &Presence| presence.snapshot(topic);
+        let Some(snapshot) = self.join_with(id, topic, Some(user), joined_as, mark, read) else {
             return;
         };
-        let mut name = None;
-        self.change_presence(Some(id), |presence, share, now| {
-            let change = presence.join(share, topic, user.as_ref(), now);
+        let number = self.present.join_number(id, topic);
+        let topic: Box<str> = topic.into();
+        let become_member = move |reactor: &mut Reactor<S>| {
+            // It may have left meanwhile, and perhaps joined again.
+            if reactor.present.join_number(id, &topic) != number {
+                return;
+            }
+            let subscribed = reactor.subscribe(id, &topic);
+            if subscribed.is_err() {
+                reactor.leave_presence(id, &topic);
+            }
+            done(reactor, subscribed.map(|_| snapshot));
+        };
+        match mark {
+            None => become_member(self),
+            Some(mark) => {
+                let call = move |reactor: &mut Reactor<S>, _| become_member(reactor);
+                self.parked.put(mark, Box::new(call));
+            }
+        }
+    }
+
+    /// Notes that a connection joins a topic, if it has not, and reads the presence at this moment. `None` when the
+    /// connection has ended.
+    fn join_with<R>(
+        &mut self,
+        id: ConnId,
+        topic: &str,
+        user: Option<User>,
+        joined_as: JoinedAs,
+        mark: Option<u64>,
+        read: impl FnOnce(&Presence) -> R,
+    ) -> Option<R> {
+        self.table.open_mut(id)?;
+        let is_new = !self.present.has_joined(id, topic);
+        let (mut name, mut result) = (None, None);
+        self.change_presence(Some(id), mark, |presence, share, now| {
+            let join = || presence.join(share, topic, user.as_ref(), now);
+            let change = is_new.then(join).flatten();
             name = presence.topic_name(topic);
+            result = Some(read(presence));
             change.into_iter().collect()
         });
-        // The name is shared by all that have joined.
-        let name = name.expect("the topic has a member");
-        self.note_member_change(&name, &user, true);
-        self.present.join(id, name);
+        if is_new {
+            // The name is shared by all that have joined.
+            let name = name.expect("the topic has a member");
+            self.note_member_change(&name, &user, true);
+            self.present.join(id, name, joined_as);
+        }
+        result
     }
 
     /// The users that are present in a topic; in a group those of all reactors.
     pub fn presence(&mut self, topic: &str) -> Snapshot {
-        let snapshot = match &self.sequence {
-            Sequence::Own(own) => own.presence().snapshot(topic),
-            Sequence::Shared(place) => place
-                .sequencer()
-                .with_presence(|presence| presence.snapshot(topic)),
-        };
+        let snapshot = self.with_presence(|presence| presence.snapshot(topic));
         // A client may ask again and again.
         let steps = snapshot.users.as_ref().map_or(0, Vec::len) / 8;
         self.budget.charge(u32::try_from(steps).unwrap_or(u32::MAX));
         snapshot
     }
 
+    /// The user as which a connection is present in a topic. `None` when it has not joined, or has no name there.
+    pub fn present_user(&self, id: ConnId, topic: &str) -> Option<User> {
+        self.present.user_in(id, topic)
+    }
+
     /// How many users are present in a topic; in a group those of all reactors.
     pub fn present_user_count(&self, topic: &str) -> usize {
+        self.with_presence(|presence| presence.user_count(topic))
+    }
+
+    /// How many users and connections are present in a topic; in a group those of all reactors.
+    pub fn presence_counts(&self, topic: &str) -> PresenceCounts {
+        self.with_presence(|presence| presence.counts(topic))
+    }
+
+    /// The topics in which there is somebody, whose names begin with `prefix` and come behind `after`, in the order of
+    /// their names: at most `count_max`, each with its counts.
+    pub fn topics_with_presence(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        count_max: usize,
+    ) -> Vec<(Arc<str>, PresenceCounts)> {
+        self.with_presence(|presence| presence.topics_with_prefix(prefix, after, count_max))
+    }
+
+    fn with_presence<R>(&self, call: impl FnOnce(&Presence) -> R) -> R {
         match &self.sequence {
-            Sequence::Own(own) => own.presence().user_count(topic),
-            Sequence::Shared(place) => place
-                .sequencer()
-                .with_presence(|presence| presence.user_count(topic)),
+            Sequence::Own(own) => call(own.presence()),
+            Sequence::Shared(place) => place.sequencer().with_presence(|presence| call(presence)),
         }
     }
 
@@ -106,7 +202,7 @@ impl<S: 'static> Reactor<S> {
             return;
         };
         self.note_member_change(&topic.into(), &user, false);
-        self.change_presence(None, |presence, share, now| {
+        self.change_presence(None, None, |presence, share, now| {
             presence
                 .leave(share, topic, name_of(&user), now)
                 .into_iter()
@@ -119,18 +215,21 @@ impl<S: 'static> Reactor<S> {
         if self.present.is_empty() {
             return;
         }
-        let Some((user, topics)) = self.present.remove(id) else {
+        let Some((user, joins)) = self.present.remove(id) else {
             return;
         };
-        if topics.is_empty() {
+        if joins.is_empty() {
             return;
         }
-        for topic in &topics {
-            self.note_member_change(topic, &user, false);
+        for join in &joins {
+            self.note_member_change(join.topic(), &join.user(&user), false);
         }
-        self.change_presence(None, |presence, share, now| {
-            let leave = |topic: &Arc<str>| presence.leave(share, topic, name_of(&user), now);
-            topics.iter().filter_map(leave).collect()
+        self.change_presence(None, None, |presence, share, now| {
+            let leave = |join: &Join| {
+                let user = join.user(&user);
+                presence.leave(share, join.topic(), name_of(&user), now)
+            };
+            joins.iter().filter_map(leave).collect()
         });
     }
 
@@ -147,10 +246,12 @@ impl<S: 'static> Reactor<S> {
         });
     }
 
-    /// Changes the presence of connections of this reactor, and has the members told. `except` is left out.
+    /// Changes the presence of connections of this reactor, and has the members told. `except` is left out. In a group
+    /// the call that is parked as `mark` is called when the changes before it, and these, have been told.
     fn change_presence(
         &mut self,
         except: Option<ConnId>,
+        mark: Option<u64>,
         call: impl FnOnce(&mut Presence, u16, Duration) -> Vec<TopicChange>,
     ) {
         let now = self.presence_time();
@@ -167,7 +268,7 @@ impl<S: 'static> Reactor<S> {
             Sequence::Shared(place) => {
                 // No member is left out: one that joins may have the leaving of its user still before it in the
                 // mailbox, and its own joining must come behind that.
-                place.change_presence(|presence, share| call(presence, share, now))
+                place.change_presence(mark, |presence, share| call(presence, share, now))
             }
         };
         if let Some(due) = due {
@@ -184,7 +285,7 @@ impl<S: 'static> Reactor<S> {
             let reactor = &mut *cx.reactor;
             reactor.present.set_timer(false);
             // Arms the next timer, where one is needed.
-            reactor.change_presence(None, |presence, _, now| presence.take_due(now));
+            reactor.change_presence(None, None, |presence, _, now| presence.take_due(now));
         });
     }
 
@@ -238,7 +339,7 @@ impl<S: 'static> Reactor<S> {
     /// Connections of another node have joined and left. `share` is that node's, and not zero. One that leaves has joined
     /// before.
     pub(crate) fn change_remote_presence(&mut self, share: u16, changes: &[MemberChange]) {
-        self.change_presence(None, |presence, _, now| {
+        self.change_presence(None, None, |presence, _, now| {
             let change = |it: &MemberChange| match it.has_joined {
                 true => presence.join(share, &it.topic, it.user.as_ref(), now),
                 false => presence.leave(share, &it.topic, name_of(&it.user), now),
@@ -249,7 +350,7 @@ impl<S: 'static> Reactor<S> {
 
     /// Another node has ended.
     pub(crate) fn remove_remote_presence(&mut self, share: u16) {
-        self.change_presence(None, |presence, _, _| presence.remove_share(share));
+        self.change_presence(None, None, |presence, _, _| presence.remove_share(share));
     }
 }
 

@@ -19,6 +19,8 @@ const JOIN_BYTES: usize = 192;
 pub(super) struct PresentConnections {
     connections: ConnMap<PresentConnection>,
     counted_bytes: usize,
+    /// The number of the last join.
+    last_join: u64,
     /// A timer will tell counts of users.
     has_timer: bool,
     /// The joins and leaves that an engine has not taken, where it wants them.
@@ -28,16 +30,59 @@ pub(super) struct PresentConnections {
 #[derive(Default)]
 struct PresentConnection {
     user: Option<User>,
-    topics: BTreeSet<Arc<str>>,
+    /// In the order of their names.
+    joins: Vec<Join>,
+}
+
+/// A topic that a connection has joined.
+pub(super) struct Join {
+    topic: Arc<str>,
+    joined_as: JoinedAs,
+    /// No other join has it.
+    number: u64,
+}
+
+/// The user by whom a connection is present in a topic.
+pub(super) enum JoinedAs {
+    /// That of the connection, whoever it is.
+    OfConnection,
+    /// One that was named for this topic alone.
+    Named(User),
+}
+
+impl Join {
+    pub(super) fn topic(&self) -> &Arc<str> {
+        &self.topic
+    }
+
+    /// The user, where `of_connection` is that of the connection.
+    pub(super) fn user(&self, of_connection: &Option<User>) -> Option<User> {
+        match &self.joined_as {
+            JoinedAs::OfConnection => of_connection.clone(),
+            JoinedAs::Named(user) => Some(user.clone()),
+        }
+    }
 }
 
 impl PresentConnection {
     fn counted_bytes(&self) -> usize {
-        let user_bytes =
-            |user: &User| user.name.len() + user.info.as_ref().map_or(0, |it| it.len());
-        let user_bytes = self.user.as_ref().map_or(0, user_bytes);
-        CONNECTION_BYTES + user_bytes + self.topics.len() * JOIN_BYTES
+        let of_joins = self.joins.iter().map(|join| match &join.joined_as {
+            JoinedAs::OfConnection => 0,
+            JoinedAs::Named(user) => user_bytes(user),
+        });
+        let of_user = self.user.as_ref().map_or(0, user_bytes);
+        let bytes = CONNECTION_BYTES + of_user + of_joins.sum::<usize>();
+        bytes + self.joins.len() * JOIN_BYTES
     }
+
+    /// The place of a topic in the list, or the one where it belongs.
+    fn find(&self, topic: &str) -> Result<usize, usize> {
+        self.joins.binary_search_by(|join| (*join.topic).cmp(topic))
+    }
+}
+
+fn user_bytes(user: &User) -> usize {
+    user.name.len() + user.info.as_ref().map_or(0, |it| it.len())
 }
 
 impl PresentConnections {
@@ -76,8 +121,8 @@ impl PresentConnections {
         result
     }
 
-    /// Sets the user of a connection. Returns the user that it had, and the topics that it has joined. `None` when
-    /// the user is the same.
+    /// Sets the user of a connection. Returns the user that it had, and the topics that it has joined as this user.
+    /// `None` when the user is the same.
     pub(super) fn set_user(
         &mut self,
         id: ConnId,
@@ -88,45 +133,78 @@ impl PresentConnections {
             return None;
         }
         self.change(id, |present| {
-            let topics = present.topics.iter().cloned().collect();
+            let joins = present.joins.iter();
+            let topics = joins
+                .filter(|join| matches!(join.joined_as, JoinedAs::OfConnection))
+                .map(|join| Arc::clone(&join.topic));
+            let topics = topics.collect();
             Some((std::mem::replace(&mut present.user, user), topics))
         })
     }
 
-    /// The user of a connection that has not joined this topic. `None` when it has.
-    pub(super) fn user_to_join(&self, id: ConnId, topic: &str) -> Option<Option<User>> {
-        match self.connections.get(id) {
-            Some(present) if present.topics.contains(topic) => None,
-            Some(present) => Some(present.user.clone()),
-            None => Some(None),
-        }
+    /// The user of a connection. `None` for one without a name.
+    pub(super) fn user(&self, id: ConnId) -> Option<User> {
+        self.connections.get(id)?.user.clone()
+    }
+
+    /// Whether a connection has joined a topic.
+    pub(super) fn has_joined(&self, id: ConnId, topic: &str) -> bool {
+        self.join_number(id, topic).is_some()
+    }
+
+    /// The number of the join of a connection to a topic. One that has left and joined again has another.
+    pub(super) fn join_number(&self, id: ConnId, topic: &str) -> Option<u64> {
+        let present = self.connections.get(id)?;
+        let index = present.find(topic).ok()?;
+        Some(present.joins[index].number)
+    }
+
+    /// The user as which a connection has joined a topic.
+    pub(super) fn user_in(&self, id: ConnId, topic: &str) -> Option<User> {
+        let present = self.connections.get(id)?;
+        let index = present.find(topic).ok()?;
+        present.joins[index].user(&present.user)
     }
 
     /// Notes that a connection has joined a topic.
-    pub(super) fn join(&mut self, id: ConnId, topic: Arc<str>) {
-        self.change(id, |present| present.topics.insert(topic));
+    pub(super) fn join(&mut self, id: ConnId, topic: Arc<str>, joined_as: JoinedAs) {
+        self.last_join += 1;
+        let number = self.last_join;
+        self.change(id, |present| {
+            if let Err(index) = present.find(&topic) {
+                let join = Join {
+                    topic,
+                    joined_as,
+                    number,
+                };
+                present.joins.insert(index, join);
+            }
+        });
     }
 
-    /// Notes that a connection leaves a topic. Returns its user; `None` when it has not joined.
+    /// Notes that a connection leaves a topic. Returns the user as which it was there; `None` when it has not joined.
     pub(super) fn leave(&mut self, id: ConnId, topic: &str) -> Option<Option<User>> {
         self.connections.get(id)?;
         self.change(id, |present| {
-            present.topics.remove(topic).then(|| present.user.clone())
+            let index = present.find(topic).ok()?;
+            let join = present.joins.remove(index);
+            Some(join.user(&present.user))
         })
     }
 
     /// Forgets a connection. Returns its user and the topics that it has joined.
-    pub(super) fn remove(&mut self, id: ConnId) -> Option<(Option<User>, BTreeSet<Arc<str>>)> {
+    pub(super) fn remove(&mut self, id: ConnId) -> Option<(Option<User>, Vec<Join>)> {
         let present = self.connections.remove(id)?;
         self.counted_bytes -= present.counted_bytes();
-        Some((present.user, present.topics))
+        Some((present.user, present.joins))
     }
 
     /// The topics that connections have joined.
     pub(super) fn topics(&self) -> BTreeSet<Arc<str>> {
         let connections = self.connections.iter();
         connections
-            .flat_map(|(_, present)| present.topics.iter().cloned())
+            .flat_map(|(_, present)| &present.joins)
+            .map(|join| Arc::clone(&join.topic))
             .collect()
     }
 
@@ -164,13 +242,12 @@ impl PresentConnections {
     /// The connections in each topic that they have joined.
     pub(super) fn members(&self) -> Vec<MemberChange> {
         let of_connection = |present: &PresentConnection| {
-            let user = present.user.clone();
-            let of_topic = move |topic: &Arc<str>| MemberChange {
-                topic: Arc::clone(topic),
-                user: user.clone(),
+            let of_join = |join: &Join| MemberChange {
+                topic: Arc::clone(&join.topic),
+                user: join.user(&present.user),
                 has_joined: true,
             };
-            present.topics.iter().map(of_topic).collect::<Vec<_>>()
+            present.joins.iter().map(of_join).collect::<Vec<_>>()
         };
         let connections = self.connections.iter();
         connections

@@ -209,6 +209,9 @@ pub(crate) trait Users<S> {
     /// The connections of a user, in no order.
     fn connections_of(&self, user: &str) -> Vec<ConnId>;
 
+    /// Closes such a connection. Returns whether it was open.
+    fn disconnect(&self, reactor: &mut Reactor<S>, id: ConnId) -> bool;
+
     /// Ends the subscription of such a connection to a topic or pattern, and tells it. Returns whether there was one.
     fn unsubscribe(&self, reactor: &mut Reactor<S>, id: ConnId, name: &str) -> bool;
 }

@@ -75,8 +75,13 @@ impl<S: 'static> Reactor<S> {
         self.table.stats_mut().publications += 1;
         let table = &self.table;
         let hash = self.topics.hash(topic);
-        let Sequence::Own(own) = &mut self.sequence else {
-            return self.publish_to_group(topic, event, except, None);
+        let own = match &mut self.sequence {
+            Sequence::Own(own) => own,
+            Sequence::Shared(place) => {
+                let index = place.index();
+                let except = except.map(|id| (index, id));
+                return self.publish_to_group(topic, event, except, None);
+            }
         };
         let place = own.append(topic, hash, || table.unix_time() as u32, event);
         let id = own.id_at(place);

@@ -222,6 +222,11 @@ impl<S: 'static> GroupSeat<S> {
         Ok(())
     }
 
+    /// The number of this reactor in the group.
+    pub(super) fn index(&self) -> usize {
+        self.index
+    }
+
     /// How many reactors the group is made for.
     pub(super) fn reactor_count(&self) -> usize {
         self.shared.remotes.len()

@@ -68,6 +68,30 @@ enum Kind<S: 'static> {
     Redis(RedisEngine<S>, Option<GroupSeat<S>>),
 }
 
+/// The place of a connection among those of all reactors and nodes of an engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The reactor, as the engine knows it.
+    origin: u64,
+    id: ConnId,
+}
+
+#[cfg_attr(not(feature = "pusher"), allow(dead_code, reason = "a role needs it"))]
+impl Place {
+    /// A number that stands for the place.
+    pub(super) fn to_number(self) -> u128 {
+        (u128::from(self.origin) << 64) | u128::from(self.id.to_bits())
+    }
+
+    /// The place of a [number](Self::to_number).
+    pub(super) fn of_number(number: u128) -> Place {
+        Place {
+            origin: (number >> 64) as u64,
+            id: ConnId::from_bits(number as u64),
+        }
+    }
+}
+
 /// The engine of one hub, as its roles see it on one reactor.
 pub(super) struct Engine<S: 'static> {
     kind: Kind<S>,
@@ -159,8 +183,20 @@ impl<S: 'static> Engine<S> {
 
     // ── publishing ───────────────────────────────────────────────────────────────────────────
 
+    /// The place of a connection of this reactor among those of all reactors and nodes.
+    #[cfg_attr(not(feature = "pusher"), allow(dead_code, reason = "a role needs it"))]
+    pub(super) fn place_of(&self, id: ConnId) -> Place {
+        let origin = match &self.kind {
+            Kind::Local => 0,
+            Kind::Group(seat) => seat.index() as u64,
+            #[cfg(feature = "redis")]
+            Kind::Redis(engine, _) => engine.origin(),
+        };
+        Place { origin, id }
+    }
+
     /// Publishes an event, and calls `done` once with the outcome: before this returns, or in a later turn.
-    /// `except` is a member of this reactor that is left out.
+    /// `except` is left out.
     ///
     /// # Errors
     ///
@@ -170,11 +206,12 @@ impl<S: 'static> Engine<S> {
         reactor: &mut Reactor<S>,
         topic: &str,
         event: Event<'_>,
-        except: Option<ConnId>,
+        except: Option<Place>,
         done: impl FnOnce(&mut Reactor<S>, Result<Published, PublishError>) + 'static,
     ) -> Result<(), PublishError> {
         match &self.kind {
             Kind::Local => {
+                let except = except.map(|place| place.id);
                 let published = local::publish(reactor, topic, event, except);
                 done(reactor, Ok(published));
             }
@@ -182,12 +219,14 @@ impl<S: 'static> Engine<S> {
                 if seat.is_full(reactor) {
                     return Err(PublishError::Overloaded(Overloaded));
                 }
+                let except = except.map(|place| (place.origin as usize, place.id));
                 reactor.publish_counted(topic, &event, except, |cx, published| {
                     done(cx.reactor, Ok(published));
                 });
             }
             #[cfg(feature = "redis")]
             Kind::Redis(engine, _) => {
+                let except = except.map(|place| (place.origin, place.id));
                 engine.publish(reactor, topic, &event, except, |reactor, it| {
                     done(reactor, it.map_err(PublishError::Redis));
                 })
@@ -339,7 +378,7 @@ impl<S: 'static> Engine<S> {
         done: impl FnOnce(&mut Reactor<S>, Result<Published, PublishError>) + 'static,
     ) -> Result<(), PublishError> {
         let (id, reactor) = (ws.id, &mut *ws.reactor);
-        let except = is_to_others.then_some(id);
+        let except = is_to_others.then(|| self.place_of(id));
         let seat = match &self.kind {
             Kind::Local => return self.publish(reactor, topic, event, except, done),
             Kind::Group(seat) => seat,
@@ -347,6 +386,7 @@ impl<S: 'static> Engine<S> {
             Kind::Redis(engine, _) => {
                 // A socket that publishes faster than Redis answers is not read meanwhile.
                 let is_paused = engine.is_half_full();
+                let except = except.map(|place| (place.origin, place.id));
                 engine.publish(reactor, topic, &event, except, move |reactor, it| {
                     done(reactor, it.map_err(PublishError::Redis));
                     if is_paused {
@@ -369,6 +409,7 @@ impl<S: 'static> Engine<S> {
                 reactor.resume(id);
             }
         };
+        let except = except.map(|place| (place.origin as usize, place.id));
         reactor.publish_counted(topic, &event, except, |cx, it| done(cx.reactor, it));
         if is_paused {
             reactor.pause(id);

@@ -130,14 +130,19 @@ impl<S: 'static> RedisEngine<S> {
         control::ask_all(&self.shared, reactor, order, done);
     }
 
+    /// The name of this reactor among all of all nodes.
+    pub(super) fn origin(&self) -> u64 {
+        self.shared.origin()
+    }
+
     /// Publishes an event, and calls `done` once, in a later turn, when Redis has answered and the members of this reactor
-    /// have it. `except` is a member of this reactor that is left out.
+    /// have it. `except` is a reactor, by its [`origin`](Self::origin), and a member there that is left out.
     pub(super) fn publish(
         &self,
         reactor: &mut Reactor<S>,
         topic: &str,
         event: &Event<'_>,
-        except: Option<ConnId>,
+        except: Option<(u64, ConnId)>,
         done: impl FnOnce(&mut Reactor<S>, Result<Published, RedisPublishError>) + 'static,
     ) {
         let done = Box::new(

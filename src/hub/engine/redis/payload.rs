@@ -2,8 +2,8 @@
 //!
 //! `1 EPOCH NUMBER ORIGIN TOKEN EXCEPT KIND NAMEBYTES KEYBYTES` and a line feed, then the name, the key and the data.
 //! Epoch and the three fields behind the number are hexadecimal. The origin is the reactor that has published it, the
-//! token its own number for the publication, and the third the client there that is left out, or 0. The kind is `t`
-//! for text, `j` for JSON and `b` for bytes. A length is `-` where there is no name or no key.
+//! token its own number for the publication, and the third the client that is left out, or 0: one of the origin, or
+//! of another reactor, which stands behind it and an `@`. The kind is `t` for text, `j` for JSON and `b` for bytes. A length is `-` where there is no name or no key.
 //!
 //! The script writes what stands before the origin.
 
@@ -37,16 +37,24 @@ pub(super) struct Sender {
     pub origin: u64,
     /// Its number for the publication.
     pub token: u64,
-    /// The client of that reactor that is left out, or zero.
+    /// The client that is left out, or zero.
     pub except: u64,
+    /// The reactor of this client.
+    pub except_origin: u64,
 }
 
 /// Appends the part of a publication behind its number.
 pub(super) fn encode(sender: Sender, event: &Event<'_>, out: &mut Vec<u8>) {
-    for field in [sender.origin, sender.token, sender.except] {
+    for field in [sender.origin, sender.token] {
         push_hexadecimal(field, out);
         out.push(b' ');
     }
+    push_hexadecimal(sender.except, out);
+    if sender.except_origin != sender.origin {
+        out.push(b'@');
+        push_hexadecimal(sender.except_origin, out);
+    }
+    out.push(b' ');
     let (kind, data) = match event.payload() {
         Payload::Text(text) => (b't', text.as_bytes()),
         Payload::Json(text) => (b'j', text.as_bytes()),
@@ -77,10 +85,18 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Numbered<'_>> {
     }
     let epoch = hexadecimal(fields.next()?)?;
     let number = parse_decimal(fields.next()?).filter(|it| (1..=NUMBER_MAX).contains(it))?;
+    let origin = hexadecimal(fields.next()?)?;
+    let token = hexadecimal(fields.next()?)?;
+    let except = fields.next()?;
+    let (except, except_origin) = match except.iter().position(|byte| *byte == b'@') {
+        None => (hexadecimal(except)?, origin),
+        Some(at) => (hexadecimal(&except[..at])?, hexadecimal(&except[at + 1..])?),
+    };
     let sender = Sender {
-        origin: hexadecimal(fields.next()?)?,
-        token: hexadecimal(fields.next()?)?,
-        except: hexadecimal(fields.next()?)?,
+        origin,
+        token,
+        except,
+        except_origin,
     };
     let kind = fields.next()?;
     let (name, rest) = take_part(fields.next()?, rest)?;
@@ -149,11 +165,12 @@ mod tests {
                 .key("kéy")
                 .binary(b"\xff\n\x00".as_slice()),
         ];
-        for event in events {
+        for (index, event) in events.into_iter().enumerate() {
             let sender = Sender {
                 origin: u64::MAX,
                 token: 0x1f,
-                except: 0,
+                except: index as u64,
+                except_origin: if index < 3 { u64::MAX } else { 0xa },
             };
             let mut bytes = b"1 e 17 ".to_vec();
             encode(sender, &event, &mut bytes);
@@ -182,6 +199,9 @@ mod tests {
             b"1 e 0 0 0 0 t - -\nx",
             b"1 e 9007199254740993 0 0 0 t - -\nx",
             b"1 e 17 0 0  t - -\nx",
+            b"1 e 17 0 0 1@ t - -\nx",
+            b"1 e 17 0 0 @1 t - -\nx",
+            b"1 e 17 0 0 1@1@1 t - -\nx",
             b"1 e 17 0 00000000000000000 0 t - -\nx",
             b"1 e 17 0 0 0 q - -\nx",
             b"1 e 17 0 0 0 t 2 -\nx",

@@ -302,7 +302,7 @@ impl<S: 'static> Shared<S> {
         reactor: &mut Reactor<S>,
         topic: &str,
         event: &Event<'_>,
-        except: Option<ConnId>,
+        except: Option<(u64, ConnId)>,
         once: Option<&OnceDigests>,
         done: Done<S>,
     ) {
@@ -322,7 +322,8 @@ impl<S: 'static> Shared<S> {
         let sender = Sender {
             origin: self.origin,
             token,
-            except: except.map_or(0, ConnId::to_bits),
+            except: except.map_or(0, |(_, id)| id.to_bits()),
+            except_origin: except.map_or(self.origin, |(origin, _)| origin),
         };
         let words = self.publish_words(reactor, topic, event, sender, once);
         self.send_publication(reactor, token, &script, Rc::new(words));
@@ -536,7 +537,8 @@ impl<S: 'static> Shared<S> {
         }
         let Numbered { sender, event, .. } = numbered;
         let is_own = sender.origin == self.origin;
-        let except = (is_own && sender.except != 0).then(|| ConnId::from_bits(sender.except));
+        let is_left_out = sender.except != 0 && sender.except_origin == self.origin;
+        let except = is_left_out.then(|| ConnId::from_bits(sender.except));
         let published =
             reactor.publish_heard(topic, event, Some((bucket, numbered.number)), except);
         if !is_own {
