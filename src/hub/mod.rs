@@ -220,6 +220,8 @@ impl<S: 'static> Hub<S> {
         Hub {
             parts: Rc::new(Parts {
                 engine,
+                #[cfg(feature = "pusher")]
+                pusher: pusher::state::Pusher::new(&options.pusher_apps),
                 identities: Identities::new(&options.rules),
                 pending: Pending::default(),
                 options,

@@ -2,9 +2,6 @@
 
 use crate::reactor::reactor::Reactor;
 
-/// "Policy violation". Source: RFC 6455, section 7.4.1.
-const POLICY_VIOLATION: u16 = 1008;
-
 /// An order about a user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Order {
@@ -22,9 +19,7 @@ impl Order {
             match self {
                 Order::Disconnect { user } => {
                     for id in users.connections_of(user) {
-                        let reason = "disconnected by the back end";
-                        let sent = reactor.close_with(id, POLICY_VIOLATION, reason);
-                        count += usize::from(sent.is_queued());
+                        count += usize::from(users.disconnect(reactor, id));
                     }
                 }
                 Order::Unsubscribe { user, name } => {

@@ -21,7 +21,7 @@ pub struct HubOptions {
     pub presence_users_max: usize,
     /// The apps of Pusher Channels; by default there are none.
     #[cfg(feature = "pusher")]
-    pub pusher_apps: Vec<super::pusher::PusherApp>,
+    pub pusher_apps: Vec<super::pusher::app::PusherApp>,
     /// The TLS of the listeners: `/metrics` shows when its certificates end. `None` by default.
     #[cfg(feature = "tls")]
     pub tls: Option<ServerTls>,
@@ -50,4 +50,6 @@ pub(super) struct Parts<S: 'static> {
     pub(super) identities: Identities<S>,
     /// Names that are subscribed to when their replay has ended.
     pub(super) pending: Pending,
+    #[cfg(feature = "pusher")]
+    pub(super) pusher: super::pusher::state::Pusher,
 }

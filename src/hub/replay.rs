@@ -14,7 +14,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use crate::pubsub::{EventId, Gap};
+use crate::pubsub::{Entry, EventId, Gap};
 use crate::reactor::close::Sent;
 use crate::reactor::id::ConnId;
 use crate::reactor::reactor::Reactor;
@@ -46,6 +46,12 @@ pub(super) trait ReplayClient<S: 'static>: 'static {
     fn wants(&mut self, reactor: &mut Reactor<S>, id: ConnId, name: &str) -> bool {
         let _ = (reactor, id, name);
         true
+    }
+
+    /// Takes a publication that the client would be sent now, to send it itself.
+    fn takes(&mut self, event_id: EventId, entry: &Entry) -> bool {
+        let _ = (event_id, entry);
+        false
     }
 
     /// Tells of a gap up to a cursor. `wanted` is the name by which the client is subscribed: that of the gap, or a
@@ -134,6 +140,9 @@ impl<S: 'static> Replay<S> {
                 let wanted = &self.source.wanted()[wanted_index];
                 let pattern = wanted.is_pattern.then_some(&*wanted.name);
                 let event_id = self.source.id_at(reactor, entry.number);
+                if self.client.takes(event_id, &entry) {
+                    continue;
+                }
                 let (topic, event) = (entry.body.topic(), entry.body.event());
                 if reactor.has_room(self.id)
                     && reactor.deliver_to(self.id, topic, event_id, &event, pattern) == Sent::Queued

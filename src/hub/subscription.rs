@@ -150,7 +150,7 @@ fn subscribe_all<'n, S: 'static>(
 }
 
 /// Checks the limits of a client's subscriptions for names that will be live later.
-fn check_count<S: 'static>(
+pub(super) fn check_count<S: 'static>(
     hub: &Parts<S>,
     reactor: &Reactor<S>,
     id: ConnId,

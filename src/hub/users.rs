@@ -9,7 +9,7 @@ use crate::server::request::Request;
 
 use super::access::Access;
 use super::engine::Engine;
-use super::guesses;
+use super::guesses::{self, POLICY_VIOLATION};
 use super::once::json_reply;
 use super::order::Order;
 use super::parts::Parts;
@@ -39,6 +39,11 @@ pub(super) fn unsubscribe<S: 'static>(
 impl<S: 'static> Users<S> for Parts<S> {
     fn connections_of(&self, user: &str) -> Vec<ConnId> {
         self.identities.connections_of(user)
+    }
+
+    fn disconnect(&self, reactor: &mut Reactor<S>, id: ConnId) -> bool {
+        let reason = "disconnected by the back end";
+        reactor.close_with(id, POLICY_VIOLATION, reason).is_queued()
     }
 
     fn unsubscribe(&self, reactor: &mut Reactor<S>, id: ConnId, name: &str) -> bool {

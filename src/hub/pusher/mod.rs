@@ -4,24 +4,39 @@
 //! triggers, and the reverse; a topic of a private, encrypted or presence channel is private.
 //!
 //! ```text
-//!   mod         the routes
-//!    ├─ socket  a client on a WebSocket
-//!    ├─ api     requests of backends
-//!    ├─ topic   the topics of channels, and what is published there as an event
-//!    └─ app     the apps: keys, secrets and options
+//!   mod               the routes
+//!    ├─ socket        a client on a WebSocket
+//!    │   ├─ subscription   its channels
+//!    │   ├─ sign_in        its user
+//!    │   ├─ client_event   its events for other clients, at the event_rate that is allowed
+//!    │   └─ client         its socket id and user
+//!    ├─ api           requests of backends
+//!    ├─ state         the apps of a hub, and their users
+//!    ├─ registry      the connections of users
+//!    ├─ topic         the topics of channels, and their rules
+//!    ├─ words         how their publications and notices are worded
+//!    └─ app           the apps: keys, secrets and options
 //! ```
 
 mod api;
-mod app;
+pub(super) mod app;
+mod client;
+mod client_event;
+mod event_rate;
+mod registry;
+mod sign_in;
 mod socket;
+pub(super) mod state;
+mod subscription;
 mod topic;
+mod words;
 
 use std::rc::Rc;
 
 use crate::server::router::Router;
 
 use super::parts::Parts;
-use app::PusherApps;
+use registry::Registry;
 
 pub use self::app::{PusherApp, PusherAppError};
 pub(super) use self::topic::with_rules;
@@ -36,8 +51,11 @@ pub(super) fn mount<S: 'static>(router: &mut Router<S>, hub: &Rc<Parts<S>>) {
     if hub.options.pusher_apps.is_empty() {
         return;
     }
-    let apps = Rc::new(PusherApps::new(&hub.options.pusher_apps));
-    let sockets = Rc::default();
-    socket::add_routes(router, hub, &apps, &sockets);
-    api::add_routes(router, hub, &apps, &sockets);
+    let parts = Rc::clone(hub);
+    router.when_listening(move |reactor| {
+        parts.engine.hear_orders(reactor);
+        reactor.add_users(Rc::<Registry>::clone(parts.pusher.registry()) as _);
+    });
+    socket::add_routes(router, hub);
+    api::add_routes(router, hub);
 }

@@ -1,27 +1,28 @@
 //! A client of an app, on a WebSocket.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 
 use crate::protocol::pusher::channel::{Channel, ChannelKind};
-use crate::protocol::pusher::message::{self, ClientMessage, EVENT_BYTES_MAX};
+use crate::protocol::pusher::message::{self, ClientMessage, UserData};
 use crate::protocol::pusher::{VERSIONS, code, signature};
 use crate::protocol::websocket::Message;
-use crate::pubsub::{Event, EventId};
+use crate::pubsub::User;
 use crate::reactor::close::Close;
-use crate::reactor::id::{ConnId, ConnMap};
+use crate::reactor::id::ConnMap;
+use crate::reactor::reactor::Reactor;
 use crate::server::router::Router;
 use crate::session::handler::{Handshake, WebSocketHandler, Ws};
 
 use crate::hub::parts::Parts;
-use crate::hub::refusal::Refusal;
-use crate::hub::rights::Scope;
 use crate::hub::subscribe::unsubscribe_name;
-use crate::hub::subscription::{self, SubscribeWords};
 
-use super::app::{PusherApp, PusherApps};
-use super::topic::{encode, topic_of};
+use super::app::PusherApp;
+use super::client::Socket;
+use super::client_event::client_event;
+use super::sign_in::sign_in;
+use super::subscription::{self, Wanted};
+use super::topic::topic_of;
+use super::words::{encode, encode_notice, has_notice};
 
 /// The name of the wire format.
 const WIRE_FORMAT: &str = "pusher";
@@ -29,37 +30,25 @@ const WIRE_FORMAT: &str = "pusher";
 /// The time without a message after which a client asks whether the server is there, in seconds.
 const ACTIVITY_TIMEOUT_SECONDS: u32 = 120;
 
-/// The longest data of an event of a client, in bytes.
-const CLIENT_EVENT_BYTES_MAX: usize = 10 * 1024;
+/// The most users of a presence channel.
+const MEMBERS_MAX: usize = 100;
 
-/// The connections of this reactor by their socket id, which is how backends name them.
-pub(super) type SocketIds = Rc<RefCell<HashMap<Rc<str>, ConnId>>>;
+/// The longest id of a member, in bytes.
+const MEMBER_ID_BYTES_MAX: usize = 128;
 
-/// A client that was greeted.
-struct Socket {
-    app: Rc<PusherApp>,
-    socket_id: Rc<str>,
-}
+/// The longest information about a member, in bytes.
+const MEMBER_INFO_BYTES_MAX: usize = 2048;
 
 struct Sockets<S: 'static> {
     hub: Rc<Parts<S>>,
-    apps: Rc<PusherApps>,
     sockets: ConnMap<Socket>,
-    ids: SocketIds,
 }
 
 /// Adds `GET /app/KEY`.
-pub(super) fn add_routes<S: 'static>(
-    router: &mut Router<S>,
-    hub: &Rc<Parts<S>>,
-    apps: &Rc<PusherApps>,
-    ids: &SocketIds,
-) {
+pub(super) fn add_routes<S: 'static>(router: &mut Router<S>, hub: &Rc<Parts<S>>) {
     let sockets = Sockets {
         hub: Rc::clone(hub),
-        apps: Rc::clone(apps),
         sockets: ConnMap::default(),
-        ids: Rc::clone(ids),
     };
     router.websocket("/app/:key", |ws| ws.handler(sockets));
 }
@@ -72,7 +61,7 @@ impl<S: 'static> Sockets<S> {
     /// The code and the reason with which the client is refused.
     fn app_of(&self, handshake: &Handshake<'_>) -> Result<Rc<PusherApp>, (u16, &'static str)> {
         let key = handshake.param("key").unwrap_or_default();
-        let app = self.apps.by_key(&key);
+        let app = self.hub.pusher.apps().by_key(&key);
         let app = app.ok_or((code::UNKNOWN_APP, "there is no app with this key"))?;
         let version = handshake.query("protocol");
         let version = version.ok_or((code::NO_VERSION, "the parameter protocol is missing"))?;
@@ -84,84 +73,126 @@ impl<S: 'static> Sockets<S> {
             false => Err((code::UNSUPPORTED_VERSION, "the protocols are 5 to 7")),
         }
     }
+}
 
-    fn subscribe(
-        &self,
-        ws: &mut Ws<'_, S>,
-        socket: &Socket,
-        name: &str,
-        auth: &str,
-        channel_data: Option<&str>,
-    ) {
-        let refuse = |ws: &mut Ws<'_, S>, why: &str, status: u16| {
-            ws.send(message::subscription_error(name, why, status));
-        };
-        let channel = match Channel::parse(name) {
-            Ok(channel) => channel,
-            Err(error) => return refuse(ws, &error.to_string(), 400),
-        };
-        if channel.needs_signature() {
-            let text = signature::subscription_text(&socket.socket_id, name, channel_data);
-            let app = &socket.app;
-            if !signature::is_authorized(app.key(), app.secret(), &text, auth) {
-                return refuse(ws, "the signature is not right", 401);
+fn on_text<S: 'static>(hub: &Rc<Parts<S>>, ws: &mut Ws<'_, S>, socket: &mut Socket, text: &str) {
+    let mut scratch = String::new();
+    match message::parse(text, &mut scratch) {
+        Ok(ClientMessage::Ping) => _ = ws.send(message::PONG),
+        Ok(ClientMessage::Subscribe {
+            channel,
+            auth,
+            channel_data,
+        }) => subscribe(hub, ws, socket, &channel, &auth, channel_data.as_deref()),
+        Ok(ClientMessage::Unsubscribe { channel }) => {
+            if Channel::parse(&channel).is_ok() {
+                let topic = topic_of(socket.app().id(), &channel);
+                hub.pending.cancel(ws.id, &topic);
+                unsubscribe_name(ws.reactor, ws.id, &topic);
             }
         }
-        match channel.kind() {
-            ChannelKind::Public | ChannelKind::Private | ChannelKind::Encrypted => {}
-            ChannelKind::Presence | ChannelKind::ServerToUser => {
-                return refuse(ws, "this server has no such channels yet", 501);
-            }
+        Ok(ClientMessage::ClientEvent {
+            event,
+            channel,
+            data,
+        }) => client_event(hub, ws, socket, (&event, &channel, data)),
+        Ok(ClientMessage::SignIn { auth, user_data }) => {
+            sign_in(hub, ws, socket, &auth, &user_data);
         }
-        let words = Subscription {
-            channel: name.to_owned(),
-            topics: [topic_of(socket.app.id(), name)],
-        };
-        let begun =
-            subscription::begin(&self.hub, ws.reactor, ws.id, words, None, false, Scope::All);
-        if let Err(refusal) = begun {
-            refuse(ws, &refusal.to_string(), 403);
+        Ok(ClientMessage::Pong | ClientMessage::Unknown) => {}
+        Err(error) => log::debug!("conn {}: no message of Pusher: {error}", ws.id),
+    }
+}
+
+/// Answers `pusher:subscribe`.
+fn subscribe<S: 'static>(
+    hub: &Rc<Parts<S>>,
+    ws: &mut Ws<'_, S>,
+    socket: &Socket,
+    name: &str,
+    auth: &str,
+    channel_data: Option<&str>,
+) {
+    let begun = Channel::parse(name)
+        .map_err(|error| (error.to_string(), 400))
+        .and_then(|channel| {
+            let user = granted(socket, channel, auth, channel_data)?;
+            let topic = topic_of(socket.app().id(), name);
+            if let Some(user) = &user
+                && is_full(ws.reactor, &topic, user)
+            {
+                return Err(("the channel has 100 members".to_owned(), 403));
+            }
+            Ok(Wanted {
+                channel: name.to_owned(),
+                topic,
+                is_cache: channel.is_cache(),
+                user,
+            })
+        });
+    match begun {
+        Ok(wanted) => subscription::begin(hub, ws.reactor, ws.id, wanted),
+        Err((why, status)) => {
+            ws.send(message::subscription_error(name, &why, status));
         }
     }
+}
 
-    fn client_event(
-        &self,
-        ws: &mut Ws<'_, S>,
-        socket: &Socket,
-        event: &str,
-        name: &str,
-        data: &str,
-    ) {
-        let why = 'refused: {
-            let Ok(channel) = Channel::parse(name) else {
-                break 'refused "there is no such channel";
-            };
-            if !socket.app.takes_client_events() {
-                break 'refused "the app takes no client events";
+/// Whether a channel has as many members as it may, and this user is none of them.
+fn is_full<S: 'static>(reactor: &mut Reactor<S>, topic: &str, user: &User) -> bool {
+    if reactor.present_user_count(topic) < MEMBERS_MAX {
+        return false;
+    }
+    let users = reactor.presence(topic).users;
+    !(users.iter().flatten()).any(|present| present.user.name == user.name)
+}
+
+/// The user as which a client becomes a member of a channel, where that is one with presence.
+///
+/// # Errors
+///
+/// The reason, and the status, where the client has no right to it.
+fn granted(
+    socket: &Socket,
+    channel: Channel<'_>,
+    auth: &str,
+    channel_data: Option<&str>,
+) -> Result<Option<User>, (String, u16)> {
+    if channel.needs_signature() {
+        let text = signature::subscription_text(socket.socket_id(), channel.name(), channel_data);
+        if !signature::is_authorized(socket.app().key(), socket.app().secret(), &text, auth) {
+            return Err(("the signature is not right".to_owned(), 401));
+        }
+    }
+    match (channel.kind(), channel_data) {
+        (ChannelKind::Public | ChannelKind::Private | ChannelKind::Encrypted, _) => Ok(None),
+        (ChannelKind::ServerToUser, _) => {
+            let user = socket.signed_in().map(|it| &*it.user().name);
+            match channel.user() == user {
+                true => Ok(None),
+                false => Err(("the connection has not signed in as this user".into(), 401)),
             }
-            if !channel.takes_client_events() {
-                break 'refused "this kind of channel takes no client events";
+        }
+        (ChannelKind::Presence, Some(data)) => {
+            let data = UserData::of_member(data).map_err(|error| (error.to_string(), 400))?;
+            if MEMBER_ID_BYTES_MAX < data.id.len() {
+                let why = format!("user_id has more than {MEMBER_ID_BYTES_MAX} bytes");
+                return Err((why, 400));
             }
-            if EVENT_BYTES_MAX < event.len() {
-                break 'refused "the name of the event is longer than 200 bytes";
+            let info_bytes = data.info.as_ref().map_or(0, |info| info.len());
+            if MEMBER_INFO_BYTES_MAX < info_bytes {
+                let why = format!("user_info has more than {MEMBER_INFO_BYTES_MAX} bytes");
+                return Err((why, 400));
             }
-            if CLIENT_EVENT_BYTES_MAX < data.len() {
-                break 'refused "the data is longer than 10 KiB";
-            }
-            let topic = topic_of(socket.app.id(), name);
-            if !ws.reactor.is_subscribed(ws.id, &topic) {
-                break 'refused "the connection is no member of the channel";
-            }
-            let Ok(event) = Event::try_new(event) else {
-                break 'refused "the name of the event has a character that cannot be sent";
-            };
-            let engine = &self.hub.engine;
-            match engine.publish_message(ws, &topic, event.json(data), true, |_, _| {}) {
-                Ok(()) => return,
-                Err(_) => "the server is overloaded",
-            }
-        };
-        ws.send(message::error(code::CLIENT_EVENT, why, Some(name)));
+            Ok(Some(User {
+                name: data.id.into(),
+                info: data.info.map(Into::into),
+            }))
+        }
+        (ChannelKind::Presence, None) => match socket.signed_in() {
+            Some(signed_in) => Ok(Some(signed_in.user().clone())),
+            None => Err(("channel_data is missing".to_owned(), 400)),
+        },
     }
 }
 
@@ -185,84 +216,34 @@ impl<S: 'static> WebSocketHandler<S> for Sockets<S> {
                 return;
             }
         };
+        ws.reactor
+            .set_notice_encoder_of(wire_format, has_notice, encode_notice);
         ws.reactor.set_wire_format(ws.id, wire_format);
-        // It is signed in every authorization, so that it must not be guessed.
-        let socket_id: Rc<str> =
-            format!("{}.{}", rand::random::<u32>(), rand::random::<u64>()).into();
+        let socket = Socket::new(app, self.hub.engine.place_of(ws.id));
         ws.send(message::connection_established(
-            &socket_id,
+            socket.socket_id(),
             ACTIVITY_TIMEOUT_SECONDS,
         ));
-        self.ids.borrow_mut().insert(Rc::clone(&socket_id), ws.id);
-        self.sockets.insert(ws.id, Socket { app, socket_id });
+        self.sockets.insert(ws.id, socket);
     }
 
     fn on_message(&mut self, ws: &mut Ws<'_, S>, message: Message<'_>) {
-        let Some(socket) = self.sockets.get(ws.id) else {
-            return;
-        };
         let Message::Text(text) = message else {
             ws.close_with(1003, "messages are text");
             return;
         };
-        let mut scratch = String::new();
-        match message::parse(text, &mut scratch) {
-            Ok(ClientMessage::Ping) => {
-                ws.send(message::PONG);
-            }
-            Ok(ClientMessage::Subscribe {
-                channel,
-                auth,
-                channel_data,
-            }) => self.subscribe(ws, socket, &channel, &auth, channel_data.as_deref()),
-            Ok(ClientMessage::Unsubscribe { channel }) => {
-                let topic = topic_of(socket.app.id(), &channel);
-                self.hub.pending.cancel(ws.id, &topic);
-                unsubscribe_name(ws.reactor, ws.id, &topic);
-            }
-            Ok(ClientMessage::ClientEvent {
-                event,
-                channel,
-                data,
-            }) => self.client_event(ws, socket, &event, &channel, data),
-            Ok(ClientMessage::Pong | ClientMessage::SignIn { .. } | ClientMessage::Unknown) => {}
-            Err(error) => log::debug!("conn {}: no message of Pusher: {error}", ws.id),
+        if let Some(socket) = self.sockets.get_mut(ws.id) {
+            on_text(&self.hub, ws, socket, text);
         }
     }
 
     fn on_close(&mut self, ws: &mut Ws<'_, S>, _: &Close) {
-        if let Some(socket) = self.sockets.remove(ws.id) {
-            self.ids.borrow_mut().remove(&socket.socket_id);
+        let Some(socket) = self.sockets.remove(ws.id) else {
+            return;
+        };
+        let registry = self.hub.pusher.registry();
+        if let Some(signed_in) = socket.signed_in() {
+            registry.sign_out(&signed_in.key(socket.app().id()), ws.id);
         }
-    }
-}
-
-/// A subscription on its way.
-struct Subscription {
-    channel: String,
-    topics: [String; 1],
-}
-
-impl SubscribeWords for Subscription {
-    fn names(&self) -> &[String] {
-        &self.topics
-    }
-
-    // Without a cursor there is no gap.
-    fn gap(&self, _: &str, _: Option<&str>, _: EventId) -> String {
-        message::PONG.to_owned()
-    }
-
-    fn subscribed(&self, _: EventId, is_live: &dyn Fn(&str) -> bool) -> Option<String> {
-        let is_live = is_live(&self.topics[0]);
-        is_live.then(|| message::subscription_succeeded(&self.channel, "{}"))
-    }
-
-    fn refused(&self, _: &str, refusal: Refusal) -> String {
-        message::subscription_error(&self.channel, &refusal.to_string(), 503)
-    }
-
-    fn expired(&self, _: &str) -> String {
-        message::subscription_error(&self.channel, "the right to it has ended", 401)
     }
 }

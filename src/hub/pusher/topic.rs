@@ -1,26 +1,54 @@
-//! The topics of channels: their names, their rules, and their publications as events.
+//! The topics of channels: their names and their rules.
 
-use crate::protocol::pusher::message::{CLIENT_EVENT, push_client_event, push_event};
-use crate::pubsub::{BodyKind, Payload, Publication, Rule, Rules};
+use std::time::Duration;
+
+use crate::pubsub::{Rule, Rules};
 
 use crate::hub::parts::HubOptions;
 
 /// The front of the topics of channels.
 const TOPIC: &str = "pusher:";
 
+/// The front of the part behind the app, in topics of the connections that watch a user.
+pub(super) const ONLINE: &str = "#online-";
+
+/// For how long a cache channel has its last event.
+pub(super) const CACHE_AGE: Duration = Duration::from_secs(30 * 60);
+
 /// Puts the rules of channels in front of those of other topics, so that none of these makes a private channel public.
+/// For public channels others hold.
 pub(crate) fn with_rules(mut options: HubOptions) -> HubOptions {
     if options.pusher_apps.is_empty() {
         return options;
     }
     let mut all = Rules::new();
+    let public = Rule::default();
     let private = Rule {
         is_private: true,
         ..Rule::default()
     };
-    for channels in ["private-*", "presence-*", "#server-to-user-*"] {
+    let presence = Rule {
+        has_presence: true,
+        ..private.clone()
+    };
+    let cache = |rule: &Rule| Rule {
+        history_count: 1,
+        history_age: CACHE_AGE,
+        ..rule.clone()
+    };
+    // The first one that matches holds.
+    for (channels, rule) in [
+        ("cache-*", cache(&public)),
+        ("private-cache-*", cache(&private)),
+        ("private-encrypted-cache-*", cache(&private)),
+        ("private-*", private.clone()),
+        ("presence-cache-*", cache(&presence)),
+        ("presence-*", presence),
+        // Of users: their own, and those of who watches them.
+        ("#*", private),
+    ] {
         let pattern = format!("{TOPIC}*:{channels}");
-        all.add(&pattern, private.clone())
+        all.add(&pattern, rule)
             .expect("the pattern and the rule are valid");
     }
     for (pattern, rule) in options.rules.iter() {
@@ -37,23 +65,14 @@ pub(super) fn topic_of(app_id: &str, channel: &str) -> String {
     format!("{TOPIC}{app_id}:{channel}")
 }
 
+/// The topic of the connections that watch a user, in which those are present that have signed in as this user.
+pub(super) fn online_topic(app_id: &str, user: &str) -> String {
+    format!("{TOPIC}{app_id}:{ONLINE}{user}")
+}
+
 /// The channel of a topic. A topic of another kind is a channel of its own name.
-fn channel_of(topic: &str) -> &str {
+pub(super) fn channel_of(topic: &str) -> &str {
     let rest = topic.strip_prefix(TOPIC);
     let channel = rest.and_then(|rest| rest.split_once(':'));
     channel.map_or(topic, |(_, channel)| channel)
-}
-
-/// Appends a publication as an event of its channel. The data of an event that a client has sent is passed on as it came;
-/// other data is a text, which is JSON where the publisher has said so.
-pub(super) fn encode(publication: &Publication<'_>, out: &mut Vec<u8>) -> BodyKind {
-    let channel = channel_of(publication.topic);
-    let event = publication.event.name().unwrap_or("message");
-    match publication.event.payload() {
-        Payload::Json(data) if event.starts_with(CLIENT_EVENT) => {
-            push_client_event(event, channel, data, None, out);
-        }
-        payload => push_event(event, channel, &payload.to_text(), out),
-    }
-    BodyKind::Text
 }

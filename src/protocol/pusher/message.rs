@@ -228,10 +228,15 @@ pub fn subscription_succeeded(channel: &str, data: &str) -> String {
     )
 }
 
-/// A subscription is refused.
+/// A subscription is refused, with a status as of HTTP: 401 without the right to it, 403 above a limit, 400 and 503 otherwise.
 pub fn subscription_error(channel: &str, why: &str, status: u16) -> String {
+    let kind = match status {
+        401 => "AuthError",
+        403 => "LimitReached",
+        _ => "Error",
+    };
     let why = quote(why);
-    let data = format!("{{\"type\":\"AuthError\",\"error\":{why},\"status\":{status}}}");
+    let data = format!("{{\"type\":\"{kind}\",\"error\":{why},\"status\":{status}}}");
     with_data("pusher:subscription_error", Some(channel), &data)
 }
 
