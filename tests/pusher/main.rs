@@ -4,9 +4,9 @@
 
 mod api;
 mod channels;
-#[cfg(feature = "program")]
-mod npm;
 mod presence;
+#[cfg(feature = "program")]
+mod programs;
 mod random;
 mod users;
 
