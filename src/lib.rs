@@ -375,7 +375,9 @@ pub use reactor::child::{ProcessExit, ProcessId};
 pub use reactor::close::{Close, CloseCause, Deadline, Sent};
 #[doc(inline)]
 pub use reactor::close_counts::CloseCounts;
-pub use reactor::config::{Config, ConfigError, ConnectionOptions, Overflow, QUEUED_MESSAGE_BYTES};
+pub use reactor::config::{
+    Config, ConfigError, ConnectionOptions, Goodbye, Overflow, QUEUED_MESSAGE_BYTES,
+};
 #[doc(inline)]
 pub use reactor::defer::{DeferError, OperationPanicked};
 pub use reactor::id::{ConnId, ConnMap, ListenerId};

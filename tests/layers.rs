@@ -66,6 +66,11 @@ const OPEN_STRUCTS: &[(&str, Visible, &str)] = &[
         Visible::Elsewhere,
         "plain data, written by users",
     ),
+    (
+        "Goodbye",
+        Visible::Elsewhere,
+        "plain data, written by users",
+    ),
     ("Stats", Visible::Elsewhere, "plain data, read by users"),
     (
         "RefusedHandshakes",

@@ -2,6 +2,7 @@
 //!
 //! `docs/limits.md` has the same fields with their defaults; a test compares the two.
 
+use std::borrow::Cow;
 use std::time::Duration;
 use std::{fmt, io};
 
@@ -100,8 +101,10 @@ pub struct ConnectionOptions {
     /// `write_timeout`: a peer that takes a byte now and then would otherwise hold its queue for years. 256 by
     /// default; 0 for no minimum.
     pub write_bytes_per_second_min: u32,
-    /// Time after which a connection ends politely, so that clients spread over new servers: a WebSocket by a
-    /// close with 1001, an event stream after its last whole event, a raw stream by a half close; an HTTP
+    /// The last words to a WebSocket that ends politely, in a drain or by `age_max`. No message, and 1001, by default.
+    pub goodbye: Goodbye,
+    /// Time after which a connection ends politely, so that clients spread over new servers: a WebSocket by its
+    /// `goodbye`, an event stream after its last whole event, a raw stream by a half close; an HTTP
     /// connection closes after its next answer. For some connections up to a quarter less, so that clients
     /// that came together do not go together. Counted from the moment at which the connection has become what
     /// it is. `None`, no limit, by default; not zero.
@@ -109,6 +112,27 @@ pub struct ConnectionOptions {
     /// Time from the first step of closing to the end of the socket, whatever the peer does; for
     /// HTTP, from the end of the last answer. 10 seconds by default; not zero.
     pub close_timeout: Duration,
+}
+
+/// The last words to a WebSocket. Clients of some protocols decide by them when they come back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Goodbye {
+    /// A text message, if one is sent before the close.
+    pub message: Option<Cow<'static, str>>,
+    /// The close code. 1001, "going away", by default. One that must not be sent goes out as 1000.
+    pub code: u16,
+    /// The reason for the close, in at most 123 bytes; a longer one is cut.
+    pub reason: Cow<'static, str>,
+}
+
+impl Default for Goodbye {
+    fn default() -> Self {
+        Goodbye {
+            message: None,
+            code: 1001,
+            reason: "going away".into(),
+        }
+    }
 }
 
 /// The overhead that a queued message counts beside its bytes: 64 bytes. It stands for the memory
@@ -132,6 +156,7 @@ impl Default for ConnectionOptions {
             reply_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(30),
             write_bytes_per_second_min: 256,
+            goodbye: Goodbye::default(),
             age_max: None,
             close_timeout: Duration::from_secs(10),
         }

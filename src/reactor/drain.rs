@@ -22,7 +22,7 @@ impl<S: 'static> Reactor<S> {
     /// client that could be served is refused. A connection that came during the drain gets its
     /// goodbye at the end of the window.
     ///
-    /// The goodbye is the protocol's: WebSocket close code 1001, the end of an event stream,
+    /// The goodbye is the protocol's: the [`goodbye`](crate::ConnectionOptions::goodbye) of a WebSocket, the end of an event stream,
     /// `Connection: close` on the next HTTP answer, a half close of a raw connection. An HTTP
     /// connection without a request under way stays until the end of the window, because a request may be on its way,
     /// which is answered too: a client that sends a request within the window loses none. The loop
@@ -128,8 +128,16 @@ impl<S: 'static> Reactor<S> {
             DrainStep::AnswersFirst => {
                 self.table.end_wait(id);
             }
-            DrainStep::Closes { code, reason } => {
-                self.table.close(id, cause, code, reason);
+            DrainStep::Closes { has_words: false } => {
+                self.table.close(id, cause, 0, "");
+            }
+            DrainStep::Closes { has_words: true } => {
+                let options = self.table.options_of(id);
+                let goodbye = options.map(|it| it.goodbye.clone()).unwrap_or_default();
+                if let Some(message) = &goodbye.message {
+                    self.send(id, &**message);
+                }
+                self.table.close(id, cause, goodbye.code, &goodbye.reason);
             }
             DrainStep::Finishes => {
                 // The end of an answer may still be queued, and unread input would make the close a reset,

@@ -76,8 +76,8 @@ pub(crate) enum Failure {
 pub(crate) enum DrainStep {
     /// The request that is under way is answered first, with `Connection: close`.
     AnswersFirst,
-    /// The connection is closed with this code and reason.
-    Closes { code: u16, reason: &'static str },
+    /// The connection gets the last words of its options, where it has a closing handshake, and is closed.
+    Closes { has_words: bool },
     /// A request may be on its way, and is answered with `Connection: close`. The connection ends at the end of the
     /// window if none comes.
     AwaitsRequest,
@@ -512,16 +512,10 @@ impl Protocol {
             Protocol::Http(_) | Protocol::Unopened if may_wait => DrainStep::AwaitsRequest,
             Protocol::Http(_) => DrainStep::Finishes,
             Protocol::EventStream { .. } | Protocol::Raw | Protocol::Finished => {
-                DrainStep::Closes {
-                    code: 0,
-                    reason: "",
-                }
+                DrainStep::Closes { has_words: false }
             }
             Protocol::Upgrade(_) | Protocol::Unopened => DrainStep::Aborts,
-            Protocol::WebSocket(_) => DrainStep::Closes {
-                code: 1001,
-                reason: "going away",
-            },
+            Protocol::WebSocket(_) => DrainStep::Closes { has_words: true },
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Clients and their channels.
 
-use crate::{KEY, auth, serve, serve_on, subscribe, succeeded};
+use crate::{KEY, SECRET, auth, serve, serve_apps, serve_on, subscribe, succeeded};
 
 #[test]
 fn a_client_subscribes_to_a_public_channel_and_hears_the_backend() {
@@ -202,4 +202,82 @@ fn a_connection_is_left_out_on_whichever_reactor_it_is() {
     assert_eq!(world.trigger(&body).0, 200);
     let counts = clients.each_ref().map(|it| it.socket.received().len());
     assert_eq!(counts, [1, 1, 0]);
+}
+
+#[test]
+fn a_drain_is_spread_and_has_the_code_after_which_clients_come_back() {
+    let mut world = serve();
+    let clients: Vec<_> = (0..100).map(|_| world.connect()).collect();
+    let window = std::time::Duration::from_secs(10);
+    world.sims[0].reactor().drain(window);
+    world.settle();
+    let closed = |clients: &[crate::Client]| {
+        let codes = clients.iter().map(|client| {
+            let words = client.socket.received().concat();
+            assert!(
+                words.is_empty() || words.contains(r#""code":4100"#),
+                "{words}"
+            );
+            client.socket.close_code()
+        });
+        codes.filter(|code| *code == Some(4100)).count()
+    };
+    world.sims[0].advance(window / 2);
+    world.settle();
+    let half = closed(&clients);
+    assert!((40..60).contains(&half), "{half}");
+    world.sims[0].advance(window);
+    world.settle();
+    assert_eq!(closed(&clients), 100);
+}
+
+/// The code with which a client of an app with these options is refused.
+fn refusal(options: &str, target: &str, headers: &[(&str, &str)]) -> Option<u16> {
+    let mut world = serve_apps(1, &[format!("3:{KEY}:{SECRET},{options}")]);
+    let target = format!("/app/{KEY}{target}");
+    let client = world.sims[0].try_websocket(&target, headers).unwrap();
+    world.settle();
+    let first = client.received().concat();
+    assert!(first.contains("pusher:error") || first.contains("connection_established"));
+    client.close_code()
+}
+
+#[test]
+fn options_of_an_app_refuse_clients_in_their_order() {
+    let page = &[("Origin", "https://b.example")];
+    for (options, target, headers, expected) in [
+        ("client-events", "?protocol=5", page, None),
+        ("disabled,tls", "", page, Some(4003)),
+        ("tls", "", page, Some(4000)),
+        ("origin=https://a.example", "", page, Some(4008)),
+        ("origin=https://a.example", "?protocol=7", page, Some(4009)),
+        (
+            "origin=https://a.example,origin=https://b.example",
+            "?protocol=7",
+            page,
+            None,
+        ),
+    ] {
+        assert_eq!(refusal(options, target, headers), expected, "{options}");
+    }
+    assert_eq!(
+        refusal("origin=https://a.example", "?protocol=7", &[]),
+        None
+    );
+    let mut world = serve_apps(1, &[format!("3:{KEY}:{SECRET},disabled")]);
+    let body = r#"{"name":"e","channels":["news"],"data":"d"}"#;
+    assert_eq!(world.trigger(body).0, 403);
+}
+
+#[test]
+fn an_app_has_as_many_connections_as_it_may_on_all_reactors() {
+    let mut world = serve_apps(3, &[format!("3:{KEY}:{SECRET},connections=3")]);
+    let clients = [0, 1, 2].map(|reactor| world.connect_to(reactor));
+    let target = format!("/app/{KEY}?protocol=7");
+    let refused = world.open(&target);
+    refused.received();
+    assert_eq!(refused.close_code(), Some(4004));
+    clients[1].socket.stream().reset();
+    world.settle();
+    world.connect();
 }

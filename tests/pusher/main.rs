@@ -38,10 +38,16 @@ fn serve() -> World {
 }
 
 fn serve_on(reactor_count: usize) -> World {
-    let apps = [
-        format!("3:{KEY}:{SECRET},client-events"),
-        "4:other:secret".to_owned(),
-    ];
+    serve_apps(
+        reactor_count,
+        &[
+            format!("3:{KEY}:{SECRET},client-events"),
+            "4:other:secret".to_owned(),
+        ],
+    )
+}
+
+fn serve_apps(reactor_count: usize, apps: &[String]) -> World {
     let options = || HubOptions {
         pusher_apps: apps.iter().map(|app| app.parse().unwrap()).collect(),
         ..HubOptions::default()

@@ -3,18 +3,36 @@
 use std::fmt;
 use std::str::FromStr;
 
+/// How many users a presence channel has at most, unless the app says so.
+const MEMBERS_MAX: usize = 100;
+
+/// The numbers of users that an app may allow. The hub lists no more.
+const MEMBERS_RANGE: std::ops::RangeInclusive<usize> = 1..=1000;
+
 /// The longest id and the longest key of an app, in bytes.
 const NAME_BYTES_MAX: usize = 40;
 
 /// An app of Pusher Channels: the clients and the backend of one application.
 ///
-/// Written as `ID:KEY:SECRET[,option...]`; the option `client-events` lets clients send events to each other.
+/// Written as `ID:KEY:SECRET[,OPTION...]`, where the secret has no comma. The options are
+/// - `client-events`: clients may send events to each other;
+/// - `tls`: clients without TLS are refused, and try again with it;
+/// - `connections=COUNT`: more clients than this, on all nodes, are refused;
+/// - `members=COUNT`: a presence channel has at most so many users, 1 to 1,000; 100 by default;
+/// - `origin=ORIGIN`: pages of other origins are refused; may be given several times;
+/// - `disabled`: clients and requests of the backend are refused.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PusherApp {
     id: String,
     key: String,
     secret: String,
     takes_client_events: bool,
+    needs_tls: bool,
+    is_disabled: bool,
+    connections_max: Option<usize>,
+    members_max: usize,
+    /// Empty for pages of any origin.
+    origins: Vec<String>,
 }
 
 /// The reason why a text is no [`PusherApp`]. It does not show the secret.
@@ -66,13 +84,42 @@ impl FromStr for PusherApp {
             key: key.to_owned(),
             secret: secret.to_owned(),
             takes_client_events: false,
+            needs_tls: false,
+            is_disabled: false,
+            connections_max: None,
+            members_max: MEMBERS_MAX,
+            origins: Vec::new(),
         };
         for option in options {
-            match option {
-                "client-events" => app.takes_client_events = true,
+            let (name, value) = match option.split_once('=') {
+                Some((name, value)) => (name, Some(value)),
+                None => (option, None),
+            };
+            match (name, value) {
+                ("client-events", None) => app.takes_client_events = true,
+                ("tls", None) => app.needs_tls = true,
+                ("disabled", None) => app.is_disabled = true,
+                ("connections", Some(count)) => {
+                    let count = count.parse().ok().filter(|count| *count != 0);
+                    let Some(count) = count else {
+                        return wrong("connections is a number above 0");
+                    };
+                    app.connections_max = Some(count);
+                }
+                ("members", Some(count)) => {
+                    let count = count.parse().ok();
+                    let Some(count) = count.filter(|count| MEMBERS_RANGE.contains(count)) else {
+                        return wrong("members is a number from 1 to 1000");
+                    };
+                    app.members_max = count;
+                }
+                ("origin", Some(origin)) => match is_origin(origin) {
+                    true => app.origins.push(origin.to_ascii_lowercase()),
+                    false => return wrong("an origin is like https://example.com, without a path"),
+                },
                 _ => {
                     return Err(PusherAppError(format!(
-                        "unknown option {option:?}; there is client-events"
+                        "unknown option {name:?}; there are client-events, tls, connections=, members=, origin= and disabled"
                     )));
                 }
             }
@@ -96,10 +143,46 @@ impl PusherApp {
         self.secret.as_bytes()
     }
 
+    pub(super) fn needs_tls(&self) -> bool {
+        self.needs_tls
+    }
+
+    pub(super) fn is_disabled(&self) -> bool {
+        self.is_disabled
+    }
+
+    /// The most clients on all nodes.
+    pub(super) fn connections_max(&self) -> Option<usize> {
+        self.connections_max
+    }
+
+    /// The most users of a presence channel.
+    pub(super) fn members_max(&self) -> usize {
+        self.members_max
+    }
+
+    /// Whether a client may come from a page of this origin. Programs have none.
+    pub(super) fn allows_origin(&self, origin: Option<&str>) -> bool {
+        let Some(origin) = origin.filter(|_| !self.origins.is_empty()) else {
+            return true;
+        };
+        let mut origins = self.origins.iter();
+        origins.any(|allowed| allowed.eq_ignore_ascii_case(origin))
+    }
+
     /// Whether clients may send events to each other.
     pub fn takes_client_events(&self) -> bool {
         self.takes_client_events
     }
+}
+
+/// Whether a text is the origin of pages: a scheme and a host, and perhaps a port.
+fn is_origin(text: &str) -> bool {
+    let Some((scheme, host)) = text.split_once("://") else {
+        return false;
+    };
+    let is_allowed = |c: char| c.is_ascii_graphic() && !"/?#@,".contains(c);
+    !scheme.is_empty() && !host.is_empty() && host.chars().all(is_allowed)
 }
 
 /// All apps of a hub.
@@ -147,9 +230,31 @@ mod tests {
             ":key:secret",
             "a b:key:secret",
             "1:k:s,else",
+            "1:k:s,tls=1",
+            "1:k:s,connections=0",
+            "1:k:s,connections",
+            "1:k:s,members=1001",
+            "1:k:s,members=0",
+            "1:k:s,origin=example.com",
+            "1:k:s,origin=https://example.com/",
         ] {
             let error = text.parse::<PusherApp>().unwrap_err();
             assert!(!error.to_string().contains("secret\""), "{error}");
+        }
+        let text =
+            "1:k:s,tls,connections=7,members=1000,origin=https://A.example,origin=http://b:81";
+        let app: PusherApp = text.parse().unwrap();
+        assert!(app.needs_tls() && !app.is_disabled());
+        assert_eq!((app.connections_max(), app.members_max()), (Some(7), 1000));
+        for (origin, expected) in [
+            (None, true),
+            (Some("https://a.example"), true),
+            (Some("http://b:81"), true),
+            (Some("http://a.example"), false),
+            (Some("http://b"), false),
+            (Some("null"), false),
+        ] {
+            assert_eq!(app.allows_origin(origin), expected, "{origin:?}");
         }
     }
 }

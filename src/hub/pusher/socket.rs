@@ -2,12 +2,14 @@
 
 use std::rc::Rc;
 
+use crate::protocol::http::Scheme;
 use crate::protocol::pusher::channel::{Channel, ChannelKind};
 use crate::protocol::pusher::message::{self, ClientMessage, UserData};
 use crate::protocol::pusher::{VERSIONS, code, signature};
 use crate::protocol::websocket::Message;
 use crate::pubsub::User;
 use crate::reactor::close::Close;
+use crate::reactor::config::Goodbye;
 use crate::reactor::id::ConnMap;
 use crate::reactor::reactor::Reactor;
 use crate::server::router::Router;
@@ -21,7 +23,7 @@ use super::client::Socket;
 use super::client_event::client_event;
 use super::sign_in::sign_in;
 use super::subscription::{self, Wanted};
-use super::topic::topic_of;
+use super::topic::{connections_topic, topic_of};
 use super::words::{encode, encode_notice, has_notice};
 
 /// The name of the wire format.
@@ -29,9 +31,6 @@ const WIRE_FORMAT: &str = "pusher";
 
 /// The time without a message after which a client asks whether the server is there, in seconds.
 const ACTIVITY_TIMEOUT_SECONDS: u32 = 120;
-
-/// The most users of a presence channel.
-const MEMBERS_MAX: usize = 100;
 
 /// The longest id of a member, in bytes.
 const MEMBER_ID_BYTES_MAX: usize = 128;
@@ -50,7 +49,16 @@ pub(super) fn add_routes<S: 'static>(router: &mut Router<S>, hub: &Rc<Parts<S>>)
         hub: Rc::clone(hub),
         sockets: ConnMap::default(),
     };
-    router.websocket("/app/:key", |ws| ws.handler(sockets));
+    router.websocket("/app/:key", |ws| {
+        // Its clients come back after a second, all of them: a drain spreads the goodbyes.
+        let (code, why) = (code::OVER_CAPACITY, "the server ends");
+        ws.options().goodbye = Goodbye {
+            message: Some(message::error(code, why, None).into()),
+            code,
+            reason: why.into(),
+        };
+        ws.handler(sockets);
+    });
 }
 
 impl<S: 'static> Sockets<S> {
@@ -58,19 +66,42 @@ impl<S: 'static> Sockets<S> {
     ///
     /// # Errors
     ///
-    /// The code and the reason with which the client is refused.
-    fn app_of(&self, handshake: &Handshake<'_>) -> Result<Rc<PusherApp>, (u16, &'static str)> {
+    /// The code and the reason with which the client is refused: the first that holds.
+    fn app_of(
+        &self,
+        ws: &Ws<'_, S>,
+        handshake: &Handshake<'_>,
+    ) -> Result<Rc<PusherApp>, (u16, &'static str)> {
         let key = handshake.param("key").unwrap_or_default();
         let app = self.hub.pusher.apps().by_key(&key);
         let app = app.ok_or((code::UNKNOWN_APP, "there is no app with this key"))?;
+        if app.is_disabled() {
+            return Err((code::DISABLED_APP, "the app is disabled"));
+        }
+        let scheme = ws.reactor.forwarded_scheme(ws.id, handshake.headers());
+        if app.needs_tls() && scheme != Some(Scheme::Https) {
+            return Err((code::TLS_ONLY, "the app takes clients with TLS alone"));
+        }
         let version = handshake.query("protocol");
         let version = version.ok_or((code::NO_VERSION, "the parameter protocol is missing"))?;
         let version = version
             .parse::<u32>()
             .map_err(|_| (code::BAD_VERSION, "the protocol is no number"))?;
-        match VERSIONS.contains(&version) {
+        if !VERSIONS.contains(&version) {
+            return Err((code::UNSUPPORTED_VERSION, "the protocols are 5 to 7"));
+        }
+        if let Some(connections_max) = app.connections_max() {
+            let counts = ws.reactor.presence_counts(&connections_topic(app.id()));
+            if connections_max <= counts.connections {
+                return Err((code::OVER_QUOTA, "the app has as many clients as it may"));
+            }
+        }
+        if ws.reactor.is_draining() {
+            return Err((code::OVER_CAPACITY, "the server ends"));
+        }
+        match app.allows_origin(handshake.origin()) {
             true => Ok(Rc::clone(app)),
-            false => Err((code::UNSUPPORTED_VERSION, "the protocols are 5 to 7")),
+            false => Err((code::UNAUTHORIZED, "pages of this origin are not allowed")),
         }
     }
 }
@@ -119,9 +150,9 @@ fn subscribe<S: 'static>(
             let user = granted(socket, channel, auth, channel_data)?;
             let topic = topic_of(socket.app().id(), name);
             if let Some(user) = &user
-                && is_full(ws.reactor, &topic, user)
+                && is_full(ws.reactor, &topic, user, socket.app().members_max())
             {
-                return Err(("the channel has 100 members".to_owned(), 403));
+                return Err(("the channel has as many members as it may".to_owned(), 403));
             }
             Ok(Wanted {
                 channel: name.to_owned(),
@@ -139,8 +170,13 @@ fn subscribe<S: 'static>(
 }
 
 /// Whether a channel has as many members as it may, and this user is none of them.
-fn is_full<S: 'static>(reactor: &mut Reactor<S>, topic: &str, user: &User) -> bool {
-    if reactor.present_user_count(topic) < MEMBERS_MAX {
+fn is_full<S: 'static>(
+    reactor: &mut Reactor<S>,
+    topic: &str,
+    user: &User,
+    members_max: usize,
+) -> bool {
+    if reactor.present_user_count(topic) < members_max {
         return false;
     }
     let users = reactor.presence(topic).users;
@@ -198,10 +234,7 @@ fn granted(
 
 impl<S: 'static> WebSocketHandler<S> for Sockets<S> {
     fn on_open(&mut self, ws: &mut Ws<'_, S>, handshake: &Handshake<'_>) {
-        let app = match self.app_of(handshake) {
-            Ok(_) if ws.reactor.is_draining() => Err((code::OVER_CAPACITY, "the server ends")),
-            app => app,
-        };
+        let app = self.app_of(ws, handshake);
         let registered = ws.reactor.register_wire_format(WIRE_FORMAT, encode);
         let (app, wire_format) = match (app, registered) {
             (Ok(app), Ok(wire_format)) => (app, wire_format),
@@ -219,6 +252,10 @@ impl<S: 'static> WebSocketHandler<S> for Sockets<S> {
         ws.reactor
             .set_notice_encoder_of(wire_format, has_notice, encode_notice);
         ws.reactor.set_wire_format(ws.id, wire_format);
+        if app.connections_max().is_some() {
+            let topic = connections_topic(app.id());
+            ws.reactor.join_presence(ws.id, &topic);
+        }
         let socket = Socket::new(app, self.hub.engine.place_of(ws.id));
         ws.send(message::connection_established(
             socket.socket_id(),

@@ -70,6 +70,11 @@ pub(super) fn online_topic(app_id: &str, user: &str) -> String {
     format!("{TOPIC}{app_id}:{ONLINE}{user}")
 }
 
+/// The topic in which all connections of an app are present, where they are counted.
+pub(super) fn connections_topic(app_id: &str) -> String {
+    format!("{TOPIC}{app_id}:#connections")
+}
+
 /// The channel of a topic. A topic of another kind is a channel of its own name.
 pub(super) fn channel_of(topic: &str) -> &str {
     let rest = topic.strip_prefix(TOPIC);

@@ -61,6 +61,9 @@ fn answer_signed<S: 'static>(
     let app = hub.pusher.apps().by_id(&id);
     let app = app.ok_or((Status::NOT_FOUND, "there is no app with this id\n"))?;
     let call = Call::of(request, app)?;
+    if app.is_disabled() {
+        return Err((Status::FORBIDDEN, "the app is disabled\n").into());
+    }
     answer(request, hub, &call)
 }
 
