@@ -326,7 +326,7 @@ impl<S: 'static> Hub<S> {
         });
 
         #[cfg(feature = "pusher")]
-        pusher::mount(router, hub);
+        pusher::mount(router, hub, access);
         router.websocket("/ws", |ws| {
             let grammars = &[Grammar::Envelope, Grammar::Plain];
             socket::set_up(ws, grammars, Rc::clone(access), Rc::clone(hub));

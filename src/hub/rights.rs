@@ -229,6 +229,12 @@ impl Rights {
         self.claims()?.user.as_deref()
     }
 
+    /// The rest that others learn about the user, as JSON.
+    #[cfg(feature = "pusher")]
+    pub(super) fn info(&self) -> Option<&str> {
+        self.claims()?.info.as_deref()
+    }
+
     /// The first second, since 1970, in which the token is no longer valid.
     pub(super) fn end_unix(&self) -> Option<u64> {
         self.claims().map(Claims::end_unix)

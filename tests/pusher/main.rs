@@ -3,6 +3,7 @@
 #![cfg(feature = "pusher")]
 
 mod api;
+mod authorize;
 mod channels;
 mod presence;
 #[cfg(feature = "program")]
@@ -14,6 +15,8 @@ mod users;
 mod answer;
 #[path = "../support/mod.rs"]
 mod support;
+#[path = "../support/token.rs"]
+mod token;
 
 use waterwheel::hub::{Access, Hub, HubOptions, ReactorGroup};
 use waterwheel::protocol::pusher::signature::{body_md5, sign, subscription_text};
@@ -48,6 +51,10 @@ fn serve_on(reactor_count: usize) -> World {
 }
 
 fn serve_apps(reactor_count: usize, apps: &[String]) -> World {
+    serve_with(reactor_count, apps, &Access::default())
+}
+
+fn serve_with(reactor_count: usize, apps: &[String], access: &Access) -> World {
     let options = || HubOptions {
         pusher_apps: apps.iter().map(|app| app.parse().unwrap()).collect(),
         ..HubOptions::default()
@@ -62,7 +69,7 @@ fn serve_apps(reactor_count: usize, apps: &[String]) -> World {
                 1 => Hub::new(options()),
                 _ => Hub::of_group(&group.join(reactor)?, options()),
             };
-            reactor.http("0.0.0.0:80", |router| hub.mount(router, &Access::default()))
+            reactor.http("0.0.0.0:80", |router| hub.mount(router, access))
         });
         sim.seed(seed);
         sim

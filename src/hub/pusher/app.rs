@@ -202,6 +202,14 @@ impl PusherApps {
         self.apps.iter().find(|app| app.key == key)
     }
 
+    /// The app, where there is one alone.
+    pub(super) fn single(&self) -> Option<&std::rc::Rc<PusherApp>> {
+        match &self.apps[..] {
+            [app] => Some(app),
+            _ => None,
+        }
+    }
+
     pub(super) fn by_id(&self, id: &str) -> Option<&std::rc::Rc<PusherApp>> {
         self.apps.iter().find(|app| app.id == id)
     }

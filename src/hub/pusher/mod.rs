@@ -11,6 +11,7 @@
 //!    │   ├─ client_event   its events for other clients, at the event_rate that is allowed
 //!    │   └─ client         its socket id and user
 //!    ├─ api           requests of backends
+//!    ├─ authorize     signatures for pages with a token of the hub
 //!    ├─ state         the apps of a hub, and their users
 //!    ├─ registry      the connections of users
 //!    ├─ topic         the topics of channels, and their rules
@@ -20,6 +21,7 @@
 
 mod api;
 pub(super) mod app;
+mod authorize;
 mod client;
 mod client_event;
 mod event_rate;
@@ -35,6 +37,7 @@ use std::rc::Rc;
 
 use crate::server::router::Router;
 
+use super::access::Access;
 use super::parts::Parts;
 use registry::Registry;
 
@@ -47,7 +50,7 @@ pub(super) fn is_path(path: &str) -> bool {
 }
 
 /// Adds the routes of the apps to a router. Without apps there are none.
-pub(super) fn mount<S: 'static>(router: &mut Router<S>, hub: &Rc<Parts<S>>) {
+pub(super) fn mount<S: 'static>(router: &mut Router<S>, hub: &Rc<Parts<S>>, access: &Rc<Access>) {
     if hub.options.pusher_apps.is_empty() {
         return;
     }
@@ -58,4 +61,5 @@ pub(super) fn mount<S: 'static>(router: &mut Router<S>, hub: &Rc<Parts<S>>) {
     });
     socket::add_routes(router, hub);
     api::add_routes(router, hub);
+    authorize::add_routes(router, hub, access);
 }

@@ -32,6 +32,9 @@ const WIRE_FORMAT: &str = "pusher";
 /// The time without a message after which a client asks whether the server is there, in seconds.
 const ACTIVITY_TIMEOUT_SECONDS: u32 = 120;
 
+/// The longest message of a client, in bytes.
+const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+
 /// The longest id of a member, in bytes.
 const MEMBER_ID_BYTES_MAX: usize = 128;
 
@@ -57,6 +60,7 @@ pub(super) fn add_routes<S: 'static>(router: &mut Router<S>, hub: &Rc<Parts<S>>)
             code,
             reason: why.into(),
         };
+        ws.options().websocket.message_bytes_max = MESSAGE_BYTES_MAX;
         ws.handler(sockets);
     });
 }
