@@ -60,7 +60,11 @@ pub(super) fn events<S: 'static>(
     let wire_format = match has_envelope {
         false => {
             let reactor = &mut *request.reactor;
-            reactor.set_notice_encoder(WireFormat::EVENT_STREAM, notices::encode_event);
+            reactor.set_notice_encoder_of(
+                WireFormat::EVENT_STREAM,
+                notices::has,
+                notices::encode_event,
+            );
             None
         }
         true => match request
@@ -69,7 +73,11 @@ pub(super) fn events<S: 'static>(
         {
             Ok(wire_format) => {
                 let reactor = &mut *request.reactor;
-                reactor.set_notice_encoder(wire_format, notices::encode_envelope_event);
+                reactor.set_notice_encoder_of(
+                    wire_format,
+                    notices::has,
+                    notices::encode_envelope_event,
+                );
                 Some(wire_format)
             }
             Err(error) => {

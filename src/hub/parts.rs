@@ -51,5 +51,5 @@ pub(super) struct Parts<S: 'static> {
     /// Names that are subscribed to when their replay has ended.
     pub(super) pending: Pending,
     #[cfg(feature = "pusher")]
-    pub(super) pusher: super::pusher::state::Pusher,
+    pub(super) pusher: super::pusher::state::Pusher<S>,
 }

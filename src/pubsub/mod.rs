@@ -14,6 +14,7 @@ mod index;
 mod names;
 mod notice;
 mod numbering;
+mod occupancy;
 pub mod pattern;
 mod presence;
 mod rules;
@@ -27,6 +28,7 @@ pub use event::{Event, Payload, Publication};
 pub use event_id::{BUCKET_COUNT, ID_BYTES_MAX};
 pub use event_id::{EventId, EventIdError};
 pub use notice::{Audience, Notice};
+pub(crate) use occupancy::{Occupancy, OccupancyChange, VACATED_DELAY};
 pub(crate) use presence::MemberChange;
 pub use presence::{
     PRESENCE_USERS_MAX, Presence, PresenceChange, PresenceCounts, PresentUser, Snapshot,

@@ -26,6 +26,11 @@ pub enum Notice<'a> {
         /// How many users there are now.
         user_count: usize,
     },
+    /// There are so many connections, as a program counts them.
+    Connections {
+        /// How many connections are present.
+        count: usize,
+    },
     /// The members of the topic at this place in its order: whatever was known of them before is replaced.
     Present {
         /// The members.
@@ -44,12 +49,13 @@ pub enum Notice<'a> {
 }
 
 impl Notice<'_> {
-    /// The name of this kind of notice: `joined`, `left`, `count`, `present`, `gap` or `lagged`.
+    /// The name of this kind of notice: `joined`, `left`, `count`, `connections`, `present`, `gap` or `lagged`.
     pub fn name(&self) -> &'static str {
         match self {
             Notice::Joined { .. } => "joined",
             Notice::Left { .. } => "left",
             Notice::Count { .. } => "count",
+            Notice::Connections { .. } => "connections",
             Notice::Present { .. } => "present",
             Notice::Gap { .. } => "gap",
             Notice::Lagged { .. } => "lagged",
@@ -61,6 +67,7 @@ impl Notice<'_> {
         match self {
             Notice::Joined { user, .. } | Notice::Left { user } => Some(user),
             Notice::Count { .. }
+            | Notice::Connections { .. }
             | Notice::Present { .. }
             | Notice::Gap { .. }
             | Notice::Lagged { .. } => None,
@@ -74,6 +81,7 @@ impl Notice<'_> {
             Notice::Joined { .. }
             | Notice::Left { .. }
             | Notice::Count { .. }
+            | Notice::Connections { .. }
             | Notice::Present { .. } => None,
         }
     }

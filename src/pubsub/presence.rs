@@ -31,6 +31,8 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::occupancy::{Occupancy, Watched};
+
 /// How many users of a topic are listed by default.
 pub const PRESENCE_USERS_MAX: usize = 1000;
 
@@ -225,6 +227,12 @@ impl TopicMembers {
         self.users.is_empty() && self.anonymous.total() == 0
     }
 
+    /// The user with this name, where it has no connection left.
+    fn absent_user(&self, user: &str) -> Option<Arc<str>> {
+        let (name, present) = self.users.get_key_value(user)?;
+        (present.connections.total() == 0).then(|| Arc::clone(name))
+    }
+
     fn snapshot(&self) -> Snapshot {
         let present = |(name, present): (&Arc<str>, &Present)| PresentUser {
             user: User {
@@ -265,6 +273,7 @@ pub struct Presence {
     /// The topics whose count is told later, with the time.
     due: BTreeSet<(Duration, Arc<str>)>,
     counted_bytes: usize,
+    watched: Option<Watched>,
 }
 
 impl Presence {
@@ -276,6 +285,51 @@ impl Presence {
             topics: BTreeMap::new(),
             due: BTreeSet::new(),
             counted_bytes: 0,
+            watched: None,
+        }
+    }
+
+    /// Notes from now on who joins and leaves topics whose names begin with `prefix`.
+    pub fn watch(&mut self, prefix: &'static str) {
+        self.watched.get_or_insert(Watched::new(prefix));
+    }
+
+    /// Takes the changes of the topics that are [watched](Self::watch).
+    pub fn take_occupancy(&mut self) -> Vec<Occupancy> {
+        let watched = self.watched.as_mut();
+        watched.map_or_else(Vec::new, Watched::take_changes)
+    }
+
+    /// Forgets the changes that were not taken, but for the topics with another number of connections.
+    pub fn keep_counts(&mut self) {
+        if let Some(watched) = &mut self.watched {
+            watched.keep_counts();
+        }
+    }
+
+    /// Whether a topic has been without connections for [`VACATED_DELAY`]. Says so once.
+    pub fn is_vacated(&mut self, topic: &str, now: Duration) -> bool {
+        let watched = self.watched.as_mut();
+        watched.is_some_and(|watched| watched.is_vacated(topic, now))
+    }
+
+    fn note_join(
+        &mut self,
+        topic: &Arc<str>,
+        is_first: bool,
+        user: Option<&Arc<str>>,
+        now: Duration,
+    ) {
+        if let Some(watched) = &mut self.watched {
+            watched.set_now(now);
+            watched.note_join(topic, is_first, user);
+        }
+    }
+
+    fn note_leave(&mut self, topic: &Arc<str>, user: Option<&Arc<str>>) {
+        let is_last = !self.topics.contains_key(topic);
+        if let Some(watched) = &mut self.watched {
+            watched.note_leave(topic, is_last, user);
         }
     }
 
@@ -309,11 +363,11 @@ impl Presence {
         user: Option<&User>,
         now: Duration,
     ) -> Option<TopicChange> {
-        let topic = match self.topics.get_key_value(topic) {
-            Some((topic, _)) => Arc::clone(topic),
+        let (topic, is_first): (Arc<str>, bool) = match self.topics.get_key_value(topic) {
+            Some((topic, _)) => (Arc::clone(topic), false),
             None => {
                 self.counted_bytes += ENTRY_BYTES + topic.len();
-                topic.into()
+                (topic.into(), true)
             }
         };
         let members = self
@@ -322,10 +376,12 @@ impl Presence {
             .or_insert(TopicMembers::EMPTY);
         let Some(user) = user else {
             members.anonymous.add(share);
+            self.note_join(&topic, is_first, None, now);
             return None;
         };
         if let Some(present) = members.users.get_mut(&user.name) {
             present.connections.add(share);
+            self.note_join(&topic, is_first, None, now);
             return None;
         }
         let present = Present {
@@ -336,9 +392,11 @@ impl Presence {
         members.users.insert(Arc::clone(&user.name), present);
         members.is_counted |= self.users_max < members.users.len();
         let change = match members.is_counted {
-            false => PresenceChange::Joined(user.clone()),
-            true => self.count(&topic, now)?,
+            false => Some(PresenceChange::Joined(user.clone())),
+            true => self.count(&topic, now),
         };
+        self.note_join(&topic, is_first, Some(&user.name), now);
+        let change = change?;
         Some(TopicChange { topic, change })
     }
 
@@ -354,6 +412,7 @@ impl Presence {
         let (topic, _) = self.topics.get_key_value(topic)?;
         let topic = Arc::clone(topic);
         let members = self.topics.get_mut(&topic)?;
+        let mut absent = None;
         let change = match user {
             None => {
                 let has_left = members.anonymous.remove_one(share);
@@ -364,10 +423,15 @@ impl Presence {
                 let present = members.users.get_mut(user);
                 let has_left = present.is_some_and(|it| it.connections.remove_one(share));
                 debug_assert!(has_left, "no connection of {user} is in {topic}");
+                absent = members.absent_user(user);
                 self.remove_absent(&topic, user, now)
             }
         };
         self.remove_if_empty(&topic);
+        if let Some(watched) = &mut self.watched {
+            watched.set_now(now);
+        }
+        self.note_leave(&topic, absent.as_ref());
         Some(TopicChange {
             topic,
             change: change?,
@@ -386,6 +450,7 @@ impl Presence {
             let Some(members) = self.topics.get_mut(&topic) else {
                 continue;
             };
+            let before = members.counts().connections;
             members.anonymous.remove_all(share);
             let mut absent = Vec::new();
             for (user, present) in &mut members.users {
@@ -399,6 +464,7 @@ impl Presence {
                     self.counted_bytes -= bytes_of(user, &present);
                 }
             }
+            let have_left = absent.clone();
             let of_topic = match members.is_counted {
                 false => absent.into_iter().map(PresenceChange::Left).collect(),
                 true if absent.is_empty() => Vec::new(),
@@ -408,7 +474,16 @@ impl Presence {
                 let topic = Arc::clone(&topic);
                 changes.push(TopicChange { topic, change });
             }
+            let was_member = before != self.counts(&topic).connections;
             self.remove_if_empty(&topic);
+            for user in have_left.iter().skip(1) {
+                if let Some(watched) = &mut self.watched {
+                    watched.note_leave(&topic, false, Some(user));
+                }
+            }
+            if was_member {
+                self.note_leave(&topic, have_left.first());
+            }
         }
         changes
     }

@@ -18,8 +18,8 @@ use super::present::{Join, JoinedAs};
 use super::reactor::Reactor;
 use super::sequence::Sequence;
 use crate::pubsub::{
-    Audience, MemberChange, Notice, Presence, PresenceCounts, Snapshot, TopicChange, TopicError,
-    User,
+    Audience, MemberChange, Notice, Occupancy, Presence, PresenceCounts, Snapshot, TopicChange,
+    TopicError, User,
 };
 
 /// # Presence
@@ -255,10 +255,12 @@ impl<S: 'static> Reactor<S> {
         call: impl FnOnce(&mut Presence, u16, Duration) -> Vec<TopicChange>,
     ) {
         let now = self.presence_time();
+        let mut occupancy = Vec::new();
         let due = match &mut self.sequence {
             Sequence::Own(own) => {
                 let presence = own.presence_mut();
                 let changes = call(presence, 0, now);
+                occupancy = presence.take_occupancy();
                 let due = presence.next_due();
                 for change in changes {
                     self.deliver_change(&change, except);
@@ -268,12 +270,31 @@ impl<S: 'static> Reactor<S> {
             Sequence::Shared(place) => {
                 // No member is left out: one that joins may have the leaving of its user still before it in the
                 // mailbox, and its own joining must come behind that.
-                place.change_presence(mark, |presence, share| call(presence, share, now))
+                place.change_presence(mark, |presence, share| {
+                    let changes = call(presence, share, now);
+                    occupancy = presence.take_occupancy();
+                    changes
+                })
             }
         };
+        self.note_occupancy(occupancy);
         if let Some(due) = due {
             self.arm_counts(due.saturating_sub(now));
         }
+    }
+
+    /// Has the program told who has joined and left, in the next turn.
+    fn note_occupancy(&mut self, changes: Vec<Occupancy>) {
+        if changes.is_empty() || !self.present.note_occupancy(changes) {
+            return;
+        }
+        self.next_tick(|cx| {
+            let reactor = &mut *cx.reactor;
+            let changes = reactor.present.take_occupancy();
+            if let (false, Some(call)) = (changes.is_empty(), reactor.on_occupancy.clone()) {
+                call(reactor, changes);
+            }
+        });
     }
 
     /// Has the counts told that come too soon now.
@@ -314,6 +335,39 @@ impl<S: 'static> Reactor<S> {
     }
 }
 
+/// # Occupancy
+#[allow(dead_code, reason = "a role needs it, and not every build has one")]
+impl<S: 'static> Reactor<S> {
+    /// Gives the changes of topics whose names begin with `prefix` to `call`, in the turn after: those that connections
+    /// of this reactor have made, and of those of other nodes the counts alone. The first call for a reactor holds.
+    pub(crate) fn watch_occupancy(
+        &mut self,
+        prefix: &'static str,
+        call: impl Fn(&mut Reactor<S>, Vec<Occupancy>) + 'static,
+    ) {
+        self.on_occupancy.get_or_insert_with(|| Rc::new(call));
+        match &mut self.sequence {
+            Sequence::Own(own) => own.presence_mut().watch(prefix),
+            Sequence::Shared(place) => {
+                place
+                    .sequencer()
+                    .with_presence(|presence| presence.watch(prefix));
+            }
+        }
+    }
+
+    /// Whether a topic that was vacated has had no connection since, for as long as that counts. Says so once.
+    pub(crate) fn is_vacated(&mut self, topic: &str) -> bool {
+        let now = self.presence_time();
+        match &mut self.sequence {
+            Sequence::Own(own) => own.presence_mut().is_vacated(topic, now),
+            Sequence::Shared(place) => {
+                (place.sequencer()).with_presence(|presence| presence.is_vacated(topic, now))
+            }
+        }
+    }
+}
+
 /// # Presence on several nodes
 #[allow(dead_code, reason = "an engine needs it, and not every build has one")]
 impl<S: 'static> Reactor<S> {
@@ -344,13 +398,22 @@ impl<S: 'static> Reactor<S> {
                 true => presence.join(share, &it.topic, it.user.as_ref(), now),
                 false => presence.leave(share, &it.topic, name_of(&it.user), now),
             };
-            changes.iter().filter_map(change).collect()
+            let changes = changes.iter().filter_map(change).collect();
+            // That node tells its program of the rest.
+            presence.keep_counts();
+            changes
         });
     }
 
-    /// Another node has ended.
-    pub(crate) fn remove_remote_presence(&mut self, share: u16) {
-        self.change_presence(None, None, |presence, _, _| presence.remove_share(share));
+    /// Another node has ended. `is_heir` says whether this reactor tells its program what that one cannot.
+    pub(crate) fn remove_remote_presence(&mut self, share: u16, is_heir: bool) {
+        self.change_presence(None, None, |presence, _, _| {
+            let changes = presence.remove_share(share);
+            if !is_heir {
+                presence.keep_counts();
+            }
+            changes
+        });
     }
 }
 

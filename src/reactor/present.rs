@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::id::{ConnId, ConnMap};
-use crate::pubsub::{MemberChange, User};
+use crate::pubsub::{MemberChange, Occupancy, User};
 
 /// The bytes that a connection counts beside the texts of its user.
 const CONNECTION_BYTES: usize = 128;
@@ -25,6 +25,8 @@ pub(super) struct PresentConnections {
     has_timer: bool,
     /// The joins and leaves that an engine has not taken, where it wants them.
     changes: Option<Vec<MemberChange>>,
+    /// The changes that the program was not told.
+    occupancy: Vec<Occupancy>,
 }
 
 #[derive(Default)]
@@ -229,6 +231,18 @@ impl PresentConnections {
             has_joined,
         });
         changes.len() == 1
+    }
+
+    /// Records changes for the program. Returns whether there were none before.
+    pub(super) fn note_occupancy(&mut self, changes: Vec<Occupancy>) -> bool {
+        let is_first = self.occupancy.is_empty();
+        self.occupancy.extend(changes);
+        is_first
+    }
+
+    /// Takes the changes for the program.
+    pub(super) fn take_occupancy(&mut self) -> Vec<Occupancy> {
+        std::mem::take(&mut self.occupancy)
     }
 
     /// Takes the joins and leaves.

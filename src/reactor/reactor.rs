@@ -60,7 +60,7 @@ use super::transport::socket::Peer;
 #[cfg(feature = "tls")]
 use super::transport::tls::scratch::Scratch;
 use super::workers::{Purpose, Workers};
-use crate::pubsub::MemberChange;
+use crate::pubsub::{MemberChange, Occupancy};
 
 /// An owned message of this many bytes or more is not copied where its bytes go out unchanged.
 const LARGE_MESSAGE_BYTES: usize = 64 * 1024;
@@ -216,6 +216,8 @@ pub(crate) trait Users<S> {
     fn unsubscribe(&self, reactor: &mut Reactor<S>, id: ConnId, name: &str) -> bool;
 }
 
+pub(super) type OnOccupancy<S> = Rc<dyn Fn(&mut Reactor<S>, Vec<Occupancy>)>;
+
 pub(super) type OnMemberChanges<S> = Rc<dyn Fn(&mut Reactor<S>, Vec<MemberChange>)>;
 
 type Once<S> = Box<dyn FnOnce(&mut Cx<'_, S>)>;
@@ -360,6 +362,7 @@ pub struct Reactor<S> {
     pub(super) sequence: Sequence,
     pub(super) present: PresentConnections,
     pub(super) on_member_changes: Option<OnMemberChanges<S>>,
+    pub(super) on_occupancy: Option<OnOccupancy<S>>,
     /// A timer is set for the age of what the history keeps.
     pub(super) has_expiry_timer: bool,
     /// Publications whose outcome in the group is not known yet.
@@ -445,6 +448,7 @@ impl<S: 'static> Reactor<S> {
             sequence,
             present: PresentConnections::default(),
             on_member_changes: None,
+            on_occupancy: None,
             has_expiry_timer: false,
             outcomes: Outcomes::default(),
             parked: Parked::default(),

@@ -10,6 +10,7 @@ mod presence;
 mod programs;
 mod random;
 mod users;
+mod webhooks;
 
 #[path = "../support/answer.rs"]
 mod answer;
@@ -18,9 +19,13 @@ mod support;
 #[path = "../support/token.rs"]
 mod token;
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
 use waterwheel::hub::{Access, Hub, HubOptions, ReactorGroup};
 use waterwheel::protocol::pusher::signature::{body_md5, sign, subscription_text};
-use waterwheel::{Config, Sim, SimSocket};
+use waterwheel::{Config, Request, Sim, SimSocket, Status};
 
 const KEY: &str = "278d425bdf160c739803";
 const SECRET: &str = "7ad3773142a6692b25b8";
@@ -28,6 +33,27 @@ const SECRET: &str = "7ad3773142a6692b25b8";
 /// A hub with two apps, on one reactor or several.
 struct World {
     sims: Vec<Sim<()>>,
+    backend: Backend,
+}
+
+/// The receiver of webhooks, on port 81 of each reactor.
+#[derive(Clone, Default)]
+struct Backend {
+    /// The requests that came: the key, the signature and the body.
+    requests: Rc<RefCell<Vec<[String; 3]>>>,
+    /// The statuses of the next answers. 200 when there are none.
+    statuses: Rc<RefCell<VecDeque<u16>>>,
+}
+
+impl Backend {
+    fn take(&self, request: &Request<'_, '_, ()>) -> Status {
+        let header = |name| request.header(name).unwrap_or_default().to_owned();
+        let (key, signature) = (header("x-pusher-key"), header("x-pusher-signature"));
+        let body = request.text().unwrap().to_owned();
+        self.requests.borrow_mut().push([key, signature, body]);
+        let status = self.statuses.borrow_mut().pop_front().unwrap_or(200);
+        Status::new(status).unwrap()
+    }
 }
 
 /// A client of the app that was greeted.
@@ -60,6 +86,7 @@ fn serve_with(reactor_count: usize, apps: &[String], access: &Access) -> World {
         ..HubOptions::default()
     };
     let group = ReactorGroup::new(reactor_count);
+    let backend = Backend::default();
     let sim = |seed| {
         // The clients answer no pings.
         let mut config = Config::default();
@@ -69,13 +96,21 @@ fn serve_with(reactor_count: usize, apps: &[String], access: &Access) -> World {
                 1 => Hub::new(options()),
                 _ => Hub::of_group(&group.join(reactor)?, options()),
             };
-            reactor.http("0.0.0.0:80", |router| hub.mount(router, access))
+            reactor.http("0.0.0.0:80", |router| hub.mount(router, access))?;
+            let backend = backend.clone();
+            reactor.http("0.0.0.0:81", |router| {
+                router.post("/hook", move |request| {
+                    let status = backend.take(request);
+                    request.reply((status, ""));
+                });
+            })
         });
         sim.seed(seed);
         sim
     };
     World {
         sims: (1..=reactor_count as u64).map(sim).collect(),
+        backend: backend.clone(),
     }
 }
 

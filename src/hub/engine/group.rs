@@ -227,6 +227,17 @@ impl<S: 'static> GroupSeat<S> {
         self.index
     }
 
+    /// Runs `call` on each reactor of the group, in a turn of that reactor.
+    #[cfg(feature = "pusher")]
+    pub(super) fn run_on_all<R: Outcome>(
+        &self,
+        call: impl FnOnce(&mut Cx<'_, S>) -> R + Clone + Send + 'static,
+    ) {
+        for index in 0..self.reactor_count() {
+            self.run_on(index, call.clone());
+        }
+    }
+
     /// How many reactors the group is made for.
     pub(super) fn reactor_count(&self) -> usize {
         self.shared.remotes.len()

@@ -442,6 +442,22 @@ impl<S: 'static> Engine<S> {
         }
     }
 
+    /// Runs `call` on each reactor that knows who is present in topics by this one: on all of a group, and on this one
+    /// alone where each learns of others by itself.
+    #[cfg(feature = "pusher")]
+    pub(super) fn run_where_shared(
+        &self,
+        reactor: &mut Reactor<S>,
+        call: impl FnOnce(&mut Reactor<S>) + Clone + Send + 'static,
+    ) {
+        match &self.kind {
+            Kind::Local => call(reactor),
+            Kind::Group(seat) => seat.run_on_all(move |cx| call(cx.reactor)),
+            #[cfg(feature = "redis")]
+            Kind::Redis(..) => call(reactor),
+        }
+    }
+
     /// Has an order about a user carried out on all reactors, and calls `done` with the sum of what there was.
     pub(super) fn carry_out(
         &self,

@@ -57,7 +57,7 @@ impl Grammar {
             Grammar::Envelope => {
                 let wire_format = reactor
                     .register_wire_format_with_values(envelope::SUBPROTOCOL, envelope::encode)?;
-                reactor.set_notice_encoder(wire_format, notices::encode);
+                reactor.set_notice_encoder_of(wire_format, notices::has, notices::encode);
                 Ok(Some(wire_format))
             }
         }

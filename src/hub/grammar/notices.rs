@@ -4,6 +4,12 @@ use crate::protocol::event_stream;
 use crate::protocol::json::push_string;
 use crate::pubsub::{BodyKind, Notice, Snapshot};
 
+/// Whether the envelope and event streams have words for a notice: counts of connections are for those alone whose
+/// protocol has them.
+pub(crate) fn has(notice: &Notice<'_>) -> bool {
+    !matches!(notice, Notice::Connections { .. })
+}
+
 /// Appends a notice as a message of the envelope.
 pub(crate) fn encode(name: &str, notice: &Notice<'_>, out: &mut Vec<u8>) -> BodyKind {
     match notice {
@@ -20,6 +26,11 @@ pub(crate) fn encode(name: &str, notice: &Notice<'_>, out: &mut Vec<u8>) -> Body
         Notice::Count { user_count } => {
             push_topic(name, "count", out);
             push_count(*user_count, out);
+            out.push(b'}');
+        }
+        Notice::Connections { count } => {
+            push_topic(name, "connections", out);
+            push_count(*count, out);
             out.push(b'}');
         }
         Notice::Present { snapshot } => push_snapshot(name, snapshot, out),

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::protocol::pusher::webhook::EVENTS;
+
 /// How many users a presence channel has at most, unless the app says so.
 const MEMBERS_MAX: usize = 100;
 
@@ -20,6 +22,10 @@ const NAME_BYTES_MAX: usize = 40;
 /// - `connections=COUNT`: more clients than this, on all nodes, are refused;
 /// - `members=COUNT`: a presence channel has at most so many users, 1 to 1,000; 100 by default;
 /// - `origin=ORIGIN`: pages of other origins are refused; may be given several times;
+/// - `subscription-count`: members of a channel are told how many connections it has, at most once a second, but for those
+///   of presence channels;
+/// - `webhook=URL[|EVENT...][|prefix=TEXT...][|suffix=TEXT...]`: the backend is told there of these events of the channels
+///   that begin and end so, by default of all; may be given several times;
 /// - `disabled`: clients and requests of the backend are refused.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PusherApp {
@@ -31,8 +37,82 @@ pub struct PusherApp {
     is_disabled: bool,
     connections_max: Option<usize>,
     members_max: usize,
+    tells_counts: bool,
     /// Empty for pages of any origin.
     origins: Vec<String>,
+    webhooks: Vec<Webhook>,
+}
+
+/// A URL of the backend, and the events that are sent there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Webhook {
+    url: String,
+    /// Empty for all events.
+    events: Vec<String>,
+    /// The channels begin with one of these, if there are some.
+    prefixes: Vec<String>,
+    /// The channels end with one of these, if there are some.
+    suffixes: Vec<String>,
+}
+
+/// Without a password in its URL.
+impl fmt::Display for Webhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.url.split(['?', '#']).next().unwrap_or_default();
+        let (scheme, rest) = shown.split_once("://").unwrap_or_default();
+        let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
+        write!(f, "{scheme}://{rest}")
+    }
+}
+
+impl FromStr for Webhook {
+    type Err = PusherAppError;
+
+    /// Parses `URL[|EVENT...][|prefix=TEXT...][|suffix=TEXT...]`.
+    fn from_str(text: &str) -> Result<Webhook, PusherAppError> {
+        let wrong = |why: &str| Err(PusherAppError(format!("webhook: {why}")));
+        let mut parts = text.split('|');
+        let url = parts.next().unwrap_or_default();
+        let rest = url.strip_prefix("http://").or(url.strip_prefix("https://"));
+        if rest.is_none_or(str::is_empty) || url.contains(char::is_whitespace) {
+            return wrong("expected a URL that begins with http:// or https://");
+        }
+        let mut webhook = Webhook {
+            url: url.to_owned(),
+            events: Vec::new(),
+            prefixes: Vec::new(),
+            suffixes: Vec::new(),
+        };
+        for part in parts {
+            match part.split_once('=') {
+                Some(("prefix", prefix)) => webhook.prefixes.push(prefix.to_owned()),
+                Some(("suffix", suffix)) => webhook.suffixes.push(suffix.to_owned()),
+                None if EVENTS.contains(&part) => webhook.events.push(part.to_owned()),
+                _ => {
+                    let events = EVENTS.join(", ");
+                    let why = format!("{part:?} is none of {events}, prefix= and suffix=");
+                    return wrong(&why);
+                }
+            }
+        }
+        Ok(webhook)
+    }
+}
+
+impl Webhook {
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Whether an event of a channel is sent there.
+    pub(super) fn wants(&self, name: &str, channel: &str) -> bool {
+        let is_any = |list: &[String], matches: &dyn Fn(&str) -> bool| {
+            list.is_empty() || list.iter().any(|it| matches(it))
+        };
+        is_any(&self.events, &|event| event == name)
+            && is_any(&self.prefixes, &|prefix| channel.starts_with(prefix))
+            && is_any(&self.suffixes, &|suffix| channel.ends_with(suffix))
+    }
 }
 
 /// The reason why a text is no [`PusherApp`]. It does not show the secret.
@@ -88,7 +168,9 @@ impl FromStr for PusherApp {
             is_disabled: false,
             connections_max: None,
             members_max: MEMBERS_MAX,
+            tells_counts: false,
             origins: Vec::new(),
+            webhooks: Vec::new(),
         };
         for option in options {
             let (name, value) = match option.split_once('=') {
@@ -98,6 +180,8 @@ impl FromStr for PusherApp {
             match (name, value) {
                 ("client-events", None) => app.takes_client_events = true,
                 ("tls", None) => app.needs_tls = true,
+                ("subscription-count", None) => app.tells_counts = true,
+                ("webhook", Some(webhook)) => app.webhooks.push(webhook.parse()?),
                 ("disabled", None) => app.is_disabled = true,
                 ("connections", Some(count)) => {
                     let count = count.parse().ok().filter(|count| *count != 0);
@@ -119,7 +203,7 @@ impl FromStr for PusherApp {
                 },
                 _ => {
                     return Err(PusherAppError(format!(
-                        "unknown option {name:?}; there are client-events, tls, connections=, members=, origin= and disabled"
+                        "unknown option {name:?}; there are client-events, tls, connections=, members=, origin=, subscription-count, webhook= and disabled"
                     )));
                 }
             }
@@ -149,6 +233,15 @@ impl PusherApp {
 
     pub(super) fn is_disabled(&self) -> bool {
         self.is_disabled
+    }
+
+    /// Whether members of channels are told how many connections there are.
+    pub(super) fn tells_counts(&self) -> bool {
+        self.tells_counts
+    }
+
+    pub(super) fn webhooks(&self) -> &[Webhook] {
+        &self.webhooks
     }
 
     /// The most clients on all nodes.
@@ -245,6 +338,9 @@ mod tests {
             "1:k:s,members=0",
             "1:k:s,origin=example.com",
             "1:k:s,origin=https://example.com/",
+            "1:k:s,webhook=example.com",
+            "1:k:s,webhook=https://",
+            "1:k:s,webhook=https://h/|channel",
         ] {
             let error = text.parse::<PusherApp>().unwrap_err();
             assert!(!error.to_string().contains("secret\""), "{error}");
@@ -254,6 +350,24 @@ mod tests {
         let app: PusherApp = text.parse().unwrap();
         assert!(app.needs_tls() && !app.is_disabled());
         assert_eq!((app.connections_max(), app.members_max()), (Some(7), 1000));
+        let text = "1:k:s,webhook=https://u:p@h/w?t=1|member_added|channel_vacated|prefix=presence-|suffix=-x";
+        let app: PusherApp = text.parse().unwrap();
+        let [webhook] = app.webhooks() else {
+            panic!("one webhook");
+        };
+        assert_eq!(webhook.to_string(), "https://h/w");
+        for (name, channel, expected) in [
+            ("member_added", "presence-a-x", true),
+            ("channel_vacated", "presence--x", true),
+            ("channel_occupied", "presence-a-x", false),
+            ("member_added", "presence-a", false),
+            ("member_added", "a-x", false),
+        ] {
+            assert_eq!(webhook.wants(name, channel), expected, "{name} {channel}");
+        }
+        let text =
+            "1:k:s,tls,connections=7,members=1000,origin=https://A.example,origin=http://b:81";
+        let app: PusherApp = text.parse().unwrap();
         for (origin, expected) in [
             (None, true),
             (Some("https://a.example"), true),

@@ -4,6 +4,7 @@ use crate::hub::parts::Parts;
 use crate::protocol::pusher::channel::Channel;
 use crate::protocol::pusher::code;
 use crate::protocol::pusher::message::{self, EVENT_BYTES_MAX};
+use crate::protocol::pusher::webhook;
 use crate::pubsub::Event;
 use crate::session::handler::Ws;
 
@@ -60,8 +61,14 @@ fn pass_on<S: 'static>(
     if let Some(user) = &user {
         event = event.key(&*user.name);
     }
-    let published = hub
-        .engine
-        .publish_message(ws, &topic, event, true, |_, _| {});
-    published.map_err(|_| "the server is overloaded")
+    let event_name = event.name().unwrap_or_default().to_owned();
+    (hub.engine
+        .publish_message(ws, &topic, event, true, |_, _| {}))
+    .map_err(|_| "the server is overloaded")?;
+    let webhooks = hub.pusher.webhooks();
+    webhooks.send(ws.reactor, socket.app().id(), "client_event", name, || {
+        let user = user.as_ref().map(|user| &*user.name);
+        webhook::client_event(name, &event_name, data, socket.socket_id(), user)
+    });
+    Ok(())
 }

@@ -12,6 +12,8 @@
 //!    │   └─ client         its socket id and user
 //!    ├─ api           requests of backends
 //!    ├─ authorize     signatures for pages with a token of the hub
+//!    ├─ occupancy     who comes and goes
+//!    │   └─ webhook        requests that tell backends of it
 //!    ├─ state         the apps of a hub, and their users
 //!    ├─ registry      the connections of users
 //!    ├─ topic         the topics of channels, and their rules
@@ -25,12 +27,14 @@ mod authorize;
 mod client;
 mod client_event;
 mod event_rate;
+mod occupancy;
 mod registry;
 mod sign_in;
 mod socket;
 pub(super) mod state;
 mod subscription;
 mod topic;
+mod webhook;
 mod words;
 
 use std::rc::Rc;
@@ -57,6 +61,7 @@ pub(super) fn mount<S: 'static>(router: &mut Router<S>, hub: &Rc<Parts<S>>, acce
     let parts = Rc::clone(hub);
     router.when_listening(move |reactor| {
         parts.engine.hear_orders(reactor);
+        occupancy::watch(&parts, reactor);
         reactor.add_users(Rc::<Registry>::clone(parts.pusher.registry()) as _);
     });
     socket::add_routes(router, hub);

@@ -5,7 +5,7 @@
 
 use std::rc::Rc;
 
-use crate::protocol::pusher::message;
+use crate::protocol::pusher::{message, webhook};
 use crate::pubsub::{Body, Entry, EventId, Gap, Since, TopicError, User};
 use crate::reactor::id::ConnId;
 use crate::reactor::reactor::Reactor;
@@ -17,7 +17,7 @@ use crate::hub::refusal::Refusal;
 use crate::hub::replay::{Replay, ReplayClient};
 use crate::hub::subscription::check_count;
 
-use super::topic::CACHE_AGE;
+use super::topic::{CACHE_AGE, split};
 use super::words::roster;
 
 /// The bytes of the page in which the last event of a channel is read.
@@ -69,7 +69,7 @@ pub(super) fn begin<S: 'static>(
 ) {
     if hub.engine.confirms_at_once() {
         let read_last = |reactor: &mut Reactor<S>, topic: &str| read_last(reactor, topic);
-        return wanted.become_member(reactor, id, read_last);
+        return wanted.become_member(hub, reactor, id, read_last);
     }
     let names = vec![Box::from(&*wanted.topic)];
     if let Err(error) = check_count(hub, reactor, id, &names) {
@@ -81,6 +81,7 @@ pub(super) fn begin<S: 'static>(
     };
     let to_read = vec![(Box::from(&*wanted.topic), false)];
     let client = Subscriber {
+        hub: Rc::clone(hub),
         names: hub.pending.add(id, names),
         wanted: Some(wanted),
         last: None,
@@ -143,6 +144,7 @@ fn read_last<S: 'static>(reactor: &mut Reactor<S>, topic: &str) -> LastEvent {
 impl Wanted {
     fn become_member<S: 'static>(
         mut self,
+        hub: &Rc<Parts<S>>,
         reactor: &mut Reactor<S>,
         id: ConnId,
         read_last: impl FnOnce(&mut Reactor<S>, &str) -> LastEvent + 'static,
@@ -152,18 +154,20 @@ impl Wanted {
             if subscribed.is_ok() {
                 reactor.join_presence(id, &self.topic);
             }
-            return self.answer(reactor, id, subscribed.map(|_| "{}".to_owned()), read_last);
+            let outcome = subscribed.map(|_| "{}".to_owned());
+            return self.answer(hub, reactor, id, outcome, read_last);
         };
-        let topic = self.topic.clone();
+        let (topic, hub) = (self.topic.clone(), Rc::clone(hub));
         reactor.subscribe_present(id, &topic, user, move |reactor, outcome| {
             let outcome = outcome.map(|snapshot| roster(&snapshot));
-            self.answer(reactor, id, outcome, read_last);
+            self.answer(&hub, reactor, id, outcome, read_last);
         });
     }
 
     /// Tells a client that it is subscribed, with the data of the answer, or why it is not.
     fn answer<S: 'static>(
         &self,
+        hub: &Parts<S>,
         reactor: &mut Reactor<S>,
         id: ConnId,
         outcome: Result<String, TopicError>,
@@ -183,7 +187,14 @@ impl Wanted {
                 let event = last.body.event();
                 reactor.deliver_to(id, &self.topic, last.event_id, &event, None);
             }
-            None => _ = reactor.send(id, message::cache_miss(&self.channel)),
+            None => {
+                reactor.send(id, message::cache_miss(&self.channel));
+                if let Some((app_id, channel)) = split(&self.topic) {
+                    let event = || webhook::channel_event("cache_miss", channel);
+                    let webhooks = hub.pusher.webhooks();
+                    webhooks.send(reactor, app_id, "cache_miss", channel, event);
+                }
+            }
         }
     }
 
@@ -194,14 +205,15 @@ impl Wanted {
 }
 
 /// A client whose subscription waits for the engine.
-struct Subscriber {
+struct Subscriber<S: 'static> {
+    hub: Rc<Parts<S>>,
     names: ReplayNames,
     /// Taken with the answer.
     wanted: Option<Wanted>,
     last: LastEvent,
 }
 
-impl<S: 'static> ReplayClient<S> for Subscriber {
+impl<S: 'static> ReplayClient<S> for Subscriber<S> {
     fn has_one_cursor(&self) -> bool {
         false
     }
@@ -237,7 +249,7 @@ impl<S: 'static> ReplayClient<S> for Subscriber {
     fn live(&mut self, reactor: &mut Reactor<S>, id: ConnId, _: EventId) {
         if let (Some(wanted), false) = (self.wanted.take(), self.names.take().is_empty()) {
             let last = self.last.take();
-            wanted.become_member(reactor, id, |_, _| last);
+            wanted.become_member(&self.hub, reactor, id, |_, _| last);
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::pubsub::{Rule, Rules};
 use crate::hub::parts::HubOptions;
 
 /// The front of the topics of channels.
-const TOPIC: &str = "pusher:";
+pub(super) const TOPIC: &str = "pusher:";
 
 /// The front of the part behind the app, in topics of the connections that watch a user.
 pub(super) const ONLINE: &str = "#online-";
@@ -77,7 +77,10 @@ pub(super) fn connections_topic(app_id: &str) -> String {
 
 /// The channel of a topic. A topic of another kind is a channel of its own name.
 pub(super) fn channel_of(topic: &str) -> &str {
-    let rest = topic.strip_prefix(TOPIC);
-    let channel = rest.and_then(|rest| rest.split_once(':'));
-    channel.map_or(topic, |(_, channel)| channel)
+    split(topic).map_or(topic, |(_, channel)| channel)
+}
+
+/// The id of the app and the channel of a topic, where it is that of one.
+pub(super) fn split(topic: &str) -> Option<(&str, &str)> {
+    topic.strip_prefix(TOPIC)?.split_once(':')
 }

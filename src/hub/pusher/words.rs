@@ -2,7 +2,7 @@
 
 use crate::protocol::pusher::message::{
     self, CLIENT_EVENT, member_added, member_removed, push_client_event, push_event,
-    subscription_succeeded, watchlist_events,
+    subscription_count, subscription_succeeded, watchlist_events,
 };
 use crate::pubsub::{BodyKind, Notice, Payload, Publication, Snapshot};
 
@@ -33,7 +33,10 @@ pub(super) fn encode(publication: &Publication<'_>, out: &mut Vec<u8>) -> BodyKi
 /// Whether the protocol has words for a notice.
 pub(super) fn has_notice(notice: &Notice<'_>) -> bool {
     match notice {
-        Notice::Joined { .. } | Notice::Left { .. } | Notice::Present { .. } => true,
+        Notice::Joined { .. }
+        | Notice::Left { .. }
+        | Notice::Connections { .. }
+        | Notice::Present { .. } => true,
         // Fewer users may be in a channel than are listed.
         Notice::Count { .. } => false,
         // Clients have no cursors.
@@ -57,6 +60,7 @@ pub(super) fn encode_notice(topic: &str, notice: &Notice<'_>, out: &mut Vec<u8>)
         }
         // Changes were lost: the members anew, as in the answer to a subscription.
         Notice::Present { snapshot } => subscription_succeeded(channel, &roster(snapshot)),
+        Notice::Connections { count } => subscription_count(channel, *count),
         Notice::Count { .. } | Notice::Gap { .. } | Notice::Lagged { .. } => String::new(),
     };
     out.extend_from_slice(message.as_bytes());

@@ -4,6 +4,7 @@
 //!   channel      names of channels, and their kinds
 //!   signature    who may subscribe, sign in, and call the HTTP API
 //!   message      messages of clients, and those for them
+//!   webhook      requests to the backend
 //! ```
 //!
 //! Source: the documentation of Pusher Channels, and the clients `pusher-js` 8 and `pusher-http-node` 5.
@@ -11,6 +12,7 @@
 pub mod channel;
 pub mod message;
 pub mod signature;
+pub mod webhook;
 
 /// The codes of errors, which are also codes of closed WebSockets. A client does not connect again after 4000 to
 /// 4099, after a second at 4100 to 4199, and at once at 4200 to 4299.

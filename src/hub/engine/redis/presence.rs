@@ -161,9 +161,20 @@ fn look<S: 'static>(shared: &Rc<Shared<S>>, reactor: &mut Reactor<S>) {
         others.by_origin.remove(origin);
     }
     drop(others);
+    // Of those that are there, one tells the program what has ended.
+    let is_heir = is_heir(shared);
     for (_, share) in over {
-        reactor.remove_remote_presence(share);
+        reactor.remove_remote_presence(share, is_heir);
     }
+}
+
+/// Whether this reactor is the first of those that are alive, by their names.
+fn is_heir<S: 'static>(shared: &Rc<Shared<S>>) -> bool {
+    let others = shared.others().borrow();
+    others
+        .by_origin
+        .keys()
+        .all(|other| shared.origin() < *other)
 }
 
 /// Asks a reactor for its members, unless that was asked just before.
