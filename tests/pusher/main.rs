@@ -5,6 +5,8 @@
 mod api;
 mod authorize;
 mod channels;
+#[cfg(feature = "program")]
+mod nodes;
 mod presence;
 #[cfg(feature = "program")]
 mod programs;
@@ -14,6 +16,9 @@ mod webhooks;
 
 #[path = "../support/answer.rs"]
 mod answer;
+#[cfg(feature = "program")]
+#[path = "../support/redis_server.rs"]
+mod redis_server;
 #[path = "../support/mod.rs"]
 mod support;
 #[path = "../support/token.rs"]
