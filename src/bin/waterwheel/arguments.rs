@@ -63,8 +63,9 @@ Options of serve:
                            read again on HUP
   --pusher-app ID:KEY:SECRET[,OPTION...]
                            serve an app of Pusher Channels: its clients at /app/KEY, its backend below
-                           /apps/ID; with client-events clients send events to each other; may be
-                           given several times
+                           /apps/ID; the options are client-events, tls, connections=COUNT,
+                           members=COUNT, origin=ORIGIN, subscription-count, webhook=URL and disabled;
+                           may be given several times
   --pusher-app-file FILE   as --pusher-app, with one app per line
   --open                   let everyone publish and subscribe to patterns without a token
   --drain-window SECONDS   after TERM or INT, close the connections over this time [10]
