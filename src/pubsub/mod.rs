@@ -28,7 +28,9 @@ pub use event::{Event, Payload, Publication};
 pub use event_id::{BUCKET_COUNT, ID_BYTES_MAX};
 pub use event_id::{EventId, EventIdError};
 pub use notice::{Audience, Notice};
-pub(crate) use occupancy::{Occupancy, OccupancyChange, VACATED_DELAY};
+pub(crate) use occupancy::Occupancy;
+#[cfg(feature = "pusher")]
+pub(crate) use occupancy::{OccupancyChange, VACATED_DELAY};
 pub(crate) use presence::MemberChange;
 pub use presence::{
     PRESENCE_USERS_MAX, Presence, PresenceChange, PresenceCounts, PresentUser, Snapshot,
