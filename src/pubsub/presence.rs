@@ -307,7 +307,7 @@ impl Presence {
         }
     }
 
-    /// Whether a topic has been without connections for [`VACATED_DELAY`]. Says so once.
+    /// Whether a topic has been without connections for three seconds. Says so once.
     pub fn is_vacated(&mut self, topic: &str, now: Duration) -> bool {
         let watched = self.watched.as_mut();
         watched.is_some_and(|watched| watched.is_vacated(topic, now))
