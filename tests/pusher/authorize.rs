@@ -112,6 +112,12 @@ fn a_page_without_the_right_gets_no_signature() {
             "socket_id=1.2%3Aprivate-b&channel_name=private-a".to_owned(),
             400,
         ),
+        (
+            "/pusher/auth",
+            Some(ANN),
+            "socket_id=1%3A.2&channel_name=private-a".to_owned(),
+            400,
+        ),
     ] {
         let (status, _) = ask(&mut world, path, claims, &form);
         // A refusal for want of a right may have either status.
