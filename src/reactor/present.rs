@@ -179,6 +179,10 @@ impl PresentConnections {
                     joined_as,
                     number,
                 };
+                // Most connections have one topic, for which a vector would make room for four.
+                if present.joins.is_empty() {
+                    present.joins.reserve_exact(1);
+                }
                 present.joins.insert(index, join);
             }
         });
