@@ -12,8 +12,9 @@ use std::time::Duration;
 /// A topic that is occupied again within this time has not been vacated.
 pub const VACATED_DELAY: Duration = Duration::from_secs(3);
 
-/// So many topics that were vacated are looked through for old ones.
-const VACATED_MAX: usize = 4096;
+/// Topics that were vacated are looked through for old ones when there are so many, and then when there are twice as many
+/// as stayed.
+const VACATED_MIN: usize = 4096;
 
 /// A connection has joined or left a topic, as a program is told of it whatever the members are told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub(super) struct Watched {
     changes: Vec<Occupancy>,
     /// The topics whose last connection has left, with the time.
     vacated: BTreeMap<Arc<str>, Duration>,
+    /// So many topics are looked through for old ones.
+    vacated_max: usize,
     /// The time of the last change.
     now: Duration,
 }
@@ -58,6 +61,7 @@ impl Watched {
             prefix,
             changes: Vec::new(),
             vacated: BTreeMap::new(),
+            vacated_max: VACATED_MIN,
             now: Duration::ZERO,
         }
     }
@@ -92,6 +96,16 @@ impl Watched {
         });
     }
 
+    /// Makes room for a topic that was vacated. Those that were vacated on other nodes are taken by nobody here.
+    fn forget_old(&mut self) {
+        if self.vacated.len() < self.vacated_max {
+            return;
+        }
+        let now = self.now;
+        (self.vacated).retain(|_, at| now < *at + 10 * VACATED_DELAY);
+        self.vacated_max = VACATED_MIN.max(2 * self.vacated.len());
+    }
+
     /// A connection has joined. `user` is its user, where it is the first connection of this user.
     pub(super) fn note_join(&mut self, topic: &Arc<str>, is_first: bool, user: Option<&Arc<str>>) {
         if !topic.starts_with(self.prefix) {
@@ -119,10 +133,7 @@ impl Watched {
         self.note(topic, OccupancyChange::Counted);
         if is_last {
             self.note(topic, OccupancyChange::Vacated);
-            if VACATED_MAX <= self.vacated.len() {
-                let now = self.now;
-                self.vacated.retain(|_, at| now < *at + 10 * VACATED_DELAY);
-            }
+            self.forget_old();
             self.vacated.insert(Arc::clone(topic), self.now);
         }
     }
@@ -170,5 +181,21 @@ mod tests {
         watched.set_now(second(30));
         watched.note_join(&topic, true, None);
         assert_eq!(taken(&mut watched), [Counted, Vacated, Occupied, Counted]);
+    }
+
+    #[test]
+    fn topics_that_were_vacated_long_ago_are_forgotten() {
+        let mut watched = Watched::new("");
+        for number in 0..5 * VACATED_MIN {
+            watched.set_now(Duration::from_millis(20 * number as u64));
+            watched.note_leave(&number.to_string().into(), true, None);
+            watched.take_changes();
+        }
+        // Thirty seconds of them, and as many again at most.
+        assert!(
+            watched.vacated.len() <= VACATED_MIN,
+            "{}",
+            watched.vacated.len()
+        );
     }
 }

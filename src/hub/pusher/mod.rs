@@ -61,7 +61,10 @@ pub(super) fn mount<S: 'static>(router: &mut Router<S>, hub: &Rc<Parts<S>>, acce
     let parts = Rc::clone(hub);
     router.when_listening(move |reactor| {
         parts.engine.hear_orders(reactor);
-        occupancy::watch(&parts, reactor);
+        let mut apps = parts.options.pusher_apps.iter();
+        if apps.any(|app| app.tells_counts() || !app.webhooks().is_empty()) {
+            occupancy::watch(&parts, reactor);
+        }
         reactor.add_users(Rc::<Registry>::clone(parts.pusher.registry()) as _);
     });
     socket::add_routes(router, hub);
