@@ -180,7 +180,7 @@ impl<'t> Visitor<'t> for Elements {
 }
 
 /// The text of a JSON string; `None` for another value.
-#[cfg(feature = "pusher")]
+#[cfg(any(feature = "pusher", feature = "cable"))]
 pub(crate) fn string(value: &RawValue) -> Option<Cow<'_, str>> {
     let text = value.get();
     let inner = text.strip_prefix('"')?.strip_suffix('"')?;

@@ -5,6 +5,8 @@
 //! ([`http::upgrade::random_key`]); both come from the thread's cryptographic generator. The
 //! functions that encode frames and requests take the mask or the key as an argument.
 
+#[cfg(feature = "cable")]
+pub mod action_cable;
 pub(crate) mod base64;
 pub(crate) mod digits;
 pub mod event_stream;

@@ -1,0 +1,14 @@
+//! ActionCable, the protocol `actioncable-v1-json`, as messages and signatures: no socket and no clock.
+//!
+//! ```text
+//!   message   messages of clients, and those for them
+//!   signed    texts that Rails has signed: names of streams
+//! ```
+//!
+//! Source: Rails 8.1, `actioncable/` and `ActiveSupport::MessageVerifier`.
+
+pub mod message;
+pub mod signed;
+
+/// The subprotocol that client and server agree on.
+pub const SUBPROTOCOL: &str = "actioncable-v1-json";
