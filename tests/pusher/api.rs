@@ -212,6 +212,8 @@ fn channels_and_their_users() {
         assert_eq!((status, &*answer), expected, "{path}");
     }
     let body = r#"{"name":"e","channels":["news","presence-a"],"data":"d","info":"user_count,subscription_count"}"#;
+    let none = r#"{"name":"e","channels":[],"data":"d","info":"user_count"}"#;
+    assert_eq!(world.trigger(none), (200, r#"{"channels":{}}"#.to_owned()));
     let answer = r#"{"channels":{"news":{"subscription_count":3},"presence-a":{"user_count":2,"subscription_count":3}}}"#;
     assert_eq!(world.trigger(body), (200, answer.to_owned()));
     for client in &clients {

@@ -270,6 +270,9 @@ fn fields_of_all<S: 'static>(
     done: impl FnOnce(&mut Reactor<S>, Vec<(String, String)>) + 'static,
 ) {
     let count = of_channels.len();
+    if count == 0 {
+        return done(reactor, Vec::new());
+    }
     let empty = vec![(String::new(), String::new()); count];
     let pending = Rc::new(RefCell::new((count, empty, Some(done))));
     for (index, (name, info)) in of_channels.into_iter().enumerate() {
