@@ -172,7 +172,7 @@ impl FromStr for PusherApp {
             origins: Vec::new(),
             webhooks: Vec::new(),
         };
-        for option in options {
+        for (index, option) in options.enumerate() {
             let (name, value) = match option.split_once('=') {
                 Some((name, value)) => (name, Some(value)),
                 None => (option, None),
@@ -202,8 +202,10 @@ impl FromStr for PusherApp {
                     false => return wrong("an origin is like https://example.com, without a path"),
                 },
                 _ => {
+                    // A word behind a comma may be a part of the secret.
+                    let number = index + 1;
                     return Err(PusherAppError(format!(
-                        "unknown option {name:?}; there are client-events, tls, connections=, members=, origin=, subscription-count, webhook= and disabled"
+                        "option {number} is none of client-events, tls, connections=, members=, origin=, subscription-count, webhook= and disabled; a secret has no comma"
                     )));
                 }
             }
@@ -344,6 +346,7 @@ mod tests {
         ] {
             let error = text.parse::<PusherApp>().unwrap_err();
             assert!(!error.to_string().contains("secret\""), "{error}");
+            assert!(!error.to_string().contains("else"), "{error}");
         }
         let text =
             "1:k:s,tls,connections=7,members=1000,origin=https://A.example,origin=http://b:81";
