@@ -104,6 +104,14 @@ fn a_signed_in_user_joins_a_presence_channel_without_data() {
         answer.contains(r#"\"hash\":{\"ann\":{\"n\":1}}"#),
         "{answer}"
     );
+    let long = world.connect();
+    let data = format!(r#"{{"id":"ben","user_info":"{}"}}"#, "x".repeat(2048));
+    sign_in(&mut world, &long, &data);
+    let auth = crate::auth(&long.socket_id, "presence-a");
+    let answer = world
+        .answers(&long, &subscribe("presence-a", &auth))
+        .concat();
+    assert!(answer.contains(r#""status":400"#), "{answer}");
 }
 
 fn watch(world: &mut World, watcher: usize, watched: usize) {

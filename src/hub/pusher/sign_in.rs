@@ -62,6 +62,8 @@ pub(super) fn sign_in<S: 'static>(
     socket.set_signed_in(signed_in);
     ws.send(message::sign_in_succeeded(user_data));
     let online = online_topic(app.id(), &user.name);
+    // Others learn that the user is there, and no more.
+    let user = User { info: None, ..user };
     ws.reactor.join_presence_as(ws.id, &online, user);
     watch(ws, app.id(), &data.watchlist);
 }

@@ -215,25 +215,29 @@ fn granted(
         }
         (ChannelKind::Presence, Some(data)) => {
             let data = UserData::of_member(data).map_err(|error| (error.to_string(), 400))?;
-            if MEMBER_ID_BYTES_MAX < data.id.len() {
-                let why = format!("user_id has more than {MEMBER_ID_BYTES_MAX} bytes");
-                return Err((why, 400));
-            }
-            let info_bytes = data.info.as_ref().map_or(0, |info| info.len());
-            if MEMBER_INFO_BYTES_MAX < info_bytes {
-                let why = format!("user_info has more than {MEMBER_INFO_BYTES_MAX} bytes");
-                return Err((why, 400));
-            }
-            Ok(Some(User {
+            checked_member(User {
                 name: data.id.into(),
                 info: data.info.map(Into::into),
-            }))
+            })
         }
         (ChannelKind::Presence, None) => match socket.signed_in() {
-            Some(signed_in) => Ok(Some(signed_in.user().clone())),
+            Some(signed_in) => checked_member(signed_in.user().clone()),
             None => Err(("channel_data is missing".to_owned(), 400)),
         },
     }
+}
+
+/// A member whose id and information are not too long: each other member is sent both.
+fn checked_member(user: User) -> Result<Option<User>, (String, u16)> {
+    if MEMBER_ID_BYTES_MAX < user.name.len() {
+        let why = format!("user_id has more than {MEMBER_ID_BYTES_MAX} bytes");
+        return Err((why, 400));
+    }
+    if MEMBER_INFO_BYTES_MAX < user.info.as_ref().map_or(0, |info| info.len()) {
+        let why = format!("user_info has more than {MEMBER_INFO_BYTES_MAX} bytes");
+        return Err((why, 400));
+    }
+    Ok(Some(user))
 }
 
 impl<S: 'static> WebSocketHandler<S> for Sockets<S> {
