@@ -12,8 +12,8 @@ use std::time::Duration;
 /// A topic that is occupied again within this time has not been vacated.
 pub const VACATED_DELAY: Duration = Duration::from_secs(3);
 
-/// Topics that were vacated are looked through for old ones when there are so many, and then when there are twice as many
-/// as stayed.
+/// The number of topics that were vacated at which old ones are looked for at first. Later it is twice the number of those
+/// that were young.
 const VACATED_MIN: usize = 4096;
 
 /// A connection has joined or left a topic, as a program is told of it whatever the members are told.
@@ -30,7 +30,7 @@ pub struct Occupancy {
 pub enum OccupancyChange {
     /// The first connection has joined, and the last one before it had not left just now.
     Occupied,
-    /// The last connection has left. Another one may join soon; see [`Presence::is_vacated`].
+    /// The last connection has left. Another one may join soon: the program asks again after [`VACATED_DELAY`].
     Vacated,
     /// The first connection of a user has joined.
     Joined(Arc<str>),
@@ -49,7 +49,7 @@ pub(super) struct Watched {
     changes: Vec<Occupancy>,
     /// The topics whose last connection has left, with the time.
     vacated: BTreeMap<Arc<str>, Duration>,
-    /// So many topics are looked through for old ones.
+    /// The number of these topics at which old ones are looked for.
     vacated_max: usize,
     /// The time of the last change.
     now: Duration,
@@ -89,6 +89,7 @@ impl Watched {
         }
         is_vacated
     }
+
     fn note(&mut self, topic: &Arc<str>, change: OccupancyChange) {
         self.changes.push(Occupancy {
             topic: Arc::clone(topic),
@@ -96,7 +97,8 @@ impl Watched {
         });
     }
 
-    /// Makes room for a topic that was vacated. Those that were vacated on other nodes are taken by nobody here.
+    /// Makes room for a topic that was vacated. This reactor does not ask again for those of other nodes, which stay
+    /// until they are old.
     fn forget_old(&mut self) {
         if self.vacated.len() < self.vacated_max {
             return;
