@@ -153,6 +153,45 @@ pub(super) fn verify(
     secrets: &[impl AsRef<[u8]>],
     now_unix: u64,
 ) -> Result<Claims, TokenError> {
+    let payload = signed_payload(token, secrets)?;
+    let object = Object::parse(&payload).ok_or(TokenError::Payload)?;
+    let times = Times::of(&object)?;
+    let claims = claims_of(&object, times.expires_unix.ok_or(TokenError::Claim("exp"))?)?;
+    times.check(now_unix)?;
+    Ok(claims)
+}
+
+/// A token of another protocol, whose claims have other names.
+#[cfg(any(feature = "cable", feature = "mercure"))]
+#[derive(Debug)]
+pub(super) struct Foreign {
+    /// The claims: one JSON object without repeated names.
+    pub(super) payload: String,
+    /// The first second, since 1970, in which the token is no longer valid. `None` where it has no end.
+    pub(super) end_unix: Option<u64>,
+}
+
+/// Checks a token of another protocol: as [`verify`], but the claims are those of that protocol, and `exp` may be missing.
+///
+/// # Errors
+///
+/// As [`verify`].
+#[cfg(any(feature = "cable", feature = "mercure"))]
+pub(super) fn verify_foreign(
+    token: &str,
+    secrets: &[impl AsRef<[u8]>],
+    now_unix: u64,
+) -> Result<Foreign, TokenError> {
+    let payload = signed_payload(token, secrets)?;
+    let object = Object::parse(&payload).ok_or(TokenError::Payload)?;
+    let times = Times::of(&object)?;
+    times.check(now_unix)?;
+    let end_unix = times.expires_unix.map(|expires| expires + LEEWAY_SECONDS);
+    Ok(Foreign { payload, end_unix })
+}
+
+/// The payload of a token that one of the secrets has signed.
+fn signed_payload(token: &str, secrets: &[impl AsRef<[u8]>]) -> Result<String, TokenError> {
     if TOKEN_BYTES_MAX < token.len() {
         return Err(TokenError::TooLong);
     }
@@ -175,7 +214,7 @@ pub(super) fn verify(
     if !is_genuine {
         return Err(TokenError::Signature);
     }
-    claims_of(&payload, now_unix)
+    String::from_utf8(payload).map_err(|_| TokenError::Payload)
 }
 
 /// The algorithm that a header names.
@@ -219,19 +258,41 @@ fn is_signed_with(algorithm: Algorithm, secret: &[u8], signed: &[u8], signature:
     }
 }
 
+/// When a token is valid, in seconds since 1970.
+struct Times {
+    expires_unix: Option<u64>,
+    begins_unix: u64,
+}
+
+impl Times {
+    fn of(object: &Object<'_>) -> Result<Times, TokenError> {
+        let seconds = |name: &'static str| match object.value(name).map(seconds_of) {
+            Some(None) => Err(TokenError::Claim(name)),
+            Some(seconds) => Ok(seconds),
+            None => Ok(None),
+        };
+        seconds("iat")?;
+        // Fractions of a second make the time of a token shorter, never longer.
+        Ok(Times {
+            expires_unix: seconds("exp")?.map(|expires| expires.floor() as u64),
+            begins_unix: seconds("nbf")?.map_or(0, |begins| begins.ceil() as u64),
+        })
+    }
+
+    fn check(&self, now_unix: u64) -> Result<(), TokenError> {
+        let mut expires_unix = self.expires_unix.iter();
+        if expires_unix.any(|expires| expires + LEEWAY_SECONDS <= now_unix) {
+            return Err(TokenError::Expired);
+        }
+        match now_unix + LEEWAY_SECONDS < self.begins_unix {
+            true => Err(TokenError::NotYetValid),
+            false => Ok(()),
+        }
+    }
+}
+
 /// The claims of a payload whose signature is right.
-fn claims_of(payload: &[u8], now_unix: u64) -> Result<Claims, TokenError> {
-    let object = str::from_utf8(payload).ok().and_then(Object::parse);
-    let object = object.ok_or(TokenError::Payload)?;
-    let seconds = |name: &'static str| match object.value(name).map(seconds_of) {
-        Some(None) => Err(TokenError::Claim(name)),
-        Some(seconds) => Ok(seconds),
-        None => Ok(None),
-    };
-    // Fractions of a second make the time of a token shorter, never longer.
-    let expires = seconds("exp")?.ok_or(TokenError::Claim("exp"))?.floor() as u64;
-    let begins = seconds("nbf")?.map_or(0, |begins| begins.ceil() as u64);
-    seconds("iat")?;
+fn claims_of(object: &Object<'_>, expires_unix: u64) -> Result<Claims, TokenError> {
     let user = match object.value("sub").map(string_of) {
         None => None,
         Some(Some(user)) if pubsub::check_name(&user).is_ok() => Some(user.into()),
@@ -239,7 +300,7 @@ fn claims_of(payload: &[u8], now_unix: u64) -> Result<Claims, TokenError> {
     };
     let mut claims = Claims {
         user,
-        expires_unix: expires,
+        expires_unix,
         ..Claims::default()
     };
     if let Some(rights) = object.value("waterwheel") {
@@ -252,12 +313,6 @@ fn claims_of(payload: &[u8], now_unix: u64) -> Result<Claims, TokenError> {
             }
             claims.info = Some(info.get().into());
         }
-    }
-    if claims.end_unix() <= now_unix {
-        return Err(TokenError::Expired);
-    }
-    if now_unix + LEEWAY_SECONDS < begins {
-        return Err(TokenError::NotYetValid);
     }
     Ok(claims)
 }
@@ -279,7 +334,7 @@ fn patterns_of(rights: &Object<'_>, name: &'static str) -> Result<Vec<Box<str>>,
     }
 }
 
-fn string_of(value: &RawValue) -> Option<String> {
+pub(super) fn string_of(value: &RawValue) -> Option<String> {
     serde_json::from_str(value.get()).ok()
 }
 
@@ -290,17 +345,17 @@ fn seconds_of(value: &RawValue) -> Option<f64> {
 }
 
 /// An object of JSON, with its values as they stand in the text. No name stands twice in it.
-struct Object<'t>(Vec<(String, &'t RawValue)>);
+pub(super) struct Object<'t>(Vec<(String, &'t RawValue)>);
 
 impl<'t> Object<'t> {
     /// `None` when the text is something else, or names a value twice, of which another reader could take
     /// the other one.
-    fn parse(text: &'t str) -> Option<Object<'t>> {
+    pub(super) fn parse(text: &'t str) -> Option<Object<'t>> {
         json::check_depth(text).ok()?;
         serde_json::from_str(text).ok()
     }
 
-    fn value(&self, name: &str) -> Option<&'t RawValue> {
+    pub(super) fn value(&self, name: &str) -> Option<&'t RawValue> {
         let found = self.0.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| *value)
     }
@@ -460,6 +515,44 @@ mod tests {
             verify(token, &none, 1_300_819_379),
             Err(TokenError::Signature)
         );
+    }
+
+    #[cfg(any(feature = "cable", feature = "mercure"))]
+    #[test]
+    fn tokens_of_other_protocols() {
+        // {"alg":"HS256"}, and {"mercure":{"publish":["*"]}} without an end.
+        let token = "eyJhbGciOiJIUzI1NiJ9.eyJtZXJjdXJlIjp7InB1Ymxpc2giOlsiKiJdfX0.";
+        let key = b"a secret of another protocol, 40 bytes..";
+        let signed = token.trim_end_matches('.');
+        let mac = <Hmac<Sha256> as KeyInit>::new_from_slice(key).unwrap();
+        let signature = mac.chain_update(signed).finalize().into_bytes();
+        let token = format!("{token}{}", encode_base64url(&signature));
+        let foreign = verify_foreign(&token, &[key], 1_000_000_000).unwrap();
+        assert_eq!(foreign.payload, r#"{"mercure":{"publish":["*"]}}"#);
+        assert_eq!(foreign.end_unix, None);
+        let refused = verify_foreign(&token, &[b"another"], 1_000_000_000);
+        assert_eq!(refused.unwrap_err(), TokenError::Signature);
+        // The hub's own tokens have an end.
+        let refused = verify(&token, &[key], 1_000_000_000);
+        assert_eq!(refused, Err(TokenError::Claim("exp")));
+    }
+
+    #[cfg(any(feature = "cable", feature = "mercure"))]
+    fn encode_base64url(bytes: &[u8]) -> String {
+        const LETTERS: &[u8; 64] =
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let mut text = String::new();
+        for group in bytes.chunks(3) {
+            let mut bits = [0; 4];
+            bits[1..=group.len()].copy_from_slice(group);
+            let bits = u32::from_be_bytes(bits);
+            for index in 0..=group.len() {
+                text.push(char::from(
+                    LETTERS[(bits >> (18 - 6 * index) & 63) as usize],
+                ));
+            }
+        }
+        text
     }
 
     #[test]

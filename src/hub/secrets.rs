@@ -85,6 +85,20 @@ impl TokenSecrets {
         self.read(|secrets| jwt::verify(token, secrets, now_unix))
     }
 
+    /// A token of another protocol that one of the secrets has signed.
+    ///
+    /// # Errors
+    ///
+    /// As [`jwt::verify`].
+    #[cfg(any(feature = "cable", feature = "mercure"))]
+    pub(super) fn verify_foreign(
+        &self,
+        token: &str,
+        now_unix: u64,
+    ) -> Result<jwt::Foreign, TokenError> {
+        self.read(|secrets| jwt::verify_foreign(token, secrets, now_unix))
+    }
+
     fn read<R>(&self, look: impl FnOnce(&[Box<[u8]>]) -> R) -> R {
         look(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
