@@ -355,6 +355,12 @@ impl<'t> Object<'t> {
         serde_json::from_str(text).ok()
     }
 
+    /// The values, in the order of the text.
+    #[cfg(feature = "cable")]
+    pub(super) fn values(&self) -> impl Iterator<Item = &'t RawValue> {
+        self.0.iter().map(|(_, value)| *value)
+    }
+
     pub(super) fn value(&self, name: &str) -> Option<&'t RawValue> {
         let found = self.0.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| *value)

@@ -69,6 +69,8 @@
 
 mod access;
 mod batch;
+#[cfg(feature = "cable")]
+mod cable;
 mod client;
 mod engine;
 mod events;
@@ -123,6 +125,8 @@ use self::parts::Parts;
 use self::pending::Pending;
 
 pub use self::access::Access;
+#[cfg(feature = "cable")]
+pub use self::cable::CableOptions;
 pub use self::engine::{Answers, GroupSeat, Overloaded, PublishError, ReactorGroup};
 pub use self::grammar::envelope::SUBPROTOCOL;
 pub use self::parts::HubOptions;
@@ -217,11 +221,15 @@ impl<S: 'static> Hub<S> {
     fn on(engine: Engine<S>, options: HubOptions) -> Hub<S> {
         #[cfg(feature = "pusher")]
         let options = pusher::with_rules(options);
+        #[cfg(feature = "cable")]
+        let options = cable::with_rules(options);
         Hub {
             parts: Rc::new(Parts {
                 engine,
                 #[cfg(feature = "pusher")]
                 pusher: pusher::state::Pusher::new(&options.pusher_apps),
+                #[cfg(feature = "cable")]
+                cable: (options.cable.as_ref()).map(|it| Rc::new(cable::state::Cable::new(it))),
                 identities: Identities::new(&options.rules),
                 pending: Pending::default(),
                 options,
@@ -327,6 +335,8 @@ impl<S: 'static> Hub<S> {
 
         #[cfg(feature = "pusher")]
         pusher::mount(router, hub, access);
+        #[cfg(feature = "cable")]
+        cable::mount(router, hub, access);
         router.websocket("/ws", |ws| {
             let grammars = &[Grammar::Envelope, Grammar::Plain];
             socket::set_up(ws, grammars, Rc::clone(access), Rc::clone(hub));
@@ -433,6 +443,10 @@ fn mount_checks<S: 'static>(router: &mut Router<S>, access: &Rc<Access>) {
         }
         files::is_path(path)
     };
+    #[cfg(feature = "cable")]
+    {
+        check.refusal_of = cable::refusal_of;
+    }
     let access = Rc::clone(access);
     let mut refused_host = LogLimit::default();
     let mut served_host = String::new();

@@ -54,6 +54,11 @@ pub(super) trait ReplayClient<S: 'static>: 'static {
         false
     }
 
+    /// The value of its subscriptions, by which publications are encoded for it.
+    fn value(&self) -> u32 {
+        0
+    }
+
     /// Tells of a gap up to a cursor. `wanted` is the name by which the client is subscribed: that of the gap, or a
     /// pattern.
     fn gap(
@@ -143,9 +148,11 @@ impl<S: 'static> Replay<S> {
                 if self.client.takes(event_id, &entry) {
                     continue;
                 }
+                let value = self.client.value();
                 let (topic, event) = (entry.body.topic(), entry.body.event());
                 if reactor.has_room(self.id)
-                    && reactor.deliver_to(self.id, topic, event_id, &event, pattern) == Sent::Queued
+                    && reactor.deliver_to(self.id, topic, event_id, &event, pattern, value)
+                        == Sent::Queued
                 {
                     continue;
                 }

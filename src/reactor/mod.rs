@@ -34,7 +34,7 @@
 //!  id tls_error close close_counts config stats burst mailbox
 //!                                              plain data
 //!  panics handler_keys signals log_limit pool
-//!  pattern_filter                              members by pattern of private topics
+//!  pattern_filter observers                    members by pattern of private topics; callbacks of topics
 //!  memory addresses                            accounts of clients
 //!  time                                        the clock, timers, coarse deadlines
 //!  child                                       child processes and their ends
@@ -42,7 +42,7 @@
 //!  connection                                  one connection, and the table of all of them
 //!  published present place sequence pipes datagrams
 //!  reactor                                     the data that callbacks and roles work on
-//!  listen connect topics awaiting notices history presence posts schedule remote defer process
+//!  listen connect topics observe awaiting notices history presence posts schedule remote defer process
 //!  drain role admission start_tls udp                    the methods of the reactor
 //!  handlers                                    the objects that the loop calls
 //!  mod                                         the EventLoop
@@ -62,6 +62,7 @@ mod awaiting;
 mod heard;
 mod history;
 mod notices;
+mod observe;
 mod pipe;
 mod place;
 mod pool;
@@ -110,6 +111,7 @@ pub(crate) mod id;
 pub(crate) mod log_limit;
 mod mailbox;
 mod memory;
+pub(crate) mod observers;
 pub(crate) mod outcome;
 mod panics;
 mod parked;

@@ -38,6 +38,7 @@ use super::handler_keys::HandlerKeys;
 use super::id::{ConnId, ConnMap};
 use super::log_limit::{LogLimit, LogLimits};
 use super::mailbox::Mailbox;
+use super::observers::Observers;
 use super::outcome::{CallbackError, Outcome};
 use super::panics::{Panics, drop_all_guarded, guarded};
 use super::parked::Parked;
@@ -60,7 +61,7 @@ use super::transport::socket::Peer;
 #[cfg(feature = "tls")]
 use super::transport::tls::scratch::Scratch;
 use super::workers::{Purpose, Workers};
-use crate::pubsub::{MemberChange, Occupancy};
+use crate::pubsub::{Event, EventId, MemberChange, Occupancy};
 
 /// An owned message of this many bytes or more is not copied where its bytes go out unchanged.
 const LARGE_MESSAGE_BYTES: usize = 64 * 1024;
@@ -216,6 +217,9 @@ pub(crate) trait Users<S> {
     fn unsubscribe(&self, reactor: &mut Reactor<S>, id: ConnId, name: &str) -> bool;
 }
 
+/// Called with a topic and each publication to it, when the connections of the reactor have got it.
+pub(crate) type Observe<S> = Rc<dyn Fn(&mut Reactor<S>, &str, EventId, &Event<'_>)>;
+
 pub(super) type OnOccupancy<S> = Rc<dyn Fn(&mut Reactor<S>, Vec<Occupancy>)>;
 
 pub(super) type OnMemberChanges<S> = Rc<dyn Fn(&mut Reactor<S>, Vec<MemberChange>)>;
@@ -358,6 +362,7 @@ pub struct Reactor<S> {
     pub(super) spare: crate::protocol::websocket::Spare,
     pub(super) wire_formats: WireFormats,
     pub(super) pattern_filters: PatternFilters,
+    pub(super) observers: Observers<Observe<S>>,
     pub(super) users: Vec<Rc<dyn Users<S>>>,
     pub(super) sequence: Sequence,
     pub(super) present: PresentConnections,
@@ -444,6 +449,7 @@ impl<S: 'static> Reactor<S> {
             forwarding_lines: LogLimit::default(),
             wire_formats,
             pattern_filters: PatternFilters::default(),
+            observers: Observers::default(),
             users: Vec::new(),
             sequence,
             present: PresentConnections::default(),

@@ -35,6 +35,7 @@ use super::close::Sent;
 use super::connection::Connection;
 use super::connection::table::Table;
 use super::id::ConnId;
+use super::observers::OBSERVERS;
 use super::pattern_filter::{PatternFilter, TopicFilter};
 use super::published::Published;
 use super::reactor::Reactor;
@@ -165,6 +166,9 @@ impl<S: 'static> Reactor<S> {
         if self.wire_formats.take_has_deflated() {
             self.table.stats_mut().count_deflate();
         }
+        if !self.observers.is_empty() {
+            self.tell_observers(topic, *id, event);
+        }
         if self.table.is_over_memory() {
             self.release_memory();
         }
@@ -178,7 +182,7 @@ impl<S: 'static> Reactor<S> {
     }
 
     /// Queues a publication that has an id for one connection, in its wire format, whether or not it is a member.
-    /// `pattern` is the one by which a member would get it.
+    /// `pattern` is the one by which a member would get it, and `value` that of its subscription.
     #[doc(hidden)]
     pub fn deliver_to(
         &mut self,
@@ -187,6 +191,7 @@ impl<S: 'static> Reactor<S> {
         id: EventId,
         event: &Event<'_>,
         pattern: Option<&str>,
+        value: u32,
     ) -> Sent {
         let publication = Publication {
             topic,
@@ -202,7 +207,7 @@ impl<S: 'static> Reactor<S> {
             encoded.set_pattern(pattern);
         }
         let mark = self.publication_mark;
-        let sent = self.table.publish_to_one(member, mark, key, &mut encoded);
+        let sent = (self.table).publish_to_one(member, mark, key, &mut encoded, value);
         drop(encoded);
         let kept_bytes = self.wire_formats.take_kept_bytes();
         self.table.count_shared(kept_bytes);
@@ -210,6 +215,44 @@ impl<S: 'static> Reactor<S> {
         let sent = sent.unwrap_or(Sent::Gone);
         self.table.stats_mut().deliveries += u64::from(sent == Sent::Queued);
         sent
+    }
+
+    /// As [`deliver_to`](Self::deliver_to), for several connections, each with a value. Those with the same value
+    /// share the bytes.
+    #[allow(dead_code, reason = "roles need it, and not every build has one")]
+    pub(crate) fn deliver_to_each(
+        &mut self,
+        members: impl IntoIterator<Item = (ConnId, u32)>,
+        topic: &str,
+        id: EventId,
+        event: &Event<'_>,
+    ) {
+        let publication = Publication {
+            topic,
+            id: &id,
+            event,
+            value: 0,
+            pattern: None,
+        };
+        let key = self.key_of(topic, self.topics.hash(topic), event);
+        self.publication_mark += 1;
+        let mut encoded = Encoded::new(&mut self.wire_formats, publication);
+        let (mut count, mut delivered) = (0, 0);
+        for (member, value) in members {
+            let table = &mut self.table;
+            let sent =
+                table.publish_to_one(member, self.publication_mark, key, &mut encoded, value);
+            count += 1;
+            delivered += u64::from(sent == Some(Sent::Queued));
+        }
+        drop(encoded);
+        let kept_bytes = self.wire_formats.take_kept_bytes();
+        self.table.count_shared(kept_bytes);
+        self.budget.charge(1 + count / 8);
+        self.table.stats_mut().deliveries += delivered;
+        if self.table.is_over_memory() {
+            self.release_memory();
+        }
     }
 
     /// The key by which a member that keeps the latest of each key keeps an event: its topic, and its own key where
@@ -354,7 +397,8 @@ impl<S: 'static> Reactor<S> {
 
     /// How many members a topic has by its name. Members by pattern are not counted.
     pub fn member_count(&self, topic: &str) -> usize {
-        self.topics.member_count(topic)
+        let observers = usize::from(self.observers.has(topic));
+        self.topics.member_count(topic) - observers
     }
 
     /// The members that a topic has by its name, in no order. Members by pattern are not among them.
@@ -365,22 +409,34 @@ impl<S: 'static> Reactor<S> {
             .topics
             .members(topic)
             .filter(|(pattern, _)| pattern.is_none());
-        by_name.flat_map(|(_, members)| members.map(|(member, _)| ConnId::from_bits(member)))
+        let members = by_name.flat_map(|(_, members)| members.map(|(member, _)| member));
+        let connections = members.filter(|member| *member != OBSERVERS);
+        connections.map(ConnId::from_bits)
     }
 
     /// The topics that have members by their name, each with their count, in no order.
     pub fn topics_with_members(&self) -> impl Iterator<Item = (&str, usize)> {
-        self.topics.member_counts()
+        let counts = self.topics.member_counts();
+        counts.filter_map(|(topic, count)| {
+            let count = match self.observers.is_empty() {
+                true => count,
+                false => count - usize::from(self.observers.has(topic)),
+            };
+            (count != 0).then_some((topic, count))
+        })
     }
 
     /// How many topics have members.
     pub fn topic_count(&self) -> usize {
-        self.topics.topic_count()
+        match self.observers.is_empty() {
+            true => self.topics.topic_count(),
+            false => self.topics_with_members().count(),
+        }
     }
 
     /// How many subscriptions there are, to topics and by patterns, of all members together.
     pub fn subscription_count(&self) -> usize {
-        self.topics.subscription_count()
+        self.topics.subscription_count() - self.observers.topic_count()
     }
 
     /// Begins to record names that get their first member or lose their last, for an engine that

@@ -81,6 +81,8 @@ pub(crate) struct OriginCheck {
     /// Paths whose answers are the same for everybody, so that pages of any origin may ask for them. The answers
     /// bring their own `Access-Control-Allow-Origin`.
     pub(crate) is_public_path: fn(&str) -> bool,
+    /// The answer to a page that is not allowed, for a path that has one of its own.
+    pub(crate) refusal_of: fn(&str) -> Option<Reply>,
     refusals: LogLimit,
 }
 
@@ -90,6 +92,7 @@ impl Default for OriginCheck {
             origins: Origins::Any,
             setting: "`Router::origins`",
             is_public_path: |_| false,
+            refusal_of: |_| None,
             refusals: LogLimit::default(),
         }
     }
@@ -127,7 +130,8 @@ impl OriginCheck {
                     self.setting
                 );
             }
-            return Err((Status::FORBIDDEN, "this origin is not allowed\n").into());
+            let usual = || (Status::FORBIDDEN, "this origin is not allowed\n").into();
+            return Err((self.refusal_of)(head.path()).unwrap_or_else(usual));
         }
         // In each answer, also to a request without an origin: such an answer has no
         // `Access-Control-Allow-Origin`, and a cache must not give it to a page that needs one.

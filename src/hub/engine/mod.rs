@@ -563,6 +563,16 @@ impl<S: 'static> Engine<S> {
         }
     }
 
+    /// Whether other programs can publish to topics without this hub.
+    #[cfg(feature = "cable")]
+    pub(super) fn hears_other_programs(&self) -> bool {
+        match &self.kind {
+            Kind::Local | Kind::Group(_) => false,
+            #[cfg(feature = "redis")]
+            Kind::Redis(..) => true,
+        }
+    }
+
     /// Whether publishing works and all members are reached.
     pub(super) fn is_ready(&self) -> bool {
         match &self.kind {

@@ -46,6 +46,8 @@ use super::parts::Parts;
 use registry::Registry;
 
 pub use self::app::{PusherApp, PusherAppError};
+#[cfg(feature = "cable")]
+pub(super) use self::topic::public_rule;
 pub(super) use self::topic::with_rules;
 
 /// Whether pages of any origin may send requests to a path: the apps check origins themselves.

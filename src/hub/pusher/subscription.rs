@@ -185,7 +185,7 @@ impl Wanted {
         match read_last(reactor, &self.topic) {
             Some(last) => {
                 let event = last.body.event();
-                reactor.deliver_to(id, &self.topic, last.event_id, &event, None);
+                reactor.deliver_to(id, &self.topic, last.event_id, &event, None, 0);
             }
             None => {
                 reactor.send(id, message::cache_miss(&self.channel));

@@ -60,6 +60,13 @@ pub(crate) fn with_rules(mut options: HubOptions) -> HubOptions {
     options
 }
 
+/// The rule of public channels, where there are apps: they are open to all clients, unless a rule before says otherwise.
+#[cfg(feature = "cable")]
+pub(crate) fn public_rule(options: &HubOptions) -> Option<(String, Rule)> {
+    let has_apps = !options.pusher_apps.is_empty();
+    has_apps.then(|| (format!("{TOPIC}*"), Rule::default()))
+}
+
 /// The topic of a channel.
 pub(super) fn topic_of(app_id: &str, channel: &str) -> String {
     format!("{TOPIC}{app_id}:{channel}")

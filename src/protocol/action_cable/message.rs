@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use crate::protocol::json::{self, push_string, quote, string};
+use crate::protocol::json::{self, quote, string};
 
 /// A command of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,6 +145,8 @@ pub enum Reason {
     ServerRestart,
     /// The application has ended it.
     Remote,
+    /// The time of the client's token is over.
+    TokenExpired,
 }
 
 impl Reason {
@@ -154,6 +156,7 @@ impl Reason {
             Reason::InvalidRequest => "invalid_request",
             Reason::ServerRestart => "server_restart",
             Reason::Remote => "remote",
+            Reason::TokenExpired => "token_expired",
         }
     }
 }
@@ -173,16 +176,6 @@ pub fn push_message(quoted_identifier: &str, message: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b",\"message\":");
     out.extend_from_slice(message.as_bytes());
     out.push(b'}');
-}
-
-/// A broadcast as JSON: as it is where it is one JSON value, otherwise as a string that holds it.
-pub fn message_of(broadcast: &str) -> Cow<'_, str> {
-    if json::check(broadcast).is_ok() {
-        return broadcast.into();
-    }
-    let mut quoted = Vec::new();
-    push_string(broadcast, &mut quoted);
-    String::from_utf8(quoted).expect("JSON is UTF-8").into()
 }
 
 #[cfg(test)]
@@ -283,21 +276,6 @@ mod tests {
         ] {
             assert_eq!(message, expected);
             json::check(&message).unwrap();
-        }
-    }
-
-    #[test]
-    fn a_broadcast_that_is_no_json_is_a_string() {
-        for (broadcast, expected) in [
-            (r#"{"x":1}"#, r#"{"x":1}"#),
-            ("null", "null"),
-            (r#""text""#, r#""text""#),
-            ("<b>raw</b>", r#""<b>raw</b>""#),
-            (r#"{"x":1} "#, r#"{"x":1} "#),
-            ("1 2", r#""1 2""#),
-            ("", r#""""#),
-        ] {
-            assert_eq!(message_of(broadcast), expected, "{broadcast:?}");
         }
     }
 }

@@ -12,3 +12,6 @@ pub mod signed;
 
 /// The subprotocol that client and server agree on.
 pub const SUBPROTOCOL: &str = "actioncable-v1-json";
+
+/// The longest message of a client, in bytes.
+pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;

@@ -15,6 +15,15 @@ use crate::protocol::json;
 /// The salt of the key under which Turbo signs the names of streams.
 pub const TURBO_SALT: &str = "turbo/signed_stream_verifier_key";
 
+/// The salts of the keys under which CableReady signs the names of streams: of its version 5, and of others.
+pub const CABLE_READY_SALTS: [&str; 2] = ["cable_ready/verifier_key", "cable_ready"];
+
+/// The token of backends that broadcast over HTTP, as AnyCable derives it from the secret of an application.
+pub fn broadcast_token(secret: &[u8]) -> String {
+    let token = Digest::Sha256.hmac(secret, &[b"broadcast-cable"]);
+    token.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// The rounds of [`derive_key`] in Rails.
 const ROUNDS: u32 = 1000;
 

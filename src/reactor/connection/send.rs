@@ -234,6 +234,7 @@ pub(super) fn publish_to_one(
     mark: u64,
     key: u64,
     encoded: &mut Encoded<'_>,
+    value: u32,
 ) -> Option<Sent> {
     connection.last_publication = mark;
     if !connection.life.takes_messages() {
@@ -241,7 +242,7 @@ pub(super) fn publish_to_one(
     }
     let format = connection.publication_format()?.uncompressed();
     Some(publish_with_care(
-        rooms, connection, key, encoded, format, 0,
+        rooms, connection, key, encoded, format, value,
     ))
 }
 

@@ -762,9 +762,10 @@ impl Table {
         mark: u64,
         key: u64,
         encoded: &mut Encoded<'_>,
+        value: u32,
     ) -> Option<Sent> {
         let (connection, rooms) = self.split(id)?;
-        send::publish_to_one(rooms, connection, mark, key, encoded)
+        send::publish_to_one(rooms, connection, mark, key, encoded, value)
     }
 
     // ── requests that wait for publications ──────────────────────────────────────────────────

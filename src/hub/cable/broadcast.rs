@@ -1,0 +1,161 @@
+//! Broadcasts of a backend in AnyCable's words: over HTTP, and in a topic of Redis.
+//!
+//! A body is one publication or an array of them, each with a stream and its data; or an order to disconnect.
+//!
+//! Source: AnyCable's documentation, "Broadcasting".
+
+use std::borrow::Cow;
+use std::rc::Rc;
+
+use crate::protocol::http::Status;
+use crate::protocol::json;
+use crate::pubsub::{Event, check_name};
+use crate::reactor::reactor::Reactor;
+use crate::server::reply::Reply;
+use crate::server::request::Request;
+use crate::server::router::Router;
+
+use crate::hub::access::Access;
+use crate::hub::engine::PublishError;
+use crate::hub::parts::Parts;
+use crate::hub::rights::{self, Rights};
+
+use super::identity;
+use super::remote::TOPIC as REMOTE_TOPIC;
+use super::state::Cable;
+
+/// The path of broadcasts.
+const PATH: &str = "/_broadcast";
+
+/// The topic in which a backend broadcasts by Redis.
+pub(super) const TOPIC: &str = "__anycable__";
+
+/// The most publications of one request.
+const PUBLICATIONS_MAX: usize = 1000;
+
+/// Adds the route of broadcasts.
+pub(super) fn add_routes<S: 'static>(
+    router: &mut Router<S>,
+    hub: &Rc<Parts<S>>,
+    cable: &Rc<Cable>,
+    access: &Rc<Access>,
+) {
+    let (hub, cable, access) = (Rc::clone(hub), Rc::clone(cable), Rc::clone(access));
+    router.post(PATH, move |request| {
+        broadcast(request, &hub, &cable, &access)
+    });
+}
+
+/// Begins to hear the broadcasts of backends in Redis: each reactor of each node hears all of them.
+pub(super) fn hear<S: 'static>(reactor: &mut Reactor<S>) {
+    let observe = Rc::new(|reactor: &mut Reactor<S>, _: &str, _, event: &Event<'_>| {
+        let text = event.payload().to_text();
+        match publications_of(&text) {
+            Ok(publications) => {
+                for (stream, event) in publications {
+                    reactor.publish_heard(&stream, &event, None, None);
+                }
+            }
+            Err(why) => log::debug!("a broadcast in {TOPIC}: {why}"),
+        }
+    });
+    if let Err(error) = reactor.observe(TOPIC, observe) {
+        log::error!("broadcasts in {TOPIC} are not heard: {error}");
+    }
+}
+
+/// `POST /_broadcast`.
+fn broadcast<S: 'static>(
+    request: &mut Request<'_, '_, S>,
+    hub: &Rc<Parts<S>>,
+    cable: &Cable,
+    access: &Access,
+) -> Result<(), Reply> {
+    let may_broadcast = match cable.keys().has_broadcast_token() {
+        true => rights::credential(request, access).is_some_and(|given| {
+            cable.keys().may_broadcast(&given) || access.is_publish_token(&given)
+        }),
+        false => {
+            let (rights, _) = Rights::of_request(request, access);
+            rights.may_administer().is_ok()
+        }
+    };
+    if !may_broadcast {
+        return Err((
+            Status::UNAUTHORIZED,
+            "the key of broadcasts is missing or wrong\n",
+        )
+            .into());
+    }
+    let body = str::from_utf8(request.body()).map_err(|_| bad("the body is no text"))?;
+    let publications = publications_of(body).map_err(|why| bad(&why))?;
+    let items: Vec<_> = publications
+        .into_iter()
+        .map(|(stream, event)| (stream, event.into_owned()))
+        .collect();
+    let responder = request.reply_later();
+    hub.engine
+        .publish_all(request.reactor, &items, move |reactor, outcome| {
+            let reply: Reply = match outcome {
+                Ok(_) => (Status::CREATED, "").into(),
+                Err(error) => unavailable(error),
+            };
+            reactor.reply(responder, reply);
+        });
+    Ok(())
+}
+
+fn unavailable(error: PublishError) -> Reply {
+    (Status::SERVICE_UNAVAILABLE, format!("{error}\n")).into()
+}
+
+fn bad(why: &str) -> Reply {
+    (Status::BAD_REQUEST, format!("{why}\n")).into()
+}
+
+/// The topics and events of a body.
+///
+/// # Errors
+///
+/// A sentence that says what is wrong.
+fn publications_of(body: &str) -> Result<Vec<(Cow<'static, str>, Event<'static>)>, String> {
+    let wrong = |error: serde_json::Error| format!("the broadcast is not valid: {error}");
+    json::check_depth(body).map_err(wrong)?;
+    if !body.trim_start().starts_with('[') {
+        return Ok(vec![publication_of(body)?]);
+    }
+    let all = json::elements(body, PUBLICATIONS_MAX).map_err(wrong)?;
+    all.into_iter().map(|it| publication_of(it.get())).collect()
+}
+
+fn publication_of(text: &str) -> Result<(Cow<'static, str>, Event<'static>), String> {
+    let names = &["stream", "data", "command", "payload"];
+    let fields = json::fields(text, names).map_err(|error| error.to_string())?;
+    let [stream, data, command, payload] = fields;
+    if command.and_then(json::string).as_deref() == Some("disconnect") {
+        let payload = payload.ok_or("the command has no payload")?;
+        return disconnect_of(payload.get());
+    }
+    let stream = stream.and_then(json::string);
+    let stream = stream.ok_or("the publication has no stream")?;
+    check_name(&stream).map_err(|error| error.to_string())?;
+    let data = data.and_then(json::string);
+    let data = data.ok_or("the publication has no data in a string")?;
+    let event = Event::message("").data(data.into_owned());
+    Ok((stream.into_owned().into(), event))
+}
+
+/// An order to disconnect, as Rails publishes it.
+fn disconnect_of(payload: &str) -> Result<(Cow<'static, str>, Event<'static>), String> {
+    let names = &["identifier", "reconnect"];
+    let [identifier, reconnect] =
+        json::fields(payload, names).map_err(|error| error.to_string())?;
+    let identifiers = identifier.and_then(json::string).unwrap_or_default();
+    let name = identity::connection_name(&identifiers);
+    let name = name.ok_or("the payload has no identifiers")?;
+    let topic = format!("{REMOTE_TOPIC}{name}");
+    check_name(&topic).map_err(|error| error.to_string())?;
+    let reconnects = reconnect.is_none_or(|it| it.get() != "false");
+    let order = format!("{{\"type\":\"disconnect\",\"reconnect\":{reconnects}}}");
+    Ok((topic.into(), Event::message("").json(order)))
+}
