@@ -55,7 +55,6 @@ pub(super) fn add_routes<S: 'static>(
         cable: Rc::clone(cable),
         access: Rc::clone(access),
     };
-    router.get(super::PATH, |request| request.reply(not_found()));
     router.websocket(super::PATH, |ws| {
         ws.subprotocols([SUBPROTOCOL]);
         ws.options().goodbye = Goodbye {
@@ -66,6 +65,8 @@ pub(super) fn add_routes<S: 'static>(
         ws.options().websocket.message_bytes_max = MESSAGE_BYTES_MAX;
         ws.handler(sockets);
     });
+    // Behind the route of upgrades, which would otherwise ask for one.
+    router.get(super::PATH, |request| request.reply(not_found()));
 }
 
 /// The answer of Rails to requests that open no WebSocket, and to pages of origins that are not allowed.
