@@ -17,7 +17,7 @@ fn serve_secret() -> World {
     serve_with(1, cable, &Access::default())
 }
 
-fn base64url(bytes: &[u8]) -> String {
+pub fn base64url(bytes: &[u8]) -> String {
     let mut text = String::new();
     for group in bytes.chunks(3) {
         let mut bits = [0; 4];
@@ -33,7 +33,7 @@ fn base64url(bytes: &[u8]) -> String {
 }
 
 /// A token with identifiers, as AnyCable's libraries make it.
-fn token(secret: &str, identifiers: &str, end_unix: u64) -> String {
+pub fn token(secret: &str, identifiers: &str, end_unix: u64) -> String {
     use hmac::{Hmac, KeyInit, Mac};
     let claims = serde_json::json!({ "ext": identifiers, "exp": end_unix }).to_string();
     let header = base64url(br#"{"alg":"HS256"}"#);

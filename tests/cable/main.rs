@@ -4,11 +4,19 @@
 
 mod broadcasts;
 mod identity;
+#[cfg(feature = "program")]
+mod nodes;
 mod random;
 mod subscriptions;
 
 #[path = "../support/answer.rs"]
 mod answer;
+#[cfg(feature = "program")]
+#[path = "../support/redis_server.rs"]
+mod redis_server;
+#[cfg(feature = "program")]
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::time::Duration;
 

@@ -10,6 +10,7 @@ use log::LevelFilter;
 use waterwheel::Network;
 use waterwheel::websocket::Deflate;
 
+use crate::cable::CableArguments;
 use crate::help;
 use crate::limits::Limits;
 use crate::log_line::LogFormat;
@@ -67,6 +68,26 @@ Options of serve:
                            members=COUNT, origin=ORIGIN, subscription-count, webhook=URL and disabled;
                            may be given several times
   --pusher-app-file FILE   as --pusher-app, with one app per line
+  --cable                  serve ActionCable at /cable, for the clients of Rails; each option below
+                           does so too
+  --cable-secret SECRET    the secret_key_base of Rails, from which the keys of Turbo, CableReady and
+                           AnyCable follow; may be given several times [$WATERWHEEL_CABLE_SECRET]
+  --cable-turbo-key KEY    a key that signs names of streams for Turbo, where the application has one
+                           of its own; may be given several times [$WATERWHEEL_CABLE_TURBO_KEY]
+  --cable-streams-key KEY  a key that signs names of streams for the channel $pubsub and CableReady;
+                           may be given several times [$WATERWHEEL_CABLE_STREAMS_KEY]
+  --cable-broadcast-key KEY
+                           a token that broadcasts by POST /_broadcast need; may be given several
+                           times [$WATERWHEEL_CABLE_BROADCAST_KEY]
+  --cable-secret-file FILE
+                           as --cable-secret, with one key per line
+  --cable-turbo-key-file FILE
+                           as --cable-turbo-key, with one key per line
+  --cable-streams-key-file FILE
+                           as --cable-streams-key, with one key per line
+  --cable-broadcast-key-file FILE
+                           as --cable-broadcast-key, with one key per line
+  --cable-open             let clients subscribe to streams by plain names
   --open                   let everyone publish and subscribe to patterns without a token
   --drain-window SECONDS   after TERM or INT, close the connections over this time [10]
   --takeover PATH          take the listeners of the process that was started with the same PATH, which
@@ -161,6 +182,7 @@ pub struct Serve {
     pub publish_token_file: Option<PathBuf>,
     pub secrets: SecretOptions,
     pub pusher: PusherOptions,
+    pub cable: CableArguments,
     pub open: bool,
     pub drain_window: Duration,
     pub takeover: Option<PathBuf>,
@@ -231,6 +253,7 @@ struct Given {
     publish_token_file: Option<PathBuf>,
     secrets: SecretOptions,
     pusher: PusherOptions,
+    cable: CableArguments,
     unix_mode: Option<u32>,
     format: LogFormat,
     open: bool,
@@ -268,6 +291,7 @@ impl Default for Given {
             publish_token_file: None,
             secrets: SecretOptions::default(),
             pusher: PusherOptions::default(),
+            cable: CableArguments::default(),
             unix_mode: None,
             format: LogFormat::Text,
             open: false,
@@ -393,6 +417,10 @@ fn take_words(mut parser: Parser, given: &mut Given) -> Result<Option<Command>, 
             Arg::Long(option) if serves && PusherOptions::has(option) => {
                 let option = option.to_owned();
                 given.pusher.take(&option, &mut parser)?;
+            }
+            Arg::Long(option) if serves && CableArguments::has(option) => {
+                let option = option.to_owned();
+                given.cable.take(&option, &mut parser)?;
             }
             Arg::Long("unix-mode") if serves => {
                 given.unix_mode = Some(unix_mode(&text(&mut parser, "--unix-mode")?)?)
@@ -542,6 +570,7 @@ fn serve(given: Given) -> Result<Serve, String> {
         publish_token_file,
         mut secrets,
         pusher,
+        mut cable,
         unix_mode,
         format,
         open,
@@ -600,6 +629,7 @@ fn serve(given: Given) -> Result<Serve, String> {
         let secret = secrets::secret(secrets::VARIABLE, given)?;
         secrets.given.push(secret);
     }
+    cable.add_environment(environment)?;
     for variable in redis::VARIABLES {
         if redis.url.is_none() {
             redis.url = environment(variable)?;
@@ -633,6 +663,7 @@ fn serve(given: Given) -> Result<Serve, String> {
         publish_token_file,
         secrets,
         pusher,
+        cable,
         open,
         drain_window,
         takeover,

@@ -5,6 +5,7 @@ mod activated;
 mod arguments;
 #[cfg(feature = "bench")]
 mod bench;
+mod cable;
 mod cgroup;
 mod descriptors;
 mod doctor;

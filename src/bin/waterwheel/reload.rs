@@ -147,7 +147,7 @@ fn read_tokens(path: &Path) -> io::Result<Vec<String>> {
 
 /// The tokens or secrets of the file of an option: one a line, which `check` checks. Empty lines and those that
 /// begin with `#` are left out.
-fn read_lines(
+pub fn read_lines(
     option: &str,
     what: &str,
     path: &Path,

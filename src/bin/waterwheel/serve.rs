@@ -139,6 +139,7 @@ impl Serving<'_> {
             rules: self.options.topics.rules.clone(),
             history_bytes_max: self.options.topics.history_bytes,
             pusher_apps: self.options.pusher.apps()?,
+            cable: self.options.cable.options()?,
             tls: self.listening.tls.cloned(),
             ..HubOptions::default()
         };

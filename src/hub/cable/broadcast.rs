@@ -47,19 +47,22 @@ pub(super) fn add_routes<S: 'static>(
 }
 
 /// Begins to hear the broadcasts of backends in Redis: each reactor of each node hears all of them.
-pub(super) fn hear<S: 'static>(reactor: &mut Reactor<S>) {
-    let observe = Rc::new(|reactor: &mut Reactor<S>, _: &str, _, event: &Event<'_>| {
-        let text = event.payload().to_text();
-        match publications_of(&text) {
-            Ok(publications) => {
-                for (stream, event) in publications {
-                    reactor.publish_heard(&stream, &event, None, None);
+pub(super) fn hear<S: 'static>(hub: &Rc<Parts<S>>, reactor: &mut Reactor<S>) {
+    let parts = Rc::clone(hub);
+    let observe = Rc::new(
+        move |reactor: &mut Reactor<S>, _: &str, _, event: &Event<'_>| {
+            let text = event.payload().to_text();
+            match publications_of(&text) {
+                Ok(publications) => {
+                    for (stream, event) in publications {
+                        parts.engine.deliver_here(reactor, &stream, &event);
+                    }
                 }
+                Err(why) => log::debug!("a broadcast in {TOPIC}: {why}"),
             }
-            Err(why) => log::debug!("a broadcast in {TOPIC}: {why}"),
-        }
-    });
-    if let Err(error) = reactor.observe(TOPIC, observe) {
+        },
+    );
+    if let Err(error) = hub.engine.observe(reactor, TOPIC, observe) {
         log::error!("broadcasts in {TOPIC} are not heard: {error}");
     }
 }

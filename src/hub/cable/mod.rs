@@ -101,7 +101,7 @@ pub(super) fn mount<S: 'static>(router: &mut Router<S>, hub: &Rc<Parts<S>>, acce
         parts.engine.hear_orders(reactor);
         reactor.add_users(Rc::new(of_reactor.remote().clone()) as Rc<dyn Users<S>>);
         if parts.engine.hears_other_programs() && of_reactor.begins_to_hear() {
-            broadcast::hear(reactor);
+            broadcast::hear(&parts, reactor);
         }
     });
     socket::add_routes(router, hub, cable, access);

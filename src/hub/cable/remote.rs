@@ -14,6 +14,8 @@ use crate::reactor::id::ConnId;
 use crate::reactor::observers::ObserverId;
 use crate::reactor::reactor::{Observe, Reactor, Users};
 
+use crate::hub::engine::Engine;
+
 /// The front of the topics.
 pub(super) const TOPIC: &str = "action_cable/";
 
@@ -32,7 +34,13 @@ pub(super) struct RemoteConnections(Rc<RefCell<HashMap<Rc<str>, Named>>>);
 
 impl RemoteConnections {
     /// A connection has a name from now on.
-    pub(super) fn add<S: 'static>(&self, reactor: &mut Reactor<S>, id: ConnId, name: &Rc<str>) {
+    pub(super) fn add<S: 'static>(
+        &self,
+        engine: &Engine<S>,
+        reactor: &mut Reactor<S>,
+        id: ConnId,
+        name: &Rc<str>,
+    ) {
         if let Some(named) = self.0.borrow_mut().get_mut(name) {
             named.connections.push(id);
             return;
@@ -43,7 +51,7 @@ impl RemoteConnections {
                 all.end(reactor, &of, reconnects);
             }
         });
-        let observer = reactor.observe(&format!("{TOPIC}{name}"), observe);
+        let observer = engine.observe(reactor, &format!("{TOPIC}{name}"), observe);
         if let Err(error) = &observer {
             log::warn!("conn {id}: the backend cannot end it by its identifiers: {error}");
         }

@@ -199,7 +199,8 @@ impl<S: 'static> WebSocketHandler<S> for Sockets<S> {
         };
         ws.reactor.set_wire_format(ws.id, wire_format);
         if let Some(name) = &name {
-            self.cable.remote().add(ws.reactor, ws.id, name);
+            let remote = self.cable.remote();
+            remote.add(&self.hub.engine, ws.reactor, ws.id, name);
         }
         self.cable.clients().insert(ws.id, Client::new(name));
         self.cable.pings().add(ws.reactor, ws.id);

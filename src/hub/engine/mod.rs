@@ -36,9 +36,15 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
+#[cfg(feature = "cable")]
+use crate::pubsub::TopicError;
 use crate::pubsub::{Event, EventId, Rules, Since};
 use crate::reactor::id::ConnId;
+#[cfg(feature = "cable")]
+use crate::reactor::observers::ObserverId;
 use crate::reactor::published::Published;
+#[cfg(feature = "cable")]
+use crate::reactor::reactor::Observe;
 use crate::reactor::reactor::{Cx, Reactor};
 use crate::server::reply::Reply;
 use crate::server::request::Request;
@@ -560,6 +566,37 @@ impl<S: 'static> Engine<S> {
         match &self.kind {
             Kind::Local | Kind::Group(_) => None,
             Kind::Redis(engine, _) => Some(engine.numbers()),
+        }
+    }
+
+    /// Has each publication to a topic told to an observer on this reactor, whichever node it comes from.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reactor::observe`].
+    #[cfg(feature = "cable")]
+    pub(super) fn observe(
+        &self,
+        reactor: &mut Reactor<S>,
+        topic: &str,
+        observer: Observe<S>,
+    ) -> Result<ObserverId, TopicError> {
+        let id = reactor.observe(topic, observer)?;
+        #[cfg(feature = "redis")]
+        if let Kind::Redis(engine, _) = &self.kind {
+            engine.begin_to_hear(reactor, topic);
+        }
+        Ok(id)
+    }
+
+    /// Delivers an event to the members on this reactor alone, without a number: each other reactor hears by itself what
+    /// it is made of.
+    #[cfg(feature = "cable")]
+    pub(super) fn deliver_here(&self, reactor: &mut Reactor<S>, topic: &str, event: &Event<'_>) {
+        match &self.kind {
+            Kind::Local | Kind::Group(_) => _ = reactor.publish_heard(topic, event, None, None),
+            #[cfg(feature = "redis")]
+            Kind::Redis(engine, _) => engine.deliver_unnumbered(reactor, topic, event),
         }
     }
 

@@ -93,6 +93,32 @@ impl<S: 'static> RedisEngine<S> {
         Ok(RedisEngine { shared })
     }
 
+    /// Subscribes to a topic that has an observer on this reactor.
+    #[cfg(feature = "cable")]
+    pub(super) fn begin_to_hear(&self, reactor: &mut Reactor<S>, topic: &str) {
+        let names = vec![Box::from(topic)];
+        let all = self.shared.names();
+        let topic = topic.to_owned();
+        names::want(all, reactor, &names, move |_, confirmed| {
+            if confirmed.is_err() {
+                log::error!("Redis refuses the subscription to {topic:?}: it is not heard");
+            }
+        });
+        // From here on the observer is its member.
+        all.borrow_mut().settle_later(names);
+    }
+
+    /// As [`Engine::deliver_here`](super::Engine::deliver_here).
+    #[cfg(feature = "cable")]
+    pub(super) fn deliver_unnumbered(
+        &self,
+        reactor: &mut Reactor<S>,
+        topic: &str,
+        event: &Event<'_>,
+    ) {
+        self.shared.deliver_unnumbered(reactor, topic, event);
+    }
+
     /// Has the members on all reactors of the node counted from now on.
     pub(super) fn count_on_node(&self, count: CountOnNode<S>) {
         self.shared.set_node_count(count);

@@ -563,7 +563,17 @@ impl<S: 'static> Shared<S> {
         let (Some(topic), Some(text)) = (topic.filter(|it| check_name(it).is_ok()), text) else {
             return self.note_left_out(reactor.now());
         };
-        reactor.publish_heard(topic, &Event::message(text), None, None);
+        self.deliver_unnumbered(reactor, topic, &Event::message(text));
+    }
+
+    /// Delivers an event without a number, which the log of this reactor alone has.
+    pub(super) fn deliver_unnumbered(
+        &self,
+        reactor: &mut Reactor<S>,
+        topic: &str,
+        event: &Event<'_>,
+    ) {
+        reactor.publish_heard(topic, event, None, None);
         self.mark_raw(reactor, topic);
     }
 
