@@ -6,6 +6,8 @@ mod broadcasts;
 mod identity;
 #[cfg(feature = "program")]
 mod nodes;
+#[cfg(feature = "program")]
+mod programs;
 mod random;
 mod subscriptions;
 
