@@ -126,7 +126,7 @@ use self::pending::Pending;
 
 pub use self::access::Access;
 #[cfg(feature = "cable")]
-pub use self::cable::CableOptions;
+pub use self::cable::{CableHook, CableOptions};
 pub use self::engine::{Answers, GroupSeat, Overloaded, PublishError, ReactorGroup};
 pub use self::grammar::envelope::SUBPROTOCOL;
 pub use self::parts::HubOptions;

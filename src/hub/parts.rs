@@ -58,5 +58,5 @@ pub(super) struct Parts<S: 'static> {
     #[cfg(feature = "pusher")]
     pub(super) pusher: super::pusher::state::Pusher<S>,
     #[cfg(feature = "cable")]
-    pub(super) cable: Option<std::rc::Rc<super::cable::state::Cable>>,
+    pub(super) cable: Option<std::rc::Rc<super::cable::state::Cable<S>>>,
 }

@@ -131,6 +131,11 @@ impl<'h> Handshake<'h> {
         self.path
     }
 
+    /// The query as it came, without the question mark.
+    pub fn query_string(&self) -> Option<&'h str> {
+        self.query
+    }
+
     /// A parameter of the query, decoded.
     pub fn query(&self, name: &str) -> Option<Cow<'h, str>> {
         form::value(self.query?, name)

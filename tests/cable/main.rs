@@ -3,6 +3,7 @@
 #![cfg(feature = "cable")]
 
 mod broadcasts;
+mod hook;
 mod identity;
 #[cfg(feature = "program")]
 mod nodes;

@@ -87,6 +87,12 @@ Options of serve:
                            as --cable-streams-key, with one key per line
   --cable-broadcast-key-file FILE
                            as --cable-broadcast-key, with one key per line
+  --cable-hook URL         ask this URL of the application about connections, and about subscriptions
+                           to channels of its own
+  --cable-hook-secret SECRET
+                           sign these requests [$WATERWHEEL_CABLE_HOOK_SECRET]
+  --cable-hook-secret-file FILE
+                           as --cable-hook-secret, with the secret in one line
   --cable-open             let clients subscribe to streams by plain names
   --open                   let everyone publish and subscribe to patterns without a token
   --drain-window SECONDS   after TERM or INT, close the connections over this time [10]

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use lexopt::Parser;
-use waterwheel::hub::CableOptions;
+use waterwheel::hub::{CableHook, CableOptions};
 
 use crate::reload::read_lines;
 use crate::values::text;
@@ -19,11 +19,12 @@ struct Keys {
 
 /// The kinds of keys: the option without its `--`, to which `-file` is added for a file, and the variable of the
 /// environment that stands for it.
-const KINDS: [(&str, &str); 4] = [
+const KINDS: [(&str, &str); 5] = [
     ("cable-secret", "WATERWHEEL_CABLE_SECRET"),
     ("cable-turbo-key", "WATERWHEEL_CABLE_TURBO_KEY"),
     ("cable-streams-key", "WATERWHEEL_CABLE_STREAMS_KEY"),
     ("cable-broadcast-key", "WATERWHEEL_CABLE_BROADCAST_KEY"),
+    ("cable-hook-secret", "WATERWHEEL_CABLE_HOOK_SECRET"),
 ];
 
 /// Keys of fewer bytes may be found by trying.
@@ -33,6 +34,7 @@ const KEY_BYTES_ADVISED: usize = 16;
 pub struct CableArguments {
     is_wanted: bool,
     is_open: bool,
+    hook_url: Option<String>,
     /// By [`KINDS`].
     keys: [Keys; KINDS.len()],
 }
@@ -60,7 +62,7 @@ fn kind_of(option: &str) -> Option<(usize, bool)> {
 impl CableArguments {
     /// Whether an option, without its `--`, is one of these.
     pub fn has(option: &str) -> bool {
-        ["cable", "cable-open"].contains(&option) || kind_of(option).is_some()
+        ["cable", "cable-open", "cable-hook"].contains(&option) || kind_of(option).is_some()
     }
 
     /// Sets an option, without its `--`, of which a value is the next argument.
@@ -71,6 +73,9 @@ impl CableArguments {
     pub fn take(&mut self, option: &str, parser: &mut Parser) -> Result<(), String> {
         self.is_wanted = true;
         self.is_open |= option == "cable-open";
+        if option == "cable-hook" {
+            self.hook_url = Some(hook_url(text(parser, "--cable-hook")?)?);
+        }
         let Some((kind, is_file)) = kind_of(option) else {
             return Ok(());
         };
@@ -128,13 +133,34 @@ impl CableArguments {
             }
             Ok(all)
         };
+        let hook_secret = all(4)?.into_iter().next();
+        let hook = self.hook_url.clone().map(|url| CableHook {
+            url,
+            secret: hook_secret,
+        });
         Ok(Some(CableOptions {
             secrets: all(0)?,
             turbo_keys: all(1)?,
             streams_keys: all(2)?,
             broadcast_keys: all(3)?,
             is_open: self.is_open,
+            hook,
         }))
+    }
+}
+
+/// Checks the URL of a hook.
+///
+/// # Errors
+///
+/// A sentence that says what was expected. The URL stays out of it: it may hold a password.
+fn hook_url(url: String) -> Result<String, String> {
+    let is_url = ["http://", "https://"].iter().any(|it| url.starts_with(it));
+    match is_url && !url.chars().any(|it| it.is_control() || it == ' ') {
+        true => Ok(url),
+        false => {
+            Err("--cable-hook: expected a URL that begins with http:// or https://".to_owned())
+        }
     }
 }
 

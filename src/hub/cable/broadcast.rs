@@ -20,8 +20,7 @@ use crate::hub::engine::PublishError;
 use crate::hub::parts::Parts;
 use crate::hub::rights::{self, Rights};
 
-use super::identity;
-use super::remote::TOPIC as REMOTE_TOPIC;
+use super::remote;
 use super::state::Cable;
 
 /// The path of broadcasts.
@@ -37,7 +36,7 @@ const PUBLICATIONS_MAX: usize = 1000;
 pub(super) fn add_routes<S: 'static>(
     router: &mut Router<S>,
     hub: &Rc<Parts<S>>,
-    cable: &Rc<Cable>,
+    cable: &Rc<Cable<S>>,
     access: &Rc<Access>,
 ) {
     let (hub, cable, access) = (Rc::clone(hub), Rc::clone(cable), Rc::clone(access));
@@ -71,7 +70,7 @@ pub(super) fn hear<S: 'static>(hub: &Rc<Parts<S>>, reactor: &mut Reactor<S>) {
 fn broadcast<S: 'static>(
     request: &mut Request<'_, '_, S>,
     hub: &Rc<Parts<S>>,
-    cable: &Cable,
+    cable: &Cable<S>,
     access: &Access,
 ) -> Result<(), Reply> {
     let may_broadcast = match cable.keys().has_broadcast_token() {
@@ -154,11 +153,9 @@ fn disconnect_of(payload: &str) -> Result<(Cow<'static, str>, Event<'static>), S
     let [identifier, reconnect] =
         json::fields(payload, names).map_err(|error| error.to_string())?;
     let identifiers = identifier.and_then(json::string).unwrap_or_default();
-    let name = identity::connection_name(&identifiers);
-    let name = name.ok_or("the payload has no identifiers")?;
-    let topic = format!("{REMOTE_TOPIC}{name}");
-    check_name(&topic).map_err(|error| error.to_string())?;
     let reconnects = reconnect.is_none_or(|it| it.get() != "false");
-    let order = format!("{{\"type\":\"disconnect\",\"reconnect\":{reconnects}}}");
+    let order = remote::order(&identifiers, reconnects);
+    let (topic, order) = order.ok_or("the payload has no identifiers")?;
+    check_name(&topic).map_err(|error| error.to_string())?;
     Ok((topic.into(), Event::message("").json(order)))
 }

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::hooked::Hooked;
 use super::identifiers::Number;
 
 /// The streams of a subscription.
@@ -13,6 +14,11 @@ pub(super) struct Subscription {
     pub(super) number: Number,
     /// The engine has confirmed it, and the client knows.
     pub(super) is_confirmed: bool,
+    /// Its channel is one of the application.
+    pub(super) is_of_hook: bool,
+    /// Tells it from an earlier one with the same identifier.
+    pub(super) serial: u32,
+    /// Those that the client is a member of.
     pub(super) streams: Streams,
 }
 
@@ -22,14 +28,27 @@ pub(super) struct Client {
     subscriptions: Vec<Subscription>,
     /// The name by which a backend knows the connection, where it has one.
     name: Option<Rc<str>>,
+    /// What the calls of the hook say about it, where there is one.
+    hooked: Option<Rc<Hooked>>,
+    last_serial: u32,
 }
 
 impl Client {
-    pub(super) fn new(name: Option<Rc<str>>) -> Client {
+    pub(super) fn new(name: Option<Rc<str>>, hooked: Option<Rc<Hooked>>) -> Client {
         Client {
             subscriptions: Vec::new(),
             name,
+            hooked,
+            last_serial: 0,
         }
+    }
+
+    pub(super) fn hooked(&self) -> Option<&Rc<Hooked>> {
+        self.hooked.as_ref()
+    }
+
+    pub(super) fn set_name(&mut self, name: Rc<str>) {
+        self.name = Some(name);
     }
 
     pub(super) fn name(&self) -> Option<&Rc<str>> {
@@ -48,13 +67,23 @@ impl Client {
         self.subscriptions.iter_mut().find(|it| it.number == number)
     }
 
-    pub(super) fn add(&mut self, subscription: Subscription) {
+    /// Adds a pending subscription, and returns its serial number.
+    pub(super) fn add(&mut self, number: Number, is_of_hook: bool) -> u32 {
+        self.last_serial = self.last_serial.wrapping_add(1);
+        let subscription = Subscription {
+            number,
+            is_confirmed: false,
+            is_of_hook,
+            serial: self.last_serial,
+            streams: Streams::from([]),
+        };
         // Most clients have one or two.
         if self.subscriptions.len() == self.subscriptions.capacity() {
             self.subscriptions
                 .reserve_exact(1 + self.subscriptions.len() / 2);
         }
         self.subscriptions.push(subscription);
+        self.last_serial
     }
 
     pub(super) fn remove(&mut self, number: Number) -> Option<Subscription> {

@@ -7,9 +7,13 @@
 //!   mod               the routes and the rules
 //!    ├─ socket        a client on a WebSocket
 //!    │   ├─ identity       who it is
-//!    │   ├─ subscription   its subscriptions: begin, confirm, end
-//!    │   │   └─ streams        two of them to one stream
-//!    │   └─ client         what is kept of it
+//!    │   └─ commands       what it asks for
+//!    │       ├─ channels       channels of the application: calls, and what their answers ask for
+//!    │       │   ├─ hooked         a connection, as calls tell of it
+//!    │       │   └─ hook           the requests of calls
+//!    │       ├─ subscription   its subscriptions: begin, confirm, end
+//!    │       │   └─ streams        two of them to one stream
+//!    │       └─ client         what is kept of it
 //!    ├─ broadcast     a backend's broadcasts in AnyCable's words
 //!    ├─ remote        connections that a backend ends
 //!    ├─ pings         the pings that clients need
@@ -20,7 +24,11 @@
 //! ```
 
 mod broadcast;
+mod channels;
 mod client;
+mod commands;
+mod hook;
+mod hooked;
 mod identifiers;
 mod identity;
 mod keys;
@@ -42,6 +50,7 @@ use crate::server::router::Router;
 use super::access::Access;
 use super::parts::{HubOptions, Parts};
 
+pub use self::hook::CableHook;
 pub use self::options::CableOptions;
 
 /// The path of clients.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::hook::CableHook;
+
 /// The options of a hub for ActionCable, at `/cable`.
 ///
 /// Each list of keys may have several, so that a key can be replaced: what one of them has signed is accepted.
@@ -19,6 +21,8 @@ pub struct CableOptions {
     /// Whether clients may subscribe by plain names to streams that are not private. `false` by default. Streams
     /// that no rule names are then not private.
     pub is_open: bool,
+    /// The application whose channels clients may subscribe to. `None` by default: then there are none.
+    pub hook: Option<CableHook>,
 }
 
 /// Says how many keys there are, and not which.
@@ -30,6 +34,7 @@ impl fmt::Debug for CableOptions {
             .field("streams_keys", &self.streams_keys.len())
             .field("broadcast_keys", &self.broadcast_keys.len())
             .field("is_open", &self.is_open)
+            .field("hook", &self.hook)
             .finish()
     }
 }

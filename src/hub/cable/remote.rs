@@ -16,6 +16,8 @@ use crate::reactor::reactor::{Observe, Reactor, Users};
 
 use crate::hub::engine::Engine;
 
+use super::identity;
+
 /// The front of the topics.
 pub(super) const TOPIC: &str = "action_cable/";
 
@@ -88,6 +90,14 @@ impl RemoteConnections {
 fn end<S: 'static>(reactor: &mut Reactor<S>, id: ConnId, reconnects: bool) -> bool {
     reactor.send(id, message::disconnect(Reason::Remote, reconnects));
     reactor.close_with(id, NORMAL, "").is_queued()
+}
+
+/// The order to disconnect the connections with these identifiers, an object of JSON, as Rails publishes it: the topic, and
+/// the message. `None` where they name no connection.
+pub(super) fn order(identifiers: &str, reconnects: bool) -> Option<(String, String)> {
+    let name = identity::connection_name(identifiers)?;
+    let order = format!("{{\"type\":\"disconnect\",\"reconnect\":{reconnects}}}");
+    Some((format!("{TOPIC}{name}"), order))
 }
 
 /// Whether clients are to come back, where an event is the order to disconnect them.

@@ -2,9 +2,9 @@
 
 use std::rc::Rc;
 
-use crate::protocol::action_cable::message::{self, Command, Identifier, Reason};
+use crate::protocol::action_cable::message::{self, Reason};
 use crate::protocol::action_cable::{MESSAGE_BYTES_MAX, SUBPROTOCOL};
-use crate::protocol::http::Status;
+use crate::protocol::http::{Scheme, Status};
 use crate::protocol::websocket::Message;
 use crate::reactor::close::Close;
 use crate::reactor::config::Goodbye;
@@ -18,18 +18,15 @@ use crate::hub::access::Access;
 use crate::hub::jwt::{self, TokenError};
 use crate::hub::parts::Parts;
 
-use super::client::{Client, Streams};
+use super::client::Client;
+use super::commands::Commands;
+use super::hooked::Hooked;
 use super::identifiers::encoder;
 use super::identity;
-use super::keys::Named;
 use super::state::Cable;
-use super::subscription::{self, reject};
 
 /// The name of the wire format.
 const WIRE_FORMAT: &str = "cable";
-
-/// The longest identifier of a subscription, in bytes. Each is kept as long as it is used.
-const IDENTIFIER_BYTES_MAX: usize = 2048;
 
 /// The code with which a client is closed that has no right to be there.
 const NORMAL: u16 = 1000;
@@ -39,21 +36,23 @@ const SERVICE_RESTART: u16 = 1012;
 
 struct Sockets<S: 'static> {
     hub: Rc<Parts<S>>,
-    cable: Rc<Cable>,
+    cable: Rc<Cable<S>>,
     access: Rc<Access>,
+    commands: Commands<S>,
 }
 
 /// Adds the route of clients.
 pub(super) fn add_routes<S: 'static>(
     router: &mut Router<S>,
     hub: &Rc<Parts<S>>,
-    cable: &Rc<Cable>,
+    cable: &Rc<Cable<S>>,
     access: &Rc<Access>,
 ) {
     let sockets = Sockets {
         hub: Rc::clone(hub),
         cable: Rc::clone(cable),
         access: Rc::clone(access),
+        commands: Commands::new(hub, cable),
     };
     router.websocket(super::PATH, |ws| {
         ws.subprotocols([SUBPROTOCOL]);
@@ -75,16 +74,16 @@ pub(super) fn not_found() -> Reply {
 }
 
 impl<S: 'static> Sockets<S> {
-    /// The name of the connection of a client that opens a WebSocket, where it shows a token.
+    /// The identifiers of a client that opens a WebSocket, where it shows a token.
     ///
     /// # Errors
     ///
     /// The fault of the token.
-    fn name_of(
+    fn identifiers_of(
         &self,
         reactor: &Reactor<S>,
         handshake: &Handshake<'_>,
-    ) -> Result<Option<Rc<str>>, TokenError> {
+    ) -> Result<Option<String>, TokenError> {
         let Some(token) = identity::token_of(handshake) else {
             return Ok(None);
         };
@@ -97,92 +96,21 @@ impl<S: 'static> Sockets<S> {
             }
             outcome => outcome?,
         };
-        let identifiers = identity::identifiers_of(&foreign.payload)?;
-        let name = identity::connection_name(&identifiers);
-        let name = name.filter(|name| !name.is_empty());
-        Ok(name.map(Into::into))
-    }
-
-    fn on_text(&self, reactor: &mut Reactor<S>, id: ConnId, text: &str) {
-        match message::parse(text) {
-            Ok(Command::Subscribe { identifier }) => self.subscribe(reactor, id, &identifier),
-            Ok(Command::Unsubscribe { identifier }) => {
-                subscription::end(&self.cable, reactor, id, &identifier);
-            }
-            Ok(Command::Message { .. }) => {
-                log::debug!("conn {id}: a message for a channel of the application");
-            }
-            Err(error) => log::debug!("conn {id}: no command of ActionCable: {error}"),
-        }
-    }
-
-    /// Answers `subscribe`.
-    fn subscribe(&self, reactor: &mut Reactor<S>, id: ConnId, identifier: &str) {
-        if IDENTIFIER_BYTES_MAX < identifier.len() {
-            let bytes = identifier.len();
-            log::debug!("conn {id}: an identifier of {bytes} bytes");
-            return;
-        }
-        // Clients ask again every half second until there is an answer, which may have been lost.
-        let number = self.cable.identifiers().borrow().find(identifier);
-        let known = {
-            let clients = self.cable.clients();
-            let client = clients.get(id);
-            let found = client.zip(number).and_then(|(it, number)| it.find(number));
-            found.map(|it| it.is_confirmed)
-        };
-        if let Some(is_confirmed) = known {
-            if is_confirmed {
-                reactor.send(id, message::confirmation(identifier));
-            }
-            return;
-        }
-        match self.streams_of(reactor, identifier) {
-            Ok(streams) => {
-                let (hub, cable) = (&self.hub, &self.cable);
-                subscription::begin(hub, cable, reactor, id, identifier, streams);
-            }
-            Err(why) => reject(reactor, id, identifier, &why),
-        }
-    }
-
-    /// The streams of an identifier.
-    ///
-    /// # Errors
-    ///
-    /// The reason why the client has no right to them.
-    fn streams_of(&self, reactor: &Reactor<S>, identifier: &str) -> Result<Streams, String> {
-        let identifier = Identifier::parse(identifier).map_err(|error| error.to_string())?;
-        let now_unix = reactor.system_unix_time();
-        let named = self.cable.keys().stream_of(&identifier, now_unix);
-        let stream = match named.map_err(|error| error.to_string())? {
-            Named::Signed(stream) => stream,
-            Named::Plain(_) if !self.cable.is_open() => {
-                return Err("plain names of streams are not allowed".to_owned());
-            }
-            Named::Plain(stream) => match self.hub.options.rules.of(&stream).is_private {
-                true => return Err("the stream is private".to_owned()),
-                false => stream,
-            },
-            Named::Channel => return Err("there is no such channel".to_owned()),
-        };
-        Ok([stream.into_boxed_str()].into())
+        identity::identifiers_of(&foreign.payload).map(Some)
     }
 }
 
 impl<S: 'static> WebSocketHandler<S> for Sockets<S> {
     fn on_open(&mut self, ws: &mut Ws<'_, S>, handshake: &Handshake<'_>) {
-        let name = match self.name_of(ws.reactor, handshake) {
-            Ok(name) => name,
+        let identifiers = match self.identifiers_of(ws.reactor, handshake) {
+            Ok(identifiers) => identifiers,
             Err(error) => {
                 log::debug!("conn {}: {error}", ws.id);
                 let reason = match error {
                     TokenError::Expired => Reason::TokenExpired,
                     _ => Reason::Unauthorized,
                 };
-                ws.send(message::disconnect(reason, false));
-                ws.close_with(NORMAL, "");
-                return;
+                return refuse(ws.reactor, ws.id, reason);
             }
         };
         let encode = encoder(Rc::clone(self.cable.identifiers()));
@@ -198,13 +126,42 @@ impl<S: 'static> WebSocketHandler<S> for Sockets<S> {
             }
         };
         ws.reactor.set_wire_format(ws.id, wire_format);
+        let name = identifiers.as_deref().and_then(identity::connection_name);
+        let name = name.filter(|name| !name.is_empty()).map(Rc::<str>::from);
         if let Some(name) = &name {
             let remote = self.cable.remote();
             remote.add(&self.hub.engine, ws.reactor, ws.id, name);
         }
-        self.cable.clients().insert(ws.id, Client::new(name));
-        self.cable.pings().add(ws.reactor, ws.id);
-        ws.send(message::WELCOME);
+        let is_known = identifiers.is_some();
+        let hooked = self.cable.calls().is_some().then(|| {
+            let place = self.hub.engine.place_of(ws.id).to_number();
+            let connection = format!("{}.{place}", rand::random::<u64>());
+            let url = url_of(ws, handshake);
+            let identifiers = identifiers.unwrap_or_else(|| "{}".to_owned());
+            Rc::new(Hooked::new(
+                connection,
+                url,
+                handshake.headers(),
+                identifiers,
+            ))
+        });
+        self.cable
+            .clients()
+            .insert(ws.id, Client::new(name, hooked.clone()));
+        match hooked.filter(|_| !is_known) {
+            None => welcome(&self.cable, ws.reactor, ws.id),
+            Some(hooked) => {
+                let (cable, id) = (Rc::clone(&self.cable), ws.id);
+                self.commands
+                    .connect(ws.reactor, id, &hooked, move |reactor, is_ok| {
+                        match (is_ok, reactor.is_open(id)) {
+                            (_, false) => {}
+                            (true, true) => welcome(&cable, reactor, id),
+                            (false, true) => refuse(reactor, id, Reason::Unauthorized),
+                        }
+                    });
+            }
+        }
     }
 
     fn on_message(&mut self, ws: &mut Ws<'_, S>, message: Message<'_>) {
@@ -213,7 +170,7 @@ impl<S: 'static> WebSocketHandler<S> for Sockets<S> {
             return;
         };
         if self.cable.clients().get(ws.id).is_some() {
-            self.on_text(ws.reactor, ws.id, text);
+            self.commands.take(ws.reactor, ws.id, text);
         }
     }
 
@@ -224,12 +181,50 @@ impl<S: 'static> WebSocketHandler<S> for Sockets<S> {
         if let Some(name) = client.name() {
             self.cable.remote().remove(ws.reactor, ws.id, name);
         }
+        let mut of_hook = Vec::new();
         for subscription in client.subscriptions() {
             let number = subscription.number;
             for stream in subscription.streams.iter() {
                 (self.cable.further()).remove(ws.reactor, ws.id, stream, number);
             }
-            self.cable.identifiers().borrow_mut().give_back(number);
+            let mut identifiers = self.cable.identifiers().borrow_mut();
+            if subscription.is_of_hook {
+                of_hook.extend(identifiers.text(number));
+            }
+            identifiers.give_back(number);
+        }
+        if let Some(hooked) = client.hooked() {
+            let identifiers = of_hook.iter().map(|identifier| Box::from(&**identifier));
+            self.commands
+                .end(ws.reactor, Rc::clone(hooked), identifiers);
         }
     }
+}
+
+/// Greets a client.
+fn welcome<S: 'static>(cable: &Cable<S>, reactor: &mut Reactor<S>, id: ConnId) {
+    cable.pings().add(reactor, id);
+    reactor.send(id, message::WELCOME);
+}
+
+/// Tells a client that it has no right to be there, and ends the connection.
+fn refuse<S: 'static>(reactor: &mut Reactor<S>, id: ConnId, reason: Reason) {
+    reactor.send(id, message::disconnect(reason, false));
+    reactor.close_with(id, NORMAL, "");
+}
+
+/// The URL by which a client has opened its connection.
+fn url_of<S: 'static>(ws: &Ws<'_, S>, handshake: &Handshake<'_>) -> String {
+    let scheme = ws.reactor.forwarded_scheme(ws.id, handshake.headers());
+    let scheme = match scheme {
+        Some(Scheme::Https) => "https",
+        _ => "http",
+    };
+    let host = handshake.header("host").unwrap_or_default();
+    let mut url = format!("{scheme}://{host}{}", handshake.path());
+    if let Some(query) = handshake.query_string() {
+        url.push('?');
+        url.push_str(query);
+    }
+    url
 }

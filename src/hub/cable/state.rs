@@ -1,10 +1,12 @@
 //! The state of a hub for ActionCable on one reactor.
 
 use std::cell::{Cell, RefCell, RefMut};
+use std::rc::Rc;
 
 use crate::reactor::id::ConnMap;
 
 use super::client::Client;
+use super::hook::Calls;
 use super::identifiers::SharedIdentifiers;
 use super::keys::Keys;
 use super::options::CableOptions;
@@ -13,7 +15,7 @@ use super::remote::RemoteConnections;
 use super::streams::FurtherSubscriptions;
 
 /// The keys of a hub, and its clients on one reactor.
-pub(crate) struct Cable {
+pub(crate) struct Cable<S: 'static> {
     keys: Keys,
     is_open: bool,
     clients: RefCell<ConnMap<Client>>,
@@ -21,12 +23,14 @@ pub(crate) struct Cable {
     further: FurtherSubscriptions,
     remote: RemoteConnections,
     pings: Pings,
+    /// Calls of the application, where it has a hook.
+    calls: Option<Rc<Calls<S>>>,
     /// Broadcasts of backends in Redis are heard.
     is_hearing: Cell<bool>,
 }
 
-impl Cable {
-    pub(crate) fn new(options: &CableOptions) -> Cable {
+impl<S: 'static> Cable<S> {
+    pub(crate) fn new(options: &CableOptions) -> Cable<S> {
         Cable {
             keys: Keys::new(options),
             is_open: options.is_open,
@@ -35,6 +39,7 @@ impl Cable {
             further: FurtherSubscriptions::default(),
             remote: RemoteConnections::default(),
             pings: Pings::default(),
+            calls: options.hook.as_ref().map(|hook| Rc::new(Calls::new(hook))),
             is_hearing: Cell::new(false),
         }
     }
@@ -67,6 +72,10 @@ impl Cable {
 
     pub(super) fn remote(&self) -> &RemoteConnections {
         &self.remote
+    }
+
+    pub(super) fn calls(&self) -> Option<&Rc<Calls<S>>> {
+        self.calls.as_ref()
     }
 
     pub(super) fn pings(&self) -> &Pings {

@@ -2,11 +2,13 @@
 //!
 //! ```text
 //!   message   messages of clients, and those for them
+//!   hook      calls of the application, and its answers
 //!   signed    texts that Rails has signed: names of streams
 //! ```
 //!
 //! Source: Rails 8.1, `actioncable/` and `ActiveSupport::MessageVerifier`.
 
+pub mod hook;
 pub mod message;
 pub mod signed;
 
