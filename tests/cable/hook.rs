@@ -179,7 +179,7 @@ fn the_application_is_asked_about_each_thing() {
 }
 
 #[test]
-fn what_the_application_refuses_is_not_granted() {
+fn a_refusal_of_the_application_holds() {
     let (mut world, application) = serve_hook();
     application.answer_next(json!({ "status": "refused" }));
     let client = world.sims[0].websocket("/cable");

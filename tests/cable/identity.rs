@@ -124,7 +124,7 @@ fn connections_are_ended_by_their_identifiers() {
     let (first, second) = (connect(&mut world, two), connect(&mut world, two));
     let other = connect(&mut world, &user("u2"));
     let topic = "action_cable/7:Z2lkOi8vVGVzdEFwcC9Qb3N0LzE";
-    // What is no order is not obeyed.
+    // Other messages are not obeyed.
     for json in [r#"{"type":"else"}"#, "[]", "7"] {
         world.publish(topic, json);
         assert_eq!(first.received(), [""; 0]);

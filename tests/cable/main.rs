@@ -130,7 +130,7 @@ impl World {
         self.settle();
     }
 
-    /// What has come to a client, in as many turns as it takes.
+    /// The messages that have come to a client, in as many turns as it takes.
     fn read_all(&mut self, client: &SimSocket) -> Vec<String> {
         let mut all = Vec::new();
         let mut idle_rounds = 0;

@@ -24,7 +24,7 @@ struct Seen {
     /// It has asked to be subscribed, and not to end since.
     is_wanted: bool,
     is_confirmed: bool,
-    /// The ends whose marks have not come back. What comes before these belongs to earlier subscriptions.
+    /// The ends whose marks have not come back. Messages before these belong to earlier subscriptions.
     ends_due: usize,
     /// The last broadcast. Later ones follow without a gap.
     last: Option<u64>,
@@ -120,7 +120,6 @@ fn run(seed: u64, reactor_count: usize) {
                 let viewer_index = random.below(viewers.len());
                 let viewer = &mut viewers[viewer_index];
                 let index = random.below(3);
-                // What has come before this is read before.
                 let is_wanted = random.below(3) != 0;
                 let command = if is_wanted {
                     "subscribe"

@@ -11,7 +11,7 @@ _waterwheel() {
         words="echo idle churn fan-out sse --help"
     else
         case $command in
-            "serve") words+="--options-file --listen --tls-certificate --tls-key --tls-client-ca --redirect --redirect-port --publish-token --publish-token-file --token-secret --token-secret-file --pusher-app --pusher-app-file --open --drain-window --takeover --allow-origin --max-connections --memory-max --max-connections-per-address --handshakes-per-second --handshakes-per-second-total --messages-per-second --max-fragments --deflate --max-subscriptions --max-connection-age --topic --history-bytes --redis --redis-prefix --trusted-proxy --proxy-protocol --reactors --unix-mode --log --log-format --access-log --help --version" ;;
+            "serve") words+="--options-file --listen --tls-certificate --tls-key --tls-client-ca --redirect --redirect-port --publish-token --publish-token-file --token-secret --token-secret-file --pusher-app --pusher-app-file --cable --cable-secret --cable-turbo-key --cable-streams-key --cable-broadcast-key --cable-secret-file --cable-turbo-key-file --cable-streams-key-file --cable-broadcast-key-file --cable-hook --cable-hook-secret --cable-hook-secret-file --cable-open --open --drain-window --takeover --allow-origin --max-connections --memory-max --max-connections-per-address --handshakes-per-second --handshakes-per-second-total --messages-per-second --max-fragments --deflate --max-subscriptions --max-connection-age --topic --history-bytes --redis --redis-prefix --trusted-proxy --proxy-protocol --reactors --unix-mode --log --log-format --access-log --help --version" ;;
             "echo") words+="--listen --tls-certificate --tls-key --tls-client-ca --to --max-connections --deflate --log --log-format --help --version" ;;
             "doctor") words+="--connections --help" ;;
             "bench echo") words+="--connections --size --pipeline --rate --binary --payload --verify --url --pid --seconds --warmup --deflate --connect-rate --json --plot --log --help" ;;
@@ -35,6 +35,17 @@ _waterwheel() {
         "serve--token-secret-file") COMPREPLY=($(compgen -f -- "$word")); return ;;
         "serve--pusher-app") words="" ;;
         "serve--pusher-app-file") COMPREPLY=($(compgen -f -- "$word")); return ;;
+        "serve--cable-secret") words="" ;;
+        "serve--cable-turbo-key") words="" ;;
+        "serve--cable-streams-key") words="" ;;
+        "serve--cable-broadcast-key") words="" ;;
+        "serve--cable-secret-file") COMPREPLY=($(compgen -f -- "$word")); return ;;
+        "serve--cable-turbo-key-file") COMPREPLY=($(compgen -f -- "$word")); return ;;
+        "serve--cable-streams-key-file") COMPREPLY=($(compgen -f -- "$word")); return ;;
+        "serve--cable-broadcast-key-file") COMPREPLY=($(compgen -f -- "$word")); return ;;
+        "serve--cable-hook") words="" ;;
+        "serve--cable-hook-secret") words="" ;;
+        "serve--cable-hook-secret-file") COMPREPLY=($(compgen -f -- "$word")); return ;;
         "serve--drain-window") words="" ;;
         "serve--takeover") words="" ;;
         "serve--allow-origin") words="" ;;

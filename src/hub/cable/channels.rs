@@ -243,10 +243,7 @@ pub(super) fn leave<S: 'static>(
 }
 
 fn carry_out<S: 'static>(hub: &Rc<Parts<S>>, reactor: &mut Reactor<S>, answer: Answer) {
-    let broadcasts = answer
-        .broadcast
-        .into_iter()
-        .map(|(stream, json)| (stream, json));
+    let broadcasts = answer.broadcast.into_iter();
     let orders = answer
         .disconnect
         .into_iter()

@@ -28,7 +28,7 @@ pub(super) struct Client {
     subscriptions: Vec<Subscription>,
     /// The name by which a backend knows the connection, where it has one.
     name: Option<Rc<str>>,
-    /// What the calls of the hook say about it, where there is one.
+    /// Its state for the calls of the hook, where there is one.
     hooked: Option<Rc<Hooked>>,
     last_serial: u32,
 }

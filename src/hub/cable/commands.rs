@@ -36,7 +36,7 @@ impl<S: 'static> Clone for Commands<S> {
     }
 }
 
-/// What an identifier asks for.
+/// The thing that an identifier asks for.
 enum Wanted {
     Streams(Streams),
     /// A channel of the application.

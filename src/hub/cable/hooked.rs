@@ -13,7 +13,7 @@ const STATE_BYTES_MAX: usize = 16 * 1024;
 /// The most commands that wait. A connection is not read meanwhile, so that these have come in one piece.
 const WAITING_MAX: usize = 1000;
 
-/// What the calls of one connection say about it.
+/// The state of one connection for the calls about it.
 pub(super) struct Hooked {
     connection: Box<str>,
     url: Box<str>,

@@ -53,12 +53,9 @@ use super::parts::{HubOptions, Parts};
 pub use self::hook::CableHook;
 pub use self::options::CableOptions;
 
-/// The path of clients.
-const PATH: &str = "/cable";
-
 /// The answer to a page of an origin that is not allowed, where a path has one of its own.
 pub(super) fn refusal_of(path: &str) -> Option<Reply> {
-    (path == PATH).then(socket::not_found)
+    (path == socket::PATH).then(socket::not_found)
 }
 
 /// Makes topics private that no rule names: with ActionCable a stream is for clients that have its signed name.
@@ -72,7 +69,7 @@ pub(super) fn with_rules(mut options: HubOptions) -> HubOptions {
         ..Rule::default()
     };
     let mut all = Rules::new();
-    // What backends say to the hub is for no client.
+    // Orders of backends to the hub are for no client.
     let of_backends = [broadcast::TOPIC.to_owned(), format!("{}*", remote::TOPIC)];
     for pattern in of_backends {
         let unkept = Rule {

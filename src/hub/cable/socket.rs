@@ -25,6 +25,9 @@ use super::identifiers::encoder;
 use super::identity;
 use super::state::Cable;
 
+/// The path of clients.
+pub(super) const PATH: &str = "/cable";
+
 /// The name of the wire format.
 const WIRE_FORMAT: &str = "cable";
 
@@ -54,7 +57,7 @@ pub(super) fn add_routes<S: 'static>(
         access: Rc::clone(access),
         commands: Commands::new(hub, cable),
     };
-    router.websocket(super::PATH, |ws| {
+    router.websocket(PATH, |ws| {
         ws.subprotocols([SUBPROTOCOL]);
         ws.options().goodbye = Goodbye {
             message: Some(message::disconnect(Reason::ServerRestart, true).into()),
@@ -65,7 +68,7 @@ pub(super) fn add_routes<S: 'static>(
         ws.handler(sockets);
     });
     // Behind the route of upgrades, which would otherwise ask for one.
-    router.get(super::PATH, |request| request.reply(not_found()));
+    router.get(PATH, |request| request.reply(not_found()));
 }
 
 /// The answer of Rails to requests that open no WebSocket, and to pages of origins that are not allowed.

@@ -98,10 +98,4 @@ impl FurtherSubscriptions {
         self.remove(reactor, id, stream, number);
         Some(number)
     }
-
-    /// How many streams have some.
-    #[cfg(test)]
-    pub(super) fn stream_count(&self) -> usize {
-        self.0.borrow().len()
-    }
 }
