@@ -309,6 +309,9 @@ impl<S: 'static> Hub<S> {
         router.before_body(move |request| match request.path() {
             "/publish" => publish::check_head(request, &rights, &parts),
             "/publish/batch" => batch::check_head(request, &rights, &parts),
+            #[cfg(feature = "cable")]
+            _ => cable::check_head(request, &rights, &parts),
+            #[cfg(not(feature = "cable"))]
             _ => {}
         });
         let (rights, parts) = (Rc::clone(access), Rc::clone(hub));

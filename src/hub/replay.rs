@@ -48,6 +48,11 @@ pub(super) trait ReplayClient<S: 'static>: 'static {
         true
     }
 
+    /// The engine has confirmed the names, and nothing of a page was sent yet.
+    fn begins(&mut self, reactor: &mut Reactor<S>, id: ConnId) {
+        let _ = (reactor, id);
+    }
+
     /// Takes a publication that the client would be sent now, to send it itself.
     fn takes(&mut self, event_id: EventId, entry: &Entry) -> bool {
         let _ = (event_id, entry);
@@ -88,6 +93,8 @@ pub(super) struct Replay<S: 'static> {
     client: Box<dyn ReplayClient<S>>,
     /// The client was told of a gap.
     had_gap: bool,
+    /// The first page was there.
+    has_begun: bool,
 }
 
 impl<S: 'static> Replay<S> {
@@ -109,6 +116,7 @@ impl<S: 'static> Replay<S> {
             gaps: VecDeque::new(),
             client: Box::new(client),
             had_gap: false,
+            has_begun: false,
         };
         replay.go_on(reactor);
     }
@@ -135,6 +143,9 @@ impl<S: 'static> Replay<S> {
                 }
                 return self.wait_for_page(reactor);
             };
+            if !std::mem::replace(&mut self.has_begun, true) {
+                self.client.begins(reactor, self.id);
+            }
             self.gaps.extend(page.gaps);
             self.gaps.make_contiguous().sort_by_key(|gap| gap.number);
             if !self.client.has_one_cursor() {

@@ -283,12 +283,36 @@ pub struct WireFormats {
     has_deflated: bool,
 }
 
+/// As [`EncodeNotice`], for a wire format that uses values: the first argument is the value of the subscription.
+pub(crate) type EncodeNoticeWithValue = Box<dyn Fn(u32, &Notice<'_>, &mut Vec<u8>) -> BodyKind>;
+
 /// The words of a wire format for notices.
-#[derive(Clone, Copy, Debug)]
 struct NoticeWords {
     wire_format: WireFormat,
     has: HasNotice,
-    encode: EncodeNotice,
+    encode: NoticeEncoder,
+}
+
+enum NoticeEncoder {
+    Plain(EncodeNotice),
+    WithValue(EncodeNoticeWithValue),
+}
+
+impl NoticeEncoder {
+    fn encode(&self, name: &str, value: u32, notice: &Notice<'_>, out: &mut Vec<u8>) -> BodyKind {
+        match self {
+            NoticeEncoder::Plain(encode) => encode(name, notice, out),
+            NoticeEncoder::WithValue(encode) => encode(value, notice, out),
+        }
+    }
+}
+
+impl fmt::Debug for NoticeWords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NoticeWords")
+            .field("wire_format", &self.wire_format)
+            .finish_non_exhaustive()
+    }
 }
 
 impl WireFormats {
@@ -361,6 +385,21 @@ impl WireFormats {
 
     /// Gives a wire format words for the notices for which `has` is true. The first ones stay.
     pub fn set_notices(&mut self, wire_format: WireFormat, has: HasNotice, encode: EncodeNotice) {
+        self.add_notices(wire_format, has, NoticeEncoder::Plain(encode));
+    }
+
+    /// As [`set_notices`](Self::set_notices), for a wire format that uses values.
+    #[allow(dead_code, reason = "a role needs it, and not every build has it")]
+    pub(crate) fn set_notices_with_values(
+        &mut self,
+        wire_format: WireFormat,
+        has: HasNotice,
+        encode: EncodeNoticeWithValue,
+    ) {
+        self.add_notices(wire_format, has, NoticeEncoder::WithValue(encode));
+    }
+
+    fn add_notices(&mut self, wire_format: WireFormat, has: HasNotice, encode: NoticeEncoder) {
         let mut notices = self.notices.iter();
         if !notices.any(|words| words.wire_format == wire_format) {
             self.notices.push(NoticeWords {
@@ -371,10 +410,10 @@ impl WireFormats {
         }
     }
 
-    fn notice_encoder(&self, format: WireFormat, notice: &Notice<'_>) -> Option<EncodeNotice> {
+    fn notice_encoder(&self, format: WireFormat, notice: &Notice<'_>) -> Option<&NoticeEncoder> {
         let mut notices = self.notices.iter();
         let words = notices.find(|words| words.wire_format == format)?;
-        (words.has)(notice).then_some(words.encode)
+        (words.has)(notice).then_some(&words.encode)
     }
 
     /// The encoder that was registered as this wire format. `None` for the built-in ones, and for one
@@ -548,7 +587,7 @@ impl WireFormats {
                 let encode = self.notice_encoder(wire_format, notice);
                 debug_assert!(encode.is_some(), "asked for by `has_words` before");
                 return match encode {
-                    Some(encode) => encode(publication.topic, notice, out),
+                    Some(encode) => encode.encode(publication.topic, origin.value, notice, out),
                     None => BodyKind::Text,
                 };
             }
@@ -669,7 +708,7 @@ impl<'p> Encoded<'p> {
         let name = self.pattern.unwrap_or(self.publication.topic);
         // It is put together apart from the encodings, which are those of the publication.
         let mut body = Vec::new();
-        let kind = encode(name, &notice, &mut body);
+        let kind = encode.encode(name, 0, &notice, &mut body);
         let (frame, mask) = (format.frame(), format.frame().new_mask());
         let mut bytes = Vec::with_capacity(Frame::BYTES_MAX + body.len());
         frame.encode_header(kind, body.len(), mask, &mut bytes);

@@ -11,7 +11,7 @@ use super::close::Sent;
 use super::connection::table::Table;
 use super::id::ConnId;
 use super::reactor::Reactor;
-use crate::pubsub::{Audience, EncodeNotice, Encoded, HasNotice, Notice, WireFormat};
+use crate::pubsub::{Audience, BodyKind, EncodeNotice, Encoded, HasNotice, Notice, WireFormat};
 
 impl<S: 'static> Reactor<S> {
     /// Gives a wire format words for notices. Without them its members get none. The words that a wire format
@@ -31,6 +31,19 @@ impl<S: 'static> Reactor<S> {
         encode: EncodeNotice,
     ) {
         self.wire_formats.set_notices(wire_format, has, encode);
+    }
+
+    /// As [`set_notice_encoder_of`](Self::set_notice_encoder_of), for a wire format that uses values: `encode` gets the
+    /// value of the subscription.
+    #[allow(dead_code, reason = "a role needs it, and not every build has it")]
+    pub(crate) fn set_notice_encoder_with_values(
+        &mut self,
+        wire_format: WireFormat,
+        has: HasNotice,
+        encode: impl Fn(u32, &Notice<'_>, &mut Vec<u8>) -> BodyKind + 'static,
+    ) {
+        self.wire_formats
+            .set_notices_with_values(wire_format, has, Box::new(encode));
     }
 
     /// Queues a notice about a topic, or about a pattern, for its members on this reactor, apart from

@@ -64,7 +64,14 @@ impl<S: 'static> Reactor<S> {
     pub fn join_presence(&mut self, id: ConnId, topic: &str) {
         if !self.present.has_joined(id, topic) {
             let user = self.present.user(id);
-            self.join_with(id, topic, user, JoinedAs::OfConnection, None, |_| ());
+            self.join_with(
+                id,
+                topic,
+                user,
+                JoinedAs::OfConnection,
+                (Some(id), None),
+                |_| (),
+            );
         }
     }
 
@@ -73,7 +80,16 @@ impl<S: 'static> Reactor<S> {
     pub fn join_presence_as(&mut self, id: ConnId, topic: &str, user: User) {
         if !self.present.has_joined(id, topic) {
             let joined_as = JoinedAs::Named(user.clone());
-            self.join_with(id, topic, Some(user), joined_as, None, |_| ());
+            self.join_with(id, topic, Some(user), joined_as, (Some(id), None), |_| ());
+        }
+    }
+
+    /// As [`join_presence_as`](Self::join_presence_as); the connection itself is told of it too, where it is a member.
+    #[allow(dead_code, reason = "a role needs it, and not every build has it")]
+    pub(crate) fn join_presence_told(&mut self, id: ConnId, topic: &str, user: User) {
+        if !self.present.has_joined(id, topic) {
+            let joined_as = JoinedAs::Named(user.clone());
+            self.join_with(id, topic, Some(user), joined_as, (None, None), |_| ());
         }
     }
 
@@ -99,7 +115,9 @@ impl<S: 'static> Reactor<S> {
         };
         let joined_as = JoinedAs::Named(user.clone());
         let read = |presence: &Presence| presence.snapshot(topic);
-        let Some(snapshot) = self.join_with(id, topic, Some(user), joined_as, mark, read) else {
+        let Some(snapshot) =
+            self.join_with(id, topic, Some(user), joined_as, (Some(id), mark), read)
+        else {
             return;
         };
         let number = self.present.join_number(id, topic);
@@ -132,13 +150,13 @@ impl<S: 'static> Reactor<S> {
         topic: &str,
         user: Option<User>,
         joined_as: JoinedAs,
-        mark: Option<u64>,
+        (except, mark): (Option<ConnId>, Option<u64>),
         read: impl FnOnce(&Presence) -> R,
     ) -> Option<R> {
         self.table.open_mut(id)?;
         let is_new = !self.present.has_joined(id, topic);
         let (mut name, mut result) = (None, None);
-        self.change_presence(Some(id), mark, |presence, share, now| {
+        self.change_presence(except, mark, |presence, share, now| {
             let join = || presence.join(share, topic, user.as_ref(), now);
             let change = is_new.then(join).flatten();
             name = presence.topic_name(topic);
@@ -196,8 +214,8 @@ impl<S: 'static> Reactor<S> {
         }
     }
 
-    /// A connection is no longer a member of a topic by name.
-    pub(super) fn leave_presence(&mut self, id: ConnId, topic: &str) {
+    /// Ends the presence of a connection in a topic. Does nothing where it is not present.
+    pub(crate) fn leave_presence(&mut self, id: ConnId, topic: &str) {
         let Some(user) = self.present.leave(id, topic) else {
             return;
         };

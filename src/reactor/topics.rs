@@ -370,6 +370,16 @@ impl<S: 'static> Reactor<S> {
         };
     }
 
+    /// Ends the membership of a connection in the topic of this very name. It stays present in the topic.
+    #[allow(dead_code, reason = "roles need it, and not every build has one")]
+    pub(crate) fn suspend_membership(&mut self, id: ConnId, topic: &str) {
+        self.budget.charge(4);
+        if let Some(connection) = self.table.connection_mut(id) {
+            let subscriptions = connection.subscriptions_mut();
+            self.topics.unsubscribe(id.to_bits(), subscriptions, topic);
+        }
+    }
+
     /// Adds a filter for the members by pattern of private topics. A member gets what no filter hides.
     #[allow(dead_code, reason = "roles need it, and not every build has one")]
     pub(crate) fn add_pattern_filter(&mut self, filter: Rc<dyn PatternFilter>) {

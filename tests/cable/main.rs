@@ -3,6 +3,7 @@
 #![cfg(feature = "cable")]
 
 mod broadcasts;
+mod extended;
 mod hook;
 mod identity;
 #[cfg(feature = "program")]

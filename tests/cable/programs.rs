@@ -32,6 +32,7 @@ fn serve(port: u16) -> Server {
         .args(["--listen", &format!("127.0.0.1:{port}"), "--log", "error"])
         .args(["--cable-streams-key", STREAMS_KEY])
         .args(["--cable-broadcast-key", BROADCAST_KEY])
+        .args(["--topic", "news=private,client-publish"])
         .args(["--drain-window", "1"]);
     Server::run(command)
 }
@@ -74,6 +75,11 @@ fn drive(script: &str, package: &str, steps: usize) {
     }
     assert!(program.wait().unwrap().success(), "{lines:?}");
     assert_eq!(lines.len(), steps, "{lines:?}");
+}
+
+#[test]
+fn the_client_of_any_cable() {
+    drive("extended.mjs", "@anycable/core", 5);
 }
 
 #[test]

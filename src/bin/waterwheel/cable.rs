@@ -88,6 +88,11 @@ impl CableArguments {
         Ok(())
     }
 
+    /// Whether ActionCable is served.
+    pub fn is_wanted(&self) -> bool {
+        self.is_wanted
+    }
+
     /// Adds the keys of the environment, of each kind that has none.
     ///
     /// # Errors

@@ -424,7 +424,10 @@ fn check_private_topics(
     tokens: &Tokens,
     secrets: &TokenSecrets,
 ) -> io::Result<()> {
-    if options.publish_token.is_some() || !tokens.is_empty() || !secrets.is_empty() {
+    // With ActionCable signed names of streams grant them.
+    let has_credential =
+        options.publish_token.is_some() || !tokens.is_empty() || !secrets.is_empty();
+    if has_credential || options.cable.is_wanted() {
         return Ok(());
     }
     let Some(pattern) = options.topics.private_pattern() else {

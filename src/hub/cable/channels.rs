@@ -11,7 +11,7 @@ use crate::reactor::reactor::Reactor;
 
 use crate::hub::parts::Parts;
 
-use super::client::Streams;
+use super::client::{Kind, Streams};
 use super::hook::Calls;
 use super::hooked::Hooked;
 use super::remote;
@@ -100,7 +100,16 @@ impl<S: 'static> Channels<'_, S> {
                             .map(Box::from)
                             .collect();
                         it.carry_out(reactor, answer);
-                        subscription::begin(it.hub, it.cable, reactor, it.id, &of, streams, true);
+                        subscription::begin(
+                            it.hub,
+                            it.cable,
+                            reactor,
+                            it.id,
+                            &of,
+                            streams,
+                            Kind::OfHook,
+                            None,
+                        );
                     }
                     Ok(answer) => {
                         it.transmit(reactor, &of, &answer);

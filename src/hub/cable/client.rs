@@ -8,6 +8,17 @@ use super::identifiers::Number;
 /// The streams of a subscription.
 pub(super) type Streams = Rc<[Box<str>]>;
 
+/// The kinds of subscriptions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// To a stream.
+    Stream,
+    /// To a stream to which the client may whisper.
+    Whispering,
+    /// To a channel of the application.
+    OfHook,
+}
+
 /// A subscription of a client.
 #[derive(Clone, Debug)]
 pub(super) struct Subscription {
@@ -16,6 +27,8 @@ pub(super) struct Subscription {
     pub(super) is_confirmed: bool,
     /// Its channel is one of the application.
     pub(super) is_of_hook: bool,
+    /// The client may whisper to the others of its stream.
+    pub(super) has_whispers: bool,
     /// Tells it from an earlier one with the same identifier.
     pub(super) serial: u32,
     /// Those that the client is a member of.
@@ -68,12 +81,13 @@ impl Client {
     }
 
     /// Adds a pending subscription, and returns its serial number.
-    pub(super) fn add(&mut self, number: Number, is_of_hook: bool) -> u32 {
+    pub(super) fn add(&mut self, number: Number, kind: Kind) -> u32 {
         self.last_serial = self.last_serial.wrapping_add(1);
         let subscription = Subscription {
             number,
             is_confirmed: false,
-            is_of_hook,
+            is_of_hook: kind == Kind::OfHook,
+            has_whispers: kind == Kind::Whispering,
             serial: self.last_serial,
             streams: Streams::from([]),
         };

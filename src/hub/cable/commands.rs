@@ -2,16 +2,17 @@
 
 use std::rc::Rc;
 
-use crate::protocol::action_cable::message::{self, Command, Identifier};
+use crate::protocol::action_cable::message::{self, Command, HistoryRequest, Identifier, Present};
 use crate::reactor::id::ConnId;
 use crate::reactor::reactor::Reactor;
 
 use crate::hub::parts::Parts;
 
 use super::channels::{self, Channels};
-use super::client::Streams;
+use super::client::{Kind, Streams, Subscription};
+use super::extended;
 use super::hooked::Hooked;
-use super::keys::Named;
+use super::keys::{Named, PUBSUB};
 use super::state::Cable;
 use super::subscription::{self, reject};
 
@@ -38,7 +39,7 @@ impl<S: 'static> Clone for Commands<S> {
 
 /// The thing that an identifier asks for.
 enum Wanted {
-    Streams(Streams),
+    Stream(Streams, Kind),
     /// A channel of the application.
     Channel,
 }
@@ -152,7 +153,16 @@ impl<S: 'static> Commands<S> {
 
     fn carry_out(&self, reactor: &mut Reactor<S>, id: ConnId, text: &str) {
         match message::parse(text) {
-            Ok(Command::Subscribe { identifier }) => self.subscribe(reactor, id, &identifier),
+            Ok(Command::Subscribe {
+                identifier,
+                history,
+                presence,
+            }) => {
+                self.subscribe(reactor, id, &identifier, history);
+                if let Some(presence) = presence {
+                    self.join(reactor, id, &identifier, &presence);
+                }
+            }
             Ok(Command::Unsubscribe { identifier }) => {
                 let ended = subscription::end(&self.cable, reactor, id, &identifier);
                 if ended.is_some_and(|it| it.is_of_hook)
@@ -176,6 +186,36 @@ impl<S: 'static> Commands<S> {
                     None => log::debug!("conn {id}: a message for no channel of the application"),
                 }
             }
+            Ok(Command::History {
+                identifier,
+                history,
+            }) => {
+                let (hub, cable) = (&self.hub, &self.cable);
+                subscription::replay(hub, cable, reactor, id, &identifier, history);
+            }
+            Ok(Command::Whisper { identifier, data }) => {
+                let streams = self.streams_of(id, &identifier, |it| it.has_whispers);
+                for stream in streams.iter().flat_map(|it| it.iter()) {
+                    extended::whisper(&self.hub, reactor, id, stream, data);
+                }
+            }
+            Ok(Command::Join {
+                identifier,
+                presence,
+            }) => self.join(reactor, id, &identifier, &presence),
+            Ok(Command::Leave { identifier }) => {
+                let streams = self.streams_of(id, &identifier, |it| !it.is_of_hook);
+                for stream in streams.iter().flat_map(|it| it.iter()) {
+                    reactor.leave_presence(id, stream);
+                }
+            }
+            Ok(Command::Presence { identifier }) => {
+                let streams = self.streams_of(id, &identifier, |it| !it.is_of_hook);
+                if let Some(stream) = streams.as_ref().and_then(|it| it.first()) {
+                    extended::send_present(reactor, id, &identifier, stream);
+                }
+            }
+            Ok(Command::Pong) => {}
             Err(error) => log::debug!("conn {id}: no command of ActionCable: {error}"),
         }
     }
@@ -188,8 +228,37 @@ impl<S: 'static> Commands<S> {
         Some((found.is_confirmed, found.is_of_hook))
     }
 
+    /// The streams of a subscription for which `is_right` is true. While it is pending those that it has so far.
+    fn streams_of(
+        &self,
+        id: ConnId,
+        identifier: &str,
+        is_right: fn(&Subscription) -> bool,
+    ) -> Option<Streams> {
+        let number = self.cable.identifiers().borrow().find(identifier)?;
+        let clients = self.cable.clients();
+        let found = clients.get(id)?.find(number)?;
+        is_right(found).then(|| Rc::clone(&found.streams))
+    }
+
+    /// Makes a client present in the streams of a subscription.
+    fn join(&self, reactor: &mut Reactor<S>, id: ConnId, identifier: &str, present: &Present) {
+        let streams = self.streams_of(id, identifier, |it| !it.is_of_hook);
+        for stream in streams.iter().flat_map(|it| it.iter()) {
+            if let Err(why) = extended::join(reactor, id, stream, present) {
+                log::debug!("conn {id}: it is not present: {why}");
+            }
+        }
+    }
+
     /// Answers `subscribe`.
-    fn subscribe(&self, reactor: &mut Reactor<S>, id: ConnId, identifier: &str) {
+    fn subscribe(
+        &self,
+        reactor: &mut Reactor<S>,
+        id: ConnId,
+        identifier: &str,
+        history: Option<HistoryRequest>,
+    ) {
         if IDENTIFIER_BYTES_MAX < identifier.len() {
             let bytes = identifier.len();
             log::debug!("conn {id}: an identifier of {bytes} bytes");
@@ -203,9 +272,9 @@ impl<S: 'static> Commands<S> {
             return;
         }
         match self.wanted(reactor, identifier) {
-            Ok(Wanted::Streams(streams)) => {
+            Ok(Wanted::Stream(streams, kind)) => {
                 let (hub, cable) = (&self.hub, &self.cable);
-                subscription::begin(hub, cable, reactor, id, identifier, streams, false);
+                subscription::begin(hub, cable, reactor, id, identifier, streams, kind, history);
             }
             Ok(Wanted::Channel) => match self.hooked(id) {
                 Some(hooked) => {
@@ -229,17 +298,26 @@ impl<S: 'static> Commands<S> {
         let identifier = Identifier::parse(identifier).map_err(|error| error.to_string())?;
         let now_unix = reactor.system_unix_time();
         let named = self.cable.keys().stream_of(&identifier, now_unix);
-        let stream = match named.map_err(|error| error.to_string())? {
-            Named::Signed(stream) => stream,
+        let rules = &self.hub.options.rules;
+        let (stream, has_whispers) = match named.map_err(|error| error.to_string())? {
+            Named::Signed(stream) => {
+                let is_pubsub = identifier.channel == PUBSUB;
+                let may_publish = is_pubsub && rules.of(&stream).clients_publish;
+                (stream, may_publish)
+            }
             Named::Plain(_) if !self.cable.is_open() => {
                 return Err("plain names of streams are not allowed".to_owned());
             }
-            Named::Plain(stream) => match self.hub.options.rules.of(&stream).is_private {
+            Named::Plain(stream) => match rules.of(&stream).is_private {
                 true => return Err("the stream is private".to_owned()),
-                false => stream,
+                false => (stream, true),
             },
             Named::Channel => return Ok(Wanted::Channel),
         };
-        Ok(Wanted::Streams([stream.into_boxed_str()].into()))
+        let kind = match has_whispers {
+            true => Kind::Whispering,
+            false => Kind::Stream,
+        };
+        Ok(Wanted::Stream([stream.into_boxed_str()].into(), kind))
     }
 }

@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use crate::protocol::action_cable::message::push_message;
 use crate::protocol::json;
 use crate::pubsub::{BodyKind, EventId, Payload, Publication};
 
@@ -102,18 +101,20 @@ impl Identifiers {
         self.entries.get_mut(number.0 as usize - 1)?.as_mut()
     }
 
-    fn quoted(&self, value: u32) -> Option<&str> {
+    /// The identifier of a subscription's value, as a string of JSON.
+    pub(super) fn quoted(&self, value: u32) -> Option<&str> {
         let index = value.checked_sub(1)?;
         let entry = self.entries.get(index as usize)?;
         entry.as_ref().map(|entry| &*entry.quoted)
     }
 }
 
-/// The encoder of a wire format: a broadcast with the identifier of the subscription.
+/// The encoder of a wire format: a broadcast with the identifier of the subscription. `push` appends a message.
 ///
 /// It is looked at once whether a broadcast is JSON, and not for each identifier.
 pub(super) fn encoder(
     identifiers: SharedIdentifiers,
+    push: fn(&Publication<'_>, &str, &str, &mut Vec<u8>),
 ) -> impl Fn(&Publication<'_>, &mut Vec<u8>) -> BodyKind {
     let last_checked: RefCell<Option<(EventId, bool)>> = RefCell::default();
     move |publication, out| {
@@ -138,8 +139,8 @@ pub(super) fn encoder(
                 }
             };
         match is_json {
-            true => push_message(quoted, &text, out),
-            false => push_message(quoted, &json::quote(&text), out),
+            true => push(publication, quoted, &text, out),
+            false => push(publication, quoted, &json::quote(&text), out),
         }
         BodyKind::Text
     }
@@ -148,6 +149,7 @@ pub(super) fn encoder(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::action_cable::message::push_message;
     use crate::pubsub::Event;
 
     #[test]
@@ -170,7 +172,9 @@ mod tests {
     fn a_broadcast_that_is_no_json_is_a_string() {
         let identifiers = SharedIdentifiers::default();
         let number = identifiers.borrow_mut().take(r#"{"channel":"A"}"#);
-        let encode = encoder(identifiers);
+        let encode = encoder(identifiers, |_, quoted, text, out| {
+            push_message(quoted, text, out)
+        });
         let mut place = 0;
         for (event, expected) in [
             (Event::from(r#"{"x":1}"#), r#"{"x":1}"#),

@@ -16,7 +16,7 @@ const TURBO: &str = "Turbo::StreamsChannel";
 const CABLE_READY: &str = "CableReady::Stream";
 
 /// The channel for streams without a class of the application.
-const PUBSUB: &str = "$pubsub";
+pub(super) const PUBSUB: &str = "$pubsub";
 
 /// The digests that an application may have signed with.
 const DIGESTS: [Digest; 2] = [Digest::Sha256, Digest::Sha1];

@@ -11,6 +11,7 @@
 //!    │       ├─ channels       channels of the application: calls, and what their answers ask for
 //!    │       │   ├─ hooked         a connection, as calls tell of it
 //!    │       │   └─ hook           the requests of calls
+//!    │       ├─ extended       presence and whispers, and places in streams
 //!    │       ├─ subscription   its subscriptions: begin, confirm, end
 //!    │       │   └─ streams        two of them to one stream
 //!    │       └─ client         what is kept of it
@@ -27,6 +28,7 @@ mod broadcast;
 mod channels;
 mod client;
 mod commands;
+mod extended;
 mod hook;
 mod hooked;
 mod identifiers;
@@ -45,6 +47,7 @@ use std::rc::Rc;
 use crate::pubsub::{Rule, Rules};
 use crate::reactor::reactor::Users;
 use crate::server::reply::Reply;
+use crate::server::request::Request;
 use crate::server::router::Router;
 
 use super::access::Access;
@@ -69,8 +72,12 @@ pub(super) fn with_rules(mut options: HubOptions) -> HubOptions {
         ..Rule::default()
     };
     let mut all = Rules::new();
-    // Orders of backends to the hub are for no client.
-    let of_backends = [broadcast::TOPIC.to_owned(), format!("{}*", remote::TOPIC)];
+    // Orders of backends to the hub are for no client, and whispers for those of ActionCable.
+    let of_backends = [
+        broadcast::TOPIC.to_owned(),
+        format!("{}*", remote::TOPIC),
+        format!("{}*", extended::WHISPERS),
+    ];
     for pattern in of_backends {
         let unkept = Rule {
             history_count: 0,
@@ -97,6 +104,15 @@ pub(super) fn with_rules(mut options: HubOptions) -> HubOptions {
     options
 }
 
+/// Refuses a request that may not broadcast, before its body is read.
+pub(super) fn check_head<S: 'static>(
+    request: &mut Request<'_, '_, S>,
+    access: &Access,
+    hub: &Parts<S>,
+) {
+    broadcast::check_head(request, access, hub);
+}
+
 /// Adds the routes to a router. Without the options there are none.
 pub(super) fn mount<S: 'static>(router: &mut Router<S>, hub: &Rc<Parts<S>>, access: &Rc<Access>) {
     let Some(cable) = &hub.cable else {
@@ -105,6 +121,7 @@ pub(super) fn mount<S: 'static>(router: &mut Router<S>, hub: &Rc<Parts<S>>, acce
     let (parts, of_reactor) = (Rc::clone(hub), Rc::clone(cable));
     router.when_listening(move |reactor| {
         parts.engine.hear_orders(reactor);
+        parts.engine.share_presence(reactor);
         reactor.add_users(Rc::new(of_reactor.remote().clone()) as Rc<dyn Users<S>>);
         if parts.engine.hears_other_programs() && of_reactor.begins_to_hear() {
             broadcast::hear(&parts, reactor);

@@ -2,10 +2,11 @@
 
 use std::rc::Rc;
 
-use crate::protocol::action_cable::message::{self, Reason};
-use crate::protocol::action_cable::{MESSAGE_BYTES_MAX, SUBPROTOCOL};
+use crate::protocol::action_cable::message::{self, Reason, push_message, push_placed_message};
+use crate::protocol::action_cable::{EXTENDED_SUBPROTOCOL, MESSAGE_BYTES_MAX, SUBPROTOCOL};
 use crate::protocol::http::{Scheme, Status};
 use crate::protocol::websocket::Message;
+use crate::pubsub::WireFormat;
 use crate::reactor::close::Close;
 use crate::reactor::config::Goodbye;
 use crate::reactor::id::ConnId;
@@ -20,6 +21,7 @@ use crate::hub::parts::Parts;
 
 use super::client::Client;
 use super::commands::Commands;
+use super::extended::{WHISPERS, has_notice, notice_encoder, position_of, whispers_of};
 use super::hooked::Hooked;
 use super::identifiers::encoder;
 use super::identity;
@@ -30,6 +32,9 @@ pub(super) const PATH: &str = "/cable";
 
 /// The name of the wire format.
 const WIRE_FORMAT: &str = "cable";
+
+/// The name of that of the extended protocol.
+const EXTENDED_WIRE_FORMAT: &str = "cable-ext";
 
 /// The code with which a client is closed that has no right to be there.
 const NORMAL: u16 = 1000;
@@ -58,7 +63,7 @@ pub(super) fn add_routes<S: 'static>(
         commands: Commands::new(hub, cable),
     };
     router.websocket(PATH, |ws| {
-        ws.subprotocols([SUBPROTOCOL]);
+        ws.subprotocols([SUBPROTOCOL, EXTENDED_SUBPROTOCOL]);
         ws.options().goodbye = Goodbye {
             message: Some(message::disconnect(Reason::ServerRestart, true).into()),
             code: SERVICE_RESTART,
@@ -77,6 +82,39 @@ pub(super) fn not_found() -> Reply {
 }
 
 impl<S: 'static> Sockets<S> {
+    /// The wire format of a client.
+    ///
+    /// # Errors
+    ///
+    /// When there are too many.
+    fn wire_format(
+        &self,
+        reactor: &mut Reactor<S>,
+        is_extended: bool,
+    ) -> std::io::Result<WireFormat> {
+        let identifiers = || Rc::clone(self.cable.identifiers());
+        if !is_extended {
+            let encode = encoder(identifiers(), |_, quoted, text, out| {
+                push_message(quoted, text, out);
+            });
+            return reactor.register_wire_format_with_values(WIRE_FORMAT, encode);
+        }
+        let encode = encoder(
+            identifiers(),
+            |publication, quoted, text, out| match publication.topic.starts_with(WHISPERS) {
+                true => push_message(quoted, text, out),
+                false => {
+                    let position = position_of(publication.id);
+                    push_placed_message(quoted, text, publication.topic, &position, out);
+                }
+            },
+        );
+        let wire_format = reactor.register_wire_format_with_values(EXTENDED_WIRE_FORMAT, encode)?;
+        let encode = notice_encoder(identifiers());
+        reactor.set_notice_encoder_with_values(wire_format, has_notice, encode);
+        Ok(wire_format)
+    }
+
     /// The identifiers of a client that opens a WebSocket, where it shows a token.
     ///
     /// # Errors
@@ -116,11 +154,8 @@ impl<S: 'static> WebSocketHandler<S> for Sockets<S> {
                 return refuse(ws.reactor, ws.id, reason);
             }
         };
-        let encode = encoder(Rc::clone(self.cable.identifiers()));
-        let registered = ws
-            .reactor
-            .register_wire_format_with_values(WIRE_FORMAT, encode);
-        let wire_format = match registered {
+        let is_extended = handshake.subprotocol() == Some(EXTENDED_SUBPROTOCOL);
+        let wire_format = match self.wire_format(ws.reactor, is_extended) {
             Ok(wire_format) => wire_format,
             Err(error) => {
                 log::error!("{error}");
@@ -137,8 +172,7 @@ impl<S: 'static> WebSocketHandler<S> for Sockets<S> {
         }
         let is_known = identifiers.is_some();
         let hooked = self.cable.calls().is_some().then(|| {
-            let place = self.hub.engine.place_of(ws.id).to_number();
-            let connection = format!("{}.{place}", rand::random::<u64>());
+            let connection = self.hub.engine.place_of(ws.id).to_session_id();
             let url = url_of(ws, handshake);
             let identifiers = identifiers.unwrap_or_else(|| "{}".to_owned());
             Rc::new(Hooked::new(
@@ -151,15 +185,16 @@ impl<S: 'static> WebSocketHandler<S> for Sockets<S> {
         self.cable
             .clients()
             .insert(ws.id, Client::new(name, hooked.clone()));
+        let sid = is_extended.then(|| self.hub.engine.place_of(ws.id).to_session_id());
         match hooked.filter(|_| !is_known) {
-            None => welcome(&self.cable, ws.reactor, ws.id),
+            None => welcome(&self.cable, ws.reactor, ws.id, sid.as_deref()),
             Some(hooked) => {
                 let (cable, id) = (Rc::clone(&self.cable), ws.id);
                 self.commands
                     .connect(ws.reactor, id, &hooked, move |reactor, is_ok| {
                         match (is_ok, reactor.is_open(id)) {
                             (_, false) => {}
-                            (true, true) => welcome(&cable, reactor, id),
+                            (true, true) => welcome(&cable, reactor, id, sid.as_deref()),
                             (false, true) => refuse(reactor, id, Reason::Unauthorized),
                         }
                     });
@@ -187,8 +222,12 @@ impl<S: 'static> WebSocketHandler<S> for Sockets<S> {
         let mut of_hook = Vec::new();
         for subscription in client.subscriptions() {
             let number = subscription.number;
+            let further = self.cable.further();
             for stream in subscription.streams.iter() {
-                (self.cable.further()).remove(ws.reactor, ws.id, stream, number);
+                further.remove(ws.reactor, ws.id, stream, number);
+                if subscription.has_whispers {
+                    further.remove(ws.reactor, ws.id, &whispers_of(stream), number);
+                }
             }
             let mut identifiers = self.cable.identifiers().borrow_mut();
             if subscription.is_of_hook {
@@ -204,10 +243,13 @@ impl<S: 'static> WebSocketHandler<S> for Sockets<S> {
     }
 }
 
-/// Greets a client.
-fn welcome<S: 'static>(cable: &Cable<S>, reactor: &mut Reactor<S>, id: ConnId) {
+/// Greets a client. One of the extended protocol is told the id of its session.
+fn welcome<S: 'static>(cable: &Cable<S>, reactor: &mut Reactor<S>, id: ConnId, sid: Option<&str>) {
     cable.pings().add(reactor, id);
-    reactor.send(id, message::WELCOME);
+    match sid {
+        Some(sid) => reactor.send(id, message::extended_welcome(sid)),
+        None => reactor.send(id, message::WELCOME),
+    };
 }
 
 /// Tells a client that it has no right to be there, and ends the connection.

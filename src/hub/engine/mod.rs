@@ -82,19 +82,22 @@ pub(super) struct Place {
     id: ConnId,
 }
 
-#[cfg_attr(not(feature = "pusher"), allow(dead_code, reason = "a role needs it"))]
+#[allow(dead_code, reason = "roles need it, and not every build has one")]
 impl Place {
-    /// A number that stands for the place.
-    pub(super) fn to_number(self) -> u128 {
-        (u128::from(self.origin) << 64) | u128::from(self.id.to_bits())
+    /// An id of a session at this place: a random number, which must not be guessed, a dot, and the place.
+    pub(super) fn to_session_id(self) -> String {
+        let place = (u128::from(self.origin) << 64) | u128::from(self.id.to_bits());
+        format!("{}.{place}", rand::random::<u64>())
     }
 
-    /// The place of a [number](Self::to_number).
-    pub(super) fn of_number(number: u128) -> Place {
-        Place {
+    /// The place of an [id of a session](Self::to_session_id). `None` where it is none.
+    pub(super) fn of_session_id(id: &str) -> Option<Place> {
+        let (_, place) = id.split_once('.')?;
+        let number = place.parse::<u128>().ok()?;
+        Some(Place {
             origin: (number >> 64) as u64,
             id: ConnId::from_bits(number as u64),
-        }
+        })
     }
 }
 
@@ -190,7 +193,7 @@ impl<S: 'static> Engine<S> {
     // ── publishing ───────────────────────────────────────────────────────────────────────────
 
     /// The place of a connection of this reactor among those of all reactors and nodes.
-    #[cfg_attr(not(feature = "pusher"), allow(dead_code, reason = "a role needs it"))]
+    #[allow(dead_code, reason = "roles need it, and not every build has one")]
     pub(super) fn place_of(&self, id: ConnId) -> Place {
         let origin = match &self.kind {
             Kind::Local => 0,
@@ -590,13 +593,21 @@ impl<S: 'static> Engine<S> {
     }
 
     /// Delivers an event to the members on this reactor alone, without a number: each other reactor hears by itself what
-    /// it is made of.
+    /// it is made of. `except` is left out.
     #[cfg(feature = "cable")]
-    pub(super) fn deliver_here(&self, reactor: &mut Reactor<S>, topic: &str, event: &Event<'_>) {
+    pub(super) fn deliver_here(
+        &self,
+        reactor: &mut Reactor<S>,
+        topic: &str,
+        event: &Event<'_>,
+        except: Option<Place>,
+    ) {
+        let is_here = |place: &Place| self.place_of(place.id) == *place;
+        let except = except.filter(is_here).map(|place| place.id);
         match &self.kind {
-            Kind::Local | Kind::Group(_) => _ = reactor.publish_heard(topic, event, None, None),
+            Kind::Local | Kind::Group(_) => _ = reactor.publish_heard(topic, event, None, except),
             #[cfg(feature = "redis")]
-            Kind::Redis(engine, _) => engine.deliver_unnumbered(reactor, topic, event),
+            Kind::Redis(engine, _) => engine.deliver_unnumbered(reactor, topic, event, except),
         }
     }
 

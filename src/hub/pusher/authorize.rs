@@ -4,6 +4,7 @@
 use std::rc::Rc;
 
 use crate::hub::access::Access;
+use crate::hub::engine::Place;
 use crate::hub::guesses::{self, Denied};
 use crate::hub::parts::Parts;
 use crate::hub::rights::{Lack, Rights};
@@ -16,7 +17,6 @@ use crate::server::request::Request;
 use crate::server::router::Router;
 
 use super::app::PusherApp;
-use super::client::place_of_socket;
 use super::topic::topic_of;
 
 /// Adds the routes.
@@ -81,7 +81,7 @@ impl Asked {
         // Another text could be made to look like that of another channel.
         let is_number = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
         let is_socket_id = socket_id.split('.').all(is_number);
-        if !is_socket_id || place_of_socket(&socket_id).is_none() {
+        if !is_socket_id || Place::of_session_id(&socket_id).is_none() {
             return Err(bad("socket_id is not that of a connection"));
         }
         Ok(Asked {

@@ -20,11 +20,10 @@ pub(super) struct Socket {
 impl Socket {
     /// A client of an app, at a place.
     pub(super) fn new(app: Rc<PusherApp>, place: Place) -> Socket {
-        // It is signed in every authorization, so that it must not be guessed.
-        let socket_id = format!("{}.{}", rand::random::<u64>(), place.to_number());
         Socket {
             app,
-            socket_id: socket_id.into(),
+            // It is signed in every authorization, so that it must not be guessed.
+            socket_id: place.to_session_id().into(),
             signed_in: None,
             event_rate: EventRate::default(),
         }
@@ -49,12 +48,6 @@ impl Socket {
     pub(super) fn event_rate_mut(&mut self) -> &mut EventRate {
         &mut self.event_rate
     }
-}
-
-/// The place of the connection that has a socket id: a random number, a dot, and the number of the place.
-pub(super) fn place_of_socket(socket_id: &str) -> Option<Place> {
-    let (_, place) = socket_id.split_once('.')?;
-    place.parse().ok().map(Place::of_number)
 }
 
 /// A user who has signed in.

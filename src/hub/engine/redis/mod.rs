@@ -115,8 +115,10 @@ impl<S: 'static> RedisEngine<S> {
         reactor: &mut Reactor<S>,
         topic: &str,
         event: &Event<'_>,
+        except: Option<ConnId>,
     ) {
-        self.shared.deliver_unnumbered(reactor, topic, event);
+        self.shared
+            .deliver_unnumbered(reactor, topic, event, except);
     }
 
     /// Has the members on all reactors of the node counted from now on.

@@ -563,7 +563,7 @@ impl<S: 'static> Shared<S> {
         let (Some(topic), Some(text)) = (topic.filter(|it| check_name(it).is_ok()), text) else {
             return self.note_left_out(reactor.now());
         };
-        self.deliver_unnumbered(reactor, topic, &Event::message(text));
+        self.deliver_unnumbered(reactor, topic, &Event::message(text), None);
     }
 
     /// Delivers an event without a number, which the log of this reactor alone has.
@@ -572,8 +572,9 @@ impl<S: 'static> Shared<S> {
         reactor: &mut Reactor<S>,
         topic: &str,
         event: &Event<'_>,
+        except: Option<ConnId>,
     ) {
-        reactor.publish_heard(topic, event, None, None);
+        reactor.publish_heard(topic, event, None, except);
         self.mark_raw(reactor, topic);
     }
 

@@ -21,7 +21,6 @@ use crate::server::request::Request;
 use super::call::{Call, bad, json_reply};
 use super::info::{Info, fields_of, object};
 use crate::hub::pusher::app::PusherApp;
-use crate::hub::pusher::client::place_of_socket;
 use crate::hub::pusher::topic::topic_of;
 
 /// The most channels of one event.
@@ -140,7 +139,7 @@ pub(super) fn by_path<S: 'static>(
     let trigger = Trigger {
         event: event_of(name.into(), data.into())?,
         channels: checked_channels(vec![channel])?,
-        except: call.query("socket_id").and_then(place_of_socket),
+        except: call.query("socket_id").and_then(Place::of_session_id),
         info: Info::default(),
     };
     let responder = request.reply_later();
@@ -213,7 +212,7 @@ impl<'i> Trigger<'i> {
         Ok(Trigger {
             event: event_of(name, data)?,
             channels: checked_channels(channels)?,
-            except: text(socket_id).and_then(|id| place_of_socket(&id)),
+            except: text(socket_id).and_then(|id| Place::of_session_id(&id)),
             info: Info::parse(text(info).as_deref())?,
         })
     }
