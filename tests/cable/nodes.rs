@@ -3,7 +3,8 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use tungstenite::client::IntoClientRequest;
 use tungstenite::{Message, WebSocket};
 
 use super::identity::{base64url, token};
@@ -252,4 +253,54 @@ fn a_subscription_without_redis_is_rejected() {
     let answer = client.next();
     let expected = [confirmation(&identifier), super::rejection(&identifier)];
     assert!(expected.contains(&answer), "{answer}");
+}
+
+#[test]
+fn a_cut_loses_no_broadcast_of_rails() {
+    let Some(redis) = start(&[]) else {
+        return;
+    };
+    let Some(mut rails) = Rails::start(&redis, &[]) else {
+        return;
+    };
+    let node = node(&redis, &[]);
+    let identifier = signed("chat_1");
+    let connect = |history: Value| {
+        let mut request = node.url("/cable").into_client_request().unwrap();
+        *request.uri_mut() = format!("ws://{}/cable", node.address).parse().unwrap();
+        let protocol = "actioncable-v1-ext-json".parse().unwrap();
+        request
+            .headers_mut()
+            .insert("Sec-WebSocket-Protocol", protocol);
+        let (socket, _) = tungstenite::client(request, node.connect()).unwrap();
+        let mut client = Client { socket };
+        client.next();
+        let command =
+            json!({ "command": "subscribe", "identifier": identifier, "history": history });
+        client
+            .socket
+            .send(Message::text(command.to_string()))
+            .unwrap();
+        assert_eq!(client.next(), confirmation(&identifier));
+        client
+    };
+    let next = |client: &mut Client| -> Value { serde_json::from_str(&client.next()).unwrap() };
+    let mut client = connect(json!({ "since": 4_000_000_000_u64 }));
+    assert_eq!(next(&mut client)["type"], "confirm_history");
+    rails.order("many 3");
+    let mut last = Value::Null;
+    for number in 0..3 {
+        last = next(&mut client);
+        assert_eq!(last["message"], number);
+    }
+    drop(client);
+    rails.order("many 60");
+    let place = json!({ "epoch": last["epoch"], "offset": last["offset"] });
+    let mut client = connect(json!({ "streams": { "chat_1": place } }));
+    for number in 0..60 {
+        assert_eq!(next(&mut client)["message"], number);
+    }
+    assert_eq!(next(&mut client)["type"], "confirm_history");
+    rails.order("hash");
+    assert_eq!(next(&mut client)["message"], json!({ "x": 1 }));
 }
