@@ -38,6 +38,11 @@ fn the_hub_works_over_tls_and_the_browser_refuses_strangers() {
     }
 }
 
+#[test]
+fn the_clients_of_applications_share_one_port() {
+    run_in_browser("clients.mjs");
+}
+
 /// Runs a script of `tests/browser`, which ends with a status other than 0 when something is wrong.
 fn run_in_browser(script: &str) {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser");
