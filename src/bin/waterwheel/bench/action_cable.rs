@@ -35,6 +35,17 @@ impl ActionCable {
     pub fn new(topic: &str) -> ActionCable {
         // JSON within a string of JSON. The server sends it back as it came.
         let identifier = format!(r#"{{\"channel\":\"BenchChannel\",\"topic\":\"{topic}\"}}"#);
+        ActionCable::of(&identifier)
+    }
+
+    /// For a stream by its plain name, which needs no escape in JSON: on AnyCable's channel `$pubsub`.
+    pub fn of_stream(stream: &str) -> ActionCable {
+        let identifier = format!(r#"{{\"channel\":\"$pubsub\",\"stream_name\":\"{stream}\"}}"#);
+        ActionCable::of(&identifier)
+    }
+
+    /// `identifier` is as it stands in a string of JSON.
+    fn of(identifier: &str) -> ActionCable {
         ActionCable {
             subscribe: format!(r#"{{"command":"subscribe","identifier":"{identifier}"}}"#),
             head: format!(r#"{{"identifier":"{identifier}","message":""#),

@@ -65,7 +65,7 @@ Options of fan-out and sse, against `waterwheel serve`, or fan-out against a ser
   --size BYTES             length of each message, in bytes, 32 or more [64]
   --in-flight K            messages of each publisher that some subscribers have not received yet [1]
   --rate R|max             open loop: messages per second of all publishers together [max]
-  --protocol plain|waterwheel|actioncable
+  --protocol plain|waterwheel|actioncable|anycable
                            kind of server for fan-out [plain]; sse needs waterwheel
   --publish-by post|json|redis
                            with waterwheel: `POST /publish`, or a WebSocket with the JSON envelope [post];
@@ -456,7 +456,7 @@ impl Options {
         }
         let is_hub = match subscription {
             Subscription::WebSocket | Subscription::EventStream => true,
-            Subscription::Connected | Subscription::ActionCable => false,
+            Subscription::Connected | Subscription::ActionCable | Subscription::AnyCable => false,
         };
         let publishing = match self.publishing {
             Some(Publishing::Redis) => Publishing::Redis,
@@ -469,6 +469,9 @@ impl Options {
             None if is_hub => Publishing::Post,
             None if subscription == Subscription::ActionCable => {
                 return Err("--protocol actioncable: only with --publish-by redis".to_owned());
+            }
+            None if subscription == Subscription::AnyCable => {
+                return Err("--protocol anycable: only with --publish-by redis".to_owned());
             }
             None => Publishing::Plain,
         };
@@ -534,8 +537,9 @@ fn protocol(option: &str, value: &str) -> Result<Subscription, String> {
         "plain" => Ok(Subscription::Connected),
         "waterwheel" => Ok(Subscription::WebSocket),
         "actioncable" => Ok(Subscription::ActionCable),
+        "anycable" => Ok(Subscription::AnyCable),
         _ => Err(format!(
-            "{option}: expected plain, waterwheel or actioncable, got {value:?}"
+            "{option}: expected plain, waterwheel, actioncable or anycable, got {value:?}"
         )),
     }
 }

@@ -116,11 +116,17 @@ impl FanOut {
             .collect();
         let sources = match options.subscription {
             Subscription::EventStream => options.subscribers,
-            Subscription::Connected | Subscription::WebSocket | Subscription::ActionCable => 0,
+            Subscription::Connected
+            | Subscription::WebSocket
+            | Subscription::ActionCable
+            | Subscription::AnyCable => 0,
         };
         FanOut {
             redis: None,
-            action_cable: ActionCable::new(&options.topic),
+            action_cable: match options.subscription {
+                Subscription::AnyCable => ActionCable::of_stream(&options.topic),
+                _ => ActionCable::new(&options.topic),
+            },
             clients: None,
             members: ConnMap::default(),
             ids: Vec::new(),
@@ -144,16 +150,18 @@ impl FanOut {
     #[inline]
     fn deliver(&mut self, reactor: &mut Reactor<Self>, subscriber: usize, bytes: &[u8]) {
         let bytes = match (self.options.subscription, self.options.publishing) {
-            (Subscription::ActionCable, _) => match self.action_cable.read(bytes) {
-                Ok(Read::Text(bytes)) => bytes,
-                Ok(Read::Nothing) => return,
-                Ok(Read::Welcome) => {
-                    let command = self.action_cable.subscribe();
-                    reactor.send(self.ids[subscriber], command);
-                    return;
+            (Subscription::ActionCable | Subscription::AnyCable, _) => {
+                match self.action_cable.read(bytes) {
+                    Ok(Read::Text(bytes)) => bytes,
+                    Ok(Read::Nothing) => return,
+                    Ok(Read::Welcome) => {
+                        let command = self.action_cable.subscribe();
+                        reactor.send(self.ids[subscriber], command);
+                        return;
+                    }
+                    Err(why) => return self.refused(reactor, why),
                 }
-                Err(why) => return self.refused(reactor, why),
-            },
+            }
             // A JSON string in which no character is escaped.
             (_, Publishing::Json) => bytes
                 .strip_prefix(b"\"")
@@ -218,7 +226,7 @@ impl FanOut {
         stamp.write(&self.filling, &mut self.text);
         if let Some(redis) = &self.redis {
             let text = match self.options.subscription {
-                Subscription::ActionCable => {
+                Subscription::ActionCable | Subscription::AnyCable => {
                     self.envelope.clear();
                     self.envelope.extend(["\"", &self.text, "\""]);
                     &self.envelope
@@ -410,7 +418,10 @@ impl FanOut {
                     });
                 })?
             }
-            (Subscription::Connected | Subscription::ActionCable, Some(clients)) => {
+            (
+                Subscription::Connected | Subscription::ActionCable | Subscription::AnyCable,
+                Some(clients),
+            ) => {
                 let transport = plan.transport(number);
                 reactor.connect_websocket_with(clients.subscriber, &plan.url, transport)?
             }
@@ -610,11 +621,15 @@ pub fn run(run: Run, options: Options, report: &mut Report) -> io::Result<Run> {
             let options = &cx.state.options;
             let topic = match options.subscription {
                 Subscription::WebSocket => Some(options.topic.clone()),
-                Subscription::Connected | Subscription::EventStream | Subscription::ActionCable => {
-                    None
-                }
+                Subscription::Connected
+                | Subscription::EventStream
+                | Subscription::ActionCable
+                | Subscription::AnyCable => None,
             };
-            let speaks_action_cable = options.subscription == Subscription::ActionCable;
+            let speaks_action_cable = matches!(
+                options.subscription,
+                Subscription::ActionCable | Subscription::AnyCable
+            );
             let speaks_json = options.publishing == Publishing::Json;
             let subscriber = cx.reactor.websocket_client(|ws| {
                 set_up(ws, topic);

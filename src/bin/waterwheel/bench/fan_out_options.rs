@@ -11,8 +11,10 @@ pub enum Subscription {
     WebSocket,
     /// With a request for one of the hub's event streams.
     EventStream,
-    /// With ActionCable's command for a channel.
+    /// With ActionCable's command for a channel of the application.
     ActionCable,
+    /// With ActionCable's command for a stream by its plain name, as AnyCable has it.
+    AnyCable,
 }
 
 /// How a publisher publishes.
@@ -79,6 +81,7 @@ impl Options {
             Subscription::Connected => "plain",
             Subscription::WebSocket | Subscription::EventStream => "waterwheel",
             Subscription::ActionCable => "actioncable",
+            Subscription::AnyCable => "anycable",
         };
         let has_topic = self.publishing != Publishing::Plain;
         report.parameter("protocol", protocol);
