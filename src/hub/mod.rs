@@ -79,6 +79,8 @@ mod guesses;
 mod idempotency;
 mod identities;
 mod jwt;
+#[cfg(feature = "mercure")]
+mod mercure;
 mod metrics;
 mod once;
 mod order;
@@ -125,6 +127,8 @@ use self::pending::Pending;
 pub use self::access::Access;
 pub use self::engine::{Answers, GroupSeat, Overloaded, PublishError, ReactorGroup};
 pub use self::grammar::envelope::SUBPROTOCOL;
+#[cfg(feature = "mercure")]
+pub use self::mercure::MercureOptions;
 pub use self::parts::HubOptions;
 #[cfg(feature = "pusher")]
 pub use self::pusher::{PusherApp, PusherAppError};
@@ -217,11 +221,15 @@ impl<S: 'static> Hub<S> {
     fn on(engine: Engine<S>, options: HubOptions) -> Hub<S> {
         #[cfg(feature = "pusher")]
         let options = pusher::with_rules(options);
+        #[cfg(feature = "mercure")]
+        let options = mercure::with_rules(options);
         Hub {
             parts: Rc::new(Parts {
                 engine,
                 #[cfg(feature = "pusher")]
                 pusher: pusher::state::Pusher::new(&options.pusher_apps),
+                #[cfg(feature = "mercure")]
+                mercure: mercure::state::Mercure::new(&options.rules),
                 identities: Identities::new(&options.rules),
                 pending: Pending::default(),
                 options,
@@ -301,6 +309,9 @@ impl<S: 'static> Hub<S> {
         router.before_body(move |request| match request.path() {
             "/publish" => publish::check_head(request, &rights, &parts),
             "/publish/batch" => batch::check_head(request, &rights, &parts),
+            #[cfg(feature = "mercure")]
+            path => mercure::check_head(path, request, &rights, &parts),
+            #[cfg(not(feature = "mercure"))]
             _ => {}
         });
         let (rights, parts) = (Rc::clone(access), Rc::clone(hub));
@@ -327,6 +338,8 @@ impl<S: 'static> Hub<S> {
 
         #[cfg(feature = "pusher")]
         pusher::mount(router, hub, access);
+        #[cfg(feature = "mercure")]
+        mercure::mount(router, hub, access);
         router.websocket("/ws", |ws| {
             let grammars = &[Grammar::Envelope, Grammar::Plain];
             socket::set_up(ws, grammars, Rc::clone(access), Rc::clone(hub));

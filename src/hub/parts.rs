@@ -22,6 +22,9 @@ pub struct HubOptions {
     /// The apps of Pusher Channels; by default there are none.
     #[cfg(feature = "pusher")]
     pub pusher_apps: Vec<super::pusher::app::PusherApp>,
+    /// The Mercure hub; by default there is none.
+    #[cfg(feature = "mercure")]
+    pub mercure: Option<super::mercure::options::MercureOptions>,
     /// The TLS of the listeners: `/metrics` shows when its certificates end. `None` by default.
     #[cfg(feature = "tls")]
     pub tls: Option<ServerTls>,
@@ -35,6 +38,8 @@ impl Default for HubOptions {
             presence_users_max: PRESENCE_USERS_MAX,
             #[cfg(feature = "pusher")]
             pusher_apps: Vec::new(),
+            #[cfg(feature = "mercure")]
+            mercure: None,
             #[cfg(feature = "tls")]
             tls: None,
         }
@@ -52,4 +57,6 @@ pub(super) struct Parts<S: 'static> {
     pub(super) pending: Pending,
     #[cfg(feature = "pusher")]
     pub(super) pusher: super::pusher::state::Pusher<S>,
+    #[cfg(feature = "mercure")]
+    pub(super) mercure: super::mercure::state::Mercure,
 }

@@ -81,6 +81,8 @@ pub(crate) struct OriginCheck {
     /// Paths whose answers are the same for everybody, so that pages of any origin may ask for them. The answers
     /// bring their own `Access-Control-Allow-Origin`.
     pub(crate) is_public_path: fn(&str) -> bool,
+    /// Paths that pages of listed origins may ask for with the cookies of the server's own pages.
+    pub(crate) shares_cookies: fn(&str) -> bool,
     refusals: LogLimit,
 }
 
@@ -90,6 +92,7 @@ impl Default for OriginCheck {
             origins: Origins::Any,
             setting: "`Router::origins`",
             is_public_path: |_| false,
+            shares_cookies: |_| false,
             refusals: LogLimit::default(),
         }
     }
@@ -139,10 +142,14 @@ impl OriginCheck {
             (Origins::Any, None) => Vec::new(),
             (Origins::Listed { .. }, None) => vec![vary],
             (Origins::Listed { .. }, Some(origin)) => {
-                vec![
+                let mut headers = vec![
                     vary,
                     ("Access-Control-Allow-Origin", origin.to_owned().into()),
-                ]
+                ];
+                if (self.shares_cookies)(head.path()) {
+                    headers.push(("Access-Control-Allow-Credentials", "true".into()));
+                }
+                headers
             }
         })
     }

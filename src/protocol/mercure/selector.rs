@@ -179,19 +179,24 @@ impl Selector {
         self.matches(&other.text)
     }
 
-    /// A glob pattern that matches every topic which this matches and perhaps others, where it may match more than the topic that
-    /// is its text.
-    pub fn glob(&self) -> Option<String> {
+    /// A glob pattern of at most `bytes_max` bytes that matches every topic which this matches and perhaps others, where it
+    /// may match more than the topic that is its text.
+    pub fn glob(&self, bytes_max: usize) -> Option<String> {
         let parts = match &self.kind {
             Kind::All => return Some("*".to_owned()),
             Kind::Exact => return None,
             Kind::Template(parts) | Kind::UrlPattern(parts) => parts,
         };
         let mut glob = String::with_capacity(self.text.len());
-        for part in parts {
+        'parts: for part in parts {
             match part {
                 Part::Literal(text) => {
                     for character in text.chars() {
+                        // What follows needs no more than an escape, a character and the star.
+                        if bytes_max < glob.len() + 6 {
+                            glob.push('*');
+                            break 'parts;
+                        }
                         if matches!(character, '*' | '?' | '[' | '\\') {
                             glob.push('\\');
                         }
@@ -422,7 +427,7 @@ mod tests {
             assert_eq!(selector.text(), *text);
             for topic in *matching {
                 assert!(selector.matches(topic), "{text} and {topic}");
-                let glob = selector.glob();
+                let glob = selector.glob(200);
                 let is_found = glob.is_none_or(|glob| {
                     topic.is_empty() || pattern::matches(glob.as_bytes(), topic.as_bytes())
                 });
@@ -448,7 +453,23 @@ mod tests {
             (Selector::url_pattern, "/a.b/:c/*", Some("/a.b/*/*")),
         ];
         for (parse, text, expected) in cases {
-            assert_eq!(parse(text).unwrap().glob().as_deref(), *expected, "{text}");
+            let glob = parse(text).unwrap().glob(200);
+            assert_eq!(glob.as_deref(), *expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_long_glob_is_cut() {
+        let name = "é[".repeat(20);
+        let topic = format!("{name}1{name}");
+        let selector = Selector::template(&format!("{name}{{id}}{name}")).unwrap();
+        for bytes_max in 6..topic.len() + 60 {
+            let glob = selector.glob(bytes_max).unwrap();
+            assert!(glob.len() <= bytes_max, "{bytes_max}: {glob}");
+            assert!(
+                pattern::matches(glob.as_bytes(), topic.as_bytes()),
+                "{glob}"
+            );
         }
     }
 
