@@ -63,6 +63,8 @@ struct Subscriber {
     stream: SimStream,
     /// What has come.
     bytes: Vec<u8>,
+    /// The bytes of the body that `lines` has returned.
+    seen_bytes: usize,
 }
 
 fn serve() -> World {
@@ -108,11 +110,15 @@ impl World {
     /// Sends a request to a reactor.
     fn send(&mut self, reactor: usize, request: &str) -> Subscriber {
         let stream = self.sims[reactor].connect();
-        stream.write(request);
-        self.settle();
+        let mut rest = request.as_bytes();
+        while !rest.is_empty() && !stream.is_closed() {
+            rest = &rest[stream.write(rest)..];
+            self.settle();
+        }
         Subscriber {
             stream,
             bytes: Vec::new(),
+            seen_bytes: 0,
         }
     }
 
@@ -171,17 +177,14 @@ impl Subscriber {
         answer::answer(self.read())
     }
 
-    /// The lines that have come since this was called last, without comments and empty ones.
+    /// The lines that have come since this was called last, without comments, empty ones, and an id alone.
     fn lines(&mut self) -> Vec<String> {
-        let old = match self.bytes.is_empty() {
-            true => 0,
-            false => answer::answer(&self.bytes).body.len(),
-        };
         let answer = self.answer();
+        let old = std::mem::replace(&mut self.seen_bytes, answer.body.len());
         let text = str::from_utf8(&answer.body[old..]).unwrap();
-        let lines = text
-            .lines()
-            .filter(|it| !it.is_empty() && !it.starts_with(':'));
+        let events = text.split_terminator("\n\n");
+        let events = events.filter(|it| it.contains("data: "));
+        let lines = events.flat_map(str::lines);
         lines.map(str::to_owned).collect()
     }
 

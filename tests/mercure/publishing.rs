@@ -66,7 +66,7 @@ fn tokens_that_are_refused() {
     let none = String::new();
     let foreign = bearer(&token::sign(&format!("{{{claims}}}"), SUBSCRIBER_KEY));
     let expired = signed(&format!(r#"{{"exp":{},{claims}}}"#, now - 60));
-    let future = signed(&format!(r#"{{"nbf":{},{claims}}}"#, now + 60));
+    let future = signed(&format!(r#"{{"nbf":{},{claims}}}"#, now + 10_000));
     let bad_detail = signed(&detail("publish", "").replace(r#""match":"""#, r#""match":7"#));
     let other_matcher = signed(
         &detail("publish", "a").replace(r#""match":"a""#, r#""match":"a","match_type":"regexp""#),
@@ -77,16 +77,46 @@ fn tokens_that_are_refused() {
     let other_topic = signed(r#"{"mercure":{"publish":["b","/a/{x}"]}}"#);
     let cases = [
         ("no token", &none, 401, "Bearer"),
-        ("no JWT", &bearer("abc"), 401, "Bearer error=\"invalid_token\""),
-        ("another key", &foreign, 401, "Bearer error=\"invalid_token\""),
+        (
+            "no JWT",
+            &bearer("abc"),
+            401,
+            "Bearer error=\"invalid_token\"",
+        ),
+        (
+            "another key",
+            &foreign,
+            401,
+            "Bearer error=\"invalid_token\"",
+        ),
         ("expired", &expired, 401, "Bearer error=\"invalid_token\""),
         ("not yet", &future, 401, "Bearer error=\"invalid_token\""),
         ("detail", &bad_detail, 401, "Bearer error=\"invalid_token\""),
-        ("matcher", &other_matcher, 401, "Bearer error=\"invalid_token\""),
-        ("nothing", &nothing, 403, "Bearer error=\"insufficient_scope\""),
-        ("reading", &to_read, 403, "Bearer error=\"insufficient_scope\""),
+        (
+            "matcher",
+            &other_matcher,
+            401,
+            "Bearer error=\"invalid_token\"",
+        ),
+        (
+            "nothing",
+            &nothing,
+            403,
+            "Bearer error=\"insufficient_scope\"",
+        ),
+        (
+            "reading",
+            &to_read,
+            403,
+            "Bearer error=\"insufficient_scope\"",
+        ),
         ("empty", &empty, 403, "Bearer error=\"insufficient_scope\""),
-        ("topic", &other_topic, 403, "Bearer error=\"insufficient_scope\""),
+        (
+            "topic",
+            &other_topic,
+            403,
+            "Bearer error=\"insufficient_scope\"",
+        ),
     ];
     let mut subscriber = world.subscribe("topic=*");
     for (name, header, status, challenge) in cases {
@@ -107,7 +137,7 @@ fn tokens_that_are_refused() {
 #[test]
 fn forms_that_are_refused() {
     let mut config = Config::default();
-    config.options.http.body_bytes_max = 4096;
+    config.http.body_bytes_max = 4096;
     let mut world = serve_with(Setting {
         config,
         ..Setting::default()

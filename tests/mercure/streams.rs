@@ -16,7 +16,11 @@ fn selectors() {
         ("match=foo&match=abc", "abc", true),
         (&format!("topic={book}"), book, true),
         ("topic=https://example.net/foo/{random}", book, true),
-        ("match_urlpattern=https://example.net/foo/:random", book, true),
+        (
+            "match_urlpattern=https://example.net/foo/:random",
+            book,
+            true,
+        ),
         ("match_urlpattern=https://*/foo/*", book, true),
         ("topic=*", book, true),
         ("match=*", book, true),
@@ -28,7 +32,11 @@ fn selectors() {
         ("topic=*", &long, true),
         ("topic=another-name", "will-not-match", false),
         ("topic=https://example.net/bar/{random}", book, false),
-        ("match_urlpattern=https://example.net/bar/:random", book, false),
+        (
+            "match_urlpattern=https://example.net/bar/:random",
+            book,
+            false,
+        ),
         ("match=https://example.net/foo/{random}", book, false),
         ("topic=https://example.net/{random}", book, false),
         ("topic=a%3Fb=*%5B", "a%3Fb=c%5B", false),
@@ -76,7 +84,10 @@ fn queries_that_are_refused() {
     }
     assert_eq!(world.ask("GET", PATH, &[], "").status, 400);
     assert_eq!(world.ask("PUT", PATH, &[], "").status, 405);
-    assert_eq!(world.ask("GET", "/.well-known/mercury", &[], "").status, 404);
+    assert_eq!(
+        world.ask("GET", "/.well-known/mercury", &[], "").status,
+        404
+    );
 }
 
 #[test]
@@ -111,7 +122,11 @@ fn a_wrong_token_is_refused_where_none_is_needed() {
         let answer = asked.answer();
         assert_eq!(answer.status, 401, "{header}");
         let challenge = "Bearer error=\"invalid_token\"";
-        assert_eq!(answer.header("www-authenticate"), Some(challenge), "{header}");
+        assert_eq!(
+            answer.header("www-authenticate"),
+            Some(challenge),
+            "{header}"
+        );
     }
 }
 
@@ -127,14 +142,25 @@ fn tokens_come_in_several_ways() {
         ("", vec![format!("authorization: bearer {token}")]),
         (&*format!("&authorization={token}"), vec![]),
         ("", vec![format!("Cookie: mercureAuthorization={token}")]),
-        ("", vec![format!("Cookie: x=y; __Secure-mercure_access_token={token}")]),
+        (
+            "",
+            vec![format!(
+                "Cookie: x=y; __Secure-mercure_access_token={token}"
+            )],
+        ),
         (
             "",
             vec![format!(
                 "Cookie: mercureAuthorization={other}; __Secure-mercure_access_token={token}"
             )],
         ),
-        ("", vec![bearer(&token), format!("Cookie: mercureAuthorization={other}")]),
+        (
+            "",
+            vec![
+                bearer(&token),
+                format!("Cookie: mercureAuthorization={other}"),
+            ],
+        ),
     ] {
         let headers: Vec<&str> = headers.iter().map(String::as_str).collect();
         let mut subscriber = world.subscribe_by(&format!("topic=a{query}"), &headers);
