@@ -1,5 +1,7 @@
 //! The hub's own clients beside those of Mercure.
 
+use waterwheel::hub::SUBPROTOCOL;
+
 use super::*;
 
 const TOKEN: &str = "publish token";
@@ -18,9 +20,10 @@ fn serve_openly(rules: Vec<&'static str>) -> World {
 #[test]
 fn clients_of_other_transports_hear_updates() {
     let mut world = serve_openly(Vec::new());
-    let socket = world.sims[0].websocket(&format!("/ws?token={}", TOKEN.replace(' ', "%20")));
+    let headers = [("Sec-WebSocket-Protocol", SUBPROTOCOL)];
+    let socket = world.sims[0].try_websocket("/ws", &headers).unwrap();
     world.settle();
-    socket.send(r#"{"type":"subscribe","topic":"mercure:/a"}"#);
+    socket.send(r#"{"subscribe":"mercure:/a"}"#);
     let mut events = world.send(0, &request("GET", "/events?topic=mercure:/a", &[], ""));
     world.settle();
     socket.received();
