@@ -13,6 +13,7 @@ use waterwheel::websocket::Deflate;
 use crate::help;
 use crate::limits::Limits;
 use crate::log_line::LogFormat;
+use crate::mercure::MercureOptions;
 use crate::options_file;
 use crate::pusher::PusherOptions;
 use crate::redis::{self, RedisOptions};
@@ -67,6 +68,22 @@ Options of serve:
                            members=COUNT, origin=ORIGIN, subscription-count, webhook=URL and disabled;
                            may be given several times
   --pusher-app-file FILE   as --pusher-app, with one app per line
+  --mercure-publisher-key KEY
+                           serve a Mercure hub at /.well-known/mercure, and accept the tokens of its
+                           publishers that were signed with this key, of at least 32 bytes, by HS256,
+                           HS384 or HS512; may be given several times
+                           [$WATERWHEEL_MERCURE_PUBLISHER_KEY]
+  --mercure-publisher-key-file FILE
+                           as --mercure-publisher-key, with one key per line; may be given several
+                           times; read again on HUP
+  --mercure-subscriber-key KEY
+                           as --mercure-publisher-key, for the tokens of subscribers
+                           [$WATERWHEEL_MERCURE_SUBSCRIBER_KEY]
+  --mercure-subscriber-key-file FILE
+                           as --mercure-subscriber-key, with one key per line; may be given several
+                           times; read again on HUP
+  --mercure-anonymous      let subscribers without a token have the updates that are not private
+  --mercure-subscriptions  list the subscriptions of Mercure, and tell of each that begins or ends
   --open                   let everyone publish and subscribe to patterns without a token
   --drain-window SECONDS   after TERM or INT, close the connections over this time [10]
   --takeover PATH          take the listeners of the process that was started with the same PATH, which
@@ -161,6 +178,7 @@ pub struct Serve {
     pub publish_token_file: Option<PathBuf>,
     pub secrets: SecretOptions,
     pub pusher: PusherOptions,
+    pub mercure: MercureOptions,
     pub open: bool,
     pub drain_window: Duration,
     pub takeover: Option<PathBuf>,
@@ -231,6 +249,7 @@ struct Given {
     publish_token_file: Option<PathBuf>,
     secrets: SecretOptions,
     pusher: PusherOptions,
+    mercure: MercureOptions,
     unix_mode: Option<u32>,
     format: LogFormat,
     open: bool,
@@ -268,6 +287,7 @@ impl Default for Given {
             publish_token_file: None,
             secrets: SecretOptions::default(),
             pusher: PusherOptions::default(),
+            mercure: MercureOptions::default(),
             unix_mode: None,
             format: LogFormat::Text,
             open: false,
@@ -393,6 +413,10 @@ fn take_words(mut parser: Parser, given: &mut Given) -> Result<Option<Command>, 
             Arg::Long(option) if serves && PusherOptions::has(option) => {
                 let option = option.to_owned();
                 given.pusher.take(&option, &mut parser)?;
+            }
+            Arg::Long(option) if serves && MercureOptions::has(option) => {
+                let option = option.to_owned();
+                given.mercure.take(&option, &mut parser)?;
             }
             Arg::Long("unix-mode") if serves => {
                 given.unix_mode = Some(unix_mode(&text(&mut parser, "--unix-mode")?)?)
@@ -542,6 +566,7 @@ fn serve(given: Given) -> Result<Serve, String> {
         publish_token_file,
         mut secrets,
         pusher,
+        mut mercure,
         unix_mode,
         format,
         open,
@@ -600,6 +625,7 @@ fn serve(given: Given) -> Result<Serve, String> {
         let secret = secrets::secret(secrets::VARIABLE, given)?;
         secrets.given.push(secret);
     }
+    mercure.complete(environment)?;
     for variable in redis::VARIABLES {
         if redis.url.is_none() {
             redis.url = environment(variable)?;
@@ -633,6 +659,7 @@ fn serve(given: Given) -> Result<Serve, String> {
         publish_token_file,
         secrets,
         pusher,
+        mercure,
         open,
         drain_window,
         takeover,
@@ -888,6 +915,26 @@ mod tests {
             (
                 "--token-secret 31-bytes-are-one-fewer-than-is.",
                 ["--token-secret", "at least 32 bytes", "got 31"],
+            ),
+            (
+                "--mercure-publisher-key 31-bytes-are-one-fewer-than-is.",
+                ["--mercure-publisher-key", "at least 32 bytes", "got 31"],
+            ),
+            (
+                "--mercure-subscriber-key short",
+                ["--mercure-subscriber-key", "at least 32 bytes", "got 5"],
+            ),
+            (
+                "--mercure-anonymous",
+                ["--mercure-anonymous", "--mercure-publisher-key", ""],
+            ),
+            (
+                "--mercure-subscriptions",
+                ["--mercure-subscriptions", "--mercure-subscriber-key", ""],
+            ),
+            (
+                "echo --mercure-anonymous",
+                ["--mercure-anonymous", "serve has", ""],
             ),
             ("--unix-mode 660", ["--unix-mode", "--listen unix:PATH", ""]),
             (
