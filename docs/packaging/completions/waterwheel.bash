@@ -11,7 +11,7 @@ _waterwheel() {
         words="echo idle churn fan-out sse --help"
     else
         case $command in
-            "serve") words+="--options-file --listen --tls-certificate --tls-key --tls-client-ca --redirect --redirect-port --publish-token --publish-token-file --token-secret --token-secret-file --pusher-app --pusher-app-file --open --drain-window --takeover --allow-origin --max-connections --memory-max --max-connections-per-address --handshakes-per-second --handshakes-per-second-total --messages-per-second --max-fragments --deflate --max-subscriptions --max-connection-age --topic --history-bytes --redis --redis-prefix --trusted-proxy --proxy-protocol --reactors --unix-mode --log --log-format --access-log --help --version" ;;
+            "serve") words+="--options-file --listen --tls-certificate --tls-key --tls-client-ca --redirect --redirect-port --publish-token --publish-token-file --token-secret --token-secret-file --pusher-app --pusher-app-file --mercure-publisher-key --mercure-publisher-key-file --mercure-subscriber-key --mercure-subscriber-key-file --mercure-anonymous --mercure-subscriptions --open --drain-window --takeover --allow-origin --max-connections --memory-max --max-connections-per-address --handshakes-per-second --handshakes-per-second-total --messages-per-second --max-fragments --deflate --max-subscriptions --max-connection-age --topic --history-bytes --redis --redis-prefix --trusted-proxy --proxy-protocol --reactors --unix-mode --log --log-format --access-log --help --version" ;;
             "echo") words+="--listen --tls-certificate --tls-key --tls-client-ca --to --max-connections --deflate --log --log-format --help --version" ;;
             "doctor") words+="--connections --help" ;;
             "bench echo") words+="--connections --size --pipeline --rate --binary --payload --verify --url --pid --seconds --warmup --deflate --connect-rate --json --plot --log --help" ;;
@@ -35,6 +35,10 @@ _waterwheel() {
         "serve--token-secret-file") COMPREPLY=($(compgen -f -- "$word")); return ;;
         "serve--pusher-app") words="" ;;
         "serve--pusher-app-file") COMPREPLY=($(compgen -f -- "$word")); return ;;
+        "serve--mercure-publisher-key") words="" ;;
+        "serve--mercure-publisher-key-file") COMPREPLY=($(compgen -f -- "$word")); return ;;
+        "serve--mercure-subscriber-key") words="" ;;
+        "serve--mercure-subscriber-key-file") COMPREPLY=($(compgen -f -- "$word")); return ;;
         "serve--drain-window") words="" ;;
         "serve--takeover") words="" ;;
         "serve--allow-origin") words="" ;;
