@@ -38,6 +38,11 @@ fn the_hub_works_over_tls_and_the_browser_refuses_strangers() {
     }
 }
 
+#[test]
+fn a_page_subscribes_to_mercure_and_publishes_there() {
+    run_in_browser("mercure.mjs");
+}
+
 /// Runs a script of `tests/browser`, which ends with a status other than 0 when something is wrong.
 fn run_in_browser(script: &str) {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser");

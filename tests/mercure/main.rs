@@ -3,8 +3,12 @@
 #![cfg(feature = "mercure")]
 
 mod last_event;
+#[cfg(feature = "program")]
+mod nodes;
 mod others;
 mod private;
+#[cfg(feature = "program")]
+mod programs;
 mod publishing;
 mod random;
 mod streams;
@@ -12,6 +16,12 @@ mod subscriptions;
 
 #[path = "../support/answer.rs"]
 mod answer;
+#[cfg(feature = "program")]
+#[path = "../support/redis_server.rs"]
+mod redis_server;
+#[cfg(feature = "program")]
+#[path = "../support/mod.rs"]
+mod support;
 #[path = "../support/token.rs"]
 mod token;
 
