@@ -107,7 +107,7 @@ impl Body {
         self.bytes.len() + SHARED_BYTES
     }
 
-    /// What stands before the extra text, and that text.
+    /// The bytes before the extra text, and that text.
     fn split_extra(&self) -> (&[u8], Option<&[u8]>) {
         if !self.has_extra {
             return (&self.bytes, None);

@@ -168,7 +168,7 @@ impl<'a> Event<'a> {
         self
     }
 
-    /// What the protocol of the publisher says beside the data, if it says something.
+    /// The text that the protocol of the publisher has beside the data, if there is one.
     pub fn extra_text(&self) -> Option<&str> {
         self.extra.as_deref()
     }

@@ -101,7 +101,7 @@ fn earliest_and_ids_that_are_forgotten() {
         assert_eq!(preceding.as_deref(), Some("earliest"), "{id}");
         assert_eq!(subscriber.data(), ["1", "2"], "{id}");
     }
-    // What is kept has an end.
+    // The history has an end.
     world.advance(Duration::from_secs(400));
     let mut subscriber = come_back(&mut world, "topic=a", "one");
     assert_eq!(subscriber.header(PRECEDING).as_deref(), Some("earliest"));

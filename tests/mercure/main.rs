@@ -71,7 +71,7 @@ impl Default for Setting {
 /// A subscriber whose answer has begun.
 struct Subscriber {
     stream: SimStream,
-    /// What has come.
+    /// The bytes that have come.
     bytes: Vec<u8>,
     /// The bytes of the body that `lines` has returned.
     seen_bytes: usize,
@@ -84,8 +84,10 @@ fn serve() -> World {
 fn serve_with(setting: Setting) -> World {
     let group = ReactorGroup::new(setting.reactor_count);
     let sim = |seed| {
-        let mut options = HubOptions::default();
-        options.mercure = Some(setting.mercure.clone());
+        let mut options = HubOptions {
+            mercure: Some(setting.mercure.clone()),
+            ..HubOptions::default()
+        };
         for rule in &setting.rules {
             options.rules.add_text(rule).unwrap();
         }

@@ -1,4 +1,4 @@
-//! What publishers send, and the answers.
+//! Updates of publishers, and the answers.
 
 use super::*;
 

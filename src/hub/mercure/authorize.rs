@@ -27,7 +27,7 @@ pub(super) enum Refusal {
     Missing,
     /// Its token is not valid.
     Invalid {
-        /// None of the keys has signed it.
+        /// It was signed with no key of the hub.
         is_guess: bool,
     },
     /// Its token does not grant this.
@@ -41,7 +41,7 @@ pub(super) fn bad(why: impl std::fmt::Display) -> Refusal {
     Refusal::Request(Status::BAD_REQUEST, format!("{why}\n"))
 }
 
-/// What the token of a request grants. `None` where it has none.
+/// The grants of the token of a request. `None` where it has none.
 ///
 /// # Errors
 ///

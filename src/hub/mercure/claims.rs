@@ -22,7 +22,7 @@ const PAYLOAD_DEPTH_MAX: usize = 32;
 /// The type of details that are for Mercure.
 const DETAIL_TYPE: &str = "https://mercure.rocks/authorization-detail";
 
-/// What a token grants. By default nothing.
+/// The grants of a token: its selectors for each action. By default there are none.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Grants {
     pub(super) publish: Vec<Selector>,

@@ -1,8 +1,7 @@
 //! A Mercure hub on the hub's topics: `/.well-known/mercure`, where backends publish updates by a form and subscribers get them
 //! as an event stream.
 //!
-//! What is published to the topic `T` of Mercure is published to the hub's topic `mercure:T`, or to `mercure-private:T` where the
-//! update is private. So clients of all transports hear it, and the reverse. An update with several topics is published to
+//! The hub's topic of Mercure's topic `T` is `mercure:T`, and `mercure-private:T` for private updates. So clients of all transports hear it, and the reverse. An update with several topics is published to
 //! each; a subscriber of Mercure gets it once.
 //!
 //! ```text
@@ -17,7 +16,8 @@
 //!    ├─ state         the subscribers of a hub on a reactor
 //!    ├─ words         how publications are worded
 //!    ├─ view          who sees which update
-//!    ├─ topic         the names of the hub's topics, and their rules
+//!    ├─ rules         the rules of the hub's topics
+//!    ├─ topic         their names
 //!    └─ options       keys and options, and the subscriptions that are listed
 //! ```
 
@@ -27,6 +27,7 @@ mod cursor;
 mod listed;
 pub(super) mod options;
 mod publish;
+mod rules;
 pub(super) mod state;
 mod stream;
 mod subscriptions;
@@ -37,8 +38,8 @@ mod words;
 
 use std::rc::Rc;
 
-use crate::protocol::mercure::PATH;
 use crate::protocol::mercure::subscription::SUBSCRIPTIONS;
+use crate::protocol::mercure::{LINK, PATH};
 use crate::server::request::Request;
 use crate::server::router::Router;
 
@@ -46,10 +47,7 @@ use super::access::Access;
 use super::parts::Parts;
 
 pub use self::options::MercureOptions;
-pub(super) use self::topic::with_rules;
-
-/// The way by which subscribers find the hub. Source: draft-dunglas-mercure-07, section 3; RFC 8288.
-const LINK: &str = "</.well-known/mercure>; rel=\"mercure\"";
+pub(super) use self::rules::with_rules;
 
 /// Whether pages of listed origins may send requests to a path with the cookies of the server.
 fn shares_cookies(path: &str) -> bool {

@@ -39,7 +39,7 @@ pub(super) fn check_head<S: 'static>(
     }
 }
 
-/// What the token of a publisher grants.
+/// The grants of the token of a publisher.
 fn publisher<S: 'static>(
     request: &Request<'_, '_, S>,
     access: &Access,

@@ -262,8 +262,8 @@ impl<S: 'static> Subscriber<S> {
         let names: ReplayNames = hub.pending.add(id, names);
         let wanted = self.names.iter();
         let wanted = wanted.map(|it| (it.name.clone(), it.is_pattern)).collect();
-        let was_told = Rc::new(Cell::new(false));
-        let (number, told) = (self.number, Rc::clone(&was_told));
+        let is_announced = Rc::new(Cell::new(false));
+        let (number, announced) = (self.number, Rc::clone(&is_announced));
         let number_of_replay = number.get();
         if let Some(all) = &self.subscriptions
             && let Some(first) = all.first()
@@ -280,8 +280,8 @@ impl<S: 'static> Subscriber<S> {
             if let Some(first) = all.first() {
                 options.listed().remove(&first.subscriber);
             }
-            if told.get() {
-                subscriptions::tell(&parts, cx.reactor, &all, false);
+            if announced.get() {
+                subscriptions::announce(&parts, cx.reactor, &all, false);
             }
         });
         let stream = Stream {
@@ -294,7 +294,7 @@ impl<S: 'static> Subscriber<S> {
             has_events: false,
             comes_back: since.is_some(),
             subscriptions: self.subscriptions,
-            was_told,
+            is_announced,
         };
         let start = Start::new(since, false);
         Replay::begin(&hub, reactor, id, wanted, start, stream);
@@ -335,8 +335,8 @@ struct Stream<S: 'static> {
     has_events: bool,
     comes_back: bool,
     subscriptions: Option<Arc<[Subscription]>>,
-    /// The subscriptions were told to others.
-    was_told: Rc<Cell<bool>>,
+    /// Others know of the subscriptions.
+    is_announced: Rc<Cell<bool>>,
 }
 
 impl<S: 'static> ReplayClient<S> for Stream<S> {
@@ -389,8 +389,8 @@ impl<S: 'static> ReplayClient<S> for Stream<S> {
             reactor.send_event_lines(id, &lines);
         }
         if let Some(all) = &self.subscriptions {
-            self.was_told.set(true);
-            subscriptions::tell(&self.hub, reactor, all, true);
+            self.is_announced.set(true);
+            subscriptions::announce(&self.hub, reactor, all, true);
         }
     }
 }

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use crate::hub::access::Access;
 use crate::hub::parts::Parts;
 use crate::protocol::http::Status;
+use crate::protocol::mercure::LINK;
 use crate::protocol::mercure::subscription::{
     Asked, CONTENT_TYPE, SUBSCRIPTIONS, Subscription, list_document,
 };
@@ -17,7 +18,6 @@ use crate::reactor::reactor::Reactor;
 use crate::server::reply::Reply;
 use crate::server::request::Request;
 
-use super::LINK;
 use super::authorize::{Refusal, grants_of, refuse, with_shared_headers};
 use super::options::MercureOptions;
 use super::topic::{is_hashed, name_of};
@@ -27,7 +27,7 @@ use super::words::{Extra, fragment};
 const LISTED_MAX: usize = 10_000;
 
 /// Publishes that subscriptions have begun or have ended.
-pub(super) fn tell<S: 'static>(
+pub(super) fn announce<S: 'static>(
     hub: &Parts<S>,
     reactor: &mut Reactor<S>,
     subscriptions: &[Subscription],

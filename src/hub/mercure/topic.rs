@@ -1,4 +1,4 @@
-//! The hub's topics of Mercure's topics: their names and their rules.
+//! The hub's topics of Mercure's topics: their names.
 //!
 //! | name | what is published there |
 //! |---|---|
@@ -13,17 +13,14 @@ use std::fmt::Write;
 
 use sha2::{Digest, Sha256};
 
-use crate::hub::parts::HubOptions;
-use crate::pubsub::{Rule, Rules};
-
 /// The front of the topics of updates that are not private.
 const PUBLIC: &str = "mercure:";
 
 /// The front of the topics of private updates.
-const PRIVATE: &str = "mercure-private:";
+pub(super) const PRIVATE: &str = "mercure-private:";
 
 /// The front of the topics of ids.
-const IDS: &str = "mercure-id:";
+pub(super) const IDS: &str = "mercure-id:";
 
 /// A pattern that all of these match.
 pub(super) const ALL: &str = "mercure*";
@@ -33,52 +30,6 @@ pub(super) const REST_BYTES_MAX: usize = 256 - PRIVATE.len();
 
 /// The sign in front of the hash of a topic that is too long.
 const HASH: char = '#';
-
-/// The ids that are kept in each of the 256 topics of ids.
-const IDS_MAX: u32 = 1000;
-
-/// Puts the rules of Mercure's topics in front of those of others, so that none of these makes a private update public.
-/// What others say of topics that begin with `mercure-private:` holds beside that.
-pub(crate) fn with_rules(mut options: HubOptions) -> HubOptions {
-    if options.mercure.is_none() {
-        return options;
-    }
-    let ages = options.rules.iter().map(|(_, rule)| rule.history_age);
-    let ids = Rule {
-        history_count: IDS_MAX,
-        // An id is of use as long as something that follows on it is kept.
-        history_age: ages.fold(Rule::default().history_age, |longest, age| longest.max(age)),
-        is_private: true,
-        ..Rule::default()
-    };
-    let private = |rule: &Rule| Rule {
-        is_private: true,
-        clients_publish: false,
-        ..rule.clone()
-    };
-    let given = options.rules.iter();
-    let given: Vec<_> = given
-        .map(|(pattern, rule)| (pattern.to_owned(), rule.clone()))
-        .collect();
-    let (own, others): (Vec<_>, Vec<_>) = given
-        .into_iter()
-        .partition(|(pattern, _)| pattern.starts_with(PRIVATE));
-    let own = own
-        .into_iter()
-        .map(|(pattern, rule)| (pattern, private(&rule)));
-    let last = [
-        (format!("{PRIVATE}*"), private(&Rule::default())),
-        (format!("{IDS}*"), ids),
-    ];
-    let mut all = Rules::new();
-    for (pattern, rule) in own.chain(last).chain(others) {
-        if let Err(error) = all.add(&pattern, rule) {
-            log::error!("the rule of {pattern:?} does not hold: {error}");
-        }
-    }
-    options.rules = all;
-    options
-}
 
 /// The name of the hub's topic of a topic.
 pub(super) fn name_of(topic: &str, is_private: bool) -> String {
@@ -138,7 +89,6 @@ fn push_hash(text: &str, bytes: usize, out: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::mercure::MercureOptions;
     use crate::pubsub::check_name;
 
     #[test]
@@ -162,23 +112,5 @@ mod tests {
         }
         assert_eq!(split("mercure-id:ab"), None);
         assert_eq!(id_name("x").len(), IDS.len() + 2);
-    }
-
-    #[test]
-    fn rules_keep_private_updates_private() {
-        let mut options = HubOptions::default();
-        options.rules.add_text("*=history=5,age=1000").unwrap();
-        let given = "mercure-private:/a/*=history=7,client-publish";
-        options.rules.add_text(given).unwrap();
-        assert_eq!(with_rules(options.clone()).rules, options.rules);
-        options.mercure = Some(MercureOptions::default());
-        let rules = with_rules(options).rules;
-        let own = rules.of("mercure-private:/a/b");
-        assert!(own.is_private && own.history_count == 7 && !own.clients_publish);
-        let other = rules.of("mercure-private:b");
-        assert!(other.is_private && other.history_count == 100);
-        let ids = rules.of(&id_name("x"));
-        assert!(ids.is_private && ids.history_age.as_secs() == 1000);
-        assert_eq!(rules.of("mercure:b").history_count, 5);
     }
 }

@@ -20,7 +20,7 @@ use super::view::View;
 /// The most selectors of a stream.
 const SELECTORS_MAX: usize = 100;
 
-/// What a subscriber asks for.
+/// The selectors that a subscriber asks for, and from where on.
 #[derive(Debug)]
 pub(super) struct Wanted {
     pub(super) selectors: Vec<Selector>,

@@ -14,7 +14,7 @@ pub(super) fn fragment(id: EventId) -> String {
     format!("#{id}")
 }
 
-/// What an update says beside its data, as far as it is not in the name of the hub's topic: the extra text of its
+/// The parts of an update beside its data, as far as they are not in the name of the hub's topic: the extra text of its
 /// publications.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Extra<'e> {
@@ -110,7 +110,7 @@ pub(super) fn encode(views: &Views, publication: &Publication<'_>, out: &mut Vec
     let own_id = fragment(*publication.id);
     let id = extra.id.unwrap_or(&own_id);
     let data = event.payload().to_text();
-    // Neither a name nor an id of an event has a line end.
+    // The name of an event and its id have no line ends.
     let _ = event_stream::encode(event.name(), Some(id), &data, out);
     BodyKind::Text
 }

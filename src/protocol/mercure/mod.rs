@@ -19,3 +19,6 @@ pub const PATH: &str = "/.well-known/mercure";
 
 /// The id that stands for the begin of the history.
 pub const EARLIEST: &str = "earliest";
+
+/// The header `Link` by which subscribers find the hub. Source: draft-dunglas-mercure-07, section 3; RFC 8288.
+pub const LINK: &str = "</.well-known/mercure>; rel=\"mercure\"";

@@ -39,7 +39,7 @@ enum Kind {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Part {
     Literal(Box<str>),
-    /// What a variable of a template expands to.
+    /// The expansion of a variable of a template.
     Expansion,
     /// One or more bytes other than those that end a segment.
     Segment,
@@ -192,7 +192,7 @@ impl Selector {
             match part {
                 Part::Literal(text) => {
                     for character in text.chars() {
-                        // What follows needs no more than an escape, a character and the star.
+                        // An escape, a character and the star need no more room.
                         if bytes_max < glob.len() + 6 {
                             glob.push('*');
                             break 'parts;
