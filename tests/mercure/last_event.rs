@@ -186,3 +186,31 @@ fn the_reactors_of_a_group_are_one_hub() {
         assert_eq!(again.data(), ["2"]);
     }
 }
+
+#[test]
+fn a_reactor_that_is_behind_knows_the_ids_of_the_others() {
+    let mut world = serve_with(Setting {
+        reactor_count: 2,
+        ..Setting::default()
+    });
+    let mut far = world.subscribe_at(1, "topic=b", &[]);
+    // More than a reactor delivers in a turn.
+    let token = bearer(&publisher_token(r#""*""#));
+    let headers = ["Content-Type: application/x-www-form-urlencoded", &token];
+    let mut publishers = Vec::new();
+    for number in 0..200 {
+        let form = format!("topic=b&data={number}&id=own:{number}");
+        let publisher = world.sims[0].connect();
+        publisher.write(request("POST", PATH, &headers, &form));
+        publishers.push(publisher);
+    }
+    world.sims[0].settle();
+    let stream = world.sims[1].connect();
+    let last = "Last-Event-ID: own:199";
+    stream.write(request("GET", &format!("{PATH}?topic=b"), &[last], ""));
+    world.sims[1].turn();
+    world.settle();
+    let answer = answer::answer(&stream.read());
+    assert_eq!(answer.header(PRECEDING), Some("own:199"));
+    assert_eq!(far.data().len(), 200);
+}

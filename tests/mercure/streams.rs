@@ -267,3 +267,18 @@ fn the_hub_is_there_only_where_it_is_set() {
         assert_eq!((answer.status, answer.header("link")), (404, None));
     }
 }
+
+#[test]
+fn updates_that_a_stream_does_not_see_put_no_heartbeat_off() {
+    let mut world = serve();
+    let mut subscriber = world.subscribe("topic=/a/{id}");
+    subscriber.lines();
+    let before = subscriber.answer().body.len();
+    for _ in 0..20 {
+        world.advance(Duration::from_secs(2));
+        // The glob pattern of the selector matches this.
+        world.publish("topic=/a/1/2&data=x");
+    }
+    let answer = subscriber.answer();
+    assert_eq!(answer.text()[before..].matches(":\n\n").count(), 2);
+}

@@ -5,6 +5,7 @@
 //! itself follows on it, and is left out for a subscriber that has got it. Of an id that was used twice the first
 //! place holds.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -64,6 +65,8 @@ pub(super) fn find<S: 'static>(
     id: String,
     done: impl FnOnce(&mut Reactor<S>, Result<Option<Place>, NoAnswer>) + 'static,
 ) {
+    // The subscriber may come from a reactor that is ahead.
+    hub.engine.catch_up(reactor);
     let names = vec![(id_name(&id).into(), false)];
     let start = Start::Since(Since::Earliest);
     let source = hub.engine.read(reactor, names, start);
@@ -122,7 +125,7 @@ impl<S: 'static> Search<S> {
         done: impl FnOnce(&mut Reactor<S>, Result<Option<Place>, NoAnswer>) + 'static,
     ) {
         let (ready, late) = (self.source.ready(), self.source.ready());
-        let calls = Rc::new(std::cell::RefCell::new(Some((self, done))));
+        let calls = Rc::new(RefCell::new(Some((self, done))));
         let timed = Rc::clone(&calls);
         let timer = reactor.after(WAIT, move |cx| {
             drop(late.take());
@@ -142,6 +145,41 @@ impl<S: 'static> Search<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hub::mercure::MercureOptions;
+    use crate::hub::{Access, Hub, HubOptions, ReactorGroup};
+    use crate::reactor::sim::Sim;
+
+    #[test]
+    fn a_reactor_that_is_behind_finds_the_ids_of_the_others() {
+        let group = ReactorGroup::new(2);
+        let new_sim = || {
+            let mut hub = None;
+            let sim = Sim::new((), |reactor| {
+                let options = HubOptions {
+                    mercure: Some(MercureOptions::default()),
+                    ..HubOptions::default()
+                };
+                let own = Hub::of_group(&group.join(reactor)?, options);
+                reactor.http("0.0.0.0:80", |router| own.mount(router, &Access::default()))?;
+                hub = Some(own);
+                std::io::Result::Ok(())
+            });
+            (sim, hub.unwrap().parts)
+        };
+        let ((mut one, hub), (mut two, other)) = (new_sim(), new_sim());
+        let items = [(id_name("urn:x").into(), id_event("urn:x", "1f"))];
+        hub.engine.publish_all(one.reactor(), &items, |_, _| ());
+        let found = Rc::new(RefCell::new(Vec::new()));
+        for id in ["urn:x", "urn:y"] {
+            let found = Rc::clone(&found);
+            find(&other, two.reactor(), id.to_owned(), move |_, place| {
+                found
+                    .borrow_mut()
+                    .push(place.unwrap().and_then(|it| it.nonce));
+            });
+        }
+        assert_eq!(found.take(), [Some("1f".to_owned()), None]);
+    }
 
     #[test]
     fn ids_of_events() {

@@ -9,7 +9,8 @@
 //!    ├─ publish       POST: updates of publishers
 //!    ├─ stream        GET: event streams of subscribers
 //!    │   ├─ wanted         the parameters of a request for a stream
-//!    │   └─ cursor         the place that the id of an event stands for
+//!    │   ├─ cursor         the place that the id of an event stands for
+//!    │   └─ active         its subscriptions, where they are listed
 //!    ├─ subscriptions      documents about active subscriptions, and updates when they begin and end
 //!    ├─ authorize     tokens of requests, and refusals
 //!    │   └─ claims         what a token grants
@@ -18,9 +19,11 @@
 //!    ├─ view          who sees which update
 //!    ├─ rules         the rules of the hub's topics
 //!    ├─ topic         their names
-//!    └─ options       keys and options, and the subscriptions that are listed
+//!    ├─ listed        the active subscriptions of a node
+//!    └─ options       keys and options
 //! ```
 
+mod active;
 mod authorize;
 mod claims;
 mod cursor;

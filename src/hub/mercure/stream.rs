@@ -1,8 +1,6 @@
 //! `GET /.well-known/mercure`: event streams of subscribers.
 
-use std::cell::Cell;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use crate::hub::access::Access;
 use crate::hub::engine::{ReadFor, Start};
@@ -15,20 +13,16 @@ use crate::hub::rights::{Rights, Scope};
 use crate::protocol::event_stream;
 use crate::protocol::http::Status;
 use crate::protocol::mercure::EARLIEST;
-use crate::protocol::mercure::selector::Selector;
-use crate::protocol::mercure::subscription::Subscription;
 use crate::pubsub::{Entry, EventId, Gap, Since, WireFormat};
 use crate::reactor::id::ConnId;
 use crate::reactor::reactor::Reactor;
 use crate::server::reply::{Reply, Responder};
 use crate::server::request::Request;
 
+use super::active::Active;
 use super::authorize::{Refusal, grants_of, refuse, with_shared_headers};
-use super::claims::Grants;
 use super::cursor::{self, LastEvent, Place};
 use super::options::MercureOptions;
-use super::publish::new_iri;
-use super::subscriptions;
 use super::topic;
 use super::view::View;
 use super::wanted::{Name, Wanted, check_names, names_of};
@@ -65,7 +59,7 @@ pub(super) fn subscribe<S: 'static>(
         selectors,
         last_event,
     } = wanted;
-    let subscriptions = subscriptions_of(&selectors, &grants, options);
+    let active = Active::new(&selectors, &grants, options).map(Rc::new);
     let view = View {
         wanted: selectors,
         granted: grants.subscribe,
@@ -93,14 +87,13 @@ pub(super) fn subscribe<S: 'static>(
     let reply = Reply::new(Status::OK);
     let subscriber = Subscriber {
         hub: Rc::clone(hub),
-        options: options.clone(),
         head: with_shared_headers(request, reply),
         late: come_again_reply(request, "the hub is behind\n"),
         wire_format,
         rights: rights_of(grants.user, grants.end_unix),
         names,
         number,
-        subscriptions,
+        active,
         last_id: None,
     };
     let responder = request.reply_later();
@@ -133,21 +126,6 @@ pub(super) fn subscribe<S: 'static>(
             });
         }
     }
-}
-
-/// The subscriptions of a subscriber, where they are listed: one for each selector.
-fn subscriptions_of(
-    selectors: &[Selector],
-    grants: &Grants,
-    options: &MercureOptions,
-) -> Option<Arc<[Subscription]>> {
-    let subscriber = options.has_subscriptions.then(new_iri)?;
-    let all = selectors.iter().map(|selector| Subscription {
-        selector: selector.text().to_owned(),
-        subscriber: subscriber.clone(),
-        payload: grants.payload(selector).map(str::to_owned),
-    });
-    Some(all.collect())
 }
 
 /// The rights among the hub's topics of a client whose token has a user or an end.
@@ -204,7 +182,6 @@ impl<S> Drop for ViewNumber<S> {
 /// A subscriber that has asked for a stream.
 struct Subscriber<S: 'static> {
     hub: Rc<Parts<S>>,
-    options: MercureOptions,
     /// The headers of the answer.
     head: Reply,
     /// The answer where the engine does not say from where to read on.
@@ -213,7 +190,7 @@ struct Subscriber<S: 'static> {
     rights: Option<Rights>,
     names: Vec<Name>,
     number: ViewNumber<S>,
-    subscriptions: Option<Arc<[Subscription]>>,
+    active: Option<Rc<Active>>,
     /// The id that it has given, where that is known.
     last_id: Option<String>,
 }
@@ -262,27 +239,17 @@ impl<S: 'static> Subscriber<S> {
         let names: ReplayNames = hub.pending.add(id, names);
         let wanted = self.names.iter();
         let wanted = wanted.map(|it| (it.name.clone(), it.is_pattern)).collect();
-        let is_announced = Rc::new(Cell::new(false));
-        let (number, announced) = (self.number, Rc::clone(&is_announced));
+        let (number, active) = (self.number, self.active.clone());
         let number_of_replay = number.get();
-        if let Some(all) = &self.subscriptions
-            && let Some(first) = all.first()
-        {
-            self.options.listed().add(&first.subscriber, all);
+        if let Some(active) = &active {
+            active.begin();
         }
-        let (options, all) = (self.options, self.subscriptions.clone());
-        let parts = Rc::clone(&hub);
         reactor.on_close(id, move |cx, _| {
+            if let Some(active) = active {
+                active.end(&number.hub, cx.reactor);
+            }
+            // The view is forgotten now.
             drop(number);
-            let Some(all) = all else {
-                return;
-            };
-            if let Some(first) = all.first() {
-                options.listed().remove(&first.subscriber);
-            }
-            if announced.get() {
-                subscriptions::announce(&parts, cx.reactor, &all, false);
-            }
         });
         let stream = Stream {
             hub: Rc::clone(&hub),
@@ -293,8 +260,7 @@ impl<S: 'static> Subscriber<S> {
             has_place,
             has_events: false,
             comes_back: since.is_some(),
-            subscriptions: self.subscriptions,
-            is_announced,
+            active: self.active,
         };
         let start = Start::new(since, false);
         Replay::begin(&hub, reactor, id, wanted, start, stream);
@@ -334,9 +300,7 @@ struct Stream<S: 'static> {
     /// It has got an event.
     has_events: bool,
     comes_back: bool,
-    subscriptions: Option<Arc<[Subscription]>>,
-    /// Others know of the subscriptions.
-    is_announced: Rc<Cell<bool>>,
+    active: Option<Rc<Active>>,
 }
 
 impl<S: 'static> ReplayClient<S> for Stream<S> {
@@ -388,9 +352,8 @@ impl<S: 'static> ReplayClient<S> for Stream<S> {
             event_stream::encode_id(&fragment(cursor), &mut lines);
             reactor.send_event_lines(id, &lines);
         }
-        if let Some(all) = &self.subscriptions {
-            self.is_announced.set(true);
-            subscriptions::announce(&self.hub, reactor, all, true);
+        if let Some(active) = &self.active {
+            active.announce(&self.hub, reactor);
         }
     }
 }
