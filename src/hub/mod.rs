@@ -63,9 +63,8 @@
 // 4. Where its clients have rights or requests of their own: a method of `Rights`, a method of
 //    `Client`. Where a connection has a state of its own: a field of `socket::Profile`.
 //
-// A grammar over HTTP, such as Pusher's publishing or Mercure, is a file in `grammar` with its
-// handlers and a line in `mount_with` for each route. It publishes with `Engine::publish_request`
-// and its own reply, and subscribes with `subscribe_name`. It needs no variant of `Grammar`.
+// A protocol of other clients is a folder beside `grammar`, such as `pusher` and `mercure`: its `mount` adds the
+// routes, and none of them knows another. It publishes with `Engine::publish_all`, and reads with a `Replay`.
 
 mod access;
 mod batch;

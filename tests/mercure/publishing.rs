@@ -153,6 +153,8 @@ fn forms_that_are_refused() {
         ("topic=%ff", 400),
         ("topic=/.well-known/mercure/subscriptions/a/b", 400),
         ("topic=https://x.example/.well-known/%6dercure", 400),
+        ("topic=mercure", 400),
+        ("topic=%23a", 400),
         ("topic=a&id=%23x", 400),
         ("topic=a&id=earliest", 400),
         ("topic=a&id=a%0Adata:x", 400),

@@ -26,7 +26,6 @@ fn selectors() {
         ("match=*", book, true),
         ("match_urlpattern=*", book, true),
         ("topic=a%3Fb=*%5B", "a%3Fb=*%5B", true),
-        ("topic=%23a", "%23a", true),
         (&long_query, &long, true),
         (&long_template, &long, true),
         ("topic=*", &long, true),

@@ -188,7 +188,7 @@ mod tests {
             ("{}", &[], &[]),
             (r#"{"mercure":{}}"#, &[], &[]),
             (r#"{"mercure":{"publish":[],"subscribe":null}}"#, &[], &[]),
-            (r#"{"mercure":{"publish":["*"]}}"#, &["a", "b"], &[]),
+            (r#"{"mercure":{"publish":["*"]}}"#, &["a", "b", "/1"], &[]),
             (
                 r#"{"mercure":{"publish":["a"],"subscribe":["/{x}","b"]}}"#,
                 &["a"],

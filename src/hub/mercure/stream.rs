@@ -88,7 +88,6 @@ pub(super) fn subscribe<S: 'static>(
     let subscriber = Subscriber {
         hub: Rc::clone(hub),
         head: with_shared_headers(request, reply),
-        late: come_again_reply(request, "the hub is behind\n"),
         wire_format,
         rights: rights_of(grants.user, grants.end_unix),
         names,
@@ -96,6 +95,9 @@ pub(super) fn subscribe<S: 'static>(
         active,
         last_id: None,
     };
+    // The answer where the engine does not say from where to read on.
+    let late = matches!(last_event, Some((LastEvent::Id(_), _)));
+    let late = late.then(|| come_again_reply(request, "the hub is behind\n"));
     let responder = request.reply_later();
     let reactor = &mut *request.reactor;
     let earliest = Place {
@@ -122,7 +124,10 @@ pub(super) fn subscribe<S: 'static>(
                 }
                 // The event is forgotten, and with it all before it.
                 Ok(None) => subscriber.begin(reactor, responder, Some(earliest)),
-                Err(_) => _ = reactor.reply(responder, subscriber.late),
+                Err(_) => {
+                    let reply = late.unwrap_or_else(|| Status::SERVICE_UNAVAILABLE.into());
+                    reactor.reply(responder, reply);
+                }
             });
         }
     }
@@ -184,8 +189,6 @@ struct Subscriber<S: 'static> {
     hub: Rc<Parts<S>>,
     /// The headers of the answer.
     head: Reply,
-    /// The answer where the engine does not say from where to read on.
-    late: Reply,
     wire_format: WireFormat,
     rights: Option<Rights>,
     names: Vec<Name>,

@@ -98,35 +98,39 @@ pub fn is_visible(text: &str) -> bool {
         || !text.chars().any(|it| it.is_control() || is_format(it))
 }
 
-/// Whether a topic is in the namespace of the hub itself, on whatever host: its path, without the segments `.` and `..`, is
+/// Whether a topic is in the namespace of the hub itself, on whatever host: resolved against the URL of the hub, its path is
 /// [`PATH`] or below it.
 ///
-/// Source: draft-dunglas-mercure-08, section 5.
+/// Source: draft-dunglas-mercure-08, section 5; WHATWG URL, section 4.4.
 pub fn is_reserved(topic: &str) -> bool {
     // A browser takes a backslash for a slash, and leaves out spaces around a URL.
     let topic = topic.trim_matches(' ').replace('\\', "/");
-    let mut path = &*topic;
-    if let Some((scheme, rest)) = path.split_once(':')
-        && scheme.starts_with(|it: char| it.is_ascii_alphabetic())
-        && (scheme.bytes()).all(|it| it.is_ascii_alphanumeric() || b"+-.".contains(&it))
-    {
-        path = rest;
-    }
+    let (scheme, rest) = match topic.split_once(':') {
+        Some((scheme, rest)) if is_scheme(scheme) => (Some(scheme), rest),
+        _ => (None, &*topic),
+    };
+    let end = rest.find(['?', '#']).unwrap_or(rest.len());
+    let mut path = &rest[..end];
     let slashes = path.bytes().take_while(|byte| *byte == b'/').count();
     if 2 <= slashes {
         let authority = &path[slashes..];
-        path = authority.find('/').map_or("", |begin| &authority[begin..]);
+        path = authority.find('/').map_or("/", |begin| &authority[begin..]);
     }
-    let end = path.find(['?', '#']).unwrap_or(path.len());
     let mut segments: Vec<String> = Vec::new();
-    // A reference without a slash at its begin is relative to the path of the hub, whose last segment it replaces.
     if slashes == 0 {
-        segments.push(".well-known".to_owned());
+        let is_web = |it: &str| it.eq_ignore_ascii_case("http") || it.eq_ignore_ascii_case("https");
+        match (scheme, path) {
+            // A text such as `urn:mercure` has no path of segments.
+            (Some(scheme), _) if !is_web(scheme) => return false,
+            // A query or a fragment of the hub's own URL.
+            (_, "") => return true,
+            // Relative to the path of the hub, whose last segment it replaces.
+            _ => segments.push(".well-known".to_owned()),
+        }
     }
-    for segment in path[..end].split('/') {
-        let Some(segment) = form::decode_path(segment) else {
-            continue;
-        };
+    for segment in path.split('/') {
+        // A segment that is not UTF-8 is none of the hub's.
+        let segment = form::decode_path(segment).unwrap_or("%".into());
         match &*segment {
             "" | "." => {}
             ".." => _ = segments.pop(),
@@ -136,6 +140,12 @@ pub fn is_reserved(topic: &str) -> bool {
     let mut own = PATH.split('/').filter(|it| !it.is_empty());
     let mut segments = segments.iter();
     own.all(|it| segments.next().is_some_and(|segment| segment == it))
+}
+
+/// Source: RFC 3986, section 3.1.
+fn is_scheme(text: &str) -> bool {
+    let is_letter = |it: u8| it.is_ascii_alphanumeric() || b"+-.".contains(&it);
+    text.starts_with(|it: char| it.is_ascii_alphabetic()) && text.bytes().all(is_letter)
 }
 
 #[cfg(test)]
@@ -192,6 +202,10 @@ mod tests {
             " /.well-known/mercure",
             "mercure/subscriptions/a/b",
             "./mercure",
+            "mercure",
+            "https:mercure",
+            "?page=1",
+            "#a",
             "urn:/.well-known/mercure",
         ] {
             assert!(is_reserved(reserved), "{reserved}");
@@ -205,6 +219,11 @@ mod tests {
             "https://example.com/?x=/.well-known/mercure",
             "https://example.com/a/.well-known/mercure",
             "https://example.com",
+            "https://example.com?page=1",
+            "urn:mercure",
+            "urn:mercure:1",
+            "did:example:#a",
+            "/%FF/.well-known/mercure",
             "books",
             "/",
         ] {
