@@ -22,7 +22,7 @@ pub struct HubOptions {
     /// The apps of Pusher Channels; by default there are none.
     #[cfg(feature = "pusher")]
     pub pusher_apps: Vec<super::pusher::app::PusherApp>,
-    /// The Mercure hub; by default there is none.
+    /// The Mercure hub; by default there is none. Of several hubs on one reactor one may have it.
     #[cfg(feature = "mercure")]
     pub mercure: Option<super::mercure::options::MercureOptions>,
     /// The TLS of the listeners: `/metrics` shows when its certificates end. `None` by default.

@@ -125,3 +125,23 @@ fn two_nodes_are_one_hub() {
         assert_eq!([again.next(), again.next(), again.next()], ["3", "4", "6"]);
     }
 }
+
+#[test]
+fn a_subscriber_is_sent_away_for_some_time_while_redis_does_not_answer() {
+    let Some(redis) = start(&[]) else {
+        return;
+    };
+    let server = node(&redis);
+    let mut live = subscribe(&server, "a", &[]);
+    redis.signal("STOP");
+    let headers = ["Last-Event-ID: own", "Accept: text/event-stream"];
+    let mut sent_away = subscribe(&server, "a", &headers);
+    assert_eq!(sent_away.head[0], "HTTP/1.1 200 OK");
+    assert!(sent_away.line().starts_with("retry: "));
+    redis.signal("CONT");
+    publish(&server, "topic=a&data=1&id=own");
+    assert_eq!(live.next(), "1");
+    let mut again = subscribe(&server, "a", &headers);
+    publish(&server, "topic=a&data=2");
+    assert_eq!(again.next(), "2");
+}

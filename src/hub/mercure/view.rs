@@ -1,7 +1,7 @@
 //! Views: what a subscriber selects, and what its token lets it read. Subscribers with the same view share one, and the
 //! bytes of each update.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -40,7 +40,13 @@ impl View {
     }
 }
 
-/// The views of all subscribers on a reactor, by a number from 1 on.
+thread_local! {
+    /// The last number that was given on this thread. Two hubs never give the same one, so that the view of one is not taken for
+    /// that of the other.
+    static LAST_NUMBER: Cell<u32> = const { Cell::new(0) };
+}
+
+/// The views of all subscribers of a hub on a reactor, by a number from 1 on.
 pub(super) struct Views {
     rules: Rules,
     known: RefCell<Known>,
@@ -48,9 +54,11 @@ pub(super) struct Views {
 
 #[derive(Default)]
 struct Known {
-    places: Vec<Option<(Rc<View>, usize)>>,
-    free: Vec<u32>,
+    /// The views, and how many subscribers have each.
+    views: HashMap<u32, (Rc<View>, usize)>,
     numbers: HashMap<Rc<View>, u32>,
+    /// Numbers that were given back.
+    free: Vec<u32>,
 }
 
 impl Views {
@@ -70,20 +78,20 @@ impl Views {
     /// Adds a subscriber with a view, and returns its number.
     pub(super) fn add(&self, view: View) -> u32 {
         let mut known = self.known.borrow_mut();
-        let known = &mut *known;
-        if let Some(number) = known.numbers.get(&view).copied() {
-            if let Some((_, count)) = known.place_mut(number) {
-                *count += 1;
-            }
+        let number = known.numbers.get(&view).copied();
+        if let Some(number) = number
+            && let Some((_, count)) = known.views.get_mut(&number)
+        {
+            *count += 1;
             return number;
         }
-        let view = Rc::new(view);
         let number = known.free.pop().unwrap_or_else(|| {
-            known.places.push(None);
-            // Fewer than there are connections.
-            known.places.len() as u32
+            // Each number in use is that of a connection, of which there are fewer.
+            LAST_NUMBER.set(LAST_NUMBER.get() + 1);
+            LAST_NUMBER.get()
         });
-        known.places[number as usize - 1] = Some((Rc::clone(&view), 1));
+        let view = Rc::new(view);
+        known.views.insert(number, (Rc::clone(&view), 1));
         known.numbers.insert(view, number);
         number
     }
@@ -91,28 +99,22 @@ impl Views {
     /// Removes a subscriber with a view.
     pub(super) fn remove(&self, number: u32) {
         let mut known = self.known.borrow_mut();
-        let Some((view, count)) = known.place_mut(number) else {
+        let Some((_, count)) = known.views.get_mut(&number) else {
             return;
         };
         *count -= 1;
-        if *count == 0 {
-            let view = Rc::clone(view);
+        if *count == 0
+            && let Some((view, _)) = known.views.remove(&number)
+        {
             known.numbers.remove(&view);
-            known.places[number as usize - 1] = None;
             known.free.push(number);
         }
     }
 
+    /// The view with a number. `None` for one of another hub.
     pub(super) fn get(&self, number: u32) -> Option<Rc<View>> {
-        let mut known = self.known.borrow_mut();
-        known.place_mut(number).map(|(view, _)| Rc::clone(view))
-    }
-}
-
-impl Known {
-    fn place_mut(&mut self, number: u32) -> Option<&mut (Rc<View>, usize)> {
-        let index = (number as usize).checked_sub(1)?;
-        self.places.get_mut(index)?.as_mut()
+        let known = self.known.borrow();
+        known.views.get(&number).map(|(view, _)| Rc::clone(view))
     }
 }
 
@@ -168,6 +170,9 @@ mod tests {
         assert!(views.get(one).is_none() && views.get(two).is_some());
         views.remove(one);
         assert_eq!(views.add(view(&["b"], &[])), one);
-        assert!(views.get(0).is_none() && views.get(9).is_none());
+        assert!(views.get(0).is_none());
+        let other = Views::new(&Rules::new());
+        let number = other.add(view(&["a"], &[]));
+        assert!(number != one && number != two && views.get(number).is_none());
     }
 }
