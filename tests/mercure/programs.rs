@@ -1,11 +1,11 @@
 //! Programs that applications have, against the program: `curl` as a publisher, and npm's `eventsource` as a subscriber.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::support::{self, Server};
-use crate::{PATH, PUBLISHER_KEY, SUBSCRIBER_KEY, detail, publisher_token, token};
+use crate::{PATH, PUBLISHER_KEY, SUBSCRIBER_KEY, detail, publisher_token, request, token};
 
 fn serve() -> Server {
     let mut command = Command::new(env!("CARGO_BIN_EXE_waterwheel"));
@@ -122,4 +122,49 @@ fn keys_of_files_are_read_again() {
     while status(&new) != "200" {}
     assert_eq!(status(&old), "401");
     std::fs::remove_file(&file).unwrap();
+}
+
+#[test]
+fn a_private_rule_for_mercure_needs_no_token_of_the_hub() {
+    let key = ["--mercure-subscriber-key", SUBSCRIBER_KEY];
+    let start = |rule: &str| {
+        Command::new(env!("CARGO_BIN_EXE_waterwheel"))
+            .args(["--listen", "127.0.0.1:0", "--topic", rule])
+            .args(key)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let refused = start("other=private").wait_with_output().unwrap();
+    let errors = String::from_utf8_lossy(&refused.stderr);
+    assert!(errors.contains("--topic other"), "{errors}");
+    let mut served = start("mercure:/team/*=private");
+    let mut lines = BufReader::new(served.stdout.take().unwrap()).lines();
+    let line = lines.next().unwrap().unwrap();
+    assert!(line.starts_with("listening on "), "{line}");
+    served.kill().unwrap();
+    served.wait().unwrap();
+}
+
+#[test]
+fn a_key_of_mercure_is_a_rule_for_all_addresses() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_waterwheel"));
+    let words = [
+        "--listen",
+        "0.0.0.0:0",
+        "--mercure-publisher-key",
+        PUBLISHER_KEY,
+    ];
+    command.args(words);
+    let server = Server::run(command);
+    let loopback = ([127, 0, 0, 1], server.address.port());
+    let mut client = std::net::TcpStream::connect(std::net::SocketAddr::from(loopback)).unwrap();
+    // The hub's own publishing stays closed.
+    let asked = request("POST", "/publish?topic=a", &["Connection: close"], "x");
+    client.write_all(asked.as_bytes()).unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
 }

@@ -444,7 +444,10 @@ fn check_private_topics(
     if options.publish_token.is_some() || !tokens.is_empty() || !secrets.is_empty() {
         return Ok(());
     }
-    let Some(pattern) = options.topics.private_pattern() else {
+    // Tokens of subscribers of Mercure grant its own topics.
+    let is_granted = |it: &str| options.mercure.is_on() && it.starts_with("mercure");
+    let mut patterns = options.topics.private_patterns();
+    let Some(pattern) = patterns.find(|it| !is_granted(it)) else {
         return Ok(());
     };
     let why = format!(
