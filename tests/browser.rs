@@ -43,6 +43,11 @@ fn the_clients_of_applications_share_one_port() {
     run_in_browser("clients.mjs");
 }
 
+#[test]
+fn a_page_subscribes_to_mercure_and_publishes_there() {
+    run_in_browser("mercure.mjs");
+}
+
 /// Runs a script of `tests/browser`, which ends with a status other than 0 when something is wrong.
 fn run_in_browser(script: &str) {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser");

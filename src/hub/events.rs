@@ -181,7 +181,12 @@ impl<S: 'static> ReplayClient<S> for Stream<S> {
 
 /// The token of a stream has ended, or one of its subscriptions. A stream cannot be told, nor be given another
 /// token, so the client comes again.
-fn end_stream<S: 'static>(reactor: &mut Reactor<S>, id: ConnId, _: &[String], _: EndReason) {
+pub(super) fn end_stream<S: 'static>(
+    reactor: &mut Reactor<S>,
+    id: ConnId,
+    _: &[String],
+    _: EndReason,
+) {
     reactor.close(id);
 }
 
@@ -190,7 +195,10 @@ fn end_stream<S: 'static>(reactor: &mut Reactor<S>, id: ConnId, _: &[String], _:
 ///
 /// A browser gives up for ever at any other status than 200. A client that does not name the type
 /// of event streams is not a browser's `EventSource` and gets a plain 503.
-fn come_again_reply<S: 'static>(request: &Request<'_, '_, S>, why: &'static str) -> Reply {
+pub(super) fn come_again_reply<S: 'static>(
+    request: &Request<'_, '_, S>,
+    why: &'static str,
+) -> Reply {
     let accept = request.header("accept").unwrap_or_default();
     let mut types = accept.split([',', ';']).map(str::trim);
     if !types.any(|name| name.eq_ignore_ascii_case("text/event-stream")) {

@@ -126,6 +126,9 @@ pub(super) fn check_administration<S: 'static>(
 pub(super) enum Answer {
     /// 401. The text says what needs a token.
     Refusal(Responder, &'static str),
+    /// Another protocol's refusal.
+    #[cfg(feature = "mercure")]
+    Reply(Responder, Box<Reply>),
     /// The WebSocket is opened, without the rights that the token would give.
     Handshake(Responder),
     /// A text message on a WebSocket, which is not read before.
@@ -138,6 +141,8 @@ impl Answer {
     fn connection(&self) -> ConnId {
         match self {
             Answer::Refusal(responder, _) | Answer::Handshake(responder) => responder.id(),
+            #[cfg(feature = "mercure")]
+            Answer::Reply(responder, _) => responder.id(),
             Answer::Message(id, _) | Answer::Close(id) => *id,
         }
     }
@@ -146,6 +151,10 @@ impl Answer {
         match self {
             Answer::Refusal(responder, what) => {
                 reactor.reply(responder, access::unauthorized(what, None));
+            }
+            #[cfg(feature = "mercure")]
+            Answer::Reply(responder, reply) => {
+                reactor.reply(responder, *reply);
             }
             Answer::Handshake(responder) => {
                 reactor.accept(responder, ());
@@ -196,6 +205,26 @@ pub(super) fn refuse<S: 'static>(
         }
     }
     request.reply(access::unauthorized(what, refused));
+}
+
+/// Answers a request with a wrong token, after a pause.
+#[cfg(feature = "mercure")]
+pub(super) fn refuse_wrong<S: 'static>(
+    request: &mut Request<'_, '_, S>,
+    reply: Reply,
+    guesses: &SharedGuesses,
+) {
+    match note_wrong(request.reactor, request.id, guesses) {
+        Some(pause) => {
+            let responder = request.reply_later();
+            let answer = Answer::Reply(responder, Box::new(reply));
+            answer_request(request.reactor, pause, responder, answer, guesses);
+        }
+        None => {
+            close_after_answer(request);
+            request.reply(reply);
+        }
+    }
 }
 
 /// Lets a handshake with a wrong token wait, before its WebSocket is opened.

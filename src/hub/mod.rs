@@ -63,9 +63,8 @@
 // 4. Where its clients have rights or requests of their own: a method of `Rights`, a method of
 //    `Client`. Where a connection has a state of its own: a field of `socket::Profile`.
 //
-// A grammar over HTTP, such as Pusher's publishing or Mercure, is a file in `grammar` with its
-// handlers and a line in `mount_with` for each route. It publishes with `Engine::publish_request`
-// and its own reply, and subscribes with `subscribe_name`. It needs no variant of `Grammar`.
+// A protocol of other clients is a folder beside `grammar`, such as `pusher` and `mercure`: its `mount` adds the
+// routes, and none of them knows another. It publishes with `Engine::publish_all`, and reads with a `Replay`.
 
 mod access;
 mod batch;
@@ -81,6 +80,8 @@ mod guesses;
 mod idempotency;
 mod identities;
 mod jwt;
+#[cfg(feature = "mercure")]
+mod mercure;
 mod metrics;
 mod once;
 mod order;
@@ -129,6 +130,8 @@ pub use self::access::Access;
 pub use self::cable::{CableHook, CableOptions};
 pub use self::engine::{Answers, GroupSeat, Overloaded, PublishError, ReactorGroup};
 pub use self::grammar::envelope::SUBPROTOCOL;
+#[cfg(feature = "mercure")]
+pub use self::mercure::MercureOptions;
 pub use self::parts::HubOptions;
 #[cfg(feature = "pusher")]
 pub use self::pusher::{PusherApp, PusherAppError};
@@ -221,6 +224,9 @@ impl<S: 'static> Hub<S> {
     fn on(engine: Engine<S>, options: HubOptions) -> Hub<S> {
         #[cfg(feature = "pusher")]
         let options = pusher::with_rules(options);
+        #[cfg(feature = "mercure")]
+        let options = mercure::with_rules(options);
+        // Behind the rules of the other roles.
         #[cfg(feature = "cable")]
         let options = cable::with_rules(options);
         Hub {
@@ -230,6 +236,8 @@ impl<S: 'static> Hub<S> {
                 pusher: pusher::state::Pusher::new(&options.pusher_apps),
                 #[cfg(feature = "cable")]
                 cable: (options.cable.as_ref()).map(|it| Rc::new(cable::state::Cable::new(it))),
+                #[cfg(feature = "mercure")]
+                mercure: mercure::state::Mercure::new(&options.rules),
                 identities: Identities::new(&options.rules),
                 pending: Pending::default(),
                 options,
@@ -309,10 +317,7 @@ impl<S: 'static> Hub<S> {
         router.before_body(move |request| match request.path() {
             "/publish" => publish::check_head(request, &rights, &parts),
             "/publish/batch" => batch::check_head(request, &rights, &parts),
-            #[cfg(feature = "cable")]
-            _ => cable::check_head(request, &rights, &parts),
-            #[cfg(not(feature = "cable"))]
-            _ => {}
+            path => check_head_of_roles(path, request, &rights, &parts),
         });
         let (rights, parts) = (Rc::clone(access), Rc::clone(hub));
         router.post("/disconnect", move |request| {
@@ -340,6 +345,8 @@ impl<S: 'static> Hub<S> {
         pusher::mount(router, hub, access);
         #[cfg(feature = "cable")]
         cable::mount(router, hub, access);
+        #[cfg(feature = "mercure")]
+        mercure::mount(router, hub, access);
         router.websocket("/ws", |ws| {
             let grammars = &[Grammar::Envelope, Grammar::Plain];
             socket::set_up(ws, grammars, Rc::clone(access), Rc::clone(hub));
@@ -423,6 +430,20 @@ impl<S: 'static> Hub<S> {
         let of = (user.to_owned(), name.to_owned());
         users::unsubscribe(&self.parts.engine, reborrow(cx), of, done);
     }
+}
+
+/// Answers a request of a role that it refuses before its body is read.
+fn check_head_of_roles<S: 'static>(
+    path: &str,
+    request: &mut Request<'_, '_, S>,
+    access: &Access,
+    hub: &Parts<S>,
+) {
+    #[cfg(feature = "cable")]
+    cable::check_head(path, request, access, hub);
+    #[cfg(feature = "mercure")]
+    mercure::check_head(path, request, access, hub);
+    let _ = (path, request, access, hub);
 }
 
 /// The same context, for a call that takes it whole.

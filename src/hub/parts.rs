@@ -25,6 +25,9 @@ pub struct HubOptions {
     /// ActionCable, at `/cable`. `None` by default: then the path is not served.
     #[cfg(feature = "cable")]
     pub cable: Option<super::cable::CableOptions>,
+    /// The Mercure hub; by default there is none. Of several hubs on one reactor one may have it.
+    #[cfg(feature = "mercure")]
+    pub mercure: Option<super::mercure::options::MercureOptions>,
     /// The TLS of the listeners: `/metrics` shows when its certificates end. `None` by default.
     #[cfg(feature = "tls")]
     pub tls: Option<ServerTls>,
@@ -40,6 +43,8 @@ impl Default for HubOptions {
             pusher_apps: Vec::new(),
             #[cfg(feature = "cable")]
             cable: None,
+            #[cfg(feature = "mercure")]
+            mercure: None,
             #[cfg(feature = "tls")]
             tls: None,
         }
@@ -59,4 +64,6 @@ pub(super) struct Parts<S: 'static> {
     pub(super) pusher: super::pusher::state::Pusher<S>,
     #[cfg(feature = "cable")]
     pub(super) cable: Option<std::rc::Rc<super::cable::state::Cable<S>>>,
+    #[cfg(feature = "mercure")]
+    pub(super) mercure: super::mercure::state::Mercure,
 }

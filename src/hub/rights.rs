@@ -276,26 +276,27 @@ fn credential_of<'h>(
         .first("authorization")
         .and_then(bearer)
         .or_else(query)
-        .or_else(|| cookie(headers, access).map(Cow::Borrowed))
+        .or_else(|| cookie(headers, COOKIE, access).map(Cow::Borrowed))
 }
 
-fn bearer(value: &str) -> Option<Cow<'_, str>> {
+/// The token in a header `Authorization`, where it has one.
+pub(super) fn bearer(value: &str) -> Option<Cow<'_, str>> {
     let (scheme, token) = value.split_once(' ')?;
     scheme
         .eq_ignore_ascii_case("bearer")
         .then(|| Cow::Borrowed(token.trim()))
 }
 
-/// The credential in the cookie of a request. `None` for a request that a page of another origin may have made,
+/// The credential in this cookie of a request. `None` for a request that a page of another origin may have made,
 /// because browsers add cookies to those too, and for two cookies that differ, of which another site below the
 /// same domain may have set one.
 ///
 /// Source: RFC 6265, sections 5.4 and 8.6.
-fn cookie<'h>(headers: Headers<'h>, access: &Access) -> Option<&'h str> {
+pub(super) fn cookie<'h>(headers: Headers<'h>, cookie: &str, access: &Access) -> Option<&'h str> {
     let pairs = headers.all("cookie").flat_map(|line| line.split(';'));
     let mut values = pairs
         .filter_map(|pair| pair.trim().split_once('='))
-        .filter(|(name, value)| *name == COOKIE && !value.is_empty())
+        .filter(|(name, value)| *name == cookie && !value.is_empty())
         .map(|(_, value)| value);
     let first = values.next()?;
     let is_one = values.all(|value| value == first);

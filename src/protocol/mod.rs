@@ -14,6 +14,8 @@ pub mod framing;
 pub mod http;
 #[cfg(feature = "hub")]
 pub(crate) mod json;
+#[cfg(feature = "mercure")]
+pub mod mercure;
 pub mod network;
 pub mod proxy_header;
 #[cfg(feature = "pusher")]

@@ -19,11 +19,15 @@ enum Kind {
     Binary,
 }
 
-/// The topic, name, key and data of a publication, in one allocation. A clone shares it, also with another
-/// thread.
+/// The bytes of the length of an extra text, which stands at the end.
+const EXTRA_LENGTH_BYTES: usize = size_of::<u32>();
+
+/// The topic, name, key, data and extra text of a publication, in one allocation. A clone shares it, also with
+/// another thread.
 #[derive(Clone, Debug)]
 pub struct Body {
-    /// Topic, name, key and data, one behind the other.
+    /// Topic, name, key and data, one behind the other. With an extra text behind them, and then its length, because
+    /// few publications have one.
     bytes: Arc<[u8]>,
     topic_bytes: u32,
     /// The length plus one; zero where there is no name.
@@ -31,6 +35,7 @@ pub struct Body {
     /// As `name`.
     key: u32,
     kind: Kind,
+    has_extra: bool,
 }
 
 /// The buffer in which bodies are put together, so that each costs one allocation.
@@ -52,12 +57,17 @@ impl Body {
         scratch.extend_from_slice(name.unwrap_or_default().as_bytes());
         scratch.extend_from_slice(key.unwrap_or_default().as_bytes());
         scratch.extend_from_slice(data);
+        if let Some(extra) = event.extra_text() {
+            scratch.extend_from_slice(extra.as_bytes());
+            scratch.extend_from_slice(&length(extra).to_ne_bytes());
+        }
         let body = Body {
             bytes: Arc::from(&scratch[..]),
             topic_bytes: length(topic),
             name: name.map_or(0, |name| length(name) + 1),
             key: key.map_or(0, |key| length(key) + 1),
             kind,
+            has_extra: event.extra_text().is_some(),
         };
         if SCRATCH_BYTES_MAX < scratch.capacity() {
             *scratch = Vec::new();
@@ -82,18 +92,33 @@ impl Body {
         let name = self.name.checked_sub(1);
         let name = name.map(|bytes| self.text(self.topic_bytes, bytes));
         let begin = self.topic_bytes + self.name.saturating_sub(1) + self.key.saturating_sub(1);
-        let data = &self.bytes[begin as usize..];
+        let (content, extra) = self.split_extra();
+        let data = &content[begin as usize..];
         let payload = match self.kind {
             Kind::Text => Payload::Text(Cow::Borrowed(checked(data))),
             Kind::Json => Payload::Json(Cow::Borrowed(checked(data))),
             Kind::Binary => Payload::Binary(Cow::Borrowed(data)),
         };
-        Event::from_parts(name, self.key(), payload)
+        Event::from_parts(name, self.key(), extra.map(checked), payload)
     }
 
     /// The memory of the shared part, in bytes, about.
     pub fn counted_bytes(&self) -> usize {
         self.bytes.len() + SHARED_BYTES
+    }
+
+    /// The bytes before the extra text, and that text.
+    fn split_extra(&self) -> (&[u8], Option<&[u8]>) {
+        if !self.has_extra {
+            return (&self.bytes, None);
+        }
+        let (rest, length) = self
+            .bytes
+            .split_last_chunk::<EXTRA_LENGTH_BYTES>()
+            .expect("the length stands at the end");
+        let extra_bytes = u32::from_ne_bytes(*length) as usize;
+        let (content, extra) = rest.split_at(rest.len() - extra_bytes);
+        (content, Some(extra))
     }
 
     fn text(&self, begin: u32, bytes: u32) -> &str {
@@ -127,6 +152,8 @@ mod tests {
             Event::new("name").key("key").data(&*large),
             Event::message("a").key(""),
             Event::message("a").key("é"),
+            Event::message("").extra(""),
+            Event::new("n").key("k").binary(b"\xff\x00").extra("exträ"),
         ];
         for event in cases {
             let body = Body::new("tøpic", event, &mut scratch);

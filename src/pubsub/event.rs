@@ -69,6 +69,7 @@ impl Payload<'_> {
 pub struct Event<'a> {
     name: Option<Cow<'a, str>>,
     key: Option<Cow<'a, str>>,
+    extra: Option<Cow<'a, str>>,
     payload: Payload<'a>,
 }
 
@@ -77,6 +78,7 @@ impl<'a> Event<'a> {
     pub(super) const EMPTY: Event<'static> = Event {
         name: None,
         key: None,
+        extra: None,
         payload: Payload::Text(Cow::Borrowed("")),
     };
 
@@ -94,6 +96,7 @@ impl<'a> Event<'a> {
         Event {
             name: Some(name),
             key: None,
+            extra: None,
             payload: Payload::Text(Cow::Borrowed("")),
         }
     }
@@ -117,6 +120,7 @@ impl<'a> Event<'a> {
         Event {
             name: None,
             key: None,
+            extra: None,
             payload: Payload::Text(text.into()),
         }
     }
@@ -156,6 +160,19 @@ impl<'a> Event<'a> {
         self.key.as_deref()
     }
 
+    /// Sets what the protocol of the publisher says beside the data. Only a wire format that knows this protocol reads
+    /// it, and the others leave it out.
+    #[must_use]
+    pub fn extra(mut self, extra: impl Into<Cow<'a, str>>) -> Event<'a> {
+        self.extra = Some(extra.into());
+        self
+    }
+
+    /// The text that the protocol of the publisher has beside the data, if there is one.
+    pub fn extra_text(&self) -> Option<&str> {
+        self.extra.as_deref()
+    }
+
     /// The name. It has no CR, LF or NUL.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
@@ -171,6 +188,7 @@ impl<'a> Event<'a> {
         Event {
             name: self.name.map(|name| Cow::Owned(name.into_owned())),
             key: self.key.map(|key| Cow::Owned(key.into_owned())),
+            extra: self.extra.map(|extra| Cow::Owned(extra.into_owned())),
             payload: self.payload.into_owned(),
         }
     }
@@ -179,11 +197,13 @@ impl<'a> Event<'a> {
     pub(super) fn from_parts(
         name: Option<&'a str>,
         key: Option<&'a str>,
+        extra: Option<&'a str>,
         payload: Payload<'a>,
     ) -> Event<'a> {
         Event {
             name: name.map(Cow::Borrowed),
             key: key.map(Cow::Borrowed),
+            extra: extra.map(Cow::Borrowed),
             payload,
         }
     }
@@ -192,6 +212,7 @@ impl<'a> Event<'a> {
         Event {
             name: None,
             key: None,
+            extra: None,
             payload: Payload::Binary(bytes.into()),
         }
     }
@@ -275,6 +296,7 @@ mod tests {
         let bytes = Event {
             name: None,
             key: None,
+            extra: None,
             payload: Payload::Binary(Cow::Borrowed(b"hi")),
         };
         let owned = String::from("hi");

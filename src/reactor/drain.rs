@@ -1,7 +1,10 @@
 //! Shutting down politely: no new connections, goodbyes spread over a window, flush, deadline.
 
 use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
+
+use crate::protocol::event_stream;
 
 use super::close::{Close, CloseCause};
 use super::id::ConnId;
@@ -22,7 +25,8 @@ impl<S: 'static> Reactor<S> {
     /// client that could be served is refused. A connection that came during the drain gets its
     /// goodbye at the end of the window.
     ///
-    /// The goodbye is the protocol's: the [`goodbye`](crate::ConnectionOptions::goodbye) of a WebSocket, the end of an event stream,
+    /// The goodbye is the protocol's: the [`goodbye`](crate::ConnectionOptions::goodbye) of a WebSocket; for an event stream
+    /// its end, and before it a `retry` from 1 to 10 seconds, which tells the client when it shall come again;
     /// `Connection: close` on the next HTTP answer, a half close of a raw connection. An HTTP
     /// connection without a request under way stays until the end of the window, because a request may be on its way,
     /// which is answered too: a client that sends a request within the window loses none. The loop
@@ -129,6 +133,9 @@ impl<S: 'static> Reactor<S> {
                 self.table.end_wait(id);
             }
             DrainStep::Closes { has_words: false } => {
+                if cause == CloseCause::Drained {
+                    self.send_retry(id);
+                }
                 self.table.close(id, cause, 0, "");
             }
             DrainStep::Closes { has_words: true } => {
@@ -146,6 +153,20 @@ impl<S: 'static> Reactor<S> {
                 self.finish(id, Close::new(cause), lingers);
             }
             DrainStep::Aborts => self.table.end_handshake(id, cause),
+        }
+    }
+
+    /// Tells the client of an event stream when it shall come again: each another time, from 1 to 10 seconds, the same
+    /// in each run of a simulation. Does nothing for other connections.
+    fn send_retry(&mut self, id: ConnId) {
+        let mut hasher = DefaultHasher::new();
+        (id, self.clock.now()).hash(&mut hasher);
+        let delay = Duration::from_millis(1000 + hasher.finish() % 9001);
+        let (mut lines, mut out) = (Vec::new(), Vec::new());
+        event_stream::encode_retry(delay, &mut lines);
+        let protocol = self.protocol(id);
+        if protocol.is_some_and(|protocol| protocol.encode_event_lines(&lines, &mut out)) {
+            self.queue_reply(id, &out);
         }
     }
 }

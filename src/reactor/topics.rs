@@ -316,6 +316,21 @@ impl<S: 'static> Reactor<S> {
     ///
     /// As [`subscribe`](Self::subscribe).
     pub fn subscribe_pattern(&mut self, id: ConnId, pattern: &str) -> Result<bool, TopicError> {
+        self.subscribe_pattern_with_value(id, pattern, 0)
+    }
+
+    /// As [`subscribe_pattern`](Self::subscribe_pattern), with a value as that of
+    /// [`subscribe_with_value`](Self::subscribe_with_value).
+    ///
+    /// # Errors
+    ///
+    /// As [`subscribe`](Self::subscribe).
+    pub fn subscribe_pattern_with_value(
+        &mut self,
+        id: ConnId,
+        pattern: &str,
+        value: u32,
+    ) -> Result<bool, TopicError> {
         self.budget.charge(4);
         let limits = self.config.subscription_limits();
         let connection = self.table.open_mut(id);
@@ -324,7 +339,7 @@ impl<S: 'static> Reactor<S> {
         };
         let is_new =
             self.topics
-                .subscribe_pattern(id.to_bits(), subscriptions, pattern, 0, limits)?;
+                .subscribe_pattern(id.to_bits(), subscriptions, pattern, value, limits)?;
         if is_new && let Sequence::Shared(place) = &mut self.sequence {
             place.note_member(pattern, true);
         }

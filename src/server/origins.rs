@@ -83,6 +83,8 @@ pub(crate) struct OriginCheck {
     pub(crate) is_public_path: fn(&str) -> bool,
     /// The answer to a page that is not allowed, for a path that has one of its own.
     pub(crate) refusal_of: fn(&str) -> Option<Reply>,
+    /// Paths that pages of listed origins may ask for with the cookies of the server's own pages.
+    pub(crate) shares_cookies: fn(&str) -> bool,
     refusals: LogLimit,
 }
 
@@ -93,6 +95,7 @@ impl Default for OriginCheck {
             setting: "`Router::origins`",
             is_public_path: |_| false,
             refusal_of: |_| None,
+            shares_cookies: |_| false,
             refusals: LogLimit::default(),
         }
     }
@@ -143,10 +146,14 @@ impl OriginCheck {
             (Origins::Any, None) => Vec::new(),
             (Origins::Listed { .. }, None) => vec![vary],
             (Origins::Listed { .. }, Some(origin)) => {
-                vec![
+                let mut headers = vec![
                     vary,
                     ("Access-Control-Allow-Origin", origin.to_owned().into()),
-                ]
+                ];
+                if (self.shares_cookies)(head.path()) {
+                    headers.push(("Access-Control-Allow-Credentials", "true".into()));
+                }
+                headers
             }
         })
     }

@@ -256,7 +256,8 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
     /// Source: WHATWG HTML, section 9.2.
     pub fn event_stream(&mut self) -> EventStream<'_, S> {
         if !std::mem::replace(&mut self.is_answered, true) {
-            self.reactor.begin_event_stream_of(self.id, &[]);
+            let head = Reply::new(Status::OK);
+            self.reactor.begin_event_stream_of(self.id, &head, &[]);
         }
         EventStream {
             reactor: self.reactor,
@@ -268,7 +269,9 @@ impl<'i, S: 'static> Request<'_, 'i, S> {
     #[cfg_attr(not(feature = "hub"), expect(dead_code, reason = "the hub needs it"))]
     pub(crate) fn event_stream_with(&mut self, first_lines: &[u8]) -> EventStream<'_, S> {
         if !std::mem::replace(&mut self.is_answered, true) {
-            self.reactor.begin_event_stream_of(self.id, first_lines);
+            let head = Reply::new(Status::OK);
+            self.reactor
+                .begin_event_stream_of(self.id, &head, first_lines);
         }
         self.event_stream()
     }

@@ -46,11 +46,21 @@ impl<S: 'static> Reactor<S> {
     /// stream. `None` when the client is gone, when the request was answered before, and after the answer to
     /// a HEAD, which has no stream.
     pub fn event_stream(&mut self, responder: Responder) -> Option<EventStream<'_, S>> {
+        self.event_stream_with(responder, &Reply::new(Status::OK), &[])
+    }
+
+    /// As [`event_stream`](Self::event_stream), with the headers of `head`, and the lines that it begins with.
+    pub(crate) fn event_stream_with(
+        &mut self,
+        responder: Responder,
+        head: &Reply,
+        first_lines: &[u8],
+    ) -> Option<EventStream<'_, S>> {
         if !self.is_pending(responder) {
             return None;
         }
         self.resume_after_answer(responder.id);
-        let has_begun = self.begin_event_stream_of(responder.id, &[]);
+        let has_begun = self.begin_event_stream_of(responder.id, head, first_lines);
         has_begun.then_some(EventStream {
             reactor: self,
             id: responder.id,
@@ -133,11 +143,16 @@ impl<S: 'static> Reactor<S> {
         }
     }
 
-    /// Answers with an event stream that begins with `first_lines`, or with a comment. Returns `false` when there is none: the answer to a HEAD ends with its
-    /// head.
-    pub(crate) fn begin_event_stream_of(&mut self, id: ConnId, first_lines: &[u8]) -> bool {
+    /// Answers with an event stream that has the headers of `head` and begins with `first_lines`, or with a comment.
+    /// Returns `false` when there is none: the answer to a HEAD ends with its head.
+    pub(crate) fn begin_event_stream_of(
+        &mut self,
+        id: ConnId,
+        head: &Reply,
+        first_lines: &[u8],
+    ) -> bool {
         let head = StreamHead {
-            reply: &Reply::new(Status::OK),
+            reply: head,
             content_type: EVENT_STREAM,
             fixed_headers: &EVENT_STREAM_HEADERS,
             length_bytes: None,

@@ -11,7 +11,7 @@ _waterwheel() {
         words="echo idle churn fan-out sse --help"
     else
         case $command in
-            "serve") words+="--options-file --listen --tls-certificate --tls-key --tls-client-ca --redirect --redirect-port --publish-token --publish-token-file --token-secret --token-secret-file --pusher-app --pusher-app-file --cable --cable-secret --cable-turbo-key --cable-streams-key --cable-broadcast-key --cable-secret-file --cable-turbo-key-file --cable-streams-key-file --cable-broadcast-key-file --cable-hook --cable-hook-secret --cable-hook-secret-file --cable-open --open --drain-window --takeover --allow-origin --max-connections --memory-max --max-connections-per-address --handshakes-per-second --handshakes-per-second-total --messages-per-second --max-fragments --deflate --max-subscriptions --max-connection-age --topic --history-bytes --redis --redis-prefix --trusted-proxy --proxy-protocol --reactors --unix-mode --log --log-format --access-log --help --version" ;;
+            "serve") words+="--options-file --listen --tls-certificate --tls-key --tls-client-ca --redirect --redirect-port --publish-token --publish-token-file --token-secret --token-secret-file --pusher-app --pusher-app-file --cable --cable-secret --cable-turbo-key --cable-streams-key --cable-broadcast-key --cable-secret-file --cable-turbo-key-file --cable-streams-key-file --cable-broadcast-key-file --cable-hook --cable-hook-secret --cable-hook-secret-file --cable-open --mercure-publisher-key --mercure-publisher-key-file --mercure-subscriber-key --mercure-subscriber-key-file --mercure-anonymous --mercure-subscriptions --open --drain-window --takeover --allow-origin --max-connections --memory-max --max-connections-per-address --handshakes-per-second --handshakes-per-second-total --messages-per-second --max-fragments --deflate --max-subscriptions --max-connection-age --topic --history-bytes --redis --redis-prefix --trusted-proxy --proxy-protocol --reactors --unix-mode --log --log-format --access-log --help --version" ;;
             "echo") words+="--listen --tls-certificate --tls-key --tls-client-ca --to --max-connections --deflate --log --log-format --help --version" ;;
             "doctor") words+="--connections --help" ;;
             "bench echo") words+="--connections --size --pipeline --rate --binary --payload --verify --url --pid --seconds --warmup --deflate --connect-rate --json --plot --log --help" ;;
@@ -46,6 +46,10 @@ _waterwheel() {
         "serve--cable-hook") words="" ;;
         "serve--cable-hook-secret") words="" ;;
         "serve--cable-hook-secret-file") COMPREPLY=($(compgen -f -- "$word")); return ;;
+        "serve--mercure-publisher-key") words="" ;;
+        "serve--mercure-publisher-key-file") COMPREPLY=($(compgen -f -- "$word")); return ;;
+        "serve--mercure-subscriber-key") words="" ;;
+        "serve--mercure-subscriber-key-file") COMPREPLY=($(compgen -f -- "$word")); return ;;
         "serve--drain-window") words="" ;;
         "serve--takeover") words="" ;;
         "serve--allow-origin") words="" ;;
@@ -117,7 +121,7 @@ _waterwheel() {
         "bench fan-out--size") words="" ;;
         "bench fan-out--in-flight") words="" ;;
         "bench fan-out--rate") words="max" ;;
-        "bench fan-out--protocol") words="plain waterwheel actioncable" ;;
+        "bench fan-out--protocol") words="plain waterwheel actioncable anycable" ;;
         "bench fan-out--publish-by") words="post json redis" ;;
         "bench fan-out--redis") words="" ;;
         "bench fan-out--topic") words="" ;;
@@ -135,7 +139,7 @@ _waterwheel() {
         "bench sse--size") words="" ;;
         "bench sse--in-flight") words="" ;;
         "bench sse--rate") words="max" ;;
-        "bench sse--protocol") words="plain waterwheel actioncable" ;;
+        "bench sse--protocol") words="plain waterwheel actioncable anycable" ;;
         "bench sse--publish-by") words="post json redis" ;;
         "bench sse--redis") words="" ;;
         "bench sse--topic") words="" ;;

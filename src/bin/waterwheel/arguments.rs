@@ -14,6 +14,7 @@ use crate::cable::CableArguments;
 use crate::help;
 use crate::limits::Limits;
 use crate::log_line::LogFormat;
+use crate::mercure::MercureOptions;
 use crate::options_file;
 use crate::pusher::PusherOptions;
 use crate::redis::{self, RedisOptions};
@@ -94,6 +95,22 @@ Options of serve:
   --cable-hook-secret-file FILE
                            as --cable-hook-secret, with the secret in one line
   --cable-open             let clients subscribe to streams by plain names
+  --mercure-publisher-key KEY
+                           serve a Mercure hub at /.well-known/mercure, and accept the tokens of its
+                           publishers that were signed with this key, of at least 32 bytes, by HS256,
+                           HS384 or HS512; may be given several times
+                           [$WATERWHEEL_MERCURE_PUBLISHER_KEY]
+  --mercure-publisher-key-file FILE
+                           as --mercure-publisher-key, with one key per line; may be given several
+                           times; read again on HUP
+  --mercure-subscriber-key KEY
+                           as --mercure-publisher-key, for the tokens of subscribers
+                           [$WATERWHEEL_MERCURE_SUBSCRIBER_KEY]
+  --mercure-subscriber-key-file FILE
+                           as --mercure-subscriber-key, with one key per line; may be given several
+                           times; read again on HUP
+  --mercure-anonymous      let subscribers without a token have the updates that are not private
+  --mercure-subscriptions  list the subscriptions of Mercure, and tell of each that begins or ends
   --open                   let everyone publish and subscribe to patterns without a token
   --drain-window SECONDS   after TERM or INT, close the connections over this time [10]
   --takeover PATH          take the listeners of the process that was started with the same PATH, which
@@ -189,6 +206,7 @@ pub struct Serve {
     pub secrets: SecretOptions,
     pub pusher: PusherOptions,
     pub cable: CableArguments,
+    pub mercure: MercureOptions,
     pub open: bool,
     pub drain_window: Duration,
     pub takeover: Option<PathBuf>,
@@ -260,6 +278,7 @@ struct Given {
     secrets: SecretOptions,
     pusher: PusherOptions,
     cable: CableArguments,
+    mercure: MercureOptions,
     unix_mode: Option<u32>,
     format: LogFormat,
     open: bool,
@@ -298,6 +317,7 @@ impl Default for Given {
             secrets: SecretOptions::default(),
             pusher: PusherOptions::default(),
             cable: CableArguments::default(),
+            mercure: MercureOptions::default(),
             unix_mode: None,
             format: LogFormat::Text,
             open: false,
@@ -427,6 +447,10 @@ fn take_words(mut parser: Parser, given: &mut Given) -> Result<Option<Command>, 
             Arg::Long(option) if serves && CableArguments::has(option) => {
                 let option = option.to_owned();
                 given.cable.take(&option, &mut parser)?;
+            }
+            Arg::Long(option) if serves && MercureOptions::has(option) => {
+                let option = option.to_owned();
+                given.mercure.take(&option, &mut parser)?;
             }
             Arg::Long("unix-mode") if serves => {
                 given.unix_mode = Some(unix_mode(&text(&mut parser, "--unix-mode")?)?)
@@ -577,6 +601,7 @@ fn serve(given: Given) -> Result<Serve, String> {
         mut secrets,
         pusher,
         mut cable,
+        mut mercure,
         unix_mode,
         format,
         open,
@@ -636,6 +661,7 @@ fn serve(given: Given) -> Result<Serve, String> {
         secrets.given.push(secret);
     }
     cable.add_environment(environment)?;
+    mercure.complete(environment)?;
     for variable in redis::VARIABLES {
         if redis.url.is_none() {
             redis.url = environment(variable)?;
@@ -670,6 +696,7 @@ fn serve(given: Given) -> Result<Serve, String> {
         secrets,
         pusher,
         cable,
+        mercure,
         open,
         drain_window,
         takeover,
@@ -925,6 +952,26 @@ mod tests {
             (
                 "--token-secret 31-bytes-are-one-fewer-than-is.",
                 ["--token-secret", "at least 32 bytes", "got 31"],
+            ),
+            (
+                "--mercure-publisher-key 31-bytes-are-one-fewer-than-is.",
+                ["--mercure-publisher-key", "at least 32 bytes", "got 31"],
+            ),
+            (
+                "--mercure-subscriber-key short",
+                ["--mercure-subscriber-key", "at least 32 bytes", "got 5"],
+            ),
+            (
+                "--mercure-anonymous",
+                ["--mercure-anonymous", "--mercure-publisher-key", ""],
+            ),
+            (
+                "--mercure-subscriptions",
+                ["--mercure-subscriptions", "--mercure-subscriber-key", ""],
+            ),
+            (
+                "echo --mercure-anonymous",
+                ["--mercure-anonymous", "serve has", ""],
             ),
             ("--unix-mode 660", ["--unix-mode", "--listen unix:PATH", ""]),
             (

@@ -16,6 +16,7 @@ mod listen_address;
 mod log_line;
 mod log_writer;
 mod memory;
+mod mercure;
 mod options_file;
 mod output;
 mod pusher;

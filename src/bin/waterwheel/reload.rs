@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use waterwheel::hub::{TokenSecrets, Tokens};
 
+use crate::mercure::MercureOptions;
 use crate::secrets::{SecretOptions, secret};
 use crate::tls::ReadTls;
 use crate::values::{is_short_token, short_token, token};
@@ -21,11 +22,62 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 #[derive(Default)]
 pub struct Files {
     tokens: Option<(PathBuf, Tokens)>,
-    secrets: TokenSecrets,
-    /// The secrets of the command line, which stay.
-    given_secrets: Vec<String>,
-    secret_files: Vec<PathBuf>,
+    secrets: Secrets,
+    /// The keys of publishers and of subscribers of Mercure.
+    mercure: [Secrets; 2],
     tls: Option<ReadTls>,
+}
+
+/// The secrets of one purpose.
+#[derive(Default)]
+struct Secrets {
+    /// The option of their files.
+    option: &'static str,
+    all: TokenSecrets,
+    /// Those of the command line, which stay.
+    given: Vec<String>,
+    files: Vec<PathBuf>,
+}
+
+impl Secrets {
+    /// Reads the files for the first time.
+    fn new(option: &'static str, options: &SecretOptions) -> io::Result<Secrets> {
+        let secrets = Secrets {
+            option,
+            all: TokenSecrets::default(),
+            given: options.given.clone(),
+            files: options.files.clone(),
+        };
+        secrets.read()?;
+        Ok(secrets)
+    }
+
+    /// Reads all files, and returns how many secrets there are. Where one cannot be read, all stay as they were.
+    fn read(&self) -> io::Result<usize> {
+        let mut all = Vec::new();
+        for path in &self.files {
+            all.extend(read_lines(self.option, "secret", path, secret)?);
+        }
+        let count = all.len();
+        all.extend_from_slice(&self.given);
+        let invalid = |why| io::Error::new(io::ErrorKind::InvalidInput, why);
+        self.all.replace(all).map_err(invalid)?;
+        Ok(count)
+    }
+
+    /// Reads the files again, where there are some.
+    fn reload(&self) {
+        if self.files.is_empty() {
+            return;
+        }
+        match self.read() {
+            Ok(count) => {
+                let s = if count == 1 { "" } else { "s" };
+                log::info!("HUP: read {count} secret{s} of tokens ({})", self.option);
+            }
+            Err(error) => log::error!("HUP: {error}; the secrets stay as they were"),
+        }
+    }
 }
 
 impl Files {
@@ -34,20 +86,24 @@ impl Files {
     /// # Errors
     ///
     /// When one cannot be read, or has no token or an invalid one.
-    pub fn read(token_file: Option<&Path>, secrets: &SecretOptions) -> io::Result<Files> {
+    pub fn read(
+        token_file: Option<&Path>,
+        secrets: &SecretOptions,
+        mercure: &MercureOptions,
+    ) -> io::Result<Files> {
         let tokens = match token_file {
             None => None,
             Some(path) => Some((path.to_owned(), Tokens::new(read_tokens(path)?))),
         };
-        let files = Files {
+        Ok(Files {
             tokens,
-            secrets: TokenSecrets::default(),
-            given_secrets: secrets.given.clone(),
-            secret_files: secrets.files.clone(),
+            secrets: Secrets::new("--token-secret-file", secrets)?,
+            mercure: [
+                Secrets::new("--mercure-publisher-key-file", &mercure.publisher)?,
+                Secrets::new("--mercure-subscriber-key-file", &mercure.subscriber)?,
+            ],
             tls: None,
-        };
-        files.read_secrets()?;
-        Ok(files)
+        })
     }
 
     /// Adds the certificates and keys.
@@ -64,26 +120,23 @@ impl Files {
 
     /// The secrets of the command line and of the files.
     pub fn secrets(&self) -> TokenSecrets {
-        self.secrets.clone()
+        self.secrets.all.clone()
     }
 
-    /// Reads the secrets of all files, and returns how many there are. Where one cannot be read, all stay as
-    /// they were.
-    fn read_secrets(&self) -> io::Result<usize> {
-        let mut all = Vec::new();
-        for path in &self.secret_files {
-            all.extend(read_lines("--token-secret-file", "secret", path, secret)?);
-        }
-        let count = all.len();
-        all.extend_from_slice(&self.given_secrets);
-        let invalid = |why| io::Error::new(io::ErrorKind::InvalidInput, why);
-        self.secrets.replace(all).map_err(invalid)?;
-        Ok(count)
+    /// The keys of publishers and of subscribers of Mercure.
+    pub fn mercure_keys(&self) -> [TokenSecrets; 2] {
+        self.mercure.each_ref().map(|keys| keys.all.clone())
+    }
+
+    /// The secrets of all purposes.
+    fn all_secrets(&self) -> impl Iterator<Item = &Secrets> {
+        std::iter::once(&self.secrets).chain(&self.mercure)
     }
 
     /// Reads the files again. The tokens and secrets stay as they were where a file cannot be read.
     fn reload(&self) {
-        if self.tokens.is_none() && self.secret_files.is_empty() && self.tls.is_none() {
+        let has_secrets = self.all_secrets().any(|it| !it.files.is_empty());
+        if self.tokens.is_none() && !has_secrets && self.tls.is_none() {
             log::info!("HUP: there is no file to read again");
         }
         if let Some(tls) = &self.tls {
@@ -100,16 +153,7 @@ impl Files {
                 Err(error) => log::error!("HUP: {error}; the tokens stay as they were"),
             }
         }
-        if self.secret_files.is_empty() {
-            return;
-        }
-        match self.read_secrets() {
-            Ok(count) => {
-                let s = if count == 1 { "" } else { "s" };
-                log::info!("HUP: read {count} secret{s} of tokens");
-            }
-            Err(error) => log::error!("HUP: {error}; the secrets stay as they were"),
-        }
+        self.all_secrets().for_each(Secrets::reload);
     }
 
     /// Reads the files again with every HUP from now on, on a thread of its own.
@@ -217,10 +261,10 @@ mod tests {
             given: vec!["a secret of the command line, which stays".into()],
             files: vec![path.clone()],
         };
-        let files = Files::read(None, &options).unwrap();
+        let files = Files::read(None, &options, &MercureOptions::default()).unwrap();
         assert_eq!(format!("{:?}", files.secrets()), "TokenSecrets(2)");
         fs::write(&path, "too short\n").unwrap();
-        let fault = files.read_secrets().unwrap_err().to_string();
+        let fault = files.secrets.read().unwrap_err().to_string();
         assert!(fault.contains("line 1: expected at least 32"), "{fault}");
         assert!(!fault.contains("too short"), "{fault}");
         assert_eq!(format!("{:?}", files.secrets()), "TokenSecrets(2)");

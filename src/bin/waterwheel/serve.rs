@@ -6,7 +6,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::SystemTime;
 
-use waterwheel::hub::{Access, GroupSeat, Hub, HubOptions, ReactorGroup, TokenSecrets, Tokens};
+use waterwheel::hub::{
+    Access, GroupSeat, Hub, HubOptions, MercureOptions, ReactorGroup, TokenSecrets, Tokens,
+};
 use waterwheel::{Config, Reactor, Router};
 
 use crate::arguments::Serve;
@@ -30,9 +32,11 @@ pub fn run(options: &Serve) -> io::Result<()> {
     start_log(options.log)?;
     let read_tls = options.tls.read()?;
     let tls = read_tls.as_ref().map(|read| read.tls.clone());
-    let files = Files::read(options.publish_token_file.as_deref(), &options.secrets)?;
+    let token_file = options.publish_token_file.as_deref();
+    let files = Files::read(token_file, &options.secrets, &options.mercure)?;
     let files = files.with_tls(read_tls);
     let (tokens, secrets) = (files.tokens(), files.secrets());
+    let mercure = mercure(options, files.mercure_keys());
     #[cfg(unix)]
     files.reload_on_hangup()?;
     if options.publish_token.as_deref().is_some_and(is_short_token) {
@@ -73,6 +77,7 @@ pub fn run(options: &Serve) -> io::Result<()> {
             unix_mode: options.unix_mode,
             proxy_protocol: options.proxy_protocol,
         },
+        mercure,
     };
     let mut config = descriptors::config(options.max_connections, options.reactors)?;
     config.memory_bytes_max = options
@@ -117,6 +122,18 @@ pub fn run(options: &Serve) -> io::Result<()> {
 struct Serving<'o> {
     options: &'o Serve,
     listening: Listening<'o>,
+    mercure: Option<MercureOptions>,
+}
+
+/// The Mercure hub, where there is a key for it.
+fn mercure(options: &Serve, keys: [TokenSecrets; 2]) -> Option<MercureOptions> {
+    let [publisher_secrets, subscriber_secrets] = keys;
+    let mut mercure = MercureOptions::default();
+    mercure.publisher_secrets = publisher_secrets;
+    mercure.subscriber_secrets = subscriber_secrets;
+    mercure.is_anonymous = options.mercure.is_anonymous;
+    mercure.has_subscriptions = options.mercure.has_subscriptions;
+    options.mercure.is_on().then_some(mercure)
 }
 
 /// The addresses of `--redirect`, with their names for a successor.
@@ -140,6 +157,7 @@ impl Serving<'_> {
             history_bytes_max: self.options.topics.history_bytes,
             pusher_apps: self.options.pusher.apps()?,
             cable: self.options.cable.options()?,
+            mercure: self.mercure.clone(),
             tls: self.listening.tls.cloned(),
             ..HubOptions::default()
         };
@@ -430,7 +448,10 @@ fn check_private_topics(
     if has_credential || options.cable.is_wanted() {
         return Ok(());
     }
-    let Some(pattern) = options.topics.private_pattern() else {
+    // Tokens of subscribers of Mercure grant its own topics.
+    let is_granted = |it: &str| options.mercure.is_on() && it.starts_with("mercure");
+    let mut patterns = options.topics.private_patterns();
+    let Some(pattern) = patterns.find(|it| !is_granted(it)) else {
         return Ok(());
     };
     let why = format!(
@@ -467,7 +488,9 @@ fn access(
     };
     let has_token =
         access.token.is_some() || !access.tokens.is_empty() || !access.token_secrets.is_empty();
-    let is_closed = !has_token && !access.open && !access.is_loopback && !access.is_unix;
+    // The keys of Mercure are such a rule, and nothing else is open beside what they grant.
+    let has_rule = has_token || options.mercure.is_on();
+    let is_closed = !has_rule && !access.open && !access.is_loopback && !access.is_unix;
     if is_closed {
         let why = format!(
             "--listen {address} can be reached from other machines, so publishing needs a rule: \

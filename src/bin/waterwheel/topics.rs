@@ -70,10 +70,10 @@ impl TopicOptions {
         Ok(())
     }
 
-    /// The pattern of the first private rule.
-    pub fn private_pattern(&self) -> Option<&str> {
-        let mut rules = self.rules.iter();
-        rules.find_map(|(pattern, rule)| rule.is_private.then_some(pattern))
+    /// The patterns of private rules.
+    pub fn private_patterns(&self) -> impl Iterator<Item = &str> {
+        let rules = self.rules.iter().filter(|(_, rule)| rule.is_private);
+        rules.map(|(pattern, _)| pattern)
     }
 }
 
@@ -97,8 +97,8 @@ mod tests {
         let options = taken(&["--topic", "a.*=history=7", "--topic=*=private,latest"]).unwrap();
         assert_eq!(options.rules.of("a.b").history_count, 7);
         assert!(options.rules.of("b").is_private && options.rules.of("b").keeps_latest);
-        assert_eq!(options.private_pattern(), Some("*"));
-        assert_eq!(taken(&[]).unwrap().private_pattern(), None);
+        assert!(options.private_patterns().eq(["*"]));
+        assert_eq!(taken(&[]).unwrap().private_patterns().next(), None);
     }
 
     #[test]

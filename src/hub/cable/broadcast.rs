@@ -154,11 +154,12 @@ fn publish_next<S: 'static>(
 
 /// Refuses a broadcast without the key, before its body is read.
 pub(super) fn check_head<S: 'static>(
+    path: &str,
     request: &mut Request<'_, '_, S>,
     access: &Access,
     hub: &Parts<S>,
 ) {
-    if request.path() == PATH
+    if path == PATH
         && let Some(cable) = &hub.cable
         && let Err(reply) = check_key(request, cable, access)
     {

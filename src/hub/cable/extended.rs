@@ -60,7 +60,7 @@ pub(super) enum Begin {
     /// With what is published from now on.
     Now,
     /// Behind this place.
-    Behind(EventId),
+    Past(EventId),
     /// At this time, in seconds since 1970.
     At(u64),
     /// At a place that is not known.
@@ -70,7 +70,7 @@ pub(super) enum Begin {
 impl Begin {
     pub(super) fn of(history: &HistoryRequest, stream: &str) -> Begin {
         match (history.streams.get(stream), history.since_unix) {
-            (Some(position), _) => cursor_of(position).map_or(Begin::Unknown, Begin::Behind),
+            (Some(position), _) => cursor_of(position).map_or(Begin::Unknown, Begin::Past),
             (None, Some(since_unix)) => Begin::At(since_unix),
             (None, None) => Begin::Now,
         }
@@ -80,7 +80,7 @@ impl Begin {
     pub(super) fn since(self) -> Option<Since> {
         match self {
             Begin::Now => None,
-            Begin::Behind(id) => Some(Since::Id(id)),
+            Begin::Past(id) => Some(Since::Id(id)),
             Begin::At(_) | Begin::Unknown => Some(Since::Earliest),
         }
     }

@@ -93,6 +93,8 @@ pub(super) fn with_rules(mut options: HubOptions) -> HubOptions {
     if !is_open {
         #[cfg(feature = "pusher")]
         rules.extend(super::pusher::public_rule(&options));
+        #[cfg(feature = "mercure")]
+        rules.extend(super::mercure::public_rule(&options));
         rules.push(("*".to_owned(), private));
     }
     for (pattern, rule) in rules {
@@ -106,11 +108,12 @@ pub(super) fn with_rules(mut options: HubOptions) -> HubOptions {
 
 /// Refuses a request that may not broadcast, before its body is read.
 pub(super) fn check_head<S: 'static>(
+    path: &str,
     request: &mut Request<'_, '_, S>,
     access: &Access,
     hub: &Parts<S>,
 ) {
-    broadcast::check_head(request, access, hub);
+    broadcast::check_head(path, request, access, hub);
 }
 
 /// Adds the routes to a router. Without the options there are none.

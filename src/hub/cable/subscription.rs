@@ -479,7 +479,7 @@ impl<S: 'static> ReplayClient<S> for Subscriber<S> {
     }
 
     fn comes_back(&self) -> bool {
-        matches!(self.begin, Begin::Behind(_))
+        matches!(self.begin, Begin::Past(_))
     }
 
     fn is_next(&self) -> bool {
@@ -499,7 +499,7 @@ impl<S: 'static> ReplayClient<S> for Subscriber<S> {
         }
     }
 
-    // What is older than the client wants.
+    // Publications that are older than the client wants.
     fn takes(&mut self, _: EventId, entry: &Entry) -> bool {
         match self.begin {
             Begin::At(since_unix) => {
@@ -507,7 +507,7 @@ impl<S: 'static> ReplayClient<S> for Subscriber<S> {
                 second.is_some_and(|second| second < since_unix)
             }
             Begin::Unknown => true,
-            Begin::Now | Begin::Behind(_) => false,
+            Begin::Now | Begin::Past(_) => false,
         }
     }
 

@@ -534,6 +534,16 @@ impl<S: 'static> Engine<S> {
         reactor.cursor()
     }
 
+    /// Has this reactor deliver all that was published so far, as far as it is in the same history: reading finds it then.
+    #[cfg(feature = "mercure")]
+    pub(super) fn catch_up(&self, reactor: &mut Reactor<S>) {
+        if let Kind::Group(_) = &self.kind {
+            let head = reactor.with_history(|history| history.head());
+            // A reader from a place begins when this place is reached.
+            reactor.read_history([], Since::Id(head), false);
+        }
+    }
+
     /// Begins to read for a client: the names, each with whether it is a pattern. The engine subscribes to them: a client
     /// that becomes a member in the turn in which it has got the last page misses nothing.
     pub(super) fn read(

@@ -1,6 +1,7 @@
 //! The form in which publications with a number travel and are kept in Redis.
 //!
-//! `1 EPOCH NUMBER ORIGIN TOKEN EXCEPT KIND NAMEBYTES KEYBYTES` and a line feed, then the name, the key and the data.
+//! `1 EPOCH NUMBER ORIGIN TOKEN EXCEPT KIND NAMEBYTES KEYBYTES [EXTRABYTES]` and a line feed, then the name, the key, the
+//! extra text and the data. The last length is left out where there is no extra text.
 //! Epoch and the three fields behind the number are hexadecimal. The origin is the reactor that has published it, the
 //! token its own number for the publication, and the third the client that is left out, or 0: one of the origin, or
 //! of another reactor, which stands behind it and an `@`. The kind is `t` for text, `j` for JSON and `b` for bytes. A length is `-` where there is no name or no key.
@@ -69,9 +70,15 @@ pub(super) fn encode(sender: Sender, event: &Event<'_>, out: &mut Vec<u8>) {
             None => out.push(b'-'),
         }
     }
+    let extra = event.extra_text();
+    if let Some(extra) = extra {
+        out.push(b' ');
+        push_decimal(extra.len() as u64, out);
+    }
     out.push(b'\n');
-    out.extend_from_slice(name.unwrap_or_default().as_bytes());
-    out.extend_from_slice(key.unwrap_or_default().as_bytes());
+    for part in [name, key, extra] {
+        out.extend_from_slice(part.unwrap_or_default().as_bytes());
+    }
     out.extend_from_slice(data);
 }
 
@@ -100,7 +107,8 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Numbered<'_>> {
     };
     let kind = fields.next()?;
     let (name, rest) = take_part(fields.next()?, rest)?;
-    let (key, data) = take_part(fields.next()?, rest)?;
+    let (key, rest) = take_part(fields.next()?, rest)?;
+    let (extra, data) = take_part(fields.next().unwrap_or(b"-"), rest)?;
     if fields.next().is_some() {
         return None;
     }
@@ -116,6 +124,9 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Numbered<'_>> {
     };
     if let Some(key) = key {
         event = event.key(key);
+    }
+    if let Some(extra) = extra {
+        event = event.extra(extra);
     }
     Some(Numbered {
         epoch,
@@ -161,6 +172,8 @@ mod tests {
             Event::message("{\"a\":\n1}"),
             Event::new("name").json("{}"),
             Event::new("").key("").data("x y"),
+            Event::message("x").extra(""),
+            Event::new("name").json("1").extra("\u{e9}\n"),
             Event::new("näme")
                 .key("kéy")
                 .binary(b"\xff\n\x00".as_slice()),
@@ -192,7 +205,8 @@ mod tests {
             b"hello",
             b"1 e 17 0 0 0 t - -",
             b"2 e 17 0 0 0 t - -\nx",
-            b"1 e 17 0 0 0 t - - -\nx",
+            b"1 e 17 0 0 0 t - - 2\nx",
+            b"1 e 17 0 0 0 t - - - -\nx",
             b"1 e 17 0 0 0 t -\nx",
             b"1 E 17 0 0 0 t - -\nx",
             b"1 e x 0 0 0 t - -\nx",
