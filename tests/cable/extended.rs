@@ -121,7 +121,7 @@ fn a_client_that_comes_back_gets_what_it_has_missed() {
         assert_eq!(answer[0], confirmed(&identifier));
         assert_eq!(texts(&answer[1..3]), ["2", "4"]);
         let whole = json!({ "type": "confirm_history", "identifier": identifier });
-        assert_eq!(answer[3..], [whole.clone()]);
+        assert_eq!(answer[3..], *std::slice::from_ref(&whole));
         world.publish("s", "5");
         let live = client.received(&mut world);
         assert_eq!(texts(&live), ["5"]);
@@ -197,7 +197,7 @@ fn users_are_present_until_they_leave() {
         clients[0].socket.send(join.to_string());
         world.settle();
         for client in &clients {
-            assert_eq!(client.received(&mut world), [joined.clone()]);
+            assert_eq!(client.received(&mut world), *std::slice::from_ref(&joined));
         }
         let ask = json!({ "command": "presence", "identifier": identifier });
         let all = json!({ "type": "info", "total": 1, "records": [{ "id": "7", "info": info }] });
@@ -210,7 +210,7 @@ fn users_are_present_until_they_leave() {
         clients[0].socket.send(leave.to_string());
         world.settle();
         for client in &clients {
-            assert_eq!(client.received(&mut world), [left.clone()]);
+            assert_eq!(client.received(&mut world), *std::slice::from_ref(&left));
         }
         // With the subscription, and until the connection ends.
         let third = connect(&mut world, 0);

@@ -16,7 +16,7 @@ use super::hook::Calls;
 use super::hooked::Hooked;
 use super::remote;
 use super::state::Cable;
-use super::subscription;
+use super::subscription::{self, Wanted};
 
 /// A connection whose channels are those of an application.
 pub(super) struct Channels<'c, S: 'static> {
@@ -100,16 +100,12 @@ impl<S: 'static> Channels<'_, S> {
                             .map(Box::from)
                             .collect();
                         it.carry_out(reactor, answer);
-                        subscription::begin(
-                            it.hub,
-                            it.cable,
-                            reactor,
-                            it.id,
-                            &of,
+                        let wanted = Wanted {
                             streams,
-                            Kind::OfHook,
-                            None,
-                        );
+                            kind: Kind::OfHook,
+                            history: None,
+                        };
+                        subscription::begin(it.hub, it.cable, reactor, it.id, &of, wanted);
                     }
                     Ok(answer) => {
                         it.transmit(reactor, &of, &answer);

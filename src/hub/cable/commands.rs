@@ -274,7 +274,12 @@ impl<S: 'static> Commands<S> {
         match self.wanted(reactor, identifier) {
             Ok(Wanted::Stream(streams, kind)) => {
                 let (hub, cable) = (&self.hub, &self.cable);
-                subscription::begin(hub, cable, reactor, id, identifier, streams, kind, history);
+                let wanted = subscription::Wanted {
+                    streams,
+                    kind,
+                    history,
+                };
+                subscription::begin(hub, cable, reactor, id, identifier, wanted);
             }
             Ok(Wanted::Channel) => match self.hooked(id) {
                 Some(hooked) => {

@@ -22,6 +22,14 @@ use super::extended::{Begin, whispers_of};
 use super::identifiers::{AS_IT_IS, Number};
 use super::state::Cable;
 
+/// A subscription that a client wants, and has the right to.
+pub(super) struct Wanted {
+    pub(super) streams: Streams,
+    pub(super) kind: Kind,
+    /// The places from which it wants what it has missed.
+    pub(super) history: Option<HistoryRequest>,
+}
+
 /// Begins a subscription to streams, and may complete it. The client is told how it ends.
 pub(super) fn begin<S: 'static>(
     hub: &Rc<Parts<S>>,
@@ -29,10 +37,13 @@ pub(super) fn begin<S: 'static>(
     reactor: &mut Reactor<S>,
     id: ConnId,
     identifier: &str,
-    streams: Streams,
-    kind: Kind,
-    history: Option<HistoryRequest>,
+    wanted: Wanted,
 ) {
+    let Wanted {
+        streams,
+        kind,
+        history,
+    } = wanted;
     if let Err(error) = check(hub, cable, reactor, id, &streams) {
         return reject(reactor, id, identifier, &error);
     }
