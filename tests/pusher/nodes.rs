@@ -160,6 +160,8 @@ fn two_nodes_are_one_app_also_after_one_is_killed() {
     });
     // A connection of another node is left out.
     ann.subscribe("news");
+    // Two nodes that find a channel empty in the same moment would both tell that it is occupied.
+    until(|| ask(&second, "GET", "/channels/news", "", "").1["occupied"] == true);
     ben.subscribe("news");
     let body = format!(
         r#"{{"name":"e","channel":"news","data":"1","socket_id":"{}"}}"#,
