@@ -231,6 +231,13 @@ fn users_are_present_until_they_leave() {
             clients[1].say(&mut world, ask),
             [presence(&identifier, none)]
         );
+        // Also until the subscription ends.
+        clients[0].say(&mut world, join);
+        clients[1].received(&mut world);
+        let end = json!({ "command": "unsubscribe", "identifier": identifier });
+        clients[0].say(&mut world, end);
+        let left = presence(&identifier, json!({ "type": "leave", "id": "7" }));
+        assert_eq!(clients[1].received(&mut world), [left]);
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use waterwheel::hub::{Access, CableHook, CableOptions, Hub, HubOptions};
-use waterwheel::{Config, Sim, SimSocket, Status};
+use waterwheel::{Config, Reply, Sim, SimSocket, Status};
 
 use super::*;
 
@@ -24,6 +24,8 @@ struct State {
     answers: VecDeque<(u16, String)>,
     /// Requests are not answered.
     is_silent: bool,
+    /// Requests are sent elsewhere, where they would be answered.
+    redirects: bool,
 }
 
 impl Application {
@@ -72,12 +74,20 @@ fn serve_hook() -> (World, Application) {
         });
         reactor.http("0.0.0.0:80", |router| hub.mount(router, &Access::default()))?;
         reactor.http("127.0.0.1:81", |router| {
+            router.post("/elsewhere", |request| {
+                request.reply(r#"{"status":"ok"}"#);
+            });
             router.post("/hook", move |request| {
                 let mut state = of_router.0.borrow_mut();
                 let text = request.text().unwrap().to_owned();
                 state.calls.push(serde_json::from_str(&text).unwrap());
                 let signature = request.header("x-waterwheel-signature").unwrap();
                 state.signatures.push(signature.to_owned());
+                if state.redirects {
+                    let reply = Reply::from((Status::TEMPORARY_REDIRECT, ""));
+                    request.reply(reply.header("Location", "/elsewhere"));
+                    return;
+                }
                 if state.is_silent {
                     request.reply_later();
                     return;
@@ -237,6 +247,16 @@ fn an_answer_that_is_none_is_a_refusal() {
         let answer = world.say(&client, "subscribe", CHANNEL);
         assert_eq!(answer, [rejection(CHANNEL)], "{status} {text:.40}");
     }
+}
+
+#[test]
+fn a_redirect_is_not_followed() {
+    let (mut world, application) = serve_hook();
+    application.0.borrow_mut().redirects = true;
+    let client = world.sims[0].websocket("/cable");
+    world.advance(Duration::from_secs(6));
+    assert_eq!(client.received(), [REFUSED]);
+    assert_eq!(application.commands(), ["connect"]);
 }
 
 #[test]

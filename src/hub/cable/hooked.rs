@@ -118,7 +118,6 @@ impl Hooked {
     /// Notes that the application has refused the connection: it is told no more of it.
     pub(super) fn set_refused(&self) {
         *self.leaving.borrow_mut() = None;
-        self.waiting.borrow_mut().clear();
     }
 
     /// The next call that tells the application of the end of the connection. `None` where there is none.

@@ -133,3 +133,43 @@ pub(super) fn mount<S: 'static>(router: &mut Router<S>, hub: &Rc<Parts<S>>, acce
     socket::add_routes(router, hub, cable, access);
     broadcast::add_routes(router, hub, cable, access);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::hub::Hub;
+    use crate::reactor::sim::Sim;
+
+    #[test]
+    fn a_client_that_has_ended_leaves_no_state() {
+        let hub = Hub::<()>::new(HubOptions {
+            cable: Some(CableOptions {
+                is_open: true,
+                ..CableOptions::default()
+            }),
+            ..HubOptions::default()
+        });
+        let parts = Rc::clone(&hub.parts);
+        let mut sim = Sim::new((), |reactor| {
+            reactor.http("0.0.0.0:80", |router| hub.mount(router, &Access::default()))
+        });
+        let cable = parts.cable.as_ref().unwrap();
+        let client = sim.websocket("/cable");
+        for tab in 1..=3 {
+            let identifier =
+                format!(r#"{{\"channel\":\"$pubsub\",\"stream_name\":\"s\",\"tab\":{tab}}}"#);
+            client.send(format!(
+                r#"{{"command":"subscribe","identifier":"{identifier}"}}"#
+            ));
+        }
+        sim.settle();
+        assert_eq!(cable.identifiers().borrow().len(), 3);
+        assert!(!cable.further().is_empty() && !cable.clients().is_empty());
+        client.vanish();
+        sim.settle();
+        assert_eq!(cable.identifiers().borrow().len(), 0);
+        assert!(cable.further().is_empty() && cable.clients().is_empty());
+    }
+}

@@ -1,7 +1,8 @@
 //! The streams of subscriptions. Two subscriptions of one client may have a stream in common: then the client gets each
 //! broadcast once for each of them.
 //!
-//! The first one is a subscription of the reactor. An observer of the topic sends the broadcast for the others.
+//! The first one is a subscription of the reactor. An observer of the topic sends the broadcast for the others, also when
+//! the first one has ended.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -83,19 +84,16 @@ impl FurtherSubscriptions {
         true
     }
 
-    /// Takes a further subscription of a client to a stream, where it has one.
-    pub(super) fn take<S: 'static>(
-        &self,
-        reactor: &mut Reactor<S>,
-        id: ConnId,
-        stream: &str,
-    ) -> Option<Number> {
-        let number = {
-            let streams = self.0.borrow();
-            let mut members = streams.get(stream)?.members.iter();
-            members.find(|(member, _)| *member == id)?.1
-        };
-        self.remove(reactor, id, stream, number);
-        Some(number)
+    /// Whether a client has a further subscription to a stream.
+    pub(super) fn has(&self, id: ConnId, stream: &str) -> bool {
+        let streams = self.0.borrow();
+        let further = streams.get(stream);
+        further.is_some_and(|it| it.members.iter().any(|(member, _)| *member == id))
+    }
+
+    /// Whether there is none.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.borrow().is_empty()
     }
 }

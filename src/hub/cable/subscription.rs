@@ -232,13 +232,8 @@ fn suspend<S: 'static>(
     if further.remove(reactor, id, stream, number) {
         return true;
     }
-    let next = further.take(reactor, id, stream);
     reactor.suspend_membership(id, stream);
-    if let Some(next) = next {
-        // There is room for it, because one has ended.
-        let _ = reactor.subscribe_with_value(id, stream, next.value());
-    }
-    next.is_some()
+    further.has(id, stream)
 }
 
 /// Ends a subscription, and returns it. Does nothing where there is none.
