@@ -206,6 +206,6 @@ fn run(seed: u64) {
 #[test]
 fn every_subscriber_gets_its_updates_once() {
     let count = std::env::var("WATERWHEEL_SEEDS").ok();
-    let count = count.map_or(200, |count| count.parse().unwrap());
+    let count = count.map_or(1000, |count| count.parse().unwrap());
     (1..=count).for_each(run);
 }

@@ -149,7 +149,7 @@ fn run(seed: u64, reactor_count: usize) {
 /// More seeds with `WATERWHEEL_SEEDS=COUNT`.
 #[test]
 fn every_member_knows_all_others_and_is_told_of_each_change_once() {
-    let seeds = std::env::var("WATERWHEEL_SEEDS").map_or(100, |count| count.parse().unwrap());
+    let seeds = std::env::var("WATERWHEEL_SEEDS").map_or(1000, |count| count.parse().unwrap());
     for seed in 1..=seeds {
         run(seed, 1 + seed as usize % 3);
     }
